@@ -1,0 +1,163 @@
+"""Prepare a dataset, train a model, use it: the same three steps over any fine-tuning backend.
+
+Everything public is here; nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tuneport.backend import (
+        Availability,
+        Backend,
+        BaseInfo,
+        Capabilities,
+        Plan,
+        Quantity,
+        TrainRequest,
+        TrainSettings,
+    )
+    from tuneport.config import RunConfig, Settings
+    from tuneport.dataset import (
+        CheckResult,
+        Completion,
+        Conversation,
+        DataProfile,
+        Dataset,
+        Diagnostic,
+        Example,
+        Message,
+        Piece,
+        Preference,
+    )
+    from tuneport.errors import (
+        BackendError,
+        BackendNotFound,
+        BudgetError,
+        ConfigError,
+        DataError,
+        HomeError,
+        JobCancelled,
+        JobError,
+        JobFailed,
+        JobNotFinished,
+        JobNotFound,
+        ModelNotFound,
+        NotFoundError,
+        RefError,
+        TuneportError,
+        UnavailableError,
+        UnsupportedError,
+        UsageError,
+        WaitTimeout,
+    )
+    from tuneport.evaluate import Comparison, Grader
+    from tuneport.events import Event, Status, utc_now
+    from tuneport.home import home
+    from tuneport.hookspecs import hookimpl
+    from tuneport.job import Checkpoint, Job, JobState
+    from tuneport.model import GenerateOptions, Lineage, Model, Reply, Score
+    from tuneport.refs import Ref
+    from tuneport.workflow import compare, deliver_events, jobs, models, open_job, open_model, plan, run, train
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "errors": "TuneportError UsageError RefError ConfigError DataError NotFoundError BackendNotFound JobNotFound "
+    "ModelNotFound UnsupportedError UnavailableError BudgetError JobError JobFailed JobCancelled JobNotFinished "
+    "WaitTimeout BackendError HomeError",
+    "refs": "Ref",
+    "events": "Event Status utc_now",
+    "home": "home",
+    "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
+    "model": "Model Reply GenerateOptions Lineage Score",
+    "evaluate": "Comparison Grader",
+    "job": "Job JobState Checkpoint",
+    "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
+    "config": "RunConfig Settings",
+    "hookspecs": "hookimpl",
+    "workflow": "plan train run compare open_job open_model jobs models deliver_events",
+}
+_HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+__all__ = [
+    "Availability",
+    "Backend",
+    "BackendError",
+    "BackendNotFound",
+    "BaseInfo",
+    "BudgetError",
+    "Capabilities",
+    "CheckResult",
+    "Checkpoint",
+    "Comparison",
+    "Completion",
+    "ConfigError",
+    "Conversation",
+    "DataError",
+    "DataProfile",
+    "Dataset",
+    "Diagnostic",
+    "Event",
+    "Example",
+    "GenerateOptions",
+    "Grader",
+    "HomeError",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobFailed",
+    "JobNotFinished",
+    "JobNotFound",
+    "JobState",
+    "Lineage",
+    "Message",
+    "Model",
+    "ModelNotFound",
+    "NotFoundError",
+    "Piece",
+    "Plan",
+    "Preference",
+    "Quantity",
+    "Ref",
+    "RefError",
+    "Reply",
+    "RunConfig",
+    "Score",
+    "Settings",
+    "Status",
+    "TrainRequest",
+    "TrainSettings",
+    "TuneportError",
+    "UnavailableError",
+    "UnsupportedError",
+    "UsageError",
+    "WaitTimeout",
+    "compare",
+    "deliver_events",
+    "home",
+    "hookimpl",
+    "jobs",
+    "models",
+    "open_job",
+    "open_model",
+    "plan",
+    "run",
+    "train",
+    "utc_now",
+]
+
+
+def __getattr__(name: str) -> Any:
+    room = _HOME_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'tuneport' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tuneport.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

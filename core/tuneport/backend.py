@@ -1,0 +1,178 @@
+"""What can train: the contract that a plugin fulfils."""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from tuneport.dataset.profile import DataProfile
+from tuneport.errors import ModelNotFound
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from tuneport.dataset import Dataset
+    from tuneport.job import Job
+    from tuneport.model import Model
+    from tuneport.refs import Ref
+
+Method = Literal["sft", "dpo", "reinforcement"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do, static and honest; what is absent here is refused before anything starts.
+
+    `verbs` are those of cancel, pause, resume that its jobs have. `learning_rate` says in which unit it takes one. `auto`
+    documents, per setting, the rule that stands behind the value "auto".
+    """
+
+    methods: frozenset[str]
+    verbs: frozenset[str] = frozenset({"cancel"})
+    learning_rate: Literal["absolute", "multiplier"] = "absolute"
+    profile: DataProfile = field(default_factory=DataProfile)
+    auto: Mapping[str, str] = field(default_factory=dict)
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Whether a backend can be used here and now; else why not, and the cure. `details` are facts such as the device."""
+
+    ready: bool
+    reason: str = ""
+    remedy: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """The portable settings that every backend understands, or refuses before anything starts."""
+
+    method: Method = "sft"
+    epochs: int | Literal["auto"] = "auto"
+    seed: int = 0
+    suffix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """Everything that a backend gets to start a job.
+
+    `name` is the job's (and its model's) name, unique on this machine. `intent` is a UUID that was written to the ledger
+    before this request was made: a start is idempotent on it. `settings` is an instance of the backend's `config_class`.
+    `scratch` is a durable mapping (text → JSON value; each assignment is committed at once) for what must not be forgotten.
+    """
+
+    intent: str
+    name: str
+    base: Ref
+    train: Dataset
+    validation: Dataset | None = None
+    options: TrainSettings = field(default_factory=TrainSettings)
+    settings: BaseModel
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    scratch: MutableMapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """A number that a plan foretells: its unit, where it comes from, and its error; value None is "unknown"."""
+
+    value: float | None
+    unit: str
+    source: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would do and cost, before it does it."""
+
+    base: str
+    rows: int
+    validation_rows: int
+    tokens: Quantity
+    steps: Quantity
+    seconds: Quantity
+    memory: Quantity
+    usd: Quantity
+    epochs: Quantity
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        from dataclasses import asdict
+
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseInfo:
+    """A base model that a backend knows by name: what it is, and whether it is on this machine already."""
+
+    ref: Ref
+    description: str
+    present: bool | None = None
+
+
+class Backend(ABC):
+    """A thing that trains. `start` is idempotent on `request.intent`: asked again with the same one, it returns the same job.
+
+    `packages` are the import names that it needs beyond tuneport itself, `install` what a user types to get them.
+    """
+
+    name: ClassVar[str] | str
+    capabilities: Capabilities
+    packages: ClassVar[tuple[str, ...]] = ()
+    install: ClassVar[str] = ""
+
+    @property
+    @abstractmethod
+    def config_class(self) -> type[BaseModel]:
+        """The settings of the backend's section: a subclass of `tuneport.Settings`. Imported when asked for."""
+
+    @abstractmethod
+    def start(self, request: TrainRequest) -> Job:
+        """Start a job and return at once."""
+
+    @abstractmethod
+    def job(self, name: str) -> Job:
+        """The job of that name; raises JobNotFound."""
+
+    @abstractmethod
+    def model(self, name: str) -> Model:
+        """A base or tuned model by name, not necessarily loaded yet; raises ModelNotFound."""
+
+    @abstractmethod
+    def plan(self, request: TrainRequest) -> Plan:
+        """What `start` would do and cost. Starts, sends and spends nothing."""
+
+    def profile(self, base: str) -> DataProfile:
+        """What data the backend takes for that base model: the capabilities' profile, with limits and tokenizer where known."""
+        del base
+        return self.capabilities.profile
+
+    def check_base(self, base: str) -> None:
+        """Raise ModelNotFound or UnavailableError when that base cannot be trained; cheap, and asks no network."""
+        if not base:
+            raise ModelNotFound(f"{self.name}: names no model.")
+
+    def bases(self) -> list[BaseInfo]:
+        """The base models known by name, such as aliases; not a limit on what can be named."""
+        return []
+
+    def availability(self) -> Availability:
+        """Whether the packages are there; a backend adds keys, hardware and closing vendors. Imports none of them."""
+        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
+        if not missing:
+            return Availability(ready=True)
+        return Availability(
+            ready=False,
+            reason=f"needs {', '.join(missing)}",
+            remedy=f"Run: {self.install}" if self.install else None,
+        )

@@ -1,0 +1,1 @@
+"""Foreign rows in, checked examples out."""

@@ -1,0 +1,83 @@
+"""What a row means once its shape is understood: a conversation, a preference or a completion."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One turn of a conversation, on the field's usual wire shape.
+
+    `content` is text, a list of parts (`{"type": "text", "text": …}`, `{"type": "image_url", …}`), or absent where there
+    are `tool_calls`. `weight` is on assistant turns: 0 leaves the turn out of the loss, 1 (the default) trains on it.
+    """
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    weight: int | float | None = None
+
+    @property
+    def text(self) -> str:
+        """The content as text; parts that are not text are left out."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(str(part.get("text", "")) for part in self.content or () if part.get("type") == "text")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire's dictionary, absent fields left out."""
+        built: dict[str, Any] = msgspec.to_builtins(self)
+        return built
+
+
+class Conversation(msgspec.Struct, frozen=True, omit_defaults=True, tag="conversation", tag_field="shape"):
+    """Messages in order; the assistant's turns are what is trained on. `tools` are JSON-Schema function descriptions."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+    parallel_tool_calls: bool | None = None
+
+
+class Completion(msgspec.Struct, frozen=True, tag="completion", tag_field="shape"):
+    """Plain text continued by plain text, without a chat template; the loss is on `completion`."""
+
+    prompt: str
+    completion: str
+
+
+class Preference(msgspec.Struct, frozen=True, omit_defaults=True, tag="preference", tag_field="shape"):
+    """A prompt with a better and a worse answer."""
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+Example = Conversation | Completion | Preference
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder: msgspec.json.Decoder[Example] = msgspec.json.Decoder(Example)
+
+
+def canonical(example: Example) -> bytes:
+    """The one JSON text of an example: fields in declared order, other keys sorted, defaults left out, UTF-8."""
+    return _encoder.encode(example)
+
+
+def from_canonical(line: bytes) -> Example:
+    """The example that `canonical` wrote."""
+    return _decoder.decode(line)
+
+
+def digest(example: Example) -> bytes:
+    """SHA-256 of the canonical text: 32 bytes that name the content."""
+    return hashlib.sha256(canonical(example)).digest()

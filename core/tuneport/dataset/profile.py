@@ -1,0 +1,45 @@
+"""What a backend takes: the rules that a dataset is checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tuneport.dataset.diagnostics import Diagnostic
+from tuneport.dataset.example import ROLES, Example
+
+Shape = Literal["conversation", "completion", "preference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of text as the model sees it, and the weight of its tokens in the loss (0: context only)."""
+
+    text: str
+    weight: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataProfile:
+    """A backend's own rules about data, for one base model where that matters.
+
+    `shapes` says which shapes each method takes. `count_tokens` gives the training length of each example in tokens,
+    `preview` what is trained on, piece by piece; both are absent where no tokenizer can be had. `check_row` adds rules of
+    the backend's own: it gets an example and yields diagnostics without file and line, which the reader fills in.
+    """
+
+    shapes: Mapping[str, frozenset[Shape]] = field(
+        default_factory=lambda: {"sft": frozenset({"conversation", "completion"})}
+    )
+    roles: frozenset[str] = frozenset(ROLES)
+    tools: bool = True
+    images: bool = False
+    min_rows: int = 1
+    max_tokens: int | None = None
+    max_bytes: int | None = None
+    count_tokens: Callable[[Sequence[Example]], list[int]] | None = None
+    preview: Callable[[Example], list[Piece]] | None = None
+    check_row: Callable[[Example], Sequence[Diagnostic]] | None = None
+    notes: tuple[str, ...] = ()

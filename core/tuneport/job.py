@@ -1,0 +1,165 @@
+"""One training, wherever it runs."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tuneport.errors import JobCancelled, JobFailed, JobNotFinished, UnsupportedError, WaitTimeout
+from tuneport.events import Event, Status
+
+if TYPE_CHECKING:
+    from tuneport.model import Model
+    from tuneport.refs import Ref
+
+EventSink = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobState:
+    """A job at one moment. `native` is the backend's own word for the status, `message` why it stands so, `remedy` what
+    to type about it. `step` counts optimiser steps, `tokens` those trained on so far; times are UTC.
+    """
+
+    status: Status
+    native: str = ""
+    message: str = ""
+    remedy: str | None = None
+    step: int = 0
+    total_steps: int | None = None
+    tokens: int = 0
+    queue_position: int | None = None
+    seconds_left: float | None = None
+    created: datetime | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in plain.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A state of the weights that was kept: its name, its step, and its metrics where they were measured."""
+
+    name: str
+    step: int
+    created: datetime
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    best: bool = False
+
+
+class Job(ABC):
+    """A handle on a training. It can be thrown away, and opened again from any process by its ref.
+
+    A plugin writes `state`, `events`, `cancel`, `result` and `delete`, and `pause`/`resume` where its capabilities have the verb.
+    """
+
+    ref: Ref
+    poll_seconds: ClassVar[float] = 5.0
+
+    @abstractmethod
+    def state(self) -> JobState:
+        """Where the job stands now."""
+
+    @abstractmethod
+    def events(self, after: int = 0) -> Iterable[Event]:
+        """What has happened so far, in order, from the event that follows number `after`."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """End the job for good. May be repeated; does nothing to a job that is over."""
+
+    @abstractmethod
+    def result(self) -> Model:
+        """The tuned model of a job that succeeded; raises a JobError of another."""
+
+    @abstractmethod
+    def delete(self, *, dry_run: bool = False) -> list[str]:
+        """Remove what the backend keeps of the job, its model included; what was (or would be) removed, a line each.
+
+        Raises JobNotFinished for a job that still runs.
+        """
+
+    def pause(self) -> None:
+        """Stop after the step at hand, so that `resume` goes on from there."""
+        raise UnsupportedError(f"{self.ref} cannot be paused: its backend has no such verb.")
+
+    def resume(self) -> None:
+        """Go on with a paused or interrupted job. Does nothing to one that runs."""
+        raise UnsupportedError(f"{self.ref} cannot be resumed: its backend has no such verb.")
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints that are there, oldest first."""
+        return []
+
+    @property
+    def status(self) -> Status:
+        """Where the job stands now, in one word."""
+        return self.state().status
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The data of all metric events so far, in order."""
+        return [dict(event.data) for event in self.events() if event.kind == "metric"]
+
+    def follow(self, after: int = 0) -> Iterator[Event]:
+        """Events from number `after` on as they happen, until the job is over or waits for somebody to act."""
+        while True:
+            settled = self.state().status
+            for event in self.events(after):
+                after = event.seq
+                yield event
+            if settled.terminal or settled.idle:
+                return
+            time.sleep(self.poll_seconds)
+
+    def wait(self, timeout: float | None = None, on_event: EventSink | None = None, after: int = 0) -> Model:
+        """Wait for the tuned model; `timeout` in seconds. Stopping to wait does not stop the job.
+
+        `on_event` gets every event from number `after` on. Raises JobFailed, JobCancelled, JobNotFinished (paused,
+        interrupted, unconfirmed) or WaitTimeout.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            state = self.state()
+            if on_event is not None:
+                for event in self.events(after):
+                    after = event.seq
+                    on_event(event)
+            if state.status.terminal or state.status.idle:
+                return self._settled(state)
+            pause = self.poll_seconds
+            if deadline is not None:
+                pause = min(pause, deadline - time.monotonic())
+                if pause <= 0:
+                    raise WaitTimeout(
+                        f"{self.ref} is still {state.status} after {timeout:g} s.",
+                        remedy=f"It goes on. Wait again, or run: tuneport watch {self.ref}",
+                    )
+            time.sleep(pause)
+
+    def _settled(self, state: JobState) -> Model:
+        ref, why = str(self.ref), f": {state.message}" if state.message else "."
+        if state.status is Status.SUCCEEDED:
+            return self.result()
+        if state.status is Status.FAILED:
+            raise JobFailed(f"{ref} failed{why}", ref=ref, remedy=state.remedy)
+        if state.status is Status.CANCELLED:
+            raise JobCancelled(f"{ref} was cancelled{why}", ref=ref, remedy=state.remedy)
+        verb = "settle" if state.status is Status.UNCONFIRMED else "resume"
+        raise JobNotFinished(
+            f"{ref} is {state.status}{why}",
+            ref=ref,
+            status=state.status,
+            remedy=state.remedy or f"Run: tuneport {verb} {ref}",
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.ref}>"
