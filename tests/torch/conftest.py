@@ -61,8 +61,9 @@ def tiny_tokenizer():
 
 
 def _write(folder: Path, config, tokenizer) -> Path:
-    import torch
     from transformers import AutoModelForCausalLM
+
+    import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
