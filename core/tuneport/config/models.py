@@ -1,0 +1,268 @@
+"""What a run is asked to be: the keys of a config file, each with its type and description."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    StrictInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, core_schema
+
+from tuneport.backend import Method, TrainSettings
+from tuneport.config.source import Source
+from tuneport.errors import ConfigError, RefError
+from tuneport.refs import Ref
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Settings(BaseModel):
+    """The base of every section of a config, a plugin's own included: frozen, no unknown keys, finite numbers only.
+
+    Describe each field with `Field(description=…)`: the description is what `tuneport init`, the JSON Schema and the
+    documentation show.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class Secret:
+    """The name of the environment variable that holds a key: all that a config knows of it, and all that is ever saved.
+
+    In a config it is written `${NAME}`. The value is read when it is needed, so it is in no model, file or message.
+
+    >>> Secret("OPENAI_API_KEY")
+    Secret('OPENAI_API_KEY')
+    """
+
+    __slots__ = ("variable",)
+
+    def __init__(self, variable: str) -> None:
+        self.variable = variable
+
+    def reveal(self) -> str:
+        """The value now; raises ConfigError when the variable is not set or empty."""
+        value = os.environ.get(self.variable, "")
+        if not value:
+            raise ConfigError(
+                f"The environment variable {self.variable} is not set.",
+                remedy=f"Set it in the shell that runs this: export {self.variable}=…",
+            )
+        return value
+
+    def __str__(self) -> str:
+        return f"${{{self.variable}}}"
+
+    def __repr__(self) -> str:
+        return f"Secret({self.variable!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.variable == self.variable
+
+    def __hash__(self) -> int:
+        return hash(self.variable)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        del source, handler
+        return core_schema.no_info_plain_validator_function(
+            cls._read, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        del schema, handler
+        return {"type": "string", "pattern": f"^{VARIABLE.pattern}$", "examples": ["${API_KEY}"]}
+
+    @classmethod
+    def _read(cls, value: object) -> Secret:
+        if isinstance(value, Secret):
+            return value
+        found = VARIABLE.fullmatch(value) if isinstance(value, str) else None
+        if not found:
+            raise PydanticCustomError(
+                "secret",
+                "a secret is not written here but named: put it in an environment variable and write ${{NAME}}",
+            )
+        return cls(found[1])
+
+
+def _share(value: object) -> object:
+    if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < 1):
+        raise PydanticCustomError("share", "should be a share of the rows from 0 to below 1, such as 0.1, or a file")
+    return value
+
+
+class DataConfig(Settings):
+    """The rows: where they are, how to read them, and which are kept from training."""
+
+    train: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="The file to train on, or a list of files. A relative path starts at this config file's folder; "
+        "`-` is standard input.",
+    )
+    validation: float | str | None = Field(
+        default=None,
+        description="Rows that steer training (early stopping, the best checkpoint) and are not trained on: a share "
+        "of the rows, such as 0.05, or a file.",
+    )
+    holdout: float | str | None = Field(
+        default=None,
+        description="Rows that no training sees, to compare the tuned model with its base on: a share, such as 0.1, "
+        "or a file.",
+    )
+    format: str = Field(default="auto", description="The shape of the rows; `auto` recognises it from the keys.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Which column holds what, where the names are not recognised: `{prompt: question, completion: answer}`.",
+    )
+    system: str | None = Field(
+        default=None, description="A system prompt put before conversations that have none, in training and in use."
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        default="stop", description="What a row with an error does: `stop` the run before it starts, or `skip` and count it."
+    )
+    too_long: Literal["stop", "drop", "truncate"] = Field(
+        default="stop",
+        description="What a row longer than the model takes does: `stop` the run before it starts, `drop` the row, or "
+        "`truncate` it; both are counted.",
+    )
+
+    _shares = field_validator("validation", "holdout", mode="before")(_share)
+
+    @model_validator(mode="after")
+    def _leave_rows_to_train_on(self) -> DataConfig:
+        kept = sum(share for share in (self.validation, self.holdout) if isinstance(share, float))
+        if kept >= 1:
+            raise PydanticCustomError("shares", "validation and holdout together leave no rows to train on")
+        return self
+
+
+class TrainConfig(Settings):
+    """Portable settings: understood by every backend, or refused before anything starts."""
+
+    method: Method = Field(
+        default="sft",
+        description="`sft` learns to answer like the examples, `dpo` to prefer the better of two answers, "
+        "`reinforcement` from a grader's reward.",
+    )
+    epochs: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="How many times training sees each row; `auto` leaves it to the backend's rule."
+    )
+    seed: StrictInt = Field(
+        default=0, ge=0, lt=2**31, description="Fixes the split, the order of the rows and whatever else is drawn by lot."
+    )
+    suffix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")] | None = Field(
+        default=None,
+        description="The beginning of the job's and model's name, at most 40 letters, digits, - and _; the data "
+        "file's name when absent.",
+    )
+
+    def options(self) -> TrainSettings:
+        """The same as a backend gets it."""
+        return TrainSettings(method=self.method, epochs=self.epochs, seed=self.seed, suffix=self.suffix)
+
+
+class BudgetConfig(Settings):
+    """What the run may cost; a plan beyond it, or one that cannot say, stops the run before it starts."""
+
+    usd: float | None = Field(default=None, ge=0, description="The most that the run may cost, in US dollars.")
+    hours: float | None = Field(default=None, gt=0, description="The longest that the training may take, in hours.")
+
+
+class CompareConfig(Settings):
+    """How the tuned model is compared with its base on the holdout rows."""
+
+    grader: str = Field(
+        default="exact",
+        description="How an answer is marked from 0 to 1: `exact`, `normalised`, `contains`, `json`, `token_f1`, "
+        "`numeric`, or a function of yours as `module:function`.",
+    )
+    fields: tuple[str, ...] = Field(
+        default=(), description="With the grader `json`: the fields that must be equal; all of them when empty."
+    )
+    tolerance: float = Field(
+        default=0.0, ge=0, description="With the grader `numeric`: the greatest difference that still counts as equal."
+    )
+    rows: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        default=None, description="At most so many holdout rows, drawn by `train.seed`; all of them when absent."
+    )
+    max_tokens: StrictInt = Field(default=256, ge=1, description="The longest answer, in tokens.")
+    base: bool = Field(default=True, description="Whether the base model answers too, to be shown beside the tuned one.")
+
+
+class RunConfig(Settings):
+    """A run: what to tune, on what, how, within what budget, and how to judge the result."""
+
+    model: str = Field(
+        description="The base model as `backend:name`: the one word that changes where training runs. "
+        "`torch:smollm2-135m` is this machine; a name that starts with `.`, `~` or `/` is a folder or file."
+    )
+    data: DataConfig = Field(default_factory=DataConfig, description="The rows.")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="Portable settings of training.")
+    backends: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Settings of one backend each, under its name. Only the section of the model's backend applies.",
+    )
+    budget: BudgetConfig = Field(default_factory=BudgetConfig, description="What the run may cost.")
+    compare: CompareConfig = Field(
+        default_factory=CompareConfig, description="How the tuned model is compared with its base."
+    )
+
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    @field_validator("model")
+    @classmethod
+    def _is_a_ref(cls, value: str) -> str:
+        try:
+            return str(Ref.parse(value))
+        except RefError:
+            raise PydanticCustomError(
+                "ref", "should be of the form backend:name, such as torch:smollm2-135m or torch:./my-model"
+            ) from None
+
+    @property
+    def ref(self) -> Ref:
+        """The base model's reference."""
+        return Ref.parse(self.model)
+
+    @property
+    def source(self) -> Source:
+        """Where the values were read: for messages."""
+        return self._source
+
+    def section(self, backend: str) -> Mapping[str, Any]:
+        """The raw settings of one backend; empty when the config has none."""
+        return self.backends.get(backend, {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary of what differs from the defaults; secrets are the names of their variables."""
+        dumped: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
+        return dumped
+
+    def with_source(self, source: Source) -> RunConfig:
+        """The same config, remembering where it was read."""
+        copy = self.model_copy()
+        copy._source = source
+        return copy
+
+
+def resolve_path(text: str, folder: Path) -> str:
+    """A relative path, made absolute from `folder`; `-`, `~/…`, absolute paths and addresses (`s3://…`) as they are."""
+    if text == "-" or text.startswith(("/", "~")) or re.match(r"[a-z][a-z0-9+.-]+:", text):
+        return text
+    return os.path.normpath(folder / text)
