@@ -50,12 +50,17 @@ class Availability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """The portable settings that every backend understands, or refuses before anything starts."""
+    """The portable settings that every backend understands, or refuses before anything starts.
+
+    `too_long` says what becomes of a row that is longer than the model takes: it stops the start, or the backend drops or
+    truncates it and counts it in a log event.
+    """
 
     method: Method = "sft"
     epochs: int | Literal["auto"] = "auto"
     seed: int = 0
     suffix: str | None = None
+    too_long: Literal["stop", "drop", "truncate"] = "stop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
