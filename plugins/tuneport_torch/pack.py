@@ -1,0 +1,68 @@
+"""Which rows are trained on when: pure functions of the lengths, the seed, the epoch and the position."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Protocol
+
+
+class Row(Protocol):
+    """A rendered example: token ids, and the weight of each token in the loss (0: context only)."""
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+
+    @property
+    def weights(self) -> Sequence[float]: ...
+
+
+def epoch_steps(lengths: Sequence[int], tokens_per_step: int, seed: int, epoch: int) -> list[list[int]]:
+    """The rows (by index) of each step of an epoch: all rows once, shuffled, in steps of about equal numbers of tokens.
+
+    There are min(ceil(tokens / tokens_per_step), rows) steps, none empty. Within a step the longest row comes first, so
+    that rows of like length stand together and what takes most memory is tried first.
+    """
+    order = list(range(len(lengths)))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    count = max(1, min(math.ceil(sum(lengths) / tokens_per_step), len(order)))
+    steps = _cut(order, [lengths[row] for row in order], count)
+    return [sorted(step, key=lambda row: (-lengths[row], row)) for step in steps]
+
+
+def micro_batches(rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """Split the rows of a step, in order, into micro-batches of at most `tokens_per_batch` tokens, or one longer row."""
+    batches: list[list[int]] = []
+    room = 0
+    for row in rows:
+        if not batches or lengths[row] > room:
+            batches.append([])
+            room = tokens_per_batch
+        batches[-1].append(row)
+        room -= lengths[row]
+    return batches
+
+
+def padded_batches(rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """As `micro_batches`, where every row takes the room of the longest beside it, which comes first."""
+    batches: list[list[int]] = []
+    for row in rows:
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > tokens_per_batch:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def _cut(order: list[int], sizes: list[int], count: int) -> list[list[int]]:
+    """`order` in `count` consecutive parts of about equal size, none empty."""
+    total = sum(sizes)
+    parts: list[list[int]] = [[] for _ in range(count)]
+    part = -1
+    for position, (row, end, size) in enumerate(zip(order, accumulate(sizes), sizes, strict=True)):
+        natural = int((end - size / 2) * count / total)
+        must = count - (len(order) - position)  # one row is left for each part that is still empty
+        part = min(max(natural, must, part), part + 1)
+        parts[part].append(row)
+    return parts
