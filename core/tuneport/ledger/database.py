@@ -1,0 +1,178 @@
+"""One SQLite file, safe with many processes: opened, migrated, and every failure of it told in words that help."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from tuneport.errors import HomeError
+
+BUSY_SECONDS = 30.0
+_NETWORK = re.compile(
+    r"(nfs\d?|cifs|smb\d?|smbfs|afs|ceph|lustre|gpfs|beegfs|davfs|ncpfs|pvfs2|orangefs|glusterfs"
+    r"|fuse\.(sshfs|glusterfs|rclone|s3fs|gcsfuse|cephfs|davfs2?))\Z"
+)
+
+
+class Database:
+    """Connections to one file, one for each thread of each process; sqlite's own locks keep them apart."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        refuse_network(path)
+        with self._guard():
+            self._migrate(self._connection())
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that holds the write lock from its beginning: all of it is kept, durably, or nothing."""
+        with self._guard():
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read from; each statement sees one state of the file."""
+        with self._guard():
+            yield self._connection()
+
+    def close(self) -> None:
+        """Close this thread's connection; the next use opens it again."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            self._local.connection = None
+            connection.close()
+
+    def _connection(self) -> sqlite3.Connection:
+        # A connection must not cross a fork: the child's first use opens one of its own and leaves the parent's alone.
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None or self._local.pid != os.getpid():
+            connection = self._connect()
+            self._local.connection, self._local.pid = connection, os.getpid()
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        _use_wal(connection)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        steps = migrations()
+        newest = len(steps)
+        if _version(connection) == newest:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            found = _version(connection)
+            if found > newest:
+                raise HomeError(
+                    f"{self.path} was written by a newer tuneport (its version {found}; this one knows {newest}).",
+                    remedy="Run: pip install -U tuneport, or set TUNEPORT_HOME to another folder.",
+                )
+            for script in steps[found:]:
+                for statement in _statements(script):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={newest}")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            raise HomeError(f"The ledger {self.path} cannot be used: {error}.", remedy=_cure(error)) from error
+
+
+def migrations() -> list[str]:
+    """The SQL that leads from each version of the file to the next, oldest first."""
+    folder = resources.files("tuneport.ledger") / "migrations"
+    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    return [entry.read_text(encoding="utf-8") for entry in files]
+
+
+def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
+    """Raise HomeError when the path lies on a network file system, as far as the table of mounts tells (Linux)."""
+    try:
+        table = mounts.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return
+    target, best, kind = path.parent.resolve(), -1, ""
+    for line in table.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1]))
+        # Of two mounts on one point the later hides the earlier.
+        if (target == point or point in target.parents) and len(point.parts) >= best:
+            best, kind = len(point.parts), fields[2]
+    if _NETWORK.match(kind):
+        raise HomeError(
+            f"The home folder {path.parent} is on a network file system ({kind}), whose locks cannot be relied on.",
+            remedy="Set TUNEPORT_HOME to a folder on a local disk.",
+        )
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # Switching a new file to WAL needs it alone, and sqlite gives up at once there instead of waiting.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+            continue
+        if mode != "wal":
+            raise sqlite3.OperationalError("its file system does not allow write-ahead logging")
+        return
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _statements(script: str) -> Iterator[str]:
+    # executescript() would commit the transaction that must hold the whole migration.
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _cure(error: sqlite3.Error) -> str:
+    text = str(error).lower()
+    if "locked" in text or "busy" in text:
+        return "Another process keeps it busy. Wait for it, or find it with: fuser -v on that file. Then try again."
+    if "full" in text:
+        return "The disk is full. Free some space (`tuneport prune` frees some), then try again: nothing is lost."
+    if "readonly" in text or "unable to open" in text or "permission" in text:
+        return "Make the folder writable for you, or set TUNEPORT_HOME to a folder on a local disk that is."
+    if "malformed" in text or "not a database" in text:
+        return "The file is damaged. Move it and its -wal and -shm files away to start a new one; jobs keep their folders."
+    return "Set TUNEPORT_HOME to a folder on a local disk, or report this with the message above."

@@ -1,0 +1,426 @@
+"""The ledger's verbs: jobs and their intents, models, runs, events, cursors and scratch."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sqlite3
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tuneport.errors import JobNotFound, ModelNotFound, UsageError
+from tuneport.events import Event, Status, utc_now
+from tuneport.home import home
+from tuneport.ledger.database import Database
+from tuneport.ledger.records import STAGES, IntentState, JobRecord, ModelRecord, RunRecord, Stage
+from tuneport.refs import Ref
+
+_LETTERS = "abcdefghjkmnpqrstvwxyz0123456789"  # base 32 without i, l, o and u, which are misread
+_OVER = tuple(str(status) for status in Status if status.terminal)
+_LOST = (str(Status.FAILED), str(Status.CANCELLED))
+_NEXT: dict[IntentState, tuple[IntentState, ...]] = {
+    "intended": ("sent", "confirmed", "unconfirmed", "failed"),
+    "sent": ("confirmed", "unconfirmed", "failed"),
+    "unconfirmed": ("confirmed", "failed"),
+    "confirmed": (),
+    "failed": (),
+}
+_RUNS = """
+SELECT runs.*, jobs.backend AS job_backend, jobs.name AS job_name FROM runs
+LEFT JOIN jobs ON jobs.rowid = (SELECT max(rowid) FROM jobs WHERE run = runs.id)
+"""
+_MODELS = """
+SELECT models.*, jobs.backend AS job_backend, jobs.name AS job_name FROM models JOIN jobs USING (intent)
+"""
+
+
+class Ledger:
+    """The SQLite file in home that knows what was started from this machine. Any number of processes and threads may use
+    it at once. Every method that writes has written durably when it returns; all raise HomeError when the file cannot be
+    used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path)
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path | None = None) -> Ledger:
+        """The ledger of home, or of another file; created or brought up to date where needed.
+
+        Raises HomeError when a newer tuneport wrote it, and when it lies on a network file system.
+        """
+        return cls(home() / "ledger.sqlite3" if path is None else Path(path))
+
+    def close(self) -> None:
+        """Close this thread's connection; the next use opens it again."""
+        self._database.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Jobs and their intents
+
+    def record_intent(
+        self,
+        *,
+        backend: str,
+        base: Ref,
+        identity: str,
+        fingerprint: str,
+        stem: str = "",
+        method: str = "sft",
+        intent: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        endpoint: str | None = None,
+        run: str | None = None,
+        reserved: Collection[str] = (),
+        reuse: bool = False,
+    ) -> JobRecord:
+        """Write down that a job is about to be asked for, and give it a name that no job had and that is not `reserved`.
+
+        The name is `stem` (a suffix, or the data file's name) made plain, with a few letters drawn by lot. An `intent`
+        that is known already gives its job back. With `reuse`, so does an `identity` whose job lives or succeeded: look
+        it up and write it are one transaction, so that of two processes only one starts a job.
+        """
+        intent = intent or str(uuid.uuid4())
+        now = _text(utc_now())
+        with self._database.write() as sql:
+            known = _first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
+            known = known or (_of_identity(sql, identity) if reuse else None)
+            if known:
+                return JobRecord.from_row(known)
+            sql.execute(
+                "INSERT INTO jobs (intent, backend, name, identity, fingerprint, base, method, created, config, settings,"
+                " metadata, endpoint, run, status, status_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(intent, backend, _new_name(sql, stem, reserved), identity, fingerprint, str(base), method, now),
+                    *(json.dumps(dict(one or {})) for one in (config, settings, metadata)),
+                    *(endpoint, run, str(Status.QUEUED), now),
+                ),
+            )
+            return _job(sql, intent)
+
+    def sent(self, intent: str) -> JobRecord:
+        """The backend is being asked: from here on, silence means that it may have the job."""
+        return self._settle(intent, "sent")
+
+    def confirm(self, intent: str, remote: Mapping[str, Any] | None = None, *, endpoint: str | None = None) -> JobRecord:
+        """The backend has the job; `remote` are the facts it gave. May be repeated, and adds facts then."""
+        return self._settle(intent, "confirmed", remote, endpoint)
+
+    def doubt(self, intent: str) -> JobRecord:
+        """Nobody could learn whether the backend has the job: it is unconfirmed, and nothing may be sent again."""
+        return self._settle(intent, "unconfirmed")
+
+    def fail(self, intent: str, message: str = "") -> JobRecord:
+        """The backend has no such job, for certain: it was refused, or never asked. `message` is kept as the reason."""
+        return self._settle(intent, "failed", {"reason": message} if message else None)
+
+    def unsettled(self) -> list[JobRecord]:
+        """Jobs whose start is not known to have succeeded or failed, oldest first: what `settle` is for."""
+        with self._database.read() as sql:
+            rows = sql.execute(
+                "SELECT * FROM jobs WHERE intent_state IN ('intended', 'sent', 'unconfirmed') AND forgotten IS NULL"
+                " ORDER BY rowid"
+            )
+            return [JobRecord.from_row(row) for row in rows]
+
+    def _settle(
+        self, intent: str, state: IntentState, remote: Mapping[str, Any] | None = None, endpoint: str | None = None
+    ) -> JobRecord:
+        status = {"failed": Status.FAILED, "unconfirmed": Status.UNCONFIRMED}.get(state)
+        with self._database.write() as sql:
+            job = _job(sql, intent)
+            if job.intent_state != state and state not in _NEXT[job.intent_state]:
+                raise UsageError(
+                    f"The start of {job.ref} is {job.intent_state} already and cannot become {state}.",
+                    remedy=f"Run: tuneport show {job.ref}",
+                )
+            if status is None and job.status is Status.UNCONFIRMED:
+                status = Status.QUEUED
+            sql.execute(
+                "UPDATE jobs SET intent_state = ?, remote = ?, endpoint = coalesce(?, endpoint), status = ?,"
+                " status_time = ? WHERE intent = ?",
+                (
+                    *(state, json.dumps({**job.remote, **(remote or {})}), endpoint),
+                    *(str(status or job.status), _text(utc_now() if status else job.status_time), intent),
+                ),
+            )
+            return _job(sql, intent)
+
+    def set_status(self, ref: Ref | str, status: Status, native: str = "", time: datetime | None = None) -> JobRecord:
+        """Keep the status last heard of a job. One that is over stays so, whatever a late answer says."""
+        with self._database.write() as sql:
+            job = _job_of(sql, ref)
+            if not job.status.terminal:
+                sql.execute(
+                    "UPDATE jobs SET status = ?, native = ?, status_time = ? WHERE intent = ?",
+                    (str(status), native, _text(time or utc_now()), job.intent),
+                )
+            return _job(sql, job.intent)
+
+    def job(self, ref: Ref | str) -> JobRecord:
+        """The job of that ref; raises JobNotFound when there is none, or it was forgotten."""
+        with self._database.read() as sql:
+            return _job_of(sql, ref)
+
+    def job_of_intent(self, intent: str) -> JobRecord:
+        """The job of that intent, forgotten or not; raises JobNotFound."""
+        with self._database.read() as sql:
+            return _job(sql, intent)
+
+    def jobs(
+        self, limit: int | None = None, *, backend: str | None = None, statuses: Collection[Status] = ()
+    ) -> list[JobRecord]:
+        """The jobs that are not forgotten, newest first."""
+        wanted = [str(status) for status in statuses]
+        with self._database.read() as sql:
+            rows = sql.execute(
+                "SELECT * FROM jobs WHERE forgotten IS NULL AND (? IS NULL OR backend = ?)"
+                f" AND (? OR status IN ({_marks(wanted)})) ORDER BY rowid DESC LIMIT ?",  # noqa: S608 - only marks
+                (backend, backend, not wanted, *wanted, -1 if limit is None else limit),
+            )
+            return [JobRecord.from_row(row) for row in rows]
+
+    def find_live_or_finished(self, identity: str) -> JobRecord | None:
+        """The newest job of that identity that neither failed nor was cancelled nor forgotten."""
+        with self._database.read() as sql:
+            row = _of_identity(sql, identity)
+            return JobRecord.from_row(row) if row else None
+
+    def forget(self, ref: Ref | str) -> None:
+        """Take a job, its models, events and scratch out of every list. Its name stays taken. May be repeated."""
+        ref = Ref.parse(ref)
+        with self._database.write() as sql:
+            row = _first(sql, "SELECT intent FROM jobs WHERE backend = ? AND name = ?", ref.backend, ref.name)
+            if row is None:
+                raise _no_job(ref)
+            for table in ("models", "events", "cursors", "scratch"):
+                sql.execute(f"DELETE FROM {table} WHERE intent = ?", (row["intent"],))  # noqa: S608 - our own tables
+            sql.execute(
+                "UPDATE jobs SET forgotten = coalesce(forgotten, ?) WHERE intent = ?", (_text(utc_now()), row["intent"])
+            )
+
+    # Tuned models
+
+    def record_model(self, ref: Ref | str, job: Ref | str, lineage: Mapping[str, Any]) -> ModelRecord:
+        """Keep a tuned model that a job made. May be repeated; the newest lineage is kept."""
+        ref = Ref.parse(ref)
+        with self._database.write() as sql:
+            sql.execute(
+                "INSERT INTO models (backend, name, intent, created, lineage) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET lineage = excluded.lineage",
+                (ref.backend, ref.name, _job_of(sql, job).intent, _text(utc_now()), json.dumps(dict(lineage))),
+            )
+        return self.model(ref)
+
+    def model(self, ref: Ref | str) -> ModelRecord:
+        """The tuned model of that ref; raises ModelNotFound."""
+        ref = Ref.parse(ref)
+        with self._database.read() as sql:
+            row = _first(sql, f"{_MODELS} WHERE models.backend = ? AND models.name = ?", ref.backend, ref.name)
+        if row is None:
+            raise ModelNotFound(f"No tuned model {ref} is known here.", remedy="Run: tuneport models")
+        return ModelRecord.from_row(row)
+
+    def models(self, limit: int | None = None) -> list[ModelRecord]:
+        """The tuned models, newest first."""
+        with self._database.read() as sql:
+            rows = sql.execute(f"{_MODELS} ORDER BY models.created DESC LIMIT ?", (-1 if limit is None else limit,))
+            return [ModelRecord.from_row(row) for row in rows]
+
+    # Runs
+
+    def begin_run(self, identity: str, config: Mapping[str, Any], *, again: bool = False) -> RunRecord:
+        """The run of that identity where there is one, unless `again`; else a new one, at stage `checked`."""
+        with self._database.write() as sql:
+            row = None if again else _first(sql, f"{_RUNS} WHERE runs.identity = ? ORDER BY runs.rowid DESC", identity)
+            if row:
+                return RunRecord.from_row(row)
+            run = str(uuid.uuid4())
+            sql.execute(
+                "INSERT INTO runs (id, identity, created, config) VALUES (?, ?, ?, ?)",
+                (run, identity, _text(utc_now()), json.dumps(dict(config))),
+            )
+            return _run(sql, run)
+
+    def advance(self, run: str, stage: Stage, data: Any = None) -> RunRecord:
+        """The run has reached `stage`, which left `data` (a JSON value). A run never goes backwards: a stage behind the
+        one it stands at only renews that stage's data.
+        """
+        with self._database.write() as sql:
+            record = _run(sql, run)
+            results = dict(record.results) if data is None else {**record.results, stage: data}
+            furthest = record.stage if record.reached(stage) else stage
+            sql.execute("UPDATE runs SET stage = ?, results = ? WHERE id = ?", (furthest, json.dumps(results), run))
+            return _run(sql, run)
+
+    def find_run(self, identity: str) -> RunRecord | None:
+        """The newest run of that identity."""
+        with self._database.read() as sql:
+            row = _first(sql, f"{_RUNS} WHERE runs.identity = ? ORDER BY runs.rowid DESC", identity)
+            return RunRecord.from_row(row) if row else None
+
+    def run(self, run: str) -> RunRecord:
+        """The run of that id; raises LookupError."""
+        with self._database.read() as sql:
+            return _run(sql, run)
+
+    # Events, for backends that do not number their own, and what observers have seen
+
+    def append_events(self, ref: Ref | str, events: Iterable[tuple[str, Event]]) -> list[Event]:
+        """Keep events by the backend's own ids, in the order given; those not seen before come back with their `seq`.
+
+        The `seq` they come with is not looked at. Of an id that is known already nothing changes, so that any number of
+        processes may poll and hand in what they saw.
+        """
+        new: list[Event] = []
+        with self._database.write() as sql:
+            intent = _job_of(sql, ref).intent
+            seq: int = _first(sql, "SELECT coalesce(max(seq), 0) FROM events WHERE intent = ?", intent)[0]  # type: ignore[index]  # an aggregate always gives a row
+            for native_id, event in events:
+                numbered = Event.from_dict({**event.to_dict(), "seq": seq + 1})
+                done = sql.execute(
+                    "INSERT INTO events (intent, seq, native_id, event) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    (intent, seq + 1, native_id, json.dumps(numbered.to_dict())),
+                )
+                if done.rowcount:
+                    seq += 1
+                    new.append(numbered)
+        return new
+
+    def events(self, ref: Ref | str, after: int = 0) -> list[Event]:
+        """The events kept for a job, in order, from the one that follows number `after`."""
+        with self._database.read() as sql:
+            rows = sql.execute(
+                "SELECT event FROM events WHERE intent = ? AND seq > ? ORDER BY seq", (_job_of(sql, ref).intent, after)
+            )
+            return [Event.from_dict(json.loads(row["event"])) for row in rows]
+
+    def cursor(self, observer: str, ref: Ref | str) -> int:
+        """The number of the last event of that job that the observer has been handed; 0 when none."""
+        with self._database.read() as sql:
+            intent = _job_of(sql, ref).intent
+            row = _first(sql, "SELECT seq FROM cursors WHERE observer = ? AND intent = ?", observer, intent)
+            return row["seq"] if row else 0
+
+    def set_cursor(self, observer: str, ref: Ref | str, seq: int) -> None:
+        """The observer has been handed every event up to number `seq`. A cursor never goes back."""
+        with self._database.write() as sql:
+            sql.execute(
+                "INSERT INTO cursors (observer, intent, seq) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
+                (observer, _job_of(sql, ref).intent, seq),
+            )
+
+    def scratch(self, intent: str) -> Scratch:
+        """What a backend must not forget about the job of that intent."""
+        return Scratch(self._database, intent)
+
+
+class Scratch(MutableMapping[str, Any]):
+    """Text → JSON value, kept in the ledger: each assignment and deletion is durable when it returns.
+
+    What is read is a copy: to change a list or dictionary, assign it again.
+    """
+
+    def __init__(self, database: Database, intent: str) -> None:
+        self._database = database
+        self._intent = intent
+
+    def __getitem__(self, key: str) -> Any:
+        with self._database.read() as sql:
+            row = _first(sql, "SELECT value FROM scratch WHERE intent = ? AND key = ?", self._intent, key)
+        if row is None:
+            raise KeyError(key)
+        return json.loads(row["value"])
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        with self._database.write() as sql:
+            sql.execute(
+                "INSERT INTO scratch (intent, key, value) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET value = excluded.value",
+                (self._intent, key, json.dumps(value)),
+            )
+
+    def __delitem__(self, key: str) -> None:
+        with self._database.write() as sql:
+            done = sql.execute("DELETE FROM scratch WHERE intent = ? AND key = ?", (self._intent, key))
+        if not done.rowcount:
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        with self._database.read() as sql:
+            rows = sql.execute("SELECT key FROM scratch WHERE intent = ? ORDER BY key", (self._intent,)).fetchall()
+        return iter([row["key"] for row in rows])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _first(sql: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = sql.execute(statement, values).fetchone()
+    return row
+
+
+def _of_identity(sql: sqlite3.Connection, identity: str) -> sqlite3.Row | None:
+    return _first(
+        sql,
+        "SELECT * FROM jobs WHERE identity = ? AND forgotten IS NULL AND status NOT IN (?, ?) ORDER BY rowid DESC",
+        identity,
+        *_LOST,
+    )
+
+
+def _job(sql: sqlite3.Connection, intent: str) -> JobRecord:
+    row = _first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
+    if row is None:
+        raise JobNotFound(f"The ledger knows no intent {intent}.", remedy="Run: tuneport jobs")
+    return JobRecord.from_row(row)
+
+
+def _job_of(sql: sqlite3.Connection, ref: Ref | str) -> JobRecord:
+    ref = Ref.parse(ref)
+    row = _first(sql, "SELECT * FROM jobs WHERE backend = ? AND name = ? AND forgotten IS NULL", ref.backend, ref.name)
+    if row is None:
+        raise _no_job(ref)
+    return JobRecord.from_row(row)
+
+
+def _no_job(ref: Ref) -> JobNotFound:
+    return JobNotFound(f"No job {ref} is known here.", remedy="Run: tuneport jobs")
+
+
+def _run(sql: sqlite3.Connection, run: str) -> RunRecord:
+    row = _first(sql, f"{_RUNS} WHERE runs.id = ?", run)
+    if row is None:
+        raise LookupError(f"The ledger knows no run {run}.")
+    return RunRecord.from_row(row)
+
+
+def _new_name(sql: sqlite3.Connection, stem: str, reserved: Collection[str]) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].strip("-") or "job"
+    for attempt in range(1000):
+        letters = min(4 + attempt // 8, 6)
+        name = f"{plain}-{''.join(secrets.choice(_LETTERS) for _ in range(letters))}"
+        if name not in reserved and not _first(sql, "SELECT 1 FROM jobs WHERE name = ?", name):
+            return name
+    raise UsageError(f"No free name begins with {plain!r}.", remedy="Choose another suffix.")
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values)) or "NULL"
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat()

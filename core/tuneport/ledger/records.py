@@ -1,0 +1,128 @@
+"""The rows of the ledger as values."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from tuneport.events import Status
+from tuneport.refs import Ref
+
+IntentState = Literal["intended", "sent", "confirmed", "unconfirmed", "failed"]
+"""`intended`: written down, the backend may not have been asked yet. `sent`: it has been asked, and no answer is known.
+`confirmed`: it has the job. `unconfirmed`: nobody could learn whether it has. `failed`: it has not, for certain."""
+
+Stage = Literal["checked", "planned", "submitted", "trained", "compared", "reported"]
+STAGES: tuple[Stage, ...] = ("checked", "planned", "submitted", "trained", "compared", "reported")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """What this machine knows of a job. `status` is the last one heard (at `status_time`); times are UTC.
+
+    `remote` are the facts that the backend gave, such as its own id; `endpoint` is where it was asked.
+    """
+
+    ref: Ref
+    intent: str
+    intent_state: IntentState
+    identity: str
+    fingerprint: str
+    base: Ref
+    method: str
+    created: datetime
+    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    metadata: Mapping[str, str]
+    remote: Mapping[str, Any]
+    endpoint: str | None
+    run: str | None
+    status: Status
+    native: str
+    status_time: datetime
+
+    @classmethod
+    def from_row(cls, row: sqlite3.Row) -> JobRecord:
+        """The record of a row of the table `jobs`."""
+        return cls(
+            ref=Ref(row["backend"], row["name"]),
+            intent=row["intent"],
+            intent_state=row["intent_state"],
+            identity=row["identity"],
+            fingerprint=row["fingerprint"],
+            base=Ref.parse(row["base"]),
+            method=row["method"],
+            created=datetime.fromisoformat(row["created"]),
+            config=json.loads(row["config"]),
+            settings=json.loads(row["settings"]),
+            metadata=json.loads(row["metadata"]),
+            remote=json.loads(row["remote"]),
+            endpoint=row["endpoint"],
+            run=row["run"],
+            status=_status(row["status"]),
+            native=row["native"],
+            status_time=datetime.fromisoformat(row["status_time"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """A tuned model: its ref, the job that made it, and its lineage as `Lineage.to_dict` wrote it."""
+
+    ref: Ref
+    job: Ref
+    created: datetime
+    lineage: Mapping[str, Any]
+
+    @classmethod
+    def from_row(cls, row: sqlite3.Row) -> ModelRecord:
+        """The record of a row of `models` joined with its job."""
+        return cls(
+            ref=Ref(row["backend"], row["name"]),
+            job=Ref(row["job_backend"], row["job_name"]),
+            created=datetime.fromisoformat(row["created"]),
+            lineage=json.loads(row["lineage"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A config carried through its stages. `results` has what each stage left, by the stage's name; `job` is the newest
+    job of the run.
+    """
+
+    id: str
+    identity: str
+    created: datetime
+    config: Mapping[str, Any]
+    stage: Stage
+    job: Ref | None
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+    def reached(self, stage: Stage) -> bool:
+        """Whether the run has come to that stage or beyond."""
+        return STAGES.index(self.stage) >= STAGES.index(stage)
+
+    @classmethod
+    def from_row(cls, row: sqlite3.Row) -> RunRecord:
+        """The record of a row of `runs` joined with its newest job."""
+        return cls(
+            id=row["id"],
+            identity=row["identity"],
+            created=datetime.fromisoformat(row["created"]),
+            config=json.loads(row["config"]),
+            stage=row["stage"],
+            job=Ref(row["job_backend"], row["job_name"]) if row["job_name"] else None,
+            results=json.loads(row["results"]),
+        )
+
+
+def _status(word: str) -> Status:
+    try:
+        return Status(word)
+    except ValueError:
+        return Status.UNKNOWN
