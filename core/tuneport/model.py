@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateOptions:
-    """How to answer. `temperature` 0 is greedy; `stop` are texts that end the answer and are not part of it."""
+    """How to answer. `temperature` 0 is greedy; `stop` are texts that end the answer and are not part of it. `raw`: the
+    only message's text is continued as it is, without chat template or system prompt (for models that `can_continue`).
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
@@ -27,6 +29,7 @@ class GenerateOptions:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +83,15 @@ class Lineage:
 class Model(ABC):
     """A model that answers. A plugin writes `generate`; everything else has a default here.
 
-    `can_score`, `can_stream` and `export_kinds` declare what is there beyond that: asking for what is not raises
-    UnsupportedError.
+    `can_score`, `can_stream`, `can_continue` (plain text, without a chat template) and `export_kinds` declare what is
+    there beyond that: asking for what is not raises UnsupportedError.
     """
 
     ref: Ref
     lineage: Lineage | None = None
     can_score: ClassVar[bool] = False
     can_stream: ClassVar[bool] = False
+    can_continue: ClassVar[bool] = False
     export_kinds: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -113,7 +117,8 @@ class Model(ABC):
 
     def reply_many(self, conversations: Iterable[Conversational], **options: Any) -> list[Reply]:
         """Answer many conversations, in order; see `reply`."""
-        return self.generate([self._prepared(one) for one in conversations], _options(options))
+        asked = self._options(options)
+        return self.generate([self._prepared(one, asked) for one in conversations], asked)
 
     def ask(self, text: str, **options: Any) -> str:
         """The text of the answer to one user turn."""
@@ -125,7 +130,8 @@ class Model(ABC):
 
     def stream(self, messages: Conversational, **options: Any) -> Iterator[str]:
         """The answer's text, piece by piece."""
-        return self.generate_stream(self._prepared(messages), _options(options))
+        asked = self._options(options)
+        return self.generate_stream(self._prepared(messages, asked), asked)
 
     def score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy on a dataset, weighted by token; raises UnsupportedError where not declared."""
@@ -151,7 +157,13 @@ class Model(ABC):
         """Written by a plugin whose models have `export_kinds`; `path` does not exist yet."""
         raise UnsupportedError(f"The backend of {self.ref} declares {kind!r} and does not write it to {path}.")
 
-    def _prepared(self, messages: Conversational) -> list[Message]:
+    def _options(self, options: dict[str, Any]) -> GenerateOptions:
+        asked = _options(options)
+        if asked.raw and not self.can_continue:
+            raise UnsupportedError(f"{self.ref} answers conversations only: it cannot continue plain text (raw=True).")
+        return asked
+
+    def _prepared(self, messages: Conversational, options: GenerateOptions) -> list[Message]:
         import msgspec
 
         from tuneport.dataset import Message
@@ -167,7 +179,7 @@ class Model(ABC):
             ) from error
         if not turns:
             raise UsageError("There is no message to answer.", remedy="Pass a text or at least one message.")
-        system = self.lineage.system if self.lineage else None
+        system = self.lineage.system if self.lineage and not options.raw else None
         if system and turns[0].role not in ("system", "developer"):
             turns.insert(0, Message(role="system", content=system))
         return turns

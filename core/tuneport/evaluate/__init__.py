@@ -1,0 +1,19 @@
+"""Graders, and a tuned model beside its base on rows that training never saw."""
+
+from tuneport.evaluate.comparison import Compared, Comparison, Difference, LabelScore, Side, compare_models
+from tuneport.evaluate.exchange import answer_text, prompt_and_reference
+from tuneport.evaluate.graders import BUILT_IN, Grader, grader
+
+__all__ = [
+    "BUILT_IN",
+    "Compared",
+    "Comparison",
+    "Difference",
+    "Grader",
+    "LabelScore",
+    "Side",
+    "answer_text",
+    "compare_models",
+    "grader",
+    "prompt_and_reference",
+]

@@ -1,0 +1,73 @@
+"""A comparison as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuneport.evaluate.comparison import Compared, Comparison, Difference, Outcome, Side
+
+SHOWN_ROWS = 6
+OUTCOMES: dict[Outcome, str] = {
+    "both": "both right",
+    "only_tuned": "only tuned right",
+    "only_base": "only base right",
+    "neither": "neither right",
+    "right": "right",
+    "wrong": "wrong",
+}
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """The scores with their 95% intervals, the counts, and the first rows that went wrong or came right."""
+    one = comparison
+    lines = [f"{one.rows:,} rows that training did not see, graded by {one.grader}; 95% intervals", ""]
+    lines += [_side_line(name, side, one.rows) for name, side in (("base", one.base), ("tuned", one.tuned)) if side]
+    if one.difference:
+        lines.append(_difference_line(one.difference))
+    lines += ["", "  " + " · ".join(f"{OUTCOMES[name]} {count:,}" for name, count in one.outcomes.items())]
+    lines += [f"  note: {note}" for note in one.notes]
+    # what got worse first, then what is still wrong, then what got better
+    order: list[Outcome] = ["only_base", "wrong", "neither", "only_tuned"]
+    picked = [row for name in order for row in [one for one in comparison.examples if one.outcome == name][:2]]
+    for row in picked[:SHOWN_ROWS]:
+        lines += ["", *_row_lines(row)]
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """A share as per cent with one decimal: never 100.0% or 0.0% unless it is exactly that."""
+    text = f"{share:.1%}"
+    if text == "100.0%" and share < 1:
+        return "99.9%"
+    return "0.1%" if text == "0.0%" and share > 0 else text
+
+
+def probability(p_value: float) -> str:
+    """A p-value as it is usually told."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def _side_line(name: str, side: Side, rows: int) -> str:
+    interval = f"({percent(side.low)} to {percent(side.high)})"
+    return f"  {name:<7} {percent(side.mean):>7}  {interval:<18}  {side.right:,} of {rows:,} right   {side.ref}"
+
+
+def _difference_line(one: Difference) -> str:
+    interval = f"({100 * one.low:+.1f} to {100 * one.high:+.1f})"
+    return f"  change  {100 * one.mean:>+6.1f}   {interval:<18}  points, {probability(one.p_value)}"
+
+
+def _row_lines(row: Compared) -> list[str]:
+    told = [("prompt", row.prompt), ("wanted", row.reference), ("base", row.base), ("tuned", row.tuned)]
+    return [
+        f"  row {row.row:,}: {OUTCOMES[row.outcome]}",
+        *(f"    {name:<7} {_line(text)}" for name, text in told if text is not None),
+    ]
+
+
+def _line(text: str, width: int = 100) -> str:
+    """One line that cannot steer the terminal."""
+    flat = " ".join(text.split())
+    plain = "".join(letter if letter.isprintable() else "\ufffd" for letter in flat)
+    return plain if len(plain) <= width else plain[: width - 1] + "…"
