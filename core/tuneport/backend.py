@@ -26,8 +26,8 @@ Method = Literal["sft", "dpo", "reinforcement"]
 class Capabilities:
     """What a backend can do, static and honest; what is absent here is refused before anything starts.
 
-    `verbs` are those of cancel, pause, resume that its jobs have. `learning_rate` says in which unit it takes one. `auto`
-    documents, per setting, the rule that stands behind the value "auto".
+    `verbs` are those of cancel, pause, resume that its jobs have. `learning_rate` says in which unit it takes one.
+    `auto` documents, per setting, the rule that stands behind the value "auto".
     """
 
     methods: frozenset[str]
@@ -40,7 +40,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
-    """Whether a backend can be used here and now; else why not, and the cure. `details` are facts such as the device."""
+    """Whether a backend can be used here and now; else why not, and the cure. `details`: facts such as the device."""
 
     ready: bool
     reason: str = ""
@@ -52,8 +52,8 @@ class Availability:
 class TrainSettings:
     """The portable settings that every backend understands, or refuses before anything starts.
 
-    `too_long` says what becomes of a row that is longer than the model takes: it stops the start, or the backend drops or
-    truncates it and counts it in a log event.
+    `too_long` says what becomes of a row that is longer than the model takes: it stops the start, or the backend drops
+    or truncates it and counts it in a log event.
     """
 
     method: Method = "sft"
@@ -68,8 +68,9 @@ class TrainRequest:
     """Everything that a backend gets to start a job.
 
     `name` is the job's (and its model's) name, unique on this machine. `intent` is a UUID that was written to the ledger
-    before this request was made: a start is idempotent on it. `settings` is an instance of the backend's `config_class`.
-    `scratch` is a durable mapping (text → JSON value; each assignment is committed at once) for what must not be forgotten.
+    before this request was made: a start is idempotent on it. `settings` is an instance of the backend's
+    `config_class`. `scratch` is a durable mapping (text → JSON value; each assignment is committed at once) for what
+    must not be forgotten.
     """
 
     intent: str
@@ -126,7 +127,7 @@ class BaseInfo:
 
 
 class Backend(ABC):
-    """A thing that trains. `start` is idempotent on `request.intent`: asked again with the same one, it returns the same job.
+    """A thing that trains. `start` is idempotent on `request.intent`: asked again, it returns the same job.
 
     `packages` are the import names that it needs beyond tuneport itself, `install` what a user types to get them.
     """
@@ -158,7 +159,7 @@ class Backend(ABC):
         """What `start` would do and cost. Starts, sends and spends nothing."""
 
     def profile(self, base: str) -> DataProfile:
-        """What data the backend takes for that base model: the capabilities' profile, with limits and tokenizer where known."""
+        """What data it takes for that base model: the capabilities' profile, with limits and tokenizer where known."""
         del base
         return self.capabilities.profile
 

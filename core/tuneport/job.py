@@ -59,7 +59,8 @@ class Checkpoint:
 class Job(ABC):
     """A handle on a training. It can be thrown away, and opened again from any process by its ref.
 
-    A plugin writes `state`, `events`, `cancel`, `result` and `delete`, and `pause`/`resume` where its capabilities have the verb.
+    A plugin writes `state`, `events`, `cancel`, `result` and `delete`, and `pause` and `resume` where its capabilities
+    have the verbs.
     """
 
     ref: Ref

@@ -48,7 +48,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Loss (mean negative log-likelihood in nats) and accuracy of the next token, over the `tokens` that carry weight."""
+    """Loss (mean negative log-likelihood, nats) and accuracy of the next token, over the `tokens` that carry weight."""
 
     loss: float
     token_accuracy: float
@@ -106,7 +106,7 @@ class Model(ABC):
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nothing to give back is a fine answer
         """Give back memory and connections; the model may be used again and comes back by itself."""
 
     def reply(self, messages: Conversational, **options: Any) -> Reply:

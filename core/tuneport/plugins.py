@@ -97,7 +97,9 @@ class Plugins:
             remedies.append(f"Broken plugins: {'; '.join(broken)}.")
         if off:
             remedies.append(f"Switched off by TUNEPORT_PLUGINS: {', '.join(off)}.")
-        remedies.append("A backend comes with its plugin: install the one that has it, then look at `tuneport plugins`.")
+        remedies.append(
+            "A backend comes with its plugin: install the one that has it, then look at `tuneport plugins`."
+        )
         raise BackendNotFound(f"No backend is called {name!r}; there are: {known}.", remedy=" ".join(remedies))
 
     def backends(self) -> dict[str, Backend]:

@@ -1,0 +1,182 @@
+"""Jobs and models opened again by their refs, listed, compared and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from tuneport.errors import JobNotFinished, NotFoundError, TuneportError
+from tuneport.events import Status
+from tuneport.ledger import JobRecord, Ledger
+from tuneport.plugins import load
+from tuneport.refs import Ref
+
+if TYPE_CHECKING:
+    from tuneport.dataset import Dataset
+    from tuneport.evaluate import Comparison, Grader
+    from tuneport.job import Job
+    from tuneport.model import Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSummary:
+    """One line of `tuneport jobs`. `stale` says why the status is only the last one heard; None: it is of now."""
+
+    ref: Ref
+    status: Status
+    base: Ref
+    method: str
+    created: datetime
+    message: str = ""
+    step: int = 0
+    total_steps: int | None = None
+    seconds_left: float | None = None
+    stale: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain |= {"ref": str(self.ref), "base": str(self.base), "status": str(self.status)}
+        return plain | {"created": self.created.isoformat()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSummary:
+    """One line of `tuneport models`: a tuned model of this machine, or a base model that a backend knows by name."""
+
+    ref: Ref
+    kind: Literal["tuned", "base"]
+    description: str
+    present: bool | None = None
+    created: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "ref": str(self.ref),
+            "kind": self.kind,
+            "description": self.description,
+            "present": self.present,
+            "created": self.created.isoformat() if self.created else None,
+        }
+
+
+def open_job(ref: str | Ref) -> Job:
+    """The job of that ref, from any process. Raises JobNotFound, or BackendNotFound when its plugin is missing."""
+    ref = Ref.parse(ref)
+    return load().backend(ref.backend).job(ref.name)
+
+
+def open_model(ref: str | Ref) -> Model:
+    """The base or tuned model of that ref, loaded when it is first used. Raises ModelNotFound or JobNotFinished."""
+    ref = Ref.parse(ref)
+    return load().backend(ref.backend).model(ref.name)
+
+
+def jobs(limit: int | None = None) -> list[JobSummary]:
+    """What was started from this machine on any backend, newest first, with the status of now where it can be had."""
+    with Ledger.open() as ledger:
+        return [_summary(ledger, record) for record in ledger.jobs(limit)]
+
+
+def models() -> list[ModelSummary]:
+    """The tuned models of this machine, newest first, then the base models that backends know by name."""
+    tuned = [
+        ModelSummary(
+            ref=job.ref,
+            kind="tuned",
+            description=f"{job.base}, tuned by {job.method}",
+            present=True,
+            created=job.created,
+        )
+        for job in jobs()
+        if job.status is Status.SUCCEEDED
+    ]
+    bases = [
+        ModelSummary(ref=info.ref, kind="base", description=info.description, present=info.present)
+        for backend in load().backends().values()
+        for info in backend.bases()
+    ]
+    return tuned + bases
+
+
+def compare(
+    model: Model | str,
+    holdout: Dataset,
+    *,
+    grader: str | Grader = "exact",
+    base: Model | str | Literal[False] | None = None,
+    max_tokens: int | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Comparison:
+    """The tuned model beside its base (from its lineage; another `base`, or False for none) on rows it never saw.
+
+    `grader` is a built-in's name, `module:function`, or a function `(example, answer) -> float` from 0 to 1. `progress`
+    gets (rows answered, rows, "base" or "tuned").
+    """
+    from tuneport.evaluate import compare_models
+
+    tuned = open_model(model) if isinstance(model, str) else model
+    if base is None and tuned.lineage is not None:
+        base = tuned.lineage.base
+    beside = open_model(base) if isinstance(base, str) else (base or None)
+    return compare_models(tuned, beside, holdout, grader, max_tokens=max_tokens, progress=progress)
+
+
+def delete(ref: str | Ref, *, dry_run: bool = False) -> list[str]:
+    """Remove a job and its model from its backend and the ledger; what was (or would be) removed, a line each.
+
+    Raises JobNotFinished for a job that still runs.
+    """
+    ref = Ref.parse(ref)
+    try:
+        job = open_job(ref)
+    except NotFoundError:
+        removed = []
+    else:
+        if not (job.status.terminal or job.status.idle):
+            raise JobNotFinished(
+                f"{ref} is {job.status}.",
+                ref=str(ref),
+                status=job.status,
+                remedy=f"Run first: tuneport cancel {ref}",
+            )
+        removed = job.delete(dry_run=dry_run)
+    with Ledger.open() as ledger:
+        record = ledger.job(ref)
+        if not dry_run:
+            ledger.forget(record.ref)
+    return [*removed, f"the ledger's entry of {ref}"]
+
+
+def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:
+    known: dict[str, Any] = {
+        "ref": record.ref,
+        "base": record.base,
+        "method": record.method,
+        "created": record.created,
+    }
+    if record.status.terminal:
+        return JobSummary(**known, status=record.status)
+    try:
+        state = load().backend(record.ref.backend).job(record.ref.name).state()
+    except NotFoundError as error:
+        return JobSummary(**known, status=_without_a_job(record), stale=error.message)
+    except (TuneportError, OSError) as error:
+        return JobSummary(**known, status=record.status, stale=str(error))
+    ledger.set_status(record.ref, state.status, state.native)
+    return JobSummary(
+        **known,
+        status=state.status,
+        message=state.message,
+        step=state.step,
+        total_steps=state.total_steps,
+        seconds_left=state.seconds_left,
+    )
+
+
+def _without_a_job(record: JobRecord) -> Status:
+    """The status of a job that its backend does not know: it was never asked, or we cannot tell."""
+    return Status.INTERRUPTED if record.intent_state == "intended" else Status.UNCONFIRMED

@@ -1,0 +1,257 @@
+"""A config carried through its stages: checked, planned, submitted, trained, compared, reported."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneport.backend import Plan
+from tuneport.errors import BudgetError, DataError, NotFoundError
+from tuneport.events import Status, utc_now
+from tuneport.home import home
+from tuneport.ledger import Ledger, RunRecord
+from tuneport.refs import Ref
+from tuneport.workflow import starting
+from tuneport.workflow.opening import compare, open_job
+
+if TYPE_CHECKING:
+    from tuneport.config import RunConfig
+    from tuneport.dataset import CheckResult, Dataset
+    from tuneport.evaluate import Comparison
+    from tuneport.job import Job
+    from tuneport.model import Model
+
+Sink = Callable[[str, Any], None]
+"""Is told what happens: `checked` CheckResult, `split` Split, `planned` Plan, `submitted` Job, `resumed` Job, `event`
+Event, `trained` Model, `answering` (rows done, rows, "base" or "tuned"), `compared` Comparison, `reported` Path.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """The rows of a run: trained on, steering the training, and kept for the comparison alone."""
+
+    train: Dataset
+    validation: Dataset | None
+    holdout: Dataset | None
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each part."""
+        return {
+            "train": len(self.train),
+            "validation": len(self.validation) if self.validation is not None else 0,
+            "holdout": len(self.holdout) if self.holdout is not None else 0,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """Where a run came to: the job and, where the run has come so far, comparison and report."""
+
+    job: Job
+    check: CheckResult
+    plan: Plan
+    comparison: Comparison | None = None
+    report: Path | None = None
+
+
+def run(
+    config: RunConfig | str | Path,
+    *,
+    again: bool = False,
+    wait: bool = True,
+    on: Sink | None = None,
+) -> RunResult:
+    """Carry a config, or a config file, through its stages, and go on where an earlier call of the same stood.
+
+    Everything is checked before anything is spent. Without `wait`, return once the job is submitted. Stopping to wait
+    (Ctrl-C) leaves the job running. `again` starts anew what has finished already.
+    """
+    from tuneport.config import RunConfig, load_config
+
+    tell = on or _silent
+    loaded = config if isinstance(config, RunConfig) else load_config(config)
+    split, checked, prepared = _check_and_split(loaded, tell)
+    foretold = prepared.backend.plan(prepared.request(name="plan"))
+    tell("planned", foretold)
+    with Ledger.open() as ledger:
+        record = ledger.begin_run(_identity(prepared, loaded), loaded.to_dict(), again=again)
+        ledger.advance(record.id, "checked", checked.to_dict())
+        ledger.advance(record.id, "planned", foretold.to_dict())
+        if record.job is None:
+            refuse_over_budget(foretold, loaded)
+        job = starting.start(prepared, again=again, run=record.id, config=loaded)
+        ledger.advance(record.id, "submitted", {"job": str(job.ref), **split.counts()})
+        tell("submitted", job)
+        if not wait:
+            return RunResult(job=job, check=checked, plan=foretold)
+        model = _trained(job, tell)
+        ledger.advance(record.id, "trained", {"job": str(job.ref)})
+        tell("trained", model)
+        comparison = _compared(ledger, record, job, model, split, loaded, tell)
+        page = report(job.ref)
+        ledger.advance(record.id, "reported", {"job": str(job.ref), "path": str(page)})
+        tell("reported", page)
+    return RunResult(job=job, check=checked, plan=foretold, comparison=comparison, report=page)
+
+
+def load_and_split(config: RunConfig) -> tuple[Dataset, Split]:
+    """All rows of a config's training file, and the parts they fall into; files of their own for parts are opened."""
+    from tuneport.dataset import Dataset
+
+    data = config.data
+    if data.train is None:
+        raise DataError("The config names no rows to train on.", remedy="Set data.train, or name a file.")
+
+    def opened(source: str | tuple[str, ...]) -> Dataset:
+        return Dataset.load(source, data.format, data.columns or None, system=data.system)
+
+    rows = opened(data.train)
+    shares = {
+        part: value
+        for part, value in (("holdout", data.holdout), ("validation", data.validation))
+        if isinstance(value, float) and value
+    }
+    parts = iter(rows.split(**shares, seed=config.train.seed) if shares else (rows,))
+    train = next(parts)
+    validation = next(parts) if "validation" in shares else None
+    holdout = next(parts) if "holdout" in shares else None
+    if isinstance(data.validation, str):
+        validation = opened(data.validation)
+    if isinstance(data.holdout, str):
+        holdout = opened(data.holdout)
+    return rows, Split(train=train, validation=validation, holdout=holdout)
+
+
+def prepare_config(config: RunConfig, split: Split) -> starting.Prepared:
+    """The training that a config asks for, over rows that are split already."""
+    return starting.prepare(
+        config.ref,
+        split.train,
+        validation=split.validation,
+        options=config.train.options(too_long=config.data.too_long),
+        settings=config.section(config.ref.backend),
+        config=config,
+    )
+
+
+def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
+    """Raise BudgetError when the plan passes a limit of the config, or cannot say that it does not."""
+    limits = (("usd", config.budget.usd, plan.usd.value, plan.usd.source, "US dollars"),)
+    hours = None if plan.seconds.value is None else plan.seconds.value / 3600
+    for key, limit, value, source, unit in (
+        *limits,
+        ("hours", config.budget.hours, hours, plan.seconds.source, "hours"),
+    ):
+        if limit is None or (value is not None and value <= limit):
+            continue
+        said = f"is planned to take {value:.2f} {unit}" if value is not None else f"takes an unknown number of {unit}"
+        raise BudgetError(
+            f"The run {said} ({source}); budget.{key} allows {limit:g}.",
+            remedy=f"Nothing was started. Train on fewer rows or epochs, or raise budget.{key}.",
+        )
+
+
+def report(ref: str | Ref, path: str | Path | None = None) -> Path:
+    """Write the HTML page of a job (into home, or to `path`) and return where it is."""
+    from tuneport.evaluate import Comparison
+    from tuneport.report import ReportData, write_report
+
+    job = open_job(ref)
+    state = job.state()
+    results = _results(job.ref)
+    compared = results.get("compared", {})
+    lineage = job.result().lineage if state.status is Status.SUCCEEDED else None
+    with Ledger.open() as ledger:
+        record = ledger.job(job.ref)
+    page = ReportData(
+        ref=str(job.ref),
+        base=str(record.base),
+        created=utc_now(),
+        state=state.to_dict(),
+        events=tuple(job.events()),
+        config=dict(record.config)
+        or {"model": str(record.base), "backends": {record.ref.backend: dict(record.settings)}},
+        lineage=lineage.to_dict() if lineage else {},
+        plan=results.get("planned"),
+        check=results.get("checked"),
+        comparison=Comparison.from_dict(compared["comparison"]) if compared.get("job") == str(job.ref) else None,
+    )
+    return write_report(Path(path) if path else home("reports") / f"{job.ref.name}.html", page)
+
+
+def _silent(stage: str, payload: object) -> None:
+    del stage, payload
+
+
+def _check_and_split(config: RunConfig, tell: Sink) -> tuple[Split, CheckResult, starting.Prepared]:
+    rows, split = load_and_split(config)
+    prepared = prepare_config(config, split)
+    checked = rows.check(
+        prepared.backend.profile(prepared.base.name), method=config.train.method, against=_apart(config, split)
+    )
+    tell("checked", checked)
+    starting.refuse_bad_data(checked, prepared.options, skip=config.data.on_error == "skip")
+    tell("split", split)
+    return split, checked, prepared
+
+
+def _apart(config: RunConfig, split: Split) -> Dataset | None:
+    """The rows from files of their own, which could leak into training; parts split off by us cannot."""
+    if isinstance(config.data.holdout, str):
+        return split.holdout
+    return split.validation if isinstance(config.data.validation, str) else None
+
+
+def _trained(job: Job, tell: Sink) -> Model:
+    """Wait for the job, bringing it back to life first where it was left lying."""
+    if job.status in (Status.INTERRUPTED, Status.PAUSED):
+        job.resume()
+        tell("resumed", job)
+    return job.wait(on_event=lambda event: tell("event", event))
+
+
+def _compared(
+    ledger: Ledger, record: RunRecord, job: Job, model: Model, split: Split, config: RunConfig, tell: Sink
+) -> Comparison | None:
+    from tuneport.evaluate import Comparison, grader
+
+    if split.holdout is None or not len(split.holdout):
+        return None
+    asked = config.compare
+    rows = split.holdout if asked.rows is None else split.holdout.sample(asked.rows, seed=config.train.seed)
+    key = hashlib.sha256(f"{job.ref} {asked.model_dump_json()} {rows.fingerprint}".encode()).hexdigest()
+    done = ledger.run(record.id).results.get("compared", {})
+    if done.get("key") == key:
+        comparison = Comparison.from_dict(done["comparison"])
+    else:
+        comparison = compare(
+            model,
+            rows,
+            grader=grader(asked.grader, **asked.options()),
+            base=None if asked.base else False,
+            max_tokens=asked.max_tokens,
+            progress=lambda done, total, who: tell("answering", (done, total, who)),
+        )
+        ledger.advance(record.id, "compared", {"job": str(job.ref), "key": key, "comparison": comparison.to_dict()})
+    tell("compared", comparison)
+    return comparison
+
+
+def _identity(prepared: starting.Prepared, config: RunConfig) -> str:
+    """What makes two runs the same: the training itself, and the shares and files of rows kept from it."""
+    said = f"{prepared.identity} {config.data.model_dump_json()}"
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _results(ref: Ref) -> dict[str, Any]:
+    """What the stages of the job's run left, if it was a run's."""
+    with Ledger.open() as ledger:
+        try:
+            record = ledger.job(ref)
+        except NotFoundError:
+            return {}
+        return dict(ledger.run(record.run).results) if record.run else {}

@@ -1,0 +1,245 @@
+"""From a base model and a dataset to a plan, and to a job that runs; what can be refused is refused first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from tuneport.backend import Backend, Method, Plan, TrainRequest, TrainSettings
+from tuneport.errors import (
+    BudgetError,
+    DataError,
+    JobError,
+    NotFoundError,
+    TuneportError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
+from tuneport.events import Status
+from tuneport.ledger import JobRecord, Ledger
+from tuneport.plugins import availability, load
+from tuneport.refs import Ref
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from tuneport.config import RunConfig
+    from tuneport.dataset import CheckResult, Dataset
+    from tuneport.job import Job
+
+# Raised by a backend that has certainly not started anything.
+_REFUSALS = (UsageError, DataError, UnavailableError, UnsupportedError, NotFoundError, BudgetError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A training that could start now: nothing is missing, nothing is written yet."""
+
+    backend: Backend
+    base: Ref
+    train: Dataset
+    validation: Dataset | None
+    options: TrainSettings
+    settings: BaseModel
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """What makes two starts the same: base, options, settings and rows."""
+        said = {
+            "base": str(self.base),
+            "options": asdict(self.options),
+            "settings": self.settings.model_dump(mode="json"),
+            "train": self.train.fingerprint,
+            "validation": self.validation.fingerprint if self.validation is not None else None,
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    def request(self, intent: str = "", name: str = "", scratch: Any = None) -> TrainRequest:
+        """What the backend gets."""
+        return TrainRequest(
+            intent=intent,
+            name=name,
+            base=self.base,
+            train=self.train,
+            validation=self.validation,
+            options=self.options,
+            settings=self.settings,
+            metadata=self.metadata,
+            scratch={} if scratch is None else scratch,
+        )
+
+
+def train(
+    base: str | Ref,
+    data: Dataset,
+    *,
+    validation: Dataset | None = None,
+    method: Method = "sft",
+    epochs: int | Literal["auto"] = "auto",
+    seed: int = 0,
+    suffix: str | None = None,
+    too_long: Literal["stop", "drop", "truncate"] = "stop",
+    settings: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    again: bool = False,
+) -> Job:
+    """Start a training and return at once; it outlives this process.
+
+    `settings` are the backend's own (its section of a config file). The same training over the same rows finds the job
+    that lives or succeeded, unless `again`. Raises DataError, ConfigError, UnavailableError, UnsupportedError or a
+    NotFoundError before anything is started.
+    """
+    options = TrainSettings(method=method, epochs=epochs, seed=seed, suffix=suffix, too_long=too_long)
+    prepared = prepare(base, data, validation=validation, options=options, settings=settings, metadata=metadata)
+    refuse_bad_data(check(prepared), options)
+    return start(prepared, again=again)
+
+
+def plan(
+    base: str | Ref,
+    data: Dataset,
+    *,
+    validation: Dataset | None = None,
+    method: Method = "sft",
+    epochs: int | Literal["auto"] = "auto",
+    seed: int = 0,
+    too_long: Literal["stop", "drop", "truncate"] = "stop",
+    settings: Mapping[str, Any] | None = None,
+) -> Plan:
+    """What `train` with the same arguments would do and cost. Starts, sends and spends nothing."""
+    options = TrainSettings(method=method, epochs=epochs, seed=seed, too_long=too_long)
+    prepared = prepare(base, data, validation=validation, options=options, settings=settings)
+    return prepared.backend.plan(prepared.request(name="plan"))
+
+
+def prepare(
+    base: str | Ref,
+    data: Dataset,
+    *,
+    validation: Dataset | None = None,
+    options: TrainSettings,
+    settings: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    config: RunConfig | None = None,
+) -> Prepared:
+    """Find the backend and validate everything but the rows. A `config` brings the settings and knows their lines."""
+    from tuneport.config import RunConfig, backend_settings
+
+    ref = Ref.parse(base)
+    backend = load().backend(ref.backend)
+    if options.method not in backend.capabilities.methods:
+        can = ", ".join(sorted(backend.capabilities.methods))
+        raise UnsupportedError(
+            f"The backend {backend.name!r} cannot train by {options.method!r}.", remedy=f"It can: {can}."
+        )
+    if config is None:
+        config = RunConfig(model=str(ref), backends={backend.name: dict(settings or {})})
+    section = backend_settings(config, backend.name, backend.config_class)
+    answer = availability(backend)
+    if not answer.ready:
+        raise UnavailableError(
+            f"The backend {backend.name!r} cannot be used here: {answer.reason}.", remedy=answer.remedy
+        )
+    backend.check_base(ref.name)
+    return Prepared(
+        backend=backend,
+        base=ref,
+        train=data,
+        validation=validation,
+        options=options,
+        settings=section,
+        metadata=dict(metadata or {}),
+    )
+
+
+def check(prepared: Prepared) -> CheckResult:
+    """The training rows against the backend's rules, and against leaking validation rows."""
+    profile = prepared.backend.profile(prepared.base.name)
+    return prepared.train.check(profile, method=prepared.options.method, against=prepared.validation)
+
+
+def refuse_bad_data(result: CheckResult, options: TrainSettings, *, skip: bool = False) -> None:
+    """Raise DataError when an error stands that no policy (`too_long`, or `skip` of rejected rows) takes care of."""
+    waived = {"too-long"} if options.too_long != "stop" else set()
+    standing = [one for one in result.diagnostics if one.severity == "error" and one.code not in waived]
+    if skip and result.used:
+        standing = [one for one in standing if one.line is None]
+    if not standing:
+        return
+    shown = "\n".join(f"  {one}" for one in standing[:3])
+    name = result.file or "the data"
+    errors = sum(result.counts.get(code, 0) for code in {one.code for one in standing})
+    raise DataError(
+        f"{name} has {errors} {'error' if errors == 1 else 'errors'}; "
+        f"{result.rejected} of {result.read} rows are rejected:\n{shown}",
+        remedy=f"See them all: tuneport check {name}. Mend what can be mended: tuneport fix {name} -o clean.jsonl. "
+        "Or leave rejected rows out and count them: data.on_error: skip.",
+        diagnostics=standing,
+    )
+
+
+def start(prepared: Prepared, *, again: bool = False, run: str | None = None, config: RunConfig | None = None) -> Job:
+    """Write the intent down, then ask the backend; unless `again`, the live or finished job of the same identity."""
+    backend = prepared.backend
+    with Ledger.open() as ledger:
+        if not again:
+            refresh_known(ledger, prepared.identity, backend)
+        record = ledger.record_intent(
+            backend=backend.name,
+            base=prepared.base,
+            identity=prepared.identity,
+            fingerprint=prepared.train.fingerprint,
+            stem=prepared.options.suffix or _stem(prepared.train),
+            method=prepared.options.method,
+            config=config.to_dict() if config else None,
+            settings=prepared.settings.model_dump(mode="json", exclude_defaults=True),
+            metadata=prepared.metadata,
+            run=run,
+            reserved=_reserved(backend),
+            reuse=not again,
+        )
+        if record.intent_state == "confirmed":
+            return backend.job(record.ref.name)
+        return _ask(ledger, prepared, record)
+
+
+def refresh_known(ledger: Ledger, identity: str, backend: Backend) -> None:
+    """Bring the ledger's word on the job of that identity up to date: a failed one must not stand in the way."""
+    while (known := ledger.find_live_or_finished(identity)) is not None and known.intent_state == "confirmed":
+        try:
+            state = backend.job(known.ref.name).state()
+        except NotFoundError:
+            ledger.forget(known.ref)  # its folder was removed by hand, or the service has deleted it
+            continue
+        updated = ledger.set_status(known.ref, state.status, state.native)
+        if updated.status not in (Status.FAILED, Status.CANCELLED):
+            return
+
+
+def _ask(ledger: Ledger, prepared: Prepared, record: JobRecord) -> Job:
+    ledger.sent(record.intent)
+    request = prepared.request(record.intent, record.ref.name, ledger.scratch(record.intent))
+    try:
+        job = prepared.backend.start(replace(request, metadata={**request.metadata, "intent": record.intent}))
+    except JobError:
+        ledger.doubt(record.intent)
+        raise
+    except TuneportError as error:
+        if isinstance(error, _REFUSALS):
+            ledger.fail(record.intent, error.message)
+        raise
+    ledger.confirm(record.intent)
+    return job
+
+
+def _stem(data: Dataset) -> str:
+    return data.files[0].name.partition(".")[0] if data.files else ""
+
+
+def _reserved(backend: Backend) -> Collection[str]:
+    return {info.ref.name for info in backend.bases()}
