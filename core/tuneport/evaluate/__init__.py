@@ -1,6 +1,7 @@
 """Graders, and a tuned model beside its base on rows that training never saw."""
 
-from tuneport.evaluate.comparison import Compared, Comparison, Difference, LabelScore, Side, compare_models
+from tuneport.evaluate.compare import compare_models
+from tuneport.evaluate.comparison import Compared, Comparison, Difference, LabelScore, Outcome, Side
 from tuneport.evaluate.exchange import answer_text, prompt_and_reference
 from tuneport.evaluate.graders import BUILT_IN, Grader, grader
 
@@ -11,6 +12,7 @@ __all__ = [
     "Difference",
     "Grader",
     "LabelScore",
+    "Outcome",
     "Side",
     "answer_text",
     "compare_models",

@@ -68,7 +68,7 @@ class Grader:
     def rehearse(self, examples: Iterable[Example], rows: int = 20) -> float:
         """Grade the references of the first rows as if they were answers, and return the mean score.
 
-        It costs nothing and finds, before anything is trained, a grader that cannot read this data. Raises as a call does.
+        It costs nothing and finds a grader that cannot read this data before any training; raises as a call does.
         """
         scores = [self(example, prompt_and_reference(example)[1]) for example in islice(examples, rows)]
         return math.fsum(scores) / len(scores) if scores else 0.0

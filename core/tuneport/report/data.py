@@ -25,8 +25,8 @@ class Sample:
 class ReportData:
     """All that a report tells; only the ref, the state and the moment of writing are required.
 
-    `state`, `lineage`, `plan` and `check` are what `to_dict` of JobState, Lineage, Plan and CheckResult give, `config` is
-    the resolved configuration without secrets, `versions` and `machine` are names with texts.
+    `state`, `lineage`, `plan` and `check` are what `to_dict` of JobState, Lineage, Plan and CheckResult give, `config`
+    is the resolved configuration without secrets, `versions` and `machine` are names with texts.
     """
 
     ref: str
