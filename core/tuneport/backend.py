@@ -67,7 +67,7 @@ class TrainSettings:
 class TrainRequest:
     """Everything that a backend gets to start a job.
 
-    `name` is the job's (and its model's) name, unique on this machine. `intent` is a UUID that was written to the ledger
+    `name` is the job's (and its model's) name, unique on this machine. `intent` is a UUID that was in the ledger
     before this request was made: a start is idempotent on it. `settings` is an instance of the backend's
     `config_class`. `scratch` is a durable mapping (text → JSON value; each assignment is committed at once) for what
     must not be forgotten.
