@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tuneport.config.load import backend_settings, config_from_flags, identity, load_config
 from tuneport.config.models import (
     BudgetConfig,
     CompareConfig,
@@ -12,6 +13,7 @@ from tuneport.config.models import (
     TrainConfig,
 )
 from tuneport.config.source import Source
+from tuneport.config.write import commented_yaml, json_schema
 
 __all__ = [
     "BudgetConfig",
@@ -22,4 +24,10 @@ __all__ = [
     "Settings",
     "Source",
     "TrainConfig",
+    "backend_settings",
+    "commented_yaml",
+    "config_from_flags",
+    "identity",
+    "json_schema",
+    "load_config",
 ]

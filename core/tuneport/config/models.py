@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -84,7 +83,9 @@ class Secret:
         )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         del schema, handler
         return {"type": "string", "pattern": f"^{VARIABLE.pattern}$", "examples": ["${API_KEY}"]}
 
@@ -96,12 +97,14 @@ class Secret:
         if not found:
             raise PydanticCustomError(
                 "secret",
-                "a secret is not written here but named: put it in an environment variable and write ${{NAME}}",
+                "a secret is not written here but named: put it in an environment variable and write ${NAME}",
             )
         return cls(found[1])
 
 
 def _share(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"\s*-?\d*\.?\d+([eE]-?\d+)?\s*", value):
+        value = float(value)  # from the command line, where all is text
     if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < 1):
         raise PydanticCustomError("share", "should be a share of the rows from 0 to below 1, such as 0.1, or a file")
     return value
@@ -112,29 +115,36 @@ class DataConfig(Settings):
 
     train: str | tuple[str, ...] | None = Field(
         default=None,
+        examples=["rows.csv"],
         description="The file to train on, or a list of files. A relative path starts at this config file's folder; "
         "`-` is standard input.",
     )
     validation: float | str | None = Field(
         default=None,
+        examples=[0.05],
         description="Rows that steer training (early stopping, the best checkpoint) and are not trained on: a share "
         "of the rows, such as 0.05, or a file.",
     )
     holdout: float | str | None = Field(
         default=None,
+        examples=[0.1],
         description="Rows that no training sees, to compare the tuned model with its base on: a share, such as 0.1, "
         "or a file.",
     )
     format: str = Field(default="auto", description="The shape of the rows; `auto` recognises it from the keys.")
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Which column holds what, where the names are not recognised: `{prompt: question, completion: answer}`.",
+        description="Which column holds what, where the names are not recognised.",
+        examples=[{"prompt": "question", "completion": "answer"}],
     )
     system: str | None = Field(
-        default=None, description="A system prompt put before conversations that have none, in training and in use."
+        default=None,
+        examples=["Answer in one word."],
+        description="A system prompt put before conversations that have none, in training and in use.",
     )
     on_error: Literal["stop", "skip"] = Field(
-        default="stop", description="What a row with an error does: `stop` the run before it starts, or `skip` and count it."
+        default="stop",
+        description="What a row with an error does: `stop` the run before it starts, or `skip` and count it.",
     )
     too_long: Literal["stop", "drop", "truncate"] = Field(
         default="stop",
@@ -164,13 +174,22 @@ class TrainConfig(Settings):
         default="auto", description="How many times training sees each row; `auto` leaves it to the backend's rule."
     )
     seed: StrictInt = Field(
-        default=0, ge=0, lt=2**31, description="Fixes the split, the order of the rows and whatever else is drawn by lot."
+        default=0,
+        ge=0,
+        lt=2**31,
+        description="Fixes the split, the order of the rows and whatever else is drawn by lot.",
     )
     suffix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")] | None = Field(
         default=None,
+        examples=["tickets"],
         description="The beginning of the job's and model's name, at most 40 letters, digits, - and _; the data "
         "file's name when absent.",
     )
+
+    @field_validator("epochs", mode="before")
+    @classmethod
+    def _number_in_text(cls, value: object) -> object:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     def options(self) -> TrainSettings:
         """The same as a backend gets it."""
@@ -180,8 +199,12 @@ class TrainConfig(Settings):
 class BudgetConfig(Settings):
     """What the run may cost; a plan beyond it, or one that cannot say, stops the run before it starts."""
 
-    usd: float | None = Field(default=None, ge=0, description="The most that the run may cost, in US dollars.")
-    hours: float | None = Field(default=None, gt=0, description="The longest that the training may take, in hours.")
+    usd: float | None = Field(
+        default=None, examples=[5], ge=0, description="The most that the run may cost, in US dollars."
+    )
+    hours: float | None = Field(
+        default=None, examples=[2], gt=0, description="The longest that the training may take, in hours."
+    )
 
 
 class CompareConfig(Settings):
@@ -199,10 +222,17 @@ class CompareConfig(Settings):
         default=0.0, ge=0, description="With the grader `numeric`: the greatest difference that still counts as equal."
     )
     rows: Annotated[StrictInt, Field(ge=1)] | None = Field(
-        default=None, description="At most so many holdout rows, drawn by `train.seed`; all of them when absent."
+        default=None,
+        examples=[200],
+        description="At most so many holdout rows, drawn by `train.seed`; all of them when absent.",
     )
     max_tokens: StrictInt = Field(default=256, ge=1, description="The longest answer, in tokens.")
-    base: bool = Field(default=True, description="Whether the base model answers too, to be shown beside the tuned one.")
+    base: bool = Field(
+        default=True, description="Whether the base model answers too, to be shown beside the tuned one."
+    )
+
+
+_SECTIONS = ("data", "train", "backends", "budget", "compare")
 
 
 class RunConfig(Settings):
@@ -224,6 +254,17 @@ class RunConfig(Settings):
     )
 
     _source: Source = PrivateAttr(default_factory=Source)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, values: object) -> object:
+        # `data:` with nothing under it is None to YAML, and a section without keys to whoever wrote it.
+        if not isinstance(values, dict):
+            return values
+        filled = {key: {} if one is None and key in _SECTIONS else one for key, one in values.items()}
+        if isinstance(filled.get("backends"), dict):
+            filled["backends"] = {name: {} if one is None else one for name, one in filled["backends"].items()}
+        return filled
 
     @field_validator("model")
     @classmethod
@@ -257,12 +298,5 @@ class RunConfig(Settings):
     def with_source(self, source: Source) -> RunConfig:
         """The same config, remembering where it was read."""
         copy = self.model_copy()
-        copy._source = source
+        copy._source = source  # noqa: SLF001 - its own class, on a copy of itself
         return copy
-
-
-def resolve_path(text: str, folder: Path) -> str:
-    """A relative path, made absolute from `folder`; `-`, `~/…`, absolute paths and addresses (`s3://…`) as they are."""
-    if text == "-" or text.startswith(("/", "~")) or re.match(r"[a-z][a-z0-9+.-]+:", text):
-        return text
-    return os.path.normpath(folder / text)

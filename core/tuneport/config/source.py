@@ -2,18 +2,267 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date, time
+from pathlib import Path
+from typing import Any
 
-Path_ = tuple[str | int, ...]
+from tuneport.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]
+
+MAX_BYTES = 1_000_000
+MAX_VALUES = 20_000
+MAX_DEPTH = 40
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a config was read: the file as the user named it, and the line (from 1) of each key by its path.
-
-    Two sources are always equal: where something was read is no part of what it says.
+    """Where a config was read: the file as the user named it, the line (from 1) of each key by its path, and the paths
+    that `--set` gave. Two sources are always equal: where something was read is no part of what it says.
     """
 
     file: str | None = field(default=None, compare=False)
-    lines: Mapping[Path_, int] = field(default_factory=dict, compare=False)
+    lines: Mapping[KeyPath, int] = field(default_factory=dict, compare=False)
+    overridden: tuple[KeyPath, ...] = field(default=(), compare=False)
+
+    def locate(self, path: KeyPath) -> tuple[str, int | None]:
+        """What stands before the key in a message (`tune.yaml:7: `), and the line: an enclosing key's where need be."""
+        if any(path[: len(one)] == one or one[: len(path)] == path != () for one in self.overridden):
+            return "--set ", None
+        if self.file is None:
+            return "", None
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.lines:
+                return f"{self.file}:{self.lines[path[:end]]}: ", self.lines[path[:end]]
+        return f"{self.file}: ", None
+
+
+def dotted(path: KeyPath) -> str:
+    """`("data", "train", 0)` as a person writes it: `data.train[0]`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def read(path: Path, file: str) -> tuple[dict[str, Any], Source]:
+    """The plain values of a YAML, TOML or JSON file, and where they stand; `file` is its name in messages.
+
+    Raises ConfigError for what cannot be read, a repeated key, and anything but plain values.
+    """
+    readers = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml, ".json": _json}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(
+            f"{file}: a config is written in YAML, TOML or JSON.",
+            remedy="Let its name end in .yaml, .toml or .json.",
+            file=file,
+        )
+    text = _text(path, file)
+    try:
+        values, lines = reader(text, file)
+    except RecursionError:
+        raise ConfigError(f"{file}: it is nested too deeply (the limit is {MAX_DEPTH} levels).", file=file) from None
+    source = Source(file, lines)
+    plain = _Plain(source).convert(values, ())
+    if plain is None:
+        plain = {}
+    if not isinstance(plain, dict):
+        raise ConfigError(
+            f"{file}: it holds no keys.",
+            remedy="Write `model: torch:smollm2-135m` and so on, or run: tuneport init",
+            file=file,
+        )
+    return plain, source
+
+
+def parse_value(text: str, label: str) -> Any:
+    """One value as YAML writes it: `1e-4`, `true`, `[a, b]`; `label` names it in messages."""
+    try:
+        values, _ = _yaml(text, label)
+    except ConfigError as error:
+        raise ConfigError(f"{label}: its value is not valid YAML; put it in quotes.", key=error.key) from None
+    return _Plain(Source(label)).convert(values, ())
+
+
+class _Plain:
+    """Copies what a parser gave into dict, list, str, int, float, bool and None, and bounds what aliases multiply."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.values = 0
+
+    def convert(self, value: Any, path: KeyPath) -> Any:
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise self.error(path, f"it holds more than {MAX_VALUES:,} values once its aliases are written out")
+        if len(path) > MAX_DEPTH:
+            raise self.error(path[:3], f"it is nested too deeply (the limit is {MAX_DEPTH} levels)")
+        kind = type(value).__name__
+        if isinstance(value, dict):
+            return {self.key(key, path): self.convert(one, (*path, key)) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self.convert(one, (*path, index)) for index, one in enumerate(value)]
+        if isinstance(value, str):
+            return str(value)
+        if value is None or isinstance(value, bool):
+            return value
+        if kind == "ScalarBoolean":  # ruamel's boolean with an anchor is a kind of int
+            return bool(value)
+        if isinstance(value, int):
+            return int(value)
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise self.error(path, "is not a finite number")
+            return float(value)
+        if isinstance(value, date | time):
+            return value.isoformat()
+        raise self.error(path, "is not a plain value; tags such as !!binary and !!python have no place in a config")
+
+    def key(self, key: Any, path: KeyPath) -> str:
+        if not isinstance(key, str):
+            raise self.error((*path, str(key)), "a key must be text; put it in quotes")
+        return str(key)
+
+    def error(self, path: KeyPath, problem: str) -> ConfigError:
+        where, line = self.source.locate(path)
+        key = dotted(path)
+        return ConfigError(
+            f"{where}{key + ': ' if key else ''}{problem}", file=self.source.file, line=line, key=key or None
+        )
+
+
+def _text(path: Path, file: str) -> str:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{file}: there is no such file.", remedy="`tuneport init DATA` writes a config for your data.", file=file
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{file}: it cannot be read: {error.strerror or error}.", file=file) from error
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(
+            f"{file}: it is larger than a config can be ({MAX_BYTES:,} bytes). Is it the data?", file=file
+        )
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: it is not UTF-8. Save it as UTF-8.", file=file, line=line) from None
+
+
+def _yaml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        values = YAML(typ="rt", pure=True).load(text)
+    except YAMLError as error:
+        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+        line = mark.line + 1 if mark else None
+        problem = str(getattr(error, "problem", None) or "it is not valid YAML")
+        # ruamel quotes both values of a repeated key; a message of ours shows none.
+        twice = re.match(r'found duplicate key "(.*?)"', problem)
+        if twice:
+            problem = f"the key {twice[1]!r} is written twice"
+        at = f"{file}:{line}" if line else file
+        raise ConfigError(f"{at}: {problem}", file=file, line=line, key=twice[1] if twice else None) from None
+
+    lines: dict[KeyPath, int] = {}
+
+    def walk(value: Any, path: KeyPath, above: tuple[int, ...]) -> None:
+        # A node seen again through an alias has its lines already; one inside itself would never end.
+        if id(value) in above or len(path) > MAX_DEPTH or len(lines) > MAX_VALUES:
+            return
+        if isinstance(value, CommentedMap | CommentedSeq):
+            positions = value.lc.data or {}
+            pairs = value.items() if isinstance(value, CommentedMap) else enumerate(value)
+            for key, one in pairs:
+                if key in positions:
+                    lines[(*path, key)] = positions[key][0] + 1
+                walk(one, (*path, key), (*above, id(value)))
+
+    walk(values, (), ())
+    return values, lines
+
+
+def _json(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        problem = error.msg[0].lower() + error.msg[1:]
+        raise ConfigError(f"{file}:{error.lineno}: {problem}", file=file, line=error.lineno) from None
+    lines: dict[KeyPath, int] = {}
+    for path, line in _json_keys(text):
+        if path in lines:
+            raise ConfigError(
+                f"{file}:{line}: the key {path[-1]!r} is written twice", file=file, line=line, key=dotted(path)
+            )
+        lines[path] = line
+    return values, lines
+
+
+def _json_keys(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Each key and array element of a valid JSON text with its line, in order."""
+    path: list[str | int] = []  # a container's last part is the key or index at hand, "" before the first key
+    line, expects_key = 1, False
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[][{},:]|\n', text):
+        word = token[0]
+        if word == "\n":
+            line += 1
+        elif word in "{[":
+            path.append("" if word == "{" else 0)
+            expects_key = word == "{"
+            if word == "[":
+                yield tuple(path), line
+        elif word in "}]":
+            path.pop()
+            expects_key = False
+        elif word == ",":
+            last = path[-1]
+            expects_key = isinstance(last, str)
+            if isinstance(last, int):
+                path[-1] = last + 1
+                yield tuple(path), line
+        elif word != ":" and expects_key:
+            path[-1] = json.loads(word)
+            yield tuple(path), line
+            expects_key = False
+
+
+def _toml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"\(at line (\d+)", str(error))
+        line = int(found[1]) if found else None
+        problem = re.sub(r"\s*\(at .*\)$", "", str(error))
+        at = f"{file}:{line}" if line else file
+        raise ConfigError(f"{at}: {problem[0].lower()}{problem[1:]}", file=file, line=line) from None
+
+    # tomllib tells no positions: headers and keys are found by their look. A line inside a long text is taken for a key
+    # only where it looks like one, and then merely gives a wrong line in a message about a key of that name.
+    lines: dict[KeyPath, int] = {}
+    prefix: KeyPath = ()
+    key = r"""(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*"""
+    for number, content in enumerate(text.split("\n"), start=1):
+        header = re.match(rf"\s*\[\[?\s*({key})\s*\]", content)
+        assignment = re.match(rf"\s*({key})\s*=", content)
+        if header:
+            prefix = _toml_parts(header[1])
+            lines.setdefault(prefix, number)
+        elif assignment:
+            parts = _toml_parts(assignment[1])
+            for end in range(1, len(parts) + 1):
+                lines.setdefault((*prefix, *parts[:end]), number)
+    return values, lines
+
+
+def _toml_parts(key: str) -> KeyPath:
+    return tuple(part.strip("\"' ") for part in re.findall(r"""[\w-]+|"[^"]*"|'[^']*'""", key))

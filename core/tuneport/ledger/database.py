@@ -27,6 +27,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
+        self._inherited: list[sqlite3.Connection] = []
         refuse_network(path)
         with self._guard():
             self._migrate(self._connection())
@@ -39,10 +40,10 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                _roll_back(connection)
                 raise
-            connection.execute("COMMIT")
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -58,9 +59,12 @@ class Database:
             connection.close()
 
     def _connection(self) -> sqlite3.Connection:
-        # A connection must not cross a fork: the child's first use opens one of its own and leaves the parent's alone.
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None or self._local.pid != os.getpid():
+        if connection is not None and self._local.pid != os.getpid():
+            # A connection must not cross a fork, not even to be closed: the parent's is set aside for good.
+            self._inherited.append(connection)
+            connection = None
+        if connection is None:
             connection = self._connect()
             self._local.connection, self._local.pid = connection, os.getpid()
         return connection
@@ -90,10 +94,10 @@ class Database:
                 for statement in _statements(script):
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version={newest}")
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
-        connection.execute("COMMIT")
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -150,6 +154,11 @@ def _use_wal(connection: sqlite3.Connection) -> None:
         return
 
 
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:  # some failures, such as a full disk, have rolled back already
+        connection.execute("ROLLBACK")
+
+
 def _version(connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
@@ -174,5 +183,7 @@ def _cure(error: sqlite3.Error) -> str:
     if "readonly" in text or "unable to open" in text or "permission" in text:
         return "Make the folder writable for you, or set TUNEPORT_HOME to a folder on a local disk that is."
     if "malformed" in text or "not a database" in text:
-        return "The file is damaged. Move it and its -wal and -shm files away to start a new one; jobs keep their folders."
+        return (
+            "The file is damaged. Move it and its -wal and -shm files away to start a new one; jobs keep their folders."
+        )
     return "Set TUNEPORT_HOME to a folder on a local disk, or report this with the message above."

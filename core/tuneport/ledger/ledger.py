@@ -114,7 +114,9 @@ class Ledger:
         """The backend is being asked: from here on, silence means that it may have the job."""
         return self._settle(intent, "sent")
 
-    def confirm(self, intent: str, remote: Mapping[str, Any] | None = None, *, endpoint: str | None = None) -> JobRecord:
+    def confirm(
+        self, intent: str, remote: Mapping[str, Any] | None = None, *, endpoint: str | None = None
+    ) -> JobRecord:
         """The backend has the job; `remote` are the facts it gave. May be repeated, and adds facts then."""
         return self._settle(intent, "confirmed", remote, endpoint)
 

@@ -1,0 +1,210 @@
+"""From a file or from flags to a checked config, and from its raw sections to a backend's own settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from tuneport.config.models import VARIABLE, RunConfig, Secret
+from tuneport.config.problems import Problem, config_error, fields_at, nearest, validated
+from tuneport.config.source import KeyPath, Source, dotted, parse_value, read
+from tuneport.errors import ConfigError
+from tuneport.refs import Ref
+
+M = TypeVar("M", bound=BaseModel)
+
+_DATA_FILES = ("train", "validation", "holdout")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of a YAML, TOML or JSON file, with overrides such as `backends.torch.learning_rate=1e-4`.
+
+    Values of overrides are read as YAML. Relative paths start at the file's folder, those of overrides at the current
+    one. Raises ConfigError that lists every problem with file, line and key; the sections under `backends` are checked
+    by `backend_settings`.
+    """
+    file = Path(path).expanduser()
+    values, source = read(file, str(path))
+    return _checked(values, source, overrides, file.absolute().parent)
+
+
+def config_from_flags(flags: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """The same config without a file: `{"model": "torch:…", "data.train": "rows.csv", "train.epochs": 3}`.
+
+    What is None was not given. Relative paths start at the current folder. Raises ConfigError.
+    """
+    values: dict[str, Any] = {}
+    for key, value in flags.items():
+        if value is not None:
+            _put(values, tuple(key.split(".")), value, key)
+    return _checked(values, Source(), overrides, Path.cwd())
+
+
+def backend_settings(config: RunConfig, name: str, config_class: type[M]) -> M:
+    """The section of one backend, checked by that backend's own class; its defaults where the config has none.
+
+    Raises ConfigError like `load_config`.
+    """
+    prefix = ("backends", name)
+    raw = config.section(name)
+    settings = validated(config_class, raw, config.source, prefix)
+    problems = []
+    for path, text in _texts(raw, ()):
+        if VARIABLE.search(text) and not isinstance(_at(settings, path), Secret):
+            problems.append(Problem((*prefix, *path), _MISPLACED_VARIABLE))
+    if problems:
+        raise config_error(problems, config.source)
+    return settings
+
+
+def identity(config: RunConfig, settings: BaseModel | None = None, fingerprints: Sequence[str] = ()) -> str:
+    """SHA-256, as hex, of everything that affects what training makes: equal for runs that would make the same model.
+
+    That is the model, how the data is read and split, `train`, the chosen backend's section and the fingerprints of the
+    data; not where the data lies, nor secrets, `budget` and `compare`. Give the backend's checked `settings` where they
+    are known: a default that is written out then makes no difference.
+    """
+    data = config.data.model_dump(mode="json", exclude={"train"})
+    for key in ("validation", "holdout"):
+        # Which rows a file holds is told by its fingerprint; a holdout file has no part in training at all.
+        if isinstance(data[key], str):
+            data[key] = "file" if key == "validation" else None
+    section = _without_secrets(config.section(config.ref.backend) if settings is None else settings.model_dump())
+    parts = {
+        "version": 1,
+        "model": config.model,
+        "data": data,
+        "train": config.train.model_dump(mode="json"),
+        "settings": section,
+        "fingerprints": list(fingerprints),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def resolve_path(text: str, folder: Path) -> str:
+    """A relative path made absolute from `folder`; `-`, `~/…`, absolute paths and addresses (`s3://…`) as they are."""
+    if text == "-" or text.startswith(("/", "~")) or re.match(r"[a-z][a-z0-9+.-]+:", text):
+        return text
+    return os.path.normpath(folder / text)
+
+
+_MISPLACED_VARIABLE = (
+    "a variable in ${…} can stand for a whole secret only, so that a config means the same on every machine; "
+    "write the value itself"
+)
+
+
+def _checked(values: dict[str, Any], source: Source, overrides: Sequence[str], folder: Path) -> RunConfig:
+    paths = []
+    for override in overrides:
+        path, value = _override(override)
+        _put(values, path, value, override.partition("=")[0])
+        paths.append(path)
+    source = Source(source.file, source.lines, tuple(paths))
+    problems = [
+        Problem(path, _MISPLACED_VARIABLE)
+        for path, text in _texts({key: one for key, one in values.items() if key != "backends"}, ())
+        # A system prompt is free text, and may speak of ${…}.
+        if (VARIABLE.fullmatch(text) if path == ("data", "system") else VARIABLE.search(text))
+    ]
+    if problems:
+        raise config_error(problems, source)
+    config = validated(RunConfig, values, source)
+    return _with_paths_resolved(config, source, folder).with_source(source)
+
+
+def _override(text: str) -> tuple[KeyPath, Any]:
+    key, equals, value = text.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise ConfigError(
+            f"--set {key}: it is not of the form KEY=VALUE.", remedy="Write for example --set train.epochs=3"
+        )
+    if path[0] != "backends":
+        for end in range(1, len(path) + 1):
+            names = fields_at(RunConfig, path[: end - 1])
+            if names and path[end - 1] not in names:
+                meant = nearest(path[end - 1], names)
+                hint = (
+                    f"did you mean {dotted((*path[: end - 1], meant))!r}?"
+                    if meant
+                    else f"the keys here are {', '.join(names)}"
+                )
+                raise ConfigError(f"--set {dotted(path)}: unknown key; {hint}", key=dotted(path))
+    elif len(path) < 3:
+        raise ConfigError(
+            f"--set {dotted(path)}: name a backend and its setting, as in backends.torch.learning_rate=1e-4"
+        )
+    return path, parse_value(value, f"--set {dotted(path)}")
+
+
+def _put(values: dict[str, Any], path: KeyPath, value: Any, label: str) -> None:
+    section = values
+    for part in path[:-1]:
+        inner = section.get(str(part))
+        if inner is None:
+            inner = section[str(part)] = {}
+        elif not isinstance(inner, dict):
+            raise ConfigError(f"--set {label}: {part!r} holds a value, not keys.", key=label)
+        section = inner
+    section[str(path[-1])] = value
+
+
+def _with_paths_resolved(config: RunConfig, source: Source, folder: Path) -> RunConfig:
+    def resolve(text: str, key: KeyPath) -> str:
+        return resolve_path(text, Path.cwd() if key in source.overridden else folder)
+
+    files: dict[str, Any] = {}
+    for key in _DATA_FILES:
+        value = getattr(config.data, key)
+        if isinstance(value, str):
+            files[key] = resolve(value, ("data", key))
+        elif isinstance(value, tuple):
+            files[key] = tuple(resolve(one, ("data", key)) for one in value)
+    model = config.ref
+    if model.name.startswith("."):
+        model = Ref(model.backend, resolve(model.name, ("model",)))
+    return config.model_copy(update={"model": str(model), "data": config.data.model_copy(update=files)})
+
+
+def _texts(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _texts(one, (*path, key))
+    elif isinstance(value, Sequence):
+        for index, one in enumerate(value):
+            yield from _texts(one, (*path, index))
+
+
+def _at(settings: Any, path: KeyPath) -> Any:
+    for part in path:
+        if isinstance(settings, BaseModel):
+            settings = getattr(settings, str(part), None)
+        elif isinstance(settings, Mapping):
+            settings = settings.get(part)
+        elif isinstance(settings, Sequence) and isinstance(part, int) and part < len(settings):
+            settings = settings[part]
+        else:
+            return None
+    return settings
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(one) for key, one in value.items() if not _is_secret(one)}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(one) for one in value]
+    return value
+
+
+def _is_secret(value: object) -> bool:
+    return isinstance(value, Secret) or (isinstance(value, str) and VARIABLE.fullmatch(value) is not None)

@@ -1,0 +1,158 @@
+"""Turning pydantic's findings into messages with file, line, key and the nearest name. Values are never shown."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from tuneport.config.source import KeyPath, Source, dotted
+from tuneport.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+_WORDS = {
+    "Input should be a valid dictionary or instance of ": "should be a section with keys of its own",
+    "Input should be a valid dictionary": "should be a section with keys of its own",
+    "Input should be a valid integer": "should be a whole number",
+    "Input should be a valid number": "should be a number",
+    "Input should be a valid string": "should be text",
+    "Input should be a valid boolean": "should be true or false",
+    "Input should be a valid tuple": "should be a list",
+    "Input should be a valid list": "should be a list",
+    "Field required": "is missing",
+}
+_COMPARISONS = {
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "above",
+    "less than": "below",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a config, at one key."""
+
+    path: KeyPath
+    message: str
+
+
+def validated(model: type[M], raw: Mapping[str, Any], source: Source, prefix: KeyPath = ()) -> M:
+    """The model of those raw values, which stand at `prefix` in the source; raises one ConfigError for all problems."""
+    try:
+        return model.model_validate(dict(raw))
+    except ValidationError as error:
+        # `from None`: the original's text and context carry the input, which may be anything the user typed.
+        findings = error.errors(include_url=False, include_context=True, include_input=False)
+        raise config_error(_problems(model, raw, findings, prefix), source) from None
+
+
+def config_error(problems: Sequence[Problem], source: Source) -> ConfigError:
+    """One error that lists the problems, in the order of the file."""
+    placed = []
+    for problem in problems:
+        where, line = source.locate(problem.path)
+        key = dotted(problem.path)
+        placed.append(
+            (line or 0, f"{where}{key}: {problem.message}" if key else f"{where}{problem.message}", line, key)
+        )
+    placed.sort(key=lambda one: one[0])
+    texts = [text for _, text, _, _ in placed]
+    message = (
+        texts[0]
+        if len(texts) == 1
+        else "\n".join([f"The config has {len(texts)} errors:", *(f"  {text}" for text in texts)])
+    )
+    return ConfigError(message, file=source.file, line=placed[0][2], key=placed[0][3] or None)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of the names that was probably meant."""
+    found = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def fields_at(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """The keys that may stand at a path inside a model; none where it does not describe them."""
+    return sorted({name for one in _models_at(model, path) for name in one.model_fields})
+
+
+def _problems(
+    model: type[BaseModel], raw: Mapping[str, Any], findings: Iterable[Any], prefix: KeyPath
+) -> list[Problem]:
+    messages: dict[KeyPath, list[str]] = {}
+    for finding in findings:
+        path = _real_path(raw, finding["loc"], missing=finding["type"] == "missing")
+        unknown = finding["type"] == "extra_forbidden"
+        message = _unknown(model, raw, path, prefix) if unknown else _plain_words(finding)
+        heard = messages.setdefault(path, [])
+        if message not in heard:
+            heard.append(message)
+    # Where a section or a word may stand, and a key in the section is wrong, the word's complaint says nothing.
+    inner = [path for path in messages if not any(path == other[: len(path)] != other for other in messages)]
+    return [Problem((*prefix, *path), _joined(messages[path])) for path in inner]
+
+
+def _real_path(raw: Any, location: Sequence[str | int], *, missing: bool) -> KeyPath:
+    """The part of pydantic's location that is in the raw values: the rest names branches of a union."""
+    path: list[str | int] = []
+    for part in location:
+        inside = part in raw if isinstance(raw, dict) else isinstance(raw, list | tuple) and part in range(len(raw))
+        if inside:
+            raw = raw[part]
+            path.append(part)
+    return (*path, location[-1]) if missing else tuple(path)
+
+
+def _unknown(model: type[BaseModel], raw: Mapping[str, Any], path: KeyPath, prefix: KeyPath) -> str:
+    key, names = str(path[-1]), fields_at(model, path[:-1])
+    meant = nearest(key, names)
+    if meant:
+        return f"unknown key; did you mean {meant!r}?"
+    elsewhere = [f"{name}.{key}" for name in model.model_fields if key in fields_at(model, (name,))]
+    if not prefix and elsewhere:
+        return f"unknown key; did you mean {elsewhere[0]!r}?"
+    known = f"the keys here are {', '.join(names)}" if names else "no keys belong here"
+    if not prefix and path[0] == "train":
+        backend = str(raw.get("model", "")).partition(":")[0] or "NAME"
+        return f"unknown key; {known}; a setting of one backend goes under backends.{backend}"
+    return f"unknown key; {known}"
+
+
+def _plain_words(finding: Mapping[str, Any]) -> str:
+    message: str = finding["msg"]
+    for theirs, ours in _WORDS.items():
+        if message.startswith(theirs):
+            return ours
+    for theirs, ours in _COMPARISONS.items():
+        message = message.replace(f"should be {theirs} ", f"should be {ours} ")
+    message = re.sub(r"^(Input|String|Value error,|Assertion failed,|Tuple|List|Dictionary)\s+", "", message)
+    return message[:1].lower() + message[1:]
+
+
+def _joined(messages: Sequence[str]) -> str:
+    # A union complains once for each of its branches: `should be a whole number or 'auto'`.
+    if len(messages) > 1 and all(one.startswith("should be ") for one in messages):
+        return "should be " + " or ".join(one.removeprefix("should be ") for one in messages)
+    return "; ".join(messages)
+
+
+def _models_at(model: type[BaseModel], path: KeyPath) -> set[type[BaseModel]]:
+    models = {model}
+    for part in path:
+        if isinstance(part, str):
+            annotations = [one.model_fields[part].annotation for one in models if part in one.model_fields]
+            models = {found for annotation in annotations for found in _models_in(annotation)}
+    return models
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {found for one in typing.get_args(annotation) for found in _models_in(one)}
