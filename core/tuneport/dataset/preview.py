@@ -1,0 +1,81 @@
+"""Shows what is trained on: the text as the model sees it, with the loss marked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from tuneport.dataset.example import Example
+from tuneport.dataset.profile import DataProfile, Piece
+from tuneport.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def preview(examples: Iterable[Example], profile: DataProfile, rows: int = 3) -> list[list[Piece]]:
+    """The first `rows` examples in pieces of text with their weights, as the profile's backend trains on them.
+
+    Raises UnavailableError where the backend cannot show it.
+    """
+    if profile.preview is None:
+        raise UnavailableError(
+            "This backend cannot show what is trained on: it has no tokenizer here.",
+            remedy="Ask for a model that is trained on this machine; `tuneport plugins` says what each backend needs.",
+        )
+    return [profile.preview(example) for example in islice(examples, rows)]
+
+
+def plain(pieces: Sequence[Piece]) -> str:
+    """The pieces as text without colour; ⟦…⟧ stands around what is trained on.
+
+    >>> print(plain([Piece("Paris is in ", 0, 3), Piece("France.", 1, 2)]))
+    Paris is in ⟦France.⟧
+    2 of 5 tokens are trained on
+    """
+    body = "".join(f"⟦{visible(text)}⟧" if trained else visible(text) for text, trained in _merged(pieces))
+    return f"{body}\n{summary(pieces)}"
+
+
+def coloured(pieces: Sequence[Piece]) -> Text:
+    """The same for a terminal: what is trained on stands out in green, the context is dim."""
+    from rich.text import Text
+
+    text = Text()
+    for run, trained in _merged(pieces):
+        text.append(visible(run), style="bold green" if trained else "dim")
+    return text.append(f"\n{summary(pieces)}", style="italic")
+
+
+def summary(pieces: Sequence[Piece]) -> str:
+    """How much of the row is trained on."""
+    trained = sum(piece.tokens for piece in pieces if piece.weight)
+    return f"{trained:,} of {sum(piece.tokens for piece in pieces):,} tokens are trained on"
+
+
+def visible(text: str) -> str:
+    """The text with control characters shown as symbols: a row must not steer the terminal that shows it."""
+    return _CONTROL.sub(_symbol, text)
+
+
+def _symbol(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"\\u{code:04x}"
+
+
+def _merged(pieces: Sequence[Piece]) -> list[tuple[str, bool]]:
+    """Neighbours that are trained on alike, as one run."""
+    runs: list[tuple[str, bool]] = []
+    for piece in pieces:
+        trained = piece.weight > 0
+        if runs and runs[-1][1] == trained:
+            runs[-1] = (runs[-1][0] + piece.text, trained)
+        else:
+            runs.append((piece.text, trained))
+    return runs

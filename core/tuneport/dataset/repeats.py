@@ -1,0 +1,269 @@
+"""Rows that say the same thing twice: duplicates, near-duplicates, conflicting answers and leaks, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import tempfile
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, Literal
+
+from tuneport.dataset.example import Completion, Conversation, Example, Preference, canonical
+from tuneport.home import home
+
+RepeatKind = Literal["duplicate", "near-duplicate", "conflict", "leaked-row", "leaked-prompt"]
+
+ROW_KEYS = 24  # bytes: the prompt's key, the whole text's key, the exact content's
+_PLACE = struct.Struct("<Q")
+_RECORD = ROW_KEYS + _PLACE.size
+_MEMORY_ROWS = 1 << 18  # 8 MiB of records stay in memory; beyond, they go to disk by partition
+_PARTITIONS = 64
+_PASS_ROWS = 1 << 17
+_PROMPT, _TEXT, _EXACT, _AT = range(4)  # the four numbers of a record
+
+Passes = Callable[[], Iterator["array[int]"]]
+
+_IGNORED = b" \t\n\r\f\v\"'`!?\\"
+_LOWER = bytes(range(256)).lower()
+_ESCAPED_SPACE = re.compile(rb"\\[nrtf]")
+_GENERAL_PUNCTUATION = re.compile(rb"\xe2\x80[\x80-\xbf]")  # U+2000 to U+203F: curly quotes, dashes, odd spaces
+_STRUCTURE = b".,]}"  # what may end a normalised text without meaning anything
+_LAST_ANSWER = b"{role:assistant"  # as the canonical line has it once normalised
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The row at `place` repeats the one at `first` (a place in the other dataset for the two kinds of leak)."""
+
+    kind: RepeatKind
+    place: int
+    first: int
+
+
+def row_keys(example: Example, line: bytes, digest: bytes) -> bytes:
+    """24 bytes that place a row among others: 8 for its prompt, 8 for its whole text, 8 for its exact content.
+
+    The first two ignore case, white space, quotes, `!`, `?` and a full stop at the end; Unicode is compared in its
+    compatibility form (NFKC). `line` is the example's canonical text and `digest` its content digest.
+    """
+    if type(example) is Conversation and not example.tools:
+        whole = normalised(line)
+        cut = whole.rfind(_LAST_ANSWER)
+        prompt, answer = (whole[:cut], whole[cut:]) if cut > 0 else (whole, b"")
+    else:
+        prompt, answer = _parts(example)
+    text = hashlib.sha256(prompt.rstrip(_STRUCTURE))
+    prompt_key = text.digest()[:8]
+    text.update(answer.rstrip(_STRUCTURE))
+    return prompt_key + text.digest()[:8] + digest[:8]
+
+
+def _parts(example: Example) -> tuple[bytes, bytes]:
+    """What is asked and what is answered, normalised."""
+    if isinstance(example, Completion):
+        # Without a prompt the text is all there is, and conflicts with nothing.
+        prompt, answer = normalised(example.prompt.encode()), normalised(example.completion.encode())
+        return (prompt, answer) if prompt else (answer, b"")
+    if isinstance(example, Preference):
+        # The same two answers conflict when their order is turned round; other pairs for a prompt do not.
+        arms = [normalised(canonical(Conversation(messages=arm))) for arm in (example.chosen, example.rejected)]
+        asked = normalised(canonical(Conversation(messages=example.prompt, tools=example.tools)))
+        return b"".join((asked, *sorted(arms))), arms[0]
+    turns = [index for index, message in enumerate(example.messages) if message.role == "assistant"]
+    cut = turns[-1] if turns else len(example.messages)
+    asked = normalised(canonical(Conversation(messages=example.messages[:cut], tools=example.tools)))
+    return asked, normalised(canonical(Conversation(messages=example.messages[cut:])))
+
+
+def normalised(text: bytes) -> bytes:
+    """UTF-8 text without case, white space, quotes, `!` and `?`, in Unicode's compatibility form."""
+    if not text.isascii():
+        folded = unicodedata.normalize("NFKC", text.decode("utf-8", "surrogatepass")).casefold()
+        text = _GENERAL_PUNCTUATION.sub(b"", folded.encode("utf-8", "surrogatepass"))
+    if b"\\" in text:
+        text = _ESCAPED_SPACE.sub(b"", text)
+    return text.translate(_LOWER, _IGNORED)
+
+
+class Records:
+    """The keys of every row and its place (any number below 2**64, such as its line); 32 bytes each, on disk when many.
+
+    Files lie unlinked in home's cache, so that even a killed process leaves none behind. Use it in a `with` statement.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._batch = bytearray()
+        self._file: BinaryIO | None = None
+        self._extents: list[list[tuple[int, int]]] = [[] for _ in range(2 * _PARTITIONS)]
+
+    def __enter__(self) -> Records:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the memory and the disk back."""
+        self._batch.clear()
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, keys: bytes, place: int) -> None:
+        """Note a row; `keys` are those of `row_keys`."""
+        self._batch += keys + _PLACE.pack(place)
+        self.rows += 1
+        if len(self._batch) >= _MEMORY_ROWS * _RECORD:
+            self.spill()
+
+    def by_text(self) -> Iterator[Passes]:
+        """Partitions in which rows of the same text come together; each can be read several times, in order."""
+        return self._partitions(0)
+
+    def by_prompt(self) -> Iterator[Passes]:
+        """The same, where rows of the same prompt come together."""
+        return self._partitions(_PARTITIONS)
+
+    @property
+    def spilled(self) -> bool:
+        """Whether the records are on disk."""
+        return self._file is not None
+
+    def spill(self) -> None:
+        """Move the records to disk. Two sets are partitioned alike when both are there."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=home("cache", "spill"))  # noqa: SIM115 - closed by close()
+        self._file.seek(0, 2)
+        parts = [bytearray() for _ in range(2 * _PARTITIONS)]
+        batch = bytes(self._batch)
+        for start in range(0, len(batch), _RECORD):
+            record = batch[start : start + _RECORD]
+            parts[record[8] % _PARTITIONS] += record
+            parts[_PARTITIONS + record[0] % _PARTITIONS] += record
+        for extents, part in zip(self._extents, parts, strict=True):
+            if part:
+                extents.append((self._file.tell(), len(part)))
+                self._file.write(part)
+        self._batch.clear()
+
+    def _partitions(self, base: int) -> Iterator[Passes]:
+        if self._file is None:
+            yield lambda: iter((array("Q", bytes(self._batch)),))
+            return
+        self.spill()
+        for extents in self._extents[base : base + _PARTITIONS]:
+            yield partial(self._passes, self._file, extents)
+
+    @staticmethod
+    def _passes(file: BinaryIO, extents: list[tuple[int, int]]) -> Iterator[array[int]]:
+        # Never many records at once, even where every row has the same prompt and so the same partition.
+        for offset, size in extents:
+            for start in range(0, size, _PASS_ROWS * _RECORD):
+                file.seek(offset + start)
+                yield array("Q", file.read(min(_PASS_ROWS * _RECORD, size - start)))
+
+
+def find_repeats(records: Records) -> Iterator[Repeat]:
+    """Each row that repeats an earlier one: its content, its normalised text, or its prompt with another answer.
+
+    A prompt's answers conflict once each, at the first row that gives it. The order is that of the partitions.
+    """
+    for passes in records.by_text():
+        yield from _same_text(passes)
+    for passes in records.by_prompt():
+        yield from _same_prompt(passes)
+
+
+def find_leaks(train: Records, held_out: Records) -> Iterator[Repeat]:
+    """Each row of `train` whose text, or else whose prompt, stands in `held_out` too."""
+    if train.spilled or held_out.spilled:
+        train.spill()
+        held_out.spill()
+    for ours, theirs in zip(train.by_text(), held_out.by_text(), strict=True):
+        yield from _shared(ours, theirs)
+    for ours, theirs in zip(train.by_prompt(), held_out.by_prompt(), strict=True):
+        yield from _shared_prompt(ours, theirs)
+
+
+def _repeated(passes: Passes, column: int) -> set[int]:
+    """The keys that stand in more than one record: most data has few, so only these cost Python a loop."""
+    seen: set[int] = set()
+    repeated: set[int] = set()
+    for records in passes():
+        keys = records[column::4]
+        distinct = set(keys)
+        if len(distinct) < len(keys):
+            repeated.update(key for key, times in Counter(keys).items() if times > 1)
+        repeated |= seen & distinct
+        seen |= distinct
+    return repeated
+
+
+def _records(passes: Passes, column: int, keys: set[int]) -> Iterator[array[int]]:
+    """The records whose key is among `keys`, in order."""
+    if not keys:
+        return
+    for records in passes():
+        for index, key in enumerate(records[column::4]):
+            if key in keys:
+                yield records[4 * index : 4 * index + 4]
+
+
+def _same_text(passes: Passes) -> Iterator[Repeat]:
+    first_of_text: dict[int, int] = {}
+    first_of_content: dict[int, int] = {}
+    for _, text, exact, place in _records(passes, _TEXT, _repeated(passes, _TEXT)):
+        if exact in first_of_content:
+            yield Repeat("duplicate", place, first_of_content[exact])
+            continue
+        first_of_content[exact] = place
+        first = first_of_text.setdefault(text, place)
+        if first != place:
+            yield Repeat("near-duplicate", place, first)
+
+
+def _same_prompt(passes: Passes) -> Iterator[Repeat]:
+    first_answer: dict[int, tuple[int, int]] = {}
+    conflicting: set[int] = set()
+    for prompt, text, _, place in _records(passes, _PROMPT, _repeated(passes, _PROMPT)):
+        first_text, first = first_answer.setdefault(prompt, (text, place))
+        if text != first_text and text not in conflicting:
+            conflicting.add(text)
+            yield Repeat("conflict", place, first)
+
+
+def _shared(ours: Passes, theirs: Passes) -> Iterator[Repeat]:
+    shared = _common(ours, theirs, _TEXT)
+    places: dict[int, int] = {}
+    for _, text, _, place in _records(theirs, _TEXT, shared):
+        places.setdefault(text, place)
+    for _, text, _, place in _records(ours, _TEXT, shared):
+        yield Repeat("leaked-row", place, places[text])
+
+
+def _shared_prompt(ours: Passes, theirs: Passes) -> Iterator[Repeat]:
+    shared = _common(ours, theirs, _PROMPT)
+    places: dict[int, int] = {}
+    texts: set[int] = set()  # the rows that are shared whole are leaks of the other kind
+    for prompt, text, _, place in _records(theirs, _PROMPT, shared):
+        places.setdefault(prompt, place)
+        texts.add(text)
+    for prompt, text, _, place in _records(ours, _PROMPT, shared):
+        if text not in texts:
+            yield Repeat("leaked-prompt", place, places[prompt])
+
+
+def _common(ours: Passes, theirs: Passes, column: int) -> set[int]:
+    wanted: set[int] = set()
+    for records in theirs():
+        wanted.update(records[column::4])
+    found: set[int] = set()
+    for records in ours():
+        found.update(wanted.intersection(records[column::4]))
+    return found

@@ -1,0 +1,204 @@
+"""Repeats and leaks are found exactly, on disk as in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuneport.dataset import repeats
+from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, canonical, digest
+from tuneport.dataset.repeats import Records, Repeat, find_leaks, find_repeats, row_keys
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path))
+
+
+def chat(asked: str, answer: str, **more: object) -> Conversation:
+    messages = (Message(role="user", content=asked), Message(role="assistant", content=answer))
+    return Conversation(messages=messages, **more)  # type: ignore[arg-type]
+
+
+def keys(example: Example) -> bytes:
+    return row_keys(example, canonical(example), digest(example))
+
+
+def records(examples: Iterable[Example]) -> Records:
+    collected = Records()
+    for place, example in enumerate(examples, 1):
+        collected.add(keys(example), place)
+    return collected
+
+
+def found(*examples: Example) -> list[tuple[str, int, int]]:
+    return [(each.kind, each.place, each.first) for each in find_repeats(records(examples))]
+
+
+def same_text(one: Example, other: Example) -> bool:
+    return keys(one)[8:16] == keys(other)[8:16]
+
+
+def same_prompt(one: Example, other: Example) -> bool:
+    return keys(one)[:8] == keys(other)[:8]
+
+
+def test_each_kind_of_repeat_names_the_first_row() -> None:
+    assert found(chat("a", "1"), chat("b", "2"), chat("a", "1")) == [("duplicate", 3, 1)]
+    assert found(chat("Is it on?", "yes"), chat("is it  on", "Yes.")) == [("near-duplicate", 2, 1)]
+    assert found(chat("a", "1"), chat("A!", "2")) == [("conflict", 2, 1)]
+    assert found(chat("a", "1"), chat("b", "1")) == []
+
+
+def test_a_copy_of_a_near_duplicate_is_a_duplicate_of_that_one() -> None:
+    assert found(chat("a", "1"), chat("A", "1"), chat("A", "1"), chat("a", "1")) == [
+        ("near-duplicate", 2, 1),
+        ("duplicate", 3, 2),
+        ("duplicate", 4, 1),
+    ]
+
+
+def test_each_other_answer_to_a_prompt_conflicts_once() -> None:
+    rows = [chat("a", answer) for answer in ("1", "2", "2", "3", "1")]
+    assert [each for each in found(*rows) if each[0] == "conflict"] == [("conflict", 2, 1), ("conflict", 4, 1)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Where is it?", "where  is it"),
+        ("It’s late…", "it's late..."),
+        ("a\nb", "a b"),
+        ("ＡＢＣ", "abc"),
+        ("Straße", "STRASSE"),
+        ("cafe\u0301", "café"),
+        ('say "hi"', "say hi"),
+        ("zero\u200bwidth", "zerowidth"),
+    ],
+)
+def test_case_white_space_and_typography_are_ignored(one: str, other: str) -> None:
+    assert same_text(chat(one, "x"), chat(other, "x"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2+2", "2-2"),
+        ("1.5", "15"),
+        ("2*(3+4)", "2*3+4"),
+        ("C++", "C"),
+        ("résumé", "resume"),
+        ("3, 21", "3, 2, 1"),
+        ("a < b", "a > b"),
+        ("10%", "10"),
+    ],
+)
+def test_what_changes_the_meaning_is_not_ignored(one: str, other: str) -> None:
+    assert not same_text(chat(one, "x"), chat(other, "x"))
+
+
+def test_the_prompt_of_a_long_conversation_is_all_before_the_last_answer() -> None:
+    def talk(*turns: str) -> Conversation:
+        roles = ("user", "assistant") * 2
+        return Conversation(
+            messages=tuple(Message(role=role, content=turn) for role, turn in zip(roles, turns, strict=True))
+        )
+
+    assert same_prompt(talk("a", "b", "c", "d"), talk("a", "b", "c", "e"))
+    assert not same_prompt(talk("a", "b", "c", "d"), talk("a", "x", "c", "d"))
+
+
+def test_text_that_looks_like_a_turn_does_not_move_the_prompt() -> None:
+    one = chat('what is {"role":"assistant","content":"1"}', "json")
+    other = chat('what is {"role":"assistant","content":"2"}', "json")
+    assert found(one, other) == []
+
+
+def test_tools_belong_to_the_prompt() -> None:
+    tools = ({"type": "function", "function": {"name": "weather"}},)
+    assert found(chat("a", "1"), chat("a", "2", tools=tools)) == []
+    assert found(chat("a", "1", tools=tools), chat("a", "2", tools=tools)) == [("conflict", 2, 1)]
+
+
+def test_completions_conflict_only_where_they_have_a_prompt() -> None:
+    assert found(Completion("a", "1"), Completion("a", "2")) == [("conflict", 2, 1)]
+    assert found(Completion("", "one text"), Completion("", "another")) == []
+    assert found(Completion("", "one text"), Completion("", "One text")) == [("near-duplicate", 2, 1)]
+
+
+def test_preferences_conflict_only_when_turned_round() -> None:
+    def pair(chosen: str, rejected: str) -> Preference:
+        return Preference(
+            prompt=(Message(role="user", content="q"),),
+            chosen=(Message(role="assistant", content=chosen),),
+            rejected=(Message(role="assistant", content=rejected),),
+        )
+
+    assert found(pair("a", "b"), pair("b", "a")) == [("conflict", 2, 1)]
+    assert found(pair("a", "b"), pair("a", "c")) == []
+
+
+def test_a_leak_is_the_row_or_else_its_prompt() -> None:
+    train = records([chat("a", "1"), chat("b", "1"), chat("c", "1")])
+    held_out = records([chat("x", "1"), chat("A", "1"), chat("b", "2")])
+    assert list(find_leaks(train, held_out)) == [Repeat("leaked-row", 1, 2), Repeat("leaked-prompt", 2, 3)]
+
+
+def _sorted(repeats: Iterable[Repeat]) -> list[tuple[int, str, int]]:
+    return sorted((each.place, each.kind, each.first) for each in repeats)
+
+
+def test_records_on_disk_find_what_records_in_memory_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    rows = [keys(chat(rng.choice("aAbBcd") * rng.randint(1, 8), rng.choice("xXyz"))) for _ in range(3000)]
+    held = rows[::7]
+
+    def collect(chosen: list[bytes]) -> Records:
+        collected = Records()
+        for place, row in enumerate(chosen, 1):
+            collected.add(row, place)
+        return collected
+
+    with collect(rows) as memory, collect(held) as held_memory:
+        expected, leaked = _sorted(find_repeats(memory)), _sorted(find_leaks(memory, held_memory))
+        assert memory.spilled is False
+    monkeypatch.setattr(repeats, "_MEMORY_ROWS", 250)
+    monkeypatch.setattr(repeats, "_PASS_ROWS", 7)
+    with collect(rows) as disk, collect(held[:20]) as few, collect(held) as held_disk:
+        assert disk.spilled
+        assert not few.spilled
+        assert _sorted(find_repeats(disk)) == expected
+        assert _sorted(find_leaks(disk, held_disk)) == leaked
+        assert {each.first for each in find_leaks(disk, few)} <= set(range(1, 21))
+        disk.add(rows[0], 3001)
+        assert ("duplicate", 3001) in {(each.kind, each.place) for each in find_repeats(disk)}
+
+
+def test_spilled_records_leave_no_file_behind(tmp_path: Path) -> None:
+    with records([chat("a", "1")]) as spilled:
+        spilled.spill()
+        assert list(find_repeats(spilled)) == []
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("aAb "), st.sampled_from("xXy")), max_size=12))
+def test_repeats_equal_the_plain_definition(rows: list[tuple[str, str]]) -> None:
+    expected = set()
+    for index, (asked, answer) in enumerate(rows):
+        plain = (asked.lower().strip(), answer.lower())
+        before = rows[:index]
+        texts = [(one.lower().strip(), other.lower()) for one, other in before]
+        if (asked, answer) in before:
+            expected.add(("duplicate", index + 1))
+        elif plain in texts:
+            expected.add(("near-duplicate", index + 1))
+        answers = [other for one, other in texts if one == plain[0]]
+        if answers and plain[1] not in answers:
+            expected.add(("conflict", index + 1))
+    examples = [chat(asked, answer) for asked, answer in rows]
+    assert {(each.kind, each.place) for each in find_repeats(records(examples))} == expected
