@@ -191,9 +191,11 @@ class TrainConfig(Settings):
     def _number_in_text(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
-    def options(self) -> TrainSettings:
+    def options(self, too_long: Literal["stop", "drop", "truncate"] = "stop") -> TrainSettings:
         """The same as a backend gets it."""
-        return TrainSettings(method=self.method, epochs=self.epochs, seed=self.seed, suffix=self.suffix)
+        return TrainSettings(
+            method=self.method, epochs=self.epochs, seed=self.seed, suffix=self.suffix, too_long=too_long
+        )
 
 
 class BudgetConfig(Settings):
@@ -215,18 +217,22 @@ class CompareConfig(Settings):
         description="How an answer is marked from 0 to 1: `exact`, `normalised`, `contains`, `json`, `token_f1`, "
         "`numeric`, or a function of yours as `module:function`.",
     )
-    fields: tuple[str, ...] = Field(
-        default=(), description="With the grader `json`: the fields that must be equal; all of them when empty."
-    )
-    tolerance: float = Field(
-        default=0.0, ge=0, description="With the grader `numeric`: the greatest difference that still counts as equal."
+    options: dict[str, bool | float] = Field(
+        default_factory=dict,
+        examples=[{"strict": True}],
+        description="The grader's own: `{strict: true}` lets `json` count all fields or nothing, `{tolerance: 0.01}` "
+        "is the relative difference that `numeric` forgives.",
     )
     rows: Annotated[StrictInt, Field(ge=1)] | None = Field(
         default=None,
         examples=[200],
         description="At most so many holdout rows, drawn by `train.seed`; all of them when absent.",
     )
-    max_tokens: StrictInt = Field(default=256, ge=1, description="The longest answer, in tokens.")
+    max_tokens: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        default=None,
+        examples=[64],
+        description="The longest answer, in tokens; when absent, the longest reference and half as much again.",
+    )
     base: bool = Field(
         default=True, description="Whether the base model answers too, to be shown beside the tuned one."
     )

@@ -78,12 +78,12 @@ def run(
     foretold = prepared.backend.plan(prepared.request(name="plan"))
     tell("planned", foretold)
     with Ledger.open() as ledger:
-        record = ledger.begin_run(_identity(prepared, loaded), loaded.to_dict(), again=again)
+        record = ledger.begin_run(prepared.identity, loaded.to_dict(), again=again)
         ledger.advance(record.id, "checked", checked.to_dict())
         ledger.advance(record.id, "planned", foretold.to_dict())
         if record.job is None:
             refuse_over_budget(foretold, loaded)
-        job = starting.start(prepared, again=again, run=record.id, config=loaded)
+        job = starting.start(prepared, again=again, run=record.id)
         ledger.advance(record.id, "submitted", {"job": str(job.ref), **split.counts()})
         tell("submitted", job)
         if not wait:
@@ -124,18 +124,6 @@ def load_and_split(config: RunConfig) -> tuple[Dataset, Split]:
     if isinstance(data.holdout, str):
         holdout = opened(data.holdout)
     return rows, Split(train=train, validation=validation, holdout=holdout)
-
-
-def prepare_config(config: RunConfig, split: Split) -> starting.Prepared:
-    """The training that a config asks for, over rows that are split already."""
-    return starting.prepare(
-        config.ref,
-        split.train,
-        validation=split.validation,
-        options=config.train.options(too_long=config.data.too_long),
-        settings=config.section(config.ref.backend),
-        config=config,
-    )
 
 
 def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
@@ -189,14 +177,23 @@ def _silent(stage: str, payload: object) -> None:
 
 def _check_and_split(config: RunConfig, tell: Sink) -> tuple[Split, CheckResult, starting.Prepared]:
     rows, split = load_and_split(config)
-    prepared = prepare_config(config, split)
+    prepared = starting.prepare(config, split.train, validation=split.validation)
+    _rehearse(config, split)
     checked = rows.check(
         prepared.backend.profile(prepared.base.name), method=config.train.method, against=_apart(config, split)
     )
     tell("checked", checked)
-    starting.refuse_bad_data(checked, prepared.options, skip=config.data.on_error == "skip")
+    starting.refuse_bad_data(checked, config)
     tell("split", split)
     return split, checked, prepared
+
+
+def _rehearse(config: RunConfig, split: Split) -> None:
+    """Find a grader that cannot read these rows before anything is spent."""
+    from tuneport.evaluate import grader
+
+    if split.holdout is not None:
+        grader(config.compare.grader, **config.compare.options).rehearse(split.holdout)
 
 
 def _apart(config: RunConfig, split: Split) -> Dataset | None:
@@ -231,7 +228,7 @@ def _compared(
         comparison = compare(
             model,
             rows,
-            grader=grader(asked.grader, **asked.options()),
+            grader=grader(asked.grader, **asked.options),
             base=None if asked.base else False,
             max_tokens=asked.max_tokens,
             progress=lambda done, total, who: tell("answering", (done, total, who)),
@@ -239,12 +236,6 @@ def _compared(
         ledger.advance(record.id, "compared", {"job": str(job.ref), "key": key, "comparison": comparison.to_dict()})
     tell("compared", comparison)
     return comparison
-
-
-def _identity(prepared: starting.Prepared, config: RunConfig) -> str:
-    """What makes two runs the same: the training itself, and the shares and files of rows kept from it."""
-    said = f"{prepared.identity} {config.data.model_dump_json()}"
-    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _results(ref: Ref) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport.backend import Backend, Method, Plan, TrainRequest, TrainSettings
@@ -43,21 +41,22 @@ class Prepared:
     base: Ref
     train: Dataset
     validation: Dataset | None
-    options: TrainSettings
+    config: RunConfig
     settings: BaseModel
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
         """What makes two starts the same: base, options, settings and rows."""
-        said = {
-            "base": str(self.base),
-            "options": asdict(self.options),
-            "settings": self.settings.model_dump(mode="json"),
-            "train": self.train.fingerprint,
-            "validation": self.validation.fingerprint if self.validation is not None else None,
-        }
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        from tuneport.config import identity
+
+        parts = [self.train] if self.validation is None else [self.train, self.validation]
+        return identity(self.config, self.settings, [part.fingerprint for part in parts])
+
+    @property
+    def options(self) -> TrainSettings:
+        """The portable settings."""
+        return self.config.train.options(too_long=self.config.data.too_long)
 
     def request(self, intent: str = "", name: str = "", scratch: Any = None) -> TrainRequest:
         """What the backend gets."""
@@ -94,9 +93,9 @@ def train(
     that lives or succeeded, unless `again`. Raises DataError, ConfigError, UnavailableError, UnsupportedError or a
     NotFoundError before anything is started.
     """
-    options = TrainSettings(method=method, epochs=epochs, seed=seed, suffix=suffix, too_long=too_long)
-    prepared = prepare(base, data, validation=validation, options=options, settings=settings, metadata=metadata)
-    refuse_bad_data(check(prepared), options)
+    config = _config(base, method, epochs, seed, suffix, too_long, settings)
+    prepared = prepare(config, data, validation=validation, metadata=metadata)
+    refuse_bad_data(check(prepared), config)
     return start(prepared, again=again)
 
 
@@ -112,34 +111,29 @@ def plan(
     settings: Mapping[str, Any] | None = None,
 ) -> Plan:
     """What `train` with the same arguments would do and cost. Starts, sends and spends nothing."""
-    options = TrainSettings(method=method, epochs=epochs, seed=seed, too_long=too_long)
-    prepared = prepare(base, data, validation=validation, options=options, settings=settings)
+    config = _config(base, method, epochs, seed, None, too_long, settings)
+    prepared = prepare(config, data, validation=validation)
     return prepared.backend.plan(prepared.request(name="plan"))
 
 
 def prepare(
-    base: str | Ref,
-    data: Dataset,
+    config: RunConfig,
+    train: Dataset,
     *,
     validation: Dataset | None = None,
-    options: TrainSettings,
-    settings: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
-    config: RunConfig | None = None,
 ) -> Prepared:
-    """Find the backend and validate everything but the rows. A `config` brings the settings and knows their lines."""
-    from tuneport.config import RunConfig, backend_settings
+    """Find the backend and validate everything but the rows."""
+    from tuneport.config import backend_settings
 
-    ref = Ref.parse(base)
+    ref = config.ref
     backend = load().backend(ref.backend)
-    if options.method not in backend.capabilities.methods:
+    if config.train.method not in backend.capabilities.methods:
         can = ", ".join(sorted(backend.capabilities.methods))
         raise UnsupportedError(
-            f"The backend {backend.name!r} cannot train by {options.method!r}.", remedy=f"It can: {can}."
+            f"The backend {backend.name!r} cannot train by {config.train.method!r}.", remedy=f"It can: {can}."
         )
-    if config is None:
-        config = RunConfig(model=str(ref), backends={backend.name: dict(settings or {})})
-    section = backend_settings(config, backend.name, backend.config_class)
+    settings = backend_settings(config, backend.name, backend.config_class)
     answer = availability(backend)
     if not answer.ready:
         raise UnavailableError(
@@ -149,10 +143,10 @@ def prepare(
     return Prepared(
         backend=backend,
         base=ref,
-        train=data,
+        train=train,
         validation=validation,
-        options=options,
-        settings=section,
+        config=config,
+        settings=settings,
         metadata=dict(metadata or {}),
     )
 
@@ -160,14 +154,15 @@ def prepare(
 def check(prepared: Prepared) -> CheckResult:
     """The training rows against the backend's rules, and against leaking validation rows."""
     profile = prepared.backend.profile(prepared.base.name)
-    return prepared.train.check(profile, method=prepared.options.method, against=prepared.validation)
+    return prepared.train.check(profile, method=prepared.config.train.method, against=prepared.validation)
 
 
-def refuse_bad_data(result: CheckResult, options: TrainSettings, *, skip: bool = False) -> None:
-    """Raise DataError when an error stands that no policy (`too_long`, or `skip` of rejected rows) takes care of."""
-    waived = {"too-long"} if options.too_long != "stop" else set()
-    standing = [one for one in result.diagnostics if one.severity == "error" and one.code not in waived]
-    if skip and result.used:
+def refuse_bad_data(result: CheckResult, config: RunConfig) -> None:
+    """Raise DataError when an error stands that no policy of the config (`on_error`, `too_long`) takes care of."""
+    standing = [one for one in result.diagnostics if one.severity == "error"]
+    if config.data.too_long != "stop":
+        standing = [one for one in standing if one.code != "too-long"]
+    if config.data.on_error == "skip" and result.used:
         standing = [one for one in standing if one.line is None]
     if not standing:
         return
@@ -183,7 +178,7 @@ def refuse_bad_data(result: CheckResult, options: TrainSettings, *, skip: bool =
     )
 
 
-def start(prepared: Prepared, *, again: bool = False, run: str | None = None, config: RunConfig | None = None) -> Job:
+def start(prepared: Prepared, *, again: bool = False, run: str | None = None) -> Job:
     """Write the intent down, then ask the backend; unless `again`, the live or finished job of the same identity."""
     backend = prepared.backend
     with Ledger.open() as ledger:
@@ -194,9 +189,9 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None, co
             base=prepared.base,
             identity=prepared.identity,
             fingerprint=prepared.train.fingerprint,
-            stem=prepared.options.suffix or _stem(prepared.train),
-            method=prepared.options.method,
-            config=config.to_dict() if config else None,
+            stem=prepared.config.train.suffix or _stem(prepared.train),
+            method=prepared.config.train.method,
+            config=prepared.config.to_dict(),
             settings=prepared.settings.model_dump(mode="json", exclude_defaults=True),
             metadata=prepared.metadata,
             run=run,
@@ -235,6 +230,30 @@ def _ask(ledger: Ledger, prepared: Prepared, record: JobRecord) -> Job:
         raise
     ledger.confirm(record.intent)
     return job
+
+
+def _config(
+    base: str | Ref,
+    method: str,
+    epochs: int | str,
+    seed: int,
+    suffix: str | None,
+    too_long: str,
+    settings: Mapping[str, Any] | None,
+) -> RunConfig:
+    """The config that says what a call says: one way to validate, one way to tell two trainings apart."""
+    from tuneport.config import config_from_flags
+
+    ref = Ref.parse(base)
+    train = {"method": method, "epochs": epochs, "seed": seed, "suffix": suffix}
+    return config_from_flags(
+        {
+            "model": str(ref),
+            "train": {key: value for key, value in train.items() if value is not None},
+            "data": {"too_long": too_long},
+            "backends": {ref.backend: dict(settings)} if settings else None,
+        }
+    )
 
 
 def _stem(data: Dataset) -> str:
