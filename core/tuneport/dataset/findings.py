@@ -1,0 +1,114 @@
+"""The findings of one check: counted without end, kept up to a bound."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from tuneport.dataset.codes import CODES
+from tuneport.dataset.diagnostics import Diagnostic, Severity
+
+KEPT_PER_CODE = 20
+"""How many findings of one code are kept with their place; the others are counted."""
+
+
+class Finding(msgspec.Struct, frozen=True, array_like=True):
+    """A diagnostic on its way: what the code's registry entry says by itself is not repeated."""
+
+    code: str
+    message: str
+    line: int | None = None
+    pointer: str | None = None
+    severity: Severity | None = None
+    remedy: str | None = None
+
+    @property
+    def level(self) -> Severity:
+        """How bad it is: as the finding says, else as its code does."""
+        return self.severity or CODES[self.code].severity
+
+
+class RowReport:
+    """Collects what is found in one row; `failed` once one of it is an error.
+
+    `place` gives the JSON pointer, into the row as it stands in the file, of the text of a turn: its part (messages,
+    prompt, chosen, rejected, completion) and its index.
+    """
+
+    __slots__ = ("failed", "found", "line", "place")
+
+    def __init__(self, line: int | None) -> None:
+        self.line = line
+        self.found: list[Finding] = []
+        self.failed = False
+        self.place: Callable[[str, int], str] = _place_in_messages
+
+    def add(self, code: str, message: str, pointer: str | None = None, remedy: str | None = None) -> None:
+        """Note a finding at a JSON pointer into the row."""
+        self.note(Finding(code, message, self.line, pointer, None, remedy))
+
+    def note(self, finding: Finding) -> None:
+        """Note a finding as it is."""
+        self.found.append(finding)
+        self.failed = self.failed or finding.level == "error"
+
+
+def _place_in_messages(part: str, index: int) -> str:
+    return f"/{part}/{index}/content"
+
+
+class Findings:
+    """All findings of a check: `counts` by code, `severities` by severity, and the first of each code."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.severities: Counter[Severity] = Counter()
+        self._kept: dict[str, list[Finding]] = {}
+
+    def add(self, code: str, message: str, line: int | None = None, pointer: str | None = None, **more: str) -> None:
+        """Note one finding; `more` are `severity` and `remedy` where they differ from the code's own."""
+        self.note(msgspec.convert([code, message, line, pointer, more.get("severity"), more.get("remedy")], Finding))
+
+    def note(self, finding: Finding, times: int = 1) -> None:
+        """Count a finding `times` times and keep it if it is among the first of its code."""
+        self.counts[finding.code] += times
+        self.severities[finding.level] += times
+        self._keep(finding)
+
+    def extend(self, findings: Iterable[Finding]) -> None:
+        """Note several."""
+        for finding in findings:
+            self.note(finding)
+
+    def _keep(self, finding: Finding) -> None:
+        kept = self._kept.setdefault(finding.code, [])
+        kept.append(finding)
+        if len(kept) > 2 * KEPT_PER_CODE:  # analyses find things out of order: the earliest lines stay
+            kept.sort(key=_place)
+            del kept[KEPT_PER_CODE:]
+
+    def kept(self) -> list[Finding]:
+        """The findings that were kept, by line."""
+        first = (finding for kept in self._kept.values() for finding in sorted(kept, key=_place)[:KEPT_PER_CODE])
+        return sorted(first, key=_place)
+
+    def diagnostics(self, file: str | None) -> list[Diagnostic]:
+        """What was kept, as diagnostics of that file, by line."""
+        return [
+            Diagnostic(
+                code=finding.code,
+                severity=finding.level,
+                message=finding.message,
+                remedy=finding.remedy or CODES[finding.code].remedy,
+                file=file,
+                line=finding.line,
+                pointer=finding.pointer,
+            )
+            for finding in self.kept()
+        ]
+
+
+def _place(finding: Finding) -> int:
+    return finding.line or 0

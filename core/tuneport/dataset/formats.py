@@ -1,0 +1,310 @@
+"""Foreign rows to examples: which columns a file has, what they mean, and how a row becomes an example."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tuneport.dataset import messages as turns
+from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
+from tuneport.dataset.findings import RowReport
+from tuneport.dataset.strictjson import BAD, escape, parse
+from tuneport.errors import UsageError
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "text": ("text", "message", "utterance", "sentence"),
+    "label": ("label", "category", "intent", "class"),
+    "completion": ("completion", "response"),
+    "output": ("output", "response"),
+    "input": ("input", "context"),
+}
+"""The column names that stand for one of ours; any other role is named as itself."""
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """How the rows of one file become examples: the shape's name, the column of each role, a system prompt to add."""
+
+    shape: str
+    columns: dict[str, str]
+    system: str | None = None
+    names: tuple[str, ...] = ()
+    """All columns of the first rows."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A known shape: the roles that a row must have, those that it may have, and what makes an example of them."""
+
+    name: str
+    needs: tuple[str, ...]
+    takes: tuple[str, ...]
+    build: Callable[[Row], Example | None]
+
+
+class Row:
+    """A row seen through its recipe: asks for roles, reports what is missing."""
+
+    def __init__(self, recipe: Recipe, values: Mapping[str, Any], report: RowReport) -> None:
+        self.recipe = recipe
+        self.values = values
+        self.report = report
+
+    def get(self, role: str) -> Any:
+        """The value of a role, None where there is none."""
+        column = self.recipe.columns.get(role)
+        return None if column is None else self.values.get(column)
+
+    def pointer(self, role: str) -> str:
+        """Where the role's value stands."""
+        return f"/{escape(self.recipe.columns.get(role, role))}"
+
+    def text(self, role: str) -> str:
+        """The text of a role that must be one. A whole number, such as a label's, is written out."""
+        value = self.get(role)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, int):
+            return msgspec.json.encode(value).decode()
+        if value is None:
+            self.report.add("missing-value", f"{self.pointer(role)[1:]} is missing.", self.pointer(role))
+        else:
+            self.report.add("not-text", f"{self.pointer(role)[1:]} is {kind(value)}.", self.pointer(role))
+        return ""
+
+    def parsed(self, role: str) -> Any:
+        """A value that may stand there as a JSON text, as tables hold lists."""
+        value = self.get(role)
+        if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+            inner = RowReport(self.report.line)
+            value = parse(value.encode("utf-8", "surrogatepass"), inner)
+            for one in inner.found:
+                self.report.add(one.code, one.message, self.pointer(role))
+            return None if value is BAD else value
+        return None if value == "" else value
+
+    def tools(self) -> tuple[dict[str, Any], ...]:
+        return turns.read_tools(self.parsed("tools"), self.pointer("tools"), self.report)
+
+    def messages(self, role: str) -> tuple[Message, ...]:
+        value = self.parsed(role)
+        if value is None and not self.report.failed:
+            self.report.add("missing-value", f"{self.pointer(role)[1:]} is missing.", self.pointer(role))
+        return () if self.report.failed else turns.read_messages(value, self.pointer(role), self.report)
+
+
+def _canonical(row: Row) -> Example | None:
+    """What `Dataset.write` and job snapshots hold: our own rows, each with its shape."""
+    shape = row.values.get("shape")
+    if shape == "completion":
+        return _completion(row)
+    if shape == "preference":
+        arms = [row.messages(role) for role in ("prompt", "chosen", "rejected")]
+        return Preference(*arms, tools=row.tools())
+    if shape == "conversation":
+        return _chat(row)
+    row.report.add("mixed-shapes", f"shape is {shape!r}, which is none of tuneport's.", "/shape")
+    return None
+
+
+def _chat(row: Row) -> Example:
+    row.report.place = lambda _, index: f"{row.pointer('messages')}/{index}/content"
+    parallel = row.get("parallel_tool_calls")
+    if parallel is not None and not isinstance(parallel, bool):
+        row.report.add("not-text", "parallel_tool_calls is neither true nor false.", row.pointer("parallel_tool_calls"))
+        parallel = None
+    return Conversation(messages=row.messages("messages"), tools=row.tools(), parallel_tool_calls=parallel)
+
+
+def _sharegpt(row: Row) -> Example:
+    system = row.get("system")
+    found = turns.read_sharegpt(row.parsed("conversations"), row.pointer("conversations"), row.report)
+    added = isinstance(system, str) and system != "" and not (found and found[0].role == "system")
+    if added:
+        found = (Message(role="system", content=system), *found)
+    row.report.place = lambda _, index: (
+        row.pointer("system") if added and not index else f"{row.pointer('conversations')}/{index - added}/value"
+    )
+    return Conversation(messages=found, tools=row.tools())
+
+
+def _prompt_completion(row: Row) -> Example:
+    if not isinstance(row.get("prompt"), list) and not isinstance(row.get("completion"), list):
+        return _completion(row)
+    prompt = row.messages("prompt")
+    row.report.place = lambda _, index: (
+        f"{row.pointer('prompt')}/{index}/content"
+        if index < len(prompt)
+        else f"{row.pointer('completion')}/{index - len(prompt)}/content"
+    )
+    return Conversation(messages=prompt + row.messages("completion"), tools=row.tools())
+
+
+def _completion(row: Row) -> Completion:
+    row.report.place = lambda part, _: row.pointer(part)
+    return Completion(prompt=row.text("prompt"), completion=row.text("completion"))
+
+
+def _alpaca(row: Row) -> Example:
+    more = row.get("input")
+    question = row.text("instruction") + (f"\n\n{row.text('input')}" if more is not None and more != "" else "")
+    system = row.get("system")
+    if not isinstance(system, str) or not system:
+        return _turns(row, question, "instruction", "output")
+    row.report.place = lambda _, index: row.pointer(("system", "instruction", "output")[index])
+    return with_system(_pair(question, row.text("output")), system)
+
+
+def _question_answer(row: Row) -> Example:
+    return _turns(row, row.text("question"), "question", "answer")
+
+
+def _text_label(row: Row) -> Example:
+    return _turns(row, row.text("text"), "text", "label")
+
+
+def _turns(row: Row, question: str, asked: str, answered: str) -> Conversation:
+    row.report.place = lambda _, index: row.pointer(answered if index else asked)
+    return _pair(question, row.text(answered))
+
+
+def _pair(question: str, answer: str) -> Conversation:
+    return Conversation(messages=(Message(role="user", content=question), Message(role="assistant", content=answer)))
+
+
+def _openai_preference(row: Row) -> Example:
+    columns = {"prompt": "input", "chosen": "preferred_output", "rejected": "non_preferred_output"}
+    row.report.place = lambda part, index: (
+        f"{row.pointer(columns[part])}{'/messages' if part == 'prompt' else ''}/{index}/content"
+    )
+    value = row.parsed("input")
+    inner = value if isinstance(value, dict) else {}
+    prompt = turns.read_messages(inner.get("messages"), f"{row.pointer('input')}/messages", row.report)
+    tools = turns.read_tools(inner.get("tools"), f"{row.pointer('input')}/tools", row.report)
+    return Preference(
+        prompt=prompt,
+        chosen=row.messages("preferred_output"),
+        rejected=row.messages("non_preferred_output"),
+        tools=tools,
+    )
+
+
+def _trl_preference(row: Row) -> Example | None:
+    row.report.place = lambda part, _: row.pointer(part)
+    chosen, rejected = (turns.read_arm(row, role) for role in ("chosen", "rejected"))
+    prompt = turns.read_arm(row, "prompt", "user") if row.get("prompt") is not None else None
+    if row.report.failed:
+        return None
+    split = turns.split_arms(prompt, chosen, rejected, row.report)
+    return Preference(*split, tools=row.tools()) if split else None
+
+
+_CHAT = ("messages", ("tools", "parallel_tool_calls"))
+SHAPES = (
+    Shape(
+        "tuneport",
+        ("shape",),
+        ("messages", "tools", "parallel_tool_calls", "prompt", "completion", "chosen", "rejected"),
+        _canonical,
+    ),
+    Shape("preference", ("input", "preferred_output", "non_preferred_output"), (), _openai_preference),
+    Shape("chosen/rejected", ("chosen", "rejected"), ("prompt", "tools"), _trl_preference),
+    Shape("messages", ("messages",), ("tools", "parallel_tool_calls"), _chat),
+    Shape("conversations", ("conversations",), ("system", "tools"), _sharegpt),
+    Shape("prompt/completion", ("prompt", "completion"), ("tools",), _prompt_completion),
+    Shape("instruction/output", ("instruction", "output"), ("input", "system"), _alpaca),
+    Shape("question/answer", ("question", "answer"), (), _question_answer),
+    Shape("text/label", ("text", "label"), (), _text_label),
+)
+_BY_NAME = {shape.name: shape for shape in SHAPES}
+ROLES = tuple(sorted({role for shape in SHAPES[1:] for role in shape.needs + shape.takes}))
+
+
+def recognise(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], system: str | None) -> Recipe | None:
+    """The recipe that fits most of the first rows, or None; raises UsageError when `columns` names what is not there."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    _check_columns(columns, names)
+    best: tuple[int, Recipe] | None = None
+    for shape in SHAPES:
+        if not set(columns) <= set(shape.needs + shape.takes):
+            continue
+        found = {role: column for role in shape.needs + shape.takes if (column := _column(role, columns, names))}
+        fits = sum(all(role in found and found[role] in row for role in shape.needs) for row in rows)
+        if shape.name == "tuneport":
+            fits = sum(row.get("shape") in ("conversation", "completion", "preference") for row in rows)
+        if fits and (best is None or fits > best[0]):
+            best = fits, Recipe(shape.name, found, system, tuple(names))
+    if best is None and columns and names:
+        raise UsageError(
+            f"columns names {', '.join(columns)}, which together make no shape that tuneport knows.",
+            remedy="Name for example text and label, question and answer, prompt and completion, or messages.",
+        )
+    return best[1] if best else None
+
+
+def _column(role: str, columns: Mapping[str, str], names: Sequence[str]) -> str | None:
+    if role in columns:
+        return columns[role]
+    return next((name for name in ALIASES.get(role, (role,)) if name in names), None)
+
+
+def _check_columns(columns: Mapping[str, str], names: Sequence[str]) -> None:
+    for role, column in columns.items():
+        if role not in ROLES:
+            raise UsageError(
+                f"columns maps {role!r}, which is no role of a column.",
+                remedy=f"{_nearest(role, ROLES)}Roles are {', '.join(ROLES)}.",
+            )
+        if names and column not in names:
+            raise UsageError(
+                f"columns maps {role} to {column!r}, and there is no such column.",
+                remedy=f"{_nearest(column, names)}The columns are {', '.join(names)}.",
+            )
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def convert(recipe: Recipe, values: Any, report: RowReport) -> Example | None:
+    """The example of one row, or None, with the reasons in the report."""
+    if not isinstance(values, dict):
+        report.add("not-an-object", f"The row is {kind(values)}, not an object.")
+        return None
+    shape = _BY_NAME[recipe.shape]
+    missing = [role for role in shape.needs if recipe.columns[role] not in values]
+    if missing and (other := recognise([values], {}, None)) and other.shape != recipe.shape:
+        report.add("mixed-shapes", f"The row is {other.shape}, the first rows are {recipe.shape}.")
+        return None
+    example = shape.build(Row(recipe, values, report))
+    if report.failed or example is None:
+        return None
+    return with_system(example, recipe.system)
+
+
+def with_system(example: Example, system: str | None) -> Example:
+    """The example with that system prompt in front, unless it brings one of its own or is plain text."""
+    if not system or isinstance(example, Completion):
+        return example
+    first = example.prompt if isinstance(example, Preference) else example.messages
+    if first and first[0].role in ("system", "developer"):
+        return example
+    first = (Message(role="system", content=system), *first)
+    if isinstance(example, Preference):
+        return Preference(prompt=first, chosen=example.chosen, rejected=example.rejected, tools=example.tools)
+    return Conversation(messages=first, tools=example.tools, parallel_tool_calls=example.parallel_tool_calls)
+
+
+def kind(value: object) -> str:
+    """A JSON value's kind, in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    return {str: "a text", list: "a list", dict: "an object"}.get(type(value), type(value).__name__)

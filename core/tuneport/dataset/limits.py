@@ -1,0 +1,77 @@
+"""The checks of one row against what a backend takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
+from tuneport.dataset.findings import Finding, RowReport
+from tuneport.dataset.profile import DataProfile, Shape
+
+TooLong = Literal["stop", "drop", "truncate"]
+
+
+def shape_of(example: Example) -> Shape:
+    """The example's shape, as profiles name it."""
+    if isinstance(example, Conversation):
+        return "conversation"
+    return "completion" if isinstance(example, Completion) else "preference"
+
+
+def check_limits(
+    example: Example, tokens: int | None, profile: DataProfile, method: str, too_long: TooLong, report: RowReport
+) -> bool:
+    """Report what the profile does not take; whether the row is left out for its length alone (`drop`)."""
+    taken = profile.shapes.get(method, frozenset())
+    shape = shape_of(example)
+    if shape not in taken:
+        report.add("shape-not-taken", f"{method} takes {_listed(taken) or 'nothing here'}, and this is a {shape}.")
+    if not isinstance(example, Completion):
+        _check_roles(example, profile, report)
+        _check_media(example, profile, report)
+    if profile.check_row is not None and not report.failed:
+        for one in profile.check_row(example):
+            finding = Finding(one.code, one.message, report.line, one.pointer, one.severity, one.remedy)
+            report.note(finding)
+    if tokens is None or profile.max_tokens is None or tokens <= profile.max_tokens:
+        return False
+    message = f"The row has {tokens:,} tokens, the model takes {profile.max_tokens:,}"
+    if too_long == "stop":
+        report.add("too-long", f"{message}.")
+    else:
+        done = "it is left out" if too_long == "drop" else "it is cut"
+        report.note(
+            Finding("too-long", f"{message}; {done}.", report.line, None, "warning", "Nothing to do, if that is meant.")
+        )
+    return too_long == "drop"
+
+
+def _messages(example: Conversation | Preference) -> Iterable[tuple[str, int, Message]]:
+    if isinstance(example, Conversation):
+        parts = {"messages": example.messages}
+    else:
+        parts = {"prompt": example.prompt, "chosen": example.chosen, "rejected": example.rejected}
+    return ((part, index, message) for part, messages in parts.items() for index, message in enumerate(messages))
+
+
+def _check_roles(example: Conversation | Preference, profile: DataProfile, report: RowReport) -> None:
+    for part, index, message in _messages(example):
+        if message.role not in profile.roles:
+            report.add(
+                "role-not-taken", f"{message.role} is not among {_listed(profile.roles)}.", report.place(part, index)
+            )
+
+
+def _check_media(example: Conversation | Preference, profile: DataProfile, report: RowReport) -> None:
+    if not profile.tools and (example.tools or any(message.tool_calls for _, _, message in _messages(example))):
+        report.add("tools-not-taken", "The row has tools or tool calls.")
+    if profile.images:
+        return
+    for part, index, message in _messages(example):
+        if isinstance(message.content, list) and any(piece.get("type") != "text" for piece in message.content):
+            report.add("images-not-taken", "The turn has an image.", report.place(part, index))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

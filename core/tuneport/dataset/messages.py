@@ -1,0 +1,263 @@
+"""Lists of messages as other tools write them, to messages: every key accounted for, nothing lost in silence."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tuneport.dataset.example import ROLES, Message
+from tuneport.dataset.findings import RowReport
+from tuneport.dataset.strictjson import escape
+
+if TYPE_CHECKING:
+    from tuneport.dataset.formats import Row
+
+_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "weight"})
+_SHAREGPT_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "system": "system",
+    "developer": "developer",
+    "tool": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
+_PARTS = {"text": "text", "image_url": "image_url"}
+_HH_TURNS = (("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant"))
+
+
+def read_messages(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
+    """The messages of a list such as OpenAI's; what is wrong goes into the report."""
+    if not isinstance(value, list) or not value:
+        report.add(
+            "no-messages", "There are no messages." if value == [] else "This is not a list of messages.", pointer
+        )
+        return ()
+    return tuple([_message(one, f"{pointer}/{index}", report) for index, one in enumerate(value)])
+
+
+def _message(value: Any, at: str, report: RowReport) -> Message:
+    if not isinstance(value, dict):
+        report.add("bad-message", "A message is not an object.", at)
+        return Message(role="")
+    for key in value.keys() - _KEYS:
+        if value[key] is not None:
+            _unknown_key(key, f"{at}/{escape(key)}", report)
+    role = value.get("role")
+    _check_role(role, f"{at}/role", report)
+    return Message(
+        role=str(role),
+        content=_content(value.get("content"), f"{at}/content", report),
+        name=_optional_text(value.get("name"), f"{at}/name", report),
+        tool_calls=_tool_calls(value.get("tool_calls"), f"{at}/tool_calls", report),
+        tool_call_id=_optional_text(value.get("tool_call_id"), f"{at}/tool_call_id", report),
+        weight=_weight(value.get("weight"), role, f"{at}/weight", report),
+    )
+
+
+def _unknown_key(key: str, at: str, report: RowReport) -> None:
+    if key == "function_call":
+        report.add("bad-message", "function_call is OpenAI's old form of tool_calls.", at, "Write it as tool_calls.")
+    else:
+        report.add("unknown-key", f"{key} is no key of a message; it is left out.", at)
+
+
+def _check_role(role: Any, at: str, report: RowReport) -> None:
+    if role is None:
+        report.add("missing-role", "The message has no role.", at)
+    elif role == "":
+        report.add("empty-role", "The role is empty.", at)
+    elif role not in ROLES:
+        report.add("unknown-role", f"{role!r:.60} is not a role.", at)
+
+
+def _content(value: Any, at: str, report: RowReport) -> str | list[dict[str, Any]] | None:
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        report.add("bad-content", "The content is neither text nor a list of parts.", at)
+        return None
+    for index, part in enumerate(value):
+        _check_part(part, f"{at}/{index}", report)
+    return value
+
+
+def _check_part(part: Any, at: str, report: RowReport) -> None:
+    wanted = _PARTS.get(str(part.get("type"))) if isinstance(part, dict) else None
+    if wanted is None:
+        report.add("bad-part", "A part is neither text nor image_url.", at)
+    elif wanted == "text" and not isinstance(part.get("text"), str):
+        report.add("bad-part", "A text part has no text.", at)
+    elif wanted == "image_url":
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else None
+        if not isinstance(url, str) or not url.startswith(("http://", "https://", "data:image/")):
+            report.add("bad-part", "An image part has no url that starts with https: or data:image/.", at)
+
+
+def _optional_text(value: Any, at: str, report: RowReport) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    report.add("not-text", f"{at.rpartition('/')[2]} is not a text.", at)
+    return None
+
+
+def _weight(value: Any, role: Any, at: str, report: RowReport) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or value not in (0, 1):
+        report.add("bad-weight", f"The weight is {value!r:.40}.", at)
+    elif role != "assistant":
+        report.add("weight-not-on-assistant", f"A {role} turn has a weight; it is left out.", at)
+    else:
+        return int(value)
+    return None
+
+
+def _tool_calls(value: Any, at: str, report: RowReport) -> list[dict[str, Any]] | None:
+    if value is None or value == []:
+        return None
+    if not isinstance(value, list):
+        report.add("bad-tool-call", "tool_calls is not a list.", at)
+        return None
+    for index, call in enumerate(value):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+            report.add("bad-tool-call", "The call names no function.", f"{at}/{index}")
+        elif not _is_json_object(function.get("arguments")):
+            report.add(
+                "tool-arguments-not-json",
+                "The arguments are not a text that holds a JSON object.",
+                f"{at}/{index}/function/arguments",
+            )
+    return value
+
+
+def _is_json_object(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and isinstance(json.loads(value), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def read_tools(value: Any, pointer: str, report: RowReport) -> tuple[dict[str, Any], ...]:
+    """A row's tools: JSON-Schema descriptions of functions."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        report.add("bad-tool", "tools is not a list.", pointer)
+        return ()
+    for index, tool in enumerate(value):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+            report.add("bad-tool", "The tool names no function.", f"{pointer}/{index}")
+        elif not isinstance(function.get("parameters"), dict):
+            report.add(
+                "tool-without-schema",
+                f"{function['name']} has no parameters.",
+                f"{pointer}/{index}/function/parameters",
+            )
+    return tuple(value) if not report.failed else ()
+
+
+def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
+    """ShareGPT's turns: `from` and `value`, in its own words for roles. Calls and their answers are numbered."""
+    if not isinstance(value, list) or not value:
+        report.add("no-messages", "There are no turns." if value == [] else "This is not a list of turns.", pointer)
+        return ()
+    read: list[Message] = []
+    for index, turn in enumerate(value):
+        at = f"{pointer}/{index}"
+        if not isinstance(turn, dict) or "from" not in turn:
+            read.append(_message(turn, at, report))
+            continue
+        read.append(_sharegpt_turn(turn, len(read), at, report))
+    return tuple(read)
+
+
+def _sharegpt_turn(turn: dict[str, Any], number: int, at: str, report: RowReport) -> Message:
+    for key in turn.keys() - {"from", "value", "weight"}:
+        if turn[key] is not None:
+            report.add("unknown-key", f"{key} is no key of a turn; it is left out.", f"{at}/{escape(key)}")
+    speaker, text = turn["from"], turn.get("value")
+    role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
+    if not speaker:
+        report.add("empty-role" if speaker == "" else "missing-role", "The turn has no speaker.", f"{at}/from")
+    elif role is None:
+        report.add("unknown-role", f"{speaker!r:.60} is not a speaker.", f"{at}/from")
+    if text is not None and not isinstance(text, str):
+        report.add("bad-content", "The value is not a text.", f"{at}/value")
+        text = None
+    if speaker == "function_call":
+        return Message(role="assistant", tool_calls=_sharegpt_call(text, f"call_{number}", f"{at}/value", report))
+    weight = _weight(turn.get("weight"), role, f"{at}/weight", report)
+    return Message(
+        role=role or "", content=text, weight=weight, tool_call_id=f"call_{number - 1}" if role == "tool" else None
+    )
+
+
+def _sharegpt_call(text: str | None, name: str, at: str, report: RowReport) -> list[dict[str, Any]] | None:
+    try:
+        call = json.loads(text or "")
+        arguments = call["arguments"]
+        function = {
+            "name": str(call["name"]),
+            "arguments": arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False),
+        }
+    except (ValueError, RecursionError, KeyError, TypeError):
+        report.add("bad-tool-call", 'The call is not {"name": …, "arguments": {…}} in JSON.', at)
+        return None
+    return [{"id": name, "type": "function", "function": function}]
+
+
+def read_arm(row: Row, role: str, speaker: str = "assistant") -> tuple[Message, ...]:
+    """A prompt or an answer of a pair: messages, a text of one turn, or a dialogue in Anthropic's Human/Assistant text."""
+    value = row.parsed(role) if not isinstance(row.get(role), str) else row.get(role)
+    if isinstance(value, str):
+        return _dialogue(value) or (Message(role=speaker, content=value),)
+    return row.messages(role)
+
+
+def _dialogue(text: str) -> tuple[Message, ...]:
+    if not text.startswith(_HH_TURNS[0][0]):
+        return ()
+    found: list[Message] = []
+    for piece in text.split("\n\nHuman:")[1:]:
+        asked, *answers = piece.split("\n\nAssistant:")
+        found.append(Message(role="user", content=asked.strip()))
+        found.extend(Message(role="assistant", content=answer.strip()) for answer in answers)
+    return tuple(found)
+
+
+Arms = tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]
+
+
+def split_arms(
+    prompt: tuple[Message, ...] | None, chosen: tuple[Message, ...], rejected: tuple[Message, ...], report: RowReport
+) -> Arms | None:
+    """Prompt, chosen and rejected, where the two answers may repeat the prompt, or hold it alone."""
+    if prompt is None:
+        shared = 0
+        while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+            shared += 1
+        while shared and chosen[shared - 1].role == "assistant":  # equal answers are not part of the prompt
+            shared -= 1
+        prompt = chosen[:shared]
+        if not prompt or any(arm[shared:] and arm[shared].role != "assistant" for arm in (chosen, rejected)):
+            report.add(
+                "differing-prompts", "The answers share no prompt.", "/rejected", "Name the prompt in a column prompt."
+            )
+            return None
+    for arm, role in ((chosen, "chosen"), (rejected, "rejected")):
+        if arm and arm[0].role != "assistant" and arm[: len(prompt)] != prompt:
+            report.add("differing-prompts", f"{role} starts with another prompt.", f"/{role}")
+            return None
+    repeated = tuple(arm[len(prompt) :] if arm[: len(prompt)] == prompt else arm for arm in (chosen, rejected))
+    return prompt, repeated[0], repeated[1]
