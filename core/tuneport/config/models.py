@@ -245,8 +245,9 @@ class RunConfig(Settings):
     """A run: what to tune, on what, how, within what budget, and how to judge the result."""
 
     model: str = Field(
+        examples=["torch:smollm2-135m"],
         description="The base model as `backend:name`: the one word that changes where training runs. "
-        "`torch:smollm2-135m` is this machine; a name that starts with `.`, `~` or `/` is a folder or file."
+        "`torch:smollm2-135m` is this machine; a name that starts with `.`, `~` or `/` is a folder or file.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description="The rows.")
     train: TrainConfig = Field(default_factory=TrainConfig, description="Portable settings of training.")
@@ -297,8 +298,8 @@ class RunConfig(Settings):
         return self.backends.get(backend, {})
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary of what differs from the defaults; secrets are the names of their variables."""
-        dumped: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
+        """A JSON-ready dictionary with every default spelled out; secrets are the names of their variables."""
+        dumped: dict[str, Any] = self.model_dump(mode="json")
         return dumped
 
     def with_source(self, source: Source) -> RunConfig:

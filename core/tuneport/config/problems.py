@@ -91,6 +91,8 @@ def _problems(
         path = _real_path(raw, finding["loc"], missing=finding["type"] == "missing")
         unknown = finding["type"] == "extra_forbidden"
         message = _unknown(model, raw, path, prefix) if unknown else _plain_words(finding)
+        if finding["type"] == "missing":
+            message += _example(model, path)
         heard = messages.setdefault(path, [])
         if message not in heard:
             heard.append(message)
@@ -123,6 +125,12 @@ def _unknown(model: type[BaseModel], raw: Mapping[str, Any], path: KeyPath, pref
         backend = str(raw.get("model", "")).partition(":")[0] or "NAME"
         return f"unknown key; {known}; a setting of one backend goes under backends.{backend}"
     return f"unknown key; {known}"
+
+
+def _example(model: type[BaseModel], path: KeyPath) -> str:
+    fields = [one.model_fields.get(str(path[-1])) for one in _models_at(model, path[:-1])]
+    examples = [str(example) for field in fields if field for example in field.examples or ()]
+    return f"; write for example {path[-1]}: {examples[0]}" if examples else ""
 
 
 def _plain_words(finding: Mapping[str, Any]) -> str:

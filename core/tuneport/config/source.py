@@ -101,26 +101,30 @@ class _Plain:
             raise self.error(path, f"it holds more than {MAX_VALUES:,} values once its aliases are written out")
         if len(path) > MAX_DEPTH:
             raise self.error(path[:3], f"it is nested too deeply (the limit is {MAX_DEPTH} levels)")
-        kind = type(value).__name__
+        tag = getattr(getattr(value, "tag", None), "value", None)
+        if tag is not None:
+            raise self.error(path, f"the tag {tag} has no place in a config; write a plain value")
         if isinstance(value, dict):
             return {self.key(key, path): self.convert(one, (*path, key)) for key, one in value.items()}
         if isinstance(value, list):
             return [self.convert(one, (*path, index)) for index, one in enumerate(value)]
-        if isinstance(value, str):
-            return str(value)
+        return self.scalar(value, path)
+
+    def scalar(self, value: Any, path: KeyPath) -> Any:
         if value is None or isinstance(value, bool):
             return value
-        if kind == "ScalarBoolean":  # ruamel's boolean with an anchor is a kind of int
+        if isinstance(value, str):
+            return str(value)
+        if type(value).__name__ == "ScalarBoolean":  # ruamel's boolean with an anchor is a kind of int
             return bool(value)
         if isinstance(value, int):
             return int(value)
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise self.error(path, "is not a finite number")
+        if isinstance(value, float) and math.isfinite(value):
             return float(value)
         if isinstance(value, date | time):
             return value.isoformat()
-        raise self.error(path, "is not a plain value; tags such as !!binary and !!python have no place in a config")
+        number = isinstance(value, float)
+        raise self.error(path, "is not a finite number" if number else "is not a plain value such as text or a number")
 
     def key(self, key: Any, path: KeyPath) -> str:
         if not isinstance(key, str):
@@ -171,6 +175,8 @@ def _yaml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
         twice = re.match(r'found duplicate key "(.*?)"', problem)
         if twice:
             problem = f"the key {twice[1]!r} is written twice"
+        if problem == "but found another document":
+            problem = "a config is one document, and another begins here"
         at = f"{file}:{line}" if line else file
         raise ConfigError(f"{at}: {problem}", file=file, line=line, key=twice[1] if twice else None) from None
 
@@ -243,12 +249,22 @@ def _toml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
         found = re.search(r"\(at line (\d+)", str(error))
         line = int(found[1]) if found else None
         problem = re.sub(r"\s*\(at .*\)$", "", str(error))
+        twice = _toml_repeated(text) if problem.startswith("Cannot ") else None
+        if twice:
+            problem, line = f"the key {twice[0]!r} is written twice", twice[1]
         at = f"{file}:{line}" if line else file
         raise ConfigError(f"{at}: {problem[0].lower()}{problem[1:]}", file=file, line=line) from None
 
-    # tomllib tells no positions: headers and keys are found by their look. A line inside a long text is taken for a key
-    # only where it looks like one, and then merely gives a wrong line in a message about a key of that name.
     lines: dict[KeyPath, int] = {}
+    for path, number in _toml_keys(text):
+        lines.setdefault(path, number)
+    return values, lines
+
+
+def _toml_keys(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Each key that begins a line, with its line. tomllib tells no positions, so keys are found by their look: a line
+    of a long text that looks like one gives at worst a wrong line number in a message about a key of that name.
+    """
     prefix: KeyPath = ()
     key = r"""(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*"""
     for number, content in enumerate(text.split("\n"), start=1):
@@ -256,12 +272,19 @@ def _toml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
         assignment = re.match(rf"\s*({key})\s*=", content)
         if header:
             prefix = _toml_parts(header[1])
-            lines.setdefault(prefix, number)
+            yield prefix, number
         elif assignment:
             parts = _toml_parts(assignment[1])
-            for end in range(1, len(parts) + 1):
-                lines.setdefault((*prefix, *parts[:end]), number)
-    return values, lines
+            yield from (((*prefix, *parts[:end]), number) for end in range(1, len(parts) + 1))
+
+
+def _toml_repeated(text: str) -> tuple[str, int] | None:
+    seen: dict[KeyPath, int] = {}
+    for path, number in _toml_keys(text):
+        if path in seen and number != seen[path]:
+            return dotted(path), number
+        seen[path] = number
+    return None
 
 
 def _toml_parts(key: str) -> KeyPath:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tuneport.ledger.ledger import Ledger, Scratch
+from tuneport.ledger.ledger import Ledger
 from tuneport.ledger.records import STAGES, IntentState, JobRecord, ModelRecord, RunRecord, Stage
+from tuneport.ledger.scratch import Scratch
 
 __all__ = ["STAGES", "IntentState", "JobRecord", "Ledger", "ModelRecord", "RunRecord", "Scratch", "Stage"]

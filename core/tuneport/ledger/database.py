@@ -109,6 +109,12 @@ class Database:
             raise HomeError(f"The ledger {self.path} cannot be used: {error}.", remedy=_cure(error)) from error
 
 
+def first(sql: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Row | None:
+    """The first row of a query."""
+    row: sqlite3.Row | None = sql.execute(statement, values).fetchone()
+    return row
+
+
 def migrations() -> list[str]:
     """The SQL that leads from each version of the file to the next, oldest first."""
     folder = resources.files("tuneport.ledger") / "migrations"

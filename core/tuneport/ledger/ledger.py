@@ -7,20 +7,20 @@ import re
 import secrets
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tuneport.errors import JobNotFound, ModelNotFound, UsageError
+from tuneport.errors import JobNotFound, ModelNotFound, NotFoundError, UsageError
 from tuneport.events import Event, Status, utc_now
 from tuneport.home import home
-from tuneport.ledger.database import Database
-from tuneport.ledger.records import STAGES, IntentState, JobRecord, ModelRecord, RunRecord, Stage
+from tuneport.ledger.database import Database, first
+from tuneport.ledger.records import IntentState, JobRecord, ModelRecord, RunRecord, Stage
+from tuneport.ledger.scratch import Scratch
 from tuneport.refs import Ref
 
 _LETTERS = "abcdefghjkmnpqrstvwxyz0123456789"  # base 32 without i, l, o and u, which are misread
-_OVER = tuple(str(status) for status in Status if status.terminal)
 _LOST = (str(Status.FAILED), str(Status.CANCELLED))
 _NEXT: dict[IntentState, tuple[IntentState, ...]] = {
     "intended": ("sent", "confirmed", "unconfirmed", "failed"),
@@ -39,9 +39,10 @@ SELECT models.*, jobs.backend AS job_backend, jobs.name AS job_name FROM models 
 
 
 class Ledger:
-    """The SQLite file in home that knows what was started from this machine. Any number of processes and threads may use
-    it at once. Every method that writes has written durably when it returns; all raise HomeError when the file cannot be
-    used.
+    """The SQLite file in home that knows what was started from this machine.
+
+    Any number of processes and threads may use it at once. Every method that writes has written durably when it
+    returns; all raise HomeError when the file cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +87,7 @@ class Ledger:
         reserved: Collection[str] = (),
         reuse: bool = False,
     ) -> JobRecord:
-        """Write down that a job is about to be asked for, and give it a name that no job had and that is not `reserved`.
+        """Write down that a job is about to be asked for, and give it a name that no job had and none of `reserved`.
 
         The name is `stem` (a suffix, or the data file's name) made plain, with a few letters drawn by lot. An `intent`
         that is known already gives its job back. With `reuse`, so does an `identity` whose job lives or succeeded: look
@@ -95,19 +96,29 @@ class Ledger:
         intent = intent or str(uuid.uuid4())
         now = _text(utc_now())
         with self._database.write() as sql:
-            known = _first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
+            known = first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
             known = known or (_of_identity(sql, identity) if reuse else None)
             if known:
                 return JobRecord.from_row(known)
-            sql.execute(
-                "INSERT INTO jobs (intent, backend, name, identity, fingerprint, base, method, created, config, settings,"
-                " metadata, endpoint, run, status, status_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(intent, backend, _new_name(sql, stem, reserved), identity, fingerprint, str(base), method, now),
-                    *(json.dumps(dict(one or {})) for one in (config, settings, metadata)),
-                    *(endpoint, run, str(Status.QUEUED), now),
-                ),
-            )
+            values = {
+                "intent": intent,
+                "backend": backend,
+                "name": _new_name(sql, stem, reserved),
+                "identity": identity,
+                "fingerprint": fingerprint,
+                "base": str(base),
+                "method": method,
+                "created": now,
+                "config": json.dumps(dict(config or {})),
+                "settings": json.dumps(dict(settings or {})),
+                "metadata": json.dumps(dict(metadata or {})),
+                "endpoint": endpoint,
+                "run": run,
+                "status": str(Status.QUEUED),
+                "status_time": now,
+            }
+            names, marks = ", ".join(values), ", ".join("?" * len(values))
+            sql.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - the names above
             return _job(sql, intent)
 
     def sent(self, intent: str) -> JobRecord:
@@ -146,7 +157,7 @@ class Ledger:
             if job.intent_state != state and state not in _NEXT[job.intent_state]:
                 raise UsageError(
                     f"The start of {job.ref} is {job.intent_state} already and cannot become {state}.",
-                    remedy=f"Run: tuneport show {job.ref}",
+                    remedy=f"Run: tuneport {'settle' if job.intent_state == 'unconfirmed' else 'show'} {job.ref}",
                 )
             if status is None and job.status is Status.UNCONFIRMED:
                 status = Status.QUEUED
@@ -181,16 +192,12 @@ class Ledger:
         with self._database.read() as sql:
             return _job(sql, intent)
 
-    def jobs(
-        self, limit: int | None = None, *, backend: str | None = None, statuses: Collection[Status] = ()
-    ) -> list[JobRecord]:
+    def jobs(self, limit: int | None = None, *, backend: str | None = None) -> list[JobRecord]:
         """The jobs that are not forgotten, newest first."""
-        wanted = [str(status) for status in statuses]
         with self._database.read() as sql:
             rows = sql.execute(
-                "SELECT * FROM jobs WHERE forgotten IS NULL AND (? IS NULL OR backend = ?)"
-                f" AND (? OR status IN ({_marks(wanted)})) ORDER BY rowid DESC LIMIT ?",  # noqa: S608 - only marks
-                (backend, backend, not wanted, *wanted, -1 if limit is None else limit),
+                "SELECT * FROM jobs WHERE forgotten IS NULL AND (? IS NULL OR backend = ?) ORDER BY rowid DESC LIMIT ?",
+                (backend, backend, -1 if limit is None else limit),
             )
             return [JobRecord.from_row(row) for row in rows]
 
@@ -204,7 +211,7 @@ class Ledger:
         """Take a job, its models, events and scratch out of every list. Its name stays taken. May be repeated."""
         ref = Ref.parse(ref)
         with self._database.write() as sql:
-            row = _first(sql, "SELECT intent FROM jobs WHERE backend = ? AND name = ?", ref.backend, ref.name)
+            row = first(sql, "SELECT intent FROM jobs WHERE backend = ? AND name = ?", ref.backend, ref.name)
             if row is None:
                 raise _no_job(ref)
             for table in ("models", "events", "cursors", "scratch"):
@@ -230,7 +237,7 @@ class Ledger:
         """The tuned model of that ref; raises ModelNotFound."""
         ref = Ref.parse(ref)
         with self._database.read() as sql:
-            row = _first(sql, f"{_MODELS} WHERE models.backend = ? AND models.name = ?", ref.backend, ref.name)
+            row = first(sql, f"{_MODELS} WHERE models.backend = ? AND models.name = ?", ref.backend, ref.name)
         if row is None:
             raise ModelNotFound(f"No tuned model {ref} is known here.", remedy="Run: tuneport models")
         return ModelRecord.from_row(row)
@@ -246,7 +253,7 @@ class Ledger:
     def begin_run(self, identity: str, config: Mapping[str, Any], *, again: bool = False) -> RunRecord:
         """The run of that identity where there is one, unless `again`; else a new one, at stage `checked`."""
         with self._database.write() as sql:
-            row = None if again else _first(sql, f"{_RUNS} WHERE runs.identity = ? ORDER BY runs.rowid DESC", identity)
+            row = None if again else first(sql, f"{_RUNS} WHERE runs.identity = ? ORDER BY runs.rowid DESC", identity)
             if row:
                 return RunRecord.from_row(row)
             run = str(uuid.uuid4())
@@ -270,11 +277,11 @@ class Ledger:
     def find_run(self, identity: str) -> RunRecord | None:
         """The newest run of that identity."""
         with self._database.read() as sql:
-            row = _first(sql, f"{_RUNS} WHERE runs.identity = ? ORDER BY runs.rowid DESC", identity)
+            row = first(sql, f"{_RUNS} WHERE runs.identity = ? ORDER BY runs.rowid DESC", identity)
             return RunRecord.from_row(row) if row else None
 
     def run(self, run: str) -> RunRecord:
-        """The run of that id; raises LookupError."""
+        """The run of that id; raises NotFoundError."""
         with self._database.read() as sql:
             return _run(sql, run)
 
@@ -289,7 +296,7 @@ class Ledger:
         new: list[Event] = []
         with self._database.write() as sql:
             intent = _job_of(sql, ref).intent
-            seq: int = _first(sql, "SELECT coalesce(max(seq), 0) FROM events WHERE intent = ?", intent)[0]  # type: ignore[index]  # an aggregate always gives a row
+            seq: int = first(sql, "SELECT coalesce(max(seq), 0) FROM events WHERE intent = ?", intent)[0]  # type: ignore[index]  # an aggregate always gives a row
             for native_id, event in events:
                 numbered = Event.from_dict({**event.to_dict(), "seq": seq + 1})
                 done = sql.execute(
@@ -313,7 +320,7 @@ class Ledger:
         """The number of the last event of that job that the observer has been handed; 0 when none."""
         with self._database.read() as sql:
             intent = _job_of(sql, ref).intent
-            row = _first(sql, "SELECT seq FROM cursors WHERE observer = ? AND intent = ?", observer, intent)
+            row = first(sql, "SELECT seq FROM cursors WHERE observer = ? AND intent = ?", observer, intent)
             return row["seq"] if row else 0
 
     def set_cursor(self, observer: str, ref: Ref | str, seq: int) -> None:
@@ -330,53 +337,8 @@ class Ledger:
         return Scratch(self._database, intent)
 
 
-class Scratch(MutableMapping[str, Any]):
-    """Text → JSON value, kept in the ledger: each assignment and deletion is durable when it returns.
-
-    What is read is a copy: to change a list or dictionary, assign it again.
-    """
-
-    def __init__(self, database: Database, intent: str) -> None:
-        self._database = database
-        self._intent = intent
-
-    def __getitem__(self, key: str) -> Any:
-        with self._database.read() as sql:
-            row = _first(sql, "SELECT value FROM scratch WHERE intent = ? AND key = ?", self._intent, key)
-        if row is None:
-            raise KeyError(key)
-        return json.loads(row["value"])
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        with self._database.write() as sql:
-            sql.execute(
-                "INSERT INTO scratch (intent, key, value) VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET value = excluded.value",
-                (self._intent, key, json.dumps(value)),
-            )
-
-    def __delitem__(self, key: str) -> None:
-        with self._database.write() as sql:
-            done = sql.execute("DELETE FROM scratch WHERE intent = ? AND key = ?", (self._intent, key))
-        if not done.rowcount:
-            raise KeyError(key)
-
-    def __iter__(self) -> Iterator[str]:
-        with self._database.read() as sql:
-            rows = sql.execute("SELECT key FROM scratch WHERE intent = ? ORDER BY key", (self._intent,)).fetchall()
-        return iter([row["key"] for row in rows])
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def _first(sql: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Row | None:
-    row: sqlite3.Row | None = sql.execute(statement, values).fetchone()
-    return row
-
-
 def _of_identity(sql: sqlite3.Connection, identity: str) -> sqlite3.Row | None:
-    return _first(
+    return first(
         sql,
         "SELECT * FROM jobs WHERE identity = ? AND forgotten IS NULL AND status NOT IN (?, ?) ORDER BY rowid DESC",
         identity,
@@ -385,7 +347,7 @@ def _of_identity(sql: sqlite3.Connection, identity: str) -> sqlite3.Row | None:
 
 
 def _job(sql: sqlite3.Connection, intent: str) -> JobRecord:
-    row = _first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
+    row = first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
     if row is None:
         raise JobNotFound(f"The ledger knows no intent {intent}.", remedy="Run: tuneport jobs")
     return JobRecord.from_row(row)
@@ -393,7 +355,7 @@ def _job(sql: sqlite3.Connection, intent: str) -> JobRecord:
 
 def _job_of(sql: sqlite3.Connection, ref: Ref | str) -> JobRecord:
     ref = Ref.parse(ref)
-    row = _first(sql, "SELECT * FROM jobs WHERE backend = ? AND name = ? AND forgotten IS NULL", ref.backend, ref.name)
+    row = first(sql, "SELECT * FROM jobs WHERE backend = ? AND name = ? AND forgotten IS NULL", ref.backend, ref.name)
     if row is None:
         raise _no_job(ref)
     return JobRecord.from_row(row)
@@ -404,9 +366,9 @@ def _no_job(ref: Ref) -> JobNotFound:
 
 
 def _run(sql: sqlite3.Connection, run: str) -> RunRecord:
-    row = _first(sql, f"{_RUNS} WHERE runs.id = ?", run)
+    row = first(sql, f"{_RUNS} WHERE runs.id = ?", run)
     if row is None:
-        raise LookupError(f"The ledger knows no run {run}.")
+        raise NotFoundError(f"The ledger knows no run {run}.", remedy="Run: tuneport jobs")
     return RunRecord.from_row(row)
 
 
@@ -415,13 +377,9 @@ def _new_name(sql: sqlite3.Connection, stem: str, reserved: Collection[str]) -> 
     for attempt in range(1000):
         letters = min(4 + attempt // 8, 6)
         name = f"{plain}-{''.join(secrets.choice(_LETTERS) for _ in range(letters))}"
-        if name not in reserved and not _first(sql, "SELECT 1 FROM jobs WHERE name = ?", name):
+        if name not in reserved and not first(sql, "SELECT 1 FROM jobs WHERE name = ?", name):
             return name
     raise UsageError(f"No free name begins with {plain!r}.", remedy="Choose another suffix.")
-
-
-def _marks(values: Collection[object]) -> str:
-    return ", ".join("?" * len(values)) or "NULL"
 
 
 def _text(time: datetime) -> str:
