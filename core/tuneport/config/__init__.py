@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuneport.config.load import backend_settings, config_from_flags, load_config
+from tuneport.config.load import backend_settings, config_from_flags, identity, load_config
 from tuneport.config.models import (
     BudgetConfig,
     CompareConfig,
@@ -27,6 +27,7 @@ __all__ = [
     "backend_settings",
     "commented_yaml",
     "config_from_flags",
+    "identity",
     "json_schema",
     "load_config",
 ]

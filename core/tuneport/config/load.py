@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +62,30 @@ def backend_settings(config: RunConfig, name: str, config_class: type[M]) -> M:
     if problems:
         raise config_error(problems, config.source)
     return settings
+
+
+def identity(config: RunConfig, settings: BaseModel | None = None, fingerprints: Sequence[str] = ()) -> str:
+    """SHA-256, as hex, of everything that affects what training makes: equal for runs that would make the same model.
+
+    That is the model, how the data is read and split, `train`, the chosen backend's section and the fingerprints of the
+    data; not where the data lies, nor secrets, `budget` and `compare`. Give the backend's checked `settings` where they
+    are known: a default that is written out then makes no difference.
+    """
+    data = config.data.model_dump(mode="json", exclude={"train"})
+    for key in ("validation", "holdout"):
+        # Which rows a file holds is told by its fingerprint; a holdout file has no part in training at all.
+        if isinstance(data[key], str):
+            data[key] = "file" if key == "validation" else None
+    section = _without_secrets(config.section(config.ref.backend) if settings is None else settings.model_dump())
+    parts = {
+        "version": 1,
+        "model": config.model,
+        "data": data,
+        "train": config.train.model_dump(mode="json"),
+        "settings": section,
+        "fingerprints": list(fingerprints),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def resolve_path(text: str, folder: Path) -> str:
@@ -170,3 +196,15 @@ def _at(settings: Any, path: KeyPath) -> Any:
         else:
             return None
     return settings
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(one) for key, one in value.items() if not _is_secret(one)}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(one) for one in value]
+    return value
+
+
+def _is_secret(value: object) -> bool:
+    return isinstance(value, Secret) or (isinstance(value, str) and VARIABLE.fullmatch(value) is not None)
