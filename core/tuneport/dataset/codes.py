@@ -260,5 +260,51 @@ _PROFILE = (
     ),
     Code("base-note", "note", "Something to know about this model and this data.", "Nothing to do, if it is meant."),
 )
-CODES: dict[str, Code] = _registry(*_FILE, *_TEXT, *_SHAPE, *_TURNS, *_TOOLS, *_PREFERENCE, *_PROFILE)
+_ROWS = (
+    Code(
+        "duplicate",
+        "warning",
+        "A row stands there more than once, and counts more than the others.",
+        "Drop the copies: tuneport fix",
+    ),
+    Code(
+        "near-duplicate",
+        "warning",
+        "A row is another but for case, white space or punctuation.",
+        "Keep one of them, or: tuneport fix --remedy near-duplicate",
+    ),
+    Code(
+        "conflicting-answers",
+        "warning",
+        "The same prompt has different answers, and no model can learn both.",
+        "Decide for one, or: tuneport fix --remedy conflicting-answers",
+    ),
+    Code(
+        "leaked-row",
+        "warning",
+        "A row for training is in the held-out data too, which then measures memory.",
+        "Remove it from one of the two.",
+    ),
+    Code(
+        "leaked-prompt",
+        "note",
+        "A prompt for training is in the held-out data too, with another answer.",
+        "Look whether the two files overlap.",
+    ),
+    Code(
+        "label-imbalance",
+        "warning",
+        "Some labels have at least ten times the rows of others.",
+        "Add rows of the rare labels, and compare by label.",
+    ),
+    Code(
+        "label-spellings",
+        "warning",
+        "Labels differ only in case, white space or joints such as _ and -.",
+        "Write each label one way.",
+    ),
+    Code("single-label", "warning", "Every row has the same answer.", "Add rows with the other answers."),
+    Code("few-rows", "warning", "There are fewer than 50 rows.", "Add rows; some hundred are a good start."),
+)
+CODES: dict[str, Code] = _registry(*_FILE, *_TEXT, *_SHAPE, *_TURNS, *_TOOLS, *_PREFERENCE, *_PROFILE, *_ROWS)
 """All codes by name. A backend's `check_row` may add findings under codes of its own."""

@@ -170,9 +170,9 @@ class Records:
 
 
 def find_repeats(records: Records) -> Iterator[Repeat]:
-    """Each row that repeats an earlier one: its content, its normalised text, or its prompt with another answer.
+    """Each row that repeats the first of its kind: its content, its normalised text, or its prompt with another answer.
 
-    A prompt's answers conflict once each, at the first row that gives it. The order is that of the partitions.
+    A row can repeat one row and conflict with another. The order is that of the partitions.
     """
     for passes in records.by_text():
         yield from _same_text(passes)
@@ -230,11 +230,9 @@ def _same_text(passes: Passes) -> Iterator[Repeat]:
 
 def _same_prompt(passes: Passes) -> Iterator[Repeat]:
     first_answer: dict[int, tuple[int, int]] = {}
-    conflicting: set[int] = set()
     for prompt, text, _, place in _records(passes, _PROMPT, _repeated(passes, _PROMPT)):
         first_text, first = first_answer.setdefault(prompt, (text, place))
-        if text != first_text and text not in conflicting:
-            conflicting.add(text)
+        if text != first_text:
             yield Repeat("conflict", place, first)
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte's letter, then what a continuation byte looks like there.
-_MOJIBAKE = re.compile("[ÃÂ][\x80-¿ƒ€‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\x80-¿™œ“”˜¦¢\x9d]|ðŸ[\x80-¿€-™]")
+MOJIBAKE = re.compile("[ÃÂ][\x80-¿ƒ€‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\x80-¿™œ“”˜¦¢\x9d]|ðŸ[\x80-¿€-™]")
 _TEXT_CHECKS = (
-    ("control-character", _CONTROL),
-    ("mojibake", _MOJIBAKE),
+    ("control-character", CONTROL),
+    ("mojibake", MOJIBAKE),
     ("replacement-character", re.compile("�")),
     ("line-separator", re.compile("[\u2028\u2029]")),
 )
