@@ -101,6 +101,11 @@ class Job(ABC):
         """The checkpoints that are there, oldest first."""
         return []
 
+    def prune(self, *, dry_run: bool = False) -> int:
+        """Remove what a job that is over no longer needs, such as its checkpoints; how many bytes that frees."""
+        del dry_run
+        return 0
+
     @property
     def status(self) -> Status:
         """Where the job stands now, in one word."""

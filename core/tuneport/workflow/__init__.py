@@ -13,21 +13,28 @@ from tuneport.workflow.opening import (
     open_job,
     open_model,
 )
-from tuneport.workflow.running import RunResult, report, run
+from tuneport.workflow.running import RunResult, Split, plan_run, report, run
 from tuneport.workflow.starting import plan, train
+from tuneport.workflow.upkeep import HealthCheck, Prunable, examine, prune
 
 __all__ = [
+    "HealthCheck",
     "JobSummary",
     "ModelSummary",
+    "Prunable",
     "RunResult",
+    "Split",
     "compare",
     "delete",
     "deliver_events",
+    "examine",
     "jobs",
     "models",
     "open_job",
     "open_model",
     "plan",
+    "plan_run",
+    "prune",
     "report",
     "run",
     "train",

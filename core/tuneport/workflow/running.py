@@ -57,6 +57,17 @@ class RunResult:
     comparison: Comparison | None = None
     report: Path | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "ref": str(self.job.ref),
+            "state": self.job.state().to_dict(),
+            "check": self.check.to_dict(),
+            "plan": self.plan.to_dict(),
+            "comparison": self.comparison.to_dict() if self.comparison else None,
+            "report": str(self.report) if self.report else None,
+        }
+
 
 def run(
     config: RunConfig | str | Path,
@@ -96,6 +107,12 @@ def run(
         ledger.advance(record.id, "reported", {"job": str(job.ref), "path": str(page)})
         tell("reported", page)
     return RunResult(job=job, check=checked, plan=foretold, comparison=comparison, report=page)
+
+
+def plan_run(config: RunConfig) -> tuple[Plan, Split]:
+    """What `run` would do and cost, and how the rows fall. Starts, sends and spends nothing."""
+    split, _, prepared = _check_and_split(config, _silent)
+    return prepared.backend.plan(prepared.request(name="plan")), split
 
 
 def load_and_split(config: RunConfig) -> tuple[Dataset, Split]:

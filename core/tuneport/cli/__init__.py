@@ -1,0 +1,13 @@
+"""The command line: parse, call one public function, print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script; ends the process with 0 ok, 1 failed, 2 usage, 3 not finished or 130 interrupted."""
+    from tuneport.cli.app import invoke
+
+    sys.exit(invoke(list(sys.argv[1:] if arguments is None else arguments)))

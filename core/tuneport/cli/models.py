@@ -1,0 +1,157 @@
+"""Commands that use models: ask, chat, compare, export, models, delete."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tuneport.cli.data import Column, Format, System, opened
+
+ModelRef = Annotated[str, typer.Argument(metavar="REF", help="A tuned or base model; `tuneport models` lists them.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.")]
+Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="0 always gives the likeliest answer.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def ask(
+    ref: ModelRef,
+    text: Annotated[str, typer.Argument(help="The question, or - to read it from standard input.")],
+    system: System = None,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 0.0,
+    json: Json = False,
+) -> int:
+    """Ask a model one thing; the answer comes as it is written."""
+    from tuneport.cli import show
+    from tuneport.workflow import open_model
+
+    question = sys.stdin.read() if text == "-" else text
+    turns = [{"role": "system", "content": system}] if system else []
+    turns.append({"role": "user", "content": question})
+    model = open_model(ref)
+    if json:
+        reply = model.reply(turns, max_tokens=max_tokens, temperature=temperature)
+        show.print_json({name: getattr(reply, name) for name in reply.__dataclass_fields__})
+        return 0
+    for piece in model.stream(turns, max_tokens=max_tokens, temperature=temperature):
+        typer.echo(piece, nl=False)
+    typer.echo()
+    return 0
+
+
+def chat(ref: ModelRef, system: System = None, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0) -> int:
+    """Talk with a model; an empty line or Ctrl-D ends it."""
+    from tuneport.workflow import open_model
+
+    model = open_model(ref)
+    turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    typer.echo(f"{ref} - an empty line ends the conversation.", err=True)
+    while True:
+        try:
+            said = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return 0
+        if not said.strip():
+            return 0
+        turns.append({"role": "user", "content": said})
+        answer = ""
+        for piece in model.stream(turns, max_tokens=max_tokens, temperature=temperature):
+            answer += piece
+            typer.echo(piece, nl=False)
+        typer.echo()
+        turns.append({"role": "assistant", "content": answer})
+
+
+def compare(
+    ref: ModelRef,
+    data: Annotated[str, typer.Option("--data", metavar="FILE", help="Rows that training never saw.")],
+    grader: Annotated[
+        str, typer.Option("--grader", help="exact, normalised, contains, json, token_f1, numeric or module:function.")
+    ] = "exact",
+    base: Annotated[str | None, typer.Option("--base", metavar="REF", help="Another model to stand beside it.")] = None,
+    no_base: Annotated[bool, typer.Option("--no-base", help="Let only this model answer.")] = False,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="At most so many rows, drawn by --seed.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Fixes which rows are drawn.")] = 0,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.")
+    ] = None,
+    format: Format = "auto",  # noqa: A002 - the option's name
+    column: Column = None,
+    system: System = None,
+    json: Json = False,
+) -> int:
+    """Let a tuned model and its base answer rows they never saw, and grade both."""
+    from tuneport.cli import show
+    from tuneport.cli.progress import RunProgress
+    from tuneport.workflow import compare as judge
+
+    holdout = opened(data, format, column, system)
+    if rows is not None:
+        holdout = holdout.sample(rows, seed=seed)
+    with RunProgress() as progress:
+        result = judge(
+            ref,
+            holdout,
+            grader=grader,
+            base=False if no_base else base,
+            max_tokens=max_tokens,
+            progress=lambda done, total, who: progress("answering", (done, total, who)),
+        )
+    if json:
+        show.print_json(result.to_dict())
+    else:
+        typer.echo(str(result))
+    return 0
+
+
+def export(
+    ref: ModelRef,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The new folder.")],
+    kind: Annotated[
+        str, typer.Option("--kind", help="merged: a whole model; adapter: only what was learnt.")
+    ] = "merged",
+) -> int:
+    """Write a tuned model in a form that others load, checked before it says done."""
+    from tuneport.cli import show
+    from tuneport.workflow import open_model
+
+    with show.working(f"Exporting {ref} as {kind}"):
+        written = open_model(ref).export(output, kind)
+    typer.echo(written)
+    return 0
+
+
+def models(json: Json = False) -> int:
+    """List the tuned models of this machine and the base models known by name."""
+    from tuneport.cli import show
+    from tuneport.workflow import models as known
+
+    found = known()
+    if json:
+        show.print_json({"models": [model.to_dict() for model in found]})
+    else:
+        show.models(found)
+    return 0
+
+
+def delete(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="The job, which goes together with its model.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Remove a job and its model; says what goes, and asks."""
+    from tuneport.workflow import delete as remove
+
+    typer.echo("This removes:", err=True)
+    for line in remove(ref, dry_run=True):
+        typer.echo(f"  {line}", err=True)
+    if not yes:
+        typer.confirm("Remove it?", abort=True, err=True)
+    for line in remove(ref):
+        typer.echo(f"removed {line}")
+    return 0
+
+
+COMMANDS = (ask, chat, compare, export, models, delete)

@@ -1,0 +1,134 @@
+"""Live progress of a run: bars where stderr is a terminal, a line now and then where it is not."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from tuneport.cli import show
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from tuneport.events import Event
+    from tuneport.job import Job
+    from tuneport.refs import Ref
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class RunProgress:
+    """A sink for `tuneport.run` that tells a person on stderr what happens."""
+
+    def __init__(self) -> None:
+        self.ref: Ref | None = None
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._said = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bars off the screen's live part; what was said stays."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+
+    def __call__(self, stage: str, payload: Any) -> None:
+        tell = getattr(self, f"_{stage}", None)
+        if tell is not None:
+            tell(payload)
+
+    def attach(self, job: Job) -> None:
+        """Follow a job that was started elsewhere."""
+        self.ref = job.ref
+
+    def _checked(self, result: Any) -> None:
+        self._say(
+            f"checked  {result.file}: read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}; "
+            f"{result.errors} errors, {result.warnings} warnings, {result.notes} notes"
+        )
+
+    def _split(self, parts: Any) -> None:
+        self._say("split    " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))
+
+    def _planned(self, plan: Any) -> None:
+        said = {name: show.quantity(getattr(plan, name)) for name in ("tokens", "steps", "seconds", "memory", "usd")}
+        self._say(
+            f"planned  {said['tokens']} tokens, {said['steps']} steps, about {said['seconds']}, "
+            f"{said['memory']} of memory, {said['usd']}"
+        )
+
+    def _submitted(self, job: Job) -> None:
+        self.attach(job)
+        state = job.state()
+        self._say(f"job      {job.ref} is {state.status}; Ctrl-C leaves it running")
+
+    def _resumed(self, job: Job) -> None:
+        self._say(f"resumed  {job.ref} goes on from its last whole checkpoint")
+
+    def _event(self, event: Event) -> None:
+        if event.kind == "metric":
+            self._metric(event.data)
+        elif event.level != "info" or event.kind == "status":
+            self._say(f"         {event.message}")
+
+    def _metric(self, data: Any) -> None:
+        step, total = data.get("step"), data.get("total_steps")
+        if step is None:
+            return
+        figures = [
+            f"{label} {data[key]:{form}}"
+            for key, label, form in (
+                ("train_loss", "loss", ".3f"),
+                ("valid_loss", "validation", ".3f"),
+                ("tokens_per_second", "tokens/s", ",.0f"),
+            )
+            if isinstance(data.get(key), int | float)
+        ]
+        left = data.get("seconds_left")
+        if isinstance(left, int | float):
+            figures.append(f"{show.duration(left)} left")
+        self._advance("training", step, total, ", ".join(figures))
+
+    def _answering(self, progress: tuple[int, int, str]) -> None:
+        done, total, who = progress
+        self._advance(f"asking {who}", done, total, "")
+
+    def _compared(self, comparison: Any) -> None:
+        self.close()
+        del comparison
+
+    def _advance(self, what: str, done: int, total: int | None, figures: str) -> None:
+        if not show.err().is_terminal:
+            now = time.monotonic()
+            if now - self._said > _SECONDS_BETWEEN_LINES or done == total:
+                self._said = now
+                self._say(f"{what:<9}{done:,}{f'/{total:,}' if total else ''} {figures}".rstrip())
+            return
+        bars = self._live()
+        if what not in self._tasks:
+            self._tasks[what] = bars.add_task(what, total=total, figures="")
+        bars.update(self._tasks[what], completed=done, total=total, figures=figures)
+
+    def _live(self) -> Progress:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        if self._bars is None:
+            columns = (
+                TextColumn("{task.description:<12}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+            )
+            self._bars = Progress(*columns, console=show.err())
+            self._bars.start()
+        return self._bars
+
+    def _say(self, text: str) -> None:
+        show.err().print(text, markup=False)

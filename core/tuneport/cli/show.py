@@ -1,0 +1,340 @@
+"""What commands print: results on stdout, progress and remarks on stderr; plain where there is no terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tuneport.events import Status, utc_now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from tuneport.backend import Plan, Quantity
+    from tuneport.config import RunConfig
+    from tuneport.dataset import CheckResult, DataProfile, Dataset, FixResult
+    from tuneport.job import Job, JobState
+    from tuneport.plugins import PluginInfo
+    from tuneport.refs import Ref
+    from tuneport.workflow import HealthCheck, JobSummary, ModelSummary, Prunable, RunResult, Split
+
+JSON_VERSION = 1
+_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+@cache
+def out() -> Console:
+    """Standard output."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+@cache
+def err() -> Console:
+    """Standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """A sign of life on stderr while something takes its time; nothing where stderr is no terminal."""
+    if err().is_terminal:
+        with err().status(text):
+            yield
+    else:
+        yield
+
+
+def print_json(value: Mapping[str, Any], version: int | None = JSON_VERSION) -> None:
+    """One JSON object on stdout."""
+    typer.echo(
+        json.dumps({"version": version, **value} if version else dict(value), ensure_ascii=False, indent=2, default=str)
+    )
+
+
+def print_json_line(value: Mapping[str, Any]) -> None:
+    """One JSON object on a line of its own, at once."""
+    import sys
+
+    sys.stdout.write(json.dumps({"version": JSON_VERSION, **value}, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def check_result(result: CheckResult, *, everything: bool = False, target: str | None = None) -> None:
+    """The counts, then the findings by code: how many, the first with its place, and the remedy."""
+    from rich.markup import escape
+
+    console = out()
+    against = f" for {target}" if target else ""
+    console.print(f"[bold]{escape(result.file or 'data')}[/] {result.format}{against}")
+    console.print(f"  read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
+    for line in result.stats.lines() if result.stats else ():
+        console.print(f"  {line}", markup=False)
+    shown: dict[str, int] = {}
+    for one in result.diagnostics:
+        seen = shown[one.code] = shown.get(one.code, 0) + 1
+        if seen > 1 and not everything:
+            continue
+        count = result.counts[one.code]
+        times = f" ({count:,} times)" if seen == 1 and count > 1 else ""
+        place = "".join(f"{mark}{part}" for mark, part in ((" line ", one.line), (" ", one.pointer)) if part)
+        console.print(f"[{_COLOURS[one.severity]}]{one.severity}[/] [bold]{one.code}[/]{times}{escape(place)}")
+        console.print(f"    {one.message}", markup=False)
+        if seen == 1:
+            console.print(f"    → {one.remedy}", style="dim", markup=False)
+    console.print(f"fingerprint {result.fingerprint[:16]}…", style="dim")
+    if not result.diagnostics:
+        console.print("[green]nothing to complain of[/]")
+
+
+def fix_result(result: FixResult) -> None:
+    """What was mended, row by row, and the counts."""
+    console = out()
+    for change in result.changes:
+        where = f"line {change.line}" if change.line else "a row"
+        console.print(
+            f"{where}{' ' + change.pointer if change.pointer else ''}: {change.action} ({change.code})", markup=False
+        )
+        for sign, text in (("-", change.before), ("+", change.after)):
+            if text is not None:
+                console.print(f"    {sign} {text}", markup=False)
+    console.print(f"read {result.read:,} = written {result.written:,} + dropped {result.dropped:,}")
+    console.print(f"Wrote {result.path}")
+
+
+def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: bool) -> None:
+    """A few rows as the model sees them, what is trained on marked; without a model, as the rows were understood."""
+    from itertools import islice
+
+    from tuneport.dataset import coloured, plain, untokenised
+
+    pieces = data.preview(profile, rows) if profile else [untokenised(one) for one in islice(data, rows)]
+    if as_json:
+        shown = [[{"text": p.text, "weight": p.weight, "tokens": p.tokens} for p in row] for row in pieces]
+        print_json({"rows": shown})
+        return
+    for number, row in enumerate(pieces, 1):
+        out().print(f"[dim]row {number}[/]")
+        out().print(coloured(row) if out().is_terminal else plain(row), markup=False)
+
+
+def split(parts: Split) -> None:
+    """How many rows fall where."""
+    out().print("rows: " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))
+
+
+def plan(foretold: Plan) -> None:
+    """What a run would do and cost, each number with its error and source."""
+    table = _table("", "planned", "error", "source")
+    for name in ("tokens", "epochs", "steps", "seconds", "memory", "usd"):
+        amount: Quantity = getattr(foretold, name)
+        label = {"seconds": "time", "usd": "money"}.get(name, name)
+        table.add_row(label, quantity(amount), amount.error or "", amount.source)
+    out().print(table)
+    for note in foretold.notes:
+        out().print(f"  {note}", markup=False)
+
+
+def run_result(result: RunResult) -> None:
+    """Base beside tuned, where the page is, and what to type next."""
+    if result.comparison:
+        out().print(str(result.comparison), markup=False)
+    ref = result.job.ref
+    if result.report:
+        out().print(f"report   {result.report}", markup=False)
+        out().print(f'ask it   tuneport ask {ref} "…"', markup=False)
+    else:
+        out().print(f"{ref} is {result.job.status}. Follow it: tuneport watch {ref}", markup=False)
+
+
+def jobs(found: Sequence[JobSummary]) -> None:
+    """The table of jobs."""
+    if not found:
+        err().print("No job was started from this machine yet. Start one: tuneport run FILE --model torch:smollm2-135m")
+        return
+    table = _table("job", "status", "step", "base", "started", "")
+    for one in found:
+        steps = f"{one.step}/{one.total_steps}" if one.total_steps else ""
+        left = f"{duration(one.seconds_left)} left" if one.seconds_left else (one.stale or one.message)
+        table.add_row(str(one.ref), _status(one.status), steps, str(one.base), _ago(one.created), left.split("\n")[0])
+    out().print(table)
+
+
+def models(found: Sequence[ModelSummary]) -> None:
+    """The table of models."""
+    table = _table("model", "kind", "on this machine", "")
+    for one in found:
+        there = {True: "yes", False: "no", None: "unknown"}[one.present]
+        table.add_row(str(one.ref), one.kind, there, one.description)
+    out().print(table)
+
+
+def job_facts(job: Job) -> dict[str, Any]:
+    """All that is known of one job, JSON-ready."""
+    state = job.state()
+    lineage = job.result().lineage if state.status is Status.SUCCEEDED else None
+    metrics = job.metrics()
+    return {
+        "ref": str(job.ref),
+        "state": state.to_dict(),
+        "metrics": metrics[-1] if metrics else None,
+        "checkpoints": [
+            {
+                "name": one.name,
+                "step": one.step,
+                "best": one.best,
+                "created": one.created.isoformat(),
+                "metrics": dict(one.metrics),
+            }
+            for one in job.checkpoints()
+        ],
+        "lineage": lineage.to_dict() if lineage else None,
+    }
+
+
+def job(handle: Job) -> None:
+    """One job, for a person."""
+    facts = job_facts(handle)
+    state(handle.ref, handle.state())
+    table = _table("", "", head=False)
+    for name, value in (facts["metrics"] or {}).items():
+        table.add_row(name, f"{value:,.6g}" if isinstance(value, float) else str(value))
+    for one in facts["checkpoints"]:
+        table.add_row("checkpoint", f"{one['name']}{' (best)' if one['best'] else ''}")
+    for name, value in (facts["lineage"] or {}).items():
+        if value and not isinstance(value, Mapping):
+            table.add_row(name, str(value))
+    out().print(table)
+
+
+def state(ref: Ref, now: JobState) -> None:
+    """One line of where a job stands, and what to type about it."""
+    from rich.markup import escape
+
+    steps = f", step {now.step:,} of {now.total_steps:,}" if now.total_steps else ""
+    why = f": {now.message}" if now.message else ""
+    out().print(f"{escape(str(ref))} is {_status(now.status)}{steps}{escape(why)}")
+    if now.remedy:
+        out().print(now.remedy, markup=False)
+
+
+def exit_code(status: Status) -> int:
+    """The exit code of a command that followed a job to this status."""
+    return {Status.SUCCEEDED: 0, Status.FAILED: 1, Status.CANCELLED: 1}.get(status, 3)
+
+
+def plugins(infos: Sequence[PluginInfo]) -> None:
+    """The table of plugins."""
+    table = _table("plugin", "version", "API", "backends", "status", "from")
+    for one in infos:
+        word = {"ready": "[green]ready[/]", "broken": "[red]BROKEN[/]", "off": "off"}.get(
+            one.status, "[yellow]needs[/]"
+        )
+        table.add_row(one.name, one.version, str(one.api or "?"), ", ".join(one.backends), word, one.origin)
+    out().print(table)
+    for one in infos:
+        if one.reason:
+            out().print(f"{one.name}: {one.reason}. {one.remedy or ''}".rstrip(), markup=False)
+
+
+def findings(found: Sequence[HealthCheck]) -> None:
+    """What doctor saw."""
+    for one in found:
+        out().print(f"[{'green' if one.ok else 'red'}]{'ok ' if one.ok else 'BAD'}[/] {one.what}: ", end="")
+        out().print(one.said, markup=False)
+        if one.remedy:
+            out().print(f"    → {one.remedy}", markup=False)
+
+
+def prunable(found: Sequence[Prunable]) -> None:
+    """What prune would remove."""
+    for one in found:
+        out().print(f"{size(one.bytes):>10}  {one.what}", markup=False)
+    out().print(f"{size(sum(one.bytes for one in found)):>10}  in all", markup=False)
+
+
+def suggested_config(file: str, output: Path, model: str, result: CheckResult) -> RunConfig:
+    """The config that `init` writes for a file that was looked at: shares that leave enough rows to train on."""
+    from tuneport.config import config_from_flags
+
+    holdout = 0.2 if result.used < 500 else 0.1
+    return config_from_flags(
+        {
+            "model": model,
+            "data.train": file,
+            "data.holdout": holdout,
+            "data.validation": 0.05 if result.used >= 1000 else None,
+            "train.epochs": 3,
+            "train.suffix": output.stem if output.stem != "tune" else None,
+        }
+    )
+
+
+def quantity(amount: Quantity) -> str:
+    """A foretold number as a person says it."""
+    if amount.value is None:
+        return "unknown"
+    if amount.unit in ("s", "seconds"):
+        return duration(amount.value)
+    if amount.unit in ("B", "bytes"):
+        return size(amount.value)
+    if amount.unit.lower() == "usd":
+        return f"{amount.value:,.2f} USD"
+    return f"{amount.value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(75), duration(7300)
+    ('1 min 15 s', '2 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """Bytes as a person says them.
+
+    >>> size(98_000_000)
+    '98.0 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _status(status: Status) -> str:
+    colour = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.INTERRUPTED: "yellow", Status.RUNNING: "cyan"}
+    return f"[{colour[status]}]{status}[/]" if status in colour else str(status)
+
+
+def _ago(then: datetime) -> str:
+    return f"{duration((utc_now() - then).total_seconds())} ago"
+
+
+def _table(*columns: str, head: bool = True) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=head, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
