@@ -21,7 +21,7 @@ OUTCOMES: dict[Outcome, str] = {
 def comparison_text(comparison: Comparison) -> str:
     """The scores with their 95% intervals, the counts, and the first rows that went wrong or came right."""
     one = comparison
-    lines = [f"{one.rows:,} rows that training did not see, graded by {one.grader}; 95% intervals", ""]
+    lines = [f"{one.rows:,} holdout rows, graded by {one.grader}; 95% intervals", ""]
     lines += [_side_line(name, side, one.rows) for name, side in (("base", one.base), ("tuned", one.tuned)) if side]
     if one.difference:
         lines.append(_difference_line(one.difference))
@@ -43,6 +43,11 @@ def percent(share: float) -> str:
     return "0.1%" if text == "0.0%" and share > 0 else text
 
 
+def points(share: float) -> str:
+    """A difference of shares in points of per cent, with its sign."""
+    return f"{100 * share:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
+
+
 def probability(p_value: float) -> str:
     """A p-value as it is usually told."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
@@ -54,8 +59,8 @@ def _side_line(name: str, side: Side, rows: int) -> str:
 
 
 def _difference_line(one: Difference) -> str:
-    interval = f"({100 * one.low:+.1f} to {100 * one.high:+.1f})"
-    return f"  change  {100 * one.mean:>+6.1f}   {interval:<18}  points, {probability(one.p_value)}"
+    interval = f"({points(one.low)} to {points(one.high)})"
+    return f"  {'change':<7} {points(one.mean):>6}   {interval:<18}  points, {probability(one.p_value)}"
 
 
 def _row_lines(row: Compared) -> list[str]:

@@ -1,5 +1,6 @@
 """The page of a run: one HTML file that needs nothing else."""
 
 from tuneport.report.data import ReportData, Sample
+from tuneport.report.page import page, write_report
 
-__all__ = ["ReportData", "Sample"]
+__all__ = ["ReportData", "Sample", "page", "write_report"]

@@ -1,0 +1,222 @@
+"""What the tuned model does better or worse: the comparison with its base, and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tuneport.evaluate import Compared, Comparison, LabelScore, Outcome
+from tuneport.evaluate.text import OUTCOMES, percent, points, probability
+from tuneport.report.charts import interval_chart
+from tuneport.report.data import Sample
+from tuneport.report.markup import Html, join, tag
+from tuneport.report.units import count
+
+ROWS_AT_ONCE = 6
+LABELS_AT_ONCE = 15
+_GROUPS: tuple[Outcome, ...] = ("only_base", "wrong", "neither", "only_tuned")
+
+
+def comparison(found: Comparison) -> Html:
+    """Scores, counts, labels and the rows themselves."""
+    return join(
+        [
+            tag("p", _verdict(found), class_="verdict"),
+            tag("div", _intervals(found), _fourfold(found), class_="two"),
+            [tag("p", note, class_="quiet") for note in found.notes],
+            _labels(found.labels),
+            _rows(found),
+        ]
+    )
+
+
+def samples(shown: Sequence[Sample]) -> Html:
+    """Answers to look at, one card each."""
+    return join(
+        tag(
+            "article",
+            tag("div", tag("h4", "Prompt"), _text(one.prompt), class_="prompt"),
+            _answers(one.reference, one.base_answer, one.answer),
+            class_="row",
+        )
+        for one in shown
+    )
+
+
+def _verdict(found: Comparison) -> str:
+    rows = f"{count(found.rows)} holdout rows"
+    graded = f"{rows}, graded by {found.grader}, at most {found.max_tokens} tokens an answer."
+    if found.base is None or found.difference is None:
+        return f"The tuned model scores {percent(found.tuned.mean)}. {graded}"
+    one = found.difference
+    interval = f"95% interval {points(one.low)} to {points(one.high)}, {probability(one.p_value)}"
+    change = f"{points(one.mean)} points ({interval})"
+    if one.low > 0:
+        return f"Better than its base: {change}. {graded}"
+    if one.high < 0:
+        return f"Worse than its base: {change}. {graded}"
+    return f"No clear difference from its base: {change}. {graded}"
+
+
+def _intervals(found: Comparison) -> Html:
+    named = [("base", found.base), ("tuned", found.tuned)]
+    sides = [
+        (
+            name,
+            name,
+            side.mean,
+            side.low,
+            side.high,
+            f"{percent(side.mean)}  ({percent(side.low)} to {percent(side.high)})",
+        )
+        for name, side in named
+        if side is not None
+    ]
+    chart = interval_chart(sides, title="Scores with 95% intervals", width=480)
+    return tag("figure", tag("figcaption", tag("b", "Score"), tag("span", "mean and 95% interval")), chart)
+
+
+def _fourfold(found: Comparison) -> Html:
+    """Who was right where. Without a base model, two counts."""
+    counts = found.outcomes
+    if found.base is None:
+        return tag("p", f"{count(counts['right'])} right, {count(counts['wrong'])} wrong.")
+
+    def cell(name: Outcome, kind: str) -> Html:
+        share = counts[name] / found.rows
+        return tag("td", tag("b", count(counts[name])), tag("span", percent(share)), class_=f"cell {kind}")
+
+    head = tag(
+        "tr",
+        tag("td", "", class_="empty"),
+        tag("th", "tuned right", scope="col"),
+        tag("th", "tuned wrong", scope="col"),
+    )
+    body = [
+        tag("tr", tag("th", "base right", scope="row"), cell("both", "same"), cell("only_base", "lost")),
+        tag("tr", tag("th", "base wrong", scope="row"), cell("only_tuned", "gained"), cell("neither", "same")),
+    ]
+    table = tag("table", tag("thead", head), tag("tbody", body), class_="fourfold")
+    return tag("figure", tag("figcaption", tag("b", "Rows"), tag("span", "who was right where")), table)
+
+
+def _labels(labels: Sequence[LabelScore]) -> Html:
+    if not labels:
+        return Html()
+    with_base = labels[0].base_right is not None
+    heads = ["Label", "Rows", *(["Base right"] if with_base else []), "Tuned right", "Taken for"]
+    head = tag(
+        "tr", [tag("th", one, scope="col", class_=None if one in ("Label", "Taken for") else "number") for one in heads]
+    )
+
+    def table(part: Sequence[LabelScore]) -> Html:
+        return tag(
+            "div", tag("table", tag("thead", head), tag("tbody", map(_label, part)), class_="labels"), class_="scroll"
+        )
+
+    more = labels[LABELS_AT_ONCE:]
+    rest = tag("details", tag("summary", f"{count(len(more))} more labels"), table(more)) if more else None
+    return join([tag("h3", f"By label, weakest first ({count(len(labels))})"), table(labels[:LABELS_AT_ONCE]), rest])
+
+
+def _label(one: LabelScore) -> Html:
+    mistake = (
+        [tag("span", one.mistaken_for), tag("span", f" {count(one.mistakes)}×", class_="quiet")]
+        if one.mistaken_for
+        else None
+    )
+    base = None if one.base_right is None else tag("td", _bar(one.base_right, one.rows, "base"), class_="number")
+    return tag(
+        "tr",
+        tag("th", one.label, scope="row"),
+        tag("td", count(one.rows), class_="number"),
+        base,
+        tag("td", _bar(one.tuned_right, one.rows, "tuned"), class_="number"),
+        tag("td", mistake),
+    )
+
+
+def _bar(right: int, rows: int, kind: str) -> Html:
+    bar = tag(
+        "svg",
+        tag("rect", class_="track", width=60, height=8, rx=2),
+        tag("rect", class_=f"bar {kind}", width=60 * right / rows, height=8, rx=2),
+        viewBox="0 0 60 8",
+        width=60,
+        height=8,
+        aria_hidden="true",
+    )
+    return join([bar, f" {right / rows:.0%}"])
+
+
+def _rows(found: Comparison) -> Html:
+    groups = []
+    for name in _GROUPS:
+        total, rows = found.outcomes.get(name, 0), [row for row in found.examples if row.outcome == name]
+        if not rows:
+            continue
+        told = f"{count(total)}" if len(rows) == total else f"the first {count(len(rows))} of {count(total)}"
+        groups.append(
+            tag(
+                "section",
+                tag("h4", OUTCOMES[name].capitalize(), tag("span", f" {told}", class_="quiet")),
+                map(_row, rows[:ROWS_AT_ONCE]),
+                tag(
+                    "details", tag("summary", f"{count(len(rows) - ROWS_AT_ONCE)} more"), map(_row, rows[ROWS_AT_ONCE:])
+                )
+                if len(rows) > ROWS_AT_ONCE
+                else None,
+                class_=f"group {name}",
+            )
+        )
+    if not groups:
+        return Html()
+    search = tag(
+        "input",
+        type="search",
+        id="find",
+        placeholder="Find in these rows",
+        aria_label="Find in these rows",
+        hidden=True,
+    )
+    return join([tag("div", tag("h3", "Rows to look at"), search, class_="with-search"), groups])
+
+
+def _row(row: Compared) -> Html:
+    return tag(
+        "article",
+        tag("div", tag("h4", f"Row {count(row.row)}"), _text(row.prompt), class_="prompt"),
+        _answers(row.reference, row.base, row.tuned, row.base_score, row.tuned_score),
+        class_="row",
+    )
+
+
+def _answers(
+    reference: str | None,
+    base: str | None,
+    tuned: str,
+    base_score: float | None = None,
+    tuned_score: float | None = None,
+) -> Html:
+    told: Iterable[tuple[str, str | None, float | None]] = (
+        ("Wanted", reference, None),
+        ("Base", base, base_score),
+        ("Tuned", tuned, tuned_score),
+    )
+    return join(
+        tag("div", tag("h4", name, _score(score)), _text(text), class_=f"answer {name.lower()}")
+        for name, text, score in told
+        if text is not None
+    )
+
+
+def _score(score: float | None) -> Html | None:
+    if score is None:
+        return None
+    if score in (0, 1):
+        return tag("span", " ✓" if score else " ✗", class_="good" if score else "bad", title=f"score {score:g}")
+    return tag("span", f" {score:.2f}", class_="quiet")
+
+
+def _text(text: str) -> Html:
+    shown = text.strip("\n")
+    return tag("div", shown, class_="text") if shown.strip() else tag("div", "(nothing)", class_="text quiet")

@@ -1,0 +1,150 @@
+"""How training went: the curves, and the plan beside what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tuneport.report.charts import Line, Mark, line_chart, smoothed
+from tuneport.report.data import ReportData
+from tuneport.report.headline import elapsed
+from tuneport.report.markup import Html, join, tag
+from tuneport.report.series import Series
+from tuneport.report.units import count, duration, loss, money, short, size
+
+_SMALL = (
+    ("learning_rate", "Learning rate", "per step", short, False),
+    ("tokens_per_second", "Throughput", "tokens a second", short, True),
+    ("grad_norm", "Gradient norm", "before clipping", short, True),
+)
+
+
+def training(data: ReportData, series: Series) -> Html:
+    """The loss curves, three small charts, and plan against outcome."""
+    parts = [_losses(series), _small_charts(series), _outcome(data)]
+    if not any(parts):
+        return tag("p", "This job has told no metrics.", class_="quiet")
+    return join(parts)
+
+
+def _losses(series: Series) -> Html:
+    train, valid = series.points("train_loss"), series.points("valid_loss")
+    if not train and not valid:
+        return Html()
+    lines = []
+    smooth = len(train) > 40
+    if smooth:
+        lines.append(Line(name="training, raw", kind="train", points=train, faint=True))
+    lines.append(Line(name="training", kind="train", points=smoothed(train) if smooth else train))
+    lines.append(Line(name="validation", kind="valid", points=valid, dots=True))
+    marks = [Mark(x=start) for start in series.epoch_starts] if len(series.epoch_starts) <= 20 else []
+    if valid:
+        best_step, best = min(valid, key=lambda point: point[1])
+        marks.append(Mark(x=best_step, label=f"best {loss(best)} at {series.x_label} {best_step:,g}", strong=True))
+
+    def chart(width: int, height: int, class_: str) -> Html:
+        return line_chart(
+            lines,
+            title="Training and validation loss",
+            x_label=series.x_label,
+            y_label="loss, nats per token",
+            width=width,
+            height=height,
+            form=loss_tick,
+            marks=marks,
+            class_=class_,
+        )
+
+    legend = [
+        tag("span", tag("i", class_="key train"), "training" + (", smoothed over the raw curve" if smooth else ""))
+        if train
+        else None,
+        tag("span", tag("i", class_="key valid"), "validation") if valid else None,
+        tag("span", tag("i", class_="key epoch"), "a new epoch") if any(not mark.strong for mark in marks) else None,
+    ]
+    lost = f"{count(series.not_finite)} values were not finite and are not drawn." if series.not_finite else None
+    return tag(
+        "figure",
+        tag("figcaption", tag("b", "Loss"), legend),
+        chart(1000, 340, "wide"),
+        chart(400, 300, "narrow"),
+        tag("p", lost, class_="quiet") if lost else None,
+    )
+
+
+def loss_tick(value: float) -> str:
+    """A loss on an axis or in a hover."""
+    return f"{value:.4g}"
+
+
+def _small_charts(series: Series) -> Html:
+    figures = []
+    for name, title, unit, form, from_zero in _SMALL:
+        points = series.points(name)
+        if len(points) < 2:
+            continue
+        chart = line_chart(
+            [Line(name=title.lower(), kind="train", points=points)],
+            title=title,
+            x_label=series.x_label,
+            y_label=unit,
+            width=340,
+            height=190,
+            form=form,
+            from_zero=from_zero or name == "learning_rate",
+        )
+        figures.append(tag("figure", tag("figcaption", tag("b", title)), chart))
+    return tag("div", figures, class_="small-charts") if figures else Html()
+
+
+def _outcome(data: ReportData) -> Html:
+    """What the plan foretold, beside what happened."""
+    if not data.plan:
+        return Html()
+    state, details = data.state, data.state.get("details") or {}
+    happened: Mapping[str, Any] = {
+        "tokens": state.get("tokens") or None,
+        "steps": state.get("step") or None,
+        "seconds": elapsed(data),
+        "memory": details.get("peak_memory"),
+        "usd": data.usd,
+    }
+    forms: Mapping[str, tuple[str, Callable[[float], str]]] = {
+        "tokens": ("Tokens", count),
+        "steps": ("Steps", count),
+        "seconds": ("Time", duration),
+        "memory": ("Memory", size),
+        "usd": ("Cost", money),
+    }
+    rows = []
+    for name, (words, form) in forms.items():
+        quantity = data.plan.get(name)
+        if not isinstance(quantity, Mapping):
+            continue
+        planned = form(quantity["value"]) if quantity.get("value") is not None else "unknown"
+        error = f" {quantity['error']}" if quantity.get("error") else ""
+        real = happened[name]
+        rows.append(
+            tag(
+                "tr",
+                tag("th", words, scope="row"),
+                tag("td", planned, tag("span", error, class_="quiet"), class_="number"),
+                tag("td", "–" if real is None else form(real), class_="number"),
+                tag("td", quantity.get("source"), class_="quiet"),
+            )
+        )
+    if not rows:
+        return Html()
+    heads = [
+        tag("th", "", class_="empty"),
+        *(
+            tag("th", head, scope="col", class_=kind)
+            for head, kind in (("Planned", "number"), ("Happened", "number"), ("How the plan knew", None))
+        ),
+    ]
+    return join(
+        [
+            tag("h3", "The plan and what happened"),
+            tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows)), class_="scroll"),
+        ]
+    )

@@ -1,0 +1,95 @@
+"""Numbers and times as a reader wants them."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def count(value: float) -> str:
+    """A whole number with thousands set apart.
+
+    >>> count(1234567)
+    '1,234,567'
+    """
+    return f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """A number in four characters or so.
+
+    >>> [short(one) for one in (0, 0.00021, 0.5, 12.345, 1500, 2_000_000)]
+    ['0', '2.1×10⁻⁴', '0.5', '12.3', '1.5k', '2M']
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if abs(value) < 0.001:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def loss(value: float) -> str:
+    """A loss: four digits are what one compares."""
+    return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time in its two largest units.
+
+    >>> [duration(one) for one in (0.42, 59.6, 102, 7260, 200000)]
+    ['0.4 s', '1 min 0 s', '1 min 42 s', '2 h 1 min', '2 d 7 h']
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size(bytes_: float) -> str:
+    """A size in bytes, in units of 1000."""
+    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if bytes_ >= limit:
+            return f"{bytes_ / limit:.3g} {unit}"
+    return f"{bytes_:.0f} bytes"
+
+
+def money(usd: float) -> str:
+    """US dollars and cents; less than a cent is said to be that."""
+    return "< $0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+
+
+def moment(when: datetime) -> str:
+    """A point in time, to the minute, in UTC.
+
+    >>> moment(datetime(2026, 3, 4, 5, 6, tzinfo=UTC))
+    '4 March 2026, 05:06 UTC'
+    """
+    when = when.astimezone(UTC)
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def parsed_time(value: Any) -> datetime | None:
+    """The datetime that a state's dictionary holds as itself or as ISO text."""
+    if isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(value) if isinstance(value, str) and value else None
+
+
+def finite(value: Any) -> float | None:
+    """A number that can be drawn, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
