@@ -271,13 +271,13 @@ _ROWS = (
         "near-duplicate",
         "warning",
         "A row is another but for case, white space or punctuation.",
-        "Keep one of them, or: tuneport fix --remedy near-duplicate",
+        "Keep one of them, or: tuneport fix --only near-duplicate",
     ),
     Code(
         "conflicting-answers",
         "warning",
         "The same prompt has different answers, and no model can learn both.",
-        "Decide for one, or: tuneport fix --remedy conflicting-answers",
+        "Decide for one, or: tuneport fix --only conflicting-answers",
     ),
     Code(
         "leaked-row",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tuneport.dataset.example import Example
+import msgspec
+
+from tuneport.dataset.example import Completion, Conversation, Example, Message
 from tuneport.dataset.profile import DataProfile, Piece
 from tuneport.errors import UnavailableError
 
@@ -30,6 +32,33 @@ def preview(examples: Iterable[Example], profile: DataProfile, rows: int = 3) ->
     return [profile.preview(example) for example in islice(examples, rows)]
 
 
+def untokenised(example: Example) -> list[Piece]:
+    """An example as it was understood, where no model says how it sees it: pieces of 0 tokens."""
+    if isinstance(example, Completion):
+        return [Piece(example.prompt, 0, 0), Piece(example.completion, 1, 0)]
+    if isinstance(example, Conversation):
+        return [*_tools(example.tools), *_turns(example.messages)]
+    pieces = [*_tools(example.tools), *_turns(example.prompt)]
+    for name, arm, weight in (("chosen", example.chosen, 1.0), ("rejected", example.rejected, 0.0)):
+        pieces += [Piece(f"{name}\n", 0, 0), *_turns(arm, weight)]
+    return pieces
+
+
+def _tools(tools: Sequence[dict[str, Any]]) -> Iterator[Piece]:
+    if tools:
+        yield Piece(f"tools: {', '.join(str(tool.get('function', {}).get('name')) for tool in tools)}\n", 0, 0)
+
+
+def _turns(messages: Sequence[Message], weight: float = 1.0) -> Iterator[Piece]:
+    for message in messages:
+        yield Piece(f"{message.role}: ", 0, 0)
+        calls = [msgspec.json.encode(call).decode() for call in message.tool_calls or ()]
+        text = "\n".join([message.text, *calls] if message.text else calls)
+        trained = message.role == "assistant" and message.weight != 0
+        yield Piece(text, weight if trained else 0, 0)
+        yield Piece("\n", 0, 0)
+
+
 def plain(pieces: Sequence[Piece]) -> str:
     """The pieces as text without colour; ⟦…⟧ stands around what is trained on.
 
@@ -38,7 +67,7 @@ def plain(pieces: Sequence[Piece]) -> str:
     2 of 5 tokens are trained on
     """
     body = "".join(f"⟦{visible(text)}⟧" if trained else visible(text) for text, trained in _merged(pieces))
-    return f"{body}\n{summary(pieces)}"
+    return "\n".join(part for part in (body.removesuffix("\n"), summary(pieces)) if part)
 
 
 def coloured(pieces: Sequence[Piece]) -> Text:
@@ -48,13 +77,15 @@ def coloured(pieces: Sequence[Piece]) -> Text:
     text = Text()
     for run, trained in _merged(pieces):
         text.append(visible(run), style="bold green" if trained else "dim")
-    return text.append(f"\n{summary(pieces)}", style="italic")
+    text.rstrip()
+    return text.append(f"\n{said}", style="italic") if (said := summary(pieces)) else text
 
 
 def summary(pieces: Sequence[Piece]) -> str:
-    """How much of the row is trained on."""
+    """How much of the row is trained on; nothing where no tokens were counted."""
     trained = sum(piece.tokens for piece in pieces if piece.weight)
-    return f"{trained:,} of {sum(piece.tokens for piece in pieces):,} tokens are trained on"
+    total = sum(piece.tokens for piece in pieces)
+    return f"{trained:,} of {total:,} tokens are trained on" if total else ""
 
 
 def visible(text: str) -> str:

@@ -86,6 +86,21 @@ class Stats:
             "labels": dict(self.labels) if self.labels else None,
         }
 
+    def lines(self, *, plain: bool = False) -> list[str]:
+        """For the terminal: what the rows are, and a chart of each quantity that varies; `plain` keeps to ASCII."""
+        if not self.rows:
+            return []
+        said = [", ".join(f"{count:,} {shape}{'s' if count != 1 else ''}" for shape, count in self.shapes.items())]
+        if self.roles:
+            said.append("messages: " + ", ".join(f"{count:,} {role}" for role, count in self.roles.items()))
+        lines = ["; ".join(said)]
+        for unit, found in (("turns", self.turns), ("characters", self.characters), ("tokens", self.tokens)):
+            if found is not None and found.min < found.max:
+                lines += histogram(found, unit=f"{unit} a row", plain=plain).splitlines()
+        if self.labels:
+            lines += label_chart(self.labels, plain=plain).splitlines()
+        return lines
+
 
 def collect(examples: Iterable[Example], profile: DataProfile | None = None) -> Stats:
     """The stats of `examples`, read once; tokens are counted where the profile has `count_tokens`."""

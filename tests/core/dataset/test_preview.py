@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from tuneport import UnavailableError
-from tuneport.dataset.example import Completion, Example
-from tuneport.dataset.preview import coloured, plain, preview
+from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
+from tuneport.dataset.preview import coloured, plain, preview, untokenised
 from tuneport.dataset.profile import DataProfile, Piece
 
 PIECES = [Piece("<user>hi", 0, 3), Piece("hel", 1, 1), Piece("lo<end>", 1, 2), Piece("\n", 0, 1)]
 
 
 def test_what_is_trained_on_stands_in_brackets() -> None:
-    assert plain(PIECES) == "<user>hi⟦hello<end>⟧\n\n3 of 7 tokens are trained on"
+    assert plain(PIECES) == "<user>hi⟦hello<end>⟧\n3 of 7 tokens are trained on"
 
 
 def test_colour_marks_the_same_text() -> None:
     text = coloured(PIECES)
-    assert text.plain == "<user>hihello<end>\n\n3 of 7 tokens are trained on"
+    assert text.plain == "<user>hihello<end>\n3 of 7 tokens are trained on"
     assert [text.plain[span.start : span.end] for span in text.spans if "green" in str(span.style)] == ["hello<end>"]
 
 
@@ -40,3 +40,28 @@ def test_the_first_rows_are_shown() -> None:
 def test_a_backend_without_a_tokenizer_says_so() -> None:
     with pytest.raises(UnavailableError, match="tuneport plugins"):
         preview([], DataProfile())
+
+
+def test_a_row_can_be_shown_before_a_model_is_chosen() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    row = Conversation(
+        messages=(
+            Message(role="user", content="Rain?"),
+            Message(role="assistant", content="No guess", weight=0),
+            Message(role="assistant", tool_calls=[call]),
+        ),
+        tools=({"type": "function", "function": {"name": "weather", "parameters": {}}},),
+    )
+    assert plain(untokenised(row)).splitlines() == [
+        "tools: weather",
+        "user: Rain?",
+        "assistant: No guess",
+        'assistant: ⟦{"id":"1","type":"function","function":{"name":"weather","arguments":"{}"}}⟧',
+    ]
+    assert plain(untokenised(Completion("a", "b"))) == "a⟦b⟧"
+
+
+def test_of_a_preference_the_chosen_answer_is_marked() -> None:
+    good, bad = Message(role="assistant", content="good"), Message(role="assistant", content="bad")
+    shown = plain(untokenised(Preference((Message(role="user", content="q"),), (good,), (bad,))))
+    assert shown.splitlines() == ["user: q", "chosen", "assistant: ⟦good⟧", "rejected", "assistant: bad"]

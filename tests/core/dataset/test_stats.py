@@ -136,3 +136,13 @@ def test_a_label_chart_says_how_many_it_leaves_out() -> None:
     assert lines[0] == "labels  30 over 2,565 rows"
     assert lines[-1] == "  and 28 more with 71–98 rows each"
     assert label_chart({"a\nb" * 50: 1}, plain=True).count("\n") == 1
+
+
+def test_the_lines_chart_what_varies() -> None:
+    lines = collect([chat("a" * index, "yes") for index in range(20)]).lines(plain=True)
+    assert lines[0] == "20 conversations; messages: 20 user, 20 assistant"
+    assert [line for line in lines if line.startswith(("turns", "characters", "labels"))] == [
+        "characters a row  min 3, median 12, p90 20, max 22",
+        "labels  1 over 20 rows",
+    ]
+    assert collect([]).lines() == []
