@@ -82,6 +82,20 @@ class Findings:
         for finding in findings:
             self.note(finding)
 
+    def copy(self) -> Findings:
+        """The same findings, to add others to."""
+        other = Findings()
+        other.merge(self)
+        return other
+
+    def merge(self, other: Findings, lines: int = 0) -> None:
+        """Note what `other` noted of rows that follow, whose lines are counted from `lines` on."""
+        self.counts.update(other.counts)
+        self.severities.update(other.severities)
+        for finding in other.kept():
+            moved = msgspec.structs.replace(finding, line=finding.line + lines) if finding.line and lines else finding
+            self._keep(moved)
+
     def _keep(self, finding: Finding) -> None:
         kept = self._kept.setdefault(finding.code, [])
         kept.append(finding)

@@ -1,0 +1,297 @@
+"""The dataset: an immutable, re-iterable stream of examples, wherever its rows come from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneport.dataset import across, preview, source, split, stats, tables
+from tuneport.dataset.example import Example
+from tuneport.dataset.formats import Recipe, recognise
+from tuneport.dataset.limits import TooLong
+from tuneport.dataset.profile import DataProfile, Piece
+from tuneport.dataset.readers import read
+from tuneport.dataset.result import CheckResult, file_findings
+from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
+from tuneport.dataset.source import Source
+from tuneport.dataset.writers import line, new_file, write
+from tuneport.errors import UsageError
+
+if TYPE_CHECKING:
+    from tuneport.dataset.fix import FixResult
+
+Opener = Callable[[object], "Dataset | None"]
+_HEAD_ROWS = 20
+_openers: tuple[Opener, ...] = ()
+
+
+def set_openers(*openers: Opener) -> None:
+    """Say whom `Dataset.load` asks about sources that it does not know itself; one returns None for what is not its own."""
+    global _openers
+    _openers = openers
+
+
+class _Origin:
+    """What a dataset and its views share: the source, how its rows are read, and the pass over it once one was made."""
+
+    def __init__(self, source: Source, columns: Mapping[str, str], system: str | None) -> None:
+        self.source = source
+        self.recipe = _recipe(source, columns, system)
+
+    @cached_property
+    def scan(self) -> Scan:
+        return scan(self.source, self.recipe)
+
+
+class Dataset:
+    """An immutable, re-iterable stream of examples: conversations, preferences or completions.
+
+    Rows are read as they are asked for, so that its size does not matter. Iterating gives the rows without errors;
+    `check` says what is wrong with the others.
+    """
+
+    def __init__(self, origin: _Origin, keep: bytes | None = None) -> None:
+        self._origin = origin
+        self._keep = keep
+
+    @classmethod
+    def load(
+        cls,
+        source: object,
+        format: str = "auto",  # noqa: A002 - the word that users say
+        columns: Mapping[str, str] | None = None,
+        *,
+        system: str | None = None,
+    ) -> Dataset:
+        """Open a file (JSONL, JSON, CSV, TSV, Parquet, also gzipped), `-` for standard input, an iterable of rows, or a
+        data frame. Known shapes are recognised; see docs/checks.md.
+
+        `columns` says which column plays which role, such as `{"text": "body", "label": "queue"}`. `system` is put in
+        front of conversations that bring no system prompt. Raises UsageError when there is nothing to open.
+
+        >>> data = Dataset.load([{"question": "2 + 2?", "answer": "4"}])
+        >>> len(data)
+        1
+        """
+        if not _known(source):
+            for opener in _openers:
+                if (opened := opener(source)) is not None:
+                    return opened
+        return cls(_Origin(_source(source, format), columns or {}, system))
+
+    @classmethod
+    def from_examples(cls, examples: Iterable[Example]) -> Dataset:
+        """A dataset of examples made in Python; they are read once and kept."""
+        return cls(_Origin(source.of_rows(examples, "examples"), {}, None))
+
+    def __iter__(self) -> Iterator[Example]:
+        selection = Selection(self._keep)
+        for batch, _ in batches(self._origin.source, self._origin.recipe):
+            for outcome in selection.of(batch):
+                if (example := outcome.accepted()) is not None:
+                    yield example
+
+    def __len__(self) -> int:
+        return self._origin.scan.used if self._keep is None else self._keep.count(1)
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self._origin.source.name}: {len(self):,} rows>"
+
+    @property
+    def name(self) -> str:
+        """What findings call the file: its path as it was given, or what was given instead of one."""
+        return self._origin.source.name
+
+    @property
+    def format(self) -> str:
+        """The file's format."""
+        return self._origin.source.format
+
+    @property
+    def shape(self) -> str | None:
+        """The name of the shape that the rows were recognised as, such as `messages` or `text/label`; None of none."""
+        return self._origin.recipe.shape if self._origin.recipe else None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it was read from; none for rows that came from Python or standard input."""
+        found = self._origin.source
+        return (found.path,) if found.path is not None and found.spool is None else ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over the SHA-256 of each example's canonical text, in order."""
+        if self._keep is None:
+            return self._origin.scan.fingerprint
+        sha = hashlib.sha256()
+        for kept, (_, digest) in zip(self._keep, self._origin.scan.index(), strict=True):
+            if kept:
+                sha.update(digest)
+        return sha.hexdigest()
+
+    def check(
+        self,
+        profile: DataProfile | None = None,
+        *,
+        method: str = "sft",
+        against: Dataset | None = None,
+        too_long: TooLong = "stop",
+        workers: int | None = None,
+    ) -> CheckResult:
+        """Check every row, and all rows together; with a profile, also against what that backend takes.
+
+        `against` is held-out data that must not share rows with this. A row that is longer than the profile's
+        `max_tokens` is an error, unless `too_long` is `drop` (it is left out) or `truncate` (the backend cuts it): then
+        it is a warning. `workers` is how many processes may read; by default as many as there are processors.
+        """
+        del workers
+        found = self._scan(Limits(profile, method, too_long) if profile else None)
+        findings = found.findings.copy()
+        file_findings(self._origin.recipe, found, profile, findings)
+        across.check_repeats(found.records, findings)
+        if against is not None:
+            across.check_leaks(found.records, against._scan().records, findings, other=against.name)
+        across.check_labels(found.tally.labels(), findings)
+        across.check_size(found.used, profile, findings)
+        return CheckResult(
+            file=self.name,
+            format=self.format,
+            read=found.read,
+            used=found.used,
+            rejected=found.rejected,
+            fingerprint=found.fingerprint,
+            diagnostics=tuple(findings.diagnostics(self.name)),
+            counts=dict(sorted(findings.counts.items())),
+            severities=dict(findings.severities),
+            stats=found.tally.stats(),
+            dataset=self._view(found.kept),
+        )
+
+    def split(self, holdout: float = 0.0, validation: float = 0.0, seed: int = 0) -> tuple[Dataset, ...]:
+        """Two or three parts: training first, then validation and holdout, those that were asked for as a fraction.
+
+        Which part a row goes to depends on its content and the seed alone: duplicates and near-duplicates go together,
+        and rows stay where they are when others are added. The sizes are therefore near the fractions, not equal to
+        them; no part is empty. Raises UsageError when there are too few different rows.
+
+        >>> data = Dataset.load([{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(50)])
+        >>> train, holdout = data.split(holdout=0.1)
+        >>> len(train) + len(holdout)
+        50
+        """
+        if not holdout and not validation:
+            raise UsageError("There is nothing to split off.", remedy="Say for example split(holdout=0.1).")
+        chosen = split.assign(self._keys(), [part for part in (validation, holdout) if part], seed)
+        return tuple(self._view(bytes(here == part for here in chosen)) for part in range(max(chosen) + 1))
+
+    def sample(self, rows: int, seed: int = 0) -> Dataset:
+        """That many rows, or all if there are fewer, chosen by content and seed; they keep their order."""
+        if rows < 1:
+            raise UsageError(f"A sample of {rows} rows is empty.", remedy="Ask for at least 1.")
+        keep = bytearray(len(self))
+        for place in split.choose(self._keys(), rows, seed):
+            keep[place] = 1
+        return self._view(keep)
+
+    def stats(self) -> stats.Stats:
+        """What is in the rows, in numbers: shapes, roles, turns, characters, labels."""
+        return self._scan().tally.stats()
+
+    def preview(self, profile: DataProfile, rows: int = 3) -> list[list[Piece]]:
+        """What is trained on in the first `rows` examples, piece by piece; raises UnavailableError without a tokenizer."""
+        return preview.preview(self, profile, rows)
+
+    def write(self, path: str | os.PathLike[str], format: str = "auto") -> Path:  # noqa: A002 - the word that users say
+        """Write the examples to a new file, in the format of its suffix: JSONL (also gzipped) in the shape that trainers
+        take, see docs/checks.md. Returns its path; raises UsageError when it is there already.
+        """
+        return write(self, Path(path).expanduser(), format)
+
+    def fix(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        remedies: Iterable[str] | None = None,
+        against: Dataset | None = None,
+        changes_to: str | os.PathLike[str] | None = None,
+    ) -> FixResult:
+        """Write a new JSONL file with remedies applied, and say what changed, row by row.
+
+        `remedies` are codes of findings; by default those that lose nothing. `against` is held-out data, for
+        `leaked-row`. `changes_to` is a file for all changes, one JSON object a line. Raises UsageError when a file is
+        there already, DataError when no row is left.
+        """
+        from tuneport.dataset.fix import fix
+
+        if self._keep is not None or self._origin.recipe is None:
+            raise UsageError("Only a whole file of a known shape can be fixed.", remedy="Load the file and fix that.")
+        for target in (path, changes_to):
+            if target is not None:
+                new_file(Path(target))
+        return fix(
+            read(self._origin.source),
+            self._origin.recipe,
+            Path(path).expanduser(),
+            remedies=remedies,
+            held_out=against,
+            changes_to=Path(changes_to).expanduser() if changes_to is not None else None,
+            encode=line,
+        )
+
+    def _scan(self, limits: Limits | None = None) -> Scan:
+        if limits is not None:
+            return scan(self._origin.source, self._origin.recipe, limits, self._keep)
+        return self._origin.scan if self._keep is None else self._own_scan
+
+    @cached_property
+    def _own_scan(self) -> Scan:
+        return scan(self._origin.source, self._origin.recipe, None, self._keep)
+
+    def _keys(self) -> array[int]:
+        """The keys of the rows' normalised texts, in order."""
+        index = self._origin.scan.index()
+        if self._keep is None:
+            return array("Q", (key for key, _ in index))
+        return array("Q", (key for kept, (key, _) in zip(self._keep, index, strict=True) if kept))
+
+    def _view(self, keep: bytes | bytearray) -> Dataset:
+        """The rows of this dataset for which `keep`, a byte a row, is not 0."""
+        if 0 not in keep:
+            return self
+        if self._keep is not None:
+            inner = iter(keep)
+            keep = bytes(kept and next(inner) for kept in self._keep)
+        return Dataset(self._origin, bytes(keep))
+
+
+def _known(given: object) -> bool:
+    if isinstance(given, str | os.PathLike):
+        return given == "-" or Path(given).expanduser().exists()
+    return hasattr(given, "__arrow_c_stream__") or isinstance(given, Iterable)
+
+
+def _source(given: object, format: str) -> Source:  # noqa: A002 - as in load
+    if given == "-":
+        return source.standard_input(format)
+    if isinstance(given, str | os.PathLike):
+        return source.of_path(given, format)
+    if hasattr(given, "__arrow_c_stream__"):
+        return source.of_rows(tables.arrow_rows(given), type(given).__name__)
+    if isinstance(given, Iterable) and not isinstance(given, Mapping | bytes):
+        return source.of_rows(given, type(given).__name__)
+    raise UsageError(
+        f"A dataset cannot be made of {type(given).__name__}.",
+        remedy="Give a file's path, a list of rows, or a data frame.",
+    )
+
+
+def _recipe(found: Source, columns: Mapping[str, str], system: str | None) -> Recipe | None:
+    """How the first rows are to be read; None when they are of no known shape, which each row's finding then says."""
+    rows = [value for value, _ in islice(read(found), _HEAD_ROWS) if isinstance(value, dict)]
+    return recognise(rows, columns, system)

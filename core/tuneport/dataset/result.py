@@ -1,0 +1,96 @@
+"""What a check found: every row accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tuneport.dataset.diagnostics import Diagnostic, Severity
+from tuneport.dataset.findings import Findings
+from tuneport.dataset.formats import ALIASES, Recipe
+from tuneport.dataset.profile import DataProfile
+from tuneport.dataset.scan import Scan
+from tuneport.dataset.stats import Stats
+
+if TYPE_CHECKING:
+    from tuneport.dataset.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """What a check found; `read` is always `used` + `rejected`.
+
+    `diagnostics` holds the first findings of each code, by line; `counts` how many there are of each. `dataset` has the
+    rows that are used.
+    """
+
+    file: str
+    format: str
+    read: int
+    used: int
+    rejected: int
+    fingerprint: str
+    diagnostics: tuple[Diagnostic, ...]
+    counts: Mapping[str, int]
+    stats: Stats
+    dataset: Dataset = field(repr=False)
+    severities: Mapping[Severity, int] = field(repr=False)
+
+    @property
+    def errors(self) -> int:
+        """How many errors there are."""
+        return self.severities.get("error", 0)
+
+    @property
+    def warnings(self) -> int:
+        """How many warnings there are."""
+        return self.severities.get("warning", 0)
+
+    @property
+    def notes(self) -> int:
+        """How many notes there are."""
+        return self.severities.get("note", 0)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no error stands."""
+        return not self.errors
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of `tuneport check --json`; `stats.findings` counts the findings by code."""
+        return {
+            "file": self.file,
+            "format": self.format,
+            "read": self.read,
+            "used": self.used,
+            "rejected": self.rejected,
+            "fingerprint": self.fingerprint,
+            "diagnostics": [one.to_dict() for one in self.diagnostics],
+            "stats": {**self.stats.to_dict(), "findings": dict(self.counts)},
+        }
+
+
+def file_findings(recipe: Recipe | None, found: Scan, profile: DataProfile | None, findings: Findings) -> None:
+    """What is to be said of the file as a whole."""
+    if not found.used:
+        findings.add("no-rows", "No row can be used." if found.read else "There is no row in the file.")
+    if recipe is not None:
+        used = set(recipe.columns.values())
+        unused = [name for name in recipe.names if name not in used]
+        if unused:
+            findings.add("unused-columns", f"Not used: {', '.join(map(str, unused))}.", remedy=_columns_remedy(recipe))
+    if profile is None:
+        return
+    for note in profile.notes:
+        findings.add("base-note", note)
+    if profile.max_bytes is not None and found.bytes > profile.max_bytes:
+        findings.add("file-too-large", f"The rows have {found.bytes:,} bytes; {profile.max_bytes:,} are the most.")
+
+
+def _columns_remedy(recipe: Recipe) -> str:
+    now = ", ".join(f"{role}={column}" for role, column in recipe.columns.items())
+    others = [role for role in recipe.columns if role in ALIASES]
+    return (
+        f"Read as {now}. Name other columns if one of them is meant." if others else "Nothing to do, if that is meant."
+    )

@@ -1,0 +1,304 @@
+"""Where rows come from: a file on disk, or what could be read only once, kept aside so that it can be read again."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import msgspec
+
+from tuneport.errors import DataError, UsageError
+from tuneport.home import home
+
+FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
+ROW_BYTES = 32 << 20
+"""A row of more bytes than this is refused."""
+MAX_EXPANSION = 200
+"""How many times its size a compressed file may expand to; zlib's own limit is about 1,030."""
+MAX_EXPANDED_BYTES = 256 << 30
+
+_HEAD = 1 << 16
+_MEMORY = 8 << 20
+_SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Bytes that can be read again and again: `path`, or `held` in memory; `name` is what findings call it.
+
+    `rows` says that lines are counted as rows of the thing that was given, since it had no lines.
+    """
+
+    name: str
+    format: str
+    path: Path | None = None
+    held: bytes = b""
+    compressed: bool = False
+    utf16: bool = False
+    stamp: tuple[int, int, int] | None = None
+    spool: Spool | None = field(default=None, repr=False)
+
+    def open(self) -> BinaryIO:
+        """The bytes from the start, expanded; raises DataError when the file is another than it was."""
+        if self.path is None:
+            return io.BytesIO(self.held)
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise DataError(f"{self.name} cannot be read: {error.strerror}.", remedy="Put the file back.") from error
+        if _stamp(os.fstat(file.fileno())) != self.stamp:
+            file.close()
+            raise self.changed()
+        return cast("BinaryIO", _Expanding(file)) if self.compressed else file
+
+    def changed(self) -> DataError:
+        """The error of a file that is no longer what it was when the dataset was made."""
+        return DataError(
+            f"{self.name} has changed since it was loaded, so its rows are no longer those that were checked.",
+            remedy="Load it again: Dataset.load(…).",
+        )
+
+    @property
+    def splittable(self) -> bool:
+        """Whether several processes can read parts of it by their places."""
+        return self.path is not None and not self.compressed and self.format == "jsonl"
+
+
+class ExpansionError(Exception):
+    """A compressed file that expands too much, or is broken (`code`)."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class _Expanding(io.RawIOBase):
+    """A gzip file that stops where no honest file goes on."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self._gzip = gzip.GzipFile(fileobj=file)
+        self._read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data = self._gzip.read(size)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ExpansionError(
+                "broken-gzip", f"The compressed data is broken after {self._read:,} bytes: {error}."
+            ) from error
+        self._read += len(data)
+        if self._read > min(MAX_EXPANDED_BYTES, max(self._size * MAX_EXPANSION, 1 << 26)):
+            raise ExpansionError(
+                "expands-too-much",
+                f"{self._size:,} bytes have become more than {self._read:,}, and there is no end yet.",
+            )
+        return data
+
+    def close(self) -> None:
+        self._gzip.close()
+        self._file.close()
+        super().close()
+
+
+class Spool:
+    """A file in home that is removed with the last dataset that reads it."""
+
+    def __init__(self) -> None:
+        handle, name = tempfile.mkstemp(dir=home("spool"), prefix="rows-", suffix=".jsonl")
+        self.path = Path(name)
+        self.file = os.fdopen(handle, "wb")
+        weakref.finalize(self, self.path.unlink, missing_ok=True)
+
+
+def of_path(source: str | os.PathLike[str], format: str) -> Source:  # noqa: A002 - the public argument's name
+    """A file on disk; its format by suffix, else by its first bytes."""
+    path = Path(source).expanduser().absolute()
+    name = str(source)
+    try:
+        found = path.stat()
+        if path.is_dir():
+            raise UsageError(
+                f"{name} is a folder.", remedy=f"Name a file in it, such as {name.rstrip('/')}/train.jsonl."
+            )
+        with path.open("rb") as file:
+            if not path.is_file():  # a pipe, such as /dev/stdin or <(…)
+                return of_stream(cast("BinaryIO", file), name, format)
+            head, compressed = _head(file)
+    except OSError as error:
+        raise UsageError(
+            f"{name} cannot be read: {error.strerror}.", remedy="Check the name and the rights."
+        ) from error
+    return Source(
+        name=name,
+        format=_format(format, path, head),
+        path=path,
+        compressed=compressed,
+        utf16=_utf16(head),
+        stamp=_stamp(found),
+    )
+
+
+def of_stream(stream: BinaryIO, name: str, format: str) -> Source:  # noqa: A002 - the public argument's name
+    """What can be read once only, such as standard input: copied to home first."""
+    spool = Spool()
+    with spool.file as file:
+        shutil.copyfileobj(stream, file, 1 << 20)
+    with spool.path.open("rb") as copy:
+        head, compressed = _head(copy)
+    return Source(
+        name=name,
+        format=_format(format, Path(), head),
+        path=spool.path,
+        compressed=compressed,
+        utf16=_utf16(head),
+        stamp=_stamp(spool.path.stat()),
+        spool=spool,
+    )
+
+
+def of_rows(rows: Iterable[Any], name: str) -> Source:
+    """Python objects, each written as one JSON line: in memory while they are few, in home beyond that."""
+    held, spool = io.BytesIO(), None
+    out: BinaryIO = held
+    for number, row in enumerate(rows, 1):
+        out.write(_line(row, number))
+        if spool is None and held.tell() > _MEMORY:
+            spool = Spool()
+            out = spool.file
+            out.write(held.getvalue())
+            held = io.BytesIO()
+    if spool is None:
+        return Source(name=name, format="jsonl", held=held.getvalue())
+    spool.file.close()
+    return Source(name=name, format="jsonl", path=spool.path, stamp=_stamp(spool.path.stat()), spool=spool)
+
+
+def standard_input(format: str) -> Source:  # noqa: A002 - the public argument's name
+    """Standard input, to its end."""
+    if sys.stdin.isatty():
+        raise UsageError("Standard input is a keyboard.", remedy="Pipe a file into it: cat FILE | tuneport check -")
+    return of_stream(sys.stdin.buffer, "-", format)
+
+
+def _line(row: Any, number: int) -> bytes:
+    """A row as one JSON line. NaN and lone surrogates are written as they are, for the checks to find."""
+    try:
+        return json.dumps(row, default=_plain).encode() + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"Row {number} cannot be written as JSON: {error}.",
+            remedy="Give rows as dictionaries of texts, numbers and lists.",
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: tuneport's own examples, NumPy's numbers, dates and decimals."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return msgspec.to_builtins(value, enc_hook=_refuse)
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} is no value of JSON")
+
+
+def _head(file: BinaryIO) -> tuple[bytes, bool]:
+    """The first bytes, expanded, and whether they were compressed."""
+    head = file.read(_HEAD)
+    if not head.startswith(b"\x1f\x8b"):
+        return head, False
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, _HEAD), True
+    except zlib.error:
+        return b"", True  # reading it will say what is wrong
+
+
+def _format(asked: str, path: Path, head: bytes) -> str:
+    if asked != "auto":
+        if asked not in FORMATS:
+            raise UsageError(f"{asked!r} is no format.", remedy=f"Formats are {', '.join(FORMATS)}, or auto.")
+        return asked
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return _SUFFIXES.get(suffixes[-1] if suffixes else "") or _sniff(head)
+
+
+def _sniff(head: bytes) -> str:
+    """The format that the first bytes look like."""
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    first = text.partition(b"\n")[0]
+    if text.startswith(b"["):
+        return "json"
+    if text.startswith(b"{"):
+        return "jsonl" if first.rstrip().endswith(b"}") else "json"
+    return "tsv" if b"\t" in first and b"," not in first else "csv"
+
+
+def _utf16(head: bytes) -> bool:
+    return (
+        head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in (head[1:2], head[:1]) and not head.startswith(b"PAR1")
+    )
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def blocks(stream: BinaryIO, size: int = 1 << 20) -> Iterator[tuple[bytes, int]]:
+    """Whole lines, about `size` bytes at a time; a line beyond ROW_BYTES comes as `(b"", its length)`.
+
+    Lines end at b"\\n" alone: U+2028 and its like may stand inside texts.
+    """
+    parts: list[bytes] = []
+    held = 0
+    while data := stream.read(size):
+        cut = data.rfind(b"\n") + 1
+        if not cut:
+            held += len(data)
+            if held <= ROW_BYTES:
+                parts.append(data)
+            else:
+                parts.clear()
+            continue
+        if held > ROW_BYTES or held + data.find(b"\n") > ROW_BYTES:
+            start = data.find(b"\n") + 1
+            yield b"", held + start
+            whole = data[start:cut]
+        else:
+            whole = b"".join((*parts, data[:cut]))
+        if whole:
+            yield whole, 0
+        parts = [data[cut:]] if cut < len(data) else []
+        held = len(data) - cut
+    if held > ROW_BYTES:
+        yield b"", held
+    elif held:
+        yield b"".join(parts), 0
