@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -232,7 +232,7 @@ class Tally:
             self.roles.update(message.role for message in messages)
             self.characters.add(sum(len(message.text) for message in messages))
         if self.answers is not None:
-            self._count_answer(final_answer(example))
+            self.count_answers((final_answer(example),))
 
     def merge(self, other: Tally) -> None:
         """Count what `other` counted."""
@@ -265,13 +265,13 @@ class Tally:
             return None
         return dict(sorted(self.answers.items(), key=lambda item: (-item[1], item[0])))
 
-    def _count_answer(self, answer: str | None) -> None:
-        assert self.answers is not None
-        if answer is None or len(answer) > _LABEL_CHARACTERS:
-            self.answers = None
+    def count_answers(self, answers: Sequence[str | None]) -> None:
+        """Count final answers, as long as they may be labels."""
+        if self.answers is None:
             return
-        self.answers[answer] += 1
-        if len(self.answers) > _LABELS_AT_MOST:
+        short = [answer for answer in answers if answer is not None and len(answer) <= _LABEL_CHARACTERS]
+        self.answers.update(short)
+        if len(short) < len(answers) or len(self.answers) > _LABELS_AT_MOST:
             self.answers = None
 
 
