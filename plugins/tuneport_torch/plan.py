@@ -1,0 +1,164 @@
+"""What a training would do and need, before it does it; without torch, in well under a second."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, cast
+
+from tuneport import Completion, Conversation, Plan, Quantity, home
+from tuneport_torch import devices, rates
+from tuneport_torch.bases import text_folder
+from tuneport_torch.config import Resolved, TorchSettings, resolve
+from tuneport_torch.launch import size
+
+if TYPE_CHECKING:
+    from tuneport import DataProfile, Dataset, Example, TrainRequest
+    from tuneport_torch.bases import Base
+    from tuneport_torch.devices import Device
+
+_COUNTED_WHOLE = 5_000  # more rows than these are sampled
+_SAMPLE = 2_000
+_CHARACTERS_PER_TOKEN = 4.0  # usual for English; used only where there is no tokenizer yet
+_START_SECONDS = 12.0  # importing torch, loading a small model, writing the result
+_RUNTIME_BYTES = {"cpu": 0.6e9, "cuda": 1.2e9, "mps": 1.0e9}  # Python, torch and the device's own context
+_BACKWARD = 3  # forward and backward cost thrice the forward pass of an evaluation
+
+
+def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
+    """The plan of a request for a resolved base; `profile` counts tokens where the base's tokenizer is here."""
+    settings = cast(TorchSettings, request.settings)
+    tokenizer_here = _tokenizer_here(base)
+    kind = devices.pool(settings.device)
+    found = devices.devices(kind)
+    device = found[0] if found else devices.Device(kind, f"no {kind} device", 0)
+    rows, checked = len(request.train), len(request.validation) if request.validation is not None else 0
+    tokens = _tokens(request.train, rows, profile if tokenizer_here else None)
+    aside = _tokens(request.validation, checked, profile if tokenizer_here else None) if request.validation else None
+    resolved = resolve(
+        settings,
+        epochs=request.options.epochs,
+        rows=rows,
+        tokens=int(tokens.value or 0),
+        validation_tokens=int(aside.value or 0) if aside else 0,
+        hidden_size=base.facts.hidden or 1024,
+        device=kind,
+    )
+    seconds = _seconds(settings, base, device, resolved, tokens, aside)
+    return Plan(
+        base=str(request.base),
+        rows=rows,
+        validation_rows=checked,
+        tokens=Quantity(
+            value=(tokens.value or 0) * resolved.epochs, unit="tokens", source=tokens.source, error=tokens.error
+        ),
+        steps=Quantity(
+            value=resolved.total_steps,
+            unit="steps",
+            source=f"{resolved.tokens_per_step} tokens a step",
+            error=tokens.error,
+        ),
+        seconds=seconds,
+        memory=_memory(settings, base, kind, resolved),
+        usd=_usd(settings, seconds),
+        epochs=Quantity(
+            value=resolved.epochs,
+            unit="epochs",
+            source="rule for auto" if request.options.epochs == "auto" else "as asked",
+        ),
+        resolved={**asdict(resolved), "device": device.name, "device_model": device.model},
+        notes=_notes(base, device, tokenizer_here, settings, found),
+    )
+
+
+def _tokenizer_here(base: Base) -> bool:
+    """Whether rows can be counted without a download or a conversion."""
+    folder = text_folder(base)
+    if folder is not None and (folder / "tokenizer.json").is_file():
+        return True
+    return (home("cache", "tokenizers") / base.fingerprint / "tokenizer.json").is_file()
+
+
+def _tokens(data: Dataset | None, rows: int, profile: DataProfile | None) -> Quantity:
+    """Tokens of one epoch: counted, or from a sample with twice its standard error, or from characters."""
+    if data is None or not rows:
+        return Quantity(value=0, unit="tokens", source="no rows")
+    sample = list(data if rows <= _COUNTED_WHOLE else data.sample(_SAMPLE))
+    scale = rows / max(1, len(sample))
+    if profile is None or profile.count_tokens is None:
+        characters = sum(map(_characters, sample)) * scale
+        guess = round(characters / _CHARACTERS_PER_TOKEN)
+        return Quantity(value=guess, unit="tokens", source="estimated from characters, no tokenizer yet", error="±40%")
+    counts: Sequence[int] = profile.count_tokens(sample)
+    if scale == 1:
+        return Quantity(value=sum(counts), unit="tokens", source="counted")
+    off = 2 * statistics.stdev(counts) / len(counts) ** 0.5 / max(1e-9, statistics.fmean(counts))
+    return Quantity(
+        value=round(sum(counts) * scale), unit="tokens", source=f"sample of {len(counts)} rows", error=f"±{off:.1%}"
+    )
+
+
+def _characters(example: Example) -> int:
+    if isinstance(example, Conversation):
+        return sum(len(message.text) + 16 for message in example.messages)  # 16: about what a template adds to a turn
+    return len(example.prompt) + len(example.completion) if isinstance(example, Completion) else 0
+
+
+def _seconds(
+    settings: TorchSettings, base: Base, device: Device, resolved: Resolved, tokens: Quantity, aside: Quantity | None
+) -> Quantity:
+    rate = rates.foretell(base, settings, device)
+    if rate is None:
+        return Quantity(value=None, unit="s", source="the base's size is not known before it is downloaded")
+    trained = (tokens.value or 0) * resolved.epochs
+    evaluations = -(-resolved.total_steps // resolved.evaluate_every)
+    evaluated = (aside.value or 0) * evaluations / _BACKWARD if aside else 0
+    seconds = _START_SECONDS + (trained + evaluated) / rate.tokens_per_second
+    source = f"{rate.tokens_per_second:,.0f} tokens/s {rate.source}"
+    return Quantity(value=round(seconds, 1), unit="s", source=source, error=rate.error)
+
+
+def _memory(settings: TorchSettings, base: Base, kind: str, resolved: Resolved) -> Quantity:
+    """Bytes at the peak: weights, what is trained (value, gradient and AdamW's two moments: 16 bytes), activations of a
+    micro-batch (34 bytes per token, layer and hidden unit in 16 bits; Korthikanti et al. 2022, without the attention
+    matrix), its logits with their gradient in float32 for half of the tokens, and the runtime.
+    """
+    facts = base.facts
+    if not (facts.parameters and facts.hidden and facts.layers and facts.vocabulary):
+        return Quantity(value=None, unit="bytes", source="the base's shape is not known before it is downloaded")
+    if settings.mode == "full":
+        weights = 16.0 * facts.parameters
+    else:
+        adapted = settings.adapter.rank * facts.layers * 22 * facts.hidden  # 7 matrices, in + out of each, summed
+        weights = 4.0 * facts.parameters + 16.0 * adapted
+    bytes_per_unit = 34 if kind == "cuda" and settings.precision != "float32" else 68
+    layers = 2 + facts.layers / 8 if settings.activation_checkpointing is True else facts.layers
+    activations = bytes_per_unit * resolved.tokens_per_batch * layers * facts.hidden
+    logits = 2 * 4 * resolved.tokens_per_batch / 2 * facts.vocabulary
+    total = weights + activations + logits + _RUNTIME_BYTES[kind]
+    source = f"weights {size(weights)}, activations {size(activations)}, logits {size(logits)}"
+    return Quantity(value=round(total), unit="bytes", source=source, error="±40%; less is tried when it runs out")
+
+
+def _usd(settings: TorchSettings, seconds: Quantity) -> Quantity:
+    if not settings.usd_per_hour:
+        return Quantity(value=0.0, unit="USD", source="your own machine; backends.torch.usd_per_hour is not set")
+    source = f"{settings.usd_per_hour:g} USD an hour, as you said"
+    value = None if seconds.value is None else round(seconds.value / 3600 * settings.usd_per_hour, 4)
+    return Quantity(value=value, unit="USD", source=source, error=seconds.error)
+
+
+def _notes(
+    base: Base, device: Device, tokenizer_here: bool, settings: TorchSettings, found: Sequence[Device]
+) -> tuple[str, ...]:
+    notes = []
+    if not base.present:
+        notes.append(f"{base.name} is not on this machine yet: the job downloads it first.")
+    if not tokenizer_here:
+        notes.append("Tokens are estimated: the base's tokenizer is not in the cache yet.")
+    if not found:
+        notes.append(f"There is no {device.name} device here: the job would fail.")
+    if settings.mode == "full" and device.name == "cpu" and (base.facts.parameters or 0) > 500e6:
+        notes.append("Full fine-tuning of a model of this size takes very long on a CPU; mode lora is usual.")
+    return tuple(notes)

@@ -1,0 +1,105 @@
+"""How fast this machine trains: what earlier jobs measured, else what arithmetic says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tuneport import home
+from tuneport_torch.folder import write_json
+
+if TYPE_CHECKING:
+    from tuneport_torch.bases import Base
+    from tuneport_torch.config import TorchSettings
+    from tuneport_torch.devices import Device
+
+_KEPT = 100
+_WORTH_KEEPING_SECONDS = 20.0  # shorter trainings measure their own warming up
+_CPU_FLOPS_PER_THREAD = 25e9  # matrix products of a training in float32 on a core of the last ten years
+# Dense bfloat16 peaks by their makers' data sheets (T4: float16), by what the driver calls the card.
+_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12, "L4": 121e12, "T4": 65e12}
+_OTHER_GPU = 80e12
+_REACHED = 0.25  # share of the peak that trainings of small models reach
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Tokens per second (prompts included), where the figure comes from, and how far it may be off."""
+
+    tokens_per_second: float
+    source: str
+    error: str
+
+
+@dataclass(slots=True)
+class Measured:
+    """What a training says of itself when it is over: the tokens it was trained on since it (re)started."""
+
+    tokens: int = 0
+
+
+@contextmanager
+def measured(base: Base, settings: TorchSettings, device: Device) -> Iterator[Measured]:
+    """Time a training and remember its pace for plans to come."""
+    result, begun = Measured(), time.monotonic()
+    yield result
+    seconds = time.monotonic() - begun
+    if result.tokens and seconds > _WORTH_KEEPING_SECONDS:
+        _remember(
+            {
+                "base": base.fingerprint,
+                "parameters": base.facts.parameters,
+                "mode": settings.mode,
+                "device": device.model,
+                "tokens_per_second": result.tokens / seconds,
+            }
+        )
+
+
+def foretell(base: Base, settings: TorchSettings, device: Device) -> Rate | None:
+    """The pace to expect; None for a base of unknown size that was never trained here."""
+    alike = [rate for rate in _known() if rate["device"] == device.model]
+    same = [rate for rate in alike if rate["base"] == base.fingerprint and rate["mode"] == settings.mode]
+    if same:
+        return Rate(same[-1]["tokens_per_second"], "measured by the last such training here", "±25%")
+    if base.facts.parameters is None:
+        return None
+    work = flops_per_token(base.facts.parameters, settings.mode)
+    others = [rate for rate in alike if rate["parameters"]]
+    if others:
+        last = others[-1]
+        done = last["tokens_per_second"] * flops_per_token(last["parameters"], last["mode"])
+        return Rate(done / work, "scaled by size from another training here", "±50%")
+    return Rate(_flops(device) / work, f"estimated from arithmetic and {device.model}", "up to three times off")
+
+
+def flops_per_token(parameters: int, mode: str) -> float:
+    """Operations of one training step per token: forward 2 and gradient of the activations 2 for each parameter, and of
+    the weights 2 more where all are trained (Kaplan et al. 2020, section 2.1).
+    """
+    return (6.0 if mode == "full" else 4.0) * parameters
+
+
+def _flops(device: Device) -> float:
+    if device.name == "cpu":
+        from tuneport_torch.devices import threads
+
+        return _CPU_FLOPS_PER_THREAD * threads()
+    return _REACHED * next((peak for name, peak in _PEAKS.items() if name in device.model), _OTHER_GPU)
+
+
+def _known() -> list[dict[str, Any]]:
+    try:
+        known: list[dict[str, Any]] = msgspec.json.decode((home("cache", "torch") / "rates.json").read_bytes())
+    except (FileNotFoundError, msgspec.DecodeError):
+        return []
+    return known
+
+
+def _remember(rate: dict[str, Any]) -> None:
+    write_json(home("cache", "torch") / "rates.json", [*_known(), rate][-_KEPT:], durable=False)
