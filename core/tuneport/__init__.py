@@ -1,12 +1,14 @@
 """Prepare a dataset, train a model, use it: the same three steps over any fine-tuning backend.
 
-Everything public is here; nothing is imported before it is used.
+Everything public is here; nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from tuneport.home import home  # now, for a later import of that room would put the module in the function's place
 
 if TYPE_CHECKING:
     from tuneport.backend import (
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
         TrainRequest,
         TrainSettings,
     )
-    from tuneport.config import RunConfig, Settings
+    from tuneport.config import RunConfig, Secret, Settings
     from tuneport.dataset import (
         CheckResult,
         Completion,
@@ -55,7 +57,6 @@ if TYPE_CHECKING:
     )
     from tuneport.evaluate import Comparison, Grader
     from tuneport.events import Event, Status, utc_now
-    from tuneport.home import home
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState
     from tuneport.model import GenerateOptions, Lineage, Model, Reply, Score
@@ -70,13 +71,12 @@ _ROOMS = {
     "WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
-    "home": "home",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
     "model": "Model Reply GenerateOptions Lineage Score",
     "evaluate": "Comparison Grader",
     "job": "Job JobState Checkpoint",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
-    "config": "RunConfig Settings",
+    "config": "RunConfig Secret Settings",
     "hookspecs": "hookimpl",
     "workflow": "plan train run compare open_job open_model jobs models deliver_events",
 }
@@ -126,6 +126,7 @@ __all__ = [
     "Reply",
     "RunConfig",
     "Score",
+    "Secret",
     "Settings",
     "Status",
     "TrainRequest",
