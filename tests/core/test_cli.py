@@ -1,0 +1,354 @@
+"""The command line, typed as a user types it, over a stranger's small backend."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneport.cli.app import invoke
+
+Cli = Callable[..., tuple[int, str, str]]
+
+pytestmark = pytest.mark.usefixtures("parrot")
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    from tuneport.cli import show
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def typed(*arguments: str | Path) -> tuple[int, str, str]:
+        show.out.cache_clear()
+        show.err.cache_clear()
+        code = invoke([str(one) for one in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return typed
+
+
+def as_json(cli: Cli, *arguments: str | Path) -> dict[str, Any]:
+    code, out, err = cli(*arguments, "--json")
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    assert found["version"] == 1
+    return found
+
+
+@pytest.fixture
+def ran(cli: Cli, tickets: Path) -> str:
+    """The ref of a job that a run has carried to its end."""
+    found = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0.3")
+    return str(found["ref"])
+
+
+# check, fix, preview, init
+
+
+def test_check_says_the_counts_and_exits_0_when_no_error_stands(cli: Cli, tickets: Path) -> None:
+    code, out, _ = cli("check", tickets)
+    assert code == 0
+    assert "read 12 = used 12 + rejected 0" in out
+
+
+def test_check_json_has_the_promised_keys(cli: Cli, tickets: Path) -> None:
+    found = as_json(cli, "check", tickets)
+    assert {"file", "format", "read", "used", "rejected", "fingerprint", "diagnostics", "stats"} <= set(found)
+    for one in found["diagnostics"]:
+        assert set(one) == {"file", "line", "pointer", "code", "severity", "message", "remedy"}
+
+
+def test_check_exits_1_and_names_line_pointer_code_and_remedy_when_an_error_stands(cli: Cli, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    good = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+    bad.write_text(f'{good}\n{{"messages": [{{"role": "usr", "content": "a"}}]}}\n')
+    code, out, _ = cli("check", bad)
+    assert code == 1
+    assert "read 2 = used 1 + rejected 1" in out
+    assert "unknown-role" in out
+    assert "line 2" in out
+    assert "/messages/0/role" in out
+
+
+def test_fix_writes_a_new_file_and_says_what_changed(cli: Cli, tmp_path: Path) -> None:
+    messy = tmp_path / "messy.csv"
+    messy.write_text("text,label\n  hello there  ,greeting\nbye now,farewell\nbye now,farewell\n")
+    code, out, _ = cli("fix", messy, "-o", tmp_path / "clean.jsonl")
+    assert code == 0
+    assert "read 3 = written 2 + dropped 1" in out
+    assert "hello there" in out
+    assert cli("check", tmp_path / "clean.jsonl")[0] == 0
+
+
+def test_preview_marks_what_is_trained_on(cli: Cli, tickets: Path) -> None:
+    code, out, _ = cli("preview", tickets, "--rows", "1")
+    assert code == 0
+    assert "⟦card_arrival⟧" in out
+
+
+def test_init_writes_a_config_that_runs(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+    code, out, _ = cli("init", tickets, "--model", "parrot:grey")
+    assert code == 0
+    assert "tuneport run tune.yaml" in out
+    assert "#" in (tmp_path / "tune.yaml").read_text()
+    assert cli("init", tickets)[0] == 2  # it is there already
+    code, out, err = cli("run", "tune.yaml")
+    assert code == 0, err
+    assert "report" in out
+
+
+# plan, run
+
+
+def test_plan_starts_nothing(cli: Cli, tickets: Path) -> None:
+    code, out, _ = cli("plan", tickets, "--model", "parrot:grey")
+    assert code == 0
+    assert "tokens" in out
+    assert "counted" in out
+    assert as_json(cli, "jobs")["jobs"] == []
+
+
+def test_run_goes_through_all_stages_and_leaves_a_report(cli: Cli, tickets: Path) -> None:
+    code, out, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.3")
+    assert code == 0, err
+    for word in ("checked", "split", "planned", "job", "Ctrl-C leaves it running"):
+        assert word in err
+    report = Path(re.search(r"report\s+(\S+)", out)[1])
+    assert report.read_text().lower().startswith("<!doctype html>")
+    assert "tuneport ask parrot:tickets-" in out
+
+
+def test_the_same_run_again_finds_the_finished_one_and_again_starts_anew(cli: Cli, tickets: Path, ran: str) -> None:
+    again = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0.3")
+    assert again["ref"] == ran
+    anew = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0.3", "--again")
+    assert anew["ref"] != ran
+
+
+def test_the_same_run_resumes_what_was_interrupted(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=interrupted")
+    code, out, err = cli(*flags)
+    assert code == 0, err
+    assert "goes on from its last whole checkpoint" in err
+
+
+def test_a_failed_job_is_told_and_does_not_stand_in_the_way(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=failed")
+    code, _, err = cli(*flags)
+    assert code == 1
+    assert "failed: it forgot" in err
+    first = as_json(cli, "jobs")["jobs"]
+    cli(*flags)
+    assert len(as_json(cli, "jobs")["jobs"]) == len(first) + 1
+
+
+def test_a_budget_stops_a_run_before_it_starts(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "budget.usd=5")
+    code, _, err = cli(*flags, "--set", "backends.parrot.usd=7")
+    assert code == 1
+    assert "7.00 US dollars" in err
+    assert "budget.usd allows 5" in err
+    code, _, err = cli(*flags, "--set", "backends.parrot.usd=null")
+    assert code == 1
+    assert "unknown number of US dollars" in err
+    assert as_json(cli, "jobs")["jobs"] == []
+
+
+def test_a_grader_that_cannot_read_the_data_stops_a_run_before_it_starts(cli: Cli, tickets: Path) -> None:
+    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--set", "compare.grader=nosuch")
+    assert code == 2
+    assert "nosuch" in err
+    assert as_json(cli, "jobs")["jobs"] == []
+
+
+def test_data_with_errors_stops_a_run_unless_it_is_told_to_skip_them(cli: Cli, tmp_path: Path, tickets: Path) -> None:
+    rows = [json.dumps({"text": f"message number {n} about something", "label": "ab"[n % 2]}) for n in range(20)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join([*rows, '{"text": "no label"}']) + "\n")
+    code, _, err = cli("run", data, "--model", "parrot:grey")
+    assert code == 1
+    assert "1 of 21 rows are rejected" in err
+    assert "tuneport fix" in err
+    found = as_json(cli, "run", data, "--model", "parrot:grey", "--set", "data.on_error=skip")
+    assert found["check"]["read"] == 21
+    assert found["check"]["used"] == 20
+
+
+def test_data_without_a_model_says_what_to_type(cli: Cli, tickets: Path) -> None:
+    code, _, err = cli("run", tickets)
+    assert code == 2
+    assert f"tuneport run {tickets} --model torch:smollm2-135m" in err
+
+
+def test_a_config_error_names_file_line_key_and_the_nearest_name(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\ntrain:\n  epoch: 3\n")
+    code, _, err = cli("run", "tune.yaml")
+    assert code == 2
+    assert "tune.yaml:4" in err
+    assert "train.epoch" in err
+    assert "epochs" in err
+
+
+def test_a_flag_goes_over_the_config_file(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\ntrain: {{suffix: mine}}\n")
+    assert as_json(cli, "run", "tune.yaml")["ref"].startswith("parrot:mine-")
+    assert as_json(cli, "run", "tune.yaml", "--suffix", "yours")["ref"].startswith("parrot:yours-")
+
+
+def test_a_secret_is_in_no_file_and_no_output(
+    cli: Cli, tickets: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARROT_KEY", "polly-wants-a-cracker")
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.key=${PARROT_KEY}")
+    code, out, err = cli(*flags)
+    assert code == 0, err
+    assert "cracker" not in out + err
+    for file in own_home.rglob("*"):
+        if file.is_file():
+            assert b"cracker" not in file.read_bytes(), file
+
+
+# jobs, show, watch, cancel, resume, report, delete, prune
+
+
+def test_jobs_show_watch_and_report_open_a_job_by_its_ref(cli: Cli, ran: str, tmp_path: Path) -> None:
+    assert ran in cli("jobs")[1]
+    assert as_json(cli, "show", ran)["state"]["status"] == "succeeded"
+    assert "succeeded" in cli("show", ran)[1]
+    code, out, err = cli("watch", ran)
+    assert code == 0
+    assert "succeeded" in out
+    assert "learning by heart" in err
+    code, out, _ = cli("report", ran, "-o", tmp_path / "page.html")
+    assert code == 0
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_watch_json_is_one_event_a_line_and_can_begin_anywhere(cli: Cli, ran: str) -> None:
+    lines = [json.loads(line) for line in cli("watch", ran, "--json")[1].splitlines()]
+    assert [one["seq"] for one in lines] == [1, 2, 3]
+    assert lines[1]["data"]["train_loss"] == 0.5
+    assert len(cli("watch", ran, "--json", "--after", "2")[1].splitlines()) == 1
+
+
+def test_what_a_backend_cannot_do_is_said(cli: Cli, ran: str) -> None:
+    code, _, err = cli("pause", ran)
+    assert code == 2
+    assert "cannot be paused" in err
+
+
+def test_watching_an_interrupted_job_exits_3_and_says_how_to_go_on(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--no-wait", "--set", "backends.parrot.stop_at=interrupted")
+    ref = as_json(cli, *flags)["ref"]
+    assert cli("watch", ref)[0] == 3
+    assert cli("resume", ref)[0] == 0
+    assert cli("watch", ref)[0] == 0
+
+
+def test_an_unknown_ref_says_where_to_look(cli: Cli) -> None:
+    assert cli("show", "parrot:nobody")[0] == 2
+    code, _, err = cli("show", "nobody")
+    assert code == 2
+    assert "backend:name" in err
+    code, _, err = cli("show", "nosuch:thing")
+    assert code == 2
+    assert "there are: parrot" in err or "parrot" in err
+
+
+def test_an_error_is_json_too_when_json_is_asked_for(cli: Cli) -> None:
+    code, out, _ = cli("show", "nobody", "--json")
+    assert code == 2
+    assert json.loads(out)["error"]["type"] == "RefError"
+
+
+def test_delete_says_what_goes_and_asks(cli: Cli, ran: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    code, _, err = cli("delete", ran)
+    assert code == 130
+    assert "the folder" in err
+    assert cli("show", ran)[0] == 0
+    assert cli("delete", ran, "--yes")[0] == 0
+    assert cli("show", ran)[0] == 2
+    assert as_json(cli, "jobs")["jobs"] == []
+
+
+def test_prune_frees_what_nothing_needs_and_keeps_models(cli: Cli, ran: str, own_home: Path) -> None:
+    leftover = own_home / "parrot" / ran.partition(":")[2] / "leftover"
+    leftover.write_bytes(b"x" * 1000)
+    code, out, _ = cli("prune", "--yes")
+    assert code == 0
+    assert f"checkpoints of {ran}" in out
+    assert not leftover.exists()
+    assert cli("ask", ran, "card?")[0] == 0
+
+
+# ask, chat, compare, export, models
+
+
+def test_ask_answers_with_the_tuned_model(cli: Cli, ran: str) -> None:
+    assert cli("ask", ran, "my PIN is blocked")[1].strip() == "pin"
+    assert as_json(cli, "ask", ran, "my PIN is blocked")["text"] == "pin"
+    assert cli("ask", "parrot:grey", "my PIN is blocked")[1].strip() == "Hello!"
+
+
+def test_chat_ends_at_an_empty_line(cli: Cli, ran: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("where is my card\n\n"))
+    code, out, _ = cli("chat", ran)
+    assert code == 0
+    assert "card_arrival" in out
+
+
+def test_compare_puts_base_beside_tuned(cli: Cli, ran: str, tickets: Path) -> None:
+    found = as_json(cli, "compare", ran, "--data", tickets)
+    assert found["rows"] == 12
+    assert found["tuned"]["right"] > found["base"]["right"] == 0
+    code, out, _ = cli("compare", ran, "--data", tickets, "--rows", "5", "--no-base")
+    assert code == 0
+    assert "5" in out
+
+
+def test_export_of_what_cannot_be_exported_is_an_error(cli: Cli, ran: str, tmp_path: Path) -> None:
+    code, _, err = cli("export", ran, "-o", tmp_path / "out")
+    assert code == 2
+    assert "cannot be exported as 'merged'" in err
+
+
+def test_models_lists_tuned_and_base_models(cli: Cli, ran: str) -> None:
+    found = {one["ref"]: one["kind"] for one in as_json(cli, "models")["models"]}
+    assert found[ran] == "tuned"
+    assert found["parrot:grey"] == "base"
+    assert ran in cli("models")[1]
+
+
+# plugins, doctor, schema
+
+
+def test_plugins_and_doctor_say_what_is_there(cli: Cli) -> None:
+    assert {one["name"] for one in as_json(cli, "plugins")["plugins"]} >= {"parrot", "torch"}
+    assert "parrot" in cli("plugins")[1]
+    assert any(one["what"] == "home" for one in as_json(cli, "doctor")["findings"])
+    assert "plugin parrot" in cli("doctor")[1]
+
+
+def test_schema_has_the_sections_of_installed_backends(cli: Cli) -> None:
+    schema = json.loads(cli("schema")[1])
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert "parrot" in json.dumps(schema)
+    assert "Does nothing; parrots learn at once." in json.dumps(schema)
+
+
+def test_version_and_help(cli: Cli) -> None:
+    assert cli("--version")[1].startswith("tuneport 0.")
+    assert "check" in cli("--help")[1]
+    assert cli("nosuchcommand")[0] == 2
