@@ -1,10 +1,39 @@
-"""Foreign rows in, checked examples out."""
+"""Foreign rows in, checked examples out. Its files are imported when they are used: the command line's help needs none."""
 
-from tuneport.dataset.dataset import Dataset, set_openers
-from tuneport.dataset.diagnostics import Diagnostic
-from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, canonical, from_canonical
-from tuneport.dataset.profile import DataProfile, Piece
-from tuneport.dataset.result import CheckResult
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tuneport.dataset.dataset import Dataset, set_openers
+    from tuneport.dataset.diagnostics import Diagnostic
+    from tuneport.dataset.example import (
+        Completion,
+        Conversation,
+        Example,
+        Message,
+        Preference,
+        canonical,
+        from_canonical,
+    )
+    from tuneport.dataset.fix import FixResult
+    from tuneport.dataset.preview import coloured, plain, untokenised
+    from tuneport.dataset.profile import DataProfile, Piece
+    from tuneport.dataset.result import CheckResult
+    from tuneport.dataset.stats import Stats
+
+_FILES = {
+    "dataset": "Dataset set_openers",
+    "diagnostics": "Diagnostic",
+    "example": "Completion Conversation Example Message Preference canonical from_canonical",
+    "fix": "FixResult",
+    "preview": "coloured plain untokenised",
+    "profile": "DataProfile Piece",
+    "result": "CheckResult",
+    "stats": "Stats",
+}
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names.split()}
 
 __all__ = [
     "CheckResult",
@@ -14,10 +43,23 @@ __all__ = [
     "Dataset",
     "Diagnostic",
     "Example",
+    "FixResult",
     "Message",
     "Piece",
     "Preference",
+    "Stats",
     "canonical",
+    "coloured",
     "from_canonical",
+    "plain",
     "set_openers",
+    "untokenised",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+    globals()[name] = value
+    return value

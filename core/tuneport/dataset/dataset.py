@@ -20,7 +20,7 @@ from tuneport.dataset.readers import read
 from tuneport.dataset.result import CheckResult, file_findings
 from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
 from tuneport.dataset.source import Source
-from tuneport.dataset.writers import line, new_file, write
+from tuneport.dataset.writers import new_file, write
 from tuneport.errors import UsageError
 
 if TYPE_CHECKING:
@@ -199,8 +199,10 @@ class Dataset:
             keep[place] = 1
         return self._view(keep)
 
-    def stats(self) -> stats.Stats:
-        """What is in the rows, in numbers: shapes, roles, turns, characters, labels."""
+    def stats(self, profile: DataProfile | None = None) -> stats.Stats:
+        """The rows in numbers: shapes, roles, turns, characters, labels, and tokens where the profile can count them."""
+        if profile is not None and profile.count_tokens is not None:
+            return stats.collect(self, profile)
         return self._scan().tally.stats()
 
     def preview(self, profile: DataProfile, rows: int = 3) -> list[list[Piece]]:
@@ -241,7 +243,6 @@ class Dataset:
             remedies=remedies,
             held_out=against,
             changes_to=Path(changes_to).expanduser() if changes_to is not None else None,
-            encode=line,
         )
 
     def _scan(self, limits: Limits | None = None) -> Scan:

@@ -28,7 +28,7 @@ def write(examples: Iterable[Example], path: Path, format: str) -> Path:  # noqa
             f"{path} does not end in .jsonl.", remedy=f"Write to {path.stem}.jsonl, or say format='jsonl'."
         )
     new_file(path)
-    with _whole_file(path) as file:
+    with whole_file(path) as file:
         for example in examples:
             file.write(line(example) + b"\n")
     return path
@@ -52,7 +52,7 @@ def line(example: Example) -> bytes:
 
 
 @contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A new file that appears under its name only once it is complete."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,0 +1,240 @@
+"""Applies remedies to a whole dataset: a new file, and what became of each row."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from tuneport.dataset.codes import CODES
+from tuneport.dataset.example import Example, canonical, digest, from_canonical
+from tuneport.dataset.findings import RowReport
+from tuneport.dataset.formats import Recipe
+from tuneport.dataset.mend import REMEDIES, Change, dropped, mend
+from tuneport.dataset.repeats import Records, RepeatKind, find_leaks, find_repeats, row_keys
+from tuneport.dataset.strictjson import BAD
+from tuneport.dataset.writers import line, whole_file
+from tuneport.errors import DataError, UsageError
+
+KEPT_CHANGES = 1000
+"""How many changes a FixResult holds; `counts` has all, and so has the file of changes where one is asked for."""
+
+_DROPS: dict[RepeatKind, str] = {
+    "duplicate": "duplicate",
+    "near-duplicate": "near-duplicate",
+    "conflict": "conflicting-answers",
+    "leaked-row": "leaked-row",
+}
+_LINE_SHIFT = 32  # a record's place is the row's line above its number among the rows written
+_NUMBER = (1 << _LINE_SHIFT) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixResult:
+    """What `fix` did: `read` = `written` + `dropped` rows, `changed` of those written.
+
+    `counts` has the number of changes by code; `changes` the first 1,000 of them, the rows' own before the repeats.
+    """
+
+    path: Path
+    read: int
+    written: int
+    changed: int
+    dropped: int
+    counts: dict[str, int]
+    changes: tuple[Change, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "path": str(self.path),
+            "read": self.read,
+            "written": self.written,
+            "changed": self.changed,
+            "dropped": self.dropped,
+            "counts": self.counts,
+            "changes": [change.to_dict() for change in self.changes],
+        }
+
+    def __str__(self) -> str:
+        head = f"{self.path}: {self.read:,} rows read = {self.written:,} written + {self.dropped:,} dropped"
+        lines = [f"{head}; {self.changed:,} of those written are changed"]
+        lines += [f"  {count:>9,}  {code}" for code, count in self.counts.items()]
+        return "\n".join(lines)
+
+
+def choose(remedies: Iterable[str] | None) -> frozenset[str]:
+    """The codes to apply remedies for: the safe ones where none are named; raises UsageError for one that has none."""
+    if remedies is None:
+        return frozenset(code for code, remedy in REMEDIES.items() if not remedy.asked)
+    chosen = frozenset([remedies] if isinstance(remedies, str) else remedies)
+    for code in sorted(chosen - REMEDIES.keys()):
+        near = get_close_matches(code, REMEDIES, 1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise UsageError(f"There is no remedy for {code!r}.", remedy=f"{hint}Remedies are {', '.join(REMEDIES)}.")
+    return chosen | {"duplicate"} if "near-duplicate" in chosen else chosen
+
+
+def fix(
+    rows: Iterable[tuple[Any, RowReport]],
+    recipe: Recipe,
+    path: Path,
+    *,
+    remedies: Iterable[str] | None = None,
+    held_out: Iterable[Example] | None = None,
+    changes_to: Path | None = None,
+) -> FixResult:
+    """Write the mended rows to `path`, which appears whole or not at all; `rows` are those of a reader.
+
+    Raises UsageError for an unknown remedy, DataError where no row is left.
+    """
+    wanted = choose(remedies)
+    if "leaked-row" in wanted and held_out is None:
+        raise UsageError(
+            "leaked-row needs to know the held-out rows.", remedy="Give them: fix(…, against=Dataset.load(…))."
+        )
+    with ExitStack() as stack:
+        log = stack.enter_context(_Log(changes_to))
+        records = stack.enter_context(Records())
+        draft = stack.enter_context(_draft(path))
+        shapes: set[type] = set()
+        flags = _write_mended(rows, recipe, wanted, draft, records, log, shapes)
+        repeats = [find_repeats(records)]
+        if held_out is not None and "leaked-row" in wanted:
+            repeats.append(find_leaks(records, stack.enter_context(_records(held_out))))
+        for found in repeats:
+            _mark_drops(found, wanted, flags, log)
+        written = flags.count(_SAME) + flags.count(_CHANGED)
+        if not written:
+            raise DataError(
+                f"No row is left after fixing, so {path} is not written.",
+                remedy="tuneport check names what is wrong with each row.",
+            )
+        _publish(draft, flags, len(shapes), path)
+    return FixResult(
+        path=path,
+        read=written + log.dropped,
+        written=written,
+        changed=flags.count(_CHANGED),
+        dropped=log.dropped,
+        counts=dict(log.counts.most_common()),
+        changes=tuple(log.kept),
+    )
+
+
+_SAME, _CHANGED, _DROPPED = range(3)
+
+
+def _write_mended(
+    rows: Iterable[tuple[Any, RowReport]],
+    recipe: Recipe,
+    wanted: frozenset[str],
+    draft: BinaryIO,
+    records: Records,
+    log: _Log,
+    shapes: set[type],
+) -> bytearray:
+    """Mend row by row; returns what became of each row that was written to the draft."""
+    flags = bytearray()
+    for values, report in rows:
+        if values is BAD:
+            _refuse_broken(report)
+            log.add(dropped(report, None))
+            continue
+        # What the reader notes, such as a byte order mark or a blank line, is not in the new file.
+        log.add_all(Change(report.line, None, finding.code, "changed") for finding in report.found)
+        if values is None:
+            continue
+        example, changes = mend(recipe, values, report.line, wanted)
+        log.add_all(changes)
+        if example is not None:
+            text = canonical(example)
+            place = (report.line or 0) << _LINE_SHIFT | len(flags)
+            records.add(row_keys(example, text, digest(example)), place)
+            draft.write(text + b"\n")
+            shapes.add(type(example))
+            flags.append(_CHANGED if changes else _SAME)
+    return flags
+
+
+def _refuse_broken(report: RowReport) -> None:
+    """Raise DataError where it is the file that cannot be read on, not one of its rows."""
+    if report.line is None:
+        first = report.found[0]
+        raise DataError(f"{first.message} That cannot be fixed row by row.", remedy=CODES[first.code].remedy)
+
+
+def _mark_drops(found: Iterable[Any], wanted: frozenset[str], flags: bytearray, log: _Log) -> None:
+    for repeat in found:
+        code = _DROPS.get(repeat.kind)
+        number = repeat.place & _NUMBER
+        if code in wanted and flags[number] != _DROPPED:
+            flags[number] = _DROPPED
+            first = repeat.first >> _LINE_SHIFT
+            what = f"repeats line {first}" if first else f"stands in the held-out data as row {repeat.first}"
+            log.add(Change(repeat.place >> _LINE_SHIFT, None, str(code), "dropped", message=f"The row {what}."))
+
+
+def _records(examples: Iterable[Example]) -> Records:
+    records = Records()
+    for number, example in enumerate(examples, 1):
+        records.add(row_keys(example, canonical(example), digest(example)), number)
+    return records
+
+
+def _draft(path: Path) -> BinaryIO:
+    """A nameless file in the folder of the result."""
+    try:
+        return tempfile.TemporaryFile(dir=path.parent)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}.", remedy="Name a file in a folder that you can write to."
+        ) from error
+
+
+def _publish(draft: BinaryIO, flags: bytearray, shapes: int, path: Path) -> None:
+    """Write what is kept, in the shape that trainers take; several shapes in one file are told apart by our own."""
+    encode = line if shapes == 1 else canonical
+    draft.seek(0)
+    with whole_file(path) as file:
+        for text, flag in zip(draft, flags, strict=True):
+            if flag != _DROPPED:
+                file.write(encode(from_canonical(text)) + b"\n")
+
+
+class _Log:
+    """Counts the changes, keeps the first, and writes all of them where a file is asked for."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.counts: Counter[str] = Counter()
+        self.kept: list[Change] = []
+        self.dropped = 0
+        self._file = path.open("wb") if path is not None else None
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, change: Change) -> None:
+        """Note one change."""
+        self.counts[change.code] += 1
+        self.dropped += change.action == "dropped"
+        if len(self.kept) < KEPT_CHANGES:
+            self.kept.append(change)
+        if self._file is not None:
+            self._file.write(msgspec.json.encode(change.to_dict()) + b"\n")
+
+    def add_all(self, changes: Iterable[Change]) -> None:
+        """Note several."""
+        for change in changes:
+            self.add(change)
