@@ -1,4 +1,4 @@
-"""Foreign rows in, checked examples out. Its files are imported when they are used: the command line's help needs none."""
+"""Foreign rows in, checked examples out; each file is imported when it is used."""
 
 from __future__ import annotations
 

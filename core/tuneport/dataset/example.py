@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-
-Role = Literal["system", "developer", "user", "assistant", "tool"]
-ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One turn of a conversation, on the field's usual wire shape.
 
-    `content` is text, a list of parts (`{"type": "text", "text": …}`, `{"type": "image_url", …}`), or absent where there
-    are `tool_calls`. `weight` is on assistant turns: 0 leaves the turn out of the loss, 1 (the default) trains on it.
+    `content` is text, a list of parts (`{"type": "text", "text": …}`, `{"type": "image_url", …}`), or absent where
+    there are `tool_calls`. `weight` is on assistant turns: 0 leaves the turn out of the loss, 1 (the default) trains on
+    it.
     """
 
     role: str
@@ -39,7 +37,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
 
 class Conversation(msgspec.Struct, frozen=True, omit_defaults=True, tag="conversation", tag_field="shape"):
-    """Messages in order; the assistant's turns are what is trained on. `tools` are JSON-Schema function descriptions."""
+    """Messages in order; the assistant's turns are trained on. `tools` are JSON-Schema function descriptions."""
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tuneport.dataset.example import ROLES, Message
+from tuneport.dataset.example import Message
+from tuneport.dataset.roles import ROLES
 from tuneport.dataset.findings import RowReport
+from tuneport.dataset.profile import ROLES
 from tuneport.dataset.strictjson import escape
 
 if TYPE_CHECKING:

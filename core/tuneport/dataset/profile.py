@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tuneport.dataset.diagnostics import Diagnostic
-from tuneport.dataset.example import ROLES, Example
+from tuneport.dataset.roles import ROLES
+
+if TYPE_CHECKING:
+    from tuneport.dataset.example import Example
 
 Shape = Literal["conversation", "completion", "preference"]
 
@@ -26,8 +29,8 @@ class DataProfile:
     """A backend's own rules about data, for one base model where that matters.
 
     `shapes` says which shapes each method takes. `count_tokens` gives the training length of each example in tokens,
-    `preview` what is trained on, piece by piece; both are absent where no tokenizer can be had. `check_row` adds rules of
-    the backend's own: it gets an example and yields diagnostics without file and line, which the reader fills in.
+    `preview` what is trained on, piece by piece; both are absent where no tokenizer can be had. `check_row` adds rules
+    of the backend's own: it gets an example and yields diagnostics without file and line, which the reader fills in.
     """
 
     shapes: Mapping[str, frozenset[Shape]] = field(
