@@ -11,7 +11,7 @@ from typing import Any
 from tuneport.events import Event
 from tuneport.report.charts import histogram
 from tuneport.report.data import ReportData
-from tuneport.report.markup import Child, Html, join, tag
+from tuneport.report.markup import Child, Html, join, prose, tag
 from tuneport.report.units import count, short
 
 SEVERITIES = ("error", "warning", "note")
@@ -101,16 +101,17 @@ def _findings(check: Mapping[str, Any]) -> Html:
 def _finding(code: str, shown: Sequence[Mapping[str, Any]], total: Any) -> Html:
     severity, number = _severity(shown[0]), total if isinstance(total, int) else len(shown)
     places = [
-        tag("li", tag("span", _place(one), class_="quiet"), " ", str(one.get("message") or "")) for one in shown[:3]
+        tag("li", tag("span", _place(one), class_="quiet"), " ", prose(str(one.get("message") or "")))
+        for one in shown[:3]
     ]
-    more = tag("li", f"and {count(number - 3)} more", class_="quiet") if number > 3 else None
+    more = tag("li", f"and {count(number - len(places))} more", class_="quiet") if number > len(places) else None
     return tag(
         "article",
         tag(
             "p", tag("span", severity, class_=f"severity {severity}"), tag("code", code), tag("b", f" {count(number)}×")
         ),
         tag("ul", places, more),
-        tag("p", str(shown[0].get("remedy") or ""), class_="quiet"),
+        tag("p", prose(str(shown[0].get("remedy") or "")), class_="quiet"),
         class_="finding",
     )
 
@@ -154,7 +155,7 @@ def _timeline(events: Sequence[Event], start: datetime) -> Html:
                 "td",
                 event.kind if event.level == "info" else tag("span", event.level, class_=f"severity {event.level}"),
             ),
-            tag("td", event.message, class_="message"),
+            tag("td", prose(event.message), class_="message"),
         )
         for event in events
     ]

@@ -6,7 +6,7 @@ from statistics import median
 
 from tuneport.evaluate.text import percent
 from tuneport.report.data import ReportData
-from tuneport.report.markup import Html, join, tag
+from tuneport.report.markup import Html, breakable, join, prose, tag
 from tuneport.report.series import Series
 from tuneport.report.units import count, duration, loss, moment, money, parsed_time, short
 
@@ -15,19 +15,27 @@ def header(data: ReportData) -> Html:
     """The ref, its status, base and date; and why it stands so, where the job says."""
     status = str(data.state.get("status") or "unknown")
     finished = parsed_time(data.state.get("finished"))
-    facts = [f"from {data.base}" if data.base else None, moment(finished or data.created)]
+    facts = [
+        f"from {data.base}" if data.base else None,
+        f"finished {moment(finished)}" if finished else f"as of {moment(data.created)}",
+    ]
     message, remedy = data.state.get("message"), data.state.get("remedy")
     return tag(
         "header",
         tag("p", "Fine-tuning report", class_="kicker"),
-        tag("h1", data.ref),
+        tag("h1", breakable(data.ref)),
         tag(
             "p",
             tag("span", status, class_=f"status {status if status.isalpha() else 'unknown'}"),
             [tag("span", fact) for fact in facts if fact],
             class_="facts",
         ),
-        tag("div", tag("p", message), tag("p", tag("code", remedy)) if remedy else None, class_=f"banner {status}")
+        tag(
+            "div",
+            tag("p", prose(str(message))),
+            tag("p", prose(str(remedy))) if remedy else None,
+            class_=f"banner {status}",
+        )
         if message and status != "succeeded"
         else None,
     )

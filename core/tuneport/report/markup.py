@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-_VOID = frozenset({"meta", "link", "input", "br"})
+_VOID = frozenset({"meta", "link", "input", "wbr"})
+_NUMBERS = frozenset({"Rows", "Base right", "Tuned right", "Happened", "Planned"})
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -40,6 +41,29 @@ def join(children: Child) -> Html:
     if isinstance(children, str | int):
         return escape(str(children))
     return Html("".join(map(join, children)))
+
+
+def table(heads: Sequence[str], rows: Iterable[Html], class_: str | None = None) -> Html:
+    """A table that scrolls by itself where the page is narrow. Heads of columns of numbers are listed in `_NUMBERS`."""
+    cells = [
+        tag("th", head, scope="col", class_="number" if head in _NUMBERS else None) if head else tag("td")
+        for head in heads
+    ]
+    whole = tag("table", tag("thead", tag("tr", cells)), tag("tbody", rows), class_=class_)
+    return tag("div", whole, class_="scroll")
+
+
+def breakable(text: str) -> Html:
+    """A long name that may break behind its punctuation, and nowhere else unless it must."""
+    return join([[part, tag("wbr")] if part[-1:] in "_-/.:" else part for part in re.split(r"(?<=[_\-/.:])", text)])
+
+
+def prose(text: str) -> Html:
+    """A message of ours, with what stands in `back quotes` as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return join(tag("code", part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def escape(text: str) -> Html:

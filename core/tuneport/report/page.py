@@ -52,7 +52,9 @@ def page(data: ReportData) -> str:
         "main",
         header(data),
         tiles(data, series),
-        tag("nav", [tag("a", title, href=f"#{name}") for name, title, _ in shown], aria_label="Sections"),
+        tag("nav", [tag("a", title, href=f"#{name}") for name, title, _ in shown], aria_label="Sections")
+        if len(shown) > 2
+        else None,
         [tag("section", tag("h2", title), content, id=name) for name, title, content in shown],
         tag("footer", tag("p", f"Written by tuneport on {moment(data.created)}. This page needs no network.")),
     )

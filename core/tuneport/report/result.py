@@ -8,10 +8,10 @@ from tuneport.evaluate import Compared, Comparison, LabelScore, Outcome
 from tuneport.evaluate.text import OUTCOMES, percent, points, probability
 from tuneport.report.charts import interval_chart
 from tuneport.report.data import Sample
-from tuneport.report.markup import Html, join, tag
+from tuneport.report.markup import Html, breakable, join, table, tag
 from tuneport.report.units import count
 
-ROWS_AT_ONCE = 6
+ROWS_AT_ONCE = 5
 LABELS_AT_ONCE = 15
 _GROUPS: tuple[Outcome, ...] = ("only_base", "wrong", "neither", "only_tuned")
 
@@ -71,8 +71,9 @@ def _intervals(found: Comparison) -> Html:
         for name, side in named
         if side is not None
     ]
-    chart = interval_chart(sides, title="Scores with 95% intervals", width=480)
-    return tag("figure", tag("figcaption", tag("b", "Score"), tag("span", "mean and 95% interval")), chart)
+    chart = interval_chart(sides, title="Scores with 95% intervals", width=420)
+    caption = tag("figcaption", tag("b", "Score"), tag("span", "mean and 95% interval"))
+    return tag("figure", caption, chart, class_="intervals")
 
 
 def _fourfold(found: Comparison) -> Html:
@@ -104,30 +105,23 @@ def _labels(labels: Sequence[LabelScore]) -> Html:
         return Html()
     with_base = labels[0].base_right is not None
     heads = ["Label", "Rows", *(["Base right"] if with_base else []), "Tuned right", "Taken for"]
-    head = tag(
-        "tr", [tag("th", one, scope="col", class_=None if one in ("Label", "Taken for") else "number") for one in heads]
-    )
-
-    def table(part: Sequence[LabelScore]) -> Html:
-        return tag(
-            "div", tag("table", tag("thead", head), tag("tbody", map(_label, part)), class_="labels"), class_="scroll"
-        )
-
-    more = labels[LABELS_AT_ONCE:]
-    rest = tag("details", tag("summary", f"{count(len(more))} more labels"), table(more)) if more else None
-    return join([tag("h3", f"By label, weakest first ({count(len(labels))})"), table(labels[:LABELS_AT_ONCE]), rest])
+    shown, more = labels[:LABELS_AT_ONCE], labels[LABELS_AT_ONCE:]
+    first = table(heads, map(_label, shown), class_="labels")
+    rest = table(heads, map(_label, more), class_="labels")
+    folded = tag("details", tag("summary", f"{count(len(more))} more labels"), rest) if more else None
+    return join([tag("h3", f"By label, weakest first ({count(len(labels))})"), first, folded])
 
 
 def _label(one: LabelScore) -> Html:
     mistake = (
-        [tag("span", one.mistaken_for), tag("span", f" {count(one.mistakes)}×", class_="quiet")]
+        [breakable(one.mistaken_for), tag("span", f" {count(one.mistakes)}×", class_="quiet")]
         if one.mistaken_for
         else None
     )
     base = None if one.base_right is None else tag("td", _bar(one.base_right, one.rows, "base"), class_="number")
     return tag(
         "tr",
-        tag("th", one.label, scope="row"),
+        tag("th", breakable(one.label), scope="row"),
         tag("td", count(one.rows), class_="number"),
         base,
         tag("td", _bar(one.tuned_right, one.rows, "tuned"), class_="number"),
@@ -145,7 +139,7 @@ def _bar(right: int, rows: int, kind: str) -> Html:
         height=8,
         aria_hidden="true",
     )
-    return join([bar, f" {right / rows:.0%}"])
+    return join([bar, f"{right / rows:.0%}".rjust(4, "\u2007")])  # a figure space is as wide as a digit
 
 
 def _rows(found: Comparison) -> Html:

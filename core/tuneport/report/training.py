@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from tuneport.report.charts import Line, Mark, line_chart, smoothed
 from tuneport.report.data import ReportData
 from tuneport.report.headline import elapsed
-from tuneport.report.markup import Html, join, tag
+from tuneport.report.markup import Html, join, table, tag
 from tuneport.report.series import Series
 from tuneport.report.units import count, duration, loss, money, short, size
 
 _SMALL = (
-    ("learning_rate", "Learning rate", "per step", short, False),
+    ("learning_rate", "Learning rate", "", short, False),
     ("tokens_per_second", "Throughput", "tokens a second", short, True),
     ("grad_norm", "Gradient norm", "before clipping", short, True),
 )
 
+_FORETOLD: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "tokens": ("Tokens", count),
+    "steps": ("Steps", count),
+    "seconds": ("Time", duration),
+    "memory": ("Memory", size),
+    "usd": ("Cost", money),
+}
+
 
 def training(data: ReportData, series: Series) -> Html:
     """The loss curves, three small charts, and plan against outcome."""
-    parts = [_losses(series), _small_charts(series), _outcome(data)]
-    if not any(parts):
-        return tag("p", "This job has told no metrics.", class_="quiet")
-    return join(parts)
+    curves = [_losses(series), _small_charts(series)]
+    note = None
+    if series.not_finite:
+        note = f"{count(series.not_finite)} values were not finite and are not drawn."
+    elif not any(curves):
+        note = "This job has told no metrics."
+    return join([curves, tag("p", note, class_="quiet") if note else None, _outcome(data)])
 
 
 def _losses(series: Series) -> Html:
@@ -62,13 +72,11 @@ def _losses(series: Series) -> Html:
         tag("span", tag("i", class_="key valid"), "validation") if valid else None,
         tag("span", tag("i", class_="key epoch"), "a new epoch") if any(not mark.strong for mark in marks) else None,
     ]
-    lost = f"{count(series.not_finite)} values were not finite and are not drawn." if series.not_finite else None
     return tag(
         "figure",
         tag("figcaption", tag("b", "Loss"), legend),
         chart(1000, 340, "wide"),
         chart(400, 300, "narrow"),
-        tag("p", lost, class_="quiet") if lost else None,
     )
 
 
@@ -98,53 +106,35 @@ def _small_charts(series: Series) -> Html:
 
 
 def _outcome(data: ReportData) -> Html:
-    """What the plan foretold, beside what happened."""
+    """What happened, beside what the plan foretold."""
     if not data.plan:
         return Html()
-    state, details = data.state, data.state.get("details") or {}
-    happened: Mapping[str, Any] = {
-        "tokens": state.get("tokens") or None,
-        "steps": state.get("step") or None,
+    happened: Mapping[str, float | None] = {
+        "tokens": data.state.get("tokens") or None,
+        "steps": data.state.get("step") or None,
         "seconds": elapsed(data),
-        "memory": details.get("peak_memory"),
+        "memory": (data.state.get("details") or {}).get("peak_memory"),
         "usd": data.usd,
     }
-    forms: Mapping[str, tuple[str, Callable[[float], str]]] = {
-        "tokens": ("Tokens", count),
-        "steps": ("Steps", count),
-        "seconds": ("Time", duration),
-        "memory": ("Memory", size),
-        "usd": ("Cost", money),
-    }
     rows = []
-    for name, (words, form) in forms.items():
+    for name, (words, form) in _FORETOLD.items():
         quantity = data.plan.get(name)
         if not isinstance(quantity, Mapping):
             continue
-        planned = form(quantity["value"]) if quantity.get("value") is not None else "unknown"
-        error = f" {quantity['error']}" if quantity.get("error") else ""
-        real = happened[name]
+        planned, real = quantity.get("value"), happened[name]
         rows.append(
             tag(
                 "tr",
                 tag("th", words, scope="row"),
-                tag("td", planned, tag("span", error, class_="quiet"), class_="number"),
                 tag("td", "–" if real is None else form(real), class_="number"),
-                tag("td", quantity.get("source"), class_="quiet"),
+                tag("td", "unknown" if planned is None else form(planned), class_="number"),
+                tag("td", quantity.get("error"), class_="quiet error"),
+                tag("td", quantity.get("source"), class_="quiet source"),
             )
         )
-    if not rows:
-        return Html()
-    heads = [
-        tag("th", "", class_="empty"),
-        *(
-            tag("th", head, scope="col", class_=kind)
-            for head, kind in (("Planned", "number"), ("Happened", "number"), ("How the plan knew", None))
-        ),
-    ]
-    return join(
-        [
-            tag("h3", "The plan and what happened"),
-            tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows)), class_="scroll"),
-        ]
+    heads = ["", "Happened", "Planned", "Error", "Source of the plan"]
+    return (
+        join([tag("h3", "What happened, and what the plan said"), table(heads, rows, class_="plan")])
+        if rows
+        else Html()
     )
