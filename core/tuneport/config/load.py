@@ -200,7 +200,7 @@ def _at(settings: Any, path: KeyPath) -> Any:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _without_secrets(one) for key, one in value.items() if not _is_secret(one)}
+        return {key: None if _is_secret(one) else _without_secrets(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_without_secrets(one) for one in value]
     return value

@@ -15,7 +15,6 @@ from pydantic import (
     GetJsonSchemaHandler,
     PrivateAttr,
     StrictInt,
-    StringConstraints,
     field_validator,
     model_validator,
 )
@@ -162,6 +161,9 @@ class DataConfig(Settings):
         return self
 
 
+_SUFFIX = "[A-Za-z0-9][A-Za-z0-9_-]{0,39}"
+
+
 class TrainConfig(Settings):
     """Portable settings: understood by every backend, or refused before anything starts."""
 
@@ -179,12 +181,22 @@ class TrainConfig(Settings):
         lt=2**31,
         description="Fixes the split, the order of the rows and whatever else is drawn by lot.",
     )
-    suffix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")] | None = Field(
+    suffix: str | None = Field(
         default=None,
         examples=["tickets"],
+        json_schema_extra={"pattern": f"^{_SUFFIX}$"},
         description="The beginning of the job's and model's name, at most 40 letters, digits, - and _; the data "
         "file's name when absent.",
     )
+
+    @field_validator("suffix")
+    @classmethod
+    def _plain_suffix(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(_SUFFIX, value):
+            raise PydanticCustomError(
+                "suffix", "should be at most 40 letters, digits, - and _, and begin with a letter or digit"
+            )
+        return value
 
     @field_validator("epochs", mode="before")
     @classmethod
@@ -265,12 +277,13 @@ class RunConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _empty_sections(cls, values: object) -> object:
-        # `data:` with nothing under it is None to YAML, and a section without keys to whoever wrote it.
+        # `data:` with nothing under it is None to YAML, and a section without keys to whoever wrote it. A backend's
+        # empty section says no more than none.
         if not isinstance(values, dict):
             return values
         filled = {key: {} if one is None and key in _SECTIONS else one for key, one in values.items()}
         if isinstance(filled.get("backends"), dict):
-            filled["backends"] = {name: {} if one is None else one for name, one in filled["backends"].items()}
+            filled["backends"] = {name: one for name, one in filled["backends"].items() if one not in (None, {})}
         return filled
 
     @field_validator("model")

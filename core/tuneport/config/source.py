@@ -165,6 +165,12 @@ def _yaml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+    # ruamel's time grows with the square of the depth of brackets, long before it gives up.
+    depth = 0
+    for bracket in re.finditer(r"[][{}]", text):
+        depth = depth + 1 if bracket[0] in "[{" else max(0, depth - 1)
+        if depth > 10 * MAX_DEPTH:
+            raise RecursionError
     try:
         values = YAML(typ="rt", pure=True).load(text)
     except YAMLError as error:
@@ -217,29 +223,30 @@ def _json(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
 def _json_keys(text: str) -> Iterator[tuple[KeyPath, int]]:
     """Each key and array element of a valid JSON text with its line, in order."""
     path: list[str | int] = []  # a container's last part is the key or index at hand, "" before the first key
-    line, expects_key = 1, False
-    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[][{},:]|\n', text):
+    line, expects = 1, ""
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[][{},:\n]|[^][{},:\s"]+', text):
         word = token[0]
         if word == "\n":
             line += 1
-        elif word in "{[":
-            path.append("" if word == "{" else 0)
-            expects_key = word == "{"
-            if word == "[":
-                yield tuple(path), line
-        elif word in "}]":
-            path.pop()
-            expects_key = False
-        elif word == ",":
-            last = path[-1]
-            expects_key = isinstance(last, str)
-            if isinstance(last, int):
-                path[-1] = last + 1
-                yield tuple(path), line
-        elif word != ":" and expects_key:
+            continue
+        if expects == "item" and word != "]":
+            yield tuple(path), line
+            expects = ""
+        if expects == "key" and word != "}":
             path[-1] = json.loads(word)
             yield tuple(path), line
-            expects_key = False
+            expects = ""
+        elif word in "{[":
+            path.append("" if word == "{" else 0)
+            expects = "key" if word == "{" else "item"
+        elif word in "}]":
+            path.pop()
+            expects = ""
+        elif word == ",":
+            last = path[-1]
+            expects = "key" if isinstance(last, str) else "item"
+            if isinstance(last, int):
+                path[-1] = last + 1
 
 
 def _toml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
@@ -247,13 +254,12 @@ def _toml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"\(at line (\d+)", str(error))
-        line = int(found[1]) if found else None
+        line = int(found[1]) if found else text.count("\n") + 1
         problem = re.sub(r"\s*\(at .*\)$", "", str(error))
         twice = _toml_repeated(text) if problem.startswith("Cannot ") else None
         if twice:
             problem, line = f"the key {twice[0]!r} is written twice", twice[1]
-        at = f"{file}:{line}" if line else file
-        raise ConfigError(f"{at}: {problem[0].lower()}{problem[1:]}", file=file, line=line) from None
+        raise ConfigError(f"{file}:{line}: {problem[0].lower()}{problem[1:]}", file=file, line=line) from None
 
     lines: dict[KeyPath, int] = {}
     for path, number in _toml_keys(text):

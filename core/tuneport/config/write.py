@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import json
+import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,7 @@ class _Writer:
         self.comment(" ".join(one for one in (field.description if field else "", note) if one), indent)
         if path[0] == "data" and self.folder is not None:
             value = _relative(value, self.folder)
-        text = f"{_flow(path[-1])}: {_flow(value)}"
+        text = f"{_flow(path[-1])}: {_flow(to_jsonable_python(value, fallback=str))}"
         self.lines.append(" " * indent + (text if given else f"# {text}"))
 
     def comment(self, text: str, indent: int) -> None:
@@ -130,14 +131,24 @@ def _relative(value: Any, folder: Path) -> Any:
 
 
 def _flow(value: Any) -> str:
-    """A value on one line of YAML."""
-    from ruamel.yaml import YAML
+    """A JSON value on one line of YAML, as it may stand after a key or as one."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(one) for one in value) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    quoted = json.dumps(value, ensure_ascii=False)
+    # Line ends of Unicode would be folded, and control characters refused.
+    return "".join(one if one.isprintable() else _escaped(ord(one)) for one in quoted)
 
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = True
-    yaml.width = 2**31
-    yaml.allow_unicode = True
-    stream = io.StringIO()
-    # Dumped inside a mapping, every value is written as it may stand after a key.
-    yaml.dump({"k": to_jsonable_python(value, fallback=str)}, stream)
-    return stream.getvalue().strip().removeprefix("{k: ").removesuffix("}")
+
+# Text that YAML takes for nothing else, and that looks natural without quotes.
+_PLAIN = re.compile(r"(?:\.{0,2}/|~/)?[A-Za-z_](?:[A-Za-z0-9_./@+-]|:(?=[A-Za-z0-9_./])| (?=[A-Za-z0-9_]))*")
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+
+
+def _escaped(code: int) -> str:
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tuneport.errors import HomeError
 from tuneport.events import Event, utc_now
 from tuneport.ledger import Ledger

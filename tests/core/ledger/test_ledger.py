@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from tuneport.errors import JobNotFound, ModelNotFound, NotFoundError, UsageError
 from tuneport.events import Event, Status
 from tuneport.ledger import STAGES, JobRecord, Ledger
@@ -148,7 +149,7 @@ def test_a_forgotten_job_is_gone_from_every_list_and_its_name_stays_taken(ledger
 
 def test_what_is_not_there_is_said_with_a_cure(ledger: Ledger) -> None:
     for act in (ledger.job, ledger.events, ledger.forget, lambda ref: ledger.cursor("o", ref)):
-        with pytest.raises(JobNotFound, match="No job torch:nothing is known here(.|\n)*tuneport jobs"):
+        with pytest.raises(JobNotFound, match=r"No job torch:nothing is known here(.|\n)*tuneport jobs"):
             act("torch:nothing")
     with pytest.raises(JobNotFound, match="no intent 123"):
         ledger.sent("123")

@@ -1,0 +1,158 @@
+"""Writes the reference pages that come from the code; with `--check`, says which are out of date."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+# Ours only: what else a developer has installed is no part of the pages. Read when the loader is imported.
+os.environ["TUNEPORT_PLUGINS"] = ""
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tuneport.config import RunConfig, Secret
+from tuneport.plugins import load
+
+FOLDER = Path(__file__).parent
+NOTICE = "<!-- Written by docs/generate.py from the code: change it there, then run `make docs`. -->\n"
+
+CONFIG_INTRODUCTION = """\
+# Configuration
+
+A run is one file, in YAML, TOML or JSON:
+
+```yaml
+# yaml-language-server: $schema=tune.schema.json
+model: torch:smollm2-135m
+data: {train: tickets.csv, validation: 0.05, holdout: 0.1}
+train: {epochs: 3, suffix: tickets}
+backends:
+  torch: {learning_rate: 2e-4, adapter: {rank: 16}}
+budget: {usd: 5}
+compare: {grader: exact}
+```
+
+`tuneport init DATA` writes one that explains itself, and `tuneport run tune.yaml`, or `tuneport.run("tune.yaml")` in
+Python, carries it out. `tuneport schema > tune.schema.json` writes the JSON Schema that the first line names to editors.
+
+- **Checked whole, before anything is spent.** An unknown key is an error with file, line, key and the nearest name;
+  every problem is told at once. The core checks its own keys, then the chosen backend checks its section. Sections of
+  other backends are kept and not looked at, so one file can name several.
+- **Changed from the command line**: `--set backends.torch.learning_rate=1e-4`, as often as needed. Values are read as
+  YAML: `--set "data.train=[a.csv, b.csv]"`.
+- **Paths** are relative to the file's folder, those in `--set` to the current one.
+- **Secrets** are not written down but named: `api_key: ${OPENAI_API_KEY}`. Only the name of the variable is kept and
+  saved. `${…}` means nothing anywhere else, and is an error there.
+- **YAML is YAML 1.2**: `1e-4` is a number, `no` is text, and a key written twice is an error.
+- **Saved beside every job**, with every default spelled out. Running the same config over the same rows finds the job
+  that is there; `budget` and `compare` may change without starting another.
+"""
+
+
+def config_page() -> str:
+    """The page of every key of a config, ours and our backends'."""
+    parts = [NOTICE, CONFIG_INTRODUCTION]
+    top = {name: field for name, field in RunConfig.model_fields.items() if not _section(field)}
+    parts.append("## The file\n\n" + _table(top))
+    for name, field in RunConfig.model_fields.items():
+        section = _section(field)
+        if section:
+            parts.append(_heading(f"`{name}`", section, 2) + _table(section.model_fields))
+    for name, backend in load().backends().items():
+        parts += _backend_section(f"backends.{name}", backend.config_class, 2)
+    return "\n".join(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {"config.md": config_page}
+
+
+def _backend_section(path: str, model: type[BaseModel], level: int) -> Iterator[str]:
+    yield _heading(f"`{path}`", model, level) + _table(model.model_fields)
+    for name, field in model.model_fields.items():
+        inner = _section(field)
+        if inner:
+            yield from _backend_section(f"{path}.{name}", inner, level + 1)
+
+
+def _heading(title: str, model: type[BaseModel], level: int) -> str:
+    summary = (model.__doc__ or "").strip().split("\n\n")[0]
+    return f"{'#' * level} {title}\n\n{' '.join(summary.split())}\n\n"
+
+
+def _table(fields: dict[str, FieldInfo]) -> str:
+    rows = ["| key | value | default | |", "|---|---|---|---|"]
+    for name, field in fields.items():
+        cells = (f"`{name}`", _kind(field.annotation, field), _default(field), field.description or "")
+        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    parts = [field.annotation, *typing.get_args(field.annotation)]
+    return next((one for one in parts if isinstance(one, type) and issubclass(one, BaseModel)), None)
+
+
+_NAMES: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
+
+
+def _kind(annotation: Any, field: FieldInfo | None = None) -> str:
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in _NAMES:
+        return _NAMES[annotation] + (_limits(field) if field else "")
+    if origin is Literal:
+        return ", ".join(f"`{one}`" for one in inner)
+    if origin is typing.Annotated:
+        return _kind(inner[0], next((one for one in inner[1:] if isinstance(one, FieldInfo)), None))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_kind(one, field) for one in inner if one is not type(None))
+    if origin in (list, tuple):
+        return f"list of {_kind(inner[0])}"
+    if origin is dict:
+        return "section of its own" if typing.get_origin(inner[1]) is dict else f"keys with {_kind(inner[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section, see below"
+    if annotation is Secret:
+        return "`${NAME}`"
+    return "path" if annotation is Path else "text"
+
+
+def _limits(field: FieldInfo) -> str:
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    found = [
+        f"{word} {getattr(one, key)}" for one in field.metadata for key, word in words.items() if hasattr(one, key)
+    ]
+    return f" ({' and '.join(found)})" if found else ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value == () or value == {} or isinstance(value, BaseModel):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` name those that are out of date and return 1."""
+    stale = []
+    for name, page in PAGES.items():
+        path, text = FOLDER / name, page()
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if "--check" not in arguments:
+            path.write_text(text, encoding="utf-8")
+    for name in stale:
+        print(f"docs/{name} {'is out of date. Run: make docs' if '--check' in arguments else 'written'}")
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
