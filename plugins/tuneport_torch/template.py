@@ -35,9 +35,7 @@ class ChatTemplate:
     def __init__(self, source: str, variables: Mapping[str, Any]) -> None:
         self.source = source
         self.variables = dict(variables)
-        self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
-        self._finalizer: weakref.finalize[..., ChatTemplate] | None = None
+        self._forget()
 
     @property
     def sha256(self) -> str:
@@ -50,6 +48,8 @@ class ChatTemplate:
         A row that the template refuses comes back as `{"error": why}`. Raises DataError when the template cannot be
         compiled or breaks its limits.
         """
+        if self._process != os.getpid():
+            self._forget()  # in a fork the child belongs to the parent, whose conversation with it goes on
         pending, answers = list(rows), []
         with self._lock:
             for start in range(0, len(pending), _BATCH_ROWS):
@@ -58,8 +58,15 @@ class ChatTemplate:
 
     def close(self) -> None:
         """End the child; the next call starts another."""
-        with self._lock:
-            self._end()
+        if self._process == os.getpid():
+            with self._lock:
+                self._end()
+
+    def _forget(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._finalizer: weakref.finalize[..., ChatTemplate] | None = None
 
     def _ask(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         child = self._started()
@@ -81,7 +88,7 @@ class ChatTemplate:
                 "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
             },
         )
-        self._child, self._finalizer = child, weakref.finalize(self, _end_child, child)
+        self._child, self._finalizer = child, weakref.finalize(self, _end_child, child, os.getpid())
         first = {
             "template": self.source,
             "variables": self.variables,
@@ -120,7 +127,7 @@ class ChatTemplate:
 
     def _end(self) -> None:
         if self._child is not None:
-            _end_child(self._child)
+            _end_child(self._child, self._process)
         if self._finalizer is not None:
             self._finalizer.detach()
         self._child = self._finalizer = None
@@ -129,7 +136,9 @@ class ChatTemplate:
 _OTHER_BASE = "Mend chat_template.jinja in a copy of the model's folder and name that folder, or choose another model."
 
 
-def _end_child(child: subprocess.Popen[bytes]) -> None:
+def _end_child(child: subprocess.Popen[bytes], process: int) -> None:
+    if process != os.getpid():
+        return
     for pipe in (child.stdin, child.stdout):
         if pipe is not None:
             try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport import UnavailableError, home
 from tuneport_torch import bases
+from tuneport_torch.facts import read_json
 from tuneport_torch.template import ChatTemplate
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Text:
             ) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        config = bases.read_json(folder / "special_tokens_map.json") | bases.read_json(folder / "tokenizer_config.json")
+        config = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
         self.special = {
             key: text for key, value in config.items() if key.endswith("_token") and (text := _content(value))
         }
@@ -186,7 +187,13 @@ def load_text(base: Base) -> Text:
         folder = bases.text_folder(bases.fetch(base, weights=False))
     if folder is None or not (folder / "tokenizer.json").is_file():
         folder = _converted(base)
-    return Text(folder, base.facts.stop_ids)
+    record = bases.read_record(base)
+    text = Text(folder, record["stop_ids"] if record else base.facts.stop_ids)
+    if record:
+        from tuneport_torch.render import check_golden
+
+        check_golden(text, record["golden"], record["template_sha256"])
+    return text
 
 
 def _converted(base: Base) -> Path:

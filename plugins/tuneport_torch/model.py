@@ -1,0 +1,135 @@
+"""A base or tuned model that answers on this machine; loaded when first asked, torch included."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from tuneport import Lineage, Message, Model, ModelNotFound, Ref, Reply, Score
+from tuneport_torch import bases
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tuneport import Dataset, GenerateOptions
+    from tuneport_torch.bases import Base
+    from tuneport_torch.render import Renderer, Style
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    model: PreTrainedModel
+    renderer: Renderer
+
+
+class TorchModel(Model):
+    """A model in this process. Thread-safe: one call at a time computes. An adapter is added to the weights for speed.
+
+    `dtype` is float32, bfloat16, float16, or auto: the fastest that the device computes well. `device` is cpu, cuda,
+    mps, or auto. Loading raises UnavailableError when files are missing or are not those of the training.
+    """
+
+    can_score = True
+    can_stream = True
+    export_kinds = ("adapter", "merged")
+
+    def __init__(self, ref: Ref, base: Base, *, dtype: str = "auto", device: str = "auto") -> None:
+        self.ref = ref
+        self._base = base
+        self._record = bases.read_record(base)
+        self.lineage = Lineage.from_dict(self._record["lineage"]) if self._record else None
+        self._dtype, self._device = dtype, device
+        self._lock = threading.RLock()
+        self._loaded: _Loaded | None = None
+
+    @classmethod
+    def tuned(cls, name: str) -> Self:
+        """The model of the job of that name; raises ModelNotFound when it has none."""
+        from tuneport_torch.folder import Folder
+
+        folder = Folder.named(name).model
+        if not (folder / bases.TUNED).is_file():
+            raise ModelNotFound(
+                f"torch:{name} has no model.", remedy=f"If it is a job that still runs: tuneport watch torch:{name}"
+            )
+        return cls(Ref("torch", name), bases.resolve(str(folder)))
+
+    @classmethod
+    def base(cls, name: str) -> Self:
+        """A base model by any name that bases.resolve knows."""
+        return cls(Ref("torch", name), bases.resolve(name))
+
+    @property
+    def style(self) -> Style:
+        """How it is asked: through its chat template, or, when it was trained on completions, with the bare text."""
+        return "plain" if self._record and self._record["style"] == "plain" else "chat"
+
+    def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
+        """One reply for each conversation, in order, in as few batches as memory allows."""
+        from tuneport_torch.generate import answer
+
+        with self._lock:
+            loaded = self._ready()
+            ids = loaded.renderer.prompts(prompts, options.tools, self.style)
+            return answer(loaded.model, loaded.renderer.text, ids, options)
+
+    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
+        """The pieces of one reply's text as they come. Other calls wait until it is exhausted or closed."""
+        from tuneport_torch.generate import stream
+
+        with self._lock:
+            loaded = self._ready()
+            (ids,) = loaded.renderer.prompts([prompt], options.tools, self.style)
+            yield from stream(loaded.model, loaded.renderer.text, ids, options)
+
+    def compute_score(self, dataset: Dataset) -> Score:
+        """Loss and next-token accuracy at the tokens that training would learn, each counted by its weight."""
+        from tuneport_torch.scoring import score
+
+        with self._lock:
+            loaded = self._ready()
+            return score(loaded.model, loaded.renderer, dataset)
+
+    def write_export(self, path: Path, kind: str) -> Path:
+        """`adapter`: PEFT's format. `merged`: a model that needs no tuneport. Both with tokenizer and template."""
+        from tuneport_torch import export
+
+        if kind == "adapter":
+            return export.adapter(self._base, path)
+        return export.merged(self._base, path)
+
+    def ensure_ready(self) -> None:
+        """Load the model, if it is not; that costs nothing but this machine's memory."""
+        with self._lock:
+            self._ready()
+
+    def close(self) -> None:
+        """Give the memory back; the next question loads the model again."""
+        with self._lock:
+            if self._loaded is None:
+                return
+            self._loaded.renderer.text.close()
+            self._loaded = None
+            import gc
+
+            import torch
+
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _ready(self) -> _Loaded:
+        if self._loaded is None:
+            from tuneport_torch import devices, precision
+            from tuneport_torch.render import Renderer
+            from tuneport_torch.tokens import load_text
+
+            self._base = bases.fetch(self._base)
+            text = load_text(self._base)
+            device = devices.pool(self._device)
+            dtype = precision.fastest(device) if self._dtype == "auto" else self._dtype
+            self._loaded = _Loaded(bases.load_model(self._base, dtype=dtype, device=device), Renderer(text))
+        return self._loaded
