@@ -39,7 +39,8 @@ compare: {grader: exact}
 ```
 
 `tuneport init DATA` writes one that explains itself, and `tuneport run tune.yaml`, or `tuneport.run("tune.yaml")` in
-Python, carries it out. `tuneport schema > tune.schema.json` writes the JSON Schema that the first line names to editors.
+Python, carries it out. `tuneport schema > tune.schema.json` writes the JSON Schema that the first line names to
+editors.
 
 - **Checked whole, before anything is spent.** An unknown key is an error with file, line, key and the nearest name;
   every problem is told at once. The core checks its own keys, then the chosen backend checks its section. Sections of

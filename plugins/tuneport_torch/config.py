@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
+
 from tuneport import Settings
 
 Auto = Literal["auto"]
+# The bound belongs to the number: a bound on the whole field would be asked of the word "auto" too.
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
 
 
 class Adapter(Settings):
@@ -40,20 +44,18 @@ class TorchSettings(Settings):
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up: cosine and linear end at 0."
     )
-    warmup: int | Auto = Field(
-        "auto", ge=0, description="Steps of linear warm-up. auto: a twentieth of all steps, at most 100."
+    warmup: Natural | Auto = Field(
+        "auto", description="Steps of linear warm-up. auto: a twentieth of all steps, at most 100."
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay, on matrices only.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm when theirs is larger.")
-    tokens_per_step: int | Auto = Field(
+    tokens_per_step: Positive | Auto = Field(
         "auto",
-        ge=1,
         description="Tokens of one optimiser step, prompts included; whole rows, so about that many. "
         "auto: a hundredth of all tokens to be trained on (tokens x epochs), between 256 and 16384.",
     )
-    tokens_per_batch: int | Auto = Field(
+    tokens_per_batch: Positive | Auto = Field(
         "auto",
-        ge=1,
         description="Most tokens in memory at once; a step is split into such micro-batches, which changes nothing "
         "but memory and speed. auto: 16384 on a GPU, 1024 else; halved whenever memory runs out.",
     )
@@ -62,8 +64,8 @@ class TorchSettings(Settings):
         description="Rows of a micro-batch stand one after another, without padding and without seeing each other. "
         "auto: on where a check at the start proves the model exact that way, else rows are padded.",
     )
-    max_tokens: int | Auto = Field(
-        "auto", ge=8, description="Longest row in tokens. auto: what the model's configuration allows."
+    max_tokens: Annotated[int, Field(ge=8)] | Auto = Field(
+        "auto", description="Longest row in tokens. auto: what the model's configuration allows."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
@@ -73,26 +75,23 @@ class TorchSettings(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to train. auto: a CUDA GPU when there is one, else an Apple GPU, else the CPU."
     )
-    threads: int | Auto = Field("auto", ge=1, description="CPU threads. auto: PyTorch's choice, one per core.")
+    threads: Positive | Auto = Field("auto", description="CPU threads. auto: PyTorch's choice, one per core.")
     activation_checkpointing: bool | Auto = Field(
         "auto",
         description="Compute activations twice instead of keeping them. auto: only once a single row no longer fits.",
     )
-    evaluate_every: int | Auto = Field(
+    evaluate_every: Positive | Auto = Field(
         "auto",
-        ge=1,
         description="Steps between two evaluations on the validation rows; the last step is always evaluated. "
         "auto: ten evaluations a run, fewer where they would read more than a third of the training tokens.",
     )
-    patience: int | Auto | None = Field(
+    patience: Positive | Auto | None = Field(
         "auto",
-        ge=1,
         description="Stop after this many evaluations in a row without a better validation loss; null never stops "
         "early. auto: 3. Without validation rows there is nothing to go by and training never stops early.",
     )
-    checkpoint_every: int | Auto = Field(
+    checkpoint_every: Positive | Auto = Field(
         "auto",
-        ge=1,
         description="Steps between two checkpoints. auto: once a minute, or less often where saving is slow, so "
         "that it takes at most a twentieth of the time. When they are saved never changes what is computed.",
     )
@@ -103,8 +102,8 @@ class TorchSettings(Settings):
     usd_per_hour: float | None = Field(
         None, ge=0, description="What an hour of this machine costs; plans and budgets count with it. null: nothing."
     )
-    slots: int | Auto = Field(
-        "auto", ge=1, description="Jobs that may train on this device at the same time. auto: one."
+    slots: Positive | Auto = Field(
+        "auto", description="Jobs that may train on this device at the same time. auto: one."
     )
     trust_remote_code: bool = Field(
         False, description="Run code that comes with the base model; asks for a base pinned as name@revision."
