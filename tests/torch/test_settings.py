@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tuneport_torch.config import TorchSettings
 
 from tuneport.config import RunConfig, backend_settings
 from tuneport.errors import ConfigError
+from tuneport_torch.config import TorchSettings
 
 
 def read(**section: object) -> TorchSettings:
