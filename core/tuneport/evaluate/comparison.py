@@ -81,6 +81,13 @@ class Comparison:
     examples: tuple[Compared, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def graded(self) -> bool:
+        """Whether rows changed by less than all: right and wrong do not tell the whole story then."""
+        if self.difference is None:
+            return False
+        return self.difference.better + self.difference.worse > self.outcomes["only_tuned"] + self.outcomes["only_base"]
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return asdict(self)

@@ -25,7 +25,10 @@ def comparison_text(comparison: Comparison) -> str:
     lines += [_side_line(name, side, one.rows) for name, side in (("base", one.base), ("tuned", one.tuned)) if side]
     if one.difference:
         lines.append(_difference_line(one.difference))
-    lines += ["", "  " + " · ".join(f"{OUTCOMES[name]} {count:,}" for name, count in one.outcomes.items())]
+    counts = [f"{OUTCOMES[name]} {count:,}" for name, count in one.outcomes.items()]
+    if one.graded and one.difference:
+        counts += [f"better {one.difference.better:,}", f"worse {one.difference.worse:,}"]
+    lines += ["", "  " + " · ".join(counts)]
     lines += [f"  note: {note}" for note in one.notes]
     # what got worse first, then what is still wrong, then what got better
     order: list[Outcome] = ["only_base", "wrong", "neither", "only_tuned"]
@@ -74,5 +77,6 @@ def _row_lines(row: Compared) -> list[str]:
 def _line(text: str, width: int = 100) -> str:
     """One line that cannot steer the terminal."""
     flat = " ".join(text.split())
-    plain = "".join(letter if letter.isprintable() else "\ufffd" for letter in flat)
+    # the joiners of Persian and of emoji count as unprintable, and are harmless
+    plain = "".join(letter if letter.isprintable() or letter in "\u200c\u200d" else "\ufffd" for letter in flat)
     return plain if len(plain) <= width else plain[: width - 1] + "…"

@@ -93,7 +93,7 @@ def _findings(check: Mapping[str, Any]) -> Html:
         found.setdefault(str(one.get("code")), []).append(one)
     if not found:
         return tag("p", "The check found nothing to say about this data.", class_="quiet")
-    counts = check.get("counts") or {}
+    counts = (check.get("stats") or {}).get("findings") or {}
     order = sorted(found.items(), key=lambda item: (SEVERITIES.index(_severity(item[1][0])), item[0]))
     return join(_finding(code, shown, counts.get(code)) for code, shown in order)
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 _VOID = frozenset({"meta", "link", "input", "wbr"})
 _NUMBERS = frozenset({"Rows", "Base right", "Tuned right", "Happened", "Planned"})
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202d\u202e]")
 
 
 class Html(str):
@@ -67,7 +67,7 @@ def prose(text: str) -> Html:
 
 
 def escape(text: str) -> Html:
-    """Any text as HTML that shows it; characters that no page may hold are shown as U+FFFD."""
+    """Any text as HTML that shows it; control characters and overrides of its direction are shown as U+FFFD."""
     return Html(html.escape(_CONTROL.sub("\ufffd", text.replace("\r\n", "\n")), quote=True))
 
 

@@ -21,7 +21,7 @@ def comparison(found: Comparison) -> Html:
     return join(
         [
             tag("p", _verdict(found), class_="verdict"),
-            tag("div", _intervals(found), _fourfold(found), class_="two"),
+            tag("div", _intervals(found), _counts(found), class_="two"),
             [tag("p", note, class_="quiet") for note in found.notes],
             _labels(found.labels),
             _rows(found),
@@ -76,28 +76,34 @@ def _intervals(found: Comparison) -> Html:
     return tag("figure", caption, chart, class_="intervals")
 
 
-def _fourfold(found: Comparison) -> Html:
-    """Who was right where. Without a base model, two counts."""
-    counts = found.outcomes
+def _counts(found: Comparison) -> Html:
+    """Who was right where; for graded scores, which rows got better or worse. Without a base model, two counts."""
     if found.base is None:
-        return tag("p", f"{count(counts['right'])} right, {count(counts['wrong'])} wrong.")
+        return tag("p", f"{count(found.outcomes['right'])} right, {count(found.outcomes['wrong'])} wrong.")
 
-    def cell(name: Outcome, kind: str) -> Html:
-        share = counts[name] / found.rows
-        return tag("td", tag("b", count(counts[name])), tag("span", percent(share)), class_=f"cell {kind}")
+    def cell(number: int, kind: str) -> Html:
+        return tag("td", tag("b", count(number)), tag("span", percent(number / found.rows)), class_=f"cell {kind}")
 
-    head = tag(
-        "tr",
-        tag("td", "", class_="empty"),
-        tag("th", "tuned right", scope="col"),
-        tag("th", "tuned wrong", scope="col"),
-    )
-    body = [
-        tag("tr", tag("th", "base right", scope="row"), cell("both", "same"), cell("only_base", "lost")),
-        tag("tr", tag("th", "base wrong", scope="row"), cell("only_tuned", "gained"), cell("neither", "same")),
-    ]
-    table = tag("table", tag("thead", head), tag("tbody", body), class_="fourfold")
-    return tag("figure", tag("figcaption", tag("b", "Rows"), tag("span", "who was right where")), table)
+    def head(words: str, scope: str) -> Html:
+        return tag("th", words, scope=scope)
+
+    counts = found.outcomes
+    if found.graded and found.difference:
+        better, worse = found.difference.better, found.difference.worse
+        told = "tuned against base"
+        rows = [
+            [head("better", "col"), head("same", "col"), head("worse", "col")],
+            [cell(better, "gained"), cell(found.rows - better - worse, "same"), cell(worse, "lost")],
+        ]
+    else:
+        told = "who was right where"
+        rows = [
+            [tag("td"), head("tuned right", "col"), head("tuned wrong", "col")],
+            [head("base right", "row"), cell(counts["both"], "same"), cell(counts["only_base"], "lost")],
+            [head("base wrong", "row"), cell(counts["only_tuned"], "gained"), cell(counts["neither"], "same")],
+        ]
+    table = tag("table", tag("tbody", (tag("tr", row) for row in rows)), class_="fourfold")
+    return tag("figure", tag("figcaption", tag("b", "Rows"), tag("span", told)), table)
 
 
 def _labels(labels: Sequence[LabelScore]) -> Html:

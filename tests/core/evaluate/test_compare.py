@@ -101,6 +101,7 @@ def test_graded_scores_are_averaged_and_only_a_whole_one_is_right() -> None:
     assert (found.tuned.right, found.outcomes["neither"]) == (0, 40)
     assert found.difference is not None
     assert found.difference.better == 40
+    assert "neither right 40 · better 40 · worse 0" in str(found)
 
 
 def test_nothing_to_compare_on_is_an_error_with_a_cure() -> None:

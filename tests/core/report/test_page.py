@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from answering import ScriptedModel
-from tuneport import Conversation, Event, Message
+from tuneport import Conversation, Dataset, Event, Message
 from tuneport.evaluate import Comparison, compare_models
 from tuneport.report import ReportData, Sample, page, write_report
 from tuneport.report.charts import smoothed, thinned
@@ -148,7 +148,6 @@ def a_run(**changes: Any) -> ReportData:
             "read": 1_803,
             "used": 1_800,
             "rejected": 3,
-            "counts": {"duplicate-row": 7, "empty-message": 3},
             "diagnostics": [
                 {
                     "code": "empty-message",
@@ -176,6 +175,7 @@ def a_run(**changes: Any) -> ReportData:
                 },
             ],
             "stats": {
+                "findings": {"duplicate-row": 7, "empty-message": 3},
                 "tokens": {
                     "min": 24,
                     "median": 41,
@@ -339,6 +339,27 @@ def test_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
     assert read.text.count("<script>alert(1)</script>") > 15
     assert "\x00" not in text
     assert "\x1b" not in text
+
+
+def test_what_a_real_check_found_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "tickets.csv"
+    file.write_text(
+        "text,label\n" + "".join(f"My card {n % 7} never came,card_{n % 2}\n" for n in range(40)) + ",pin\n"
+    )
+    checked = Dataset.load(file).check()
+    text = Reader(page(a_run(check=checked.to_dict()))).text
+    assert f"{checked.read} rows read" in text
+    assert checked.counts
+    for code, number in checked.counts.items():
+        assert f"{code} {number}×" in text
+
+
+def test_graded_scores_are_counted_by_better_and_worse() -> None:
+    rows = [Conversation((Message("user", "q"), Message("assistant", "one two three")))] * 40
+    models = ScriptedModel("tuned", lambda asked: "one two"), ScriptedModel("base", lambda asked: "four")
+    read = Reader(page(a_run(comparison=compare_models(*models, rows, "token_f1"))))
+    assert "bettersameworse40100.0%00.0%00.0%" in read.text
+    assert "tuned right" not in read.text
 
 
 def test_a_job_without_metrics_or_comparison_has_a_page_too(tmp_path: Path) -> None:
