@@ -23,6 +23,7 @@ check: .venv/dev.stamp
 
 docs: .venv/dev.stamp
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/checks_page.py
 
 build: .venv/dev.stamp
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -1,0 +1,142 @@
+"""Writes docs/checks.md from the registry of codes, the remedies of `fix` and the tests' examples: make docs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tuneport.dataset.across import FEW_ROWS, UNEVEN
+from tuneport.dataset.codes import CODES
+from tuneport.dataset.findings import KEPT_PER_CODE
+from tuneport.dataset.formats import ALIASES, SHAPES
+from tuneport.dataset.mend import REMEDIES
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from core.dataset import triggers  # noqa: E402 - the tests' folder had to be named first
+
+INTRO = f"""<!-- Written by docs/checks_page.py from the code: change it there, then run `make docs`. -->
+
+# Checks
+
+`tuneport check FILE` reads a data file whole and reports each finding with its line, a JSON pointer into the row, a
+code and a remedy. Every row is accounted for: *read = used + rejected*. `Dataset.check()` gives the same in Python,
+`--json` prints it as one object.
+
+- An **error** rejects the row, or the file. A run stops at it, unless its config says `data.on_error: skip`.
+- A **warning** is about rows that are used, and may cost quality.
+- A **note** is worth knowing, and needs nothing.
+
+The first {KEPT_PER_CODE} findings of each code are kept with their place; all are counted.
+
+`tuneport fix FILE -o NEW.jsonl` (`Dataset.fix` in Python) applies remedies, writes a new file and says what it changed
+row by row: *read = written + dropped*. A row with an error that no remedy removes is dropped. Remedies that might lose
+something are applied only when they are named (`--only CODE`, `remedies=["CODE"]`); that names all to apply, so the
+others are then left out. Fixing a fixed file changes nothing.
+
+This page is written from the code: a test has, for every code, data that gives rise to it and data that does not.
+"""
+
+SHAPES_INTRO = """## Shapes
+
+A file's shape is recognised by its columns, from the first rows; `columns=` (`--column OURS=THEIRS`) says which column
+is which where they have other names. All rows of a file have one shape.
+
+| shape | columns | may have |
+|---|---|---|"""
+
+SHAPES_DETAILS = """
+A label that is a whole number is written out as text. `system=` (`--system`) puts a system prompt before the
+conversations that bring none. `Dataset.write` and `fix` write JSONL with `messages`, with `prompt` and `completion`, or
+with OpenAI's preference pairs; several shapes in one file are told apart by a key `shape`, which is read again.
+"""
+
+DETAILS = f"""## How rows are compared
+
+Two rows are **duplicates** when they mean the same example, whatever their spelling in JSON. They are
+**near-duplicates** when their texts agree once case, white space, quotes, `!`, `?` and a full stop at the end are left
+out, in Unicode's compatibility form (NFKC), so that curly and straight quotes, or full-width and plain letters, are
+alike. What changes the meaning counts: `1.5` is not `15`, `2+2` is not `2-2`.
+
+The **prompt** of a conversation is everything before the assistant's last turn, with the tools; the **answer** is the
+rest. Of a completion they are what they are called; one with an empty prompt conflicts with nothing. Two preferences
+conflict when they prefer the same two answers the other way round.
+
+A label is a last answer that repeats: at least five rows per different answer on average. **label-imbalance** is found
+from {UNEVEN} times as many rows on, **few-rows** under {FEW_ROWS} rows.
+
+Rows are compared by 64-bit keys: 32 bytes a row, in memory up to 262,144 rows and in a nameless file in home's cache
+beyond, so that ten million rows take no more memory than a quarter million. Two different rows have the same key about
+once in 370,000 files of ten million rows.
+"""
+
+GROUPS: Mapping[str, Mapping[str, triggers.Trigger]] = {
+    "The file": triggers.FILES,
+    "Text and JSON": triggers.TEXT,
+    "Shapes and columns": triggers.SHAPE,
+    "Turns and texts": triggers.TURNS,
+    "Tools": triggers.TOOLS,
+    "Preferences": triggers.PREFERENCE,
+    "All rows together": triggers.ROWS,
+    "What the model takes (`--for`)": triggers.PROFILE | triggers.NOTES,
+}
+
+
+def page() -> str:
+    """The whole page."""
+    groups = (line for name in GROUPS for line in _group(name))
+    return "\n".join([INTRO, *_contents(), SHAPES_INTRO, *_shapes(), SHAPES_DETAILS, *groups, DETAILS])
+
+
+def _contents() -> Iterator[str]:
+    yield "| code | severity | `fix` |"
+    yield "|---|---|---|"
+    for group in GROUPS.values():
+        for code in group:
+            yield f"| [{code}](#{code}) | {CODES[code].severity} | {_short(code)} |"
+    yield ""
+
+
+def _shapes() -> Iterator[str]:
+    for shape in SHAPES:
+        needs, takes = (", ".join(map(_column, roles)) for roles in (shape.needs, shape.takes))
+        yield f"| {shape.name} | {needs} | {takes} |"
+
+
+def _column(role: str) -> str:
+    return " or ".join(f"`{name}`" for name in ALIASES.get(role, (role,)))
+
+
+def _short(code: str) -> str:
+    remedy = REMEDIES.get(code)
+    if remedy is None:
+        return "drops the row" if code in _ROW_ERRORS else "mends" if code in _NOT_WRITTEN else ""
+    return f"{'mends' if remedy.action == 'changed' else 'drops'}{', when named' if remedy.asked else ''}"
+
+
+def _group(name: str) -> Iterator[str]:
+    yield f"## {name}\n"
+    for code, trigger in GROUPS[name].items():
+        yield f"### {code}\n"
+        yield f"*{CODES[code].severity}* · {CODES[code].meaning}\n"
+        yield f"```text\n{trigger.example}\n```\n"
+        yield f"What to do: {CODES[code].remedy}{_fix(code)}\n"
+
+
+def _fix(code: str) -> str:
+    if (remedy := REMEDIES.get(code)) is not None:
+        return f"\n\n`fix` {remedy.what}{' (only when named)' if remedy.asked else ''}."
+    if code in _NOT_WRITTEN:
+        return "\n\n`fix` writes a file without it."
+    return "\n\n`fix` drops the row." if code in _ROW_ERRORS else ""
+
+
+_NOT_WRITTEN = ("byte-order-mark", "crlf", "blank-line", "unused-columns")
+_ROW_GROUPS = (triggers.TEXT, triggers.SHAPE, triggers.TURNS, triggers.TOOLS, triggers.PREFERENCE)
+_ROW_ERRORS = {code for group in _ROW_GROUPS for code in group if CODES[code].severity == "error"}
+
+
+if __name__ == "__main__":
+    (HERE / "checks.md").write_text(page(), encoding="utf-8")

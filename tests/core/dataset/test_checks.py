@@ -1,0 +1,49 @@
+"""Every code has data that gives rise to it and data that does not, and docs/checks.md says what the registry says."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.dataset.triggers import TRIGGERS
+from tuneport import DataProfile
+from tuneport.dataset.codes import CODES
+from tuneport.dataset.mend import REMEDIES
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+def test_every_code_has_data_that_triggers_it() -> None:
+    assert set(TRIGGERS) == set(CODES)
+
+
+@pytest.mark.parametrize("code", TRIGGERS)
+def test_a_code_is_found_where_it_should_be(code: str, tmp_path: Path) -> None:
+    trigger = TRIGGERS[code]
+    assert code in trigger.codes(tmp_path, trigger.bad)
+
+
+@pytest.mark.parametrize("code", TRIGGERS)
+def test_a_code_is_not_found_where_it_should_not_be(code: str, tmp_path: Path) -> None:
+    trigger = TRIGGERS[code]
+    if trigger.good == trigger.bad:  # it is the model that makes the difference
+        trigger = replace(trigger, profile=DataProfile())
+    assert code not in trigger.codes(tmp_path, trigger.good)
+
+
+def test_the_reference_says_what_the_code_says() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    reference = runpy.run_path(str(docs / "checks_page.py"))
+    assert (docs / "checks.md").read_text(encoding="utf-8") == reference["page"](), "run: make docs"
+    documented = [code for group in reference["GROUPS"].values() for code in group]
+    assert sorted(documented) == sorted(CODES)
+
+
+def test_every_remedy_is_that_of_a_code() -> None:
+    assert set(REMEDIES) <= set(CODES)

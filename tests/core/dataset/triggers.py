@@ -1,0 +1,278 @@
+"""For every code of a finding: the smallest data that gives rise to it, and data like it that does not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuneport import DataProfile, Dataset
+from tuneport.dataset.example import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """`bad` and `good` are whole files; `shown` stands for `bad` in docs/checks.md where that says more."""
+
+    bad: str | bytes
+    good: str | bytes
+    shown: str | None = None
+    suffix: str = ".jsonl"
+    held_out: str | None = None
+    profile: DataProfile | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def example(self) -> str:
+        """What the documentation shows."""
+        if self.shown is None:
+            assert isinstance(self.bad, str)
+            return self.bad.rstrip("\n")
+        return self.shown
+
+    def codes(self, folder: Path, data: str | bytes) -> set[str]:
+        """The codes that a check of that data finds."""
+        path, other = folder / f"rows{self.suffix}", folder / "held_out.jsonl"
+        path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+        against = None
+        if self.held_out is not None:
+            other.write_text(self.held_out, encoding="utf-8")
+            against = Dataset.load(other)
+        return set(Dataset.load(path).check(self.profile, against=against, **self.options).counts)
+
+
+def row(*turns: str | dict[str, Any], **more: Any) -> str:
+    """A chat row: texts are the user's and the assistant's in turn, dictionaries stand as they are."""
+    roles = ("user", "assistant") * len(turns)
+    messages = [
+        turn if isinstance(turn, dict) else {"role": role, "content": turn}
+        for role, turn in zip(roles, turns, strict=False)
+    ]
+    return json.dumps({"messages": messages, **more}, ensure_ascii=False) + "\n"
+
+
+def turn(role: str, content: Any = "Hello", **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def labels(**counts: int) -> str:
+    rows = [row(f"{label} {index}", label) for label, times in counts.items() for index in range(times)]
+    return "".join(rows)
+
+
+def _tokens(batch: Sequence[Example]) -> list[int]:
+    return [9 if "long" in repr(example) else 3 for example in batch]
+
+
+GOOD = row("Hello", "Hi")
+CALL = {"id": "1", "type": "function", "function": {"name": "rain", "arguments": "{}"}}
+TOOL = {"type": "function", "function": {"name": "rain", "parameters": {"type": "object"}}}
+ASKED = turn("assistant", None, tool_calls=[CALL])
+ANSWER = turn("tool", "no", tool_call_id="1")
+CALLED = row("Rain?", ASKED, ANSWER, turn("assistant", "It is dry."), tools=[TOOL])
+PAIR = '{"prompt": "Hello", "chosen": "Hi", "rejected": "Go away"}\n'
+DEEP = "[" * 101 + "]" * 101
+
+
+def _called(**function: Any) -> str:
+    call = {"id": "1", "type": "function", "function": {"name": "rain", "arguments": "{}"} | function}
+    return row("Rain?", turn("assistant", None, tool_calls=[call]), tools=[TOOL])
+
+
+FILES = {
+    "no-rows": Trigger(bad="\n", good=GOOD, shown="(an empty file)"),
+    "utf-16": Trigger(bad=GOOD.encode("utf-16"), good=GOOD, shown="(a file saved as UTF-16)"),
+    "broken-gzip": Trigger(
+        bad=gzip.compress(GOOD.encode() * 9)[:-9],
+        good=gzip.compress(GOOD.encode()),
+        suffix=".jsonl.gz",
+        shown="(a .gz file whose end is missing)",
+    ),
+    "expands-too-much": Trigger(
+        bad=gzip.compress(GOOD.encode() + b" " * (80 << 20)),
+        good=gzip.compress(GOOD.encode() * 99),
+        suffix=".jsonl.gz",
+        shown="(a .gz file of 80 kB that expands to 80 MB)",
+    ),
+    "byte-order-mark": Trigger(bad="\ufeff" + GOOD, good=GOOD, shown=f"<U+FEFF>{GOOD.rstrip()}"),
+    "crlf": Trigger(bad=GOOD.replace("\n", "\r\n"), good=GOOD, shown=f"{GOOD.rstrip()}<CR><LF>"),
+    "blank-line": Trigger(bad=f"{GOOD}\n{GOOD}", good=GOOD * 2),
+    "unused-columns": Trigger(
+        bad="text,label,id\nHello,greeting,7\n", good="text,label\nHello,greeting\n", suffix=".csv"
+    ),
+    "no-column-names": Trigger(
+        bad="text,,label\nHello,x,greeting\n", good="text,label\nHello,greeting\n", suffix=".csv"
+    ),
+}
+TEXT = {
+    "row-too-large": Trigger(bad=GOOD + row("x" * (33 << 20), "Hi"), good=GOOD, shown="(a row of more than 32 MiB)"),
+    "not-utf8": Trigger(
+        bad=row("Café", "Hi").encode("latin-1"), good=row("Café", "Hi"), shown="(Café, saved as Latin-1: the byte E9)"
+    ),
+    "invalid-json": Trigger(bad=GOOD + GOOD.replace("]}", "],}"), good=GOOD),
+    "not-an-object": Trigger(bad=f'{GOOD}["Hello", "Hi"]\n', good=GOOD),
+    "duplicate-key": Trigger(
+        bad='{"question": "1+1", "answer": "2", "answer": "3"}\n', good='{"question": "1+1", "answer": "2"}\n'
+    ),
+    "non-finite-number": Trigger(bad='{"text": "Hello", "label": NaN}\n', good='{"text": "Hello", "label": 1}\n'),
+    "number-too-large": Trigger(bad='{"text": "Hello", "label": 1e400}\n', good='{"text": "Hello", "label": 1}\n'),
+    "lone-surrogate": Trigger(
+        bad='{"text": "Hello \\ud83d", "label": "greeting"}\n',
+        good='{"text": "Hello \\ud83d\\ude00", "label": "greeting"}\n',
+    ),
+    "too-deep": Trigger(
+        bad=f'{{"text": "Hello", "label": "greeting", "more": {DEEP}}}\n',
+        good='{"text": "Hello", "label": "greeting", "more": [[[]]]}\n',
+        shown='{"text": "Hello", "label": "greeting", "more": [[[[ (and 97 more) ]]]]}',
+    ),
+    "ragged-row": Trigger(
+        bad="text,label\nHello, you,greeting\n", good='text,label\n"Hello, you",greeting\n', suffix=".csv"
+    ),
+    "bad-quoting": Trigger(
+        bad='text,label\n"Hello" you,greeting\n', good='text,label\n"Hello ""you""",greeting\n', suffix=".csv"
+    ),
+}
+SHAPE = {
+    "unknown-shape": Trigger(
+        bad='{"left": "Hello", "right": "Hi"}\n', good='{"prompt": "Hello", "completion": "Hi"}\n'
+    ),
+    "mixed-shapes": Trigger(bad=f'{GOOD}{{"prompt": "Hello", "completion": "Hi"}}\n', good=GOOD * 2),
+    "missing-value": Trigger(bad='{"text": "Hello", "label": null}\n', good='{"text": "Hello", "label": "greeting"}\n'),
+    "not-text": Trigger(bad='{"text": "Hello", "label": ["greeting"]}\n', good='{"text": "Hello", "label": 7}\n'),
+    "no-messages": Trigger(bad='{"messages": []}\n', good=GOOD),
+    "bad-message": Trigger(bad='{"messages": ["Hello", "Hi"]}\n', good=GOOD),
+    "bad-content": Trigger(bad=row(turn("user", 7), "Hi"), good=row(turn("user", "7"), "Hi")),
+    "bad-part": Trigger(
+        bad=row(turn("user", [{"type": "text"}]), "Hi"),
+        good=row(turn("user", [{"type": "text", "text": "Hello"}]), "Hi"),
+    ),
+    "unknown-key": Trigger(bad=row(turn("user", mood="glad"), "Hi"), good=row(turn("user", name="Ann"), "Hi")),
+}
+TURNS = {
+    "missing-role": Trigger(bad=row({"content": "Hello"}, "Hi"), good=GOOD),
+    "empty-role": Trigger(bad=row(turn(""), "Hi"), good=GOOD),
+    "unknown-role": Trigger(bad=row(turn("customer"), "Hi"), good=row(turn("developer"), "Hello", "Hi")),
+    "no-assistant": Trigger(bad=row("Hello"), good=GOOD),
+    "nothing-to-train-on": Trigger(
+        bad=row("Hello", turn("assistant", "Hi", weight=0)), good=row("Hello", turn("assistant", "Hi", weight=1))
+    ),
+    "empty-answer": Trigger(bad=row("Hello", " "), good=GOOD),
+    "empty-content": Trigger(bad=row("", "Hi"), good=GOOD),
+    "consecutive-roles": Trigger(
+        bad=row(turn("user"), turn("user"), turn("assistant", "Hi")), good=row("Hello", "Hi", "Bye", "Bye")
+    ),
+    "last-not-assistant": Trigger(bad=row("Hello", "Hi", "Bye"), good=GOOD),
+    "system-not-first": Trigger(
+        bad=row(turn("user"), turn("system", "Be brief."), turn("assistant", "Hi")),
+        good=row(turn("system", "Be brief."), turn("user"), turn("assistant", "Hi")),
+    ),
+    "bad-weight": Trigger(
+        bad=row("Hello", turn("assistant", "Hi", weight=0.5)), good=row("Hello", turn("assistant", "Hi", weight=1.0))
+    ),
+    "weight-not-on-assistant": Trigger(
+        bad=row(turn("user", weight=1), "Hi"), good=row("Hello", turn("assistant", "Hi", weight=1))
+    ),
+    "edge-whitespace": Trigger(bad=row("Hello", " Hi"), good=row("Hello", "Hi\n\nthere")),
+    "mojibake": Trigger(bad=row("A cafÃ©", "Hi"), good=row("A café", "Hi")),
+    "control-character": Trigger(
+        bad=row("Hello\u0000", "Hi"),
+        good=row("Hello\tyou", "Hi"),
+        shown=json.dumps({"text": "Hello\u0000", "label": "greeting"}),
+    ),
+    "replacement-character": Trigger(bad=row("A caf\ufffd", "Hi"), good=row("A café", "Hi")),
+    "line-separator": Trigger(
+        bad=row("Hello\u2028you", "Hi"), good=row("Hello\nyou", "Hi"), shown=row("Hello<U+2028>you", "Hi").rstrip()
+    ),
+}
+TOOLS = {
+    "bad-tool": Trigger(bad=row("Rain?", "No.", tools=["rain"]), good=CALLED),
+    "tool-without-schema": Trigger(
+        bad=row("Rain?", "No.", tools=[{"type": "function", "function": {"name": "rain"}}]), good=CALLED
+    ),
+    "bad-tool-call": Trigger(bad=row("Rain?", turn("assistant", None, tool_calls=[{"id": "1"}])), good=CALLED),
+    "tool-arguments-not-json": Trigger(bad=_called(arguments="Oslo"), good=_called(arguments='{"city": "Oslo"}')),
+    "tool-not-declared": Trigger(bad=_called(name="snow"), good=_called()),
+    "tool-call-unanswered": Trigger(
+        bad=row("Rain?", ASKED, turn("assistant", "It is dry."), tools=[TOOL]), good=CALLED
+    ),
+    "tool-answer-without-call": Trigger(
+        bad=row("Rain?", turn("assistant", "One moment."), ANSWER, turn("assistant", "No.")), good=CALLED
+    ),
+}
+PREFERENCE = {
+    "identical-arms": Trigger(bad='{"prompt": "Hello", "chosen": "Hi", "rejected": "Hi"}\n', good=PAIR),
+    "differing-prompts": Trigger(
+        bad=json.dumps(
+            {
+                "chosen": [turn("user", "One"), turn("assistant", "1")],
+                "rejected": [turn("user", "Two"), turn("assistant", "2")],
+            }
+        )
+        + "\n",
+        good=PAIR,
+    ),
+    "empty-arm": Trigger(bad='{"prompt": "Hello", "chosen": "Hi", "rejected": ""}\n', good=PAIR),
+}
+PROFILE = {
+    "shape-not-taken": Trigger(bad=PAIR, good=GOOD, profile=DataProfile()),
+    "role-not-taken": Trigger(
+        bad=row(turn("developer", "Be brief."), turn("user"), turn("assistant", "Hi")),
+        good=GOOD,
+        profile=DataProfile(roles=frozenset({"system", "user", "assistant"})),
+    ),
+    "tools-not-taken": Trigger(bad=CALLED, good=GOOD, profile=DataProfile(tools=False)),
+    "images-not-taken": Trigger(
+        bad=row(turn("user", [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]), "A cat."),
+        good=GOOD,
+        profile=DataProfile(images=False),
+    ),
+    "too-long": Trigger(
+        bad=row("A long question", "Hi"),
+        good=GOOD,
+        profile=DataProfile(max_tokens=5, count_tokens=_tokens),
+        shown="(a row of 9,000 tokens, for a model that takes 8,192)",
+    ),
+    "too-few-rows": Trigger(
+        bad=GOOD, good=GOOD * 10, profile=DataProfile(min_rows=10), shown="(9 rows, for a backend that asks for 10)"
+    ),
+    "file-too-large": Trigger(
+        bad=GOOD * 9,
+        good=GOOD,
+        profile=DataProfile(max_bytes=200),
+        shown="(a file of 600 MB, for a service that takes 512 MB)",
+    ),
+}
+ROWS = {
+    "duplicate": Trigger(bad=GOOD * 2, good=GOOD + row("Bye", "Bye")),
+    "near-duplicate": Trigger(bad=GOOD + row("hello!", "Hi"), good=GOOD + row("Bye", "Bye")),
+    "conflicting-answers": Trigger(bad=GOOD + row("Hello", "Go away"), good=GOOD + row("Bye", "Bye")),
+    "leaked-row": Trigger(bad=GOOD, good=row("Bye", "Bye"), held_out=GOOD, shown=f"{GOOD.rstrip()} (in both files)"),
+    "leaked-prompt": Trigger(
+        bad=row("Hello", "Go away"),
+        good=GOOD,
+        held_out=GOOD,
+        shown=f"{row('Hello', 'Go away').rstrip()}\n{GOOD.rstrip()} (in the held-out file)",
+    ),
+    "label-imbalance": Trigger(
+        bad=labels(yes=50, no=5), good=labels(yes=40, no=5), shown="(50 rows with the answer yes, 5 with the answer no)"
+    ),
+    "label-spellings": Trigger(
+        bad=labels(lost_card=9, **{"Lost card": 9}),
+        good=labels(lost_card=9, found_card=9),
+        shown="(9 rows with the label lost_card, 9 with Lost card)",
+    ),
+    "single-label": Trigger(bad=labels(yes=9), good=labels(yes=9, no=9), shown="(every row has the answer yes)"),
+    "few-rows": Trigger(bad=GOOD, good="".join(row(f"{n} + 1?", f"{n + 1}") for n in range(50)), shown="(49 rows)"),
+}
+NOTES = {
+    "base-note": Trigger(
+        bad=GOOD,
+        good=GOOD,
+        profile=DataProfile(notes=("This base has no chat template.",)),
+        shown="(any data; the model has no chat template)",
+    ),
+}
+TRIGGERS = FILES | TEXT | SHAPE | TURNS | TOOLS | PREFERENCE | PROFILE | NOTES | ROWS
