@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -23,13 +22,12 @@ def write_report(path: str | Path, data: ReportData) -> Path:
     """Write the page of a run to `path`, whole or not at all, and return the path. Raises OSError as writing does."""
     target = Path(path).expanduser()
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page(data))
-        Path(unfinished).replace(target)
+        unfinished.write_text(page(data), encoding="utf-8")
+        unfinished.replace(target)
     except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     return target
 
