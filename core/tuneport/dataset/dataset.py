@@ -20,7 +20,7 @@ from tuneport.dataset.readers import read
 from tuneport.dataset.result import CheckResult, file_findings
 from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
 from tuneport.dataset.source import Source
-from tuneport.dataset.writers import new_file, write
+from tuneport.dataset.writers import named_jsonl, new_file, write
 from tuneport.errors import UsageError
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class Dataset:
         """Write the examples to a new file, in the format of its suffix: JSONL (also gzipped) in the shape that trainers
         take, see docs/checks.md. Returns its path; raises UsageError when it is there already.
         """
-        return write(self, Path(path).expanduser(), format)
+        return write(self, Path(path).expanduser(), format, len(self.stats().shapes))
 
     def fix(
         self,
@@ -233,6 +233,7 @@ class Dataset:
 
         if self._keep is not None or self._origin.recipe is None:
             raise UsageError("Only a whole file of a known shape can be fixed.", remedy="Load the file and fix that.")
+        named_jsonl(Path(path))
         for target in (path, changes_to):
             if target is not None:
                 new_file(Path(target))

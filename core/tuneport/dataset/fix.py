@@ -20,7 +20,7 @@ from tuneport.dataset.formats import Recipe
 from tuneport.dataset.mend import REMEDIES, Change, dropped, mend
 from tuneport.dataset.repeats import Records, RepeatKind, find_leaks, find_repeats, row_keys
 from tuneport.dataset.strictjson import BAD
-from tuneport.dataset.writers import line, whole_file
+from tuneport.dataset.writers import encoder, whole_file
 from tuneport.errors import DataError, UsageError
 
 KEPT_CHANGES = 1000
@@ -201,7 +201,7 @@ def _draft(path: Path) -> BinaryIO:
 
 def _publish(draft: BinaryIO, flags: bytearray, shapes: int, path: Path) -> None:
     """Write what is kept, in the shape that trainers take; several shapes in one file are told apart by our own."""
-    encode = line if shapes == 1 else canonical
+    encode = encoder(shapes)
     draft.seek(0)
     with whole_file(path) as file:
         for text, flag in zip(draft, flags, strict=True):

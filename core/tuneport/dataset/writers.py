@@ -6,32 +6,44 @@ import contextlib
 import gzip
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import msgspec
 
-from tuneport.dataset.example import Completion, Conversation, Example
+from tuneport.dataset.example import Completion, Conversation, Example, canonical
 from tuneport.errors import UsageError
 
 _TAG = {"conversation": len(b'"shape":"conversation",'), "completion": len(b'"shape":"completion",')}
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def write(examples: Iterable[Example], path: Path, format: str) -> Path:  # noqa: A002 - as in Dataset.write
-    """Write examples to a new file, whole or not at all."""
+def write(examples: Iterable[Example], path: Path, format: str, shapes: int) -> Path:  # noqa: A002 - as in Dataset.write
+    """Write examples of so many shapes to a new file, whole or not at all."""
     if format not in ("auto", "jsonl"):
         raise UsageError(f"Datasets are written as JSONL, not as {format!r}.", remedy="Leave format out.")
-    if format == "auto" and not path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
-        raise UsageError(
-            f"{path} does not end in .jsonl.", remedy=f"Write to {path.stem}.jsonl, or say format='jsonl'."
-        )
+    if format == "auto":
+        named_jsonl(path)
     new_file(path)
+    encode = encoder(shapes)
     with whole_file(path) as file:
         for example in examples:
-            file.write(line(example) + b"\n")
+            file.write(encode(example) + b"\n")
     return path
+
+
+def named_jsonl(path: Path) -> None:
+    """Raise UsageError where the name says another format than JSONL, which would be read as that."""
+    if not path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
+        raise UsageError(
+            f"{path} does not end in .jsonl, and JSON lines are what is written.", remedy=f"Write to {path.stem}.jsonl."
+        )
+
+
+def encoder(shapes: int) -> Callable[[Example], bytes]:
+    """What makes lines of a file of so many shapes: that of trainers, or our own, which tells shapes apart."""
+    return line if shapes <= 1 else canonical
 
 
 def new_file(path: Path) -> None:

@@ -193,6 +193,15 @@ def test_shapes_that_stand_together_stay_together(tmp_path: Path) -> None:
     rows = [Completion("a", "b"), Conversation((Message(role="user", content="c "), Message("assistant", "d")))]
     _, written = fixed(tmp_path, [canonical(row) + b"\n" for row in rows])
     assert [row["shape"] for row in written] == ["completion", "conversation"]
+    assert list(Dataset.load(Dataset.from_examples(rows).write(tmp_path / "both.jsonl"))) == rows
+
+
+def test_the_new_file_is_named_as_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Write to fixed\.jsonl"):
+        Dataset.load([chat("a", "b")]).fix(tmp_path / "fixed.csv")
+    packed = tmp_path / "fixed.jsonl.gz"
+    Dataset.load([chat("a", "b")]).fix(packed)
+    assert len(Dataset.load(packed)) == 1
 
 
 def test_the_source_is_never_written_to(tmp_path: Path) -> None:
