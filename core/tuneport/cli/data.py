@@ -131,15 +131,22 @@ def init(
     """Look at a data file and write a commented tune.yaml for it."""
     from tuneport.cli import show
     from tuneport.config import commented_yaml
+    from tuneport.plugins import load
 
-    Ref.parse(model)
+    backend = load().backend(Ref.parse(model).backend)
     if output.exists() and not force:
         raise UsageError(
             f"{output} is there already.", remedy="Name another file with -o, or overwrite it with --force."
         )
     data = opened(file)
     result = data.check()
-    output.write_text(commented_yaml(show.suggested_config(file, output, model, result)), encoding="utf-8")
+    written = commented_yaml(
+        show.suggested_config(file, output, model, result),
+        backends={backend.name: backend.config_class},
+        notes={"data.train": f"This one has {result.used:,} rows."},
+        folder=output.absolute().parent,
+    )
+    output.write_text(written, encoding="utf-8")
     show.check_result(result)
     typer.echo(f"Wrote {output}. Look at it, then: tuneport run {output}")
     return 0

@@ -8,6 +8,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,17 @@ for n in range(100_000):
         ledger.close()
 
 
+def test_opening_waits_for_another_process_that_is_creating_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.2, other.execute, ["COMMIT"])
+    release.start()
+    assert Ledger.open(path).jobs() == []
+    release.join()
+    other.close()
+
+
 def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "ledger.sqlite3")
     job = ledger.record_intent(backend="b", base=Ref("b", "x"), identity="i", fingerprint="f")
@@ -212,8 +224,8 @@ def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
         try:
             ledger.append_events(job.ref, [("c", Event(seq=0, time=utc_now(), kind="log", message="child"))])
         finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+            os._exit(len(ledger._database._inherited))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     ledger.append_events(job.ref, [("p", Event(seq=0, time=utc_now(), kind="log", message="parent"))])
     assert [event.message for event in ledger.events(job.ref)] == ["child", "parent"]
 
