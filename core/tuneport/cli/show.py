@@ -80,7 +80,7 @@ def check_result(result: CheckResult, *, everything: bool = False, target: str |
     against = f" for {target}" if target else ""
     console.print(f"[bold]{escape(result.file or 'data')}[/] {result.format}{against}")
     console.print(f"  read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
-    for line in result.stats.lines() if result.stats else ():
+    for line in result.stats.lines(plain=not console.is_terminal):
         console.print(f"  {line}", markup=False)
     shown: dict[str, int] = {}
     for one in result.diagnostics:
@@ -101,15 +101,21 @@ def check_result(result: CheckResult, *, everything: bool = False, target: str |
 
 def fix_result(result: FixResult) -> None:
     """What was mended, row by row, and the counts."""
+    from tuneport.dataset.preview import visible
+
     console = out()
     for change in result.changes:
         where = f"line {change.line}" if change.line else "a row"
         console.print(
             f"{where}{' ' + change.pointer if change.pointer else ''}: {change.action} ({change.code})", markup=False
         )
+        if change.message:
+            console.print(f"    {change.message}", markup=False)
         for sign, text in (("-", change.before), ("+", change.after)):
-            if text is not None:
-                console.print(f"    {sign} {text}", markup=False)
+            if text is not None:  # quoted: what was mended are often white space and control characters
+                console.print(f"    {sign} {visible(json.dumps(text, ensure_ascii=False))}", markup=False)
+    if (more := sum(result.counts.values()) - len(result.changes)) > 0:
+        console.print(f"and {more:,} more changes")
     console.print(f"read {result.read:,} = written {result.written:,} + dropped {result.dropped:,}")
     console.print(f"Wrote {result.path}")
 
