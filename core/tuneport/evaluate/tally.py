@@ -71,7 +71,7 @@ class Tally:
             notes.append(f"{rows} rows say little: mind the intervals, and set more rows aside if you can.")
         if self.tuned_cut:
             notes.append(
-                f"{self.tuned_cut:,} of {rows:,} answers of the tuned model were cut at {limit} tokens; "
+                f"{self.tuned_cut:,} of {rows:,} answers of {tuned} were cut at {limit} tokens; "
                 "a higher max_tokens lets them end."
             )
         return Comparison(

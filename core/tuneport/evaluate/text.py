@@ -22,7 +22,11 @@ def comparison_text(comparison: Comparison) -> str:
     """The scores with their 95% intervals, the counts, and the first rows that went wrong or came right."""
     one = comparison
     lines = [f"{one.rows:,} holdout rows, graded by {one.grader}; 95% intervals", ""]
-    lines += [_side_line(name, side, one.rows) for name, side in (("base", one.base), ("tuned", one.tuned)) if side]
+    lines += [
+        _side_line(name, side, one.rows)
+        for name, side in (("base", one.base), ("tuned" if one.base else "model", one.tuned))
+        if side
+    ]
     if one.difference:
         lines.append(_difference_line(one.difference))
     counts = [f"{OUTCOMES[name]} {count:,}" for name, count in one.outcomes.items()]
@@ -67,7 +71,12 @@ def _difference_line(one: Difference) -> str:
 
 
 def _row_lines(row: Compared) -> list[str]:
-    told = [("prompt", row.prompt), ("wanted", row.reference), ("base", row.base), ("tuned", row.tuned)]
+    told = [
+        ("prompt", row.prompt),
+        ("wanted", row.reference),
+        ("base", row.base),
+        ("tuned" if row.base is not None else "answer", row.tuned),
+    ]
     return [
         f"  row {row.row:,}: {OUTCOMES[row.outcome]}",
         *(f"    {name:<7} {_line(text)}" for name, text in told if text is not None),

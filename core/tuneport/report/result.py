@@ -46,7 +46,7 @@ def _verdict(found: Comparison) -> str:
     rows = f"{count(found.rows)} holdout rows"
     graded = f"{rows}, graded by {found.grader}, at most {found.max_tokens} tokens an answer."
     if found.base is None or found.difference is None:
-        return f"The tuned model scores {percent(found.tuned.mean)}. {graded}"
+        return f"The model scores {percent(found.tuned.mean)}. {graded}"
     one = found.difference
     interval = f"95% interval {points(one.low)} to {points(one.high)}, {probability(one.p_value)}"
     change = f"{points(one.mean)} points ({interval})"
@@ -58,19 +58,12 @@ def _verdict(found: Comparison) -> str:
 
 
 def _intervals(found: Comparison) -> Html:
-    named = [("base", found.base), ("tuned", found.tuned)]
-    sides = [
-        (
-            name,
-            name,
-            side.mean,
-            side.low,
-            side.high,
-            f"{percent(side.mean)}  ({percent(side.low)} to {percent(side.high)})",
-        )
-        for name, side in named
-        if side is not None
-    ]
+    named = [("base", "base", found.base), ("tuned" if found.base else "model", "tuned", found.tuned)]
+    sides = []
+    for name, kind, side in named:
+        if side is not None:
+            told = f"{percent(side.mean)}  ({percent(side.low)} to {percent(side.high)})"
+            sides.append((name, kind, side.mean, side.low, side.high, told))
     chart = interval_chart(sides, title="Scores with 95% intervals", width=420)
     caption = tag("figcaption", tag("b", "Score"), tag("span", "mean and 95% interval"))
     return tag("figure", caption, chart, class_="intervals")

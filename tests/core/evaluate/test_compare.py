@@ -58,6 +58,7 @@ def test_without_a_base_there_is_no_difference() -> None:
     assert found.outcomes == {"right": 199, "wrong": 1}
     assert [row.outcome for row in found.examples] == ["wrong"]
     assert "base" not in str(found)
+    assert "model     99.5%" in str(found)
 
 
 def test_progress_tells_both_sides_to_their_ends() -> None:

@@ -362,6 +362,14 @@ def test_graded_scores_are_counted_by_better_and_worse() -> None:
     assert "tuned right" not in read.text
 
 
+def test_a_model_without_a_base_beside_it_has_a_result_too() -> None:
+    rows = [Conversation((Message("user", f"q{n}"), Message("assistant", "a"))) for n in range(40)]
+    found = compare_models(ScriptedModel("alone", lambda asked: "a" if asked < "q3" else "b"), None, rows)
+    text = Reader(page(a_run(comparison=found))).text
+    assert "The model scores 57.5%." in text
+    assert "23 right, 17 wrong." in text
+
+
 def test_a_job_without_metrics_or_comparison_has_a_page_too(tmp_path: Path) -> None:
     data = ReportData(ref="openai:ftjob-1", state={"status": "queued"}, created=START)
     read = Reader(write_report(tmp_path / "new folder" / "x.html", data).read_text())
