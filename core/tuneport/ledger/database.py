@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 from tuneport.errors import HomeError
@@ -90,8 +89,8 @@ class Database:
                     f"{self.path} was written by a newer tuneport (its version {found}; this one knows {newest}).",
                     remedy="Run: pip install -U tuneport, or set TUNEPORT_HOME to another folder.",
                 )
-            for script in steps[found:]:
-                for statement in _statements(script):
+            for step in steps[found:]:
+                for statement in _statements(step.read_text(encoding="utf-8")):
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version={newest}")
             connection.execute("COMMIT")
@@ -115,11 +114,9 @@ def first(sql: sqlite3.Connection, statement: str, *values: object) -> sqlite3.R
     return row
 
 
-def migrations() -> list[str]:
-    """The SQL that leads from each version of the file to the next, oldest first."""
-    folder = resources.files("tuneport.ledger") / "migrations"
-    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
-    return [entry.read_text(encoding="utf-8") for entry in files]
+def migrations() -> list[Path]:
+    """The SQL files that lead from each version of the database to the next, oldest first."""
+    return sorted((Path(__file__).parent / "migrations").glob("*.sql"))
 
 
 def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
@@ -184,8 +181,8 @@ def _cure(error: sqlite3.Error) -> str:
     text = str(error).lower()
     if "locked" in text or "busy" in text:
         return "Another process keeps it busy. Wait for it, or find it with: fuser -v on that file. Then try again."
-    if "full" in text:
-        return "The disk is full. Free some space (`tuneport prune` frees some), then try again: nothing is lost."
+    if "full" in text or "disk i/o" in text:
+        return "Is the disk full? Free some space (`tuneport prune` frees some), then try again: what is in it is safe."
     if "readonly" in text or "unable to open" in text or "permission" in text:
         return "Make the folder writable for you, or set TUNEPORT_HOME to a folder on a local disk that is."
     if "malformed" in text or "not a database" in text:

@@ -117,6 +117,33 @@ def test_a_damaged_file_and_a_missing_folder_are_home_errors(tmp_path: Path) -> 
         Ledger.open(tmp_path / "missing" / "ledger.sqlite3")
 
 
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    text = """
+import resource, signal
+from tuneport.errors import HomeError
+ledger = Ledger.open(sys.argv[1])
+job = intend(ledger, "i")
+scratch = ledger.scratch(job.intent)
+scratch["before"] = 1
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+written = 0
+try:
+    while True:
+        scratch[str(written)] = "x" * 500
+        written += 1
+except HomeError as error:
+    assert "Is the disk full?" in str(error), error
+assert len(scratch) == written + 1
+print(job.intent, written)
+"""
+    path = tmp_path / "ledger.sqlite3"
+    [[intent, written]] = outputs([script(text, path)])
+    scratch = Ledger.open(path).scratch(intent)
+    assert len(scratch) == int(written) + 1
+    scratch["after"] = 2
+
+
 def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     share = tmp_path / "the share"
