@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
-from tuneport.dataset.findings import Findings
+from tuneport.dataset.findings import Finding, Findings
 from tuneport.dataset.profile import DataProfile
 from tuneport.dataset.repeats import Records, find_leaks, find_repeats, normalised
 
@@ -29,13 +29,13 @@ def check_repeats(records: Records, findings: Findings) -> None:
     """Rows that repeat an earlier one; the places in `records` are their lines."""
     for repeat in find_repeats(records):
         message = _MESSAGES[repeat.kind].format(first=repeat.first)
-        findings.add(_REPEAT_CODES[repeat.kind], message, line=repeat.place)
+        findings.note(Finding(_REPEAT_CODES[repeat.kind], message, repeat.place))
 
 
 def check_leaks(records: Records, held_out: Records, findings: Findings, *, other: str) -> None:
     """Rows for training that the held-out rows have too; `other` names the held-out data."""
     for leak in find_leaks(records, held_out):
-        findings.add(leak.kind, _MESSAGES[leak.kind].format(first=leak.first, other=other), line=leak.place)
+        findings.note(Finding(leak.kind, _MESSAGES[leak.kind].format(first=leak.first, other=other), leak.place))
 
 
 def check_labels(labels: Mapping[str, int] | None, findings: Findings) -> None:
