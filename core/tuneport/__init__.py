@@ -1,14 +1,12 @@
 """Prepare a dataset, train a model, use it: the same three steps over any fine-tuning backend.
 
-Everything public is here; nothing heavy is imported before it is used.
+Everything public is here; nothing is imported before it is used.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
-
-from tuneport.home import home  # now, for a later import of that room would put the module in the function's place
 
 if TYPE_CHECKING:
     from tuneport.backend import (
@@ -57,6 +55,7 @@ if TYPE_CHECKING:
     )
     from tuneport.evaluate import Comparison, Grader
     from tuneport.events import Event, Status, utc_now
+    from tuneport.homefolder import home
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState
     from tuneport.model import GenerateOptions, Lineage, Model, Reply, Score
@@ -71,6 +70,7 @@ _ROOMS = {
     "WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
+    "homefolder": "home",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
     "model": "Model Reply GenerateOptions Lineage Score",
     "evaluate": "Comparison Grader",

@@ -30,8 +30,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tuneport.events import Status
-
 
 class TuneportError(Exception):
     """What happened and to what; `remedy` says what to do or type next."""
@@ -126,7 +124,7 @@ class JobCancelled(JobError):  # noqa: N818 - see BackendNotFound
 class JobNotFinished(JobError):  # noqa: N818 - see BackendNotFound
     """The job is paused, interrupted or unconfirmed (`status`): it is not over, and nobody is running it."""
 
-    def __init__(self, message: str, *, ref: str, status: Status, remedy: str | None = None) -> None:
+    def __init__(self, message: str, *, ref: str, status: str, remedy: str | None = None) -> None:
         super().__init__(message, ref=ref, remedy=remedy)
         self.status = status
 
