@@ -14,7 +14,7 @@ from typing import Any
 
 from tuneport.errors import JobNotFound, ModelNotFound, NotFoundError, UsageError
 from tuneport.events import Event, Status, utc_now
-from tuneport.home import home
+from tuneport.homefolder import home
 from tuneport.ledger.database import Database, first
 from tuneport.ledger.records import IntentState, JobRecord, ModelRecord, RunRecord, Stage
 from tuneport.ledger.scratch import Scratch
