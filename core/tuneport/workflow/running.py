@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport.backend import Plan
 from tuneport.errors import BudgetError, DataError, NotFoundError
 from tuneport.events import Status, utc_now
-from tuneport.home import home
+from tuneport.homefolder import home
 from tuneport.ledger import Ledger, RunRecord
 from tuneport.refs import Ref
 from tuneport.workflow import starting
