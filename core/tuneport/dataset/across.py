@@ -60,9 +60,13 @@ def check_labels(labels: Mapping[str, int] | None, findings: Findings) -> None:
 def check_size(rows: int, profile: DataProfile | None, findings: Findings) -> None:
     """Too few rows for the backend, or too few to learn much from."""
     if profile is not None and rows < profile.min_rows:
-        findings.add("too-few-rows", f"There are {rows:,} rows; at least {profile.min_rows:,} are asked for.")
+        findings.add("too-few-rows", f"The data has {_rows(rows)}; at least {profile.min_rows:,} are asked for.")
     elif 0 < rows < FEW_ROWS:
-        findings.add("few-rows", f"There are {rows:,} rows; under {FEW_ROWS}, a model seldom learns a task.")
+        findings.add("few-rows", f"The data has {_rows(rows)}; from under {FEW_ROWS}, a model seldom learns a task.")
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _spellings(labels: Mapping[str, int]) -> list[list[str]]:
