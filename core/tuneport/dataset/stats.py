@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from tuneport.dataset.charts import histogram, label_chart
 from tuneport.dataset.example import Completion, Conversation, Example
 from tuneport.dataset.profile import DataProfile
 
@@ -124,19 +125,19 @@ class Lengths:
     smallest: int | None = None
     largest: int = 0
 
-    def add(self, value: int) -> None:
-        """Count one value, which is 0 or more."""
-        self.total += value
+    def add(self, value: int, times: int = 1) -> None:
+        """Count a value, which is 0 or more, so many times."""
+        self.total += value * times
         if value > self.largest:
             self.largest = value
         if self.smallest is None or value < self.smallest:
             self.smallest = value
-        self.counts[value if value < 1000 else _rounded(value)] += 1
+        self.counts[value if value < 1000 else _rounded(value)] += times
 
     def add_all(self, values: Iterable[int]) -> None:
         """Count each value."""
-        for value in values:
-            self.add(value)
+        for value, times in Counter(values).items():
+            self.add(value, times)
 
     def merge(self, other: Lengths) -> None:
         """Count what `other` counted."""
@@ -284,59 +285,3 @@ def final_answer(example: Example) -> str | None:
         if last.role == "assistant" and not last.tool_calls:
             return last.content if type(last.content) is str else last.text
     return None
-
-
-def histogram(distribution: Distribution, *, unit: str, width: int = 40, plain: bool = False) -> str:
-    """The distribution as lines of text with bars up to `width` characters; `plain` keeps to ASCII.
-
-    >>> lengths = Lengths()
-    >>> lengths.add_all([1, 1, 2])
-    >>> print(histogram(lengths.distribution(), unit="turns", width=4, plain=True))
-    turns  min 1, median 1, p90 2, max 2
-      1  #### 2
-      2  ##   1
-    """
-    most = max((each.count for each in distribution.bins), default=0)
-    spans = [_span(each, plain) for each in distribution.bins]
-    column = max(map(len, spans))
-    head = ", ".join(f"{name} {getattr(distribution, name):,}" for name in ("min", "median", "p90", "max"))
-    lines = [f"{unit}  {head}"]
-    for span, each in zip(spans, distribution.bins, strict=True):
-        lines.append(f"  {span:>{column}}  {bar(each.count, most, width, plain=plain):<{width}} {each.count:,}")
-    return "\n".join(lines)
-
-
-def label_chart(labels: Mapping[str, int], *, most: int = 20, width: int = 40, plain: bool = False) -> str:
-    """The labels with bars, the `most` frequent ones and how many more there are."""
-    shown = list(islice(labels.items(), most))
-    names = [_one_line(name) for name, _ in shown]
-    column = max(map(len, names))
-    lines = [f"labels  {len(labels):,} over {sum(labels.values()):,} rows"]
-    for name, (_, count) in zip(names, shown, strict=True):
-        lines.append(f"  {name:<{column}}  {bar(count, shown[0][1], width, plain=plain):<{width}} {count:,}")
-    if len(labels) > most:
-        rest = list(labels.values())[most:]
-        dash = "-" if plain else "–"
-        lines.append(f"  and {len(rest):,} more with {min(rest):,}{dash}{max(rest):,} rows each")
-    return "\n".join(lines)
-
-
-def bar(value: int, largest: int, width: int, *, plain: bool = False) -> str:
-    """A bar of eighths of a block; anything above nothing shows."""
-    if not value or not largest:
-        return ""
-    eighths = max(1, round(8 * width * value / largest))
-    if plain:
-        return "#" * max(1, eighths // 8)
-    full, rest = divmod(eighths, 8)
-    return "█" * full + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")
-
-
-def _span(each: Bin, plain: bool) -> str:
-    dash = "-" if plain else "–"
-    return f"{each.low:,}" if each.low == each.high else f"{each.low:,}{dash}{each.high:,}"
-
-
-def _one_line(name: str) -> str:
-    text = " ".join(name.split())
-    return text if len(text) <= 40 else text[:39] + "…"

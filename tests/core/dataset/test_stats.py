@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuneport.dataset.charts import bar, histogram, label_chart
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.profile import DataProfile
-from tuneport.dataset.stats import Lengths, Tally, bar, collect, histogram, label_chart
+from tuneport.dataset.stats import Lengths, Tally, collect
 
 
 def chat(*turns: str) -> Conversation:
