@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuneport.ledger.ledger import Ledger
-from tuneport.ledger.records import STAGES, IntentState, JobRecord, ModelRecord, RunRecord, Stage
+from tuneport.ledger.records import STAGES, IntentState, JobRecord, RunRecord, Stage
 from tuneport.ledger.scratch import Scratch
 
-__all__ = ["STAGES", "IntentState", "JobRecord", "Ledger", "ModelRecord", "RunRecord", "Scratch", "Stage"]
+__all__ = ["STAGES", "IntentState", "JobRecord", "Ledger", "RunRecord", "Scratch", "Stage"]

@@ -1,4 +1,4 @@
-"""The ledger's verbs: jobs and their intents, models, runs, events, cursors and scratch."""
+"""The ledger's verbs: jobs and their intents, runs, events, cursors and scratch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tuneport.errors import JobNotFound, ModelNotFound, NotFoundError, UsageError
+from tuneport.errors import JobNotFound, NotFoundError, UsageError
 from tuneport.events import Event, Status, utc_now
 from tuneport.homefolder import home
 from tuneport.ledger.database import Database, first
-from tuneport.ledger.records import IntentState, JobRecord, ModelRecord, RunRecord, Stage
+from tuneport.ledger.records import IntentState, JobRecord, RunRecord, Stage
 from tuneport.ledger.scratch import Scratch
 from tuneport.refs import Ref
 
@@ -32,9 +32,6 @@ _NEXT: dict[IntentState, tuple[IntentState, ...]] = {
 _RUNS = """
 SELECT runs.*, jobs.backend AS job_backend, jobs.name AS job_name FROM runs
 LEFT JOIN jobs ON jobs.rowid = (SELECT max(rowid) FROM jobs WHERE run = runs.id)
-"""
-_MODELS = """
-SELECT models.*, jobs.backend AS job_backend, jobs.name AS job_name FROM models JOIN jobs USING (intent)
 """
 
 
@@ -208,47 +205,17 @@ class Ledger:
             return JobRecord.from_row(row) if row else None
 
     def forget(self, ref: Ref | str) -> None:
-        """Take a job, its models, events and scratch out of every list. Its name stays taken. May be repeated."""
+        """Take a job, its events and scratch out of every list. Its name stays taken. May be repeated."""
         ref = Ref.parse(ref)
         with self._database.write() as sql:
             row = first(sql, "SELECT intent FROM jobs WHERE backend = ? AND name = ?", ref.backend, ref.name)
             if row is None:
                 raise _no_job(ref)
-            for table in ("models", "events", "cursors", "scratch"):
+            for table in ("events", "cursors", "scratch"):
                 sql.execute(f"DELETE FROM {table} WHERE intent = ?", (row["intent"],))  # noqa: S608 - our own tables
             sql.execute(
                 "UPDATE jobs SET forgotten = coalesce(forgotten, ?) WHERE intent = ?", (_text(utc_now()), row["intent"])
             )
-
-    # Tuned models
-
-    def record_model(self, ref: Ref | str, job: Ref | str, lineage: Mapping[str, Any]) -> ModelRecord:
-        """Keep a tuned model that a job made. May be repeated; the newest lineage is kept."""
-        ref = Ref.parse(ref)
-        with self._database.write() as sql:
-            sql.execute(
-                "INSERT INTO models (backend, name, intent, created, lineage) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET lineage = excluded.lineage",
-                (ref.backend, ref.name, _job_of(sql, job).intent, _text(utc_now()), json.dumps(dict(lineage))),
-            )
-        return self.model(ref)
-
-    def model(self, ref: Ref | str) -> ModelRecord:
-        """The tuned model of that ref; raises ModelNotFound."""
-        ref = Ref.parse(ref)
-        with self._database.read() as sql:
-            row = first(sql, f"{_MODELS} WHERE models.backend = ? AND models.name = ?", ref.backend, ref.name)
-        if row is None:
-            raise ModelNotFound(f"No tuned model {ref} is known here.", remedy="Run: tuneport models")
-        return ModelRecord.from_row(row)
-
-    def models(self, limit: int | None = None) -> list[ModelRecord]:
-        """The tuned models, newest first."""
-        with self._database.read() as sql:
-            rows = sql.execute(f"{_MODELS} ORDER BY models.created DESC LIMIT ?", (-1 if limit is None else limit,))
-            return [ModelRecord.from_row(row) for row in rows]
-
-    # Runs
 
     def begin_run(self, identity: str, config: Mapping[str, Any], *, again: bool = False) -> RunRecord:
         """The run of that identity where there is one, unless `again`; else a new one, at stage `checked`."""

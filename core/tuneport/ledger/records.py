@@ -70,26 +70,6 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRecord:
-    """A tuned model: its ref, the job that made it, and its lineage as `Lineage.to_dict` wrote it."""
-
-    ref: Ref
-    job: Ref
-    created: datetime
-    lineage: Mapping[str, Any]
-
-    @classmethod
-    def from_row(cls, row: sqlite3.Row) -> ModelRecord:
-        """The record of a row of `models` joined with its job."""
-        return cls(
-            ref=Ref(row["backend"], row["name"]),
-            job=Ref(row["job_backend"], row["job_name"]),
-            created=datetime.fromisoformat(row["created"]),
-            lineage=json.loads(row["lineage"]),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """A config carried through its stages. `results` has what each stage left, by the stage's name; `job` is the newest
     job of the run.

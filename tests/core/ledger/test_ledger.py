@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneport.errors import JobNotFound, ModelNotFound, NotFoundError, UsageError
+from tuneport.errors import JobNotFound, NotFoundError, UsageError
 from tuneport.events import Event, Status
 from tuneport.ledger import STAGES, JobRecord, Ledger
 from tuneport.refs import Ref
@@ -135,13 +135,12 @@ def test_jobs_are_listed_newest_first(ledger: Ledger) -> None:
 
 def test_a_forgotten_job_is_gone_from_every_list_and_its_name_stays_taken(ledger: Ledger) -> None:
     job = intend(ledger)
-    ledger.record_model(job.ref, job.ref, {"base": "torch:smollm2-135m"})
     ledger.scratch(job.intent)["file"] = "f-1"
     ledger.append_events(job.ref, [("a", event("a"))])
     ledger.set_cursor("logger", job.ref, 1)
     ledger.forget(job.ref)
     ledger.forget(job.ref)
-    assert (ledger.jobs(), ledger.models(), dict(ledger.scratch(job.intent))) == ([], [], {})
+    assert (ledger.jobs(), dict(ledger.scratch(job.intent))) == ([], {})
     with pytest.raises(JobNotFound, match=f"No job {job.ref} is known here"):
         ledger.job(job.ref)
     assert ledger.job_of_intent(job.intent).ref == job.ref
@@ -153,19 +152,8 @@ def test_what_is_not_there_is_said_with_a_cure(ledger: Ledger) -> None:
             act("torch:nothing")
     with pytest.raises(JobNotFound, match="no intent 123"):
         ledger.sent("123")
-    with pytest.raises(ModelNotFound, match=r"No tuned model torch:nothing is known here(.|\n)*tuneport models"):
-        ledger.model("torch:nothing")
     with pytest.raises(NotFoundError, match="no run 123"):
         ledger.advance("123", "planned")
-
-
-def test_a_model_knows_its_job_and_keeps_its_newest_lineage(ledger: Ledger) -> None:
-    job = intend(ledger)
-    ledger.record_model(job.ref, job.ref, {"base": "old"})
-    model = ledger.record_model(job.ref, job.ref, {"base": "new"})
-    assert (model.job, model.lineage) == (job.ref, {"base": "new"})
-    assert ledger.model(job.ref) == model
-    assert ledger.models() == [model]
 
 
 def test_a_run_never_goes_backwards(ledger: Ledger) -> None:

@@ -39,15 +39,6 @@ CREATE TABLE jobs (
     forgotten    TEXT
 ) STRICT;
 INSERT INTO "jobs" VALUES('419ab496-ccdf-45be-960b-a616ff5376fc','confirmed','torch','tickets-7k2m','identity-of-job','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff','torch:smollm2-135m','sft','2026-11-23T06:08:52.889045+00:00','{}','{"rank": 16}','{"team": "support"}','{"pid": 17}',NULL,'f6efb2bb-27a2-41d8-be06-a64da8c40317','running','training','2026-11-23T06:08:52.917295+00:00',NULL);
-CREATE TABLE models (
-    backend TEXT NOT NULL,
-    name    TEXT NOT NULL,
-    intent  TEXT NOT NULL REFERENCES jobs (intent),
-    created TEXT NOT NULL,
-    lineage TEXT NOT NULL,
-    PRIMARY KEY (backend, name)
-) STRICT, WITHOUT ROWID;
-INSERT INTO "models" VALUES('torch','tickets-7k2m','419ab496-ccdf-45be-960b-a616ff5376fc','2026-11-23T06:08:52.937078+00:00','{"base": "torch:smollm2-135m"}');
 CREATE TABLE runs (
     id       TEXT PRIMARY KEY,
     identity TEXT NOT NULL,

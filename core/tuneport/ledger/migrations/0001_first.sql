@@ -25,15 +25,6 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_by_identity ON jobs (identity);
 CREATE INDEX jobs_by_run ON jobs (run);
 
-CREATE TABLE models (
-    backend TEXT NOT NULL,
-    name    TEXT NOT NULL,
-    intent  TEXT NOT NULL REFERENCES jobs (intent),
-    created TEXT NOT NULL,
-    lineage TEXT NOT NULL,
-    PRIMARY KEY (backend, name)
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE runs (
     id       TEXT PRIMARY KEY,
     identity TEXT NOT NULL,
