@@ -72,6 +72,7 @@ class TorchBackend(Backend):
 
         check_name(request.name)
         folder = Folder.named(claim_intent(request.intent, request.name))
+        _refuse_anothers(folder, request.intent)
         job = TorchJob(folder)
         deadline = time.monotonic() + _START_SECONDS
         try:
@@ -94,6 +95,7 @@ class TorchBackend(Backend):
                 f"The job could not be written: no room on the disk of {folder.path.parent} ({size(free)} free).",
                 remedy="Free some space (`tuneport prune` says what tuneport keeps), then start again.",
             ) from error
+        _refuse_anothers(folder, request.intent)
         return job
 
     def job(self, name: str) -> TorchJob:
@@ -108,11 +110,12 @@ class TorchBackend(Backend):
 
     def model(self, name: str) -> TorchModel:
         """A tuned model by its job's name, else a base by alias, hub id or path; loaded when it is first used."""
+        from tuneport_torch.bases import resolve
         from tuneport_torch.model import TorchModel
 
         if _is_job(name):
-            return self.job(name).result()
-        return TorchModel.base(name)
+            return TorchModel.tuned(name)
+        return TorchModel(Ref("torch", name), resolve(name))
 
     def plan(self, request: TrainRequest) -> Plan:
         """What the training would do and need; counts tokens where the tokenizer is here, else estimates them."""
@@ -174,14 +177,10 @@ class TorchBackend(Backend):
     def _begin(self, folder: Folder, request: TrainRequest) -> bool:
         """Write what is not written yet and launch the worker; False where another process owns the folder."""
         from tuneport_torch import devices
-        from tuneport_torch.folder import release_intent
         from tuneport_torch.launch import launch
         from tuneport_torch.owner import Owner
 
         folder.path.mkdir(mode=0o700, exist_ok=True)
-        if folder.exists and folder.request()["intent"] != request.intent:
-            release_intent(request.intent)
-            raise UsageError(f"There is another job {folder.ref} already.", remedy="Start it under another name.")
         owner = Owner.take(folder)
         if owner is None:
             return False
@@ -247,6 +246,15 @@ def _is_job(name: str) -> bool:
     from tuneport_torch.folder import NAME, Folder
 
     return name not in ALIASES and NAME.match(name) is not None and Folder.named(name).exists
+
+
+def _refuse_anothers(folder: Folder, intent: str) -> None:
+    """Raise UsageError when the folder is another intent's job."""
+    from tuneport_torch.folder import release_intent
+
+    if folder.exists and folder.request()["intent"] != intent:
+        release_intent(intent)
+        raise UsageError(f"There is another job {folder.ref} already.", remedy="Start it under another name.")
 
 
 def _begun(job: TorchJob) -> bool:

@@ -150,10 +150,6 @@ class Folder:
         if seen.hexdigest() != fingerprint:
             raise DataError(f"{path} is not what was written when the job was started.", remedy=remedy)
 
-    def size(self) -> int:
-        """Bytes of all files in the folder."""
-        return sum(size_of(path) for path in self.path.rglob("*"))
-
 
 class EventReader:
     """Reads a growing events.jsonl; goes on where it stood, and sees whole lines only."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tuneport_torch.model import TorchModel
 
 _OBEY_SECONDS = 5.0  # a worker that has not obeyed a cancel by then is killed
+_END_SECONDS = 15.0  # how long a deletion waits for a worker whose job is over
 _PAUSE_SECONDS = 120.0  # how long a resume waits for the last checkpoint of a worker that is just pausing
 
 
@@ -172,9 +173,11 @@ class TorchJob(Job):
         lines = self._parts()
         if dry_run:
             return lines
-        owner = Owner.take(self.folder)
-        if owner is None:
-            raise running
+        deadline = time.monotonic() + _END_SECONDS
+        while (owner := Owner.take(self.folder)) is None:  # a worker that has said its last word may still be ending
+            if time.monotonic() > deadline:
+                raise running
+            time.sleep(0.05)
         doomed = self.folder.path.with_name(f".deleted-{uuid.uuid4().hex}")
         self.folder.path.rename(doomed)  # at once, so that no reader meets half a job
         owner.let_go()

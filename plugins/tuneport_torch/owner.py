@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -122,8 +123,8 @@ class Owner:
 
     def open(self) -> None:
         """Read where the job stands, cut a torn last line off the events, and remove what a killed writer left."""
-        for orphan in self.folder.path.glob(".*.tmp"):
-            orphan.unlink(missing_ok=True)
+        for orphan in self.folder.path.glob(".*"):  # only unfinished files and folders have such names
+            shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
         self._events = os.open(self.folder.events_file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         with self.folder.events_file.open("rb") as stream:
             for line in stream:

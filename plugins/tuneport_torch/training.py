@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport import Conversation, DataError, Lineage, Status, UnavailableError, utc_now
-from tuneport_torch import bases, rates
+from tuneport import Conversation, DataError, Lineage, ModelNotFound, Status, TuneportError, UnavailableError, utc_now
+from tuneport_torch import bases, export, rates
 from tuneport_torch.config import TorchSettings
-from tuneport_torch.render import Renderer, Unrenderable
+from tuneport_torch.render import Renderer, Style, Unrenderable
 from tuneport_torch.tokens import load_text
 
 if TYPE_CHECKING:
     from tuneport import Example
     from tuneport_torch.bases import Base
+    from tuneport_torch.checkpoint import Store
     from tuneport_torch.devices import Device
     from tuneport_torch.tokens import Text
     from tuneport_torch.worker import Worker
@@ -36,11 +37,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """What is trained on. `system` is the system prompt that all conversations share, if they do."""
+    """What is trained on. `system` is the system prompt that all conversations share, if they do; `style` is plain
+    where there are none.
+    """
 
     train: list[Row]
     validation: list[Row]
     system: str | None
+    style: Style
 
     @property
     def tokens(self) -> int:
@@ -51,10 +55,10 @@ class Rows:
 def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     """Train the worker's job, from the newest whole checkpoint if there is one; why it stopped early, or None."""
     folder, request = worker.folder, worker.folder.request()
-    if (folder.model / bases.TUNED).exists():  # killed after the last act and before the last word
-        _succeed(worker)
-        return None
     settings = TorchSettings.model_validate(request["settings"])
+    if (folder.model / bases.TUNED).exists():  # killed after the last act and before the last word
+        _succeed(worker, settings)
+        return None
     started = worker.owner.now.started or utc_now()
     worker.stage(Status.PREPARING, "Reading the rows.", started=started)
     base = _base(request, settings)
@@ -67,6 +71,8 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     from tuneport_torch.checkpoint import Store
     from tuneport_torch.loop import Run, train
 
+    store = Store(folder.checkpoints, keep=settings.keep_checkpoints)
+    _tell_untold(worker, store)
     run = Run(
         model=bases.load_model(base),
         train=rows.train,
@@ -74,7 +80,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
         settings=settings,
         epochs=request["options"]["epochs"],
         seed=request["options"]["seed"],
-        store=Store(folder.checkpoints, keep=settings.keep_checkpoints),
+        store=store,
         emit=worker.emit,
         should_stop=worker.should_stop,
     )
@@ -85,14 +91,20 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     if result.stopped in ("pause", "cancel"):
         return result.stopped
     worker.stage(Status.PREPARING, "Writing the model.")
-    _publish(worker, request, run, base, text, rows)
-    _succeed(worker)
+    lineage = _lineage(worker, request, text, rows)
+    export.save(folder.model, run.model, base=base, text=text, lineage=lineage, style=rows.style)
+    text.close()
+    del run
+    _succeed(worker, settings)
     return None
 
 
 def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
     """The base on this machine, and the same one as when the job was started."""
-    base = bases.fetch(bases.resolve(request["base_name"], trust_remote_code=settings.trust_remote_code))
+    try:
+        base = bases.fetch(bases.resolve(request["base_name"], trust_remote_code=settings.trust_remote_code))
+    except ModelNotFound as error:  # it was there, or might be, when the job was started
+        raise UnavailableError(error.message, remedy="Put it back.") from error
     wanted = request["base_fingerprint"]
     if wanted is not None and base.fingerprint != wanted:
         raise UnavailableError(
@@ -105,18 +117,22 @@ def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
 def _rows(worker: Worker, request: Mapping[str, Any], settings: TorchSettings, base: Base, text: Text) -> Rows:
     limit = base.facts.max_positions if settings.max_tokens == "auto" else settings.max_tokens
     renderer, data, policy = Renderer(text), request["data"], request["options"]["too_long"]
-    systems: set[str | None] = set()
+    openings = _Openings()
     parts: dict[str, list[Row]] = {}
     try:
         for part, facts in data.items():
-            examples = _noting_systems(worker.folder.rows(part, facts["fingerprint"]), systems)
+            examples = openings.noted(worker.folder.rows(part, facts["fingerprint"]))
             parts[part] = _rendered(worker, part, examples, renderer, limit, policy)
     finally:
         text.close()
     if not parts["train"]:
         raise DataError("No row is left to train on.", remedy="See why: tuneport check FILE --for torch:…")
-    system = systems.pop() if len(systems) == 1 else None
-    return Rows(train=parts["train"], validation=parts.get("validation", []), system=system)
+    return Rows(
+        train=parts["train"],
+        validation=parts.get("validation", []),
+        system=openings.system,
+        style="chat" if openings.conversations else "plain",
+    )
 
 
 def _rendered(
@@ -158,12 +174,26 @@ def _rendered(
     return rows
 
 
-def _noting_systems(examples: Iterable[Example], systems: set[str | None]) -> Iterator[Example]:
-    for example in examples:
-        if len(systems) < 2:
-            first = example.messages[0] if isinstance(example, Conversation) else None
-            systems.add(first.text if first is not None and first.role in ("system", "developer") else None)
-        yield example
+class _Openings:
+    """How conversations begin, noted while they pass by."""
+
+    def __init__(self) -> None:
+        self.conversations = 0
+        self._systems: set[str | None] = set()
+
+    def noted(self, examples: Iterable[Example]) -> Iterator[Example]:
+        for example in examples:
+            if isinstance(example, Conversation):
+                self.conversations += 1
+                if len(self._systems) < 2:
+                    first = example.messages[0]
+                    self._systems.add(first.text if first.role in ("system", "developer") else None)
+            yield example
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt of all of them, if there is one."""
+        return next(iter(self._systems)) if len(self._systems) == 1 else None
 
 
 def _on_device(worker: Worker, settings: TorchSettings, device: Device) -> TorchSettings:
@@ -187,6 +217,13 @@ def _on_device(worker: Worker, settings: TorchSettings, device: Device) -> Torch
     return settings.model_copy(update={"device": kind, "threads": threads})
 
 
+def _tell_untold(worker: Worker, store: Store) -> None:
+    """Tell of a checkpoint whose writer was killed before it could."""
+    for kept in store.list():
+        if kept.step > worker.owner.last_checkpoint_told:
+            worker.emit("checkpoint", f"Checkpoint at step {kept.step}.", step=kept.step)
+
+
 def _lineage(worker: Worker, request: Mapping[str, Any], text: Text, rows: Rows) -> Lineage:
     return Lineage(
         base=request["base"],
@@ -201,7 +238,18 @@ def _lineage(worker: Worker, request: Mapping[str, Any], text: Text, rows: Rows)
     )
 
 
-def _succeed(worker: Worker) -> None:
+def _succeed(worker: Worker, settings: TorchSettings) -> None:
+    """Export if asked, then say the last word. The model is whole by now, so an export that cannot be only warns."""
+    kind, folder = settings.export, worker.folder
+    target = folder.path / f"export-{kind}"
+    if kind != "none" and not target.exists():
+        worker.stage(Status.PREPARING, f"Exporting the model ({kind}).")
+        write = export.adapter if kind == "adapter" else export.merged
+        try:
+            write(bases.resolve(str(folder.model)), target)
+            worker.emit("log", f"Exported ({kind}) to {target}.", path=str(target))
+        except TuneportError as error:
+            worker.emit("log", f"Not exported ({kind}): {error.message}", level="warning", remedy=error.remedy)
     now = worker.owner.now
     done = f"Trained {now.step} steps on {now.tokens} tokens." if now.step else "Trained."
     worker.stage(Status.SUCCEEDED, done, finished=utc_now(), seconds_left=None, queue_position=None)

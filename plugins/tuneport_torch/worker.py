@@ -227,4 +227,6 @@ class Worker:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(code)  # at once: whatever counts is on disk, and taking torch apart takes longer than it should

@@ -1,0 +1,86 @@
+"""Every way to end says what happened and what to type."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from tuneport import DataError, Status, UnavailableError
+from tuneport_torch.failures import explain
+from tuneport_torch.folder import Folder
+
+
+@pytest.fixture
+def folder(own_home: Path) -> Folder:
+    made = Folder.named("job")
+    made.path.mkdir()
+    return made
+
+
+class OutOfMemoryError(RuntimeError):
+    """By the name that torch gives it."""
+
+
+def chained(cause: BaseException) -> BaseException:
+    error = RuntimeError("the checkpoint could not be written")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/weights"), "/x/weights: the disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk quota is used up"),
+        (OSError(errno.EFBIG, "File too large"), "a limit on the size of files was reached"),
+        (chained(OSError(errno.ENOSPC, "No space left on device")), "the disk is full"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
+    ],
+)
+def test_a_write_without_room_pauses_whoever_reports_it(folder: Folder, error: BaseException, words: str) -> None:
+    ending = explain(error, folder, resumable=True)
+    assert ending.status is Status.PAUSED
+    assert words in ending.message
+    assert "free" in ending.message
+    assert "tuneport prune" in ending.remedy
+    assert "tuneport resume torch:job" in ending.remedy
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        chained(MemoryError()),
+    ],
+)
+def test_out_of_memory_fails_at_the_start_and_interrupts_later(folder: Folder, error: BaseException) -> None:
+    first = explain(error, folder, resumable=False)
+    assert first.status is Status.FAILED
+    assert "Out of memory" in first.message
+    assert "tokens_per_batch" in first.remedy
+    later = explain(error, folder, resumable=True)
+    assert later.status is Status.INTERRUPTED
+    assert "tuneport resume torch:job" in later.remedy
+
+
+def test_what_is_missing_interrupts_and_what_is_wrong_fails(folder: Folder) -> None:
+    missing = explain(UnavailableError("No network.", remedy="Go online."), folder, resumable=False)
+    assert missing.status is Status.INTERRUPTED
+    assert missing.remedy == "Go online.\nThen run: tuneport resume torch:job"
+    gone = explain(FileNotFoundError(errno.ENOENT, "No such file", "/data/base"), folder, resumable=True)
+    assert gone.status is Status.INTERRUPTED
+    assert gone.message == "/data/base is gone."
+    wrong = explain(DataError("Row 3 is empty.", remedy="Remove it."), folder, resumable=True)
+    assert (wrong.status, wrong.message, wrong.remedy) == (Status.FAILED, "Row 3 is empty.", "Remove it.")
+
+
+def test_what_nobody_foresaw_names_itself_and_the_log(folder: Folder) -> None:
+    ending = explain(KeyError("layers"), folder, resumable=True)
+    assert ending.status is Status.FAILED
+    assert ending.message == "KeyError: 'layers'"
+    assert str(folder.log) in ending.remedy

@@ -1,0 +1,73 @@
+"""What a plan foretells, and how honest it is about it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from torch_jobs import request
+from tuneport import Ref, TrainRequest
+from tuneport_torch import TorchBackend, TorchSettings, rates
+from tuneport_torch.bases import resolve
+from tuneport_torch.devices import Device
+
+
+def test_tokens_and_steps_of_a_small_set_are_counted(tiny_llama: Path, own_home: Path) -> None:
+    asked = request(tiny_llama, "plan")
+    plan = TorchBackend().plan(asked)
+    counts = TorchBackend().profile(str(tiny_llama)).count_tokens(list(asked.train))
+    assert plan.tokens.value == 2 * sum(counts)
+    assert (plan.tokens.source, plan.tokens.error) == ("counted", None)
+    assert plan.rows == 60
+    assert plan.validation_rows == 6
+    assert plan.epochs.value == 2
+    assert plan.steps.value == 2 * -(-sum(counts) // 64)
+    assert plan.usd.value == 0
+    assert plan.seconds.error
+    assert plan.memory.value > 0.6e9
+
+
+def test_a_large_set_is_sampled_and_says_its_error(tiny_llama: Path, own_home: Path) -> None:
+    few, many = request(tiny_llama, "few"), request(tiny_llama, "many", count=6000)
+    plan = TorchBackend().plan(many)
+    assert plan.tokens.source == "sample of 2000 rows"
+    assert plan.tokens.error.startswith("±")
+    exact = 2 * sum(TorchBackend().profile(str(tiny_llama)).count_tokens(list(many.train)))
+    assert abs(plan.tokens.value - exact) < 0.05 * exact
+    assert plan.tokens.value > TorchBackend().plan(few).tokens.value
+
+
+def test_money_is_hours_times_what_an_hour_costs(tiny_llama: Path, own_home: Path) -> None:
+    plan = TorchBackend().plan(request(tiny_llama, "paid", usd_per_hour=3600.0))
+    assert plan.usd.value == pytest.approx(plan.seconds.value)
+    assert "3600 USD an hour" in plan.usd.source
+
+
+def test_earlier_trainings_of_this_machine_set_the_pace(tiny_llama: Path, own_home: Path, monkeypatch) -> None:
+    base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
+    assert "arithmetic" in rates.foretell(base, settings, device).source
+    monkeypatch.setattr(rates, "_WORTH_KEEPING_SECONDS", 0.0)
+    with rates.measured(base, settings, device) as measured:
+        time.sleep(0.05)
+        measured.tokens = 50
+    pace = rates.foretell(base, settings, device)
+    assert 0 < pace.tokens_per_second < 1000
+    assert "measured" in pace.source
+    assert "scaled" in rates.foretell(base, TorchSettings(mode="full"), device).source
+    assert "arithmetic" in rates.foretell(base, settings, Device("cuda:0", "NVIDIA H100 80GB HBM3", 0)).source
+
+
+def test_a_base_that_is_not_here_yet_has_unknowns_and_notes(own_home: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    asked = request(Path("/nowhere"), "plan")
+    asked = TrainRequest(
+        intent="i", name="plan", base=Ref("torch", "acme/not-here"), train=asked.train, settings=TorchSettings()
+    )
+    plan = TorchBackend().plan(asked)
+    assert plan.memory.value is None
+    assert plan.seconds.value is None
+    assert plan.tokens.error == "±40%"
+    assert any("downloads it first" in note for note in plan.notes)
