@@ -76,6 +76,8 @@ def check_result(result: CheckResult, *, everything: bool = False, target: str |
     """The counts, then the findings by code: how many, the first with its place, and the remedy."""
     from rich.markup import escape
 
+    from tuneport.dataset.charts import visible
+
     console = out()
     against = f" for {target}" if target else ""
     console.print(f"[bold]{escape(result.file or 'data')}[/] {result.format}{against}")
@@ -91,9 +93,9 @@ def check_result(result: CheckResult, *, everything: bool = False, target: str |
         times = f" ({count:,} times)" if seen == 1 and count > 1 else ""
         place = "".join(f"{mark}{part}" for mark, part in ((" line ", one.line), (" ", one.pointer)) if part)
         console.print(f"[{_COLOURS[one.severity]}]{one.severity}[/] [bold]{one.code}[/]{times}{escape(place)}")
-        console.print(f"    {one.message}", markup=False)
+        console.print(f"    {visible(one.message)}", markup=False)
         if seen == 1:
-            console.print(f"    → {one.remedy}", style="dim", markup=False)
+            console.print(f"    → {visible(one.remedy)}", style="dim", markup=False)
     console.print(f"fingerprint {result.fingerprint[:16]}…", style="dim")
     if not result.diagnostics:
         console.print("[green]nothing to complain of[/]")
@@ -101,7 +103,7 @@ def check_result(result: CheckResult, *, everything: bool = False, target: str |
 
 def fix_result(result: FixResult) -> None:
     """What was mended, row by row, and the counts."""
-    from tuneport.dataset.preview import visible
+    from tuneport.dataset.charts import visible
 
     console = out()
     for change in result.changes:
@@ -110,7 +112,7 @@ def fix_result(result: FixResult) -> None:
             f"{where}{' ' + change.pointer if change.pointer else ''}: {change.action} ({change.code})", markup=False
         )
         if change.message:
-            console.print(f"    {change.message}", markup=False)
+            console.print(f"    {visible(change.message)}", markup=False)
         for sign, text in (("-", change.before), ("+", change.after)):
             if text is not None:  # quoted: what was mended are often white space and control characters
                 console.print(f"    {sign} {visible(json.dumps(text, ensure_ascii=False))}", markup=False)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tuneport.dataset.charts import visible
 from tuneport.dataset.example import Completion, Conversation, Example, Message
 from tuneport.dataset.profile import DataProfile, Piece
 from tuneport.errors import UnavailableError
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def preview(examples: Iterable[Example], profile: DataProfile, rows: int = 3) -> list[list[Piece]]:
@@ -86,18 +84,6 @@ def summary(pieces: Sequence[Piece]) -> str:
     trained = sum(piece.tokens for piece in pieces if piece.weight)
     total = sum(piece.tokens for piece in pieces)
     return f"{trained:,} of {total:,} tokens are trained on" if total else ""
-
-
-def visible(text: str) -> str:
-    """The text with control characters shown as symbols: a row must not steer the terminal that shows it."""
-    return _CONTROL.sub(_symbol, text)
-
-
-def _symbol(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\\u{code:04x}"
 
 
 def _merged(pieces: Sequence[Piece]) -> list[tuple[str, bool]]:

@@ -147,3 +147,7 @@ def test_the_lines_chart_what_varies() -> None:
         "labels  1 over 20 rows",
     ]
     assert collect([]).lines() == []
+
+
+def test_a_label_does_not_steer_the_terminal() -> None:
+    assert "\x1b" not in label_chart({"\x1b[2Jgone": 9})
