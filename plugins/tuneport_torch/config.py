@@ -19,11 +19,13 @@ Positive = Annotated[int, Field(ge=1)]
 class Adapter(Settings):
     """A LoRA adapter: low-rank weights that are trained beside the frozen model."""
 
-    rank: int = Field(16, ge=1, le=1024, description="Rank of the adapter: its capacity and size grow with it.")
-    alpha: float = Field(32.0, gt=0, description="The adapter's product is scaled by alpha / rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs that is dropped in training.")
+    rank: int = Field(default=16, ge=1, le=1024, description="Rank of the adapter: its capacity and size grow with it.")
+    alpha: float = Field(default=32.0, gt=0, description="The adapter's product is scaled by alpha / rank.")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the adapter's inputs that is dropped in training."
+    )
     targets: Literal["all-linear"] | tuple[str, ...] = Field(
-        "all-linear",
+        default="all-linear",
         description='Which layers get an adapter: "all-linear" (all but the output head), or endings of their names, '
         "such as [q_proj, v_proj].",
     )
@@ -33,80 +35,88 @@ class TorchSettings(Settings):
     """How to train on this machine. Every "auto" has a rule, told in its description."""
 
     mode: Literal["lora", "full"] = Field(
-        "lora", description="lora trains an adapter beside the frozen model; full trains all weights, in float32."
+        default="lora",
+        description="lora trains an adapter beside the frozen model; full trains all weights, in float32.",
     )
-    adapter: Adapter = Field(default_factory=Adapter, description="The adapter of mode lora; unused in mode full.")
+    adapter: Adapter = Field(default=Adapter(), description="The adapter of mode lora; unused in mode full.")
     learning_rate: float | Auto = Field(
-        "auto",
+        default="auto",
         description="Peak learning rate. auto: 5e-4 x (2000 / hidden size)^0.78, at most 1e-3, for an adapter; "
         "a tenth of that in mode full.",
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="How the learning rate falls after the warm-up: cosine and linear end at 0."
+        default="cosine", description="How the learning rate falls after the warm-up: cosine and linear end at 0."
     )
     warmup: Natural | Auto = Field(
-        "auto", description="Steps of linear warm-up. auto: a twentieth of all steps, at most 100."
+        default="auto", description="Steps of linear warm-up. auto: a twentieth of all steps, at most 100."
     )
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay, on matrices only.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm when theirs is larger.")
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay, on matrices only.")
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, description="Gradients are scaled down to this norm when theirs is larger."
+    )
     tokens_per_step: Positive | Auto = Field(
-        "auto",
+        default="auto",
         description="Tokens of one optimiser step, prompts included; whole rows, so about that many. "
         "auto: a hundredth of all tokens to be trained on (tokens x epochs), between 256 and 16384.",
     )
     tokens_per_batch: Positive | Auto = Field(
-        "auto",
+        default="auto",
         description="Most tokens in memory at once; a step is split into such micro-batches, which changes nothing "
         "but memory and speed. auto: 16384 on a GPU, 1024 else; halved whenever memory runs out.",
     )
     packing: bool | Auto = Field(
-        "auto",
+        default="auto",
         description="Rows of a micro-batch stand one after another, without padding and without seeing each other. "
         "auto: on where a check at the start proves the model exact that way, else rows are padded.",
     )
     max_tokens: Annotated[int, Field(ge=8)] | Auto = Field(
-        "auto", description="Longest row in tokens. auto: what the model's configuration allows."
+        default="auto", description="Longest row in tokens. auto: what the model's configuration allows."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
+        default="auto",
         description="Arithmetic of the forward and backward pass; trained weights are always float32. auto: bfloat16 "
         "on CUDA devices of capability 8 or more and on CPUs with AVX-512 BF16 or AMX instructions, else float32.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where to train. auto: a CUDA GPU when there is one, else an Apple GPU, else the CPU."
+        default="auto",
+        description="Where to train. auto: a CUDA GPU when there is one, else an Apple GPU, else the CPU.",
     )
-    threads: Positive | Auto = Field("auto", description="CPU threads. auto: PyTorch's choice, one per core.")
+    threads: Positive | Auto = Field(default="auto", description="CPU threads. auto: PyTorch's choice, one per core.")
     activation_checkpointing: bool | Auto = Field(
-        "auto",
+        default="auto",
         description="Compute activations twice instead of keeping them. auto: only once a single row no longer fits.",
     )
     evaluate_every: Positive | Auto = Field(
-        "auto",
+        default="auto",
         description="Steps between two evaluations on the validation rows; the last step is always evaluated. "
         "auto: ten evaluations a run, fewer where they would read more than a third of the training tokens.",
     )
     patience: Positive | Auto | None = Field(
-        "auto",
+        default="auto",
         description="Stop after this many evaluations in a row without a better validation loss; null never stops "
         "early. auto: 3. Without validation rows there is nothing to go by and training never stops early.",
     )
     checkpoint_every: Positive | Auto = Field(
-        "auto",
+        default="auto",
         description="Steps between two checkpoints. auto: once a minute, or less often where saving is slow, so "
         "that it takes at most a twentieth of the time. When they are saved never changes what is computed.",
     )
-    keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints are kept beside the best.")
+    keep_checkpoints: int = Field(
+        default=2, ge=1, description="How many of the newest checkpoints are kept beside the best."
+    )
     export: Literal["none", "adapter", "merged"] = Field(
-        "none", description="What to write beside the model when training is over, for use with other tools."
+        default="none", description="What to write beside the model when training is over, for use with other tools."
     )
     usd_per_hour: float | None = Field(
-        None, ge=0, description="What an hour of this machine costs; plans and budgets count with it. null: nothing."
+        default=None,
+        ge=0,
+        description="What an hour of this machine costs; plans and budgets count with it. null: nothing.",
     )
     slots: Positive | Auto = Field(
-        "auto", description="Jobs that may train on this device at the same time. auto: one."
+        default="auto", description="Jobs that may train on this device at the same time. auto: one."
     )
     trust_remote_code: bool = Field(
-        False, description="Run code that comes with the base model; asks for a base pinned as name@revision."
+        default=False, description="Run code that comes with the base model; asks for a base pinned as name@revision."
     )
 
 
@@ -154,9 +164,8 @@ def resolve(
     """
     times = resolve_epochs(epochs, tokens)
     everything = tokens * times
-    per_step = settings.tokens_per_step
-    if per_step == "auto":
-        per_step = min(16_384, max(256, round(everything / 100)))
+    asked = settings.tokens_per_step
+    per_step: int = min(16_384, max(256, round(everything / 100))) if asked == "auto" else asked
     steps_per_epoch = max(1, min(math.ceil(tokens / per_step), rows))
     total = steps_per_epoch * times
     per_batch = settings.tokens_per_batch
@@ -166,10 +175,11 @@ def resolve(
     if rate == "auto":
         # The exponent and the factor of ten between full and LoRA: Thinking Machines, "LoRA Without Regret" (2025).
         rate = min(1e-3, 5e-4 * (2000 / hidden_size) ** 0.78) * (1.0 if settings.mode == "lora" else 0.1)
-    evaluate = settings.evaluate_every
-    if evaluate == "auto":
+    if settings.evaluate_every == "auto":
         affordable = everything / 3 / validation_tokens if validation_tokens else 10.0
-        evaluate = math.ceil(total / min(10.0, max(1.0, affordable)))
+        evaluate: int = math.ceil(total / min(10.0, max(1.0, affordable)))
+    else:
+        evaluate = settings.evaluate_every
     return Resolved(
         epochs=times,
         steps_per_epoch=steps_per_epoch,

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import random
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch import nn
 
-    from tuneport_torch.checkpoint import Store
-    from tuneport_torch.config import TorchSettings
-    from tuneport_torch.pack import Row
+from tuneport import DataError, TuneportError
+from tuneport_torch import lora, state
+from tuneport_torch.checkpoint import Store
+from tuneport_torch.config import Resolved, TorchSettings, resolve
+from tuneport_torch.forward import Forward, TensorRow, choose_forward
+from tuneport_torch.memory import Memory
+from tuneport_torch.pack import Row, epoch_steps
+from tuneport_torch.precision import fastest
+from tuneport_torch.state import Progress
+
+_SKIPS_IN_A_ROW = 5
+_METRICS_A_RUN = 1000  # of a longer run, only every so manieth step is told
+
+Stop = Literal["pause", "cancel"]
 
 
 class Emit(Protocol):
@@ -22,11 +36,11 @@ class Emit(Protocol):
 
 @dataclass(kw_only=True)
 class Run:
-    """Everything that one training needs. `model` is changed: it gets an adapter, moves to the device, and holds the best
-    weights in the end. `should_stop` is asked often, and answers at once.
+    """Everything that one training needs. `model` is changed: it gets an adapter, moves to the device, and holds the
+    best weights in the end. `should_stop` is asked often, and answers at once.
     """
 
-    model: torch.nn.Module
+    model: Any
     train: Sequence[Row]
     validation: Sequence[Row] = ()
     settings: TorchSettings
@@ -34,13 +48,14 @@ class Run:
     seed: int = 0
     store: Store
     emit: Emit
-    should_stop: Callable[[], Literal["pause", "cancel"] | None] = field(default=lambda: None)
+    should_stop: Callable[[], Stop | None] = field(default=lambda: None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a training ended. `stopped` is why it ended before its last step, if it did: "pause" and "cancel" are as asked,
-    "patience" is early stopping, which is a success. Losses are in nats per token of weight 1.
+    """How a training ended. `stopped` is why it ended before its last step, if it did: "pause" and "cancel" are as
+    asked, "patience" is early stopping, which is a success. Losses are in nats per token of weight 1; `valid_loss` is
+    the best step's, whose weights the model holds. Without validation rows the best step is the last.
     """
 
     stopped: Literal["pause", "cancel", "patience"] | None
@@ -48,6 +63,338 @@ class Result:
     total_steps: int
     tokens: int
     best_step: int
-    train_loss: float
+    train_loss: float | None
     valid_loss: float | None
     skipped_steps: int
+
+
+def train(run: Run) -> Result:
+    """Train until the last step, or until asked to stop; goes on from the newest whole checkpoint of `run.store`.
+
+    Raises DataError for rows with nothing to train on, and TuneportError when one row does not fit into memory, when
+    the gradients stay infinite, or when the checkpoints are of another run. On a CPU with the same number of threads, a
+    run that was interrupted anywhere ends with the same bits as one that was not.
+    """
+    training = _Training(run)
+    plan, progress = training.plan, training.progress
+    stopped: Literal["pause", "cancel", "patience"] | None = None
+    try:
+        while progress.step < plan.total_steps:
+            if plan.patience is not None and progress.worse_evaluations >= plan.patience:
+                stopped = "patience"
+                break
+            if stopped := run.should_stop():
+                break
+            rate, norm = training.step()
+            last = progress.step == plan.total_steps
+            evaluated = bool(training.validation) and (last or progress.step % plan.evaluate_every == 0)
+            better = training.evaluate() if evaluated else False
+            if last or evaluated or progress.step == 1 or progress.step % training.tell_every == 0:
+                training.tell(rate, norm, evaluated=evaluated)
+            if better or training.checkpoint_due():
+                training.save(must=False)
+        if stopped != "cancel":
+            training.save(must=True)
+    except _CancelledError:
+        stopped = "cancel"
+    finally:
+        training.forward.close()
+    if stopped is None or stopped == "patience":
+        training.take_best()
+    return Result(
+        stopped=stopped,
+        step=progress.step,
+        total_steps=plan.total_steps,
+        tokens=progress.tokens,
+        best_step=progress.step if progress.best_step is None else progress.best_step,
+        train_loss=progress.train_loss,
+        valid_loss=progress.best_loss,
+        skipped_steps=progress.skipped,
+    )
+
+
+class _Training:
+    """The parts of a training at work: set up once, then one step after another."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, settings = run, run.settings
+        self.device = pick_device(settings.device)
+        if settings.threads != "auto":
+            torch.set_num_threads(settings.threads)
+        torch.manual_seed(run.seed)
+        random.seed(run.seed)
+        self.rows, self.lengths = _tensors(run.train, "train"), [len(row.ids) for row in run.train]
+        self.validation, valid_lengths = (
+            _tensors(run.validation, "validation"),
+            [len(row.ids) for row in run.validation],
+        )
+        self.valid_order = sorted(range(len(valid_lengths)), key=lambda row: -valid_lengths[row])
+        self.valid_lengths = valid_lengths
+        self.plan: Resolved = resolve(
+            settings,
+            epochs=run.epochs,
+            rows=len(self.rows),
+            tokens=sum(self.lengths),
+            validation_tokens=sum(valid_lengths),
+            hidden_size=run.model.config.get_text_config().hidden_size,
+            device=self.device.type,
+        )
+        self.tell_every = max(1, self.plan.total_steps // _METRICS_A_RUN)
+        self.dtype = compute_type(settings.precision, self.device)
+        self.forward: Forward = self._prepared(run.model)
+        self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
+        self.optimizer = _optimizer(self.trained, settings.weight_decay, self.device)
+        self.facts = state.facts(self.rows, settings, self.plan, run.seed, self.dtype)
+        self.progress = self._resumed()
+        self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
+        self.steps: list[list[int]] = []
+        self.saved_step, self.saved_at, self.save_seconds = self.progress.step, time.monotonic(), 0.0
+        self.began_at = self.told_at = time.monotonic()
+        self.began_step, self.told_tokens = self.progress.step, self.progress.tokens
+        run.model.train()
+
+    def step(self) -> tuple[float, float]:
+        """One optimiser step; its learning rate and the norm of its gradients."""
+        progress, plan = self.progress, self.plan
+        epoch, position = divmod(progress.step, plan.steps_per_epoch)
+        if position == 0 or not self.steps:  # which rows come when follows from the step's number alone
+            self.steps = epoch_steps(self.lengths, plan.tokens_per_step, self.run.seed, epoch)
+        rows = self.steps[position]
+        rate = learning_rate(progress.step, plan, self.run.settings.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+        def backward() -> float:
+            """Gradients of sum(weight x nll) / sum(weight) over all micro-batches of the step, and that loss."""
+            self.optimizer.zero_grad(set_to_none=True)
+            weight = sum(float(self.rows[row][1][1:].sum()) for row in rows)
+            total = torch.zeros((), device=self.device)
+            for batch in self.forward.split(rows, self.lengths, progress.tokens_per_batch):
+                self._obey()
+                with self._autocast():
+                    loss = self.forward.loss([self.rows[row] for row in batch]) / weight
+                loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+                total += loss.detach()
+            return float(total)
+
+        loss = self.memory.fit(backward, lambda limit: self.forward.split(rows, self.lengths, limit), self.lengths)
+        norm = float(nn.utils.clip_grad_norm_(list(self.trained.values()), self.run.settings.max_grad_norm))
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.optimizer.step()
+            progress.skipped_in_a_row = 0
+            progress.train_loss = loss
+        else:
+            self._skip(rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.tokens += sum(self.lengths[row] for row in rows)
+        return rate, norm
+
+    def evaluate(self) -> bool:
+        """Measure the loss on the validation rows, by token; whether it is the best so far."""
+
+        def measure() -> float:
+            total = torch.zeros((), device=self.device)
+            for batch in self.forward.split(self.valid_order, self.valid_lengths, progress.tokens_per_batch):
+                self._obey()
+                with self._autocast():
+                    total += self.forward.loss([self.validation[row] for row in batch])
+            return float(total)
+
+        progress, model = self.progress, self.run.model
+        model.eval()
+        with torch.no_grad():
+            total = self.memory.fit(
+                measure,
+                lambda limit: self.forward.split(self.valid_order, self.valid_lengths, limit),
+                self.valid_lengths,
+            )
+        model.train()
+        progress.valid_loss = total / sum(float(weights[1:].sum()) for _, weights in self.validation)
+        if progress.best_loss is None or progress.valid_loss < progress.best_loss:
+            progress.best_step, progress.best_loss = progress.step, progress.valid_loss
+            progress.worse_evaluations = 0
+            return True
+        progress.worse_evaluations += 1
+        return False
+
+    def checkpoint_due(self) -> bool:
+        """Whether `checkpoint_every` asks for one now. When they are saved changes nothing in what is computed."""
+        every = self.run.settings.checkpoint_every
+        if every != "auto":
+            return self.progress.step % every == 0
+        return time.monotonic() - self.saved_at > max(60.0, 20 * self.save_seconds)
+
+    def save(self, *, must: bool) -> None:
+        """Keep a checkpoint of the step just done, once. A disk that is full is an error only where `must` says so: the
+        checkpoint before stays in use.
+        """
+        progress, emit = self.progress, self.run.emit
+        if progress.step == self.saved_step:
+            return
+        began = time.monotonic()
+        metrics = {"train_loss": progress.train_loss, "valid_loss": progress.valid_loss}
+        facts = {
+            "progress": asdict(progress),
+            "facts": self.facts,
+            "python_random": state.python_random(),
+            "best_step": progress.best_step,
+            "metrics": {name: value for name, value in metrics.items() if value is not None},
+        }
+        tensors = {
+            "weights": self.trained,
+            "optimizer": state.optimizer_tensors(self.trained, self.optimizer),
+            "random": state.random_tensors(self.device),
+        }
+        try:
+            path = self.run.store.save(progress.step, tensors, facts)
+        except Exception as error:
+            if must or not state.is_storage_error(error):
+                raise
+            message = f"No checkpoint at step {progress.step}, the one before stays in use: {error}"
+            emit("log", message, level="warning", step=progress.step)
+            return
+        finally:
+            self.saved_at = time.monotonic()
+            self.save_seconds = self.saved_at - began
+        self.saved_step = progress.step
+        best = progress.best_step == progress.step
+        emit("checkpoint", f"Checkpoint at step {progress.step}.", step=progress.step, name=path.name, best=best)
+
+    def tell(self, rate: float, norm: float, *, evaluated: bool) -> None:
+        """Emit the step's metrics."""
+        progress, plan, now = self.progress, self.plan, time.monotonic()
+        a_step = (now - self.began_at) / (progress.step - self.began_step)
+        data: dict[str, Any] = {
+            "step": progress.step,
+            "total_steps": plan.total_steps,
+            "epoch": round(progress.step / plan.steps_per_epoch, 4),
+            "train_loss": progress.train_loss,
+            "learning_rate": rate,
+            "grad_norm": norm if math.isfinite(norm) else None,
+            "tokens": progress.tokens,
+            "tokens_per_second": round((progress.tokens - self.told_tokens) / max(now - self.told_at, 1e-9), 1),
+            "seconds_left": round(a_step * (plan.total_steps - progress.step), 1),
+        }
+        message = f"step {progress.step}/{plan.total_steps}"
+        if progress.train_loss is not None:
+            message += f" loss {progress.train_loss:.4f}"
+        if evaluated:
+            data["valid_loss"] = progress.valid_loss
+            message += f" validation {progress.valid_loss:.4f}"
+        self.told_at, self.told_tokens = now, progress.tokens
+        self.run.emit("metric", message, **data)
+
+    def take_best(self) -> None:
+        """Put the weights of the best step into the model, where that is not the last."""
+        progress = self.progress
+        if progress.best_step is None or progress.best_step == progress.step:
+            return
+        saved = self.run.store.at(progress.best_step)
+        if saved is None:
+            message = f"The best checkpoint (step {progress.best_step}) is gone; the model holds the last weights."
+            self.run.emit("log", message, level="warning")
+            progress.best_step, progress.best_loss = progress.step, progress.valid_loss
+            return
+        state.load_weights(saved.tensors("weights"), self.trained)
+
+    def _prepared(self, model: Any) -> Forward:
+        """Put the model on its device, with its adapter, in the types in which it is trained; the way to compute."""
+        settings, exact = self.run.settings, self.dtype == torch.float32
+        model.to(self.device)
+        if exact or settings.mode == "full":  # masters in float32: in bfloat16 small updates are lost
+            model.float()
+        forward = choose_forward(model, settings.packing, self.dtype, self.run.emit)
+        if settings.mode == "full":
+            model.requires_grad_(requires_grad=True)
+        else:
+            adapter = settings.adapter
+            lora.attach(model, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets)
+            if not exact:
+                lora.cast_frozen(model, self.dtype)
+        forward.open()
+        return forward
+
+    def _resumed(self) -> Progress:
+        """Where the newest whole checkpoint stands, with everything put back as it was; or the beginning."""
+        saved = self.run.store.newest_whole(lambda why: self.run.emit("log", why, level="warning"))
+        if saved is None:
+            return Progress(tokens_per_batch=self.plan.tokens_per_batch)
+        for note in state.differences(saved.state["facts"], self.facts):
+            self.run.emit("log", note, level="warning")
+        progress = Progress(**saved.state["progress"])
+        state.restore(saved, self.trained, self.optimizer, self.device)
+        message = f"Going on after step {progress.step} of {self.plan.total_steps}."
+        self.run.emit("log", message, step=progress.step)
+        return progress
+
+    def _skip(self, rate: float) -> None:
+        progress = self.progress
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        message = f"Step {progress.step + 1} is skipped: its loss or gradients are not finite."
+        self.run.emit("log", message, level="warning", step=progress.step + 1)
+        if progress.skipped_in_a_row >= _SKIPS_IN_A_ROW:
+            raise TuneportError(
+                f"The loss or its gradients were not finite in {_SKIPS_IN_A_ROW} steps in a row, up to step "
+                f"{progress.step + 1}.",
+                remedy=f"Lower backends.torch.learning_rate (it was {rate:.2g}); if that does not help, set "
+                "backends.torch.precision to float32.",
+            )
+
+    def _obey(self) -> None:
+        """Leave a step at once when the job is cancelled; a pause waits for the step's end."""
+        if self.run.should_stop() == "cancel":
+            raise _CancelledError
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+
+class _CancelledError(Exception):
+    """The job was cancelled within a step."""
+
+
+def learning_rate(step: int, plan: Resolved, schedule: str) -> float:
+    """The rate of a step, counted from 0: it rises linearly over the warm-up, then falls to 0 as scheduled."""
+    if step < plan.warmup_steps:
+        return plan.learning_rate * (step + 1) / plan.warmup_steps
+    done = (step - plan.warmup_steps) / max(1, plan.total_steps - plan.warmup_steps)
+    share = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[schedule]
+    return plan.learning_rate * share
+
+
+def pick_device(setting: str) -> torch.device:
+    """The device that the setting comes to on this machine."""
+    if setting != "auto":
+        return torch.device(setting)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def compute_type(setting: str, device: torch.device) -> torch.dtype:
+    """The type of the forward and backward pass. Never float16, whose range small gradients fall out of."""
+    if setting == "auto":
+        setting = fastest(device.type)
+    return torch.bfloat16 if setting == "bfloat16" else torch.float32
+
+
+def _tensors(rows: Sequence[Row], part: str) -> list[TensorRow]:
+    tensors = [
+        (torch.tensor(row.ids, dtype=torch.int32), torch.tensor(row.weights, dtype=torch.float32)) for row in rows
+    ]
+    empty = [number for number, (_, weights) in enumerate(tensors, start=1) if not bool((weights[1:] != 0).any())]
+    if empty or (part == "train" and not tensors):
+        what = (
+            f"{len(empty)} rows ({part}) have no token to train on, the first is row {empty[0]}" if empty else "No rows"
+        )
+        raise DataError(f"{what}.", remedy="See what is trained on: tuneport preview FILE")
+    return tensors
+
+
+def _optimizer(trained: dict[str, nn.Parameter], weight_decay: float, device: torch.device) -> torch.optim.AdamW:
+    matrices = [weight for weight in trained.values() if weight.ndim >= 2]
+    others = [weight for weight in trained.values() if weight.ndim < 2]  # norms and biases do not decay
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=device.type in ("cpu", "cuda"))

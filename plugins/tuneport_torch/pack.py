@@ -26,22 +26,27 @@ def epoch_steps(lengths: Sequence[int], tokens_per_step: int, seed: int, epoch: 
     that rows of like length stand together and what takes most memory is tried first.
     """
     order = list(range(len(lengths)))
-    random.Random(f"{seed}/{epoch}").shuffle(order)
+    random.Random(f"{seed}/{epoch}").shuffle(order)  # noqa: S311 - no secret hangs on it
     count = max(1, min(math.ceil(sum(lengths) / tokens_per_step), len(order)))
     steps = _cut(order, [lengths[row] for row in order], count)
     return [sorted(step, key=lambda row: (-lengths[row], row)) for step in steps]
 
 
 def micro_batches(rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Split the rows of a step, in order, into micro-batches of at most `tokens_per_batch` tokens, or one longer row."""
+    """Split the rows of a step, in order, into micro-batches of at most `tokens_per_batch` tokens, or one longer row.
+
+    They are about equally large, for a small one would take as long as a large one.
+    """
+    total = sum(lengths[row] for row in rows)
+    enough = total / math.ceil(total / tokens_per_batch)
     batches: list[list[int]] = []
-    room = 0
+    filled = math.inf
     for row in rows:
-        if not batches or lengths[row] > room:
+        if filled >= enough or filled + lengths[row] > tokens_per_batch:
             batches.append([])
-            room = tokens_per_batch
+            filled = 0
         batches[-1].append(row)
-        room -= lengths[row]
+        filled += lengths[row]
     return batches
 
 

@@ -1,0 +1,186 @@
+"""Attention over packed documents, each of which sees only itself: exactly, and without a mask over the pack."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+varlen_attn: Any
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn = None
+
+NAME = "tuneport_packed"
+_NO_SUCH = ("s_aux", "position_bias", "cache")  # arguments of other attention functions that change the result
+
+
+class NotPackableError(Exception):
+    """The model's attention is not of the kind that is computed here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Neighbouring documents of like length, as a rectangle (documents x longest): where its cells are read from in the
+    pack, and which of its cells are real (None: all).
+    """
+
+    read: Tensor
+    real: Tensor | None
+    documents: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Where the documents of a pack begin and end: `starts` has one more number than there are documents (int32)."""
+
+    starts: Tensor
+    longest: int
+    groups: tuple[Group, ...]
+
+
+def documents(lengths: Sequence[int], device: torch.device) -> Documents:
+    """The layout of documents of these lengths behind one another."""
+    starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    return Documents(starts.to(device), max(lengths), _groups(lengths, device))
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    documents: Documents | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **other: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention within each document. query (1, heads, T, d), key and value (1, heads or fewer, T, d); returns
+    (1, T, heads, d). Registered with transformers under NAME; the model passes `documents` down to it.
+    """
+    if documents is None or attention_mask is not None or any(other.get(name) is not None for name in _NO_SUCH):
+        raise NotPackableError(f"{type(module).__name__} asks for more than causal attention within documents")
+    if query.dtype != value.dtype:  # rotary embedding leaves float32 under autocast
+        query, key = query.to(value.dtype), key.to(value.dtype)
+    if varlen_attn is not None and query.is_cuda and query.dtype == torch.bfloat16 and softcap is None and not dropout:
+        return _varlen(query, key, value, documents, scaling, sliding_window), None
+    parts = [
+        _rectangle(group, query[0], key[0], value[0], scaling, dropout, sliding_window, softcap)
+        for group in documents.groups
+    ]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
+
+
+AttentionInterface.register(NAME, packed_attention)
+
+
+def _rectangle(
+    group: Group,
+    query_HTd: Tensor,
+    key_GTd: Tensor,
+    value_GTd: Tensor,
+    scaling: float | None,
+    dropout: float,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """Attention of a group, (T', H, d) in the order of the pack. Shorter documents are filled up at their end, with
+    anything: under a causal mask no real query looks there.
+    """
+    repeat = len(query_HTd) // len(key_GTd)
+    query, key, value = (
+        x.index_select(1, group.read).view(len(x), group.documents, group.longest, -1).transpose(0, 1)
+        for x in (query_HTd, key_GTd, value_GTd)
+    )
+    if repeat > 1:
+        key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
+    band = None
+    if window is not None and group.longest > window:
+        past = torch.arange(group.longest, device=query.device)
+        past = past[:, None] - past[None, :]
+        band = (past >= 0) & (past < window)
+    if softcap is None:
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=band, dropout_p=dropout, scale=scaling, is_causal=band is None
+        )
+    else:
+        out = _softcapped(query, key, value, band, scaling, dropout, softcap)
+    out = out.transpose(1, 2).flatten(0, 1)
+    return out if group.real is None else out.index_select(0, group.real)
+
+
+def _softcapped(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    band: Tensor | None,
+    scaling: float | None,
+    dropout: float,
+    softcap: float,
+) -> Tensor:
+    length = query.shape[-2]
+    if band is None:
+        band = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+    scores = (query @ key.transpose(-1, -2)).float() * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = (torch.tanh(scores / softcap) * softcap).masked_fill(~band, float("-inf"))
+    return F.dropout(scores.softmax(-1).to(value.dtype), dropout) @ value
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, documents: Documents, scaling: float | None, window: int | None
+) -> Tensor:
+    """The fused kernel for documents of any length; bfloat16 on CUDA."""
+    known = inspect.signature(varlen_attn).parameters
+    options: dict[str, Any] = {"scale": scaling}
+    if "window_size" in known:
+        options["window_size"] = (-1 if window is None else window - 1, 0)
+    else:
+        options["is_causal"] = True
+    query_THd, key_TGd, value_TGd = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+    if "enable_gqa" in known:
+        options["enable_gqa"] = True
+    else:
+        repeat = query_THd.shape[1] // key_TGd.shape[1]
+        key_TGd, value_TGd = key_TGd.repeat_interleave(repeat, 1), value_TGd.repeat_interleave(repeat, 1)
+    starts, longest = documents.starts, documents.longest
+    out: Tensor = varlen_attn(query_THd, key_TGd, value_TGd, starts, starts, longest, longest, **options)
+    return out[None]
+
+
+def _groups(lengths: Sequence[int], device: torch.device) -> tuple[Group, ...]:
+    """Cut the documents of a pack into groups whose rectangles are at least about half full. A kernel call costs as
+    much as some thousand cells, so fewer are better.
+    """
+    cuts, count, longest, squares = [0], 0, 0, 0
+    for document, length in enumerate(lengths):
+        longest, squares, count = max(longest, length), squares + length**2, count + 1
+        if count > 1 and longest**2 * count > 2 * squares + 4096:
+            cuts.append(document)
+            longest, squares, count = length, length**2, 1
+    groups, first = [], 0
+    for begin, end in zip(cuts, [*cuts[1:], len(lengths)], strict=True):
+        within = torch.tensor(lengths[begin:end])
+        groups.append(_group(within, first, device))
+        first += int(within.sum())
+    return tuple(groups)
+
+
+def _group(lengths: Tensor, first: int, device: torch.device) -> Group:
+    longest = int(lengths.max())
+    starts = first + lengths.cumsum(0) - lengths
+    cell = torch.arange(longest)
+    read = (starts[:, None] + cell.minimum(lengths[:, None] - 1)).flatten()
+    real = (cell < lengths[:, None]).flatten()
+    return Group(read.to(device), None if bool(real.all()) else real.nonzero()[:, 0].to(device), len(lengths), longest)

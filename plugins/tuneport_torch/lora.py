@@ -1,0 +1,232 @@
+"""Low-rank adapters: trained in float32 beside a frozen model, written in PEFT's format."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from tuneport import UnsupportedError, UsageError
+
+Targets = Literal["all-linear"] | Sequence[str]
+
+
+_PREFIX = "base_model.model."
+_PARTS = ("lora_A", "lora_B")
+_NOT_PLAIN = (
+    "use_dora",
+    "use_rslora",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "lora_bias",
+    "trainable_token_indices",
+)
+
+
+def attach(
+    model: Any, *, rank: int = 16, alpha: float = 32.0, dropout: float = 0.0, targets: Targets = "all-linear"
+) -> list[str]:
+    """Freeze a model and give its linear layers adapters; the names of those layers.
+
+    `targets` are endings of layer names; "all-linear" means all but the output head. Raises UsageError for an ending
+    that no layer has, and for the output head, whose raw weight the loss reads.
+    """
+    head = model.get_output_embeddings()
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
+    if targets == "all-linear":
+        chosen = [name for name, layer in layers.items() if layer is not head]
+    else:
+        for target in targets:
+            if not any(_ends(name, target) for name in layers):
+                endings = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+                raise UsageError(f"No linear layer is called {target!r}.", remedy=f"The model's layers are: {endings}.")
+        chosen = [name for name in layers if any(_ends(name, target) for target in targets)]
+        if any(layers[name] is head for name in chosen):
+            raise UsageError("The output head cannot carry an adapter.", remedy="Leave it out of adapter.targets.")
+    model.requires_grad_(requires_grad=False)
+    for name in chosen:
+        model.set_submodule(name, LoraLinear(layers[name], rank, alpha, dropout))
+    return chosen
+
+
+def merge(model: Any) -> None:
+    """Add every adapter to its frozen weight, in float32, and put the plain layers back."""
+    for name, layer in list(adapted(model).items()):
+        with torch.no_grad():
+            weight = layer.base.weight
+            weight.copy_((weight.float() + layer.delta()).to(weight.dtype))
+        model.set_submodule(name, layer.base)
+
+
+def cast_frozen(model: nn.Module, dtype: torch.dtype) -> None:
+    """Round the frozen weights under the adapters once. Autocast rounds the same weights to the same numbers at every
+    use, so this changes no result; it saves the work, and half of their memory.
+    """
+    for layer in adapted(model).values():
+        layer.base.to(dtype)
+
+
+def adapted(model: nn.Module) -> dict[str, LoraLinear]:
+    """The layers that carry an adapter, by name."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLinear)}
+
+
+def save_peft(model: nn.Module, folder: Path, base_name: str, revision: str | None = None) -> None:
+    """Write the adapter as PEFT does, so that `PeftModel.from_pretrained(base, folder)` gives the same model."""
+    from safetensors.torch import save_file
+
+    layers = adapted(model)
+    if not layers:
+        raise UsageError("The model carries no adapter.", remedy="Train with mode: lora, or export the whole model.")
+    first = next(iter(layers.values()))
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "revision": revision,
+        "inference_mode": True,
+        "r": first.rank,
+        "lora_alpha": first.alpha,
+        "lora_dropout": first.dropout,
+        "target_modules": sorted(layers),
+        "fan_in_fan_out": isinstance(first.base, Conv1D),
+        "bias": "none",
+    }
+    tensors = {
+        f"{_PREFIX}{name}.{part}.weight": getattr(layer, part).detach().cpu().contiguous()
+        for name, layer in layers.items()
+        for part in _PARTS
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def load_peft(model: Any, folder: Path) -> None:
+    """Attach an adapter that was written in PEFT's format; raises UnsupportedError for all but plain LoRA."""
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text())
+    strange = [key for key in _NOT_PLAIN if config.get(key)]
+    if config.get("peft_type") != "LORA" or strange or config.get("bias", "none") != "none":
+        what = ", ".join(strange) or f"{config.get('peft_type')} with bias {config.get('bias')}"
+        raise UnsupportedError(
+            f"The adapter in {folder} is not plain LoRA: {what}.",
+            remedy="Merge it into its base with peft (merge_and_unload), and use the merged folder.",
+        )
+    tensors = load_file(folder / "adapter_model.safetensors")
+    names = sorted({key.removeprefix(_PREFIX).rpartition(".lora_")[0] for key in tensors})
+    attach(model, rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"], targets=names)
+    layers = adapted(model)
+    with torch.no_grad():
+        for name in names:
+            for part in _PARTS:
+                getattr(layers[name], part).copy_(tensors[f"{_PREFIX}{name}.{part}.weight"])
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer plus `scale * dropout(x) @ A.T @ B.T`. B starts at zero: at first nothing is changed.
+
+    A and B are float32; the product is computed in the type in which the frozen layer computes.
+    """
+
+    def __init__(self, base: nn.Linear | Conv1D, rank: int, alpha: float, dropout: float) -> None:
+        super().__init__()
+        outputs, inputs = base.weight.shape
+        if isinstance(base, Conv1D):
+            outputs, inputs = inputs, outputs
+        device = base.weight.device
+        self.base = base
+        self.rank, self.alpha = rank, alpha
+        self.scale = alpha / rank
+        self.dropout = dropout
+        self.lora_A = nn.Parameter(torch.empty(rank, inputs, dtype=torch.float32, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(outputs, rank, dtype=torch.float32, device=device))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+    @property
+    def weight(self) -> Tensor:
+        """The frozen layer's weight: some models ask a layer for its type or device through it."""
+        return self.base.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The frozen layer's output plus the adapter's share."""
+        kind = _compute_type(x, self.base.weight)
+        dropped = F.dropout(x, self.dropout) if self.dropout and self.training else None
+        weight = self.base.weight.t() if isinstance(self.base, Conv1D) else self.base.weight
+        out: Tensor = _LoraProduct.apply(  # type: ignore[no-untyped-call]  # torch's own
+            x, dropped, weight, self.base.bias, self.lora_A, self.lora_B, self.scale, kind
+        )
+        return out
+
+    def delta(self) -> Tensor:
+        """What the adapter adds to the frozen weight, in float32 and in that weight's shape."""
+        product = self.scale * (self.lora_B @ self.lora_A)
+        return product.t() if isinstance(self.base, Conv1D) else product
+
+
+def _compute_type(x: Tensor, weight: Tensor) -> torch.dtype:
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return weight.dtype
+
+
+def _ends(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+class _LoraProduct(torch.autograd.Function):
+    """`x @ W.T + bias + scale * x' @ A.T @ B.T`, computing in `kind`, where x' is x or its dropped-out copy.
+
+    Written out because autograd would keep and copy several times as much: here x is cast once for both products, the
+    adapter's share is added in place, and the frozen weight is neither copied nor asked for a gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        dropped: Tensor | None,
+        weight_OI: Tensor,
+        bias_O: Tensor | None,
+        a_RI: Tensor,
+        b_OR: Tensor,
+        scale: float,
+        kind: torch.dtype,
+    ) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            x_TI = x.reshape(-1, x.shape[-1]).to(kind)
+            via_TI = x_TI if dropped is None else dropped.reshape(-1, x.shape[-1]).to(kind)
+            weight, a, b = weight_OI.to(kind), a_RI.to(kind), b_OR.to(kind)
+            out_TO = F.linear(x_TI, weight, None if bias_O is None else bias_O.to(kind))
+            down_TR = via_TI @ a.t()
+            out_TO.addmm_(down_TR, b.t(), alpha=scale)
+        ctx.save_for_backward(via_TI, down_TR, weight, a, b)
+        ctx.scale, ctx.shape, ctx.types = scale, x.shape, (x.dtype, a_RI.dtype, dropped is not None)
+        return out_TO.view(*x.shape[:-1], out_TO.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> Any:
+        via_TI, down_TR, weight, a, b = ctx.saved_tensors
+        kind, adapter_kind, was_dropped = ctx.types
+        grad_TO = outer[0].reshape(-1, outer[0].shape[-1]).to(weight.dtype)
+        back_TR = (grad_TO @ b).mul_(ctx.scale)
+        grad_a = (back_TR.t() @ via_TI).to(adapter_kind)
+        grad_b = (grad_TO.t() @ down_TR).mul_(ctx.scale).to(adapter_kind)
+        grad_x = grad_dropped = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad_TO @ weight
+            if not was_dropped:
+                grad_x.addmm_(back_TR, a)
+            grad_x = grad_x.view(ctx.shape).to(kind)
+        if was_dropped and ctx.needs_input_grad[1]:
+            grad_dropped = (back_TR @ a).view(ctx.shape).to(kind)
+        return grad_x, grad_dropped, None, None, grad_a, grad_b, None, None

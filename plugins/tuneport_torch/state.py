@@ -1,0 +1,131 @@
+"""What a checkpoint holds beside the weights, and how it is put back."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from tuneport import TuneportError
+from tuneport_torch.checkpoint import Saved
+from tuneport_torch.config import Resolved, TorchSettings
+from tuneport_torch.forward import TensorRow
+
+
+@dataclass
+class Progress:
+    """What is counted from step to step. The step is the cursor: which rows come next follows from it."""
+
+    step: int = 0
+    tokens: int = 0
+    train_loss: float | None = None
+    valid_loss: float | None = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    worse_evaluations: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    tokens_per_batch: int = 0
+    recompute: bool = False
+
+
+def facts(
+    rows: Sequence[TensorRow], settings: TorchSettings, plan: Resolved, seed: int, dtype: torch.dtype
+) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be gone on with, and what should be for the same bits."""
+    digest = hashlib.sha256()
+    for ids, weights in rows:
+        digest.update(len(ids).to_bytes(8, "little") + ids.numpy().tobytes() + weights.numpy().tobytes())
+    return {
+        "must": {
+            "rows": digest.hexdigest(),
+            "seed": seed,
+            "mode": settings.mode,
+            "adapter": settings.adapter.model_dump(mode="json") if settings.mode == "lora" else None,
+            "schedule": settings.schedule,
+            **asdict(plan),
+        },
+        "should": {"torch": torch.__version__, "threads": torch.get_num_threads(), "precision": str(dtype)},
+    }
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Why what follows may differ in its last bits from an uninterrupted run; raises TuneportError when the checkpoint
+    is of another run altogether.
+    """
+    other = [name for name, value in now["must"].items() if saved["must"].get(name) != value]
+    if other:
+        raise TuneportError(
+            f"The checkpoint is of another run: {', '.join(other)} differ.",
+            remedy="Start the run again from the beginning: tuneport run … --again",
+        )
+    return [
+        f"{name} is {value}, but was {saved['should'].get(name)}: the last bits may differ from a run without a break."
+        for name, value in now["should"].items()
+        if saved["should"].get(name) != value
+    ]
+
+
+def optimizer_tensors(trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state of each weight, as `weight's name / state's name`."""
+    return {
+        f"{name}/{key}": value
+        for name, weight in trained.items()
+        for key, value in optimizer.state.get(weight, {}).items()
+    }
+
+
+def random_tensors(device: torch.device) -> dict[str, Tensor]:
+    """Torch's random generators: the CPU's, and the device's where it has one."""
+    tensors = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        tensors["device"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        tensors["device"] = torch.mps.get_rng_state()
+    return tensors
+
+
+def set_random(tensors: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put back what `random_tensors` gave."""
+    torch.set_rng_state(tensors["cpu"])
+    if device.type == "cuda" and "device" in tensors:
+        torch.cuda.set_rng_state(tensors["device"], device)
+    elif device.type == "mps" and "device" in tensors:
+        torch.mps.set_rng_state(tensors["device"])
+
+
+def python_random() -> list[Any]:
+    """The state of Python's random generator, JSON-ready."""
+    version, numbers, gauss = random.getstate()
+    return [version, list(numbers), gauss]
+
+
+def load_weights(saved: Mapping[str, Tensor], trained: Mapping[str, nn.Parameter]) -> None:
+    """Copy saved weights into the model's."""
+    with torch.no_grad():
+        for name, weight in trained.items():
+            weight.copy_(saved[name])
+
+
+def restore(
+    saved: Saved, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, device: torch.device
+) -> None:
+    """Put back weights, optimiser and random generators."""
+    load_weights(saved.tensors("weights"), trained)
+    for key, value in saved.tensors("optimizer").items():
+        name, _, part = key.rpartition("/")
+        optimizer.state[trained[name]][part] = value.to(device)
+    version, numbers, gauss = saved.state["python_random"]
+    random.setstate((version, tuple(numbers), gauss))
+    set_random(saved.tensors("random"), device)
+
+
+def is_storage_error(error: Exception) -> bool:
+    """Whether an error is of the disk: Python's, or as safetensors words it."""
+    return isinstance(error, OSError) or (isinstance(error, SafetensorError) and "os error" in str(error).lower())
