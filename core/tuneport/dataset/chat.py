@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from itertools import accumulate, pairwise
+from typing import Literal
 
 import msgspec
 
 from tuneport.dataset.example import Conversation, Message
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.formats import Recipe
+from tuneport.dataset.part import Part, digests_of
+from tuneport.dataset.repeats import many_row_keys
 from tuneport.dataset.rows import check_turns
 from tuneport.dataset.stats import Tally
 from tuneport.dataset.strictjson import key_count
@@ -28,70 +32,96 @@ class Chat(msgspec.Struct, forbid_unknown_fields=True, gc=False, tag="conversati
     """A conversation of such messages; it encodes to the same canonical text as the Conversation it stands for."""
 
     messages: list[Turn]
-    tools: ClassVar[tuple[()]] = ()
 
     def example(self) -> Conversation:
         """The conversation."""
         return Conversation(messages=tuple([Message(role=turn.role, content=turn.content) for turn in self.messages]))
 
 
-Plain = tuple[Chat, bytes]
-"""A row and its canonical text."""
+Orders = Counter[tuple[str, ...]]
 
-_decode = msgspec.json.Decoder(Chat).decode
-_encode = msgspec.json.Encoder(order="deterministic").encode
-_format = msgspec.json.format
+_decoder = msgspec.json.Decoder(Chat)
+_encoder = msgspec.json.Encoder(order="deterministic")
 _TAG = len(b'"shape":"conversation",')
-_LAST_ANSWER = b'{"role":"assistant"'
 
 # Whatever a check of text may find; a text in which nothing of this stands has no finding.
-_ODD = "".join(map(chr, (*range(9), 11, 12, *range(14, 32), *range(127, 160)))) + "ÂÃâð\ufffd\u2028\u2029"
-_ODD_ASCII = [character for character in _ODD if character.isascii()]
-_SUSPECT = re.compile(rf"[{re.escape(_ODD)}]|\A\s|\s\Z|\A\Z")
+_CONTROL = "".join(map(chr, (*range(9), 11, 12, *range(14, 32), 127)))
+_SUSPECT = re.compile(f"[{re.escape(_CONTROL)}\x80-\x9fÂÃâð\ufffd\u2028\u2029]")
 _quiet_orders: dict[tuple[str, ...], bool] = {}
 
 
-def takes(recipe: Recipe) -> bool:
+def takes(recipe: Recipe | None) -> bool:
     """Whether the rows of a recipe may go this way."""
-    plain = recipe.shape == "messages" and recipe.columns["messages"] == "messages"
-    return not recipe.system and (plain or recipe.shape == "tuneport")
+    if recipe is None or recipe.system:
+        return False
+    return recipe.shape == "tuneport" or (recipe.shape == "messages" and recipe.columns["messages"] == "messages")
 
 
-def decode_plain(lines: Sequence[bytes]) -> list[Plain | None]:
-    """For each line its conversation, or None where the long way must look: not plain, not sound, or with findings."""
-    rows = [_decode_line(raw) for raw in lines]
-    contents = [turn.content for row in rows if row for turn in row[0].messages]
-    if contents and _odd(contents):
-        return [
-            row if row and not any(_SUSPECT.search(turn.content) for turn in row[0].messages) else None for row in rows
-        ]
-    return rows
-
-
-def _decode_line(raw: bytes) -> Plain | None:
+def fold(block: bytes, lines: int) -> Part | None:
+    """What whole lines hold, if all of them are plain chat that is sound and gives rise to no finding; else None."""
     try:
-        chat = _decode(raw)
+        chats = _decoder.decode_lines(block)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    line = _encode(chat)
-    messages = chat.messages
-    if not (_sound(raw, line, len(messages)) and _quiet(tuple([turn.role for turn in messages]))):
+    if len(chats) != lines or not lines:
         return None
-    return chat, line
+    canonical = _encoder.encode_lines(chats)
+    orders: Orders = Counter([tuple([turn.role for turn in chat.messages]) for chat in chats])
+    if not (all(map(_quiet, orders)) and _sound(block, len(canonical), orders)):
+        return None
+    texts = [turn.content for chat in chats for turn in chat.messages]
+    if _odd(texts):
+        return None
+    ends = list(accumulate([len(chat.messages) for chat in chats]))
+    digests = digests_of(canonical[:-1].split(b"\n"))
+    return Part(
+        lines=lines,
+        read=lines,
+        used=lines,
+        size=len(canonical),
+        keys=many_row_keys(texts, ends, digests),
+        digests=digests,
+        places=array("Q", range(1, lines + 1)),
+        kept=bytearray(b"\1") * lines,
+        tally=_tally(orders, texts, ends),
+    )
 
 
-def _sound(raw: bytes, line: bytes, turns: int) -> bool:
-    """Whether no key stands twice in the row: decoding would have kept the last one in silence.
+def _sound(block: bytes, canonical: int, orders: Orders) -> bool:
+    """Whether the lines are rows, and no key stands twice in any: decoding would have kept the last one in silence.
 
-    No JSON text is shorter than the canonical one, so equal lengths prove it; next best is to be what Python's `json`
-    would have written. What is left is counted.
+    No JSON text of these rows is shorter than the canonical one, so an equal length proves that nothing was left out.
+    The same holds for the spaces that Python's `json` writes, once so many of them are seen between keys and values.
     """
-    more = len(raw) - len(line) + _TAG
-    if not more:
-        return True
-    if more == 4 * turns and _format(line, indent=0).endswith(raw[1:]):
-        return True
-    return raw == line or key_count(raw) == 1 + 2 * turns
+    rows, turns = orders.total(), sum(len(order) * times for order, times in orders.items())
+    more = len(block) - canonical + _TAG * rows
+    start = block[: block.index(b"[") + 1]
+    if start == b'{"messages": [':
+        start += b'{"role": "'
+        return (
+            more == 4 * turns
+            and block.count(b"\n" + start) == rows - 1
+            and block.count(b'", "content": "') == turns
+            and block.count(b'"}, {"role": "') == turns - rows
+        )
+    tagged = start == b'{"shape":"conversation","messages":['
+    plain = start == b'{"messages":['
+    return (plain or tagged) and more == _TAG * rows * tagged and block.count(b"\n" + start) == rows - 1
+
+
+def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
+    """One row with its canonical line, or None where it is not plain, not sound, or gives rise to a finding."""
+    try:
+        chat = _decoder.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd([turn.content for turn in chat.messages]):
+        return None
+    line = _encoder.encode(chat)
+    turns = len(chat.messages)
+    if len(raw) == len(line) - _TAG or raw == line or key_count(raw) == 1 + 2 * turns:
+        return chat, line
+    return None
 
 
 def _quiet(roles: tuple[str, ...]) -> bool:
@@ -106,25 +136,29 @@ def _quiet(roles: tuple[str, ...]) -> bool:
     return quiet
 
 
-def _odd(contents: list[str]) -> bool:
+def _odd(texts: list[str]) -> bool:
     """Whether any of the texts may give rise to a finding; quick, because almost none does."""
-    if [text.strip() for text in contents] != contents or not all(contents):
+    if [text.strip() for text in texts] != texts or not all(texts):
         return True
-    joined = "".join(contents)
-    return any(character in joined for character in (_ODD_ASCII if joined.isascii() else _ODD))
+    joined = "".join(texts)
+    if joined.isascii():
+        return any(character in joined for character in _CONTROL)
+    others = [text for text in texts if not text.isascii()]
+    if any(_SUSPECT.search(text) for text in others):
+        return True
+    data = joined.encode()  # one byte a character is searched much faster than two
+    return any(character.encode() in data for character in _CONTROL)
 
 
-def question_and_answer(line: bytes) -> tuple[bytes, bytes]:
-    """A canonical line in two: what comes before the last answer, and that answer."""
-    cut = line.rfind(_LAST_ANSWER)  # inside a text its quotes would be escaped
-    return line[:cut], line[cut:]
-
-
-def tally_plain(tally: Tally, chats: Sequence[Chat]) -> None:
-    """Count many conversations at once, as `Tally.add` counts one."""
-    tally.shapes["conversation"] += len(chats)
-    tally.roles.update(Counter([turn.role for chat in chats for turn in chat.messages]))
-    tally.turns.add_all([len(chat.messages) for chat in chats])
-    tally.characters.add_all([sum([len(turn.content) for turn in chat.messages]) for chat in chats])
-    if tally.answers is not None:
-        tally.count_answers([chat.messages[-1].content for chat in chats])
+def _tally(orders: Orders, texts: Sequence[str], ends: Sequence[int]) -> Tally:
+    """The counts of many conversations at once, as `Tally.add` makes them of each."""
+    tally = Tally()
+    tally.shapes["conversation"] = len(ends)
+    for order, times in orders.items():
+        tally.turns.add(len(order), times)
+        for role in order:
+            tally.roles[role] += times
+    so_far = list(accumulate(map(len, texts), initial=0))
+    tally.characters.add_all([so_far[end] - so_far[start] for start, end in pairwise((0, *ends))])
+    tally.count_answers([texts[end - 1] for end in ends])
+    return tally

@@ -20,6 +20,7 @@ from tuneport.dataset.readers import read
 from tuneport.dataset.result import CheckResult, file_findings
 from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
 from tuneport.dataset.source import Source
+from tuneport.dataset.workers import scan_with
 from tuneport.dataset.writers import named_jsonl, new_file, write
 from tuneport.errors import UsageError
 
@@ -28,13 +29,12 @@ if TYPE_CHECKING:
 
 Opener = Callable[[object], "Dataset | None"]
 _HEAD_ROWS = 20
-_openers: tuple[Opener, ...] = ()
+_openers: list[Opener] = []
 
 
 def set_openers(*openers: Opener) -> None:
-    """Say whom `Dataset.load` asks about sources that it does not know itself; one returns None for what is not its own."""
-    global _openers
-    _openers = openers
+    """Say whom `Dataset.load` asks about sources that it does not know; one returns None for what is not its own."""
+    _openers[:] = openers
 
 
 class _Origin:
@@ -44,9 +44,11 @@ class _Origin:
         self.source = source
         self.recipe = _recipe(source, columns, system)
 
+        self.workers: int | None = None
+
     @cached_property
     def scan(self) -> Scan:
-        return scan(self.source, self.recipe)
+        return scan_with(self.source, self.recipe, self.workers)
 
 
 class Dataset:
@@ -92,7 +94,7 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Example]:
         selection = Selection(self._keep)
-        for batch, _ in batches(self._origin.source, self._origin.recipe):
+        for batch in batches(self._origin.source, self._origin.recipe):
             for outcome in selection.of(batch):
                 if (example := outcome.accepted()) is not None:
                     yield example
@@ -150,7 +152,7 @@ class Dataset:
         `max_tokens` is an error, unless `too_long` is `drop` (it is left out) or `truncate` (the backend cuts it): then
         it is a warning. `workers` is how many processes may read; by default as many as there are processors.
         """
-        del workers
+        self._origin.workers = workers
         found = self._scan(Limits(profile, method, too_long) if profile else None)
         findings = found.findings.copy()
         file_findings(self._origin.recipe, found, profile, findings)
@@ -200,18 +202,18 @@ class Dataset:
         return self._view(keep)
 
     def stats(self, profile: DataProfile | None = None) -> stats.Stats:
-        """The rows in numbers: shapes, roles, turns, characters, labels, and tokens where the profile can count them."""
+        """The rows in numbers: shapes, roles, turns, characters, labels; tokens where the profile counts them."""
         if profile is not None and profile.count_tokens is not None:
             return stats.collect(self, profile)
         return self._scan().tally.stats()
 
     def preview(self, profile: DataProfile, rows: int = 3) -> list[list[Piece]]:
-        """What is trained on in the first `rows` examples, piece by piece; raises UnavailableError without a tokenizer."""
+        """What is trained on in the first `rows` examples; raises UnavailableError without a tokenizer."""
         return preview.preview(self, profile, rows)
 
     def write(self, path: str | os.PathLike[str], format: str = "auto") -> Path:  # noqa: A002 - the word that users say
-        """Write the examples to a new file, in the format of its suffix: JSONL (also gzipped) in the shape that trainers
-        take, see docs/checks.md. Returns its path; raises UsageError when it is there already.
+        """Write the examples to a new JSONL file (`.gz`: compressed), in the shapes that trainers take; see
+        docs/checks.md. Returns its path; raises UsageError when it is there already.
         """
         return write(self, Path(path).expanduser(), format, len(self.stats().shapes))
 

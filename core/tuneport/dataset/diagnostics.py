@@ -10,7 +10,9 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One finding. `line` counts physical lines (or table rows, where a format has no lines) from 1; `pointer` is a JSON pointer into the row."""
+    """One finding. `line` counts lines (or rows, where a format has no lines) from 1; `pointer` is a JSON pointer into
+    the row.
+    """
 
     code: str
     severity: Severity

@@ -82,6 +82,20 @@ class Findings:
         for finding in findings:
             self.note(finding)
 
+    def state(self) -> tuple[dict[str, int], dict[Severity, int], list[Finding]]:
+        """All of it, to be sent to another process; see `of_state`."""
+        return dict(self.counts), dict(self.severities), self.kept()
+
+    @classmethod
+    def of_state(cls, counts: dict[str, int], severities: dict[Severity, int], kept: Iterable[Finding]) -> Findings:
+        """The findings of a `state`."""
+        found = cls()
+        found.counts.update(counts)
+        found.severities.update(severities)
+        for finding in kept:
+            found._keep(finding)
+        return found
+
     def copy(self) -> Findings:
         """The same findings, to add others to."""
         other = Findings()

@@ -93,17 +93,34 @@ def fix(
 ) -> FixResult:
     """Write the mended rows to `path`, which appears whole or not at all; `rows` are those of a reader.
 
-    Raises UsageError for an unknown remedy, DataError where no row is left.
+    Raises UsageError for an unknown remedy or a place that cannot be written to, DataError where no row is left.
     """
     wanted = choose(remedies)
     if "leaked-row" in wanted and held_out is None:
         raise UsageError(
             "leaked-row needs to know the held-out rows.", remedy="Give them: fix(…, against=Dataset.load(…))."
         )
+    try:
+        return _fix(rows, recipe, path, wanted, held_out, changes_to)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            remedy="Free some space, or name a file in a folder that you can write to.",
+        ) from error
+
+
+def _fix(
+    rows: Iterable[tuple[Any, RowReport]],
+    recipe: Recipe,
+    path: Path,
+    wanted: frozenset[str],
+    held_out: Iterable[Example] | None,
+    changes_to: Path | None,
+) -> FixResult:
     with ExitStack() as stack:
-        log = stack.enter_context(_Log(changes_to))
+        log = _Log(stack.enter_context(whole_file(changes_to)) if changes_to is not None else None)
         records = stack.enter_context(Records())
-        draft = stack.enter_context(_draft(path))
+        draft = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
         shapes: set[type] = set()
         flags = _write_mended(rows, recipe, wanted, draft, records, log, shapes)
         repeats = [find_repeats(records)]
@@ -157,7 +174,7 @@ def _write_mended(
         if example is not None:
             text = canonical(example)
             place = (report.line or 0) << _LINE_SHIFT | len(flags)
-            records.add(row_keys(example, text, digest(example)), place)
+            records.add(row_keys(example, digest(example)), place)
             draft.write(text + b"\n")
             shapes.add(type(example))
             flags.append(_CHANGED if changes else _SAME)
@@ -185,18 +202,8 @@ def _mark_drops(found: Iterable[Any], wanted: frozenset[str], flags: bytearray, 
 def _records(examples: Iterable[Example]) -> Records:
     records = Records()
     for number, example in enumerate(examples, 1):
-        records.add(row_keys(example, canonical(example), digest(example)), number)
+        records.add(row_keys(example, digest(example)), number)
     return records
-
-
-def _draft(path: Path) -> BinaryIO:
-    """A nameless file in the folder of the result."""
-    try:
-        return tempfile.TemporaryFile(dir=path.parent)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}.", remedy="Name a file in a folder that you can write to."
-        ) from error
 
 
 def _publish(draft: BinaryIO, flags: bytearray, shapes: int, path: Path) -> None:
@@ -212,18 +219,11 @@ def _publish(draft: BinaryIO, flags: bytearray, shapes: int, path: Path) -> None
 class _Log:
     """Counts the changes, keeps the first, and writes all of them where a file is asked for."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, file: BinaryIO | None) -> None:
         self.counts: Counter[str] = Counter()
         self.kept: list[Change] = []
         self.dropped = 0
-        self._file = path.open("wb") if path is not None else None
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file = file
 
     def add(self, change: Change) -> None:
         """Note one change."""

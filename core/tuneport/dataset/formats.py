@@ -102,8 +102,8 @@ def _canonical(row: Row) -> Example | None:
     if shape == "completion":
         return _completion(row)
     if shape == "preference":
-        arms = [row.messages(role) for role in ("prompt", "chosen", "rejected")]
-        return Preference(*arms, tools=row.tools())
+        prompt, chosen, rejected = (row.messages(role) for role in ("prompt", "chosen", "rejected"))
+        return Preference(prompt=prompt, chosen=chosen, rejected=rejected, tools=row.tools())
     if shape == "conversation":
         return _chat(row)
     row.report.add("mixed-shapes", f"shape is {shape!r}, which is none of tuneport's.", "/shape")
@@ -199,7 +199,7 @@ def _trl_preference(row: Row) -> Example | None:
     if row.report.failed:
         return None
     split = turns.split_arms(prompt, chosen, rejected, row.report)
-    return Preference(*split, tools=row.tools()) if split else None
+    return Preference(prompt=split[0], chosen=split[1], rejected=split[2], tools=row.tools()) if split else None
 
 
 _CHAT = ("messages", ("tools", "parallel_tool_calls"))
@@ -224,7 +224,7 @@ ROLES = tuple(sorted({role for shape in SHAPES[1:] for role in shape.needs + sha
 
 
 def recognise(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], system: str | None) -> Recipe | None:
-    """The recipe that fits most of the first rows, or None; raises UsageError when `columns` names what is not there."""
+    """The recipe that fits most of the first rows, or None; UsageError when `columns` names what is not there."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     _check_columns(columns, names)
     best: tuple[int, Recipe] | None = None
@@ -307,4 +307,4 @@ def kind(value: object) -> str:
         return "true or false"
     if isinstance(value, (int, float)):
         return "a number"
-    return {str: "a text", list: "a list", dict: "an object"}.get(type(value), type(value).__name__)
+    return "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else "an object"

@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tuneport.dataset.example import Message
-from tuneport.dataset.roles import ROLES
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.profile import ROLES
+from tuneport.dataset.roles import ROLES
 from tuneport.dataset.strictjson import escape
 
 if TYPE_CHECKING:
@@ -220,7 +219,7 @@ def _sharegpt_call(text: str | None, name: str, at: str, report: RowReport) -> l
 
 
 def read_arm(row: Row, role: str, speaker: str = "assistant") -> tuple[Message, ...]:
-    """A prompt or an answer of a pair: messages, a text of one turn, or a dialogue in Anthropic's Human/Assistant text."""
+    """A prompt or an answer of a pair: messages, one turn's text, or a dialogue in Anthropic's Human/Assistant text."""
     value = row.parsed(role) if not isinstance(row.get(role), str) else row.get(role)
     if isinstance(value, str):
         return _dialogue(value) or (Message(role=speaker, content=value),)

@@ -55,9 +55,7 @@ def _jsonl(stream: BinaryIO) -> Iterator[Read]:
         for raw in split_lines(block):
             line += 1
             report = RowReport(line)
-            if line == 1:
-                raw = without_bom(raw, report)
-            yield from read_line(raw, report)
+            yield from read_line(without_bom(raw, report) if line == 1 else raw, report)
 
 
 def read_line(raw: bytes, report: RowReport) -> Iterator[Read]:
@@ -66,7 +64,14 @@ def read_line(raw: bytes, report: RowReport) -> Iterator[Read]:
         report.add("blank-line", "The line is empty.")
         yield None, report
         return
-    yield parse(raw, report), report
+    yield _row(parse(raw, report), report), report
+
+
+def _row(value: Any, report: RowReport) -> Any:
+    """A value where a row should be: null is none, and must not be taken for "no row"."""
+    if value is None and not report.failed:
+        report.add("not-an-object", "The row is null, not an object.")
+    return BAD if value is None else value
 
 
 def split_lines(block: bytes) -> list[bytes]:
@@ -85,11 +90,12 @@ def too_large(line: int, size: int) -> RowReport:
 
 
 def without_bom(raw: bytes, report: RowReport) -> bytes:
-    """The first line without a byte order mark, which is noted."""
-    if not raw.startswith(codecs.BOM_UTF8):
-        return raw
-    report.add("byte-order-mark", "The file starts with a byte order mark.")
-    return raw[len(codecs.BOM_UTF8) :]
+    """The first bytes without a byte order mark, which is noted, and so are line ends as on Windows."""
+    if raw.partition(b"\n")[0].endswith(b"\r"):
+        report.add("crlf", "The first line ends with CR LF.")
+    if raw.startswith(codecs.BOM_UTF8):
+        report.add("byte-order-mark", "The file starts with a byte order mark.")
+    return raw.removeprefix(codecs.BOM_UTF8)
 
 
 def _json(stream: BinaryIO) -> Iterator[Read]:
@@ -222,7 +228,7 @@ class _Text:
                 continue  # a number may go on
             self._line += self._text.count("\n", self._at, end)
             self._at = end
-            return value_of(value, report), report
+            return _row(value_of(value, report), report), report
 
     def _may_go_on(self, error: json.JSONDecodeError) -> bool:
         """Whether the error is that the text read so far ends, not that it is wrong."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import struct
 import tempfile
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import BinaryIO, Literal
 
 from tuneport.dataset.example import Completion, Conversation, Example, Preference, canonical
-from tuneport.home import home
+from tuneport.homefolder import home
 
 RepeatKind = Literal["duplicate", "near-duplicate", "conflict", "leaked-row", "leaked-prompt"]
 
@@ -34,7 +34,7 @@ _LOWER = bytes(range(256)).lower()
 _ESCAPED_SPACE = re.compile(rb"\\[nrtf]")
 _GENERAL_PUNCTUATION = re.compile(rb"\xe2\x80[\x80-\xbf]")  # U+2000 to U+203F: curly quotes, dashes, odd spaces
 _STRUCTURE = b".,]}"  # what may end a normalised text without meaning anything
-_LAST_ANSWER = b"{role:assistant"  # as the canonical line has it once normalised
+_TURN = b"\1"  # stands between the turns of a normalised conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +46,48 @@ class Repeat:
     first: int
 
 
-def row_keys(example: Example, line: bytes, digest: bytes) -> bytes:
+def row_keys(example: Example, digest: bytes) -> bytes:
     """24 bytes that place a row among others: 8 for its prompt, 8 for its whole text, 8 for its exact content.
 
     The first two ignore case, white space, quotes, `!`, `?` and a full stop at the end; Unicode is compared in its
-    compatibility form (NFKC). `line` is the example's canonical text and `digest` its content digest.
+    compatibility form (NFKC). `digest` is the example's content digest.
     """
-    if type(example) is Conversation and not example.tools:
-        whole = normalised(line)
-        cut = whole.rfind(_LAST_ANSWER)
-        prompt, answer = (whole[:cut], whole[cut:]) if cut > 0 else (whole, b"")
-    else:
-        prompt, answer = _parts(example)
-    text = hashlib.sha256(prompt.rstrip(_STRUCTURE))
+    prompt, answer = _parts(example)
+    text = sha256(prompt.rstrip(_STRUCTURE))
     prompt_key = text.digest()[:8]
-    text.update(answer.rstrip(_STRUCTURE))
+    text.update(_TURN + answer.rstrip(_STRUCTURE))
     return prompt_key + text.digest()[:8] + digest[:8]
+
+
+def many_row_keys(texts: Sequence[str], ends: Sequence[int], digests: bytes) -> array[int]:
+    """The keys of many conversations of plain text that end with an answer: three numbers a row, as in `row_keys`.
+
+    `texts` are the turns of all rows one after the other, free of U+0001; `ends` says where each row's turns end.
+    """
+    parts = _each_normalised(texts)
+    prompts, wholes, start = [], [], 0
+    for end in ends:
+        text = sha256(_TURN.join(parts[start : end - 1]).rstrip(_STRUCTURE))
+        prompts.append(text.digest())
+        text.update(_TURN + parts[end - 1].rstrip(_STRUCTURE))
+        wholes.append(text.digest())
+        start = end
+    keys = array("Q", bytes(ROW_KEYS * len(ends)))
+    for column, found in ((_PROMPT, b"".join(prompts)), (_TEXT, b"".join(wholes)), (_EXACT, digests)):
+        keys[column::3] = array("Q", found)[::4]
+    return keys
+
+
+def _each_normalised(texts: Sequence[str]) -> list[bytes]:
+    """Each text normalised; those in ASCII all at once, since nothing there reaches across a U+0001."""
+    others = [place for place, text in enumerate(texts) if not text.isascii()]
+    in_ascii = list(texts)
+    for place in others:
+        in_ascii[place] = ""
+    parts = normalised("\1".join(in_ascii).encode()).split(_TURN)
+    for place in others:
+        parts[place] = normalised(texts[place].encode())
+    return parts
 
 
 def _parts(example: Example) -> tuple[bytes, bytes]:
@@ -77,6 +103,9 @@ def _parts(example: Example) -> tuple[bytes, bytes]:
         return b"".join((asked, *sorted(arms))), arms[0]
     turns = [index for index, message in enumerate(example.messages) if message.role == "assistant"]
     cut = turns[-1] if turns else len(example.messages)
+    if not example.tools and all(type(one.content) is str and not one.tool_calls for one in example.messages):
+        texts = [normalised(message.text.encode("utf-8", "surrogatepass")) for message in example.messages]
+        return _TURN.join(texts[:cut]), _TURN.join(texts[cut:])
     asked = normalised(canonical(Conversation(messages=example.messages[:cut], tools=example.tools)))
     return asked, normalised(canonical(Conversation(messages=example.messages[cut:])))
 
@@ -119,6 +148,17 @@ class Records:
         """Note a row; `keys` are those of `row_keys`."""
         self._batch += keys + _PLACE.pack(place)
         self.rows += 1
+        if len(self._batch) >= _MEMORY_ROWS * _RECORD:
+            self.spill()
+
+    def add_many(self, keys: array[int], places: array[int]) -> None:
+        """Note many rows: `keys` has three numbers a row."""
+        records = array("Q", bytes(_RECORD * len(places)))
+        for column in (_PROMPT, _TEXT, _EXACT):
+            records[column::4] = keys[column::3]
+        records[_AT::4] = places
+        self._batch += records.tobytes()
+        self.rows += len(places)
         if len(self._batch) >= _MEMORY_ROWS * _RECORD:
             self.spill()
 

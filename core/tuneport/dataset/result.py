@@ -84,8 +84,8 @@ def file_findings(recipe: Recipe | None, found: Scan, profile: DataProfile | Non
         return
     for note in profile.notes:
         findings.add("base-note", note)
-    if profile.max_bytes is not None and found.bytes > profile.max_bytes:
-        findings.add("file-too-large", f"The rows have {found.bytes:,} bytes; {profile.max_bytes:,} are the most.")
+    if profile.max_bytes is not None and found.size > profile.max_bytes:
+        findings.add("file-too-large", f"The rows have {found.size:,} bytes; {profile.max_bytes:,} are the most.")
 
 
 def _columns_remedy(recipe: Recipe) -> str:

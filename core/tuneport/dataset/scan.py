@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
+import sys
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 from tuneport.dataset import chat, readers
-from tuneport.dataset.example import Conversation, Example, canonical
+from tuneport.dataset.example import Example, canonical
 from tuneport.dataset.findings import Findings, RowReport
 from tuneport.dataset.formats import Recipe, convert
 from tuneport.dataset.limits import TooLong, check_limits
+from tuneport.dataset.part import DIGEST, Part, digests_of
 from tuneport.dataset.profile import DataProfile
-from tuneport.dataset.repeats import ROW_KEYS, Records, row_keys
+from tuneport.dataset.repeats import Records, row_keys
 from tuneport.dataset.rows import check_example
 from tuneport.dataset.source import ExpansionError, Source, blocks
 from tuneport.dataset.stats import Tally
 from tuneport.dataset.strictjson import BAD
-from tuneport.home import home
+from tuneport.homefolder import home
 
-DIGEST = 32
 _BATCH_ROWS = 1024
 _INDEX_MEMORY = 16 << 20
-_PLAIN = Conversation(messages=())
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one row: `at` is its line (0: it is no row, only a report), `example` (or, for plain chat, `plain`) with its canonical `line`, or neither."""
+    """What became of one row: `at` is its line (0: it is no row, only a report).
+
+    A row that is taken has an `example`, or for plain chat `plain`, and its canonical `line`.
+    """
 
     at: int
     report: RowReport | None
@@ -42,22 +45,6 @@ class Outcome:
     def accepted(self) -> Example | None:
         """The example, if the row is taken."""
         return self.plain.example() if self.plain is not None else self.example
-
-
-@dataclass(slots=True)
-class Part:
-    """What a pass over some rows in a row found. `keys`, `digests` and `places` have an entry per row used."""
-
-    lines: int = 0
-    read: int = 0
-    used: int = 0
-    bytes: int = 0
-    keys: bytearray = field(default_factory=bytearray)
-    digests: bytearray = field(default_factory=bytearray)
-    places: array[int] = field(default_factory=lambda: array("Q"))
-    kept: bytearray = field(default_factory=bytearray)
-    findings: Findings = field(default_factory=Findings)
-    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +66,9 @@ class Scan:
         self.records = Records()
         self.kept = bytearray()
         """One byte for each row that is sound by itself: 1 if the limits take it too."""
-        self._sha = hashlib.sha256()
-        self._index = tempfile.SpooledTemporaryFile(max_size=_INDEX_MEMORY, dir=home("cache", "spill"))  # noqa: SIM115 - lives as long as the scan
-        self.bytes = 0
+        self._sha = sha256()
+        self._index = tempfile.SpooledTemporaryFile(max_size=_INDEX_MEMORY, dir=str(home("cache", "spill")))  # noqa: SIM115 - lives as long as the scan
+        self.size = 0
         """The size of the used rows as canonical lines."""
 
     @property
@@ -98,15 +85,13 @@ class Scan:
         """Add what was found in the rows that follow."""
         self.read += part.read
         self.used += part.used
-        self.bytes += part.bytes
+        self.size += part.size
         self.findings.merge(part.findings, self.lines)
         self.tally.merge(part.tally)
         self._sha.update(part.digests)
         self.kept += part.kept
-        for number, place in enumerate(part.places):
-            keys = bytes(part.keys[number * ROW_KEYS : (number + 1) * ROW_KEYS])
-            self.records.add(keys, place + self.lines)
-            self._index.write(keys[8:16] + part.digests[number * DIGEST : (number + 1) * DIGEST])
+        self.records.add_many(part.keys, array("Q", [place + self.lines for place in part.places]))
+        self._index.write(part.index())
         self.lines += part.lines
 
     def index(self) -> Iterator[tuple[int, bytes]]:
@@ -114,16 +99,23 @@ class Scan:
         self._index.seek(0)
         while block := self._index.read(_BATCH_ROWS * (8 + DIGEST)):
             for start in range(0, len(block), 8 + DIGEST):
-                yield int.from_bytes(block[start : start + 8], "little"), block[start + 8 : start + 8 + DIGEST]
+                yield int.from_bytes(block[start : start + 8], sys.byteorder), block[start + 8 : start + 8 + DIGEST]
         self._index.seek(0, 2)
 
 
-def scan(source: Source, recipe: Recipe | None, limits: Limits | None = None, keep: bytes | None = None) -> Scan:
+def scan(
+    source: Source,
+    recipe: Recipe | None,
+    limits: Limits | None = None,
+    keep: bytes | None = None,
+) -> Scan:
     """Read a source from its start to its end. `keep` has a byte for each sound row; those with 0 are passed over."""
     found = Scan()
     selection = Selection(keep)
-    for batch, lines in batches(source, recipe):
-        found.add(fold(selection.of(batch), lines, limits))
+    in_bulk = limits is None and keep is None
+    for batch in batches(source, recipe):
+        part = batch.fold() if in_bulk else None
+        found.add(part or fold(selection.of(batch), batch.lines, limits))
     return found
 
 
@@ -146,63 +138,92 @@ class Selection:
                 self.position += 1
 
 
-def batches(source: Source, recipe: Recipe | None) -> Iterator[tuple[Iterable[Outcome], int]]:
-    """A source's rows in batches, each with the number of lines it takes."""
+class Batch:
+    """Some rows that follow each other, taking `lines` lines, to go through one by one."""
+
+    def __init__(self, rows: Iterable[Outcome], lines: int = 0) -> None:
+        self._rows = rows
+        self.lines = lines
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self._rows)
+
+    def fold(self) -> Part | None:
+        """What the rows hold all together, where there is a short way to that."""
+        return None
+
+
+class Lines(Batch):
+    """Whole lines of JSONL."""
+
+    def __init__(self, block: bytes, recipe: Recipe | None) -> None:
+        self._plain = chat.takes(recipe)
+        self._recipe = recipe
+        if self._plain and b"\r" in block:
+            block = block.replace(b"\r\n", b"\n")  # outside of texts it is white space, inside it cannot stand
+        self._block = block if block.endswith(b"\n") else block + b"\n"
+        super().__init__((), self._block.count(b"\n"))
+
+    def fold(self) -> Part | None:
+        """What the lines hold, if all are plain chat."""
+        return chat.fold(self._block, self.lines) if self._plain else None
+
+    def __iter__(self) -> Iterator[Outcome]:
+        for at, raw in enumerate(readers.split_lines(self._block), 1):
+            plain = chat.decode_line(raw) if self._plain else None
+            if plain is not None:
+                yield Outcome(at, None, None, plain[0], plain[1])
+                continue
+            for value, report in readers.read_line(raw, RowReport(at)):
+                yield _judged(value, report, self._recipe)
+
+
+def batches(source: Source, recipe: Recipe | None) -> Iterator[Batch]:
+    """A source's rows, batch by batch."""
     if source.format != "jsonl" or source.utf16:
         rows = readers.read(source)
         while batch := list(islice(rows, _BATCH_ROWS)):
-            yield [_judged(value, report, recipe) for value, report in batch], 0
+            yield Batch([_judged(value, report, recipe) for value, report in batch])
         return
     with source.open() as stream:
         try:
             yield from _line_batches(stream, recipe)
+            source.verify(stream)
         except ExpansionError as error:
             report = RowReport(None)
             report.add(error.code, error.message)
-            yield [Outcome(0, report)], 0
+            yield Batch([Outcome(0, report)])
 
 
-def _line_batches(stream: Any, recipe: Recipe | None) -> Iterator[tuple[Iterable[Outcome], int]]:
-    first = True
-    for block, too_long in blocks(stream):
+def _line_batches(stream: BinaryIO, recipe: Recipe | None) -> Iterator[Batch]:
+    for number, (block, too_long) in enumerate(blocks(stream)):
         if too_long:
-            yield [Outcome(1, readers.too_large(1, too_long))], 1
-        elif first:
-            yield from _first_block(block, recipe)
+            yield too_large(too_long)
+        elif number == 0:
+            yield from first_lines(block, recipe)
         else:
-            lines = readers.split_lines(block)
-            yield line_outcomes(lines, recipe), len(lines)
-        first = False
+            yield Lines(block, recipe)
 
 
-def _first_block(block: bytes, recipe: Recipe | None) -> Iterator[tuple[Iterable[Outcome], int]]:
-    """The block that may start with a byte order mark, or be no UTF-8 at all."""
+def first_lines(block: bytes, recipe: Recipe | None) -> Iterator[Batch]:
+    """The lines that a file starts with, and what is to be noted about how it starts."""
     notes = RowReport(1)
-    lines = readers.split_lines(block)
-    lines[0] = readers.without_bom(lines[0], notes)
-    if lines[0].endswith(b"\r"):
-        notes.add("crlf", "The first line ends with CR LF.")
-    if notes.found:
-        yield [Outcome(0, notes)], 0
-    yield line_outcomes(lines, recipe), len(lines)
+    lines = readers.without_bom(block, notes)
+    yield Batch([Outcome(0, notes)])
+    if lines:
+        yield Lines(lines, recipe)
 
 
-def line_outcomes(lines: list[bytes], recipe: Recipe | None) -> Iterator[Outcome]:
-    """What becomes of lines of JSONL, counted from 1."""
-    fast = chat.decode_plain(lines) if recipe and chat.takes(recipe) else [None] * len(lines)
-    for at, (raw, plain) in enumerate(zip(lines, fast, strict=True), 1):
-        if plain is not None:
-            yield Outcome(at, None, None, plain[0], plain[1])
-            continue
-        for value, report in readers.read_line(raw, RowReport(at)):
-            yield _judged(value, report, recipe)
+def too_large(size: int) -> Batch:
+    """A line beyond the bound, which nobody has read."""
+    return Batch([Outcome(1, readers.too_large(1, size))], 1)
 
 
 def _judged(value: Any, report: RowReport, recipe: Recipe | None) -> Outcome:
     """A row once it is read: converted, and checked by itself."""
     at = report.line or 0
-    if value is None and report.found and not report.failed:
-        return Outcome(0, report)  # a blank line, or a note on the file: no row
+    if value is None:  # a blank line, or a note on the file
+        return Outcome(0, report)
     if value is BAD or report.failed:
         return Outcome(at, report)
     if recipe is None:
@@ -227,27 +248,31 @@ def fold(outcomes: Iterable[Outcome], lines: int, limits: Limits | None = None) 
     part = Part(lines=lines)
     rows = list(outcomes)
     left_out = _hold_against(rows, limits, part) if limits else frozenset()
+    used: list[Outcome] = []
     for number, row in enumerate(rows):
         if row.report is not None:
             part.findings.extend(row.report.found)
-        if not row.at:
-            continue
-        part.read += 1
-        example = _PLAIN if row.plain is not None else row.example
-        if example is None:
-            continue
-        taken = number not in left_out
-        part.kept.append(taken)
-        if not taken:
-            continue
-        part.used += 1
-        part.bytes += len(row.line) + 1
-        digest = hashlib.sha256(row.line).digest()
-        part.digests += digest
-        part.places.append(row.at)
-        part.keys += row_keys(example, row.line, digest)
-        part.tally.add(row.accepted() or example)
+        part.read += row.at > 0
+        if row.plain is not None or row.example is not None:
+            part.kept.append(number not in left_out)
+            if number not in left_out:
+                used.append(row)
+    _count(used, part)
     return part
+
+
+def _count(rows: Sequence[Outcome], part: Part) -> None:
+    """Note the content of the rows that are used."""
+    part.used = len(rows)
+    part.size = sum([len(row.line) + 1 for row in rows])
+    part.places.extend([row.at for row in rows])
+    part.digests = digests_of([row.line for row in rows])
+    for number, row in enumerate(rows):
+        example = row.accepted()
+        assert example is not None
+        digest = part.digests[number * DIGEST : (number + 1) * DIGEST]
+        part.keys.frombytes(row_keys(example, digest))
+        part.tally.add(example)
 
 
 def _hold_against(rows: list[Outcome], limits: Limits, part: Part) -> frozenset[int]:

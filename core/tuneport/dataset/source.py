@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 import msgspec
 
 from tuneport.errors import DataError, UsageError
-from tuneport.home import home
+from tuneport.homefolder import home
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
 ROW_BYTES = 32 << 20
@@ -77,6 +77,11 @@ class Source:
             f"{self.name} has changed since it was loaded, so its rows are no longer those that were checked.",
             remedy="Load it again: Dataset.load(…).",
         )
+
+    def verify(self, file: BinaryIO) -> None:
+        """Raise DataError if the file that was read has changed meanwhile; `file` is what `open` gave."""
+        if self.path is not None and not self.compressed and _stamp(os.fstat(file.fileno())) != self.stamp:
+            raise self.changed()
 
     @property
     def splittable(self) -> bool:
@@ -263,9 +268,7 @@ def _sniff(head: bytes) -> str:
 
 
 def _utf16(head: bytes) -> bool:
-    return (
-        head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in (head[1:2], head[:1]) and not head.startswith(b"PAR1")
-    )
+    return head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in (head[:1], head[1:2])
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int, int]:
@@ -275,7 +278,7 @@ def _stamp(found: os.stat_result) -> tuple[int, int, int]:
 def blocks(stream: BinaryIO, size: int = 1 << 20) -> Iterator[tuple[bytes, int]]:
     """Whole lines, about `size` bytes at a time; a line beyond ROW_BYTES comes as `(b"", its length)`.
 
-    Lines end at b"\\n" alone: U+2028 and its like may stand inside texts.
+    Lines end at a line feed alone: U+2028 and its like may stand inside texts.
     """
     parts: list[bytes] = []
     held = 0

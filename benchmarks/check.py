@@ -1,0 +1,111 @@
+"""How fast and in how much memory `Dataset.check` reads chat rows, beside Hugging Face `datasets` merely loading them.
+
+    python benchmarks/check.py                                  # 200,000 rows of 143 MB, tuneport alone
+    python benchmarks/check.py --peer PYTHON                    # beside the `datasets` of another interpreter
+    python benchmarks/check.py --rows 10000000 --runs 1         # memory at another size
+
+Whole processes are timed, start and imports included, by turns; memory is the largest sum over a process and its children.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+ROWS = 200_000
+_WORDS = (
+    "order card account transfer refund please could you tell me why the my is not yet arrived pending top up exchange "
+    "rate limit verify identity payment app phone today tomorrow bank statement fee charged twice cancel change address "
+    "number pin code help thanks I we it that this with from for and but because when how what where which delivered"
+).split()
+_CHECK = "import sys, tuneport; r = tuneport.Dataset.load(sys.argv[1]).check(workers={workers}); print(r.read, r.used, dict(r.counts))"
+_LOAD = (
+    "import sys, datasets; "
+    "print(len(datasets.load_dataset('json', data_files=sys.argv[1], split='train', cache_dir=sys.argv[2])))"
+)
+
+
+def write_rows(path: Path, rows: int, seed: int = 0) -> None:
+    """Chat rows of some 715 bytes: a system prompt, one to three exchanges, quotes, line ends and letters with accents."""
+    import msgspec
+
+    draw = random.Random(seed)
+    texts = [" ".join(draw.choices(_WORDS, k=draw.randint(4, 60))) for _ in range(20_000)]
+    for number in range(0, len(texts), 5):
+        texts[number] = texts[number].replace(" the ", ' "the"\n', 1)
+    for number in range(0, len(texts), 200):
+        texts[number] = f"Café {texts[number]} – señor"
+    with path.open("wb") as file:
+        for number in range(rows):
+            messages = [{"role": "system", "content": "You answer the customers of a bank, briefly and kindly."}]
+            for turn in range(draw.choice((1, 1, 2))):
+                messages.append({"role": "user", "content": f"{draw.choice(texts)} {number}/{turn}?"})
+                messages.append({"role": "assistant", "content": f"{draw.choice(texts)}."})
+            file.write(msgspec.json.format(msgspec.json.encode({"messages": messages}), indent=0) + b"\n")
+
+
+def measure(command: list[str]) -> tuple[float, float]:
+    """Wall-clock seconds and the largest memory, in MB, of a process with its children."""
+    start, largest = time.perf_counter(), 0
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    tree = psutil.Process(process.pid)
+    while process.poll() is None:
+        largest = max(largest, sum(_memory(tree)))
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"{command[0]} failed with {process.returncode}")
+    return time.perf_counter() - start, largest / 1e6
+
+
+def _memory(tree: psutil.Process) -> Iterator[int]:
+    try:
+        for one in (tree, *tree.children(recursive=True)):
+            yield one.memory_info().rss
+    except psutil.NoSuchProcess:
+        return
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--peer", help="an interpreter under which `datasets` can be imported")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        write_rows(path, asked.rows)
+        size = path.stat().st_size / 1e6
+        print(f"{asked.rows:,} rows, {size:.0f} MB, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+        path.read_bytes() if size < 1000 else None  # into the page cache, for everybody
+        commands = {
+            f"tuneport check, {workers} process{'es' * (workers > 1)}": [sys.executable, "-c", _CHECK.format(workers=workers), str(path)]
+            for workers in asked.workers
+        }
+        results: dict[str, list[tuple[float, float]]] = {}
+        for run in range(asked.runs):
+            for name, command in commands.items():
+                results.setdefault(name, []).append(measure(command))
+            if asked.peer:
+                cache = str(Path(folder) / f"cache{run}")
+                results.setdefault("datasets load", []).append(measure([asked.peer, "-c", _LOAD, str(path), cache]))
+        peer = statistics.median(seconds for seconds, _ in results.get("datasets load", [(0.0, 0.0)]))
+        for name, runs in results.items():
+            seconds = statistics.median(run[0] for run in runs)
+            ratio = f"  {peer / seconds:5.2f} x datasets" if peer else ""
+            print(f"{name:30} {seconds:7.2f} s  {size / seconds:6.0f} MB/s  {max(run[1] for run in runs):6.0f} MB{ratio}")
+
+
+if __name__ == "__main__":
+    main()
