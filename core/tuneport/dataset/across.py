@@ -62,7 +62,7 @@ def check_size(rows: int, profile: DataProfile | None, findings: Findings) -> No
     if profile is not None and rows < profile.min_rows:
         findings.add("too-few-rows", f"The data has {_rows(rows)}; at least {profile.min_rows:,} are asked for.")
     elif 0 < rows < FEW_ROWS:
-        findings.add("few-rows", f"The data has {_rows(rows)}; from under {FEW_ROWS}, a model seldom learns a task.")
+        findings.add("few-rows", f"The data has {_rows(rows)}; a model seldom learns a task from under {FEW_ROWS}.")
 
 
 def _rows(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from tuneport.dataset.rows import CONTROL, MOJIBAKE, check_example
 
 Action = Literal["changed", "dropped"]
 _CLIP = 200
+_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and cursor moves, as logs hold them (ECMA-48)
 # Windows-1252 differs from Latin-1 in these bytes; those that it leaves undefined are read as in Latin-1 in practice.
 _TO_LATIN_1 = {ord(bytes([byte]).decode("cp1252", "ignore") or chr(byte)): byte for byte in range(0x80, 0xA0)}
 
@@ -33,7 +35,7 @@ REMEDIES: Mapping[str, Remedy] = {
     "weight-not-on-assistant": Remedy("changed", "removes the weight"),
     "unknown-key": Remedy("changed", "removes the key"),
     "mojibake": Remedy("changed", "reads the text in the right encoding, where all of it can be"),
-    "control-character": Remedy("changed", "removes the characters"),
+    "control-character": Remedy("changed", "removes them, and the colours of a terminal as a whole"),
     "edge-whitespace": Remedy("changed", "strips the text"),
     "empty-content": Remedy("changed", "removes the turn", asked=True),
     "consecutive-roles": Remedy("changed", "joins the turns with an empty line between, where both are text"),
@@ -92,7 +94,14 @@ def mend(recipe: Recipe, values: Any, line: int | None, wanted: frozenset[str]) 
 def dropped(report: RowReport, values: Any) -> Change:
     """The change that a row with an error undergoes."""
     error = next(finding for finding in report.found if finding.level == "error")
-    return Change(report.line, error.pointer, error.code, "dropped", before=clip(values), message=error.message)
+    return Change(
+        report.line,
+        error.pointer,
+        error.code,
+        "dropped",
+        before=None if values is None else clip(values),
+        message=error.message,
+    )
 
 
 def clip(value: Any) -> str:
@@ -182,7 +191,7 @@ def _each_text(
 
 
 def _without_control(texts: list[str]) -> list[str]:
-    return [CONTROL.sub("", text) for text in texts]
+    return [CONTROL.sub("", _TERMINAL.sub("", text)) for text in texts]
 
 
 def _without_mojibake(texts: list[str]) -> list[str]:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
-from tuneport.dataset.example import Completion, Conversation, Example, Preference, canonical
+from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, canonical
 from tuneport.homefolder import home
 
 RepeatKind = Literal["duplicate", "near-duplicate", "conflict", "leaked-row", "leaked-prompt"]
@@ -98,16 +98,20 @@ def _parts(example: Example) -> tuple[bytes, bytes]:
         return (prompt, answer) if prompt else (answer, b"")
     if isinstance(example, Preference):
         # The same two answers conflict when their order is turned round; other pairs for a prompt do not.
-        arms = [normalised(canonical(Conversation(messages=arm))) for arm in (example.chosen, example.rejected)]
-        asked = normalised(canonical(Conversation(messages=example.prompt, tools=example.tools)))
+        arms = [_normalised_turns(arm) for arm in (example.chosen, example.rejected)]
+        asked = _normalised_turns(example.prompt, example.tools)
         return b"".join((asked, *sorted(arms))), arms[0]
     turns = [index for index, message in enumerate(example.messages) if message.role == "assistant"]
     cut = turns[-1] if turns else len(example.messages)
     if not example.tools and all(type(one.content) is str and not one.tool_calls for one in example.messages):
         texts = [normalised(message.text.encode("utf-8", "surrogatepass")) for message in example.messages]
         return _TURN.join(texts[:cut]), _TURN.join(texts[cut:])
-    asked = normalised(canonical(Conversation(messages=example.messages[:cut], tools=example.tools)))
-    return asked, normalised(canonical(Conversation(messages=example.messages[cut:])))
+    return _normalised_turns(example.messages[:cut], example.tools), _normalised_turns(example.messages[cut:])
+
+
+def _normalised_turns(messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()) -> bytes:
+    line = canonical(Conversation(messages=messages, tools=tools))
+    return normalised(_ESCAPED_SPACE.sub(b"", line))
 
 
 def normalised(text: bytes) -> bytes:
@@ -115,8 +119,6 @@ def normalised(text: bytes) -> bytes:
     if not text.isascii():
         folded = unicodedata.normalize("NFKC", text.decode("utf-8", "surrogatepass")).casefold()
         text = _GENERAL_PUNCTUATION.sub(b"", folded.encode("utf-8", "surrogatepass"))
-    if b"\\" in text:
-        text = _ESCAPED_SPACE.sub(b"", text)
     return text.translate(_LOWER, _IGNORED)
 
 

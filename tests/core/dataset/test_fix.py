@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def contents(row: dict[str, Any]) -> list[Any]:
         ("edge-whitespace", " hello\n", "hello"),
         ("mojibake", "cafÃ© â€” dâ€™accord", "café — d’accord"),
         ("mojibake", "twice: cafÃƒÂ©", "twice: café"),
-        ("control-character", "a\x00b\x1b[0m", "ab[0m"),
+        ("control-character", "a\x00b \x1b[1;31mred\x1b[0m\x1b", "ab red"),
     ],
 )
 def test_text_is_mended_and_both_readings_are_kept(tmp_path: Path, code: str, before: str, after: str) -> None:
@@ -220,6 +221,27 @@ def test_a_fix_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises((DataError, UsageError)):
         Dataset.load(source).fix(tmp_path / "fixed.jsonl")
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["rows.jsonl"]
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere/fixed\.jsonl cannot be written"):
+        Dataset.load([chat("a", "b")]).fix(tmp_path / "nowhere" / "fixed.jsonl")
+
+
+def test_a_disk_that_fills_up_leaves_no_file(tmp_path: Path) -> None:
+    source, folder = tmp_path / "rows.jsonl", tmp_path / "new"
+    folder.mkdir()
+    source.write_text("".join(json.dumps(chat(f"{index} ", "b" * 99)) + "\n" for index in range(500)))
+    data = Dataset.load(source)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(UsageError, match="File too large") as raised:
+            data.fix(folder / "fixed.jsonl", changes_to=folder / "changes.jsonl")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "Free some space" in str(raised.value)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_file_that_breaks_off_is_not_passed_for_a_whole_one(tmp_path: Path) -> None:
