@@ -1,0 +1,139 @@
+"""Looking after the machine: what is wrong, and what can be thrown away."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneport.errors import NotFoundError, TuneportError
+from tuneport.homefolder import home
+from tuneport.ledger import Ledger
+from tuneport.plugins import PluginInfo, load
+
+_SPOOL_SECONDS = 24 * 3600
+_LOW_DISK = 5 * 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """One thing that was looked at: fine, or what is wrong with it and the cure."""
+
+    what: str
+    ok: bool
+    said: str
+    remedy: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prunable:
+    """Something in home that nothing needs any more, and its size in bytes."""
+
+    what: str
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {"what": self.what, "bytes": self.bytes}
+
+
+def examine() -> list[HealthCheck]:
+    """Python, home and its ledger, the disk, and every plugin with its backends. Asks no network and loads no model."""
+    findings = [
+        HealthCheck(
+            what="python", ok=sys.version_info >= (3, 11), said=f"{platform.python_version()} at {sys.executable}"
+        ),
+        *_home_findings(),
+    ]
+    plugins = load()
+    for info in plugins.infos():
+        findings.append(_plugin_finding(info))
+        for name in info.backends if info.status == "ready" else ():
+            answer = plugins.backends()[name].availability()
+            facts = ", ".join(f"{key} {value}" for key, value in answer.details.items())
+            findings.append(HealthCheck(what=f"backend {name}", ok=answer.ready, said=facts or "ready"))
+    return findings
+
+
+def prune(*, dry_run: bool = False) -> list[Prunable]:
+    """Remove (or, with `dry_run`, only find) caches, spooled rows of over a day ago, and what jobs that are over no
+    longer need, such as checkpoints. Models, reports and the ledger stay.
+    """
+    return [*_pruned_folders(dry_run), *_pruned_jobs(dry_run)]
+
+
+def _home_findings() -> Iterator[HealthCheck]:
+    try:
+        root = home()
+        with Ledger.open() as ledger:
+            known = len(ledger.jobs())
+    except TuneportError as error:
+        yield HealthCheck(what="home", ok=False, said=error.message, remedy=error.remedy)
+        return
+    asked = " (TUNEPORT_HOME)" if os.environ.get("TUNEPORT_HOME") else ""
+    yield HealthCheck(
+        what="home", ok=True, said=f"{root}{asked}, {known} {'job' if known == 1 else 'jobs'} in the ledger"
+    )
+    free = shutil.disk_usage(root).free
+    yield HealthCheck(
+        what="disk",
+        ok=free > _LOW_DISK,
+        said=f"{free / 2**30:.0f} GiB free for home",
+        remedy=None if free > _LOW_DISK else "Free some space: tuneport prune, or set TUNEPORT_HOME to another disk.",
+    )
+
+
+def _plugin_finding(info: PluginInfo) -> HealthCheck:
+    said = f"{info.distribution} {info.version}"
+    if info.status == "ready":
+        return HealthCheck(what=f"plugin {info.name}", ok=True, said=said)
+    # A plugin that is switched off or wants a package is a choice of the user's, a broken one is not.
+    return HealthCheck(
+        what=f"plugin {info.name}",
+        ok=info.status != "broken",
+        said=f"{said} {info.status}: {info.reason}",
+        remedy=info.remedy,
+    )
+
+
+def _pruned_folders(dry_run: bool) -> Iterator[Prunable]:
+    cache = home("cache")
+    if size := _size(cache):
+        if not dry_run:
+            shutil.rmtree(cache)
+        yield Prunable(what=f"caches in {cache}", bytes=size)
+    old = [one for one in home("spool").iterdir() if time.time() - one.lstat().st_mtime > _SPOOL_SECONDS]
+    if old:
+        size = sum(_size(one) for one in old)
+        for one in old if not dry_run else ():
+            shutil.rmtree(one) if one.is_dir() else one.unlink(missing_ok=True)
+        yield Prunable(what=f"{len(old)} spooled inputs older than a day", bytes=size)
+
+
+def _pruned_jobs(dry_run: bool) -> Iterator[Prunable]:
+    with Ledger.open() as ledger:
+        records = ledger.jobs()
+    for record in records:
+        try:
+            job = load().backend(record.ref.backend).job(record.ref.name)
+            freed = job.prune(dry_run=dry_run) if job.status.terminal else 0
+        except NotFoundError:
+            continue
+        if freed:
+            yield Prunable(what=f"checkpoints of {record.ref}", bytes=freed)
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.lstat().st_size
+    return sum(one.lstat().st_size for one in path.rglob("*") if one.is_file())
