@@ -33,8 +33,9 @@ The first {KEPT_PER_CODE} findings of each code are kept with their place; all a
 
 `tuneport fix FILE -o NEW.jsonl` (`Dataset.fix` in Python) applies remedies, writes a new file and says what it changed
 row by row: *read = written + dropped*. A row with an error that no remedy removes is dropped. Remedies that might lose
-something are applied only when they are named (`--only CODE`, `remedies=["CODE"]`); that names all to apply, so the
-others are then left out. Fixing a fixed file changes nothing.
+something are applied only when they are named: `--only near-duplicate` applies that one alone, `--only safe --only
+near-duplicate` (`remedies=["safe", "near-duplicate"]`) beside the others. `--changes FILE` keeps every change, one JSON
+object a line. Fixing a fixed file changes nothing.
 
 This page is written from the code: a test has, for every code, data that gives rise to it and data that does not.
 """

@@ -70,15 +70,21 @@ class FixResult:
         return "\n".join(lines)
 
 
+SAFE = frozenset(code for code, remedy in REMEDIES.items() if not remedy.asked)
+"""The codes whose remedies lose nothing; `safe` among the remedies stands for them."""
+
+
 def choose(remedies: Iterable[str] | None) -> frozenset[str]:
-    """The codes to apply remedies for: the safe ones where none are named; raises UsageError for one that has none."""
+    """The codes to apply remedies for, the safe ones where none are named; raises UsageError for one that has none."""
     if remedies is None:
-        return frozenset(code for code, remedy in REMEDIES.items() if not remedy.asked)
+        return SAFE
     chosen = frozenset([remedies] if isinstance(remedies, str) else remedies)
+    if "safe" in chosen:
+        chosen = chosen - {"safe"} | SAFE
     for code in sorted(chosen - REMEDIES.keys()):
         near = get_close_matches(code, REMEDIES, 1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(f"There is no remedy for {code!r}.", remedy=f"{hint}Remedies are {', '.join(REMEDIES)}.")
+        raise UsageError(f"There is no remedy for {code!r}.", remedy=f"{hint}Remedies are safe, {', '.join(REMEDIES)}.")
     return chosen | {"duplicate"} if "near-duplicate" in chosen else chosen
 
 

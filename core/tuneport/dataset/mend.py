@@ -43,7 +43,7 @@ REMEDIES: Mapping[str, Remedy] = {
     "duplicate": Remedy("dropped", "keeps the first of the rows"),
     "near-duplicate": Remedy("dropped", "keeps the first of the rows, and drops duplicates too", asked=True),
     "conflicting-answers": Remedy("dropped", "keeps the rows with the answer that came first", asked=True),
-    "leaked-row": Remedy("dropped", "drops the row here; give the held-out data as `against`", asked=True),
+    "leaked-row": Remedy("dropped", "drops the row here; `--against FILE` names the held-out data", asked=True),
 }
 """What `fix` can do, by code. A row with an error that stands is always dropped: no file could hold it as it is."""
 
