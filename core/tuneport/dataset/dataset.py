@@ -227,7 +227,7 @@ class Dataset:
     ) -> FixResult:
         """Write a new JSONL file with remedies applied, and say what changed, row by row.
 
-        `remedies` are codes of findings; by default those that lose nothing. `against` is held-out data, for
+        `remedies` are codes of findings; by default `safe`, those that lose nothing. `against` is held-out data, for
         `leaked-row`. `changes_to` is a file for all changes, one JSON object a line. Raises UsageError when a file is
         there already, DataError when no row is left.
         """
@@ -281,10 +281,8 @@ def _known(given: object) -> bool:
 
 
 def _source(given: object, format: str) -> Source:  # noqa: A002 - as in load
-    if given == "-":
-        return source.standard_input(format)
     if isinstance(given, str | os.PathLike):
-        return source.of_path(given, format)
+        return source.standard_input(format) if given == "-" else source.of_path(given, format)
     if hasattr(given, "__arrow_c_stream__"):
         return source.of_rows(tables.arrow_rows(given), type(given).__name__)
     if isinstance(given, Iterable) and not isinstance(given, Mapping | bytes):

@@ -100,12 +100,12 @@ def without_bom(raw: bytes, report: RowReport) -> bytes:
 
 def _json(stream: BinaryIO) -> Iterator[Read]:
     """An array of rows, an object that holds one such list, or rows one after the other."""
-    text = _Text(stream)
-    if text.marked:
-        report = RowReport(1)
-        report.add("byte-order-mark", "The file starts with a byte order mark.")
-        yield None, report
     try:
+        text = _Text(stream)
+        if text.marked:
+            report = RowReport(1)
+            report.add("byte-order-mark", "The file starts with a byte order mark.")
+            yield None, report
         first = text.peek()
         if first == "[":
             text.skip()
@@ -125,7 +125,7 @@ def _members(text: _Text) -> Iterator[Read]:
     while text.peek() not in ("}", ""):
         name, _ = text.value()
         text.expect(":")
-        if text.peek() == "[" and not lists:
+        if not lists and text.peek() == "[" and text.peek_inside() == "{":
             lists += 1
             text.skip()
             yield from text.items()
@@ -191,6 +191,12 @@ class _Text:
             if not self._more():
                 return ""
 
+    def peek_inside(self) -> str:
+        """The first character that is not white space after the bracket that `peek` saw."""
+        while not (inside := self._text[self._at + 1 :].lstrip(" \t\r\n")) and self._more():
+            pass
+        return inside[:1]
+
     def skip(self) -> None:
         """Go past the character that `peek` saw."""
         self._at += 1
@@ -214,13 +220,13 @@ class _Text:
             try:
                 value, end = decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
+                shown = json.JSONDecodeError(error.msg, self._text[self._at :], error.pos - self._at)
                 if self._may_go_on(error) and self._more():
                     continue
                 if len(self._text) - self._at > ROW_BYTES:
                     raise self._broken(
                         f"A row has more than {ROW_BYTES:,} bytes; the rest is not read.", "row-too-large"
                     ) from error
-                shown = json.JSONDecodeError(error.msg, self._text[self._at :], error.pos - self._at)
                 raise self._broken(f"{say(shown)} The rest of the file is not read.") from error
             except RecursionError as error:
                 raise self._broken("Values are nested too deep; the rest is not read.", "too-deep") from error

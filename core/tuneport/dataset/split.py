@@ -16,7 +16,7 @@ def assign(keys: Sequence[int], parts: Sequence[float], seed: int) -> bytes:
 
     A row's key (of its normalised text) and the seed make a number between 0 and 1; a part takes those in its range.
     So a row stays where it was when others are added, and equal texts stay together. Where that leaves a part empty,
-    as it may with few rows, the text with the smallest number that is free goes there.
+    as it may with few rows, the text with the smallest number in the largest part goes there.
     """
     for part in parts:
         if not 0 < part < 1:
@@ -54,15 +54,17 @@ def _part(number: int, bounds: Sequence[int]) -> int:
 
 
 def _fill(chosen: bytearray, keys: Sequence[int], numbers: dict[int, int], parts: int) -> None:
-    """Give each empty part, training included, one text of a part that has several."""
-    for part in [*range(1, parts + 1), 0]:
+    """Give each empty part, training included, one text of the part that has most."""
+    for part in range(parts, -1, -1):
         if part in chosen:
             continue
-        donor = 0 if part else max(range(1, parts + 1), key=chosen.count)
-        texts = {key for key, place in zip(keys, chosen, strict=True) if place == donor}
-        if len(texts) < 2:
+        texts: dict[int, set[int]] = {other: set() for other in range(parts + 1)}
+        for key, place in zip(keys, chosen, strict=True):
+            texts[place].add(key)
+        most = max(texts.values(), key=len)
+        if len(most) < 2:
             raise UsageError("There are too few different rows to split.", remedy="Add rows, or split less.")
-        moved = min(texts, key=lambda key: numbers[key])
+        moved = min(most, key=lambda key: numbers[key])
         for row, key in enumerate(keys):
             if key == moved:
                 chosen[row] = part
