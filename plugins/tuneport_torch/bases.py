@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -130,24 +132,29 @@ def load_model(
     if base.parent is not None:
         from tuneport_torch.lora import load_peft, merge
 
-        model = load_model(base.parent, dtype="float32", device=device, attention=attention)
+        # Each sum is made in float32 and rounded once; weights that are stored in `dtype` need not be loaded as more.
+        wide = dtype if base.facts.dtype == dtype and base.parent.parent is None else "float32"
+        model = load_model(base.parent, dtype=wide, device=device, attention=attention)
         load_peft(model, _path(base))
-        return merge(model).to(getattr(torch, dtype)).eval()
+        merge(model)
+        round_weights(model, dtype)
+        return model.requires_grad_(requires_grad=True).eval()
 
     from transformers import AutoModelForCausalLM, GgufConfig
 
+    folder = path = _path(base)
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "local_files_only": True, "output_loading_info": True}
     if attention is not None:
         options["attn_implementation"] = attention
-    path = _path(base)
+    if base.kind == "gguf":
+        # Left quantised, the weights could be neither trained nor saved.
+        folder = path.parent
+        options |= {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
+    else:
+        options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
     try:
-        if base.kind == "gguf":
-            # Left quantised, the weights could be neither trained nor saved.
-            options |= {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
-            model, told = AutoModelForCausalLM.from_pretrained(path.parent, **options)
-        else:
-            options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
-            model, told = AutoModelForCausalLM.from_pretrained(path, **options)
+        with quiet():
+            model, told = AutoModelForCausalLM.from_pretrained(folder, **options)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UnavailableError(
             f"{base.name} could not be loaded: {error}", remedy="Is it whole, and a causal language model?"
@@ -159,6 +166,16 @@ def load_model(
             remedy="Download or convert the model again.",
         )
     return model.to(device).eval()
+
+
+def round_weights(model: PreTrainedModel, dtype: str) -> None:
+    """Store the weights in `dtype`. Buffers stay: `model.to` would round the rotary frequencies too, and with them every
+    position, which loading in that type does not.
+    """
+    import torch
+
+    for weight in model.parameters():
+        weight.data = weight.data.to(getattr(torch, dtype))
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
@@ -177,6 +194,20 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
         raise UnavailableError(
             f"The tokenizer of {base.name} could not be loaded: {error}", remedy="Is tokenizer.json beside the weights?"
         ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars: what happens is told in events, and standard error is ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _alias(name: str) -> Base:

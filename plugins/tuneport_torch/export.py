@@ -30,9 +30,9 @@ from tuneport_torch.render import Style, golden_ids
 from tuneport_torch.tokens import load_text
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
-    import torch
     from tuneport_torch.bases import Base
     from tuneport_torch.tokens import Text
 
@@ -46,11 +46,11 @@ def save(folder: Path, model: torch.nn.Module, *, base: Base, text: Text, lineag
 
     A whole model is written in the type of its weights. `text` is what rendered the rows: its stop ids go along.
     """
-    from tuneport_torch.lora import LoraLinear, save_peft
+    from tuneport_torch.lora import adapted, save_peft
 
     with _appearing(folder) as made:
-        if any(isinstance(module, LoraLinear) for module in model.modules()):
-            save_peft(model, made, base.upstream)
+        if adapted(model):
+            save_peft(model, made, base.upstream, base.revision)
         else:
             _save_whole(model, made, text)
         text.save(made)
@@ -101,7 +101,7 @@ def merged(base: Base, folder: Path, *, dtype: str | None = None) -> Path:
     model = bases.load_model(base, dtype="float32")
     ids = torch.tensor([golden_ids(text)])
     live_TV = _logits(model, ids)
-    model.to(getattr(torch, dtype))
+    bases.round_weights(model, dtype)
     with _appearing(folder) as made:
         _save_whole(model, made, text)
         text.save(made)
@@ -109,7 +109,8 @@ def merged(base: Base, folder: Path, *, dtype: str | None = None) -> Path:
         if record:
             _write_json(made / bases.TUNED, record)
         (made / "README.md").write_text(_card(base, "merged", _LOAD_MERGED), encoding="utf-8")
-        rounded_TV = _logits(model.float(), ids)
+        bases.round_weights(model, "float32")
+        rounded_TV = _logits(model, ids)
         del model
         reloaded_TV = _logits(bases.load_model(bases.resolve(str(made))), ids)
         _check(live_TV, rounded_TV, reloaded_TV, dtype)
@@ -153,14 +154,13 @@ def _save_whole(model: PreTrainedModel, folder: Path, text: Text) -> None:
     generation.pad_token_id = text.pad_id
     model.generation_config = generation
     model.config.eos_token_id = generation.eos_token_id
-    model.save_pretrained(folder, safe_serialization=True)
+    with bases.quiet():
+        model.save_pretrained(folder)
 
 
 def _own_dtype(base: Base) -> str:
-    """The type in which the weights under all adapters are stored; bfloat16 for a quantised file."""
-    while base.parent is not None:
-        base = base.parent
-    told = base.facts.config.get("dtype") or base.facts.config.get("torch_dtype")
+    """The type in which the weights, or those under all adapters, are stored; bfloat16 for a quantised file."""
+    told = base.facts.dtype
     return told if told in ("float32", "float16", "bfloat16") else "bfloat16"
 
 

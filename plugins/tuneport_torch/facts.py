@@ -20,7 +20,9 @@ _SAMPLE = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What config and weights say of a model; None where they do not say. `stop_ids` end an answer."""
+    """What config and weights say of a model; None where they do not say. `stop_ids` end an answer, `dtype` is what the
+    weights are stored in.
+    """
 
     model_type: str = "unknown"
     vocabulary: int | None = None
@@ -29,6 +31,7 @@ class Facts:
     max_positions: int | None = None
     parameters: int | None = None
     stop_ids: tuple[int, ...] = ()
+    dtype: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -47,6 +50,7 @@ def facts_of_folder(folder: Path) -> Facts:
         max_positions=text.get("max_position_embeddings"),
         parameters=sum(header.parameters for header in headers) or None,
         stop_ids=tuple(dict.fromkeys(one for one in flat if isinstance(one, int))),
+        dtype=config.get("dtype") or config.get("torch_dtype"),
         config=config,
     )
 

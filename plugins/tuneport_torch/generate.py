@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
 from tuneport import GenerateOptions, Reply, UsageError
 
 if TYPE_CHECKING:

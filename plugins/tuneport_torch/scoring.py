@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
 from tuneport import DataError, Score
 from tuneport_torch.loss import head_logits, read_head
 from tuneport_torch.render import Rendered, Renderer, Unrenderable

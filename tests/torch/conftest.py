@@ -61,9 +61,8 @@ def tiny_tokenizer():
 
 
 def _write(folder: Path, config, tokenizer) -> Path:
-    from transformers import AutoModelForCausalLM
-
     import torch
+    from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -1,0 +1,209 @@
+"""What is written loads elsewhere and answers as here, or is not written at all."""
+
+import json
+
+import pytest
+import torch
+
+from tuneport import (
+    BackendError,
+    Completion,
+    Conversation,
+    Lineage,
+    Message,
+    Ref,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
+from tuneport_torch import bases, export
+from tuneport_torch.lora import attach
+from tuneport_torch.model import TorchModel
+from tuneport_torch.tokens import load_text
+
+LINEAGE = Lineage(
+    base="torch:tiny",
+    job="torch:tickets-1",
+    data_fingerprint="ab" * 32,
+    created="2026-01-01T00:00:00+00:00",
+    system="Answer with one word.",
+)
+
+
+@pytest.fixture(params=["tiny_llama", "tiny_qwen3"])
+def folder(request):
+    """A base: one with tied embeddings, one without."""
+    return request.getfixturevalue(request.param)
+
+
+def tune(base_folder, path, *, whole=False, style="chat"):
+    """A tuned model without the training: an adapter (or weights) of random numbers large enough to change answers."""
+    base = bases.resolve(str(base_folder))
+    model, text = bases.load_model(base), load_text(base)
+    torch.manual_seed(1)
+    if whole:
+        with torch.no_grad():
+            model.get_input_embeddings().weight.add_(torch.randn(128) * 0.1)
+    else:
+        attach(model, rank=4, alpha=8)
+        for name, weight in model.named_parameters():
+            if name.endswith("lora_B"):
+                torch.nn.init.normal_(weight, std=0.1)
+    export.save(path, model.eval(), base=base, text=text, lineage=LINEAGE, style=style)
+    text.close()
+    return model.eval()
+
+
+@pytest.fixture
+def tuned(folder, tmp_path):
+    """(the live model, the folder that holds it)"""
+    return tune(folder, tmp_path / "model"), tmp_path / "model"
+
+
+def opened(path, dtype="float32"):
+    return TorchModel(Ref("torch", str(path)), bases.resolve(str(path)), dtype=dtype)
+
+
+def logits(model, ids=None):
+    with torch.no_grad():
+        return model(torch.tensor([ids or [1, 40, 50, 60, 70, 2]])).logits
+
+
+def test_an_adapter_over_its_base_is_the_model_that_was_trained(tuned):
+    live, path = tuned
+    again = bases.load_model(bases.resolve(str(path)))
+    assert torch.allclose(logits(again), logits(live), atol=2e-5)
+    assert all(weight.requires_grad for weight in again.parameters())  # for it can be a base
+    bare = bases.load_model(bases.resolve(str(path)).parent)
+    assert not torch.allclose(logits(bare), logits(live), atol=1e-2)
+
+
+def test_a_tuned_model_knows_its_lineage_and_brings_its_system_prompt(tuned):
+    model = opened(tuned[1])
+    assert model.lineage == LINEAGE
+    with_it = [{"role": "system", "content": "Answer with one word."}, {"role": "user", "content": "Hello"}]
+    assert model.ask("Hello", max_tokens=8) == model.reply(with_it, max_tokens=8).text
+    model.close()
+
+
+def test_a_merged_export_loads_with_transformers_alone_and_gives_the_live_models_logits(tuned, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    live, path = tuned
+    out = opened(path).export(tmp_path / "out" / "merged", "merged")
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert torch.allclose(logits(model), logits(live), atol=2e-5)
+    assert model.config.tie_word_embeddings == live.config.tie_word_embeddings
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert tokenizer.chat_template == load_text(bases.resolve(str(path))).template.source
+    assert GenerationConfig.from_pretrained(out).eos_token_id == tokenizer.eos_token_id
+    assert {file.suffix for file in out.iterdir()} == {".safetensors", ".json", ".jinja", ".md"}
+    assert opened(out).lineage == LINEAGE
+
+
+def test_an_adapter_export_loads_with_peft_and_gives_the_live_models_logits(tuned, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    live, path = tuned
+    out = opened(path).export(tmp_path / "adapter", "adapter")
+    config = json.loads((out / "adapter_config.json").read_text())
+    base = AutoModelForCausalLM.from_pretrained(config["base_model_name_or_path"])
+    assert torch.allclose(logits(PeftModel.from_pretrained(base, out)), logits(live), atol=2e-5)
+    assert AutoTokenizer.from_pretrained(out).chat_template
+    assert "torch:tickets-1" in (out / "README.md").read_text()
+    assert opened(out).lineage == LINEAGE
+
+
+def test_a_model_trained_whole_is_kept_and_exported_whole(folder, tmp_path):
+    live = tune(folder, tmp_path / "model", whole=True)
+    model = opened(tmp_path / "model")
+    assert torch.equal(logits(bases.load_model(bases.resolve(str(tmp_path / "model")))), logits(live))
+    with pytest.raises(UnsupportedError, match="Export it as: merged"):
+        model.export(tmp_path / "adapter", "adapter")
+    out = model.export(tmp_path / "merged", "merged")
+    assert torch.equal(logits(bases.load_model(bases.resolve(str(out)))), logits(live))
+
+
+def test_a_tuned_model_is_a_base_and_the_chain_merges_to_what_was_trained(tiny_llama, tmp_path):
+    tune(tiny_llama, tmp_path / "first")
+    live = tune(tmp_path / "first", tmp_path / "second")
+    base = bases.resolve(str(tmp_path / "second"))
+    assert base.parent.parent.path == tiny_llama
+    assert torch.allclose(logits(bases.load_model(base)), logits(live), atol=2e-5)
+    with pytest.raises(UnsupportedError, match="adapter over another adapter"):
+        opened(tmp_path / "second").export(tmp_path / "adapter", "adapter")
+    out = opened(tmp_path / "second").export(tmp_path / "merged", "merged")
+    assert torch.allclose(logits(bases.load_model(bases.resolve(str(out)))), logits(live), atol=2e-5)
+
+
+def test_a_merged_export_in_16_bit_is_rounded_once_from_float32(tuned, tmp_path):
+    _, path = tuned
+    export.merged(bases.resolve(str(path)), tmp_path / "merged", dtype="bfloat16")
+    stored = bases.load_model(bases.resolve(str(tmp_path / "merged")))
+    merged = bases.load_model(bases.resolve(str(path)))
+    for (name, have), want in zip(stored.named_parameters(), merged.parameters(), strict=True):
+        assert torch.equal(have, want.bfloat16().float()), name
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert config["dtype"] == "bfloat16"
+
+
+def test_rounding_an_adapters_model_spares_the_rotary_frequencies(tuned):
+    loaded = bases.load_model(bases.resolve(str(tuned[1])), dtype="bfloat16")
+    assert loaded.dtype == torch.bfloat16
+    assert {buffer.dtype for buffer in loaded.buffers()} == {torch.float32}
+
+
+def test_an_export_that_would_answer_otherwise_leaves_nothing_behind(tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_ROUNDING", -1.0)
+    with pytest.raises(BackendError, match=r"(?s)answers otherwise.*Export the adapter instead"):
+        opened(tuned[1]).export(tmp_path / "out" / "merged", "merged")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_export_over_something_is_refused(tuned, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for write in (export.merged, export.adapter):
+        with pytest.raises(UsageError, match="already exists"):
+            write(bases.resolve(str(tuned[1])), tmp_path / "full")
+    (tmp_path / "empty").mkdir()
+    assert export.adapter(bases.resolve(str(tuned[1])), tmp_path / "empty") == tmp_path / "empty"
+
+
+def test_a_base_is_written_whole_as_it_is(tiny_llama, tmp_path):
+    out = TorchModel.base(str(tiny_llama)).export(tmp_path / "merged", "merged")
+    assert torch.equal(
+        logits(bases.load_model(bases.resolve(str(out)))), logits(bases.load_model(bases.resolve(str(tiny_llama))))
+    )
+
+
+def test_another_template_than_the_trainings_is_an_error_on_loading(tuned):
+    template = tuned[1] / "chat_template.jinja"
+    template.write_text(template.read_text().replace("assistant", "helper"))
+    with pytest.raises(UnavailableError, match=r"chat template .* is not the one of this model's training"):
+        opened(tuned[1]).ask("Hello")
+
+
+def test_another_base_than_the_trainings_is_an_error_on_naming(tiny_llama, tmp_path):
+    import shutil
+
+    shutil.copytree(tiny_llama, tmp_path / "base")
+    tune(tmp_path / "base", tmp_path / "model")
+    weights = bytearray((tmp_path / "base" / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "base" / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UnavailableError, match="no longer the one"):
+        bases.resolve(str(tmp_path / "model"))
+
+
+def test_a_model_trained_on_completions_is_asked_with_the_bare_text(tiny_llama, tmp_path):
+    tune(tiny_llama, tmp_path / "model", style="plain")
+    model = opened(tmp_path / "model")
+    model.lineage = None
+    text = load_text(bases.resolve(str(tmp_path / "model")))
+    assert model.reply("My card", max_tokens=2).prompt_tokens == len(text.encode("My card").ids)
+    assert model.compute_score(
+        [Completion("My", " card"), Conversation((Message("user", "a"), Message("assistant", "b")))]
+    )
+    model.close()

@@ -1,0 +1,285 @@
+"""What is trained on is what the row says, and is proven to be what the model is asked for."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import chat_templates as templates
+from tuneport import Completion, Conversation, Message, Piece, UnavailableError, UsageError
+from tuneport_torch import bases
+from tuneport_torch.render import Renderer, Unrenderable, check_golden, golden_ids
+from tuneport_torch.tokens import Text, load_text
+
+
+@pytest.fixture
+def renderer(tiny_llama, tmp_path):
+    """Make a renderer with the tiny tokenizer and any template (None: no template)."""
+    made = []
+
+    def make(template: str | None = templates.CHATML, stop_ids=()) -> Renderer:
+        folder = tmp_path / f"text{len(made)}"
+        folder.mkdir()
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny_llama / name, folder / name)
+        if template is not None:
+            (folder / "chat_template.jinja").write_text(template)
+        made.append(Renderer(Text(folder, stop_ids)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.text.close()
+
+
+def talk(*turns, **options):
+    return Conversation(tuple(Message(role, content) for role, content in turns), **options)
+
+
+TWO_TURNS = talk(
+    ("user", "Hello, how are you?"), ("assistant", "Thank you."), ("user", "And the card?"), ("assistant", "Lost.")
+)
+WITH_SYSTEM = talk(("system", "Answer with one word."), ("user", "Where is my card?"), ("assistant", "card"))
+
+
+def trained(renderer, example):
+    """The texts that carry a loss."""
+    return [piece.text for piece in renderer.pieces(example) if piece.weight]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [templates.CHATML, templates.TAGGED, templates.TAGGED_WITHOUT_END],
+    ids=["chatml", "tagged", "tagged-without-end"],
+)
+def test_the_loss_is_on_each_assistant_turn_and_its_end_and_on_nothing_else(renderer, template):
+    one = renderer(template)
+    assert trained(one, TWO_TURNS) == ["Thank you.<|im_end|>", "Lost.<|im_end|>"]
+    assert trained(one, WITH_SYSTEM) == ["card<|im_end|>"]
+    assert (
+        "".join(piece.text for piece in one.pieces(TWO_TURNS))
+        == one.text.template.rows([{"messages": [message.to_dict() for message in TWO_TURNS.messages]}])[0]["text"]
+    )
+
+
+def test_generation_tags_and_prefixes_give_the_same_mask(renderer):
+    by_prefix, by_tag = renderer(templates.CHATML).render(TWO_TURNS), renderer(templates.TAGGED).render(TWO_TURNS)
+    assert (by_prefix.ids[:-1], by_prefix.weights[:-1]) == (
+        by_tag.ids[: len(by_prefix.ids) - 1],
+        by_tag.weights[: len(by_prefix.ids) - 1],
+    )
+
+
+def test_every_span_ends_in_a_token_that_stops_the_model(renderer, tiny_llama):
+    one = renderer()
+    end = one.text._tokenizer.token_to_id("<|im_end|>")
+    rendered = one.render(TWO_TURNS)
+    ends = [
+        at
+        for at, (now, after) in enumerate(zip(rendered.weights, [*rendered.weights[1:], 0.0], strict=True))
+        if now and not after
+    ]
+    assert [rendered.ids[at] for at in ends] == [end, end]
+    assert end in one.text.stop_ids
+    assert end in load_text(bases.resolve(str(tiny_llama))).stop_ids
+
+
+def test_an_end_of_turn_that_the_model_does_not_stop_at_becomes_a_stop(renderer):
+    one = renderer(templates.CHATML.replace("<|im_end|>", "<|endoftext|>"))
+    end = one.text._tokenizer.token_to_id("<|endoftext|>")
+    assert end not in one.text.stop_ids
+    assert trained(one, WITH_SYSTEM) == ["card<|endoftext|>"]
+    assert end in one.text.stop_ids
+
+
+def test_a_template_whose_turns_end_in_plain_text_is_refused(renderer):
+    with pytest.raises(Unrenderable, match="stop") as refused:
+        renderer(templates.NO_END).render(WITH_SYSTEM)
+    assert refused.value.code == "no-end-of-turn"
+
+
+def test_a_turn_of_weight_0_is_context(renderer):
+    first = Message("assistant", "Thank you.", weight=0)
+    one = Conversation((TWO_TURNS.messages[0], first, *TWO_TURNS.messages[2:]))
+    assert trained(renderer(), one) == ["Lost.<|im_end|>"]
+    assert renderer().render(one).ids == renderer().render(TWO_TURNS).ids
+
+
+@pytest.mark.parametrize(
+    "example",
+    [talk(("user", "Hello")), Conversation((Message("user", "Hello"), Message("assistant", "Hi", weight=0)))],
+    ids=["no assistant", "weight 0"],
+)
+def test_a_row_with_nothing_to_train_on_is_an_error(renderer, example):
+    with pytest.raises(Unrenderable, match="No token of this row carries a loss") as refused:
+        renderer().render(example)
+    assert refused.value.code == "nothing-to-train"
+
+
+def test_where_a_template_strips_earlier_thinking_only_the_last_turn_is_trained_and_the_rest_counted(renderer):
+    one = renderer(templates.QWEN3)
+    row = talk(
+        ("user", "Two and two?"),
+        ("assistant", "<think>\n2+2\n</think>\n\nfour"),
+        ("user", "And one?"),
+        ("assistant", "five"),
+    )
+    assert trained(one, row) == ["<think>\n\n</think>\n\nfive<|im_end|>"]
+    assert one.render(row).turns_left_out == 1
+    (note,) = one.diagnose(row)
+    assert (note.code, note.severity) == ("turns-left-out", "warning")
+
+
+def test_where_only_a_rewritten_turn_should_be_trained_the_error_says_why(renderer):
+    row = Conversation((*TWO_TURNS.messages[:3], Message("assistant", "Lost.", weight=0)))
+    with pytest.raises(Unrenderable, match="writes this turn differently once others follow") as refused:
+        renderer(templates.QWEN3).render(row)
+    assert refused.value.code == "mask-unproven"
+    assert renderer(templates.QWEN3).diagnose(row)[0].severity == "error"
+
+
+def test_llama_3s_template_with_tools_and_calls_is_proven_and_its_arguments_are_not_quoted_twice(renderer):
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    row = Conversation(
+        (
+            Message("user", "Weather?"),
+            Message("assistant", tool_calls=[call]),
+            Message("tool", "sunny", tool_call_id="1"),
+            Message("assistant", " Sunny. "),
+        ),
+        tools=(tool,),
+    )
+    one = renderer(templates.LLAMA3)
+    assert trained(one, row) == ['{"name": "weather", "parameters": {"city": "Paris"}}<|im_end|>', "Sunny.<|im_end|>"]
+    assert '"type": "object"' in one.pieces(row)[0].text
+    assert one.pieces(row)[0].text.startswith("<|im_start|>system\n\nToday Date: 26 Jul 2024")
+
+
+def test_a_template_that_leaves_tools_out_is_an_error_not_a_silence(renderer):
+    tool = {"type": "function", "function": {"name": "weather"}}
+    row = Conversation(TWO_TURNS.messages, tools=(tool,))
+    with pytest.raises(Unrenderable, match="'weather' is nowhere") as refused:
+        renderer().render(row)
+    assert refused.value.code == "tools-ignored"
+
+
+def test_a_template_that_refuses_a_row_says_why_and_what_to_do(renderer):
+    one = renderer(templates.GEMMA)
+    good, system, twice = one.try_render(
+        [TWO_TURNS, WITH_SYSTEM, talk(("user", "a"), ("user", "b"), ("assistant", "c"))]
+    )
+    assert sum(good.weights) > 0
+    assert "System role not supported" in system.message
+    assert "first user turn" in system.remedy
+    assert "take turns" in twice.remedy
+
+
+def test_a_template_that_loses_part_of_the_answer_is_an_error(renderer):
+    with pytest.raises(Unrenderable) as refused:
+        renderer(templates.FORGETFUL).render(TWO_TURNS)
+    assert refused.value.code == "content-lost"
+
+
+def test_there_is_one_bos_whatever_the_tokenizer_would_add(renderer):
+    one = renderer(templates.GEMMA)
+    bos = one.text._tokenizer.token_to_id("<|im_start|>")
+    ids = one.render(talk(("user", "Hello"), ("assistant", "Hi"))).ids
+    assert ids[0] == bos
+    assert ids.count(bos) == 3  # and one for each of the two turns
+
+
+def test_a_token_that_would_straddle_the_beginning_of_an_answer_does_not_go_unnoticed(renderer):
+    ends_in_space = templates.CHATML.replace("'\n' + message", "': ' + message").replace("assistant\n", "assistant: ")
+    one = renderer(ends_in_space)
+    assert trained(one, talk(("user", "Hello"), ("assistant", "<tag>"))) == ["<tag><|im_end|>"]
+    with pytest.raises(Unrenderable) as refused:
+        one.render(talk(("user", "Hello"), ("assistant", "card")))  # " card" is one token
+    assert refused.value.code == "token-straddles"
+
+
+def test_control_tokens_in_a_rows_words_are_words(renderer):
+    one = renderer()
+    row = talk(("user", "What is <|im_end|>\n<|im_start|>system\n?"), ("assistant", "<|im_end|> ends a turn."))
+    rendered = one.render(row)
+    end = one.text._tokenizer.token_to_id("<|im_end|>")
+    assert rendered.ids.count(end) == 2
+    assert trained(one, row) == ["<|im_end|> ends a turn.<|im_end|>"]
+    (prompt,) = one.prompts([row.messages[:1]])
+    assert rendered.ids[: len(prompt)] == prompt
+
+
+def test_what_is_asked_in_use_is_what_was_trained_to_be_answered(renderer):
+    for template in (templates.CHATML, templates.TAGGED, templates.LLAMA3, templates.QWEN3, templates.GEMMA):
+        one = renderer(template)
+        row = talk(("user", "Où est ma carte ? 😀"), ("assistant", "Here: 😀"))
+        rendered = one.render(row)
+        (prompt,) = one.prompts([row.messages[:1]])
+        assert rendered.weights.index(1.0) == len(prompt)
+        assert rendered.ids[: len(prompt)] == prompt
+
+
+def test_a_completion_has_no_template_and_its_end_is_trained(renderer):
+    one = renderer(None)
+    pieces = one.pieces(Completion("Question: two?\nLabel:", " card"))
+    assert pieces == [Piece("Question: two?\nLabel:", 0.0, pieces[0].tokens), Piece(" card<|im_end|>", 1.0, 2)]
+    assert one.count_tokens([Completion("Question: two?\nLabel:", " card")]) == [sum(piece.tokens for piece in pieces)]
+
+
+def test_a_completion_is_cut_where_the_prompt_ends_even_inside_a_token(renderer):
+    one = renderer(None)
+    rendered = one.render(Completion("Label: ", "card"))
+    assert rendered.ids[: rendered.weights.index(1.0)] == one.prompts([[Message("user", "Label: ")]])[0]
+
+
+def test_a_conversation_without_a_template_is_an_error_with_its_cure(renderer):
+    with pytest.raises(Unrenderable, match=r"(?s)no chat template.*instruct"):
+        renderer(None).render(TWO_TURNS)
+    with pytest.raises(UsageError, match="no chat template"):
+        renderer(None).prompts([TWO_TURNS.messages[:3]])
+
+
+def test_counting_gives_the_length_that_is_trained(renderer):
+    one = renderer()
+    rows = [TWO_TURNS, WITH_SYSTEM, Completion("a b", " c"), talk(("user", "<|im_end|>"), ("assistant", "x"))]
+    assert one.count_tokens(rows) == [len(row.ids) for row in one.try_render(rows)]
+    assert one.count_tokens([Conversation((Message("user", [{"type": "image_url", "image_url": {}}]),))]) == [0]
+
+
+def test_images_are_refused(renderer):
+    row = Conversation((Message("user", [{"type": "image_url", "image_url": {}}]), Message("assistant", "A cat.")))
+    assert renderer().diagnose(row)[0].code == "images"
+
+
+def test_rendering_agrees_with_transformers_own(tiny_llama):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    messages = [message.to_dict() for message in TWO_TURNS.messages]
+    text = load_text(bases.resolve(str(tiny_llama)))
+    assert Renderer(text).render(TWO_TURNS).ids == tokenizer.apply_chat_template(messages)["input_ids"]
+    text.close()
+
+
+def test_another_template_or_tokenizer_than_the_trainings_is_an_error(renderer):
+    text = renderer().text
+    golden = golden_ids(text)
+    check_golden(text, golden, text.template.sha256)
+    other = renderer(templates.CHATML + " ").text
+    with pytest.raises(UnavailableError, match="chat template"):
+        check_golden(other, golden, text.template.sha256)
+    with pytest.raises(UnavailableError, match="tokenizer"):
+        check_golden(text, [*golden[:-1], 7], text.template.sha256)
+
+
+def test_rendering_and_counting_import_neither_torch_nor_transformers(tiny_llama):
+    code = (
+        "import sys\nfrom tuneport import Conversation, Message\nfrom tuneport_torch import bases, render, tokens\n"
+        f"text = tokens.load_text(bases.resolve({str(tiny_llama)!r}))\n"
+        "row = Conversation((Message('user', 'Hi'), Message('assistant', 'Hello')))\n"
+        "assert render.Renderer(text).render(row).ids\n"
+        "print({'torch', 'transformers', 'numpy', 'jinja2', 'huggingface_hub'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

@@ -1,0 +1,131 @@
+"""A stranger's template is rendered at arm's length, and cannot harm, hang or fill the machine."""
+
+import os
+import time
+
+import psutil
+import pytest
+
+import chat_templates as templates
+from tuneport import DataError
+from tuneport_torch import template as room
+from tuneport_torch.template import ChatTemplate
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+def made():
+    """Make templates that are closed in the end."""
+    kept = []
+
+    def make(source: str) -> ChatTemplate:
+        kept.append(ChatTemplate(source, {"bos_token": "<|im_start|>"}))
+        return kept[-1]
+
+    yield make
+    for one in kept:
+        one.close()
+
+
+@pytest.fixture
+def short_limit(monkeypatch):
+    monkeypatch.setattr(room, "SECONDS", 0.3)
+
+
+def texts(template, *rows):
+    return [answer.get("text", answer.get("error")) for answer in template.rows(rows)]
+
+
+def test_rows_are_rendered_in_order_and_one_that_fails_spoils_no_other(made):
+    rows = [{"messages": [{"role": "user", "content": str(n)}]} for n in range(600)]
+    rows[300] = {"messages": [{"role": "user"}]}
+    got = made(templates.CHATML).rows(rows)
+    assert got[299]["text"] == "<|im_start|>user\n299<|im_end|>\n"
+    assert "error" in got[300]
+    assert [answer.get("text", "").count("<|im_end|>") for answer in got] == [1] * 300 + [0] + [1] * 299
+
+
+def test_the_date_that_a_template_sees_stands_still(made):
+    assert texts(made("{{ strftime_now('%d %b %Y') }}"), {"messages": HELLO}) == ["26 Jul 2024"]
+
+
+@pytest.mark.parametrize("source", [templates.ENDLESS, templates.GREEDY], ids=["endless", "greedy"])
+def test_a_template_that_loops_or_fills_memory_is_ended_and_says_so(made, short_limit, source):
+    template = made(source)
+    for _ in range(2):
+        try:
+            (answer,) = template.rows([{"messages": HELLO}])
+        except DataError as error:
+            assert "was ended" in str(error)
+            assert "chat_template.jinja" in str(error)
+        else:
+            assert answer == {"error": "MemoryError"}
+
+
+@pytest.mark.parametrize("source", [templates.GIANT_RANGE, templates.ESCAPING], ids=["range", "escape"])
+def test_what_the_sandbox_forbids_is_that_rows_error(made, source):
+    assert "error" in made(source).rows([{"messages": HELLO}])[0]
+
+
+def test_a_template_that_does_not_compile_is_an_error_that_says_where_to_mend_it(made):
+    with pytest.raises(DataError, match=r"(?s)cannot be compiled.*chat_template\.jinja"):
+        made("{% for %}").rows([{"messages": HELLO}])
+
+
+def test_the_child_gets_no_secret_of_the_environment(made, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    template = made(templates.CHATML)
+    template.rows([{"messages": HELLO}])
+    assert "HF_TOKEN" not in psutil.Process(template._child.pid).environ()
+
+
+def test_a_child_that_died_is_replaced_and_close_ends_it(made):
+    template = made(templates.CHATML)
+    template.rows([{"messages": HELLO}])
+    first = template._child
+    first.kill()
+    first.wait()
+    assert texts(template, {"messages": HELLO}) == ["<|im_start|>user\nHello<|im_end|>\n"]
+    second = template._child
+    template.close()
+    assert second.returncode is not None
+
+
+def test_a_fork_has_a_child_of_its_own(made):
+    template = made(templates.CHATML)
+    template.rows([{"messages": HELLO}])
+    before = template._child.pid
+    reader, writer = os.pipe()
+    if (fork := os.fork()) == 0:
+        template.rows([{"messages": HELLO}])
+        os.write(writer, str(template._child.pid).encode())
+        template.close()
+        os._exit(0)
+    os.waitpid(fork, 0)
+    assert int(os.read(reader, 20)) != before
+    os.close(reader)
+    os.close(writer)
+    assert texts(template, {"messages": HELLO}) == ["<|im_start|>user\nHello<|im_end|>\n"]
+    assert template._child.pid == before
+
+
+def test_the_child_ends_with_the_process_that_started_it(made):
+    template = made(templates.CHATML)
+    template.rows([{"messages": HELLO}])
+    template._child.stdin.close()  # what the kernel does when the parent dies
+    assert template._child.wait(20) == 0
+
+
+def test_a_tag_inside_a_macro_marks_nothing_rather_than_the_wrong_place(made):
+    source = "{% macro say(m) %}{{ m.role }}:{% generation %}{{ m.content }}{% endgeneration %}{% endmacro %}"
+    source += "{% for m in messages %}> {{ say(m) }}\n{% endfor %}"
+    (answer,) = made(source).rows([{"messages": [{"role": "assistant", "content": "Hi"}]}])
+    assert answer == {"text": "> assistant:Hi\n"} or "tagged" not in answer
+
+
+def test_time_is_counted_in_the_childs_processor_time_so_a_slow_reader_is_no_fault(made, short_limit):
+    template = made(templates.CHATML)
+    template.rows([{"messages": HELLO}])
+    time.sleep(0.6)
+    assert texts(template, {"messages": HELLO}) == ["<|im_start|>user\nHello<|im_end|>\n"]
