@@ -36,4 +36,8 @@ def tuneport_on_event(job: Job, event: Event) -> None:
 
 @hookspec
 def tuneport_commands(app: Any) -> None:
-    """Add commands to the `typer.Typer` application of the command line."""
+    """Add commands to the `typer.Typer` application of the command line.
+
+    The hook's name must stand in the source of the plugin's own module, as a definition or an import: only then is the
+    plugin loaded for `tuneport --help`.
+    """

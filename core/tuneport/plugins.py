@@ -233,6 +233,15 @@ def load() -> Plugins:
     return Plugins()
 
 
+def may_add_commands() -> bool:
+    """Whether a plugin may add commands: its module's source names the hook, or cannot be read.
+
+    Imports none of them, so that the command line's help need not wait for plugins that add nothing to it.
+    """
+    sources = (_source(found.entry.module) for found in _scan() if not found.off)
+    return any(source is None or b"tuneport_commands" in source for source in sources)
+
+
 def availability(backend: Backend) -> Availability:
     """The backend's own word on whether it can be used, or the reason why it could not even say."""
     try:
@@ -261,10 +270,8 @@ def _scan() -> Iterator[_Found]:
 
 def _literal_api(module: str) -> int | None:
     """The literal `TUNEPORT_API = …` in a module's source, read without running it; None where there is no source."""
-    spec = importlib.util.find_spec(module.partition(".")[0]) if "." not in module else None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    for node in ast.parse(Path(spec.origin).read_bytes()).body:
+    source = _source(module)
+    for node in ast.parse(source).body if source is not None else ():
         if (
             isinstance(node, ast.Assign)
             and any(isinstance(t, ast.Name) and t.id == "TUNEPORT_API" for t in node.targets)
@@ -273,6 +280,14 @@ def _literal_api(module: str) -> int | None:
         ):
             return node.value.value
     return None
+
+
+def _source(module: str) -> bytes | None:
+    """The source of a top-level module, which is not run; None where there is none or the module is inside another."""
+    spec = importlib.util.find_spec(module) if "." not in module else None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin).read_bytes()
 
 
 def _origin(found: _Found) -> str:

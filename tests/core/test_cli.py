@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,14 @@ pytestmark = pytest.mark.usefixtures("parrot")
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    from tuneport.cli import show
+    from tuneport.cli import terminal
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
     def typed(*arguments: str | Path) -> tuple[int, str, str]:
-        show.out.cache_clear()
-        show.err.cache_clear()
+        terminal.out.cache_clear()
+        terminal.err.cache_clear()
         code = invoke([str(one) for one in arguments])
         said = capsys.readouterr()
         return code, said.out, said.err
@@ -87,6 +90,19 @@ def test_fix_writes_a_new_file_and_says_what_changed(cli: Cli, tmp_path: Path) -
     assert cli("check", tmp_path / "clean.jsonl")[0] == 0
 
 
+def test_fix_applies_what_is_named_and_keeps_every_change(cli: Cli, tmp_path: Path) -> None:
+    messy, held_out = tmp_path / "messy.csv", tmp_path / "holdout.csv"
+    messy.write_text("text,label\n hello,greeting\nHELLO,greeting\nbye now,farewell\nnew,other\n")
+    held_out.write_text("text,label\nbye now,farewell\n")
+    named = ["--only", "safe", "--only", "near-duplicate", "--only", "leaked-row"]
+    files = ["-o", tmp_path / "clean.jsonl", "--against", held_out, "--changes", tmp_path / "changes.jsonl"]
+    code, out, err = cli("fix", messy, *files, *named)
+    assert code == 0, err
+    assert "read 4 = written 2 + dropped 2" in out
+    changes = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
+    assert [one["code"] for one in changes] == ["edge-whitespace", "near-duplicate", "leaked-row"]
+
+
 def test_preview_marks_what_is_trained_on(cli: Cli, tickets: Path) -> None:
     code, out, _ = cli("preview", tickets, "--rows", "1")
     assert code == 0
@@ -118,7 +134,7 @@ def test_plan_starts_nothing(cli: Cli, tickets: Path) -> None:
 def test_run_goes_through_all_stages_and_leaves_a_report(cli: Cli, tickets: Path) -> None:
     code, out, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.3")
     assert code == 0, err
-    for word in ("checked", "split", "planned", "job", "Ctrl-C leaves it running"):
+    for word in ("checked", "split", "planned", "job", "asking base 2/2"):
         assert word in err
     report = Path(re.search(r"report\s+(\S+)", out)[1])
     assert report.read_text().lower().startswith("<!doctype html>")
@@ -134,7 +150,7 @@ def test_the_same_run_again_finds_the_finished_one_and_again_starts_anew(cli: Cl
 
 def test_the_same_run_resumes_what_was_interrupted(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=interrupted")
-    code, out, err = cli(*flags)
+    code, _, err = cli(*flags)
     assert code == 0, err
     assert "goes on from its last whole checkpoint" in err
 
@@ -273,8 +289,12 @@ def test_delete_says_what_goes_and_asks(cli: Cli, ran: str, monkeypatch: pytest.
 
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     code, _, err = cli("delete", ran)
-    assert code == 130
+    assert code == 1
     assert "the folder" in err
+    assert "Nothing was removed" in err
+    code, _, err = cli("delete", ran)  # standard input is at its end
+    assert code == 2
+    assert "--yes" in err
     assert cli("show", ran)[0] == 0
     assert cli("delete", ran, "--yes")[0] == 0
     assert cli("show", ran)[0] == 2
@@ -351,4 +371,130 @@ def test_schema_has_the_sections_of_installed_backends(cli: Cli) -> None:
 def test_version_and_help(cli: Cli) -> None:
     assert cli("--version")[1].startswith("tuneport 0.")
     assert "check" in cli("--help")[1]
+    assert cli() == cli("--help")
     assert cli("nosuchcommand")[0] == 2
+
+
+def test_the_help_says_what_each_command_does_in_whole_sentences(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "..." not in cli("--help")[1].partition("Commands:")[2]
+
+
+# what goes wrong around a command
+
+
+def test_a_wrong_flag_shows_the_usage_and_is_json_when_json_is_asked_for(cli: Cli) -> None:
+    code, _, err = cli("check", "--frob")
+    assert code == 2
+    assert "error: No such option: --frob" in err
+    assert "See: tuneport check --help" in err
+    code, out, _ = cli("check", "--frob", "--json")
+    assert code == 2
+    assert "--frob" in json.loads(out)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "command", ["plan nosuch.json", "check nosuch.csv", "init nosuch.csv", "check .", "plan x.yaml"]
+)
+def test_a_file_that_cannot_be_read_is_named(cli: Cli, command: str) -> None:
+    code, _, err = cli(*command.split())
+    assert code == 2
+    assert command.split()[1].removeprefix(".") in err
+    assert "Traceback" not in err
+
+
+def test_a_place_that_cannot_be_written_to_is_named(cli: Cli, tickets: Path) -> None:
+    code, _, err = cli("init", tickets, "--model", "parrot:grey", "-o", "nowhere/tune.yaml")
+    assert code == 1
+    assert "nowhere/tune.yaml: No such file or directory." in err
+    assert cli("fix", tickets, "-o", "nowhere/clean.jsonl")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["preview", "init"])
+def test_data_without_a_usable_row_is_refused(cli: Cli, tmp_path: Path, command: str) -> None:
+    (tmp_path / "odd.jsonl").write_text('{"foo": 1}\n')
+    code, _, err = cli(command, "odd.jsonl")
+    assert code == 1
+    assert "tuneport check odd.jsonl" in err
+    assert not (tmp_path / "tune.yaml").exists()
+
+
+def test_init_and_check_refuse_what_they_do_not_know(cli: Cli, tickets: Path) -> None:
+    assert cli("init", "-")[0] == 2
+    code, _, err = cli("check", tickets, "--method", "osmosis")
+    assert code == 2
+    assert "Methods are sft" in err
+
+
+def test_what_is_in_brackets_is_shown_as_it_is(cli: Cli, tickets: Path) -> None:
+    odd = "parrot:[red]-[/nothing]"
+    code, _, err = cli("show", odd)
+    assert code == 2
+    assert odd.partition(":")[2] in err
+
+
+def test_every_command_that_ends_prints_one_json_object(cli: Cli, ran: str, tickets: Path, tmp_path: Path) -> None:
+    assert set(as_json(cli, "init", tickets, "--model", "parrot:grey")) == {"version", "path", "check"}
+    assert as_json(cli, "fix", tickets, "-o", "clean.jsonl")["written"] == 12
+    assert len(as_json(cli, "preview", tickets, "--rows", "2")["rows"]) == 2
+    assert (
+        as_json(cli, "plan", "tune.yaml")["split"]["train"] + as_json(cli, "plan", "tune.yaml")["split"]["holdout"]
+        == 12
+    )
+    assert as_json(cli, "cancel", ran)["state"]["status"] == "succeeded"
+    assert as_json(cli, "resume", ran)["ref"] == ran
+    assert as_json(cli, "report", ran, "-o", tmp_path / "page.html") == {
+        "version": 1,
+        "path": str(tmp_path / "page.html"),
+    }
+    assert as_json(cli, "prune", "--yes")["removed"] == []
+    assert f"the ledger's entry of {ran}" in as_json(cli, "delete", ran, "--yes")["removed"]
+
+
+# the process itself: signals and streams
+
+
+@pytest.fixture
+def process(tmp_path: Path, tickets: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.Popen[str]]:
+    """Starts the command line as a process of its own in the folder of the tickets, with its streams as pipes."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+
+    def started(*arguments: str | Path, **streams: Any) -> subprocess.Popen[str]:
+        piped = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+        command = [sys.executable, "-m", "tuneport.cli", *map(str, arguments)]
+        return subprocess.Popen(command, cwd=tmp_path, text=True, **piped)
+
+    return started
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(process: Any, tickets: Path) -> None:
+    run = process("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=running")
+    for line in run.stderr:
+        if "done" in line:  # the last event of a job that then runs for ever
+            break
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=30)
+    assert run.returncode == 130
+    ref = re.search(r"(\S+) goes on. Come back with: tuneport watch", err)[1]
+    assert "The same command finishes what is left." in err
+    watch = process("watch", ref, "--json")
+    assert [json.loads(watch.stdout.readline())["seq"] for _ in range(3)] == [1, 2, 3]
+    watch.send_signal(signal.SIGINT)
+    _, err = watch.communicate(timeout=30)
+    assert watch.returncode == 130
+    assert f"tuneport watch {ref}" in err
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(process: Any, tickets: Path) -> None:
+    tickets.write_text(tickets.read_text() + "".join(f"{'words ' * 50} {n},refund\n" for n in range(2000)))
+    preview = process("preview", tickets, "--rows", "2000")
+    assert preview.stdout.readline() == "row 1\n"
+    preview.stdout.close()
+    assert preview.stderr.read() == ""
+    assert preview.wait(30) == 141
+
+
+def test_check_reads_standard_input(process: Any, tickets: Path) -> None:
+    with tickets.open() as rows:
+        out, err = process("check", "-", "--json", stdin=rows).communicate(timeout=30)
+    assert json.loads(out)["read"] == 12, err

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; ends the process with 0 ok, 1 failed, 2 usage, 3 not finished or 130 interrupted."""
-    from tuneport.cli.app import invoke
+    try:
+        from tuneport.cli.app import invoke
 
-    sys.exit(invoke(list(sys.argv[1:] if arguments is None else arguments)))
+        code = invoke(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:  # during an import; `invoke` answers to all later ones
+        code = 130
+    sys.exit(code)

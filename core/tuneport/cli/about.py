@@ -2,70 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+from tuneport.cli.terminal import Json, Yes
 
 
 def plugins(json: Json = False) -> int:
-    """List the plugins: version, API number, where each came from, and ready, needs or BROKEN and why."""
+    """List the plugins: ready, needs, or BROKEN and why. Also each one's version, API number and origin."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json
     from tuneport.plugins import load
 
     infos = load().infos()
     if json:
-        show.print_json({"plugins": [info.to_dict() for info in infos]})
+        print_json({"plugins": [info.to_dict() for info in infos]})
     else:
         show.plugins(infos)
     return 0
 
 
 def doctor(json: Json = False) -> int:
-    """Check this machine: Python, home and ledger, disk, plugins, backends. Exit code 1 if something is wrong."""
+    """Check this machine: Python, home, disk, plugins, backends. Exit code 1 if something is wrong."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import examine
 
     findings = examine()
     if json:
-        show.print_json({"findings": [finding.to_dict() for finding in findings]})
+        print_json({"findings": [finding.to_dict() for finding in findings]})
     else:
         show.findings(findings)
     return 0 if all(finding.ok for finding in findings) else 1
 
 
 def schema() -> int:
-    """Print the JSON Schema of a config file, with the sections of all backends that are installed."""
-    from tuneport.cli import show
+    """Print the JSON Schema of a config file. It has the sections of all backends that are installed."""
+    from tuneport.cli.terminal import print_json
     from tuneport.config import json_schema
     from tuneport.plugins import load
 
-    show.print_json(
-        json_schema({name: backend.config_class for name, backend in load().backends().items()}), version=None
-    )
+    print_json(json_schema({name: backend.config_class for name, backend in load().backends().items()}), version=None)
     return 0
 
 
 def prune(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> int:
-    """Free space: caches, spooled data, and the checkpoints of jobs that are over. Models and reports stay."""
+    """Free space: caches, spooled rows, checkpoints of finished jobs. Models and reports stay. Asks first."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import confirmed, print_json
     from tuneport.workflow import prune as free
 
     found = free(dry_run=True)
     if not json:
         show.prunable(found)
-    if not found:
-        return 0
-    if not yes:
-        typer.confirm("Remove them?", abort=True, err=True)
-    done = free()
+    if found and not confirmed("Remove them?", yes=yes):
+        return 1
+    done = free() if found else []
     if json:
-        show.print_json({"removed": [item.to_dict() for item in done]})
-    else:
+        print_json({"removed": [item.to_dict() for item in done]})
+    elif done:
         typer.echo(f"freed {show.size(sum(item.bytes for item in done))}")
     return 0
 

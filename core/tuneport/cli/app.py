@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -17,7 +18,18 @@ from tuneport.errors import (
     WaitTimeout,
 )
 
-FAILED, USAGE, NOT_FINISHED, INTERRUPTED = 1, 2, 3, 130
+OK, FAILED, USAGE, NOT_FINISHED, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
+EXIT_CODES = {
+    OK: "It is done; `check` and `doctor` found no error.",
+    FAILED: "It failed, an error stands in the data, or the answer to a question was no.",
+    USAGE: "The command, a file that it names, a reference or the config is wrong. Nothing was started.",
+    NOT_FINISHED: "The job is paused, interrupted or unconfirmed: not over, and nothing runs it.",
+    INTERRUPTED: "Ctrl-C. A job that was started goes on; the last line says how to come back.",
+    NO_READER: "The reader of the output went away, as in `tuneport jobs | head -1`.",
+}
+
+# What typer raises for a wrong command line: click's, which newer versions of typer carry inside under another name.
+_WRONG: type[Exception] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 
 def application() -> typer.Typer:
@@ -26,54 +38,82 @@ def application() -> typer.Typer:
         name="tuneport",
         help="Prepare a dataset, train a model, use it: the same three steps over any backend.",
         epilog="Start with: tuneport init FILE, then tuneport run tune.yaml. References are backend:name.",
-        no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback(invoke_without_command=False)(_options)
+    app.callback()(_options)
     for room in (data, runs, models, about):
         for command in room.COMMANDS:
             app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
     return app
 
 
-def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True, callback=None),
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         import tuneport
 
         typer.echo(f"tuneport {tuneport.__version__}")
         raise typer.Exit
 
 
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    del version  # its callback has ended the command
+
+
 def invoke(arguments: list[str]) -> int:
     """Run one command and return its exit code; an error becomes its message and its cure on stderr."""
-    app = application()
+    as_json = "--json" in arguments
     try:
-        if not _is_ours(app, arguments):
-            from tuneport.plugins import load
-
-            load().add_commands(app)
-        if arguments == ["--version"]:
-            _options(version=True)
-        code = app(args=arguments, prog_name="tuneport", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        code = _run(arguments or ["--help"])
+        sys.stdout.flush()  # here, where a full disk or a reader that went away can still be told
+        return code
     except TuneportError as error:
-        return _explain(error, as_json="--json" in arguments)
+        _explain(type(error).__name__, error.message, error.remedy, as_json=as_json)
+        return exit_code(error)
     except typer.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("Interrupted.", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away; Python must not complain about it while it flushes.
+        # Python must not complain about it once more while it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except typer._click.ClickException as error:  # noqa: SLF001 - typer has no public name for it
-        error.show()
-        return error.exit_code
+        return NO_READER
+    except OSError as error:
+        where, remedy = (f"{error.filename}: ", "Check the name and the rights.") if error.filename else ("", None)
+        _explain("OSError", f"{where}{error.strerror or error}.", remedy, as_json=as_json)
+        return FAILED
+    except _WRONG as error:
+        _explain("UsageError", *_wrong_command_line(error), as_json=as_json)
+        return USAGE
+
+
+def exit_code(error: TuneportError) -> int:
+    """The exit code that an error ends a command with."""
+    if isinstance(error, JobNotFinished | WaitTimeout):
+        return NOT_FINISHED
+    return USAGE if isinstance(error, UsageError | NotFoundError | UnsupportedError) else FAILED
+
+
+def _run(arguments: list[str]) -> int:
+    app = application()
+    if not _is_ours(app, arguments):
+        from tuneport.plugins import load, may_add_commands
+
+        if may_add_commands():
+            load().add_commands(app)
+    if "_TUNEPORT_COMPLETE" in os.environ:
+        app(args=arguments, prog_name="tuneport")  # a shell asks for completions; ends the process
+    # Not by calling the application: that makes what it likes of an interrupt and of a reader that went away.
+    with typer.main.get_command(app).make_context("tuneport", arguments) as context:
+        code = context.command.invoke(context)
+    return code if isinstance(code, int) else OK
 
 
 def _is_ours(app: typer.Typer, arguments: list[str]) -> bool:
@@ -81,16 +121,20 @@ def _is_ours(app: typer.Typer, arguments: list[str]) -> bool:
     return named in {command.name for command in app.registered_commands}
 
 
-def _explain(error: TuneportError, *, as_json: bool) -> int:
-    if as_json:
-        from tuneport.cli.show import print_json
+def _wrong_command_line(error: Exception) -> tuple[str, str | None]:
+    context = getattr(error, "ctx", None)
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    if context is None:
+        return message, None
+    return message.rstrip("\n"), f"{context.get_usage()}\nSee: {context.command_path} --help"
 
-        print_json({"error": {"type": type(error).__name__, "message": error.message, "remedy": error.remedy}})
-    else:
-        label = typer.style("error:", fg="red", bold=True)
-        typer.echo(f"{label} {error.message}", err=True)
-        if error.remedy:
-            typer.echo(error.remedy, err=True)
-    if isinstance(error, JobNotFinished | WaitTimeout):
-        return NOT_FINISHED
-    return USAGE if isinstance(error, UsageError | NotFoundError | UnsupportedError) else FAILED
+
+def _explain(kind: str, message: str, remedy: str | None, *, as_json: bool) -> None:
+    if as_json:
+        from tuneport.cli.terminal import print_json
+
+        print_json({"error": {"type": kind, "message": message, "remedy": remedy}})
+        return
+    typer.echo(f"{typer.style('error:', fg='red', bold=True)} {message}", err=True)
+    if remedy:
+        typer.echo(remedy, err=True)

@@ -7,27 +7,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tuneport.errors import UsageError
+from tuneport.cli.terminal import Json
+from tuneport.errors import DataError, UsageError
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
-    from tuneport.dataset import DataProfile, Dataset
+    from tuneport.config import RunConfig
+    from tuneport.dataset import CheckResult, DataProfile, Dataset
 
 File = Annotated[
-    str, typer.Argument(help="A data file: JSONL, JSON, CSV, TSV, Parquet, .gz of these, or - for standard input.")
+    str,
+    typer.Argument(
+        metavar="FILE", help="A data file: JSONL, JSON, CSV, TSV, Parquet, .gz of these, or - for standard input."
+    ),
 ]
-Format = Annotated[str, typer.Option("--format", help="The shape of the rows, when it is not recognised.")]
+Format = Annotated[
+    str, typer.Option("--format", metavar="FORMAT", help="jsonl, json, csv, tsv or parquet; auto goes by the name.")
+]
 Column = Annotated[
     list[str] | None,
     typer.Option("--column", metavar="OURS=THEIRS", help="Which column holds what, such as text=body."),
 ]
-System = Annotated[str | None, typer.Option("--system", help="A system prompt for rows that have none.")]
+System = Annotated[
+    str | None, typer.Option("--system", metavar="TEXT", help="A system prompt for rows that have none.")
+]
 For = Annotated[
     str | None,
     typer.Option("--for", metavar="REF", help="Check against this base model's own rules, such as torch:smollm2-135m."),
 ]
-Method = Annotated[str, typer.Option("--method", help="The training method whose rules apply.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method", metavar="METHOD", help="The training method whose rules apply: sft, dpo or reinforcement."
+    ),
+]
 
 
 def opened(file: str, format: str = "auto", column: list[str] | None = None, system: str | None = None) -> Dataset:  # noqa: A002 - the option's name
@@ -70,14 +83,16 @@ def check(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Read a data file whole and say what is wrong with it and what to do. Exit code 1 if an error stands."""
+    """Say what is wrong with a data file and what to do about it. Reads it whole; exit code 1 if an error stands."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json, working
 
+    _refuse_unknown(method)
     other = opened(against, format, column, system) if against else None
-    with show.working(f"Checking {file}"):
+    with working(f"Checking {file}"):
         result = opened(file, format, column, system).check(profile_for(for_), method=method, against=other)
     if json:
-        show.print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         show.check_result(result, everything=all_, target=for_)
     return 0 if result.ok else 1
@@ -85,9 +100,19 @@ def check(
 
 def fix(
     file: File,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The new file; the old one is never touched.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The new file; the old one is never touched.")
+    ],
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="CODE", help="Apply only the remedy of this code.")
+        list[str] | None,
+        typer.Option("--only", metavar="CODE", help="Apply only the remedy of this code; safe stands for the default."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="FILE", help="Held-out rows, for the remedy of leaked-row.")
+    ] = None,
+    changes: Annotated[
+        Path | None,
+        typer.Option("--changes", metavar="FILE", help="A new file for every change, one JSON object a line."),
     ] = None,
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
@@ -96,11 +121,14 @@ def fix(
 ) -> int:
     """Write a mended copy and say what changed, row by row."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json, working
 
-    with show.working(f"Mending {file}"):
-        result = opened(file, format, column, system).fix(output, remedies=only)
+    other = opened(against, format, column, system) if against else None
+    with working(f"Mending {file}"):
+        data = opened(file, format, column, system)
+        result = data.fix(output, remedies=only, against=other, changes_to=changes)
     if json:
-        show.print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         show.fix_result(result)
     return 0
@@ -109,13 +137,13 @@ def fix(
 def preview(
     file: File,
     for_: For = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows.")] = 3,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="How many rows.")] = 3,
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
     system: System = None,
     json: Json = False,
 ) -> int:
-    """Show what a few rows look like to the model and what of them is trained on."""
+    """Show rows as the model sees them, what is trained on marked."""
     from tuneport.cli import show
 
     show.previews(opened(file, format, column, system), profile_for(for_), rows, as_json=json)
@@ -124,32 +152,68 @@ def preview(
 
 def init(
     file: File,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The config file to write.")] = Path("tune.yaml"),
-    model: Annotated[str, typer.Option("--model", help="The base model.")] = "torch:smollm2-135m",
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The config file to write.")] = Path(
+        "tune.yaml"
+    ),
+    model: Annotated[str, typer.Option("--model", metavar="REF", help="The base model.")] = "torch:smollm2-135m",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+    format: Format = "auto",  # noqa: A002 - the option's name
+    json: Json = False,
 ) -> int:
     """Look at a data file and write a commented tune.yaml for it."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json
     from tuneport.config import commented_yaml
     from tuneport.plugins import load
 
     backend = load().backend(Ref.parse(model).backend)
+    if file == "-":
+        raise UsageError("A config cannot name standard input for later.", remedy="Save the rows to a file first.")
     if output.exists() and not force:
         raise UsageError(
             f"{output} is there already.", remedy="Name another file with -o, or overwrite it with --force."
         )
-    data = opened(file)
-    result = data.check()
+    result = opened(file, format).check()
+    if not result.used:
+        raise DataError(f"{file} has no row that can be used.", remedy=f"See why: tuneport check {file}")
     written = commented_yaml(
-        show.suggested_config(file, output, model, result),
+        _suggested(file, output, model, result),
         backends={backend.name: backend.config_class},
         notes={"data.train": f"This one has {result.used:,} rows."},
         folder=output.absolute().parent,
     )
     output.write_text(written, encoding="utf-8")
-    show.check_result(result)
-    typer.echo(f"Wrote {output}. Look at it, then: tuneport run {output}")
+    if json:
+        print_json({"path": str(output), "check": result.to_dict()})
+    else:
+        show.check_result(result)
+        typer.echo(f"Wrote {output}. Look at it, then: tuneport run {output}")
     return 0
+
+
+def _refuse_unknown(method: str) -> None:
+    from typing import get_args
+
+    from tuneport.backend import Method
+
+    if method not in get_args(Method):
+        raise UsageError(f"There is no method {method!r}.", remedy=f"Methods are {', '.join(get_args(Method))}.")
+
+
+def _suggested(file: str, output: Path, model: str, result: CheckResult) -> RunConfig:
+    """A config for a file that was looked at: shares that leave enough rows to train on."""
+    from tuneport.config import config_from_flags
+
+    return config_from_flags(
+        {
+            "model": model,
+            "data.train": file,
+            "data.holdout": 0.2 if result.used < 500 else 0.1,
+            "data.validation": 0.05 if result.used >= 1000 else None,
+            "train.epochs": 3,
+            "train.suffix": output.stem if output.stem != "tune" else None,
+        }
+    )
 
 
 COMMANDS = (check, fix, preview, init)

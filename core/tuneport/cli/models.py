@@ -9,32 +9,37 @@ from typing import Annotated, Any
 import typer
 
 from tuneport.cli.data import Column, Format, System, opened
+from tuneport.cli.terminal import Json, Yes
+from tuneport.errors import UsageError
 
 ModelRef = Annotated[str, typer.Argument(metavar="REF", help="A tuned or base model; `tuneport models` lists them.")]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.")]
-Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="0 always gives the likeliest answer.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.")]
+Temperature = Annotated[
+    float, typer.Option("--temperature", metavar="NUMBER", min=0.0, help="0 always gives the likeliest answer.")
+]
 
 
 def ask(
     ref: ModelRef,
-    text: Annotated[str, typer.Argument(help="The question, or - to read it from standard input.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The question, or - to read it from standard input.")],
     system: System = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
     json: Json = False,
 ) -> int:
     """Ask a model one thing; the answer comes as it is written."""
-    from tuneport.cli import show
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import open_model
 
     question = sys.stdin.read() if text == "-" else text
+    if not question.strip():
+        raise UsageError("There is no question.", remedy=f'Write: tuneport ask {ref} "…"')
     turns = [{"role": "system", "content": system}] if system else []
     turns.append({"role": "user", "content": question})
     model = open_model(ref)
     if json:
         reply = model.reply(turns, max_tokens=max_tokens, temperature=temperature)
-        show.print_json({name: getattr(reply, name) for name in reply.__dataclass_fields__})
+        print_json({name: getattr(reply, name) for name in reply.__dataclass_fields__})
         return 0
     for piece in model.stream(turns, max_tokens=max_tokens, temperature=temperature):
         typer.echo(piece, nl=False)
@@ -69,23 +74,30 @@ def compare(
     ref: ModelRef,
     data: Annotated[str, typer.Option("--data", metavar="FILE", help="Rows that training never saw.")],
     grader: Annotated[
-        str, typer.Option("--grader", help="exact, normalised, contains, json, token_f1, numeric or module:function.")
+        str,
+        typer.Option(
+            "--grader",
+            metavar="GRADER",
+            help="exact, normalised, contains, json, token_f1, numeric or module:function.",
+        ),
     ] = "exact",
     base: Annotated[str | None, typer.Option("--base", metavar="REF", help="Another model to stand beside it.")] = None,
     no_base: Annotated[bool, typer.Option("--no-base", help="Let only this model answer.")] = False,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, help="At most so many rows, drawn by --seed.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Fixes which rows are drawn.")] = 0,
+    rows: Annotated[
+        int | None, typer.Option("--rows", metavar="N", min=1, help="At most so many rows, drawn by --seed.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Fixes which rows are drawn.")] = 0,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.")
+        int | None, typer.Option("--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.")
     ] = None,
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
     system: System = None,
     json: Json = False,
 ) -> int:
-    """Let a tuned model and its base answer rows they never saw, and grade both."""
-    from tuneport.cli import show
+    """Let a tuned model and its base answer unseen rows; grade both."""
     from tuneport.cli.progress import RunProgress
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import compare as judge
 
     holdout = opened(data, format, column, system)
@@ -101,7 +113,7 @@ def compare(
             progress=lambda done, total, who: progress("answering", (done, total, who)),
         )
     if json:
-        show.print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         typer.echo(str(result))
     return 0
@@ -109,29 +121,34 @@ def compare(
 
 def export(
     ref: ModelRef,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The new folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="The new folder.")],
     kind: Annotated[
-        str, typer.Option("--kind", help="merged: a whole model; adapter: only what was learnt.")
+        str, typer.Option("--kind", metavar="KIND", help="merged: a whole model; adapter: only what was learnt.")
     ] = "merged",
+    json: Json = False,
 ) -> int:
-    """Write a tuned model in a form that others load, checked before it says done."""
-    from tuneport.cli import show
+    """Write a tuned model in a form that others load. It is checked before it is said to be done."""
+    from tuneport.cli.terminal import print_json, working
     from tuneport.workflow import open_model
 
-    with show.working(f"Exporting {ref} as {kind}"):
+    with working(f"Exporting {ref} as {kind}"):
         written = open_model(ref).export(output, kind)
-    typer.echo(written)
+    if json:
+        print_json({"path": str(written), "kind": kind})
+    else:
+        typer.echo(written)
     return 0
 
 
 def models(json: Json = False) -> int:
-    """List the tuned models of this machine and the base models known by name."""
+    """List the tuned models here and the base models known by name."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import models as known
 
     found = known()
     if json:
-        show.print_json({"models": [model.to_dict() for model in found]})
+        print_json({"models": [model.to_dict() for model in found]})
     else:
         show.models(found)
     return 0
@@ -139,18 +156,23 @@ def models(json: Json = False) -> int:
 
 def delete(
     ref: Annotated[str, typer.Argument(metavar="REF", help="The job, which goes together with its model.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
+    json: Json = False,
 ) -> int:
     """Remove a job and its model; says what goes, and asks."""
+    from tuneport.cli.terminal import confirmed, print_json
     from tuneport.workflow import delete as remove
 
-    typer.echo("This removes:", err=True)
-    for line in remove(ref, dry_run=True):
-        typer.echo(f"  {line}", err=True)
-    if not yes:
-        typer.confirm("Remove it?", abort=True, err=True)
-    for line in remove(ref):
-        typer.echo(f"removed {line}")
+    doomed = remove(ref, dry_run=True)
+    typer.echo("\n  ".join(["This removes:", *doomed]), err=True)
+    if not confirmed("Remove it?", yes=yes):
+        return 1
+    removed = remove(ref)
+    if json:
+        print_json({"removed": removed})
+    else:
+        for line in removed:
+            typer.echo(f"removed {line}")
     return 0
 
 

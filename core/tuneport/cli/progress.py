@@ -6,12 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from tuneport.cli import show
+from tuneport.cli.terminal import err
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from tuneport.events import Event
     from tuneport.job import Job
+    from tuneport.model import Model
     from tuneport.refs import Ref
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -22,6 +24,7 @@ class RunProgress:
 
     def __init__(self) -> None:
         self.ref: Ref | None = None
+        self.trained = False
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._said = 0.0
@@ -59,18 +62,24 @@ class RunProgress:
 
     def _planned(self, plan: Any) -> None:
         said = {name: show.quantity(getattr(plan, name)) for name in ("tokens", "steps", "seconds", "memory", "usd")}
+        steps = "step" if said["steps"] == "1" else "steps"
         self._say(
-            f"planned  {said['tokens']} tokens, {said['steps']} steps, about {said['seconds']}, "
+            f"planned  {said['tokens']} tokens, {said['steps']} {steps}, {said['seconds']}, "
             f"{said['memory']} of memory, {said['usd']}"
         )
 
     def _submitted(self, job: Job) -> None:
         self.attach(job)
-        state = job.state()
-        self._say(f"job      {job.ref} is {state.status}; Ctrl-C leaves it running")
+        status = job.status
+        more = " already" if status.terminal else "; Ctrl-C leaves it running"
+        self._say(f"job      {job.ref} is {status}{more}")
 
     def _resumed(self, job: Job) -> None:
         self._say(f"resumed  {job.ref} goes on from its last whole checkpoint")
+
+    def _trained(self, model: Model) -> None:
+        del model
+        self.trained = True
 
     def _event(self, event: Event) -> None:
         if event.kind == "metric":
@@ -105,11 +114,11 @@ class RunProgress:
         del comparison
 
     def _advance(self, what: str, done: int, total: int | None, figures: str) -> None:
-        if not show.err().is_terminal:
+        if not err().is_terminal:
             now = time.monotonic()
             if now - self._said > _SECONDS_BETWEEN_LINES or done == total:
                 self._said = now
-                self._say(f"{what:<9}{done:,}{f'/{total:,}' if total else ''} {figures}".rstrip())
+                self._say(f"{what:<8} {done:,}{f'/{total:,}' if total else ''} {figures}".rstrip())
             return
         bars = self._live()
         if what not in self._tasks:
@@ -126,9 +135,9 @@ class RunProgress:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[figures]}"),
             )
-            self._bars = Progress(*columns, console=show.err())
+            self._bars = Progress(*columns, console=err())
             self._bars.start()
         return self._bars
 
     def _say(self, text: str) -> None:
-        show.err().print(text, markup=False)
+        err().print(text, markup=False)

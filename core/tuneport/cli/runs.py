@@ -7,23 +7,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tuneport.cli.terminal import Json
 from tuneport.errors import UsageError
 
 if TYPE_CHECKING:
+    from tuneport.cli.progress import RunProgress
     from tuneport.config import RunConfig
 
-Source = Annotated[str, typer.Argument(help="A config file (YAML, TOML, JSON), or a data file together with --model.")]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="A config file (YAML, TOML, JSON), or a data file together with --model."),
+]
 JobRef = Annotated[
     str, typer.Argument(metavar="REF", help="The job, such as torch:tickets-ab12; `tuneport jobs` lists them.")
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="REF", help="The base model.")]
-Epochs = Annotated[str | None, typer.Option("--epochs", help="How often each row is seen, or auto.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Fixes the split, the order and the draws.")]
-Holdout = Annotated[float | None, typer.Option("--holdout", help="The share of rows kept for the comparison.")]
-Validation = Annotated[float | None, typer.Option("--validation", help="The share of rows that steer training.")]
-Suffix = Annotated[str | None, typer.Option("--suffix", help="The beginning of the model's name.")]
+Epochs = Annotated[str | None, typer.Option("--epochs", metavar="N", help="How often each row is seen, or auto.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes the split, the order and the draws.")]
+Holdout = Annotated[
+    str | None,
+    typer.Option("--holdout", metavar="SHARE", help="The share of rows kept for the comparison, or a file of them."),
+]
+Validation = Annotated[
+    str | None,
+    typer.Option("--validation", metavar="SHARE", help="The share of rows that steer training, or a file of them."),
+]
+Suffix = Annotated[str | None, typer.Option("--suffix", metavar="TEXT", help="The beginning of the model's name.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the config.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def plan(
@@ -36,15 +46,16 @@ def plan(
     set_: Set = None,
     json: Json = False,
 ) -> int:
-    """Say what a run would do and cost - rows, tokens, steps, time, memory, money - and start nothing."""
+    """Say what a run would do and cost, and start nothing. Each number comes with its source and error."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json, working
     from tuneport.workflow import plan_run
 
     config = configured(source, model, epochs, seed, holdout, validation, None, set_)
-    with show.working(f"Planning {source}"):
+    with working(f"Planning {source}"):
         foretold, split = plan_run(config)
     if json:
-        show.print_json({**foretold.to_dict(), "split": split.counts()})
+        print_json({**foretold.to_dict(), "split": split.counts()})
     else:
         show.split(split)
         show.plan(foretold)
@@ -67,6 +78,7 @@ def run(
     """Check, split, plan, train, compare, report. The same command finishes what is left of an earlier one."""
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import run as carry
 
     config = configured(source, model, epochs, seed, holdout, validation, suffix, set_)
@@ -75,39 +87,41 @@ def run(
             result = carry(config, again=again, wait=wait, on=progress)
         except KeyboardInterrupt:
             progress.close()
-            typer.echo(_goes_on(progress.ref, "The same command finishes what is left."), err=True)
+            typer.echo(f"\n{_left_behind(progress)}", err=True)
             return 130
     if json:
-        show.print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         show.run_result(result)
     return 0
 
 
 def jobs(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 30,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The newest so many.")] = 30,
     json: Json = False,
 ) -> int:
     """List what was started from this machine, on any backend."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import jobs as known
 
     found = known(limit)
     if json:
-        show.print_json({"jobs": [job.to_dict() for job in found]})
+        print_json({"jobs": [job.to_dict() for job in found]})
     else:
         show.jobs(found)
     return 0
 
 
 def show_(ref: JobRef, json: Json = False) -> int:
-    """Show one job: where it stands, its last figures, its checkpoints and its lineage."""
+    """Show one job: status, last figures, checkpoints and lineage."""
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import open_job
 
     job = open_job(ref)
     if json:
-        show.print_json(show.job_facts(job))
+        print_json(show.job_facts(job))
     else:
         show.job(job)
     return 0
@@ -115,19 +129,20 @@ def show_(ref: JobRef, json: Json = False) -> int:
 
 def watch(
     ref: JobRef,
-    after: Annotated[int, typer.Option("--after", help="Begin after this event's number.")] = 0,
+    after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Begin after this event's number.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for each event.")] = False,
 ) -> int:
-    """Follow a job until it is over; stopping to watch does not stop the job."""
+    """Follow a job until it is over. Stopping to watch does not stop the job."""
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
+    from tuneport.cli.terminal import print_json_line
     from tuneport.workflow import open_job
 
     job = open_job(ref)
     try:
         if json:
             for event in job.follow(after):
-                show.print_json_line(event.to_dict())
+                print_json_line(event.to_dict())
         else:
             with RunProgress() as progress:
                 progress.attach(job)
@@ -135,38 +150,44 @@ def watch(
                     progress("event", event)
         state = job.state()
     except KeyboardInterrupt:
-        typer.echo(_goes_on(ref, ""), err=True)
+        typer.echo(f"\n{_goes_on(ref)}", err=True)
         return 130
     if not json:
         show.state(job.ref, state)
     return show.exit_code(state.status)
 
 
-def cancel(ref: JobRef) -> int:
+def cancel(ref: JobRef, json: Json = False) -> int:
     """End a job for good. What it has learnt so far stays in its checkpoints until it is deleted."""
-    return _act(ref, "cancel")
+    return _act(ref, "cancel", as_json=json)
 
 
-def pause(ref: JobRef) -> int:
+def pause(ref: JobRef, json: Json = False) -> int:
     """Stop a job after the step at hand, to go on later."""
-    return _act(ref, "pause")
+    return _act(ref, "pause", as_json=json)
 
 
-def resume(ref: JobRef) -> int:
-    """Go on with a paused or interrupted job from its last whole checkpoint."""
-    return _act(ref, "resume")
+def resume(ref: JobRef, json: Json = False) -> int:
+    """Go on with a paused or interrupted job. It begins at its last whole checkpoint."""
+    return _act(ref, "resume", as_json=json)
 
 
 def report(
     ref: JobRef,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write it; else into tuneport's home.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it; else into home.")
     ] = None,
+    json: Json = False,
 ) -> int:
     """Write a job's HTML page and print where it is."""
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import report as write
 
-    typer.echo(write(ref, output))
+    path = write(ref, output)
+    if json:
+        print_json({"path": str(path)})
+    else:
+        typer.echo(path)
     return 0
 
 
@@ -175,8 +196,8 @@ def configured(
     model: str | None,
     epochs: str | None,
     seed: int | None,
-    holdout: float | None,
-    validation: float | None,
+    holdout: str | None,
+    validation: str | None,
     suffix: str | None,
     overrides: list[str] | None,
 ) -> RunConfig:
@@ -200,7 +221,7 @@ def configured(
             remedy=f"Write: tuneport run {source} --model torch:smollm2-135m. Or first: tuneport init {source}",
         )
     if holdout is None:
-        flags["data.holdout"] = 0.1
+        flags["data.holdout"] = "0.1"
     return config_from_flags({**flags, "data.train": source}, overrides or ())
 
 
@@ -211,31 +232,44 @@ def _is_config(source: str) -> bool:
         return path.suffix.lower() in (".yaml", ".yml", ".toml")
     import json
 
-    with path.open("rb") as file:
-        head = file.read(2**20)
     try:
-        found = json.loads(head)
+        with path.open("rb") as file:
+            found = json.loads(file.read(2**20))
+    except OSError as error:
+        raise UsageError(
+            f"{source} cannot be read: {error.strerror}.", remedy="Check the name and the rights."
+        ) from error
     except ValueError:
         return False  # a config is no megabyte long, so this is data, or neither
     return isinstance(found, dict) and isinstance(found.get("model"), str)
 
 
-def _act(ref: str, verb: str) -> int:
+def _act(ref: str, verb: str, *, as_json: bool) -> int:
     from tuneport.cli import show
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import open_job
 
     job = open_job(ref)
     getattr(job, verb)()
-    show.state(job.ref, job.state())
+    state = job.state()
+    if as_json:
+        print_json({"ref": str(job.ref), "state": state.to_dict()})
+    else:
+        show.state(job.ref, state)
     return 0
 
 
-def _goes_on(ref: object, more: str) -> str:
-    if ref is None:
-        return "Stopped. Nothing was started."
-    return (
-        f"\n{ref} goes on. Come back with: tuneport watch {ref}   (end it with: tuneport cancel {ref})\n{more}".rstrip()
-    )
+def _left_behind(progress: RunProgress) -> str:
+    """What a run leaves when it is interrupted, and how to come back."""
+    if progress.ref is None:
+        return "Stopped before the job was submitted. The same command goes on from there."
+    if progress.trained:
+        return f"{progress.ref} is trained. The same command finishes what is left."
+    return f"{_goes_on(progress.ref)}\nThe same command finishes what is left."
+
+
+def _goes_on(ref: object) -> str:
+    return f"{ref} goes on. Come back with: tuneport watch {ref}   (end it with: tuneport cancel {ref})"
 
 
 COMMANDS = (plan, run, jobs, show_, watch, cancel, pause, resume, report)

@@ -1,75 +1,28 @@
-"""What commands print: results on stdout, progress and remarks on stderr; plain where there is no terminal."""
+"""What each command prints of what it found, for a person."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from tuneport.cli.terminal import err, out, print_json, print_table
+from tuneport.errors import DataError
 from tuneport.events import Status, utc_now
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
     from tuneport.backend import Plan, Quantity
-    from tuneport.config import RunConfig
     from tuneport.dataset import CheckResult, DataProfile, Dataset, FixResult
     from tuneport.job import Job, JobState
     from tuneport.plugins import PluginInfo
     from tuneport.refs import Ref
     from tuneport.workflow import HealthCheck, JobSummary, ModelSummary, Prunable, RunResult, Split
 
-JSON_VERSION = 1
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
-
-
-@cache
-def out() -> Console:
-    """Standard output."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
-
-
-@cache
-def err() -> Console:
-    """Standard error."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def working(text: str) -> Iterator[None]:
-    """A sign of life on stderr while something takes its time; nothing where stderr is no terminal."""
-    if err().is_terminal:
-        with err().status(text):
-            yield
-    else:
-        yield
-
-
-def print_json(value: Mapping[str, Any], version: int | None = JSON_VERSION) -> None:
-    """One JSON object on stdout."""
-    typer.echo(
-        json.dumps({"version": version, **value} if version else dict(value), ensure_ascii=False, indent=2, default=str)
-    )
-
-
-def print_json_line(value: Mapping[str, Any]) -> None:
-    """One JSON object on a line of its own, at once."""
-    import sys
-
-    sys.stdout.write(json.dumps({"version": JSON_VERSION, **value}, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
 
 
 def check_result(result: CheckResult, *, everything: bool = False, target: str | None = None) -> None:
@@ -129,6 +82,8 @@ def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: 
     from tuneport.dataset import coloured, plain, untokenised
 
     pieces = data.preview(profile, rows) if profile else [untokenised(one) for one in islice(data, rows)]
+    if not pieces:
+        raise DataError(f"{data.name} has no row that can be used.", remedy=f"See why: tuneport check {data.name}")
     if as_json:
         shown = [[{"text": p.text, "weight": p.weight, "tokens": p.tokens} for p in row] for row in pieces]
         print_json({"rows": shown})
@@ -140,17 +95,18 @@ def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: 
 
 def split(parts: Split) -> None:
     """How many rows fall where."""
-    out().print("rows: " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))
+    out().print("rows  " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))
 
 
 def plan(foretold: Plan) -> None:
     """What a run would do and cost, each number with its error and source."""
-    table = _table("", "planned", "error", "source")
-    for name in ("tokens", "epochs", "steps", "seconds", "memory", "usd"):
-        amount: Quantity = getattr(foretold, name)
-        label = {"seconds": "time", "usd": "money"}.get(name, name)
-        table.add_row(label, quantity(amount), amount.error or "", amount.source)
-    out().print(table)
+    labels = {"seconds": "time", "usd": "money"}
+    amounts: dict[str, Quantity] = {
+        labels.get(name, name): getattr(foretold, name)
+        for name in ("tokens", "epochs", "steps", "seconds", "memory", "usd")
+    }
+    rows = [(label, quantity(one), one.error or "", one.source) for label, one in amounts.items()]
+    print_table(("", "planned", "error", "source"), rows)
     for note in foretold.notes:
         out().print(f"  {note}", markup=False)
 
@@ -158,7 +114,7 @@ def plan(foretold: Plan) -> None:
 def run_result(result: RunResult) -> None:
     """Base beside tuned, where the page is, and what to type next."""
     if result.comparison:
-        out().print(str(result.comparison), markup=False)
+        out().print(f"{result.comparison}\n", markup=False)
     ref = result.job.ref
     if result.report:
         out().print(f"report   {result.report}", markup=False)
@@ -172,21 +128,19 @@ def jobs(found: Sequence[JobSummary]) -> None:
     if not found:
         err().print("No job was started from this machine yet. Start one: tuneport run FILE --model torch:smollm2-135m")
         return
-    table = _table("job", "status", "step", "base", "started", "")
+    rows = []
     for one in found:
         steps = f"{one.step}/{one.total_steps}" if one.total_steps else ""
         left = f"{duration(one.seconds_left)} left" if one.seconds_left else (one.stale or one.message)
-        table.add_row(str(one.ref), _status(one.status), steps, str(one.base), _ago(one.created), left.split("\n")[0])
-    out().print(table)
+        rows.append((str(one.ref), _status(one.status), steps, str(one.base), _ago(one.created), left.split("\n")[0]))
+    print_table(("job", "status", "step", "base", "started", ""), rows)
 
 
 def models(found: Sequence[ModelSummary]) -> None:
     """The table of models."""
-    table = _table("model", "kind", "on this machine", "")
-    for one in found:
-        there = {True: "yes", False: "no", None: "unknown"}[one.present]
-        table.add_row(str(one.ref), one.kind, there, one.description)
-    out().print(table)
+    there = {True: "yes", False: "no", None: "unknown"}
+    rows = [(str(one.ref), one.kind, there[one.present], one.description) for one in found]
+    print_table(("model", "kind", "on this machine", ""), rows)
 
 
 def job_facts(job: Job) -> dict[str, Any]:
@@ -216,15 +170,17 @@ def job(handle: Job) -> None:
     """One job, for a person."""
     facts = job_facts(handle)
     state(handle.ref, handle.state())
-    table = _table("", "", head=False)
-    for name, value in (facts["metrics"] or {}).items():
-        table.add_row(name, f"{value:,.6g}" if isinstance(value, float) else str(value))
-    for one in facts["checkpoints"]:
-        table.add_row("checkpoint", f"{one['name']}{' (best)' if one['best'] else ''}")
-    for name, value in (facts["lineage"] or {}).items():
-        if value and not isinstance(value, Mapping):
-            table.add_row(name, str(value))
-    out().print(table)
+    rows = [
+        (name, f"{value:,.6g}" if isinstance(value, float) else str(value))
+        for name, value in (facts["metrics"] or {}).items()
+    ]
+    rows += [("checkpoint", f"{one['name']}{' (best)' if one['best'] else ''}") for one in facts["checkpoints"]]
+    rows += [
+        (name, str(value))
+        for name, value in (facts["lineage"] or {}).items()
+        if value and not isinstance(value, Mapping)
+    ]
+    print_table(("", ""), rows, head=False)
 
 
 def state(ref: Ref, now: JobState) -> None:
@@ -233,7 +189,7 @@ def state(ref: Ref, now: JobState) -> None:
 
     steps = f", step {now.step:,} of {now.total_steps:,}" if now.total_steps else ""
     why = f": {now.message}" if now.message else ""
-    out().print(f"{escape(str(ref))} is {_status(now.status)}{steps}{escape(why)}")
+    out().print(f"{escape(str(ref))} is {_status(now.status).markup}{steps}{escape(why)}")
     if now.remedy:
         out().print(now.remedy, markup=False)
 
@@ -245,13 +201,21 @@ def exit_code(status: Status) -> int:
 
 def plugins(infos: Sequence[PluginInfo]) -> None:
     """The table of plugins."""
-    table = _table("plugin", "version", "API", "backends", "status", "from")
-    for one in infos:
-        word = {"ready": "[green]ready[/]", "broken": "[red]BROKEN[/]", "off": "off"}.get(
-            one.status, "[yellow]needs[/]"
-        )
-        table.add_row(one.name, one.version, str(one.api or "?"), ", ".join(one.backends), word, one.origin)
-    out().print(table)
+    looks = {"ready": ("ready", "green"), "broken": ("BROKEN", "red"), "off": ("off", ""), "needs": ("needs", "yellow")}
+    print_table(
+        ("plugin", "version", "API", "backends", "status", "from"),
+        [
+            (
+                one.name,
+                one.version,
+                str(one.api or "?"),
+                ", ".join(one.backends),
+                _styled(*looks[one.status]),
+                one.origin,
+            )
+            for one in infos
+        ],
+    )
     for one in infos:
         if one.reason:
             out().print(f"{one.name}: {one.reason}. {one.remedy or ''}".rstrip(), markup=False)
@@ -268,26 +232,12 @@ def findings(found: Sequence[HealthCheck]) -> None:
 
 def prunable(found: Sequence[Prunable]) -> None:
     """What prune would remove."""
+    if not found:
+        err().print("There is nothing to free.")
+        return
     for one in found:
         out().print(f"{size(one.bytes):>10}  {one.what}", markup=False)
     out().print(f"{size(sum(one.bytes for one in found)):>10}  in all", markup=False)
-
-
-def suggested_config(file: str, output: Path, model: str, result: CheckResult) -> RunConfig:
-    """The config that `init` writes for a file that was looked at: shares that leave enough rows to train on."""
-    from tuneport.config import config_from_flags
-
-    holdout = 0.2 if result.used < 500 else 0.1
-    return config_from_flags(
-        {
-            "model": model,
-            "data.train": file,
-            "data.holdout": holdout,
-            "data.validation": 0.05 if result.used >= 1000 else None,
-            "train.epochs": 3,
-            "train.suffix": output.stem if output.stem != "tune" else None,
-        }
-    )
 
 
 def quantity(amount: Quantity) -> str:
@@ -309,7 +259,7 @@ def duration(seconds: float) -> str:
     >>> duration(75), duration(7300)
     ('1 min 15 s', '2 h 2 min')
     """
-    whole = round(seconds)
+    whole = max(round(seconds), 1 if seconds > 0 else 0)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -330,19 +280,16 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def _status(status: Status) -> str:
-    colour = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.INTERRUPTED: "yellow", Status.RUNNING: "cyan"}
-    return f"[{colour[status]}]{status}[/]" if status in colour else str(status)
+def _status(status: Status) -> Text:
+    colours = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.INTERRUPTED: "yellow", Status.RUNNING: "cyan"}
+    return _styled(str(status), colours.get(status, ""))
+
+
+def _styled(text: str, style: str) -> Text:
+    from rich.text import Text
+
+    return Text(text, style)
 
 
 def _ago(then: datetime) -> str:
     return f"{duration((utc_now() - then).total_seconds())} ago"
-
-
-def _table(*columns: str, head: bool = True) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_header=head, header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
