@@ -60,7 +60,20 @@ if TYPE_CHECKING:
     from tuneport.job import Checkpoint, Job, JobState
     from tuneport.model import GenerateOptions, Lineage, Model, Reply, Score
     from tuneport.refs import Ref
-    from tuneport.workflow import compare, deliver_events, jobs, models, open_job, open_model, plan, run, train
+    from tuneport.workflow import (
+        compare,
+        deliver_events,
+        job_scratch,
+        jobs,
+        keep_events,
+        kept_events,
+        models,
+        open_job,
+        open_model,
+        plan,
+        run,
+        train,
+    )
 
 __version__ = "0.1.0"
 
@@ -78,7 +91,8 @@ _ROOMS = {
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
     "config": "RunConfig Secret Settings",
     "hookspecs": "hookimpl",
-    "workflow": "plan train run compare open_job open_model jobs models deliver_events",
+    "workflow": "plan train run compare open_job open_model jobs models deliver_events job_scratch keep_events "
+    "kept_events",
 }
 _HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -140,7 +154,10 @@ __all__ = [
     "deliver_events",
     "home",
     "hookimpl",
+    "job_scratch",
     "jobs",
+    "keep_events",
+    "kept_events",
     "models",
     "open_job",
     "open_model",

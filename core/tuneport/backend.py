@@ -168,6 +168,10 @@ class Backend(ABC):
         if not base:
             raise ModelNotFound(f"{self.name}: names no model.")
 
+    def settle(self, name: str) -> Job:
+        """Learn what became of a start that is unconfirmed, and return its job; raises JobNotFound when there is none."""
+        return self.job(name)
+
     def bases(self) -> list[BaseInfo]:
         """The base models known by name, such as aliases; not a limit on what can be named."""
         return []

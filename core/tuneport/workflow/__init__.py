@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tuneport.workflow.keeping import job_scratch, keep_events, kept_events
 from tuneport.workflow.observe import deliver_events
 from tuneport.workflow.opening import (
     JobSummary,
@@ -28,7 +29,10 @@ __all__ = [
     "delete",
     "deliver_events",
     "examine",
+    "job_scratch",
     "jobs",
+    "keep_events",
+    "kept_events",
     "models",
     "open_job",
     "open_model",
