@@ -169,7 +169,7 @@ def load_model(
 
 
 def round_weights(model: PreTrainedModel, dtype: str) -> None:
-    """Store the weights in `dtype`. Buffers stay: `model.to` would round the rotary frequencies too, and with them every
+    """Store the weights in `dtype`. Buffers stay: `model.to` would round the rotary frequencies too, and so every
     position, which loading in that type does not.
     """
     import torch
