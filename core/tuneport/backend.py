@@ -169,7 +169,7 @@ class Backend(ABC):
             raise ModelNotFound(f"{self.name}: names no model.")
 
     def settle(self, name: str) -> Job:
-        """Learn what became of a start that is unconfirmed, and return its job; raises JobNotFound when there is none."""
+        """Learn what became of an unconfirmed start, and return its job; raises JobNotFound when there is none."""
         return self.job(name)
 
     def bases(self) -> list[BaseInfo]:
