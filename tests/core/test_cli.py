@@ -120,6 +120,14 @@ def test_init_writes_a_config_that_runs(cli: Cli, tickets: Path, tmp_path: Path)
     assert "report" in out
 
 
+def test_init_writes_down_how_odd_columns_are_read(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text("body,queue\nwhere is it,post\npay me,money\nno pin,card\nlost it,card\n")
+    flags = ("--column", "text=body", "--column", "label=queue", "--system", "One word.")
+    assert cli("init", "odd.csv", "--model", "parrot:grey", *flags)[0] == 0
+    found = as_json(cli, "plan", "tune.yaml")["split"]
+    assert found["train"] + found["holdout"] == 4
+
+
 # plan, run
 
 
@@ -498,3 +506,11 @@ def test_check_reads_standard_input(process: Any, tickets: Path) -> None:
     with tickets.open() as rows:
         out, err = process("check", "-", "--json", stdin=rows).communicate(timeout=30)
     assert json.loads(out)["read"] == 12, err
+
+
+def test_a_run_without_a_holdout_shows_samples_in_its_report(cli: Cli, tickets: Path) -> None:
+    found = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")
+    assert found["comparison"] is None
+    page = Path(found["report"]).read_text()
+    assert "Samples" in page
+    assert "My card never arrived" in page

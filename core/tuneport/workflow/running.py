@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +101,10 @@ def run(
         if not wait:
             return RunResult(job=job, check=checked, plan=foretold)
         model = _trained(job, tell)
-        ledger.advance(record.id, "trained", {"job": str(job.ref)})
         tell("trained", model)
         comparison = _compared(ledger, record, job, model, split, loaded, tell)
+        samples = [] if comparison else _sampled(model, split)
+        ledger.advance(record.id, "trained", {"job": str(job.ref), "samples": samples})
         page = report(job.ref)
         ledger.advance(record.id, "reported", {"job": str(job.ref), "path": str(page)})
         tell("reported", page)
@@ -163,12 +165,12 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
 def report(ref: str | Ref, path: str | Path | None = None) -> Path:
     """Write the HTML page of a job (into home, or to `path`) and return where it is."""
     from tuneport.evaluate import Comparison
-    from tuneport.report import ReportData, write_report
+    from tuneport.report import ReportData, Sample, write_report
 
     job = open_job(ref)
     state = job.state()
     results = _results(job.ref)
-    compared = results.get("compared", {})
+    compared, trained = results.get("compared", {}), results.get("trained", {})
     lineage = job.result().lineage if state.status is Status.SUCCEEDED else None
     with Ledger.open() as ledger:
         record = ledger.job(job.ref)
@@ -184,6 +186,8 @@ def report(ref: str | Ref, path: str | Path | None = None) -> Path:
         plan=results.get("planned"),
         check=results.get("checked"),
         comparison=Comparison.from_dict(compared["comparison"]) if compared.get("job") == str(job.ref) else None,
+        samples=tuple(Sample(**one) for one in trained.get("samples", ()) if trained.get("job") == str(job.ref)),
+        machine={name: value for name, value in state.details.items() if isinstance(value, str)},
     )
     return write_report(Path(path) if path else home("reports") / f"{job.ref.name}.html", page)
 
@@ -253,6 +257,18 @@ def _compared(
         ledger.advance(record.id, "compared", {"job": str(job.ref), "key": key, "comparison": comparison.to_dict()})
     tell("compared", comparison)
     return comparison
+
+
+def _sampled(model: Model, split: Split, rows: int = 3) -> list[dict[str, str]]:
+    """What the model answers to a few rows, where no holdout is compared: validation's where there are any."""
+    from tuneport.evaluate import prompt_and_reference
+
+    asked = [prompt_and_reference(one) for one in islice(split.validation or split.train, rows)]
+    replies = model.reply_many([prompt for prompt, _ in asked], max_tokens=128)
+    return [
+        {"prompt": prompt[-1].text, "answer": reply.text, "reference": reference}
+        for (prompt, reference), reply in zip(asked, replies, strict=True)
+    ]
 
 
 def _results(ref: Ref) -> dict[str, Any]:
