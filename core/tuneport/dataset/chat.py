@@ -15,7 +15,7 @@ from tuneport.dataset.example import Conversation, Message
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.formats import Recipe
 from tuneport.dataset.part import Part, digests_of
-from tuneport.dataset.repeats import many_row_keys
+from tuneport.dataset.repeats import TURN, in_ascii, many_row_keys
 from tuneport.dataset.rows import check_turns
 from tuneport.dataset.stats import Tally
 from tuneport.dataset.strictjson import key_count
@@ -45,8 +45,8 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _TAG = len(b'"shape":"conversation",')
 
 # Whatever a check of text may find; a text in which nothing of this stands has no finding.
-_CONTROL = "".join(map(chr, (*range(9), 11, 12, *range(14, 32), 127)))
-_SUSPECT = re.compile(f"[{re.escape(_CONTROL)}\x80-\x9fÂÃâð\ufffd\u2028\u2029]")
+_CONTROL = "".join(map(chr, (0, *range(2, 9), 11, 12, *range(14, 32), 127)))
+_SUSPECT = re.compile(f"[{re.escape(_CONTROL)}{TURN}\x80-\x9fÂÃâð\ufffd\u2028\u2029]")
 _quiet_orders: dict[tuple[str, ...], bool] = {}
 
 
@@ -70,7 +70,8 @@ def fold(block: bytes, lines: int) -> Part | None:
     if not (all(map(_quiet, orders)) and _sound(block, len(canonical), orders)):
         return None
     texts = [turn.content for chat in chats for turn in chat.messages]
-    if _odd(texts):
+    joined, others = in_ascii(texts)
+    if _odd(texts) or _odd_ascii(joined, len(texts)) or any(_SUSPECT.search(texts[place]) for place in others):
         return None
     ends = list(accumulate([len(chat.messages) for chat in chats]))
     digests = digests_of(canonical[:-1].split(b"\n"))
@@ -79,7 +80,7 @@ def fold(block: bytes, lines: int) -> Part | None:
         read=lines,
         used=lines,
         size=len(canonical),
-        keys=many_row_keys(texts, ends, digests),
+        keys=many_row_keys(texts, (joined, others), ends, digests),
         digests=digests,
         places=array("Q", range(1, lines + 1)),
         kept=bytearray(b"\1") * lines,
@@ -115,7 +116,10 @@ def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
         chat = _decoder.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd([turn.content for turn in chat.messages]):
+    texts = [turn.content for turn in chat.messages]
+    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd(texts):
+        return None
+    if any(_SUSPECT.search(text) for text in texts):
         return None
     line = _encoder.encode(chat)
     turns = len(chat.messages)
@@ -137,17 +141,13 @@ def _quiet(roles: tuple[str, ...]) -> bool:
 
 
 def _odd(texts: list[str]) -> bool:
-    """Whether any of the texts may give rise to a finding; quick, because almost none does."""
-    if [text.strip() for text in texts] != texts or not all(texts):
-        return True
-    joined = "".join(texts)
-    if joined.isascii():
-        return any(character in joined for character in _CONTROL)
-    others = [text for text in texts if not text.isascii()]
-    if any(_SUSPECT.search(text) for text in others):
-        return True
-    data = joined.encode()  # one byte a character is searched much faster than two
-    return any(character.encode() in data for character in _CONTROL)
+    """Whether any of the texts is empty, or has white space at an end."""
+    return [text.strip() for text in texts] != texts or not all(texts)
+
+
+def _odd_ascii(joined: str, texts: int) -> bool:
+    """Whether any of so many texts in ASCII, joined, holds a control character."""
+    return joined.count(TURN) != texts - 1 or any(character in joined for character in _CONTROL)
 
 
 def _tally(orders: Orders, texts: Sequence[str], ends: Sequence[int]) -> Tally:

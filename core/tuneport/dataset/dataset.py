@@ -20,7 +20,6 @@ from tuneport.dataset.readers import read
 from tuneport.dataset.result import CheckResult, file_findings
 from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
 from tuneport.dataset.source import Source
-from tuneport.dataset.workers import scan_with
 from tuneport.dataset.writers import named_jsonl, new_file, write
 from tuneport.errors import UsageError
 
@@ -48,7 +47,11 @@ class _Origin:
 
     @cached_property
     def scan(self) -> Scan:
-        return scan_with(self.source, self.recipe, self.workers)
+        if self.source.splittable:
+            from tuneport.dataset.workers import scan_with
+
+            return scan_with(self.source, self.recipe, self.workers)
+        return scan(self.source, self.recipe)
 
 
 class Dataset:
@@ -158,7 +161,8 @@ class Dataset:
         file_findings(self._origin.recipe, found, profile, findings)
         across.check_repeats(found.records, findings)
         if against is not None:
-            across.check_leaks(found.records, against._scan().records, findings, other=against.name)
+            other = against._scan()  # noqa: SLF001 - one of its own kind
+            across.check_leaks(found.records, other.records, findings, other=against.name)
         across.check_labels(found.tally.labels(), findings)
         across.check_size(found.used, profile, findings)
         return CheckResult(

@@ -34,7 +34,9 @@ _LOWER = bytes(range(256)).lower()
 _ESCAPED_SPACE = re.compile(rb"\\[nrtf]")
 _GENERAL_PUNCTUATION = re.compile(rb"\xe2\x80[\x80-\xbf]")  # U+2000 to U+203F: curly quotes, dashes, odd spaces
 _STRUCTURE = b".,]}"  # what may end a normalised text without meaning anything
-_TURN = b"\1"  # stands between the turns of a normalised conversation
+TURN = "\1"
+"""Stands between the turns of a normalised conversation."""
+_TURN = TURN.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,27 @@ def row_keys(example: Example, digest: bytes) -> bytes:
     return prompt_key + text.digest()[:8] + digest[:8]
 
 
-def many_row_keys(texts: Sequence[str], ends: Sequence[int], digests: bytes) -> array[int]:
+def in_ascii(texts: list[str]) -> tuple[str, list[int]]:
+    """The texts with U+0001 between them, empty in the places of those that are not ASCII, and these places."""
+    others = [place for place, text in enumerate(texts) if not text.isascii()]
+    kept = texts.copy()
+    for place in others:
+        kept[place] = ""
+    return TURN.join(kept), others
+
+
+def many_row_keys(
+    texts: Sequence[str], ascii_texts: tuple[str, list[int]], ends: Sequence[int], digests: bytes
+) -> array[int]:
     """The keys of many conversations of plain text that end with an answer: three numbers a row, as in `row_keys`.
 
-    `texts` are the turns of all rows one after the other, free of U+0001; `ends` says where each row's turns end.
+    `texts` are the turns of all rows one after the other, free of U+0001, and `ascii_texts` what `in_ascii` makes of
+    them; `ends` says where each row's turns end.
     """
-    parts = _each_normalised(texts)
+    joined, others = ascii_texts
+    parts = normalised(joined.encode()).split(_TURN)  # all at once, since nothing there reaches across a U+0001
+    for place in others:
+        parts[place] = normalised(texts[place].encode())
     prompts, wholes, start = [], [], 0
     for end in ends:
         text = sha256(_TURN.join(parts[start : end - 1]).rstrip(_STRUCTURE))
@@ -76,18 +93,6 @@ def many_row_keys(texts: Sequence[str], ends: Sequence[int], digests: bytes) -> 
     for column, found in ((_PROMPT, b"".join(prompts)), (_TEXT, b"".join(wholes)), (_EXACT, digests)):
         keys[column::3] = array("Q", found)[::4]
     return keys
-
-
-def _each_normalised(texts: Sequence[str]) -> list[bytes]:
-    """Each text normalised; those in ASCII all at once, since nothing there reaches across a U+0001."""
-    others = [place for place, text in enumerate(texts) if not text.isascii()]
-    in_ascii = list(texts)
-    for place in others:
-        in_ascii[place] = ""
-    parts = normalised("\1".join(in_ascii).encode()).split(_TURN)
-    for place in others:
-        parts[place] = normalised(texts[place].encode())
-    return parts
 
 
 def _parts(example: Example) -> tuple[bytes, bytes]:

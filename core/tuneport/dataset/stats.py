@@ -136,8 +136,13 @@ class Lengths:
 
     def add_all(self, values: Iterable[int]) -> None:
         """Count each value."""
-        for value, times in Counter(values).items():
-            self.add(value, times)
+        values = list(values)
+        if not values:
+            return
+        self.total += sum(values)
+        self.largest = max(self.largest, *values)
+        self.smallest = min(values) if self.smallest is None else min(self.smallest, *values)
+        self.counts.update([value if value < 1000 else _rounded(value) for value in values])
 
     def merge(self, other: Lengths) -> None:
         """Count what `other` counted."""
