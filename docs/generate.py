@@ -16,6 +16,7 @@ os.environ["TUNEPORT_PLUGINS"] = ""
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tuneport.cli.app import EXIT_CODES, commands
 from tuneport.config import RunConfig, Secret
 from tuneport.plugins import load
 
@@ -70,7 +71,65 @@ def config_page() -> str:
     return "\n".join(parts)
 
 
-PAGES: dict[str, Callable[[], str]] = {"config.md": config_page}
+CLI_INTRODUCTION = """\
+# Command line
+
+`tuneport COMMAND --help` says the same as this page. A plugin may add commands of its own.
+
+- **References** are `backend:name`, for base models, tuned models and jobs alike; a name that starts with `.`, `~` or
+  `/` is a path. `tuneport jobs` and `tuneport models` list what is there.
+- **Results go to stdout**, progress, questions and remarks to stderr. Without a terminal there are no bars, no colours
+  and no broken lines, and progress is a line every ten seconds.
+- **`--json`** prints one JSON object with `"version": 1`, whose keys are added to but not changed within a version;
+  `watch --json` prints one such object a line for each event. An error is
+  `{"version": 1, "error": {"type", "message", "remedy"}}`, with the same exit code as without `--json`.
+- **Ctrl-C** while a job trains stops the watching, never the training.
+- **Environment**: `TUNEPORT_HOME` is the folder for everything that is kept, `TUNEPORT_PLUGINS` names the plugins to
+  load beside ours (distribution names, with commas between), `TUNEPORT_STRICT=1` lets a broken plugin's error surface,
+  `NO_COLOR` turns colours off.
+- **Completion** for your shell: `tuneport --install-completion`.
+"""
+
+
+def cli_page() -> str:
+    """The page of every command, its arguments and options, and of the exit codes."""
+    codes = [
+        "## Exit codes\n",
+        "| code | |",
+        "|---|---|",
+        *(f"| {code} | {_cell(said)} |" for code, said in EXIT_CODES.items()),
+    ]
+    parts = [NOTICE, CLI_INTRODUCTION, "\n".join(codes) + "\n", "## Commands\n"]
+    for name, command in commands().items():
+        usage = " ".join([one.metavar for one in command.params if one.param_type_name == "argument"] + ["[OPTIONS]"])
+        parts.append(f"### {name}\n\n```\ntuneport {name} {usage}\n```\n\n{command.help}\n")
+        rows = [f"| {_spelling(one)} | {_standard(one)} | {_cell(one.help)} |" for one in command.params]
+        parts.append("\n".join(["| | default | |", "|---|---|---|", *rows]) + "\n" if rows else "")
+    return "\n".join(part for part in parts if part)
+
+
+PAGES: dict[str, Callable[[], str]] = {"config.md": config_page, "cli.md": cli_page}
+
+
+def _spelling(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.metavar}`"
+    value = f" {parameter.metavar}" if parameter.metavar else ""
+    names = ", ".join(f"`{name}{value}`" for name in [*parameter.opts, *parameter.secondary_opts])
+    return f"{names}, repeatable" if parameter.multiple else names
+
+
+def _standard(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    if isinstance(parameter.default, bool):
+        names = parameter.opts if parameter.default else parameter.secondary_opts
+        return f"`{names[0]}`" if names else ""
+    return "" if parameter.default is None else f"`{parameter.default}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def _backend_section(path: str, model: type[BaseModel], level: int) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,6 +47,12 @@ def application() -> typer.Typer:
         for command in room.COMMANDS:
             app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
     return app
+
+
+def commands() -> dict[str, Any]:
+    """Every command of the core by name, as typer has parsed it: for the reference page."""
+    group: Any = typer.main.get_command(application())
+    return dict(group.commands)
 
 
 def _print_version(asked: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,12 +47,16 @@ def opened(file: str, format: str = "auto", column: list[str] | None = None, sys
     """The dataset that a command's arguments name."""
     from tuneport.dataset import Dataset
 
+    return Dataset.load(file, format, _pairs(column) or None, system=system)
+
+
+def _pairs(column: list[str] | None) -> dict[str, str]:
     pairs = dict(one.partition("=")[::2] for one in column or ())
     if not all(pairs.values()):
         raise UsageError(
             "--column wants OURS=THEIRS.", remedy="Write for example: --column text=body --column label=queue"
         )
-    return Dataset.load(file, format, pairs or None, system=system)
+    return pairs
 
 
 def profile_for(ref: str | None) -> DataProfile | None:
@@ -158,6 +162,8 @@ def init(
     model: Annotated[str, typer.Option("--model", metavar="REF", help="The base model.")] = "torch:smollm2-135m",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
     format: Format = "auto",  # noqa: A002 - the option's name
+    column: Column = None,
+    system: System = None,
     json: Json = False,
 ) -> int:
     """Look at a data file and write a commented tune.yaml for it."""
@@ -173,11 +179,21 @@ def init(
         raise UsageError(
             f"{output} is there already.", remedy="Name another file with -o, or overwrite it with --force."
         )
-    result = opened(file, format).check()
+    result = opened(file, format, column, system).check()
     if not result.used:
         raise DataError(f"{file} has no row that can be used.", remedy=f"See why: tuneport check {file}")
     written = commented_yaml(
-        _suggested(file, output, model, result),
+        _suggested(
+            result,
+            {
+                "model": model,
+                "data.train": file,
+                "data.format": format,
+                "data.columns": _pairs(column),
+                "data.system": system,
+                "train.suffix": output.stem if output.stem != "tune" else None,
+            },
+        ),
         backends={backend.name: backend.config_class},
         notes={"data.train": f"This one has {result.used:,} rows."},
         folder=output.absolute().parent,
@@ -200,20 +216,13 @@ def _refuse_unknown(method: str) -> None:
         raise UsageError(f"There is no method {method!r}.", remedy=f"Methods are {', '.join(get_args(Method))}.")
 
 
-def _suggested(file: str, output: Path, model: str, result: CheckResult) -> RunConfig:
-    """A config for a file that was looked at: shares that leave enough rows to train on."""
+def _suggested(result: CheckResult, said: dict[str, Any]) -> RunConfig:
+    """A config for a file that was looked at: what was said, and shares that leave enough rows to train on."""
     from tuneport.config import config_from_flags
 
-    return config_from_flags(
-        {
-            "model": model,
-            "data.train": file,
-            "data.holdout": 0.2 if result.used < 500 else 0.1,
-            "data.validation": 0.05 if result.used >= 1000 else None,
-            "train.epochs": 3,
-            "train.suffix": output.stem if output.stem != "tune" else None,
-        }
-    )
+    validation = 0.05 if result.used >= 1000 else None
+    holdout = 0.2 if result.used < 500 else 0.1
+    return config_from_flags({**said, "data.holdout": holdout, "data.validation": validation, "train.epochs": 3})
 
 
 COMMANDS = (check, fix, preview, init)

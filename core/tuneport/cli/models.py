@@ -13,6 +13,9 @@ from tuneport.cli.terminal import Json, Yes
 from tuneport.errors import UsageError
 
 ModelRef = Annotated[str, typer.Argument(metavar="REF", help="A tuned or base model; `tuneport models` lists them.")]
+SystemPrompt = Annotated[
+    str | None, typer.Option("--system", metavar="TEXT", help="The system prompt, instead of the one of training.")
+]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.")]
 Temperature = Annotated[
     float, typer.Option("--temperature", metavar="NUMBER", min=0.0, help="0 always gives the likeliest answer.")
@@ -22,7 +25,7 @@ Temperature = Annotated[
 def ask(
     ref: ModelRef,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The question, or - to read it from standard input.")],
-    system: System = None,
+    system: SystemPrompt = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
     json: Json = False,
@@ -47,7 +50,9 @@ def ask(
     return 0
 
 
-def chat(ref: ModelRef, system: System = None, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0) -> int:
+def chat(
+    ref: ModelRef, system: SystemPrompt = None, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0
+) -> int:
     """Talk with a model; an empty line or Ctrl-D ends it."""
     from tuneport.workflow import open_model
 
