@@ -39,6 +39,9 @@ def explain(error: BaseException, folder: Folder, *, resumable: bool) -> Ending:
             remedy = f"{error.remedy or 'Bring it back.'}\nThen run: {resume}"
             return Ending(Status.INTERRUPTED, error.message, remedy)
         return Ending(Status.FAILED, error.message, error.remedy)
+    if isinstance(error, ImportError):
+        remedy = f"Mend the installation: pip install -U 'tuneport[torch]'\nThen run: {resume}"
+        return Ending(Status.INTERRUPTED, f"A package that training needs cannot be imported: {error}.", remedy)
     if isinstance(error, FileNotFoundError):
         return Ending(
             Status.INTERRUPTED,

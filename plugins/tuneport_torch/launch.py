@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 from tuneport import Status, UnavailableError, home
 from tuneport_torch import slots
 from tuneport_torch.folder import Folder
-from tuneport_torch.owner import Holder, Owner
+from tuneport_torch.owner import Fenced, Holder, Owner
 from tuneport_torch.process import Identity, out_of_memory_kills
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -55,7 +56,11 @@ def launch(owner: Owner, pool: str) -> None:
         slots.leave(folder.name)
         owner.give_back()
         raise UnavailableError(f"The worker of {folder.ref} could not be started: {error}.", remedy=remedy) from error
-    owner.sign(Identity.of(worker.pid, leads_group=True))
+    try:
+        owner.verify()
+        owner.sign(Identity.of(worker.pid, leads_group=True))  # as it does itself; but it might not come that far
+    except Fenced:  # this process was held up, and the worker has come and gone meanwhile
+        pass
     owner.let_go()
     threading.Thread(target=worker.wait, daemon=True).start()  # takes its exit code, so that no zombie stays
 
@@ -67,6 +72,9 @@ def why_gone(folder: Folder, before: Holder | None) -> tuple[str, str]:
         return "It was never begun: what started it was killed.", resume
     if before.identity.rebooted:
         return "The machine was restarted while it ran.", resume
+    broke = _last_words(folder, before)
+    if broke:
+        return f"Its worker broke: {broke}", f"The whole story is in {folder.log}. {resume}"
     free = shutil.disk_usage(folder.path).free
     if free < 1 << 20:
         return f"Its worker ended, and the disk is full: {folder.path} has {size(free)} free.", full_disk_remedy(folder)
@@ -114,6 +122,20 @@ def size(count: float) -> str:
 def absolute(name: str) -> str:
     """A base model's name that means the same from any working folder."""
     return str(Path(name).expanduser().absolute()) if name.startswith((".", "~", "/")) else name
+
+
+def _last_words(folder: Folder, before: Holder) -> str | None:
+    """How the last traceback that the worker printed ends, or what the interpreter said of its own crash."""
+    try:
+        printed = folder.log.read_bytes()[before.log_size :].decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+    crash = next((line for line in printed.splitlines() if line.startswith("Fatal Python error")), None)
+    if crash is not None:
+        return crash
+    trace = printed.rpartition("Traceback (most recent call last)")[2]
+    said = [line for line in trace.splitlines() if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+    return said[-1] if said and trace != printed else None
 
 
 def _last_memory(before: Holder) -> str:

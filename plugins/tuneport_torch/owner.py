@@ -15,7 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from tuneport import BackendError, Event, Status, utc_now
-from tuneport_torch.folder import Folder, JobStatus, caught_up, sync_folder, write_json
+from tuneport_torch.folder import Folder, JobStatus, caught_up, size_of, sync_folder, write_json
 from tuneport_torch.process import Identity, out_of_memory_kills
 
 BEAT_SECONDS = 2.0
@@ -26,11 +26,14 @@ _SETTLE_SECONDS = 5.0  # how long killed processes may take to let go of the loc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who owns a folder, by owner.json and beat.json. `out_of_memory` counts the kernel's kills when it began."""
+    """Who owns a folder, by owner.json and beat.json. `out_of_memory` counts the kernel's kills when it began,
+    `log_size` the bytes of the log.
+    """
 
     epoch: int
     identity: Identity | None
     out_of_memory: int | None = None
+    log_size: int = 0
     beat: Mapping[str, float] | None = None
 
     @property
@@ -53,7 +56,13 @@ def holder(folder: Folder) -> Holder | None:
     beat = _read(folder.path / "beat.json")
     if beat is not None and beat["epoch"] != raw["epoch"]:
         beat = None
-    return Holder(epoch=raw["epoch"], identity=identity, out_of_memory=raw["out_of_memory"], beat=beat)
+    return Holder(
+        epoch=raw["epoch"],
+        identity=identity,
+        out_of_memory=raw["out_of_memory"],
+        log_size=raw["log_size"],
+        beat=beat,
+    )
 
 
 class Fenced(BackendError):  # noqa: N818 - reads as what happened
@@ -79,6 +88,7 @@ class Owner:
         self._told: dict[tuple[str, bool], int] = {}
         self._last_status: Event | None = None
         self._written = 0.0
+        self._log_size = size_of(folder.log)
 
     @classmethod
     def take(cls, folder: Folder) -> Self | None:
@@ -118,6 +128,7 @@ class Owner:
             "epoch": self.epoch,
             "identity": identity.to_dict() if identity else None,
             "out_of_memory": out_of_memory_kills(),
+            "log_size": self._log_size,
         }
         write_json(self.folder.path / "owner.json", signed)
 

@@ -39,13 +39,19 @@ def statuses(job) -> list[str]:
     return [event.data["status"] for event in job.events() if event.kind == "status"]
 
 
-def test_a_job_goes_from_start_to_model_and_opens_from_its_name(tiny_llama: Path, own_home: Path) -> None:
+def test_a_job_goes_from_start_to_model_and_can_be_read_all_the_while(tiny_llama: Path, own_home: Path) -> None:
     asked = request(tiny_llama, "plain")
     job = TorchBackend().start(asked)
     assert job.status is Status.QUEUED or runners(job)
     assert TorchBackend().start(asked).ref == job.ref
     again = TorchBackend().job("plain")
-    model = again.wait(timeout=120)
+    seen = []
+    for event in again.follow():
+        seen.append(event.seq)
+        assert again.state().step >= 0
+    assert seen == seqs(job)
+    assert {"step", "train_loss", "tokens"} <= set(again.metrics()[0])
+    model = again.wait(timeout=1)
     assert model.lineage.job == "torch:plain"
     assert model.lineage.data_fingerprint == asked.train.fingerprint
     state = again.state()
@@ -275,18 +281,6 @@ def test_a_damaged_snapshot_fails_the_job(tiny_llama: Path, own_home: Path) -> N
     state = settled(job)
     assert state.status is Status.FAILED, log(job)
     assert "is not what was written" in state.message
-
-
-def test_everything_can_be_read_while_the_worker_writes(tiny_llama: Path, own_home: Path) -> None:
-    job = begin(tiny_llama, "read", count=40)
-    seen: list[int] = []
-    for event in job.follow():
-        seen.append(event.seq)
-        assert job.state().step >= 0
-    assert job.status is Status.SUCCEEDED, log(job)
-    assert seen == seqs(job)
-    metrics = job.metrics()
-    assert {"step", "train_loss", "tokens"} <= set(metrics[0])
 
 
 def test_starting_imports_no_torch(tiny_llama: Path, own_home: Path) -> None:
