@@ -1,4 +1,4 @@
-"""A zoo of plugins, good and broken, installed for real into a folder of their own and loaded by a fresh interpreter."""
+"""A zoo of plugins, good and broken, installed for real into a folder of their own, in a fresh interpreter."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ class Parrot(tuneport.Backend):
 
     def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
         folder = tuneport.home("parrot") / request.name
+        if os.environ.get("PARROT_DIES") == "before":
+            os._exit(9)
         if not folder.exists():
             folder.mkdir()
             pairs = [(m.messages[-2].text, m.messages[-1].text) for m in request.train]
@@ -55,6 +58,8 @@ class Parrot(tuneport.Backend):
         facts = json.loads((folder / "facts.json").read_text())
         facts["starts"] += 1
         (folder / "facts.json").write_text(json.dumps(facts))
+        if os.environ.get("PARROT_DIES") == "after":
+            os._exit(9)
         return self.job(request.name)
 
     def _event(self, folder: Path, kind: Any, message: str, **data: Any) -> None:
@@ -113,7 +118,9 @@ class ParrotJob(tuneport.Job):
     def state(self) -> tuneport.JobState:
         word = (self.folder / "status").read_text()
         message = "it forgot" if word == "failed" else ""
-        return tuneport.JobState(status=tuneport.Status(word), native=f"parrot-{word}", message=message, step=1, total_steps=1)
+        return tuneport.JobState(
+            status=tuneport.Status(word), native=f"parrot-{word}", message=message, step=1, total_steps=1
+        )
 
     def events(self, after: int = 0) -> Iterable[tuneport.Event]:
         for line in (self.folder / "events.jsonl").read_text().splitlines()[after:]:
@@ -130,7 +137,10 @@ class ParrotJob(tuneport.Job):
         facts = json.loads((self.folder / "facts.json").read_text())
         pairs = json.loads((self.folder / "pairs.json").read_text())
         lineage = tuneport.Lineage(
-            base=facts["base"], job=str(self.ref), data_fingerprint=facts["fingerprint"], created="2026-01-01T00:00:00+00:00"
+            base=facts["base"],
+            job=str(self.ref),
+            data_fingerprint=facts["fingerprint"],
+            created="2026-01-01T00:00:00+00:00",
         )
         return ParrotModel(self.ref, pairs, lineage)
 

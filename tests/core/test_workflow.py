@@ -1,0 +1,142 @@
+"""The public functions over a stranger's small backend: nothing starts twice, nothing is lost between two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tuneport
+from tuneport.ledger import Ledger
+
+pytestmark = pytest.mark.usefixtures("parrot")
+
+
+@pytest.fixture
+def data(tickets: Path) -> tuneport.Dataset:
+    return tuneport.Dataset.load(tickets)
+
+
+def test_the_ten_lines(data: tuneport.Dataset) -> None:
+    train, holdout = data.split(holdout=0.3)
+    job = tuneport.train("parrot:grey", train, epochs=3)
+    model = job.wait()
+    assert model.ask("where is my card?") == "card_arrival"
+    comparison = tuneport.compare(model, holdout)
+    assert comparison.rows == len(holdout)
+    assert "base" in str(comparison)
+    assert tuneport.open_job(str(job.ref)).status is tuneport.Status.SUCCEEDED
+    assert tuneport.open_model(str(job.ref)).ask("blocked pin") == "pin"
+
+
+def test_the_same_training_finds_the_finished_job_and_again_starts_anew(data: tuneport.Dataset) -> None:
+    first = tuneport.train("parrot:grey", data)
+    assert tuneport.train("parrot:grey", data).ref == first.ref
+    assert tuneport.train("parrot:grey", data, seed=1).ref != first.ref
+    assert tuneport.train("parrot:grey", data, settings={"learning_rate": 2.0}).ref != first.ref
+    assert tuneport.train("parrot:grey", data, again=True).ref != first.ref
+
+
+def test_a_default_written_out_makes_no_other_training(data: tuneport.Dataset) -> None:
+    first = tuneport.train("parrot:grey", data)
+    assert tuneport.train("parrot:grey", data, settings={"learning_rate": 1.0}).ref == first.ref
+
+
+def test_a_job_removed_behind_our_back_is_started_anew(data: tuneport.Dataset, own_home: Path) -> None:
+    import shutil
+
+    first = tuneport.train("parrot:grey", data)
+    shutil.rmtree(own_home / "parrot" / first.ref.name)
+    assert tuneport.train("parrot:grey", data).ref != first.ref
+
+
+@pytest.mark.parametrize(("dies", "starts"), [("before", 1), ("after", 2)])
+def test_a_start_that_was_killed_is_finished_under_the_same_intent(
+    dies: str, starts: int, tickets: Path, data: tuneport.Dataset, tmp_path: Path, own_home: Path
+) -> None:
+    code = f"import tuneport; tuneport.train('parrot:grey', tuneport.Dataset.load({str(tickets)!r}))"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PARROT_DIES": dies}
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 9
+    [record] = Ledger.open().jobs()
+    assert record.intent_state == "sent"
+    job = tuneport.train("parrot:grey", data)
+    assert job.ref == record.ref
+    facts = json.loads((own_home / "parrot" / job.ref.name / "facts.json").read_text())
+    assert facts["intent"] == record.intent
+    assert facts["starts"] == starts
+    [record] = Ledger.open().jobs()
+    assert record.intent_state == "confirmed"
+
+
+def test_two_processes_that_start_the_same_training_get_one_job(tickets: Path, tmp_path: Path) -> None:
+    code = f"import tuneport; print(tuneport.train('parrot:grey', tuneport.Dataset.load({str(tickets)!r})).ref)"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-c", code]
+    processes = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    refs = {process.communicate()[0] for process in processes}
+    assert len(refs) == 1
+    assert len(Ledger.open().jobs()) == 1
+
+
+def test_what_is_refused_leaves_no_live_intent(data: tuneport.Dataset) -> None:
+    with pytest.raises(tuneport.ModelNotFound):
+        tuneport.train("parrot:pink", data)
+    with pytest.raises(tuneport.UnsupportedError, match="cannot train by 'dpo'"):
+        tuneport.train("parrot:grey", data, method="dpo")
+    with pytest.raises(tuneport.ConfigError, match="learning_rat"):
+        tuneport.train("parrot:grey", data, settings={"learning_rat": 1.0})
+    with pytest.raises(tuneport.BackendNotFound):
+        tuneport.train("budgie:grey", data)
+    assert Ledger.open().jobs() == []
+
+
+def test_waiting_tells_every_event_once_and_a_failure_says_why(data: tuneport.Dataset) -> None:
+    seen: list[int] = []
+    job = tuneport.train("parrot:grey", data)
+    job.wait(on_event=lambda event: seen.append(event.seq))
+    assert seen == [1, 2, 3]
+    failed = tuneport.train("parrot:grey", data, settings={"stop_at": "failed"})
+    with pytest.raises(tuneport.JobFailed, match="it forgot") as caught:
+        failed.wait()
+    assert caught.value.ref == str(failed.ref)
+    paused = tuneport.train("parrot:grey", data, settings={"stop_at": "paused"})
+    with pytest.raises(tuneport.JobNotFinished, match="tuneport resume"):
+        paused.wait()
+    running = tuneport.train("parrot:grey", data, settings={"stop_at": "running"})
+    with pytest.raises(tuneport.WaitTimeout, match="still running"):
+        running.wait(timeout=0.05)
+    with pytest.raises(TimeoutError):
+        running.wait(timeout=0)
+
+
+def test_a_tuned_model_is_the_base_of_the_next_run(data: tuneport.Dataset) -> None:
+    first = tuneport.train("parrot:grey", data).wait()
+    second = tuneport.train(str(first.ref), data, suffix="next").wait()
+    assert second.lineage is not None
+    assert second.lineage.base == str(first.ref)
+
+
+def test_observers_see_every_event_once_in_order_from_whichever_process(data: tuneport.Dataset, own_home: Path) -> None:
+    job = tuneport.train("parrot:grey", data)
+    assert tuneport.deliver_events(job) == {}
+    assert tuneport.deliver_events(job) == {}
+    lines = (own_home / "observed.txt").read_text().split("\n")
+    assert lines == [f"{job.ref} {seq}" for seq in (1, 2, 3)] + [""]
+
+
+def test_jobs_on_a_backend_that_is_gone_are_listed_with_the_reason(
+    data: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuneport import plugins
+
+    job = tuneport.train("parrot:grey", data, settings={"stop_at": "running"})
+    monkeypatch.setenv("TUNEPORT_PLUGINS", "")
+    plugins.load.cache_clear()
+    [found] = tuneport.jobs()
+    assert found.ref == job.ref
+    assert found.stale is not None
+    assert "parrot" in found.stale
