@@ -7,23 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tiny_models import make_tokenizer, shape, write, write_llama
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices gain nothing from threads, which wait by spinning
-
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
-CORPUS = """\
-My card never arrived and I have waited two weeks. When will my new card come? I lost my card on the train.
-The transfer to my brother failed twice, and the money is gone from my account. Please cancel the last transfer.
-How do I change my PIN? What is the exchange rate for euros today? I was charged twice for the same coffee.
-Answer with one word: card, transfer, exchange, refund, greeting or other. You are a helpful assistant.
-The capital of France is Paris. Two and two are four. Hello, how are you? Thank you, that is all for today.
-{"name": "weather", "arguments": {"city": "Paris"}} system user assistant tool label category reply question
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -36,67 +24,14 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
-    """A byte-level BPE tokenizer of some 500 tokens: ChatML, `<|im_end|>` ends a turn and is the padding too."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=500,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CORPUS.splitlines(), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        chat_template=CHATML,
-        clean_up_tokenization_spaces=False,
-    )
-
-
-def _write(folder: Path, config, tokenizer) -> Path:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def _shape(tokenizer) -> dict:
-    return {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 1024,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "initializer_range": 0.08,  # large enough that a random model's answers depend on what it is asked
-    }
+    """See `tiny_models.make_tokenizer`."""
+    return make_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> Path:
     """A folder with a random Llama of 360 thousand parameters, tied embeddings, float32."""
-    from transformers import LlamaConfig
-
-    config = LlamaConfig(**_shape(tiny_tokenizer), tie_word_embeddings=True)
-    return _write(tmp_path_factory.mktemp("bases") / "tiny-llama", config, tiny_tokenizer)
+    return write_llama(tmp_path_factory.mktemp("bases") / "tiny-llama", tiny_tokenizer)
 
 
 @pytest.fixture(scope="session")
@@ -104,5 +39,5 @@ def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> Path
     """A folder with a random Qwen3 (query and key norms), untied embeddings, float32."""
     from transformers import Qwen3Config
 
-    config = Qwen3Config(**_shape(tiny_tokenizer), head_dim=32, tie_word_embeddings=False)
-    return _write(tmp_path_factory.mktemp("bases") / "tiny-qwen3", config, tiny_tokenizer)
+    config = Qwen3Config(**shape(tiny_tokenizer), head_dim=32, tie_word_embeddings=False)
+    return write(tmp_path_factory.mktemp("bases") / "tiny-qwen3", config, tiny_tokenizer)
