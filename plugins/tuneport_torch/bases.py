@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,7 +85,13 @@ def fetch(base: Base, *, weights: bool = True) -> Base:
     if base.path is not None or base.kind != "hub":
         return base
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     repo = base.upstream
     patterns = [*_PLAIN_FILES, "*.safetensors"] if weights else [*_PLAIN_FILES]
@@ -96,6 +104,10 @@ def fetch(base: Base, *, weights: bool = True) -> Base:
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelNotFound(f"The hub has no model {repo}.", remedy="Check the spelling on huggingface.co.") from error
+    except RevisionNotFoundError as error:
+        raise ModelNotFound(
+            f"{repo} has no revision {base.revision}.", remedy=f"See https://huggingface.co/{repo}/commits/main"
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise _not_here(base.name) from error
     if weights:
@@ -198,14 +210,16 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars: what happens is told in events, and standard error is ours."""
+    """Without transformers' progress bars, one of which cannot be switched off: progress is told in events."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, written = logging.is_progress_bar_enabled(), StringIO()
     logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(written):
+            yield
     finally:
+        sys.stderr.writelines(f"{line}\n" for line in written.getvalue().split("\n") if line and "\r" not in line)
         if shown:
             logging.enable_progress_bar()
 

@@ -223,7 +223,7 @@ def _card(base: Base, kind: str, load: str) -> str:
         "tags: [tuneport]",
         "---",
         "",
-        f"# {lineage.get('job', base.description)}",
+        f"# {lineage.get('job', under.name if under.kind != 'folder' else 'Model')}",
         "",
         f"Trained over {under.description} with tuneport."
         if lineage
@@ -235,6 +235,6 @@ def _card(base: Base, kind: str, load: str) -> str:
             f"The weights it was trained over are those of {under.name} dequantised; {under.upstream} is close.",
         ]
     facts = {name: lineage[name] for name in ("base", "method", "created", "data_fingerprint") if lineage.get(name)}
-    lines += ["", *(f"- {name.replace('_', ' ')}: `{value}`" for name, value in facts.items())]
+    lines += ["", *(f"- {name.replace('_', ' ')}: `{value}`" for name, value in facts.items())] if facts else []
     lines += ["", "```python", load.format(here=".", base=under.upstream), "```", ""]
     return "\n".join(lines)

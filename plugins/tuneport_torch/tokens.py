@@ -183,6 +183,8 @@ def load_text(base: Base) -> Text:
     transformers once and kept in home's cache. Raises UnavailableError.
     """
     folder = bases.text_folder(base)
+    if base.parent is not None and not (folder and (folder / "tokenizer.json").is_file()):
+        return load_text(base.parent)  # an adapter of another tool's making, which brings no tokenizer of its own
     if folder is None and base.kind == "hub":
         folder = bases.text_folder(bases.fetch(base, weights=False))
     if folder is None or not (folder / "tokenizer.json").is_file():

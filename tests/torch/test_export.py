@@ -197,6 +197,20 @@ def test_another_base_than_the_trainings_is_an_error_on_naming(tiny_llama, tmp_p
         bases.resolve(str(tmp_path / "model"))
 
 
+def test_an_adapter_that_peft_made_is_a_model_here_with_its_bases_tokenizer(tiny_llama, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    live = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)).eval()
+    live.save_pretrained(tmp_path / "adapter")
+    model = opened(tmp_path / "adapter")
+    assert model.lineage is None
+    assert model.reply("Hello", max_tokens=3).prompt_tokens
+    assert torch.allclose(logits(model._loaded.model), logits(live), atol=2e-5)
+    model.close()
+
+
 def test_a_model_trained_on_completions_is_asked_with_the_bare_text(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model", style="plain")
     model = opened(tmp_path / "model")
