@@ -15,7 +15,7 @@ COMMIT = "c" * 40
 
 @pytest.fixture
 def hub(tiny_llama, tmp_path):
-    """A hub with org/tiny and the gated org/gated. Calling it runs Python that sees it; `asked` is what it was asked."""
+    """A hub with org/tiny and the gated org/gated. Calling it runs Python that sees it; `asked` is what it heard."""
     files = {file.name: file.read_bytes() for file in tiny_llama.iterdir()} | {"pytorch_model.bin": b"pickle"}
     asked = []
 
