@@ -170,13 +170,23 @@ class EventReader:
         with stream:
             stream.seek(self._offset)
             for line in stream:
-                if not line.endswith(b"\n"):
+                event = whole_event(line)
+                if event is None:
                     return
-                event = Event.from_dict(msgspec.json.decode(line))
                 if event.seq <= seq:
                     self._seq, self._offset = event.seq, stream.tell()
                     continue
                 yield event
+
+
+def whole_event(line: bytes) -> Event | None:
+    """The event of a line, or None when a kill or a power cut tore it."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return Event.from_dict(msgspec.json.decode(line))
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def caught_up(status: JobStatus | None, event: Event | None) -> JobStatus:

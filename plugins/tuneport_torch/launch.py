@@ -84,7 +84,8 @@ def why_gone(folder: Folder, before: Holder | None) -> tuple[str, str]:
         message = f"Its worker was killed, probably out of memory: the kernel has ended {ended} process(es) since."
         remedy = f"Free memory, then run: tuneport resume {folder.ref} — or start anew and {LESS_MEMORY}."
         return f"{message}{_last_memory(before)}", remedy
-    message = "Its worker was killed, probably out of memory or by hand: it left no word."
+    probably = "probably out of memory" if _was_short(before) else "out of memory or by somebody"
+    message = f"Its worker was killed, {probably}: it left no word."
     return f"{message}{_last_memory(before)} What it printed is in {folder.log}.", resume
 
 
@@ -136,6 +137,12 @@ def _last_words(folder: Folder, before: Holder) -> str | None:
     trace = printed.rpartition("Traceback (most recent call last)")[2]
     said = [line for line in trace.splitlines() if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
     return said[-1] if said and trace != printed else None
+
+
+def _was_short(before: Holder) -> bool:
+    """Whether the machine had less than a twentieth as much memory free as the worker used, or 200 MB."""
+    beat: Any = before.beat or {}
+    return "rss" in beat and beat["available"] < max(2e8, beat["rss"] / 20)
 
 
 def _last_memory(before: Holder) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import Any, Self
 import msgspec
 
 from tuneport import BackendError, Event, Status, utc_now
-from tuneport_torch.folder import Folder, JobStatus, caught_up, size_of, sync_folder, write_json
+from tuneport_torch.folder import Folder, JobStatus, caught_up, size_of, sync_folder, whole_event, write_json
 from tuneport_torch.process import Identity, out_of_memory_kills
 
 BEAT_SECONDS = 2.0
@@ -92,7 +93,7 @@ class Owner:
 
     @classmethod
     def take(cls, folder: Folder) -> Self | None:
-        """Become the owner, or None where another process is. What a dead owner left running is killed."""
+        """Become the owner, or None where another process is. What a dead owner left is killed and swept away."""
         deadline = time.monotonic() + _SETTLE_SECONDS
         while True:
             lock = _try_lock(folder.path / "lock")
@@ -107,6 +108,8 @@ class Owner:
         before = holder(folder)
         if before is not None and before.identity is not None:
             before.identity.kill_group()
+        for orphan in folder.path.glob(".*"):  # only unfinished files and folders have such names
+            shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
         owner = cls(folder, lock, before.epoch + 1 if before else 1)
         owner.sign(Identity.of(os.getpid()))
         owner.open()
@@ -133,14 +136,12 @@ class Owner:
         write_json(self.folder.path / "owner.json", signed)
 
     def open(self) -> None:
-        """Read where the job stands, cut a torn last line off the events, and remove what a killed writer left."""
-        for orphan in self.folder.path.glob(".*"):  # only unfinished files and folders have such names
-            shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
+        """Read where the job stands, and cut a torn last line off the events."""
         self._events = os.open(self.folder.events_file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         with self.folder.events_file.open("rb") as stream:
             for line in stream:
-                event = _whole(line, self._seq + 1)
-                if event is None:
+                event = whole_event(line)
+                if event is None or event.seq != self._seq + 1:
                     os.ftruncate(self._events, stream.tell() - len(line))
                     break
                 self._seq = event.seq
@@ -163,7 +164,7 @@ class Owner:
             size = os.fstat(self._events).st_size
             try:
                 if os.write(self._events, line) != len(line):
-                    raise OSError(28, "No space left on device")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if kind in ("status", "checkpoint"):
                     os.fsync(self._events)
             except OSError:
@@ -251,17 +252,6 @@ class Owner:
 def _series(kind: str, data: Mapping[str, Any]) -> tuple[str, bool]:
     """Events that tell of steps come in series, each in the order of steps: training, validation, checkpoints."""
     return (kind, "valid_loss" in data)
-
-
-def _whole(line: bytes, seq: int) -> Event | None:
-    """The event of a line, or None when it was torn by a kill or a power cut."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        event = Event.from_dict(msgspec.json.decode(line))
-    except (msgspec.DecodeError, KeyError, ValueError):
-        return None
-    return event if event.seq == seq else None
 
 
 def _try_lock(path: Path) -> int | None:

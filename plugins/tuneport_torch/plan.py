@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tuneport_torch.bases import Base
     from tuneport_torch.devices import Device
 
-_COUNTED_WHOLE = 5_000  # more rows than these are sampled
-_SAMPLE = 2_000
+_COUNTED_WHOLE = 2_000  # more rows than these are sampled
+_SAMPLE = 1_000
 _CHARACTERS_PER_TOKEN = 4.0  # usual for English; used only where there is no tokenizer yet
 _START_SECONDS = 12.0  # importing torch, loading a small model, writing the result
 _RUNTIME_BYTES = {"cpu": 0.6e9, "cuda": 1.2e9, "mps": 1.0e9}  # Python, torch and the device's own context

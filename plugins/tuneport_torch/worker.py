@@ -48,13 +48,13 @@ class Worker:
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.folder = owner.folder
-        self.tokens_trained = 0  # by this worker
+        self.tokens_trained = 0  # by this worker, since its first word on them
         self._training = False  # then the loop obeys by itself, after a checkpoint
         self._signalled = ""
         self._pausing = False
         self._news = threading.Event()
         self._over = threading.Event()
-        self._first: tuple[float, int, int] | None = None
+        self._first_tokens: int | None = None
 
     def work(self) -> int:
         """Bring the job to an end of some kind; the exit code is 0 unless it failed."""
@@ -98,9 +98,12 @@ class Worker:
     def emit(self, kind: str, message: str, *, level: str = "info", **data: Any) -> None:
         """Tell an event of the training; the loop's voice."""
         self.owner.event(kind, message, level=level, **data)
-        changes = {name: data[name] for name in ("step", "total_steps", "tokens") if name in data}
+        changes = {name: data[name] for name in ("step", "total_steps", "tokens", "seconds_left") if name in data}
         if changes:
-            self.owner.progress(**changes, seconds_left=self._pace(data))
+            self.owner.progress(**changes)
+        if "tokens" in data:
+            self._first_tokens = data["tokens"] if self._first_tokens is None else self._first_tokens
+            self.tokens_trained = data["tokens"] - self._first_tokens
         self._news.set()
 
     def should_stop(self) -> Literal["pause", "cancel"] | None:
@@ -191,21 +194,6 @@ class Worker:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._signalled = signal.Signals(number).name
-
-    def _pace(self, data: dict[str, Any]) -> float | None:
-        """Seconds left, by the pace since this worker's first word on steps."""
-        step: int | None = data.get("step")
-        tokens: int | None = data.get("tokens")
-        total: int | None = data.get("total_steps", self.owner.now.total_steps)
-        if step is None or tokens is None:
-            return self.owner.now.seconds_left
-        if self._first is None:
-            self._first = (time.monotonic(), step, tokens)
-        since, first_step, first_tokens = self._first
-        self.tokens_trained = tokens - first_tokens
-        if step <= first_step or total is None:
-            return None
-        return round((time.monotonic() - since) / (step - first_step) * max(0, total - step), 1)
 
     def _deliver(self) -> None:
         """Hand events to the observers, from a thread of their own: a slow or broken one delays nothing."""
