@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -54,17 +55,23 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> None:
             file.write(msgspec.json.format(msgspec.json.encode({"messages": messages}), indent=0) + b"\n")
 
 
-def measure(command: list[str]) -> tuple[float, float]:
-    """Wall-clock seconds and the largest memory, in MB, of a process with its children."""
-    start, largest = time.perf_counter(), 0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+def measure(command: list[str]) -> tuple[float, float, float]:
+    """Wall-clock seconds, processor seconds and the largest memory, in MB, of a process with its children."""
+    start, used, largest = time.perf_counter(), _processor_seconds(), 0
+    quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | quiet)
     tree = psutil.Process(process.pid)
     while process.poll() is None:
         largest = max(largest, sum(_memory(tree)))
         time.sleep(0.02)
     if process.returncode:
         raise SystemExit(f"{command[0]} failed with {process.returncode}")
-    return time.perf_counter() - start, largest / 1e6
+    return time.perf_counter() - start, _processor_seconds() - used, largest / 1e6
+
+
+def _processor_seconds() -> float:
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def _memory(tree: psutil.Process) -> Iterator[int]:
@@ -90,21 +97,28 @@ def main() -> None:
         print(f"{asked.rows:,} rows, {size:.0f} MB, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
         path.read_bytes() if size < 1000 else None  # into the page cache, for everybody
         commands = {
-            f"tuneport check, {workers} process{'es' * (workers > 1)}": [sys.executable, "-c", _CHECK.format(workers=workers), str(path)]
+            f"tuneport check, {workers} process{'es' * (workers > 1)}": [
+                sys.executable,
+                "-c",
+                _CHECK.format(workers=workers),
+                str(path),
+            ]
             for workers in asked.workers
         }
-        results: dict[str, list[tuple[float, float]]] = {}
+        results: dict[str, list[tuple[float, float, float]]] = {}
         for run in range(asked.runs):
             for name, command in commands.items():
                 results.setdefault(name, []).append(measure(command))
             if asked.peer:
                 cache = str(Path(folder) / f"cache{run}")
                 results.setdefault("datasets load", []).append(measure([asked.peer, "-c", _LOAD, str(path), cache]))
-        peer = statistics.median(seconds for seconds, _ in results.get("datasets load", [(0.0, 0.0)]))
+        peer = statistics.median(run[0] for run in results.get("datasets load", [(0.0, 0.0, 0.0)]))
         for name, runs in results.items():
-            seconds = statistics.median(run[0] for run in runs)
+            seconds, busy = (statistics.median(run[column] for run in runs) for column in (0, 1))
+            memory = max(run[2] for run in runs)
             ratio = f"  {peer / seconds:5.2f} x datasets" if peer else ""
-            print(f"{name:30} {seconds:7.2f} s  {size / seconds:6.0f} MB/s  {max(run[1] for run in runs):6.0f} MB{ratio}")
+            speed = f"{seconds:7.2f} s  ({busy:.2f} s of processors)  {size / seconds:6.0f} MB/s"
+            print(f"{name:30} {speed}  {memory:6.0f} MB{ratio}")
 
 
 if __name__ == "__main__":

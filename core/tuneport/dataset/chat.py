@@ -43,6 +43,13 @@ Orders = Counter[tuple[str, ...]]
 _decoder = msgspec.json.Decoder(Chat)
 _encoder = msgspec.json.Encoder(order="deterministic")
 _TAG = len(b'"shape":"conversation",')
+_SPACED = b'{"messages": ['
+_STARTS = (
+    _SPACED,
+    b'{"messages":[',
+    b'{"shape":"conversation","messages":[',
+    b'{"shape": "conversation", "messages": [',
+)
 
 # Whatever a check of text may find; a text in which nothing of this stands has no finding.
 _CONTROL = "".join(map(chr, (0, *range(2, 9), 11, 12, *range(14, 32), 127)))
@@ -57,57 +64,56 @@ def takes(recipe: Recipe | None) -> bool:
     return recipe.shape == "tuneport" or (recipe.shape == "messages" and recipe.columns["messages"] == "messages")
 
 
-def fold(block: bytes, lines: int) -> Part | None:
+def fold(block: bytes) -> Part | None:
     """What whole lines hold, if all of them are plain chat that is sound and gives rise to no finding; else None."""
     try:
         chats = _decoder.decode_lines(block)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    if len(chats) != lines or not lines:
-        return None
-    canonical = _encoder.encode_lines(chats)
+    canonical = list(map(_encoder.encode, chats))
+    size = sum(map(len, canonical)) + len(canonical)
     orders: Orders = Counter([tuple([turn.role for turn in chat.messages]) for chat in chats])
-    if not (all(map(_quiet, orders)) and _sound(block, len(canonical), orders)):
+    if not (chats and all(map(_quiet, orders)) and _sound(block, size, orders)):
         return None
     texts = [turn.content for chat in chats for turn in chat.messages]
-    joined, others = in_ascii(texts)
-    if _odd(texts) or _odd_ascii(joined, len(texts)) or any(_SUSPECT.search(texts[place]) for place in others):
+    ascii_texts = in_ascii(texts)
+    if _odd(texts, ascii_texts):
         return None
     ends = list(accumulate([len(chat.messages) for chat in chats]))
-    digests = digests_of(canonical[:-1].split(b"\n"))
+    digests = digests_of(canonical)
+    rows = len(chats)
     return Part(
-        lines=lines,
-        read=lines,
-        used=lines,
-        size=len(canonical),
-        keys=many_row_keys(texts, (joined, others), ends, digests),
+        lines=rows,
+        read=rows,
+        used=rows,
+        size=size,
+        keys=many_row_keys(texts, ascii_texts, ends, digests),
         digests=digests,
-        places=array("Q", range(1, lines + 1)),
-        kept=bytearray(b"\1") * lines,
+        places=array("Q", range(1, rows + 1)),
+        kept=bytearray(b"\1") * rows,
         tally=_tally(orders, texts, ends),
     )
 
 
-def _sound(block: bytes, canonical: int, orders: Orders) -> bool:
+def _sound(block: bytes, size: int, orders: Orders) -> bool:
     """Whether the lines are rows, and no key stands twice in any: decoding would have kept the last one in silence.
 
-    No JSON text of these rows is shorter than the canonical one, so an equal length proves that nothing was left out.
-    The same holds for the spaces that Python's `json` writes, once so many of them are seen between keys and values.
+    No JSON text of these rows is shorter than the canonical one, so if the block has that size nothing was left out.
+    The same holds with the spaces that Python's `json` writes (4 a turn), once so many are seen where they belong.
+    Where neither is so, keys are counted.
     """
     rows, turns = orders.total(), sum(len(order) * times for order, times in orders.items())
-    more = len(block) - canonical + _TAG * rows
     start = block[: block.index(b"[") + 1]
-    if start == b'{"messages": [':
-        start += b'{"role": "'
-        return (
-            more == 4 * turns
-            and block.count(b"\n" + start) == rows - 1
-            and block.count(b'", "content": "') == turns
-            and block.count(b'"}, {"role": "') == turns - rows
-        )
-    tagged = start == b'{"shape":"conversation","messages":['
-    plain = start == b'{"messages":['
-    return (plain or tagged) and more == _TAG * rows * tagged and block.count(b"\n" + start) == rows - 1
+    tagged = b'"shape"' in start
+    if start not in _STARTS or block.count(b"\n" + start) != rows - 1:
+        return False
+    more = len(block) - size + _TAG * rows * (not tagged)
+    if not more and b" " not in start:
+        return True
+    if more == 4 * turns and start == _SPACED:
+        seen = (block.count(b'", "content": "'), block.count(b'"}, {"role": "'), block.count(_SPACED + b'{"role": "'))
+        return seen == (turns, turns - rows, rows)
+    return block.count(b"\n") == rows and key_count(block) == (1 + tagged) * rows + 2 * turns
 
 
 def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
@@ -117,9 +123,7 @@ def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     texts = [turn.content for turn in chat.messages]
-    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd(texts):
-        return None
-    if any(_SUSPECT.search(text) for text in texts):
+    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd(texts, in_ascii(texts)):
         return None
     line = _encoder.encode(chat)
     turns = len(chat.messages)
@@ -140,14 +144,14 @@ def _quiet(roles: tuple[str, ...]) -> bool:
     return quiet
 
 
-def _odd(texts: list[str]) -> bool:
-    """Whether any of the texts is empty, or has white space at an end."""
-    return [text.strip() for text in texts] != texts or not all(texts)
-
-
-def _odd_ascii(joined: str, texts: int) -> bool:
-    """Whether any of so many texts in ASCII, joined, holds a control character."""
-    return joined.count(TURN) != texts - 1 or any(character in joined for character in _CONTROL)
+def _odd(texts: list[str], ascii_texts: tuple[str, list[int]]) -> bool:
+    """Whether any of the texts may give rise to a finding; quick, because almost none does."""
+    if list(map(str.strip, texts)) != texts or not all(texts):
+        return True
+    joined, others = ascii_texts
+    if joined.count(TURN) != len(texts) - 1 or any(character in joined for character in _CONTROL):
+        return True
+    return any(_SUSPECT.search(texts[place]) for place in others)
 
 
 def _tally(orders: Orders, texts: Sequence[str], ends: Sequence[int]) -> Tally:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from itertools import compress, count
+from operator import not_
 from typing import Any, BinaryIO, Literal
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, canonical
@@ -63,7 +65,7 @@ def row_keys(example: Example, digest: bytes) -> bytes:
 
 def in_ascii(texts: list[str]) -> tuple[str, list[int]]:
     """The texts with U+0001 between them, empty in the places of those that are not ASCII, and these places."""
-    others = [place for place, text in enumerate(texts) if not text.isascii()]
+    others = list(compress(count(), map(not_, map(str.isascii, texts))))
     kept = texts.copy()
     for place in others:
         kept[place] = ""

@@ -139,11 +139,16 @@ class Selection:
 
 
 class Batch:
-    """Some rows that follow each other, taking `lines` lines, to go through one by one."""
+    """Some rows that follow each other, to go through one by one."""
 
     def __init__(self, rows: Iterable[Outcome], lines: int = 0) -> None:
         self._rows = rows
-        self.lines = lines
+        self._lines = lines
+
+    @property
+    def lines(self) -> int:
+        """How many lines the rows take; 0 where rows know their line themselves."""
+        return self._lines
 
     def __iter__(self) -> Iterator[Outcome]:
         return iter(self._rows)
@@ -162,11 +167,16 @@ class Lines(Batch):
         if self._plain and b"\r" in block:
             block = block.replace(b"\r\n", b"\n")  # outside of texts it is white space, inside it cannot stand
         self._block = block if block.endswith(b"\n") else block + b"\n"
-        super().__init__((), self._block.count(b"\n"))
+        super().__init__(())
+
+    @property
+    def lines(self) -> int:
+        """How many there are."""
+        return self._block.count(b"\n")
 
     def fold(self) -> Part | None:
         """What the lines hold, if all are plain chat."""
-        return chat.fold(self._block, self.lines) if self._plain else None
+        return chat.fold(self._block) if self._plain else None
 
     def __iter__(self) -> Iterator[Outcome]:
         for at, raw in enumerate(readers.split_lines(self._block), 1):

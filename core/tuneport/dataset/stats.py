@@ -275,6 +275,9 @@ class Tally:
         """Count final answers, as long as they may be labels."""
         if self.answers is None:
             return
+        if len(set(answers)) > _LABELS_AT_MOST:
+            self.answers = None
+            return
         short = [answer for answer in answers if answer is not None and len(answer) <= _LABEL_CHARACTERS]
         self.answers.update(short)
         if len(short) < len(answers) or len(self.answers) > _LABELS_AT_MOST:

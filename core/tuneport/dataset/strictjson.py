@@ -43,7 +43,7 @@ def key_count(raw: bytes) -> int:
         if b'\\\\":' in raw:
             return -1
         keys -= raw.count(b'\\":')
-    if (b" :" in raw or b"\t:" in raw or b"\r" in raw or b"\n" in raw) and _SPACED_COLON.search(raw):
+    if any(end in raw for end in (b" :", b"\t:", b"\r:", b"\n:")) and _SPACED_COLON.search(raw):
         return -1
     return keys
 
