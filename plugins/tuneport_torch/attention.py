@@ -19,6 +19,7 @@ except ImportError:  # before torch 2.10
     varlen_attn = None
 
 NAME = "tuneport_packed"
+_SHORT = 512
 _NO_SUCH = ("s_aux", "position_bias", "cache")  # arguments of other attention functions that change the result
 
 
@@ -99,43 +100,57 @@ def _rectangle(
     """Attention of a group, (T', H, d) in the order of the pack. Shorter documents are filled up at their end, with
     anything: under a causal mask no real query looks there.
     """
-    repeat = len(query_HTd) // len(key_GTd)
     query, key, value = (
         x.index_select(1, group.read).view(len(x), group.documents, group.longest, -1).transpose(0, 1)
         for x in (query_HTd, key_GTd, value_GTd)
     )
-    if repeat > 1:
-        key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-    band = None
-    if window is not None and group.longest > window:
-        past = torch.arange(group.longest, device=query.device)
-        past = past[:, None] - past[None, :]
-        band = (past >= 0) & (past < window)
-    if softcap is None:
-        out = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=band, dropout_p=dropout, scale=scaling, is_causal=band is None
-        )
+    short = query.device.type == "cpu" and group.longest <= _SHORT
+    if softcap is not None or short:
+        out = _plain(query, key, value, _allowed(group.longest, window, query.device), scaling, dropout, softcap)
     else:
-        out = _softcapped(query, key, value, band, scaling, dropout, softcap)
+        repeat = len(query_HTd) // len(key_GTd)
+        if repeat > 1:
+            key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
+        mask = None if window is None or group.longest <= window else _allowed(group.longest, window, query.device)
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling, is_causal=mask is None
+        )
     out = out.transpose(1, 2).flatten(0, 1)
     return out if group.real is None else out.index_select(0, group.real)
 
 
-def _softcapped(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    band: Tensor | None,
+def _plain(
+    query_nHLd: Tensor,
+    key_nGLd: Tensor,
+    value_nGLd: Tensor,
+    allowed_LL: Tensor,
     scaling: float | None,
     dropout: float,
-    softcap: float,
+    softcap: float | None,
 ) -> Tensor:
-    length = query.shape[-2]
-    if band is None:
-        band = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
-    scores = (query @ key.transpose(-1, -2)).float() * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    scores = (torch.tanh(scores / softcap) * softcap).masked_fill(~band, float("-inf"))
-    return F.dropout(scores.softmax(-1).to(value.dtype), dropout) @ value
+    """Attention with its scores written out, for short documents: on a CPU, two to five times as fast as the fused
+    kernel up to some 500 tokens. Heads that share a key are put behind one another, so that no key is copied.
+    """
+    documents, heads, length, width = query_nHLd.shape
+    groups = key_nGLd.shape[1]
+    query = query_nHLd.reshape(documents * groups, heads // groups * length, width)
+    key, value = (x.reshape(documents * groups, length, width) for x in (key_nGLd, value_nGLd))
+    bias = torch.zeros_like(allowed_LL, dtype=query.dtype).masked_fill_(~allowed_LL, float("-inf"))
+    bias = bias.repeat(heads // groups, 1)
+    scale = width**-0.5 if scaling is None else scaling
+    if softcap is None:
+        scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=scale)
+    else:
+        scores = torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (scale / softcap)) * softcap + bias
+    shares = F.dropout(scores.softmax(-1), dropout)
+    return torch.bmm(shares, value).view(documents, heads, length, width)
+
+
+def _allowed(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Which positions (columns) a position (row) sees: itself and those before, as far as the window reaches."""
+    position = torch.arange(length, device=device)
+    back = position[:, None] - position[None, :]
+    return back >= 0 if window is None else (back >= 0) & (back < window)
 
 
 def _varlen(
@@ -160,13 +175,13 @@ def _varlen(
 
 
 def _groups(lengths: Sequence[int], device: torch.device) -> tuple[Group, ...]:
-    """Cut the documents of a pack into groups whose rectangles are at least about half full. A kernel call costs as
+    """Cut the documents of a pack into groups whose rectangles are about three quarters full. A kernel call costs as
     much as some thousand cells, so fewer are better.
     """
     cuts, count, longest, squares = [0], 0, 0, 0
     for document, length in enumerate(lengths):
         longest, squares, count = max(longest, length), squares + length**2, count + 1
-        if count > 1 and longest**2 * count > 2 * squares + 4096:
+        if count > 1 and longest**2 * count > 1.3 * squares + 4096:
             cuts.append(document)
             longest, squares, count = length, length**2, 1
     groups, first = [], 0

@@ -70,7 +70,10 @@ class Memory:
                 f"{type(self.model).__name__} cannot compute its activations twice.",
                 remedy="Leave out activation_checkpointing.",
             )
-        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(self.model, "activation_checkpointing_enable"):
+            self.model.activation_checkpointing_enable()
+        else:  # its older name
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.progress.recompute = True
 
 

@@ -1,0 +1,114 @@
+"""Random models of a few thousand weights, and random rows for them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from tuneport_torch.checkpoint import Store
+from tuneport_torch.config import TorchSettings
+from tuneport_torch.loop import Result, Run, train
+
+VOCABULARY = 97
+_SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,  # so that attention is far from even, and a leak is seen
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {**_SHAPE, "tie_word_embeddings": True},
+    "qwen3": {**_SHAPE, "tie_word_embeddings": False},
+    "mistral": {**_SHAPE, "sliding_window": 4},
+    "gemma2": {**_SHAPE, "sliding_window": 4, "query_pre_attn_scalar": 8, "final_logit_softcapping": 5.0},
+    "gemma3_text": {**_SHAPE, "sliding_window": 4, "query_pre_attn_scalar": 8},
+    "granite": {**_SHAPE, "logits_scaling": 4.0, "attention_multiplier": 0.3},
+    "gpt2": {
+        "vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256,
+        "initializer_range": 0.2, "bos_token_id": None, "eos_token_id": None,
+        "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
+    },
+    "bloom": {
+        "vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4,
+        "bos_token_id": None, "eos_token_id": None,
+    },
+}  # fmt: skip
+
+
+def model(kind: str = "llama", **changes: Any) -> Any:
+    """A model with the same random weights every time."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(kind, **{**KINDS[kind], **changes})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def rows(count: int, seed: int = 0, longest: int = 24) -> list[SimpleNamespace]:
+    """Rows of 4 to `longest` tokens whose last half counts in the loss."""
+    draw = random.Random(seed)
+    made = []
+    for _ in range(count):
+        length = draw.randint(4, longest)
+        ids = [draw.randrange(VOCABULARY) for _ in range(length)]
+        weights = [0.0] * (length // 2) + [1.0] * (length - length // 2)
+        made.append(SimpleNamespace(ids=ids, weights=weights))
+    return made
+
+
+@dataclass
+class Outcome:
+    """What a training left behind."""
+
+    result: Result
+    model: Any
+    store: Store
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def losses(self) -> list[float]:
+        return [event["train_loss"] for event in self.events if event["kind"] == "metric"]
+
+    @property
+    def logs(self) -> str:
+        return "\n".join(event["message"] for event in self.events if event["kind"] == "log")
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        return {name: w.detach().clone() for name, w in self.model.named_parameters() if w.requires_grad}
+
+
+def trained(folder: Path, base: Any = None, *, stop: Any = None, **options: Any) -> Outcome:
+    """Train a model on a few rows; `stop(step)` is asked before each step and within it."""
+    given = {"train": rows(30), "validation": (), "epochs": 2, "seed": 7}
+    run_options = {name: options.pop(name, default) for name, default in given.items()}
+    settings = TorchSettings(
+        **{"precision": "float32", "tokens_per_step": 64, "learning_rate": 1e-2, "device": "cpu", **options}
+    )
+    outcome = Outcome(None, base if base is not None else model(), Store(folder, settings.keep_checkpoints))  # type: ignore[arg-type]
+
+    def emit(kind: str, message: str, *, level: str = "info", **data: Any) -> None:
+        outcome.events.append({"kind": kind, "message": message, "level": level, **data})
+
+    def should_stop() -> Any:
+        told = [event["step"] for event in outcome.events if event["kind"] == "metric"]
+        return stop(told[-1] if told else 0) if stop else None
+
+    run = Run(
+        model=outcome.model, settings=settings, store=outcome.store, emit=emit, should_stop=should_stop, **run_options
+    )
+    outcome.result = train(run)
+    return outcome
