@@ -132,7 +132,7 @@ class Backend(ABC):
     `packages` are the import names that it needs beyond tuneport itself, `install` what a user types to get them.
     """
 
-    name: ClassVar[str] | str
+    name: str
     capabilities: Capabilities
     packages: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = ""
