@@ -40,9 +40,9 @@ class _Drawn(dict[int, int]):
         return draw(key, self._seed)
 
 
-def draw(key: int, seed: int) -> int:
-    """A number below 2**64 for a row's key, another for each seed."""
-    text = b"%d:%d" % (seed, key)
+def draw(key: int, seed: int, purpose: bytes = b"") -> int:
+    """A number below 2**64 for a row's key, another for each seed and purpose."""
+    text = b"%b%d:%d" % (purpose, seed, key)
     return int.from_bytes(hashlib.sha256(text, usedforsecurity=False).digest()[:8], "big")
 
 
@@ -71,6 +71,9 @@ def _fill(chosen: bytearray, keys: Sequence[int], numbers: dict[int, int], parts
 
 
 def choose(keys: Iterable[int], rows: int, seed: int) -> list[int]:
-    """The places of `rows` rows, chosen by the same numbers: the smallest first."""
-    drawn = ((draw(key, seed), place) for place, key in enumerate(keys))
+    """The places of `rows` rows: those with the smallest numbers, which are not those that `assign` goes by.
+
+    By the same ones a sample would fall to one part, when it is split with the seed that it was drawn with.
+    """
+    drawn = ((draw(key, seed, b"sample:"), place) for place, key in enumerate(keys))
     return [place for _, place in heapq.nsmallest(rows, drawn)]

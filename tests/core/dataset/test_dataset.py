@@ -244,6 +244,11 @@ def test_a_split_that_makes_no_sense_is_refused(fractions: tuple[float, float], 
         Dataset.load(numbered(1) * 9).split(holdout=0.1)
 
 
+def test_a_sample_is_split_like_any_rows_by_the_seed_that_drew_it() -> None:
+    rows = Dataset.load([{"question": f"{n}?", "answer": str(n)} for n in range(2000)]).sample(400)
+    assert 20 < len(rows.split(holdout=0.1)[1]) < 60
+
+
 def test_a_sample_is_seeded_keeps_its_order_and_can_be_split() -> None:
     data = Dataset.load(numbered(100))
     sample = data.sample(30, seed=1)
