@@ -257,7 +257,7 @@ def duration(seconds: float) -> str:
     """Seconds as a person says them.
 
     >>> duration(75), duration(7300)
-    ('1 min 15 s', '2 h 2 min')
+    ('1 min 15 s', '2 h 1 min')
     """
     whole = max(round(seconds), 1 if seconds > 0 else 0)
     if whole < 60:

@@ -1,0 +1,122 @@
+"""A tuneport backend that learns by heart, and answers with what belongs to the nearest message it has heard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+import tuneport
+
+TUNEPORT_API = 1
+
+
+class NearestSettings(tuneport.Settings):
+    """The keys under `backends.nearest` in a config file."""
+
+    shortest: int = Field(default=1, ge=1, description="Words with fewer letters are not looked at.")
+
+
+class Nearest(tuneport.Backend):
+    name = "nearest"
+    capabilities = tuneport.Capabilities(methods=frozenset({"sft"}), local=True, auto={"epochs": "once is enough"})
+    config_class = NearestSettings
+
+    def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
+        job = NearestJob(request.name)
+        if not job.path.exists():  # asked again with the same intent, it is the same job
+            assert isinstance(request.settings, NearestSettings)
+            pairs = [(example.messages[-2].text, example.messages[-1].text) for example in request.train]
+            done = tuneport.Event(seq=1, time=tuneport.utc_now(), kind="status", message=f"learnt {len(pairs)} rows")
+            lineage = tuneport.Lineage(
+                base=str(request.base),
+                job=str(job.ref),
+                data_fingerprint=request.train.fingerprint,
+                created=done.time.isoformat(),
+            )
+            learnt = {"pairs": pairs, "shortest": request.settings.shortest}
+            kept = {"model": learnt, "events": [done.to_dict()], "lineage": lineage.to_dict()}
+            job.path.with_suffix(".new").write_text(json.dumps(kept))
+            job.path.with_suffix(".new").rename(job.path)  # whole, or not there
+            tuneport.deliver_events(job)  # whoever owns a job tells the observers
+        return job
+
+    def job(self, name: str) -> NearestJob:
+        job = NearestJob(name)
+        if not job.path.exists():
+            raise tuneport.JobNotFound(f"There is no job nearest:{name}.", remedy="See: tuneport jobs")
+        return job
+
+    def model(self, name: str) -> tuneport.Model:
+        if name == "blank":
+            return NearestModel(tuneport.Ref("nearest", "blank"), {"pairs": [], "shortest": 1}, None)
+        return self.job(name).result()
+
+    def bases(self) -> list[tuneport.BaseInfo]:
+        blank = tuneport.Ref("nearest", "blank")
+        return [tuneport.BaseInfo(ref=blank, description="has heard nothing yet", present=True)]
+
+    def plan(self, request: tuneport.TrainRequest) -> tuneport.Plan:
+        def amount(value: float | None, unit: str, source: str) -> tuneport.Quantity:
+            return tuneport.Quantity(value=value, unit=unit, source=source)
+
+        return tuneport.Plan(
+            base=str(request.base),
+            rows=len(request.train),
+            validation_rows=0,
+            tokens=amount(None, "tokens", "it counts no tokens"),
+            epochs=amount(1, "epochs", "once is enough"),
+            steps=amount(1, "steps", "once is enough"),
+            seconds=amount(1, "s", "a guess"),
+            memory=amount(None, "B", "about the size of the data"),
+            usd=amount(0, "USD", "your own machine"),
+        )
+
+
+class NearestJob(tuneport.Job):
+    def __init__(self, name: str) -> None:
+        self.ref = tuneport.Ref("nearest", name)
+        self.path: Path = tuneport.home("nearest") / f"{name}.json"
+
+    def state(self) -> tuneport.JobState:
+        return tuneport.JobState(status=tuneport.Status.SUCCEEDED)
+
+    def events(self, after: int = 0) -> Iterable[tuneport.Event]:
+        return [tuneport.Event.from_dict(one) for one in json.loads(self.path.read_text())["events"][after:]]
+
+    def cancel(self) -> None:
+        pass  # it is over before anybody can ask
+
+    def result(self) -> tuneport.Model:
+        kept = json.loads(self.path.read_text())
+        return NearestModel(self.ref, kept["model"], tuneport.Lineage.from_dict(kept["lineage"]))
+
+    def delete(self, *, dry_run: bool = False) -> list[str]:
+        if not dry_run:
+            self.path.unlink()
+        return [f"the file {self.path}"]
+
+
+class NearestModel(tuneport.Model):
+    def __init__(self, ref: tuneport.Ref, learnt: dict, lineage: tuneport.Lineage | None) -> None:
+        self.ref, self.learnt, self.lineage = ref, learnt, lineage
+
+    def generate(
+        self, prompts: Sequence[Sequence[tuneport.Message]], options: tuneport.GenerateOptions
+    ) -> list[tuneport.Reply]:
+        return [tuneport.Reply(text=self._nearest(prompt[-1].text)) for prompt in prompts]
+
+    def _nearest(self, text: str) -> str:
+        asked = self._words(text)
+        pairs = self.learnt["pairs"]
+        return max(pairs, key=lambda pair: len(asked & self._words(pair[0])), default=("", ""))[1]
+
+    def _words(self, text: str) -> set[str]:
+        return {word for word in text.lower().split() if len(word) >= self.learnt["shortest"]}
+
+
+@tuneport.hookimpl
+def tuneport_backends() -> list[tuneport.Backend]:
+    return [Nearest()]

