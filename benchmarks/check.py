@@ -4,7 +4,8 @@
     python benchmarks/check.py --peer PYTHON                    # beside the `datasets` of another interpreter
     python benchmarks/check.py --rows 10000000 --runs 1         # memory at another size
 
-Whole processes are timed, start and imports included, by turns; memory is the largest sum over a process and its children.
+Whole processes are timed, start and imports included, by turns; memory is the largest sum over a process and its
+children.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ from pathlib import Path
 import psutil
 
 ROWS = 200_000
-_WORDS = (
-    "order card account transfer refund please could you tell me why the my is not yet arrived pending top up exchange "
-    "rate limit verify identity payment app phone today tomorrow bank statement fee charged twice cancel change address "
-    "number pin code help thanks I we it that this with from for and but because when how what where which delivered"
-).split()
-_CHECK = "import sys, tuneport; r = tuneport.Dataset.load(sys.argv[1]).check(workers={workers}); print(r.read, r.used, dict(r.counts))"
+_WORDS = """order card account transfer refund please could you tell me why the my is not yet arrived pending top up
+exchange rate limit verify identity payment app phone today tomorrow bank statement fee charged twice cancel change
+address number pin code help thanks I we it that this with from for and but because when how what where which
+delivered""".split()
+_CHECK = "import sys, tuneport; print(tuneport.Dataset.load(sys.argv[1]).check(workers={workers}).read)"
 _LOAD = (
     "import sys, datasets; "
     "print(len(datasets.load_dataset('json', data_files=sys.argv[1], split='train', cache_dir=sys.argv[2])))"
@@ -37,7 +37,7 @@ _LOAD = (
 
 
 def write_rows(path: Path, rows: int, seed: int = 0) -> None:
-    """Chat rows of some 715 bytes: a system prompt, one to three exchanges, quotes, line ends and letters with accents."""
+    """Chat rows of some 700 bytes: a system prompt, one or two exchanges, quotes, line ends, letters with accents."""
     import msgspec
 
     draw = random.Random(seed)

@@ -106,7 +106,9 @@ class Dataset:
         return self._origin.scan.used if self._keep is None else self._keep.count(1)
 
     def __repr__(self) -> str:
-        return f"<Dataset {self._origin.source.name}: {len(self):,} rows>"
+        counted = self._keep is not None or "scan" in vars(self._origin)
+        rows = f"{len(self):,} rows" if counted else "rows not counted yet"
+        return f"<Dataset {self.name}: {rows}>"
 
     @property
     def name(self) -> str:

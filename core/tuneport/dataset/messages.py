@@ -48,10 +48,12 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
     if not isinstance(value, dict):
         report.add("bad-message", "A message is not an object.", at)
         return Message(role="")
+    role = value.get("role")
+    if len(value) == 2 and role in ROLES and type(value.get("content")) is str:  # most are of this form
+        return Message(role=role, content=value["content"])
     for key in value.keys() - _KEYS:
         if value[key] is not None:
             _unknown_key(key, f"{at}/{escape(key)}", report)
-    role = value.get("role")
     _check_role(role, f"{at}/role", report)
     return Message(
         role=str(role),

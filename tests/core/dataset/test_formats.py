@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tuneport import Completion, Conversation, Dataset, Message, Preference, UsageError
+from tuneport import Completion, Conversation, DataProfile, Dataset, Message, Preference, UsageError
+from tuneport.dataset.formats import SHAPES, Shape
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +128,47 @@ def test_columns_and_a_system_prompt_are_as_asked() -> None:
 def test_columns_that_cannot_be_meant_are_refused_with_the_nearest_name(columns: dict[str, str], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Dataset.load([{"body": "Lost card", "queue": "cards"}], columns=columns)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 2)
+    | st.sampled_from(["", "a", "user", "assistant", "tool", "[", "{}", 0.5]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "role",
+                    "content",
+                    "weight",
+                    "tool_calls",
+                    "tool_call_id",
+                    "name",
+                    "function",
+                    "arguments",
+                    "from",
+                    "value",
+                ]
+                + ["type", "text", "image_url", "url", "messages", "parameters", "id"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(shape=st.sampled_from(SHAPES), data=st.data())
+def test_no_value_under_known_columns_crashes_a_check(shape: Shape, data: st.DataObject) -> None:
+    columns = st.fixed_dictionaries(dict.fromkeys(shape.needs, JSON), optional=dict.fromkeys(shape.takes, JSON))
+    rows = data.draw(st.lists(columns, min_size=1, max_size=4))
+    result = Dataset.load(rows).check(DataProfile(tools=False))
+    assert (result.read, result.used + result.rejected) == (len(rows), len(rows))
+    assert len(list(result.dataset)) == result.used
 
 
 def test_a_row_of_another_shape_is_an_error_and_the_others_are_used() -> None:
