@@ -133,10 +133,15 @@ class Plugins:
                     return f"{type(error).__name__}: {error}"
         return None
 
-    def add_commands(self, app: Any) -> None:
-        """Let every plugin add its commands to the command line."""
+    def add_commands(self, app: Any) -> list[TuneportError]:
+        """Let every plugin add its commands to the command line; what went wrong in those that could not."""
+        wrong = []
         for found in self._working():
-            self._call(found, "tuneport_commands", app=app)
+            try:
+                self._call(found, "tuneport_commands", app=app)
+            except TuneportError as error:
+                wrong.append(error)
+        return wrong
 
     def _load(self, found: _Found) -> None:
         found.api = _literal_api(found.entry.module)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -28,7 +29,7 @@ class Nearest(tuneport.Backend):
         job = NearestJob(request.name)
         if not job.path.exists():  # asked again with the same intent, it is the same job
             assert isinstance(request.settings, NearestSettings)
-            pairs = [(example.messages[-2].text, example.messages[-1].text) for example in request.train]
+            pairs = [prompt_and_answer(example) for example in request.train]
             done = tuneport.Event(seq=1, time=tuneport.utc_now(), kind="status", message=f"learnt {len(pairs)} rows")
             lineage = tuneport.Lineage(
                 base=str(request.base),
@@ -100,12 +101,13 @@ class NearestJob(tuneport.Job):
 
 
 class NearestModel(tuneport.Model):
-    def __init__(self, ref: tuneport.Ref, learnt: dict, lineage: tuneport.Lineage | None) -> None:
+    def __init__(self, ref: tuneport.Ref, learnt: dict[str, Any], lineage: tuneport.Lineage | None) -> None:
         self.ref, self.learnt, self.lineage = ref, learnt, lineage
 
     def generate(
         self, prompts: Sequence[Sequence[tuneport.Message]], options: tuneport.GenerateOptions
     ) -> list[tuneport.Reply]:
+        del options  # there is nothing to sample
         return [tuneport.Reply(text=self._nearest(prompt[-1].text)) for prompt in prompts]
 
     def _nearest(self, text: str) -> str:
@@ -115,6 +117,14 @@ class NearestModel(tuneport.Model):
 
     def _words(self, text: str) -> set[str]:
         return {word for word in text.lower().split() if len(word) >= self.learnt["shortest"]}
+
+
+def prompt_and_answer(example: tuneport.Example) -> tuple[str, str]:
+    """What is asked and what is to be answered. Other kinds of example never come: the method is sft."""
+    if isinstance(example, tuneport.Completion):
+        return example.prompt, example.completion
+    assert isinstance(example, tuneport.Conversation)
+    return example.messages[-2].text, example.messages[-1].text
 
 
 @tuneport.hookimpl

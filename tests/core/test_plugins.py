@@ -223,3 +223,33 @@ def test_a_plugin_opens_a_source_that_tuneport_does_not_know(zoo: Zoo) -> None:
     )
     done = zoo.run("import tuneport; print(list(tuneport.Dataset.load('toy://x'))[0].completion)")
     assert done.stdout.strip() == "toy://x", done.stderr
+
+
+COMMANDS = """
+    import typer, tuneport
+    TUNEPORT_API = 1
+    def parade():
+        "March."
+        typer.echo("marching")
+    @tuneport.hookimpl
+    def tuneport_commands(app): app.command("parade")(parade)
+"""
+CLI = "from tuneport.cli import main; main({arguments!r})"
+
+
+def test_a_plugin_adds_commands_and_one_that_breaks_there_hides_none(zoo: Zoo) -> None:
+    zoo.install("a-breaks", COMMANDS.replace('app.command("parade")(parade)', "app.nonsense()"))
+    zoo.install("z-parades", COMMANDS)
+    done = zoo.run(CLI.format(arguments=["--help"]))
+    assert done.returncode == 0, done.stderr
+    assert "March." in done.stdout
+    assert "check" in done.stdout
+    assert "The plugin 'a-breaks' broke in tuneport_commands" in done.stderr
+    assert zoo.run(CLI.format(arguments=["parade"])).stdout == "marching\n"
+
+
+def test_a_plugin_without_commands_is_not_imported_for_the_help(zoo: Zoo) -> None:
+    zoo.install("silent", "TUNEPORT_API = 1\nprint('imported')")
+    code = "from tuneport.plugins import may_add_commands; may_add_commands()"
+    assert zoo.run(code).stdout == ""
+    assert "imported" not in zoo.run(CLI.format(arguments=["--version"])).stdout

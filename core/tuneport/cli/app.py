@@ -110,10 +110,7 @@ def exit_code(error: TuneportError) -> int:
 def _run(arguments: list[str]) -> int:
     app = application()
     if not _is_ours(app, arguments):
-        from tuneport.plugins import load, may_add_commands
-
-        if may_add_commands():
-            load().add_commands(app)
+        _add_plugins_commands(app)
     if "_TUNEPORT_COMPLETE" in os.environ:
         app(args=arguments, prog_name="tuneport")  # a shell asks for completions; ends the process
     # Not by calling the application: that makes what it likes of an interrupt and of a reader that went away.
@@ -123,8 +120,16 @@ def _run(arguments: list[str]) -> int:
 
 
 def _is_ours(app: typer.Typer, arguments: list[str]) -> bool:
+    """Whether plugins need not be asked: a command of the core is named, or only the version wanted."""
     named = next((one for one in arguments if not one.startswith("-")), None)
-    return named in {command.name for command in app.registered_commands}
+    return named in {command.name for command in app.registered_commands} or arguments == ["--version"]
+
+
+def _add_plugins_commands(app: typer.Typer) -> None:
+    from tuneport.plugins import load, may_add_commands
+
+    for error in load().add_commands(app) if may_add_commands() else ():
+        typer.echo(f"{typer.style('warning:', fg='yellow', bold=True)} {error}", err=True)
 
 
 def _wrong_command_line(error: Exception) -> tuple[str, str | None]:
