@@ -28,7 +28,7 @@ ROWS = 200_000
 _WORDS = """order card account transfer refund please could you tell me why the my is not yet arrived pending top up
 exchange rate limit verify identity payment app phone today tomorrow bank statement fee charged twice cancel change
 address number pin code help thanks I we it that this with from for and but because when how what where which
-delivered""".split()
+delivered"""
 _CHECK = "import sys, tuneport; print(tuneport.Dataset.load(sys.argv[1]).check(workers={workers}).read)"
 _LOAD = (
     "import sys, datasets; "
@@ -40,8 +40,8 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> None:
     """Chat rows of some 700 bytes: a system prompt, one or two exchanges, quotes, line ends, letters with accents."""
     import msgspec
 
-    draw = random.Random(seed)
-    texts = [" ".join(draw.choices(_WORDS, k=draw.randint(4, 60))) for _ in range(20_000)]
+    draw, words = random.Random(seed), _WORDS.split()
+    texts = [" ".join(draw.choices(words, k=draw.randint(4, 60))) for _ in range(20_000)]
     for number in range(0, len(texts), 5):
         texts[number] = texts[number].replace(" the ", ' "the"\n', 1)
     for number in range(0, len(texts), 200):
