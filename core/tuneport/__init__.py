@@ -61,17 +61,21 @@ if TYPE_CHECKING:
     from tuneport.model import GenerateOptions, Lineage, Model, Reply, Score
     from tuneport.refs import Ref
     from tuneport.workflow import (
+        backends,
         compare,
+        delete,
         deliver_events,
         job_scratch,
         jobs,
         keep_events,
         kept_events,
         models,
+        open_backend,
         open_job,
         open_model,
         plan,
         run,
+        settle,
         train,
     )
 
@@ -91,8 +95,8 @@ _ROOMS = {
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
     "config": "RunConfig Secret Settings",
     "hookspecs": "hookimpl",
-    "workflow": "plan train run compare open_job open_model jobs models deliver_events job_scratch keep_events "
-    "kept_events",
+    "workflow": "backends settle plan train run compare delete open_backend open_job open_model jobs models deliver_events job_scratch "
+    "keep_events kept_events",
 }
 _HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -150,7 +154,9 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "WaitTimeout",
+    "backends",
     "compare",
+    "delete",
     "deliver_events",
     "home",
     "hookimpl",
@@ -159,10 +165,12 @@ __all__ = [
     "keep_events",
     "kept_events",
     "models",
+    "open_backend",
     "open_job",
     "open_model",
     "plan",
     "run",
+    "settle",
     "train",
     "utc_now",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -99,8 +99,11 @@ class Model(ABC):
         """One reply for each conversation, in order, as fast as the backend can answer them together."""
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
-        """The pieces of one reply's text as they come; the whole at once where `can_stream` is false."""
-        yield self.generate([prompt], options)[0].text
+        """The pieces of one reply's text as they come; the whole at once where `can_stream` is false.
+
+        A generator may return the whole Reply at its end, for who wants to know why it ended and how long it is.
+        """
+        return _in_one_piece(self, prompt, options)
 
     def ensure_ready(self) -> str | None:
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
@@ -186,6 +189,12 @@ class Model(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.ref}>"
+
+
+def _in_one_piece(model: Model, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
+    reply = model.generate([prompt], options)[0]
+    yield reply.text
+    return reply
 
 
 def _options(options: dict[str, Any]) -> GenerateOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,10 +44,18 @@ def answer(model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], opt
     return [replies[row] for row in range(len(prompts))]
 
 
-def stream(model: PreTrainedModel, text: Text, prompt: list[int], options: GenerateOptions) -> Iterator[str]:
-    """The answer's text as it comes. A piece is held back while it may be half a character or part of a stop text."""
+def stream(
+    model: PreTrainedModel, text: Text, prompt: list[int], options: GenerateOptions
+) -> Generator[str, None, Reply]:
+    """The answer's text as it comes, and at the end the whole reply. A piece is held back while it may be half a
+    character or part of a stop text.
+    """
     limit, ids, shown = _limit(model, prompt, options), list[int](), 0
     steps = decode(model, {0: prompt}, _pick(options), text.pad_id)
+
+    def whole(said: str, reason: str, spent: int) -> Reply:
+        return Reply(text=said, finish_reason=reason, prompt_tokens=len(prompt), completion_tokens=spent)
+
     for step in steps:
         if step[0] in text.stop_ids:
             break
@@ -56,12 +64,13 @@ def stream(model: PreTrainedModel, text: Text, prompt: list[int], options: Gener
         cut = _first_stop(so_far, options.stop)
         if cut is not None or len(ids) >= limit:
             yield so_far[shown:cut]
-            return
+            return whole(so_far[:cut], "length" if cut is None else "stop", len(ids))
         safe = len(so_far) - _unsafe(so_far, options.stop)
         if safe > shown:
             yield so_far[shown:safe]
             shown = safe
     yield text.decode(ids)[shown:]
+    return whole(text.decode(ids), "stop", len(ids) + 1)
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -76,14 +76,16 @@ class TorchModel(Model):
             ids = loaded.renderer.prompts(prompts, options.tools, self.style)
             return answer(loaded.model, loaded.renderer.text, ids, options)
 
-    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
-        """The pieces of one reply's text as they come. Other calls wait until it is exhausted or closed."""
+    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
+        """The pieces of one reply's text as they come, and at the end the whole reply. Other calls wait until it is
+        exhausted or closed.
+        """
         from tuneport_torch.generate import stream
 
         with self._lock:
             loaded = self._ready()
             (ids,) = loaded.renderer.prompts([prompt], options.tools, self.style)
-            yield from stream(loaded.model, loaded.renderer.text, ids, options)
+            return (yield from stream(loaded.model, loaded.renderer.text, ids, options))
 
     def compute_score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy at the tokens that training would learn, each counted by its weight."""

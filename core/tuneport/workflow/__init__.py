@@ -7,12 +7,15 @@ from tuneport.workflow.observe import deliver_events
 from tuneport.workflow.opening import (
     JobSummary,
     ModelSummary,
+    backends,
     compare,
     delete,
     jobs,
     models,
+    open_backend,
     open_job,
     open_model,
+    settle,
 )
 from tuneport.workflow.running import RunResult, Split, plan_run, report, run
 from tuneport.workflow.starting import plan, train
@@ -25,6 +28,7 @@ __all__ = [
     "Prunable",
     "RunResult",
     "Split",
+    "backends",
     "compare",
     "delete",
     "deliver_events",
@@ -34,6 +38,7 @@ __all__ = [
     "keep_events",
     "kept_events",
     "models",
+    "open_backend",
     "open_job",
     "open_model",
     "plan",
@@ -41,5 +46,6 @@ __all__ = [
     "prune",
     "report",
     "run",
+    "settle",
     "train",
 ]

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport.errors import JobNotFinished, NotFoundError, TuneportError
+from tuneport.errors import JobNotFinished, JobNotFound, NotFoundError, TuneportError
 from tuneport.events import Status
 from tuneport.ledger import JobRecord, Ledger
 from tuneport.plugins import load
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
+    from tuneport.backend import Backend
     from tuneport.dataset import Dataset
     from tuneport.evaluate import Comparison, Grader
     from tuneport.job import Job
@@ -63,6 +64,11 @@ class ModelSummary:
         }
 
 
+def open_backend(name: str) -> Backend:
+    """The backend of that name, with its capabilities, settings and bases. Raises BackendNotFound."""
+    return load().backend(name)
+
+
 def open_job(ref: str | Ref) -> Job:
     """The job of that ref, from any process. Raises JobNotFound, or BackendNotFound when its plugin is missing."""
     ref = Ref.parse(ref)
@@ -73,6 +79,36 @@ def open_model(ref: str | Ref) -> Model:
     """The base or tuned model of that ref, loaded when it is first used. Raises ModelNotFound or JobNotFinished."""
     ref = Ref.parse(ref)
     return load().backend(ref.backend).model(ref.name)
+
+
+def backends() -> dict[str, Backend]:
+    """Every backend by name, ours first."""
+    return load().backends()
+
+
+def settle(ref: str | Ref) -> Job:
+    """Learn what became of an unconfirmed start, and return its job.
+
+    Raises JobNotFound when nothing was started, for certain, and JobNotFinished while nobody can tell.
+    """
+    ref = Ref.parse(ref)
+    with Ledger.open() as ledger:
+        record = ledger.job(ref)
+        try:
+            job = load().backend(ref.backend).settle(ref.name)
+            state = job.state()
+        except JobNotFound as error:
+            if record.intent_state != "confirmed":
+                ledger.fail(record.intent, error.message)
+            raise
+        if state.status is Status.UNCONFIRMED:
+            raise JobNotFinished(
+                f"{ref} is still unconfirmed: {state.message}", ref=str(ref), status=state.status, remedy=state.remedy
+            )
+        if record.intent_state != "failed":
+            ledger.confirm(record.intent)
+        ledger.set_status(ref, state.status, state.native)
+    return job
 
 
 def jobs(limit: int | None = None) -> list[JobSummary]:

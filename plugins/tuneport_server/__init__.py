@@ -1,0 +1,20 @@
+"""Serve the OpenAI fine-tuning wire from this machine, over any tuneport backend: `tuneport serve`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tuneport import hookimpl
+
+TUNEPORT_API = 1
+
+__all__ = ["TUNEPORT_API", "tuneport_commands"]
+
+
+@hookimpl
+def tuneport_commands(app: Any) -> None:
+    """Add `serve` and `tokens`."""
+    from tuneport_server.commands import serve, tokens
+
+    app.command("serve")(serve)
+    app.add_typer(tokens, name="tokens")

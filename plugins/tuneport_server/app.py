@@ -1,0 +1,68 @@
+"""The application: its routes, and what becomes of an error."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Collection
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tuneport import TuneportError
+from tuneport_server import chat, files, jobs, models
+from tuneport_server.guard import Guard
+from tuneport_server.server import Server
+from tuneport_server.wire import WireError, of_tuneport
+
+
+def application(server: Server, hosts: Collection[str] = ()) -> Guard:
+    """The ASGI application of a server: the wire's routes behind the guard, and nothing else."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        server.trainer.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(server.desks.close)
+            await run_in_threadpool(server.trainer.stop)
+            server.store.close()
+
+    app = Starlette(
+        routes=[*files.ROUTES, *jobs.ROUTES, *models.ROUTES, *chat.ROUTES],
+        lifespan=lifespan,
+        exception_handlers={
+            WireError: _of_wire,
+            TuneportError: _of_tuneport,
+            HTTPException: _of_http,
+            Exception: _of_anything,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.server = server
+    return Guard(app, server.tokens, hosts)
+
+
+async def _of_wire(_: Request, error: Exception) -> Response:
+    assert isinstance(error, WireError)
+    return error.response()
+
+
+async def _of_tuneport(_: Request, error: Exception) -> Response:
+    assert isinstance(error, TuneportError)
+    return of_tuneport(error).response()
+
+
+async def _of_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = f"{request.method[:20]} {request.url.path[:200]}"
+    message = f"This server has no {said}." if error.status_code in (404, 405) else str(error.detail)
+    return WireError(error.status_code, message, code="unknown_url", headers=error.headers).response()
+
+
+async def _of_anything(_: Request, __: Exception) -> Response:
+    # Starlette raises it again after this answer, so that it stands in the log.
+    return WireError(500, "The server made a mistake; its log says which.", code="server_error").response()

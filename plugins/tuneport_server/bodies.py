@@ -1,0 +1,215 @@
+"""Bodies read as they stream: counted, bounded, and never waited for without end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from tuneport_server.limits import Limits
+from tuneport_server.wire import WireError, bad, decode
+
+_FIELD_BYTES = 64 * 1024
+_PARTS = 64
+_HEADERS = 16
+_DRAIN_BYTES = 64 * 2**20  # read on and thrown away, so that the sender gets to see why it was refused
+
+
+async def read_json(request: Request, limits: Limits, *, empty: bool = False) -> dict[str, Any]:
+    """The JSON object of a request's body; `empty` is what takes no body for an empty object. Raises WireError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = bytearray()
+    async for chunk in _chunks(request, limits):
+        body += chunk
+        if len(body) > limits.json_bytes:
+            raise await _too_large(request, limits, f"The body is larger than {limits.json_bytes:,} bytes.")
+    if not body and empty:
+        return {}
+    if kind != "application/json":
+        raise bad("Send the body as application/json.", code="invalid_content_type")
+    return decode(bytes(body))
+
+
+@dataclass(slots=True)
+class Form:
+    """A multipart body: its short fields, and its one file, which lies at `path`. The file's name is only a name."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    path: Path | None = None
+    filename: str = ""
+    size: int = 0
+    lines: int = 0
+
+
+async def read_form(request: Request, folder: Path, limits: Limits, room: int) -> Form:
+    """A multipart body, its file written to a new one in `folder` and flushed to the disk; `room` is how many bytes the
+    owner may still have. Raises WireError, and leaves no file then.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not 0 < len(boundary) <= 256:
+        raise bad("Send the body as multipart/form-data.", code="invalid_content_type")
+    parts = _Parts(folder, limits, room)
+    try:
+        parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]  # its TypedDict wants literal keys
+        async for chunk in _chunks(request, limits):
+            parser.write(chunk)
+        parser.finalize()
+        form = parts.done()
+        if form.path is not None:
+            await asyncio.to_thread(_flush, form.path)
+        return form
+    except BaseException as error:
+        parts.discard()
+        if isinstance(error, FormParserError | UnicodeDecodeError):
+            raise bad("The multipart body is broken.", code="invalid_multipart") from error
+        if isinstance(error, WireError) and error.status == 413:
+            raise await _too_large(request, limits, error.message) from error
+        raise
+
+
+class _Parts:
+    """What the multipart parser calls, piece by piece."""
+
+    def __init__(self, folder: Path, limits: Limits, room: int) -> None:
+        self._folder, self._limits, self._room = folder, limits, room
+        self._form = Form()
+        self._file: Any = None
+        self._parts = 0
+        self._ended = False
+        self._headers: list[tuple[bytearray, bytearray]] = []
+        self._name = ""
+        self._value = bytearray()
+
+    def callbacks(self) -> dict[str, Any]:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_begin": self._header,
+            "on_header_field": lambda data, start, end: self._header_text(0, data[start:end]),
+            "on_header_value": lambda data, start, end: self._header_text(1, data[start:end]),
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._all,
+        }
+
+    def done(self) -> Form:
+        if not self._ended:
+            raise bad("The multipart body ends too early.", code="invalid_multipart")
+        return self._form
+
+    def discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._form.path is not None:
+            self._form.path.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > _PARTS:
+            raise bad(f"The form has more than {_PARTS} parts.", code="invalid_multipart")
+        self._headers, self._value = [], bytearray()
+
+    def _header(self) -> None:
+        if len(self._headers) == _HEADERS:
+            raise bad(f"A part has more than {_HEADERS} headers.", code="invalid_multipart")
+        self._headers.append((bytearray(), bytearray()))
+
+    def _header_text(self, which: int, data: bytes) -> None:
+        text = self._headers[-1][which]
+        text += data
+        if len(text) > 8192:
+            raise bad("A part's header is too long.", code="invalid_multipart")
+
+    def _headers_finished(self) -> None:
+        said = {bytes(name).lower(): bytes(value) for name, value in self._headers}
+        kind, options = parse_options_header(said.get(b"content-disposition", b""))
+        self._name = options.get(b"name", b"").decode()
+        if kind != b"form-data" or not self._name:
+            raise bad("A part says no name.", code="invalid_multipart")
+        if b"filename" not in options:
+            if self._name in self._form.fields:
+                raise bad(f"{self._name[:64]}: is given twice.", self._name[:64], "invalid_multipart")
+            return
+        if self._form.path is not None or self._name != "file":
+            raise bad("Send one file, in the part called file.", "file", "invalid_multipart")
+        self._form.filename = _plain(options[b"filename"].decode())
+        self._form.path = self._folder / uuid.uuid4().hex
+        self._file = os.fdopen(os.open(self._form.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is None:
+            self._value += data[start:end]
+            if len(self._value) > _FIELD_BYTES:
+                raise bad(f"{self._name[:64]}: is too long.", self._name[:64], "invalid_multipart")
+            return
+        form, limits = self._form, self._limits
+        form.size += end - start
+        form.lines += data.count(b"\n", start, end)
+        if form.size > limits.file_bytes:
+            raise WireError(413, f"The file is larger than {limits.file_bytes:,} bytes.")
+        if form.lines > limits.file_rows:
+            raise WireError(413, f"The file has more than {limits.file_rows:,} lines.")
+        if form.size > self._room:
+            raise WireError(413, "There is no room for the file beside those that are here. Delete some first.")
+        try:
+            self._file.write(data[start:end])
+        except OSError as error:
+            raise WireError(413, f"The file could not be kept: {error.strerror}.") from error
+
+    def _end(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            file.close()
+        elif self._name != "file" or self._form.path is None:
+            self._form.fields[self._name] = self._value.decode()
+
+    def _all(self) -> None:
+        self._ended = True
+
+
+async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    stream = aiter(request.stream())
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(stream), limits.silence_seconds)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise WireError(408, "The body did not go on.", headers={"connection": "close"}) from None
+        except ClientDisconnect:
+            raise WireError(400, "The request was broken off.") from None
+        yield chunk
+
+
+async def _too_large(request: Request, limits: Limits, message: str) -> WireError:
+    thrown = 0
+    try:
+        async with asyncio.timeout(limits.silence_seconds):
+            async for chunk in _chunks(request, limits):
+                thrown += len(chunk)
+                if thrown > _DRAIN_BYTES:
+                    break
+    except (TimeoutError, WireError, RuntimeError):
+        pass  # the sender has gone, or will not see more than a closed connection
+    return WireError(413, message, code="too_large", headers={"connection": "close"})
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _plain(name: str) -> str:
+    """A file's name as people see it: no folders, nothing that steers a terminal, 255 characters at most."""
+    name = re.sub(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", "", name)
+    return re.split(r"[\\/]", name)[-1][:255] or "file.jsonl"

@@ -1,0 +1,163 @@
+"""`tuneport serve` and `tuneport tokens`."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import tuneport
+from tuneport import NotFoundError, Ref, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tuneport_server.tokens import Tokens
+
+_NEEDS = ("starlette", "uvicorn", "python_multipart")
+_DRAIN_SECONDS = 30
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+tokens = typer.Typer(help="The tokens of `tuneport serve`: add, list and remove.", no_args_is_help=True)
+
+
+def serve(
+    models: Annotated[
+        str | None,
+        typer.Option(
+            "--models",
+            metavar="NAME=REF,…",
+            help="The base models and the names they are asked by, such as small=torch:smollm2-135m. "
+            "By default those that `tuneport models` lists as present.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: any free one.")] = 8137,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="Another name by which this server is called."),
+    ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", metavar="NAME=NUMBER", help="Change a limit; see docs/server.md.")
+    ] = None,
+) -> int:
+    """Serve the OpenAI fine-tuning wire from this machine, over any backend. Ends with Ctrl-C or SIGTERM; trainings go
+    on, and the next server follows them.
+    """
+    _need_packages()
+    from tuneport_server.app import application
+    from tuneport_server.limits import Limits
+    from tuneport_server.server import open_server
+
+    names = _names(models)
+    server = open_server(names, Limits().changed(limit or ()))
+    listening = _listen(host, port)
+    hosts = {one.lower() for one in (host, *(allow_host or ()))}
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    address = f"[{host}]" if ":" in host else host
+    if not server.tokens.list():
+        typer.echo(f"token    {server.tokens.add('default')}   (shown this once; only its hash is kept)")
+    for name, ref in names.items():
+        typer.echo(f"model    {name} = {ref}")
+    if host not in _LOOPBACK:
+        typer.echo("Others can reach this server, and nothing encrypts what they send: put TLS in front.", err=True)
+    typer.echo(f"serving  http://{address}:{listening.getsockname()[1]}/v1")
+    _run(application(server, hosts), listening, server.limits.connections)
+    return 0
+
+
+@tokens.command("add")
+def add(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, such as laptop.")]) -> None:
+    """Make a token and print it: it cannot be seen again. Files and jobs belong to its name."""
+    typer.echo(_tokens().add(name))
+
+
+@tokens.command("list")
+def list_() -> None:
+    """List the names of the tokens, and since when each is known."""
+    for row in _tokens().list():
+        typer.echo(f"{row['name']}  {datetime.fromtimestamp(row['created'], UTC):%Y-%m-%d %H:%M} UTC")
+
+
+@tokens.command("remove")
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="As `tuneport tokens list` says it.")]) -> None:
+    """Refuse a token from now on. Its files and jobs stay, for a new token of the same name."""
+    _tokens().remove(name)
+
+
+def _tokens() -> Tokens:
+    _need_packages()
+    from tuneport_server.server import open_store
+    from tuneport_server.tokens import Tokens
+
+    return Tokens(open_store())
+
+
+def _need_packages() -> None:
+    absent = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if absent:
+        raise UnavailableError(
+            f"Serving needs {', '.join(absent)}, which is not installed.", remedy="Run: pip install 'tuneport[server]'"
+        )
+
+
+def _names(text: str | None) -> Mapping[str, Ref]:
+    """The served names; every ref is one that its backend knows. Raises UsageError or what the backend says."""
+    if text is None:
+        found = {one.ref.name: one.ref for one in tuneport.models() if one.kind == "base" and one.present}
+        if not found:
+            raise UsageError(
+                "No base model is on this machine yet.", remedy="Name one: --models small=torch:smollm2-135m"
+            )
+        return found
+    names: dict[str, Ref] = {}
+    for pair in filter(None, text.split(",")):
+        name, equals, ref = pair.partition("=")
+        if not equals or not _NAME.match(name) or name in names:
+            raise UsageError(
+                f"{pair!r} does not name a model.",
+                remedy="Write NAME=REF, with commas between and each name once, such as small=torch:smollm2-135m.",
+            )
+        names[name] = Ref.parse(ref)
+        tuneport.open_backend(names[name].backend).check_base(names[name].name)
+    if not names:
+        raise NotFoundError("No model is named.", remedy="Write for example: --models small=torch:smollm2-135m")
+    return names
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise UsageError(
+            f"Nothing can listen on {host} port {port}: {error}.", remedy="Choose another: --port 0 takes a free one."
+        ) from error
+    return listening
+
+
+def _run(app: object, listening: socket.socket, connections: int) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]  # an ASGI application
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        ws="none",
+        lifespan="on",
+        limit_concurrency=connections,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,102 @@
+"""What all routes share: the store, the folder, the names that are served, the trainer and the answering desks."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from tuneport import Ref, UsageError, home
+from tuneport_server.limits import Limits
+from tuneport_server.store import Store
+from tuneport_server.tokens import Tokens
+
+if TYPE_CHECKING:
+    from tuneport_server.desks import Desks
+    from tuneport_server.trainer import Trainer
+
+STORE = "server.sqlite3"
+
+
+@dataclass(slots=True, kw_only=True)
+class Server:
+    """One running server. `names` says which base models there are: the wire's name → the ref it stands for."""
+
+    store: Store
+    tokens: Tokens
+    folder: Path
+    names: Mapping[str, Ref]
+    limits: Limits
+    trainer: Trainer = field(init=False)
+    desks: Desks = field(init=False)
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        from tuneport_server.desks import Desks
+        from tuneport_server.trainer import Trainer
+
+        self.desks = Desks(self.limits)
+        self.trainer = Trainer(self)
+
+    @property
+    def files(self) -> Path:
+        """Where uploaded files lie, each under its id."""
+        return self.folder / "files"
+
+    @property
+    def incoming(self) -> Path:
+        """Where files lie while they are received: what is there at a start was never accepted."""
+        return self.folder / "incoming"
+
+
+def open_store() -> Store:
+    """The store in home, created where needed."""
+    return Store(home("server") / STORE)
+
+
+def open_server(names: Mapping[str, Ref], limits: Limits) -> Server:
+    """The server of this home, what a killed one left swept away. Raises UsageError when another runs already."""
+    folder = home("server")
+    _lock(folder / "lock")
+    store = open_store()
+    server = Server(store=store, tokens=Tokens(store), folder=folder, names=names, limits=limits)
+    server.files.mkdir(mode=0o700, exist_ok=True)
+    server.incoming.mkdir(mode=0o700, exist_ok=True)
+    for leftover in server.incoming.iterdir():
+        leftover.unlink()
+    known = {row["id"] for row in store.rows("SELECT id FROM files")}
+    for file in server.files.iterdir():
+        if file.name not in known:  # moved into place by a server that was killed before it could write it down
+            file.unlink()
+    return server
+
+
+def server_of(request: Request) -> Server:
+    """The server that a request came to."""
+    server: Server = request.app.state.server
+    return server
+
+
+def owner_of(request: Request) -> str:
+    """The name of the token that a request brought."""
+    owner: str = request.state.owner
+    return owner
+
+
+def _lock(path: Path) -> None:
+    """Hold the file for as long as this process lives."""
+    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(held)
+        raise UsageError(
+            "A server of this home is running already.",
+            remedy="Use that one, or set TUNEPORT_HOME to another folder for a second one.",
+        ) from error

@@ -1,0 +1,294 @@
+"""Carries accepted jobs to their ends: starts them, follows them, and resumes what a crash has interrupted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tuneport
+from tuneport import DataError, Dataset, HomeError, Job, JobState, NotFoundError, Ref, Status, TuneportError
+from tuneport_server import files
+from tuneport_server.events import result_csv
+from tuneport_server.hyperparameters import METHODS, Asked, settings_for
+
+if TYPE_CHECKING:
+    from tuneport_server.server import Server
+    from tuneport_server.store import Row
+
+_POLL_SECONDS = 1.0
+_RETRY_SECONDS = 30.0  # after a start that failed for a reason that may go away, such as a full disk
+_RESUMES = 3  # of an interrupted training that makes no step in between
+_STARTS = 2  # jobs whose files are checked at the same time
+_DRAIN_SECONDS = 30.0
+_SHOWN = 5  # findings in the message of a failed check
+
+_log = logging.getLogger("tuneport.server")
+
+WIRE_STATUS = {
+    Status.QUEUED: "queued",
+    Status.PREPARING: "running",
+    Status.RUNNING: "running",
+    Status.PAUSING: "pausing",
+    Status.PAUSED: "paused",
+    Status.INTERRUPTED: "running",  # and is being resumed
+    Status.UNCONFIRMED: "queued",
+    Status.UNKNOWN: "running",
+    Status.SUCCEEDED: "succeeded",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "cancelled",
+}
+
+
+class Trainer:
+    """A thread that looks at every job that is not over. The trainings themselves run wherever their backend runs them.
+
+    What is to happen stands in the store before it is done: `want` is "cancel", "pause" or nothing. Killed at any
+    point, the next one goes on from there; a start is repeated safely, because a job's suffix is its own.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
+        self._pool = ThreadPoolExecutor(_STARTS, thread_name_prefix="start")
+        self._starting: set[str] = set()
+        self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._resumed: dict[str, tuple[int, int]] = {}
+        self._not_before: dict[str, float] = {}
+        self._estimates: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Begin to work; everything that was accepted before is looked at first."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is being started, and leave the trainings to their backends."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(_DRAIN_SECONDS)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def wake(self) -> None:
+        """There is something new to look at."""
+        self._wake.set()
+
+    def estimate(self, id_: str) -> int | None:
+        """When a running job is expected to end, in seconds since 1970."""
+        return self._estimates.get(id_)
+
+    def look(self, id_: str) -> None:
+        """Do now what is to be done for one job, and bring its row up to date."""
+        with self._locks[id_]:
+            row = self._server.store.row("SELECT * FROM jobs WHERE id = ?", id_)
+            if row is None or row["over"]:
+                return
+            if row["ref"] is not None:
+                self._follow(row)
+            elif row["want"] == "cancel":
+                self._over(row, "cancelled")
+            elif not row["want"]:
+                self._submit(id_)
+
+    def resume(self, id_: str) -> None:
+        """Go on with a paused job, or one whose own resumption was given up."""
+        with self._locks[id_]:
+            self._resumed.pop(id_, None)
+            self._server.store.update("jobs", id_, want="")
+            row = self._server.store.row("SELECT * FROM jobs WHERE id = ?", id_)
+            if row is not None and row["ref"] is not None:
+                tuneport.open_job(row["ref"]).resume()
+            else:
+                self._server.store.update("jobs", id_, status="validating_files")
+        self.look(id_)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                waiting = self._server.store.rows("SELECT id FROM jobs WHERE over = 0 ORDER BY n")
+            except HomeError as error:
+                _log.error("%s", error)
+                waiting = []
+            for row in waiting:
+                if self._stopping.is_set():
+                    return
+                try:
+                    self.look(row["id"])
+                except Exception:  # noqa: BLE001 - one job's trouble must not keep the others waiting
+                    _log.exception("%s could not be looked at", row["id"])
+            self._wake.wait(_POLL_SECONDS)
+
+    def _submit(self, id_: str) -> None:
+        if id_ in self._starting or time.monotonic() < self._not_before.get(id_, 0.0) or self._stopping.is_set():
+            return
+        self._starting.add(id_)
+        self._pool.submit(self._begin, id_)
+
+    def _begin(self, id_: str) -> None:
+        store = self._server.store
+        try:
+            row = store.row("SELECT * FROM jobs WHERE id = ?", id_)
+            if row is None or row["over"] or row["want"] or row["ref"] is not None:
+                return
+            self._tell_once(id_, f"Validating training file: {row['training_file']}")
+            started = self._train(row)
+            with store.write():
+                store.update("jobs", id_, ref=str(started.ref), status="queued")
+                self._tell_once(id_, "Files validated, the training is submitted.")
+        except _BadFile as error:
+            self._fail(id_, f"invalid_{error.param}", str(error), error.param)
+        except HomeError as error:
+            _log.error("%s", error)
+            self._not_before[id_] = time.monotonic() + _RETRY_SECONDS
+        except TuneportError as error:
+            self._fail(id_, "training_not_started", error.message)
+        except Exception:  # noqa: BLE001 - a job must not wait forever for a start that cannot be
+            _log.exception("%s could not be started", id_)
+            self._fail(id_, "server_error", "The server could not start the training; its log says why.")
+        finally:
+            self._starting.discard(id_)
+            files.drop_unused(self._server)
+            self._wake.set()
+
+    def _train(self, row: Row) -> Job:
+        request = json.loads(row["request"])
+        asked = Asked(base=Ref.parse(row["base"]), **request["asked"])
+        rows, steering = self._data(row, asked)
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", request["suffix"] or "").strip("-")[:24] or "job"
+        try:
+            return tuneport.train(
+                asked.base,
+                rows,
+                validation=steering,
+                method=METHODS[asked.method],
+                epochs=asked.n_epochs,
+                seed=asked.seed,
+                # Part of what makes a training itself: no other job, and this one started again, has the same.
+                suffix=f"{stem}-{row['id'][-12:]}",
+                settings=settings_for(asked, rows, steering),
+                metadata={"fine_tuning_job": row["id"]},
+            )
+        except DataError as error:
+            raise _BadFile("training_file", error.diagnostics, error.message) from error
+
+    def _data(self, row: Row, asked: Asked) -> tuple[Dataset, Dataset | None]:
+        training = _opened(self._server.files / row["training_file"])
+        if row["validation_file"] is None:
+            return training, None
+        steering = _opened(self._server.files / row["validation_file"])
+        profile = tuneport.open_backend(asked.base.backend).profile(asked.base.name)
+        result = steering.check(profile, method=METHODS[asked.method])
+        if not result.ok:
+            wrong = [one for one in result.diagnostics if one.severity == "error"]
+            raise _BadFile("validation_file", wrong, "The validation file has errors.")
+        return training, steering
+
+    def _follow(self, row: Row) -> None:
+        id_ = row["id"]
+        try:
+            job = tuneport.open_job(row["ref"])
+            state = self._obeyed(row, job)
+        except NotFoundError:
+            self._fail(id_, "job_removed", "The training was removed from the machine.")
+            return
+        if not tuneport.open_backend(job.ref.backend).capabilities.local:
+            tuneport.deliver_events(job)  # nobody else polls it
+        if state.status.terminal:
+            self._settle(row, job, state)
+            return
+        self._estimates[id_] = int(time.time() + state.seconds_left) if state.seconds_left is not None else 0
+        status = WIRE_STATUS[state.status]
+        if state.status is Status.INTERRUPTED and not self._revive(row, job, state):
+            status = "paused"
+        if status != row["status"]:
+            self._server.store.update("jobs", id_, status=status)
+
+    def _obeyed(self, row: Row, job: Job) -> JobState:
+        """The state of a job once what is wanted of it was asked."""
+        state = job.state()
+        if row["want"] == "cancel" and not state.status.terminal:
+            job.cancel()
+        elif row["want"] == "pause" and state.status in (Status.QUEUED, Status.PREPARING, Status.RUNNING):
+            job.pause()
+        else:
+            return state
+        return job.state()
+
+    def _revive(self, row: Row, job: Job, state: JobState) -> bool:
+        """Resume a training that nothing runs; False once that has helped nothing several times."""
+        if row["want"] == "pause":
+            return False
+        step, times = self._resumed.get(row["id"], (-1, 0))
+        times = times if state.step <= step else 0
+        if times >= _RESUMES:
+            return False
+        self._resumed[row["id"]] = (state.step, times + 1)
+        try:
+            job.resume()
+        except TuneportError as error:
+            _log.warning("%s could not be resumed: %s", row["id"], error.message)
+        return True
+
+    def _settle(self, row: Row, job: Job, state: JobState) -> None:
+        values: dict[str, Any] = {"tokens": state.tokens or None}
+        if state.finished is not None:
+            values["finished"] = int(state.finished.timestamp())
+        if state.status is Status.SUCCEEDED:
+            values["result_file"] = files.add_result(self._server, row["owner"], row["id"], result_csv(job))
+        if state.status is Status.FAILED:
+            message = state.message or "The training failed."
+            values["error"] = json.dumps({"code": "training_failed", "message": message, "param": None})
+        self._over(row, WIRE_STATUS[state.status], **values)
+
+    def _over(self, row: Row, status: str, **values: Any) -> None:
+        self._server.store.update("jobs", row["id"], **{"finished": int(time.time()), **values}, status=status, over=1)
+        self._estimates.pop(row["id"], None)
+        self._resumed.pop(row["id"], None)
+        files.drop_unused(self._server)
+
+    def _fail(self, id_: str, code: str, message: str, param: str | None = None) -> None:
+        store = self._server.store
+        with self._locks[id_], store.write():
+            row = store.row("SELECT * FROM jobs WHERE id = ? AND over = 0", id_)
+            if row is None:
+                return
+            if row["want"] == "cancel":
+                self._over(row, "cancelled")
+                return
+            store.add_event(id_, message, "error")
+            self._over(row, "failed", error=json.dumps({"code": code, "message": message, "param": param}))
+
+    def _tell_once(self, id_: str, message: str) -> None:
+        """An event, unless a start that was cut off has told it already."""
+        store = self._server.store
+        with store.write():
+            if not any(event["message"] == message for event in store.events(id_, 0)):
+                store.add_event(id_, message)
+
+
+class _BadFile(Exception):  # noqa: N818 - reads as what happened
+    """A file that cannot be trained on; the text names lines and pointers."""
+
+    def __init__(self, param: str, diagnostics: Any, otherwise: str) -> None:
+        found = list(diagnostics)
+        lines = [
+            f"line {one.line}{f' at {one.pointer}' if one.pointer else ''}: {one.code}: {one.message} {one.remedy}"
+            if one.line
+            else f"{one.code}: {one.message} {one.remedy}"
+            for one in found[:_SHOWN]
+        ]
+        more = f"\nand {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        super().__init__(("\n".join(lines) + more) if lines else otherwise)
+        self.param = param
+
+
+def _opened(path: Path) -> Dataset:
+    return Dataset.load(path, "jsonl")

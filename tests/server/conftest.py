@@ -1,0 +1,57 @@
+"""A server over the parrot for every test that asks for one, and rows to upload."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving import Served, install_parrot
+
+PAIRS = [("My card never arrived", "card"), ("I forgot my PIN", "pin"), ("refund still missing", "refund")] * 4
+
+
+def jsonl(pairs=PAIRS) -> bytes:
+    rows = [
+        {"messages": [{"role": "user", "content": f"{question} {number}"}, {"role": "assistant", "content": answer}]}
+        for number, (question, answer) in enumerate(pairs)
+    ]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+@pytest.fixture(scope="session")
+def parrot_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install_parrot(tmp_path_factory.mktemp("site") / "packages")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, parrot_site: Path) -> Iterator[Served]:
+    """A server that tests share, each with a token of its own."""
+    served = Served(tmp_path_factory.mktemp("served") / "home", "--models", "grey=parrot:grey", site=parrot_site)
+    yield served.start()
+    served.end()
+    assert "Traceback" not in served.stderr()
+
+
+@pytest.fixture
+def own(tmp_path: Path, parrot_site: Path) -> Iterator[Served]:
+    """A server of the test's own, to be killed."""
+    served = Served(tmp_path / "home", "--models", "grey=parrot:grey", site=parrot_site)
+    yield served.start()
+    if served.process is not None:
+        served.end()
+
+
+@pytest.fixture
+def token(shared: Served, request: pytest.FixtureRequest) -> str:
+    import hashlib
+
+    return shared.add_token("t" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12])
+
+
+@pytest.fixture
+def client(shared: Served, token: str):
+    with shared.client(token, max_retries=0) as client:
+        yield client

@@ -1,0 +1,112 @@
+"""A real `tuneport serve` in a process of its own, for tests: started, asked, killed and started again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import openai
+
+PARROT = Path(__file__).parent / "core" / "plugins" / "parrot.py"
+PATIENCE = 60.0
+
+
+def install_parrot(site: Path) -> Path:
+    """The parrot backend as an installed package in a folder to put on PYTHONPATH."""
+    info = site / "parrot-0.1.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(PARROT, site / "parrot.py")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[tuneport]\nparrot = parrot\n")
+    return site
+
+
+class Served:
+    """One home and the server on it. `start` may be called again after `kill`; the port stays."""
+
+    def __init__(self, home: Path, *arguments: str, site: Path | None = None) -> None:
+        self.home = home
+        self._arguments = arguments
+        self._environment = {**os.environ, "TUNEPORT_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        if site is not None:
+            self._environment["PYTHONPATH"] = str(site)
+        self.process: subprocess.Popen[str] | None = None
+        self.token = ""
+        self.port = 0
+        self.printed: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self) -> Served:
+        self.log = self.home.with_suffix(".log").open("a")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tuneport.cli", "serve", "--port", str(self.port), *self._arguments],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.printed.append(line)
+            if found := re.match(r"token +(\S+)", line):
+                self.token = found[1]
+            if found := re.match(r"serving +http://127\.0\.0\.1:(\d+)/v1", line):
+                self.port = int(found[1])
+                self._wait_until_it_answers()
+                return self
+        raise AssertionError(f"the server ended: {self.stderr()}")
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        client = self.client(max_retries=0)
+        while True:
+            try:
+                client.models.list()
+                return
+            except openai.APIConnectionError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
+    def client(self, token: str | None = None, **options) -> openai.OpenAI:
+        return openai.OpenAI(api_key=token or self.token, base_url=self.url, timeout=PATIENCE, **options)
+
+    def add_token(self, name: str) -> str:
+        return self.run("tokens", "add", name).strip()
+
+    def run(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "tuneport.cli", *arguments]
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True).stdout
+
+    def kill(self) -> None:
+        self.end(signal.SIGKILL)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        self.process.stdout.close()
+        self.log.close()
+        self.process = None
+        return code
+
+    def stderr(self) -> str:
+        return self.home.with_suffix(".log").read_text()
+
+
+def until_over(client: openai.OpenAI, id_: str, seconds: float = PATIENCE):
+    """Poll a fine-tuning job until it is over."""
+    deadline = time.monotonic() + seconds
+    while (job := client.fine_tuning.jobs.retrieve(id_)).status not in ("succeeded", "failed", "cancelled"):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.05)
+    return job
