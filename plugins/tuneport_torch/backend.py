@@ -184,16 +184,14 @@ class TorchBackend(Backend):
         owner = Owner.take(folder)
         if owner is None:
             return False
-        try:
+        with owner:
             if not folder.exists:
                 _write(folder, request, owner)
-        except BaseException:
-            owner.give_back()
-            raise
-        if owner.now.seq and owner.now.status not in (Status.QUEUED, Status.INTERRUPTED):  # cancelled meanwhile, say
-            owner.give_back()
-            return True
-        launch(owner, devices.pool(cast("TorchSettings", request.settings).device))
+            if not owner.now.seq or owner.now.status in (
+                Status.QUEUED,
+                Status.INTERRUPTED,
+            ):  # not cancelled meanwhile, say
+                launch(owner, devices.pool(cast("TorchSettings", request.settings).device))
         return True
 
 

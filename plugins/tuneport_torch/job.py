@@ -79,10 +79,10 @@ class TorchJob(Job):
         while not self.status.terminal:
             owner = Owner.take(self.folder)
             if owner is not None:
-                if not owner.now.status.terminal:
-                    owner.status(Status.CANCELLED, "Cancelled.", finished=utc_now())
+                with owner:
+                    if not owner.now.status.terminal:
+                        owner.status(Status.CANCELLED, "Cancelled.", finished=utc_now())
                 slots.leave(self.folder.name)
-                owner.give_back()
                 return
             waited = time.monotonic() - begun
             current = holder(self.folder)
@@ -104,8 +104,8 @@ class TorchJob(Job):
         if status is Status.INTERRUPTED:
             owner = Owner.take(self.folder)
             if owner is not None:
-                owner.status(Status.PAUSED, "Paused.", remedy=f"Run: tuneport resume {self.ref}")
-                owner.give_back()
+                with owner:
+                    owner.status(Status.PAUSED, "Paused.", remedy=f"Run: tuneport resume {self.ref}")
                 return
         if status is not Status.PAUSED:
             self.folder.ask("pause")
@@ -132,10 +132,9 @@ class TorchJob(Job):
                     remedy=f"Wait a little, then run: tuneport resume {self.ref}",
                 )
             time.sleep(0.1)
-        if owner.now.status.terminal or self.folder.asks("cancel"):
-            owner.give_back()
-            return
-        launch(owner, devices.pool(self.folder.request()["settings"]["device"]))
+        with owner:
+            if not (owner.now.status.terminal or self.folder.asks("cancel")):
+                launch(owner, devices.pool(self.folder.request()["settings"]["device"]))
 
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that are whole, oldest first."""

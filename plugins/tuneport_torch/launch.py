@@ -37,24 +37,12 @@ def launch(owner: Owner, pool: str) -> None:
         folder.unask(request)
     owner.status(Status.QUEUED, "Starting a worker.", native="starting", queue_position=None, finished=None)
     slots.join(folder.name, pool)
-    command = [sys.executable, "-P", "-m", "tuneport_torch.worker", str(folder.path), str(owner.lock), str(owner.epoch)]
     try:
-        with folder.log.open("ab") as log:
-            worker = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[owner.lock],
-                start_new_session=True,
-                cwd=folder.path,
-                env={**os.environ, "TUNEPORT_HOME": str(home())},
-            )
+        worker = _spawn(owner)
     except OSError as error:
         remedy = f"Then run: tuneport resume {folder.ref}"
         owner.status(Status.INTERRUPTED, f"The worker could not be started: {error}.", remedy=remedy, level="error")
         slots.leave(folder.name)
-        owner.give_back()
         raise UnavailableError(f"The worker of {folder.ref} could not be started: {error}.", remedy=remedy) from error
     try:
         owner.verify()
@@ -65,11 +53,27 @@ def launch(owner: Owner, pool: str) -> None:
     threading.Thread(target=worker.wait, daemon=True).start()  # takes its exit code, so that no zombie stays
 
 
+def _spawn(owner: Owner) -> subprocess.Popen[bytes]:
+    folder = owner.folder
+    command = [sys.executable, "-P", "-m", "tuneport_torch.worker", str(folder.path), str(owner.lock), str(owner.epoch)]
+    with folder.log.open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[owner.lock],
+            start_new_session=True,
+            cwd=folder.path,
+            env={**os.environ, "TUNEPORT_HOME": str(home())},
+        )
+
+
 def why_gone(folder: Folder, before: Holder | None) -> tuple[str, str]:
     """What became of a worker that left no word, as far as traces tell; and what to type."""
     resume = f"Run: tuneport resume {folder.ref}"
     if before is None or before.identity is None:
-        return "It was never begun: what started it was killed.", resume
+        return "It was never begun: what started it was cut off.", resume
     if before.identity.rebooted:
         return "The machine was restarted while it ran.", resume
     broke = _last_words(folder, before)

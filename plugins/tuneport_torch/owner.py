@@ -84,7 +84,8 @@ class Owner:
         self.epoch = epoch
         self.now = JobStatus()
         self._mutex = threading.RLock()
-        self._events = -1
+        self._open = True
+        self._events = os.open(folder.events_file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         self._seq = 0
         self._told: dict[tuple[str, bool], int] = {}
         self._last_status: Event | None = None
@@ -112,7 +113,7 @@ class Owner:
             shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
         owner = cls(folder, lock, before.epoch + 1 if before else 1)
         owner.sign(Identity.of(os.getpid()))
-        owner.open()
+        owner.catch_up()
         return owner
 
     @classmethod
@@ -122,7 +123,7 @@ class Owner:
         owner = cls(folder, lock, epoch)
         owner.verify()
         owner.sign(Identity.of(os.getpid(), leads_group=os.getpgrp() == os.getpid()))
-        owner.open()
+        owner.catch_up()
         return owner
 
     def sign(self, identity: Identity | None) -> None:
@@ -135,9 +136,8 @@ class Owner:
         }
         write_json(self.folder.path / "owner.json", signed)
 
-    def open(self) -> None:
+    def catch_up(self) -> None:
         """Read where the job stands, and cut a torn last line off the events."""
-        self._events = os.open(self.folder.events_file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         with self.folder.events_file.open("rb") as stream:
             for line in stream:
                 event = whole_event(line)
@@ -225,14 +225,25 @@ class Owner:
         return self._told.get(("checkpoint", False), -1)
 
     def give_back(self) -> None:
-        """Stop being the owner; nobody is until the next one takes the folder."""
-        self.sign(None)
-        self.let_go()
+        """Stop being the owner; nobody is until the next one takes the folder. Does nothing once the owner let go."""
+        if not self._open:
+            return
+        try:
+            self.sign(None)
+        finally:
+            self.let_go()
 
     def let_go(self) -> None:
         """Close the lock and the events without a word; a child that inherited the lock still holds it."""
+        self._open = False
         os.close(self._events)
         os.close(self.lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
 
     def _remember(self, event: Event) -> None:
         if event.kind in _STEPWISE:

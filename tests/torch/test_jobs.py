@@ -104,6 +104,7 @@ def test_a_pause_that_is_taken_back_at_once_does_not_end_the_job(tiny_llama: Pat
 
 def test_cancel_is_final_and_may_be_repeated(tiny_llama: Path, own_home: Path) -> None:
     job = begin(tiny_llama, "unwanted")
+    until(job, "running")
     job.cancel()
     job.cancel()
     assert job.status is Status.CANCELLED
@@ -139,6 +140,19 @@ def test_a_killed_worker_leaves_an_interrupted_job_that_says_what_to_type(tiny_l
     assert "tuneport resume torch:killed" in state.remedy
     job.pause()
     assert job.status is Status.PAUSED
+    job.cancel()
+    assert job.status is Status.CANCELLED
+
+
+def test_a_restarted_machine_is_told_from_a_killed_worker(tiny_llama: Path, own_home: Path) -> None:
+    job = begin(tiny_llama, "rebooted", count=5)
+    assert kill(job)
+    owner = job.folder.path / "owner.json"
+    before = msgspec.json.decode(owner.read_bytes())
+    owner.write_bytes(msgspec.json.encode({**before, "identity": {**before["identity"], "boot": "an earlier one"}}))
+    state = job.state()
+    assert state.status is Status.INTERRUPTED
+    assert state.message == "The machine was restarted while it ran."
     job.cancel()
     assert job.status is Status.CANCELLED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 import time
 import uuid
@@ -114,7 +115,7 @@ def test_killing_the_parent_at_any_moment_leaves_no_job_or_a_whole_one(tiny_llam
     for _ in range(6):
         process = parent(tiny_llama, "orphan", intent, start_new_session=True)
         time.sleep(chance.uniform(0, 0.15))
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # with all that a terminal takes along when it closes
         process.wait()
         process.stdout.close()
         time.sleep(0.3)
