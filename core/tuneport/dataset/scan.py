@@ -16,6 +16,7 @@ from tuneport.dataset.example import Example, canonical
 from tuneport.dataset.findings import Findings, RowReport
 from tuneport.dataset.formats import Recipe, convert
 from tuneport.dataset.limits import TooLong, check_limits
+from tuneport.dataset.lines import line_too_large, read_line, split_lines, without_bom
 from tuneport.dataset.part import DIGEST, Part, digests_of
 from tuneport.dataset.profile import DataProfile
 from tuneport.dataset.repeats import Records, row_keys
@@ -179,12 +180,12 @@ class Lines(Batch):
         return chat.fold(self._block) if self._plain else None
 
     def __iter__(self) -> Iterator[Outcome]:
-        for at, raw in enumerate(readers.split_lines(self._block), 1):
+        for at, raw in enumerate(split_lines(self._block), 1):
             plain = chat.decode_line(raw) if self._plain else None
             if plain is not None:
                 yield Outcome(at, None, None, plain[0], plain[1])
                 continue
-            for value, report in readers.read_line(raw, RowReport(at)):
+            for value, report in read_line(raw, RowReport(at)):
                 yield _judged(value, report, self._recipe)
 
 
@@ -218,15 +219,15 @@ def _line_batches(stream: BinaryIO, recipe: Recipe | None) -> Iterator[Batch]:
 def first_lines(block: bytes, recipe: Recipe | None) -> Iterator[Batch]:
     """The lines that a file starts with, and what is to be noted about how it starts."""
     notes = RowReport(1)
-    lines = readers.without_bom(block, notes)
+    rest = without_bom(block, notes)
     yield Batch([Outcome(0, notes)])
-    if lines:
-        yield Lines(lines, recipe)
+    if rest:
+        yield Lines(rest, recipe)
 
 
 def too_large(size: int) -> Batch:
     """A line beyond the bound, which nobody has read."""
-    return Batch([Outcome(1, readers.too_large(1, size))], 1)
+    return Batch([Outcome(1, line_too_large(1, size))], 1)
 
 
 def _judged(value: Any, report: RowReport, recipe: Recipe | None) -> Outcome:

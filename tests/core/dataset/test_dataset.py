@@ -24,7 +24,7 @@ from tuneport.dataset.example import Example, canonical
 from tuneport.dataset.scan import Scan, scan
 from tuneport.dataset.source import of_path
 
-QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 ROW = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]}
 WORDS = st.sampled_from(
     ["a", " b", "c ", "", "\n", '"', '":', "\\", "é", "Ã©", "\u2028", "\x07", "\x7f", "{", "日本", "“q”"]

@@ -138,7 +138,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(shape=st.sampled_from(SHAPES), data=st.data())
 def test_no_value_under_known_columns_crashes_a_check(shape: Shape, data: st.DataObject) -> None:
     columns = st.fixed_dictionaries(dict.fromkeys(shape.needs, JSON), optional=dict.fromkeys(shape.takes, JSON))

@@ -20,7 +20,7 @@ from tuneport import Conversation, Dataset
 from tuneport.dataset import source
 from tuneport.dataset.source import blocks
 
-FAST = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
+FAST = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 FRAGMENTS = st.sampled_from(
     [
