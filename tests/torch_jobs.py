@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -12,6 +13,7 @@ import uuid
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tuneport import Conversation, Dataset, JobState, Message, Ref, TrainRequest, TrainSettings
 from tuneport_torch import TorchBackend, TorchJob, TorchSettings
@@ -77,10 +79,23 @@ def settled(job: TorchJob) -> JobState:
 
 def runners(job: TorchJob) -> list[int]:
     """The living workers of a job."""
+    return _workers(str(job.folder.path))
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_left(own_home: Path):
+    """A test that fails leaves no worker behind."""
+    yield
+    for pid in _workers(str(own_home)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _workers(under: str) -> list[int]:
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []
-        ours = "tuneport_torch.worker" in command and str(job.folder.path) in command
+        ours = "tuneport_torch.worker" in command and any(f"{part}/".startswith(f"{under}/") for part in command)
         if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process.pid)
     return found

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from torch_jobs import begin, log, settled
+from torch_jobs import (
+    begin,
+    log,
+    no_worker_is_left,  # noqa: F401 - a fixture
+    settled,
+)
 from tuneport import Status
 
 pytestmark = pytest.mark.timeout(120)

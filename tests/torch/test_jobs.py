@@ -14,7 +14,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from torch_jobs import begin, gone, kill, log, losses, request, rows, runners, seqs, settled, until, weights
+from torch_jobs import (
+    begin,
+    gone,
+    kill,
+    log,
+    losses,
+    no_worker_is_left,  # noqa: F401 - a fixture
+    request,
+    rows,
+    runners,
+    seqs,
+    settled,
+    until,
+    weights,
+)
 from tuneport import (
     Conversation,
     Dataset,

@@ -17,6 +17,7 @@ from torch_jobs import (
     kill,
     log,
     losses,
+    no_worker_is_left,  # noqa: F401 - a fixture
     parent,
     rows,
     runners,

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 import tuneport
-from torch_jobs import SMALL, gone, log, rows, settled
+from torch_jobs import (
+    SMALL,
+    gone,
+    log,
+    no_worker_is_left,  # noqa: F401 - a fixture
+    rows,
+    settled,
+)
 
 
 def plugin(folder: Path, name: str, code: str) -> None:
