@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -67,10 +68,11 @@ class Renderer:
         encoded = iter(self.text.encode_many([text["text"] for text in texts if isinstance(text, dict)]))
         rendered: list[Rendered | Unrenderable] = []
         for example, text in zip(examples, texts, strict=True):
+            if isinstance(text, Unrenderable):
+                rendered.append(text)
+                continue
+            tokens = next(encoded)
             try:
-                if isinstance(text, Unrenderable):
-                    raise text
-                tokens = next(encoded)
                 if isinstance(example, Completion):
                     rendered.append(self._completion(example, tokens))
                 elif isinstance(example, Conversation):
@@ -81,13 +83,15 @@ class Renderer:
 
     def count_tokens(self, examples: Sequence[Example]) -> list[int]:
         """The training length of each example in tokens. A row that cannot be rendered counts its bare texts."""
-        texts = self._texts(examples, turns=False)
-        plain = [
-            text["text"] if isinstance(text, dict) else _bare(one) for one, text in zip(examples, texts, strict=True)
+        texts = [
+            text["text"] if isinstance(text, dict) else _bare(one)
+            for one, text in zip(examples, self._texts(examples, turns=False), strict=True)
         ]
-        extra = len(self.text.prefix_ids) + 1
-        counts = self.text.count_many(plain)
-        return [n + extra if isinstance(one, Completion) else n for one, n in zip(examples, counts, strict=True)]
+        counts = self.text.count_many(texts)
+        completions = [place for place, one in enumerate(examples) if isinstance(one, Completion)]
+        for place, one in zip(completions, self.try_render([examples[place] for place in completions]), strict=True):
+            counts[place] = len(one.ids) if isinstance(one, Rendered) else counts[place]
+        return counts
 
     def pieces(self, example: Example) -> list[Piece]:
         """Runs of equal weight, as text: what is trained on and what is context. Raises Unrenderable."""
@@ -131,7 +135,8 @@ class Renderer:
         answers = template.rows(rows)
         for answer in answers:
             if "error" in answer:
-                raise UsageError(f"The model's chat template refuses this conversation: {answer['error']}.")
+                why = _refused(answer["error"])
+                raise UsageError(why.message, remedy=why.remedy)
         return [one.ids for one in self.text.encode_many([answer["text"] for answer in answers])]
 
     def _texts(self, examples: Sequence[Example], *, turns: bool) -> list[dict[str, Any] | Unrenderable]:
@@ -145,7 +150,7 @@ class Renderer:
             elif not isinstance(example, Conversation):
                 texts.append(Unrenderable("shape", "A preference is not an answer to learn.", "Use method: dpo."))
             elif self.text.template is None:
-                texts.append(_NO_TEMPLATE)
+                texts.append(_no_template())
             else:
                 try:
                     rows.append(self._row(example.messages, example.tools))
@@ -317,8 +322,9 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_content(message: Message, quote: Any, span: str) -> None:
     """What is trained on holds what the row says; templates may move thinking and trim, but lose nothing else."""
-    said: str = quote(message.text.rpartition("</think>")[2].strip())
-    if said not in span:
+    said = [message.text.rpartition("</think>")[2].strip()]
+    said += [str(call.get("function", {}).get("name", "")) for call in message.tool_calls or ()]
+    if any(quote(one) not in span for one in said):
         raise Unrenderable(
             "content-lost",
             "The template does not write the assistant's whole answer, so what is trained on is not what the row says.",
@@ -339,11 +345,14 @@ def _bare(example: Example) -> str:
 
 
 _OTHER_TEMPLATE = "Choose another base model, or mend chat_template.jinja in a copy of this one's folder."
-_NO_TEMPLATE = Unrenderable(
-    "no-template",
-    "The base model has no chat template, so conversations cannot be written for it.",
-    "Choose an instruct model, or give rows with prompt and completion.",
-)
+
+
+def _no_template() -> Unrenderable:
+    return Unrenderable(
+        "no-template",
+        "The base model has no chat template, so conversations cannot be written for it.",
+        "Choose an instruct model, or give rows with prompt and completion.",
+    )
 
 
 def _refused(why: str) -> Unrenderable:
@@ -352,7 +361,7 @@ def _refused(why: str) -> Unrenderable:
         cure = "Put the system text at the beginning of the first user turn, or choose a base model that takes one."
     elif "alternat" in why.lower():
         cure = "Let user and assistant take turns in the row, user first."
-    return Unrenderable("template-refuses", f"The model's chat template refuses this row: {why}.", cure)
+    return Unrenderable("template-refuses", f"The model's chat template refuses this: {why.rstrip('.')}.", cure)
 
 
 def _no_end(why: str) -> Unrenderable:
@@ -369,6 +378,16 @@ GOLDEN = (
     {"role": "user", "content": "Thanks!"},
 )
 """The conversation whose token ids go with every tuned model: it shows whether text is still read alike."""
+
+
+def learn_stops(text: Text) -> None:
+    """Add the template's end of turn to the stop ids, for models whose configuration forgets it."""
+    from tuneport import Message
+
+    turns = tuple(Message(turn["role"], turn["content"]) for turn in GOLDEN[:2])
+    if text.template is not None:
+        with suppress(DataError):  # a template that cannot be rendered is told where a row needs it
+            Renderer(text).try_render([Conversation(turns)])
 
 
 def golden_ids(text: Text) -> list[int]:

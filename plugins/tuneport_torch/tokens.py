@@ -182,6 +182,8 @@ def load_text(base: Base) -> Text:
     """The tokenizer and template of a base. Without a tokenizer.json (a `.gguf`, sentencepiece) it is converted through
     transformers once and kept in home's cache. Raises UnavailableError.
     """
+    from tuneport_torch.render import check_golden, learn_stops
+
     folder = bases.text_folder(base)
     if base.parent is not None and not (folder and (folder / "tokenizer.json").is_file()):
         return load_text(base.parent)  # an adapter of another tool's making, which brings no tokenizer of its own
@@ -192,9 +194,9 @@ def load_text(base: Base) -> Text:
     record = bases.read_record(base)
     text = Text(folder, record["stop_ids"] if record else base.facts.stop_ids)
     if record:
-        from tuneport_torch.render import check_golden
-
         check_golden(text, record["golden"], record["template_sha256"])
+    else:
+        learn_stops(text)
     return text
 
 

@@ -93,6 +93,14 @@ def test_an_end_of_turn_that_the_model_does_not_stop_at_becomes_a_stop(renderer)
     assert end in one.text.stop_ids
 
 
+def test_a_base_whose_configuration_forgets_the_templates_end_of_turn_stops_at_it_too(tiny_llama, tmp_path):
+    folder = shutil.copytree(tiny_llama, tmp_path / "forgetful")
+    (folder / "chat_template.jinja").write_text(templates.CHATML.replace("<|im_end|>", "<|endoftext|>"))
+    text = load_text(bases.resolve(str(folder)))
+    text.close()
+    assert text._tokenizer.token_to_id("<|endoftext|>") in text.stop_ids
+
+
 def test_a_template_whose_turns_end_in_plain_text_is_refused(renderer):
     with pytest.raises(Unrenderable, match="stop") as refused:
         renderer(templates.NO_END).render(WITH_SYSTEM)
@@ -242,7 +250,13 @@ def test_a_conversation_without_a_template_is_an_error_with_its_cure(renderer):
 
 def test_counting_gives_the_length_that_is_trained(renderer):
     one = renderer()
-    rows = [TWO_TURNS, WITH_SYSTEM, Completion("a b", " c"), talk(("user", "<|im_end|>"), ("assistant", "x"))]
+    rows = [
+        TWO_TURNS,
+        WITH_SYSTEM,
+        Completion("a b", " c"),
+        Completion("Label: ", "card<|im_end|>"),
+        talk(("user", "<|im_end|>"), ("assistant", "x")),
+    ]
     assert one.count_tokens(rows) == [len(row.ids) for row in one.try_render(rows)]
     assert one.count_tokens([Conversation((Message("user", [{"type": "image_url", "image_url": {}}]),))]) == [0]
 
