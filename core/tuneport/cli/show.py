@@ -188,7 +188,8 @@ def state(ref: Ref, now: JobState) -> None:
     from rich.markup import escape
 
     steps = f", step {now.step:,} of {now.total_steps:,}" if now.total_steps else ""
-    why = f": {now.message}" if now.message else ""
+    says_more = now.message.rstrip(".").lower() not in ("", str(now.status))
+    why = f": {now.message}" if says_more else ""
     out().print(f"{escape(str(ref))} is {_status(now.status).markup}{steps}{escape(why)}")
     if now.remedy:
         out().print(now.remedy, markup=False)

@@ -45,7 +45,8 @@ def _console(*, stderr: bool) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream is not None and stream.isatty() else _UNBOUNDED
-    return Plain(stderr=stderr, highlight=False, soft_wrap=True, width=width)
+    # Remarks break between words on a terminal; in results, a long path must stay in one piece to be copied.
+    return Plain(stderr=stderr, highlight=False, soft_wrap=not stderr, width=width)
 
 
 @contextmanager
@@ -64,8 +65,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *,
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_header=head, header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)  # names are there to be copied
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     out().print(table)

@@ -15,7 +15,7 @@ from typing import Any
 from tuneport.errors import NotFoundError, TuneportError
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
-from tuneport.plugins import PluginInfo, load
+from tuneport.plugins import PluginInfo, availability, load
 
 _SPOOL_SECONDS = 24 * 3600
 _LOW_DISK = 5 * 2**30
@@ -59,9 +59,11 @@ def examine() -> list[HealthCheck]:
     for info in plugins.infos():
         findings.append(_plugin_finding(info))
         for name in info.backends if info.status == "ready" else ():
-            answer = plugins.backends()[name].availability()
-            facts = ", ".join(f"{key} {value}" for key, value in answer.details.items())
-            findings.append(HealthCheck(what=f"backend {name}", ok=answer.ready, said=facts or "ready"))
+            answer = availability(plugins.backends()[name])
+            said = ", ".join(f"{key} {value}" for key, value in answer.details.items()) or "ready"
+            if not answer.ready:
+                said = f"not set up: {answer.reason}"  # as with a plugin that wants a package: a choice
+            findings.append(HealthCheck(what=f"backend {name}", ok=True, said=said, remedy=answer.remedy))
     return findings
 
 
@@ -104,6 +106,12 @@ def _plugin_finding(info: PluginInfo) -> HealthCheck:
         said=f"{said} {info.status}: {info.reason}",
         remedy=info.remedy,
     )
+
+
+def _fact(name: str, value: object) -> str:
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{name.removesuffix('_bytes')} {value / 2**30:.0f} GiB"
+    return f"{name} {' and '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
 
 
 def _pruned_folders(dry_run: bool) -> Iterator[Prunable]:
