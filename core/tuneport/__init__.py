@@ -95,8 +95,8 @@ _ROOMS = {
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
     "config": "RunConfig Secret Settings",
     "hookspecs": "hookimpl",
-    "workflow": "backends settle plan train run compare delete open_backend open_job open_model jobs models deliver_events job_scratch "
-    "keep_events kept_events",
+    "workflow": "backends plan train run compare delete settle open_backend open_job open_model jobs models "
+    "deliver_events job_scratch keep_events kept_events",
 }
 _HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 

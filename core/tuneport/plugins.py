@@ -225,10 +225,10 @@ class Plugins:
             return "off", "TUNEPORT_PLUGINS does not name it", None
         if found.broken:
             return "broken", found.broken, f"pip install -U {_name(found.distribution)}"
-        for name in found.backends:
-            answer = availability(self._backends[name])
-            if not answer.ready:
-                return "needs", answer.reason, answer.remedy
+        answers = [availability(self._backends[name]) for name in found.backends]
+        missing = [answer for answer in answers if not answer.ready]
+        if missing and len(missing) == len(answers):  # one backend that can be used is enough: the others are choices
+            return "needs", missing[0].reason, missing[0].remedy
         return "ready", "", None
 
 

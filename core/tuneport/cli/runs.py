@@ -1,4 +1,4 @@
-"""Commands that train and watch: plan, run, jobs, show, watch, cancel, pause, resume, report."""
+"""Commands that train and watch: plan, run, jobs, show, watch, cancel, pause, resume, settle, report."""
 
 from __future__ import annotations
 
@@ -172,6 +172,21 @@ def resume(ref: JobRef, json: Json = False) -> int:
     return _act(ref, "resume", as_json=json)
 
 
+def settle(ref: JobRef, json: Json = False) -> int:
+    """Learn what became of a start that nobody could confirm. Starts nothing."""
+    from tuneport.cli import show
+    from tuneport.cli.terminal import print_json
+    from tuneport.workflow import settle as learn
+
+    job = learn(ref)
+    state = job.state()
+    if json:
+        print_json({"ref": str(job.ref), "state": state.to_dict()})
+    else:
+        show.state(job.ref, state)
+    return 0
+
+
 def report(
     ref: JobRef,
     output: Annotated[
@@ -272,4 +287,4 @@ def _goes_on(ref: object) -> str:
     return f"{ref} goes on. Come back with: tuneport watch {ref}   (end it with: tuneport cancel {ref})"
 
 
-COMMANDS = (plan, run, jobs, show_, watch, cancel, pause, resume, report)
+COMMANDS = (plan, run, jobs, show_, watch, cancel, pause, resume, settle, report)

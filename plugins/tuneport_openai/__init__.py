@@ -1,0 +1,64 @@
+"""Train and ask over the OpenAI wire: the `openai:` and `azure:` backends of tuneport, and one for each profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tuneport import hookimpl
+
+if TYPE_CHECKING:
+    from tuneport import Backend
+    from tuneport_openai.backend import OpenAIBackend
+    from tuneport_openai.config import OpenAISettings
+    from tuneport_openai.job import HostedJob
+    from tuneport_openai.model import HostedModel
+    from tuneport_openai.profiles import Profile
+    from tuneport_openai.rules import write_file
+
+TUNEPORT_API = 1
+
+__all__ = [
+    "TUNEPORT_API",
+    "HostedJob",
+    "HostedModel",
+    "OpenAIBackend",
+    "OpenAISettings",
+    "Profile",
+    "tuneport_backends",
+    "tuneport_commands",
+    "write_file",
+]
+
+_ROOMS = {
+    "HostedJob": "job",
+    "HostedModel": "model",
+    "OpenAIBackend": "backend",
+    "OpenAISettings": "config",
+    "Profile": "profiles",
+    "write_file": "rules",
+}
+
+
+@hookimpl
+def tuneport_backends() -> list[Backend]:
+    """Announce one backend for each profile."""
+    from tuneport_openai.backend import OpenAIBackend
+    from tuneport_openai.profiles import profiles
+
+    return [OpenAIBackend(profile) for profile in profiles().values()]
+
+
+@hookimpl
+def tuneport_commands(app: Any) -> None:
+    """Add `tuneport profiles`."""
+    from tuneport_openai.commands import add_to
+
+    add_to(app)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'tuneport_openai' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"tuneport_openai.{_ROOMS[name]}"), name)

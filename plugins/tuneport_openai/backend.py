@@ -1,0 +1,336 @@
+"""The backend of one profile: what it can do, and how a request becomes a job at the server."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, cast
+
+from tuneport import (
+    Availability,
+    Backend,
+    BaseInfo,
+    Capabilities,
+    ConfigError,
+    JobError,
+    JobNotFound,
+    ModelNotFound,
+    Ref,
+    TuneportError,
+    UnavailableError,
+    UsageError,
+    home,
+    job_scratch,
+    utc_now,
+)
+from tuneport_openai import catalogue, vendors
+from tuneport_openai.client import INSTALL, INTENT, Wire
+from tuneport_openai.profiles import AZURE_VARIABLE, Profile
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from tuneport import DataProfile, Plan, TrainRequest
+    from tuneport_openai.config import OpenAISettings
+    from tuneport_openai.job import HostedJob
+    from tuneport_openai.model import HostedModel
+
+_METHODS = {"sft": "supervised", "dpo": "dpo", "reinforcement": "reinforcement"}
+_MOST_EPOCHS = 50
+
+
+class OpenAIBackend(Backend):
+    """Trains over the OpenAI wire, at the endpoint of one profile."""
+
+    packages = ("openai",)
+    install = INSTALL
+
+    def __init__(self, profile: Profile) -> None:
+        self.name = profile.name
+        self.endpoint = profile
+
+    @property
+    def capabilities(self) -> Capabilities:  # type: ignore[override]  # made when asked for: it imports the rules
+        """What the wire has; a server may still refuse a part of it, in its own words."""
+        from tuneport_openai.rules import data_profile
+
+        return Capabilities(
+            methods=frozenset(_METHODS),
+            verbs=frozenset({"cancel", "pause", "resume"}),
+            learning_rate="multiplier",
+            profile=data_profile(self.endpoint, ""),
+            auto={
+                "epochs": "the server's choice; OpenAI's published rule: 3, up to 25 so that at least 100 rows are "
+                "seen, fewer so that at most 25,000 are",
+                "batch_size": "the server's choice",
+                "learning_rate_multiplier": "the server's choice",
+            },
+            local=False,
+        )
+
+    @property
+    def config_class(self) -> type[OpenAISettings]:
+        """The settings of the profile's section."""
+        from tuneport_openai.config import OpenAISettings
+
+        return OpenAISettings
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether package, address and key are there."""
+        return not self._missing()
+
+    def start(self, request: TrainRequest) -> HostedJob:
+        """Write the files, upload them, create the job; once for each intent, whoever asks how often.
+
+        Raises JobNotFinished (unconfirmed) when nobody could learn whether the job was started.
+        """
+        from tuneport_openai.submit import alone, finish, unconfirmed
+
+        scratch = request.scratch
+        try:
+            if self._missing():
+                raise UnavailableError(
+                    f"{self.name} cannot be used: {self._missing()}.", remedy=self.availability().remedy
+                )
+            with alone(request.intent):
+                if "request" not in scratch:
+                    scratch["request"] = self._written(request)
+            job = self._job(request.name, scratch)
+            finish(job.wire, job.ref, scratch)
+        except JobError:
+            raise
+        except TuneportError as error:
+            if "create" not in scratch or "job" in scratch:
+                raise
+            # An earlier call has asked for the job: what stops this one does not prove that there is none.
+            ref = Ref(self.name, request.name)
+            raise unconfirmed(Wire(self.endpoint), ref, scratch, f" ({error.message})") from error
+        return job
+
+    def job(self, name: str) -> HostedJob:
+        """The job of that name, from any process; raises JobNotFound."""
+        scratch = job_scratch(Ref(self.name, name))
+        if "request" not in scratch:
+            raise JobNotFound(f"{self.name}:{name} was never asked for.", remedy="Run the same command again.")
+        return self._job(name, scratch)
+
+    def settle(self, name: str) -> HostedJob:
+        """Learn what became of an unconfirmed start; raises JobNotFound when it certainly was not started."""
+        from tuneport_openai.submit import settle
+
+        job = self.job(name)
+        settle(job.wire, job.ref, job.scratch)
+        return job
+
+    def model(self, name: str) -> HostedModel:
+        """A tuned model by its job's name, else a model by the server's own name (a base, `ft:…`, a deployment)."""
+        from tuneport_openai.model import HostedModel
+
+        try:
+            job = self.job(name)
+        except JobNotFound:
+            if not name:
+                raise ModelNotFound(f"{self.name}: names no model.") from None
+            return HostedModel(Ref(self.name, name), Wire(self.endpoint), name, None)
+        return job.result()
+
+    def plan(self, request: TrainRequest) -> Plan:
+        """What the training would be and cost, where that is known. Asks no network."""
+        from tuneport_openai.plan import make_plan
+
+        return make_plan(self.endpoint, request, self._base_model(request.base.name))
+
+    def profile(self, base: str) -> DataProfile:
+        """The vendor's rules for that model, checked offline."""
+        from tuneport_openai.rules import data_profile
+
+        return data_profile(self.endpoint, self._base_model(base))
+
+    def check_base(self, base: str) -> None:
+        """Raise ModelNotFound for no name, or for a job of ours that has no model. Whether the vendor tunes it, it says
+        itself: `plan` notes what the dated table knows.
+        """
+        if not base or base.startswith((".", "~", "/")):
+            raise ModelNotFound(
+                f"{self.name}:{base} is no model of a server.",
+                remedy="Write for example openai:gpt-4.1-mini-2025-04-14",
+            )
+
+    def bases(self) -> list[BaseInfo]:
+        """The tunable models of the dated table, where this account can be asked at all."""
+        if self.endpoint.vendor == "other" or not self.is_set_up:
+            return []
+        return [
+            BaseInfo(ref=Ref(self.name, one.model), description=f"hosted; {', '.join(one.methods)}")
+            for one in catalogue.models()
+        ]
+
+    def availability(self) -> Availability:
+        """Whether package, address and key are there, and whether the vendor still trains. Asks no network."""
+        packages = super().availability()
+        if not packages.ready:
+            return packages
+        missing = self._missing()
+        if missing:
+            remedy = (
+                f"Set it in the shell that runs this: export {self.endpoint.key}=…"
+                if self.endpoint.base_url
+                else f"Set {AZURE_VARIABLE}=https://NAME.openai.azure.com, or run: tuneport profiles add "
+                f"{self.name} https://NAME.openai.azure.com"
+            )
+            return Availability(ready=False, reason=missing, remedy=remedy)
+        said = vendors.closing(self.endpoint)
+        if vendors.has_closed(self.endpoint):
+            return Availability(ready=False, reason=said or "", remedy=vendors.refused_remedy(self.endpoint))
+        details = {"at": self.endpoint.base_url, "key": self.endpoint.key, "openai": version("openai")}
+        return Availability(ready=True, details={**details, **({"note": said} if said else {})})
+
+    def _missing(self) -> str:
+        if not super().availability().ready:
+            return "needs the package openai"
+        if not self.endpoint.base_url:
+            return "its address is not known"
+        return "" if self.endpoint.has_key else f"the variable {self.endpoint.key} is not set"
+
+    def _job(self, name: str, scratch: MutableMapping[str, Any]) -> HostedJob:
+        from tuneport_openai.job import HostedJob, LoopbackJob
+
+        started_at = scratch["request"]["endpoint"]
+        if started_at != self.endpoint.base_url:
+            # Another host must not get this job's questions, nor the old one this profile's key.
+            raise ConfigError(
+                f"{self.name}:{name} was started at {started_at}, and the profile {self.name} is "
+                f"{self.endpoint.base_url or 'without an address'} now.",
+                remedy=f"Run: tuneport profiles add {self.name} {started_at}",
+            )
+        kind = LoopbackJob if self.endpoint.is_loopback else HostedJob
+        return kind(Ref(self.name, name), Wire(self.endpoint), scratch)
+
+    def _base_model(self, name: str) -> str:
+        """The server's own name of a base: one of our tuned models' has it in its scratch."""
+        try:
+            scratch = job_scratch(Ref(self.name, name))
+        except JobNotFound:
+            return name
+        model = scratch.get("model")
+        if not model:
+            raise ModelNotFound(
+                f"{self.name}:{name} has no model yet.", remedy=f"Run: tuneport show {self.name}:{name}"
+            )
+        return str(model)
+
+    def _written(self, request: TrainRequest) -> dict[str, Any]:
+        """Write the files that are sent; everything that the start needs from then on, whichever process goes on."""
+        from tuneport_openai.rules import write_file
+
+        method, folder = request.options.method, home("openai", "files")
+        model = self._base_model(request.base.name)
+        body = self._body(request, model)
+        drop = self.profile(request.base.name) if request.options.too_long == "drop" else None
+        parts = {"train": request.train, "validation": request.validation}
+        files = {
+            part: write_file(rows, folder, method, drop=drop)
+            for part, rows in parts.items()
+            if rows is not None and len(rows)
+        }
+        return {
+            "version": 1,
+            "intent": request.intent,
+            "endpoint": self.endpoint.base_url,
+            "body": body,
+            "base": str(request.base),
+            "method": method,
+            "fingerprint": request.train.fingerprint,
+            "system": files["train"].system,
+            "settings": request.settings.model_dump(mode="json", exclude_defaults=True),
+            "versions": _versions(),
+            "created": utc_now().isoformat(),
+            "usd_per_million_tokens": _price(self.endpoint, request, model),
+            "files": {
+                part: {
+                    "path": str(one.path),
+                    "sha256": one.sha256,
+                    "bytes": one.bytes,
+                    "rows": one.rows,
+                    "dropped": one.dropped,
+                    "name": one.name,
+                }
+                for part, one in files.items()
+            },
+        }
+
+    def _body(self, request: TrainRequest, model: str) -> dict[str, Any]:
+        """The request that creates the job, without its files."""
+        options, settings = request.options, cast("OpenAISettings", request.settings)
+        self._refuse(request, settings)
+        inner: dict[str, Any] = {
+            "n_epochs": options.epochs,
+            "batch_size": settings.batch_size,
+            "learning_rate_multiplier": settings.learning_rate_multiplier,
+        }
+        chosen: dict[str, Any] = {"hyperparameters": inner}
+        if options.method == "dpo":
+            inner["beta"] = settings.beta
+        if options.method == "reinforcement":
+            chosen["grader"] = settings.grader
+            if settings.reasoning_effort is not None:
+                inner["reasoning_effort"] = settings.reasoning_effort
+        kind = _METHODS[options.method]
+        metadata = {key: value for key, value in request.metadata.items() if key != "intent"}
+        body: dict[str, Any] = {
+            "model": model,
+            "method": {"type": kind, kind: chosen},
+            "seed": options.seed,
+            "metadata": {**metadata, INTENT: request.intent},
+        }
+        if options.suffix:
+            body["suffix"] = options.suffix
+        if settings.wandb is not None:
+            wandb = settings.wandb.model_dump(mode="json", exclude_defaults=True)
+            body["integrations"] = [{"type": "wandb", "wandb": wandb}]
+        if settings.training_type is not None:
+            body["extra_body"] = {"trainingType": settings.training_type}
+        return body
+
+    def _refuse(self, request: TrainRequest, settings: OpenAISettings) -> None:
+        """Raise UsageError for what the wire refuses, before anything is written or sent."""
+        options = request.options
+        longest = catalogue.longest_suffix(self.endpoint)
+        if options.suffix and len(options.suffix) > longest:
+            raise UsageError(
+                f"The suffix has {len(options.suffix)} characters; {self.name} takes {longest}.",
+                remedy="Shorten train.suffix.",
+            )
+        if options.epochs != "auto" and options.epochs > _MOST_EPOCHS:
+            raise UsageError(f"{options.epochs} epochs; the wire takes {_MOST_EPOCHS}.", remedy="Lower train.epochs.")
+        if options.method == "reinforcement" and settings.grader is None:
+            raise UsageError(
+                "Reinforcement needs a grader.", remedy=f"Set backends.{self.name}.grader; see docs/openai.md."
+            )
+        if settings.training_type is not None and self.endpoint.vendor != "azure":
+            raise UsageError("training_type is Azure's.", remedy=f"Leave it out of backends.{self.name}.")
+        metadata = {key: value for key, value in request.metadata.items() if key != "intent"}
+        if len(metadata) > 15 or any(len(k) > 64 or len(v) > 512 for k, v in metadata.items()):
+            raise UsageError(
+                "The wire takes 15 entries of metadata beside our own, with keys of 64 and values of 512 characters.",
+                remedy="Leave some out, or shorten them.",
+            )
+
+
+def _price(endpoint: Profile, request: TrainRequest, model: str) -> float | None:
+    settings = cast("OpenAISettings", request.settings)
+    if settings.usd_per_million_tokens is not None:
+        return settings.usd_per_million_tokens
+    facts = catalogue.known(endpoint, model)
+    return facts.training if facts else None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in ("tuneport", "openai", "tiktoken"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,240 @@
+"""The openai package at arm's length: clients that talk to one host only, and its exceptions in tuneport's words."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+from tuneport import (
+    BackendError,
+    ConfigError,
+    JobNotFound,
+    ModelNotFound,
+    NotFoundError,
+    Secret,
+    TuneportError,
+    UnavailableError,
+    UsageError,
+)
+from tuneport_openai.profiles import AZURE_VARIABLE, Profile
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, OpenAI
+
+INSTALL = "pip install 'tuneport[openai]'"
+INTENT = "tuneport_intent"  # the key of the metadata that tells our own jobs
+_CREATE_SECONDS = 120.0
+_READ_SECONDS = 60.0
+_READ_RETRIES = 4  # for what may be asked twice; what starts or changes something is sent once
+_NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # httpx's and httpx2's: no byte has left this machine
+_REFUSALS = frozenset({400, 401, 403, 404, 413, 415, 422, 429})
+
+
+class Wire:
+    """One profile's endpoint, with a client that sends once and a client that may ask again.
+
+    Neither follows redirects nor sends anything to another host. Raises UnavailableError where the package is missing,
+    ConfigError where the key or the address is.
+    """
+
+    def __init__(self, profile: Profile, *, seconds: float | None = None) -> None:
+        self.profile = profile
+        self._seconds = seconds
+
+    @cached_property
+    def once(self) -> OpenAI:
+        """For what must not be sent twice: no retries at all."""
+        return self._client(retries=0, seconds=self._seconds or _CREATE_SECONDS)
+
+    @cached_property
+    def patient(self) -> OpenAI:
+        """For reading: asked again after a lost connection, a 429 or a 5xx, as Retry-After says."""
+        return self._client(retries=_READ_RETRIES, seconds=self._seconds or _READ_SECONDS)
+
+    def _client(self, *, retries: int, seconds: float) -> OpenAI:
+        if importlib.util.find_spec("openai") is None:
+            raise UnavailableError(f"{self.profile.name}: needs the package openai.", remedy=f"Run: {INSTALL}")
+        import openai
+
+        if not self.profile.base_url:
+            raise _no_address(self.profile)
+        http = openai.DefaultHttpxClient(
+            follow_redirects=False,
+            trust_env=not self.profile.is_loopback,  # no proxy stands between this machine and itself
+            event_hooks={"request": [self._guard]},
+            timeout=seconds,
+        )
+        client = openai.OpenAI(
+            api_key=Secret(self.profile.key).reveal(),
+            base_url=self.profile.base_url,
+            max_retries=retries,
+            timeout=seconds,
+            http_client=http,
+        )
+        if self.profile.vendor != "openai":
+            # The package takes these from the environment, where they are meant for OpenAI.
+            client.organization = client.project = None
+        return client
+
+    def _guard(self, request: Any) -> None:
+        """Let no request leave for another host, and none carry headers that are OpenAI's alone to another vendor."""
+        asked, own = urlsplit(str(request.url)), urlsplit(self.profile.base_url)
+        if (asked.scheme, asked.netloc) != (own.scheme, own.netloc):
+            raise UnavailableError(f"{self.profile.name}: a request for another host ({asked.netloc}) was stopped.")
+        if self.profile.vendor != "openai":
+            named = [line.partition(":")[0] for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()]
+            for header in ("OpenAI-Organization", "OpenAI-Project", *filter(None, map(str.strip, named))):
+                request.headers.pop(header, None)
+            request.headers["Authorization"] = f"Bearer {Secret(self.profile.key).reveal()}"
+
+    @contextmanager
+    def speaking(self, doing: str, missing: type[NotFoundError] = NotFoundError) -> Iterator[None]:
+        """Put what goes wrong inside into tuneport's words; `missing` is what a 404 becomes."""
+        try:
+            yield
+        except TuneportError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the package lets errors of httpx and of JSON through beside its own
+            self.explain(error, doing, missing)
+
+    def explain(self, error: Exception, doing: str, missing: type[NotFoundError] = NotFoundError) -> NoReturn:
+        """Raise tuneport's error for a foreign one; errors of ours and plain bugs go on as they are."""
+        import openai
+
+        name = self.profile.name
+        if isinstance(error, openai.APIStatusError):
+            raise self._of_status(error, doing, missing) from self._cause(error)
+        if isinstance(error, openai.APITimeoutError):
+            raise UnavailableError(
+                f"{name} did not answer in time while {doing}.", remedy="Try again in a while."
+            ) from self._cause(error)
+        if isinstance(error, openai.APIConnectionError):
+            cause = error.__cause__
+            if isinstance(cause, TuneportError):
+                raise cause
+            why = f"{type(cause).__name__}: {cause}" if cause else str(error)
+            raise UnavailableError(
+                f"{name} could not be reached at {self.profile.base_url} while {doing}: {self.redacted(why)}.",
+                remedy="Check the network and the address (`tuneport profiles list`), then try again.",
+            ) from self._cause(error)
+        if isinstance(error, openai.OpenAIError | ValueError | TypeError | AttributeError | OSError) or is_http(error):
+            raise BackendError(
+                f"{name} gave an answer that is not of the wire while {doing}: "
+                f"{type(error).__name__}: {self.redacted(str(error))[:200]}",
+                remedy="Try again; if it stays so, the server does not speak the OpenAI wire there.",
+            ) from self._cause(error)
+        raise error
+
+    def _of_status(self, error: APIStatusError, doing: str, missing: type[NotFoundError]) -> TuneportError:
+        from tuneport_openai.vendors import refused_remedy
+
+        name, status = self.profile.name, error.status_code
+        said = self.redacted(message_of(error))
+        if status == 401:
+            return UnavailableError(
+                f"{name} does not accept the key in {self.profile.key} (401): {said}",
+                remedy=f"Set a valid key in {self.profile.key}. It is sent to {self.profile.base_url} only.",
+            )
+        if status == 403:
+            return UnavailableError(
+                f"{name} refuses this account while {doing} (403): {said}", remedy=refused_remedy(self.profile)
+            )
+        if status == 404:
+            return missing(f"{name} does not know it while {doing} (404): {said}", remedy=_remedy_404(missing))
+        if status == 429:
+            wait = error.response.headers.get("retry-after")
+            quota = (code_of(error) or "") == "insufficient_quota"
+            return UnavailableError(
+                f"{name} refused for now while {doing} (429): {said}",
+                remedy="The account has no credit left: see its billing page."
+                if quota
+                else f"Try again {f'in {wait} s' if wait else 'in a while'}.",
+            )
+        if status in (400, 409, 413, 415, 422):
+            return UsageError(f"{name} refused the request while {doing} ({status}): {said}", remedy=_remedy_400(error))
+        return UnavailableError(f"{name} failed while {doing} ({status}): {said}", remedy="Try again in a while.")
+
+    def redacted(self, text: str) -> str:
+        """The text without the key, should the server have put it there."""
+        key = os.environ.get(self.profile.key, "")
+        return text.replace(key, "…") if len(key) > 3 else text
+
+    def _cause(self, error: Exception) -> Exception | None:
+        """The foreign exception, for the traceback, unless its own words hold the key."""
+        key = os.environ.get(self.profile.key, "")
+        inner: BaseException | None = error
+        while inner is not None and key:
+            if key in str(inner):
+                return None
+            inner = inner.__cause__ or inner.__context__
+        return error
+
+
+def never_sent(error: BaseException) -> bool:
+    """Whether the connection was never made, so that the other side knows nothing of the request."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if type(inner).__name__ in _NEVER_SENT and is_http(inner):
+            return True
+        inner = inner.__cause__
+    return False
+
+
+def surely_refused(error: BaseException) -> bool:
+    """Whether the wire itself said no: a refusal's status with the wire's own error body, not a gateway's page."""
+    import openai
+
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in _REFUSALS:
+        return False
+    try:
+        said = error.response.json()
+    except ValueError:
+        return False
+    return isinstance(said, dict) and isinstance(said.get("error"), dict) and "message" in said["error"]
+
+
+def is_http(error: BaseException) -> bool:
+    """Whether an exception is the HTTP library's own, under whichever name the openai package uses it."""
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
+
+
+def message_of(error: APIStatusError) -> str:
+    """The server's own words, at most a few lines of them."""
+    body = error.body
+    said = body.get("message") if isinstance(body, dict) else None
+    text = said if isinstance(said, str) else str(error.message)
+    return " ".join(text.split())[:500] or "no reason given"
+
+
+def code_of(error: APIStatusError) -> str | None:
+    """The wire's code for the error, such as `model_not_found`."""
+    body = error.body
+    found = body.get("code") if isinstance(body, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _no_address(profile: Profile) -> ConfigError:
+    return ConfigError(
+        f"The address of the profile {profile.name} is not known.",
+        remedy=f"Set {AZURE_VARIABLE}=https://NAME.openai.azure.com, or run: "
+        f"tuneport profiles add {profile.name} https://NAME.openai.azure.com",
+    )
+
+
+def _remedy_404(missing: type[NotFoundError]) -> str:
+    if missing is ModelNotFound:
+        return (
+            "Check the model's name. On Azure a tuned model answers under its deployment's name, once it is deployed."
+        )
+    return "Run: tuneport jobs" if missing is JobNotFound else "Check the name."
+
+
+def _remedy_400(error: APIStatusError) -> str:
+    body = error.body
+    param = body.get("param") if isinstance(body, dict) else None
+    return f"It is about {param!r}." if param else "Change what it names, then try again."

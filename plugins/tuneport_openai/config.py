@@ -1,0 +1,103 @@
+"""The settings of `backends.openai`, and of every other profile's section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from tuneport import Settings
+
+Auto = Literal["auto"]
+# The bound belongs to the number: a bound on the whole field would be asked of the word "auto" too.
+Above0 = Annotated[float, Field(gt=0)]
+Batch = Annotated[int, Field(ge=1, le=256)]
+Beta = Annotated[float, Field(gt=0, le=2)]
+
+
+class Wandb(Settings):
+    """Metrics of the job, sent by the vendor to Weights & Biases; the key for that is in the vendor's settings."""
+
+    project: str = Field(description="The project there.")
+    name: str | None = Field(default=None, description="The run's name there; the job's id when absent.")
+    entity: str | None = Field(default=None, description="The user or team there.")
+    tags: tuple[str, ...] = Field(default=(), description="Tags of the run there.")
+
+
+class OpenAISettings(Settings):
+    """How to train over the OpenAI wire. Every "auto" is left to the server, which sees the data."""
+
+    learning_rate_multiplier: Above0 | Auto = Field(
+        default="auto",
+        description="Factor on the learning rate that the server chooses; this wire has no absolute rate.",
+    )
+    batch_size: Batch | Auto = Field(default="auto", description="Rows of one step, 1 to 256.")
+    beta: Beta | Auto = Field(
+        default="auto", description="Method dpo: how strongly the tuned model is held to its base, above 0 to 2."
+    )
+    grader: dict[str, Any] | None = Field(
+        default=None,
+        description="Method reinforcement: what rewards an answer, as the wire writes it: `{type: string_check, …}`, "
+        "text_similarity, score_model, python or multi. Templates see the row's last answer as "
+        "`{{item.reference_answer}}`.",
+    )
+    reasoning_effort: Literal["default", "low", "medium", "high"] | None = Field(
+        default=None, description="Method reinforcement: how long the model may think."
+    )
+    wandb: Wandb | None = Field(default=None, description="Where the vendor sends metrics.")
+    training_type: Literal["Standard", "GlobalStandard", "Developer"] | None = Field(
+        default=None, description="Azure only: the tier that the training is billed by."
+    )
+    usd_per_million_tokens: float | None = Field(
+        default=None,
+        ge=0,
+        description="What a million training tokens cost you; plans and budgets count with it. null: the plugin's "
+        "dated table, which says unknown where nobody knows.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_absolute_rate(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "learning_rate" in values:
+            raise PydanticCustomError(
+                "learning_rate",
+                "this wire takes no learning_rate: the server chooses the rate for the model, and "
+                "learning_rate_multiplier scales it (1 leaves it as it is). Leave learning_rate out here; the torch "
+                "section may keep it",
+            )
+        return values
+
+    @field_validator("grader")
+    @classmethod
+    def _known_grader(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            _check_grader(value)
+        return value
+
+
+_GRADERS: dict[str, frozenset[str]] = {
+    "string_check": frozenset({"name", "input", "reference", "operation"}),
+    "text_similarity": frozenset({"name", "input", "reference", "evaluation_metric"}),
+    "python": frozenset({"name", "source"}),
+    "score_model": frozenset({"name", "input", "model"}),
+    "multi": frozenset({"name", "graders", "calculate_output"}),
+}
+
+
+def _check_grader(value: dict[str, Any]) -> None:
+    """The wire's own shape of a grader: its type, and the keys that the type must have."""
+    kind = value.get("type")
+    needs = _GRADERS.get(kind) if isinstance(kind, str) else None
+    if needs is None:
+        raise PydanticCustomError("grader", "a grader's type is one of {known}", {"known": ", ".join(sorted(_GRADERS))})
+    missing = sorted(needs - value.keys())
+    if missing:
+        raise PydanticCustomError(
+            "grader", "a grader of type {kind} also has: {missing}", {"kind": kind, "missing": ", ".join(missing)}
+        )
+    inner = value.get("graders", {})
+    if kind == "multi" and not (isinstance(inner, dict) and inner and all(isinstance(g, dict) for g in inner.values())):
+        raise PydanticCustomError("grader", "graders of a multi grader are named: {name: {type: …}, …}")
+    for one in inner.values() if kind == "multi" else ():
+        _check_grader(one)

@@ -1,0 +1,333 @@
+"""A handle on a job at a server: its state is the server's word, its events are numbered here once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, MutableMapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tuneport import (
+    BackendError,
+    Checkpoint,
+    Event,
+    Job,
+    JobNotFinished,
+    JobNotFound,
+    JobState,
+    Lineage,
+    NotFoundError,
+    Ref,
+    Status,
+    TuneportError,
+    UsageError,
+    kept_events,
+    utc_now,
+)
+from tuneport_openai.client import Wire
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob
+
+    from tuneport_openai.model import HostedModel
+
+_WORDS = {
+    "validating_files": Status.PREPARING,
+    "queued": Status.QUEUED,
+    "pending": Status.QUEUED,
+    "created": Status.QUEUED,
+    "running": Status.RUNNING,
+    "resuming": Status.RUNNING,
+    "cancelling": Status.RUNNING,
+    "pausing": Status.PAUSING,
+    "paused": Status.PAUSED,
+    "succeeded": Status.SUCCEEDED,
+    "failed": Status.FAILED,
+    "cancelled": Status.CANCELLED,
+    "canceled": Status.CANCELLED,
+}
+
+
+class HostedJob(Job):
+    """A training at a server. `scratch` is what its start left here; see `submit`."""
+
+    poll_seconds: ClassVar[float] = 5.0
+
+    def __init__(self, ref: Ref, wire: Wire, scratch: MutableMapping[str, Any]) -> None:
+        self.ref = ref
+        self.wire = wire
+        self.scratch = scratch
+
+    def state(self) -> JobState:
+        """The server's word on the job, or where its start stands; from here, without asking, once it is over."""
+        request = self.scratch["request"]
+        created = datetime.fromisoformat(request["created"])
+        if "job" not in self.scratch:
+            return self._unstarted(created)
+        facts = self._facts()
+        status = _WORDS.get(facts.get("status") or "", Status.UNKNOWN)
+        error = facts.get("error") or {}
+        return JobState(
+            status=status,
+            native=str(facts.get("status") or ""),
+            message=str(error.get("message") or "") if status is Status.FAILED else "",
+            remedy=_remedy(status, self.ref, error),
+            step=self._last_step()[0],
+            total_steps=self._last_step()[1],
+            tokens=facts.get("trained_tokens") or 0,
+            seconds_left=_seconds_left(facts) if status is Status.RUNNING else None,
+            created=created,
+            started=_time(facts.get("created_at")),
+            finished=_time(facts.get("finished_at")),
+            details=self._details(request, facts),
+        )
+
+    def events(self, after: int = 0) -> Iterable[Event]:
+        """What the server has told so far, fetched and numbered, from number `after` on."""
+        if "job" in self.scratch:
+            from tuneport_openai.events import fetch
+
+            fetch(self)
+        return kept_events(self.ref, after)
+
+    def cancel(self) -> None:
+        """End the job for good; before it was started, it never will be."""
+        if "job" not in self.scratch:
+            self._cancel_unstarted()
+            return
+        if self.status.terminal:
+            return
+        self._act("cancel")
+
+    def pause(self) -> None:
+        """Ask the server to stop at its next checkpoint; not every server can."""
+        state = self.state()
+        if state.status.terminal:
+            raise UsageError(f"{self.ref} is {state.status}: there is nothing to pause.")
+        if state.status in (Status.PAUSED, Status.PAUSING):
+            return
+        self._started("paused")
+        self._act("pause")
+
+    def resume(self) -> None:
+        """Go on: with a start that was cut off before the job was created, or with a paused job."""
+        state = self.state()
+        if state.status.terminal:
+            raise UsageError(f"{self.ref} is {state.status}: it is over and cannot be resumed.")
+        if state.status in (Status.INTERRUPTED, Status.UNCONFIRMED, Status.PREPARING) and "job" not in self.scratch:
+            from tuneport_openai.submit import finish
+
+            finish(self.wire, self.ref, self.scratch)
+        elif state.status in (Status.PAUSED, Status.PAUSING):
+            self._act("resume")
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints that the server keeps; each name is a model, as `openai:NAME`."""
+        if "job" not in self.scratch:
+            return []
+        with self.wire.speaking("listing checkpoints"):
+            found = list(self.wire.patient.fine_tuning.jobs.checkpoints.list(self.scratch["job"], limit=100))
+        kept = [
+            Checkpoint(
+                name=one.fine_tuned_model_checkpoint,
+                step=one.step_number,
+                created=_time(one.created_at) or utc_now(),
+                metrics=_numbers(one.metrics.to_dict() if one.metrics else {}),
+            )
+            for one in found
+        ]
+        return sorted(kept, key=lambda one: one.step)
+
+    def result(self) -> HostedModel:
+        """The tuned model; raises JobFailed, JobCancelled or JobNotFinished where there is none."""
+        state = self.state()
+        if state.status is not Status.SUCCEEDED:
+            if state.status.terminal or state.status.idle:
+                self._settled(state)
+            raise JobNotFinished(
+                f"{self.ref} is {state.status}: its model is not there yet.",
+                ref=str(self.ref),
+                status=state.status,
+                remedy=f"Run: tuneport watch {self.ref}",
+            )
+        from tuneport_openai.model import HostedModel
+
+        name = self._facts().get("fine_tuned_model")
+        if not isinstance(name, str) or not name:
+            raise BackendError(f"{self.wire.profile.name} says that {self.ref} succeeded, and names no model.")
+        self.scratch["model"] = name
+        return HostedModel(self.ref, self.wire, name, self._lineage())
+
+    def delete(self, *, dry_run: bool = False) -> list[str]:
+        """Remove the model, the result files and the data from the server, and the copy of what was sent from here.
+
+        The wire has no way to delete a job's entry itself. Raises JobNotFinished for a job that runs or may run.
+        """
+        from tuneport_openai.removal import remove
+
+        state = self.state()
+        if state.status is Status.UNCONFIRMED or not (state.status.terminal or state.status.idle):
+            verb = "settle" if state.status is Status.UNCONFIRMED else "cancel"
+            raise JobNotFinished(
+                f"{self.ref} is {state.status}: it must end before it can be deleted.",
+                ref=str(self.ref),
+                status=state.status,
+                remedy=f"Run: tuneport {verb} {self.ref}",
+            )
+        facts = self._facts() if "job" in self.scratch else {}
+        return remove(self.wire, self.scratch, facts, dry_run=dry_run)
+
+    def prune(self, *, dry_run: bool = False) -> int:
+        """Remove the copy of what was sent; how many bytes that frees."""
+        freed = 0
+        for facts in self.scratch["request"]["files"].values():
+            path = Path(facts["path"])
+            if path.is_file():
+                freed += path.stat().st_size
+                if not dry_run:
+                    path.unlink(missing_ok=True)
+        return freed
+
+    def _facts(self) -> dict[str, Any]:
+        """The job as the server describes it; kept once it is over, so that it can be read without the server."""
+        final: dict[str, Any] | None = self.scratch.get("final")
+        if final is not None:
+            return final
+        try:
+            with self.wire.speaking("asking for the job", JobNotFound):
+                found: FineTuningJob = self.wire.patient.fine_tuning.jobs.retrieve(self.scratch["job"])
+                facts = found.to_dict(mode="json")
+        except NotFoundError as error:
+            # Not JobNotFound, which would let the same run start anew: the key may be another account's.
+            raise BackendError(
+                f"{self.wire.profile.name} does not show the job {self.scratch['job']} of {self.ref}.",
+                remedy=f"Is the key in {self.wire.profile.key} that of the account that started it?",
+            ) from error
+        if not isinstance(facts.get("status"), str):
+            facts["status"] = ""
+        if _WORDS.get(str(facts["status"]), Status.UNKNOWN).terminal:
+            self.scratch["final"] = facts
+        return facts
+
+    def _unstarted(self, created: datetime) -> JobState:
+        from tuneport_openai.submit import alone
+
+        details = self._details(self.scratch["request"], {})
+        if "create" in self.scratch:
+            return JobState(
+                status=Status.UNCONFIRMED,
+                message="It may have been started, and could not be found yet.",
+                remedy=f"Run: tuneport settle {self.ref}",
+                created=created,
+                details=details,
+            )
+        if "cancelled" in self.scratch:
+            return JobState(
+                status=Status.CANCELLED, message="Cancelled before it was started.", created=created, details=details
+            )
+        with alone(self.scratch["request"]["intent"], wait=False) as free:
+            busy = not free
+        return JobState(
+            status=Status.PREPARING if busy else Status.INTERRUPTED,
+            message="Its files are being uploaded." if busy else "Its start was cut off before the job was created.",
+            remedy=None if busy else f"Run: tuneport resume {self.ref}",
+            created=created,
+            details=details,
+        )
+
+    def _cancel_unstarted(self) -> None:
+        from tuneport_openai.submit import alone
+
+        with alone(self.scratch["request"]["intent"]):
+            if "job" not in self.scratch and "create" not in self.scratch:
+                self.scratch["cancelled"] = utc_now().isoformat()
+                return
+        self._started("cancelled")
+        self.cancel()
+
+    def _started(self, what: str) -> None:
+        if "job" not in self.scratch:
+            raise JobNotFinished(
+                f"{self.ref} is not known to be started, so it cannot be {what}.",
+                ref=str(self.ref),
+                status=Status.UNCONFIRMED,
+                remedy=f"Run: tuneport settle {self.ref}",
+            )
+
+    def _act(self, verb: str) -> None:
+        """Send one verb; a refusal of a job that has just ended is none, since there was nothing left to do."""
+        try:
+            with self.wire.speaking(f"asking to {verb} the job"):
+                getattr(self.wire.once.fine_tuning.jobs, verb)(self.scratch["job"])
+        except TuneportError:
+            if verb == "cancel" and self._ended_soon():
+                return
+            raise
+
+    def _ended_soon(self) -> bool:
+        for pause in (0.0, 0.5, 1.0):
+            time.sleep(pause)
+            if self.status.terminal:
+                return True
+        return False
+
+    def _last_step(self) -> tuple[int, int | None]:
+        step, total = 0, None
+        for event in kept_events(self.ref):
+            if event.kind == "metric":
+                step, total = max(step, int(event.data.get("step") or 0)), event.data.get("total_steps") or total
+        return step, int(total) if total else None
+
+    def _details(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+        trained, price = facts.get("trained_tokens"), request.get("usd_per_million_tokens")
+        known = {
+            "endpoint": request["endpoint"],
+            "job": self.scratch.get("job"),
+            "model": facts.get("fine_tuned_model"),
+            "sent": request["files"]["train"]["path"],
+            "trained_tokens": trained,
+            "usd": round(trained * price / 1e6, 4) if trained and price is not None else None,
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
+    def _lineage(self) -> Lineage:
+        request = self.scratch["request"]
+        return Lineage(
+            base=request["base"],
+            job=str(self.ref),
+            data_fingerprint=request["fingerprint"],
+            created=request["created"],
+            method=request["method"],
+            system=request["system"],
+            settings=request["settings"],
+            versions=request["versions"],
+        )
+
+
+class LoopbackJob(HostedJob):
+    """A training at a server on this machine, which may be asked more often."""
+
+    poll_seconds: ClassVar[float] = 0.5
+
+
+def _remedy(status: Status, ref: Ref, error: dict[str, Any]) -> str | None:
+    if status is Status.FAILED and error.get("param"):
+        return f"It is about {error['param']!r}. The file that was sent: tuneport show {ref}"
+    return f"Run: tuneport resume {ref}" if status is Status.PAUSED else None
+
+
+def _time(seconds: Any) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _seconds_left(facts: dict[str, Any]) -> float | None:
+    finish = facts.get("estimated_finish")
+    return max(0.0, finish - time.time()) if isinstance(finish, int | float) else None
+
+
+def _numbers(raw: dict[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in raw.items() if isinstance(value, int | float) and key != "step"}

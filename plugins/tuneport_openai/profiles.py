@@ -1,0 +1,189 @@
+"""Named endpoints that speak the OpenAI wire: where each is, and which variable holds its key."""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from tuneport import ConfigError, HomeError, NotFoundError, UsageError, home
+
+Vendor = Literal["openai", "azure", "other"]
+
+OPENAI_URL = "https://api.openai.com/v1"
+AZURE_VARIABLE = "AZURE_OPENAI_ENDPOINT"
+_FIXED = "openai"  # its name and its host are one promise to whoever set OPENAI_API_KEY
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """An endpoint by name. `base_url` is empty where it is not known yet; `key` is the name of an environment variable,
+    never a key.
+    """
+
+    name: str
+    base_url: str
+    key: str
+    vendor: Vendor = "other"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine."""
+        return bool(self.base_url) and _is_loopback(urlsplit(self.base_url).hostname or "")
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the variable of the key is set."""
+        return bool(os.environ.get(self.key))
+
+
+def profiles() -> dict[str, Profile]:
+    """Every profile by name: `openai`, `azure`, then those of home. Raises ConfigError when their file is damaged."""
+    return {**_built_in(), **_stored()}
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name, as it is now; raises NotFoundError."""
+    found = profiles().get(name)
+    if found is None:
+        raise NotFoundError(f"There is no profile {name!r}.", remedy="Run: tuneport profiles list")
+    return found
+
+
+def add(name: str, base_url: str, key: str | None = None, vendor: Vendor | None = None) -> Profile:
+    """Keep an endpoint under a name of its own. `key` names the variable that holds its key; by default it is made from
+    the name, such as LAB_API_KEY.
+
+    Raises UsageError for a name that is taken or an address to which a key must not be sent.
+    """
+    if name == _FIXED:
+        raise UsageError("The profile openai is api.openai.com and stays so.", remedy="Choose another name.")
+    if not _NAME.match(name):
+        raise UsageError(f"{name!r} cannot be a profile's name.", remedy="Use small letters, digits, - and _.")
+    key = key or ("AZURE_OPENAI_API_KEY" if name == "azure" else f"{re.sub('[^A-Z0-9]', '_', name.upper())}_API_KEY")
+    if not _VARIABLE.match(key):
+        raise UsageError(
+            "--key takes the name of an environment variable, not the key itself.",
+            remedy=f"Put the key into a variable, for example: export LAB_API_KEY=…; then: --key LAB_API_KEY. "
+            f"What was given as --key (of {len(key)} characters) is in your shell's history now: if it was a key, "
+            "have it replaced.",
+        )
+    url = checked_url(base_url)
+    if vendor is None:
+        vendor = "azure" if name == "azure" or _is_azure(url) else "other"
+    made = Profile(name=name, base_url=_azure_url(url) if vendor == "azure" else url, key=key, vendor=vendor)
+    with _changing() as stored:
+        stored[name] = made
+    return made
+
+
+def remove(name: str) -> None:
+    """Forget a profile of home; raises NotFoundError when there is none of that name."""
+    with _changing() as stored:
+        if stored.pop(name, None) is None:
+            what = "is built in" if name in _built_in() else "does not exist"
+            raise NotFoundError(f"The profile {name!r} {what}.", remedy="Run: tuneport profiles list")
+
+
+def is_stored(name: str) -> bool:
+    """Whether the profile is one of home's own."""
+    return name in _stored()
+
+
+def checked_url(text: str) -> str:
+    """An address that a key may be sent to, without its last slash; raises UsageError for any other."""
+    try:
+        parts = urlsplit(text.strip())
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise UsageError(f"The address is none: {error}.", remedy="Write for example https://HOST/v1") from error
+    if parts.username or parts.password or "@" in parts.netloc:
+        raise UsageError("The address holds a name or a password.", remedy="Leave it out: --key names a variable.")
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise UsageError(f"{text!r} is no address of a server.", remedy="Write for example https://HOST/v1")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise UsageError(
+            f"A key would go to {host} in the clear over http.",
+            remedy="Use https://, or a tunnel that ends on 127.0.0.1.",
+        )
+    return text.strip().rstrip("/")
+
+
+def _built_in() -> dict[str, Profile]:
+    openai = Profile(name="openai", base_url=OPENAI_URL, key="OPENAI_API_KEY", vendor="openai")
+    asked = os.environ.get(AZURE_VARIABLE, "").strip()
+    try:
+        url = _azure_url(checked_url(asked)) if asked else ""
+    except UsageError:
+        url = ""  # availability says what is wrong with it
+    azure = Profile(name="azure", base_url=url, key="AZURE_OPENAI_API_KEY", vendor="azure")
+    return {"openai": openai, "azure": azure}
+
+
+def _azure_url(url: str) -> str:
+    """Azure's portal shows the resource's address; the wire is served below /openai/v1."""
+    path = urlsplit(url).path.rstrip("/")
+    return url if path.endswith("/v1") else f"{url.removesuffix('/openai')}/openai/v1"
+
+
+def _is_azure(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host.endswith((".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _file() -> Path:
+    return home() / "profiles.json"
+
+
+def _stored() -> dict[str, Profile]:
+    path = _file()
+    try:
+        kept = json.loads(path.read_bytes())["profiles"]
+        found = {name: Profile(name=name, **facts) for name, facts in kept.items()}
+        for one in found.values():
+            checked_url(one.base_url)
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} is damaged: {error}.", remedy="Mend it, or remove it and add the profiles again.", file=str(path)
+        ) from error
+    except OSError as error:
+        raise HomeError(f"{path} cannot be read: {error.strerror}.", remedy="Check its rights.") from error
+    return {name: one for name, one in found.items() if name != _FIXED}
+
+
+@contextmanager
+def _changing() -> Iterator[dict[str, Profile]]:
+    """The stored profiles to be changed; written whole when the block ends well, by one process at a time."""
+    with (home() / "profiles.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stored = _stored()
+        yield stored
+        facts = {name: {k: v for k, v in asdict(one).items() if k != "name"} for name, one in stored.items()}
+        handle, temporary = tempfile.mkstemp(dir=home(), prefix=".profiles.")
+        with os.fdopen(handle, "w") as out:
+            json.dump({"version": 1, "profiles": facts}, out, indent=1)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(temporary).replace(_file())

@@ -1,0 +1,64 @@
+"""What a job leaves at the server and here, and its removal."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tuneport import BackendError, NotFoundError, TuneportError
+from tuneport_openai.client import Wire
+from tuneport_openai.upload import delete_file
+
+_OVER = frozenset({"succeeded", "failed", "cancelled"})
+
+
+def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any], *, dry_run: bool) -> list[str]:
+    """Remove model, result files and data; a line for each thing that was (or would be) removed or had to stay."""
+    where = wire.profile.name
+    lines = []
+    model = facts.get("fine_tuned_model")
+    if isinstance(model, str) and model:
+        if dry_run or _delete_model(wire, model):
+            lines.append(f"the model {model} at {where}")
+        else:
+            lines.append(f"the model {model} at {where} was gone already")
+    lines += [
+        f"the result file {file_id} at {where}"
+        for file_id in facts.get("result_files") or ()
+        if dry_run or delete_file(wire, file_id)
+    ]
+    for part, file_id in scratch.get("files", {}).items():
+        if _is_wanted(wire, file_id):
+            lines.append(f"the {part} file {file_id} stays at {where}: another job that is not over uses it")
+        elif dry_run or delete_file(wire, file_id):
+            lines.append(f"the {part} file {file_id} at {where}")
+    for one in scratch["request"]["files"].values():
+        path = Path(one["path"])
+        if path.is_file():
+            lines.append(f"{path} ({one['bytes']:,} bytes)")
+            if not dry_run:
+                path.unlink(missing_ok=True)
+    return lines
+
+
+def _delete_model(wire: Wire, model: str) -> bool:
+    try:
+        with wire.speaking("deleting the model"):
+            wire.patient.models.delete(model)
+    except NotFoundError:
+        return False
+    except BackendError as error:
+        raise BackendError(f"The model {model} may still be there: {error.message}", remedy=error.remedy) from error
+    return True
+
+
+def _is_wanted(wire: Wire, file_id: str) -> bool:
+    """Whether a job that is not over uses the file: the same rows have the same file, whoever uploaded it."""
+    try:
+        with wire.speaking("looking at the jobs"):
+            jobs = list(islice(wire.patient.fine_tuning.jobs.list(limit=100), 1000))
+    except TuneportError:
+        return True
+    return any(file_id in (job.training_file, job.validation_file) and job.status not in _OVER for job in jobs)

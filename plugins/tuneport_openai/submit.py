@@ -1,0 +1,173 @@
+"""A submission that cannot start twice: written down first, sent once, and looked for, never repeated, on doubt.
+
+What a job's scratch holds, in the order in which it is written: `request` (all that is needed to go on in another
+process), `files` (ids at the server, by part), `create` (before the one request that starts the job is sent), `job`
+(the id that it was given).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from tuneport import JobNotFinished, JobNotFound, Ref, Status, TuneportError, home, utc_now
+from tuneport_openai.client import INTENT, Wire, never_sent, surely_refused
+from tuneport_openai.upload import ensure_file
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob
+
+Scratch = MutableMapping[str, Any]
+
+LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds to wait before each look for a job that may have been started: lists may lag behind."""
+CERTAIN_SECONDS = 900.0
+"""How long after the sending a job that no list shows may still show up; after that `settle` says it is not there."""
+_CLOCK_SECONDS = 24 * 3600  # how far two clocks may be apart
+_MOST_JOBS = 20_000
+
+
+@contextmanager
+def alone(intent: str, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the intent against every other process; without `wait`, False where another holds it."""
+    with (home("openai", "locks") / intent).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def finish(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOKS) -> None:
+    """Do what is left of a submission: upload, wait until the files are processed, start the job; once, whoever calls.
+
+    Raises JobNotFinished (unconfirmed) when it may have been started and could not be found, and the error of a refusal
+    when it certainly was not.
+    """
+    request = scratch["request"]
+    with alone(request["intent"]):
+        if "job" in scratch or "cancelled" in scratch:
+            return
+        if "create" in scratch:
+            adopt(wire, ref, scratch, looks)
+            return
+        for part, facts in request["files"].items():
+            found = ensure_file(wire, facts, scratch)
+            scratch["files"] = {**scratch.get("files", {}), part: found}
+        _create(wire, ref, scratch, looks)
+
+
+def settle(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOKS[:3]) -> None:
+    """Learn what became of a start. Returns when the job is found, or was never asked for.
+
+    Raises JobNotFinished while the job may still show up, JobNotFound when it certainly was not started.
+    """
+    with alone(scratch["request"]["intent"]):
+        if "job" in scratch or "create" not in scratch:
+            return
+        try:
+            adopt(wire, ref, scratch, looks)
+        except JobNotFinished:
+            sent = datetime.fromisoformat(scratch["create"]["at"])
+            passed = (utc_now() - sent).total_seconds()
+            if passed < CERTAIN_SECONDS or scratch["create"].get("likely"):
+                raise
+            raise JobNotFound(
+                f"{wire.profile.name} has no job of the start of {ref}, {passed / 60:.0f} minutes after it was asked.",
+                remedy="It was not started. Run the same command again to start anew.",
+            ) from None
+
+
+def adopt(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOKS) -> None:
+    """Take the job that carries this intent as ours; raises JobNotFinished (unconfirmed) when no look finds it."""
+    why = ""
+    for pause in looks:
+        time.sleep(pause)
+        try:
+            found = _look(wire, scratch)
+        except TuneportError as error:  # whatever keeps us from looking, a refusal of the start it is not
+            why = f" ({error.message})"
+            continue
+        if found is not None:
+            _remember(scratch, found)
+            return
+    raise unconfirmed(wire, ref, scratch, why)
+
+
+def unconfirmed(wire: Wire, ref: Ref, scratch: Scratch, why: str = "") -> JobNotFinished:
+    """The error of a start of which nobody could learn what became."""
+    likely = scratch["create"].get("likely")
+    return JobNotFinished(
+        f"{ref} may have been started at {wire.profile.name}, and it could not be found there{why}. It is not sent "
+        "again, so that nothing is paid for twice."
+        + (f" It may be the job {likely}, which does not say whose it is." if likely else ""),
+        ref=str(ref),
+        status=Status.UNCONFIRMED,
+        remedy=f"Run in a few minutes: tuneport settle {ref}",
+    )
+
+
+def _create(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float]) -> None:
+    request, ids = scratch["request"], scratch["files"]
+    body = {**request["body"], "training_file": ids["train"]}
+    if "validation" in ids:
+        body["validation_file"] = ids["validation"]
+    client = wire.once  # whatever is missing for it must be told before the note below says that something was sent
+    scratch["create"] = {"at": utc_now().isoformat(), "training_file": ids["train"], "model": body["model"]}
+    try:
+        made = client.fine_tuning.jobs.create(**body)
+        if not isinstance(getattr(made, "id", None), str) or not made.id:
+            raise ValueError("the answer names no job")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is not a proof that nothing was started
+        if surely_refused(error) or never_sent(error):
+            del scratch["create"]
+            wire.explain(error, "creating the job")
+        try:
+            adopt(wire, ref, scratch, looks)
+        except TuneportError as unfound:
+            raise unfound from error
+        return
+    _remember(scratch, made)
+
+
+def _remember(scratch: Scratch, job: FineTuningJob) -> None:
+    scratch["job"] = job.id
+
+
+def _look(wire: Wire, scratch: Scratch) -> FineTuningJob | None:
+    """The job whose metadata has this intent. Of jobs without metadata, one that fits is noted as likely."""
+    request, sent = scratch["request"], scratch["create"]
+    intent: str = request["intent"]
+    oldest = datetime.fromisoformat(sent["at"]).timestamp() - _CLOCK_SECONDS
+    ours: list[FineTuningJob] = []
+    for job in _listed(wire, intent):
+        if (getattr(job, "metadata", None) or {}).get(INTENT) == intent:
+            ours.append(job)
+        elif not getattr(job, "metadata", None) and _fits(job, sent):
+            scratch["create"] = {**sent, "likely": job.id}
+        if (getattr(job, "created_at", None) or oldest) < oldest:
+            break
+    return min(ours, key=lambda job: job.created_at or 0, default=None)
+
+
+def _listed(wire: Wire, intent: str) -> Iterator[FineTuningJob]:
+    """Jobs by metadata; all of them, newest first, from a server that refuses or ignores the filter."""
+    import openai
+
+    jobs = wire.patient.fine_tuning.jobs
+    with wire.speaking("looking for the job"):
+        try:
+            yield from islice(jobs.list(limit=100, metadata={INTENT: intent}), _MOST_JOBS)
+        except (openai.BadRequestError, openai.UnprocessableEntityError):
+            yield from islice(jobs.list(limit=100), _MOST_JOBS)
+
+
+def _fits(job: FineTuningJob, sent: dict[str, Any]) -> bool:
+    at = datetime.fromisoformat(sent["at"]).timestamp()
+    return job.training_file == sent["training_file"] and (job.created_at or 0) >= at - 120

@@ -1,0 +1,163 @@
+"""Files at the server: looked for by the SHA-256 of their bytes, else uploaded, in parts where they are large."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneport import BackendError, DataError, NotFoundError, UnavailableError
+from tuneport_openai.client import Wire, surely_refused
+
+if TYPE_CHECKING:
+    from openai.types import FileObject
+
+WHOLE_BYTES = 100_000_000
+"""The largest file that is sent in one request."""
+PART_BYTES = 64 * 1024 * 1024
+_ATTEMPTS = 4  # an upload costs nothing, and the file is looked for before each
+_PAUSE_SECONDS = 1.0
+_PROCESS_SECONDS = 1800.0
+_BAD = frozenset({"error", "failed", "deleted"})
+_WAITING = frozenset({"uploaded", "pending", "running", "processing", "notRunning"})
+_UPLOAD_SECONDS = 3000  # an upload lives an hour at the server
+
+
+def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, Any]) -> str:
+    """The id of that file at the server, uploaded if it is not there, once it is processed.
+
+    `facts` are `path`, `sha256`, `bytes` and `name`. Raises DataError when the server finds the file bad.
+    """
+    last: Exception | None = None
+    for attempt in range(_ATTEMPTS):
+        time.sleep(attempt * _PAUSE_SECONDS)
+        there = find_file(wire, facts["name"], facts["bytes"])
+        if there is not None:
+            return _processed(wire, there)
+        try:
+            with wire.speaking("uploading the file"):
+                return _processed(wire, _send(wire, facts, scratch))
+        except (UnavailableError, BackendError) as error:
+            if error.__cause__ is not None and surely_refused(error.__cause__):
+                raise
+            last = error
+    raise UnavailableError(
+        f"The file could not be uploaded to {wire.profile.name}: {last}",
+        remedy="Run the same command again: it goes on.",
+    ) from last
+
+
+def find_file(wire: Wire, name: str, size: int) -> str | None:
+    """The id of a file of that name and size that is not bad, or None."""
+    with wire.speaking("looking for the file"):
+        for one in wire.patient.files.list(purpose="fine-tune"):
+            if one.filename == name and one.bytes == size and one.status not in _BAD:
+                return one.id
+    return None
+
+
+def delete_file(wire: Wire, file_id: str) -> bool:
+    """Delete a file at the server; whether it was there."""
+    try:
+        with wire.speaking("deleting a file"):
+            wire.patient.files.delete(file_id)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _send(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, Any]) -> str:
+    path = Path(facts["path"])
+    if not path.is_file():
+        raise UnavailableError(f"The file {path} is gone.", remedy="Start the run again with --again.")
+    if facts["bytes"] > WHOLE_BYTES:
+        return _send_parts(wire, path, facts, scratch)
+    with path.open("rb") as file:
+        made = wire.once.files.create(file=(facts["name"], file, "application/jsonl"), purpose="fine-tune")
+    return _id_of(made)
+
+
+def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableMapping[str, Any]) -> str:
+    """The Uploads API. The ids of parts that have arrived are in the scratch, so that a killed upload goes on."""
+    key = f"upload {facts['sha256']}"
+    state: dict[str, Any] | None = scratch.get(key)
+    if state is None or time.time() - state["at"] > _UPLOAD_SECONDS:
+        made = wire.once.uploads.create(
+            bytes=facts["bytes"], filename=facts["name"], mime_type="application/jsonl", purpose="fine-tune"
+        )
+        state = {"id": _id_of(made), "at": time.time(), "part_bytes": PART_BYTES, "parts": []}
+        scratch[key] = state
+    try:
+        with path.open("rb") as file, _progress(facts["bytes"]) as advance:
+            advance(len(state["parts"]) * state["part_bytes"])
+            file.seek(len(state["parts"]) * state["part_bytes"])
+            while chunk := file.read(state["part_bytes"]):
+                part = wire.once.uploads.parts.create(state["id"], data=("part", chunk, "application/octet-stream"))
+                state = {**state, "parts": [*state["parts"], _id_of(part)]}
+                scratch[key] = state
+                advance(len(chunk))
+        done = wire.once.uploads.complete(state["id"], part_ids=state["parts"], md5=_md5(path))
+    except Exception as error:
+        if surely_refused(error):  # expired, cancelled or completed: the next attempt begins a new one
+            scratch.pop(key, None)
+            raise BackendError(f"The upload was refused: {error}", remedy="Run the same command again.") from None
+        raise
+    scratch.pop(key, None)
+    if done.file is None:
+        raise ValueError("the completed upload names no file")
+    return _id_of(done.file)
+
+
+def _processed(wire: Wire, file_id: str) -> str:
+    """Wait until the server has looked at the file. A status that is not known is taken for done."""
+    begun, pause = time.monotonic(), 0.2
+    while True:
+        with wire.speaking("waiting for the file"):
+            found: FileObject = wire.patient.files.retrieve(file_id)
+        status = str(getattr(found, "status", "") or "processed")
+        if status in _BAD:
+            details = getattr(found, "status_details", None)
+            raise DataError(
+                f"{wire.profile.name} finds the file bad: {details or status}.",
+                remedy=f"Look at what was sent, then mend the data: the file is {found.filename}.",
+            )
+        if status not in _WAITING:
+            return file_id
+        if time.monotonic() - begun > _PROCESS_SECONDS:
+            raise UnavailableError(
+                f"{wire.profile.name} is still processing the file after {_PROCESS_SECONDS / 60:.0f} minutes.",
+                remedy="Run the same command later: it goes on from here.",
+            )
+        time.sleep(pause)
+        pause = min(pause * 1.5, 5.0)
+
+
+def _id_of(made: Any) -> str:
+    found = getattr(made, "id", None)
+    if not isinstance(found, str) or not found:
+        raise ValueError("the answer has no id")
+    return found
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("uploading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("uploading", total=total)
+        yield lambda done: bars.advance(task, done)

@@ -1,0 +1,61 @@
+"""What vendors have said about closing, and who else could run the same config."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import tuneport
+from tuneport_openai.profiles import Profile
+
+OPENAI_NEW_REFUSED = date(2026, 5, 7)
+OPENAI_ENDS = date(2027, 1, 6)
+AZURE_PROMISED = date(2027, 4, 14)
+
+
+def closing(profile: Profile, today: date | None = None) -> str | None:
+    """What the vendor has said about ending fine-tuning, as known in November 2026; None where nothing is known."""
+    if profile.vendor == "azure":
+        return (
+            f"Azure promises training on the gpt-4.1 family to existing customers until {_day(AZURE_PROMISED)} at least"
+        )
+    if profile.vendor != "openai":
+        return None
+    if has_closed(profile, today):
+        return f"OpenAI ended the creation of fine-tuning jobs for everybody on {_day(OPENAI_ENDS)}"
+    return (
+        f"OpenAI refuses organisations that are new since {_day(OPENAI_NEW_REFUSED)}, and ends the creation of "
+        f"fine-tuning jobs for everybody on {_day(OPENAI_ENDS)}"
+    )
+
+
+def has_closed(profile: Profile, today: date | None = None) -> bool:
+    """Whether the vendor said that nobody can train there any more."""
+    return profile.vendor == "openai" and (today or datetime.now(UTC).date()) >= OPENAI_ENDS
+
+
+def alternatives(profile: Profile, method: str = "sft") -> list[str]:
+    """The names of the other backends here that can train by that method, those that are ready first."""
+    from tuneport_openai.backend import OpenAIBackend
+
+    found: list[tuple[bool, str]] = []
+    for name, backend in tuneport.backends().items():
+        if name == profile.name or method not in backend.capabilities.methods:
+            continue
+        # Backends of ours that asked each other whether they are ready would never end.
+        ready = backend.is_set_up if isinstance(backend, OpenAIBackend) else backend.availability().ready
+        found.append((not ready, name))
+    return [name if not missing else f"{name} (not set up)" for missing, name in sorted(found)]
+
+
+def refused_remedy(profile: Profile, method: str = "sft") -> str:
+    """What somebody can do whom this vendor refuses."""
+    said = closing(profile)
+    others = alternatives(profile, method)
+    parts = [f"{said}." if said and profile.vendor == "openai" else "Check what the key is allowed to do."]
+    if others:
+        parts.append(f"The same config runs elsewhere with one changed word, `model: BACKEND:…`: {', '.join(others)}.")
+    return " ".join(parts)
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"

@@ -1,0 +1,52 @@
+"""A server of the wire on loopback, a home of one's own, and a profile `lab` that leads there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wire_server import KEY, WireServer
+
+from tuneport import Dataset
+
+TOPICS = ("card", "pin", "refund", "fees", "limit", "transfer")
+ROWS = [
+    {"messages": [{"role": "user", "content": f"Question {n} about {topic}"}, {"role": "assistant", "content": topic}]}
+    for n in range(4)
+    for topic in TOPICS
+]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No key and no address of the machine's user is ever seen here."""
+    for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAB_API_KEY", KEY)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def server() -> Iterator[WireServer]:
+    made = WireServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lab(server: WireServer) -> Iterator[WireServer]:
+    """The server as the backend `lab`, added as a user does."""
+    from tuneport import plugins
+    from tuneport_openai import profiles
+
+    profiles.add("lab", server.url)
+    plugins.load.cache_clear()
+    yield server
+    plugins.load.cache_clear()
+
+
+@pytest.fixture
+def rows() -> Dataset:
+    return Dataset.load(ROWS)

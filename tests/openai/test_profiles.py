@@ -1,0 +1,146 @@
+"""Named endpoints: what may be one, what is kept of it, and that its key goes nowhere else."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from wire_server import KEY, WireServer
+
+import tuneport
+from tuneport_openai import profiles
+from tuneport_openai.client import Wire
+
+
+def test_openai_and_azure_are_there_and_others_are_kept() -> None:
+    assert list(profiles.profiles()) == ["openai", "azure"]
+    made = profiles.add("lab", "https://gpu.example.org/v1/")
+    assert (made.base_url, made.key, made.vendor) == ("https://gpu.example.org/v1", "LAB_API_KEY", "other")
+    assert profiles.profile("lab") == made
+    profiles.remove("lab")
+    with pytest.raises(tuneport.NotFoundError, match="no profile 'lab'"):
+        profiles.profile("lab")
+
+
+def test_azures_address_is_completed_from_the_environment_and_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com/")
+    assert profiles.profile("azure").base_url == "https://mine.openai.azure.com/openai/v1"
+    made = profiles.add("eu", "https://theirs.openai.azure.com/openai/v1/")
+    assert (made.base_url, made.vendor) == ("https://theirs.openai.azure.com/openai/v1", "azure")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://example.org/v1", "in the clear"),
+        ("https://user:secret@example.org/v1", "a name or a password"),
+        ("https://example.org/v1?key=1", "no address"),
+        ("ftp://example.org", "no address"),
+        ("nonsense", "no address"),
+        ("https://example.org:port", "none"),
+    ],
+)
+def test_a_key_is_sent_to_no_such_address(url: str, said: str) -> None:
+    with pytest.raises(tuneport.UsageError, match=said) as caught:
+        profiles.add("lab", url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_given_in_place_of_its_variables_name_is_refused_and_not_repeated() -> None:
+    with pytest.raises(tuneport.UsageError, match="not the key itself") as caught:
+        profiles.add("lab", "https://example.org/v1", key="sk-proj-abc")
+    assert "sk-proj" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["openai", "Lab", "a:b", "../x", ""])
+def test_some_names_are_refused(name: str) -> None:
+    with pytest.raises(tuneport.UsageError):
+        profiles.add(name, "https://example.org/v1")
+
+
+def test_a_damaged_file_is_named_and_nothing_is_lost(own_home: Path) -> None:
+    profiles.add("lab", "https://example.org/v1")
+    (own_home / "profiles.json").write_text("{")
+    with pytest.raises(tuneport.ConfigError, match=r"profiles\.json is damaged"):
+        profiles.profiles()
+    with pytest.raises(tuneport.ConfigError):
+        profiles.add("other", "https://example.org/v1")
+    assert (own_home / "profiles.json").read_text() == "{"
+
+
+def test_the_file_holds_no_key_and_is_its_owners(own_home: Path) -> None:
+    profiles.add("lab", "https://example.org/v1")
+    file = own_home / "profiles.json"
+    assert KEY not in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_commands_add_list_and_remove(own_home: Path) -> None:
+    def cli(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "tuneport.cli", "profiles", *arguments], capture_output=True, text=True, timeout=60
+        )
+        return done.stdout + done.stderr
+
+    assert "LAB_API_KEY (is set)" in cli("add", "lab", "http://127.0.0.1:1/v1")
+    assert "lab     http://127.0.0.1:1/v1" in cli("list")
+    assert "another plugin's backend" in cli("add", "torch", "https://example.org/v1")
+    assert "forgotten" in cli("remove", "lab")
+    assert "lab" not in cli("list")
+
+
+def test_a_wire_refuses_redirects_to_other_hosts(server: WireServer, lab: WireServer) -> None:
+    other = WireServer()
+    try:
+        server.refuse["GET /v1/files"] = (307, {}, {"Location": f"{other.url}/files"})
+        wire = Wire(profiles.profile("lab"))
+        with pytest.raises(tuneport.TuneportError), wire.speaking("listing"):
+            wire.once.files.list()
+        assert not other.asked
+    finally:
+        other.close()
+
+
+def test_what_the_environment_means_for_openai_goes_to_no_other_host(
+    lab: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-real")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-real")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-real")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: real\nAuthorization: Bearer real")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    wire = Wire(profiles.profile("lab"))
+    wire.once.files.list()
+    ((_, _, headers, _),) = lab.asked
+    assert "real" not in str(headers)
+    assert headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_key_that_the_server_repeats_is_taken_out(lab: WireServer) -> None:
+    import traceback
+
+    lab.refuse["GET /v1/files"] = (401, {"error": {"message": f"Incorrect API key {KEY}"}}, {})
+    wire = Wire(profiles.profile("lab"))
+    with (
+        pytest.raises(tuneport.UnavailableError, match="does not accept the key in LAB_API_KEY") as caught,
+        wire.speaking("listing"),
+    ):
+        wire.once.files.list()
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_without_the_package_one_line_says_what_to_install(lab: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    answer = tuneport.backends()["lab"].availability()
+    assert (answer.ready, answer.reason) == (False, "needs openai")
+    assert answer.remedy == "Run: pip install 'tuneport[openai]'"
+
+
+def test_importing_the_plugin_imports_no_openai() -> None:
+    code = "import sys; from tuneport.plugins import load; load().infos(); print('openai' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ})
+    assert done.stdout.strip() == "False", done.stderr
