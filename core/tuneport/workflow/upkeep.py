@@ -60,7 +60,7 @@ def examine() -> list[HealthCheck]:
         findings.append(_plugin_finding(info))
         for name in info.backends if info.status == "ready" else ():
             answer = availability(plugins.backends()[name])
-            said = ", ".join(f"{key} {value}" for key, value in answer.details.items()) or "ready"
+            said = ", ".join(_fact(key, value) for key, value in answer.details.items()) or "ready"
             if not answer.ready:
                 said = f"not set up: {answer.reason}"  # as with a plugin that wants a package: a choice
             findings.append(HealthCheck(what=f"backend {name}", ok=True, said=said, remedy=answer.remedy))
