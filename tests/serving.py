@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,8 @@ import time
 from pathlib import Path
 
 import openai
+from tuneport_server.store import Store
+from tuneport_server.tokens import Tokens
 
 PARROT = Path(__file__).parent / "core" / "plugins" / "parrot.py"
 PATIENCE = 60.0
@@ -25,6 +28,17 @@ def install_parrot(site: Path) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot\nVersion: 0.1\n")
     (info / "entry_points.txt").write_text("[tuneport]\nparrot = parrot\n")
     return site
+
+
+PAIRS = [("My card never arrived", "card"), ("I forgot my PIN", "pin"), ("refund still missing", "refund")] * 4
+
+
+def jsonl(pairs=PAIRS) -> bytes:
+    rows = [
+        {"messages": [{"role": "user", "content": f"{question} {number}"}, {"role": "assistant", "content": answer}]}
+        for number, (question, answer) in enumerate(pairs)
+    ]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
 class Served:
@@ -81,7 +95,12 @@ class Served:
         return openai.OpenAI(api_key=token or self.token, base_url=self.url, timeout=PATIENCE, **options)
 
     def add_token(self, name: str) -> str:
-        return self.run("tokens", "add", name).strip()
+        """What `tuneport tokens add` does, without a process of its own."""
+        store = Store(self.home / "server" / "server.sqlite3")
+        try:
+            return Tokens(store).add(name)
+        finally:
+            store.close()
 
     def run(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "tuneport.cli", *arguments]

@@ -1,25 +1,14 @@
-"""A server over the parrot for every test that asks for one, and rows to upload."""
+"""A server over the parrot for every test that asks for one."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from serving import Served, install_parrot
-
-PAIRS = [("My card never arrived", "card"), ("I forgot my PIN", "pin"), ("refund still missing", "refund")] * 4
-
-
-def jsonl(pairs=PAIRS) -> bytes:
-    rows = [
-        {"messages": [{"role": "user", "content": f"{question} {number}"}, {"role": "assistant", "content": answer}]}
-        for number, (question, answer) in enumerate(pairs)
-    ]
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-
 
 @pytest.fixture(scope="session")
 def parrot_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -46,8 +35,6 @@ def own(tmp_path: Path, parrot_site: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def token(shared: Served, request: pytest.FixtureRequest) -> str:
-    import hashlib
-
     return shared.add_token("t" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12])
 
 

@@ -1,0 +1,171 @@
+"""What is refused, with which error, and what its message says to do."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import openai
+import pytest
+
+from serving import Served, jsonl, until_over
+
+RAW = b"GET /v1/models HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n%s\r\n"
+
+
+@pytest.fixture
+def file(client: openai.OpenAI) -> str:
+    return client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
+
+
+def ask(shared: Served, request: bytes) -> tuple[int, bytes]:
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=30) as connection:
+        connection.sendall(request)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    return int(answer.split(b" ", 2)[1]), answer
+
+
+@pytest.mark.parametrize("key", ["tp-wrong", "x" * 5000, "tp-" + "a" * 43])
+def test_a_wrong_token_is_an_authentication_error(shared: Served, key: str) -> None:
+    with shared.client(key, max_retries=0) as client, pytest.raises(openai.AuthenticationError, match="tokens add") as e:
+        client.models.list()
+    assert e.value.code == "invalid_api_key"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"POST", b"DELETE", b"PROPFIND"])
+@pytest.mark.parametrize("path", [b"/", b"/v1/models", b"/v1/nothing", b"/openapi.json", b"/v1/files/..%2f..%2fx"])
+def test_nothing_answers_without_a_token(shared: Served, method: bytes, path: bytes) -> None:
+    status, _ = ask(shared, method + b" " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert status == 401
+
+
+def test_a_removed_token_is_refused_and_its_name_can_come_back(shared: Served) -> None:
+    old = shared.add_token("rotated")
+    with shared.client(old, max_retries=0) as client:
+        file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
+        shared.run("tokens", "remove", "rotated")
+        with pytest.raises(openai.AuthenticationError):
+            client.files.list()
+    with shared.client(shared.add_token("rotated"), max_retries=0) as client:
+        assert [one.id for one in client.files.list()] == [file.id]
+    kept = b"".join(path.read_bytes() for path in shared.home.rglob("server.sqlite3*"))
+    assert old.encode() not in kept
+
+
+def test_a_foreign_host_or_page_is_refused(shared: Served, token: str) -> None:
+    good = token.encode()
+    assert ask(shared, RAW % (b"127.0.0.1:80", good, b""))[0] == 200
+    assert ask(shared, RAW % (b"evil.example", good, b""))[0] == 403
+    assert ask(shared, RAW % (b"127.0.0.1.evil.example", good, b""))[0] == 403
+    assert ask(shared, RAW % (b"localhost", good, b"Origin: http://evil.example\r\n"))[0] == 403
+    assert ask(shared, RAW % (b"localhost", good, b"Origin: null\r\n"))[0] == 403
+    assert ask(shared, RAW % (b"localhost:1", good, b"Origin: http://localhost:1\r\n"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("changed", "param", "message"),
+    [
+        ({"model": "gpt-9"}, "model", "No such model"),
+        ({"training_file": "file-none"}, "training_file", "no file"),
+        ({"validation_file": "file-none"}, "validation_file", "no file"),
+        ({"suffix": "x" * 65}, "suffix", "64"),
+        ({"seed": -1}, "seed", "greater"),
+        ({"metadata": {"k" * 65: "v"}}, None, "64"),
+        ({"metadata": {str(n): "v" for n in range(17)}}, "metadata", "16"),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "none"),
+        ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs", "1 to 50"),
+        ({"hyperparameters": {"batch_size": True}}, "hyperparameters.batch_size", "1 to 256"),
+        ({"hyperparameters": {"learning_rate_multiplier": 0}}, "hyperparameters.learning_rate_multiplier", "above 0"),
+        ({"method": {"type": "dpo"}}, "method", "cannot train by 'dpo'"),
+        ({"method": {"type": "reinforcement"}}, "method", "cannot train by 'reinforcement'"),
+        ({"method": {"type": "evolution"}}, "method.type", "supervised"),
+        ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo", "supervised"),
+        ({"hyperparameters": {"batch_size": 4}}, "method", "takes no batch_size"),
+        ({"extra_body": {"trainingType": "Standard"}}, "trainingType", "Unrecognized"),
+    ],
+)
+def test_what_cannot_be_is_the_wires_own_400(client: openai.OpenAI, file: str, changed, param, message) -> None:
+    asked = {"model": "grey", "training_file": file, **changed}
+    kind = openai.NotFoundError if param == "model" else openai.BadRequestError
+    with pytest.raises(kind, match=message) as error:
+        client.fine_tuning.jobs.create(**asked)
+    if param is not None:
+        assert error.value.param == param
+    assert error.value.body["type"] == "invalid_request_error"
+    assert list(client.fine_tuning.jobs.list()) == []
+
+
+def test_bad_rows_fail_the_job_and_the_error_names_line_and_pointer(client: openai.OpenAI, file: str) -> None:
+    rows = jsonl() + b'{"messages": [{"role": "wizard", "content": "x"}, {"role": "assistant", "content": "y"}]}\n'
+    bad = client.files.create(file=("bad.jsonl", rows), purpose="fine-tune")
+    for files, param in (
+        ({"training_file": bad.id}, "training_file"),
+        ({"training_file": file, "validation_file": bad.id}, "validation_file"),
+    ):
+        job = until_over(client, client.fine_tuning.jobs.create(model="grey", **files).id)
+        assert job.status == "failed"
+        assert (job.error.code, job.error.param) == (f"invalid_{param}", param)
+        assert "line 13 at /messages/0/role" in job.error.message
+        assert "/home/" not in job.error.message
+        events = client.fine_tuning.jobs.list_events(job.id).data
+        assert (events[0].level, events[0].message) == ("error", job.error.message)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"messages": []}, "at least 1"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "role"),
+        ({"messages": [{"role": "user"}]}, "content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "text"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": 3}, "temperature"),
+        ({"n": 1000}, "at most"),
+        ({"logprobs": True}, "logprobs"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_why(client: openai.OpenAI, changed, message: str) -> None:
+    asked = {"model": "grey", "messages": [{"role": "user", "content": "hi"}], **changed}
+    with pytest.raises(openai.BadRequestError, match=message):
+        client.chat.completions.create(**asked)
+
+
+def test_uploads_are_bounded_counted_and_for_one_purpose(shared: Served, client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="fine-tune"):
+        client.files.create(file=("a.jsonl", jsonl()), purpose="batch")
+    with pytest.raises(openai.BadRequestError, match="empty"):
+        client.files.create(file=("a.jsonl", b""), purpose="fine-tune")
+    with pytest.raises(openai.BadRequestError, match="expires_after"):
+        client.files.create(
+            file=("a.jsonl", jsonl()),
+            purpose="fine-tune",
+            expires_after={"anchor": "created_at", "seconds": 3600},
+        )
+    assert list(client.files.list()) == []
+    assert list((shared.home / "server" / "incoming").iterdir()) == []
+
+
+def test_limits_are_told_by_their_own_status(own: Served) -> None:
+    own.end()
+    own._arguments += ("--limit", "file_bytes=2000", "--limit", "file_rows=20", "--limit", "json_bytes=3000")
+    own.start()
+    with own.client(max_retries=0) as client:
+        for body in (b"x" * 100_000, b"\n" * 100):
+            with pytest.raises(openai.APIStatusError, match="(larger|more) than") as error:
+                client.files.create(file=("a.jsonl", body), purpose="fine-tune")
+            assert error.value.status_code == 413
+        with pytest.raises(openai.APIStatusError) as error:
+            client.chat.completions.create(model="grey", messages=[{"role": "user", "content": "x" * 5000}])
+        assert error.value.status_code == 413
+        assert json.loads(error.value.response.text)["error"]["code"] == "too_large"
+
+
+def test_a_second_server_of_a_home_is_refused_and_a_port_in_use_says_so(own: Served) -> None:
+    import subprocess
+
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        own.run("serve", "--models", "grey=parrot:grey", "--port", "0")
+    assert error.value.returncode == 2
+    assert "TUNEPORT_HOME" in error.value.stderr
