@@ -515,3 +515,15 @@ def test_a_run_without_a_holdout_shows_samples_in_its_report(cli: Cli, tickets: 
     page = Path(found["report"]).read_text()
     assert "Samples" in page
     assert "My card never arrived" in page
+
+
+def test_rows_of_a_validation_file_are_checked_and_leaks_into_training_are_told(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", f"data.holdout={tickets}")
+    code, _, err = cli(*flags)
+    assert code == 0, err
+    assert "warning" in err
+    bad = tickets.with_name("bad.jsonl")
+    bad.write_text('{"text": "no label"}\n{"text": "my card is lost", "label": "card_arrival"}\n')
+    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--set", f"data.validation={bad}")
+    assert code == 1
+    assert "bad.jsonl" in err

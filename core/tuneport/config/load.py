@@ -166,8 +166,6 @@ def _with_paths_resolved(config: RunConfig, source: Source, folder: Path) -> Run
         value = getattr(config.data, key)
         if isinstance(value, str):
             files[key] = resolve(value, ("data", key))
-        elif isinstance(value, tuple):
-            files[key] = tuple(resolve(one, ("data", key)) for one in value)
     model = config.ref
     if model.name.startswith("."):
         model = Ref(model.backend, resolve(model.name, ("model",)))

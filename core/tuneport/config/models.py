@@ -112,10 +112,10 @@ def _share(value: object) -> object:
 class DataConfig(Settings):
     """The rows: where they are, how to read them, and which are kept from training."""
 
-    train: str | tuple[str, ...] | None = Field(
+    train: str | None = Field(
         default=None,
         examples=["rows.csv"],
-        description="The file to train on, or a list of files. A relative path starts at this config file's folder; "
+        description="The file to train on. A relative path starts at this config file's folder; "
         "`-` is standard input.",
     )
     validation: float | str | None = Field(

@@ -87,13 +87,13 @@ def run(
     tell = on or _silent
     loaded = config if isinstance(config, RunConfig) else load_config(config)
     split, checked, prepared = _check_and_split(loaded, tell)
-    foretold = prepared.backend.plan(prepared.request(name="plan"))
+    foretold = prepared.plan()
     tell("planned", foretold)
     with Ledger.open() as ledger:
         record = ledger.begin_run(prepared.identity, loaded.to_dict(), again=again)
         ledger.advance(record.id, "checked", checked.to_dict())
         ledger.advance(record.id, "planned", foretold.to_dict())
-        if record.job is None:
+        if again or starting.live_or_finished(ledger, prepared) is None:
             refuse_over_budget(foretold, loaded)
         job = starting.start(prepared, again=again, run=record.id)
         ledger.advance(record.id, "submitted", {"job": str(job.ref), **split.counts()})
@@ -114,35 +114,7 @@ def run(
 def plan_run(config: RunConfig) -> tuple[Plan, Split]:
     """What `run` would do and cost, and how the rows fall. Starts, sends and spends nothing."""
     split, _, prepared = _check_and_split(config, _silent)
-    return prepared.backend.plan(prepared.request(name="plan")), split
-
-
-def load_and_split(config: RunConfig) -> tuple[Dataset, Split]:
-    """All rows of a config's training file, and the parts they fall into; files of their own for parts are opened."""
-    from tuneport.dataset import Dataset
-
-    data = config.data
-    if data.train is None:
-        raise DataError("The config names no rows to train on.", remedy="Set data.train, or name a file.")
-
-    def opened(source: str | tuple[str, ...]) -> Dataset:
-        return Dataset.load(source, data.format, data.columns or None, system=data.system)
-
-    rows = opened(data.train)
-    shares = {
-        part: value
-        for part, value in (("holdout", data.holdout), ("validation", data.validation))
-        if isinstance(value, float) and value
-    }
-    parts = iter(rows.split(**shares, seed=config.train.seed) if shares else (rows,))
-    train = next(parts)
-    validation = next(parts) if "validation" in shares else None
-    holdout = next(parts) if "holdout" in shares else None
-    if isinstance(data.validation, str):
-        validation = opened(data.validation)
-    if isinstance(data.holdout, str):
-        holdout = opened(data.holdout)
-    return rows, Split(train=train, validation=validation, holdout=holdout)
+    return prepared.plan(), split
 
 
 def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
@@ -197,16 +169,48 @@ def _silent(stage: str, payload: object) -> None:
 
 
 def _check_and_split(config: RunConfig, tell: Sink) -> tuple[Split, CheckResult, starting.Prepared]:
-    rows, split = load_and_split(config)
-    prepared = starting.prepare(config, split.train, validation=split.validation)
-    _rehearse(config, split)
-    checked = rows.check(
-        prepared.backend.profile(prepared.base.name), method=config.train.method, against=_apart(config, split)
-    )
+    """Refuse what can be refused, and let the rows that may be used fall into their parts."""
+    data = config.data
+    if data.train is None:
+        raise DataError("The config names no rows to train on.", remedy="Set data.train, or name a file.")
+    choice = starting.choose(config)
+    validation, holdout = _file(config, data.validation), _file(config, data.holdout)
+    # Only rows from files of their own could leak into training: parts that we split off cannot.
+    checked = choice.check(_opened(config, data.train), against=holdout or validation)
     tell("checked", checked)
     starting.refuse_bad_data(checked, config)
+    if validation is not None:
+        steering = choice.check(validation, against=holdout)
+        starting.refuse_bad_data(steering, config)
+        validation = steering.dataset
+    split = _split(config, checked.dataset, validation, holdout)
+    _rehearse(config, split)
     tell("split", split)
-    return split, checked, prepared
+    return split, checked, choice.with_rows(split.train, split.validation)
+
+
+def _split(config: RunConfig, rows: Dataset, validation: Dataset | None, holdout: Dataset | None) -> Split:
+    shares = {
+        part: value
+        for part, value in (("holdout", config.data.holdout), ("validation", config.data.validation))
+        if isinstance(value, float) and value
+    }
+    parts = iter(rows.split(**shares, seed=config.train.seed) if shares else (rows,))
+    return Split(
+        train=next(parts),
+        validation=next(parts) if "validation" in shares else validation,
+        holdout=next(parts) if "holdout" in shares else holdout,
+    )
+
+
+def _file(config: RunConfig, value: float | str | None) -> Dataset | None:
+    return _opened(config, value) if isinstance(value, str) else None
+
+
+def _opened(config: RunConfig, source: str) -> Dataset:
+    from tuneport.dataset import Dataset
+
+    return Dataset.load(source, config.data.format, config.data.columns or None, system=config.data.system)
 
 
 def _rehearse(config: RunConfig, split: Split) -> None:
@@ -215,13 +219,6 @@ def _rehearse(config: RunConfig, split: Split) -> None:
 
     if split.holdout is not None:
         grader(config.compare.grader, **config.compare.options).rehearse(split.holdout)
-
-
-def _apart(config: RunConfig, split: Split) -> Dataset | None:
-    """The rows from files of their own, which could leak into training; parts split off by us cannot."""
-    if isinstance(config.data.holdout, str):
-        return split.holdout
-    return split.validation if isinstance(config.data.validation, str) else None
 
 
 def _trained(job: Job, tell: Sink) -> Model:

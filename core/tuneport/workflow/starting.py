@@ -34,15 +34,41 @@ _REFUSALS = (UsageError, DataError, UnavailableError, UnsupportedError, NotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A training that could start now: nothing is missing, nothing is written yet."""
+class Choice:
+    """A backend, a base and settings that go together; only the rows are missing."""
 
     backend: Backend
     base: Ref
-    train: Dataset
-    validation: Dataset | None
     config: RunConfig
     settings: BaseModel
+
+    def check(self, rows: Dataset, *, against: Dataset | None = None) -> CheckResult:
+        """Rows against the backend's rules and against leaks from held-out ones; its `dataset` is what may be used."""
+        profile = self.backend.profile(self.base.name)
+        config = self.config
+        return rows.check(profile, method=config.train.method, against=against, too_long=config.data.too_long)
+
+    def with_rows(
+        self, train: Dataset, validation: Dataset | None = None, metadata: Mapping[str, str] | None = None
+    ) -> Prepared:
+        """The training of these rows, which were checked."""
+        return Prepared(
+            backend=self.backend,
+            base=self.base,
+            config=self.config,
+            settings=self.settings,
+            train=train,
+            validation=validation,
+            metadata=dict(metadata or {}),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared(Choice):
+    """A training that could start now: nothing is missing, nothing is written yet."""
+
+    train: Dataset
+    validation: Dataset | None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -57,6 +83,10 @@ class Prepared:
     def options(self) -> TrainSettings:
         """The portable settings."""
         return self.config.train.options(too_long=self.config.data.too_long)
+
+    def plan(self) -> Plan:
+        """What starting it would do and cost."""
+        return self.backend.plan(self.request(name="plan"))
 
     def request(self, intent: str = "", name: str = "", scratch: Any = None) -> TrainRequest:
         """What the backend gets."""
@@ -93,10 +123,10 @@ def train(
     that lives or succeeded, unless `again`. Raises DataError, ConfigError, UnavailableError, UnsupportedError or a
     NotFoundError before anything is started.
     """
-    config = _config(base, method, epochs, seed, suffix, too_long, settings)
-    prepared = prepare(config, data, validation=validation, metadata=metadata)
-    refuse_bad_data(check(prepared), config)
-    return start(prepared, again=again)
+    choice = choose(_config(base, method, epochs, seed, suffix, too_long, settings))
+    checked = choice.check(data, against=validation)
+    refuse_bad_data(checked, choice.config)
+    return start(choice.with_rows(checked.dataset, validation, metadata), again=again)
 
 
 def plan(
@@ -111,23 +141,16 @@ def plan(
     settings: Mapping[str, Any] | None = None,
 ) -> Plan:
     """What `train` with the same arguments would do and cost. Starts, sends and spends nothing."""
-    config = _config(base, method, epochs, seed, None, too_long, settings)
-    prepared = prepare(config, data, validation=validation)
-    return prepared.backend.plan(prepared.request(name="plan"))
+    choice = choose(_config(base, method, epochs, seed, None, too_long, settings))
+    return choice.with_rows(data, validation).plan()
 
 
-def prepare(
-    config: RunConfig,
-    train: Dataset,
-    *,
-    validation: Dataset | None = None,
-    metadata: Mapping[str, str] | None = None,
-) -> Prepared:
-    """Find the backend and validate everything but the rows."""
+def choose(config: RunConfig) -> Choice:
+    """Find the backend that a config names, and validate everything but the rows."""
     from tuneport.config import backend_settings
 
-    ref = config.ref
-    backend = load().backend(ref.backend)
+    base = config.ref
+    backend = load().backend(base.backend)
     if config.train.method not in backend.capabilities.methods:
         can = ", ".join(sorted(backend.capabilities.methods))
         raise UnsupportedError(
@@ -139,29 +162,13 @@ def prepare(
         raise UnavailableError(
             f"The backend {backend.name!r} cannot be used here: {answer.reason}.", remedy=answer.remedy
         )
-    backend.check_base(ref.name)
-    return Prepared(
-        backend=backend,
-        base=ref,
-        train=train,
-        validation=validation,
-        config=config,
-        settings=settings,
-        metadata=dict(metadata or {}),
-    )
-
-
-def check(prepared: Prepared) -> CheckResult:
-    """The training rows against the backend's rules, and against leaking validation rows."""
-    profile = prepared.backend.profile(prepared.base.name)
-    return prepared.train.check(profile, method=prepared.config.train.method, against=prepared.validation)
+    backend.check_base(base.name)
+    return Choice(backend=backend, base=base, config=config, settings=settings)
 
 
 def refuse_bad_data(result: CheckResult, config: RunConfig) -> None:
-    """Raise DataError when an error stands that no policy of the config (`on_error`, `too_long`) takes care of."""
+    """Raise DataError when an error stands, unless it only rejects rows and the config says to skip those."""
     standing = [one for one in result.diagnostics if one.severity == "error"]
-    if config.data.too_long != "stop":
-        standing = [one for one in standing if one.code != "too-long"]
     if config.data.on_error == "skip" and result.used:
         standing = [one for one in standing if one.line is None]
     if not standing:
@@ -183,7 +190,7 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
     backend = prepared.backend
     with Ledger.open() as ledger:
         if not again:
-            refresh_known(ledger, prepared.identity, backend)
+            live_or_finished(ledger, prepared)
         record = ledger.record_intent(
             backend=backend.name,
             base=prepared.base,
@@ -203,17 +210,22 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
         return _ask(ledger, prepared, record)
 
 
-def refresh_known(ledger: Ledger, identity: str, backend: Backend) -> None:
-    """Bring the ledger's word on the job of that identity up to date: a failed one must not stand in the way."""
-    while (known := ledger.find_live_or_finished(identity)) is not None and known.intent_state == "confirmed":
+def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
+    """The job that a start would find instead of starting another. The ledger's word on it is brought up to date first:
+    a job that failed meanwhile must not stand in the way.
+    """
+    while (known := ledger.find_live_or_finished(prepared.identity)) is not None:
+        if known.intent_state != "confirmed":
+            return known
         try:
-            state = backend.job(known.ref.name).state()
+            state = prepared.backend.job(known.ref.name).state()
         except NotFoundError:
             ledger.forget(known.ref)  # its folder was removed by hand, or the service has deleted it
             continue
         updated = ledger.set_status(known.ref, state.status, state.native)
         if updated.status not in (Status.FAILED, Status.CANCELLED):
-            return
+            return updated
+    return None
 
 
 def _ask(ledger: Ledger, prepared: Prepared, record: JobRecord) -> Job:
