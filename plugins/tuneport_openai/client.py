@@ -16,7 +16,6 @@ from tuneport import (
     JobNotFound,
     ModelNotFound,
     NotFoundError,
-    Secret,
     TuneportError,
     UnavailableError,
     UsageError,
@@ -70,7 +69,7 @@ class Wire:
             timeout=seconds,
         )
         client = openai.OpenAI(
-            api_key=Secret(self.profile.key).reveal(),
+            api_key=self._key(),
             base_url=self.profile.base_url,
             max_retries=retries,
             timeout=seconds,
@@ -90,7 +89,12 @@ class Wire:
             named = [line.partition(":")[0] for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()]
             for header in ("OpenAI-Organization", "OpenAI-Project", *filter(None, map(str.strip, named))):
                 request.headers.pop(header, None)
-            request.headers["Authorization"] = f"Bearer {Secret(self.profile.key).reveal()}"
+            request.headers["Authorization"] = f"Bearer {self._key()}"
+
+    def _key(self) -> str:
+        from tuneport import Secret  # brings pydantic, for which a start of the command line need not wait
+
+        return Secret(self.profile.key).reveal()
 
     @contextmanager
     def speaking(self, doing: str, missing: type[NotFoundError] = NotFoundError) -> Iterator[None]:
