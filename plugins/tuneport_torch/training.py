@@ -141,12 +141,13 @@ def _rendered(
     """All rows of a part; raises DataError for those that cannot be trained on, or are too long without a policy."""
     rows: list[Row] = []
     wrong: list[str] = []
-    dropped = cut = read = 0
+    dropped = cut = read = left_out = 0
     while batch := list(islice(examples, _ROWS_AT_ONCE)):
         for number, one in enumerate(renderer.try_render(batch), start=read + 1):
             if isinstance(one, Unrenderable):
                 wrong.append(f"row {number}: {one.code}: {one.message}")
                 continue
+            left_out += one.turns_left_out
             row = Row(array("i", one.ids), array("f", one.weights))
             if limit is not None and len(row.ids) > limit:
                 if policy == "stop":
@@ -166,6 +167,9 @@ def _rendered(
             f"{len(wrong)} of {read} rows ({part}) cannot be trained on:{shown}",
             remedy="See them all, with what to do: tuneport check FILE --for torch:MODEL",
         )
+    if left_out:
+        told = f"{part}: {left_out} assistant turns are context only: the model's template rewrites them later on."
+        worker.emit("log", told, level="warning", turns_left_out=left_out)
     if dropped or cut:
         told = (
             f"{part}: {read} rows read, {len(rows)} used, {dropped} too long and dropped, {cut} cut to {limit} tokens."

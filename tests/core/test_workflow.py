@@ -140,3 +140,12 @@ def test_jobs_on_a_backend_that_is_gone_are_listed_with_the_reason(
     assert found.ref == job.ref
     assert found.stale is not None
     assert "parrot" in found.stale
+
+
+def test_deleting_a_model_says_which_others_were_trained_from_it(data: tuneport.Dataset) -> None:
+    from tuneport.workflow import delete
+
+    first = tuneport.train("parrot:grey", data)
+    second = tuneport.train(str(first.ref), data, suffix="next")
+    assert any(str(second.ref) in line for line in delete(first.ref, dry_run=True))
+    assert not any(str(second.ref) in line for line in delete(first.ref))

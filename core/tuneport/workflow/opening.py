@@ -182,9 +182,12 @@ def delete(ref: str | Ref, *, dry_run: bool = False) -> list[str]:
         removed = job.delete(dry_run=dry_run)
     with Ledger.open() as ledger:
         record = ledger.job(ref)
+        heirs = [
+            f"{job.ref}, which was trained from it, may not load any more" for job in ledger.jobs() if job.base == ref
+        ]
         if not dry_run:
             ledger.forget(record.ref)
-    return [*removed, f"the ledger's entry of {ref}"]
+    return [*removed, f"the ledger's entry of {ref}", *(heirs if dry_run else ())]
 
 
 def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:
