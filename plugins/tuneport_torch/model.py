@@ -34,6 +34,7 @@ class TorchModel(Model):
 
     can_score = True
     can_stream = True
+    can_continue = True
     export_kinds = ("adapter", "merged")
 
     def __init__(self, ref: Ref, base: Base, *, dtype: str = "auto", device: str = "auto") -> None:
@@ -73,7 +74,7 @@ class TorchModel(Model):
 
         with self._lock:
             loaded = self._ready()
-            ids = loaded.renderer.prompts(prompts, options.tools, self.style)
+            ids = loaded.renderer.prompts(prompts, options.tools, "plain" if options.raw else self.style)
             return answer(loaded.model, loaded.renderer.text, ids, options)
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
@@ -84,7 +85,7 @@ class TorchModel(Model):
 
         with self._lock:
             loaded = self._ready()
-            (ids,) = loaded.renderer.prompts([prompt], options.tools, self.style)
+            (ids,) = loaded.renderer.prompts([prompt], options.tools, "plain" if options.raw else self.style)
             return (yield from stream(loaded.model, loaded.renderer.text, ids, options))
 
     def compute_score(self, dataset: Dataset) -> Score:

@@ -259,3 +259,9 @@ def test_a_model_is_asked_with_the_bare_text_where_it_has_no_template(tiny_llama
     reply = model.reply("My card", max_tokens=3)
     assert reply.prompt_tokens == len(Renderer(load_text(bases.resolve(str(folder)))).text.encode("My card").ids)
     model.close()
+
+
+def test_a_raw_prompt_is_continued_without_the_template(llama):
+    chat, raw = llama.reply("Once upon a time", max_tokens=4), llama.reply("Once upon a time", max_tokens=4, raw=True)
+    assert raw.prompt_tokens < chat.prompt_tokens
+    assert raw.prompt_tokens == len(load_text(llama._base).encode("Once upon a time").ids)
