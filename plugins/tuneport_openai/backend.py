@@ -6,6 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, cast
 
+import tuneport
 from tuneport import (
     Availability,
     Backend,
@@ -20,7 +21,6 @@ from tuneport import (
     UnavailableError,
     UsageError,
     home,
-    job_scratch,
     utc_now,
 )
 from tuneport_openai import catalogue, vendors
@@ -105,12 +105,12 @@ class OpenAIBackend(Backend):
                 raise
             # An earlier call has asked for the job: what stops this one does not prove that there is none.
             ref = Ref(self.name, request.name)
-            raise unconfirmed(Wire(self.endpoint), ref, scratch, f" ({error.message})") from error
+            raise unconfirmed(Wire(self.endpoint), ref, scratch, error.message) from error
         return job
 
     def job(self, name: str) -> HostedJob:
         """The job of that name, from any process; raises JobNotFound."""
-        scratch = job_scratch(Ref(self.name, name))
+        scratch = tuneport.job_scratch(Ref(self.name, name))
         if "request" not in scratch:
             raise JobNotFound(f"{self.name}:{name} was never asked for.", remedy="Run the same command again.")
         return self._job(name, scratch)
@@ -210,7 +210,7 @@ class OpenAIBackend(Backend):
     def _base_model(self, name: str) -> str:
         """The server's own name of a base: one of our tuned models' has it in its scratch."""
         try:
-            scratch = job_scratch(Ref(self.name, name))
+            scratch = tuneport.job_scratch(Ref(self.name, name))
         except JobNotFound:
             return name
         model = scratch.get("model")
