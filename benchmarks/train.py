@@ -63,9 +63,8 @@ def main() -> None:
     if args.peer:
         for key in ("tokens_per_second", "tokens_per_cpu_second"):
             ratios = [a[key] / b[key] for a, b in zip(results["tuneport"], results["trl"], strict=True)]
-            print(
-                f"tuneport / TRL, {key}: {', '.join(f'{r:.2f}' for r in ratios)}; median {statistics.median(ratios):.2f}"
-            )
+            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            print(f"tuneport / TRL, {key}: {each}; median {statistics.median(ratios):.2f}")
 
 
 def arguments() -> argparse.Namespace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,19 +40,18 @@ class Group:
     longest: int
 
 
-@dataclass(frozen=True, slots=True)
 class Documents:
     """Where the documents of a pack begin and end: `starts` has one more number than there are documents (int32)."""
 
-    starts: Tensor
-    longest: int
-    groups: tuple[Group, ...]
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.lengths, self.device = tuple(lengths), device
+        self.longest = max(lengths)
+        self.starts = torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
 
-
-def documents(lengths: Sequence[int], device: torch.device) -> Documents:
-    """The layout of documents of these lengths behind one another."""
-    starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    return Documents(starts.to(device), max(lengths), _groups(lengths, device))
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The rectangles in which attention is computed where no fused kernel does it."""
+        return _groups(self.lengths, self.device)
 
 
 def packed_attention(

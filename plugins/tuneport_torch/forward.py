@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuneport import UnsupportedError
-from tuneport_torch.attention import NAME, Documents, documents
+from tuneport_torch.attention import NAME, Documents
 from tuneport_torch.loss import Head, head_logits, read_head, weighted_loss
 from tuneport_torch.pack import micro_batches, padded_batches
 
@@ -58,7 +58,7 @@ def pack(rows: Sequence[TensorRow], device: torch.device) -> PackedBatch:
     return PackedBatch(
         ids_T.to(device),
         torch.cat([torch.arange(length) for length in lengths]).to(device),
-        documents(lengths, device),
+        Documents(lengths, device),
         (targets - 1).to(device),
         ids_T[targets].to(device),
         weights_T[targets].to(device),

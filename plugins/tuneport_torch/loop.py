@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from tuneport import DataError, TuneportError
-from tuneport_torch import lora, state
+from tuneport_torch import state
 from tuneport_torch.checkpoint import Store
 from tuneport_torch.config import Resolved, TorchSettings, resolve
-from tuneport_torch.forward import Forward, TensorRow, choose_forward
+from tuneport_torch.forward import TensorRow
 from tuneport_torch.memory import Memory
 from tuneport_torch.pack import Row, epoch_steps
-from tuneport_torch.precision import fastest
+from tuneport_torch.prepare import adamw, compute_type, pick_device, prepare
 from tuneport_torch.state import Progress
 
 _SKIPS_IN_A_ROW = 5
@@ -141,9 +141,9 @@ class _Training:
         )
         self.tell_every = max(1, self.plan.total_steps // _METRICS_A_RUN)
         self.dtype = compute_type(settings.precision, self.device)
-        self.forward: Forward = self._prepared(run.model)
+        self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
-        self.optimizer = _optimizer(self.trained, settings.weight_decay, self.device)
+        self.optimizer = adamw(self.trained, settings.weight_decay, self.device)
         self.facts = state.facts(self.rows, settings, self.plan, run.seed, self.dtype)
         self.progress = self._resumed()
         self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
@@ -298,23 +298,6 @@ class _Training:
             return
         state.load_weights(saved.tensors("weights"), self.trained)
 
-    def _prepared(self, model: Any) -> Forward:
-        """Put the model on its device, with its adapter, in the types in which it is trained; the way to compute."""
-        settings, exact = self.run.settings, self.dtype == torch.float32
-        model.to(self.device)
-        if exact or settings.mode == "full":  # masters in float32: in bfloat16 small updates are lost
-            model.float()
-        forward = choose_forward(model, settings.packing, self.dtype, self.run.emit)
-        if settings.mode == "full":
-            model.requires_grad_(requires_grad=True)
-        else:
-            adapter = settings.adapter
-            lora.attach(model, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets)
-            if not exact:
-                lora.cast_frozen(model, self.dtype)
-        forward.open()
-        return forward
-
     def _resumed(self) -> Progress:
         """Where the newest whole checkpoint stands, with everything put back as it was; or the beginning."""
         saved = self.run.store.newest_whole(lambda why: self.run.emit("log", why, level="warning"))
@@ -364,22 +347,6 @@ def learning_rate(step: int, plan: Resolved, schedule: str) -> float:
     return plan.learning_rate * share
 
 
-def pick_device(setting: str) -> torch.device:
-    """The device that the setting comes to on this machine."""
-    if setting != "auto":
-        return torch.device(setting)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def compute_type(setting: str, device: torch.device) -> torch.dtype:
-    """The type of the forward and backward pass. Never float16, whose range small gradients fall out of."""
-    if setting == "auto":
-        setting = fastest(device.type)
-    return torch.bfloat16 if setting == "bfloat16" else torch.float32
-
-
 def _tensors(rows: Sequence[Row], part: str) -> list[TensorRow]:
     tensors = [
         (torch.tensor(row.ids, dtype=torch.int32), torch.tensor(row.weights, dtype=torch.float32)) for row in rows
@@ -391,10 +358,3 @@ def _tensors(rows: Sequence[Row], part: str) -> list[TensorRow]:
         )
         raise DataError(f"{what}.", remedy="See what is trained on: tuneport preview FILE")
     return tensors
-
-
-def _optimizer(trained: dict[str, nn.Parameter], weight_decay: float, device: torch.device) -> torch.optim.AdamW:
-    matrices = [weight for weight in trained.values() if weight.ndim >= 2]
-    others = [weight for weight in trained.values() if weight.ndim < 2]  # norms and biases do not decay
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=device.type in ("cpu", "cuda"))

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_a_harmed_checkpoint_costs_steps_but_changes_no_bit(tmp_path):
     options = {"checkpoint_every": 2, "keep_checkpoints": 3}
     whole = tiny.trained(tmp_path / "whole", **options)
     tiny.trained(tmp_path / "harmed", stop=lambda step: "pause" if step == 5 else None, **options)
-    newest = sorted((tmp_path / "harmed").glob("step-*"))[-1] / "optimizer.safetensors"
+    newest = max((tmp_path / "harmed").glob("step-*")) / "optimizer.safetensors"
     newest.write_bytes(newest.read_bytes()[:100])
     again = tiny.trained(tmp_path / "harmed", **options)
     assert "step-00000005 is not used" in again.logs
@@ -244,7 +245,7 @@ def test_the_rate_warms_up_and_falls_as_scheduled(schedule):
     rates = [learning_rate(step, made, schedule) for step in range(made.total_steps)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10] == 1.0
-    assert all(one >= other for one, other in zip(rates[10:], rates[11:], strict=False))
+    assert all(one >= other for one, other in pairwise(rates[10:]))
     assert rates[-1] == 1.0 if schedule == "constant" else 0 < rates[-1] < 0.02
 
 
