@@ -78,7 +78,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                     answer = json.dumps({"object": "list", "data": [], "has_more": False}).encode()
             return self._send(status, answer, headers)
 
-        do_GET = do_POST = do_DELETE = _pass  # noqa: N815
+        do_GET = do_POST = do_DELETE = _pass
 
         def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
             upstream = http.client.HTTPConnection(proxy.target.hostname or "", proxy.target.port, timeout=60)

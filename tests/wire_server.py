@@ -224,7 +224,7 @@ def _handler(server: WireServer) -> type[BaseHTTPRequestHandler]:
                 status, answer = self._route(path.removeprefix("/v1/").split("/"), query, body)
             return self._send(status, answer)
 
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815
+        do_GET = do_POST = do_DELETE = _serve
 
         def _route(self, parts: list[str], query: dict[str, list[str]], body: bytes) -> tuple[int, Any]:
             match [self.command, *parts]:

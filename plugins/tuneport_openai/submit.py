@@ -71,42 +71,52 @@ def settle(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOK
     with alone(scratch["request"]["intent"]):
         if "job" in scratch or "create" not in scratch:
             return
-        try:
-            adopt(wire, ref, scratch, looks)
-        except JobNotFinished:
-            sent = datetime.fromisoformat(scratch["create"]["at"])
-            passed = (utc_now() - sent).total_seconds()
-            if passed < CERTAIN_SECONDS or scratch["create"].get("likely"):
-                raise
-            raise JobNotFound(
-                f"{wire.profile.name} has no job of the start of {ref}, {passed / 60:.0f} minutes after it was asked.",
-                remedy="It was not started. Run the same command again to start anew.",
-            ) from None
+        found, unread = _search(wire, scratch, looks)
+        if found:
+            scratch["job"] = found
+            return
+        sent = datetime.fromisoformat(scratch["create"]["at"])
+        passed = (utc_now() - sent).total_seconds()
+        if unread or passed < CERTAIN_SECONDS or scratch["create"].get("likely"):
+            raise unconfirmed(wire, ref, scratch, unread)
+        raise JobNotFound(
+            f"{wire.profile.name} has no job of the start of {ref}, {passed / 60:.0f} minutes after it was asked.",
+            remedy="It was not started. Run the same command again to start anew.",
+        )
 
 
 def adopt(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOKS) -> None:
     """Take the job that carries this intent as ours; raises JobNotFinished (unconfirmed) when no look finds it."""
-    why = ""
+    found, unread = _search(wire, scratch, looks)
+    if not found:
+        raise unconfirmed(wire, ref, scratch, unread)
+    scratch["job"] = found
+
+
+def _search(wire: Wire, scratch: Scratch, looks: Sequence[float]) -> tuple[str | None, str]:
+    """The id of the job that carries this intent; else why the last look could not be made, or nothing if it was."""
+    unread = ""
     for pause in looks:
         time.sleep(pause)
         try:
             found = _look(wire, scratch)
         except TuneportError as error:  # whatever keeps us from looking, a refusal of the start it is not
-            why = f" ({error.message})"
-            continue
-        if found is not None:
-            _remember(scratch, found)
-            return
-    raise unconfirmed(wire, ref, scratch, why)
+            unread = error.message
+        else:
+            if found is not None:
+                return found.id, ""
+            unread = ""
+    return None, unread
 
 
 def unconfirmed(wire: Wire, ref: Ref, scratch: Scratch, why: str = "") -> JobNotFinished:
-    """The error of a start of which nobody could learn what became."""
+    """The error of a start of which nobody could learn what became; `why` is what kept us from looking."""
     likely = scratch["create"].get("likely")
+    reason = f" ({why})" if why else ""
+    hint = f" It may be the job {likely}, which does not say whose it is." if likely else ""
     return JobNotFinished(
-        f"{ref} may have been started at {wire.profile.name}, and it could not be found there{why}. It is not sent "
-        "again, so that nothing is paid for twice."
-        + (f" It may be the job {likely}, which does not say whose it is." if likely else ""),
+        f"{ref} may have been started at {wire.profile.name}, and it could not be found there{reason}. It is not sent "
+        f"again, so that nothing is paid for twice.{hint}",
         ref=str(ref),
         status=Status.UNCONFIRMED,
         remedy=f"Run in a few minutes: tuneport settle {ref}",
@@ -133,11 +143,7 @@ def _create(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float]) -> N
         except TuneportError as unfound:
             raise unfound from error
         return
-    _remember(scratch, made)
-
-
-def _remember(scratch: Scratch, job: FineTuningJob) -> None:
-    scratch["job"] = job.id
+    scratch["job"] = made.id
 
 
 def _look(wire: Wire, scratch: Scratch) -> FineTuningJob | None:

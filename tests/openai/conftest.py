@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wire_server import KEY, WireServer
 
 from tuneport import Dataset
+from wire_server import KEY, WireServer
 
 TOPICS = ("card", "pin", "refund", "fees", "limit", "transfer")
 ROWS = [

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from wire_server import KEY, WireServer
 
 import tuneport
 from tuneport_openai import profiles
 from tuneport_openai.client import Wire
+from wire_server import KEY, WireServer
 
 
 def test_openai_and_azure_are_there_and_others_are_kept() -> None:

@@ -1,0 +1,111 @@
+"""Files are named by their bytes, looked for before they are sent, and sent in parts that survive a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tuneport
+from tuneport import Dataset
+from tuneport_openai import upload
+from tuneport_openai.client import Wire
+from tuneport_openai.profiles import Profile
+from tuneport_openai.rules import write_file
+from wire_server import WireServer
+
+
+@pytest.fixture
+def wire(server: WireServer) -> Wire:
+    return Wire(Profile(name="lab", base_url=server.url, key="LAB_API_KEY"))
+
+
+@pytest.fixture
+def facts(rows: Dataset) -> dict[str, object]:
+    file = write_file(rows, tuneport.home("openai", "files"))
+    return {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "_PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of a size for tests."""
+    monkeypatch.setattr(upload, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(upload, "PART_BYTES", 700)
+
+
+def test_the_same_bytes_are_sent_once(wire: Wire, server: WireServer, facts: dict) -> None:
+    first = upload.ensure_file(wire, facts, {})
+    assert upload.ensure_file(wire, facts, {}) == first
+    assert server.calls("POST", "/v1/files") == 1
+    assert server.files[first]["filename"] == f"tuneport-{facts['sha256']}.jsonl"
+
+
+def test_a_file_is_waited_for_until_it_is_processed(wire: Wire, server: WireServer, facts: dict) -> None:
+    server.file_looks = 3
+    assert server.files[upload.ensure_file(wire, facts, {})]["status"] == "processed"
+
+
+def test_a_file_that_the_server_finds_bad_is_said_to_be(wire: Wire, server: WireServer, facts: dict) -> None:
+    found = upload.ensure_file(wire, facts, {})
+    server.files[found]["status"] = "error"
+    with pytest.raises(tuneport.DataError, match="finds the file bad"):
+        upload._processed(wire, found)
+    assert upload.ensure_file(wire, facts, {}) != found
+
+
+def test_a_refused_upload_is_not_repeated(wire: Wire, server: WireServer, facts: dict) -> None:
+    server.refuse["POST /v1/files"] = (413, {"error": {"message": "too large"}}, {})
+    with pytest.raises(tuneport.UsageError, match="too large"):
+        upload.ensure_file(wire, facts, {})
+    assert server.calls("POST", "/v1/files") == 1
+
+
+def test_a_failing_upload_is_repeated_a_few_times_and_then_said(wire: Wire, server: WireServer, facts: dict) -> None:
+    server.refuse["POST /v1/files"] = (500, {"error": {"message": "broken"}}, {})
+    with pytest.raises(tuneport.UnavailableError, match="could not be uploaded to lab"):
+        upload.ensure_file(wire, facts, {})
+    assert 1 < server.calls("POST", "/v1/files") < 10
+
+
+def test_a_large_file_goes_in_parts_and_arrives_whole(
+    wire: Wire, server: WireServer, facts: dict, in_parts: None
+) -> None:
+    scratch: dict = {}
+    found = upload.ensure_file(wire, facts, scratch)
+    assert server.content[found] == Path(facts["path"]).read_bytes()
+    (sent,) = server.uploads.values()
+    assert len(sent["parts"]) == -(-facts["bytes"] // 700)
+    assert not scratch
+
+
+def test_an_upload_that_was_cut_off_goes_on_where_it_stood(
+    wire: Wire, server: WireServer, facts: dict, in_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch: dict = {}
+    monkeypatch.setattr(upload, "_ATTEMPTS", 1)
+    server.refuse["POST /v1/uploads/upload-000001/complete"] = (500, {"error": {"message": "broken"}}, {})
+    with pytest.raises(tuneport.UnavailableError):
+        upload.ensure_file(wire, facts, scratch)
+    state = next(iter(scratch.values()))
+    key = next(iter(scratch))
+    scratch[key] = {**state, "parts": state["parts"][:2]}  # as if it had been killed after the second part
+    server.refuse.clear()
+    before = server.calls("POST", f"/v1/uploads/{state['id']}/parts")
+    found = upload.ensure_file(wire, facts, scratch)
+    assert server.content[found] == Path(facts["path"]).read_bytes()
+    assert server.calls("POST", f"/v1/uploads/{state['id']}/parts") - before == -(-facts["bytes"] // 700) - 2
+
+
+def test_an_upload_that_the_server_has_forgotten_begins_anew(
+    wire: Wire, server: WireServer, facts: dict, in_parts: None
+) -> None:
+    scratch: dict = {}
+    server.refuse["POST /v1/uploads/upload-000001/parts"] = (404, {"error": {"message": "expired"}}, {})
+    found = upload.ensure_file(wire, facts, scratch)
+    assert server.content[found] == Path(facts["path"]).read_bytes()
+    assert len(server.uploads) == 2
