@@ -21,7 +21,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, parrot_site: Path) -> Itera
     served = Served(tmp_path_factory.mktemp("served") / "home", "--models", "grey=parrot:grey", site=parrot_site)
     yield served.start()
     served.end()
-    assert "Traceback" not in served.stderr()
+    assert "Traceback" not in served.stderr(), served.stderr()[-4000:]
 
 
 @pytest.fixture
