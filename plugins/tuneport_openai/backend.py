@@ -167,7 +167,7 @@ class OpenAIBackend(Backend):
         ]
 
     def availability(self) -> Availability:
-        """Whether package, address and key are there, and whether the vendor still trains. Asks no network."""
+        """Whether package, address and key are there; `details` say what the vendor has said of closing. Asks no network."""
         packages = super().availability()
         if not packages.ready:
             return packages
@@ -181,8 +181,6 @@ class OpenAIBackend(Backend):
             )
             return Availability(ready=False, reason=missing, remedy=remedy)
         said = vendors.closing(self.endpoint)
-        if vendors.has_closed(self.endpoint):
-            return Availability(ready=False, reason=said or "", remedy=vendors.refused_remedy(self.endpoint))
         details = {"at": self.endpoint.base_url, "key": self.endpoint.key, "openai": version("openai")}
         return Availability(ready=True, details={**details, **({"note": said} if said else {})})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, MutableMapping
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from tuneport import (
     JobNotFound,
     JobState,
     Lineage,
+    Model,
     NotFoundError,
     Ref,
     Status,
@@ -188,6 +190,13 @@ class HostedJob(Job):
                 if not dry_run:
                     path.unlink(missing_ok=True)
         return freed
+
+    def _settled(self, state: JobState) -> Model:
+        # Whoever waits without looking at events still owes them to the observers.
+        if "job" in self.scratch:
+            with contextlib.suppress(TuneportError):
+                self.events()
+        return super()._settled(state)
 
     def _facts(self) -> dict[str, Any]:
         """The job as the server describes it; kept once it is over, so that it can be read without the server."""

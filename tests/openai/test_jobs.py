@@ -1,0 +1,400 @@
+"""A hosted job from its start to its deletion, through the front door, as any other backend's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tuneport
+from tuneport import Dataset, Status
+from tuneport_openai.events import read_results
+from tuneport_openai.job import HostedJob
+from wire_server import KEY, WireServer
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tuneport_openai.job import LoopbackJob
+
+    monkeypatch.setattr(LoopbackJob, "poll_seconds", 0.01)
+
+
+def test_ten_lines_train_and_ask_a_hosted_model(lab: WireServer, rows: Dataset) -> None:
+    train, holdout = rows.split(holdout=0.2)
+    job = tuneport.train("lab:base", train, epochs=3, suffix="topics")
+    model = job.wait()
+    assert model.ask("Question 1 about pin") in ("card", "pin", "refund", "fees", "limit", "transfer")
+    result = tuneport.compare(model, holdout)
+    assert result.rows == len(holdout)
+    assert tuneport.open_job(str(job.ref)).status is Status.SUCCEEDED
+    assert model.lineage is not None
+    assert (model.lineage.base, model.lineage.data_fingerprint) == ("lab:base", train.fingerprint)
+
+
+def test_what_is_sent_is_what_was_asked(lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train(
+        "lab:base",
+        rows,
+        validation=Dataset.load([{"question": "odd?", "answer": "pin"}]),
+        epochs=2,
+        seed=7,
+        suffix="topics",
+        metadata={"team": "support"},
+        settings={"learning_rate_multiplier": 1.8, "batch_size": 4, "wandb": {"project": "p"}},
+    )
+    (body,) = [json.loads(b) for m, p, _, b in lab.asked if m == "POST" and p == "/v1/fine_tuning/jobs"]
+    metadata = body.pop("metadata")
+    files = {body.pop("training_file"), body.pop("validation_file")}
+    assert files == set(lab.files)
+    assert body == {
+        "model": "base",
+        "method": {
+            "type": "supervised",
+            "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 1.8}},
+        },
+        "seed": 7,
+        "suffix": "topics",
+        "integrations": [{"type": "wandb", "wandb": {"project": "p"}}],
+    }
+    assert metadata.pop("team") == "support"
+    assert list(metadata) == ["tuneport_intent"]
+    assert job.ref.name.startswith("topics-")
+
+
+def test_the_same_training_again_finds_the_job_that_is_there(lab: WireServer, rows: Dataset) -> None:
+    first = tuneport.train("lab:base", rows)
+    assert tuneport.train("lab:base", rows).ref == first.ref
+    again = tuneport.train("lab:base", rows, again=True)
+    assert again.ref != first.ref
+    assert len(lab.jobs) == 2
+    assert lab.calls("POST", "/v1/files") == 1
+
+
+def test_events_are_numbered_once_without_gaps_in_any_process(lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows)
+    seen: list[tuneport.Event] = []
+    job.wait(on_event=seen.append)
+    everything = list(tuneport.open_job(str(job.ref)).events())
+    assert [event.seq for event in everything] == list(range(1, len(everything) + 1))
+    assert [event.seq for event in seen] == [event.seq for event in everything][: len(seen)]
+    messages = [event.message for event in everything]
+    assert messages.index("The job is running") < messages.index("Step 1/3") < messages.index("Step 2/3")
+    assert len(set(messages)) == len(messages)
+    assert list(job.events(after=3)) == everything[3:]
+
+
+def test_many_events_are_read_by_cursor(lab: WireServer, rows: Dataset) -> None:
+    lab.flow = ("running",)
+    job = tuneport.train("lab:base", rows)
+    (name,) = lab.jobs
+    list(job.events())
+    for number in range(250):
+        lab.tell(name, f"message {number}")
+    told = [event.message for event in job.events() if event.message.startswith("message")]
+    assert told == [f"message {number}" for number in range(250)]
+    before = lab.calls("GET", f"/v1/fine_tuning/jobs/{name}/events")
+    list(job.events())
+    assert lab.calls("GET", f"/v1/fine_tuning/jobs/{name}/events") == before + 1
+
+
+def test_metrics_come_from_events_and_from_the_result_file(lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    list(job.events())
+    by_step = {row["step"]: row for row in job.metrics()}
+    assert by_step[1]["train_loss"] == 2.5
+    assert by_step[3] == {"step": 3, "train_loss": 0.5, "train_mean_token_accuracy": 0.9}
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_result_files_are_read_by_their_header(encoded: bool) -> None:
+    import base64
+
+    azure = (
+        b"\xef\xbb\xbfstep,train_loss,train_mean_token_accuracy,valid_loss,validation_mean_token_accuracy,full_valid_loss\n"
+        b"1,0.5,0.9,-1.0,-1.0,\n2,nan,0.95,0.7,0.8,0.6\nodd,1,1,1,1,1\n"
+    )
+    assert read_results(base64.b64encode(azure) if encoded else azure) == [
+        {"step": 1, "train_loss": 0.5, "train_mean_token_accuracy": 0.9},
+        {
+            "step": 2,
+            "train_mean_token_accuracy": 0.95,
+            "valid_loss": 0.7,
+            "valid_mean_token_accuracy": 0.8,
+            "full_valid_loss": 0.6,
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("validating_files", Status.PREPARING),
+        ("pending", Status.QUEUED),
+        ("running", Status.RUNNING),
+        ("pausing", Status.PAUSING),
+        ("paused", Status.PAUSED),
+        ("compressing", Status.UNKNOWN),
+        ("", Status.UNKNOWN),
+        (None, Status.UNKNOWN),
+        (7, Status.UNKNOWN),
+    ],
+)
+def test_every_word_for_a_status_is_understood_or_unknown(
+    word: object, status: Status, lab: WireServer, rows: Dataset
+) -> None:
+    lab.flow = ("queued",)
+    job = tuneport.train("lab:base", rows)
+    (raw,) = lab.jobs.values()
+    raw |= {
+        "status": word,
+        "organization_id": None,
+        "result_files": None,
+        "surprise": {"a": [1]},
+        "method": {"type": "x"},
+    }
+    state = job.state()
+    assert state.status is status
+    assert state.to_dict()["native"] == (word if isinstance(word, str) else "")
+    list(job.events())
+
+
+def test_a_failed_job_says_why(lab: WireServer, rows: Dataset) -> None:
+    lab.flow = ("queued", "failed")
+    job = tuneport.train("lab:base", rows)
+    with pytest.raises(tuneport.JobFailed, match="The rows are odd"):
+        job.wait()
+    again = tuneport.train("lab:base", rows)
+    assert again.ref != job.ref
+
+
+def test_cancel_is_final_and_may_be_repeated(lab: WireServer, rows: Dataset) -> None:
+    lab.flow = ("queued", "running")
+    job = tuneport.train("lab:base", rows)
+    job.cancel()
+    job.cancel()
+    assert job.status is Status.CANCELLED
+    with pytest.raises(tuneport.JobCancelled):
+        job.wait()
+
+
+def test_a_cancel_that_comes_too_late_is_no_error(lab: WireServer, rows: Dataset) -> None:
+    lab.flow = ("running",)
+    job = tuneport.train("lab:base", rows)
+    (raw,) = lab.jobs.values()
+    lab.refuse[f"POST /v1/fine_tuning/jobs/{raw['id']}/cancel"] = (400, {"error": {"message": "over"}}, {})
+    with pytest.raises(tuneport.UsageError, match="over"):
+        job.cancel()
+    raw["stage"], lab.flow = 0, ("running", "succeeded")
+    job.cancel()
+    assert job.status is Status.SUCCEEDED
+
+
+def test_pause_and_resume(lab: WireServer, rows: Dataset) -> None:
+    lab.flow = ("queued", "running")
+    job = tuneport.train("lab:base", rows)
+    job.pause()
+    assert job.status is Status.PAUSED
+    with pytest.raises(tuneport.JobNotFinished, match="paused"):
+        job.wait()
+    lab.flow = ("validating_files", "queued", "running", "succeeded")
+    job.resume()
+    assert job.wait().ref == job.ref
+
+
+def test_a_finished_job_is_read_without_its_server(lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    events = list(job.events())
+    list(job.events())
+    lab.close()
+    assert job.status is Status.SUCCEEDED
+    assert list(tuneport.open_job(str(job.ref)).events()) == events
+    assert job.result().lineage is not None
+
+
+def test_a_job_that_the_key_cannot_see_is_not_forgotten_and_not_started_again(lab: WireServer, rows: Dataset) -> None:
+    lab.flow = ("running",)
+    tuneport.train("lab:base", rows)
+    kept = dict(lab.jobs)
+    lab.jobs.clear()
+    with pytest.raises(tuneport.BackendError, match="does not show the job"):
+        tuneport.train("lab:base", rows)
+    assert not lab.jobs
+    lab.jobs.update(kept)
+    tuneport.train("lab:base", rows)
+    assert lab.jobs == kept
+
+
+def test_checkpoints_are_models(lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    first, second = job.checkpoints()
+    assert (first.step, second.step, second.metrics) == (1, 2, {"train_loss": 1.5})
+    lab.models[second.name] = {"hello": "from the checkpoint"}
+    assert tuneport.open_model(f"lab:{second.name}").ask("hello") == "from the checkpoint"
+
+
+def test_delete_says_and_removes_what_is_there(lab: WireServer, rows: Dataset, own_home: Path) -> None:
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    list(job.events())
+    would = tuneport.delete(str(job.ref), dry_run=True)
+    assert lab.files
+    assert tuneport.delete(str(job.ref)) == would
+    assert any(line.startswith("the model ft:base") for line in would)
+    assert not lab.files
+    assert list(lab.models) == ["base"]
+    assert not list((own_home / "openai" / "files").iterdir())
+
+
+def test_data_that_another_job_still_needs_stays(lab: WireServer, rows: Dataset) -> None:
+    lab.flow = ("running",)
+    tuneport.train("lab:base", rows)
+    other = tuneport.train("lab:base", rows, epochs=2)
+    other.cancel()
+    removed = tuneport.delete(str(other.ref))
+    assert any("stays at lab" in line for line in removed)
+    assert lab.files
+
+
+def test_a_tuned_model_is_a_base(lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows)
+    tuned = job.wait()
+    tuneport.train(str(job.ref), rows)
+    body = json.loads([b for m, p, _, b in lab.asked if m == "POST" and p == "/v1/fine_tuning/jobs"][-1])
+    assert body["model"] == getattr(tuned, "name", None)
+
+
+def test_a_profile_that_leads_elsewhere_now_gets_none_of_the_jobs_requests(lab: WireServer, rows: Dataset) -> None:
+    from tuneport import plugins
+    from tuneport_openai import profiles
+
+    job = tuneport.train("lab:base", rows)
+    profiles.add("lab", "http://127.0.0.1:9/v1")
+    plugins.load.cache_clear()
+    with pytest.raises(tuneport.ConfigError, match="was started at") as caught:
+        tuneport.open_job(str(job.ref))
+    assert f"tuneport profiles add lab {lab.url}" in str(caught.value)
+
+
+def test_the_key_is_in_no_file_of_home(lab: WireServer, rows: Dataset, own_home: Path) -> None:
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    list(job.events())
+    for file in own_home.rglob("*"):
+        if file.is_file():
+            assert KEY.encode() not in file.read_bytes(), file
+
+
+CONFIG = """\
+model: lab:base
+data: {train: rows.jsonl, holdout: 0.2}
+train: {epochs: 3, suffix: topics}
+backends:
+  torch: {learning_rate: 2e-4, adapter: {rank: 16}}
+  lab: {learning_rate_multiplier: 1.8}
+"""
+
+
+def test_the_command_line_runs_a_config_whole(lab: WireServer, rows: Dataset, tmp_path: Path) -> None:
+    rows.write(tmp_path / "rows.jsonl")
+    (tmp_path / "tune.yaml").write_text(CONFIG)
+    done = cli("run", "tune.yaml", "--json", cwd=tmp_path)
+    result = json.loads(done.stdout)
+    assert result["state"]["status"] == "succeeded", done.stderr
+    assert result["comparison"]["rows"] > 0
+    assert Path(result["report"]).is_file()
+    assert KEY not in done.stdout + done.stderr
+
+
+def cli(*arguments: str, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tuneport.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=cwd, check=False)
+
+
+def test_a_start_that_is_killed_while_uploading_is_finished_by_the_same_command(
+    lab: WireServer, rows: Dataset, tmp_path: Path
+) -> None:
+    rows.write(tmp_path / "rows.jsonl")
+    (tmp_path / "tune.yaml").write_text(CONFIG)
+    lab.file_looks = 10_000
+    command = [sys.executable, "-m", "tuneport.cli", "run", "tune.yaml", "--no-wait"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not any(file["looks"] for file in lab.files.values()):
+        time.sleep(0.02)
+        assert process.poll() is None
+    assert [job.status for job in tuneport.jobs()] == [Status.PREPARING]
+    process.kill()
+    process.wait()
+    assert [job.status for job in tuneport.jobs()] == [Status.INTERRUPTED]
+    lab.file_looks = 0
+    done = cli("run", "tune.yaml", "--no-wait", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["ref"] == str(tuneport.jobs()[0].ref), done.stderr
+    assert len(lab.jobs) == lab.calls("POST", "/v1/files") == 1
+
+
+def test_settle_on_the_command_line_finds_the_job_or_says_that_there_is_none(
+    lab: WireServer, rows: Dataset, tmp_path: Path
+) -> None:
+    from tuneport_openai import submit
+
+    lab.refuse["POST /v1/fine_tuning/jobs"] = (500, {"error": {"message": "broken"}}, {})
+    looks, submit.finish.__defaults__ = submit.finish.__defaults__, ((0.0,),)
+    try:
+        with pytest.raises(tuneport.JobNotFinished, match="not sent again"):
+            tuneport.train("lab:base", rows)
+    finally:
+        submit.finish.__defaults__ = looks
+    (job,) = tuneport.jobs()
+    assert job.status is Status.UNCONFIRMED
+    with pytest.raises(tuneport.UsageError, match="unconfirmed already"):
+        tuneport.train("lab:base", rows)
+    done = cli("settle", str(job.ref), cwd=tmp_path)
+    assert done.returncode == 3
+    scratch = tuneport.job_scratch(job.ref)
+    lab.refuse.clear()
+    intent = scratch["request"]["intent"]
+    lab.create({"model": "base", "training_file": scratch["files"]["train"], "metadata": {"tuneport_intent": intent}})
+    done = cli("settle", str(job.ref), "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["ref"] == str(job.ref), done.stderr
+    assert tuneport.open_job(job.ref).wait().ref == job.ref
+
+
+def test_an_unconfirmed_job_can_neither_be_cancelled_nor_deleted(lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows)
+    assert isinstance(job, HostedJob)
+    job.scratch["create"] = {"at": tuneport.utc_now().isoformat(), "training_file": "x", "model": "base"}
+    del job.scratch["job"]
+    for act in (job.cancel, job.delete, lambda: tuneport.delete(job.ref)):
+        with pytest.raises(tuneport.JobNotFinished) as caught:
+            act()
+        assert f"tuneport settle {job.ref}" in str(caught.value)
+
+
+def test_observers_are_told_every_event(lab: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tuneport import plugins
+
+    seen: list[int] = []
+
+    class Observer:
+        @staticmethod
+        @tuneport.hookimpl
+        def tuneport_on_event(job: tuneport.Job, event: tuneport.Event) -> None:
+            seen.append(event.seq)
+
+    loaded = plugins.load()
+    found = next(one for one in loaded._found if one.entry.name == "openai")
+    monkeypatch.setattr(found.module, "tuneport_on_event", Observer.tuneport_on_event, raising=False)
+    loaded._manager.unregister(found.module)
+    loaded._manager.register(found.module, name="openai")
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    assert sorted(set(seen)) == [event.seq for event in job.events()][: len(set(seen))]
+    assert seen == sorted(seen)
+    assert seen

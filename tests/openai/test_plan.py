@@ -1,0 +1,195 @@
+"""What is known before anything is sent: availability, what it would cost, and who else could do it."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+import tuneport
+from tuneport import Dataset
+from tuneport_openai import plan, profiles, vendors
+from wire_server import WireServer
+
+MODEL = "openai:gpt-4.1-mini-2025-04-14"
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that no test ever sends: nothing here asks a server."""
+    from tuneport import plugins
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
+    plugins.load.cache_clear()
+
+
+def test_a_missing_key_is_said_before_anything_else(rows: Dataset) -> None:
+    answer = tuneport.backends()["openai"].availability()
+    assert (answer.ready, answer.reason) == (False, "the variable OPENAI_API_KEY is not set")
+    with pytest.raises(tuneport.UnavailableError, match="OPENAI_API_KEY is not set"):
+        tuneport.train(MODEL, rows)
+
+
+def test_a_missing_address_is_said(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "x")
+    answer = tuneport.backends()["azure"].availability()
+    assert not answer.ready
+    assert "AZURE_OPENAI_ENDPOINT" in (answer.remedy or "")
+
+
+def test_the_vendors_closing_is_told_before_and_after_the_day(key: None) -> None:
+    openai = profiles.profile("openai")
+    assert "6 January 2027" in (vendors.closing(openai, date(2026, 11, 23)) or "")
+    assert "7 May 2026" in (vendors.closing(openai, date(2026, 11, 23)) or "")
+    assert not vendors.has_closed(openai, date(2027, 1, 5))
+    assert vendors.has_closed(openai, date(2027, 1, 6))
+    assert "14 April 2027" in (vendors.closing(profiles.profile("azure")) or "")
+    assert vendors.closing(profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")) is None
+
+
+def test_a_plan_tells_the_closing_and_who_else_could_run_the_config(key: None, rows: Dataset) -> None:
+    said = " ".join(tuneport.plan(MODEL, rows, epochs=3).notes)
+    assert "6 January 2027" in said
+    assert "torch" in said
+
+
+def test_a_403_says_the_same(lab: WireServer, rows: Dataset) -> None:
+    error = {"error": {"message": "Fine-tuning is not available to your organization", "type": "x"}}
+    lab.refuse["POST /v1/fine_tuning/jobs"] = (403, error, {})
+    with pytest.raises(tuneport.UnavailableError, match="not available to your organization") as caught:
+        tuneport.train("lab:base", rows)
+    assert "torch" in (caught.value.remedy or "")
+    assert [job.status for job in tuneport.jobs()] == [tuneport.Status.FAILED]
+
+
+def test_what_nobody_knows_is_unknown_and_stops_at_a_budget(key: None, rows: Dataset) -> None:
+    foretold = tuneport.plan(MODEL, rows, epochs=3)
+    assert foretold.usd.value is None
+    assert "usd_per_million_tokens" in foretold.usd.source
+    assert foretold.seconds.value is None
+
+
+def test_a_price_of_ones_own_is_counted_with(key: None, rows: Dataset) -> None:
+    foretold = tuneport.plan(MODEL, rows, epochs=3, settings={"usd_per_million_tokens": 5})
+    assert foretold.tokens.value
+    assert foretold.usd.value == round(foretold.tokens.value * 5e-6, 4)
+    assert "your usd_per_million_tokens" in foretold.usd.source
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(10, 10), (4, 25), (33, 3), (34, 3), (5000, 3), (10_000, 2), (30_000, 1)])
+def test_auto_epochs_follow_the_published_rule(rows: int, epochs: int) -> None:
+    assert plan.auto_epochs(rows) == epochs
+
+
+def test_a_model_that_is_not_tunable_is_told(key: None, rows: Dataset) -> None:
+    assert "write openai:gpt-4.1-mini-2025-04-14" in " ".join(tuneport.plan("openai:gpt-4.1-mini", rows).notes)
+    assert "not among the tunable models" in " ".join(tuneport.plan("openai:gpt-9", rows).notes)
+    assert "not tunable by sft" in " ".join(tuneport.plan("openai:o4-mini-2025-04-16", rows).notes)
+
+
+def test_tokens_are_estimated_with_their_error_without_a_vocabulary(
+    key: None, rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    foretold = tuneport.plan(MODEL, rows, epochs=1)
+    assert "estimated" in foretold.tokens.source
+    assert "25%" in (foretold.tokens.error or "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"learning_rate": 2e-4}, "learning_rate_multiplier scales it"),
+        ({"batch_size": 300}, "256"),
+        ({"learning_rate_multiplier": 0}, "above 0"),
+        ({"beta": 3}, "2"),
+        ({"training_type": "Standard"}, "Azure's"),
+        ({"learning_rate_multiplyer": 1}, "did you mean"),
+    ],
+)
+def test_settings_that_the_wire_refuses_are_refused_here(
+    settings: dict[str, object], said: str, lab: WireServer, rows: Dataset
+) -> None:
+    with pytest.raises(tuneport.UsageError, match=said):
+        tuneport.train("lab:base", rows, settings=settings)
+    assert not lab.jobs
+
+
+def test_more_epochs_than_the_wire_takes_are_refused(lab: WireServer, rows: Dataset) -> None:
+    with pytest.raises(tuneport.UsageError, match="51 epochs"):
+        tuneport.train("lab:base", rows, epochs=51)
+
+
+def test_azure_takes_a_shorter_suffix(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tuneport import plugins
+
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "x")
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com")
+    plugins.load.cache_clear()
+    with pytest.raises(tuneport.UsageError, match="takes 18"):
+        tuneport.train("azure:gpt-4.1-mini-2025-04-14", rows, suffix="a" * 19)
+
+
+def test_the_cost_stands_beside_the_plan_afterwards(lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows, settings={"usd_per_million_tokens": 100})
+    lab.flow = ("succeeded",)
+    (raw,) = lab.jobs.values()
+    lab.flow, raw["stage"], raw["status"] = ("queued", "succeeded"), 0, "queued"
+    details = job.state().details
+    assert (details["trained_tokens"], details["usd"]) == (1234, 0.1234)
+
+
+GRADER = {
+    "type": "string_check",
+    "name": "same",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.reference_answer}}",
+    "operation": "eq",
+}
+
+
+def test_reinforcement_sends_its_grader(lab: WireServer, rows: Dataset) -> None:
+    import json
+
+    tuneport.train("lab:base", rows, method="reinforcement", settings={"grader": GRADER, "reasoning_effort": "low"})
+    body = json.loads([b for m, p, _, b in lab.asked if m == "POST" and p == "/v1/fine_tuning/jobs"][-1])
+    assert body["method"]["reinforcement"]["grader"] == GRADER
+    assert body["method"]["reinforcement"]["hyperparameters"]["reasoning_effort"] == "low"
+
+
+@pytest.mark.parametrize(
+    ("grader", "said"),
+    [
+        (None, "needs a grader"),
+        ({"type": "vibes"}, "a grader's type is one of"),
+        ({"type": "string_check", "name": "x"}, "also has: input, operation, reference"),
+        (
+            {"type": "multi", "name": "m", "calculate_output": "a", "graders": {"a": {"type": "python"}}},
+            "also has: name, source",
+        ),
+    ],
+)
+def test_a_grader_that_the_wire_refuses_is_refused_here(
+    grader: dict[str, object] | None, said: str, lab: WireServer, rows: Dataset
+) -> None:
+    with pytest.raises(tuneport.UsageError, match=said):
+        tuneport.train("lab:base", rows, method="reinforcement", settings={"grader": grader} if grader else None)
+    assert not lab.jobs
+
+
+def test_preferences_are_trained_by_dpo(lab: WireServer) -> None:
+    import json
+
+    pairs = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"Hello {n}"}]},
+            "preferred_output": [{"role": "assistant", "content": f"Good day {n}"}],
+            "non_preferred_output": [{"role": "assistant", "content": f"Go away {n}"}],
+        }
+        for n in range(12)
+    ]
+    job = tuneport.train("lab:base", Dataset.load(pairs), method="dpo", settings={"beta": 0.2})
+    body = json.loads([b for m, p, _, b in lab.asked if m == "POST" and p == "/v1/fine_tuning/jobs"][-1])
+    assert body["method"]["dpo"]["hyperparameters"]["beta"] == 0.2
+    assert job.wait().lineage.method == "dpo"
