@@ -91,7 +91,7 @@ _SHAPE = (
         "unknown-shape",
         "error",
         "The columns are none that tuneport knows.",
-        'Say which column is which: columns={"text": "…", "label": "…"}.',
+        'Say which column is which: columns={"text": "…", "label": "…"}, or --column text=… --column label=….',
     ),
     Code("mixed-shapes", "error", "A row has another shape than the first rows.", "Keep one shape in a file."),
     Code(
