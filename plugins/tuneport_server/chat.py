@@ -220,7 +220,7 @@ async def _events(
     head: dict[str, Any], first: _Item, items: asyncio.Queue[_Item], question: Question, *, usage: bool
 ) -> AsyncIterator[bytes]:
     def chunk(index: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        choice = {"index": index, "delta": delta, "finish_reason": reason}
         more = {"usage": None} if usage else {}
         return _event({"object": "chat.completion.chunk", **head, "choices": [choice], **more})
 

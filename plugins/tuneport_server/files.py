@@ -177,7 +177,6 @@ def _wire(row: Row) -> dict[str, Any]:
         "filename": row["filename"],
         "purpose": row["purpose"],
         "status": "processed",
-        "status_details": None,
     }
 
 
