@@ -4,13 +4,17 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test soak check docs build clean
+.PHONY: demo test test-openai2 soak check docs build clean
 
 demo: .venv/demo.stamp
 	$(BIN)/tuneport demo
 
 test: .venv/dev.stamp
 	$(BIN)/pytest -m "not soak" $(ARGS)
+
+# The hosted plugin under the older major version of its client, in an environment of its own.
+test-openai2: .venv/openai2.stamp
+	.venv/openai2/bin/pytest tests/openai -m "not soak" $(ARGS)
 
 soak: .venv/dev.stamp
 	$(BIN)/pytest -m soak --timeout=0 $(ARGS)
@@ -42,4 +46,11 @@ clean:
 
 .venv/dev.stamp: .venv/demo.stamp
 	$(PIP) --editable '.[all,dev]'
+	touch $@
+
+.venv/openai2.stamp: pyproject.toml constraints.txt .venv/demo.stamp
+	test -x .venv/openai2/bin/python || $(PYTHON) -m venv .venv/openai2
+	grep -v '^openai==' constraints.txt > .venv/openai2/constraints.txt
+	.venv/openai2/bin/pip install --quiet --disable-pip-version-check --constraint .venv/openai2/constraints.txt \
+	  --editable '.[openai]' 'openai<3' pytest pytest-timeout
 	touch $@

@@ -66,8 +66,11 @@ def config_page() -> str:
         section = _section(field)
         if section:
             parts.append(_heading(f"`{name}`", section, 2) + _table(section.model_fields))
+    shown: set[type[BaseModel]] = set()
     for name, backend in load().backends().items():
-        parts += _backend_section(f"backends.{name}", backend.config_class, 2)
+        if backend.config_class not in shown:  # the profiles of one plugin share their keys
+            parts += _backend_section(f"backends.{name}", backend.config_class, 2)
+            shown.add(backend.config_class)
     return "\n".join(parts)
 
 

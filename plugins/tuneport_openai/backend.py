@@ -167,7 +167,7 @@ class OpenAIBackend(Backend):
         ]
 
     def availability(self) -> Availability:
-        """Whether package, address and key are there; `details` say what the vendor has said of closing. Asks no network."""
+        """Whether package, address and key are there; `details` tell of a closing vendor. Asks no network."""
         packages = super().availability()
         if not packages.ready:
             return packages

@@ -26,7 +26,9 @@ class Wandb(Settings):
 
 
 class OpenAISettings(Settings):
-    """How to train over the OpenAI wire. Every "auto" is left to the server, which sees the data."""
+    """How to train over the OpenAI wire; `azure` and every profile of your own take the same keys, under their names.
+    Every "auto" is left to the server, which sees the data.
+    """
 
     learning_rate_multiplier: Above0 | Auto = Field(
         default="auto",
