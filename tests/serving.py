@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import openai
+
 from tuneport_server.store import Store
 from tuneport_server.tokens import Tokens
 

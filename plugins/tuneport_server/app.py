@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tuneport import TuneportError
-from tuneport_server import chat, files, jobs, models
+from tuneport_server import chat, files, jobs, models, uploads
 from tuneport_server.guard import Guard
 from tuneport_server.server import Server
 from tuneport_server.wire import WireError, of_tuneport
@@ -32,7 +32,7 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
             server.store.close()
 
     app = Starlette(
-        routes=[*files.ROUTES, *jobs.ROUTES, *models.ROUTES, *chat.ROUTES],
+        routes=[*files.ROUTES, *uploads.ROUTES, *jobs.ROUTES, *models.ROUTES, *chat.ROUTES],
         lifespan=lifespan,
         exception_handlers={
             WireError: _of_wire,
@@ -43,7 +43,7 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
     )
     app.router.redirect_slashes = False
     app.state.server = server
-    return Guard(app, server.tokens, hosts)
+    return Guard(app, server.tokens, hosts, server.limits.requests)
 
 
 async def _of_wire(_: Request, error: Exception) -> Response:

@@ -50,15 +50,18 @@ class Form:
     lines: int = 0
 
 
-async def read_form(request: Request, folder: Path, limits: Limits, room: int) -> Form:
-    """A multipart body, its file written to a new one in `folder` and flushed to the disk; `room` is how many bytes the
-    owner may still have. Raises WireError, and leaves no file then.
+async def read_form(
+    request: Request, folder: Path, limits: Limits, room: int, *, field: str = "file", most: int | None = None
+) -> Form:
+    """A multipart body, its file (the part called `field`, of at most `most` bytes, else the limit of files) written to
+    a new one in `folder` and flushed to the disk; `room` is how many bytes the owner may still have. Raises WireError,
+    and leaves no file then.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not 0 < len(boundary) <= 256:
         raise bad("Send the body as multipart/form-data.", code="invalid_content_type")
-    parts = _Parts(folder, limits, room)
+    parts = _Parts(folder, limits, room, field, most or limits.file_bytes)
     try:
         parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]  # its TypedDict wants literal keys
         async for chunk in _chunks(request, limits):
@@ -80,8 +83,9 @@ async def read_form(request: Request, folder: Path, limits: Limits, room: int) -
 class _Parts:
     """What the multipart parser calls, piece by piece."""
 
-    def __init__(self, folder: Path, limits: Limits, room: int) -> None:
+    def __init__(self, folder: Path, limits: Limits, room: int, field: str, most: int) -> None:
         self._folder, self._limits, self._room = folder, limits, room
+        self._field, self._most = field, most
         self._form = Form()
         self._file: Any = None
         self._parts = 0
@@ -140,9 +144,9 @@ class _Parts:
             if self._name in self._form.fields:
                 raise bad(f"{self._name[:64]}: is given twice.", self._name[:64], "invalid_multipart")
             return
-        if self._form.path is not None or self._name != "file":
-            raise bad("Send one file, in the part called file.", "file", "invalid_multipart")
-        self._form.filename = _plain(options[b"filename"].decode())
+        if self._form.path is not None or self._name != self._field:
+            raise bad(f"Send one file, in the part called {self._field}.", self._field, "invalid_multipart")
+        self._form.filename = plain_name(options[b"filename"].decode())
         self._form.path = self._folder / uuid.uuid4().hex
         self._file = os.fdopen(os.open(self._form.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
@@ -155,8 +159,8 @@ class _Parts:
         form, limits = self._form, self._limits
         form.size += end - start
         form.lines += data.count(b"\n", start, end)
-        if form.size > limits.file_bytes:
-            raise WireError(413, f"The file is larger than {limits.file_bytes:,} bytes.")
+        if form.size > self._most:
+            raise WireError(413, f"The file is larger than {self._most:,} bytes.")
         if form.lines > limits.file_rows:
             raise WireError(413, f"The file has more than {limits.file_rows:,} lines.")
         if form.size > self._room:
@@ -170,7 +174,7 @@ class _Parts:
         if self._file is not None:
             file, self._file = self._file, None
             file.close()
-        elif self._name != "file" or self._form.path is None:
+        elif self._name != self._field or self._form.path is None:
             self._form.fields[self._name] = self._value.decode()
 
     def _all(self) -> None:
@@ -209,7 +213,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A file's name as people see it: no folders, nothing that steers a terminal, 255 characters at most."""
     name = re.sub(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", "", name)
     return re.split(r"[\\/]", name)[-1][:255] or "file.jsonl"

@@ -68,7 +68,7 @@ def serve(
     if host not in _LOOPBACK:
         typer.echo("Others can reach this server, and nothing encrypts what they send: put TLS in front.", err=True)
     typer.echo(f"serving  http://{address}:{listening.getsockname()[1]}/v1")
-    _run(application(server, hosts), listening, server.limits.connections)
+    _run(application(server, hosts), listening)
     return 0
 
 
@@ -146,7 +146,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _run(app: object, listening: socket.socket, connections: int) -> None:
+def _run(app: object, listening: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(
@@ -158,7 +158,6 @@ def _run(app: object, listening: socket.socket, connections: int) -> None:
         proxy_headers=False,
         ws="none",
         lifespan="on",
-        limit_concurrency=connections,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
     uvicorn.Server(config).run(sockets=[listening])

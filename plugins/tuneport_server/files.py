@@ -26,8 +26,8 @@ async def upload(request: Request) -> Response:
     """`POST /files`."""
     server, owner = server_of(request), owner_of(request)
     only(request.query_params)
-    room = await asyncio.to_thread(_room, server, owner)
-    form = await read_form(request, server.incoming, server.limits, room)
+    free = await asyncio.to_thread(room, server, owner)
+    form = await read_form(request, server.incoming, server.limits, free)
     return reply(await asyncio.to_thread(_accept, server, owner, form))
 
 
@@ -52,13 +52,13 @@ def list_files(request: Request) -> Response:
         f" AND (?3 IS NULL OR n {beyond} ?3) ORDER BY n {sorting} LIMIT ?4"
     )
     rows = server.store.rows(statement, owner, purpose, start, limit + 1)
-    return reply(page([_wire(row) for row in rows[:limit]], more=len(rows) > limit))
+    return reply(page([wire(row) for row in rows[:limit]], more=len(rows) > limit))
 
 
 def get_file(request: Request) -> Response:
     """`GET /files/{id}`."""
     only(request.query_params)
-    return reply(_wire(_asked(request)))
+    return reply(wire(_asked(request)))
 
 
 def content(request: Request) -> Response:
@@ -87,10 +87,10 @@ def add_result(server: Server, owner: str, job: str, text: str) -> str:
     id_ = "file-" + job.removeprefix("ftjob-")
     draft = server.incoming / id_
     draft.write_text(text, "utf-8")
-    _into_place(draft, server.files / id_)
+    into_place(draft, server.files / id_)
     with server.store.write():
         if server.store.row("SELECT 1 FROM files WHERE id = ?", id_) is None:
-            _insert(server, id_, owner, len(text.encode()), "step_metrics.csv", RESULTS)
+            insert(server, id_, owner, len(text.encode()), "step_metrics.csv", RESULTS)
     return id_
 
 
@@ -104,7 +104,7 @@ def drop_unused(server: Server) -> None:
         (server.files / row["id"]).unlink(missing_ok=True)
 
 
-def _room(server: Server, owner: str) -> int:
+def room(server: Server, owner: str) -> int:
     """How many bytes more there may be; raises WireError when the owner has too many files."""
     limits = server.limits
     row = server.store.row(
@@ -132,23 +132,24 @@ def _accept(server: Server, owner: str, form: Form) -> dict[str, Any]:
         if not form.size:
             raise bad("file: is empty.", "file", "invalid_value")
         id_ = "file-" + secrets.token_hex(12)
-        _into_place(form.path, server.files / id_)
-        _insert(server, id_, owner, form.size, form.filename, PURPOSE)
+        into_place(form.path, server.files / id_)
+        insert(server, id_, owner, form.size, form.filename, PURPOSE)
     except BaseException:
         if form.path is not None:
             form.path.unlink(missing_ok=True)
         raise
     row = find_file(server, owner, id_)
     assert row is not None
-    return _wire(row)
+    return wire(row)
 
 
-def _insert(server: Server, id_: str, owner: str, size: int, filename: str, purpose: str) -> None:
+def insert(server: Server, id_: str, owner: str, size: int, filename: str, purpose: str) -> None:
+    """Write down a file that lies in place."""
     values = {"id": id_, "owner": owner, "bytes": size, "filename": filename, "purpose": purpose}
     server.store.insert("files", **values, created=int(time.time()))
 
 
-def _into_place(draft: Path, target: Path) -> None:
+def into_place(draft: Path, target: Path) -> None:
     """Rename, and see the folder on the disk: the row that is written next must never name what is not there."""
     with draft.open("rb") as file:
         os.fsync(file.fileno())
@@ -168,7 +169,8 @@ def _asked(request: Request) -> Row:
     return row
 
 
-def _wire(row: Row) -> dict[str, Any]:
+def wire(row: Row) -> dict[str, Any]:
+    """The wire's file object."""
     return {
         "id": row["id"],
         "object": "file",

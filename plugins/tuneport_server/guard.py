@@ -26,13 +26,16 @@ class Guard:
     """An ASGI application around another: nothing behind it is reached without a token, whatever the path or method.
 
     `hosts` are the names (lower case, without port) by which this server may be called, beside loopback addresses. A
-    browser names the page that asks in `Origin`: one that is not of the very server that is asked is refused.
+    browser names the page that asks in `Origin`: one that is not of the very server that is asked is refused. `most`
+    is how many requests may be under way at the same time.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Tokens, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, tokens: Tokens, hosts: Collection[str], most: int) -> None:
         self._app = app
         self._tokens = tokens
         self._hosts = frozenset(hosts)
+        self._most = most
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -44,16 +47,28 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *_ALWAYS]
             await send(message)
 
+        if scope["type"] != "http":
+            return  # no web socket is served: closing without an answer refuses it
+        self._under_way += 1
         try:
-            if scope["type"] != "http":
-                return  # no web socket is served: closing without an answer refuses it
-            headers = Headers(scope=scope)
-            self._check_host(headers)
-            scope["state"] = {**scope.get("state", {}), "owner": await self._owner(headers)}
+            await self._admit(scope)
+            await self._app(scope, receive, sent)
         except WireError as error:
             await error.response()(scope, receive, sent)
-            return
-        await self._app(scope, receive, sent)
+        finally:
+            self._under_way -= 1
+
+    async def _admit(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        self._check_host(headers)
+        scope["state"] = {**scope.get("state", {}), "owner": await self._owner(headers)}
+        if self._under_way > self._most:
+            raise WireError(
+                429,
+                f"{self._most} requests are under way.",
+                code="rate_limit_exceeded",
+                headers={"retry-after": "2"},
+            )
 
     def _check_host(self, headers: Headers) -> None:
         hosts = headers.getlist("host")

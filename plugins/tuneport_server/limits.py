@@ -14,6 +14,8 @@ class Limits:
 
     json_bytes: int = 8 * 2**20  # of a request's JSON body
     file_bytes: int = 512 * 2**20  # of an uploaded file
+    part_bytes: int = 64 * 2**20  # of one part of an upload in parts
+    upload_bytes: int = 8 * 2**30  # of a file that is uploaded in parts
     file_rows: int = 3_000_000  # lines of an uploaded file
     total_bytes: int = 50 * 2**30  # of all files of all tokens
     files: int = 10_000  # of one token
@@ -25,7 +27,7 @@ class Limits:
     waiting: int = 256  # requests that wait for one model
     models: int = 2  # kept loaded at the same time
     silence_seconds: int = 30  # without a byte of a body that is still to come
-    connections: int = 512
+    requests: int = 512  # under way at the same time
 
     def changed(self, texts: Iterable[str]) -> Limits:
         """With `name=number` texts applied; raises UsageError for another name or no number."""

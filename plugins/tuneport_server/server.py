@@ -54,6 +54,11 @@ class Server:
         """Where files lie while they are received: what is there at a start was never accepted."""
         return self.folder / "incoming"
 
+    @property
+    def parts(self) -> Path:
+        """Where the parts of uploads lie, each under its id."""
+        return self.folder / "parts"
+
 
 def open_store() -> Store:
     """The store in home, created where needed."""
@@ -62,18 +67,21 @@ def open_store() -> Store:
 
 def open_server(names: Mapping[str, Ref], limits: Limits) -> Server:
     """The server of this home, what a killed one left swept away. Raises UsageError when another runs already."""
+    from tuneport_server import uploads
+
     folder = home("server")
     _lock(folder / "lock")
     store = open_store()
     server = Server(store=store, tokens=Tokens(store), folder=folder, names=names, limits=limits)
-    server.files.mkdir(mode=0o700, exist_ok=True)
-    server.incoming.mkdir(mode=0o700, exist_ok=True)
+    for part in (server.files, server.incoming, server.parts):
+        part.mkdir(mode=0o700, exist_ok=True)
     for leftover in server.incoming.iterdir():
         leftover.unlink()
     known = {row["id"] for row in store.rows("SELECT id FROM files")}
     for file in server.files.iterdir():
         if file.name not in known:  # moved into place by a server that was killed before it could write it down
             file.unlink()
+    uploads.sweep(server)
     return server
 
 

@@ -23,6 +23,15 @@ _MIGRATIONS = (
         created INTEGER NOT NULL, filename TEXT NOT NULL, purpose TEXT NOT NULL, deleted INTEGER
     ) STRICT;
     CREATE INDEX files_of ON files (owner, n);
+    CREATE TABLE uploads (
+        id TEXT PRIMARY KEY, owner TEXT NOT NULL, bytes INTEGER NOT NULL, filename TEXT NOT NULL, purpose TEXT NOT NULL,
+        created INTEGER NOT NULL, expires INTEGER NOT NULL, status TEXT NOT NULL, file TEXT
+    ) STRICT;
+    CREATE TABLE parts (
+        id TEXT PRIMARY KEY, upload TEXT NOT NULL, bytes INTEGER NOT NULL, lines INTEGER NOT NULL,
+        created INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX parts_of ON parts (upload);
     CREATE TABLE jobs (
         n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
         created REAL NOT NULL, same TEXT NOT NULL, retry INTEGER NOT NULL,

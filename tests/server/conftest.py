@@ -10,6 +10,7 @@ import pytest
 
 from serving import Served, install_parrot
 
+
 @pytest.fixture(scope="session")
 def parrot_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install_parrot(tmp_path_factory.mktemp("site") / "packages")

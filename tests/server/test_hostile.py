@@ -12,8 +12,37 @@ from serving import Served, jsonl
 
 REQUESTS = 2000
 NASTY = (
-    *(None, True, 0, -1, 1.5, 1e308, 10**30, -(2**63), 2**64, "", " ", "\0", "a" * 3000, "../" * 40, "'; DROP TABLE jobs"),
-    *([], {}, [[]], {"": ""}, [None] * 100, "\u202e\ud7ff\U0010ffff", "ft:", ":", "auto", "%00", {"$ref": "#"}, ["text"] * 40),
+    *(
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        1e308,
+        10**30,
+        -(2**63),
+        2**64,
+        "",
+        " ",
+        "\0",
+        "a" * 3000,
+        "../" * 40,
+        "'; DROP TABLE jobs",
+    ),
+    *(
+        [],
+        {},
+        [[]],
+        {"": ""},
+        [None] * 100,
+        "\u202e\ud7ff\U0010ffff",
+        "ft:",
+        ":",
+        "auto",
+        "%00",
+        {"$ref": "#"},
+        ["text"] * 40,
+    ),
 )
 RAW = (
     *(b"", b"{", b"null", b"[]", b'"x"', b"NaN", b'{"model": NaN}', b"\xff\xfe{}", b"\xef\xbb\xbf{}", b'{"a":1e999}'),
@@ -22,12 +51,39 @@ RAW = (
 )
 ROUTES = (
     *("/v1/files", "/v1/files/{}", "/v1/files/{}/content", "/v1/models", "/v1/models/{}", "/v1/chat/completions"),
-    *("/v1/fine_tuning/jobs", "/v1/fine_tuning/jobs/{}", "/v1/fine_tuning/jobs/{}/cancel", "/v1/fine_tuning/jobs/{}/pause"),
+    *(
+        "/v1/fine_tuning/jobs",
+        "/v1/fine_tuning/jobs/{}",
+        "/v1/fine_tuning/jobs/{}/cancel",
+        "/v1/fine_tuning/jobs/{}/pause",
+    ),
     *("/v1/fine_tuning/jobs/{}/resume", "/v1/fine_tuning/jobs/{}/events", "/v1/fine_tuning/jobs/{}/checkpoints"),
-    *("/", "//", "/v1", "/v1/{}", "/v1/uploads", "/v1/fine_tuning/jobs/{}/{}", "/%2e%2e/{}", "/v1/files/", "/v1/models//"),
+    *(
+        "/",
+        "//",
+        "/v1",
+        "/v1/{}",
+        "/v1/uploads", "/v1/uploads/{}/parts", "/v1/uploads/{}/complete", "/v1/uploads/{}/cancel",
+        "/v1/fine_tuning/jobs/{}/{}",
+        "/%2e%2e/{}",
+        "/v1/files/",
+        "/v1/models//",
+    ),
 )
 METHODS = ("GET", "POST", "POST", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "BREW")
-NAMES = ("after", "limit", "order", "purpose", "metadata", "metadata[a]", "metadata[", "metadata[']", "x", "", "limit[]")
+NAMES = (
+    "after",
+    "limit",
+    "order",
+    "purpose",
+    "metadata",
+    "metadata[a]",
+    "metadata[",
+    "metadata[']",
+    "x",
+    "",
+    "limit[]",
+)
 CONTENT = ("application/json", "text/plain", "multipart/form-data", "multipart/form-data; boundary=b", "", "a" * 500)
 PARTS = (
     b'Content-Disposition: form-data; name="purpose"\r\n\r\nfine-tune',
@@ -86,7 +142,10 @@ def template(chance: random.Random, ids: list[str]) -> dict:
             },
             {
                 "model": "grey",
-                "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [{"type": "text", "text": "x"}]}],
+                "messages": [
+                    {"role": "user", "content": "hi"},
+                    {"role": "assistant", "content": [{"type": "text", "text": "x"}]},
+                ],
                 "max_tokens": 5,
                 "temperature": 0.5,
                 "top_p": 0.5,

@@ -27,7 +27,10 @@ def ask(shared: Served, request: bytes) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize("key", ["tp-wrong", "x" * 5000, "tp-" + "a" * 43])
 def test_a_wrong_token_is_an_authentication_error(shared: Served, key: str) -> None:
-    with shared.client(key, max_retries=0) as client, pytest.raises(openai.AuthenticationError, match="tokens add") as e:
+    with (
+        shared.client(key, max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError, match="tokens add") as e,
+    ):
         client.models.list()
     assert e.value.code == "invalid_api_key"
 
@@ -153,7 +156,7 @@ def test_limits_are_told_by_their_own_status(own: Served) -> None:
     own.start()
     with own.client(max_retries=0) as client:
         for body in (b"x" * 100_000, b"\n" * 100):
-            with pytest.raises(openai.APIStatusError, match="(larger|more) than") as error:
+            with pytest.raises(openai.APIStatusError, match=r"(larger|more) than") as error:
                 client.files.create(file=("a.jsonl", body), purpose="fine-tune")
             assert error.value.status_code == 413
         with pytest.raises(openai.APIStatusError) as error:

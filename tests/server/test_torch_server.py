@@ -105,7 +105,9 @@ def answers(client, model: str) -> None:
     assert len(set(texts[0])) > 1
     together: list[str] = []
     threads = [
-        threading.Thread(target=lambda: together.append(client.chat.completions.create(**asked).choices[0].message.content))
+        threading.Thread(
+            target=lambda: together.append(client.chat.completions.create(**asked).choices[0].message.content)
+        )
         for _ in range(12)
     ]
     for thread in threads:
