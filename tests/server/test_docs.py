@@ -1,0 +1,43 @@
+"""The page and the example say what the server does."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from serving import Served
+from tuneport_server import chat, files, jobs, models, uploads
+from tuneport_server.limits import Limits
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "server.md").read_text()
+
+
+def test_the_page_lists_every_limit_with_its_default() -> None:
+    listed = dict(re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", PAGE, re.MULTILINE))
+    assert listed == {name: f"{value:,}" for name, value in dataclasses.asdict(Limits()).items()}
+
+
+def test_the_page_names_every_route() -> None:
+    for room in (chat, files, jobs, models, uploads):
+        for route in room.ROUTES:
+            assert "/".join(route.path.split("/")[:4]).split("/{")[0] in PAGE
+
+
+def test_the_example_needs_nothing_but_the_official_client(shared: Served, token: str) -> None:
+    script = ROOT / "examples" / "serve" / "client.py"
+    assert "tuneport" not in re.sub(r'""".*?"""', "", script.read_text(), flags=re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, str(script), "grey"],
+        env={**os.environ, "OPENAI_BASE_URL": shared.url, "OPENAI_API_KEY": token},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Step 1/1: training loss=0.50" in done.stdout
+    assert done.stdout.splitlines()[-1] in {"late_delivery", "damaged_item", "change_address", "product_question"}
