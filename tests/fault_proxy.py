@@ -33,8 +33,7 @@ class FaultProxy:
         self.timeout = timeout  # longer than the client waits
         self.drawn = random.Random(seed)
         self.suffered: list[str] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
+        self._http = _Quiet(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     @property
@@ -50,6 +49,13 @@ class FaultProxy:
         if fault:
             self.suffered.append(fault)
         return fault
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that go away are what these tests are about."""
 
 
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:

@@ -38,8 +38,7 @@ class WireServer:
         self.most_at_once = self._at_once = 0
         self.answer_seconds = 0.0
         self._count = 0
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
+        self._http = _Quiet(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     @property
@@ -198,6 +197,13 @@ def _page(items: list[dict[str, Any]], query: dict[str, list[str]], limit: int =
     after = query.get("after", [""])[0]
     start = next((place + 1 for place, one in enumerate(items) if one["id"] == after), 0)
     return 200, {"object": "list", "data": items[start : start + limit], "has_more": len(items) > start + limit}
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that go away are what these tests are about."""
 
 
 def _handler(server: WireServer) -> type[BaseHTTPRequestHandler]:
