@@ -82,13 +82,13 @@ class Plugins:
             if found.off:
                 continue
             self._guard(found, self._load)
+        self._announced = False
 
     def backend(self, name: str) -> Backend:
         """The backend of that name; raises BackendNotFound, which says what is broken or what to install."""
-        try:
+        self._announce_all()
+        if name in self._backends:
             return self._backends[name]
-        except KeyError:
-            pass
         known = ", ".join(sorted(self._backends)) or "none"
         broken = [f"{f.entry.name} ({f.broken})" for f in self._found if f.broken]
         off = [f.entry.name for f in self._found if f.off]
@@ -104,10 +104,12 @@ class Plugins:
 
     def backends(self) -> dict[str, Backend]:
         """Every backend by name, ours first."""
+        self._announce_all()
         return dict(self._backends)
 
     def infos(self) -> list[PluginInfo]:
         """What came of each plugin, in loading order, with the availability of its backends as of now."""
+        self._announce_all()
         return [self._info(found) for found in self._found]
 
     def open_dataset(self, source: object) -> Dataset | None:
@@ -154,12 +156,21 @@ class Plugins:
         self._manager.register(found.module, name=found.entry.name)
         try:
             self._manager.check_pending()
-            announced = self._hook(found, "tuneport_backends")() or []
-            for backend in [one for result in announced for one in result]:
-                self._adopt(found, backend)
         except BaseException:
             self._manager.unregister(found.module)
             raise
+
+    def _announce_all(self) -> None:
+        """Ask for backends when one is wanted: the command line's help wants none."""
+        if not self._announced:
+            self._announced = True
+            for found in self._working():
+                self._guard(found, self._announce)
+
+    def _announce(self, found: _Found) -> None:
+        for announced in self._hook(found, "tuneport_backends")() or []:
+            for backend in announced:
+                self._adopt(found, backend)
 
     def _adopt(self, found: _Found, backend: Backend) -> None:
         if not isinstance(backend, Backend):
