@@ -113,6 +113,7 @@ def _run(arguments: list[str]) -> int:
         _add_plugins_commands(app)
     if "_TUNEPORT_COMPLETE" in os.environ:
         app(args=arguments, prog_name="tuneport")  # a shell asks for completions; ends the process
+    _leave_out_what_is_not_asked(app, arguments)
     # Not by calling the application: that makes what it likes of an interrupt and of a reader that went away.
     with typer.main.get_command(app).make_context("tuneport", arguments) as context:
         code = context.command.invoke(context)
@@ -123,6 +124,24 @@ def _is_ours(app: typer.Typer, arguments: list[str]) -> bool:
     """Whether plugins need not be asked: a command of the core is named, or only the version wanted."""
     named = next((one for one in arguments if not one.startswith("-")), None)
     return named in {command.name for command in app.registered_commands} or arguments == ["--version"]
+
+
+def _leave_out_what_is_not_asked(app: typer.Typer, arguments: list[str]) -> None:
+    """Typer looks into every parameter of every command, which takes longer than most commands do."""
+    if _is_ours(app, arguments):
+        named = next((one for one in arguments if not one.startswith("-")), None)
+        app.registered_commands = [command for command in app.registered_commands if command.name == named]
+    elif arguments in (["--help"], ["-h"]):
+        for command in app.registered_commands:
+            command.callback = _with_the_doc_of(command.callback)
+
+
+def _with_the_doc_of(function: Any) -> Any:
+    def listed() -> None:
+        pass
+
+    listed.__doc__ = function.__doc__
+    return listed
 
 
 def _add_plugins_commands(app: typer.Typer) -> None:
