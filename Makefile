@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 .PHONY: demo test test-openai2 soak check docs build clean
 
 demo: .venv/demo.stamp
-	$(BIN)/tuneport demo
+	cd examples/tickets && ../../$(BIN)/tuneport run tune.yaml
 
 test: .venv/dev.stamp
 	$(BIN)/pytest -m "not soak" $(ARGS)
