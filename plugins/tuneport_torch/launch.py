@@ -27,6 +27,10 @@ LESS_MEMORY = (
 )
 """What to change when memory is short."""
 
+# Threads that wait for each other sleep instead of spinning. On a busy machine spinning takes the time that the others
+# need: with 6 programs on 2 processors it made training 5 to 7 times slower (docs/performance.md).
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 
 def launch(owner: Owner, pool: str) -> None:
     """Hand the folder to a new worker and return at once. It inherits the lock, so that there is no moment in which
@@ -65,7 +69,7 @@ def _spawn(owner: Owner) -> subprocess.Popen[bytes]:
             pass_fds=[owner.lock],
             start_new_session=True,
             cwd=folder.path,
-            env={**os.environ, "TUNEPORT_HOME": str(home())},
+            env={**WAITING, **os.environ, "TUNEPORT_HOME": str(home())},
         )
 
 

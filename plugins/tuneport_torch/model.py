@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tuneport import Lineage, Message, Model, ModelNotFound, Ref, Reply, Score
-from tuneport_torch import bases
+from tuneport_torch import bases, launch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -126,6 +127,8 @@ class TorchModel(Model):
 
     def _ready(self) -> _Loaded:
         if self._loaded is None:
+            for name, value in launch.WAITING.items():  # heard only where torch is not imported yet
+                os.environ.setdefault(name, value)
             from tuneport_torch import devices, precision
             from tuneport_torch.render import Renderer
             from tuneport_torch.tokens import load_text
