@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tuneport import TuneportError
-from tuneport_server import chat, files, jobs, models, uploads
+from tuneport_server import chat, files, jobs, models, page, uploads
 from tuneport_server.guard import Guard
 from tuneport_server.server import Server
 from tuneport_server.wire import WireError, of_tuneport
@@ -32,7 +32,7 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
             server.store.close()
 
     app = Starlette(
-        routes=[*files.ROUTES, *uploads.ROUTES, *jobs.ROUTES, *models.ROUTES, *chat.ROUTES],
+        routes=[*files.ROUTES, *uploads.ROUTES, *jobs.ROUTES, *models.ROUTES, *chat.ROUTES, *page.ROUTES],
         lifespan=lifespan,
         exception_handlers={
             WireError: _of_wire,
@@ -43,24 +43,26 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
     )
     app.router.redirect_slashes = False
     app.state.server = server
-    return Guard(app, server.tokens, hosts, server.limits.requests)
+    return Guard(app, server.tokens, server.sessions, hosts, server.limits.requests)
 
 
-async def _of_wire(_: Request, error: Exception) -> Response:
+async def _of_wire(request: Request, error: Exception) -> Response:
     assert isinstance(error, WireError)
-    return error.response()
+    browser = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
+    return page.problem(error) if browser else error.response()
 
 
-async def _of_tuneport(_: Request, error: Exception) -> Response:
+async def _of_tuneport(request: Request, error: Exception) -> Response:
     assert isinstance(error, TuneportError)
-    return of_tuneport(error).response()
+    return await _of_wire(request, of_tuneport(error))
 
 
 async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = f"{request.method[:20]} {request.url.path[:200]}"
     message = f"This server has no {said}." if error.status_code in (404, 405) else str(error.detail)
-    return WireError(error.status_code, message, code="unknown_url", headers=error.headers).response()
+    known = WireError(error.status_code, message, code="unknown_url", headers=error.headers)
+    return await _of_wire(request, known)
 
 
 async def _of_anything(_: Request, __: Exception) -> Response:

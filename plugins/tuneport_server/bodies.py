@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -37,6 +38,22 @@ async def read_json(request: Request, limits: Limits, *, empty: bool = False) ->
     if kind != "application/json":
         raise bad("Send the body as application/json.", code="invalid_content_type")
     return decode(bytes(body))
+
+
+async def read_fields(request: Request, limits: Limits) -> dict[str, str]:
+    """The fields of a form of our own page. Raises WireError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = bytearray()
+    async for chunk in _chunks(request, limits):
+        body += chunk
+        if len(body) > _FIELD_BYTES:
+            raise await _too_large(request, limits, f"The form is larger than {_FIELD_BYTES:,} bytes.")
+    if kind != "application/x-www-form-urlencoded":
+        raise bad("This is not the page's form.", code="invalid_content_type")
+    try:
+        return dict(parse_qsl(bytes(body).decode(), keep_blank_values=True, max_num_fields=32))
+    except ValueError as error:
+        raise bad("This is not the page's form.", code="invalid_form") from error
 
 
 @dataclass(slots=True)

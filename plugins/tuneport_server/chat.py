@@ -15,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tuneport import Reply
+from tuneport import Ref, Reply
 from tuneport_server.bodies import read_json
 from tuneport_server.desks import Question
 from tuneport_server.limits import Limits
 from tuneport_server.models import resolve
-from tuneport_server.server import owner_of, server_of
+from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.wire import Body, WireError, bad, only, parse, reply
 
 _Item = str | list[Reply] | WireError
@@ -128,24 +128,11 @@ async def complete(request: Request) -> Response:
     if count > server.limits.choices:
         raise bad(f"n: at most {server.limits.choices}.", "n", "invalid_value")
     ref = await run_in_threadpool(resolve, server, owner_of(request), asked.model)
-    items: asyncio.Queue[_Item] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-
-    def tell(item: _Item) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(items.put_nowait, item)
-
     options = _options(asked, server.limits, tools=not toolless)
     # Tool calls are known only once the whole answer is, and several answers are quicker together.
     piecewise = bool(asked.stream) and count == 1 and not options["tools"]
-    question = Question(
-        messages=[message.plain() for message in asked.messages],
-        options=options,
-        count=count,
-        stream=piecewise,
-        tell=tell,
-    )
-    await run_in_threadpool(server.desks.ask, ref, question)
+    messages = [message.plain() for message in asked.messages]
+    question, items = await _pose(server, ref, messages, options, count=count, stream=piecewise)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": asked.model}
     if not asked.stream:
         return reply({"object": "chat.completion", **head, **_choices(await _whole(request, question, items))})
@@ -155,6 +142,36 @@ async def complete(request: Request) -> Response:
     usage = bool(asked.stream_options and asked.stream_options.include_usage)
     events = _events(head, first, items, question, usage=usage)
     return StreamingResponse(events, media_type="text/event-stream")
+
+
+async def answer(request: Request, ref: Ref, messages: list[dict[str, Any]]) -> Reply:
+    """A model's likeliest answer to a conversation. Raises WireError."""
+    server = server_of(request)
+    options = {"max_tokens": server.limits.answer_default, "temperature": 0.0}
+    question, items = await _pose(server, ref, messages, options)
+    return (await _whole(request, question, items))[0]
+
+
+async def _pose(
+    server: Server,
+    ref: Ref,
+    messages: list[dict[str, Any]],
+    options: dict[str, Any],
+    *,
+    count: int = 1,
+    stream: bool = False,
+) -> tuple[Question, asyncio.Queue[_Item]]:
+    """Put a question to a model; the queue gets what its desk tells."""
+    items: asyncio.Queue[_Item] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(item: _Item) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(items.put_nowait, item)
+
+    question = Question(messages=messages, options=options, count=count, stream=stream, tell=tell)
+    await run_in_threadpool(server.desks.ask, ref, question)
+    return question, items
 
 
 def _options(asked: _Asked, limits: Limits, *, tools: bool) -> dict[str, Any]:
@@ -227,7 +244,7 @@ async def _events(
     try:
         for index in range(question.count):
             yield chunk(index, {"role": "assistant", "content": ""})
-        item = first
+        item, told = first, isinstance(first, str)
         while isinstance(item, str):
             if item:
                 yield chunk(0, {"content": item})
@@ -236,7 +253,7 @@ async def _events(
             yield _event({"error": item.body()})
             return
         for index, one in enumerate(item):
-            if not question.stream:
+            if not told:
                 yield chunk(index, _delta(one))
             yield chunk(index, {}, one.finish_reason)
         if usage:

@@ -28,7 +28,8 @@ _log = logging.getLogger("tuneport.server")
 @dataclass(slots=True, kw_only=True)
 class Question:
     """What one request asks of a model. `tell` gets, from another thread, each piece of a streamed text and at last the
-    replies, one for each of the `count` choices, or the error. Setting `gone` says that nobody listens any more.
+    replies, one for each of the `count` choices, or the error. A stream that is answered together with others comes in
+    one piece. Setting `gone` says that nobody listens any more.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -41,7 +42,7 @@ class Question:
     def joins(self, other: Question) -> bool:
         """Whether both can be answered in one batch. A seeded draw depends on the place in it, so it stands alone."""
         seeded = self.options.get("seed") is not None and self.options["temperature"] > 0
-        return not (self.stream or other.stream or seeded) and self.options == other.options
+        return not seeded and self.options == other.options
 
 
 class Desks:
@@ -213,7 +214,7 @@ class _Desk:
             self._since = time.monotonic()
             self._model = tuneport.open_model(self.ref)
         model = self._model
-        if batch[0].stream:
+        if len(batch) == 1 and batch[0].stream:
             self._stream(model, batch[0])
             return
         prompts = [question.messages for question in batch for _ in range(question.count)]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuneport import Event, Job, NotFoundError, open_job
-from tuneport_server.server import Server
-from tuneport_server.store import Row
 
+if TYPE_CHECKING:
+    from tuneport_server.server import Server
+    from tuneport_server.store import Row
+
+_KEPT = 16
 _LEVELS = {"info": "info", "warning": "warn", "error": "error"}
 _RESULT_COLUMNS = {
     "step": "step",
@@ -21,13 +26,31 @@ _RESULT_COLUMNS = {
 }
 
 
+class Seen:
+    """The events of the trainings that were asked about last, so that a page of a long list need not read all of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[Job, list[dict[str, Any]]]] = OrderedDict()
+
+    def of(self, ref: str) -> list[dict[str, Any]]:
+        """All events of a training, without ids. Raises JobNotFound."""
+        with self._lock:
+            job, events = self._known.pop(ref) if ref in self._known else (open_job(ref), [])
+            events += [_wire(event) for event in job.events(len(events))]
+            self._known[ref] = (job, events)
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+            return list(events)
+
+
 def events_of(server: Server, row: Row) -> list[dict[str, Any]]:
     """All events of a job, oldest first: the server's own, then those of the training. An event's id never changes."""
     own = server.store.events(row["id"], 0)
     training: Sequence[dict[str, Any]] = ()
     if row["ref"] is not None:
         try:
-            training = () if row["removed"] else of_training(open_job(row["ref"]))
+            training = () if row["removed"] else server.seen.of(row["ref"])
         except NotFoundError:
             training = ()
         training = training or server.store.events(row["id"], 1)
@@ -37,11 +60,6 @@ def events_of(server: Server, row: Row) -> list[dict[str, Any]]:
         for part, events in (("a", own), ("b", training))
         for number, event in enumerate(events, 1)
     ]
-
-
-def of_training(job: Job) -> list[dict[str, Any]]:
-    """The events of a training, without ids."""
-    return [_wire(event) for event in job.events()]
 
 
 def result_csv(job: Job) -> str:

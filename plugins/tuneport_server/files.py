@@ -108,7 +108,8 @@ def room(server: Server, owner: str) -> int:
     """How many bytes more there may be; raises WireError when the owner has too many files."""
     limits = server.limits
     row = server.store.row(
-        "SELECT coalesce(sum(bytes), 0) AS total, coalesce(sum(owner = ?), 0) AS mine FROM files WHERE deleted IS NULL",
+        "SELECT coalesce(sum(bytes), 0) + (SELECT coalesce(sum(bytes), 0) FROM parts) AS total,"
+        " coalesce(sum(owner = ?), 0) AS mine FROM files WHERE deleted IS NULL",
         owner,
     )
     assert row is not None  # an aggregate always gives a row

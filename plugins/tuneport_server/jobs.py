@@ -26,7 +26,7 @@ from tuneport_server.store import Row
 from tuneport_server.wire import Body, WireError, after, bad, limit_of, missing, of_tuneport, only, page, parse, reply
 
 _SAME_SECONDS = 15 * 60.0  # how long a retry is known as one; the official client gives up long before
-_VERBS = ("cancel", "pause", "resume")
+VERBS = ("cancel", "pause", "resume")
 
 
 def _auto_or(kind: type[int] | type[float], least: float, most: float, said: str) -> AfterValidator:
@@ -132,16 +132,16 @@ def list_jobs(request: Request) -> Response:
 def get_job(request: Request) -> Response:
     """`GET /fine_tuning/jobs/{id}`."""
     only(request.query_params)
-    return reply(_wire(server_of(request), _asked(request)))
+    return reply(_wire(server_of(request), find(request)))
 
 
 async def act(request: Request) -> Response:
     """`POST /fine_tuning/jobs/{id}/cancel`, `/pause` and `/resume`. Each may be repeated."""
     only(request.query_params)
-    if request.path_params["verb"] not in _VERBS:
+    if request.path_params["verb"] not in VERBS:
         raise missing("page", request.url.path)
     await read_json(request, server_of(request).limits, empty=True)
-    row = await run_in_threadpool(_act, request, request.path_params["verb"])
+    row = await run_in_threadpool(act_on, request, request.path_params["verb"])
     return reply(_wire(server_of(request), row))
 
 
@@ -150,7 +150,7 @@ def list_events(request: Request) -> Response:
     query = request.query_params
     only(query, "after", "limit")
     limit = limit_of(query, 20, 1000)
-    found = events_of(server_of(request), _asked(request))
+    found = events_of(server_of(request), find(request))
     return reply(after(found[::-1], query.get("after"), limit))
 
 
@@ -158,7 +158,7 @@ def list_checkpoints(request: Request) -> Response:
     """`GET /fine_tuning/jobs/{id}/checkpoints`: newest first."""
     query = request.query_params
     only(query, "after", "limit")
-    return reply(after(checkpoints_of(_asked(request)), query.get("after"), limit_of(query, 10, 100)))
+    return reply(after(checkpoints_of(find(request)), query.get("after"), limit_of(query, 10, 100)))
 
 
 def _create(server: Server, owner: str, asked: _Creation, attempt: tuple[str, int, float]) -> Row:
@@ -254,8 +254,9 @@ def _asks(asked: _Creation) -> dict[str, Any]:
     return {"method": kind, "seed": asked.seed or 0, **given.model_dump()}
 
 
-def _act(request: Request, verb: str) -> Row:
-    server, row = server_of(request), _asked(request)
+def act_on(request: Request, verb: str) -> Row:
+    """Cancel, pause or resume the job that a request names; its row then. Raises WireError."""
+    server, row = server_of(request), find(request)
     id_, status = row["id"], row["status"]
     done = {"cancel": ("cancelled",), "pause": ("paused", "pausing"), "resume": ()}[verb]
     if row["over"] and status not in done:
@@ -291,7 +292,8 @@ def _refuse_verb(row: Row, verb: str) -> None:
         raise UnsupportedError(f"This server's backend {backend.name!r} cannot {verb} a job.")
 
 
-def _asked(request: Request) -> Row:
+def find(request: Request) -> Row:
+    """The job that a request names; raises WireError where its owner has no such."""
     id_ = request.path_params["job_id"]
     row = server_of(request).store.row("SELECT * FROM jobs WHERE id = ? AND owner = ?", id_, owner_of(request))
     if row is None:
@@ -322,7 +324,7 @@ def _wire(server: Server, row: Row) -> dict[str, Any]:
         "error": json.loads(row["error"]) if row["error"] else None,
         "integrations": [],
         "seed": asked["seed"],
-        "estimated_finish": server.trainer.estimate(row["id"]) or None,
+        "estimated_finish": server.trainer.estimate(row["id"]),
         "method": {"type": kind, kind: {"hyperparameters": details}},
         "metadata": json.loads(row["metadata"]),
     }

@@ -8,8 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tuneport import JobNotFinished, NotFoundError, Ref, delete, open_job
-from tuneport_server.events import of_training
+from tuneport import JobNotFinished, NotFoundError, Ref, delete
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row
 from tuneport_server.wire import WireError, missing, only, reply
@@ -19,10 +18,9 @@ def list_models(request: Request) -> Response:
     """`GET /models`."""
     server = server_of(request)
     only(request.query_params)
-    tuned = server.store.rows(
-        "SELECT * FROM jobs WHERE owner = ? AND status = 'succeeded' AND NOT removed ORDER BY n DESC", owner_of(request)
-    )
-    found = [_tuned(row) for row in tuned] + [_base(server, name) for name in server.names]
+    found = [_tuned(row) for row in tuned_rows(server, owner_of(request))] + [
+        _base(server, name) for name in server.names
+    ]
     return reply({"object": "list", "data": found})
 
 
@@ -44,7 +42,7 @@ def delete_model(request: Request) -> Response:
     row = _asked(server, owner_of(request), name)
     ref = row["ref"]
     try:
-        server.store.keep_events(row["id"], of_training(open_job(ref)))
+        server.store.keep_events(row["id"], server.seen.of(ref))
         server.desks.forget(Ref.parse(ref))
         delete(ref)
     except NotFoundError:
@@ -53,6 +51,13 @@ def delete_model(request: Request) -> Response:
         raise WireError(409, error.message, code="conflict") from error
     server.store.update("jobs", row["id"], removed=1)
     return reply({"id": name, "object": "model", "deleted": True})
+
+
+def tuned_rows(server: Server, owner: str) -> list[Row]:
+    """The jobs whose models there are, newest first."""
+    return server.store.rows(
+        "SELECT * FROM jobs WHERE owner = ? AND status = 'succeeded' AND NOT removed ORDER BY n DESC", owner
+    )
 
 
 def resolve(server: Server, owner: str, name: str) -> Ref:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from tuneport import Ref, UsageError, home
+from tuneport_server.events import Seen
 from tuneport_server.limits import Limits
+from tuneport_server.sessions import Sessions
 from tuneport_server.store import Store
 from tuneport_server.tokens import Tokens
 
@@ -33,14 +35,17 @@ class Server:
     folder: Path
     names: Mapping[str, Ref]
     limits: Limits
+    sessions: Sessions = field(init=False)
     trainer: Trainer = field(init=False)
     desks: Desks = field(init=False)
+    seen: Seen = field(default_factory=Seen)
     started: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
         from tuneport_server.desks import Desks
         from tuneport_server.trainer import Trainer
 
+        self.sessions = Sessions(self.tokens)
         self.desks = Desks(self.limits)
         self.trainer = Trainer(self)
 

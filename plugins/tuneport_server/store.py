@@ -37,7 +37,8 @@ _MIGRATIONS = (
         created REAL NOT NULL, same TEXT NOT NULL, retry INTEGER NOT NULL,
         model TEXT NOT NULL, base TEXT NOT NULL, tuned TEXT NOT NULL UNIQUE,
         training_file TEXT NOT NULL, validation_file TEXT, request TEXT NOT NULL, metadata TEXT NOT NULL,
-        want TEXT NOT NULL DEFAULT '', ref TEXT, status TEXT NOT NULL, over INTEGER NOT NULL DEFAULT 0,
+        want TEXT NOT NULL DEFAULT '', begun INTEGER NOT NULL DEFAULT 0, ref TEXT,
+        status TEXT NOT NULL, over INTEGER NOT NULL DEFAULT 0,
         error TEXT, finished INTEGER, tokens INTEGER, result_file TEXT, removed INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX jobs_of ON jobs (owner, n);

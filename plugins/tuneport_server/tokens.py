@@ -34,7 +34,7 @@ class Tokens:
                     f"There is a token called {name!r} already.",
                     remedy=f"To have a new one in its place: tuneport tokens remove {name}, then add it again.",
                 )
-            self._store.insert("tokens", name=name, sha256=_hash(token), created=int(time.time()))
+            self._store.insert("tokens", name=name, sha256=self.fingerprint(token), created=int(time.time()))
         return token
 
     def list(self) -> list[Row]:
@@ -48,14 +48,18 @@ class Tokens:
                 raise NotFoundError(f"There is no token called {name!r}.", remedy="Run: tuneport tokens list")
 
     def owner(self, token: str) -> str | None:
-        """The name that the token belongs to. Looks at all of them, so that time tells nothing."""
-        digest, found = _hash(token), None
+        """The name that the token belongs to."""
+        return self.owner_of(self.fingerprint(token))
+
+    def owner_of(self, fingerprint: str) -> str | None:
+        """The same of a token's fingerprint. Looks at all of them, so that time tells nothing."""
+        found = None
         for row in self._store.rows("SELECT name, sha256 FROM tokens"):
-            if hmac.compare_digest(digest, row["sha256"]):
+            if hmac.compare_digest(fingerprint, row["sha256"]):
                 found = row["name"]
         return found
 
-
-def _hash(token: str) -> str:
-    # 256 random bits need no slow hash.
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+    @staticmethod
+    def fingerprint(token: str) -> str:
+        """What is kept of a token: its SHA-256, since 256 random bits need no slow hash."""
+        return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -7,13 +7,12 @@ import logging
 import re
 import threading
 import time
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tuneport
-from tuneport import DataError, Dataset, HomeError, Job, JobState, NotFoundError, Ref, Status, TuneportError
+from tuneport import DataError, Dataset, HomeError, Job, JobNotFound, JobState, Ref, Status, TuneportError
 from tuneport_server import files
 from tuneport_server.events import result_csv
 from tuneport_server.hyperparameters import METHODS, Asked, settings_for
@@ -49,8 +48,9 @@ WIRE_STATUS = {
 class Trainer:
     """A thread that looks at every job that is not over. The trainings themselves run wherever their backend runs them.
 
-    What is to happen stands in the store before it is done: `want` is "cancel", "pause" or nothing. Killed at any
-    point, the next one goes on from there; a start is repeated safely, because a job's suffix is its own.
+    What is to happen stands in the store before it is done: `want` is "cancel", "pause" or nothing, `begun` says that a
+    backend may have been asked to start it. Killed at any point, the next one goes on from there; a start is repeated
+    safely, because a job's suffix is its own, and so finds the training that is to be cancelled or paused.
     """
 
     def __init__(self, server: Server) -> None:
@@ -60,7 +60,8 @@ class Trainer:
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
         self._pool = ThreadPoolExecutor(_STARTS, thread_name_prefix="start")
         self._starting: set[str] = set()
-        self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._locks: dict[str, threading.RLock] = {}
+        self._told: dict[str, str] = {}
         self._resumed: dict[str, tuple[int, int]] = {}
         self._not_before: dict[str, float] = {}
         self._estimates: dict[str, int] = {}
@@ -86,20 +87,21 @@ class Trainer:
 
     def look(self, id_: str) -> None:
         """Do now what is to be done for one job, and bring its row up to date."""
-        with self._locks[id_]:
+        with self._lock(id_):
             row = self._server.store.row("SELECT * FROM jobs WHERE id = ?", id_)
-            if row is None or row["over"]:
+            if row is None or row["over"] or id_ in self._starting:
                 return
             if row["ref"] is not None:
                 self._follow(row)
-            elif row["want"] == "cancel":
-                self._over(row, "cancelled")
-            elif not row["want"]:
+            elif row["begun"] or not row["want"]:
                 self._submit(id_)
+            elif row["want"] == "cancel":
+                self._tell_once(id_, "The job was cancelled.")
+                self._over(row, "cancelled")
 
     def resume(self, id_: str) -> None:
         """Go on with a paused job, or one whose own resumption was given up."""
-        with self._locks[id_]:
+        with self._lock(id_):
             self._resumed.pop(id_, None)
             self._server.store.update("jobs", id_, want="")
             row = self._server.store.row("SELECT * FROM jobs WHERE id = ?", id_)
@@ -122,12 +124,19 @@ class Trainer:
                     return
                 try:
                     self.look(row["id"])
+                except TuneportError as error:
+                    if self._told.get(row["id"]) != error.message:  # it will be the same a second later
+                        self._told[row["id"]] = error.message
+                        _log.warning("%s could not be looked at: %s", row["id"], error)
                 except Exception:  # noqa: BLE001 - one job's trouble must not keep the others waiting
                     _log.exception("%s could not be looked at", row["id"])
             self._wake.wait(_POLL_SECONDS)
 
+    def _lock(self, id_: str) -> threading.RLock:
+        return self._locks.setdefault(id_, threading.RLock())
+
     def _submit(self, id_: str) -> None:
-        if id_ in self._starting or time.monotonic() < self._not_before.get(id_, 0.0) or self._stopping.is_set():
+        if time.monotonic() < self._not_before.get(id_, 0.0) or self._stopping.is_set():
             return
         self._starting.add(id_)
         self._pool.submit(self._begin, id_)
@@ -135,13 +144,17 @@ class Trainer:
     def _begin(self, id_: str) -> None:
         store = self._server.store
         try:
-            row = store.row("SELECT * FROM jobs WHERE id = ?", id_)
-            if row is None or row["over"] or row["want"] or row["ref"] is not None:
-                return
+            with store.write():
+                row = store.row("SELECT * FROM jobs WHERE id = ?", id_)
+                if row is None or row["over"] or row["ref"] is not None or (row["want"] and not row["begun"]):
+                    return
+                store.update("jobs", id_, begun=1)
             self._tell_once(id_, f"Validating training file: {row['training_file']}")
             started = self._train(row)
             with store.write():
-                store.update("jobs", id_, ref=str(started.ref), status="queued")
+                store.update("jobs", id_, ref=str(started.ref))
+                if row["status"] == "validating_files":
+                    store.update("jobs", id_, status="queued")
                 self._tell_once(id_, "Files validated, the training is submitted.")
         except _BadFile as error:
             self._fail(id_, f"invalid_{error.param}", str(error), error.param)
@@ -196,7 +209,7 @@ class Trainer:
         try:
             job = tuneport.open_job(row["ref"])
             state = self._obeyed(row, job)
-        except NotFoundError:
+        except JobNotFound:
             self._fail(id_, "job_removed", "The training was removed from the machine.")
             return
         if not tuneport.open_backend(job.ref.backend).capabilities.local:
@@ -204,7 +217,10 @@ class Trainer:
         if state.status.terminal:
             self._settle(row, job, state)
             return
-        self._estimates[id_] = int(time.time() + state.seconds_left) if state.seconds_left is not None else 0
+        if state.seconds_left is None:
+            self._estimates.pop(id_, None)
+        else:
+            self._estimates[id_] = int(time.time() + state.seconds_left)
         status = WIRE_STATUS[state.status]
         if state.status is Status.INTERRUPTED and not self._revive(row, job, state):
             status = "paused"
@@ -256,7 +272,7 @@ class Trainer:
 
     def _fail(self, id_: str, code: str, message: str, param: str | None = None) -> None:
         store = self._server.store
-        with self._locks[id_], store.write():
+        with self._lock(id_), store.write():
             row = store.row("SELECT * FROM jobs WHERE id = ? AND over = 0", id_)
             if row is None:
                 return

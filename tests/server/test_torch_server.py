@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import openai
 import psutil
 import pytest
 
@@ -104,6 +105,11 @@ def answers(client, model: str) -> None:
     assert texts[0] == texts[1]
     assert len(set(texts[0])) > 1
     together: list[str] = []
+    long = {**asked, "messages": [{"role": "user", "content": "never " * 3000}]}
+    with pytest.raises(openai.BadRequestError, match="tokens"):
+        client.chat.completions.create(**long)
+    with pytest.raises(openai.BadRequestError, match="tokens"):
+        client.chat.completions.create(**long, stream=True)
     threads = [
         threading.Thread(
             target=lambda: together.append(client.chat.completions.create(**asked).choices[0].message.content)
@@ -135,3 +141,10 @@ def test_a_job_pauses_goes_on_and_is_cancelled_over_the_wire(served: Served) -> 
         assert jobs.cancel(job.id).status == "cancelled"
         assert jobs.cancel(job.id).status == "cancelled"
         assert jobs.retrieve(job.id).fine_tuned_model is None
+        regretted = jobs.create(model="tiny", training_file=file, hyperparameters={"n_epochs": 50})
+        jobs.cancel(regretted.id)
+    served.kill()
+    served.start()
+    with served.client() as client:
+        assert until_over(client, regretted.id).status == "cancelled", "whatever the start had come to"
+    until(lambda: not workers(served))

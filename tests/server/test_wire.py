@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import openai
 import pytest
 
@@ -112,3 +114,17 @@ def test_cancel_is_final_and_may_be_repeated(client: openai.OpenAI, tuned) -> No
         client.fine_tuning.jobs.cancel(tuned.id)
     with pytest.raises(openai.BadRequestError, match="already completed"):
         client.fine_tuning.jobs.resume(tuned.id)
+
+
+def test_more_models_than_places_all_answer(own: Served) -> None:
+    own.end()
+    own._arguments += ("--limit", "models=1")
+    own.start()
+    with own.client() as client:
+        file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
+        made = [client.fine_tuning.jobs.create(model="grey", training_file=file).id for _ in range(2)]
+        names = ["grey", *(until_over(client, one).fine_tuned_model for one in made)] * 3
+        with ThreadPoolExecutor(9) as pool:
+            asked = pool.map(lambda one: client.chat.completions.create(model=one, messages=QUESTION), names)
+            answers = [one.choices[0].message.content for one in asked]
+    assert answers == ["Hello!", "pin", "pin"] * 3

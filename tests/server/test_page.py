@@ -1,0 +1,178 @@
+"""The page: who may see it, what it shows, and that nothing hostile in it is more than text."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import urllib.parse
+from html.parser import HTMLParser
+
+import pytest
+
+from serving import Served, jsonl, until_over
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;\"'"
+
+
+class Browser:
+    """A cookie and a few forms."""
+
+    def __init__(self, served: Served, cookie: str = "") -> None:
+        self.served, self.cookie = served, cookie
+
+    def ask(self, method: str, path: str, fields: dict[str, str] | None = None, **headers: str):
+        connection = http.client.HTTPConnection("127.0.0.1", self.served.port, timeout=30)
+        sent = {"Accept": "text/html", **({"Cookie": f"tuneport={self.cookie}"} if self.cookie else {}), **headers}
+        body = None
+        if fields is not None:
+            body = urllib.parse.urlencode(fields)
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+            sent.setdefault("Origin", f"http://127.0.0.1:{self.served.port}")
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer, text
+
+    def log_in(self, token: str):
+        answer, text = self.ask("POST", "/login", {"token": token})
+        if answer.status == 303:
+            self.cookie = re.match("tuneport=([^;]+)", answer.headers["Set-Cookie"])[1]
+        return answer, text
+
+    def page(self, path: str) -> str:
+        answer, text = self.ask("GET", path)
+        assert answer.status == 200, text
+        return text
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture
+def browser(shared: Served, token: str) -> Browser:
+    made = Browser(shared)
+    assert made.log_in(token)[0].status == 303
+    return made
+
+
+def harmless(text: str) -> None:
+    """No script but ours, no handler, no style, no address elsewhere."""
+    for name, attributes in Elements(text).found:
+        assert name not in ("img", "iframe", "object", "style", "base")
+        assert not any(key.startswith("on") or key == "style" for key in attributes)
+        if name == "script":
+            assert attributes == {"src": "/page.js", "defer": None}
+        for key in ("href", "src", "action"):
+            assert (attributes.get(key) or "/").startswith("/")
+    assert "\u202e" not in text
+
+
+def test_without_a_session_there_is_only_the_login_form(shared: Served, token: str) -> None:
+    stranger = Browser(shared)
+    for path in ("/", "/jobs/x", "/files/x", "/ask", "/nothing"):
+        answer, _ = stranger.ask("GET", path)
+        assert (answer.status, answer.headers["Location"]) == (303, "/login")
+        assert stranger.ask("GET", path, Accept="*/*")[0].status == 401
+        assert stranger.ask("POST", path, {})[0].status == 401
+    answer, text = stranger.ask("GET", "/login")
+    assert answer.status == 200
+    harmless(text)
+    assert stranger.log_in("tp-wrong")[0].status == 401
+    assert stranger.ask("POST", "/login", {"token": token}, Origin="http://evil.example")[0].status == 403
+    assert Browser(shared, "forged").ask("GET", "/")[0].status == 303
+
+
+def test_the_cookie_is_strict_and_opens_the_page_alone(shared: Served, token: str) -> None:
+    made = Browser(shared)
+    answer, _ = made.log_in(token)
+    cookie = answer.headers["Set-Cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert token not in cookie
+    assert made.ask("GET", "/v1/models", Accept="*/*")[0].status == 401
+    answer, _ = made.ask("GET", "/")
+    policy = answer.headers.get_all("Content-Security-Policy")
+    assert len(policy) == 1
+    assert "unsafe" not in policy[0]
+    assert "script-src 'self'" in policy[0]
+    assert made.ask("POST", "/logout", {})[0].status == 303
+    assert made.ask("GET", "/")[0].status == 303
+
+
+def test_a_form_of_another_page_does_nothing(shared: Served, browser: Browser) -> None:
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+        assert browser.ask("POST", "/logout", {}, Origin=origin)[0].status == 403
+    connection = http.client.HTTPConnection("127.0.0.1", shared.port, timeout=30)
+    connection.request("POST", "/logout", "", {"Cookie": f"tuneport={browser.cookie}"})
+    assert connection.getresponse().status == 403
+    connection.close()
+    browser.page("/")
+
+
+def test_a_removed_token_ends_its_sessions(shared: Served) -> None:
+    made = Browser(shared)
+    made.log_in(shared.add_token("leaving"))
+    made.page("/")
+    shared.run("tokens", "remove", "leaving")
+    assert made.ask("GET", "/")[0].status == 303
+
+
+def test_jobs_files_and_answers_are_shown_as_text(shared: Served, token: str, browser: Browser) -> None:
+    rows = [(f"PIN {HOSTILE}", HOSTILE)] * 3 + [("card", "card")] * 9
+    with shared.client(token) as client:
+        bad = jsonl(rows) + json.dumps({"messages": HOSTILE}).encode()
+        files = [client.files.create(file=(HOSTILE, body), purpose="fine-tune") for body in (jsonl(rows), bad)]
+        jobs = [client.fine_tuning.jobs.create(model="grey", training_file=one.id).id for one in files]
+        tuned, failed = (until_over(client, one) for one in jobs)
+    assert (tuned.status, failed.status) == ("succeeded", "failed")
+    index = browser.page("/")
+    harmless(index)
+    assert all(one in index for one in (*jobs, tuned.fine_tuned_model))
+    page = browser.page(f"/jobs/{tuned.id}")
+    harmless(page)
+    assert "training loss=0.50" in page
+    assert "<svg" in page
+    page = browser.page(f"/jobs/{failed.id}")
+    harmless(page)
+    assert "no-messages" in page
+    page = browser.page(f"/files/{files[1].id}")
+    harmless(page)
+    assert "/messages" in page
+    assert "rejected 1" in page
+    harmless(browser.page(f"/files/{tuned.result_files[0]}"))
+    _, page = browser.ask("POST", "/ask", {"model": tuned.fine_tuned_model, "question": f"PIN {HOSTILE}", "system": ""})
+    harmless(page)
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<h2>grey</h2>" in page, "a tuned model is shown beside its base"
+    _, page = browser.ask("POST", "/ask", {"model": HOSTILE, "question": "x", "system": "y"})
+    harmless(page)
+    assert "No such model" in page
+
+
+def test_what_is_not_there_is_said_on_a_page(shared: Served, browser: Browser) -> None:
+    for method, path in (("GET", "/jobs/none"), ("GET", "/files/none"), ("POST", "/jobs/none/cancel")):
+        answer, text = browser.ask(method, path, {} if method == "POST" else None)
+        assert answer.status == 404
+        assert "Back to the jobs" in text
+        harmless(text)
+
+
+def test_a_button_acts_and_comes_back_to_the_job(shared: Served, token: str, browser: Browser) -> None:
+    with shared.client(token) as client:
+        file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
+        job = until_over(client, client.fine_tuning.jobs.create(model="grey", training_file=file).id)
+    answer, text = browser.ask("POST", f"/jobs/{job.id}/cancel", {})
+    assert answer.status == 400
+    assert "already completed" in text
+    assert browser.ask("POST", f"/jobs/{job.id}/explode", {})[0].status == 404
