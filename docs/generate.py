@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import types
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tuneport.cli.app import EXIT_CODES, commands
-from tuneport.config import RunConfig, Secret
+from tuneport.config import RunConfig, Secret, json_schema
 from tuneport.plugins import load
 
 FOLDER = Path(__file__).parent
@@ -47,7 +48,7 @@ editors.
   every problem is told at once. The core checks its own keys, then the chosen backend checks its section. Sections of
   other backends are kept and not looked at, so one file can name several.
 - **Changed from the command line**: `--set backends.torch.learning_rate=1e-4`, as often as needed. Values are read as
-  YAML: `--set "data.train=[a.csv, b.csv]"`.
+  YAML: `--set "backends.torch.adapter.targets=[q_proj, v_proj]"`.
 - **Paths** are relative to the file's folder, those in `--set` to the current one.
 - **Secrets** are not written down but named: `api_key: ${OPENAI_API_KEY}`. Only the name of the variable is kept and
   saved. `${…}` means nothing anywhere else, and is an error there.
@@ -111,7 +112,17 @@ def cli_page() -> str:
     return "\n".join(part for part in parts if part)
 
 
-PAGES: dict[str, Callable[[], str]] = {"config.md": config_page, "cli.md": cli_page}
+def schema() -> str:
+    """The JSON Schema that the examples name to editors."""
+    sections = {name: backend.config_class for name, backend in load().backends().items()}
+    return json.dumps(json_schema(sections), ensure_ascii=False, indent=2) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "config.md": config_page,
+    "cli.md": cli_page,
+    "../examples/tune.schema.json": schema,
+}
 
 
 def _spelling(parameter: Any) -> str:
