@@ -92,7 +92,7 @@ def curves(lines: Sequence[tuple[str, str, Sequence[Point]]]) -> Html:
     named = ", ".join(f"{name} {line[-1][1]:.3g} at step {line[-1][0]:g}" for name, _, line in lines if line)
     picture = tag("svg", *drawn, *ends, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=named)
     keys = [tag("span", f"— {name}  ", class_=f"key {kind}") for name, kind, line in lines if line]
-    return tag("figure", tag("figcaption", *keys), picture)
+    return tag("figure", tag("figcaption", *keys), picture, class_="scroll")
 
 
 def _thinned(line: Sequence[Point]) -> Sequence[Point]:
