@@ -33,9 +33,11 @@ def test_the_page_of_the_config_has_every_key_and_an_example_that_loads(tmp_path
 
 @pytest.mark.parametrize("arguments", [["--check"], []])
 def test_a_stale_page_is_named_and_mended(tmp_path: Path, arguments: list[str]) -> None:
-    script = tmp_path / "generate.py"
+    script = tmp_path / "docs" / "generate.py"
+    script.parent.mkdir()
+    (tmp_path / "examples").mkdir()
     script.write_text((DOCS / "generate.py").read_text())
     done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=60)
     assert "docs/config.md" in done.stdout, done.stderr
     assert done.returncode == (1 if arguments else 0)
-    assert (tmp_path / "config.md").is_file() is not bool(arguments)
+    assert (tmp_path / "docs" / "config.md").is_file() is not bool(arguments)
