@@ -10,6 +10,7 @@ import tuneport
 from tuneport import (
     Availability,
     Backend,
+    BackendError,
     BaseInfo,
     Capabilities,
     ConfigError,
@@ -24,7 +25,7 @@ from tuneport import (
     utc_now,
 )
 from tuneport_openai import catalogue, vendors
-from tuneport_openai.client import INSTALL, INTENT, Wire
+from tuneport_openai.client import INSTALL, INTENT, Wire, is_passing
 from tuneport_openai.profiles import AZURE_VARIABLE, Profile
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class OpenAIBackend(Backend):
     def __init__(self, profile: Profile) -> None:
         self.name = profile.name
         self.endpoint = profile
+        self._wire = Wire(profile)
 
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]  # made when asked for: it imports the rules
@@ -98,14 +100,20 @@ class OpenAIBackend(Backend):
                     scratch["request"] = self._written(request)
             job = self._job(request.name, scratch)
             finish(job.wire, job.ref, scratch)
+            job.tell_what_was_sent()
         except JobError:
             raise
         except TuneportError as error:
-            if "create" not in scratch or "job" in scratch:
-                raise
-            # An earlier call has asked for the job: what stops this one does not prove that there is none.
-            ref = Ref(self.name, request.name)
-            raise unconfirmed(Wire(self.endpoint), ref, scratch, error.message) from error
+            if "create" in scratch and "job" not in scratch:
+                # An earlier call has asked for the job: what stops this one does not prove that there is none.
+                ref = Ref(self.name, request.name)
+                raise unconfirmed(self._wire, ref, scratch, error.message) from error
+            if isinstance(error, UnavailableError) and is_passing(error.__cause__):
+                # No refusal: the same intent goes on, with the parts that have been uploaded.
+                raise BackendError(error.message, remedy="Run the same command again: it goes on from here.") from error
+            if "request" in scratch and not isinstance(error, BackendError):
+                scratch["refused"] = error.message
+            raise
         return job
 
     def job(self, name: str) -> HostedJob:
@@ -132,7 +140,7 @@ class OpenAIBackend(Backend):
         except JobNotFound:
             if not name:
                 raise ModelNotFound(f"{self.name}: names no model.") from None
-            return HostedModel(Ref(self.name, name), Wire(self.endpoint), name, None)
+            return HostedModel(Ref(self.name, name), self._wire, name, None)
         return job.result()
 
     def plan(self, request: TrainRequest) -> Plan:
@@ -148,14 +156,15 @@ class OpenAIBackend(Backend):
         return data_profile(self.endpoint, self._base_model(base))
 
     def check_base(self, base: str) -> None:
-        """Raise ModelNotFound for no name, or for a job of ours that has no model. Whether the vendor tunes it, it says
-        itself: `plan` notes what the dated table knows.
+        """Raise ModelNotFound for no name, a path, or a job of ours that has no model. Whether the vendor tunes it, the
+        vendor says: `plan` notes what the dated table knows.
         """
         if not base or base.startswith((".", "~", "/")):
             raise ModelNotFound(
                 f"{self.name}:{base} is no model of a server.",
                 remedy="Write for example openai:gpt-4.1-mini-2025-04-14",
             )
+        self._base_model(base)
 
     def bases(self) -> list[BaseInfo]:
         """The tunable models of the dated table, where this account can be asked at all."""
@@ -203,20 +212,20 @@ class OpenAIBackend(Backend):
                 remedy=f"Run: tuneport profiles add {self.name} {started_at}",
             )
         kind = LoopbackJob if self.endpoint.is_loopback else HostedJob
-        return kind(Ref(self.name, name), Wire(self.endpoint), scratch)
+        return kind(Ref(self.name, name), self._wire, scratch)
 
     def _base_model(self, name: str) -> str:
-        """The server's own name of a base: one of our tuned models' has it in its scratch."""
+        """The server's own name of a base; raises ModelNotFound for a job of ours that has no model."""
         try:
-            scratch = tuneport.job_scratch(Ref(self.name, name))
+            job = self.job(name)
         except JobNotFound:
             return name
-        model = scratch.get("model")
-        if not model:
-            raise ModelNotFound(
-                f"{self.name}:{name} has no model yet.", remedy=f"Run: tuneport show {self.name}:{name}"
-            )
-        return str(model)
+        if "model" not in job.scratch:
+            try:
+                job.result()  # leaves the name there
+            except JobError as error:
+                raise ModelNotFound(error.message, remedy=error.remedy) from error
+        return str(job.scratch["model"])
 
     def _written(self, request: TrainRequest) -> dict[str, Any]:
         """Write the files that are sent; everything that the start needs from then on, whichever process goes on."""
@@ -306,8 +315,9 @@ class OpenAIBackend(Backend):
             raise UsageError(
                 "Reinforcement needs a grader.", remedy=f"Set backends.{self.name}.grader; see docs/openai.md."
             )
-        if settings.training_type is not None and self.endpoint.vendor != "azure":
-            raise UsageError("training_type is Azure's.", remedy=f"Leave it out of backends.{self.name}.")
+        azures = "training_type" if settings.training_type is not None else "deploy" if settings.deploy else None
+        if azures is not None and self.endpoint.vendor != "azure":
+            raise UsageError(f"{azures} is Azure's.", remedy=f"Leave it out of backends.{self.name}.")
         metadata = {key: value for key, value in request.metadata.items() if key != "intent"}
         if len(metadata) > 15 or any(len(k) > 64 or len(v) > 512 for k, v in metadata.items()):
             raise UsageError(

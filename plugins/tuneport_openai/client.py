@@ -29,7 +29,7 @@ INSTALL = "pip install 'tuneport[openai]'"
 INTENT = "tuneport_intent"  # the key of the metadata that tells our own jobs
 _CREATE_SECONDS = 120.0
 _READ_SECONDS = 60.0
-_READ_RETRIES = 4  # for what may be asked twice; what starts or changes something is sent once
+_READ_RETRIES = 2  # for what may be asked twice; what starts or changes something is sent once
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # httpx's and httpx2's: no byte has left this machine
 _REFUSALS = frozenset({400, 401, 403, 404, 413, 415, 422, 429})
 
@@ -89,7 +89,8 @@ class Wire:
             named = [line.partition(":")[0] for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()]
             for header in ("OpenAI-Organization", "OpenAI-Project", *filter(None, map(str.strip, named))):
                 request.headers.pop(header, None)
-            request.headers["Authorization"] = f"Bearer {self._key()}"
+        # As the variable is now, and whatever else the environment had to say about it.
+        request.headers["Authorization"] = f"Bearer {self._key()}"
 
     def _key(self) -> str:
         from tuneport import Secret  # brings pydantic, for which a start of the command line need not wait
@@ -212,7 +213,19 @@ def message_of(error: APIStatusError) -> str:
     body = error.body
     said = body.get("message") if isinstance(body, dict) else None
     text = said if isinstance(said, str) else str(error.message)
-    return " ".join(text.split())[:500] or "no reason given"
+    return printable(" ".join(text.split()))[:500] or "no reason given"
+
+
+def printable(text: str) -> str:
+    """A server's text without characters that would steer a terminal."""
+    return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether it is an outage that may pass by itself: no connection, no answer in time, a 429 or a 5xx."""
+    import openai
+
+    return isinstance(error, openai.APIConnectionError | openai.RateLimitError | openai.InternalServerError)
 
 
 def code_of(error: APIStatusError) -> str | None:

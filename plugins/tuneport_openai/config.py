@@ -51,6 +51,11 @@ class OpenAISettings(Settings):
     training_type: Literal["Standard", "GlobalStandard", "Developer"] | None = Field(
         default=None, description="Azure only: the tier that the training is billed by."
     )
+    deploy: bool = Field(
+        default=False,
+        description="Azure only: deploy the tuned model when it is first asked, which is billed by the hour until "
+        "`tuneport delete`. Otherwise it has to be deployed in the portal.",
+    )
     usd_per_million_tokens: float | None = Field(
         default=None,
         ge=0,

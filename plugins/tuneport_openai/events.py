@@ -8,10 +8,11 @@ import csv
 import io
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import Event, NotFoundError, deliver_events, keep_events, kept_events, utc_now
+from tuneport_openai.client import printable
+from tuneport_openai.words import time_of
 
 if TYPE_CHECKING:
     from tuneport_openai.job import HostedJob
@@ -40,10 +41,10 @@ def fetch(job: HostedJob) -> None:
     state = job.state()
     seen = scratch.get("newest")
     raw = list(_newer(job, seen))
-    events = [(one.id, _event(one)) for one in raw]
+    events = [(str(one.id or f"{one.created_at} {one.message}"), _event(one)) for one in raw]
     now = state.finished or utc_now()
     word = state.native or "unknown"
-    events.append((f"status {word}", Event(seq=0, time=now, kind="status", message=word)))
+    events.append((f"status {word}", Event(seq=0, time=now, kind="status", message=printable(word))))
     new = keep_events(job.ref, events)
     if raw:
         scratch["newest"] = raw[-1].id
@@ -52,7 +53,11 @@ def fetch(job: HostedJob) -> None:
         if (utc_now() - now).total_seconds() > _LATE_SECONDS or not new:
             scratch["told"] = True
     if new:
-        deliver_events(job)
+        job.delivering = True
+        try:
+            deliver_events(job)
+        finally:
+            job.delivering = False
 
 
 def _newer(job: HostedJob, seen: str | None) -> list[Any]:
@@ -85,10 +90,10 @@ def _event(raw: Any) -> Event:
     kind: Literal["metric", "log"] = "metric" if is_metric else "log"
     return Event(
         seq=0,
-        time=datetime.fromtimestamp(raw.created_at or 0, UTC),
+        time=time_of(raw.created_at) or utc_now(),
         kind=kind,
         level=_LEVELS.get(str(raw.level), "info"),
-        message=str(raw.message or ""),
+        message=printable(str(raw.message or "")),
         data=_metrics(data) if is_metric else _plain(data),
     )
 

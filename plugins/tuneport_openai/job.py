@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable, MutableMapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, MutableMapping
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tuneport import (
     BackendError,
@@ -23,32 +22,23 @@ from tuneport import (
     Ref,
     Status,
     TuneportError,
+    UnavailableError,
     UsageError,
+    keep_events,
     kept_events,
     utc_now,
 )
-from tuneport_openai.client import Wire
+from tuneport_openai.client import Wire, is_passing, printable
+from tuneport_openai.events import fetch
+from tuneport_openai.words import numbers, remedy_for, seconds_left, status_of, time_of, whole
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
     from tuneport_openai.model import HostedModel
 
-_WORDS = {
-    "validating_files": Status.PREPARING,
-    "queued": Status.QUEUED,
-    "pending": Status.QUEUED,
-    "created": Status.QUEUED,
-    "running": Status.RUNNING,
-    "resuming": Status.RUNNING,
-    "cancelling": Status.RUNNING,
-    "pausing": Status.PAUSING,
-    "paused": Status.PAUSED,
-    "succeeded": Status.SUCCEEDED,
-    "failed": Status.FAILED,
-    "cancelled": Status.CANCELLED,
-    "canceled": Status.CANCELLED,
-}
+EventSink = Callable[[Event], None]
+_OUTAGE_SECONDS = 1800.0  # how long `wait` bears a server that cannot be reached
 
 
 class HostedJob(Job):
@@ -60,6 +50,7 @@ class HostedJob(Job):
         self.ref = ref
         self.wire = wire
         self.scratch = scratch
+        self.delivering = False  # while observers are handed events, the kept ones are all there is
 
     def state(self) -> JobState:
         """The server's word on the job, or where its start stands; from here, without asking, once it is over."""
@@ -68,30 +59,53 @@ class HostedJob(Job):
         if "job" not in self.scratch:
             return self._unstarted(created)
         facts = self._facts()
-        status = _WORDS.get(facts.get("status") or "", Status.UNKNOWN)
-        error = facts.get("error") or {}
+        status = status_of(facts.get("status"))
+        error = facts["error"] if isinstance(facts.get("error"), dict) else {}
+        step, total = self._last_step()
         return JobState(
             status=status,
             native=str(facts.get("status") or ""),
-            message=str(error.get("message") or "") if status is Status.FAILED else "",
-            remedy=_remedy(status, self.ref, error),
-            step=self._last_step()[0],
-            total_steps=self._last_step()[1],
-            tokens=facts.get("trained_tokens") or 0,
-            seconds_left=_seconds_left(facts) if status is Status.RUNNING else None,
+            message=printable(str(error.get("message") or "")) if status is Status.FAILED else "",
+            remedy=remedy_for(status, self.ref, error),
+            step=step,
+            total_steps=total,
+            tokens=whole(facts.get("trained_tokens")) or 0,
+            seconds_left=seconds_left(facts) if status is Status.RUNNING else None,
             created=created,
-            started=_time(facts.get("created_at")),
-            finished=_time(facts.get("finished_at")),
+            started=time_of(facts.get("created_at")),
+            finished=time_of(facts.get("finished_at")),
             details=self._details(request, facts),
         )
 
     def events(self, after: int = 0) -> Iterable[Event]:
         """What the server has told so far, fetched and numbered, from number `after` on."""
-        if "job" in self.scratch:
-            from tuneport_openai.events import fetch
-
+        if "job" in self.scratch and not self.delivering:
             fetch(self)
         return kept_events(self.ref, after)
+
+    def wait(self, timeout: float | None = None, on_event: EventSink | None = None, after: int = 0) -> Model:
+        """As any job's; a server that cannot be reached for a while does not end the waiting."""
+        begun, lost = time.monotonic(), None
+        left, seen = timeout, after
+
+        def tell(event: Event) -> None:
+            nonlocal seen, lost
+            seen, lost = event.seq, None
+            if on_event is not None:
+                on_event(event)
+
+        while True:
+            tried = time.monotonic()
+            try:
+                return super().wait(left, tell, seen)
+            except UnavailableError as error:
+                now = time.monotonic()
+                if lost is None or now - tried > _OUTAGE_SECONDS / 10:  # it was there meanwhile
+                    lost = now
+                if not is_passing(error.__cause__) or now - lost > _OUTAGE_SECONDS or left == 0:
+                    raise
+                time.sleep(min(self.poll_seconds * 2, 30.0))
+                left = None if timeout is None else max(0.0, timeout - (time.monotonic() - begun))
 
     def cancel(self) -> None:
         """End the job for good; before it was started, it never will be."""
@@ -117,7 +131,9 @@ class HostedJob(Job):
         state = self.state()
         if state.status.terminal:
             raise UsageError(f"{self.ref} is {state.status}: it is over and cannot be resumed.")
-        if state.status in (Status.INTERRUPTED, Status.UNCONFIRMED, Status.PREPARING) and "job" not in self.scratch:
+        if state.status is Status.UNCONFIRMED:
+            self._started("resumed")
+        elif "job" not in self.scratch:
             from tuneport_openai.submit import finish
 
             finish(self.wire, self.ref, self.scratch)
@@ -134,8 +150,8 @@ class HostedJob(Job):
             Checkpoint(
                 name=one.fine_tuned_model_checkpoint,
                 step=one.step_number,
-                created=_time(one.created_at) or utc_now(),
-                metrics=_numbers(one.metrics.to_dict() if one.metrics else {}),
+                created=time_of(one.created_at) or utc_now(),
+                metrics=numbers(one.metrics.to_dict(warnings=False) if one.metrics else {}),
             )
             for one in found
         ]
@@ -159,6 +175,10 @@ class HostedJob(Job):
         if not isinstance(name, str) or not name:
             raise BackendError(f"{self.wire.profile.name} says that {self.ref} succeeded, and names no model.")
         self.scratch["model"] = name
+        if self.wire.profile.vendor == "azure":
+            from tuneport_openai.model import DeployedModel
+
+            return DeployedModel(self.ref, self.wire, name, self._lineage(), self.scratch)
         return HostedModel(self.ref, self.wire, name, self._lineage())
 
     def delete(self, *, dry_run: bool = False) -> list[str]:
@@ -191,12 +211,16 @@ class HostedJob(Job):
                     path.unlink(missing_ok=True)
         return freed
 
-    def _settled(self, state: JobState) -> Model:
-        # Whoever waits without looking at events still owes them to the observers.
-        if "job" in self.scratch:
-            with contextlib.suppress(TuneportError):
-                self.events()
-        return super()._settled(state)
+    def tell_what_was_sent(self) -> None:
+        """Keep an event of the files that were sent, and of rows that were left out because they were too long."""
+        told = []
+        for part, facts in self.scratch["request"]["files"].items():
+            left_out = f"; {facts['dropped']:,} were too long and are left out" if facts["dropped"] else ""
+            message = f"{part}: {facts['rows']:,} rows in {facts['bytes']:,} bytes, as {facts['name']}{left_out}"
+            level: Literal["info", "warning"] = "warning" if facts["dropped"] else "info"
+            event = Event(seq=0, time=utc_now(), kind="log", level=level, message=message)
+            told.append((f"sent {part}", event))
+        keep_events(self.ref, told)
 
     def _facts(self) -> dict[str, Any]:
         """The job as the server describes it; kept once it is over, so that it can be read without the server."""
@@ -206,7 +230,7 @@ class HostedJob(Job):
         try:
             with self.wire.speaking("asking for the job", JobNotFound):
                 found: FineTuningJob = self.wire.patient.fine_tuning.jobs.retrieve(self.scratch["job"])
-                facts = found.to_dict(mode="json")
+                facts = found.to_dict(mode="json", warnings=False)
         except NotFoundError as error:
             # Not JobNotFound, which would let the same run start anew: the key may be another account's.
             raise BackendError(
@@ -215,7 +239,7 @@ class HostedJob(Job):
             ) from error
         if not isinstance(facts.get("status"), str):
             facts["status"] = ""
-        if _WORDS.get(str(facts["status"]), Status.UNKNOWN).terminal:
+        if status_of(facts["status"]).terminal:
             self.scratch["final"] = facts
         return facts
 
@@ -231,6 +255,9 @@ class HostedJob(Job):
                 created=created,
                 details=details,
             )
+        if "refused" in self.scratch:
+            message = str(self.scratch["refused"])
+            return JobState(status=Status.FAILED, message=message, created=created, details=details)
         if "cancelled" in self.scratch:
             return JobState(
                 status=Status.CANCELLED, message="Cancelled before it was started.", created=created, details=details
@@ -249,6 +276,8 @@ class HostedJob(Job):
         from tuneport_openai.submit import alone
 
         with alone(self.scratch["request"]["intent"]):
+            if "refused" in self.scratch:
+                return
             if "job" not in self.scratch and "create" not in self.scratch:
                 self.scratch["cancelled"] = utc_now().isoformat()
                 return
@@ -257,11 +286,12 @@ class HostedJob(Job):
 
     def _started(self, what: str) -> None:
         if "job" not in self.scratch:
+            state = self.state()
             raise JobNotFinished(
-                f"{self.ref} is not known to be started, so it cannot be {what}.",
+                f"{self.ref} is {state.status} and not known to be started, so it cannot be {what}.",
                 ref=str(self.ref),
-                status=Status.UNCONFIRMED,
-                remedy=f"Run: tuneport settle {self.ref}",
+                status=state.status,
+                remedy=state.remedy,
             )
 
     def _act(self, verb: str) -> None:
@@ -289,7 +319,7 @@ class HostedJob(Job):
         return step, int(total) if total else None
 
     def _details(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-        trained, price = facts.get("trained_tokens"), request.get("usd_per_million_tokens")
+        trained, price = whole(facts.get("trained_tokens")), request.get("usd_per_million_tokens")
         known = {
             "endpoint": request["endpoint"],
             "job": self.scratch.get("job"),
@@ -318,25 +348,3 @@ class LoopbackJob(HostedJob):
     """A training at a server on this machine, which may be asked more often."""
 
     poll_seconds: ClassVar[float] = 0.5
-
-
-def _remedy(status: Status, ref: Ref, error: dict[str, Any]) -> str | None:
-    if status is Status.FAILED and error.get("param"):
-        return f"It is about {error['param']!r}. The file that was sent: tuneport show {ref}"
-    return f"Run: tuneport resume {ref}" if status is Status.PAUSED else None
-
-
-def _time(seconds: Any) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-
-
-def _seconds_left(facts: dict[str, Any]) -> float | None:
-    finish = facts.get("estimated_finish")
-    return max(0.0, finish - time.time()) if isinstance(finish, int | float) else None
-
-
-def _numbers(raw: dict[str, Any]) -> dict[str, float]:
-    return {key: float(value) for key, value in raw.items() if isinstance(value, int | float) and key != "step"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuneport import BackendError, GenerateOptions, Lineage, Message, Model, ModelNotFound, Ref, Reply, UnavailableError
 from tuneport_openai.client import Wire, code_of
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 TOGETHER = 8
 """How many questions are under way at once."""
-_ATTEMPTS = 8
+_MOST_WAITS, _MOST_FAILURES = 8, 4  # how often a question is put again after a 429, and after no answer
 _LONGEST_WAIT = 300.0
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?\Z")
-_THINKS = re.compile(r"(ft:)?(o\d|gpt-5)")  # families that name the limit otherwise and take no temperature
+_THINKS = re.compile(r"(ft:)?(o\d|gpt-[5-9])")  # families that name the limit otherwise and take no temperature
 
 
 class HostedModel(Model):
@@ -43,6 +43,9 @@ class HostedModel(Model):
         with ThreadPoolExecutor(max_workers=min(TOGETHER, max(1, len(prompts)))) as pool:
             waiting = [pool.submit(self._answer, prompt, options, gate) for prompt in prompts]
             try:
+                done, _ = wait(waiting, return_when=FIRST_EXCEPTION)
+                for one in done:
+                    one.result()  # raises what ended the waiting early
                 return [one.result() for one in waiting]
             except BaseException:
                 for one in waiting:
@@ -68,27 +71,27 @@ class HostedModel(Model):
         """Ask, and again after a 429, a 5xx or a lost connection, when the server wants to be asked again."""
         import openai
 
-        for attempt in range(_ATTEMPTS):
+        attempt = 0
+        while True:
             gate.wait()
-            last = attempt == _ATTEMPTS - 1
             try:
                 raw = self._wire.once.chat.completions.with_raw_response.create(**self._body(prompt, options))
                 gate.heed(raw.headers)
                 return _reply(raw.parse(), self._wire)
             except openai.RateLimitError as error:
-                if last or code_of(error) == "insufficient_quota":
+                if attempt == _MOST_WAITS or code_of(error) == "insufficient_quota":
                     self._explain(error)
                 gate.pause(_retry_after(error.response.headers, attempt))
             except (openai.InternalServerError, openai.APIConnectionError) as error:
-                if last or attempt >= 4:
+                if attempt == _MOST_FAILURES:
                     self._explain(error)
                 headers = error.response.headers if isinstance(error, openai.InternalServerError) else {}
                 time.sleep(min(30.0, _retry_after(headers, attempt)))
             except Exception as error:  # noqa: BLE001 - the edge: every other foreign error becomes ours
                 self._explain(error)
-        raise UnavailableError(f"{self.ref} did not answer after {_ATTEMPTS} attempts.", remedy="Try again in a while.")
+            attempt += 1
 
-    def _explain(self, error: Exception) -> None:
+    def _explain(self, error: Exception) -> NoReturn:
         self._wire.explain(error, f"asking {self.name}", ModelNotFound)
 
     def _body(self, prompt: Sequence[Message], options: GenerateOptions) -> dict[str, Any]:
@@ -105,6 +108,44 @@ class HostedModel(Model):
         if options.tools:
             body["tools"] = [dict(tool) for tool in options.tools]
         return body
+
+
+class DeployedModel(HostedModel):
+    """A tuned model at Azure, which answers under the name of its deployment and only while it is deployed."""
+
+    def __init__(
+        self, ref: Ref, wire: Wire, name: str, lineage: Lineage | None, scratch: MutableMapping[str, Any]
+    ) -> None:
+        super().__init__(ref, wire, scratch.get("deployment", name), lineage)
+        self._model = name
+        self._scratch = scratch
+
+    def ensure_ready(self) -> str | None:
+        """Deploy the model where it is not, and wait until it answers. Says what that costs from now on."""
+        from tuneport_openai.azure import Deployment
+
+        deployment = Deployment(self.ref.name)
+        self._scratch["deployment"] = self.ref.name  # before it is asked for, so that `delete` never forgets it
+        deployment.ensure(self._model)
+        self.name = self.ref.name
+        return (
+            f"{self.ref} is deployed, at $1.70 an hour as of March 2026 whether it is asked or not. "
+            f"It ends with: tuneport delete {self.ref}"
+        )
+
+    def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
+        """As any hosted model's; deploys the model first where the settings of its training said so."""
+        self._deploy_if_asked()
+        return super().generate(prompts, options)
+
+    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
+        """As any hosted model's; deploys the model first where the settings of its training said so."""
+        self._deploy_if_asked()
+        return super().generate_stream(prompt, options)
+
+    def _deploy_if_asked(self) -> None:
+        if self._scratch["request"]["settings"].get("deploy") and "deployment" not in self._scratch:
+            self.ensure_ready()
 
 
 class Gate:
@@ -175,7 +216,7 @@ def _reply(answer: ChatCompletion, wire: Wire) -> Reply:
     if not getattr(answer, "choices", None):
         raise BackendError(f"{wire.profile.name} answered without a choice.", remedy="Ask again.")
     choice = answer.choices[0]
-    calls = tuple(call.to_dict(mode="json") for call in choice.message.tool_calls or ())
+    calls = tuple(call.to_dict(mode="json", warnings=False) for call in choice.message.tool_calls or ())
     usage = answer.usage
     reason = choice.finish_reason or "stop"
     return Reply(

@@ -18,6 +18,8 @@ def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any],
     """Remove model, result files and data; a line for each thing that was (or would be) removed or had to stay."""
     where = wire.profile.name
     lines = []
+    if "deployment" in scratch:
+        lines.append(_take_down(scratch["deployment"], dry_run=dry_run))
     model = facts.get("fine_tuned_model")
     if isinstance(model, str) and model:
         if dry_run or _delete_model(wire, model):
@@ -41,6 +43,14 @@ def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any],
             if not dry_run:
                 path.unlink(missing_ok=True)
     return lines
+
+
+def _take_down(name: str, *, dry_run: bool) -> str:
+    """Remove a deployment of ours first: it is what costs."""
+    from tuneport_openai.azure import Deployment
+
+    line = f"the deployment {name} at Azure, billed by the hour"
+    return line if dry_run or Deployment(name).remove() else f"{line} (it was gone already)"
 
 
 def _delete_model(wire: Wire, model: str) -> bool:

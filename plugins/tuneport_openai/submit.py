@@ -2,7 +2,7 @@
 
 What a job's scratch holds, in the order in which it is written: `request` (all that is needed to go on in another
 process), `files` (ids at the server, by part), `create` (before the one request that starts the job is sent), `job`
-(the id that it was given).
+(the id that it was given); or `cancelled` or `refused`, where it never will be.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def finish(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOK
     """
     request = scratch["request"]
     with alone(request["intent"]):
-        if "job" in scratch or "cancelled" in scratch:
+        if "job" in scratch or "cancelled" in scratch or "refused" in scratch:
             return
         if "create" in scratch:
             adopt(wire, ref, scratch, looks)

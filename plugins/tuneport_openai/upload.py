@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import BackendError, DataError, NotFoundError, UnavailableError
+from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError
 from tuneport_openai.client import Wire, surely_refused
 
 if TYPE_CHECKING:
@@ -40,12 +40,14 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
             return _processed(wire, there)
         try:
             with wire.speaking("uploading the file"):
-                return _processed(wire, _send(wire, facts, scratch))
+                sent = _send(wire, facts, scratch)
         except (UnavailableError, BackendError) as error:
             if error.__cause__ is not None and surely_refused(error.__cause__):
                 raise
             last = error
-    raise UnavailableError(
+        else:
+            return _processed(wire, sent)
+    raise BackendError(
         f"The file could not be uploaded to {wire.profile.name}: {last}",
         remedy="Run the same command again: it goes on.",
     ) from last
@@ -73,7 +75,7 @@ def delete_file(wire: Wire, file_id: str) -> bool:
 def _send(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, Any]) -> str:
     path = Path(facts["path"])
     if not path.is_file():
-        raise UnavailableError(f"The file {path} is gone.", remedy="Start the run again with --again.")
+        raise UsageError(f"The file {path} is gone.", remedy="Run the same command again: it is written anew.")
     if facts["bytes"] > WHOLE_BYTES:
         return _send_parts(wire, path, facts, scratch)
     with path.open("rb") as file:
@@ -128,7 +130,7 @@ def _processed(wire: Wire, file_id: str) -> str:
         if status not in _WAITING:
             return file_id
         if time.monotonic() - begun > _PROCESS_SECONDS:
-            raise UnavailableError(
+            raise BackendError(
                 f"{wire.profile.name} is still processing the file after {_PROCESS_SECONDS / 60:.0f} minutes.",
                 remedy="Run the same command later: it goes on from here.",
             )

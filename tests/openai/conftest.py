@@ -20,7 +20,10 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No key and no address of the machine's user is ever seen here."""
+    """No key, no address and no profile of the machine's user is ever seen here."""
+    from tuneport import plugins
+
+    plugins.load.cache_clear()
     for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path / "home"))

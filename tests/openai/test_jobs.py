@@ -83,6 +83,7 @@ def test_events_are_numbered_once_without_gaps_in_any_process(lab: WireServer, r
     assert [event.seq for event in everything] == list(range(1, len(everything) + 1))
     assert [event.seq for event in seen] == [event.seq for event in everything][: len(seen)]
     messages = [event.message for event in everything]
+    assert messages[0].startswith("train: 24 rows in ")
     assert messages.index("The job is running") < messages.index("Step 1/3") < messages.index("Step 2/3")
     assert len(set(messages)) == len(messages)
     assert list(job.events(after=3)) == everything[3:]
@@ -231,6 +232,37 @@ def test_a_job_that_the_key_cannot_see_is_not_forgotten_and_not_started_again(la
     assert lab.jobs == kept
 
 
+def test_waiting_outlasts_an_outage_and_tells_each_event_once(lab: WireServer, rows: Dataset) -> None:
+    import threading
+
+    job = tuneport.train("lab:base", rows)
+    assert isinstance(job, HostedJob)
+    path = f"GET /v1/fine_tuning/jobs/{job.scratch['job']}"
+    lab.refuse[path] = (503, {"error": {"message": "down"}}, {"Retry-After": "0.01"})
+    threading.Timer(0.6, lab.refuse.clear).start()
+    seen: list[int] = []
+    assert job.wait(on_event=lambda event: seen.append(event.seq)).ref == job.ref
+    assert lab.calls("GET", path.removeprefix("GET ")) > 6
+    assert seen == list(range(1, len(seen) + 1))
+
+
+def test_a_refused_key_ends_the_waiting(lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows)
+    assert isinstance(job, HostedJob)
+    lab.refuse[f"GET /v1/fine_tuning/jobs/{job.scratch['job']}"] = (401, {"error": {"message": "revoked"}}, {})
+    with pytest.raises(tuneport.UnavailableError, match="revoked"):
+        job.wait()
+
+
+def test_a_servers_words_steer_no_terminal(lab: WireServer, rows: Dataset) -> None:
+    lab.flow = ("failed",)
+    job = tuneport.train("lab:base", rows)
+    (raw,) = lab.jobs.values()
+    raw["error"] = {"code": "x", "message": "\x1b[2Jgone", "param": None}
+    lab.tell(raw["id"], "\x1b]0;title\x07hello", level="error")
+    assert "\x1b" not in job.state().message + "".join(event.message for event in job.events())
+
+
 def test_checkpoints_are_models(lab: WireServer, rows: Dataset) -> None:
     job = tuneport.train("lab:base", rows)
     job.wait()
@@ -339,31 +371,62 @@ def test_a_start_that_is_killed_while_uploading_is_finished_by_the_same_command(
     assert len(lab.jobs) == lab.calls("POST", "/v1/files") == 1
 
 
-def test_settle_on_the_command_line_finds_the_job_or_says_that_there_is_none(
-    lab: WireServer, rows: Dataset, tmp_path: Path
+def test_a_start_that_an_outage_stops_goes_on_with_the_same_intent(
+    lab: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from tuneport_openai import upload
+
+    monkeypatch.setattr(upload, "_PAUSE_SECONDS", 0.0)
+    lab.refuse["POST /v1/files"] = (503, {"error": {"message": "down"}}, {})
+    with pytest.raises(tuneport.BackendError, match="down") as caught:
+        tuneport.train("lab:base", rows)
+    assert "Run the same command again" in str(caught.value)
+    (job,) = tuneport.jobs()
+    assert job.status is Status.INTERRUPTED
+    lab.refuse.clear()
+    assert tuneport.train("lab:base", rows).ref == job.ref
+    assert len(lab.jobs) == 1
+
+
+def test_a_start_that_was_refused_is_over(lab: WireServer, rows: Dataset) -> None:
+    lab.refuse["POST /v1/fine_tuning/jobs"] = (400, {"error": {"message": "no such model"}}, {})
+    with pytest.raises(tuneport.UsageError, match="no such model"):
+        tuneport.train("lab:base", rows)
+    lab.refuse.clear()
+    (job,) = tuneport.jobs()
+    refused = tuneport.open_job(job.ref)
+    assert (refused.status, job.status) == (Status.FAILED, Status.FAILED)
+    refused.cancel()
+    with pytest.raises(tuneport.UsageError, match="is over"):
+        refused.resume()
+    assert tuneport.train("lab:base", rows).ref != job.ref
+    assert len(lab.jobs) == 1
+
+
+def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
+    lab: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneport.cli.app import invoke
     from tuneport_openai import submit
 
     lab.refuse["POST /v1/fine_tuning/jobs"] = (500, {"error": {"message": "broken"}}, {})
-    looks, submit.finish.__defaults__ = submit.finish.__defaults__, ((0.0,),)
-    try:
-        with pytest.raises(tuneport.JobNotFinished, match="not sent again"):
-            tuneport.train("lab:base", rows)
-    finally:
-        submit.finish.__defaults__ = looks
+    monkeypatch.setattr(submit.finish, "__defaults__", ((0.0,),))
+    monkeypatch.setattr(submit.settle, "__defaults__", ((0.0,),))
+    with pytest.raises(tuneport.JobNotFinished, match="not sent again"):
+        tuneport.train("lab:base", rows)
     (job,) = tuneport.jobs()
     assert job.status is Status.UNCONFIRMED
     with pytest.raises(tuneport.UsageError, match="unconfirmed already"):
         tuneport.train("lab:base", rows)
-    done = cli("settle", str(job.ref), cwd=tmp_path)
-    assert done.returncode == 3
+    assert invoke(["settle", str(job.ref)]) == 3
     scratch = tuneport.job_scratch(job.ref)
     lab.refuse.clear()
     intent = scratch["request"]["intent"]
     lab.create({"model": "base", "training_file": scratch["files"]["train"], "metadata": {"tuneport_intent": intent}})
-    done = cli("settle", str(job.ref), "--json", cwd=tmp_path)
-    assert json.loads(done.stdout)["ref"] == str(job.ref), done.stderr
-    assert tuneport.open_job(job.ref).wait().ref == job.ref
+    capsys.readouterr()
+    assert invoke(["settle", str(job.ref), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ref"] == str(job.ref)
+    assert tuneport.train("lab:base", rows).wait().ref == job.ref
 
 
 def test_an_unconfirmed_job_can_neither_be_cancelled_nor_deleted(lab: WireServer, rows: Dataset) -> None:

@@ -79,12 +79,13 @@ def test_the_file_holds_no_key_and_is_its_owners(own_home: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_the_commands_add_list_and_remove(own_home: Path) -> None:
+def test_the_commands_add_list_and_remove(capsys: pytest.CaptureFixture[str]) -> None:
+    from tuneport.cli.app import invoke
+
     def cli(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "tuneport.cli", "profiles", *arguments], capture_output=True, text=True, timeout=60
-        )
-        return done.stdout + done.stderr
+        invoke(["profiles", *arguments])
+        said = capsys.readouterr()
+        return said.out + said.err
 
     assert "LAB_API_KEY (is set)" in cli("add", "lab", "http://127.0.0.1:1/v1")
     assert "lab     http://127.0.0.1:1/v1" in cli("list")

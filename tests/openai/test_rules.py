@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import tuneport
 from tuneport import Dataset
 from tuneport_openai.profiles import profile
 from tuneport_openai.rules import data_profile, write_file
@@ -141,6 +142,12 @@ def test_lengths_are_checked_where_the_vocabulary_is_here_and_said_not_to_be_whe
     name = "fb374d419588a4632f3f557e76b4b70aebbca790"  # tiktoken's own name for the vocabulary's address
     (tmp_path / name).touch()
     assert data_profile(profile("openai"), MODEL).max_tokens == 65_536
+
+
+def test_rows_that_are_too_long_are_left_out_and_counted_where_that_was_asked_for(tmp_path: Path) -> None:
+    five = tuneport.DataProfile(max_tokens=5, count_tokens=lambda rows: [len(row.messages[1].text) for row in rows])
+    file = write_file(Dataset.load([turns("Paris"), turns("Not Paris")]), tmp_path, drop=five)
+    assert (file.rows, file.dropped) == (1, 1)
 
 
 def test_a_backend_of_another_vendor_checks_the_wire_alone() -> None:

@@ -67,7 +67,7 @@ def test_a_refused_upload_is_not_repeated(wire: Wire, server: WireServer, facts:
 
 def test_a_failing_upload_is_repeated_a_few_times_and_then_said(wire: Wire, server: WireServer, facts: dict) -> None:
     server.refuse["POST /v1/files"] = (500, {"error": {"message": "broken"}}, {})
-    with pytest.raises(tuneport.UnavailableError, match="could not be uploaded to lab"):
+    with pytest.raises(tuneport.BackendError, match="could not be uploaded to lab"):
         upload.ensure_file(wire, facts, {})
     assert 1 < server.calls("POST", "/v1/files") < 10
 
@@ -89,7 +89,7 @@ def test_an_upload_that_was_cut_off_goes_on_where_it_stood(
     scratch: dict = {}
     monkeypatch.setattr(upload, "_ATTEMPTS", 1)
     server.refuse["POST /v1/uploads/upload-000001/complete"] = (500, {"error": {"message": "broken"}}, {})
-    with pytest.raises(tuneport.UnavailableError):
+    with pytest.raises(tuneport.BackendError):
         upload.ensure_file(wire, facts, scratch)
     state = next(iter(scratch.values()))
     key = next(iter(scratch))

@@ -1,0 +1,141 @@
+"""Azure's deployments: a tuned model answers there only while it is deployed, and is billed by the hour for that."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
+
+from tuneport import BackendError, ConfigError, NotFoundError, UnavailableError
+from tuneport_openai.client import printable
+from tuneport_openai.profiles import checked_url
+
+RESOURCE, TOKEN, MANAGEMENT = "AZURE_OPENAI_RESOURCE_ID", "AZURE_MANAGEMENT_TOKEN", "AZURE_MANAGEMENT_URL"
+_API = "2024-10-01"
+_PUBLIC = "https://management.azure.com"
+_SKU = {"name": "Standard", "capacity": 50}  # thousands of tokens a minute; what is billed is the hour, not these
+_RESOURCE_ID = re.compile(
+    r"/subscriptions/[\w-]+/resourceGroups/[\w.()-]+/providers/Microsoft\.CognitiveServices/accounts/[\w-]+\Z",
+    re.IGNORECASE,
+)
+_WAIT_SECONDS = 1800.0
+_POLL_SECONDS = 5.0
+_FAILED = frozenset({"failed", "canceled", "cancelled", "disabled"})
+
+
+class Deployment:
+    """A deployment by name, in the resource that AZURE_OPENAI_RESOURCE_ID names.
+
+    Resource Manager is another host than the wire's and takes another token, AZURE_MANAGEMENT_TOKEN, which goes there
+    alone. Raises ConfigError where either is not set.
+    """
+
+    def __init__(self, name: str, *, poll_seconds: float = _POLL_SECONDS) -> None:
+        self.name = name
+        self._poll_seconds = poll_seconds
+        resource = os.environ.get(RESOURCE, "").rstrip("/")
+        if not _RESOURCE_ID.match(resource):
+            raise ConfigError(
+                f"The variable {RESOURCE} does not name an Azure resource, which a deployment needs.",
+                remedy="Set it to /subscriptions/…/resourceGroups/…/providers/Microsoft.CognitiveServices/accounts/… "
+                "(`az cognitiveservices account show` tells it), or deploy the model in the portal and ask "
+                "azure:DEPLOYMENT.",
+            )
+        host = checked_url(os.environ.get(MANAGEMENT) or _PUBLIC)
+        self._url = f"{host}{resource}/deployments/{name}?api-version={_API}"
+
+    def ensure(self, model: str) -> bool:
+        """Deploy the model and wait until it answers; whether it had to be created. Raises BackendError if it fails."""
+        state = self._state()
+        created = state is None
+        if created:
+            properties = {"model": {"format": "OpenAI", "name": model, "version": "1"}}
+            self._ask("PUT", {"sku": _SKU, "properties": properties})
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while (state := self._state()) != "succeeded":
+            if state in _FAILED:
+                raise BackendError(
+                    f"Azure could not deploy {model} as {self.name}: it is {state}.",
+                    remedy="The portal says why. A deployment that failed costs nothing.",
+                )
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"Azure is still deploying {self.name} after {_WAIT_SECONDS / 60:.0f} minutes.",
+                    remedy="It is billed once it stands. Ask again later, or take it down in the portal.",
+                )
+            time.sleep(self._poll_seconds)
+        return created
+
+    def remove(self) -> bool:
+        """Take it down, which ends its cost; whether it was there."""
+        if self._state() is None:
+            return False
+        self._ask("DELETE")
+        return True
+
+    def _state(self) -> str | None:
+        """Where it stands, in small letters; None when there is no such deployment."""
+        try:
+            found = self._ask("GET")
+        except NotFoundError:
+            return None
+        properties = found.get("properties")
+        state = properties.get("provisioningState") if isinstance(properties, dict) else None
+        return str(state or "unknown").lower()
+
+    def _ask(self, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        token = os.environ.get(TOKEN, "")
+        if not token:
+            raise ConfigError(
+                f"The environment variable {TOKEN} is not set, which deployments at Azure need.",
+                remedy=f"Run: export {TOKEN}=$(az account get-access-token --query accessToken -o tsv)",
+            )
+        request = urllib.request.Request(  # noqa: S310 - checked_url lets only http and https through
+            self._url,
+            json.dumps(body).encode() if body is not None else None,
+            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            method=method,
+        )
+        try:
+            with _opener(self._url).open(request, timeout=60) as answer:
+                found = json.loads(answer.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            raise _told(error, self.name, token) from None
+        except (OSError, ValueError) as error:
+            raise UnavailableError(
+                f"Azure's Resource Manager gave no answer about {self.name}: {error}", remedy="Try again in a while."
+            ) from error
+        return found if isinstance(found, dict) else {}
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Follow nobody: the token is for one host."""
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    handlers: list[urllib.request.BaseHandler] = [_StayHere()]
+    if urlsplit(url).scheme == "http":  # this machine alone, which no proxy stands before
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers)
+
+
+def _told(error: urllib.error.HTTPError, name: str, token: str) -> Exception:
+    try:
+        said = json.loads(error.read())["error"]["message"]
+    except (OSError, ValueError, KeyError, TypeError):
+        said = error.reason
+    message = printable(str(said).replace(token, "…"))[:500]
+    if error.code == 404:
+        return NotFoundError(f"Azure knows no deployment {name} (404): {message}", remedy=f"Check {RESOURCE}.")
+    if error.code in (401, 403):
+        return UnavailableError(
+            f"Azure's Resource Manager refuses the token in {TOKEN} ({error.code}): {message}",
+            remedy=f"It lasts an hour. Run: export {TOKEN}=$(az account get-access-token --query accessToken -o tsv)",
+        )
+    return UnavailableError(f"Azure's Resource Manager failed on {name} ({error.code}): {message}", remedy="Try again.")

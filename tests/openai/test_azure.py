@@ -1,0 +1,171 @@
+"""Azure over loopback: deployments through a Resource Manager of ours."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+import tuneport
+from tuneport import Dataset
+from tuneport_openai import azure
+from tuneport_openai.job import HostedJob
+from wire_server import KEY, WireServer
+
+RESOURCE = "/subscriptions/1-2/resourceGroups/mine/providers/Microsoft.CognitiveServices/accounts/acme"
+
+
+class Manager:
+    """A Resource Manager whose deployments stand after a few looks; a deployed model answers on the wire's server."""
+
+    def __init__(self, wire: WireServer) -> None:
+        self.wire = wire
+        self.deployments: dict[str, dict[str, Any]] = {}
+        self.asked: list[tuple[str, str, str]] = []
+        self.refuse: tuple[int, dict[str, Any]] | None = None
+        self.ends = "Succeeded"
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def answer(self, method: str, name: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if self.refuse:
+            return self.refuse
+        if method == "PUT":
+            self.deployments[name] = {**body, "looks": 0}
+            self.wire.models[name] = self.wire.models[body["properties"]["model"]["name"]]
+            return 201, body
+        found = self.deployments.get(name)
+        if found is None:
+            return 404, {"error": {"code": "ResourceNotFound", "message": "not there"}}
+        if method == "DELETE":
+            del self.deployments[name]
+            return 202, {}
+        found["looks"] += 1
+        state = self.ends if found["looks"] > 2 else "Creating"
+        return 200, {"name": name, "properties": {"provisioningState": state}}
+
+
+def _handler(manager: Manager) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _serve(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+            path, _, query = self.path.partition("?")
+            manager.asked.append((self.command, self.path, self.headers["Authorization"]))
+            assert path.startswith(f"{RESOURCE}/deployments/")
+            assert query.startswith("api-version=")
+            status, answer = manager.answer(self.command, path.rpartition("/")[2], body)
+            raw = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        do_GET = do_PUT = do_DELETE = _serve
+
+    return Handler
+
+
+@pytest.fixture
+def manager(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    """The profile `azure` on loopback, with a Resource Manager beside it."""
+    from tuneport import plugins
+    from tuneport_openai import profiles
+
+    made = Manager(server)
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+    monkeypatch.setenv(azure.RESOURCE, RESOURCE)
+    monkeypatch.setenv(azure.TOKEN, "the-managers-token")
+    monkeypatch.setenv(azure.MANAGEMENT, f"http://127.0.0.1:{made.http.server_address[1]}")
+    monkeypatch.setattr(azure.Deployment.__init__, "__kwdefaults__", {"poll_seconds": 0.01})
+    profiles.add("azure", server.url)
+    plugins.load.cache_clear()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+    plugins.load.cache_clear()
+
+
+def trained(rows: Dataset, **settings: Any) -> tuneport.Job:
+    job = tuneport.train("azure:base", rows, suffix="topics", settings=settings)
+    job.poll_seconds = 0.01  # type: ignore[misc]
+    job.wait()
+    return job
+
+
+def test_nothing_is_deployed_unasked(manager: Manager, rows: Dataset) -> None:
+    model = trained(rows).result()
+    manager.wire.models.pop(model.name)  # Azure has no model by its own name to ask
+    with pytest.raises(tuneport.ModelNotFound, match="deployed"):
+        model.ask("Question 1 about pin")
+    assert not manager.asked
+
+
+def test_ensure_ready_deploys_waits_and_says_what_it_costs(manager: Manager, rows: Dataset) -> None:
+    job = trained(rows)
+    said = job.result().ensure_ready()
+    assert "$1.70 an hour" in said
+    assert f"tuneport delete {job.ref}" in said
+    (deployment,) = manager.deployments.values()
+    assert deployment["properties"]["model"]["name"].startswith("ft:base")
+    assert tuneport.open_model(job.ref).ask("Question 1 about pin") == "pin"
+    assert json.loads(manager.wire.asked[-1][3])["model"] == job.ref.name
+    job.result().ensure_ready()
+    assert [method for method, _, _ in manager.asked].count("PUT") == 1
+
+
+def test_a_config_may_ask_for_the_deployment(manager: Manager, rows: Dataset) -> None:
+    job = trained(rows, deploy=True)
+    assert not manager.deployments
+    assert job.result().ask("Question 1 about pin") == "pin"
+    assert list(manager.deployments) == [job.ref.name]
+
+
+def test_delete_takes_the_deployment_down_first(manager: Manager, rows: Dataset) -> None:
+    job = trained(rows)
+    job.result().ensure_ready()
+    assert "billed by the hour" in tuneport.delete(job.ref, dry_run=True)[0]
+    assert manager.deployments
+    tuneport.delete(job.ref)
+    assert not manager.deployments
+
+
+def test_the_managers_token_goes_to_the_manager_alone(manager: Manager, rows: Dataset) -> None:
+    trained(rows).result().ensure_ready()
+    assert {token for _, _, token in manager.asked} == {"Bearer the-managers-token"}
+    assert "the-managers-token" not in str(manager.wire.asked)
+    assert KEY not in str(manager.asked)
+
+
+def test_a_deployment_that_fails_or_is_refused_is_told(manager: Manager, rows: Dataset) -> None:
+    model = trained(rows).result()
+    manager.ends = "Failed"
+    with pytest.raises(tuneport.BackendError, match="it is failed"):
+        model.ensure_ready()
+    manager.refuse = (403, {"error": {"message": "no rights for the-managers-token"}})
+    with pytest.raises(tuneport.UnavailableError, match="no rights for …") as caught:
+        model.ensure_ready()
+    assert "az account get-access-token" in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", [azure.RESOURCE, azure.TOKEN])
+def test_what_is_missing_is_named(
+    variable: str, manager: Manager, rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trained(rows).result()
+    monkeypatch.delenv(variable)
+    with pytest.raises(tuneport.ConfigError, match=variable):
+        model.ensure_ready()
+
+
+def test_the_training_tier_is_sent(manager: Manager, rows: Dataset) -> None:
+    job = tuneport.train("azure:base", rows, settings={"training_type": "Developer"})
+    assert isinstance(job, HostedJob)
+    (body,) = [json.loads(b) for m, p, _, b in manager.wire.asked if m == "POST" and p == "/v1/fine_tuning/jobs"]
+    assert body["trainingType"] == "Developer"
