@@ -6,7 +6,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import chain
 from typing import Literal
 
 import msgspec
@@ -15,7 +15,7 @@ from tuneport.dataset.example import Conversation, Message
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.formats import Recipe
 from tuneport.dataset.part import Part, digests_of
-from tuneport.dataset.repeats import TURN, in_ascii, many_row_keys
+from tuneport.dataset.repeats import TURN, many_row_keys
 from tuneport.dataset.rows import check_turns
 from tuneport.dataset.stats import Tally
 from tuneport.dataset.strictjson import key_count
@@ -43,17 +43,18 @@ Orders = Counter[tuple[str, ...]]
 _decoder = msgspec.json.Decoder(Chat)
 _encoder = msgspec.json.Encoder(order="deterministic")
 _TAG = len(b'"shape":"conversation",')
-_SPACED = b'{"messages": ['
+_SPACED = b'{"messages": [{"role": "'
 _STARTS = (
     _SPACED,
+    b'{"messages": [',
     b'{"messages":[',
     b'{"shape":"conversation","messages":[',
     b'{"shape": "conversation", "messages": [',
 )
 
 # Whatever a check of text may find; a text in which nothing of this stands has no finding.
-_CONTROL = "".join(map(chr, (0, *range(2, 9), 11, 12, *range(14, 32), 127)))
-_SUSPECT = re.compile(f"[{re.escape(_CONTROL)}{TURN}\x80-\x9fÂÃâð\ufffd\u2028\u2029]")
+_CONTROL = "".join(map(chr, (*range(9), 11, 12, *range(14, 32), 127)))
+_SUSPECT = re.compile("[\x80-\x9fÂÃâð\ufffd\u2028\u2029]")
 _quiet_orders: dict[tuple[str, ...], bool] = {}
 
 
@@ -75,11 +76,10 @@ def fold(block: bytes) -> Part | None:
     orders: Orders = Counter([tuple([turn.role for turn in chat.messages]) for chat in chats])
     if not (chats and all(map(_quiet, orders)) and _sound(block, size, orders)):
         return None
-    texts = [turn.content for chat in chats for turn in chat.messages]
-    ascii_texts = in_ascii(texts)
-    if _odd(texts, ascii_texts):
+    turns = [[turn.content for turn in chat.messages] for chat in chats]
+    if _odd(list(chain.from_iterable(turns))):
         return None
-    ends = list(accumulate([len(chat.messages) for chat in chats]))
+    texts = list(map(TURN.join, turns))
     digests = digests_of(canonical)
     rows = len(chats)
     return Part(
@@ -87,11 +87,11 @@ def fold(block: bytes) -> Part | None:
         read=rows,
         used=rows,
         size=size,
-        keys=many_row_keys(texts, ascii_texts, ends, digests),
+        keys=many_row_keys(texts, digests),
         digests=digests,
         places=array("Q", range(1, rows + 1)),
         kept=bytearray(b"\1") * rows,
-        tally=_tally(orders, texts, ends),
+        tally=_tally(orders, texts, turns),
     )
 
 
@@ -103,16 +103,15 @@ def _sound(block: bytes, size: int, orders: Orders) -> bool:
     Where neither is so, keys are counted.
     """
     rows, turns = orders.total(), sum(len(order) * times for order, times in orders.items())
-    start = block[: block.index(b"[") + 1]
-    tagged = b'"shape"' in start
-    if start not in _STARTS or block.count(b"\n" + start) != rows - 1:
+    start = next((start for start in _STARTS if block.startswith(start)), None)
+    if start is None or block.count(b"\n" + start) != rows - 1:
         return False
+    tagged = b'"shape"' in start
     more = len(block) - size + _TAG * rows * (not tagged)
     if not more and b" " not in start:
         return True
     if more == 4 * turns and start == _SPACED:
-        seen = (block.count(b'", "content": "'), block.count(b'"}, {"role": "'), block.count(_SPACED + b'{"role": "'))
-        return seen == (turns, turns - rows, rows)
+        return (block.count(b'", "content": "'), block.count(b'"}, {"role": "')) == (turns, turns - rows)
     return block.count(b"\n") == rows and key_count(block) == (1 + tagged) * rows + 2 * turns
 
 
@@ -123,7 +122,7 @@ def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     texts = [turn.content for turn in chat.messages]
-    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd(texts, in_ascii(texts)):
+    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd(texts):
         return None
     line = _encoder.encode(chat)
     turns = len(chat.messages)
@@ -144,25 +143,24 @@ def _quiet(roles: tuple[str, ...]) -> bool:
     return quiet
 
 
-def _odd(texts: list[str], ascii_texts: tuple[str, list[int]]) -> bool:
+def _odd(texts: list[str]) -> bool:
     """Whether any of the texts may give rise to a finding; quick, because almost none does."""
     if list(map(str.strip, texts)) != texts or not all(texts):
         return True
-    joined, others = ascii_texts
-    if joined.count(TURN) != len(texts) - 1 or any(character in joined for character in _CONTROL):
+    joined = "\n".join(texts)
+    if any(character in joined for character in _CONTROL):
         return True
-    return any(_SUSPECT.search(texts[place]) for place in others)
+    return not joined.isascii() and any(_SUSPECT.search(text) for text in texts if not text.isascii())
 
 
-def _tally(orders: Orders, texts: Sequence[str], ends: Sequence[int]) -> Tally:
+def _tally(orders: Orders, texts: Sequence[str], turns: Sequence[Sequence[str]]) -> Tally:
     """The counts of many conversations at once, as `Tally.add` makes them of each."""
     tally = Tally()
-    tally.shapes["conversation"] = len(ends)
+    tally.shapes["conversation"] = len(texts)
     for order, times in orders.items():
         tally.turns.add(len(order), times)
         for role in order:
             tally.roles[role] += times
-    so_far = list(accumulate(map(len, texts), initial=0))
-    tally.characters.add_all([so_far[end] - so_far[start] for start, end in pairwise((0, *ends))])
-    tally.count_answers([texts[end - 1] for end in ends])
+    tally.characters.add_all([len(text) - len(row) + 1 for text, row in zip(texts, turns, strict=True)])
+    tally.count_answers([row[-1] for row in turns])
     return tally

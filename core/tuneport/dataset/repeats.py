@@ -8,13 +8,14 @@ import tempfile
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
-from itertools import compress, count
+from itertools import compress, count, repeat
 from operator import not_
 from typing import Any, BinaryIO, Literal
+
+from xxhash import xxh3_64_intdigest
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, canonical
 from tuneport.homefolder import home
@@ -23,6 +24,7 @@ RepeatKind = Literal["duplicate", "near-duplicate", "conflict", "leaked-row", "l
 
 ROW_KEYS = 24  # bytes: the prompt's key, the whole text's key, the exact content's
 _PLACE = struct.Struct("<Q")
+_KEYS = struct.Struct("=QQ")
 _RECORD = ROW_KEYS + _PLACE.size
 _MEMORY_ROWS = 1 << 18  # 8 MiB of records stay in memory; beyond, they go to disk by partition
 _PARTITIONS = 64
@@ -39,6 +41,7 @@ _STRUCTURE = b".,]}"  # what may end a normalised text without meaning anything
 TURN = "\1"
 """Stands between the turns of a normalised conversation."""
 _TURN = TURN.encode()
+_ROW = "\2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,45 +59,40 @@ def row_keys(example: Example, digest: bytes) -> bytes:
     The first two ignore case, white space, quotes, `!`, `?` and a full stop at the end; Unicode is compared in its
     compatibility form (NFKC). `digest` is the example's content digest.
     """
-    prompt, answer = _parts(example)
-    text = sha256(prompt.rstrip(_STRUCTURE))
-    prompt_key = text.digest()[:8]
-    text.update(_TURN + answer.rstrip(_STRUCTURE))
-    return prompt_key + text.digest()[:8] + digest[:8]
+    prompt, answer = (part.rstrip(_STRUCTURE) for part in _parts(example))
+    return _KEYS.pack(xxh3_64_intdigest(prompt), xxh3_64_intdigest(prompt + _TURN + answer)) + digest[:8]
 
 
-def in_ascii(texts: list[str]) -> tuple[str, list[int]]:
-    """The texts with U+0001 between them, empty in the places of those that are not ASCII, and these places."""
-    others = list(compress(count(), map(not_, map(str.isascii, texts))))
-    kept = texts.copy()
-    for place in others:
-        kept[place] = ""
-    return TURN.join(kept), others
-
-
-def many_row_keys(
-    texts: Sequence[str], ascii_texts: tuple[str, list[int]], ends: Sequence[int], digests: bytes
-) -> array[int]:
+def many_row_keys(texts: list[str], digests: bytes) -> array[int]:
     """The keys of many conversations of plain text that end with an answer: three numbers a row, as in `row_keys`.
 
-    `texts` are the turns of all rows one after the other, free of U+0001, and `ascii_texts` what `in_ascii` makes of
-    them; `ends` says where each row's turns end.
+    `texts` has the turns of each row with TURN between them, free of it and of U+0002 themselves.
     """
-    joined, others = ascii_texts
-    parts = normalised(joined.encode()).split(_TURN)  # all at once, since nothing there reaches across a U+0001
-    for place in others:
-        parts[place] = normalised(texts[place].encode())
-    prompts, wholes, start = [], [], 0
-    for end in ends:
-        text = sha256(_TURN.join(parts[start : end - 1]).rstrip(_STRUCTURE))
-        prompts.append(text.digest())
-        text.update(_TURN + parts[end - 1].rstrip(_STRUCTURE))
-        wholes.append(text.digest())
-        start = end
-    keys = array("Q", bytes(ROW_KEYS * len(ends)))
-    for column, found in ((_PROMPT, b"".join(prompts)), (_TEXT, b"".join(wholes)), (_EXACT, digests)):
-        keys[column::3] = array("Q", found)[::4]
+    wholes = list(map(bytes.rstrip, _normalised_rows(texts), repeat(_STRUCTURE)))
+    asked = [whole.rpartition(_TURN)[0] for whole in wholes]
+    prompts = list(map(bytes.rstrip, asked, repeat(_STRUCTURE)))
+    if prompts != asked or not all(asked):
+        wholes = [
+            prompt + (whole[len(full) :] if _TURN in whole else _TURN + whole)
+            for prompt, full, whole in zip(prompts, asked, wholes, strict=True)
+        ]
+    keys = array("Q", bytes(ROW_KEYS * len(texts)))
+    keys[_PROMPT::3] = array("Q", map(xxh3_64_intdigest, prompts))
+    keys[_TEXT::3] = array("Q", map(xxh3_64_intdigest, wholes))
+    keys[_EXACT::3] = array("Q", digests)[::4]
     return keys
+
+
+def _normalised_rows(texts: list[str]) -> list[bytes]:
+    """Each text normalised; those in ASCII all at once, since nothing reaches across a U+0002."""
+    others = list(compress(count(), map(not_, map(str.isascii, texts))))
+    plain = texts.copy()
+    for place in others:
+        plain[place] = ""
+    rows = normalised(_ROW.join(plain).encode()).split(_ROW.encode())
+    for place in others:
+        rows[place] = normalised(texts[place].encode())
+    return rows
 
 
 def _parts(example: Example) -> tuple[bytes, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -189,6 +190,7 @@ class Lengths:
             yield Bin(start, end - 1, times)
 
 
+@lru_cache(1 << 14)
 def _rounded(value: int) -> int:
     scale: int = 10 ** (len(str(value)) - 3)
     return round(value / scale) * scale
@@ -275,11 +277,9 @@ class Tally:
         """Count final answers, as long as they may be labels."""
         if self.answers is None:
             return
-        if len(set(answers)) > _LABELS_AT_MOST:
-            self.answers = None
-            return
         short = [answer for answer in answers if answer is not None and len(answer) <= _LABEL_CHARACTERS]
-        self.answers.update(short)
+        if len(short) == len(answers):
+            self.answers.update(short)
         if len(short) < len(answers) or len(self.answers) > _LABELS_AT_MOST:
             self.answers = None
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import select
+import signal
+import struct
 import sys
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from queue import SimpleQueue
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -22,61 +24,89 @@ from tuneport.dataset.scan import Lines, Scan, first_lines, fold, scan, too_larg
 from tuneport.dataset.source import ROW_BYTES, Source
 from tuneport.dataset.stats import Lengths, Tally
 
-CHUNK = 2 << 20
+if sys.platform == "linux":
+    import fcntl
+
+CHUNK = 1 << 18
+"""Bytes that are read at once: with what is made of them they fit a processor's cache."""
 WORTH_IT = 16 << 20
 """A smaller file is read before the processes would have started."""
 _AT_MOST = 8
-_SIZE = 8
+_AHEAD = 4  # chunks that a process is asked for before it has answered, so that it never waits
+_PIPE = 1 << 20  # bytes: answers have room until somebody reads them
+_WAITING = 256  # chunks that may wait for an earlier one
+_RANGE = struct.Struct("<QQ")
+_SIZE = struct.Struct("<Q")
 
-Range = tuple[int, int, bool]
-"""Offset and length of whole lines; or of one line that is beyond the bound."""
+
+@dataclass(slots=True)
+class _Piece:
+    """Whole lines of a file by their place, or one line that is beyond the bound; and what they hold, once known."""
+
+    offset: int
+    size: int
+    beyond: bool
+    part: Part | None = None
+    process: _Process | None = None
 
 
 def scan_with(source: Source, recipe: Recipe | None, workers: int | None) -> Scan:
-    """The scan of a source, by as many processes as asked for, or as there are processors."""
+    """The scan of a source, by as many processes as asked for, this one included, or as there are processors."""
     count = min(workers or len(os.sched_getaffinity(0)), _AT_MOST) if hasattr(os, "sched_getaffinity") else workers or 1
     large = source.path is not None and source.path.stat().st_size > WORTH_IT
-    if count < 2 or not large or not source.splittable or source.utf16 or recipe is None or not sys.executable:
+    if not large or not source.splittable or source.utf16 or recipe is None or not hasattr(os, "pread"):
         return scan(source, recipe)
     found = Scan()
-    with source.open() as file:
-        for part in _parts(file, recipe, count):
+    with source.open() as file, ExitStack() as stack:
+        others = [stack.enter_context(_Process(file, recipe)) for _ in range(count - 1 if sys.executable else 0)]
+        for part in _parts(file, recipe, others):
             found.add(part)
         source.verify(file)
     return found
 
 
-def _parts(file: BinaryIO, recipe: Recipe, count: int) -> Iterator[Part]:
-    """The parts of a file in order. Each thread waits for a process of its own; none gets far ahead of the others."""
-    ranges = _ranges(file)
-    waiting: deque[Future[Part]] = deque()
-    with ExitStack() as stack:
-        pool: SimpleQueue[_Process] = SimpleQueue()
-        for _ in range(count):
-            pool.put(stack.enter_context(_Process(file, recipe)))
-        threads = stack.enter_context(ThreadPoolExecutor(count))
-        offset, size, beyond = next(ranges)
-        for batch in first_lines(b"", recipe) if beyond else first_lines(os.pread(file.fileno(), size, offset), recipe):
-            yield batch.fold() or fold(batch, batch.lines)
-        if beyond:
-            yield fold(too_large(size), 1)
-        for one in ranges:
-            waiting.append(threads.submit(_part, pool, file, recipe, one))
-            if len(waiting) > 3 * count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _parts(file: BinaryIO, recipe: Recipe, others: list[_Process]) -> Iterator[Part]:
+    """The parts of a file in order. The other processes are kept busy; what nobody was asked for is done here."""
+    pieces, waiting = _pieces(file), deque[_Piece]()
+
+    def keep_busy() -> None:
+        for process in others:
+            process.collect()
+            while process.idle and (piece := next(pieces, None)):
+                waiting.append(piece)
+                if piece.beyond:
+                    piece.part = _here(piece, file, recipe)
+                else:
+                    process.ask(piece)
+
+    first = next(pieces)
+    keep_busy()
+    start = b"" if first.beyond else os.pread(file.fileno(), first.size, first.offset)
+    for batch in first_lines(start, recipe):
+        yield batch.fold() or fold(batch, batch.lines)
+    if first.beyond:
+        yield _here(first, file, recipe)
+    for piece in pieces:
+        waiting.append(piece)
+        piece.part = _here(piece, file, recipe)
+        keep_busy()
+        while waiting and (waiting[0].part or len(waiting) > _WAITING):
+            yield _settled(waiting.popleft(), file, recipe)
+    while waiting:
+        yield _settled(waiting.popleft(), file, recipe)
 
 
-def _part(pool: SimpleQueue[_Process], file: BinaryIO, recipe: Recipe, one: Range) -> Part:
-    offset, size, beyond = one
-    if beyond:
-        return fold(too_large(size), 1)
-    process = pool.get()
-    try:
-        return process.part(offset, size) or _fold(os.pread(file.fileno(), size, offset), recipe)
-    finally:
-        pool.put(process)
+def _settled(piece: _Piece, file: BinaryIO, recipe: Recipe) -> Part:
+    """What a piece holds, waited for; done here if its process is not there any more, such as for want of memory."""
+    while piece.part is None and piece.process is not None and not piece.process.ended:
+        piece.process.answer()
+    return piece.part or _here(piece, file, recipe)
+
+
+def _here(piece: _Piece, file: BinaryIO, recipe: Recipe) -> Part:
+    if piece.beyond:
+        return fold(too_large(piece.size), 1)
+    return _fold(os.pread(file.fileno(), piece.size, piece.offset), recipe)
 
 
 def _fold(block: bytes, recipe: Recipe) -> Part:
@@ -84,14 +114,14 @@ def _fold(block: bytes, recipe: Recipe) -> Part:
     return lines.fold() or fold(lines, lines.lines)
 
 
-def _ranges(file: BinaryIO) -> Iterator[Range]:
+def _pieces(file: BinaryIO) -> Iterator[_Piece]:
     """Cuts a file after line ends, at about every CHUNK bytes."""
     handle, start, size = file.fileno(), 0, os.fstat(file.fileno()).st_size
     while start < size:
         end = _after_line(handle, min(start + CHUNK, size), size)
         if end - start > ROW_BYTES:  # some line in it is long: look at the first
             end = _after_line(handle, start, size)
-        yield start, end - start, end - start > ROW_BYTES
+        yield _Piece(start, end - start, end - start > ROW_BYTES)
         start = end
 
 
@@ -106,52 +136,117 @@ def _after_line(handle: int, start: int, size: int) -> int:
 
 
 class _Process:
-    """Another process that reads parts of an open file when asked to."""
+    """Another process that reads parts of an open file when asked to, and answers in order."""
 
     def __init__(self, file: BinaryIO, recipe: Recipe) -> None:
-        handle = file.fileno()
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tuneport.dataset.workers", str(handle)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[handle],
-            env=environment,
-        )
-        self._send(msgspec.json.encode(recipe))
+        asked, self._questions = os.pipe()
+        self._answers, answering = os.pipe()
+        if sys.platform == "linux":
+            with suppress(OSError):
+                fcntl.fcntl(answering, fcntl.F_SETPIPE_SZ, _PIPE)
+        start = _fork if _alone() else _start
+        self.pid, self._wait = start(file.fileno(), asked, answering, self._questions, self._answers)
+        os.close(asked)
+        os.close(answering)
+        self.ended = False
+        self._asked: deque[_Piece] = deque()
+        self._ready = select.poll()
+        self._ready.register(self._answers, select.POLLIN)
+        self._send(msgspec.json.encode(recipe) + b"\n")
 
     def __enter__(self) -> _Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()  # it holds nothing that could be lost
-        self._process.communicate()
+        os.close(self._questions)
+        os.close(self._answers)
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)  # it holds nothing that could be lost
+            self._wait()
 
-    def _send(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + b"\n")
-        self._process.stdin.flush()
+    @property
+    def idle(self) -> bool:
+        """Whether it can be asked for more."""
+        return not self.ended and len(self._asked) < _AHEAD
 
-    def part(self, offset: int, size: int) -> Part | None:
-        """What those lines hold; None if the process is not there any more, such as for want of memory."""
-        assert self._process.stdout is not None
+    def ask(self, piece: _Piece) -> None:
+        """Ask for a piece; its `part` is set by an answer, unless the process ends before."""
+        piece.process = self
+        self._asked.append(piece)
+        self._send(_RANGE.pack(piece.offset, piece.size))
+
+    def collect(self) -> None:
+        """Take the answers that are there."""
+        while self._asked and not self.ended and self._ready.poll(0):
+            self.answer()
+
+    def answer(self) -> None:
+        """Wait for the answer to the first question; `ended` if there is none."""
+        piece = self._asked.popleft()
+        head = self._read(_SIZE.size)
+        data = self._read(*_SIZE.unpack(head)) if head else b""
+        if data:
+            piece.part = unpack(data)
+
+    def _send(self, data: bytes) -> None:
         try:
-            self._send(msgspec.json.encode((offset, size)))
+            while data:
+                data = data[os.write(self._questions, data) :]
         except BrokenPipeError:
-            return None
-        length = int.from_bytes(self._process.stdout.read(_SIZE), "little")
-        data = self._process.stdout.read(length)
-        return unpack(data) if length and len(data) == length else None
+            self.ended = True
+
+    def _read(self, size: int) -> bytes:
+        parts = []
+        while size and (more := os.read(self._answers, size)):
+            parts.append(more)
+            size -= len(more)
+        self.ended = self.ended or size > 0
+        return b"" if size else b"".join(parts)
 
 
-def serve(handle: int, asked: BinaryIO, answers: BinaryIO) -> None:
+def _alone() -> bool:
+    """Whether this process has one thread only, and can so be forked: what other threads hold would stay held."""
+    try:
+        return sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1
+    except OSError:
+        return False
+
+
+def _fork(handle: int, asked: int, answering: int, *ours: int) -> tuple[int, Callable[[], object]]:
+    """A copy of this process, which starts at once; its number, and what waits for its end."""
+    pid = os.fork()
+    if not pid:
+        with suppress(BaseException):  # whoever asked sees that there is no answer
+            for each in ours:
+                os.close(each)
+            _serve(handle, asked, answering)
+        os._exit(0)
+    return pid, lambda: os.waitpid(pid, 0)
+
+
+def _start(handle: int, asked: int, answering: int, *_: int) -> tuple[int, Callable[[], object]]:
+    """A new process, which takes as long to start as Python does."""
+    import subprocess
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuneport.dataset.workers", str(handle)],
+        stdin=asked,
+        stdout=answering,
+        pass_fds=[handle],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    return process.pid, process.wait
+
+
+def _serve(handle: int, asked: int, answering: int) -> None:
     """What such a process does until nobody asks any more."""
-    recipe = msgspec.json.decode(asked.readline(), type=Recipe)
-    for line in asked:
-        offset, size = msgspec.json.decode(line, type=tuple[int, int])
-        data = pack(_fold(os.pread(handle, size, offset), recipe))
-        answers.write(len(data).to_bytes(_SIZE, "little") + data)
-        answers.flush()
+    with open(asked, "rb") as questions, open(answering, "wb") as answers:
+        recipe = msgspec.json.decode(questions.readline(), type=Recipe)
+        while question := questions.read(_RANGE.size):
+            offset, size = _RANGE.unpack(question)
+            data = pack(_fold(os.pread(handle, size, offset), recipe))
+            answers.write(_SIZE.pack(len(data)) + data)
+            answers.flush()
 
 
 def pack(part: Part) -> bytes:
@@ -195,4 +290,4 @@ def _tally(raw: dict[str, Any]) -> Tally:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)
+    _serve(int(sys.argv[1]), 0, 1)

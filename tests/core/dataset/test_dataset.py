@@ -7,9 +7,12 @@ import gzip
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +116,25 @@ def test_several_processes_find_what_one_finds(broken: bool, tmp_path: Path, mon
     assert alone["counts"]["edge-whitespace"] > 100
 
 
-def test_a_process_that_is_killed_costs_nothing_but_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_process_that_is_killed_costs_nothing_but_time(threads: int, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in numbered(50)))
     data = Dataset.load(path)
     assert data._origin.recipe is not None
-    with data._origin.source.open() as file, workers._Process(file, data._origin.recipe) as process:
-        whole = path.stat().st_size
-        assert process.part(0, whole)
-        process._process.kill()
-        process._process.wait()
-        assert process.part(0, whole) is None
+    with ExitStack() as stack:
+        if threads:  # then there is no fork
+            stack.enter_context(ThreadPoolExecutor(threads)).submit(int).result()
+        file = stack.enter_context(data._origin.source.open())
+        process = stack.enter_context(workers._Process(file, data._origin.recipe))
+        for ended in (False, True):
+            if ended:
+                os.kill(process.pid, signal.SIGKILL)
+                process._wait()
+            piece = workers._Piece(0, path.stat().st_size, beyond=False)
+            process.ask(piece)
+            assert workers._settled(piece, file, data._origin.recipe).used == 50
+            assert process.ended is ended
 
 
 def test_reading_again_gives_the_same_rows_and_an_iterator_is_kept(tmp_path: Path) -> None:
