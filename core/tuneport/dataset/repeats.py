@@ -248,7 +248,7 @@ def _repeated(passes: Passes, column: int) -> set[int]:
         if len(distinct) < len(keys):
             repeated.update(key for key, times in Counter(keys).items() if times > 1)
         repeated |= seen & distinct
-        seen |= distinct
+        seen = seen | distinct if seen else distinct
     return repeated
 
 
