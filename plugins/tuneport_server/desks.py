@@ -213,6 +213,10 @@ class _Desk:
             self._desks.seat(self)
             self._since = time.monotonic()
             self._model = tuneport.open_model(self.ref)
+            self._model.ensure_ready()
+            batch = [one for one in batch if not one.gone.is_set()]  # loading may have taken longer than they waited
+            if not batch:
+                return
         model = self._model
         if len(batch) == 1 and batch[0].stream:
             self._stream(model, batch[0])
