@@ -68,6 +68,7 @@ class _Found:
     backends: list[str] = field(default_factory=list)
     off: bool = False
     broken: str = ""
+    remedy: str | None = None
 
 
 class Plugins:
@@ -190,6 +191,7 @@ class Plugins:
 
     def _break(self, found: _Found, error: BaseException) -> None:
         found.broken = error.message if isinstance(error, PluginBroken) else f"{type(error).__name__}: {error}"
+        found.remedy = error.remedy if isinstance(error, TuneportError) else None
         for name in found.backends:
             self._backends.pop(name, None)
         found.backends.clear()
@@ -235,7 +237,7 @@ class Plugins:
         if found.off:
             return "off", "TUNEPORT_PLUGINS does not name it", None
         if found.broken:
-            return "broken", found.broken, f"pip install -U {_name(found.distribution)}"
+            return "broken", found.broken, found.remedy or f"pip install -U {_name(found.distribution)}"
         answers = [availability(self._backends[name]) for name in found.backends]
         missing = [answer for answer in answers if not answer.ready]
         if missing and len(missing) == len(answers):  # one backend that can be used is enough: the others are choices

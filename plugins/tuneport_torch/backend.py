@@ -71,6 +71,7 @@ class TorchBackend(Backend):
         from tuneport_torch.launch import FULL, size
 
         check_name(request.name)
+        _refuse_missing_device(cast("TorchSettings", request.settings))
         folder = Folder.named(claim_intent(request.intent, request.name))
         _refuse_anothers(folder, request.intent)
         job = TorchJob(folder)
@@ -244,6 +245,17 @@ def _is_job(name: str) -> bool:
     from tuneport_torch.folder import NAME, Folder
 
     return name not in ALIASES and NAME.match(name) is not None and Folder.named(name).exists
+
+
+def _refuse_missing_device(settings: TorchSettings) -> None:
+    from tuneport_torch import devices
+
+    kind = devices.pool(settings.device)
+    if not devices.devices(kind):
+        raise UnavailableError(
+            f"There is no {kind} device on this machine that PyTorch could use.",
+            remedy="Look at `tuneport doctor`, or train elsewhere: --set backends.torch.device=cpu",
+        )
 
 
 def _refuse_anothers(folder: Folder, intent: str) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -248,6 +249,13 @@ def _hub(name: str) -> Base:
             + ", ".join(ALIASES),
         )
     folder = _cached_folder(repo, revision or None)
+    if folder is None and "/" not in repo:  # nearly always a slip: few models of the hub have no owner
+        near = get_close_matches(repo, ALIASES, n=1, cutoff=0.6)
+        raise ModelNotFound(
+            f"No tuned model and no alias is called {name!r}.",
+            remedy=(f"Did you mean {near[0]!r}? " if near else "")
+            + "`tuneport models` lists the names; a model of the hub is written owner/name.",
+        )
     if folder is None:
         return _online(name)
     if not is_whole(folder):

@@ -520,11 +520,28 @@ def test_a_run_without_a_holdout_shows_samples_in_its_report(cli: Cli, tickets: 
 
 def test_rows_of_a_validation_file_are_checked_and_leaks_into_training_are_told(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", f"data.holdout={tickets}")
-    code, _, err = cli(*flags)
+    code, out, err = cli(*flags)
     assert code == 0, err
-    assert "warning" in err
+    assert "leaked-row, 12 times" in err
+    assert "12 of the rows were trained on as well" in out
     bad = tickets.with_name("bad.jsonl")
     bad.write_text('{"text": "no label"}\n{"text": "my card is lost", "label": "card_arrival"}\n')
     code, _, err = cli("run", tickets, "--model", "parrot:grey", "--set", f"data.validation={bad}")
     assert code == 1
     assert "bad.jsonl" in err
+
+
+def test_a_plan_over_the_budget_says_so(cli: Cli, tickets: Path) -> None:
+    flags = ("plan", tickets, "--model", "parrot:grey", "--set", "budget.usd=5", "--set", "backends.parrot.usd=7")
+    code, out, err = cli(*flags)
+    assert code == 1
+    assert "7.00 USD" in out
+    assert "budget.usd allows 5" in err
+
+
+def test_fix_says_of_a_file_that_it_cannot_read_what_check_says(cli: Cli, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.csv"
+    odd.write_text("body,queue\nhello,greeting\n")
+    code, _, err = cli("fix", odd, "-o", tmp_path / "new.jsonl")
+    assert code == 1
+    assert "--column" in err

@@ -67,7 +67,7 @@ def test_a_start_that_was_killed_is_finished_under_the_same_intent(
     assert job.ref == record.ref
     facts = json.loads((own_home / "parrot" / job.ref.name / "facts.json").read_text())
     assert facts["intent"] == record.intent
-    assert facts["starts"] == starts
+    assert len((own_home / "parrot" / job.ref.name / "starts").read_text().splitlines()) == starts
     [record] = Ledger.open().jobs()
     assert record.intent_state == "confirmed"
 
@@ -149,3 +149,8 @@ def test_deleting_a_model_says_which_others_were_trained_from_it(data: tuneport.
     second = tuneport.train(str(first.ref), data, suffix="next")
     assert any(str(second.ref) in line for line in delete(first.ref, dry_run=True))
     assert not any(str(second.ref) in line for line in delete(first.ref))
+
+
+def test_a_path_or_a_list_of_rows_is_a_dataset_too(tickets: Path) -> None:
+    job = tuneport.train("parrot:grey", str(tickets))
+    assert tuneport.compare(job.wait(), [{"text": "my PIN is blocked", "label": "pin"}]).tuned.right == 1

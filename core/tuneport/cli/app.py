@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -93,6 +94,10 @@ def invoke(arguments: list[str]) -> int:
         return NO_READER
     except OSError as error:
         where, remedy = (f"{error.filename}: ", "Check the name and the rights.") if error.filename else ("", None)
+        if error.errno == errno.ENOSPC:
+            remedy = (
+                "Free some space: `tuneport prune` frees some. Home is where TUNEPORT_HOME says, or `tuneport doctor`."
+            )
         _explain("OSError", f"{where}{error.strerror or error}.", remedy, as_json=as_json)
         return FAILED
     except _WRONG as error:

@@ -52,10 +52,9 @@ class RunProgress:
         self.ref = job.ref
 
     def _checked(self, result: Any) -> None:
-        self._say(
-            f"checked  {result.file}: read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}; "
-            f"{result.errors} errors, {result.warnings} warnings, {result.notes} notes"
-        )
+        self._say(f"checked  {result.file}: read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
+        for code, times in result.counts.items():
+            self._say(f"         {code}, {times:,} {'time' if times == 1 else 'times'}")
 
     def _split(self, parts: Any) -> None:
         self._say("split    " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))

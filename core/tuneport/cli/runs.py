@@ -49,7 +49,7 @@ def plan(
     """Say what a run would do and cost, and start nothing. Each number comes with its source and error."""
     from tuneport.cli import show
     from tuneport.cli.terminal import print_json, working
-    from tuneport.workflow import plan_run
+    from tuneport.workflow import plan_run, refuse_over_budget
 
     config = configured(source, model, epochs, seed, holdout, validation, None, set_)
     with working(f"Planning {source}"):
@@ -59,6 +59,7 @@ def plan(
     else:
         show.split(split)
         show.plan(foretold)
+    refuse_over_budget(foretold, config)
     return 0
 
 

@@ -115,8 +115,7 @@ class DataConfig(Settings):
     train: str | None = Field(
         default=None,
         examples=["rows.csv"],
-        description="The file to train on. A relative path starts at this config file's folder; "
-        "`-` is standard input.",
+        description="The file to train on. A relative path starts at this config file's folder; `-` is standard input.",
     )
     validation: float | str | None = Field(
         default=None,

@@ -21,7 +21,7 @@ from tuneport.dataset.result import CheckResult, file_findings
 from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
 from tuneport.dataset.source import Source
 from tuneport.dataset.writers import named_jsonl, new_file, write
-from tuneport.errors import UsageError
+from tuneport.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from tuneport.dataset.fix import FixResult
@@ -239,8 +239,13 @@ class Dataset:
         """
         from tuneport.dataset.fix import fix
 
-        if self._keep is not None or self._origin.recipe is None:
-            raise UsageError("Only a whole file of a known shape can be fixed.", remedy="Load the file and fix that.")
+        if self._keep is not None:
+            raise UsageError("Only a whole file can be fixed, not a part of one.", remedy="Load the file and fix that.")
+        if self._origin.recipe is None:
+            errors = [one for one in self.check().diagnostics if one.severity == "error"]
+            worst = max(errors, key=lambda one: one.line is not None, default=None)  # a row tells more
+            why, cure = (worst.message, worst.remedy) if worst else ("It has no rows.", None)
+            raise DataError(f"{self.name} cannot be fixed: {why}", remedy=cure)
         named_jsonl(Path(path))
         for target in (path, changes_to):
             if target is not None:

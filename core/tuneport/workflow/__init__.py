@@ -17,7 +17,7 @@ from tuneport.workflow.opening import (
     open_model,
     settle,
 )
-from tuneport.workflow.running import RunResult, Split, plan_run, report, run
+from tuneport.workflow.running import RunResult, Split, plan_run, refuse_over_budget, report, run
 from tuneport.workflow.starting import plan, train
 from tuneport.workflow.upkeep import HealthCheck, Prunable, examine, prune
 
@@ -44,6 +44,7 @@ __all__ = [
     "plan",
     "plan_run",
     "prune",
+    "refuse_over_budget",
     "report",
     "run",
     "settle",

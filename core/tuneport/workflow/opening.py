@@ -15,10 +15,10 @@ from tuneport.refs import Ref
 
 if TYPE_CHECKING:
     from tuneport.backend import Backend
-    from tuneport.dataset import Dataset
     from tuneport.evaluate import Comparison, Grader
     from tuneport.job import Job
     from tuneport.model import Model
+    from tuneport.workflow.starting import Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ def models() -> list[ModelSummary]:
 
 def compare(
     model: Model | str,
-    holdout: Dataset,
+    holdout: Rows,
     *,
     grader: str | Grader = "exact",
     base: Model | str | Literal[False] | None = None,
@@ -153,12 +153,13 @@ def compare(
     gets (rows answered, rows, "base" or "tuned").
     """
     from tuneport.evaluate import compare_models
+    from tuneport.workflow.starting import opened
 
     tuned = open_model(model) if isinstance(model, str) else model
     if base is None and tuned.lineage is not None:
         base = tuned.lineage.base
     beside = open_model(base) if isinstance(base, str) else (base or None)
-    return compare_models(tuned, beside, holdout, grader, max_tokens=max_tokens, progress=progress)
+    return compare_models(tuned, beside, opened(holdout), grader, max_tokens=max_tokens, progress=progress)
 
 
 def delete(ref: str | Ref, *, dry_run: bool = False) -> list[str]:

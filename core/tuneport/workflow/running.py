@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,9 +92,9 @@ def run(
     with Ledger.open() as ledger:
         record = ledger.begin_run(prepared.identity, loaded.to_dict(), again=again)
         ledger.advance(record.id, "checked", checked.to_dict())
-        ledger.advance(record.id, "planned", foretold.to_dict())
         if again or starting.live_or_finished(ledger, prepared) is None:
             refuse_over_budget(foretold, loaded)
+            ledger.advance(record.id, "planned", foretold.to_dict())  # once: a plan made later knows how it went
         job = starting.start(prepared, again=again, run=record.id)
         ledger.advance(record.id, "submitted", {"job": str(job.ref), **split.counts()})
         tell("submitted", job)
@@ -102,7 +102,7 @@ def run(
             return RunResult(job=job, check=checked, plan=foretold)
         model = _trained(job, tell)
         tell("trained", model)
-        comparison = _compared(ledger, record, job, model, split, loaded, tell)
+        comparison = _compared(ledger, record, job, model, split, loaded, tell, checked)
         samples = [] if comparison else _sampled(model, split)
         ledger.advance(record.id, "trained", {"job": str(job.ref), "samples": samples})
         page = report(job.ref)
@@ -152,8 +152,10 @@ def report(ref: str | Ref, path: str | Path | None = None) -> Path:
         created=utc_now(),
         state=state.to_dict(),
         events=tuple(job.events()),
-        config=dict(record.config)
-        or {"model": str(record.base), "backends": {record.ref.backend: dict(record.settings)}},
+        config={
+            **(record.config or {"model": str(record.base)}),
+            "backends": {record.ref.backend: dict(record.settings)},
+        },
         lineage=lineage.to_dict() if lineage else {},
         plan=results.get("planned"),
         check=results.get("checked"),
@@ -230,7 +232,14 @@ def _trained(job: Job, tell: Sink) -> Model:
 
 
 def _compared(
-    ledger: Ledger, record: RunRecord, job: Job, model: Model, split: Split, config: RunConfig, tell: Sink
+    ledger: Ledger,
+    record: RunRecord,
+    job: Job,
+    model: Model,
+    split: Split,
+    config: RunConfig,
+    tell: Sink,
+    checked: CheckResult,
 ) -> Comparison | None:
     from tuneport.evaluate import Comparison, grader
 
@@ -251,6 +260,9 @@ def _compared(
             max_tokens=asked.max_tokens,
             progress=lambda done, total, who: tell("answering", (done, total, who)),
         )
+        if leaked := checked.counts.get("leaked-row", 0):
+            told = f"{leaked} of the rows were trained on as well: they say nothing of rows that it never saw."
+            comparison = replace(comparison, notes=(*comparison.notes, told))
         ledger.advance(record.id, "compared", {"job": str(job.ref), "key": key, "comparison": comparison.to_dict()})
     tell("compared", comparison)
     return comparison

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport.backend import Backend, Method, Plan, TrainRequest, TrainSettings
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from tuneport.config import RunConfig
     from tuneport.dataset import CheckResult, Dataset
     from tuneport.job import Job
+
+    Rows = Dataset | str | Path | Iterable[Any]
 
 # Raised by a backend that has certainly not started anything.
 _REFUSALS = (UsageError, DataError, UnavailableError, UnsupportedError, NotFoundError, BudgetError)
@@ -105,9 +108,9 @@ class Prepared(Choice):
 
 def train(
     base: str | Ref,
-    data: Dataset,
+    data: Rows,
     *,
-    validation: Dataset | None = None,
+    validation: Rows | None = None,
     method: Method = "sft",
     epochs: int | Literal["auto"] = "auto",
     seed: int = 0,
@@ -124,16 +127,17 @@ def train(
     NotFoundError before anything is started.
     """
     choice = choose(_config(base, method, epochs, seed, suffix, too_long, settings))
-    checked = choice.check(data, against=validation)
+    steering = None if validation is None else opened(validation)
+    checked = choice.check(opened(data), against=steering)
     refuse_bad_data(checked, choice.config)
-    return start(choice.with_rows(checked.dataset, validation, metadata), again=again)
+    return start(choice.with_rows(checked.dataset, steering, metadata), again=again)
 
 
 def plan(
     base: str | Ref,
-    data: Dataset,
+    data: Rows,
     *,
-    validation: Dataset | None = None,
+    validation: Rows | None = None,
     method: Method = "sft",
     epochs: int | Literal["auto"] = "auto",
     seed: int = 0,
@@ -142,7 +146,14 @@ def plan(
 ) -> Plan:
     """What `train` with the same arguments would do and cost. Starts, sends and spends nothing."""
     choice = choose(_config(base, method, epochs, seed, None, too_long, settings))
-    return choice.with_rows(data, validation).plan()
+    return choice.with_rows(opened(data), None if validation is None else opened(validation)).plan()
+
+
+def opened(data: Rows) -> Dataset:
+    """A dataset as it is; whatever else, such as a path or a list of rows, loaded."""
+    from tuneport.dataset import Dataset
+
+    return data if isinstance(data, Dataset) else Dataset.load(data)
 
 
 def choose(config: RunConfig) -> Choice:
@@ -175,11 +186,13 @@ def refuse_bad_data(result: CheckResult, config: RunConfig) -> None:
         return
     shown = "\n".join(f"  {one}" for one in standing[:3])
     name = result.file or "the data"
+    method = "" if config.train.method == "sft" else f" --method {config.train.method}"
     errors = sum(result.counts.get(code, 0) for code in {one.code for one in standing})
     raise DataError(
         f"{name} has {errors} {'error' if errors == 1 else 'errors'}; "
         f"{result.rejected} of {result.read} rows are rejected:\n{shown}",
-        remedy=f"See them all: tuneport check {name}. Mend what can be mended: tuneport fix {name} -o clean.jsonl. "
+        remedy=f"See them all: tuneport check {name} --for {config.model}{method}. "
+        f"Mend what can be mended: tuneport fix {name} -o clean.jsonl. "
         "Or leave rejected rows out and count them: data.on_error: skip.",
         diagnostics=standing,
     )
@@ -199,7 +212,7 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
             stem=prepared.config.train.suffix or _stem(prepared.train),
             method=prepared.config.train.method,
             config=prepared.config.to_dict(),
-            settings=prepared.settings.model_dump(mode="json", exclude_defaults=True),
+            settings=prepared.settings.model_dump(mode="json"),
             metadata=prepared.metadata,
             run=run,
             reserved=_reserved(backend),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,27 +41,28 @@ class Parrot(tuneport.Backend):
         if os.environ.get("PARROT_DIES") == "before":
             os._exit(9)
         if not folder.exists():
-            folder.mkdir()
-            pairs = [(m.messages[-2].text, m.messages[-1].text) for m in request.train]
-            (folder / "pairs.json").write_text(json.dumps(pairs))
-            facts = {
-                "base": str(request.base),
-                "intent": request.intent,
-                "fingerprint": request.train.fingerprint,
-                "starts": 0,
-            }
-            (folder / "facts.json").write_text(json.dumps(facts))
-            self._event(folder, "status", "learning by heart")
-            self._event(folder, "metric", "heard", step=1, total_steps=1, train_loss=0.5, learning_rate=1.0)
-            stop_at = request.settings.stop_at
-            self._event(folder, "status", "done")
-            (folder / "status").write_text(stop_at or "succeeded")
-        facts = json.loads((folder / "facts.json").read_text())
-        facts["starts"] += 1
-        (folder / "facts.json").write_text(json.dumps(facts))
+            self._learn(folder, request)
+        with (folder / "starts").open("a") as file:
+            file.write("started\n")
         if os.environ.get("PARROT_DIES") == "after":
             os._exit(9)
         return self.job(request.name)
+
+    def _learn(self, folder: Path, request: tuneport.TrainRequest) -> None:
+        """Made beside and renamed into place: of several processes that start the same job, one makes it."""
+        made = Path(tempfile.mkdtemp(dir=tuneport.home("parrot")))
+        pairs = [(m.messages[-2].text, m.messages[-1].text) for m in request.train]
+        (made / "pairs.json").write_text(json.dumps(pairs))
+        facts = {"base": str(request.base), "intent": request.intent, "fingerprint": request.train.fingerprint}
+        (made / "facts.json").write_text(json.dumps(facts))
+        self._event(made, "status", "learning by heart")
+        self._event(made, "metric", "heard", step=1, total_steps=1, train_loss=0.5, learning_rate=1.0)
+        self._event(made, "status", "done")
+        (made / "status").write_text(request.settings.stop_at or "succeeded")
+        try:
+            made.rename(folder)
+        except OSError:  # another was first
+            shutil.rmtree(made)
 
     def _event(self, folder: Path, kind: Any, message: str, **data: Any) -> None:
         file = folder / "events.jsonl"
