@@ -172,9 +172,12 @@ def _silent(stage: str, payload: object) -> None:
 
 def _check_and_split(config: RunConfig, tell: Sink) -> tuple[Split, CheckResult, starting.Prepared]:
     """Refuse what can be refused, and let the rows that may be used fall into their parts."""
+    from tuneport.evaluate import grader
+
     data = config.data
     if data.train is None:
         raise DataError("The config names no rows to train on.", remedy="Set data.train, or name a file.")
+    judge = grader(config.compare.grader, **config.compare.options)
     choice = starting.choose(config)
     validation, holdout = _file(config, data.validation), _file(config, data.holdout)
     # Only rows from files of their own could leak into training: parts that we split off cannot.
@@ -186,7 +189,8 @@ def _check_and_split(config: RunConfig, tell: Sink) -> tuple[Split, CheckResult,
         starting.refuse_bad_data(steering, config)
         validation = steering.dataset
     split = _split(config, checked.dataset, validation, holdout)
-    _rehearse(config, split)
+    if split.holdout is not None:
+        judge.rehearse(split.holdout)  # finds a grader that cannot read these rows before anything is spent
     tell("split", split)
     return split, checked, choice.with_rows(split.train, split.validation)
 
@@ -213,14 +217,6 @@ def _opened(config: RunConfig, source: str) -> Dataset:
     from tuneport.dataset import Dataset
 
     return Dataset.load(source, config.data.format, config.data.columns or None, system=config.data.system)
-
-
-def _rehearse(config: RunConfig, split: Split) -> None:
-    """Find a grader that cannot read these rows before anything is spent."""
-    from tuneport.evaluate import grader
-
-    if split.holdout is not None:
-        grader(config.compare.grader, **config.compare.options).rehearse(split.holdout)
 
 
 def _trained(job: Job, tell: Sink) -> Model:
