@@ -27,9 +27,10 @@ LESS_MEMORY = (
 )
 """What to change when memory is short."""
 
-# Threads that wait for each other sleep instead of spinning. On a busy machine spinning takes the time that the others
-# need: with 6 programs on 2 processors it made training 5 to 7 times slower (docs/performance.md).
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+# Threads that wait for each other soon sleep instead of spinning on. On a busy machine spinning takes the time that the
+# others need, and makes training several times slower; sleeping at once halves the speed of an idle one. This stands
+# between, for GNU's OpenMP, which torch brings on Linux (figures in docs/performance.md).
+WAITING = {"GOMP_SPINCOUNT": "20000"}
 
 
 def launch(owner: Owner, pool: str) -> None:
