@@ -151,10 +151,27 @@ class Job(ABC):
                     )
             time.sleep(pause)
 
+    def require_success(self) -> None:
+        """Raise JobFailed, JobCancelled or JobNotFinished unless the job has succeeded; for a plugin's `result`."""
+        state = self.state()
+        if state.status.terminal or state.status.idle:
+            self._raise_unless_succeeded(state)
+        else:
+            raise JobNotFinished(
+                f"{self.ref} is {state.status}: its model is not there yet.",
+                ref=str(self.ref),
+                status=state.status,
+                remedy=f"Run: tuneport watch {self.ref}",
+            )
+
     def _settled(self, state: JobState) -> Model:
+        self._raise_unless_succeeded(state)
+        return self.result()
+
+    def _raise_unless_succeeded(self, state: JobState) -> None:
         ref, why = str(self.ref), f": {state.message}" if state.message else "."
         if state.status is Status.SUCCEEDED:
-            return self.result()
+            return
         if state.status is Status.FAILED:
             raise JobFailed(f"{ref} failed{why}", ref=ref, remedy=state.remedy)
         if state.status is Status.CANCELLED:

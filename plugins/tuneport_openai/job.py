@@ -159,16 +159,7 @@ class HostedJob(Job):
 
     def result(self) -> HostedModel:
         """The tuned model; raises JobFailed, JobCancelled or JobNotFinished where there is none."""
-        state = self.state()
-        if state.status is not Status.SUCCEEDED:
-            if state.status.terminal or state.status.idle:
-                self._settled(state)
-            raise JobNotFinished(
-                f"{self.ref} is {state.status}: its model is not there yet.",
-                ref=str(self.ref),
-                status=state.status,
-                remedy=f"Run: tuneport watch {self.ref}",
-            )
+        self.require_success()
         from tuneport_openai.model import HostedModel
 
         name = self._facts().get("fine_tuned_model")
