@@ -8,7 +8,7 @@ lineage          tuneport.Lineage
 style            "chat" or "plain": how it is asked
 stop_ids         the tokens that end an answer
 template_sha256  of chat_template.jinja, or null
-golden           the token ids of render.GOLDEN: whoever loads the folder must get the same
+golden           the token ids of golden.GOLDEN: whoever loads the folder must get the same
 ```
 Folders are written beside their place and renamed into it, so that there is a whole one or none.
 """
@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport import BackendError, Lineage, UnsupportedError, UsageError
 from tuneport_torch import bases
-from tuneport_torch.render import Style, golden_ids
+from tuneport_torch.golden import golden_ids
+from tuneport_torch.render import Style
 from tuneport_torch.tokens import load_text
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tuneport import DataError, Score
 from tuneport_torch.loss import head_logits, read_head
-from tuneport_torch.render import Rendered, Renderer, Unrenderable
+from tuneport_torch.refusals import Unrenderable
+from tuneport_torch.render import Rendered, Renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -182,7 +182,7 @@ def load_text(base: Base) -> Text:
     """The tokenizer and template of a base. Without a tokenizer.json (a `.gguf`, sentencepiece) it is converted through
     transformers once and kept in home's cache. Raises UnavailableError.
     """
-    from tuneport_torch.render import check_golden, learn_stops
+    from tuneport_torch.golden import check_golden, learn_stops
 
     folder = bases.text_folder(base)
     if base.parent is not None and not (folder and (folder / "tokenizer.json").is_file()):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tuneport import Conversation, DataError, Lineage, ModelNotFound, Status, TuneportError, UnavailableError, utc_now
 from tuneport_torch import bases, export, rates
 from tuneport_torch.config import TorchSettings
-from tuneport_torch.render import Renderer, Style, Unrenderable
+from tuneport_torch.refusals import Unrenderable
+from tuneport_torch.render import Renderer, Style
 from tuneport_torch.tokens import load_text
 
 if TYPE_CHECKING:

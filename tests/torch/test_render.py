@@ -9,7 +9,9 @@ import pytest
 import chat_templates as templates
 from tuneport import Completion, Conversation, Message, Piece, UnavailableError, UsageError
 from tuneport_torch import bases
-from tuneport_torch.render import Renderer, Unrenderable, check_golden, golden_ids
+from tuneport_torch.golden import check_golden, golden_ids
+from tuneport_torch.refusals import Unrenderable
+from tuneport_torch.render import Renderer
 from tuneport_torch.tokens import Text, load_text
 
 
