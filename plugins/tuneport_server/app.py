@@ -12,10 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tuneport import TuneportError
-from tuneport_server import chat, files, jobs, models, page, uploads
+from tuneport_server import chat, creation, files, jobs, models, page, uploads
 from tuneport_server.guard import Guard
 from tuneport_server.server import Server
 from tuneport_server.wire import WireError, of_tuneport
+
+_ROOMS = (files, uploads, creation, jobs, models, chat, page)
 
 
 def application(server: Server, hosts: Collection[str] = ()) -> Guard:
@@ -32,7 +34,7 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
             server.store.close()
 
     app = Starlette(
-        routes=[*files.ROUTES, *uploads.ROUTES, *jobs.ROUTES, *models.ROUTES, *chat.ROUTES, *page.ROUTES],
+        routes=[route for room in _ROOMS for route in room.ROUTES],
         lifespan=lifespan,
         exception_handlers={
             WireError: _of_wire,

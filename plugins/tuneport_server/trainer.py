@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tuneport
-from tuneport import DataError, Dataset, HomeError, Job, JobNotFound, JobState, Ref, Status, TuneportError
+from tuneport import HomeError, Job, JobNotFound, JobState, Status, TuneportError
 from tuneport_server import files
 from tuneport_server.events import result_csv
-from tuneport_server.hyperparameters import METHODS, Asked, settings_for
+from tuneport_server.starting import BadFile, start
 
 if TYPE_CHECKING:
     from tuneport_server.server import Server
@@ -26,7 +24,6 @@ _RETRY_SECONDS = 30.0  # after a start that failed for a reason that may go away
 _RESUMES = 3  # of an interrupted training that makes no step in between
 _STARTS = 2  # jobs whose files are checked at the same time
 _DRAIN_SECONDS = 30.0
-_SHOWN = 5  # findings in the message of a failed check
 
 _log = logging.getLogger("tuneport.server")
 
@@ -150,13 +147,13 @@ class Trainer:
                     return
                 store.update("jobs", id_, begun=1)
             self._tell_once(id_, f"Validating training file: {row['training_file']}")
-            started = self._train(row)
+            started = start(row, self._server.files)
             with store.write():
                 store.update("jobs", id_, ref=str(started.ref))
                 if row["status"] == "validating_files":
                     store.update("jobs", id_, status="queued")
                 self._tell_once(id_, "Files validated, the training is submitted.")
-        except _BadFile as error:
+        except BadFile as error:
             self._fail(id_, f"invalid_{error.param}", str(error), error.param)
         except HomeError as error:
             _log.error("%s", error)
@@ -170,39 +167,6 @@ class Trainer:
             self._starting.discard(id_)
             files.drop_unused(self._server)
             self._wake.set()
-
-    def _train(self, row: Row) -> Job:
-        request = json.loads(row["request"])
-        asked = Asked(base=Ref.parse(row["base"]), **request["asked"])
-        rows, steering = self._data(row, asked)
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", request["suffix"] or "").strip("-")[:24] or "job"
-        try:
-            return tuneport.train(
-                asked.base,
-                rows,
-                validation=steering,
-                method=METHODS[asked.method],
-                epochs=asked.n_epochs,
-                seed=asked.seed,
-                # Part of what makes a training itself: no other job, and this one started again, has the same.
-                suffix=f"{stem}-{row['id'][-12:]}",
-                settings=settings_for(asked, rows, steering),
-                metadata={"fine_tuning_job": row["id"]},
-            )
-        except DataError as error:
-            raise _BadFile("training_file", error.diagnostics, error.message) from error
-
-    def _data(self, row: Row, asked: Asked) -> tuple[Dataset, Dataset | None]:
-        training = _opened(self._server.files / row["training_file"])
-        if row["validation_file"] is None:
-            return training, None
-        steering = _opened(self._server.files / row["validation_file"])
-        profile = tuneport.open_backend(asked.base.backend).profile(asked.base.name)
-        result = steering.check(profile, method=METHODS[asked.method])
-        if not result.ok:
-            wrong = [one for one in result.diagnostics if one.severity == "error"]
-            raise _BadFile("validation_file", wrong, "The validation file has errors.")
-        return training, steering
 
     def _follow(self, row: Row) -> None:
         id_ = row["id"]
@@ -288,23 +252,3 @@ class Trainer:
         with store.write():
             if not any(event["message"] == message for event in store.events(id_, 0)):
                 store.add_event(id_, message)
-
-
-class _BadFile(Exception):  # noqa: N818 - reads as what happened
-    """A file that cannot be trained on; the text names lines and pointers."""
-
-    def __init__(self, param: str, diagnostics: Any, otherwise: str) -> None:
-        found = list(diagnostics)
-        lines = [
-            f"line {one.line}{f' at {one.pointer}' if one.pointer else ''}: {one.code}: {one.message} {one.remedy}"
-            if one.line
-            else f"{one.code}: {one.message} {one.remedy}"
-            for one in found[:_SHOWN]
-        ]
-        more = f"\nand {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        super().__init__(("\n".join(lines) + more) if lines else otherwise)
-        self.param = param
-
-
-def _opened(path: Path) -> Dataset:
-    return Dataset.load(path, "jsonl")
