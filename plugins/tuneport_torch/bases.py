@@ -1,24 +1,17 @@
-"""Which model a name means, what it is like, and how it is loaded."""
+"""Which model a name means, and what it is like."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from tuneport import ModelNotFound, UnavailableError, UsageError
 from tuneport_torch.facts import Facts, described, facts_of_folder, facts_of_gguf, fingerprint, is_whole, read_json
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TUNED = "tuneport.json"
 """The file that makes a folder one of our tuned models; export.py writes it."""
@@ -55,6 +48,12 @@ class Base:
     def present(self) -> bool:
         """Whether its weights are on this machine."""
         return self.path is not None
+
+    def here(self) -> Path:
+        """Where it is; raises UnavailableError for what was not downloaded."""
+        if self.path is None:
+            raise _not_here(self.name)
+        return self.path
 
 
 def resolve(name: str, *, trust_remote_code: bool = False) -> Base:
@@ -129,100 +128,6 @@ def read_record(base: Base) -> dict[str, Any] | None:
     """What training wrote beside one of our tuned models (export.py says what); None for any other model."""
     record = read_json(base.path / TUNED) if base.path is not None and base.path.is_dir() else {}
     return record or None
-
-
-def load_model(
-    base: Base, *, dtype: str = "float32", device: str = "cpu", attention: str | None = None
-) -> PreTrainedModel:
-    """The model with its weights, dense and in `dtype` (float32, bfloat16 or float16), in evaluation mode.
-
-    An adapter folder is loaded over its base, added in float32 and then rounded. `attention` names an implementation
-    that transformers knows. Raises UnavailableError when weights are missing or damaged.
-    """
-    import torch
-
-    base = fetch(base)
-    if base.parent is not None:
-        from tuneport_torch.lora import load_peft, merge
-
-        # Each sum is made in float32 and rounded once; weights that are stored in `dtype` need not be loaded as more.
-        wide = dtype if base.facts.dtype == dtype and base.parent.parent is None else "float32"
-        model = load_model(base.parent, dtype=wide, device=device, attention=attention)
-        load_peft(model, _path(base))
-        merge(model)
-        round_weights(model, dtype)
-        return model.requires_grad_(requires_grad=True).eval()
-
-    from transformers import AutoModelForCausalLM, GgufConfig
-
-    folder = path = _path(base)
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "local_files_only": True, "output_loading_info": True}
-    if attention is not None:
-        options["attn_implementation"] = attention
-    if base.kind == "gguf":
-        # Left quantised, the weights could be neither trained nor saved.
-        folder = path.parent
-        options |= {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
-    else:
-        options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
-    try:
-        with quiet():
-            model, told = AutoModelForCausalLM.from_pretrained(folder, **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UnavailableError(
-            f"{base.name} could not be loaded: {error}", remedy="Is it whole, and a causal language model?"
-        ) from error
-    missing = sorted({*told["missing_keys"], *(str(key) for key in told["mismatched_keys"])})
-    if missing:
-        raise UnavailableError(
-            f"{base.name} lacks {len(missing)} of its weights, {missing[0]} first; they would be random numbers.",
-            remedy="Download or convert the model again.",
-        )
-    return model.to(device).eval()
-
-
-def round_weights(model: PreTrainedModel, dtype: str) -> None:
-    """Store the weights in `dtype`. Buffers stay: `model.to` would round the rotary frequencies too, and so every
-    position, which loading in that type does not.
-    """
-    import torch
-
-    for weight in model.parameters():
-        weight.data = weight.data.to(getattr(torch, dtype))
-
-
-def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
-    """The tokenizer as transformers sees it: for conversion and export; counting and rendering need only tokens.py."""
-    from transformers import AutoTokenizer
-
-    base = fetch(base, weights=False)
-    try:
-        if base.kind == "gguf":
-            path = _path(base)
-            return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-        return AutoTokenizer.from_pretrained(
-            text_folder(base) or base.name, local_files_only=True, trust_remote_code=base.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise UnavailableError(
-            f"The tokenizer of {base.name} could not be loaded: {error}", remedy="Is tokenizer.json beside the weights?"
-        ) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bars, one of which cannot be switched off: progress is told in events."""
-    from transformers.utils import logging
-
-    shown, written = logging.is_progress_bar_enabled(), StringIO()
-    logging.disable_progress_bar()
-    try:
-        with redirect_stderr(written):
-            yield
-    finally:
-        sys.stderr.writelines(f"{line}\n" for line in written.getvalue().split("\n") if line and "\r" not in line)
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _alias(name: str) -> Base:
@@ -382,9 +287,3 @@ def _gguf(path: Path) -> Base:
         upstream=str(path),
         facts=facts,
     )
-
-
-def _path(base: Base) -> Path:
-    if base.path is None:
-        raise _not_here(base.name)
-    return base.path

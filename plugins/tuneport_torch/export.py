@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport import BackendError, Lineage, UnsupportedError, UsageError
 from tuneport_torch import bases
 from tuneport_torch.golden import golden_ids
+from tuneport_torch.loading import load_model, quiet, round_weights
 from tuneport_torch.render import Style
 from tuneport_torch.tokens import load_text
 
@@ -99,10 +100,10 @@ def merged(base: Base, folder: Path, *, dtype: str | None = None) -> Path:
 
     dtype = dtype or _own_dtype(base)
     text = load_text(bases.fetch(base))
-    model = bases.load_model(base, dtype="float32")
+    model = load_model(base, dtype="float32")
     ids = torch.tensor([golden_ids(text)])
     live_TV = _logits(model, ids)
-    bases.round_weights(model, dtype)
+    round_weights(model, dtype)
     with _appearing(folder) as made:
         _save_whole(model, made, text)
         text.save(made)
@@ -110,10 +111,10 @@ def merged(base: Base, folder: Path, *, dtype: str | None = None) -> Path:
         if record:
             _write_json(made / bases.TUNED, record)
         (made / "README.md").write_text(_card(base, "merged", _LOAD_MERGED), encoding="utf-8")
-        bases.round_weights(model, "float32")
+        round_weights(model, "float32")
         rounded_TV = _logits(model, ids)
         del model
-        reloaded_TV = _logits(bases.load_model(bases.resolve(str(made))), ids)
+        reloaded_TV = _logits(load_model(bases.resolve(str(made))), ids)
         _check(live_TV, rounded_TV, reloaded_TV, dtype)
     return folder
 
@@ -155,7 +156,7 @@ def _save_whole(model: PreTrainedModel, folder: Path, text: Text) -> None:
     generation.pad_token_id = text.pad_id
     model.generation_config = generation
     model.config.eos_token_id = generation.eos_token_id
-    with bases.quiet():
+    with quiet():
         model.save_pretrained(folder)
 
 

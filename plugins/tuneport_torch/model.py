@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from tuneport import Lineage, Message, Model, ModelNotFound, Ref, Reply, Score
 from tuneport_torch import bases, launch
+from tuneport_torch.loading import load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -137,5 +138,5 @@ class TorchModel(Model):
             text = load_text(self._base)
             device = devices.pool(self._device)
             dtype = precision.fastest(device) if self._dtype == "auto" else self._dtype
-            self._loaded = _Loaded(bases.load_model(self._base, dtype=dtype, device=device), Renderer(text))
+            self._loaded = _Loaded(load_model(self._base, dtype=dtype, device=device), Renderer(text))
         return self._loaded

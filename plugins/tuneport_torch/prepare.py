@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from tuneport_torch import lora
-from tuneport_torch.bases import round_weights
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.forward import Forward, choose_forward
+from tuneport_torch.loading import round_weights
 from tuneport_torch.precision import fastest
 
 

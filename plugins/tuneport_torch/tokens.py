@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport import UnavailableError, home
 from tuneport_torch import bases
 from tuneport_torch.facts import read_json
+from tuneport_torch.loading import load_tokenizer
 from tuneport_torch.template import ChatTemplate
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _converted(base: Base) -> Path:
     if not (folder / "tokenizer.json").is_file():
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             made = Path(scratch) / "made"
-            bases.load_tokenizer(base).save_pretrained(made)
+            load_tokenizer(base).save_pretrained(made)
             if not (made / "tokenizer.json").is_file():
                 raise UnavailableError(
                     f"The tokenizer of {base.name} has no fast form, a tokenizer.json.",

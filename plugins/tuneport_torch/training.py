@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tuneport import Conversation, DataError, Lineage, ModelNotFound, Status, TuneportError, UnavailableError, utc_now
 from tuneport_torch import bases, export, rates
 from tuneport_torch.config import TorchSettings
+from tuneport_torch.loading import load_model
 from tuneport_torch.refusals import Unrenderable
 from tuneport_torch.render import Renderer, Style
 from tuneport_torch.tokens import load_text
@@ -75,7 +76,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     store = Store(folder.checkpoints, keep=settings.keep_checkpoints)
     _tell_untold(worker, store)
     run = Run(
-        model=bases.load_model(base),
+        model=load_model(base),
         train=rows.train,
         validation=rows.validation,
         settings=settings,

@@ -12,6 +12,7 @@ import pytest
 from tuneport import ModelNotFound, UnavailableError, UsageError
 from tuneport_torch import bases
 from tuneport_torch.headers import BadHeader, read_gguf, read_safetensors
+from tuneport_torch.loading import load_model
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_a_folder_says_what_it_is_without_loading_anything(tiny_llama):
     assert (base.kind, base.path, base.present) == ("folder", tiny_llama, True)
     assert base.facts.vocabulary == base.facts.config["vocab_size"]
     assert (base.facts.layers, base.facts.hidden, base.facts.max_positions) == (2, 128, 1024)
-    model = bases.load_model(base)
+    model = load_model(base)
     assert base.facts.parameters == model.num_parameters()
     assert base.facts.stop_ids == (model.generation_config.eos_token_id,)
 
@@ -96,7 +97,7 @@ def test_weights_that_the_file_lacks_are_not_made_up(copy):
     tensors.pop("model.layers.1.mlp.up_proj.weight")
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UnavailableError, match=r"lacks 1 of its weights, model\.layers\.1\.mlp\.up_proj"):
-        bases.load_model(bases.resolve(str(copy)))
+        load_model(bases.resolve(str(copy)))
 
 
 @pytest.mark.parametrize("name", ["./nothing-here", "/nothing/here.gguf", "two words", "a/b/c"])
@@ -117,7 +118,7 @@ def test_a_cached_hub_model_is_pinned_to_its_commit_and_loads(hub, tiny_llama):
         assert (base.kind, base.revision, base.upstream, base.name) == ("hub", "a" * 40, "org/tiny", name)
         assert base.present
     assert base.fingerprint == bases.resolve(str(tiny_llama)).fingerprint
-    assert bases.load_model(base).num_parameters() == base.facts.parameters
+    assert load_model(base).num_parameters() == base.facts.parameters
 
 
 def test_a_hub_model_without_its_weights_is_not_present_even_when_its_config_is(hub, tiny_llama, monkeypatch):

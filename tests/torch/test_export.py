@@ -17,6 +17,7 @@ from tuneport import (
     UsageError,
 )
 from tuneport_torch import bases, export
+from tuneport_torch.loading import load_model
 from tuneport_torch.lora import attach
 from tuneport_torch.model import TorchModel
 from tuneport_torch.tokens import load_text
@@ -39,7 +40,7 @@ def folder(request):
 def tune(base_folder, path, *, whole=False, style="chat"):
     """A tuned model without the training: an adapter (or weights) of random numbers large enough to change answers."""
     base = bases.resolve(str(base_folder))
-    model, text = bases.load_model(base), load_text(base)
+    model, text = load_model(base), load_text(base)
     torch.manual_seed(1)
     if whole:
         with torch.no_grad():
@@ -71,10 +72,10 @@ def logits(model, ids=None):
 
 def test_an_adapter_over_its_base_is_the_model_that_was_trained(tuned):
     live, path = tuned
-    again = bases.load_model(bases.resolve(str(path)))
+    again = load_model(bases.resolve(str(path)))
     assert torch.allclose(logits(again), logits(live), atol=2e-5)
     assert all(weight.requires_grad for weight in again.parameters())  # for it can be a base
-    bare = bases.load_model(bases.resolve(str(path)).parent)
+    bare = load_model(bases.resolve(str(path)).parent)
     assert not torch.allclose(logits(bare), logits(live), atol=1e-2)
 
 
@@ -118,11 +119,11 @@ def test_an_adapter_export_loads_with_peft_and_gives_the_live_models_logits(tune
 def test_a_model_trained_whole_is_kept_and_exported_whole(folder, tmp_path):
     live = tune(folder, tmp_path / "model", whole=True)
     model = opened(tmp_path / "model")
-    assert torch.equal(logits(bases.load_model(bases.resolve(str(tmp_path / "model")))), logits(live))
+    assert torch.equal(logits(load_model(bases.resolve(str(tmp_path / "model")))), logits(live))
     with pytest.raises(UnsupportedError, match="Export it as: merged"):
         model.export(tmp_path / "adapter", "adapter")
     out = model.export(tmp_path / "merged", "merged")
-    assert torch.equal(logits(bases.load_model(bases.resolve(str(out)))), logits(live))
+    assert torch.equal(logits(load_model(bases.resolve(str(out)))), logits(live))
 
 
 def test_a_tuned_model_is_a_base_and_the_chain_merges_to_what_was_trained(tiny_llama, tmp_path):
@@ -130,18 +131,18 @@ def test_a_tuned_model_is_a_base_and_the_chain_merges_to_what_was_trained(tiny_l
     live = tune(tmp_path / "first", tmp_path / "second")
     base = bases.resolve(str(tmp_path / "second"))
     assert base.parent.parent.path == tiny_llama
-    assert torch.allclose(logits(bases.load_model(base)), logits(live), atol=2e-5)
+    assert torch.allclose(logits(load_model(base)), logits(live), atol=2e-5)
     with pytest.raises(UnsupportedError, match="adapter over another adapter"):
         opened(tmp_path / "second").export(tmp_path / "adapter", "adapter")
     out = opened(tmp_path / "second").export(tmp_path / "merged", "merged")
-    assert torch.allclose(logits(bases.load_model(bases.resolve(str(out)))), logits(live), atol=2e-5)
+    assert torch.allclose(logits(load_model(bases.resolve(str(out)))), logits(live), atol=2e-5)
 
 
 def test_a_merged_export_in_16_bit_is_rounded_once_from_float32(tuned, tmp_path):
     _, path = tuned
     export.merged(bases.resolve(str(path)), tmp_path / "merged", dtype="bfloat16")
-    stored = bases.load_model(bases.resolve(str(tmp_path / "merged")))
-    merged = bases.load_model(bases.resolve(str(path)))
+    stored = load_model(bases.resolve(str(tmp_path / "merged")))
+    merged = load_model(bases.resolve(str(path)))
     for (name, have), want in zip(stored.named_parameters(), merged.parameters(), strict=True):
         assert torch.equal(have, want.bfloat16().float()), name
     config = json.loads((tmp_path / "merged" / "config.json").read_text())
@@ -149,7 +150,7 @@ def test_a_merged_export_in_16_bit_is_rounded_once_from_float32(tuned, tmp_path)
 
 
 def test_rounding_an_adapters_model_spares_the_rotary_frequencies(tuned):
-    loaded = bases.load_model(bases.resolve(str(tuned[1])), dtype="bfloat16")
+    loaded = load_model(bases.resolve(str(tuned[1])), dtype="bfloat16")
     assert loaded.dtype == torch.bfloat16
     assert {buffer.dtype for buffer in loaded.buffers()} == {torch.float32}
 
@@ -173,9 +174,7 @@ def test_an_export_over_something_is_refused(tuned, tmp_path):
 
 def test_a_base_is_written_whole_as_it_is(tiny_llama, tmp_path):
     out = TorchModel.base(str(tiny_llama)).export(tmp_path / "merged", "merged")
-    assert torch.equal(
-        logits(bases.load_model(bases.resolve(str(out)))), logits(bases.load_model(bases.resolve(str(tiny_llama))))
-    )
+    assert torch.equal(logits(load_model(bases.resolve(str(out)))), logits(load_model(bases.resolve(str(tiny_llama)))))
 
 
 def test_another_template_than_the_trainings_is_an_error_on_loading(tuned):
