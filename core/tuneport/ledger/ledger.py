@@ -1,4 +1,4 @@
-"""The ledger's verbs: jobs and their intents, runs, events, cursors and scratch."""
+"""The ledger's verbs: jobs and their intents, and the stages of runs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import re
 import secrets
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tuneport.errors import JobNotFound, NotFoundError, UsageError
-from tuneport.events import Event, Status, utc_now
+from tuneport.errors import NotFoundError, UsageError
+from tuneport.events import Status, utc_now
 from tuneport.homefolder import home
+from tuneport.job import JobState
 from tuneport.ledger.database import Database, first
-from tuneport.ledger.records import IntentState, JobRecord, RunRecord, Stage
+from tuneport.ledger.history import History
+from tuneport.ledger.records import IntentState, JobRecord, RunRecord, Stage, job_of, job_of_intent, no_job
 from tuneport.ledger.scratch import Scratch
 from tuneport.refs import Ref
 
@@ -116,7 +118,7 @@ class Ledger:
             }
             names, marks = ", ".join(values), ", ".join("?" * len(values))
             sql.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - the names above
-            return _job(sql, intent)
+            return job_of_intent(sql, intent)
 
     def sent(self, intent: str) -> JobRecord:
         """The backend is being asked: from here on, silence means that it may have the job."""
@@ -136,21 +138,12 @@ class Ledger:
         """The backend has no such job, for certain: it was refused, or never asked. `message` is kept as the reason."""
         return self._settle(intent, "failed", {"reason": message} if message else None)
 
-    def unsettled(self) -> list[JobRecord]:
-        """Jobs whose start is not known to have succeeded or failed, oldest first: what `settle` is for."""
-        with self._database.read() as sql:
-            rows = sql.execute(
-                "SELECT * FROM jobs WHERE intent_state IN ('intended', 'sent', 'unconfirmed') AND forgotten IS NULL"
-                " ORDER BY rowid"
-            )
-            return [JobRecord.from_row(row) for row in rows]
-
     def _settle(
         self, intent: str, state: IntentState, remote: Mapping[str, Any] | None = None, endpoint: str | None = None
     ) -> JobRecord:
         status = {"failed": Status.FAILED, "unconfirmed": Status.UNCONFIRMED}.get(state)
         with self._database.write() as sql:
-            job = _job(sql, intent)
+            job = job_of_intent(sql, intent)
             if job.intent_state != state and state not in _NEXT[job.intent_state]:
                 raise UsageError(
                     f"The start of {job.ref} is {job.intent_state} already and cannot become {state}.",
@@ -166,28 +159,29 @@ class Ledger:
                     *(str(status or job.status), _text(utc_now() if status else job.status_time), intent),
                 ),
             )
-            return _job(sql, intent)
+            return job_of_intent(sql, intent)
 
-    def set_status(self, ref: Ref | str, status: Status, native: str = "", time: datetime | None = None) -> JobRecord:
-        """Keep the status last heard of a job. One that is over stays so, whatever a late answer says."""
+    def heard(self, ref: Ref | str, state: JobState, time: datetime | None = None) -> JobRecord:
+        """Keep what was last heard of a job: its status and steps. One that is over stays so, whatever a late answer
+        says.
+        """
         with self._database.write() as sql:
-            job = _job_of(sql, ref)
+            job = job_of(sql, ref)
             if not job.status.terminal:
                 sql.execute(
-                    "UPDATE jobs SET status = ?, native = ?, status_time = ? WHERE intent = ?",
-                    (str(status), native, _text(time or utc_now()), job.intent),
+                    "UPDATE jobs SET status = ?, native = ?, step = ?, total_steps = ?, status_time = ?"
+                    " WHERE intent = ?",
+                    (
+                        *(str(state.status), state.native, state.step, state.total_steps),
+                        *(_text(time or utc_now()), job.intent),
+                    ),
                 )
-            return _job(sql, job.intent)
+            return job_of_intent(sql, job.intent)
 
     def job(self, ref: Ref | str) -> JobRecord:
         """The job of that ref; raises JobNotFound when there is none, or it was forgotten."""
         with self._database.read() as sql:
-            return _job_of(sql, ref)
-
-    def job_of_intent(self, intent: str) -> JobRecord:
-        """The job of that intent, forgotten or not; raises JobNotFound."""
-        with self._database.read() as sql:
-            return _job(sql, intent)
+            return job_of(sql, ref)
 
     def jobs(self, limit: int | None = None, *, backend: str | None = None) -> list[JobRecord]:
         """The jobs that are not forgotten, newest first."""
@@ -210,7 +204,7 @@ class Ledger:
         with self._database.write() as sql:
             row = first(sql, "SELECT intent FROM jobs WHERE backend = ? AND name = ?", ref.backend, ref.name)
             if row is None:
-                raise _no_job(ref)
+                raise no_job(ref)
             for table in ("events", "cursors", "scratch"):
                 sql.execute(f"DELETE FROM {table} WHERE intent = ?", (row["intent"],))  # noqa: S608 - our own tables
             sql.execute(
@@ -241,63 +235,15 @@ class Ledger:
             sql.execute("UPDATE runs SET stage = ?, results = ? WHERE id = ?", (furthest, json.dumps(results), run))
             return _run(sql, run)
 
-    def find_run(self, identity: str) -> RunRecord | None:
-        """The newest run of that identity."""
-        with self._database.read() as sql:
-            row = first(sql, f"{_RUNS} WHERE runs.identity = ? ORDER BY runs.rowid DESC", identity)
-            return RunRecord.from_row(row) if row else None
-
     def run(self, run: str) -> RunRecord:
         """The run of that id; raises NotFoundError."""
         with self._database.read() as sql:
             return _run(sql, run)
 
-    # Events, for backends that do not number their own, and what observers have seen
-
-    def append_events(self, ref: Ref | str, events: Iterable[tuple[str, Event]]) -> list[Event]:
-        """Keep events by the backend's own ids, in the order given; those not seen before come back with their `seq`.
-
-        The `seq` they come with is not looked at. Of an id that is known already nothing changes, so that any number of
-        processes may poll and hand in what they saw.
-        """
-        new: list[Event] = []
-        with self._database.write() as sql:
-            intent = _job_of(sql, ref).intent
-            seq: int = first(sql, "SELECT coalesce(max(seq), 0) FROM events WHERE intent = ?", intent)[0]  # type: ignore[index]  # an aggregate always gives a row
-            for native_id, event in events:
-                numbered = Event.from_dict({**event.to_dict(), "seq": seq + 1})
-                done = sql.execute(
-                    "INSERT INTO events (intent, seq, native_id, event) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                    (intent, seq + 1, native_id, json.dumps(numbered.to_dict())),
-                )
-                if done.rowcount:
-                    seq += 1
-                    new.append(numbered)
-        return new
-
-    def events(self, ref: Ref | str, after: int = 0) -> list[Event]:
-        """The events kept for a job, in order, from the one that follows number `after`."""
-        with self._database.read() as sql:
-            rows = sql.execute(
-                "SELECT event FROM events WHERE intent = ? AND seq > ? ORDER BY seq", (_job_of(sql, ref).intent, after)
-            )
-            return [Event.from_dict(json.loads(row["event"])) for row in rows]
-
-    def cursor(self, observer: str, ref: Ref | str) -> int:
-        """The number of the last event of that job that the observer has been handed; 0 when none."""
-        with self._database.read() as sql:
-            intent = _job_of(sql, ref).intent
-            row = first(sql, "SELECT seq FROM cursors WHERE observer = ? AND intent = ?", observer, intent)
-            return row["seq"] if row else 0
-
-    def set_cursor(self, observer: str, ref: Ref | str, seq: int) -> None:
-        """The observer has been handed every event up to number `seq`. A cursor never goes back."""
-        with self._database.write() as sql:
-            sql.execute(
-                "INSERT INTO cursors (observer, intent, seq) VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
-                (observer, _job_of(sql, ref).intent, seq),
-            )
+    @property
+    def history(self) -> History:
+        """The events of jobs whose backend does not number its own, and what observers have seen."""
+        return History(self._database)
 
     def scratch(self, intent: str) -> Scratch:
         """What a backend must not forget about the job of that intent."""
@@ -311,25 +257,6 @@ def _of_identity(sql: sqlite3.Connection, identity: str) -> sqlite3.Row | None:
         identity,
         *_LOST,
     )
-
-
-def _job(sql: sqlite3.Connection, intent: str) -> JobRecord:
-    row = first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
-    if row is None:
-        raise JobNotFound(f"The ledger knows no intent {intent}.", remedy="Run: tuneport jobs")
-    return JobRecord.from_row(row)
-
-
-def _job_of(sql: sqlite3.Connection, ref: Ref | str) -> JobRecord:
-    ref = Ref.parse(ref)
-    row = first(sql, "SELECT * FROM jobs WHERE backend = ? AND name = ? AND forgotten IS NULL", ref.backend, ref.name)
-    if row is None:
-        raise _no_job(ref)
-    return JobRecord.from_row(row)
-
-
-def _no_job(ref: Ref) -> JobNotFound:
-    return JobNotFound(f"No job {ref} is known here.", remedy="Run: tuneport jobs")
 
 
 def _run(sql: sqlite3.Connection, run: str) -> RunRecord:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from tuneport.errors import JobNotFound
 from tuneport.events import Status
+from tuneport.ledger.database import first
 from tuneport.refs import Ref
 
 IntentState = Literal["intended", "sent", "confirmed", "unconfirmed", "failed"]
@@ -22,7 +24,8 @@ STAGES: tuple[Stage, ...] = ("checked", "planned", "submitted", "trained", "comp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """What this machine knows of a job. `status` is the last one heard (at `status_time`); times are UTC.
+    """What this machine knows of a job. `status`, `step` and `total_steps` are the last ones heard (at `status_time`);
+    times are UTC.
 
     `remote` are the facts that the backend gave, such as its own id; `endpoint` is where it was asked.
     """
@@ -44,6 +47,8 @@ class JobRecord:
     status: Status
     native: str
     status_time: datetime
+    step: int = 0
+    total_steps: int | None = None
 
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> JobRecord:
@@ -66,6 +71,8 @@ class JobRecord:
             status=_status(row["status"]),
             native=row["native"],
             status_time=datetime.fromisoformat(row["status_time"]),
+            step=row["step"],
+            total_steps=row["total_steps"],
         )
 
 
@@ -99,6 +106,28 @@ class RunRecord:
             job=Ref(row["job_backend"], row["job_name"]) if row["job_name"] else None,
             results=json.loads(row["results"]),
         )
+
+
+def job_of(sql: sqlite3.Connection, ref: Ref | str) -> JobRecord:
+    """The job of that ref; raises JobNotFound when there is none, or it was forgotten."""
+    ref = Ref.parse(ref)
+    row = first(sql, "SELECT * FROM jobs WHERE backend = ? AND name = ? AND forgotten IS NULL", ref.backend, ref.name)
+    if row is None:
+        raise no_job(ref)
+    return JobRecord.from_row(row)
+
+
+def job_of_intent(sql: sqlite3.Connection, intent: str) -> JobRecord:
+    """The job of that intent, forgotten or not; raises JobNotFound."""
+    row = first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
+    if row is None:
+        raise JobNotFound(f"The ledger knows no intent {intent}.", remedy="Run: tuneport jobs")
+    return JobRecord.from_row(row)
+
+
+def no_job(ref: Ref) -> JobNotFound:
+    """The error for a ref that no job has."""
+    return JobNotFound(f"No job {ref} is known here.", remedy="Run: tuneport jobs")
 
 
 def _status(word: str) -> Status:

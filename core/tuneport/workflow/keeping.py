@@ -25,10 +25,10 @@ def keep_events(ref: str | Ref, events: Iterable[tuple[str, Event]]) -> list[Eve
     The `seq` they come with is not looked at. Any number of processes may hand in what they saw.
     """
     with Ledger.open() as ledger:
-        return ledger.append_events(ref, events)
+        return ledger.history.append(ref, events)
 
 
 def kept_events(ref: str | Ref, after: int = 0) -> list[Event]:
     """The events that were kept for a job, in order, from the one that follows number `after`."""
     with Ledger.open() as ledger:
-        return ledger.events(ref, after)
+        return ledger.history.events(ref, after)

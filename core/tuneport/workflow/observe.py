@@ -20,10 +20,10 @@ def deliver_events(job: Job) -> dict[str, str]:
         return broken
     with Ledger.open() as ledger:
         for name in names:
-            for event in job.events(ledger.cursor(name, job.ref)):
+            for event in job.events(ledger.history.cursor(name, job.ref)):
                 reason = plugins.notify(name, job, event)
                 if reason is not None:
                     broken[name] = reason
                     break
-                ledger.set_cursor(name, job.ref, event.seq)
+                ledger.history.set_cursor(name, job.ref, event.seq)
     return broken

@@ -107,7 +107,7 @@ def settle(ref: str | Ref) -> Job:
             )
         if record.intent_state != "failed":
             ledger.confirm(record.intent)
-        ledger.set_status(ref, state.status, state.native)
+        ledger.heard(ref, state)
     return job
 
 
@@ -199,14 +199,14 @@ def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:
         "created": record.created,
     }
     if record.status.terminal:
-        return JobSummary(**known, status=record.status)
+        return JobSummary(**known, status=record.status, step=record.step, total_steps=record.total_steps)
     try:
         state = load().backend(record.ref.backend).job(record.ref.name).state()
     except NotFoundError as error:
         return JobSummary(**known, status=_without_a_job(record), stale=error.message)
     except (TuneportError, OSError) as error:
         return JobSummary(**known, status=record.status, stale=str(error))
-    ledger.set_status(record.ref, state.status, state.native)
+    ledger.heard(record.ref, state)
     return JobSummary(
         **known,
         status=state.status,

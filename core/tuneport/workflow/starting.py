@@ -235,7 +235,7 @@ def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
         except NotFoundError:
             ledger.forget(known.ref)  # its folder was removed by hand, or the service has deleted it
             continue
-        updated = ledger.set_status(known.ref, state.status, state.native)
+        updated = ledger.heard(known.ref, state)
         if updated.status not in (Status.FAILED, Status.CANCELLED):
             return updated
     return None

@@ -73,8 +73,8 @@ def test_a_file_of_each_older_version_is_brought_up_to_date_with_its_rows(dump: 
     assert (job.base, job.remote, str(job.status)) == (Ref("torch", "smollm2-135m"), {"pid": 17}, "running")
     assert job.run is not None
     assert ledger.run(job.run).job == job.ref
-    assert [event.message for event in ledger.events(job.ref)] == ["started", "step 1"]
-    assert (ledger.cursor("logger", job.ref), dict(ledger.scratch(job.intent))) == (1, {"upload": ["file-1"]})
+    assert [event.message for event in ledger.history.events(job.ref)] == ["started", "step 1"]
+    assert (ledger.history.cursor("logger", job.ref), dict(ledger.scratch(job.intent))) == (1, {"upload": ["file-1"]})
 
 
 def test_every_version_has_its_dump(tmp_path: Path) -> None:
@@ -186,10 +186,10 @@ def test_pollers_that_see_the_same_events_number_them_without_gap_or_repeat(tmp_
 ledger = Ledger.open(sys.argv[1])
 for end in range(1, 31):
     seen = [(f"e{n}", Event(seq=0, time=utc_now(), kind="log", message=f"m{n}")) for n in range(end)]
-    for event in ledger.append_events(sys.argv[2], seen): print(event.message)
+    for event in ledger.history.append(sys.argv[2], seen): print(event.message)
 """
     handed = outputs([script(text, path, ref) for _ in range(2)])
-    events = ledger.events(ref)
+    events = ledger.history.events(ref)
     assert [event.seq for event in events] == list(range(1, 31))
     assert [event.message for event in events] == [f"m{n}" for n in range(30)]
     assert sorted(handed[0] + handed[1]) == sorted(event.message for event in events)
@@ -205,7 +205,7 @@ print(job.intent, flush=True)
 scratch = ledger.scratch(job.intent)
 for n in range(100_000):
     scratch[str(n)] = n
-    ledger.append_events(job.ref, [(str(n), Event(seq=0, time=utc_now(), kind="log", message=str(n)))])
+    ledger.history.append(job.ref, [(str(n), Event(seq=0, time=utc_now(), kind="log", message=str(n)))])
     print(n, flush=True)
 """
     chance = random.Random(7)
@@ -225,7 +225,7 @@ for n in range(100_000):
         with ledger._database.read() as sql:
             assert sql.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert set(map(str, range(last + 1))) <= set(ledger.scratch(intent))
-        seqs = [event.seq for event in ledger.events(ledger.job_of_intent(intent).ref)]
+        seqs = [event.seq for event in ledger.history.events(ledger.jobs(1)[0].ref)]
         assert seqs == list(range(1, len(seqs) + 1))
         assert len(seqs) >= last + 1
         ledger.close()
@@ -248,12 +248,12 @@ def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
         try:
-            ledger.append_events(job.ref, [("c", Event(seq=0, time=utc_now(), kind="log", message="child"))])
+            ledger.history.append(job.ref, [("c", Event(seq=0, time=utc_now(), kind="log", message="child"))])
         finally:
             os._exit(len(ledger._database._inherited))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
-    ledger.append_events(job.ref, [("p", Event(seq=0, time=utc_now(), kind="log", message="parent"))])
-    assert [event.message for event in ledger.events(job.ref)] == ["child", "parent"]
+    ledger.history.append(job.ref, [("p", Event(seq=0, time=utc_now(), kind="log", message="parent"))])
+    assert [event.message for event in ledger.history.events(job.ref)] == ["child", "parent"]
 
 
 def test_a_ledger_that_another_process_holds_is_said_to_be_busy(
