@@ -12,12 +12,12 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
-from tuneport import DataError, TuneportError
+from tuneport import TuneportError
 from tuneport_torch import state
 from tuneport_torch.checkpoint import Store
 from tuneport_torch.config import Resolved, TorchSettings, resolve
-from tuneport_torch.forward import TensorRow
 from tuneport_torch.memory import Memory
+from tuneport_torch.objective import Answers, Objective
 from tuneport_torch.pack import Row, epoch_steps
 from tuneport_torch.prepare import adamw, compute_type, pick_device, prepare
 from tuneport_torch.state import Progress
@@ -87,7 +87,7 @@ def train(run: Run) -> Result:
                 break
             rate, norm = training.step()
             last = progress.step == plan.total_steps
-            evaluated = bool(training.validation) and (last or progress.step % plan.evaluate_every == 0)
+            evaluated = bool(run.validation) and (last or progress.step % plan.evaluate_every == 0)
             better = training.evaluate() if evaluated else False
             if last or evaluated or progress.step == 1 or progress.step % training.tell_every == 0:
                 training.tell(rate, norm, evaluated=evaluated)
@@ -123,18 +123,15 @@ class _Training:
             torch.set_num_threads(settings.threads)
         torch.manual_seed(run.seed)
         random.seed(run.seed)
-        self.rows, self.lengths = _tensors(run.train, "train"), [len(row.ids) for row in run.train]
-        self.validation, valid_lengths = (
-            _tensors(run.validation, "validation"),
-            [len(row.ids) for row in run.validation],
-        )
-        self.valid_order = sorted(range(len(valid_lengths)), key=lambda row: -valid_lengths[row])
-        self.valid_lengths = valid_lengths
+        self.data: Objective = Answers(run.train, "train")
+        self.validation: Objective = Answers(run.validation, "validation")
+        valid_lengths = self.validation.lengths
+        self.valid_order = sorted(range(len(valid_lengths)), key=lambda example: -valid_lengths[example])
         self.plan: Resolved = resolve(
             settings,
             epochs=run.epochs,
-            rows=len(self.rows),
-            tokens=sum(self.lengths),
+            rows=len(run.train),
+            tokens=sum(self.data.lengths),
             validation_tokens=sum(valid_lengths),
             hidden_size=run.model.config.get_text_config().hidden_size,
             device=self.device.type,
@@ -144,10 +141,11 @@ class _Training:
         self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
         self.optimizer = adamw(self.trained, settings.weight_decay, self.device)
-        self.facts = state.facts(self.rows, settings, self.plan, run.seed, self.dtype)
+        self.facts = state.facts(self.data.facts(), settings, self.plan, run.seed, self.dtype)
         self.progress = self._resumed()
         self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
         self.steps: list[list[int]] = []
+        self.figures: dict[str, float] = {}  # of the last step and the last evaluation, beside their losses
         self.saved_step, self.saved_at, self.save_seconds = self.progress.step, time.monotonic(), 0.0
         self.began_at = self.told_at = time.monotonic()
         self.began_step, self.told_tokens = self.progress.step, self.progress.tokens
@@ -158,59 +156,57 @@ class _Training:
         progress, plan = self.progress, self.plan
         epoch, position = divmod(progress.step, plan.steps_per_epoch)
         if position == 0 or not self.steps:  # which rows come when follows from the step's number alone
-            self.steps = epoch_steps(self.lengths, plan.tokens_per_step, self.run.seed, epoch)
-        rows = self.steps[position]
+            self.steps = epoch_steps(self.data.lengths, plan.tokens_per_step, self.run.seed, epoch)
+        examples = self.steps[position]
         rate = learning_rate(progress.step, plan, self.run.settings.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-        def backward() -> float:
-            """Gradients of sum(weight x nll) / sum(weight) over all micro-batches of the step, and that loss."""
+        def backward() -> list[float]:
+            """Gradients of sum(loss) / sum(weight) over all micro-batches of the step, and its figures likewise."""
             self.optimizer.zero_grad(set_to_none=True)
-            weight = sum(float(self.rows[row][1][1:].sum()) for row in rows)
-            total = torch.zeros((), device=self.device)
-            for batch in self.forward.split(rows, self.lengths, progress.tokens_per_batch):
+            weight = self.data.weight(examples)
+            total = torch.zeros(len(self.data.figures), device=self.device)
+            for batch in self.data.split(self.forward, examples, progress.tokens_per_batch):
                 self._obey()
                 with self._autocast():
-                    loss = self.forward.loss([self.rows[row] for row in batch]) / weight
-                loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-                total += loss.detach()
-            return float(total)
+                    share = self.data.measure(self.forward, batch) / weight
+                share[0].backward()  # type: ignore[no-untyped-call]  # torch's own
+                total += share.detach()
+            return total.tolist()
 
-        loss = self.memory.fit(backward, lambda limit: self.forward.split(rows, self.lengths, limit), self.lengths)
+        loss, *others = self._fit(backward, self.data, examples)
         norm = float(nn.utils.clip_grad_norm_(list(self.trained.values()), self.run.settings.max_grad_norm))
         if math.isfinite(loss) and math.isfinite(norm):
             self.optimizer.step()
             progress.skipped_in_a_row = 0
             progress.train_loss = loss
+            self.figures.update(zip(self.data.figures[1:], others, strict=True))
         else:
             self._skip(rate)
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
-        progress.tokens += sum(self.lengths[row] for row in rows)
+        progress.tokens += sum(self.data.lengths[example] for example in examples)
         return rate, norm
 
     def evaluate(self) -> bool:
-        """Measure the loss on the validation rows, by token; whether it is the best so far."""
+        """Measure the figures over the validation examples; whether the loss is the best so far."""
+        progress, model, data = self.progress, self.run.model, self.validation
 
-        def measure() -> float:
-            total = torch.zeros((), device=self.device)
-            for batch in self.forward.split(self.valid_order, self.valid_lengths, progress.tokens_per_batch):
+        def measure() -> list[float]:
+            total = torch.zeros(len(data.figures), device=self.device)
+            for batch in data.split(self.forward, self.valid_order, progress.tokens_per_batch):
                 self._obey()
                 with self._autocast():
-                    total += self.forward.loss([self.validation[row] for row in batch])
-            return float(total)
+                    total += data.measure(self.forward, batch)
+            return total.tolist()
 
-        progress, model = self.progress, self.run.model
         model.eval()
         with torch.no_grad():
-            total = self.memory.fit(
-                measure,
-                lambda limit: self.forward.split(self.valid_order, self.valid_lengths, limit),
-                self.valid_lengths,
-            )
+            total = self._fit(measure, data, self.valid_order)
         model.train()
-        progress.valid_loss = total / sum(float(weights[1:].sum()) for _, weights in self.validation)
+        progress.valid_loss, *others = (figure / data.weight(self.valid_order) for figure in total)
+        self.figures.update((f"valid_{name}", other) for name, other in zip(data.figures[1:], others, strict=True))
         if progress.best_loss is None or progress.valid_loss < progress.best_loss:
             progress.best_step, progress.best_loss = progress.step, progress.valid_loss
             progress.worse_evaluations = 0
@@ -270,6 +266,7 @@ class _Training:
             "total_steps": plan.total_steps,
             "epoch": round(progress.step / plan.steps_per_epoch, 4),
             "train_loss": progress.train_loss,
+            **{name: figure for name, figure in self.figures.items() if evaluated or not name.startswith("valid_")},
             "learning_rate": rate,
             "grad_norm": norm if math.isfinite(norm) else None,
             "tokens": progress.tokens,
@@ -325,6 +322,10 @@ class _Training:
                 "backends.torch.precision to float32.",
             )
 
+    def _fit(self, work: Callable[[], list[float]], data: Objective, examples: Sequence[int]) -> list[float]:
+        """Do `work` on some examples, in smaller micro-batches where it does not fit into memory."""
+        return self.memory.fit(work, lambda limit: data.split(self.forward, examples, limit), data.lengths)
+
     def _obey(self) -> None:
         """Leave a step at once when the job is cancelled; a pause waits for the step's end."""
         if self.run.should_stop() == "cancel":
@@ -345,16 +346,3 @@ def learning_rate(step: int, plan: Resolved, schedule: str) -> float:
     done = (step - plan.warmup_steps) / max(1, plan.total_steps - plan.warmup_steps)
     share = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[schedule]
     return plan.learning_rate * share
-
-
-def _tensors(rows: Sequence[Row], part: str) -> list[TensorRow]:
-    tensors = [
-        (torch.tensor(row.ids, dtype=torch.int32), torch.tensor(row.weights, dtype=torch.float32)) for row in rows
-    ]
-    empty = [number for number, (_, weights) in enumerate(tensors, start=1) if not bool((weights[1:] != 0).any())]
-    if empty or (part == "train" and not tensors):
-        what = (
-            f"{len(empty)} rows ({part}) have no token to train on, the first is row {empty[0]}" if empty else "No rows"
-        )
-        raise DataError(f"{what}.", remedy="See what is trained on: tuneport preview FILE")
-    return tensors

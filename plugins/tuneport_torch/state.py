@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from tuneport import TuneportError
 from tuneport_torch.checkpoint import Saved
 from tuneport_torch.config import Resolved, TorchSettings
-from tuneport_torch.forward import TensorRow
 
 
 @dataclass
@@ -36,15 +34,14 @@ class Progress:
 
 
 def facts(
-    rows: Sequence[TensorRow], settings: TorchSettings, plan: Resolved, seed: int, dtype: torch.dtype
+    data: Mapping[str, Any], settings: TorchSettings, plan: Resolved, seed: int, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be gone on with, and what should be for the same bits."""
-    digest = hashlib.sha256()
-    for ids, weights in rows:
-        digest.update(len(ids).to_bytes(8, "little") + ids.numpy().tobytes() + weights.numpy().tobytes())
+    """What must be the same for a checkpoint to be gone on with (`data` says it of the rows), and what should be for
+    the same bits.
+    """
     return {
         "must": {
-            "rows": digest.hexdigest(),
+            **data,
             "seed": seed,
             "mode": settings.mode,
             "adapter": settings.adapter.model_dump(mode="json") if settings.mode == "lora" else None,
