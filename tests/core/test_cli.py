@@ -256,6 +256,12 @@ def test_jobs_show_watch_and_report_open_a_job_by_its_ref(cli: Cli, ran: str, tm
     assert (tmp_path / "page.html").is_file()
 
 
+def test_jobs_shows_the_steps_of_a_job_that_is_over(cli: Cli, ran: str) -> None:
+    for _ in range(2):  # the second time from what the ledger kept
+        assert "1/1" in cli("jobs")[1]
+        assert as_json(cli, "jobs")["jobs"][0]["total_steps"] == 1
+
+
 def test_watch_json_is_one_event_a_line_and_can_begin_anywhere(cli: Cli, ran: str) -> None:
     lines = [json.loads(line) for line in cli("watch", ran, "--json")[1].splitlines()]
     assert [one["seq"] for one in lines] == [1, 2, 3]
@@ -342,6 +348,7 @@ def test_compare_puts_base_beside_tuned(cli: Cli, ran: str, tickets: Path) -> No
     found = as_json(cli, "compare", ran, "--data", tickets)
     assert found["rows"] == 12
     assert found["tuned"]["right"] > found["base"]["right"] == 0
+    assert found["trained_on"] == 12
     code, out, _ = cli("compare", ran, "--data", tickets, "--rows", "5", "--no-base")
     assert code == 0
     assert "5" in out
@@ -523,7 +530,7 @@ def test_rows_of_a_validation_file_are_checked_and_leaks_into_training_are_told(
     code, out, err = cli(*flags)
     assert code == 0, err
     assert "leaked-row, 12 times" in err
-    assert "12 of the rows were trained on as well" in out
+    assert "warning: 12 of these 12 rows were trained on" in out
     bad = tickets.with_name("bad.jsonl")
     bad.write_text('{"text": "no label"}\n{"text": "my card is lost", "label": "card_arrival"}\n')
     code, _, err = cli("run", tickets, "--model", "parrot:grey", "--set", f"data.validation={bad}")

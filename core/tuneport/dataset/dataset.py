@@ -195,7 +195,7 @@ class Dataset:
         """
         if not holdout and not validation:
             raise UsageError("There is nothing to split off.", remedy="Say for example split(holdout=0.1).")
-        chosen = split.assign(self._keys(), [part for part in (validation, holdout) if part], seed)
+        chosen = split.assign(self.text_keys(), [part for part in (validation, holdout) if part], seed)
         return tuple(self._view(bytes(here == part for here in chosen)) for part in range(max(chosen) + 1))
 
     def sample(self, rows: int, seed: int = 0) -> Dataset:
@@ -203,7 +203,7 @@ class Dataset:
         if rows < 1:
             raise UsageError(f"A sample of {rows} rows is empty.", remedy="Ask for at least 1.")
         keep = bytearray(len(self))
-        for place in split.choose(self._keys(), rows, seed):
+        for place in split.choose(self.text_keys(), rows, seed):
             keep[place] = 1
         return self._view(keep)
 
@@ -259,6 +259,13 @@ class Dataset:
             changes_to=Path(changes_to).expanduser() if changes_to is not None else None,
         )
 
+    def text_keys(self) -> array[int]:
+        """A number of 64 bits for each row, in order: equal where the texts are, but for case, space and quotes."""
+        index = self._origin.scan.index()
+        if self._keep is None:
+            return array("Q", (key for key, _ in index))
+        return array("Q", (key for kept, (key, _) in zip(self._keep, index, strict=True) if kept))
+
     def _scan(self, limits: Limits | None = None) -> Scan:
         if limits is not None:
             return scan(self._origin.source, self._origin.recipe, limits, self._keep)
@@ -267,13 +274,6 @@ class Dataset:
     @cached_property
     def _own_scan(self) -> Scan:
         return scan(self._origin.source, self._origin.recipe, None, self._keep)
-
-    def _keys(self) -> array[int]:
-        """The keys of the rows' normalised texts, in order."""
-        index = self._origin.scan.index()
-        if self._keep is None:
-            return array("Q", (key for key, _ in index))
-        return array("Q", (key for kept, (key, _) in zip(self._keep, index, strict=True) if kept))
 
     def _view(self, keep: bytes | bytearray) -> Dataset:
         """The rows of this dataset for which `keep`, a byte a row, is not 0."""

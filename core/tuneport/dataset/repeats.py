@@ -63,6 +63,12 @@ def row_keys(example: Example, digest: bytes) -> bytes:
     return _KEYS.pack(xxh3_64_intdigest(prompt), xxh3_64_intdigest(prompt + _TURN + answer)) + digest[:8]
 
 
+def text_key(example: Example) -> int:
+    """The second of the keys of `row_keys`: of the whole text."""
+    key: int = _KEYS.unpack_from(row_keys(example, b""))[1]
+    return key
+
+
 def many_row_keys(texts: list[str], digests: bytes) -> array[int]:
     """The keys of many conversations of plain text that end with an answer: three numbers a row, as in `row_keys`.
 

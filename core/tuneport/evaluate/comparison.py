@@ -67,7 +67,8 @@ class LabelScore:
 class Comparison:
     """What a comparison found. `outcomes` counts rows: both, only_tuned, only_base, neither (without a base model:
     right, wrong). `examples` are the first rows of each outcome that is not simply right. `labels` is empty where the
-    references are not a small set of labels.
+    references are not a small set of labels. `trained_on` counts the rows that the tuned model was trained on; None
+    where that is not known.
     """
 
     grader: str
@@ -80,6 +81,21 @@ class Comparison:
     labels: tuple[LabelScore, ...] = ()
     examples: tuple[Compared, ...] = ()
     notes: tuple[str, ...] = ()
+    trained_on: int | None = None
+
+    @property
+    def rows_told(self) -> str:
+        """The rows as a person says them, such as `75 holdout rows`; those that were trained on are no holdout."""
+        kind = "" if self.trained_on else "holdout "
+        return f"{self.rows:,} {kind}{'row' if self.rows == 1 else 'rows'}"
+
+    @property
+    def warning(self) -> str | None:
+        """What is to be said before the scores: that rows were not held out."""
+        if not self.trained_on:
+            return None
+        many = f"{self.trained_on:,} of these {self.rows:,} rows were" if self.rows > 1 else "this row was"
+        return f"{many} trained on: the scores do not tell how the model does on rows that it never saw."
 
     @property
     def graded(self) -> bool:

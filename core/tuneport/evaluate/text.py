@@ -21,7 +21,9 @@ OUTCOMES: dict[Outcome, str] = {
 def comparison_text(comparison: Comparison) -> str:
     """The scores with their 95% intervals, the counts, and the first rows that went wrong or came right."""
     one = comparison
-    lines = [f"{one.rows:,} holdout rows, graded by {one.grader}; 95% intervals", ""]
+    lines = [f"{one.rows_told}, graded by {one.grader}; 95% intervals"]
+    lines += [f"warning: {one.warning}"] if one.warning else []
+    lines.append("")
     lines += [
         _side_line(name, side, one.rows)
         for name, side in (("base", one.base), ("tuned" if one.base else "model", one.tuned))

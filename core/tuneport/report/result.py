@@ -20,6 +20,7 @@ def comparison(found: Comparison) -> Html:
     """Scores, counts, labels and the rows themselves."""
     return join(
         [
+            tag("p", tag("span", "warning", class_="severity warning"), found.warning) if found.warning else None,
             tag("p", _verdict(found), class_="verdict"),
             tag("div", _intervals(found), _counts(found), class_="two"),
             [tag("p", note, class_="quiet") for note in found.notes],
@@ -43,8 +44,7 @@ def samples(shown: Sequence[Sample]) -> Html:
 
 
 def _verdict(found: Comparison) -> str:
-    rows = f"{count(found.rows)} holdout rows"
-    graded = f"{rows}, graded by {found.grader}, at most {found.max_tokens} tokens an answer."
+    graded = f"{found.rows_told}, graded by {found.grader}, at most {found.max_tokens} tokens an answer."
     if found.base is None or found.difference is None:
         return f"The model scores {percent(found.tuned.mean)}. {graded}"
     one = found.difference

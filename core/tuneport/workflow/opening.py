@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from tuneport.events import Status
 from tuneport.ledger import JobRecord, Ledger
 from tuneport.plugins import load
 from tuneport.refs import Ref
+from tuneport.workflow import trained_rows
 
 if TYPE_CHECKING:
     from tuneport.backend import Backend
@@ -150,7 +151,7 @@ def compare(
     """The tuned model beside its base (from its lineage; another `base`, or False for none) on rows it never saw.
 
     `grader` is a built-in's name, `module:function`, or a function `(example, answer) -> float` from 0 to 1. `progress`
-    gets (rows answered, rows, "base" or "tuned").
+    gets (rows answered, rows, "base" or "tuned"). The result's `trained_on` counts rows that it saw after all.
     """
     from tuneport.evaluate import compare_models
     from tuneport.workflow.starting import opened
@@ -159,7 +160,10 @@ def compare(
     if base is None and tuned.lineage is not None:
         base = tuned.lineage.base
     beside = open_model(base) if isinstance(base, str) else (base or None)
-    return compare_models(tuned, beside, opened(holdout), grader, max_tokens=max_tokens, progress=progress)
+    rows = opened(holdout)
+    seen = trained_rows.count_trained_on(tuned, rows)
+    found = compare_models(tuned, beside, rows, grader, max_tokens=max_tokens, progress=progress)
+    return replace(found, trained_on=seen)
 
 
 def delete(ref: str | Ref, *, dry_run: bool = False) -> list[str]:
@@ -187,6 +191,7 @@ def delete(ref: str | Ref, *, dry_run: bool = False) -> list[str]:
             f"{job.ref}, which was trained from it, may not load any more" for job in ledger.jobs() if job.base == ref
         ]
         if not dry_run:
+            trained_rows.forget(record.ref)
             ledger.forget(record.ref)
     return [*removed, f"the ledger's entry of {ref}", *(heirs if dry_run else ())]
 

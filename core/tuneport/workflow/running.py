@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +102,7 @@ def run(
             return RunResult(job=job, check=checked, plan=foretold)
         model = _trained(job, tell)
         tell("trained", model)
-        comparison = _compared(ledger, record, job, model, split, loaded, tell, checked)
+        comparison = _compared(ledger, record, job, model, split, loaded, tell)
         samples = [] if comparison else _sampled(model, split)
         ledger.advance(record.id, "trained", {"job": str(job.ref), "samples": samples})
         page = report(job.ref)
@@ -235,7 +235,6 @@ def _compared(
     split: Split,
     config: RunConfig,
     tell: Sink,
-    checked: CheckResult,
 ) -> Comparison | None:
     from tuneport.evaluate import Comparison, grader
 
@@ -256,9 +255,6 @@ def _compared(
             max_tokens=asked.max_tokens,
             progress=lambda done, total, who: tell("answering", (done, total, who)),
         )
-        if leaked := checked.counts.get("leaked-row", 0):
-            told = f"{leaked} of the rows were trained on as well: they say nothing of rows that it never saw."
-            comparison = replace(comparison, notes=(*comparison.notes, told))
         ledger.advance(record.id, "compared", {"job": str(job.ref), "key": key, "comparison": comparison.to_dict()})
     tell("compared", comparison)
     return comparison

@@ -22,6 +22,7 @@ from tuneport.events import Status
 from tuneport.ledger import JobRecord, Ledger
 from tuneport.plugins import availability, load
 from tuneport.refs import Ref
+from tuneport.workflow import trained_rows
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -220,6 +221,7 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
         )
         if record.intent_state == "confirmed":
             return backend.job(record.ref.name)
+        trained_rows.remember(record.ref, prepared.train)
         return _ask(ledger, prepared, record)
 
 
@@ -233,6 +235,7 @@ def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
         try:
             state = prepared.backend.job(known.ref.name).state()
         except NotFoundError:
+            trained_rows.forget(known.ref)
             ledger.forget(known.ref)  # its folder was removed by hand, or the service has deleted it
             continue
         updated = ledger.heard(known.ref, state)

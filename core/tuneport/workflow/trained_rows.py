@@ -1,0 +1,88 @@
+"""Which rows a job was trained on, kept as numbers, so that a comparison can tell rows that were never held out."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from tuneport.errors import JobNotFound
+from tuneport.homefolder import home
+from tuneport.ledger import Ledger
+from tuneport.refs import Ref
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tuneport.dataset import Dataset, Example
+    from tuneport.model import Model
+
+_BLOCK_BYTES = 8 << 16
+
+
+def remember(job: Ref, rows: Dataset) -> None:
+    """Keep the keys of the rows' texts: 8 bytes a row, and nothing of what they say."""
+    file = _file(job)
+    unfinished = file.with_suffix(".part")
+    with unfinished.open("wb") as out:
+        rows.text_keys().tofile(out)
+    unfinished.replace(file)
+
+
+def forget(job: Ref) -> None:
+    """Forget the rows of a job that is deleted."""
+    _file(job).unlink(missing_ok=True)
+
+
+def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
+    """How many of the rows the model, or a tuned model that it was trained from, was trained on: those whose texts are
+    the same but for case, space and quotes. The system prompt of training counts as said where a row has none.
+
+    None where it is not known here, as for a base model and for a job that another machine started.
+    """
+    if model.lineage is None:
+        return None
+    files = [file for job in _jobs_behind(model.lineage.job) if (file := _file(job)).exists()]
+    if not files:
+        return None
+    keys = [_keys(row, model.lineage.system) for row in rows]
+    wanted = {key for row in keys for key in row}
+    trained: set[int] = set()
+    for file in files:
+        for block in _blocks(file):
+            trained.update(wanted.intersection(block))
+    return sum(not trained.isdisjoint(row) for row in keys)
+
+
+def _file(job: Ref) -> Path:
+    return home("rows") / f"{job.name}.keys"  # no two jobs of a ledger have one name
+
+
+def _jobs_behind(ref: str) -> Iterator[Ref]:
+    """The job, and those that made the base that it was trained from."""
+    with Ledger.open() as ledger:
+        job = Ref.parse(ref)
+        while True:
+            try:
+                record = ledger.job(job)
+            except JobNotFound:
+                return
+            yield job
+            job = record.base
+
+
+def _keys(row: Example, system: str | None) -> list[int]:
+    from tuneport.dataset import Conversation, Message
+    from tuneport.dataset.repeats import text_key
+
+    keys = [text_key(row)]
+    if system and isinstance(row, Conversation) and row.messages[0].role not in ("system", "developer"):
+        told = (Message(role="system", content=system), *row.messages)
+        keys.append(text_key(Conversation(messages=told, tools=row.tools)))
+    return keys
+
+
+def _blocks(file: Path) -> Iterator[array[int]]:
+    with file.open("rb") as stored:
+        while block := stored.read(_BLOCK_BYTES):
+            yield array("Q", block)

@@ -1,0 +1,79 @@
+"""Rows that are compared on although the model was trained on them are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tuneport
+from tuneport.config.models import DataConfig
+from tuneport.ledger import Ledger
+from tuneport.workflow import report
+
+pytestmark = pytest.mark.usefixtures("parrot")
+
+
+@pytest.fixture
+def parts(tickets: Path) -> tuple[tuneport.Dataset, ...]:
+    return tuneport.Dataset.load(tickets).split(holdout=0.4)
+
+
+def test_rows_that_were_held_out_are_none_that_were_trained_on(parts: tuple[tuneport.Dataset, ...]) -> None:
+    model = tuneport.train("parrot:grey", parts[0]).wait()
+    comparison = tuneport.compare(model, parts[1])
+    assert comparison.trained_on == 0
+    assert comparison.warning is None
+    assert f"{len(parts[1])} holdout rows" in str(comparison)
+
+
+def test_rows_that_were_trained_on_are_counted_and_told_first(
+    tickets: Path, parts: tuple[tuneport.Dataset, ...]
+) -> None:
+    job = tuneport.train("parrot:grey", parts[0])
+    comparison = tuneport.compare(job.wait(), tickets)
+    assert comparison.trained_on == len(parts[0])
+    assert comparison.to_dict()["trained_on"] == len(parts[0])
+    lines = str(comparison).splitlines()
+    assert lines[0].startswith("12 rows, graded by exact")
+    assert lines[1].startswith(f"warning: {len(parts[0])} of these 12 rows were trained on")
+
+
+def test_case_space_and_the_system_prompt_of_training_make_no_other_row(tickets: Path, tmp_path: Path) -> None:
+    prompted = tuneport.Dataset.load(tickets, system="Sort the ticket.")
+    model = tuneport.train("parrot:grey", prompted).wait()
+    assert model.lineage is not None
+    rewritten = tmp_path / "rewritten.csv"
+    rewritten.write_text('text,label\n"  my CARD never arrived ",card_arrival\nnew words,pin\n')
+    assert tuneport.compare(model, rewritten).trained_on == 0  # the parrot's lineage knows of no system prompt
+    assert tuneport.compare(model, tuneport.Dataset.load(rewritten, system="Sort the ticket.")).trained_on == 1
+
+
+def test_the_rows_of_the_model_that_it_was_trained_from_count_too(parts: tuple[tuneport.Dataset, ...]) -> None:
+    first = tuneport.train("parrot:grey", parts[0])
+    second = tuneport.train(first.ref, parts[1])
+    assert tuneport.compare(second.wait(), parts[0]).trained_on == len(parts[0])
+    assert tuneport.compare(first.wait(), parts[1]).trained_on == 0
+
+
+def test_of_a_base_model_and_of_a_job_that_is_not_known_nothing_is_said(tickets: Path, own_home: Path) -> None:
+    assert tuneport.compare("parrot:grey", tickets, base=False).trained_on is None
+    job = tuneport.train("parrot:grey", tickets)
+    with Ledger.open() as ledger:
+        ledger.forget(job.ref)
+    assert tuneport.compare(job.result(), tickets).trained_on is None
+
+
+def test_deleting_a_job_forgets_its_rows(tickets: Path, own_home: Path) -> None:
+    job = tuneport.train("parrot:grey", tickets)
+    assert [file.stat().st_size for file in (own_home / "rows").iterdir()] == [12 * 8]
+    tuneport.delete(job.ref)
+    assert list((own_home / "rows").iterdir()) == []
+
+
+def test_the_report_tells_it_too(tickets: Path) -> None:
+    rows = DataConfig(train=str(tickets), holdout=str(tickets))
+    found = tuneport.run(tuneport.RunConfig(model="parrot:grey", data=rows))
+    page = report(found.job.ref).read_text()
+    assert "12 of these 12 rows were trained on" in page
+    assert "on 12 rows" in page
