@@ -94,6 +94,13 @@ class Model(ABC):
     can_continue: ClassVar[bool] = False
     export_kinds: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def memory(self) -> int | None:
+        """Bytes of this machine's memory that the model takes once it is ready: its weights, not what answering adds.
+        None where nobody knows.
+        """
+        return None
+
     @abstractmethod
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """One reply for each conversation, in order, as fast as the backend can answer them together."""
@@ -104,6 +111,16 @@ class Model(ABC):
         A generator may return the whole Reply at its end, for who wants to know why it ended and how long it is.
         """
         return _in_one_piece(self, prompt, options)
+
+    def generate_streams(
+        self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
+    ) -> Iterator[tuple[int, str | Reply]]:
+        """The pieces of several replies as they come, answered together: each with the number of its prompt, and after
+        a prompt's last piece its whole Reply. Here each reply comes in one piece, once all are there.
+        """
+        for number, reply in enumerate(self.generate(prompts, options)):
+            yield number, reply.text
+            yield number, reply
 
     def ensure_ready(self) -> str | None:
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
@@ -135,6 +152,13 @@ class Model(ABC):
         """The answer's text, piece by piece."""
         asked = self._options(options)
         return self.generate_stream(self._prepared(messages, asked), asked)
+
+    def stream_many(self, conversations: Iterable[Conversational], **options: Any) -> Iterator[tuple[int, str | Reply]]:
+        """The answers to many conversations, piece by piece as they come: `(number of the conversation, piece)`, and
+        after each conversation's last piece `(number, Reply)`. See `reply`.
+        """
+        asked = self._options(options)
+        return self.generate_streams([self._prepared(one, asked) for one in conversations], asked)
 
     def score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy on a dataset, weighted by token; raises UnsupportedError where not declared."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,32 +45,26 @@ def answer(model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], opt
 
 
 def stream(
-    model: PreTrainedModel, text: Text, prompt: list[int], options: GenerateOptions
-) -> Generator[str, None, Reply]:
-    """The answer's text as it comes, and at the end the whole reply. A piece is held back while it may be half a
-    character or part of a stop text.
+    model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], options: GenerateOptions
+) -> Iterator[tuple[int, str | Reply]]:
+    """The same answers piece by piece as they come, in batches like those of `answer`: (number of the prompt, piece),
+    and after its last piece (number, Reply). A piece is held back while it may be half a character or part of a stop
+    text.
     """
-    limit, ids, shown = _limit(model, prompt, options), list[int](), 0
-    steps = decode(model, {0: prompt}, _pick(options), text.pad_id)
-
-    def whole(said: str, reason: str, spent: int) -> Reply:
-        return Reply(text=said, finish_reason=reason, prompt_tokens=len(prompt), completion_tokens=spent)
-
-    for step in steps:
-        if step[0] in text.stop_ids:
-            break
-        ids.append(step[0])
-        so_far = text.decode(ids)
-        cut = _first_stop(so_far, options.stop)
-        if cut is not None or len(ids) >= limit:
-            yield so_far[shown:cut]
-            return whole(so_far[:cut], "length" if cut is None else "stop", len(ids))
-        safe = len(so_far) - _unsafe(so_far, options.stop)
-        if safe > shown:
-            yield so_far[shown:safe]
-            shown = safe
-    yield text.decode(ids)[shown:]
-    return whole(text.decode(ids), "stop", len(ids) + 1)
+    limits = [_limit(model, prompt, options) for prompt in prompts]
+    pending = _batches(model, prompts, limits)
+    while pending:
+        rows = pending.pop()
+        begun = False
+        try:
+            for told in _stream_batch(model, text, {row: (prompts[row], limits[row]) for row in rows}, options):
+                begun = True
+                yield told
+        except torch.OutOfMemoryError:
+            if len(rows) == 1 or begun:
+                raise
+            torch.cuda.empty_cache()
+            pending += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
 
 
 @torch.inference_mode()
@@ -118,42 +112,101 @@ def decode(
 def _answer_batch(
     model: PreTrainedModel, text: Text, prompts: Mapping[int, tuple[list[int], int]], options: GenerateOptions
 ) -> dict[int, Reply]:
-    ids: dict[int, list[int]] = {row: [] for row in prompts}
-    spent = dict.fromkeys(prompts, 0)
-    reasons: dict[int, str] = {}
-    steps = decode(model, {row: prompt for row, (prompt, _) in prompts.items()}, _pick(options), text.pad_id)
-    # As many last tokens as can hold a stop text, at worst a byte each.
-    window = 4 + max((len(stop.encode()) for stop in options.stop), default=0)
-    over: set[int] | None = None
-    while len(reasons) < len(prompts):
-        step = steps.send(over)
-        over = set()
+    answers = {row: _Answer(text, prompt, limit, options) for row, (prompt, limit) in prompts.items()}
+    for step in _steps(model, text, answers, options):
         for row, token in step.items():
-            spent[row] += 1
-            if token in text.stop_ids:
-                reasons[row] = "stop"
-            else:
-                ids[row].append(token)
-                if options.stop and _first_stop(text.decode(ids[row][-window:]), options.stop) is not None:
-                    reasons[row] = "stop"
-                elif len(ids[row]) >= prompts[row][1]:
-                    reasons[row] = "length"
-            if row in reasons:
-                over.add(row)
-    steps.close()
-    replies = {}
-    for row, (prompt, _) in prompts.items():
-        said = text.decode(ids[row])
-        said = said[: _first_stop(said, options.stop)]
-        rest, calls = tool_calls(said) if options.tools else (said, ())
-        replies[row] = Reply(
+            answers[row].add(token)
+    return {row: one.reply() for row, one in answers.items()}
+
+
+def _stream_batch(
+    model: PreTrainedModel, text: Text, prompts: Mapping[int, tuple[list[int], int]], options: GenerateOptions
+) -> Iterator[tuple[int, str | Reply]]:
+    answers = {row: _Answer(text, prompt, limit, options) for row, (prompt, limit) in prompts.items()}
+    for step in _steps(model, text, answers, options):
+        for row, token in step.items():
+            answers[row].add(token)
+            if piece := answers[row].piece():
+                yield row, piece
+            if answers[row].reason:
+                yield row, answers[row].reply()
+
+
+def _steps(
+    model: PreTrainedModel, text: Text, answers: Mapping[int, _Answer], options: GenerateOptions
+) -> Iterator[dict[int, int]]:
+    """The next token of each row, step by step, until every answer has ended."""
+    steps = decode(model, {row: one.prompt for row, one in answers.items()}, _pick(options), text.pad_id)
+    over: set[int] | None = None
+    try:
+        while any(not one.reason for one in answers.values()):
+            step = steps.send(over)
+            yield step
+            over = {row for row in step if answers[row].reason}
+    finally:
+        steps.close()
+
+
+class _Answer:
+    """One answer while it is made: its tokens, why it ended (empty until then), and how much of its text was shown."""
+
+    def __init__(self, text: Text, prompt: list[int], limit: int, options: GenerateOptions) -> None:
+        self.prompt = prompt
+        self.reason = ""
+        self._text, self._limit, self._options = text, limit, options
+        # As many last tokens as can hold a stop text, at worst a byte each.
+        self._window = 4 + max((len(stop.encode()) for stop in options.stop), default=0)
+        self._ids: list[int] = []
+        self._spent = 0
+        self._said = ""  # the text of the tokens before `_read`, which are those that end no character in the middle
+        self._context = self._read = self._shown = 0
+
+    def add(self, token: int) -> None:
+        """Take the next token in."""
+        self._spent += 1
+        if token in self._text.stop_ids:
+            self.reason = "stop"
+            return
+        self._ids.append(token)
+        stops = self._options.stop
+        if stops and _first_stop(self._text.decode(self._ids[-self._window :]), stops) is not None:
+            self.reason = "stop"
+        elif len(self._ids) >= self._limit:
+            self.reason = "length"
+
+    def piece(self) -> str:
+        """What of the text may be shown and was not yet; all that is left once the answer has ended."""
+        if self.reason:
+            said = self._whole()
+            shown = len(said)
+        else:
+            # The text of a token depends on the one before it, not on all: decoding stays as cheap as it began.
+            before = self._text.decode(self._ids[self._context : self._read])
+            now = self._text.decode(self._ids[self._context :])
+            if not now.endswith("\ufffd"):
+                self._said += now[len(before) :]
+                self._context, self._read = self._read, len(self._ids)
+            said = self._said
+            shown = len(said) - _unsafe(said, self._options.stop)
+        piece = said[self._shown : shown]
+        self._shown = max(self._shown, shown)
+        return piece
+
+    def reply(self) -> Reply:
+        """The whole answer."""
+        said = self._whole()
+        rest, calls = tool_calls(said) if self._options.tools else (said, ())
+        return Reply(
             text=rest,
-            finish_reason="tool_calls" if calls else reasons[row],
-            prompt_tokens=len(prompt),
-            completion_tokens=spent[row],
+            finish_reason="tool_calls" if calls else self.reason,
+            prompt_tokens=len(self.prompt),
+            completion_tokens=self._spent,
             tool_calls=calls,
         )
-    return replies
+
+    def _whole(self) -> str:
+        said = self._text.decode(self._ids)
+        return said[: _first_stop(said, self._options.stop)]
 
 
 _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
@@ -258,8 +311,8 @@ def _first_stop(said: str, stops: Sequence[str]) -> int | None:
 
 
 def _unsafe(said: str, stops: Sequence[str]) -> int:
-    """How many last characters may not be shown yet: an unfinished character, or the beginning of a stop text."""
-    unsafe = len(said) - len(said.rstrip("\ufffd"))
+    """How many last characters may not be shown yet, because a stop text may begin with them."""
+    unsafe = 0
     for stop in stops:
         for size in range(min(len(stop), len(said)), unsafe, -1):
             if said.endswith(stop[:size]):

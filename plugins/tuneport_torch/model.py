@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tuneport import Lineage, Message, Model, ModelNotFound, Ref, Reply, Score
-from tuneport_torch import bases, launch
+from tuneport_torch import bases, devices, launch, precision
 from tuneport_torch.loading import load_model
 
 if TYPE_CHECKING:
@@ -70,6 +70,16 @@ class TorchModel(Model):
         """How it is asked: through its chat template, or, when it was trained on completions, with the bare text."""
         return "plain" if self._record and self._record["style"] == "plain" else "chat"
 
+    @property
+    def memory(self) -> int | None:
+        """The weights' bytes: as they lie in memory, or as they will by what their files say."""
+        loaded = self._loaded
+        if loaded is not None:
+            weights = (*loaded.model.parameters(), *loaded.model.buffers())
+            return sum(int(one.nbytes) for one in weights)
+        parameters = self._base.facts.parameters
+        return None if parameters is None else parameters * (4 if self._kind() == "float32" else 2)
+
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """One reply for each conversation, in order, in as few batches as memory allows."""
         from tuneport_torch.generate import answer
@@ -83,12 +93,22 @@ class TorchModel(Model):
         """The pieces of one reply's text as they come, and at the end the whole reply. Other calls wait until it is
         exhausted or closed.
         """
+        for _, told in self.generate_streams([prompt], options):
+            if isinstance(told, Reply):
+                return told
+            yield told
+        raise AssertionError("a stream ends with its reply")
+
+    def generate_streams(
+        self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
+    ) -> Iterator[tuple[int, str | Reply]]:
+        """The pieces of several replies as they come, from batches as memory allows. Other calls wait, as above."""
         from tuneport_torch.generate import stream
 
         with self._lock:
             loaded = self._ready()
-            (ids,) = loaded.renderer.prompts([prompt], options.tools, "plain" if options.raw else self.style)
-            return (yield from stream(loaded.model, loaded.renderer.text, ids, options))
+            ids = loaded.renderer.prompts(prompts, options.tools, "plain" if options.raw else self.style)
+            yield from stream(loaded.model, loaded.renderer.text, ids, options)
 
     def compute_score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy at the tokens that training would learn, each counted by its weight."""
@@ -130,13 +150,15 @@ class TorchModel(Model):
         if self._loaded is None:
             for name, value in launch.WAITING.items():  # heard only where torch is not imported yet
                 os.environ.setdefault(name, value)
-            from tuneport_torch import devices, precision
             from tuneport_torch.render import Renderer
             from tuneport_torch.tokens import load_text
 
             self._base = bases.fetch(self._base)
             text = load_text(self._base)
-            device = devices.pool(self._device)
-            dtype = precision.fastest(device) if self._dtype == "auto" else self._dtype
+            device, dtype = devices.pool(self._device), self._kind()
             self._loaded = _Loaded(load_model(self._base, dtype=dtype, device=device), Renderer(text))
         return self._loaded
+
+    def _kind(self) -> str:
+        """The type of number that the weights are kept in."""
+        return precision.fastest(devices.pool(self._device)) if self._dtype == "auto" else self._dtype

@@ -1,6 +1,7 @@
 """Answers in batches are the answers one by one, and stop where they should."""
 
 import json
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -141,6 +142,33 @@ def test_a_stream_adds_up_to_the_answer_and_never_shows_half_a_character_or_a_st
 def test_a_stream_is_the_same_answer_as_a_reply(model):
     for prompt in PROMPTS[:2]:
         assert "".join(model.stream(prompt, max_tokens=12)) == model.ask(prompt, max_tokens=12)
+
+
+def test_answers_streamed_together_are_the_answers_and_come_in_turns(model):
+    asked = {"max_tokens": 12, "stop": "arriv"}
+    pieces, replies, order = [""] * len(PROMPTS), {}, []
+    for number, told in model.stream_many(PROMPTS, **asked):
+        if isinstance(told, Reply):
+            replies[number] = told
+        else:
+            pieces[number] += told
+            order.append(number)
+    assert [replies[number] for number in range(len(PROMPTS))] == model.reply_many(PROMPTS, **asked)
+    assert pieces == [replies[number].text for number in range(len(PROMPTS))]
+    assert order != sorted(order), "no answer waits for the one before it to be whole"
+
+
+def test_memory_is_foretold_and_given_back(tiny_llama):
+    made = TorchModel.base(str(tiny_llama))
+    made._dtype = "float32"
+    foretold = made.memory
+    made.ensure_ready()
+    assert foretold <= made.memory <= foretold * 1.01, "buffers are no weights, and small"
+    weights = weakref.ref(made._loaded.model.get_input_embeddings().weight)
+    list(made.stream("Hello", max_tokens=2))
+    made.close()
+    assert weights() is None
+    assert made.memory == foretold
 
 
 def test_a_seeded_answer_is_repeatable_and_does_not_depend_on_its_batch(model):
