@@ -210,6 +210,7 @@ def test_data_without_a_model_says_what_to_type(cli: Cli, tickets: Path) -> None
     code, _, err = cli("run", tickets)
     assert code == 2
     assert f"tuneport run {tickets} --model torch:smollm2-135m" in err
+    assert f"tuneport plan {tickets} --model torch:smollm2-135m" in cli("plan", tickets)[2]
 
 
 def test_a_config_error_names_file_line_key_and_the_nearest_name(cli: Cli, tickets: Path, tmp_path: Path) -> None:
@@ -225,6 +226,33 @@ def test_a_flag_goes_over_the_config_file(cli: Cli, tickets: Path, tmp_path: Pat
     (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\ntrain: {{suffix: mine}}\n")
     assert as_json(cli, "run", "tune.yaml")["ref"].startswith("parrot:mine-")
     assert as_json(cli, "run", "tune.yaml", "--suffix", "yours")["ref"].startswith("parrot:yours-")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--epochs", "0", "--epochs: should be at least 1 or 'auto'"),
+        ("--epochs", "many", "--epochs: should be a whole number or 'auto'"),
+        ("--seed", "-1", "--seed: should be at least 0"),
+        ("--suffix", "two words", "--suffix: should be at most 40 letters"),
+        ("--holdout", "1.5", "--holdout: should be a share of the rows"),
+        ("--model", "grey", "--model: should be of the form backend:name"),
+        ("--set", "train.epochs=0", "--set train.epochs: should be at least 1 or 'auto'"),
+    ],
+)
+def test_a_wrong_value_is_told_by_the_option_that_gave_it(
+    cli: Cli, tickets: Path, tmp_path: Path, flag: str, value: str, said: str
+) -> None:
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\n")
+    for given in (["tune.yaml"], [tickets, *(["--model", "parrot:grey"] if flag != "--model" else [])]):
+        code, _, err = cli("run", *given, flag, value)
+        assert code == 2
+        assert said in err
+
+
+def test_a_suffix_that_looks_like_a_number_is_text(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\n")
+    assert as_json(cli, "run", "tune.yaml", "--suffix", "2024")["ref"].startswith("parrot:2024-")
 
 
 def test_a_secret_is_in_no_file_and_no_output(

@@ -51,7 +51,7 @@ def plan(
     from tuneport.cli.terminal import print_json, working
     from tuneport.workflow import plan_run, refuse_over_budget
 
-    config = configured(source, model, epochs, seed, holdout, validation, None, set_)
+    config = configured("plan", source, model, epochs, seed, holdout, validation, None, set_)
     with working(f"Planning {source}"):
         foretold, split = plan_run(config)
     if json:
@@ -82,7 +82,7 @@ def run(
     from tuneport.cli.terminal import print_json
     from tuneport.workflow import run as carry
 
-    config = configured(source, model, epochs, seed, holdout, validation, suffix, set_)
+    config = configured("run", source, model, epochs, seed, holdout, validation, suffix, set_)
     with RunProgress() as progress:
         try:
             result = carry(config, again=again, wait=wait, on=progress)
@@ -208,6 +208,7 @@ def report(
 
 
 def configured(
+    command: str,
     source: str,
     model: str | None,
     epochs: str | None,
@@ -218,26 +219,25 @@ def configured(
     overrides: list[str] | None,
 ) -> RunConfig:
     """The config that a command's arguments say: a file's, with the flags on top, or one made of the flags alone."""
-    from tuneport.config import config_from_flags, load_config
+    from tuneport.config import Flag, config_from_flags, load_config
 
     flags: dict[str, Any] = {
-        "model": model,
-        "train.epochs": int(epochs) if epochs and epochs.isdigit() else epochs,
-        "train.seed": seed,
-        "train.suffix": suffix,
-        "data.holdout": holdout,
-        "data.validation": validation,
+        "model": Flag("--model", model),
+        "train.epochs": Flag("--epochs", epochs),
+        "train.seed": Flag("--seed", seed),
+        "train.suffix": Flag("--suffix", suffix),
+        "data.holdout": Flag("--holdout", holdout),
+        "data.validation": Flag("--validation", validation),
     }
     if _is_config(source):
-        said = [f"{key}={value}" for key, value in flags.items() if value is not None]
-        return load_config(source, [*said, *(overrides or ())])
+        return load_config(source, overrides or (), flags)
     if model is None:
         raise UsageError(
             f"{source} is data, so the base model must be named.",
-            remedy=f"Write: tuneport run {source} --model torch:smollm2-135m. Or first: tuneport init {source}",
+            remedy=f"Write: tuneport {command} {source} --model torch:smollm2-135m. Or first: tuneport init {source}",
         )
     if holdout is None:
-        flags["data.holdout"] = "0.1"
+        flags["data.holdout"] = 0.1
     return config_from_flags({**flags, "data.train": source}, overrides or ())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuneport.config.load import backend_settings, config_from_flags, identity, load_config
+from tuneport.config.load import Flag, backend_settings, config_from_flags, identity, load_config
 from tuneport.config.models import (
     BudgetConfig,
     CompareConfig,
@@ -19,6 +19,7 @@ __all__ = [
     "BudgetConfig",
     "CompareConfig",
     "DataConfig",
+    "Flag",
     "RunConfig",
     "Secret",
     "Settings",

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,37 +15,44 @@ from pydantic import BaseModel
 
 from tuneport.config.models import VARIABLE, RunConfig, Secret
 from tuneport.config.problems import Problem, config_error, fields_at, nearest, validated
-from tuneport.config.source import KeyPath, Source, dotted, parse_value, read
+from tuneport.config.source import SET, KeyPath, Source, dotted, parse_value, read
 from tuneport.errors import ConfigError
 from tuneport.refs import Ref
 
 M = TypeVar("M", bound=BaseModel)
 
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A value from the command line, and the option that gave it, such as `--epochs`: what messages call it."""
+
+    option: str
+    value: Any
+
+
 _DATA_FILES = ("train", "validation", "holdout")
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config of a YAML, TOML or JSON file, with overrides such as `backends.torch.learning_rate=1e-4`.
+def load_config(path: str | Path, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> RunConfig:
+    """The config of a YAML, TOML or JSON file; over it flags as in `config_from_flags`, and over those overrides such as
+    `backends.torch.learning_rate=1e-4`.
 
-    Values of overrides are read as YAML. Relative paths start at the file's folder, those of overrides at the current
-    one. Raises ConfigError that lists every problem with file, line and key; the sections under `backends` are checked
-    by `backend_settings`.
+    Values of overrides are read as YAML. Relative paths start at the file's folder, those of flags and overrides at the
+    current one. Raises ConfigError that lists every problem with file, line and key; the sections under `backends` are
+    checked by `backend_settings`.
     """
     file = Path(path).expanduser()
     values, source = read(file, str(path))
-    return _checked(values, source, overrides, file.absolute().parent)
+    return _checked(values, source, flags or {}, overrides, file.absolute().parent)
 
 
 def config_from_flags(flags: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
     """The same config without a file: `{"model": "torch:…", "data.train": "rows.csv", "train.epochs": 3}`.
 
-    What is None was not given. Relative paths start at the current folder. Raises ConfigError.
+    What is None was not given; messages name an option as it was typed where the value is a `Flag`. Relative paths
+    start at the current folder. Raises ConfigError.
     """
-    values: dict[str, Any] = {}
-    for key, value in flags.items():
-        if value is not None:
-            _put(values, tuple(key.split(".")), value, key)
-    return _checked(values, Source(), overrides, Path.cwd())
+    return _checked({}, Source(), flags, overrides, Path.cwd())
 
 
 def backend_settings(config: RunConfig, name: str, config_class: type[M]) -> M:
@@ -101,13 +109,21 @@ _MISPLACED_VARIABLE = (
 )
 
 
-def _checked(values: dict[str, Any], source: Source, overrides: Sequence[str], folder: Path) -> RunConfig:
-    paths = []
+def _checked(
+    values: dict[str, Any], source: Source, flags: Mapping[str, Any], overrides: Sequence[str], folder: Path
+) -> RunConfig:
+    options: dict[KeyPath, str] = {}
+    for key, given in flags.items():
+        path: KeyPath = tuple(key.split("."))
+        flag = given if isinstance(given, Flag) else Flag("", given)
+        if flag.value is not None:
+            _put(values, path, flag.value, flag.option or key)
+            options |= {path: flag.option} if flag.option else {}
     for override in overrides:
         path, value = _override(override)
-        _put(values, path, value, override.partition("=")[0])
-        paths.append(path)
-    source = Source(source.file, source.lines, tuple(paths))
+        _put(values, path, value, f"{SET} {override.partition('=')[0]}")
+        options = {path: SET, **{given: option for given, option in options.items() if given != path}}
+    source = Source(source.file, source.lines, options)
     problems = [
         Problem(path, _MISPLACED_VARIABLE)
         for path, text in _texts({key: one for key, one in values.items() if key != "backends"}, ())
@@ -152,14 +168,14 @@ def _put(values: dict[str, Any], path: KeyPath, value: Any, label: str) -> None:
         if inner is None:
             inner = section[str(part)] = {}
         elif not isinstance(inner, dict):
-            raise ConfigError(f"--set {label}: {part!r} holds a value, not keys.", key=label)
+            raise ConfigError(f"{label}: {part!r} holds a value, not keys.", key=dotted(path))
         section = inner
     section[str(path[-1])] = value
 
 
 def _with_paths_resolved(config: RunConfig, source: Source, folder: Path) -> RunConfig:
     def resolve(text: str, key: KeyPath) -> str:
-        return resolve_path(text, Path.cwd() if key in source.overridden else folder)
+        return resolve_path(text, Path.cwd() if key in source.options else folder)
 
     files: dict[str, Any] = {}
     for key in _DATA_FILES:

@@ -58,10 +58,7 @@ def config_error(problems: Sequence[Problem], source: Source) -> ConfigError:
     placed = []
     for problem in problems:
         where, line = source.locate(problem.path)
-        key = dotted(problem.path)
-        placed.append(
-            (line or 0, f"{where}{key}: {problem.message}" if key else f"{where}{problem.message}", line, key)
-        )
+        placed.append((line or 0, f"{where}{problem.message}", line, dotted(problem.path)))
     placed.sort(key=lambda one: one[0])
     texts = [text for _, text, _, _ in placed]
     message = (

@@ -15,6 +15,7 @@ from typing import Any
 from tuneport.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
+SET = "--set"
 
 MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000
@@ -23,24 +24,29 @@ MAX_DEPTH = 40
 
 @dataclass(frozen=True)
 class Source:
-    """Where a config was read: the file as the user named it, the line (from 1) of each key by its path, and the paths
-    that `--set` gave. Two sources are always equal: where something was read is no part of what it says.
+    """Where a config was read: the file as the user named it, the line (from 1) of each key by its path, and by the path
+    the options of the command line that gave a key, such as `--set` or `--epochs`. Two sources are always equal: where
+    something was read is no part of what it says.
     """
 
     file: str | None = field(default=None, compare=False)
     lines: Mapping[KeyPath, int] = field(default_factory=dict, compare=False)
-    overridden: tuple[KeyPath, ...] = field(default=(), compare=False)
+    options: Mapping[KeyPath, str] = field(default_factory=dict, compare=False)
 
     def locate(self, path: KeyPath) -> tuple[str, int | None]:
-        """What stands before the key in a message (`tune.yaml:7: `), and the line: an enclosing key's where need be."""
-        if any(path[: len(one)] == one or one[: len(path)] == path != () for one in self.overridden):
-            return "--set ", None
+        """What a message about a key begins with (`tune.yaml:7: train.epochs: `, `--epochs: `), and the line: an
+        enclosing key's where need be.
+        """
+        key = f"{dotted(path)}: " if path else ""
+        for given, option in self.options.items():
+            if path[: len(given)] == given or given[: len(path)] == path != ():
+                return f"{option} {key}" if option == SET else f"{option}: ", None
         if self.file is None:
-            return "", None
+            return key, None
         for end in range(len(path), 0, -1):
             if path[:end] in self.lines:
-                return f"{self.file}:{self.lines[path[:end]]}: ", self.lines[path[:end]]
-        return f"{self.file}: ", None
+                return f"{self.file}:{self.lines[path[:end]]}: {key}", self.lines[path[:end]]
+        return f"{self.file}: {key}", None
 
 
 def dotted(path: KeyPath) -> str:
@@ -133,10 +139,7 @@ class _Plain:
 
     def error(self, path: KeyPath, problem: str) -> ConfigError:
         where, line = self.source.locate(path)
-        key = dotted(path)
-        return ConfigError(
-            f"{where}{key + ': ' if key else ''}{problem}", file=self.source.file, line=line, key=key or None
-        )
+        return ConfigError(f"{where}{problem}", file=self.source.file, line=line, key=dotted(path) or None)
 
 
 def _text(path: Path, file: str) -> str:
