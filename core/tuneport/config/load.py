@@ -34,7 +34,7 @@ _DATA_FILES = ("train", "validation", "holdout")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> RunConfig:
-    """The config of a YAML, TOML or JSON file; over it flags as in `config_from_flags`, and over those overrides such as
+    """The config of a YAML, TOML or JSON file; over it flags as in `config_from_flags`, over those overrides such as
     `backends.torch.learning_rate=1e-4`.
 
     Values of overrides are read as YAML. Relative paths start at the file's folder, those of flags and overrides at the

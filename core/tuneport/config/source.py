@@ -24,8 +24,8 @@ MAX_DEPTH = 40
 
 @dataclass(frozen=True)
 class Source:
-    """Where a config was read: the file as the user named it, the line (from 1) of each key by its path, and by the path
-    the options of the command line that gave a key, such as `--set` or `--epochs`. Two sources are always equal: where
+    """Where a config was read: the file as the user named it, the line (from 1) of each key by its path, and the
+    command line's options that gave keys, such as `--set` or `--epochs`, likewise. Two sources are always equal: where
     something was read is no part of what it says.
     """
 
