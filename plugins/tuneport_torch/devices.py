@@ -15,6 +15,11 @@ from typing import Literal
 
 Pool = Literal["cpu", "cuda", "mps"]
 
+_LIMITS = {  # by version of control groups: the files that say how much may be taken, and how much is
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    2: ("memory.max", "memory.current"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -47,6 +52,38 @@ def devices(kind: Pool) -> list[Device]:
 def threads() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes of main memory that this process can still take: what is free on the machine, or in its control group (a
+    container's limit) where that is less.
+    """
+    import psutil
+
+    return min([psutil.virtual_memory().available, *_free_in_groups()])
+
+
+def _free_in_groups() -> list[int]:
+    """What is left in the control groups that limit this process; file pages that can be dropped count as free."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
+    except OSError:  # not Linux
+        return []
+    left = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = Path("/sys/fs/cgroup/memory" if controllers else "/sys/fs/cgroup")
+        limit, used = _LIMITS[1 if controllers else 2]
+        for group in {root, root / path.lstrip("/")}:  # in a container, its own group may look like the root
+            try:
+                most, now = int((group / limit).read_text("ascii")), int((group / used).read_text("ascii"))
+                facts = dict(fact.split() for fact in (group / "memory.stat").read_text("ascii").splitlines())
+            except (OSError, ValueError):  # no such group, or "max"
+                continue
+            left.append(max(0, most - now + int(facts.get("inactive_file", 0))))
+    return left
 
 
 @cache

@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from tuneport_torch.memory import Memory
 from tuneport_torch.objective import Answers, Objective
 from tuneport_torch.pack import Row, epoch_steps
 from tuneport_torch.prepare import adamw, compute_type, pick_device, prepare
+from tuneport_torch.saving import Saver
 from tuneport_torch.state import Progress
 
 _SKIPS_IN_A_ROW = 5
@@ -41,9 +42,10 @@ class Run:
     """
 
     model: Any
-    train: Sequence[Row]
-    validation: Sequence[Row] = ()
+    train: Sequence[Row] | Sequence[Pair]
+    validation: Sequence[Row] | Sequence[Pair] = ()
     settings: TorchSettings
+    method: Literal["sft", "dpo"] = "sft"
     epochs: int | Literal["auto"] = "auto"
     seed: int = 0
     store: Store
@@ -76,7 +78,7 @@ def train(run: Run) -> Result:
     run that was interrupted anywhere ends with the same bits as one that was not.
     """
     training = _Training(run)
-    plan, progress = training.plan, training.progress
+    plan, progress, saver = training.plan, training.progress, training.saver
     stopped: Literal["pause", "cancel", "patience"] | None = None
     try:
         while progress.step < plan.total_steps:
@@ -85,22 +87,24 @@ def train(run: Run) -> Result:
                 break
             if stopped := run.should_stop():
                 break
+            saver.settle()
             rate, norm = training.step()
             last = progress.step == plan.total_steps
             evaluated = bool(run.validation) and (last or progress.step % plan.evaluate_every == 0)
             better = training.evaluate() if evaluated else False
             if last or evaluated or progress.step == 1 or progress.step % training.tell_every == 0:
                 training.tell(rate, norm, evaluated=evaluated)
-            if better or training.checkpoint_due():
-                training.save(must=False)
+            if better or saver.due():
+                saver.save()
         if stopped != "cancel":
-            training.save(must=True)
+            saver.save_last()
     except _CancelledError:
         stopped = "cancel"
     finally:
         training.forward.close()
+        saver.close()
     if stopped is None or stopped == "patience":
-        training.take_best()
+        saver.take_best()
     return Result(
         stopped=stopped,
         step=progress.step,
@@ -141,12 +145,10 @@ class _Training:
         self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
         self.optimizer = adamw(self.trained, settings.weight_decay, self.device)
-        self.facts = state.facts(self.data.facts(), settings, self.plan, run.seed, self.dtype)
-        self.progress = self._resumed()
+        self.progress, self.saver = self._resumed()
         self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
         self.steps: list[list[int]] = []
         self.figures: dict[str, float] = {}  # of the last step and the last evaluation, beside their losses
-        self.saved_step, self.saved_at, self.save_seconds = self.progress.step, time.monotonic(), 0.0
         self.began_at = self.told_at = time.monotonic()
         self.began_step, self.told_tokens = self.progress.step, self.progress.tokens
         run.model.train()
@@ -214,49 +216,6 @@ class _Training:
         progress.worse_evaluations += 1
         return False
 
-    def checkpoint_due(self) -> bool:
-        """Whether `checkpoint_every` asks for one now. When they are saved changes nothing in what is computed."""
-        every = self.run.settings.checkpoint_every
-        if every != "auto":
-            return self.progress.step % every == 0
-        return time.monotonic() - self.saved_at > max(60.0, 20 * self.save_seconds)
-
-    def save(self, *, must: bool) -> None:
-        """Keep a checkpoint of the step just done, once. A disk that is full is an error only where `must` says so: the
-        checkpoint before stays in use.
-        """
-        progress, emit = self.progress, self.run.emit
-        if progress.step == self.saved_step:
-            return
-        began = time.monotonic()
-        metrics = {"train_loss": progress.train_loss, "valid_loss": progress.valid_loss}
-        facts = {
-            "progress": asdict(progress),
-            "facts": self.facts,
-            "python_random": state.python_random(),
-            "best_step": progress.best_step,
-            "metrics": {name: value for name, value in metrics.items() if value is not None},
-        }
-        tensors = {
-            "weights": self.trained,
-            "optimizer": state.optimizer_tensors(self.trained, self.optimizer),
-            "random": state.random_tensors(self.device),
-        }
-        try:
-            path = self.run.store.save(progress.step, tensors, facts)
-        except Exception as error:
-            if must or not state.is_storage_error(error):
-                raise
-            message = f"No checkpoint at step {progress.step}, the one before stays in use: {error}"
-            emit("log", message, level="warning", step=progress.step)
-            return
-        finally:
-            self.saved_at = time.monotonic()
-            self.save_seconds = self.saved_at - began
-        self.saved_step = progress.step
-        best = progress.best_step == progress.step
-        emit("checkpoint", f"Checkpoint at step {progress.step}.", step=progress.step, name=path.name, best=best)
-
     def tell(self, rate: float, norm: float, *, evaluated: bool) -> None:
         """Emit the step's metrics."""
         progress, plan, now = self.progress, self.plan, time.monotonic()
@@ -282,31 +241,18 @@ class _Training:
         self.told_at, self.told_tokens = now, progress.tokens
         self.run.emit("metric", message, **data)
 
-    def take_best(self) -> None:
-        """Put the weights of the best step into the model, where that is not the last."""
-        progress = self.progress
-        if progress.best_step is None or progress.best_step == progress.step:
-            return
-        saved = self.run.store.at(progress.best_step)
-        if saved is None:
-            message = f"The best checkpoint (step {progress.best_step}) is gone; the model holds the last weights."
-            self.run.emit("log", message, level="warning")
-            progress.best_step, progress.best_loss = progress.step, progress.valid_loss
-            return
-        state.load_weights(saved.tensors("weights"), self.trained)
-
-    def _resumed(self) -> Progress:
-        """Where the newest whole checkpoint stands, with everything put back as it was; or the beginning."""
-        saved = self.run.store.newest_whole(lambda why: self.run.emit("log", why, level="warning"))
-        if saved is None:
-            return Progress(tokens_per_batch=self.plan.tokens_per_batch)
-        for note in state.differences(saved.state["facts"], self.facts):
-            self.run.emit("log", note, level="warning")
-        progress = Progress(**saved.state["progress"])
-        state.restore(saved, self.trained, self.optimizer, self.device)
-        message = f"Going on after step {progress.step} of {self.plan.total_steps}."
-        self.run.emit("log", message, step=progress.step)
-        return progress
+    def _resumed(self) -> tuple[Progress, Saver]:
+        """Where the newest whole checkpoint stands, or the beginning; and the one who keeps those to come."""
+        run, plan = self.run, self.plan
+        facts = state.facts(self.data.facts(), run.settings, plan, run.seed, self.dtype)
+        progress = state.resume(run.store, facts, self.trained, self.optimizer, run.emit)
+        if progress is None:
+            progress = Progress(tokens_per_batch=plan.tokens_per_batch)
+        else:
+            run.emit("log", f"Going on after step {progress.step} of {plan.total_steps}.", step=progress.step)
+        every = run.settings.checkpoint_every
+        saver = Saver(run.store, progress, self.trained, self.optimizer, facts, every=every, emit=run.emit)
+        return progress, saver
 
     def _skip(self, rate: float) -> None:
         progress = self.progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tuneport import TuneportError
-from tuneport_torch.checkpoint import Saved
+from tuneport_torch.checkpoint import Saved, Store
 from tuneport_torch.config import Resolved, TorchSettings
 
 
@@ -69,6 +69,15 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def tensors(trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """All tensors of a checkpoint: weights, optimiser and random generators. They are the training's own, no copies."""
+    return {
+        "weights": {name: weight.detach() for name, weight in trained.items()},
+        "optimizer": optimizer_tensors(trained, optimizer),
+        "random": random_tensors(next(iter(trained.values())).device),
+    }
+
+
 def optimizer_tensors(trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state of each weight, as `weight's name / state's name`."""
     return {
@@ -110,11 +119,29 @@ def load_weights(saved: Mapping[str, Tensor], trained: Mapping[str, nn.Parameter
             weight.copy_(saved[name])
 
 
-def restore(
-    saved: Saved, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, device: torch.device
-) -> None:
+def resume(
+    store: Store,
+    now: Mapping[str, Any],
+    trained: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    emit: Callable[..., None],
+) -> Progress | None:
+    """Where the newest whole checkpoint stands, with everything put back as it was; None where there is none. `now` are
+    the facts of this run. What was wrong with newer ones is told.
+    """
+    saved = store.newest_whole(lambda why: emit("log", why, level="warning"))
+    if saved is None:
+        return None
+    for note in differences(saved.state["facts"], now):
+        emit("log", note, level="warning")
+    restore(saved, trained, optimizer)
+    return Progress(**saved.state["progress"])
+
+
+def restore(saved: Saved, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     """Put back weights, optimiser and random generators."""
     load_weights(saved.tensors("weights"), trained)
+    device = next(iter(trained.values())).device
     for key, value in saved.tensors("optimizer").items():
         name, _, part = key.rpartition("/")
         optimizer.state[trained[name]][part] = value.to(device)
@@ -123,6 +150,6 @@ def restore(
     set_random(saved.tensors("random"), device)
 
 
-def is_storage_error(error: Exception) -> bool:
+def is_storage_error(error: BaseException) -> bool:
     """Whether an error is of the disk: Python's, or as safetensors words it."""
     return isinstance(error, OSError) or (isinstance(error, SafetensorError) and "os error" in str(error).lower())
