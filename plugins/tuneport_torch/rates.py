@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from tuneport_torch.devices import Device
 
 _KEPT = 100
+_LOOKED_AT = 10  # of a kind, the newest: machines and settings change
+_DOUBT = 0.35  # the usual spread of one machine's pace, idle or busy: standard deviation of the logarithm
+_DOUBT_WEIGHS = 2  # as many measurements
+_SCALING = 0.3  # what scaling from another model's size adds to the spread
 _WORTH_KEEPING_SECONDS = 20.0  # shorter trainings measure their own warming up
 _CPU_FLOPS_PER_THREAD = 50e9  # what trainings reached on a core with AVX-512 in bfloat16; without, about half
 # Dense bfloat16 peaks by their makers' data sheets (T4: float16), by what the driver calls the card.
@@ -66,16 +72,33 @@ def foretell(base: Base, settings: TorchSettings, device: Device) -> Rate | None
     alike = [rate for rate in _known() if rate["device"] == device.model]
     same = [rate for rate in alike if rate["base"] == base.fingerprint and rate["mode"] == settings.mode]
     if same:
-        return Rate(same[-1]["tokens_per_second"], "measured by the last such training here", "±25%")
+        return _from_measured([rate["tokens_per_second"] for rate in same], "such")
     if base.facts.parameters is None:
         return None
     work = flops_per_token(base.facts.parameters, settings.mode)
-    others = [rate for rate in alike if rate["parameters"]]
-    if others:
-        last = others[-1]
-        done = last["tokens_per_second"] * flops_per_token(last["parameters"], last["mode"])
-        return Rate(done / work, "scaled by size from another training here", "±50%")
+    scaled = [
+        rate["tokens_per_second"] * flops_per_token(rate["parameters"], rate["mode"]) / work
+        for rate in alike
+        if rate["parameters"]
+    ]
+    if scaled:
+        return _from_measured(scaled, "other, scaled by size,", _SCALING)
     return Rate(_flops(device) / work, f"estimated from arithmetic and {device.model}", "up to three times off")
+
+
+def _from_measured(paces: Sequence[float], kind: str, more_spread: float = 0.0) -> Rate:
+    """The mean of the newest paces (of their logarithms), and how far the next may be from it: twice the standard
+    deviation of a prediction. Its variance begins at what is usual and is learnt from what was measured, as the mean of
+    a scaled inverse chi-squared posterior (Gelman et al., Bayesian Data Analysis, section 3.2).
+    """
+    logs = [math.log(pace) for pace in paces[-_LOOKED_AT:]]
+    middle, count = statistics.fmean(logs), len(logs)
+    squares = sum((one - middle) ** 2 for one in logs) + _DOUBT_WEIGHS * _DOUBT**2
+    variance = squares / (_DOUBT_WEIGHS + count - 1) * (1 + 1 / count)
+    factor = math.exp(2 * math.sqrt(variance + more_spread**2))
+    error = f"±{factor - 1:.0%}" if factor < 1.5 else f"up to {factor:.1f} times off"
+    source = f"measured by one {kind} training here" if count == 1 else f"measured by {count} {kind} trainings here"
+    return Rate(math.exp(middle), source, error)
 
 
 def flops_per_token(parameters: int, mode: str) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from pathlib import Path
 
 import pytest
 
 from torch_jobs import request
-from tuneport import Ref, TrainRequest
+from tuneport import Ref, TrainRequest, home
 from tuneport_torch import TorchBackend, TorchSettings, rates
 from tuneport_torch.bases import resolve
 from tuneport_torch.devices import Device
@@ -54,9 +56,46 @@ def test_earlier_trainings_of_this_machine_set_the_pace(tiny_llama: Path, own_ho
         measured.tokens = 50
     pace = rates.foretell(base, settings, device)
     assert 0 < pace.tokens_per_second < 1000
-    assert "measured" in pace.source
+    assert pace.source == "measured by one such training here"
     assert "scaled" in rates.foretell(base, TorchSettings(mode="full"), device).source
     assert "arithmetic" in rates.foretell(base, settings, Device("cuda:0", "NVIDIA H100 80GB HBM3", 0)).source
+
+
+def _off(rate: rates.Rate | None) -> float:
+    """By what factor the pace may be off, as its error says."""
+    assert rate is not None
+    told = re.fullmatch(r"±(\d+)%|up to ([\d.]+) times off", rate.error)
+    assert told is not None
+    return 1 + int(told[1]) / 100 if told[1] else float(told[2])
+
+
+def test_the_error_of_a_pace_is_what_was_measured_and_one_training_is_not_enough(
+    tiny_llama: Path, own_home: Path
+) -> None:
+    base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
+    kept = {
+        "base": base.fingerprint,
+        "parameters": base.facts.parameters,
+        "mode": settings.mode,
+        "device": device.model,
+    }
+
+    def after(*paces: float) -> rates.Rate | None:
+        written = [{**kept, "tokens_per_second": pace} for pace in paces]
+        (home("cache", "torch") / "rates.json").write_text(json.dumps(written))
+        return rates.foretell(base, settings, device)
+
+    assert _off(after(100.0)) > 2  # it may have been a busy day
+    alike, apart = after(400.0, 410.0, 405.0, 395.0, 400.0), after(100.0, 400.0, 200.0, 390.0, 110.0)
+    assert _off(alike) < _off(after(400.0, 410.0)) < _off(after(400.0))
+    assert _off(apart) > 3 > _off(alike)
+    assert _off(after(*[400.0] * 10)) < 1.5
+    assert alike is not None
+    assert alike.tokens_per_second == pytest.approx(402, abs=1)
+    assert alike.source == "measured by 5 such trainings here"
+    slow_once = after(100.0, *[400.0] * 10)
+    assert slow_once is not None
+    assert slow_once.tokens_per_second == pytest.approx(400)  # ten later ones have outdone the first
 
 
 def test_a_base_that_is_not_here_yet_has_unknowns_and_notes(own_home: Path, monkeypatch) -> None:
