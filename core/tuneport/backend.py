@@ -27,14 +27,15 @@ class Capabilities:
     """What a backend can do, static and honest; what is absent here is refused before anything starts.
 
     `verbs` are those of cancel, pause, resume that its jobs have. `learning_rate` says in which unit it takes one.
-    `auto` documents, per setting, the rule that stands behind the value "auto".
+    `auto_epochs` tells the rule behind `epochs: auto`; what "auto" means to a setting of the backend's own stands in
+    that setting's description.
     """
 
     methods: frozenset[str]
     verbs: frozenset[str] = frozenset({"cancel"})
     learning_rate: Literal["absolute", "multiplier"] = "absolute"
     profile: DataProfile = field(default_factory=DataProfile)
-    auto: Mapping[str, str] = field(default_factory=dict)
+    auto_epochs: str = ""
     local: bool = False
 
 

@@ -9,7 +9,7 @@ import ast
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, distributions
@@ -169,11 +169,20 @@ class Plugins:
                 self._guard(found, self._announce)
 
     def _announce(self, found: _Found) -> None:
-        for announced in self._hook(found, "tuneport_backends")() or []:
+        for announced in self._hook(found, "tuneport_backends")():
+            if not isinstance(announced, Iterable):
+                raise PluginBroken(
+                    f"tuneport_backends returns {announced!r} instead of a list", remedy="Return a list of backends."
+                )
             for backend in announced:
                 self._adopt(found, backend)
 
     def _adopt(self, found: _Found, backend: Backend) -> None:
+        if isinstance(backend, type) and issubclass(backend, Backend):
+            raise PluginBroken(
+                f"it announces the class {backend.__name__} instead of a backend",
+                remedy=f"Announce an instance: let tuneport_backends return [{backend.__name__}()].",
+            )
         if not isinstance(backend, Backend):
             raise PluginBroken(f"it announces {backend!r}, which is not a tuneport.Backend")
         if backend.name in self._backends:

@@ -22,7 +22,7 @@ class NearestSettings(tuneport.Settings):
 
 class Nearest(tuneport.Backend):
     name = "nearest"
-    capabilities = tuneport.Capabilities(methods=frozenset({"sft"}), local=True, auto={"epochs": "once is enough"})
+    capabilities = tuneport.Capabilities(methods=frozenset({"sft"}), local=True, auto_epochs="1")
     config_class = NearestSettings
 
     def start(self, request: tuneport.TrainRequest) -> tuneport.Job:

@@ -61,12 +61,8 @@ class OpenAIBackend(Backend):
             verbs=frozenset({"cancel", "pause", "resume"}),
             learning_rate="multiplier",
             profile=data_profile(self.endpoint, ""),
-            auto={
-                "epochs": "the server's choice; OpenAI's published rule: 3, up to 25 so that at least 100 rows are "
-                "seen, fewer so that at most 25,000 are",
-                "batch_size": "the server's choice",
-                "learning_rate_multiplier": "the server's choice",
-            },
+            auto_epochs="the server's choice; OpenAI's published rule: 3, up to 25 so that at least 100 rows are seen, "
+            "fewer so that at most 25,000 are",
             local=False,
         )
 

@@ -52,7 +52,7 @@ class TorchBackend(Backend):
             verbs=frozenset({"cancel", "pause", "resume"}),
             learning_rate="absolute",
             local=True,
-            auto={"epochs": "3; 4 to 10 for fewer than about 8,500 tokens; 2 above 5 million, 1 above 20 million"},
+            auto_epochs="3; 4 to 10 for fewer than about 8,500 tokens; 2 above 5 million, 1 above 20 million",
         )
 
     @property

@@ -113,7 +113,8 @@ def test_init_writes_a_config_that_runs(cli: Cli, tickets: Path, tmp_path: Path)
     code, out, _ = cli("init", tickets, "--model", "parrot:grey")
     assert code == 0
     assert "tuneport run tune.yaml" in out
-    assert "#" in (tmp_path / "tune.yaml").read_text()
+    told = (tmp_path / "tune.yaml").read_text()
+    assert "With parrot, auto is 1." in " ".join(told.replace("#", "").split())
     assert cli("init", tickets)[0] == 2  # it is there already
     code, out, err = cli("run", "tune.yaml")
     assert code == 0, err

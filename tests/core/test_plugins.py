@@ -121,6 +121,23 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_starves_nobody(
     assert infos["torch"]["status"] in ("ready", "needs")
 
 
+@pytest.mark.parametrize(
+    ("returned", "reason", "remedy"),
+    [
+        ("[Toy]", "announces the class Toy", "let tuneport_backends return [Toy()]"),
+        ("Toy()", "instead of a list", "Return a list of backends"),
+    ],
+)
+def test_an_author_who_announces_the_wrong_thing_is_told_what_to_announce(
+    zoo: Zoo, returned: str, reason: str, remedy: str
+) -> None:
+    zoo.install("toys", GOOD.format(backend="toy").replace("return [Toy()]", f"return {returned}"))
+    found = zoo.infos()["toys"]
+    assert found["status"] == "broken"
+    assert reason in found["reason"]
+    assert remedy in found["remedy"]
+
+
 def test_a_stranger_cannot_take_a_built_in_backends_name(zoo: Zoo) -> None:
     zoo.install("aaa-first", GOOD.format(backend="torch"))
     infos = zoo.infos()

@@ -12,6 +12,7 @@ from tuneport.errors import DataError, UsageError
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
+    from tuneport.backend import Backend
     from tuneport.config import RunConfig
     from tuneport.dataset import CheckResult, DataProfile, Dataset
 
@@ -195,7 +196,7 @@ def init(
             },
         ),
         backends={backend.name: backend.config_class},
-        notes={"data.train": f"This one has {result.used:,} rows."},
+        notes=_notes(result, backend),
         folder=output.absolute().parent,
     )
     output.write_text(written, encoding="utf-8")
@@ -214,6 +215,14 @@ def _refuse_unknown(method: str) -> None:
 
     if method not in get_args(Method):
         raise UsageError(f"There is no method {method!r}.", remedy=f"Methods are {', '.join(get_args(Method))}.")
+
+
+def _notes(result: CheckResult, backend: Backend) -> dict[str, str]:
+    """What a config's comments say of these rows and of this backend."""
+    notes = {"data.train": f"This one has {result.used:,} rows."}
+    if backend.capabilities.auto_epochs:
+        notes["train.epochs"] = f"With {backend.name}, auto is {backend.capabilities.auto_epochs}."
+    return notes
 
 
 def _suggested(result: CheckResult, said: dict[str, Any]) -> RunConfig:

@@ -32,7 +32,7 @@ class ParrotSettings(tuneport.Settings):
 class Parrot(tuneport.Backend):
     name = "parrot"
     capabilities = tuneport.Capabilities(
-        methods=frozenset({"sft"}), verbs=frozenset({"cancel", "resume"}), local=True, auto={"epochs": "one is enough"}
+        methods=frozenset({"sft"}), verbs=frozenset({"cancel", "resume"}), local=True, auto_epochs="1"
     )
     config_class = ParrotSettings
 
