@@ -93,7 +93,7 @@ class Outcome:
 
 def trained(folder: Path, base: Any = None, *, stop: Any = None, **options: Any) -> Outcome:
     """Train a model on a few rows; `stop(step)` is asked before each step and within it."""
-    given = {"train": rows(30), "validation": (), "epochs": 2, "seed": 7}
+    given = {"train": rows(30), "validation": (), "epochs": 2, "seed": 7, "method": "sft"}
     run_options = {name: options.pop(name, default) for name, default in given.items()}
     settings = TorchSettings(
         **{"precision": "float32", "tokens_per_step": 64, "learning_rate": 1e-2, "device": "cpu", **options}

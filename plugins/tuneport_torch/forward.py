@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from tuneport import UnsupportedError
 from tuneport_torch.attention import NAME, Documents
+from tuneport_torch.logprobs import target_logprobs
 from tuneport_torch.loss import Head, head_logits, read_head, weighted_loss
 from tuneport_torch.pack import micro_batches, padded_batches
 
@@ -20,6 +21,8 @@ TensorRow = tuple[Tensor, Tensor]  # ids, and the weight of each in the loss
 
 class Forward(Protocol):
     """A way to compute losses with a model."""
+
+    device: torch.device
 
     def open(self) -> None:
         """Make the model compute this way; called once its weights are as they will be trained."""
@@ -30,8 +33,14 @@ class Forward(Protocol):
     def split(self, rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
         """The micro-batches of a step's rows."""
 
+    def room(self, lengths: Sequence[int]) -> int:
+        """The tokens that rows of these lengths take together, where they must stand in one micro-batch."""
+
     def loss(self, rows: Sequence[TensorRow]) -> Tensor:
         """The sum of weight x negative log-likelihood over the rows' targets."""
+
+    def logprobs(self, rows: Sequence[TensorRow]) -> Tensor:
+        """The sum of weight x log-probability of each row's targets, of shape (R,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +93,18 @@ class Packed:
     def split(self, rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
         return micro_batches(rows, lengths, tokens_per_batch)
 
+    def room(self, lengths: Sequence[int]) -> int:
+        return sum(lengths)
+
     def loss(self, rows: Sequence[TensorRow]) -> Tensor:
         batch = pack(rows, self.device)
         hidden_ND = self.hidden(batch).index_select(0, batch.where_N)
         return weighted_loss(hidden_ND, self.head, batch.target_N, batch.weight_N)
+
+    def logprobs(self, rows: Sequence[TensorRow]) -> Tensor:
+        batch = pack(rows, self.device)
+        hidden_ND = self.hidden(batch).index_select(0, batch.where_N)
+        return _row_sums(target_logprobs(hidden_ND, self.head, batch.target_N) * batch.weight_N, rows)
 
     def hidden(self, batch: PackedBatch) -> Tensor:
         """Hidden states before the output head, (T, D)."""
@@ -118,7 +135,17 @@ class Padded:
     def split(self, rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
         return padded_batches(rows, lengths, tokens_per_batch)
 
+    def room(self, lengths: Sequence[int]) -> int:
+        return len(lengths) * max(lengths)
+
     def loss(self, rows: Sequence[TensorRow]) -> Tensor:
+        return self._weighted_nll(rows).sum()
+
+    def logprobs(self, rows: Sequence[TensorRow]) -> Tensor:
+        return _row_sums(-self._weighted_nll(rows), rows)
+
+    def _weighted_nll(self, rows: Sequence[TensorRow]) -> Tensor:
+        """Weight x negative log-likelihood of every target, row by row, of shape (N,)."""
         longest = max(len(ids) for ids, _ in rows)
         ids_BT = torch.stack([F.pad(ids.long(), (0, longest - len(ids))) for ids, _ in rows])
         weights_BT = torch.stack([F.pad(weights.float(), (0, longest - len(weights))) for _, weights in rows])
@@ -129,7 +156,13 @@ class Padded:
         row, position = weights_BT[:, 1:].nonzero(as_tuple=True)
         logits_NV = logits_BTV[row.to(self.device), position.to(self.device)].float()
         nll_N = F.cross_entropy(logits_NV, ids_BT[row, position + 1].to(self.device), reduction="none")
-        return (nll_N * weights_BT[row, position + 1].to(self.device)).sum()
+        return nll_N * weights_BT[row, position + 1].to(self.device)
+
+
+def _row_sums(target_N: Tensor, rows: Sequence[TensorRow]) -> Tensor:
+    """What belongs to the targets of each row, summed: of shape (R,)."""
+    counts = [int((weights[1:] != 0).sum()) for _, weights in rows]
+    return torch.stack([part.sum() for part in torch.split(target_N, counts)])
 
 
 def choose_forward(model: Any, packing: bool | str, dtype: torch.dtype, emit: Callable[..., None]) -> Forward:

@@ -7,7 +7,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -15,13 +16,18 @@ from torch import nn
 from tuneport import TuneportError
 from tuneport_torch import state
 from tuneport_torch.checkpoint import Store
-from tuneport_torch.config import Resolved, TorchSettings, resolve
+from tuneport_torch.config import Resolved, TorchSettings, resolve, resolve_beta
+from tuneport_torch.dpo import Pairs, switch_dropout_off
 from tuneport_torch.memory import Memory
 from tuneport_torch.objective import Answers, Objective
 from tuneport_torch.pack import Row, epoch_steps
 from tuneport_torch.prepare import adamw, compute_type, pick_device, prepare
+from tuneport_torch.reference import Reference
 from tuneport_torch.saving import Saver
 from tuneport_torch.state import Progress
+
+if TYPE_CHECKING:
+    from tuneport_torch.rows import Pair
 
 _SKIPS_IN_A_ROW = 5
 _METRICS_A_RUN = 1000  # of a longer run, only every so manieth step is told
@@ -79,9 +85,9 @@ def train(run: Run) -> Result:
     """
     training = _Training(run)
     plan, progress, saver = training.plan, training.progress, training.saver
-    stopped: Literal["pause", "cancel", "patience"] | None = None
+    stopped: Literal["pause", "cancel", "patience"] | None = training.stopped
     try:
-        while progress.step < plan.total_steps:
+        while stopped is None and progress.step < plan.total_steps:
             if plan.patience is not None and progress.worse_evaluations >= plan.patience:
                 stopped = "patience"
                 break
@@ -127,8 +133,7 @@ class _Training:
             torch.set_num_threads(settings.threads)
         torch.manual_seed(run.seed)
         random.seed(run.seed)
-        self.data: Objective = Answers(run.train, "train")
-        self.validation: Objective = Answers(run.validation, "validation")
+        self.data, self.validation = _objective(run, run.train, "train"), _objective(run, run.validation, "validation")
         valid_lengths = self.validation.lengths
         self.valid_order = sorted(range(len(valid_lengths)), key=lambda example: -valid_lengths[example])
         self.plan: Resolved = resolve(
@@ -139,12 +144,14 @@ class _Training:
             validation_tokens=sum(valid_lengths),
             hidden_size=run.model.config.get_text_config().hidden_size,
             device=self.device.type,
+            method=run.method,
         )
         self.tell_every = max(1, self.plan.total_steps // _METRICS_A_RUN)
         self.dtype = compute_type(settings.precision, self.device)
         self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
         self.optimizer = adamw(self.trained, settings.weight_decay, self.device)
+        self.stopped = self._measure_reference()  # while the weights are those of the base
         self.progress, self.saver = self._resumed()
         self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
         self.steps: list[list[int]] = []
@@ -175,9 +182,13 @@ class _Training:
                     share = self.data.measure(self.forward, batch) / weight
                 share[0].backward()  # type: ignore[no-untyped-call]  # torch's own
                 total += share.detach()
-            return total.tolist()
+            figures: list[float] = total.tolist()
+            return figures
 
-        loss, *others = self._fit(backward, self.data, examples)
+        def split(limit: int) -> list[list[int]]:
+            return self.data.split(self.forward, examples, limit)
+
+        loss, *others = self.memory.fit(backward, split, self.data.lengths)
         norm = float(nn.utils.clip_grad_norm_(list(self.trained.values()), self.run.settings.max_grad_norm))
         if math.isfinite(loss) and math.isfinite(norm):
             self.optimizer.step()
@@ -201,11 +212,14 @@ class _Training:
                 self._obey()
                 with self._autocast():
                     total += data.measure(self.forward, batch)
-            return total.tolist()
+            figures: list[float] = total.tolist()
+            return figures
 
         model.eval()
         with torch.no_grad():
-            total = self._fit(measure, data, self.valid_order)
+            total = self.memory.fit(
+                measure, lambda limit: data.split(self.forward, self.valid_order, limit), data.lengths
+            )
         model.train()
         progress.valid_loss, *others = (figure / data.weight(self.valid_order) for figure in total)
         self.figures.update((f"valid_{name}", other) for name, other in zip(data.figures[1:], others, strict=True))
@@ -241,6 +255,47 @@ class _Training:
         self.told_at, self.told_tokens = now, progress.tokens
         self.run.emit("metric", message, **data)
 
+    def _measure_reference(self) -> Stop | None:
+        """Let preference pairs know what the untrained model gives them, unless that is kept already. They come in the
+        batches of the first epoch and of the evaluations: in the first step the very same operations are compared, and
+        every margin is exactly 0.
+        """
+        run, train, validation = self.run, self.data, self.validation
+        if not isinstance(train, Pairs) or not isinstance(validation, Pairs):
+            return None
+        switch_dropout_off(run.model)
+        how = {"precision": str(self.dtype), "forward": type(self.forward).__name__}
+        reference = Reference(run.store.folder, {"train": train, "validation": validation}, how)
+        limits = Progress(tokens_per_batch=self.plan.tokens_per_batch)
+        memory = Memory(run.model, False, limits, run.emit)  # no activations are kept here
+        steps = epoch_steps(train.lengths, self.plan.tokens_per_step, run.seed, 0)
+        work = [(train, step) for step in steps] + [(validation, self.valid_order)]
+        batches = [
+            (pairs, batch)
+            for pairs, examples in work
+            if not reference.knows(pairs, examples)
+            for batch in pairs.split(self.forward, examples, limits.tokens_per_batch)
+        ]
+        if batches:
+            run.emit("log", "Measuring the untrained model on every pair: the reference.")
+
+        def measure(pairs: Pairs, batch: Sequence[int]) -> None:
+            for some in pairs.split(self.forward, batch, limits.tokens_per_batch):
+                with self._autocast():
+                    pairs.reference_P2[some] = pairs.logprobs(self.forward, some).cpu()
+
+        run.model.eval()
+        stop: Stop | None = None
+        with torch.no_grad():
+            for pairs, batch in batches:
+                if stop := run.should_stop():
+                    break
+                if not reference.knows(pairs, batch):
+                    memory.fit(partial(measure, pairs, batch), partial(pairs.split, self.forward, batch), pairs.lengths)
+                    reference.keep()
+        reference.keep(now=True)
+        return stop
+
     def _resumed(self) -> tuple[Progress, Saver]:
         """Where the newest whole checkpoint stands, or the beginning; and the one who keeps those to come."""
         run, plan = self.run, self.plan
@@ -268,10 +323,6 @@ class _Training:
                 "backends.torch.precision to float32.",
             )
 
-    def _fit(self, work: Callable[[], list[float]], data: Objective, examples: Sequence[int]) -> list[float]:
-        """Do `work` on some examples, in smaller micro-batches where it does not fit into memory."""
-        return self.memory.fit(work, lambda limit: data.split(self.forward, examples, limit), data.lengths)
-
     def _obey(self) -> None:
         """Leave a step at once when the job is cancelled; a pause waits for the step's end."""
         if self.run.should_stop() == "cancel":
@@ -283,6 +334,12 @@ class _Training:
 
 class _CancelledError(Exception):
     """The job was cancelled within a step."""
+
+
+def _objective(run: Run, examples: Any, part: str) -> Objective:
+    if run.method == "sft":
+        return Answers(examples, part)
+    return Pairs(examples, part, beta=resolve_beta(run.settings), label_smoothing=run.settings.label_smoothing)
 
 
 def learning_rate(step: int, plan: Resolved, schedule: str) -> float:

@@ -41,11 +41,11 @@ class Objective(Protocol):
 class Answers:
     """Rows whose weighted tokens are to become likely: the loss is weight x negative log-likelihood, in nats."""
 
-    figures = ("loss",)
+    figures: tuple[str, ...] = ("loss",)
 
     def __init__(self, rows: Sequence[Row], part: str) -> None:
         self.rows = tensors(rows, part)
-        self.lengths = [len(ids) for ids, _ in self.rows]
+        self.lengths: Sequence[int] = [len(ids) for ids, _ in self.rows]
 
     def facts(self) -> dict[str, Any]:
         return {"rows": digest(self.rows)}

@@ -84,7 +84,10 @@ class Renderer:
 
     def pieces(self, example: Example) -> list[Piece]:
         """Runs of equal weight, as text: what is trained on and what is context. Raises Unrenderable."""
-        rendered = self.render(example)
+        return self.shown(self.render(example))
+
+    def shown(self, rendered: Rendered) -> list[Piece]:
+        """The same of an example that is rendered."""
         pieces, at = [], 0
         for weight, run in groupby(rendered.weights):
             size = len(list(run))

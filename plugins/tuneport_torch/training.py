@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import os
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport import Conversation, DataError, Lineage, ModelNotFound, Status, TuneportError, UnavailableError, utc_now
+from tuneport import Lineage, ModelNotFound, Status, TuneportError, UnavailableError, utc_now
 from tuneport_torch import bases, export, rates
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.loading import load_model
-from tuneport_torch.refusals import Unrenderable
-from tuneport_torch.render import Renderer, Style
+from tuneport_torch.rows import Rows, read_rows
 from tuneport_torch.tokens import load_text
 
 if TYPE_CHECKING:
-    from tuneport import Example
     from tuneport_torch.bases import Base
     from tuneport_torch.checkpoint import Store
     from tuneport_torch.devices import Device
     from tuneport_torch.tokens import Text
     from tuneport_torch.worker import Worker
-
-_ROWS_AT_ONCE = 256
-_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A rendered example, 8 bytes a token."""
-
-    ids: array[int]
-    weights: array[float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """What is trained on. `system` is the system prompt that all conversations share, if they do; `style` is plain
-    where there are none.
-    """
-
-    train: list[Row]
-    validation: list[Row]
-    system: str | None
-    style: Style
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one epoch, prompts included."""
-        return sum(len(row.ids) for row in self.train)
 
 
 def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
@@ -65,7 +32,8 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     worker.stage(Status.PREPARING, "Reading the rows.", started=started)
     base = _base(request, settings)
     text = load_text(base)
-    rows = _rows(worker, request, settings, base, text)
+    limit = base.facts.max_positions if settings.max_tokens == "auto" else settings.max_tokens
+    rows = read_rows(worker, request, text, limit)
     device = worker.device(settings.device, 1 if settings.slots == "auto" else settings.slots)
     worker.stage(Status.PREPARING, f"Loading {base.description} on {device.model}.", queue_position=None)
     settings = _on_device(worker, settings, device)
@@ -80,6 +48,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
         train=rows.train,
         validation=rows.validation,
         settings=settings,
+        method=request["options"]["method"],
         epochs=request["options"]["epochs"],
         seed=request["options"]["seed"],
         store=store,
@@ -114,92 +83,6 @@ def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
             remedy="Bring the old files back, or start the run again: tuneport run … --again",
         )
     return base
-
-
-def _rows(worker: Worker, request: Mapping[str, Any], settings: TorchSettings, base: Base, text: Text) -> Rows:
-    limit = base.facts.max_positions if settings.max_tokens == "auto" else settings.max_tokens
-    renderer, data, policy = Renderer(text), request["data"], request["options"]["too_long"]
-    openings = _Openings()
-    parts: dict[str, list[Row]] = {}
-    try:
-        for part, facts in data.items():
-            examples = openings.noted(worker.folder.rows(part, facts["fingerprint"]))
-            parts[part] = _rendered(worker, part, examples, renderer, limit, policy)
-    finally:
-        text.close()
-    if not parts["train"]:
-        raise DataError("No row is left to train on.", remedy="See why: tuneport check FILE --for torch:…")
-    return Rows(
-        train=parts["train"],
-        validation=parts.get("validation", []),
-        system=openings.system,
-        style="chat" if openings.conversations else "plain",
-    )
-
-
-def _rendered(
-    worker: Worker, part: str, examples: Iterator[Example], renderer: Renderer, limit: int | None, policy: str
-) -> list[Row]:
-    """All rows of a part; raises DataError for those that cannot be trained on, or are too long without a policy."""
-    rows: list[Row] = []
-    wrong: list[str] = []
-    dropped = cut = read = left_out = 0
-    while batch := list(islice(examples, _ROWS_AT_ONCE)):
-        for number, one in enumerate(renderer.try_render(batch), start=read + 1):
-            if isinstance(one, Unrenderable):
-                wrong.append(f"row {number}: {one.code}: {one.message}")
-                continue
-            left_out += one.turns_left_out
-            row = Row(array("i", one.ids), array("f", one.weights))
-            if limit is not None and len(row.ids) > limit:
-                if policy == "stop":
-                    wrong.append(f"row {number}: too-long: {len(row.ids)} tokens, the model takes {limit}")
-                    continue
-                row = Row(row.ids[:limit], row.weights[:limit])
-                if policy == "drop" or not any(row.weights):
-                    dropped += 1
-                    continue
-                cut += 1
-            rows.append(row)
-        read += len(batch)
-        worker.owner.progress(native=f"rendered {read} rows of {part}")
-    if wrong:
-        shown = "".join(f"\n  {line}" for line in wrong[:_SHOWN])
-        raise DataError(
-            f"{len(wrong)} of {read} rows ({part}) cannot be trained on:{shown}",
-            remedy="See them all, with what to do: tuneport check FILE --for torch:MODEL",
-        )
-    if left_out:
-        told = f"{part}: {left_out} assistant turns are context only: the model's template rewrites them later on."
-        worker.emit("log", told, level="warning", turns_left_out=left_out)
-    if dropped or cut:
-        told = (
-            f"{part}: {read} rows read, {len(rows)} used, {dropped} too long and dropped, {cut} cut to {limit} tokens."
-        )
-        worker.emit("log", told, level="warning", read=read, used=len(rows), dropped=dropped, truncated=cut)
-    return rows
-
-
-class _Openings:
-    """How conversations begin, noted while they pass by."""
-
-    def __init__(self) -> None:
-        self.conversations = 0
-        self._systems: set[str | None] = set()
-
-    def noted(self, examples: Iterable[Example]) -> Iterator[Example]:
-        for example in examples:
-            if isinstance(example, Conversation):
-                self.conversations += 1
-                if len(self._systems) < 2:
-                    first = example.messages[0]
-                    self._systems.add(first.text if first.role in ("system", "developer") else None)
-            yield example
-
-    @property
-    def system(self) -> str | None:
-        """The system prompt of all of them, if there is one."""
-        return next(iter(self._systems)) if len(self._systems) == 1 else None
 
 
 def _on_device(worker: Worker, settings: TorchSettings, device: Device) -> TorchSettings:
