@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,28 +55,32 @@ class Store:
         there before are then as they were.
         """
         self.sweep()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.folder.exists():
+            self.folder.mkdir(parents=True)
+            _sync(self.folder.parent)
         folder, unfinished = self.folder / _name(step), self.folder / f"{_UNFINISHED}{_name(step)}"
         try:
             unfinished.mkdir()
             _write(unfinished, step, tensors, state)
-            if folder.exists():  # a broken one, or the same state once more
-                folder.rename(self.folder / f"{_UNFINISHED}replaced")
+            if folder.exists():  # a broken one: a whole one would have been gone on with
+                _discard(folder)
             unfinished.rename(folder)
             _sync(self.folder)
         except BaseException:
             self.sweep()
             raise
-        self._prune(state.get("best_step"))
+        self._prune(folder, state.get("best_step"))
         return folder
 
     def newest_whole(self, tell: Callable[[str], None] = lambda _: None) -> Saved | None:
         """The newest checkpoint that is as it was written, or None; `tell` hears about each newer one that is not."""
-        for folder in reversed(self._folders()):
+        folders = self._folders()
+        for folder in reversed(folders):
             broken = _why_broken(folder)
             if broken is None:
                 return _saved(folder)
-            tell(f"Checkpoint {folder.name} is not used: {broken}. Going back to the one before.")
+            then = "Going back to the one before" if folder != folders[0] else "There is none before: starting anew"
+            tell(f"Checkpoint {folder.name} is not used: {broken}. {then}.")
         return None
 
     def at(self, step: int) -> Saved | None:
@@ -85,12 +90,7 @@ class Store:
 
     def list(self) -> _List[Checkpoint]:
         """The checkpoints that are there, oldest first, by their manifests; tensors are not read."""
-        listed: list[tuple[Path, Mapping[str, Any]]] = []
-        for folder in self._folders():
-            try:
-                listed.append((folder, json.loads((folder / _STATE).read_bytes())))
-            except (OSError, ValueError):
-                continue  # newest_whole says why
+        listed = [(folder, state) for folder in self._folders() if (state := _whole_state(folder)) is not None]
         best = listed[-1][1].get("best_step") if listed else None
         return [
             Checkpoint(
@@ -111,14 +111,19 @@ class Store:
     def _folders(self) -> _List[Path]:
         return sorted(self.folder.glob("step-*[0-9]"))
 
-    def _prune(self, best_step: int | None) -> None:
+    def _prune(self, saved: Path, best_step: int | None) -> None:
+        """Let go of what is older than the newest `keep`, but for the best; and of what claims to be newer than what
+        was just saved: it was broken, or training would have gone on from there.
+        """
         folders = self._folders()
-        kept = {*folders[-self.keep :]}
+        newest = folders.index(saved) + 1
+        kept = {*folders[max(0, newest - self.keep) : newest]}
         if best_step is not None:
             kept.add(self.folder / _name(best_step))
         for folder in folders:
             if folder not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # the next one to be saved tries again
+                    _discard(folder)
 
 
 def _name(step: int) -> str:
@@ -143,22 +148,50 @@ def _write(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]],
 
 def _why_broken(folder: Path) -> str | None:
     try:
-        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        manifest = _manifest(folder)
         if manifest["format"] != 1:
             return f"its format is {manifest['format']}, of a newer version of tuneport"
-        for name, facts in manifest["files"].items():
-            path = folder / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != facts["size"]:
-                return f"{name} has {path.stat().st_size} bytes instead of {facts['size']}"
-            if _sha256(path) != facts["sha256"]:
-                return f"the bytes of {name} have changed"
         if _name(manifest["step"]) != folder.name or _STATE not in manifest["files"]:
             return "its manifest is of another checkpoint"
+        files = {name: (facts["size"], facts["sha256"]) for name, facts in manifest["files"].items()}
+    except FileNotFoundError:
+        return f"{_MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"its manifest cannot be read ({type(error).__name__})"
+        return f"{_MANIFEST} cannot be read ({type(error).__name__})"
+    for name, (size, sha256) in files.items():
+        path = folder / name
+        try:
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes instead of {size}"
+            if _sha256(path) != sha256:
+                return f"the bytes of {name} have changed"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
     return None
+
+
+def _whole_state(folder: Path) -> Mapping[str, Any] | None:
+    """What was saved beside the tensors, or None where that or the manifest has changed; newest_whole says why."""
+    try:
+        raw, manifest = (folder / _STATE).read_bytes(), _manifest(folder)
+        whole = hashlib.sha256(raw).hexdigest() == manifest["files"][_STATE]["sha256"]
+        ours = whole and _name(manifest["step"]) == folder.name
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return json.loads(raw) if ours else None
+
+
+def _manifest(folder: Path) -> Any:
+    return json.loads((folder / _MANIFEST).read_bytes())
+
+
+def _discard(folder: Path) -> None:
+    """Remove a checkpoint in such an order that a kill meanwhile leaves no half of one under its name."""
+    doomed = folder.with_name(f"{_UNFINISHED}{folder.name}.old")
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _saved(folder: Path) -> Saved:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import tuneport
 from tuneport import Status, utc_now
 from tuneport_torch import devices, slots
+from tuneport_torch.checkpoint import Store
 from tuneport_torch.failures import explain
 from tuneport_torch.folder import Folder
 from tuneport_torch.owner import BEAT_SECONDS, Fenced, Owner
@@ -99,7 +100,8 @@ class Worker:
         """Tell an event of the training; the loop's voice."""
         self.owner.event(kind, message, level=level, **data)
         changes = {name: data[name] for name in ("step", "total_steps", "tokens", "seconds_left") if name in data}
-        if changes:
+        late = kind == "checkpoint" and data["step"] < self.owner.now.step  # it took some steps to reach the disk
+        if changes and not late:
             self.owner.progress(**changes)
         if "tokens" in data:
             self._first_tokens = data["tokens"] if self._first_tokens is None else self._first_tokens
@@ -155,6 +157,7 @@ class Worker:
                 return
             if self.folder.asks("cancel"):
                 self._settle(Status.CANCELLED, "Cancelled.", finished=utc_now())
+                Store(self.folder.checkpoints).sweep()  # one may be half written
             elif self._training or not (self._signalled or self._obey_pause()):
                 return
             else:
@@ -187,7 +190,7 @@ class Worker:
         traceback.print_exception(error, file=sys.stderr)
         if isinstance(error, Fenced):
             os._exit(_FENCED)
-        resumable = any(self.folder.checkpoints.glob("*"))
+        resumable = any(self.folder.checkpoints.glob("step-*"))
         ending = explain(error, self.folder, resumable=resumable)
         finished = utc_now() if ending.status.terminal else None
         self._settle(ending.status, ending.message, remedy=ending.remedy, level="error", finished=finished)
