@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tuneport.cli.terminal import err, out, print_json, print_table
@@ -145,12 +146,17 @@ def models(found: Sequence[ModelSummary]) -> None:
 
 def job_facts(job: Job) -> dict[str, Any]:
     """All that is known of one job, JSON-ready."""
+    from tuneport.report.times import times_of
+
     state = job.state()
     lineage = job.result().lineage if state.status is Status.SUCCEEDED else None
-    metrics = job.metrics()
+    events = list(job.events())
+    metrics = [dict(event.data) for event in events if event.kind == "metric"]
+    times = times_of(events, state.to_dict())
     return {
         "ref": str(job.ref),
         "state": state.to_dict(),
+        "seconds": asdict(times) if times else None,
         "metrics": metrics[-1] if metrics else None,
         "checkpoints": [
             {
@@ -170,7 +176,8 @@ def job(handle: Job) -> None:
     """One job, for a person."""
     facts = job_facts(handle)
     state(handle.ref, handle.state())
-    rows = [
+    rows = [(name, duration(seconds)) for name, seconds in (facts["seconds"] or {}).items() if seconds]
+    rows += [
         (name, f"{value:,.6g}" if isinstance(value, float) else str(value))
         for name, value in (facts["metrics"] or {}).items()
     ]

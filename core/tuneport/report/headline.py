@@ -8,6 +8,7 @@ from tuneport.evaluate.text import percent
 from tuneport.report.data import ReportData
 from tuneport.report.markup import Html, breakable, join, prose, tag
 from tuneport.report.series import Series
+from tuneport.report.times import times_of
 from tuneport.report.units import count, duration, loss, moment, money, parsed_time, short
 
 
@@ -54,12 +55,6 @@ def tiles(data: ReportData, series: Series) -> Html:
     ]
     shown = [tile for tile in built if tile]
     return tag("section", shown, class_="tiles", aria_label="Figures") if shown else Html()
-
-
-def elapsed(data: ReportData) -> float | None:
-    """Seconds from start to end, where the state tells both."""
-    started, finished = parsed_time(data.state.get("started")), parsed_time(data.state.get("finished"))
-    return (finished - started).total_seconds() if started and finished else None
 
 
 def _tile(name: str, value: Html | str, *notes: str | None, wide: bool = False) -> Html:
@@ -124,10 +119,15 @@ def _steps(data: ReportData, series: Series) -> Html | None:
 
 
 def _time(data: ReportData) -> Html | None:
-    seconds, started = elapsed(data), parsed_time(data.state.get("started"))
-    if seconds is None:
+    times = times_of(data.events, data.state)
+    if times is None:
         return None
-    return _tile("Time", duration(seconds), f"from {started:%H:%M} UTC" if started else None)
+    if times.queued is None:
+        return _tile("Time", duration(times.worked), "the queue included")
+    apart = [
+        f"{duration(span)} {word}" for span, word in ((times.queued, "queued"), (times.idle, "paused")) if span >= 1
+    ]
+    return _tile("Training time", duration(times.worked), f"and {' · '.join(apart)}" if apart else None)
 
 
 def _cost(data: ReportData) -> Html | None:

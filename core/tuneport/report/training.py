@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 from tuneport.report.charts import Line, Mark, line_chart, smoothed
 from tuneport.report.data import ReportData
-from tuneport.report.headline import elapsed
 from tuneport.report.markup import Html, join, table, tag
 from tuneport.report.series import Series
+from tuneport.report.times import times_of
 from tuneport.report.units import count, duration, loss, money, short, size
 
 _SMALL = (
@@ -109,10 +109,11 @@ def _outcome(data: ReportData) -> Html:
     """What happened, beside what the plan foretold."""
     if not data.plan:
         return Html()
+    times = times_of(data.events, data.state)
     happened: Mapping[str, float | None] = {
         "tokens": data.state.get("tokens") or None,
         "steps": data.state.get("step") or None,
-        "seconds": elapsed(data),
+        "seconds": times.worked if times else None,
         "memory": (data.state.get("details") or {}).get("peak_memory"),
         "usd": data.usd,
     }
