@@ -31,7 +31,7 @@ def times_of(events: Iterable[Event], state: Mapping[str, Any]) -> Times | None:
     times, seen = Times(queued=0.0), None
     status, since = Status.QUEUED, parsed_time(state.get("created"))
     for event in events:
-        told = _STATUSES.get(event.data.get("status")) if event.kind == "status" else None
+        told = _STATUSES.get(event.data.get("status", "")) if event.kind == "status" else None
         if told is not None:
             if seen is not None and status in _AT_WORK and told in (Status.QUEUED, Status.INTERRUPTED):
                 _add(times, status, since, seen)
