@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from tuneport.cli.app import EXIT_CODES, commands
 from tuneport.config import RunConfig, Secret, json_schema
 from tuneport.plugins import load
+from tuneport_server.settings import ServeSettings
 
 FOLDER = Path(__file__).parent
 NOTICE = "<!-- Written by docs/generate.py from the code: change it there, then run `make docs`. -->\n"
@@ -46,7 +47,8 @@ editors.
 
 - **Checked whole, before anything is spent.** An unknown key is an error with file, line, key and the nearest name;
   every problem is told at once. The core checks its own keys, then the chosen backend checks its section. Sections of
-  other backends are kept and not looked at, so one file can name several.
+  other backends are kept and not looked at, so one file can name several. `serve` is for `tuneport serve --config`
+  alone, and may stand in a file of its own.
 - **Changed from the command line**: `--set backends.torch.learning_rate=1e-4`, as often as needed. Values are read as
   YAML: `--set "backends.torch.adapter.targets=[q_proj, v_proj]"`.
 - **Paths** are relative to the file's folder, those in `--set` to the current one.
@@ -70,8 +72,9 @@ def config_page() -> str:
     shown: set[type[BaseModel]] = set()
     for name, backend in load().backends().items():
         if backend.config_class not in shown:  # the profiles of one plugin share their keys
-            parts += _backend_section(f"backends.{name}", backend.config_class, 2)
+            parts += _owned_section(f"backends.{name}", backend.config_class, 2)
             shown.add(backend.config_class)
+    parts += _owned_section("serve", ServeSettings, 2)
     return "\n".join(parts)
 
 
@@ -147,12 +150,12 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", r"\|")
 
 
-def _backend_section(path: str, model: type[BaseModel], level: int) -> Iterator[str]:
+def _owned_section(path: str, model: type[BaseModel], level: int) -> Iterator[str]:
     yield _heading(f"`{path}`", model, level) + _table(model.model_fields)
     for name, field in model.model_fields.items():
         inner = _section(field)
         if inner:
-            yield from _backend_section(f"{path}.{name}", inner, level + 1)
+            yield from _owned_section(f"{path}.{name}", inner, level + 1)
 
 
 def _heading(title: str, model: type[BaseModel], level: int) -> str:

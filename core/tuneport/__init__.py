@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         TrainRequest,
         TrainSettings,
     )
-    from tuneport.config import RunConfig, Secret, Settings
+    from tuneport.config import RunConfig, Secret, Settings, load_section
     from tuneport.dataset import (
         CheckResult,
         Completion,
@@ -93,7 +93,7 @@ _ROOMS = {
     "evaluate": "Comparison Grader",
     "job": "Job JobState Checkpoint",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
-    "config": "RunConfig Secret Settings",
+    "config": "RunConfig Secret Settings load_section",
     "hookspecs": "hookimpl",
     "workflow": "backends plan train run compare delete settle open_backend open_job open_model jobs models "
     "deliver_events job_scratch keep_events kept_events",
@@ -164,6 +164,7 @@ __all__ = [
     "jobs",
     "keep_events",
     "kept_events",
+    "load_section",
     "models",
     "open_backend",
     "open_job",

@@ -116,11 +116,13 @@ class Model(ABC):
         self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
     ) -> Iterator[tuple[int, str | Reply]]:
         """The pieces of several replies as they come, answered together: each with the number of its prompt, and after
-        a prompt's last piece its whole Reply. Here each reply comes in one piece, once all are there.
+        a prompt's last piece its whole Reply. Here a single prompt is streamed, and of several each reply comes in one
+        piece once all are there.
         """
-        for number, reply in enumerate(self.generate(prompts, options)):
-            yield number, reply.text
-            yield number, reply
+        if len(prompts) == 1:
+            return _numbered(self.generate_stream(prompts[0], options))
+        replies = enumerate(self.generate(prompts, options))
+        return ((number, told) for number, reply in replies for told in (reply.text, reply))
 
     def ensure_ready(self) -> str | None:
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
@@ -219,6 +221,18 @@ def _in_one_piece(model: Model, prompt: Sequence[Message], options: GenerateOpti
     reply = model.generate([prompt], options)[0]
     yield reply.text
     return reply
+
+
+def _numbered(pieces: Iterator[str]) -> Iterator[tuple[int, str | Reply]]:
+    text = ""
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            yield 0, end.value if isinstance(end.value, Reply) else Reply(text=text)
+            return
+        text += piece
+        yield 0, piece
 
 
 def _options(options: dict[str, Any]) -> GenerateOptions:

@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from tuneport_server.limits import Limits
+from tuneport_server.settings import Limits
 from tuneport_server.wire import WireError, bad, decode
 
 _FIELD_BYTES = 64 * 1024

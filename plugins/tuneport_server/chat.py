@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
@@ -18,9 +19,9 @@ from starlette.routing import Route
 from tuneport import Ref, Reply
 from tuneport_server.bodies import read_json
 from tuneport_server.desks import Question
-from tuneport_server.limits import Limits
 from tuneport_server.models import resolve
 from tuneport_server.server import Server, owner_of, server_of
+from tuneport_server.settings import Limits
 from tuneport_server.wire import Body, WireError, bad, only, parse, reply
 
 _Item = str | list[Reply] | WireError
@@ -166,7 +167,7 @@ async def _pose(
     loop = asyncio.get_running_loop()
 
     def tell(item: _Item) -> None:
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody listens
             loop.call_soon_threadsafe(items.put_nowait, item)
 
     question = Question(messages=messages, options=options, count=count, stream=stream, tell=tell)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import re
 import socket
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import tuneport
-from tuneport import NotFoundError, Ref, UnavailableError, UsageError
+from tuneport import Ref, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 _NEEDS = ("starlette", "uvicorn", "python_multipart")
 _DRAIN_SECONDS = 30
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 tokens = typer.Typer(help="The tokens of `tuneport serve`: add, list and remove.", no_args_is_help=True)
 
 
 def serve(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="A config file with a `serve` section; options here go over it."),
+    ] = None,
     models: Annotated[
         str | None,
         typer.Option(
@@ -37,8 +40,13 @@ def serve(
             "By default those that `tuneport models` lists as present.",
         ),
     ] = None,
-    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: any free one.")] = 8137,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 127.0.0.1 by default.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="N", min=0, max=65535, help="8137 by default; 0: any free one."),
+    ] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option("--allow-host", metavar="NAME", help="Another name by which this server is called."),
@@ -52,23 +60,24 @@ def serve(
     """
     _need_packages()
     from tuneport_server.app import application
-    from tuneport_server.limits import Limits
     from tuneport_server.server import open_server
+    from tuneport_server.settings import read_settings
 
-    names = _names(models)
-    server = open_server(names, Limits().changed(limit or ()))
-    listening = _listen(host, port)
-    hosts = {one.lower() for one in (host, *(allow_host or ()))}
+    asked = read_settings(config)
+    asked = asked.changed(models=models, host=host, port=port, allow_hosts=allow_host, limits=limit)
+    names = _served(asked.refs())
+    server = open_server(names, asked.limits)
+    listening = _listen(asked.host, asked.port)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    address = f"[{host}]" if ":" in host else host
+    address = f"[{asked.host}]" if ":" in asked.host else asked.host
     if not server.tokens.list():
         typer.echo(f"token    {server.tokens.add('default')}   (shown this once; only its hash is kept)")
     for name, ref in names.items():
         typer.echo(f"model    {name} = {ref}")
-    if host not in _LOOPBACK:
+    if asked.host not in _LOOPBACK:
         typer.echo("Others can reach this server, and nothing encrypts what they send: put TLS in front.", err=True)
     typer.echo(f"serving  http://{address}:{listening.getsockname()[1]}/v1")
-    _run(application(server, hosts), listening)
+    _run(application(server, {one.lower() for one in (asked.host, *asked.allow_hosts)}), listening)
     return 0
 
 
@@ -107,28 +116,14 @@ def _need_packages() -> None:
         )
 
 
-def _names(text: str | None) -> Mapping[str, Ref]:
-    """The served names; every ref is one that its backend knows. Raises UsageError or what the backend says."""
-    if text is None:
-        found = {one.ref.name: one.ref for one in tuneport.models() if one.kind == "base" and one.present}
-        if not found:
-            raise UsageError(
-                "No base model is on this machine yet.", remedy="Name one: --models small=torch:smollm2-135m"
-            )
-        return found
-    names: dict[str, Ref] = {}
-    for pair in filter(None, text.split(",")):
-        name, equals, ref = pair.partition("=")
-        if not equals or not _NAME.match(name) or name in names:
-            raise UsageError(
-                f"{pair!r} does not name a model.",
-                remedy="Write NAME=REF, with commas between and each name once, such as small=torch:smollm2-135m.",
-            )
-        names[name] = Ref.parse(ref)
-        tuneport.open_backend(names[name].backend).check_base(names[name].name)
-    if not names:
-        raise NotFoundError("No model is named.", remedy="Write for example: --models small=torch:smollm2-135m")
-    return names
+def _served(named: Mapping[str, Ref]) -> Mapping[str, Ref]:
+    """The base models to serve; every one is known to its backend. Raises UsageError or what the backend says."""
+    for ref in named.values():
+        tuneport.open_backend(ref.backend).check_base(ref.name)
+    found = named or {one.ref.name: one.ref for one in tuneport.models() if one.kind == "base" and one.present}
+    if not found:
+        raise UsageError("No base model is on this machine yet.", remedy="Name one: --models small=torch:smollm2-135m")
+    return found
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -8,16 +8,17 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import tuneport
 from tuneport import Model, Ref, Reply, TuneportError
+from tuneport_server.places import Places
 from tuneport_server.wire import WireError, of_tuneport
 
 if TYPE_CHECKING:
-    from tuneport_server.limits import Limits
+    from tuneport_server.settings import Limits
 
 _IDLE_SECONDS = 600.0  # after which a model that nobody asks is given back
 _TURN_SECONDS = 10.0  # how long a busy model keeps others waiting for its place
@@ -25,11 +26,10 @@ _TURN_SECONDS = 10.0  # how long a busy model keeps others waiting for its place
 _log = logging.getLogger("tuneport.server")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Question:
     """What one request asks of a model. `tell` gets, from another thread, each piece of a streamed text and at last the
-    replies, one for each of the `count` choices, or the error. A stream that is answered together with others comes in
-    one piece. Setting `gone` says that nobody listens any more.
+    replies, one for each of the `count` choices, or the error. Setting `gone` says that nobody listens any more.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -38,6 +38,7 @@ class Question:
     stream: bool
     tell: Callable[[str | list[Reply] | WireError], None]
     gone: threading.Event = field(default_factory=threading.Event)
+    told: bool = False  # whether any of it was told: then it cannot be answered anew
 
     def joins(self, other: Question) -> bool:
         """Whether both can be answered in one batch. A seeded draw depends on the place in it, so it stands alone."""
@@ -46,24 +47,23 @@ class Question:
 
 
 class Desks:
-    """One desk for each model that was asked of late; at most `limits.models` of them have it loaded at a time."""
+    """One desk for each model that was asked of late; what they have loaded stays within the limits."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._desks: dict[Ref, _Desk] = {}
-        self._seated: dict[Ref, float] = {}  # who is loaded, since when it was last used
-        self._waiting = 0
+        self._places = Places(limits.models, limits.memory)
         self._closed = False
 
     def ask(self, ref: Ref, question: Question) -> None:
         """Put a question to a model and return at once. Raises WireError when too many wait already."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise WireError(429, "The server is ending. Ask again in a moment.", headers={"retry-after": "5"})
             desk = self._desks.get(ref)
             if desk is None:
-                desk = self._desks[ref] = _Desk(ref, self, self._limits)
+                desk = self._desks[ref] = _Desk(ref, self._places, self._limits, self._leave)
             if desk.questions.qsize() >= self._limits.waiting:
                 raise WireError(
                     429,
@@ -75,7 +75,7 @@ class Desks:
 
     def forget(self, ref: Ref) -> None:
         """Give the model back, because it is about to be deleted. Questions that wait are told so."""
-        with self._changed:
+        with self._lock:
             desk = self._desks.pop(ref, None)
         if desk is not None:
             desk.questions.put(None)
@@ -83,68 +83,43 @@ class Desks:
 
     def close(self) -> None:
         """Answer nobody any more, and give all models back."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             refs = list(self._desks)
-            self._changed.notify_all()
+        self._places.close()
         for ref in refs:
             self.forget(ref)
 
-    def seat(self, desk: _Desk) -> None:
-        """Wait until the desk may have its model loaded; the one that was not asked for longest makes room."""
-        with self._changed:
-            self._waiting += 1
-            try:
-                while desk.ref not in self._seated and len(self._seated) >= self._limits.models and not self._closed:
-                    if not self._evict():
-                        self._changed.wait(1.0)
-                self._seated[desk.ref] = time.monotonic()
-            finally:
-                self._waiting -= 1
-
-    def unseat(self, desk: _Desk) -> None:
-        """The desk has given its model back."""
-        with self._changed:
-            self._seated.pop(desk.ref, None)
-            self._changed.notify_all()
-
-    def crowded(self) -> bool:
-        """Whether a desk waits for a place."""
-        return self._waiting > 0
-
-    def leave(self, desk: _Desk) -> bool:
-        """Whether the desk may end: nobody has come in the meantime."""
-        with self._changed:
+    def _leave(self, desk: _Desk) -> bool:
+        """Whether a desk may end: nobody has come in the meantime."""
+        with self._lock:
             if not desk.questions.empty():
                 return False
             if self._desks.get(desk.ref) is desk:
                 del self._desks[desk.ref]
             return True
 
-    def _evict(self) -> bool:
-        for ref in sorted(self._seated, key=lambda one: self._seated[one]):
-            desk = self._desks.get(ref)
-            if desk is not None and desk.idle.is_set() and desk.questions.empty():
-                desk.idle.clear()
-                desk.questions.put(_MAKE_ROOM)
-                self._changed.wait(1.0)
-                return True
-        return False
-
 
 class _Desk:
     """A thread with a model. It takes what waits, answers it together where options are equal, and goes when idle."""
 
-    def __init__(self, ref: Ref, desks: Desks, limits: Limits) -> None:
+    def __init__(self, ref: Ref, places: Places, limits: Limits, leave: Callable[[_Desk], bool]) -> None:
         self.ref = ref
         self.questions: queue.Queue[Question | object] = queue.Queue()
-        self.idle = threading.Event()
-        self._desks, self._limits = desks, limits
+        self._places, self._limits, self._leave = places, limits, leave
         self._kept: deque[Question] = deque()  # taken from the queue, and could not join
         self._model: Model | None = None
         self._since = 0.0
+        self._idle = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"desk {ref}", daemon=True)
         self.thread.start()
+
+    def make_room(self) -> bool:
+        """Give the model back when nobody asks it; False when somebody does."""
+        if not self._idle.is_set() or not self.questions.empty():
+            return False
+        self.questions.put(_MAKE_ROOM)
+        return True
 
     def _run(self) -> None:
         try:
@@ -160,7 +135,7 @@ class _Desk:
                 except Exception:  # noqa: BLE001 - the desk must serve those who come next
                     _log.exception("%s could not answer", self.ref)
                     _tell(batch, WireError(500, "The model could not answer; the server's log says why."))
-                if self._desks.crowded() and time.monotonic() - self._since > _TURN_SECONDS:
+                if self._places.wanted() and time.monotonic() - self._since > _TURN_SECONDS:
                     self._give_back()
         finally:
             self._give_back()
@@ -176,12 +151,13 @@ class _Desk:
         if self._kept:
             first: Question | object = self._kept.popleft()
         else:
-            self.idle.set()
+            self._idle.set()
             try:
                 first = self.questions.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
-                return None if self._desks.leave(self) else []
-            self.idle.clear()
+                return None if self._leave(self) else []
+            finally:
+                self._idle.clear()
         if first is None:
             return None
         if not isinstance(first, Question):
@@ -209,48 +185,39 @@ class _Desk:
         return [one for one in batch if not one.gone.is_set()]
 
     def _answer(self, batch: list[Question]) -> None:
-        if self._model is None:
-            self._desks.seat(self)
-            self._since = time.monotonic()
-            self._model = tuneport.open_model(self.ref)
-            self._model.ensure_ready()
-            batch = [one for one in batch if not one.gone.is_set()]  # loading may have taken longer than they waited
-            if not batch:
-                return
-        model = self._model
-        if len(batch) == 1 and batch[0].stream:
-            self._stream(model, batch[0])
+        model = self._loaded()
+        batch = [one for one in batch if not one.gone.is_set()]  # loading may have taken longer than they waited
+        if not batch:
             return
-        prompts = [question.messages for question in batch for _ in range(question.count)]
         try:
-            replies = model.reply_many(prompts, **batch[0].options)
+            _answer_together(model, batch)
         except TuneportError as error:
             if len(batch) == 1:
                 raise
             _log.info("%s answers %d requests one by one: %s", self.ref, len(batch), error.message)
             for question in batch:  # one of them cannot be answered: the others must not suffer for it
+                if question.told:
+                    question.tell(of_tuneport(error, "messages"))
+                    continue
                 try:
-                    question.tell(model.reply_many([question.messages] * question.count, **question.options))
+                    _answer_together(model, [question])
                 except TuneportError as own:
                     question.tell(of_tuneport(own, "messages"))
-            return
-        given = iter(replies)
-        for question in batch:
-            question.tell([next(given) for _ in range(question.count)])
 
-    def _stream(self, model: Model, question: Question) -> None:
-        pieces = model.stream(question.messages, **question.options)
-        text = ""
-        try:
-            while not question.gone.is_set():
-                piece = next(pieces)
-                text += piece
-                question.tell(piece)
-        except StopIteration as end:
-            question.tell([end.value if isinstance(end.value, Reply) else Reply(text=text)])
-        finally:
-            if hasattr(pieces, "close"):
-                pieces.close()
+    def _loaded(self) -> Model:
+        if self._model is None:
+            model = tuneport.open_model(self.ref)
+            self._places.take(self.ref, model.memory, self.make_room)
+            self._since = time.monotonic()
+            self._model = model
+            try:
+                model.ensure_ready()
+            except BaseException:
+                self._give_back()
+                raise
+            self._places.weigh(self.ref, model.memory)
+        self._places.use(self.ref)
+        return self._model
 
     def _give_back(self) -> None:
         model, self._model = self._model, None
@@ -259,10 +226,46 @@ class _Desk:
                 model.close()
             except Exception:  # noqa: BLE001 - the place must be given back all the same
                 _log.exception("%s could not be closed", self.ref)
-        self._desks.unseat(self)
+        self._places.leave(self.ref)
 
 
 _MAKE_ROOM = object()
+
+
+def _answer_together(model: Model, batch: Sequence[Question]) -> None:
+    """Answer questions of equal options; those that are to stream get each piece as it comes."""
+    asking = [question for question in batch for _ in range(question.count)]
+    prompts, options = [one.messages for one in asking], batch[0].options
+    if not any(question.stream for question in batch):
+        replies = iter(model.reply_many(prompts, **options))
+        for question in batch:
+            _finish(question, [next(replies) for _ in range(question.count)])
+        return
+    replied: dict[Question, list[Reply]] = {question: [] for question in batch}
+    with contextlib.closing(_pieces(model, prompts, options)) as pieces:
+        for number, told in pieces:
+            question = asking[number]
+            if isinstance(told, Reply):
+                replied[question].append(told)
+                if len(replied[question]) == question.count:
+                    _finish(question, replied[question])
+            elif question.stream:
+                question.told = True
+                question.tell(told)
+            if all(one.gone.is_set() for one in batch):
+                return
+
+
+def _pieces(
+    model: Model, prompts: Sequence[Sequence[Mapping[str, Any]]], options: Mapping[str, Any]
+) -> Generator[tuple[int, str | Reply], None, None]:
+    """What the model streams, to be closed: what is not listened to any more is not computed."""
+    yield from model.stream_many(prompts, **options)
+
+
+def _finish(question: Question, replies: list[Reply]) -> None:
+    question.told = True
+    question.tell(replies)
 
 
 def _tell(questions: Iterable[Question], error: WireError) -> None:

@@ -14,8 +14,8 @@ from starlette.requests import Request
 
 from tuneport import Ref, UsageError, home
 from tuneport_server.events import Seen
-from tuneport_server.limits import Limits
 from tuneport_server.sessions import Sessions
+from tuneport_server.settings import Limits
 from tuneport_server.store import Store
 from tuneport_server.tokens import Tokens
 

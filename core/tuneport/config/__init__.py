@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuneport.config.load import Flag, backend_settings, config_from_flags, identity, load_config
+from tuneport.config.load import Flag, backend_settings, config_from_flags, identity, load_config, load_section
 from tuneport.config.models import (
     BudgetConfig,
     CompareConfig,
@@ -31,4 +31,5 @@ __all__ = [
     "identity",
     "json_schema",
     "load_config",
+    "load_section",
 ]

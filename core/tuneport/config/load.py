@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from tuneport.config.models import VARIABLE, RunConfig, Secret
-from tuneport.config.problems import Problem, config_error, fields_at, nearest, validated
+from tuneport.config.models import OWNED, VARIABLE, RunConfig, Secret
+from tuneport.config.problems import Problem, config_error, fields_at, nearest, unknown_key, validated
 from tuneport.config.source import SET, KeyPath, Source, dotted, parse_value, read
 from tuneport.errors import ConfigError
 from tuneport.refs import Ref
@@ -60,16 +60,25 @@ def backend_settings(config: RunConfig, name: str, config_class: type[M]) -> M:
 
     Raises ConfigError like `load_config`.
     """
-    prefix = ("backends", name)
-    raw = config.section(name)
-    settings = validated(config_class, raw, config.source, prefix)
-    problems = []
-    for path, text in _texts(raw, ()):
-        if VARIABLE.search(text) and not isinstance(_at(settings, path), Secret):
-            problems.append(Problem((*prefix, *path), _MISPLACED_VARIABLE))
+    return _owned(config_class, config.section(name), config.source, ("backends", name))
+
+
+def load_section(path: str | Path, name: str, config_class: type[M]) -> M:
+    """A section that a plugin owns, such as `serve`, checked by that plugin's own class. The file may hold a run too,
+    or nothing else. Raises ConfigError like `load_config`.
+    """
+    values, source = read(Path(path).expanduser(), str(path))
+    problems = [
+        Problem((key,), unknown_key(RunConfig, values, (key,))) for key in values if key not in RunConfig.model_fields
+    ]
+    raw = values.get(name, {})
+    if name not in values and not problems:
+        problems.append(Problem((), f"it has no section {name!r}"))
+    if not isinstance(raw, dict | None):
+        problems.append(Problem((name,), "should be a section with keys of its own"))
     if problems:
-        raise config_error(problems, config.source)
-    return settings
+        raise config_error(problems, source)
+    return _owned(config_class, raw or {}, source, (name,))
 
 
 def identity(config: RunConfig, settings: BaseModel | None = None, fingerprints: Sequence[str] = ()) -> str:
@@ -109,6 +118,19 @@ _MISPLACED_VARIABLE = (
 )
 
 
+def _owned(config_class: type[M], raw: Mapping[str, Any], source: Source, prefix: KeyPath) -> M:
+    """A section by its owner's class."""
+    settings = validated(config_class, raw, source, prefix)
+    problems = [
+        Problem((*prefix, *path), _MISPLACED_VARIABLE)
+        for path, text in _texts(raw, ())
+        if VARIABLE.search(text) and not isinstance(_at(settings, path), Secret)
+    ]
+    if problems:
+        raise config_error(problems, source)
+    return settings
+
+
 def _checked(
     values: dict[str, Any], source: Source, flags: Mapping[str, Any], overrides: Sequence[str], folder: Path
 ) -> RunConfig:
@@ -126,7 +148,7 @@ def _checked(
     source = Source(source.file, source.lines, options)
     problems = [
         Problem(path, _MISPLACED_VARIABLE)
-        for path, text in _texts({key: one for key, one in values.items() if key != "backends"}, ())
+        for path, text in _texts({key: one for key, one in values.items() if key not in OWNED}, ())
         # A system prompt is free text, and may speak of ${…}.
         if (VARIABLE.fullmatch(text) if path == ("data", "system") else VARIABLE.search(text))
     ]
@@ -143,7 +165,7 @@ def _override(text: str) -> tuple[KeyPath, Any]:
         raise ConfigError(
             f"--set {key}: it is not of the form KEY=VALUE.", remedy="Write for example --set train.epochs=3"
         )
-    if path[0] != "backends":
+    if path[0] not in OWNED:
         for end in range(1, len(path) + 1):
             names = fields_at(RunConfig, path[: end - 1])
             if names and path[end - 1] not in names:
@@ -154,7 +176,7 @@ def _override(text: str) -> tuple[KeyPath, Any]:
                     else f"the keys here are {', '.join(names)}"
                 )
                 raise ConfigError(f"--set {dotted(path)}: unknown key; {hint}", key=dotted(path))
-    elif len(path) < 3:
+    elif path[0] == "backends" and len(path) < 3:
         raise ConfigError(
             f"--set {dotted(path)}: name a backend and its setting, as in backends.torch.learning_rate=1e-4"
         )

@@ -249,7 +249,10 @@ class CompareConfig(Settings):
     )
 
 
-_SECTIONS = ("data", "train", "backends", "budget", "compare")
+_SECTIONS = ("data", "train", "backends", "budget", "compare", "serve")
+
+OWNED = ("backends", "serve")
+"""What is checked not here but by the plugins whose settings it holds."""
 
 
 class RunConfig(Settings):
@@ -269,6 +272,11 @@ class RunConfig(Settings):
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="What the run may cost.")
     compare: CompareConfig = Field(
         default_factory=CompareConfig, description="How the tuned model is compared with its base."
+    )
+    serve: dict[str, Any] = Field(
+        default_factory=dict,
+        exclude=True,
+        description="Settings of `tuneport serve --config`, checked by the server plugin; no part of a run.",
     )
 
     _source: Source = PrivateAttr(default_factory=Source)

@@ -80,6 +80,22 @@ def fields_at(model: type[BaseModel], path: KeyPath) -> list[str]:
     return sorted({name for one in _models_at(model, path) for name in one.model_fields})
 
 
+def unknown_key(model: type[BaseModel], raw: Mapping[str, Any], path: KeyPath, prefix: KeyPath = ()) -> str:
+    """What to say of a key that the model has not: the nearest name, or where it belongs."""
+    key, names = str(path[-1]), fields_at(model, path[:-1])
+    meant = nearest(key, names)
+    if meant:
+        return f"unknown key; did you mean {meant!r}?"
+    elsewhere = [f"{name}.{key}" for name in model.model_fields if key in fields_at(model, (name,))]
+    if not prefix and elsewhere:
+        return f"unknown key; did you mean {elsewhere[0]!r}?"
+    known = f"the keys here are {', '.join(names)}" if names else "no keys belong here"
+    if not prefix and path[0] == "train":
+        backend = str(raw.get("model", "")).partition(":")[0] or "NAME"
+        return f"unknown key; {known}; a setting of one backend goes under backends.{backend}"
+    return f"unknown key; {known}"
+
+
 def _problems(
     model: type[BaseModel], raw: Mapping[str, Any], findings: Iterable[Any], prefix: KeyPath
 ) -> list[Problem]:
@@ -87,7 +103,7 @@ def _problems(
     for finding in findings:
         path = _real_path(raw, finding["loc"], missing=finding["type"] == "missing")
         unknown = finding["type"] == "extra_forbidden"
-        message = _unknown(model, raw, path, prefix) if unknown else _plain_words(finding)
+        message = unknown_key(model, raw, path, prefix) if unknown else _plain_words(finding)
         if finding["type"] == "missing":
             message += _example(model, path)
         heard = messages.setdefault(path, [])
@@ -107,21 +123,6 @@ def _real_path(raw: Any, location: Sequence[str | int], *, missing: bool) -> Key
             raw = raw[part]
             path.append(part)
     return (*path, location[-1]) if missing else tuple(path)
-
-
-def _unknown(model: type[BaseModel], raw: Mapping[str, Any], path: KeyPath, prefix: KeyPath) -> str:
-    key, names = str(path[-1]), fields_at(model, path[:-1])
-    meant = nearest(key, names)
-    if meant:
-        return f"unknown key; did you mean {meant!r}?"
-    elsewhere = [f"{name}.{key}" for name in model.model_fields if key in fields_at(model, (name,))]
-    if not prefix and elsewhere:
-        return f"unknown key; did you mean {elsewhere[0]!r}?"
-    known = f"the keys here are {', '.join(names)}" if names else "no keys belong here"
-    if not prefix and path[0] == "train":
-        backend = str(raw.get("model", "")).partition(":")[0] or "NAME"
-        return f"unknown key; {known}; a setting of one backend goes under backends.{backend}"
-    return f"unknown key; {known}"
 
 
 def _example(model: type[BaseModel], path: KeyPath) -> str:

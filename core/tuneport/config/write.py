@@ -43,7 +43,7 @@ def commented_yaml(
             writer.backends(value, described, backends or {})
         elif isinstance(value, BaseModel):
             writer.section(name, described, type(value), value.model_dump(mode="json", exclude_defaults=True))
-        else:
+        elif value or name != "serve":
             writer.key((name,), described, value, given=True)
             writer.lines.append("")
     return "\n".join(writer.lines).rstrip("\n") + "\n"

@@ -17,6 +17,7 @@ from tuneport.config import (
     config_from_flags,
     identity,
     load_config,
+    load_section,
 )
 from tuneport.errors import ConfigError
 
@@ -242,7 +243,7 @@ def test_yaml_is_yaml_1_2_and_anchors_work(folder: Path) -> None:
     [
         ("train.epoch=3", "--set train.epoch: unknown key; did you mean 'train.epochs'?"),
         ("trian.epochs=3", "--set trian.epochs: unknown key; did you mean 'train'?"),
-        ("zzz=3", "--set zzz: unknown key; the keys here are backends, budget, compare, data, model, train"),
+        ("zzz=3", "--set zzz: unknown key; the keys here are backends, budget, compare, data, model, serve, train"),
         ("train.epochs=-1", "--set train.epochs: should be at least 1 or 'auto'"),
         ("train.seed.x=1", "--set train.seed: should be a whole number"),
         ("model.x=1", "--set model.x: 'model' holds a value, not keys."),
@@ -340,3 +341,32 @@ def test_identity_is_what_affects_the_model() -> None:
     assert re.fullmatch("[0-9a-f]{64}", same)
     config = config_from_flags(base)
     assert identity(config, None, ["f"]) != identity(config, None, ["g"])
+
+
+def test_a_plugins_own_section_is_read_from_a_run_or_a_file_of_its_own(folder: Path) -> None:
+    Path("run.yaml").write_text("model: torch:x\nserve: {url: here, adapter: none}\n")
+    Path("own.toml").write_text('[serve]\nurl = "here"\nadapter = "none"\n')
+    for name in ("run.yaml", "own.toml"):
+        assert load_section(name, "serve", Toy) == Toy(url="here", adapter="none")
+    assert load_config("run.yaml").serve == {"url": "here", "adapter": "none"}
+    assert "serve" not in load_config("run.yaml").to_dict(), "it is no part of the run that is saved"
+    Path("empty.yaml").write_text("serve:\n")
+    assert load_section("empty.yaml", "serve", Toy) == Toy()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("serve:\n  adaptor: none\n", "a.yaml:2: serve.adaptor: unknown key; did you mean 'adapter'?"),
+        ("serve: {}\nurl: x\n", "a.yaml:2: url: unknown key; the keys here are backends, "),
+        ("sevre: {}\n", "a.yaml:1: sevre: unknown key; did you mean 'serve'?"),
+        ("model: torch:x\n", "a.yaml: it has no section 'serve'"),
+        ("serve: 3\n", "a.yaml:1: serve: should be a section with keys of its own"),
+        ("serve:\n  url: ${HOME}\n", "a.yaml:2: serve.url: a variable in ${…} can stand for a whole secret only"),
+    ],
+)
+def test_what_is_wrong_with_a_plugins_own_section_is_told_like_the_rest(folder: Path, text: str, message: str) -> None:
+    Path("a.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_section("a.yaml", "serve", Toy)
+    assert message in str(caught.value)

@@ -1,0 +1,148 @@
+"""What can be set about a server: by a config's `serve` section, and over it by options of the command."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+from pydantic import AfterValidator, Field, StrictInt
+from pydantic_core import PydanticCustomError
+
+from tuneport import Ref, RefError, Settings, UsageError, load_section
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_Number = Annotated[StrictInt, Field(ge=1)]
+
+
+class Limits(Settings):
+    """How much the server takes before it says that it is too much; sizes in bytes."""
+
+    json_bytes: _Number = Field(default=8 * 2**20, description="of a request's JSON body")
+    file_bytes: _Number = Field(default=512 * 2**20, description="of an uploaded file")
+    part_bytes: _Number = Field(default=64 * 2**20, description="of one part of an upload in parts")
+    upload_bytes: _Number = Field(default=8 * 2**30, description="of a file that is uploaded in parts")
+    file_rows: _Number = Field(default=3_000_000, description="lines of an uploaded file")
+    total_bytes: _Number = Field(default=50 * 2**30, description="of all files of all tokens")
+    files: _Number = Field(default=10_000, description="of one token")
+    open_jobs: _Number = Field(default=100, description="of one token, not over yet")
+    answer_tokens: _Number = Field(
+        default=4096, description="the most that an answer may have; a request for more gets these"
+    )
+    answer_default: _Number = Field(default=512, description="tokens of an answer whose request names none")
+    choices: _Number = Field(default=16, description="answers to one request (`n`)")
+    batch: _Number = Field(default=32, description="conversations answered together")
+    waiting: _Number = Field(default=256, description="requests that wait for one model")
+    models: _Number = Field(default=8, description="kept loaded at the same time")
+    model_bytes: _Number | None = Field(
+        default=None, description="weights of the models that are kept loaded; half of the machine's memory when absent"
+    )
+    silence_seconds: _Number = Field(default=30, description="without a byte of a body that is still to come")
+    requests: _Number = Field(default=512, description="under way at the same time")
+
+    @property
+    def memory(self) -> int:
+        """The bytes that loaded models may take together."""
+        return self.model_bytes or psutil.virtual_memory().total // 2
+
+    def changed(self, texts: Iterable[str]) -> Limits:
+        """With `name=number` texts applied; raises UsageError for another name or no number."""
+        known = type(self).model_fields
+        values: dict[str, int] = {}
+        for text in texts:
+            name, _, number = text.partition("=")
+            if name not in known or not number.isdecimal() or not 0 < int(number) < 2**62:
+                raise UsageError(
+                    f"{text!r} is no limit.", remedy=f"Write NAME=NUMBER; the names are {', '.join(sorted(known))}."
+                )
+            values[name] = int(number)
+        return self.model_copy(update=values)
+
+
+def _name(value: str) -> str:
+    if not _MODEL_NAME.fullmatch(value):
+        raise PydanticCustomError(
+            "name", "should have at most 100 letters, digits, - . and _, and begin with a letter or digit"
+        )
+    return value
+
+
+def _ref(value: str) -> str:
+    try:
+        return str(Ref.parse(value))
+    except RefError:
+        raise PydanticCustomError("ref", "should be of the form backend:name, such as torch:smollm2-135m") from None
+
+
+class ServeSettings(Settings):
+    """What `tuneport serve` serves, where, and within which bounds. A run does not look at it."""
+
+    models: dict[Annotated[str, AfterValidator(_name)], Annotated[str, AfterValidator(_ref)]] = Field(
+        default_factory=dict,
+        examples=[{"small": "torch:smollm2-135m"}],
+        description="The base models: the name that clients ask for, and the ref it stands for; those that are on the "
+        "machine when absent. A path that starts with `.` is relative to the config file's folder.",
+    )
+    host: str = Field(default="127.0.0.1", description="Where to listen.")
+    port: Annotated[StrictInt, Field(ge=0, le=65535)] = Field(default=8137, description="0 takes any free one.")
+    allow_hosts: tuple[str, ...] = Field(
+        default=(), examples=[["gpu-box.lan"]], description="Other names by which this server is called."
+    )
+    limits: Limits = Field(default_factory=Limits, description="How much is too much.")
+
+    def changed(
+        self,
+        *,
+        models: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        allow_hosts: Sequence[str] | None = None,
+        limits: Iterable[str] | None = None,
+    ) -> ServeSettings:
+        """With what the command line gives over it: `NAME=REF,…`, texts `NAME=NUMBER`, and names to allow beside those
+        that are allowed already. Raises UsageError.
+        """
+        values: dict[str, Any] = {
+            "models": _pairs(models) if models is not None else self.models,
+            "host": self.host if host is None else host,
+            "port": self.port if port is None else port,
+            "allow_hosts": (*self.allow_hosts, *(allow_hosts or ())),
+            "limits": self.limits.changed(limits or ()),
+        }
+        return self.model_copy(update=values)
+
+    def refs(self) -> dict[str, Ref]:
+        """The named base models."""
+        return {name: Ref.parse(ref) for name, ref in self.models.items()}
+
+
+def read_settings(path: Path | None) -> ServeSettings:
+    """The `serve` section of a config file; the defaults without one. Raises ConfigError."""
+    if path is None:
+        return ServeSettings()
+    section = load_section(path, "serve", ServeSettings)
+    folder = path.expanduser().absolute().parent
+    return section.model_copy(update={"models": {name: _from(folder, ref) for name, ref in section.models.items()}})
+
+
+def _from(folder: Path, text: str) -> str:
+    ref = Ref.parse(text)
+    return str(Ref(ref.backend, os.path.normpath(folder / ref.name))) if ref.name.startswith(".") else text
+
+
+def _pairs(text: str) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for pair in filter(None, text.split(",")):
+        name, equals, ref = pair.partition("=")
+        if not equals or not _MODEL_NAME.fullmatch(name) or name in names:
+            raise UsageError(
+                f"{pair!r} does not name a model.",
+                remedy="Write NAME=REF, with commas between and each name once, such as small=torch:smollm2-135m.",
+            )
+        names[name] = str(Ref.parse(ref))
+    if not names:
+        raise UsageError("No model is named.", remedy="Write for example: --models small=torch:smollm2-135m")
+    return names
