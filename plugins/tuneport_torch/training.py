@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport import Lineage, ModelNotFound, Status, TuneportError, UnavailableError, utc_now
+from tuneport import Lineage, ModelNotFound, Status, TuneportError, UnavailableError, UnsupportedError, utc_now
 from tuneport_torch import bases, export, rates
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.loading import load_model
@@ -128,17 +128,25 @@ def _lineage(worker: Worker, request: Mapping[str, Any], text: Text, rows: Rows)
 
 
 def _succeed(worker: Worker, settings: TorchSettings) -> None:
-    """Export if asked, then say the last word. The model is whole by now, so an export that cannot be only warns."""
+    """Export if asked, then say the last word. The model is whole by now, so an export that cannot be only warns; the
+    last word then says how to export again.
+    """
     kind, folder = settings.export, worker.folder
     target = folder.path / f"export-{kind}"
     if kind != "none" and not target.exists():
         worker.stage(Status.PREPARING, f"Exporting the model ({kind}).")
+    not_exported, remedy = "", None
         write = export.adapter if kind == "adapter" else export.merged
         try:
             write(bases.resolve(str(folder.model)), target)
             worker.emit("log", f"Exported ({kind}) to {target}.", path=str(target))
         except TuneportError as error:
-            worker.emit("log", f"Not exported ({kind}): {error.message}", level="warning", remedy=error.remedy)
+            not_exported = f"Not exported ({kind}): {error.message}"
+            worker.emit("log", not_exported, level="warning", remedy=error.remedy)
+            another = "KIND" if isinstance(error, UnsupportedError) else kind
+            again = f"Run: tuneport export {folder.ref} --kind {another} -o FOLDER"
+            remedy = f"{error.remedy.rstrip('.')}. {again}" if error.remedy else again
     now = worker.owner.now
     done = f"Trained {now.step} steps on {now.tokens} tokens." if now.step else "Trained."
-    worker.stage(Status.SUCCEEDED, done, finished=utc_now(), seconds_left=None, queue_position=None)
+    last_word = f"{done} {not_exported}".rstrip()
+    worker.stage(Status.SUCCEEDED, last_word, remedy=remedy, finished=utc_now(), seconds_left=None, queue_position=None)

@@ -120,6 +120,8 @@ def run_result(result: RunResult) -> None:
     if result.report:
         out().print(f"report   {result.report}", markup=False)
         out().print(f'ask it   tuneport ask {ref} "…"', markup=False)
+        if remedy := result.job.state().remedy:  # the model is there, and something about it is left to do
+            out().print(f"to do    {remedy}", markup=False)
     else:
         out().print(f"{ref} is {result.job.status}. Follow it: tuneport watch {ref}", markup=False)
 
