@@ -133,9 +133,9 @@ def _succeed(worker: Worker, settings: TorchSettings) -> None:
     """
     kind, folder = settings.export, worker.folder
     target = folder.path / f"export-{kind}"
+    not_exported, remedy = "", None
     if kind != "none" and not target.exists():
         worker.stage(Status.PREPARING, f"Exporting the model ({kind}).")
-    not_exported, remedy = "", None
         write = export.adapter if kind == "adapter" else export.merged
         try:
             write(bases.resolve(str(folder.model)), target)
