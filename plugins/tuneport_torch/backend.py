@@ -16,6 +16,7 @@ from tuneport import (
     Capabilities,
     JobNotFound,
     ModelNotFound,
+    Preference,
     Ref,
     Status,
     UnavailableError,
@@ -48,7 +49,7 @@ class TorchBackend(Backend):
 
     def __init__(self) -> None:
         self.capabilities = Capabilities(
-            methods=frozenset({"sft"}),
+            methods=frozenset({"sft", "dpo"}),
             verbs=frozenset({"cancel", "pause", "resume"}),
             learning_rate="absolute",
             local=True,
@@ -131,6 +132,7 @@ class TorchBackend(Backend):
         facts = _base(base).facts
         reading = _Reading(base)
         return DataProfile(
+            shapes={"sft": frozenset({"conversation", "completion"}), "dpo": frozenset({"preference"})},
             max_tokens=facts.max_positions,
             count_tokens=reading.count_tokens,
             preview=reading.preview,
@@ -203,13 +205,21 @@ class _Reading:
         self._base = base
 
     def count_tokens(self, examples: Sequence[Example]) -> list[int]:
-        return _renderer(self._base).count_tokens(examples)
+        from tuneport_torch import pairs
+
+        return pairs.longest(_renderer(self._base), examples)
 
     def preview(self, example: Example) -> list[Piece]:
-        return _renderer(self._base).pieces(example)
+        from tuneport_torch import pairs
+
+        renderer = _renderer(self._base)
+        return pairs.pieces(renderer, example) if isinstance(example, Preference) else renderer.pieces(example)
 
     def check_row(self, example: Example) -> list[Diagnostic]:
-        return _renderer(self._base).diagnose(example)
+        from tuneport_torch import pairs
+
+        renderer = _renderer(self._base)
+        return pairs.diagnose(renderer, example) if isinstance(example, Preference) else renderer.diagnose(example)
 
 
 @lru_cache(maxsize=4)

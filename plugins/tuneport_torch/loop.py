@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -64,6 +63,7 @@ class Result:
     """How a training ended. `stopped` is why it ended before its last step, if it did: "pause" and "cancel" are as
     asked, "patience" is early stopping, which is a success. Losses are in nats per token of weight 1; `valid_loss` is
     the best step's, whose weights the model holds. Without validation rows the best step is the last.
+    `reference_seconds` went, in this process, into measuring the reference of preference pairs.
     """
 
     stopped: Literal["pause", "cancel", "patience"] | None
@@ -74,6 +74,7 @@ class Result:
     train_loss: float | None
     valid_loss: float | None
     skipped_steps: int
+    reference_seconds: float = field(default=0.0, compare=False)
 
 
 def train(run: Run) -> Result:
@@ -120,6 +121,7 @@ def train(run: Run) -> Result:
         train_loss=progress.train_loss,
         valid_loss=progress.best_loss,
         skipped_steps=progress.skipped,
+        reference_seconds=training.reference_seconds,
     )
 
 
@@ -151,7 +153,9 @@ class _Training:
         self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
         self.optimizer = adamw(self.trained, settings.weight_decay, self.device)
+        began = time.monotonic()
         self.stopped = self._measure_reference()  # while the weights are those of the base
+        self.reference_seconds = time.monotonic() - began
         self.progress, self.saver = self._resumed()
         self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
         self.steps: list[list[int]] = []
@@ -256,9 +260,10 @@ class _Training:
         self.run.emit("metric", message, **data)
 
     def _measure_reference(self) -> Stop | None:
-        """Let preference pairs know what the untrained model gives them, unless that is kept already. They come in the
-        batches of the first epoch and of the evaluations: in the first step the very same operations are compared, and
-        every margin is exactly 0.
+        """Let preference pairs know what the untrained model gives them, unless that is kept already; why it stopped.
+
+        They come in the batches of the first epoch and of the evaluations: so in the first step the very same
+        operations are compared, and every margin is exactly 0.
         """
         run, train, validation = self.run, self.data, self.validation
         if not isinstance(train, Pairs) or not isinstance(validation, Pairs):
@@ -266,35 +271,11 @@ class _Training:
         switch_dropout_off(run.model)
         how = {"precision": str(self.dtype), "forward": type(self.forward).__name__}
         reference = Reference(run.store.folder, {"train": train, "validation": validation}, how)
-        limits = Progress(tokens_per_batch=self.plan.tokens_per_batch)
-        memory = Memory(run.model, False, limits, run.emit)  # no activations are kept here
         steps = epoch_steps(train.lengths, self.plan.tokens_per_step, run.seed, 0)
         work = [(train, step) for step in steps] + [(validation, self.valid_order)]
-        batches = [
-            (pairs, batch)
-            for pairs, examples in work
-            if not reference.knows(pairs, examples)
-            for batch in pairs.split(self.forward, examples, limits.tokens_per_batch)
-        ]
-        if batches:
-            run.emit("log", "Measuring the untrained model on every pair: the reference.")
-
-        def measure(pairs: Pairs, batch: Sequence[int]) -> None:
-            for some in pairs.split(self.forward, batch, limits.tokens_per_batch):
-                with self._autocast():
-                    pairs.reference_P2[some] = pairs.logprobs(self.forward, some).cpu()
-
+        memory = Memory(run.model, False, Progress(tokens_per_batch=self.plan.tokens_per_batch), run.emit)
         run.model.eval()
-        stop: Stop | None = None
-        with torch.no_grad():
-            for pairs, batch in batches:
-                if stop := run.should_stop():
-                    break
-                if not reference.knows(pairs, batch):
-                    memory.fit(partial(measure, pairs, batch), partial(pairs.split, self.forward, batch), pairs.lengths)
-                    reference.keep()
-        reference.keep(now=True)
-        return stop
+        return reference.measure(work, self.forward, memory, self._autocast, run)
 
     def _resumed(self) -> tuple[Progress, Saver]:
         """Where the newest whole checkpoint stands, or the beginning; and the one who keeps those to come."""

@@ -46,10 +46,13 @@ def render_pairs(renderer: Renderer, examples: Sequence[Example]) -> list[Arms |
     ]
 
 
-def lengths(renderer: Renderer, pairs: Sequence[Preference]) -> list[tuple[int, int]]:
-    """The tokens of both answers of each preference, the prompt counted in each."""
-    counts = renderer.count_tokens(list(chain.from_iterable(map(conversations, pairs))))
-    return list(zip(counts[::2], counts[1::2], strict=True))
+def longest(renderer: Renderer, examples: Sequence[Example]) -> list[int]:
+    """The length of each example in tokens; of a preference that of its longer answer with the prompt, since that is
+    what must fit the model.
+    """
+    texts = [conversations(one) if isinstance(one, Preference) else (one,) for one in examples]
+    counts = iter(renderer.count_tokens(list(chain.from_iterable(texts))))
+    return [max(next(counts) for _ in some) for some in texts]
 
 
 def pieces(renderer: Renderer, pair: Preference) -> list[Piece]:

@@ -44,9 +44,12 @@ class Rate:
 
 @dataclass(slots=True)
 class Measured:
-    """What a training says of itself when it is over: the tokens it was trained on since it (re)started."""
+    """What a training says of itself when it is over: the tokens it was trained on since it (re)started, and the time
+    that went into something else than training on them.
+    """
 
     tokens: int = 0
+    seconds_aside: float = 0.0
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def measured(base: Base, settings: TorchSettings, device: Device) -> Iterator[Me
     """Time a training and remember its pace for plans to come."""
     result, begun = Measured(), time.monotonic()
     yield result
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - begun - result.seconds_aside
     if result.tokens and seconds > _WORTH_KEEPING_SECONDS:
         _remember(
             {

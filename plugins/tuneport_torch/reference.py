@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tuneport_torch.dpo import Pairs
+    from tuneport_torch.forward import Forward
+    from tuneport_torch.loop import Run, Stop
+    from tuneport_torch.memory import Memory
 
 _KEEP_SECONDS = 60.0
 
@@ -39,14 +44,43 @@ class Reference:
         for name, known in self._read().items():
             parts[name].reference_P2 = known
 
-    def knows(self, part: Pairs, examples: Sequence[int]) -> bool:
-        """Whether all of these were measured."""
-        return not bool(part.reference_P2[list(examples)].isnan().any())
+    @torch.no_grad()
+    def measure(
+        self,
+        work: Sequence[tuple[Pairs, Sequence[int]]],
+        forward: Forward,
+        memory: Memory,
+        autocast: Callable[[], torch.autocast],
+        run: Run,
+    ) -> Stop | None:
+        """Fill in what is not known yet of these pairs, step by step, and keep it; why it stopped early, or None."""
+        limits = memory.progress
+        missing = [
+            (pairs, batch)
+            for pairs, examples in work
+            if bool(pairs.reference_P2[list(examples)].isnan().any())
+            for batch in pairs.split(forward, examples, limits.tokens_per_batch)
+        ]
+        if not missing:
+            return None
+        run.emit("log", "Measuring the reference: what the untrained model gives every answer.")
 
-    def keep(self, *, now: bool = False) -> None:
-        """Write what is known: once a minute, or at once. Raises OSError."""
-        if not now and time.monotonic() - self._kept_at < _KEEP_SECONDS:
-            return
+        def fill(pairs: Pairs, batch: Sequence[int]) -> None:
+            for some in pairs.split(forward, batch, limits.tokens_per_batch):
+                with autocast():
+                    pairs.reference_P2[some] = pairs.logprobs(forward, some).cpu()
+
+        stop: Stop | None = None
+        for pairs, batch in missing:
+            if stop := run.should_stop():
+                break
+            memory.fit(partial(fill, pairs, batch), partial(pairs.split, forward, batch), pairs.lengths)
+            if time.monotonic() - self._kept_at > _KEEP_SECONDS:
+                self._keep()
+        self._keep()
+        return stop
+
+    def _keep(self) -> None:
         tensors = {name: part.reference_P2 for name, part in self._parts.items()}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with writing(self._path) as stream:
