@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
+from itertools import accumulate, chain, filterfalse
+from operator import attrgetter, sub
 from typing import Literal
 
 import msgspec
@@ -15,7 +15,7 @@ from tuneport.dataset.example import Conversation, Message
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.formats import Recipe
 from tuneport.dataset.part import Part, digests_of
-from tuneport.dataset.repeats import TURN, many_row_keys
+from tuneport.dataset.repeats import many_row_keys
 from tuneport.dataset.rows import check_turns
 from tuneport.dataset.stats import Tally
 from tuneport.dataset.strictjson import key_count
@@ -53,8 +53,9 @@ _STARTS = (
 )
 
 # Whatever a check of text may find; a text in which nothing of this stands has no finding.
-_CONTROL = "".join(map(chr, (*range(9), 11, 12, *range(14, 32), 127)))
-_SUSPECT = re.compile("[\x80-\x9fÂÃâð\ufffd\u2028\u2029]")
+_SUSPECT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9fÂÃâð\ufffd\u2028\u2029]")
+_messages: Callable[[Chat], list[Turn]] = attrgetter("messages")
+_content: Callable[[Turn], str] = attrgetter("content")
 _quiet_orders: dict[tuple[str, ...], bool] = {}
 
 
@@ -65,34 +66,34 @@ def takes(recipe: Recipe | None) -> bool:
     return recipe.shape == "tuneport" or (recipe.shape == "messages" and recipe.columns["messages"] == "messages")
 
 
-def fold(block: bytes) -> Part | None:
-    """What whole lines hold, if all of them are plain chat that is sound and gives rise to no finding; else None."""
+def fold(block: bytes, part: Part) -> bool:
+    """Add what whole lines hold to a part, if all of them are plain chat that is sound and gives rise to no finding."""
     try:
         chats = _decoder.decode_lines(block)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
+        return False
+    rows = list(map(_messages, chats))
+    orders: Orders = Counter([tuple([turn.role for turn in turns]) for turns in rows])
+    texts = list(map(_content, chain.from_iterable(rows)))
+    if not (rows and all(map(_quiet, orders))) or _odd(texts):
+        return False
+    counts = list(map(len, rows))
     canonical = list(map(_encoder.encode, chats))
     size = sum(map(len, canonical)) + len(canonical)
-    orders: Orders = Counter([tuple([turn.role for turn in chat.messages]) for chat in chats])
-    if not (chats and all(map(_quiet, orders)) and _sound(block, size, orders)):
-        return None
-    turns = [[turn.content for turn in chat.messages] for chat in chats]
-    if _odd(list(chain.from_iterable(turns))):
-        return None
-    texts = list(map(TURN.join, turns))
     digests = digests_of(canonical)
-    rows = len(chats)
-    return Part(
-        lines=rows,
-        read=rows,
-        used=rows,
-        size=size,
-        keys=many_row_keys(texts, digests),
-        digests=digests,
-        places=array("Q", range(1, rows + 1)),
-        kept=bytearray(b"\1") * rows,
-        tally=_tally(orders, texts, turns),
-    )
+    keys = many_row_keys(texts, counts, digests)
+    if keys is None or not _sound(block, size, orders):
+        return False
+    part.keys += keys
+    part.digests += digests
+    part.places.extend(range(part.lines + 1, part.lines + len(rows) + 1))
+    part.kept += b"\1" * len(rows)
+    part.lines += len(rows)
+    part.read += len(rows)
+    part.used += len(rows)
+    part.size += size
+    _count(part.tally, orders, texts, counts)
+    return True
 
 
 def _sound(block: bytes, size: int, orders: Orders) -> bool:
@@ -122,7 +123,7 @@ def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     texts = [turn.content for turn in chat.messages]
-    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd(texts):
+    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd(texts) or any(map(_SUSPECT.search, texts)):
         return None
     line = _encoder.encode(chat)
     turns = len(chat.messages)
@@ -144,23 +145,24 @@ def _quiet(roles: tuple[str, ...]) -> bool:
 
 
 def _odd(texts: list[str]) -> bool:
-    """Whether any of the texts may give rise to a finding; quick, because almost none does."""
+    """Whether any of the texts may give rise to a finding, but for what `many_row_keys` sees by the way: control
+    characters in ASCII.
+    """
     if list(map(str.strip, texts)) != texts or not all(texts):
         return True
-    joined = "\n".join(texts)
-    if any(character in joined for character in _CONTROL):
-        return True
-    return not joined.isascii() and any(_SUSPECT.search(text) for text in texts if not text.isascii())
+    return any(map(_SUSPECT.search, filterfalse(str.isascii, texts)))
 
 
-def _tally(orders: Orders, texts: Sequence[str], turns: Sequence[Sequence[str]]) -> Tally:
-    """The counts of many conversations at once, as `Tally.add` makes them of each."""
-    tally = Tally()
-    tally.shapes["conversation"] = len(texts)
+def _count(tally: Tally, orders: Orders, texts: Sequence[str], counts: Sequence[int]) -> None:
+    """Count many conversations at once, as `Tally.add` counts each; the texts are those of all turns."""
+    tally.shapes["conversation"] += len(counts)
     for order, times in orders.items():
         tally.turns.add(len(order), times)
         for role in order:
             tally.roles[role] += times
-    tally.characters.add_all([len(text) - len(row) + 1 for text, row in zip(texts, turns, strict=True)])
-    tally.count_answers([row[-1] for row in turns])
-    return tally
+    ends = list(accumulate(counts))
+    characters = list(accumulate(map(len, texts)))
+    until = [characters[end - 1] for end in ends]
+    tally.characters.add_all(map(sub, until, chain((0,), until)))
+    if tally.answers is not None:
+        tally.count_answers([texts[end - 1] for end in ends])

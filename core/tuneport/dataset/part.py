@@ -32,6 +32,19 @@ class Part:
     findings: Findings = field(default_factory=Findings)
     tally: Tally = field(default_factory=Tally)
 
+    def extend(self, other: Part) -> None:
+        """Add what rows that follow hold."""
+        self.findings.merge(other.findings, self.lines)
+        self.tally.merge(other.tally)
+        self.places.extend([place + self.lines for place in other.places])
+        self.keys += other.keys
+        self.digests += other.digests
+        self.kept += other.kept
+        self.lines += other.lines
+        self.read += other.read
+        self.used += other.used
+        self.size += other.size
+
     def index(self) -> bytes:
         """Five numbers a row used: its text's key, and its digest."""
         entries = array("Q", bytes((8 + DIGEST) * self.used))

@@ -8,11 +8,9 @@ import tempfile
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress, count, repeat
-from operator import not_
 from typing import Any, BinaryIO, Literal
 
 from xxhash import xxh3_64_intdigest
@@ -41,7 +39,11 @@ _STRUCTURE = b".,]}"  # what may end a normalised text without meaning anything
 TURN = "\1"
 """Stands between the turns of a normalised conversation."""
 _TURN = TURN.encode()
-_ROW = "\2"
+_CONTROL = b"\0"
+_LOWER_OR_CONTROL = bytes(
+    lower if byte in b"\t\n\r" + _TURN or 32 <= byte != 127 else _CONTROL[0] for byte, lower in enumerate(_LOWER)
+)
+_IGNORED_BUT_CONTROL = _IGNORED.translate(None, b"\f\v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +71,45 @@ def text_key(example: Example) -> int:
     return key
 
 
-def many_row_keys(texts: list[str], digests: bytes) -> array[int]:
+def many_row_keys(texts: list[str], counts: Sequence[int], digests: bytes) -> array[int] | None:
     """The keys of many conversations of plain text that end with an answer: three numbers a row, as in `row_keys`.
 
-    `texts` has the turns of each row with TURN between them, free of it and of U+0002 themselves.
+    `texts` has the turns of all rows, `counts` how many each row has. None if a text in ASCII holds a control character
+    other than tab, line feed and carriage return: that is seen by the way.
     """
-    wholes = list(map(bytes.rstrip, _normalised_rows(texts), repeat(_STRUCTURE)))
-    asked = [whole.rpartition(_TURN)[0] for whole in wholes]
-    prompts = list(map(bytes.rstrip, asked, repeat(_STRUCTURE)))
-    if prompts != asked or not all(asked):
-        wholes = [
-            prompt + (whole[len(full) :] if _TURN in whole else _TURN + whole)
-            for prompt, full, whole in zip(prompts, asked, wholes, strict=True)
-        ]
-    keys = array("Q", bytes(ROW_KEYS * len(texts)))
+    turns = _normalised_turns_of(texts)
+    if turns is None:
+        return None
+    prompts, wholes, start = [], [], 0
+    for count in counts:
+        end = start + count
+        prompt = _TURN.join(turns[start : end - 1]).rstrip(_STRUCTURE)
+        prompts.append(prompt)
+        wholes.append(prompt + _TURN + turns[end - 1].rstrip(_STRUCTURE))
+        start = end
+    keys = array("Q", bytes(ROW_KEYS * len(counts)))
     keys[_PROMPT::3] = array("Q", map(xxh3_64_intdigest, prompts))
     keys[_TEXT::3] = array("Q", map(xxh3_64_intdigest, wholes))
     keys[_EXACT::3] = array("Q", digests)[::4]
     return keys
 
 
-def _normalised_rows(texts: list[str]) -> list[bytes]:
-    """Each text normalised; those in ASCII all at once, since nothing reaches across a U+0002."""
-    others = list(compress(count(), map(not_, map(str.isascii, texts))))
-    plain = texts.copy()
+def _normalised_turns_of(texts: list[str]) -> list[bytes] | None:
+    """Each text normalised, those in ASCII all at once; None where a control character stands in one of these."""
+    joined, others = TURN.join(texts), []
+    if not joined.isascii():
+        others = [place for place, text in enumerate(texts) if not text.isascii()]
+        plain = texts.copy()
+        for place in others:
+            plain[place] = ""
+        joined = TURN.join(plain)
+    together = joined.encode().translate(_LOWER_OR_CONTROL, _IGNORED_BUT_CONTROL)
+    turns = together.split(_TURN)
+    if _CONTROL in together or len(turns) != len(texts):
+        return None
     for place in others:
-        plain[place] = ""
-    rows = normalised(_ROW.join(plain).encode()).split(_ROW.encode())
-    for place in others:
-        rows[place] = normalised(texts[place].encode())
-    return rows
+        turns[place] = normalised(texts[place].encode())
+    return turns
 
 
 def _parts(example: Example) -> tuple[bytes, bytes]:

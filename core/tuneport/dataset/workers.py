@@ -20,15 +20,15 @@ import msgspec
 from tuneport.dataset.findings import Finding, Findings
 from tuneport.dataset.formats import Recipe
 from tuneport.dataset.part import Part
-from tuneport.dataset.scan import Lines, Scan, first_lines, fold, scan, too_large
+from tuneport.dataset.scan import Lines, Scan, first_lines, scan, too_large
 from tuneport.dataset.source import ROW_BYTES, Source
 from tuneport.dataset.stats import Lengths, Tally
 
 if sys.platform == "linux":
     import fcntl
 
-CHUNK = 1 << 18
-"""Bytes that are read at once: with what is made of them they fit a processor's cache."""
+CHUNK = 1 << 19
+"""Bytes that a process is asked for at once."""
 WORTH_IT = 16 << 20
 """A smaller file is read before the processes would have started."""
 _AT_MOST = 8
@@ -83,7 +83,7 @@ def _parts(file: BinaryIO, recipe: Recipe, others: list[_Process]) -> Iterator[P
     keep_busy()
     start = b"" if first.beyond else os.pread(file.fileno(), first.size, first.offset)
     for batch in first_lines(start, recipe):
-        yield batch.fold() or fold(batch, batch.lines)
+        yield batch.part()
     if first.beyond:
         yield _here(first, file, recipe)
     for piece in pieces:
@@ -105,13 +105,8 @@ def _settled(piece: _Piece, file: BinaryIO, recipe: Recipe) -> Part:
 
 def _here(piece: _Piece, file: BinaryIO, recipe: Recipe) -> Part:
     if piece.beyond:
-        return fold(too_large(piece.size), 1)
-    return _fold(os.pread(file.fileno(), piece.size, piece.offset), recipe)
-
-
-def _fold(block: bytes, recipe: Recipe) -> Part:
-    lines = Lines(block, recipe)
-    return lines.fold() or fold(lines, lines.lines)
+        return too_large(piece.size).part()
+    return Lines(os.pread(file.fileno(), piece.size, piece.offset), recipe).part()
 
 
 def _pieces(file: BinaryIO) -> Iterator[_Piece]:
@@ -244,7 +239,7 @@ def _serve(handle: int, asked: int, answering: int) -> None:
         recipe = msgspec.json.decode(questions.readline(), type=Recipe)
         while question := questions.read(_RANGE.size):
             offset, size = _RANGE.unpack(question)
-            data = pack(_fold(os.pread(handle, size, offset), recipe))
+            data = pack(Lines(os.pread(handle, size, offset), recipe).part())
             answers.write(_SIZE.pack(len(data)) + data)
             answers.flush()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tuneport.dataset import repeats
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, digest
-from tuneport.dataset.repeats import TURN, Records, Repeat, find_leaks, find_repeats, many_row_keys, row_keys
+from tuneport.dataset.repeats import Records, Repeat, find_leaks, find_repeats, many_row_keys, row_keys
 
 
 @pytest.fixture(autouse=True)
@@ -217,6 +217,14 @@ def test_keys_in_bulk_equal_keys_one_by_one(rows: list[list[str]]) -> None:
     for turns in rows:
         asked = [Message(role="user", content=text) for text in turns[:-1]]
         examples.append(Conversation(messages=(*asked, Message(role="assistant", content=turns[-1]))))
-    texts = list(map(TURN.join, rows))
-    digests = b"".join(map(digest, examples))
-    assert many_row_keys(texts, digests).tobytes() == b"".join(map(keys, examples))
+    texts = [text for turns in rows for text in turns]
+    found = many_row_keys(texts, list(map(len, rows)), b"".join(map(digest, examples)))
+    assert found is not None
+    assert found.tobytes() == b"".join(map(keys, examples))
+
+
+@pytest.mark.parametrize("character", [*map(chr, (*range(9), 11, 12, *range(14, 32), 127))])
+def test_keys_in_bulk_are_refused_where_a_control_character_stands(character: str) -> None:
+    example = chat("a", f"b{character}c")
+    assert many_row_keys(["a", f"b{character}c"], [2], digest(example)) is None
+    assert many_row_keys(["a\t\r\n", "b"], [2], digest(example)) is not None
