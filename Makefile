@@ -52,5 +52,5 @@ clean:
 	test -x .venv/openai2/bin/python || $(PYTHON) -m venv .venv/openai2
 	grep -v '^openai==' constraints.txt > .venv/openai2/constraints.txt
 	.venv/openai2/bin/pip install --quiet --disable-pip-version-check --constraint .venv/openai2/constraints.txt \
-	  --editable '.[openai]' 'openai<3' pytest pytest-timeout
+	  --editable '.[openai,keyring]' 'openai<3' keyrings.alt pycryptodomex pytest pytest-timeout
 	touch $@

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-from tuneport import BackendError, ConfigError, NotFoundError, UnavailableError
-from tuneport_openai.client import printable
+from tuneport import BackendError, ConfigError, NotFoundError, TuneportError, UnavailableError
+from tuneport_openai.client import http_client, is_http, printable
 from tuneport_openai.profiles import checked_url
 
 RESOURCE, TOKEN, MANAGEMENT = "AZURE_OPENAI_RESOURCE_ID", "AZURE_MANAGEMENT_TOKEN", "AZURE_MANAGEMENT_URL"
@@ -23,6 +20,8 @@ _RESOURCE_ID = re.compile(
     r"/subscriptions/[\w-]+/resourceGroups/[\w.()-]+/providers/Microsoft\.CognitiveServices/accounts/[\w-]+\Z",
     re.IGNORECASE,
 )
+_NEW_TOKEN = f"Run: export {TOKEN}=$(az account get-access-token --query accessToken -o tsv)"
+_SECONDS = 60.0
 _WAIT_SECONDS = 1800.0
 _POLL_SECONDS = 5.0
 _FAILED = frozenset({"failed", "canceled", "cancelled", "disabled"})
@@ -93,49 +92,39 @@ class Deployment:
         if not token:
             raise ConfigError(
                 f"The environment variable {TOKEN} is not set, which deployments at Azure need.",
-                remedy=f"Run: export {TOKEN}=$(az account get-access-token --query accessToken -o tsv)",
+                remedy=_NEW_TOKEN,
             )
-        request = urllib.request.Request(  # noqa: S310 - checked_url lets only http and https through
-            self._url,
-            json.dumps(body).encode() if body is not None else None,
-            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-            method=method,
-        )
         try:
-            with _opener(self._url).open(request, timeout=60) as answer:
-                found = json.loads(answer.read() or b"{}")
-        except urllib.error.HTTPError as error:
-            raise _told(error, self.name, token) from None
-        except (OSError, ValueError) as error:
+            with http_client(seconds=_SECONDS, direct=urlsplit(self._url).scheme == "http") as client:
+                answer = client.request(method, self._url, headers={"Authorization": f"Bearer {token}"}, json=body)
+        except Exception as error:  # its class is httpx's or httpx2's, as the openai package has it
+            if not is_http(error):
+                raise
             raise UnavailableError(
-                f"Azure's Resource Manager gave no answer about {self.name}: {error}", remedy="Try again in a while."
+                f"Azure's Resource Manager could not be asked about {self.name}: {type(error).__name__}: {error}",
+                remedy="Try again in a while.",
             ) from error
-        return found if isinstance(found, dict) else {}
+        found = _object_of(answer)
+        if not answer.is_success:
+            raise self._refused(answer.status_code, found.get("error"), token)
+        return found
+
+    def _refused(self, status: int, said: Any, token: str) -> TuneportError:
+        message = said.get("message") if isinstance(said, dict) else None
+        why = f"({status}): {printable(str(message or 'no reason given').replace(token, '…'))[:500]}"
+        if status == 404:
+            return NotFoundError(f"Azure knows no deployment {self.name} {why}", remedy=f"Check {RESOURCE}.")
+        if status in (401, 403):
+            return UnavailableError(
+                f"Azure's Resource Manager refuses the token in {TOKEN} {why}", remedy=f"It lasts an hour. {_NEW_TOKEN}"
+            )
+        return UnavailableError(f"Azure's Resource Manager failed on {self.name} {why}", remedy="Try again.")
 
 
-class _StayHere(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Follow nobody: the token is for one host."""
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    handlers: list[urllib.request.BaseHandler] = [_StayHere()]
-    if urlsplit(url).scheme == "http":  # this machine alone, which no proxy stands before
-        handlers.append(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener(*handlers)
-
-
-def _told(error: urllib.error.HTTPError, name: str, token: str) -> Exception:
+def _object_of(answer: Any) -> dict[str, Any]:
+    """The JSON object of an answer; a deletion's may be empty, and a gateway's page is none."""
     try:
-        said = json.loads(error.read())["error"]["message"]
-    except (OSError, ValueError, KeyError, TypeError):
-        said = error.reason
-    message = printable(str(said).replace(token, "…"))[:500]
-    if error.code == 404:
-        return NotFoundError(f"Azure knows no deployment {name} (404): {message}", remedy=f"Check {RESOURCE}.")
-    if error.code in (401, 403):
-        return UnavailableError(
-            f"Azure's Resource Manager refuses the token in {TOKEN} ({error.code}): {message}",
-            remedy=f"It lasts an hour. Run: export {TOKEN}=$(az account get-access-token --query accessToken -o tsv)",
-        )
-    return UnavailableError(f"Azure's Resource Manager failed on {name} ({error.code}): {message}", remedy="Try again.")
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -24,9 +24,9 @@ from tuneport import (
     home,
     utc_now,
 )
-from tuneport_openai import catalogue, vendors
+from tuneport_openai import catalogue, keys, profiles, vendors
 from tuneport_openai.client import INSTALL, INTENT, Wire, is_passing
-from tuneport_openai.profiles import AZURE_VARIABLE, Profile
+from tuneport_openai.profiles import Profile, how_to_address
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -91,6 +91,7 @@ class OpenAIBackend(Backend):
                 raise UnavailableError(
                     f"{self.name} cannot be used: {self._missing()}.", remedy=self.availability().remedy
                 )
+            profiles.note_use(self.endpoint)
             with alone(request.intent):
                 if "request" not in scratch:
                     scratch["request"] = self._written(request)
@@ -168,7 +169,8 @@ class OpenAIBackend(Backend):
             return []
         return [
             BaseInfo(ref=Ref(self.name, one.model), description=f"hosted; {', '.join(one.methods)}")
-            for one in catalogue.models()
+            for one in catalogue.models(self.endpoint)
+            if not one.has_ended()
         ]
 
     def availability(self) -> Availability:
@@ -178,23 +180,18 @@ class OpenAIBackend(Backend):
             return packages
         missing = self._missing()
         if missing:
-            remedy = (
-                f"Set it in the shell that runs this: export {self.endpoint.key}=…"
-                if self.endpoint.base_url
-                else f"Set {AZURE_VARIABLE}=https://NAME.openai.azure.com, or run: tuneport profiles add "
-                f"{self.name} https://NAME.openai.azure.com"
-            )
+            remedy = (keys.how_to_set if self.endpoint.base_url else how_to_address)(self.endpoint)
             return Availability(ready=False, reason=missing, remedy=remedy)
         said = vendors.closing(self.endpoint)
-        details = {"at": self.endpoint.base_url, "key": self.endpoint.key, "openai": version("openai")}
+        details = {"at": self.endpoint.base_url, "key": keys.place(self.endpoint), "openai": version("openai")}
         return Availability(ready=True, details={**details, **({"note": said} if said else {})})
 
     def _missing(self) -> str:
         if not super().availability().ready:
             return "needs the package openai"
         if not self.endpoint.base_url:
-            return "its address is not known"
-        return "" if self.endpoint.has_key else f"the variable {self.endpoint.key} is not set"
+            return "its profile was removed" if self.endpoint.removed else "its address is not known"
+        return "" if keys.source(self.endpoint) else f"the variable {self.endpoint.key} is not set"
 
     def _job(self, name: str, scratch: MutableMapping[str, Any]) -> HostedJob:
         from tuneport_openai.job import HostedJob, LoopbackJob
@@ -202,9 +199,9 @@ class OpenAIBackend(Backend):
         started_at = scratch["request"]["endpoint"]
         if started_at != self.endpoint.base_url:
             # Another host must not get this job's questions, nor the old one this profile's key.
+            now = "was removed" if self.endpoint.removed else f"is {self.endpoint.base_url or 'without an address'} now"
             raise ConfigError(
-                f"{self.name}:{name} was started at {started_at}, and the profile {self.name} is "
-                f"{self.endpoint.base_url or 'without an address'} now.",
+                f"{self.name}:{name} was started at {started_at}, and the profile {self.name} {now}.",
                 remedy=f"Run: tuneport profiles add {self.name} {started_at}",
             )
         kind = LoopbackJob if self.endpoint.is_loopback else HostedJob

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from tuneport import (
     BackendError,
-    ConfigError,
     JobNotFound,
     ModelNotFound,
     NotFoundError,
@@ -20,7 +19,8 @@ from tuneport import (
     UnavailableError,
     UsageError,
 )
-from tuneport_openai.profiles import AZURE_VARIABLE, Profile
+from tuneport_openai import keys
+from tuneport_openai.profiles import Profile, checked_address
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
@@ -43,6 +43,7 @@ class Wire:
 
     def __init__(self, profile: Profile, *, seconds: float | None = None) -> None:
         self.profile = profile
+        self._key = keys.Key(profile)
         self._seconds = seconds
 
     @cached_property
@@ -56,20 +57,12 @@ class Wire:
         return self._client(retries=_READ_RETRIES, seconds=self._seconds or _READ_SECONDS)
 
     def _client(self, *, retries: int, seconds: float) -> OpenAI:
-        if importlib.util.find_spec("openai") is None:
-            raise UnavailableError(f"{self.profile.name}: needs the package openai.", remedy=f"Run: {INSTALL}")
+        checked_address(self.profile)
+        http = http_client(seconds=seconds, direct=self.profile.is_loopback, guard=self._guard)
         import openai
 
-        if not self.profile.base_url:
-            raise _no_address(self.profile)
-        http = openai.DefaultHttpxClient(
-            follow_redirects=False,
-            trust_env=not self.profile.is_loopback,  # no proxy stands between this machine and itself
-            event_hooks={"request": [self._guard]},
-            timeout=seconds,
-        )
         client = openai.OpenAI(
-            api_key=self._key(),
+            api_key=self._key.reveal(),
             base_url=self.profile.base_url,
             max_retries=retries,
             timeout=seconds,
@@ -90,12 +83,7 @@ class Wire:
             for header in ("OpenAI-Organization", "OpenAI-Project", *filter(None, map(str.strip, named))):
                 request.headers.pop(header, None)
         # As the variable is now, and whatever else the environment had to say about it.
-        request.headers["Authorization"] = f"Bearer {self._key()}"
-
-    def _key(self) -> str:
-        from tuneport import Secret  # brings pydantic, for which a start of the command line need not wait
-
-        return Secret(self.profile.key).reveal()
+        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
 
     @contextmanager
     def speaking(self, doing: str, missing: type[NotFoundError] = NotFoundError) -> Iterator[None]:
@@ -142,8 +130,8 @@ class Wire:
         said = self.redacted(message_of(error))
         if status == 401:
             return UnavailableError(
-                f"{name} does not accept the key in {self.profile.key} (401): {said}",
-                remedy=f"Set a valid key in {self.profile.key}. It is sent to {self.profile.base_url} only.",
+                f"{name} does not accept the key in {keys.place(self.profile)} (401): {said}",
+                remedy=f"Put a valid key there. It is sent to {self.profile.base_url} only.",
             )
         if status == 403:
             return UnavailableError(
@@ -166,18 +154,34 @@ class Wire:
 
     def redacted(self, text: str) -> str:
         """The text without the key, should the server have put it there."""
-        key = os.environ.get(self.profile.key, "")
-        return text.replace(key, "…") if len(key) > 3 else text
+        return self._key.redacted(text)
 
     def _cause(self, error: Exception) -> Exception | None:
         """The foreign exception, for the traceback, unless its own words hold the key."""
-        key = os.environ.get(self.profile.key, "")
         inner: BaseException | None = error
-        while inner is not None and key:
-            if key in str(inner):
+        while inner is not None:
+            if self._key.is_in(str(inner)):
                 return None
             inner = inner.__cause__ or inner.__context__
         return error
+
+
+def http_client(*, seconds: float, direct: bool, guard: Callable[[Any], None] | None = None) -> Any:
+    """A client of the HTTP library that the openai package uses: httpx, or httpx2 from its version 3 on.
+
+    It follows no redirects. `direct`: through no proxy, for none stands between this machine and itself. `guard` sees
+    each request before it leaves.
+    """
+    if importlib.util.find_spec("openai") is None:
+        raise UnavailableError("This needs the package openai.", remedy=f"Run: {INSTALL}")
+    import openai
+
+    return openai.DefaultHttpxClient(
+        follow_redirects=False,
+        trust_env=not direct,
+        event_hooks={"request": [guard] if guard else []},
+        timeout=seconds,
+    )
 
 
 def never_sent(error: BaseException) -> bool:
@@ -233,14 +237,6 @@ def code_of(error: APIStatusError) -> str | None:
     body = error.body
     found = body.get("code") if isinstance(body, dict) else None
     return found if isinstance(found, str) else None
-
-
-def _no_address(profile: Profile) -> ConfigError:
-    return ConfigError(
-        f"The address of the profile {profile.name} is not known.",
-        remedy=f"Set {AZURE_VARIABLE}=https://NAME.openai.azure.com, or run: "
-        f"tuneport profiles add {profile.name} https://NAME.openai.azure.com",
-    )
 
 
 def _remedy_404(missing: type[NotFoundError]) -> str:

@@ -1,11 +1,15 @@
-"""`tuneport profiles`: named endpoints are added, listed and removed."""
+"""`tuneport profiles`: named endpoints and their keys are added, listed and removed."""
 
 from __future__ import annotations
 
 import json as json_module
-from typing import Annotated, Any, Literal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from tuneport_openai.profiles import Profile
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What refs begin with: lab stands for lab:MODEL.")]
@@ -21,6 +25,7 @@ def add_to(app: Any) -> None:
     )
     group.command("add")(add)
     group.command("list")(list_)
+    group.command("key")(key_)
     group.command("remove")(remove)
     app.add_typer(group, name="profiles")
 
@@ -49,29 +54,57 @@ def add(
     if json:
         _print({"profile": _facts(made)})
     else:
-        typer.echo(f"{made.name} is {made.base_url}, with the key in {made.key} ({_key_state(made)}).")
+        typer.echo(f"{made.name} is {made.base_url}, {_key_of(made)}.")
     return 0
 
 
 def list_(json: Json = False) -> int:
-    """List the endpoints, and whether the key of each is set."""
+    """List the endpoints, and where the key of each comes from."""
     from tuneport_openai import profiles
 
-    found = profiles.profiles()
+    found = [one for one in profiles.profiles().values() if not one.removed]
     if json:
-        _print({"profiles": [_facts(one) for one in found.values()]})
+        _print({"profiles": [_facts(one) for one in found]})
         return 0
-    width = max(map(len, found))
-    for one in found.values():
-        typer.echo(f"{one.name:<{width}}  {one.base_url or '(no address)'}  {one.key} {_key_state(one)}")
+    width = max(len(one.name) for one in found)
+    for one in found:
+        typer.echo(f"{one.name:<{width}}  {one.base_url or '(no address)'}  {_key_of(one)}")
+    return 0
+
+
+def key_(
+    name: Name,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the key out of the keyring again.")] = False,
+    json: Json = False,
+) -> int:
+    """Keep the key of an endpoint in the system's keyring. It is asked for without echo, or read from standard input
+    where that is no terminal; it is never an argument, and goes to the endpoint's address alone.
+    """
+    from tuneport_openai import keys, profiles
+
+    one = profiles.addressed(name)
+    if remove:
+        keys.forget(one)
+    else:
+        keys.keep(one, _asked(f"Key of {name}, for {one.base_url} alone: "))
+    profiles.note_key(one, in_keyring=not remove)
+    now = profiles.profile(name)
+    if json:
+        _print({"profile": _facts(now)})
+    else:
+        typer.echo(f"{name}: {_key_of(now)}.")
     return 0
 
 
 def remove(name: Name, json: Json = False) -> int:
-    """Forget an endpoint. Jobs that were started there stay in the ledger."""
-    from tuneport_openai import profiles
+    """Forget an endpoint, and its key in the keyring. Jobs that were started there stay in the ledger."""
+    from tuneport_openai import keys, profiles
 
+    one = profiles.profile(name)
     profiles.remove(name)
+    if one.in_keyring:
+        keys.forget(one)
+        profiles.note_key(one, in_keyring=False)
     if json:
         _print({"removed": name})
     else:
@@ -79,13 +112,25 @@ def remove(name: Name, json: Json = False) -> int:
     return 0
 
 
-def _key_state(one: Any) -> str:
-    return "is set" if one.has_key else "is not set"
+def _asked(prompt: str) -> str:
+    import getpass
+
+    return (getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline()).strip()
 
 
-def _facts(one: Any) -> dict[str, Any]:
+def _key_of(one: Profile) -> str:
+    from tuneport_openai import keys
+
+    at = keys.source(one)
+    return f"with the key in {keys.place(one)}" if at else f"without a key: {one.key} is not set"
+
+
+def _facts(one: Profile) -> dict[str, Any]:
+    from tuneport_openai import keys
+
     facts = {name: getattr(one, name) for name in ("name", "base_url", "key", "vendor")}
-    return {**facts, "key_set": one.has_key}
+    account = {"service": keys.SERVICE, "user": one.account} if one.in_keyring else None
+    return {**facts, "key_from": keys.source(one), "keyring": account}
 
 
 def _print(facts: dict[str, Any]) -> None:

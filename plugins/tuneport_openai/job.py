@@ -28,6 +28,7 @@ from tuneport import (
     kept_events,
     utc_now,
 )
+from tuneport_openai import keys
 from tuneport_openai.client import Wire, is_passing, printable
 from tuneport_openai.events import fetch
 from tuneport_openai.words import numbers, remedy_for, seconds_left, status_of, time_of, whole
@@ -226,7 +227,7 @@ class HostedJob(Job):
             # Not JobNotFound, which would let the same run start anew: the key may be another account's.
             raise BackendError(
                 f"{self.wire.profile.name} does not show the job {self.scratch['job']} of {self.ref}.",
-                remedy=f"Is the key in {self.wire.profile.key} that of the account that started it?",
+                remedy=f"Is the key in {keys.place(self.wire.profile)} that of the account that started it?",
             ) from error
         if not isinstance(facts.get("status"), str):
             facts["status"] = ""

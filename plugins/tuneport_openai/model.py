@@ -123,13 +123,14 @@ class DeployedModel(HostedModel):
     def ensure_ready(self) -> str | None:
         """Deploy the model where it is not, and wait until it answers. Says what that costs from now on."""
         from tuneport_openai.azure import Deployment
+        from tuneport_openai.catalogue import cost_of_hosting
 
         deployment = Deployment(self.ref.name)
         self._scratch["deployment"] = self.ref.name  # before it is asked for, so that `delete` never forgets it
         deployment.ensure(self._model)
         self.name = self.ref.name
         return (
-            f"{self.ref} is deployed, at $1.70 an hour as of March 2026 whether it is asked or not. "
+            f"{self.ref} is deployed, at {cost_of_hosting()}, whether it is asked or not. "
             f"It ends with: tuneport delete {self.ref}"
         )
 

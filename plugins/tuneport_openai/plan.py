@@ -138,11 +138,14 @@ def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | 
             notes.append(f"Vendors tune snapshots: write {endpoint.name}:{facts.model}.")
         if facts is not None and counter(facts.encoding) is None:
             notes.append(f"Tokens are estimated. {how_to_count(facts.encoding)}")
+    if facts is not None and facts.ends is not None:
+        word = "was" if facts.has_ended() else "will be"
+        notes.append(f"{facts.model}, and what is tuned from it, {word} shut down on {vendors.day(facts.ends)}.")
     if facts is not None and facts.tuned_input is not None and endpoint.vendor == "openai":
         notes.append(
             f"Asking the tuned model cost ${facts.tuned_input:g} a million tokens in and ${facts.tuned_output:g} out "
             f"as of {day}."
         )
     if endpoint.vendor == "azure":
-        notes.append("A tuned model answers once it is deployed, which is billed by the hour ($1.70 as of March 2026).")
+        notes.append(f"A tuned model answers only while it is deployed: {catalogue.cost_of_hosting()}.")
     return notes

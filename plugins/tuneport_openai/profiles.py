@@ -1,4 +1,4 @@
-"""Named endpoints that speak the OpenAI wire: where each is, and which variable holds its key."""
+"""Named endpoints that speak the OpenAI wire: where each is, and where its key is kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -23,19 +23,24 @@ OPENAI_URL = "https://api.openai.com/v1"
 AZURE_VARIABLE = "AZURE_OPENAI_ENDPOINT"
 _FIXED = "openai"  # its name and its host are one promise to whoever set OPENAI_API_KEY
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
+_KEPT = ("base_url", "key", "vendor")
+_NOTES = ("in_keyring", "used", "removed")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """An endpoint by name. `base_url` is empty where it is not known yet; `key` is the name of an environment variable,
-    never a key.
+    never a key. `in_keyring`: a key for this very address was put into the system's keyring. `removed`: it is gone, and
+    its name is kept for the jobs that were started there.
     """
 
     name: str
     base_url: str
     key: str
     vendor: Vendor = "other"
+    in_keyring: bool = False
+    removed: bool = False
 
     @property
     def is_loopback(self) -> bool:
@@ -43,22 +48,51 @@ class Profile:
         return bool(self.base_url) and _is_loopback(urlsplit(self.base_url).hostname or "")
 
     @property
-    def has_key(self) -> bool:
-        """Whether the variable of the key is set."""
-        return bool(os.environ.get(self.key))
+    def account(self) -> str:
+        """The user under whom the system's keyring has its key: another address is another user."""
+        return f"{self.name}@{urlsplit(self.base_url).netloc}"
 
 
 def profiles() -> dict[str, Profile]:
     """Every profile by name: `openai`, `azure`, then those of home. Raises ConfigError when their file is damaged."""
-    return {**_built_in(), **_stored()}
+    stored = _stored()
+    built_in = _built_in()
+    removed = {name: _removed(name) for name in stored.removed - built_in.keys()}
+    found = {**removed, **built_in, **stored.profiles}
+    return {name: replace(one, in_keyring=one.account in stored.in_keyring) for name, one in found.items()}
 
 
 def profile(name: str) -> Profile:
     """The profile of that name, as it is now; raises NotFoundError."""
     found = profiles().get(name)
-    if found is None:
+    if found is None or found.removed:
         raise NotFoundError(f"There is no profile {name!r}.", remedy="Run: tuneport profiles list")
     return found
+
+
+def addressed(name: str) -> Profile:
+    """The profile of that name; raises NotFoundError, and ConfigError where its address is not known."""
+    return checked_address(profile(name))
+
+
+def checked_address(one: Profile) -> Profile:
+    """The profile as it is; raises ConfigError where its address is not known."""
+    if not one.base_url:
+        raise ConfigError(no_address(one), remedy=how_to_address(one))
+    return one
+
+
+def no_address(one: Profile) -> str:
+    """Why there is no address, as a sentence."""
+    return f"The profile {one.name} was removed." if one.removed else f"The address of {one.name} is not known."
+
+
+def how_to_address(one: Profile) -> str:
+    """What to type so that a profile has an address."""
+    if one.vendor == "azure":
+        url = "https://NAME.openai.azure.com"
+        return f"Set {AZURE_VARIABLE}={url}, or run: tuneport profiles add {one.name} {url}"
+    return f"Run: tuneport profiles add {one.name} URL"
 
 
 def add(name: str, base_url: str, key: str | None = None, vendor: Vendor | None = None) -> Profile:
@@ -71,7 +105,7 @@ def add(name: str, base_url: str, key: str | None = None, vendor: Vendor | None 
         raise UsageError("The profile openai is api.openai.com and stays so.", remedy="Choose another name.")
     if not _NAME.match(name):
         raise UsageError(f"{name!r} cannot be a profile's name.", remedy="Use small letters, digits, - and _.")
-    key = key or ("AZURE_OPENAI_API_KEY" if name == "azure" else f"{re.sub('[^A-Z0-9]', '_', name.upper())}_API_KEY")
+    key = key or _variable_of(name)
     if not _VARIABLE.match(key):
         raise UsageError(
             "--key takes the name of an environment variable, not the key itself.",
@@ -84,21 +118,34 @@ def add(name: str, base_url: str, key: str | None = None, vendor: Vendor | None 
         vendor = "azure" if name == "azure" or _is_azure(url) else "other"
     made = Profile(name=name, base_url=_azure_url(url) if vendor == "azure" else url, key=key, vendor=vendor)
     with _changing() as stored:
-        stored[name] = made
-    return made
+        stored.profiles[name] = made
+        stored.removed.discard(name)
+    return profile(name)
 
 
 def remove(name: str) -> None:
-    """Forget a profile of home; raises NotFoundError when there is none of that name."""
+    """Forget a profile of home; its name stays known where jobs were started there, so that their refs say what is
+    missing. Raises NotFoundError when there is none of that name.
+    """
     with _changing() as stored:
-        if stored.pop(name, None) is None:
+        if stored.profiles.pop(name, None) is None:
             what = "is built in" if name in _built_in() else "does not exist"
             raise NotFoundError(f"The profile {name!r} {what}.", remedy="Run: tuneport profiles list")
+        if name in stored.used:
+            stored.removed.add(name)
 
 
-def is_stored(name: str) -> bool:
-    """Whether the profile is one of home's own."""
-    return name in _stored()
+def note_use(one: Profile) -> None:
+    """Remember that a job is started at a profile; see `remove`."""
+    if one.name not in _stored().used:
+        with _changing() as stored:
+            stored.used.add(one.name)
+
+
+def note_key(one: Profile, *, in_keyring: bool) -> None:
+    """Remember whether the system's keyring has the key of a profile, so that nobody need open it to tell."""
+    with _changing() as stored:
+        (stored.in_keyring.add if in_keyring else stored.in_keyring.discard)(one.account)
 
 
 def checked_url(text: str) -> str:
@@ -131,6 +178,14 @@ def _built_in() -> dict[str, Profile]:
     return {"openai": openai, "azure": azure}
 
 
+def _removed(name: str) -> Profile:
+    return Profile(name=name, base_url="", key=_variable_of(name), removed=True)
+
+
+def _variable_of(name: str) -> str:
+    return "AZURE_OPENAI_API_KEY" if name == "azure" else f"{re.sub('[^A-Z0-9]', '_', name.upper())}_API_KEY"
+
+
 def _azure_url(url: str) -> str:
     """Azure's portal shows the resource's address; the wire is served below /openai/v1."""
     path = urlsplit(url).path.rstrip("/")
@@ -155,35 +210,49 @@ def _file() -> Path:
     return home() / "profiles.json"
 
 
-def _stored() -> dict[str, Profile]:
+@dataclass(slots=True)
+class _Stored:
+    """What the file in home says: profiles, accounts whose keys are in the keyring, names at which jobs were started,
+    and those of them whose profile is gone.
+    """
+
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    in_keyring: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
+
+
+def _stored() -> _Stored:
     path = _file()
     try:
-        kept = json.loads(path.read_bytes())["profiles"]
-        found = {name: Profile(name=name, **facts) for name, facts in kept.items()}
+        kept = json.loads(path.read_bytes())
+        found = {name: Profile(name=name, **facts) for name, facts in kept["profiles"].items()}
         for one in found.values():
             checked_url(one.base_url)
+        found.pop(_FIXED, None)
+        return _Stored(found, *(set(map(str, kept.get(notes, ()))) for notes in _NOTES))
     except FileNotFoundError:
-        return {}
+        return _Stored()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path} is damaged: {error}.", remedy="Mend it, or remove it and add the profiles again.", file=str(path)
         ) from error
     except OSError as error:
         raise HomeError(f"{path} cannot be read: {error.strerror}.", remedy="Check its rights.") from error
-    return {name: one for name, one in found.items() if name != _FIXED}
 
 
 @contextmanager
-def _changing() -> Iterator[dict[str, Profile]]:
-    """The stored profiles to be changed; written whole when the block ends well, by one process at a time."""
+def _changing() -> Iterator[_Stored]:
+    """What is stored, to be changed; written whole when the block ends well, by one process at a time."""
     with (home() / "profiles.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stored = _stored()
         yield stored
-        facts = {name: {k: v for k, v in asdict(one).items() if k != "name"} for name, one in stored.items()}
+        kept = {name: {k: getattr(one, k) for k in _KEPT} for name, one in stored.profiles.items()}
+        facts = {"version": 1, "profiles": kept, **{notes: sorted(getattr(stored, notes)) for notes in _NOTES}}
         handle, temporary = tempfile.mkstemp(dir=home(), prefix=".profiles.")
         with os.fdopen(handle, "w") as out:
-            json.dump({"version": 1, "profiles": facts}, out, indent=1)
+            json.dump(facts, out, indent=1)
             out.flush()
             os.fsync(out.fileno())
         Path(temporary).replace(_file())

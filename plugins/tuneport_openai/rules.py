@@ -10,11 +10,12 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tuneport import Completion, Conversation, DataProfile, Diagnostic, Example, Message, Preference, UsageError
-from tuneport_openai.catalogue import known
+from tuneport_openai.catalogue import known, most_images
 from tuneport_openai.profiles import Profile
 from tuneport_openai.tokens import counter, how_to_count
 
@@ -22,7 +23,6 @@ MIN_ROWS = 10
 _MAX_BYTES = {"openai": 8 * 1024**3, "azure": 512_000_000}  # the Uploads API's bound, and that of one file
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
 _MAX_TOOLS = 128
-_MAX_IMAGES = 10
 _MAX_IMAGE_BYTES = 10 * 1024 * 1024
 _IMAGE = re.compile(r"data:image/(?P<kind>[a-z+.-]+);base64,(?P<data>.*)\Z", re.DOTALL)
 _SHAPES: dict[str, frozenset[Any]] = {
@@ -45,19 +45,19 @@ def data_profile(profile: Profile, model: str) -> DataProfile:
         notes.append(f"Lengths are not checked: tokens cannot be counted. {how_to_count(facts.encoding)}")
     return DataProfile(
         shapes=_SHAPES,
-        images=profile.vendor == "other" or facts is None or facts.images,
+        images=facts is None or facts.images is not False,
         min_rows=1 if profile.vendor == "other" else MIN_ROWS,
         max_tokens=facts.max_tokens if facts and count else None,
         max_bytes=_MAX_BYTES.get(profile.vendor),
         count_tokens=count,
-        check_row=check_row,
+        check_row=partial(check_row, most_images=most_images(profile)),
         notes=tuple(notes),
     )
 
 
-def check_row(example: Example) -> list[Diagnostic]:
-    """What the wire refuses in one row; pointers are into the row as it is sent."""
-    return list(_findings(example))
+def check_row(example: Example, *, most_images: int | None = None) -> list[Diagnostic]:
+    """What the wire refuses in one row, or the vendor, who takes so many images; pointers are into the row as sent."""
+    return list(_findings(example, most_images))
 
 
 def wire_row(example: Example, method: str = "sft") -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _is_too_long(example: Example, profile: DataProfile) -> bool:
     return profile.count_tokens([example])[0] > profile.max_tokens
 
 
-def _findings(example: Example) -> Iterator[Diagnostic]:
+def _findings(example: Example, most_images: int | None) -> Iterator[Diagnostic]:
     if isinstance(example, Completion):
         return
     if isinstance(example, Preference):
@@ -178,9 +178,9 @@ def _findings(example: Example) -> Iterator[Diagnostic]:
                 if piece.get("type") == "image_url":
                     images += 1
                     yield from _check_image(piece, turn.role, f"{at}/content/{place}")
-    if images > _MAX_IMAGES:
+    if most_images is not None and images > most_images:
         yield _error(
-            "too-many-images", f"The row has {images} images; {_MAX_IMAGES} are taken.", "Split the row.", "/messages"
+            "too-many-images", f"The row has {images} images; {most_images} are taken.", "Split the row.", "/messages"
         )
 
 

@@ -16,15 +16,15 @@ def closing(profile: Profile, today: date | None = None) -> str | None:
     """What the vendor has said about ending fine-tuning, as known in November 2026; None where nothing is known."""
     if profile.vendor == "azure":
         return (
-            f"Azure promises training on the gpt-4.1 family to existing customers until {_day(AZURE_PROMISED)} at least"
+            f"Azure promises training on the gpt-4.1 family to existing customers until {day(AZURE_PROMISED)} at least"
         )
     if profile.vendor != "openai":
         return None
     if has_closed(profile, today):
-        return f"OpenAI ended the creation of fine-tuning jobs for everybody on {_day(OPENAI_ENDS)}"
+        return f"OpenAI ended the creation of fine-tuning jobs for everybody on {day(OPENAI_ENDS)}"
     return (
-        f"OpenAI refuses organisations that are new since {_day(OPENAI_NEW_REFUSED)}, and ends the creation of "
-        f"fine-tuning jobs for everybody on {_day(OPENAI_ENDS)}"
+        f"OpenAI refuses organisations that are new since {day(OPENAI_NEW_REFUSED)}, and ends the creation of "
+        f"fine-tuning jobs for everybody on {day(OPENAI_ENDS)}"
     )
 
 
@@ -41,8 +41,12 @@ def alternatives(profile: Profile, method: str = "sft") -> list[str]:
     for name, backend in tuneport.backends().items():
         if name == profile.name or method not in backend.capabilities.methods:
             continue
-        # Backends of ours that asked each other whether they are ready would never end.
-        ready = backend.is_set_up if isinstance(backend, OpenAIBackend) else backend.availability().ready
+        if isinstance(backend, OpenAIBackend):
+            if backend.endpoint.removed:
+                continue
+            ready = backend.is_set_up  # backends of ours that asked each other whether they are ready would never end
+        else:
+            ready = backend.availability().ready
         found.append((not ready, name))
     return [name if not missing else f"{name} (not set up)" for missing, name in sorted(found)]
 
@@ -57,5 +61,6 @@ def refused_remedy(profile: Profile, method: str = "sft") -> str:
     return " ".join(parts)
 
 
-def _day(day: date) -> str:
-    return f"{day.day} {day:%B %Y}"
+def day(when: date) -> str:
+    """A day as it is written in a sentence."""
+    return f"{when.day} {when:%B %Y}"

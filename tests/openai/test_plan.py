@@ -9,7 +9,7 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
-from tuneport_openai import plan, profiles, vendors
+from tuneport_openai import catalogue, plan, profiles, vendors
 from wire_server import WireServer
 
 MODEL = "openai:gpt-4.1-mini-2025-04-14"
@@ -63,11 +63,39 @@ def test_a_403_says_the_same(lab: WireServer, rows: Dataset) -> None:
     assert [job.status for job in tuneport.jobs()] == [tuneport.Status.FAILED]
 
 
-def test_what_nobody_knows_is_unknown_and_stops_at_a_budget(key: None, rows: Dataset) -> None:
-    foretold = tuneport.plan(MODEL, rows, epochs=3)
+def test_what_nobody_knows_is_unknown(key: None, rows: Dataset) -> None:
+    foretold = tuneport.plan("openai:gpt-9", rows, epochs=3)
     assert foretold.usd.value is None
     assert "usd_per_million_tokens" in foretold.usd.source
     assert foretold.seconds.value is None
+
+
+def test_the_dated_table_has_what_the_vendor_published(key: None, rows: Dataset) -> None:
+    foretold = tuneport.plan(MODEL, rows, epochs=3)
+    assert foretold.tokens.value
+    assert foretold.usd.value == round(foretold.tokens.value * 5e-6, 4)
+    assert f"the price of {catalogue.as_of()}" in foretold.usd.source
+
+
+def test_every_fact_of_the_table_is_of_a_named_source() -> None:
+    openai, azure = profiles.profile("openai"), profiles.profile("azure")
+    lab = profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")
+    nano = "gpt-4.1-nano-2025-04-14"
+    assert (catalogue.known(openai, nano).max_tokens, catalogue.known(azure, nano).max_tokens) == (65_536, 32_768)
+    assert catalogue.known(azure, "gpt-3.5-turbo-0125") is None
+    assert catalogue.known(lab, nano) is None
+    assert {one.training for one in catalogue.models(azure)} == {None}, "no source was found"
+
+
+def test_a_model_that_was_or_will_be_shut_down_is_told(key: None, rows: Dataset) -> None:
+    known = catalogue.known(profiles.profile("openai"), "gpt-4.1-mini-2025-04-14")
+    assert known.has_ended(date(2027, 1, 14))
+    assert not known.has_ended(date(2027, 1, 13))
+    assert "shut down on 14 January 2027" in " ".join(tuneport.plan(MODEL, rows).notes)
+    said = " ".join(tuneport.plan("openai:gpt-4.1-nano-2025-04-14", rows).notes)
+    assert "gpt-4.1-nano-2025-04-14, and what is tuned from it, was shut down on 23 October 2026." in said
+    names = [info.ref.name for info in tuneport.open_backend("openai").bases()]
+    assert "gpt-4.1-nano-2025-04-14" not in names
 
 
 def test_a_price_of_ones_own_is_counted_with(key: None, rows: Dataset) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import tuneport
-from tuneport_openai import profiles
+from tuneport import Dataset
+from tuneport_openai import profiles, vendors
 from tuneport_openai.client import Wire
 from wire_server import KEY, WireServer
 
@@ -87,11 +88,38 @@ def test_the_commands_add_list_and_remove(capsys: pytest.CaptureFixture[str]) ->
         said = capsys.readouterr()
         return said.out + said.err
 
-    assert "LAB_API_KEY (is set)" in cli("add", "lab", "http://127.0.0.1:1/v1")
+    assert "with the key in the variable LAB_API_KEY." in cli("add", "lab", "http://127.0.0.1:1/v1")
     assert "lab     http://127.0.0.1:1/v1" in cli("list")
     assert "another plugin's backend" in cli("add", "torch", "https://example.org/v1")
     assert "forgotten" in cli("remove", "lab")
     assert "lab" not in cli("list")
+
+
+def test_a_job_of_a_removed_profile_says_what_is_missing_and_what_to_type(lab: WireServer, rows: Dataset) -> None:
+    from tuneport import plugins
+
+    job = tuneport.train("lab:base", rows)
+    profiles.remove("lab")
+    plugins.load.cache_clear()
+    for act in (tuneport.open_job, tuneport.open_model, tuneport.delete, tuneport.settle):
+        with pytest.raises(tuneport.ConfigError, match="the profile lab was removed") as caught:
+            act(job.ref)
+        assert f"tuneport profiles add lab {lab.url}" in str(caught.value)
+    assert [one.ref for one in tuneport.jobs()] == [job.ref]
+    with pytest.raises(tuneport.UnavailableError, match="its profile was removed"):
+        tuneport.train("lab:base", rows, again=True)
+    assert "lab" not in " ".join(vendors.alternatives(profiles.profile("openai")))
+    profiles.add("lab", lab.url)
+    plugins.load.cache_clear()
+    assert tuneport.open_job(job.ref).wait().ask("Question 1 about pin") == "pin"
+
+
+def test_a_profile_that_no_job_was_started_at_is_gone_when_it_is_removed(lab: WireServer) -> None:
+    from tuneport import plugins
+
+    profiles.remove("lab")
+    plugins.load.cache_clear()
+    assert "lab" not in tuneport.backends()
 
 
 def test_a_wire_refuses_redirects_to_other_hosts(server: WireServer, lab: WireServer) -> None:
@@ -127,7 +155,7 @@ def test_a_key_that_the_server_repeats_is_taken_out(lab: WireServer) -> None:
     lab.refuse["GET /v1/files"] = (401, {"error": {"message": f"Incorrect API key {KEY}"}}, {})
     wire = Wire(profiles.profile("lab"))
     with (
-        pytest.raises(tuneport.UnavailableError, match="does not accept the key in LAB_API_KEY") as caught,
+        pytest.raises(tuneport.UnavailableError, match="does not accept the key in the variable LAB_API_KEY") as caught,
         wire.speaking("listing"),
     ):
         wire.once.files.list()

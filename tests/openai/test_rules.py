@@ -17,7 +17,7 @@ from tuneport import Dataset
 from tuneport_openai.profiles import profile
 from tuneport_openai.rules import data_profile, write_file
 
-MODEL = "gpt-4.1-mini-2025-04-14"
+MODEL = "gpt-4o-2024-08-06"  # OpenAI tunes it with images
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG....").decode()
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 

@@ -1,0 +1,142 @@
+"""Where a profile's key is: in its environment variable, else in the system's keyring; never in a file of ours."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from tuneport import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from tuneport_openai.profiles import Profile
+
+SERVICE = "tuneport"
+"""The keyring's service; the user is the profile's `account`, its name and its host, so no other host gets the key."""
+INSTALL = "pip install 'tuneport[keyring]'"
+
+
+class Key:
+    """The key of one profile, read when it is needed: its variable as it is now, else the keyring once."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._kept = ""
+
+    def reveal(self) -> str:
+        """The key; raises ConfigError where it is nowhere to be had."""
+        if value := os.environ.get(self._profile.key, ""):
+            return value
+        if self._profile.in_keyring:
+            self._kept = self._kept or _from_keyring(self._profile)
+            return self._kept
+        raise ConfigError(f"The environment variable {self._profile.key} is not set.", remedy=how_to_set(self._profile))
+
+    def redacted(self, text: str) -> str:
+        """The text without the key, should somebody have put it there."""
+        for value in self._revealed():
+            text = text.replace(value, "…")
+        return text
+
+    def is_in(self, text: str) -> bool:
+        """Whether the text holds the key."""
+        return any(value in text for value in self._revealed())
+
+    def _revealed(self) -> list[str]:
+        """What may have been sent; a word of three letters is no key, and would take half of any text along."""
+        return [one for one in (os.environ.get(self._profile.key, ""), self._kept) if len(one) > 3]
+
+
+def source(profile: Profile) -> Literal["environment", "keyring"] | None:
+    """Where the key would be read from now. Asks no keyring, which might ask for a password."""
+    if os.environ.get(profile.key):
+        return "environment"
+    return "keyring" if profile.in_keyring else None
+
+
+def place(profile: Profile) -> str:
+    """The same in words, for messages."""
+    if source(profile) == "keyring":
+        return f"the keyring (service {SERVICE}, user {profile.account})"
+    return f"the variable {profile.key}"
+
+
+def how_to_set(profile: Profile) -> str:
+    """What to type so that the profile has a key."""
+    return (
+        f"Set it in the shell that runs this: export {profile.key}=…, or keep the key in the system's keyring: "
+        f"tuneport profiles key {profile.name}"
+    )
+
+
+def keep(profile: Profile, value: str) -> None:
+    """Put the key into the system's keyring.
+
+    Raises UsageError for what cannot be a key, and ConfigError where there is no keyring, or one that writes in clear.
+    """
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise UsageError("That is no key: it is empty, or has blanks or characters that no header takes.")
+    ring = _ring()
+    with _translated(profile, "keep"):
+        first = next(iter(getattr(ring, "backends", ())), ring)  # a chain writes to the first of its keyrings
+        if "Plaintext" in type(first).__name__:
+            raise ConfigError(
+                f"The keyring here ({first.name}) writes keys to a file in clear, so nothing was kept.",
+                remedy="Choose another (`keyring --list-backends`, then PYTHON_KEYRING_BACKEND), or set the variable "
+                f"{profile.key}.",
+            )
+        ring.set_password(SERVICE, profile.account, value)
+        if ring.get_password(SERVICE, profile.account) != value:
+            raise ConfigError(
+                f"The keyring here ({first.name}) keeps nothing.",
+                remedy=f"Choose another with PYTHON_KEYRING_BACKEND, or set the variable {profile.key}.",
+            )
+
+
+def forget(profile: Profile) -> None:
+    """Take the key out of the system's keyring, if it is there."""
+    ring = _ring()
+    with _translated(profile, "forget"):
+        if ring.get_password(SERVICE, profile.account) is not None:
+            ring.delete_password(SERVICE, profile.account)
+
+
+def _from_keyring(profile: Profile) -> str:
+    ring = _ring()
+    with _translated(profile, "give"):
+        value = ring.get_password(SERVICE, profile.account)
+    if not value:
+        raise ConfigError(
+            f"The keyring has no key for {profile.account} any more.",
+            remedy=f"Put it there again: tuneport profiles key {profile.name}",
+        )
+    return str(value)
+
+
+def _ring() -> Any:
+    if importlib.util.find_spec("keyring") is None:
+        raise ConfigError("A key in the system's keyring needs the package keyring.", remedy=f"Run: {INSTALL}")
+    import keyring
+
+    try:
+        return keyring.get_keyring()
+    except Exception as error:  # a keyring that was chosen and is not there raises whatever it likes
+        raise ConfigError(
+            f"The system's keyring cannot be opened: {type(error).__name__}: {error}",
+            remedy="Look at: keyring --list-backends, and at the variable PYTHON_KEYRING_BACKEND.",
+        ) from error
+
+
+@contextmanager
+def _translated(profile: Profile, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # keyrings are plugins of strangers, and raise what they like
+        raise ConfigError(
+            f"The system's keyring could not {verb} the key of {profile.name}: {type(error).__name__}: {error}",
+            remedy=f"Unlock it and try again, or set the variable {profile.key}.",
+        ) from error
