@@ -95,6 +95,8 @@ class RunProgress:
             for key, label, form in (
                 ("train_loss", "loss", ".3f"),
                 ("valid_loss", "validation", ".3f"),
+                ("rewards/margins", "margin", ".3f"),
+                ("rewards/accuracies", "accuracy", ".0%"),
                 ("tokens_per_second", "tokens/s", ",.0f"),
             )
             if isinstance(data.get(key), int | float)

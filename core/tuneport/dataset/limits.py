@@ -26,7 +26,12 @@ def check_limits(
     taken = profile.shapes.get(method, frozenset())
     shape = shape_of(example)
     if shape not in taken:
-        report.add("shape-not-taken", f"{method} takes {_listed(taken) or 'nothing here'}, and this is a {shape}.")
+        fitting = [name for name, shapes in sorted(profile.shapes.items()) if shape in shapes]
+        report.add(
+            "shape-not-taken",
+            f"{method} takes {_listed(taken) or 'nothing here'}, and this is a {shape}.",
+            remedy=f"Choose the method {' or '.join(fitting)}, or convert the data." if fitting else None,
+        )
     if not isinstance(example, Completion):
         _check_roles(example, profile, report)
         _check_media(example, profile, report)

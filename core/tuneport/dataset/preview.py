@@ -37,7 +37,7 @@ def untokenised(example: Example) -> list[Piece]:
     if isinstance(example, Conversation):
         return [*_tools(example.tools), *_turns(example.messages)]
     pieces = [*_tools(example.tools), *_turns(example.prompt)]
-    for name, arm, weight in (("chosen", example.chosen, 1.0), ("rejected", example.rejected, 0.0)):
+    for name, arm, weight in (("chosen", example.chosen, 1.0), ("rejected", example.rejected, -1.0)):
         pieces += [Piece(f"{name}\n", 0, 0), *_turns(arm, weight)]
     return pieces
 
@@ -58,23 +58,27 @@ def _turns(messages: Sequence[Message], weight: float = 1.0) -> Iterator[Piece]:
 
 
 def plain(pieces: Sequence[Piece]) -> str:
-    """The pieces as text without colour; ⟦…⟧ stands around what is trained on.
+    """The pieces as text without colour; ⟦…⟧ stands around what is trained on, ⟦-…-⟧ around what is to be said less.
 
     >>> print(plain([Piece("Paris is in ", 0, 3), Piece("France.", 1, 2)]))
     Paris is in ⟦France.⟧
     2 of 5 tokens are trained on
     """
-    body = "".join(f"⟦{visible(text)}⟧" if trained else visible(text) for text, trained in _merged(pieces))
+    marks = {1: "⟦{}⟧", 0: "{}", -1: "⟦-{}-⟧"}
+    body = "".join(marks[sign].format(visible(text)) for text, sign in _merged(pieces))
     return "\n".join(part for part in (body.removesuffix("\n"), summary(pieces)) if part)
 
 
 def coloured(pieces: Sequence[Piece]) -> Text:
-    """The same for a terminal: what is trained on stands out in green, the context is dim."""
+    """The same for a terminal: what is trained on stands out in green, what is to be said less in red; the context is
+    dim.
+    """
     from rich.text import Text
 
     text = Text()
-    for run, trained in _merged(pieces):
-        text.append(visible(run), style="bold green" if trained else "dim")
+    styles = {1: "bold green", 0: "dim", -1: "bold red"}
+    for run, sign in _merged(pieces):
+        text.append(visible(run), style=styles[sign])
     text.rstrip()
     return text.append(f"\n{said}", style="italic") if (said := summary(pieces)) else text
 
@@ -86,13 +90,13 @@ def summary(pieces: Sequence[Piece]) -> str:
     return f"{trained:,} of {total:,} tokens are trained on" if total else ""
 
 
-def _merged(pieces: Sequence[Piece]) -> list[tuple[str, bool]]:
-    """Neighbours that are trained on alike, as one run."""
-    runs: list[tuple[str, bool]] = []
+def _merged(pieces: Sequence[Piece]) -> list[tuple[str, int]]:
+    """Neighbours that are trained on alike, as one run, with the sign of their weight."""
+    runs: list[tuple[str, int]] = []
     for piece in pieces:
-        trained = piece.weight > 0
-        if runs and runs[-1][1] == trained:
-            runs[-1] = (runs[-1][0] + piece.text, trained)
+        sign = (piece.weight > 0) - (piece.weight < 0)
+        if runs and runs[-1][1] == sign:
+            runs[-1] = (runs[-1][0] + piece.text, sign)
         else:
-            runs.append((piece.text, trained))
+            runs.append((piece.text, sign))
     return runs

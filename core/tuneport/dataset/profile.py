@@ -17,7 +17,9 @@ Shape = Literal["conversation", "completion", "preference"]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of text as the model sees it, and the weight of its tokens in the loss (0: context only)."""
+    """A run of text as the model sees it, and the weight of its tokens in the loss (0: context only; negative: it is to
+    become less likely, as a rejected answer is).
+    """
 
     text: str
     weight: float
@@ -28,9 +30,10 @@ class Piece:
 class DataProfile:
     """A backend's own rules about data, for one base model where that matters.
 
-    `shapes` says which shapes each method takes. `count_tokens` gives the training length of each example in tokens,
-    `preview` what is trained on, piece by piece; both are absent where no tokenizer can be had. `check_row` adds rules
-    of the backend's own: it gets an example and yields diagnostics without file and line, which the reader fills in.
+    `shapes` says which shapes each method takes. `count_tokens` gives the training length of each example in tokens (of
+    a preference that of its longer answer, prompt included), `preview` what is trained on, piece by piece; both are
+    absent where no tokenizer can be had. `check_row` adds rules of the backend's own: it gets an example and yields
+    diagnostics without file and line, which the reader fills in.
     """
 
     shapes: Mapping[str, frozenset[Shape]] = field(

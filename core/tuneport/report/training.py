@@ -12,6 +12,10 @@ from tuneport.report.times import times_of
 from tuneport.report.units import count, duration, loss, money, short, size
 
 _SMALL = (
+    ("rewards/margins", "Reward margin", "chosen minus rejected", short, True),
+    ("rewards/accuracies", "Accuracy", "pairs whose chosen answer is ahead", short, True),
+    ("rewards/chosen", "Reward of chosen answers", "beta × log p / p of the reference", short, False),
+    ("rewards/rejected", "Reward of rejected answers", "beta × log p / p of the reference", short, False),
     ("learning_rate", "Learning rate", "", short, False),
     ("tokens_per_second", "Throughput", "tokens a second", short, True),
     ("grad_norm", "Gradient norm", "before clipping", short, True),
@@ -57,7 +61,7 @@ def _losses(series: Series) -> Html:
             lines,
             title="Training and validation loss",
             x_label=series.x_label,
-            y_label="loss, nats per token",
+            y_label="loss, nats per pair" if "rewards/margins" in series.values else "loss, nats per token",
             width=width,
             height=height,
             form=loss_tick,
@@ -92,7 +96,10 @@ def _small_charts(series: Series) -> Html:
         if len(points) < 2:
             continue
         chart = line_chart(
-            [Line(name=title.lower(), kind="train", points=points)],
+            [
+                Line(name=title.lower(), kind="train", points=points),
+                Line(name="validation", kind="valid", points=series.points(f"valid_{name}"), dots=True),
+            ],
             title=title,
             x_label=series.x_label,
             y_label=unit,

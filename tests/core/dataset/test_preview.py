@@ -64,4 +64,4 @@ def test_a_row_can_be_shown_before_a_model_is_chosen() -> None:
 def test_of_a_preference_the_chosen_answer_is_marked() -> None:
     good, bad = Message(role="assistant", content="good"), Message(role="assistant", content="bad")
     shown = plain(untokenised(Preference((Message(role="user", content="q"),), (good,), (bad,))))
-    assert shown.splitlines() == ["user: q", "chosen", "assistant: ⟦good⟧", "rejected", "assistant: bad"]
+    assert shown.splitlines() == ["user: q", "chosen", "assistant: ⟦good⟧", "rejected", "assistant: ⟦-bad-⟧"]
