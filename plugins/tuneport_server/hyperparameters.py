@@ -95,7 +95,8 @@ def _plan(asked: Asked, data: Dataset, validation: Dataset | None, settings: Map
 def _one_row(method: str) -> Dataset:
     question, answer = (Message(role="user", content="Hello"),), (Message(role="assistant", content="Hello!"),)
     if method == "dpo":
-        return Dataset.from_examples([Preference(prompt=question, chosen=answer, rejected=question)])
+        worse = (Message(role="assistant", content="What?"),)
+        return Dataset.from_examples([Preference(prompt=question, chosen=answer, rejected=worse)])
     return Dataset.from_examples([Conversation(messages=question + answer)])
 
 
