@@ -91,8 +91,8 @@ class Outcome:
         return {name: w.detach().clone() for name, w in self.model.named_parameters() if w.requires_grad}
 
 
-def trained(folder: Path, base: Any = None, *, stop: Any = None, **options: Any) -> Outcome:
-    """Train a model on a few rows; `stop(step)` is asked before each step and within it."""
+def trained(folder: Path, base: Any = None, *, stop: Any = None, tell: Any = None, **options: Any) -> Outcome:
+    """Train a model on a few rows; `stop(step)` is asked before each step and within it, `tell` gets each event."""
     given = {"train": rows(30), "validation": (), "epochs": 2, "seed": 7, "method": "sft"}
     run_options = {name: options.pop(name, default) for name, default in given.items()}
     settings = TorchSettings(
@@ -102,6 +102,8 @@ def trained(folder: Path, base: Any = None, *, stop: Any = None, **options: Any)
 
     def emit(kind: str, message: str, *, level: str = "info", **data: Any) -> None:
         outcome.events.append({"kind": kind, "message": message, "level": level, **data})
+        if tell is not None:
+            tell(outcome.events[-1])
 
     def should_stop() -> Any:
         told = [event["step"] for event in outcome.events if event["kind"] == "metric"]
