@@ -59,7 +59,9 @@ def measure(command: list[str]) -> tuple[float, float, float]:
     """Wall-clock seconds, processor seconds and the largest memory, in MB, of a process with its children."""
     start, used, largest = time.perf_counter(), _processor_seconds(), 0
     quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | quiet)
+    environment = os.environ | quiet
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode, on either side
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     tree = psutil.Process(process.pid)
     while process.poll() is None:
         largest = max(largest, sum(_memory(tree)))

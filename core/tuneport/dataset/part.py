@@ -45,15 +45,6 @@ class Part:
         self.used += other.used
         self.size += other.size
 
-    def index(self) -> bytes:
-        """Five numbers a row used: its text's key, and its digest."""
-        entries = array("Q", bytes((8 + DIGEST) * self.used))
-        entries[::5] = self.keys[1::3]
-        numbers = array("Q", self.digests)
-        for column in range(4):
-            entries[column + 1 :: 5] = numbers[column::4]
-        return entries.tobytes()
-
 
 def digests_of(lines: Sequence[bytes]) -> bytes:
     """The SHA-256 of each line, one after the other."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +29,7 @@ _BATCH_ROWS = 1024
 _AT_ONCE = (
     1 << 16
 )  # bytes of lines that are gone through together: with what is made of them they fit a processor's cache
-_INDEX_MEMORY = 16 << 20
+_INDEX_MEMORY = 8 << 20  # for each of two
 
 
 @dataclass(slots=True)
@@ -71,7 +70,7 @@ class Scan:
         self.kept = bytearray()
         """One byte for each row that is sound by itself: 1 if the limits take it too."""
         self._sha = sha256()
-        self._index = tempfile.SpooledTemporaryFile(max_size=_INDEX_MEMORY, dir=str(home("cache", "spill")))  # noqa: SIM115 - lives as long as the scan
+        self._texts, self._digests = _spool(), _spool()
         self.size = 0
         """The size of the used rows as canonical lines."""
 
@@ -95,16 +94,22 @@ class Scan:
         self._sha.update(part.digests)
         self.kept += part.kept
         self.records.add_many(part.keys, array("Q", [place + self.lines for place in part.places]))
-        self._index.write(part.index())
+        self._texts.write(part.keys[1::3])
+        self._digests.write(part.digests)
         self.lines += part.lines
 
     def index(self) -> Iterator[tuple[int, bytes]]:
         """For each used row, in order, the key of its normalised text and its content digest."""
-        self._index.seek(0)
-        while block := self._index.read(_BATCH_ROWS * (8 + DIGEST)):
-            for start in range(0, len(block), 8 + DIGEST):
-                yield int.from_bytes(block[start : start + 8], sys.byteorder), block[start + 8 : start + 8 + DIGEST]
-        self._index.seek(0, 2)
+        self._texts.seek(0)
+        self._digests.seek(0)
+        while texts := self._texts.read(_BATCH_ROWS * 8):
+            digests = self._digests.read(len(texts) // 8 * DIGEST)
+            for place, text in enumerate(array("Q", texts)):
+                yield text, digests[place * DIGEST : (place + 1) * DIGEST]
+
+
+def _spool() -> tempfile.SpooledTemporaryFile[bytes]:
+    return tempfile.SpooledTemporaryFile(max_size=_INDEX_MEMORY, dir=str(home("cache", "spill")))
 
 
 def scan(
