@@ -234,14 +234,19 @@ class Records:
 
 
 def find_repeats(records: Records) -> Iterator[Repeat]:
-    """Each row that repeats the first of its kind: its content, its normalised text, or its prompt with another answer.
+    """Each row that repeats the first of its kind: its content, its prompt and normalised text, or its prompt with
+    another answer.
 
     A row can repeat one row and conflict with another. The order is that of the partitions.
     """
-    for passes in records.by_text():
-        yield from _same_text(passes)
+    some = False
     for passes in records.by_prompt():
-        yield from _same_prompt(passes)
+        prompts = _repeated(passes, _PROMPT)
+        some = some or bool(prompts)
+        yield from _same_prompt(passes, prompts)
+    if some:  # else no text can be there twice
+        for passes in records.by_text():
+            yield from _same_text(passes)
 
 
 def find_leaks(train: Records, held_out: Records) -> Iterator[Repeat]:
@@ -280,21 +285,21 @@ def _records(passes: Passes, column: int, keys: set[int]) -> Iterator[array[int]
 
 
 def _same_text(passes: Passes) -> Iterator[Repeat]:
-    first_of_text: dict[int, int] = {}
+    first_of_text: dict[tuple[int, int], int] = {}
     first_of_content: dict[int, int] = {}
-    for _, text, exact, place in _records(passes, _TEXT, _repeated(passes, _TEXT)):
+    for prompt, text, exact, place in _records(passes, _TEXT, _repeated(passes, _TEXT)):
         if exact in first_of_content:
             yield Repeat("duplicate", place, first_of_content[exact])
             continue
         first_of_content[exact] = place
-        first = first_of_text.setdefault(text, place)
+        first = first_of_text.setdefault((prompt, text), place)
         if first != place:
             yield Repeat("near-duplicate", place, first)
 
 
-def _same_prompt(passes: Passes) -> Iterator[Repeat]:
+def _same_prompt(passes: Passes, prompts: set[int]) -> Iterator[Repeat]:
     first_answer: dict[int, tuple[int, int]] = {}
-    for prompt, text, _, place in _records(passes, _PROMPT, _repeated(passes, _PROMPT)):
+    for prompt, text, _, place in _records(passes, _PROMPT, prompts):
         first_text, first = first_answer.setdefault(prompt, (text, place))
         if text != first_text:
             yield Repeat("conflict", place, first)

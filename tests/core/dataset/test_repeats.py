@@ -120,6 +120,17 @@ def test_text_that_looks_like_a_turn_does_not_move_the_prompt() -> None:
     assert found(one, other) == []
 
 
+def test_the_same_turns_by_other_roles_are_not_the_same_row() -> None:
+    def talk(*roles: str) -> Conversation:
+        return Conversation(
+            messages=tuple(Message(role=role, content=text) for role, text in zip(roles, "abc", strict=True))
+        )
+
+    answered, asked_on = talk("user", "user", "assistant"), talk("user", "assistant", "user")
+    assert found(answered, asked_on) == []
+    assert found(answered, asked_on, asked_on) == [("duplicate", 3, 2)]
+
+
 def test_tools_belong_to_the_prompt() -> None:
     tools = ({"type": "function", "function": {"name": "weather"}},)
     assert found(chat("a", "1"), chat("a", "2", tools=tools)) == []
