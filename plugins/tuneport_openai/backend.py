@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, cast
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import tuneport
 from tuneport import (
@@ -20,12 +19,9 @@ from tuneport import (
     Ref,
     TuneportError,
     UnavailableError,
-    UsageError,
-    home,
-    utc_now,
 )
 from tuneport_openai import catalogue, keys, profiles, vendors
-from tuneport_openai.client import INSTALL, INTENT, Wire, is_passing
+from tuneport_openai.client import INSTALL, Wire, is_passing
 from tuneport_openai.profiles import Profile, how_to_address
 
 if TYPE_CHECKING:
@@ -35,9 +31,6 @@ if TYPE_CHECKING:
     from tuneport_openai.config import OpenAISettings
     from tuneport_openai.job import HostedJob
     from tuneport_openai.model import HostedModel
-
-_METHODS = {"sft": "supervised", "dpo": "dpo", "reinforcement": "reinforcement"}
-_MOST_EPOCHS = 50
 
 
 class OpenAIBackend(Backend):
@@ -57,7 +50,7 @@ class OpenAIBackend(Backend):
         from tuneport_openai.rules import data_profile
 
         return Capabilities(
-            methods=frozenset(_METHODS),
+            methods=frozenset({"sft", "dpo", "reinforcement"}),
             verbs=frozenset({"cancel", "pause", "resume"}),
             learning_rate="multiplier",
             profile=data_profile(self.endpoint, ""),
@@ -221,117 +214,7 @@ class OpenAIBackend(Backend):
         return str(job.scratch["model"])
 
     def _written(self, request: TrainRequest) -> dict[str, Any]:
-        """Write the files that are sent; everything that the start needs from then on, whichever process goes on."""
-        from tuneport_openai.rules import write_file
+        from tuneport_openai.request import written
 
-        method, folder = request.options.method, home("openai", "files")
-        model = self._base_model(request.base.name)
-        body = self._body(request, model)
         drop = self.profile(request.base.name) if request.options.too_long == "drop" else None
-        parts = {"train": request.train, "validation": request.validation}
-        files = {
-            part: write_file(rows, folder, method, drop=drop)
-            for part, rows in parts.items()
-            if rows is not None and len(rows)
-        }
-        return {
-            "version": 1,
-            "intent": request.intent,
-            "endpoint": self.endpoint.base_url,
-            "body": body,
-            "base": str(request.base),
-            "method": method,
-            "fingerprint": request.train.fingerprint,
-            "system": files["train"].system,
-            "settings": request.settings.model_dump(mode="json", exclude_defaults=True),
-            "versions": _versions(),
-            "created": utc_now().isoformat(),
-            "usd_per_million_tokens": _price(self.endpoint, request, model),
-            "files": {
-                part: {
-                    "path": str(one.path),
-                    "sha256": one.sha256,
-                    "bytes": one.bytes,
-                    "rows": one.rows,
-                    "dropped": one.dropped,
-                    "name": one.name,
-                }
-                for part, one in files.items()
-            },
-        }
-
-    def _body(self, request: TrainRequest, model: str) -> dict[str, Any]:
-        """The request that creates the job, without its files."""
-        options, settings = request.options, cast("OpenAISettings", request.settings)
-        self._refuse(request, settings)
-        inner: dict[str, Any] = {
-            "n_epochs": options.epochs,
-            "batch_size": settings.batch_size,
-            "learning_rate_multiplier": settings.learning_rate_multiplier,
-        }
-        chosen: dict[str, Any] = {"hyperparameters": inner}
-        if options.method == "dpo":
-            inner["beta"] = settings.beta
-        if options.method == "reinforcement":
-            chosen["grader"] = settings.grader
-            if settings.reasoning_effort is not None:
-                inner["reasoning_effort"] = settings.reasoning_effort
-        kind = _METHODS[options.method]
-        metadata = {key: value for key, value in request.metadata.items() if key != "intent"}
-        body: dict[str, Any] = {
-            "model": model,
-            "method": {"type": kind, kind: chosen},
-            "seed": options.seed,
-            "metadata": {**metadata, INTENT: request.intent},
-        }
-        if options.suffix:
-            body["suffix"] = options.suffix
-        if settings.wandb is not None:
-            wandb = settings.wandb.model_dump(mode="json", exclude_defaults=True)
-            body["integrations"] = [{"type": "wandb", "wandb": wandb}]
-        if settings.training_type is not None:
-            body["extra_body"] = {"trainingType": settings.training_type}
-        return body
-
-    def _refuse(self, request: TrainRequest, settings: OpenAISettings) -> None:
-        """Raise UsageError for what the wire refuses, before anything is written or sent."""
-        options = request.options
-        longest = catalogue.longest_suffix(self.endpoint)
-        if options.suffix and len(options.suffix) > longest:
-            raise UsageError(
-                f"The suffix has {len(options.suffix)} characters; {self.name} takes {longest}.",
-                remedy="Shorten train.suffix.",
-            )
-        if options.epochs != "auto" and options.epochs > _MOST_EPOCHS:
-            raise UsageError(f"{options.epochs} epochs; the wire takes {_MOST_EPOCHS}.", remedy="Lower train.epochs.")
-        if options.method == "reinforcement" and settings.grader is None:
-            raise UsageError(
-                "Reinforcement needs a grader.", remedy=f"Set backends.{self.name}.grader; see docs/openai.md."
-            )
-        azures = "training_type" if settings.training_type is not None else "deploy" if settings.deploy else None
-        if azures is not None and self.endpoint.vendor != "azure":
-            raise UsageError(f"{azures} is Azure's.", remedy=f"Leave it out of backends.{self.name}.")
-        metadata = {key: value for key, value in request.metadata.items() if key != "intent"}
-        if len(metadata) > 15 or any(len(k) > 64 or len(v) > 512 for k, v in metadata.items()):
-            raise UsageError(
-                "The wire takes 15 entries of metadata beside our own, with keys of 64 and values of 512 characters.",
-                remedy="Leave some out, or shorten them.",
-            )
-
-
-def _price(endpoint: Profile, request: TrainRequest, model: str) -> float | None:
-    settings = cast("OpenAISettings", request.settings)
-    if settings.usd_per_million_tokens is not None:
-        return settings.usd_per_million_tokens
-    facts = catalogue.known(endpoint, model)
-    return facts.training if facts else None
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("tuneport", "openai", "tiktoken"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+        return written(self.endpoint, request, self._base_model(request.base.name), drop)

@@ -114,7 +114,7 @@ def _plain(data: dict[str, Any]) -> dict[str, Any]:
 
 def _of_results(job: HostedJob) -> Iterator[tuple[str, Event]]:
     """Metrics of steps that no event told, from the result file."""
-    facts = job.state()
+    when = job.state().finished or utc_now()
     final = job.scratch.get("final") or {}
     if job.scratch.get("results_read") or not final.get("result_files"):
         return
@@ -127,7 +127,6 @@ def _of_results(job: HostedJob) -> Iterator[tuple[str, Event]]:
             continue
         for row in read_results(raw):
             if row["step"] not in told:
-                when = facts.finished or utc_now()
                 message = f"step {row['step']}, from the result file"
                 yield f"result {row['step']}", Event(seq=0, time=when, kind="metric", message=message, data=row)
     job.scratch["results_read"] = True

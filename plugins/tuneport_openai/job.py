@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -56,9 +57,10 @@ class HostedJob(Job):
     def state(self) -> JobState:
         """The server's word on the job, or where its start stands; from here, without asking, once it is over."""
         request = self.scratch["request"]
-        created = datetime.fromisoformat(request["created"])
         if "job" not in self.scratch:
-            return self._unstarted(created)
+            from tuneport_openai.submit import standing
+
+            return replace(standing(self.ref, self.scratch), details=self._details(request, {}))
         facts = self._facts()
         status = status_of(facts.get("status"))
         error = facts["error"] if isinstance(facts.get("error"), dict) else {}
@@ -72,7 +74,7 @@ class HostedJob(Job):
             total_steps=total,
             tokens=whole(facts.get("trained_tokens")) or 0,
             seconds_left=seconds_left(facts) if status is Status.RUNNING else None,
-            created=created,
+            created=datetime.fromisoformat(request["created"]),
             started=time_of(facts.get("created_at")),
             finished=time_of(facts.get("finished_at")),
             details=self._details(request, facts),
@@ -111,11 +113,13 @@ class HostedJob(Job):
     def cancel(self) -> None:
         """End the job for good; before it was started, it never will be."""
         if "job" not in self.scratch:
-            self._cancel_unstarted()
-            return
-        if self.status.terminal:
-            return
-        self._act("cancel")
+            from tuneport_openai.submit import withdraw
+
+            if withdraw(self.scratch):
+                return
+            self._started("cancelled")
+        if not self.status.terminal:
+            self._act("cancel")
 
     def pause(self) -> None:
         """Ask the server to stop at its next checkpoint; not every server can."""
@@ -234,47 +238,6 @@ class HostedJob(Job):
         if status_of(facts["status"]).terminal:
             self.scratch["final"] = facts
         return facts
-
-    def _unstarted(self, created: datetime) -> JobState:
-        from tuneport_openai.submit import alone
-
-        details = self._details(self.scratch["request"], {})
-        if "create" in self.scratch:
-            return JobState(
-                status=Status.UNCONFIRMED,
-                message="It may have been started, and could not be found yet.",
-                remedy=f"Run: tuneport settle {self.ref}",
-                created=created,
-                details=details,
-            )
-        if "refused" in self.scratch:
-            message = str(self.scratch["refused"])
-            return JobState(status=Status.FAILED, message=message, created=created, details=details)
-        if "cancelled" in self.scratch:
-            return JobState(
-                status=Status.CANCELLED, message="Cancelled before it was started.", created=created, details=details
-            )
-        with alone(self.scratch["request"]["intent"], wait=False) as free:
-            busy = not free
-        return JobState(
-            status=Status.PREPARING if busy else Status.INTERRUPTED,
-            message="Its files are being uploaded." if busy else "Its start was cut off before the job was created.",
-            remedy=None if busy else f"Run: tuneport resume {self.ref}",
-            created=created,
-            details=details,
-        )
-
-    def _cancel_unstarted(self) -> None:
-        from tuneport_openai.submit import alone
-
-        with alone(self.scratch["request"]["intent"]):
-            if "refused" in self.scratch:
-                return
-            if "job" not in self.scratch and "create" not in self.scratch:
-                self.scratch["cancelled"] = utc_now().isoformat()
-                return
-        self._started("cancelled")
-        self.cancel()
 
     def _started(self, what: str) -> None:
         if "job" not in self.scratch:

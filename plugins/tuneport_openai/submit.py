@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tuneport import JobNotFinished, JobNotFound, Ref, Status, TuneportError, home, utc_now
+from tuneport import JobNotFinished, JobNotFound, JobState, Ref, Status, TuneportError, home, utc_now
 from tuneport_openai.client import INTENT, Wire, never_sent, surely_refused
 from tuneport_openai.upload import ensure_file
 
@@ -27,7 +27,12 @@ Scratch = MutableMapping[str, Any]
 LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each look for a job that may have been started: lists may lag behind."""
 CERTAIN_SECONDS = 900.0
-"""How long after the sending a job that no list shows may still show up; after that `settle` says it is not there."""
+"""How long after the sending a job that no list shows may still show up; after that `settle` says it is not there.
+
+An assumption, and the only one: no vendor says how long a request may be under way, or how soon a list shows a new job.
+The client gives up after two minutes; the rest is room for gateways that deliver late and for lists that lag, and as
+long as somebody can be asked to wait.
+"""
 _CLOCK_SECONDS = 24 * 3600  # how far two clocks may be apart
 _MOST_JOBS = 20_000
 
@@ -83,6 +88,42 @@ def settle(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOK
             f"{wire.profile.name} has no job of the start of {ref}, {passed / 60:.0f} minutes after it was asked.",
             remedy="It was not started. Run the same command again to start anew.",
         )
+
+
+def standing(ref: Ref, scratch: Scratch) -> JobState:
+    """Where a start stands that has not become a job."""
+    created = datetime.fromisoformat(scratch["request"]["created"])
+    if "create" in scratch:
+        return JobState(
+            status=Status.UNCONFIRMED,
+            message="It may have been started, and could not be found yet.",
+            remedy=f"Run: tuneport settle {ref}",
+            created=created,
+        )
+    if "refused" in scratch:
+        return JobState(status=Status.FAILED, message=str(scratch["refused"]), created=created)
+    if "cancelled" in scratch:
+        return JobState(status=Status.CANCELLED, message="Cancelled before it was started.", created=created)
+    with alone(scratch["request"]["intent"], wait=False) as free:
+        if not free:
+            return JobState(status=Status.PREPARING, message="Its files are being uploaded.", created=created)
+    return JobState(
+        status=Status.INTERRUPTED,
+        message="Its start was cut off before the job was created.",
+        remedy=f"Run: tuneport resume {ref}",
+        created=created,
+    )
+
+
+def withdraw(scratch: Scratch) -> bool:
+    """See to it that a start never becomes a job; False where it may have become one meanwhile."""
+    with alone(scratch["request"]["intent"]):
+        if "refused" in scratch:
+            return True
+        if "job" in scratch or "create" in scratch:
+            return False
+        scratch["cancelled"] = utc_now().isoformat()
+        return True
 
 
 def adopt(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOKS) -> None:

