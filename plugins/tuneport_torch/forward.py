@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from tuneport import UnsupportedError
 from tuneport_torch.attention import NAME, Documents
+from tuneport_torch.fused import fuse
 from tuneport_torch.logprobs import target_logprobs
+from tuneport_torch.lora_layer import join
 from tuneport_torch.loss import Head, head_logits, read_head, weighted_loss
 from tuneport_torch.pack import micro_batches, padded_batches
 
@@ -81,13 +83,17 @@ class Packed:
         self.model = model
         self.dtype = dtype
         self.device: torch.device = model.device
+        self.undo: list[Callable[[], None]] = []
         self.implementation = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name for it
 
     def open(self) -> None:
         self.model.set_attn_implementation(NAME)
+        self.undo = [fuse(self.model), join(self.model)]
         self.head: Head = read_head(self.model, self.dtype)
 
     def close(self) -> None:
+        while self.undo:
+            self.undo.pop()()
         self.model.set_attn_implementation(self.implementation)
 
     def split(self, rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tuneport import UnsupportedError, UsageError
+from tuneport_torch.lora_layer import LoraLinear
 
 Targets = Literal["all-linear"] | Sequence[str]
 
@@ -132,101 +131,5 @@ def load_peft(model: Any, folder: Path) -> None:
                 getattr(layers[name], part).copy_(tensors[f"{_PREFIX}{name}.{part}.weight"])
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear layer plus `scale * dropout(x) @ A.T @ B.T`. B starts at zero: at first nothing is changed.
-
-    A and B are float32; the product is computed in the type in which the frozen layer computes.
-    """
-
-    def __init__(self, base: nn.Linear | Conv1D, rank: int, alpha: float, dropout: float) -> None:
-        super().__init__()
-        outputs, inputs = base.weight.shape
-        if isinstance(base, Conv1D):
-            outputs, inputs = inputs, outputs
-        device = base.weight.device
-        self.base = base
-        self.rank, self.alpha = rank, alpha
-        self.scale = alpha / rank
-        self.dropout = dropout
-        self.lora_A = nn.Parameter(torch.empty(rank, inputs, dtype=torch.float32, device=device))
-        self.lora_B = nn.Parameter(torch.zeros(outputs, rank, dtype=torch.float32, device=device))
-        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
-
-    @property
-    def weight(self) -> Tensor:
-        """The frozen layer's weight: some models ask a layer for its type or device through it."""
-        return self.base.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The frozen layer's output plus the adapter's share."""
-        kind = _compute_type(x, self.base.weight)
-        dropped = F.dropout(x, self.dropout) if self.dropout and self.training else None
-        weight = self.base.weight.t() if isinstance(self.base, Conv1D) else self.base.weight
-        out: Tensor = _LoraProduct.apply(  # type: ignore[no-untyped-call]  # torch's own
-            x, dropped, weight, self.base.bias, self.lora_A, self.lora_B, self.scale, kind
-        )
-        return out
-
-    def delta(self) -> Tensor:
-        """What the adapter adds to the frozen weight, in float32 and in that weight's shape."""
-        product = self.scale * (self.lora_B @ self.lora_A)
-        return product.t() if isinstance(self.base, Conv1D) else product
-
-
-def _compute_type(x: Tensor, weight: Tensor) -> torch.dtype:
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return weight.dtype
-
-
 def _ends(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
-
-
-class _LoraProduct(torch.autograd.Function):
-    """`x @ W.T + bias + scale * x' @ A.T @ B.T`, computing in `kind`, where x' is x or its dropped-out copy.
-
-    Written out because autograd would keep and copy several times as much: here x is cast once for both products, the
-    adapter's share is added in place, and the frozen weight is neither copied nor asked for a gradient.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        dropped: Tensor | None,
-        weight_OI: Tensor,
-        bias_O: Tensor | None,
-        a_RI: Tensor,
-        b_OR: Tensor,
-        scale: float,
-        kind: torch.dtype,
-    ) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            x_TI = x.reshape(-1, x.shape[-1]).to(kind)
-            via_TI = x_TI if dropped is None else dropped.reshape(-1, x.shape[-1]).to(kind)
-            weight, a, b = weight_OI.to(kind), a_RI.to(kind), b_OR.to(kind)
-            out_TO = F.linear(x_TI, weight, None if bias_O is None else bias_O.to(kind))
-            down_TR = via_TI @ a.t()
-            out_TO.addmm_(down_TR, b.t(), alpha=scale)
-        ctx.save_for_backward(via_TI, down_TR, weight, a, b)
-        ctx.scale, ctx.shape, ctx.types = scale, x.shape, (x.dtype, a_RI.dtype, dropped is not None)
-        return out_TO.view(*x.shape[:-1], out_TO.shape[-1])
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> Any:
-        via_TI, down_TR, weight, a, b = ctx.saved_tensors
-        kind, adapter_kind, was_dropped = ctx.types
-        grad_TO = outer[0].reshape(-1, outer[0].shape[-1]).to(weight.dtype)
-        back_TR = (grad_TO @ b).mul_(ctx.scale)
-        grad_a = (back_TR.t() @ via_TI).to(adapter_kind)
-        grad_b = (grad_TO.t() @ down_TR).mul_(ctx.scale).to(adapter_kind)
-        grad_x = grad_dropped = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad_TO @ weight
-            if not was_dropped:
-                grad_x.addmm_(back_TR, a)
-            grad_x = grad_x.view(ctx.shape).to(kind)
-        if was_dropped and ctx.needs_input_grad[1]:
-            grad_dropped = (back_TR @ a).view(ctx.shape).to(kind)
-        return grad_x, grad_dropped, None, None, grad_a, grad_b, None, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,27 +80,13 @@ class _HeadLoss(torch.autograd.Function):
             for start in range(0, len(hidden), rows):
                 part = slice(start, start + rows)
                 raw_NV = _raw_logits(hidden[part], weight, bias_V, head)
-                logits_NV = _capped(raw_NV, head)
-                logprob_NV = torch.log_softmax(logits_NV, dim=-1)
-                target = target_N[part, None]
-                scale_N1 = weight_N[part, None]
-                loss -= (logprob_NV.gather(1, target) * scale_N1).sum()
-                if not (wants_hidden or wants_weight or wants_bias):
-                    continue
-                grad_NV = logprob_NV.exp_()
-                grad_NV[torch.arange(len(target), device=target.device), target[:, 0]] -= 1.0
-                grad_NV.mul_(scale_N1)
-                if head.softcap is not None:
-                    grad_NV.mul_(1 - (logits_NV / head.softcap) ** 2)
-                if grad_bias is not None:
-                    grad_bias += grad_NV.sum(0)
-                if head.scale != 1.0:
-                    grad_NV.mul_(head.scale)
-                grad = grad_NV.to(head.dtype)
+                for few in _cache_sized(raw_NV):
+                    where = slice(start + few.start, start + few.stop)
+                    loss += _to_gradient(raw_NV[few], target_N[where, None], weight_N[where, None], head, grad_bias)
                 if grad_hidden is not None:
-                    torch.mm(grad, weight, out=grad_hidden[part])
+                    torch.mm(raw_NV, weight, out=grad_hidden[part])
                 if grad_weight is not None:
-                    grad_weight += grad.t() @ hidden[part]
+                    grad_weight += raw_NV.t() @ hidden[part]
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.dtypes = hidden_ND.dtype, weight_VD.dtype
         return loss
@@ -119,6 +106,25 @@ class _HeadLoss(torch.autograd.Function):
         )
 
 
+def _to_gradient(raw_NV: Tensor, target_N1: Tensor, weight_N1: Tensor, head: Head, grad_bias: Tensor | None) -> Tensor:
+    """Replace raw logits by the gradient by them, in place, and return their loss. In float32, rounded once."""
+    logits_NV = _capped(raw_NV, head)
+    slope_NV = None if head.softcap is None else 1 - (logits_NV / head.softcap) ** 2
+    logits_NV.sub_(logits_NV.amax(-1, keepdim=True))
+    at_target_N1 = logits_NV.gather(1, target_N1)
+    share_NV = logits_NV.exp_()
+    total_N1 = share_NV.sum(-1, keepdim=True)
+    share_NV.mul_(weight_N1 / total_N1).scatter_add_(1, target_N1, -weight_N1)
+    if slope_NV is not None:
+        share_NV.mul_(slope_NV)
+    if grad_bias is not None:
+        grad_bias += share_NV.sum(0)
+    if head.scale != 1.0:
+        share_NV.mul_(head.scale)
+    raw_NV.copy_(share_NV)
+    return ((total_N1.log() - at_target_N1) * weight_N1).sum()
+
+
 def _raw_logits(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, head: Head) -> Tensor:
     logits_NV = hidden_ND @ weight_VD.t()
     if head.scale != 1.0:
@@ -132,6 +138,12 @@ def _capped(raw_NV: Tensor, head: Head) -> Tensor:
 
 
 def _rows_at_once(weight_VD: Tensor) -> int:
-    """Rows of a chunk: its logits stay within a CPU's cache, or within half a gigabyte of a GPU's memory."""
-    elements = 2**23 if weight_VD.device.type == "cpu" else 2**27
+    """Rows of a chunk, whose logits are held at once: some tens of megabytes on a CPU, half a gigabyte on a GPU."""
+    elements = 2**24 if weight_VD.device.type == "cpu" else 2**27
     return max(16, elements // len(weight_VD))
+
+
+def _cache_sized(raw_NV: Tensor) -> Iterator[slice]:
+    """Parts of a chunk that stay in a CPU's cache while they are read and written several times; on a GPU, all."""
+    rows = len(raw_NV) if raw_NV.device.type != "cpu" else max(1, 2**19 // raw_NV.shape[1])
+    return (slice(start, min(start + rows, len(raw_NV))) for start in range(0, len(raw_NV), rows))
