@@ -55,10 +55,11 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
         emit=worker.emit,
         should_stop=worker.should_stop,
     )
-    worker.stage(Status.RUNNING, f"Training on {len(rows.train)} rows, {rows.tokens} tokens an epoch.")
+    what = "rows" if run.method == "sft" else "pairs"
+    worker.stage(Status.RUNNING, f"Training on {len(rows.train)} {what}, {rows.tokens} tokens an epoch.")
     with rates.measured(base, settings, device) as measured:
         result = train(run)
-        measured.tokens = worker.tokens_trained
+        measured.tokens, measured.seconds_aside = worker.tokens_trained, result.reference_seconds
     if result.stopped in ("pause", "cancel"):
         return result.stopped
     worker.stage(Status.PREPARING, "Writing the model.")
@@ -114,6 +115,7 @@ def _tell_untold(worker: Worker, store: Store) -> None:
 
 
 def _lineage(worker: Worker, request: Mapping[str, Any], text: Text, rows: Rows) -> Lineage:
+    reference = {"reference": request["base"]} if request["options"]["method"] == "dpo" else {}
     return Lineage(
         base=request["base"],
         job=worker.folder.ref,
@@ -121,7 +123,7 @@ def _lineage(worker: Worker, request: Mapping[str, Any], text: Text, rows: Rows)
         created=utc_now().isoformat(),
         method=request["options"]["method"],
         system=rows.system,
-        settings={**request["options"], **request["settings"]},
+        settings={**request["options"], **request["settings"], **reference},
         versions=request["versions"],
         template_sha256=text.template.sha256 if text.template is not None else None,
     )
