@@ -1,0 +1,174 @@
+"""Preference training as its users meet it: data, plan, jobs that are killed and paused, and what comes after."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+
+import pytest
+
+import torch_jobs as jobs
+import tuneport
+from torch_jobs import no_worker_is_left  # noqa: F401 - a fixture
+from tuneport import DataError, Dataset, Message, Preference, Ref, Status, TrainRequest, TrainSettings
+from tuneport_torch import TorchBackend, TorchSettings
+from tuneport_torch.bases import resolve
+from tuneport_torch.pairs import render_pairs
+from tuneport_torch.refusals import Unrenderable
+from tuneport_torch.render import Renderer
+from tuneport_torch.tokens import load_text
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def said(role, text, **more):
+    return Message(role=role, content=text, **more)
+
+
+def preferences(count, first=0):
+    return Dataset.from_examples(
+        [
+            Preference(
+                prompt=(said("user", f"{jobs.QUESTIONS[n % 5]} {n}"),),
+                chosen=(said("assistant", jobs.ANSWERS[n % 5]),),
+                rejected=(said("assistant", "Thank you, that is all for today."),),
+            )
+            for n in range(first, first + count)
+        ]
+    )
+
+
+def request(base, name, *, count=24, **settings):
+    return TrainRequest(
+        intent=str(uuid.uuid4()),
+        name=name,
+        base=Ref("torch", str(base)),
+        train=preferences(count),
+        validation=preferences(4, first=1000),
+        options=TrainSettings(method="dpo", epochs=2, seed=7),
+        settings=TorchSettings.model_validate(
+            {**jobs.SMALL, "tokens_per_step": 200, "checkpoint_every": 2, **settings}
+        ),
+    )
+
+
+def until_step(job, step):
+    while job.state().step < step and not job.state().status.terminal:
+        time.sleep(0.01)
+
+
+def finished(base, name, **settings):
+    job = TorchBackend().start(request(base, name, **settings))
+    assert jobs.settled(job).status is Status.SUCCEEDED, jobs.log(job)
+    return job
+
+
+SHAPES = {
+    "openai": {
+        "input": {"messages": [{"role": "user", "content": "Hello"}]},
+        "preferred_output": [{"role": "assistant", "content": "Thank you"}],
+        "non_preferred_output": [{"role": "assistant", "content": "card"}],
+    },
+    "text": {"prompt": "Hello", "chosen": "Thank you", "rejected": "card"},
+    "messages": {
+        "prompt": [{"role": "user", "content": "Hello"}],
+        "chosen": [{"role": "assistant", "content": "Thank you"}],
+        "rejected": [{"role": "assistant", "content": "card"}],
+    },
+    "implicit prompt": {
+        "chosen": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Thank you"}],
+        "rejected": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "card"}],
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_of_pairs_is_checked_shown_and_rendered_alike(tmp_path, tiny_llama, shape):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps(SHAPES[shape]) + "\n")
+    profile = TorchBackend().profile(str(tiny_llama))
+    data = Dataset.load(file)
+    assert data.check(profile, method="dpo").ok
+    refused = data.check(profile, method="sft")
+    assert [one.code for one in refused.diagnostics if one.code == "shape-not-taken"]
+    assert "dpo" in next(one.remedy for one in refused.diagnostics if one.code == "shape-not-taken")
+    (pieces,) = data.preview(profile)
+    shown = [(piece.text, piece.weight) for piece in pieces if piece.weight]
+    assert shown == [("Thank you<|im_end|>", 1), ("card<|im_end|>", -1)]
+
+
+def test_dpo_refuses_plain_conversations(tiny_llama):
+    profile = TorchBackend().profile(str(tiny_llama))
+    checked = jobs.rows(3).check(profile, method="dpo")
+    found = next(one for one in checked.diagnostics if one.code == "shape-not-taken")
+    assert "sft" in found.remedy
+    with pytest.raises(DataError, match="dpo takes preference"):
+        tuneport.train(Ref("torch", str(tiny_llama)), jobs.rows(3), method="dpo")
+
+
+def test_only_the_answer_is_weighed_and_both_follow_the_same_tokens(tiny_llama):
+    renderer = Renderer(load_text(resolve(str(tiny_llama))))
+    prompt = (said("user", "Hello"), said("assistant", "How are you?"), said("user", "Goodbye"))
+    pair = Preference(prompt=prompt, chosen=(said("assistant", "card"),), rejected=(said("assistant", "transfer"),))
+    ((chosen, rejected),) = render_pairs(renderer, [pair])
+    first = chosen.weights.index(1.0)
+    assert first == rejected.weights.index(1.0)
+    assert chosen.ids[:first] == rejected.ids[:first] == renderer.prompts([prompt])[0]
+    answer = chosen.ids[first : first + chosen.weights.count(1.0)]
+    assert renderer.text.decode(answer, keep_control=True) == "card<|im_end|>"
+    odd = Preference(
+        prompt=prompt[:1], chosen=(said("assistant", "card"),), rejected=(said("user", "No"), said("assistant", "card"))
+    )
+    (why,) = render_pairs(renderer, [odd])
+    assert isinstance(why, Unrenderable)
+    assert why.code == "prompts-differ"
+
+
+def test_a_plan_counts_both_answers_and_a_comparison_wants_the_chosen_one(tiny_llama):
+    asked = request(tiny_llama, "plan")
+    plan, profile = TorchBackend().plan(asked), TorchBackend().profile(str(tiny_llama))
+    counts = profile.count_tokens(list(asked.train))
+    assert sum(counts) * 2 < plan.tokens.value <= 2 * sum(counts) * 2
+    assert any("reference" in note for note in plan.notes)
+    job = finished(tiny_llama, "planned")
+    assert job.state().tokens == plan.tokens.value
+    assert job.state().total_steps == plan.steps.value
+    compared = tuneport.compare(job.result(), preferences(2, first=2000), max_tokens=4)
+    assert {row.reference for row in compared.examples} == {"card", "transfer"}
+
+
+def test_a_job_killed_and_paused_ends_with_the_same_bits_and_measures_its_reference_once(tiny_llama):
+    whole = finished(tiny_llama, "whole")
+    job = TorchBackend().start(request(tiny_llama, "harmed"))
+    for wanted in (2, 5):
+        until_step(job, wanted)
+        jobs.kill(job)
+        assert jobs.settled(job).status is Status.INTERRUPTED
+        job.resume()
+    until_step(job, 7)
+    job.pause()
+    if jobs.settled(job).status is Status.PAUSED:
+        job.resume()
+    assert jobs.settled(job).status is Status.SUCCEEDED, jobs.log(job)
+    assert jobs.weights(job) == jobs.weights(whole)
+    assert dict.fromkeys(jobs.losses(job)) == dict.fromkeys(jobs.losses(whole))  # a step done twice gave the same twice
+    assert sum("Measuring the reference" in event.message for event in job.events()) == 1
+
+
+def test_a_tuned_model_is_the_reference_of_the_next_training(tiny_llama):
+    backend = TorchBackend()
+    first = backend.start(jobs.request(tiny_llama, "first", count=20, learning_rate=1e-2))
+    assert jobs.settled(first).status is Status.SUCCEEDED, jobs.log(first)
+    asked = request("first", "second", learning_rate=0.0)
+    second = backend.start(asked)
+    assert jobs.settled(second).status is Status.SUCCEEDED, jobs.log(second)
+    for event in (event for event in second.events() if event.kind == "metric"):
+        assert event.data["train_loss"] == pytest.approx(math.log(2), abs=1e-6)
+        assert event.data["rewards/margins"] == event.data["rewards/chosen"] == 0.0
+    lineage = second.result().lineage
+    assert (lineage.method, lineage.base, lineage.settings["reference"]) == ("dpo", "torch:first", "torch:first")
+    question = [Message(role="user", content="My card never arrived 0")]
+    answers = [backend.model(name).reply(question, max_tokens=5).text for name in ("first", "second")]
+    assert answers[0] == answers[1]  # nothing was learnt at a rate of 0: it answers as the first does, not as the base
