@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from tuneport.homefolder import home
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState
-    from tuneport.model import GenerateOptions, Lineage, Model, Reply, Score
+    from tuneport.model import GenerateOptions, Lineage, Model, Publication, PushRequest, Reply, Score
     from tuneport.refs import Ref
     from tuneport.workflow import (
         backends,
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         open_job,
         open_model,
         plan,
+        push,
         run,
         settle,
         train,
@@ -89,13 +90,13 @@ _ROOMS = {
     "events": "Event Status utc_now",
     "homefolder": "home",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
-    "model": "Model Reply GenerateOptions Lineage Score",
+    "model": "Model Reply GenerateOptions Lineage Score Publication PushRequest",
     "evaluate": "Comparison Grader",
     "job": "Job JobState Checkpoint",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
     "config": "RunConfig Secret Settings load_section",
     "hookspecs": "hookimpl",
-    "workflow": "backends plan train run compare delete settle open_backend open_job open_model jobs models "
+    "workflow": "backends plan train run push compare delete settle open_backend open_job open_model jobs models "
     "deliver_events job_scratch keep_events kept_events",
 }
 _HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
@@ -138,6 +139,8 @@ __all__ = [
     "Piece",
     "Plan",
     "Preference",
+    "Publication",
+    "PushRequest",
     "Quantity",
     "Ref",
     "RefError",
@@ -170,6 +173,7 @@ __all__ = [
     "open_job",
     "open_model",
     "plan",
+    "push",
     "run",
     "settle",
     "train",

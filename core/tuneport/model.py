@@ -80,11 +80,39 @@ class Lineage:
         return cls(**raw)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushRequest:
+    """How a model is pushed. `comparison` is what `Comparison.to_dict` gave, for the model card. With `dry_run` nothing
+    is made or uploaded: it is only looked whether it could be.
+    """
+
+    private: bool = False
+    dtype: str | None = None
+    comparison: Mapping[str, Any] | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A model on a hub, or (`commit` None) what would be there. `new`: there is no repository of that name yet."""
+
+    url: str
+    kind: str
+    private: bool
+    new: bool
+    account: str
+    commit: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+
 class Model(ABC):
     """A model that answers. A plugin writes `generate`; everything else has a default here.
 
-    `can_score`, `can_stream`, `can_continue` (plain text, without a chat template) and `export_kinds` declare what is
-    there beyond that: asking for what is not raises UnsupportedError.
+    `can_score`, `can_stream`, `can_continue` (plain text, without a chat template), `export_kinds` and `push_kinds`
+    declare what is there beyond that: asking for what is not raises UnsupportedError.
     """
 
     ref: Ref
@@ -93,6 +121,7 @@ class Model(ABC):
     can_stream: ClassVar[bool] = False
     can_continue: ClassVar[bool] = False
     export_kinds: ClassVar[tuple[str, ...]] = ()
+    push_kinds: ClassVar[tuple[str, ...]] = ()
 
     @property
     def memory(self) -> int | None:
@@ -172,19 +201,38 @@ class Model(ABC):
         """Written by a plugin whose models set `can_score`."""
         raise UnsupportedError(f"The backend of {self.ref} declares can_score and does not compute it: {dataset!r}.")
 
-    def export(self, path: str | Path, kind: str) -> Path:
-        """Write the model to a new folder or file and return its path; `kind` is one of `export_kinds`."""
-        if kind not in self.export_kinds:
-            kinds = ", ".join(self.export_kinds) or "nothing"
-            raise UnsupportedError(f"{self.ref} cannot be exported as {kind!r}; it can be exported as: {kinds}.")
+    def export(self, path: str | Path, kind: str, *, dtype: str | None = None) -> Path:
+        """Write the model to a new folder or file and return its path; `kind` is one of `export_kinds`. `dtype` is the
+        numbers that the weights are stored in, for kinds that leave a choice; the model's own by default.
+        """
+        self._require(kind, self.export_kinds, "exported")
         target = Path(path).expanduser()
         if target.exists() and (target.is_file() or any(target.iterdir())):
-            raise UsageError(f"{target} already exists.", remedy="Name a new folder, or remove the old one first.")
-        return self.write_export(target, kind)
+            raise UsageError(f"{target} already exists.", remedy="Name a new one, or remove the old one first.")
+        return self.write_export(target, kind, dtype)
 
-    def write_export(self, path: Path, kind: str) -> Path:
-        """Written by a plugin whose models have `export_kinds`; `path` does not exist yet."""
-        raise UnsupportedError(f"The backend of {self.ref} declares {kind!r} and does not write it to {path}.")
+    def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
+        """Written by a plugin whose models have `export_kinds`; nothing is at `path` but perhaps an empty folder."""
+        raise UnsupportedError(f"The backend of {self.ref} declares {kind!r} and does not write {dtype} to {path}.")
+
+    def push(self, repository: str, kind: str, request: PushRequest | None = None) -> Publication:
+        """Export the model and upload it to `repository` (owner/name) on a hub; `kind` is one of `push_kinds`."""
+        self._require(kind, self.push_kinds, "pushed")
+        return self.write_push(repository, kind, request or PushRequest())
+
+    def write_push(self, repository: str, kind: str, request: PushRequest) -> Publication:
+        """Written by a plugin whose models have `push_kinds`; with `request.dry_run` it uploads nothing."""
+        del request
+        raise UnsupportedError(f"The backend of {self.ref} declares {kind!r} and does not push it to {repository}.")
+
+    def _require(self, kind: str, kinds: tuple[str, ...], done: str) -> None:
+        if not kinds:
+            raise UnsupportedError(
+                f"{self.ref} cannot be {done}: its backend does not hand out its weights.",
+                remedy="A model that a local backend trained can be. `tuneport plugins` lists the backends.",
+            )
+        if kind not in kinds:
+            raise UnsupportedError(f"{self.ref} cannot be {done} as {kind!r}; it can be {done} as: {', '.join(kinds)}.")
 
     def _options(self, options: dict[str, Any]) -> GenerateOptions:
         asked = _options(options)

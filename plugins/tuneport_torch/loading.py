@@ -10,20 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport import UnavailableError
 from tuneport_torch.bases import fetch, text_folder
+from tuneport_torch.headers import read_gguf
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from tuneport_torch.bases import Base
 
 
 def load_model(
-    base: Base, *, dtype: str = "float32", device: str = "cpu", attention: str | None = None
+    base: Base,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    attention: str | None = None,
+    config: PreTrainedConfig | None = None,
 ) -> PreTrainedModel:
     """The model with its weights, dense and in `dtype` (float32, bfloat16 or float16), in evaluation mode.
 
     An adapter folder is loaded over its base, added in float32 and then rounded. `attention` names an implementation
-    that transformers knows. Raises UnavailableError when weights are missing or damaged.
+    that transformers knows. `config` stands in for a file's own. Raises UnavailableError when weights are missing or
+    damaged.
     """
     import torch
 
@@ -49,6 +56,10 @@ def load_model(
         # Left quantised, the weights could be neither trained nor saved.
         folder = path.parent
         options |= {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
+        if config is None:
+            _refuse_scaled_positions(base)
+        else:
+            options["config"] = config
     else:
         options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
     try:
@@ -65,6 +76,16 @@ def load_model(
             remedy="Download or convert the model again.",
         )
     return model.to(device).eval()
+
+
+def _refuse_scaled_positions(base: Base) -> None:
+    header = read_gguf(base.here())
+    kind = header.metadata.get("general.architecture")
+    if "rope_freqs.weight" in header.shapes or header.metadata.get(f"{kind}.rope.scaling.type", "none") != "none":
+        raise UnavailableError(
+            f"{base.name} scales its positions for long texts, which transformers does not read from a GGUF file.",
+            remedy="Name the folder or hub model that the file was made from.",
+        )
 
 
 def round_weights(model: PreTrainedModel, dtype: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tuneport import Lineage, Message, Model, ModelNotFound, Ref, Reply, Score
+from tuneport import Lineage, Message, Model, ModelNotFound, Publication, PushRequest, Ref, Reply, Score
 from tuneport_torch import bases, devices, launch, precision
 from tuneport_torch.loading import load_model
 
@@ -37,7 +37,8 @@ class TorchModel(Model):
     can_score = True
     can_stream = True
     can_continue = True
-    export_kinds = ("adapter", "merged")
+    export_kinds = ("adapter", "merged", "gguf", "ollama")
+    push_kinds = ("adapter", "merged", "gguf")
 
     def __init__(self, ref: Ref, base: Base, *, dtype: str = "auto", device: str = "auto") -> None:
         self.ref = ref
@@ -118,13 +119,19 @@ class TorchModel(Model):
             loaded = self._ready()
             return score(loaded.model, loaded.renderer, dataset)
 
-    def write_export(self, path: Path, kind: str) -> Path:
-        """`adapter`: PEFT's format. `merged`: a model that needs no tuneport. Both with tokenizer and template."""
+    def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
+        """`adapter`: PEFT's format. `merged`: a model that needs no tuneport. `gguf`: one file for llama.cpp. `ollama`:
+        that file and a Modelfile. All with tokenizer and template.
+        """
         from tuneport_torch import export
 
-        if kind == "adapter":
-            return export.adapter(self._base, path)
-        return export.merged(self._base, path)
+        return export.write(self._base, path, kind, dtype)
+
+    def write_push(self, repository: str, kind: str, request: PushRequest) -> Publication:
+        """Upload an export to the Hugging Face hub, as the account whose token `hf auth login` or HF_TOKEN gives."""
+        from tuneport_torch.push import push
+
+        return push(self._base, repository, kind, request)
 
     def ensure_ready(self) -> None:
         """Load the model, if it is not; that costs nothing but this machine's memory."""

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
-from tuneport import Completion, Conversation, Plan, Quantity, home
+from tuneport import Completion, Conversation, Plan, Quantity
 from tuneport_torch import devices, rates
 from tuneport_torch.bases import text_folder
 from tuneport_torch.config import Resolved, TorchSettings, resolve
 from tuneport_torch.launch import size
+from tuneport_torch.tokens import conversion
 
 if TYPE_CHECKING:
     from tuneport import DataProfile, Dataset, Example, TrainRequest
@@ -77,7 +78,7 @@ def _tokenizer_here(base: Base) -> bool:
     folder = text_folder(base)
     if folder is not None and (folder / "tokenizer.json").is_file():
         return True
-    return (home("cache", "tokenizers") / base.fingerprint / "tokenizer.json").is_file()
+    return (conversion(base) / "tokenizer.json").is_file()
 
 
 def _tokens(data: Dataset | None, rows: int, profile: DataProfile | None) -> Quantity:

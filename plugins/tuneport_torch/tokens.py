@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from tuneport import UnavailableError, home
 from tuneport_torch import bases
 from tuneport_torch.facts import read_json
+from tuneport_torch.headers import read_gguf
 from tuneport_torch.loading import load_tokenizer
+from tuneport_torch.pretokenizer import with_pretokenizer
 from tuneport_torch.template import ChatTemplate
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 # Private-use characters around a control token's text that a row brought along: see Text.quote.
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 _QUOTED = re.compile(f"{_OPEN}(.*?){_CLOSE}", re.DOTALL)
+
+_CONVERSION = 2  # counts the ways in which tokenizers were converted: what an older one left in the cache is not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,23 +206,48 @@ def load_text(base: Base) -> Text:
     return text
 
 
+def conversion(base: Base) -> Path:
+    """Where the files of a `Text` stand, or will, for a base that brings no tokenizer.json."""
+    return home("cache", "tokenizers") / f"{base.fingerprint}.{_CONVERSION}"
+
+
 def _converted(base: Base) -> Path:
-    folder = home("cache", "tokenizers") / base.fingerprint
+    folder = conversion(base)
     if not (folder / "tokenizer.json").is_file():
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            made = Path(scratch) / "made"
-            load_tokenizer(base).save_pretrained(made)
-            if not (made / "tokenizer.json").is_file():
-                raise UnavailableError(
-                    f"The tokenizer of {base.name} has no fast form, a tokenizer.json.",
-                    remedy="Choose another base.",
-                )
+            made = convert(base, Path(scratch) / "made")
             try:
                 made.rename(folder)
             except OSError:
                 if not folder.is_dir():  # else another process was first, with the same files
                     raise
     return folder
+
+
+def convert(base: Base, folder: Path) -> Path:
+    """Write the files of a `Text` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
+    load_tokenizer(base).save_pretrained(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise UnavailableError(
+            f"The tokenizer of {base.name} has no fast form, a tokenizer.json.",
+            remedy="Choose another base.",
+        )
+    if base.kind == "gguf":
+        told = read_gguf(base.here()).metadata
+        cut, begins = told.get("tokenizer.ggml.pre"), told.get("tokenizer.ggml.add_bos_token")
+        if cut is not None and told.get("tokenizer.ggml.model") == "gpt2":
+            tokenizer = read_json(folder / "tokenizer.json")
+            _write(folder / "tokenizer.json", with_pretokenizer(tokenizer, cut))
+        if begins is not None:
+            _write(
+                folder / "tokenizer_config.json",
+                {**read_json(folder / "tokenizer_config.json"), "add_bos_token": begins},
+            )
+    return folder
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
 def _pieces(text: str) -> list[tuple[int, int]]:

@@ -65,6 +65,18 @@ def opened(path, dtype="float32"):
     return TorchModel(Ref("torch", str(path)), bases.resolve(str(path)), dtype=dtype)
 
 
+def with_giants(base_folder, path):
+    """The same model with weights beyond float16's range: values times a million, and their projection a millionth."""
+    model, text = load_model(bases.resolve(str(base_folder))), load_text(bases.resolve(str(base_folder)))
+    attention = model.model.layers[0].self_attn
+    with torch.no_grad():
+        attention.v_proj.weight.mul_(1e6)
+        attention.o_proj.weight.div_(1e6)
+    model.save_pretrained(path)
+    text.save(path)
+    text.close()
+
+
 def logits(model, ids=None):
     with torch.no_grad():
         return model(torch.tensor([ids or [1, 40, 50, 60, 70, 2]])).logits
@@ -155,19 +167,21 @@ def test_rounding_an_adapters_model_spares_the_rotary_frequencies(tuned):
     assert {buffer.dtype for buffer in loaded.buffers()} == {torch.float32}
 
 
-def test_an_export_that_would_answer_otherwise_leaves_nothing_behind(tuned, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_ROUNDING", -1.0)
-    with pytest.raises(BackendError, match=r"(?s)answers otherwise.*Export the adapter instead"):
-        opened(tuned[1]).export(tmp_path / "out" / "merged", "merged")
+def test_an_export_that_would_answer_otherwise_leaves_nothing_behind(tiny_llama, tmp_path):
+    with_giants(tiny_llama, tmp_path / "giants")
+    with pytest.raises(BackendError, match=r"(?s)Rounded to float16 .* answers otherwise.*a wider --dtype"):
+        opened(tmp_path / "giants").export(tmp_path / "out" / "merged", "merged", dtype="f16")
+    with pytest.raises(BackendError, match="Rounded to f16"):
+        opened(tmp_path / "giants").export(tmp_path / "out" / "model.gguf", "gguf", dtype="f16")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_export_over_something_is_refused(tuned, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    for write in (export.merged, export.adapter):
+    for kind in ("merged", "adapter", "ollama"):
         with pytest.raises(UsageError, match="already exists"):
-            write(bases.resolve(str(tuned[1])), tmp_path / "full")
+            export.write(bases.resolve(str(tuned[1])), tmp_path / "full", kind)
     (tmp_path / "empty").mkdir()
     assert export.adapter(bases.resolve(str(tuned[1])), tmp_path / "empty") == tmp_path / "empty"
 

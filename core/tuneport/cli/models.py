@@ -1,4 +1,4 @@
-"""Commands that use models: ask, chat, compare, export, models, delete."""
+"""Commands that use models: ask, chat, compare, export, push, models, delete."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ SystemPrompt = Annotated[
 MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.")]
 Temperature = Annotated[
     float, typer.Option("--temperature", metavar="NUMBER", min=0.0, help="0 always gives the likeliest answer.")
+]
+
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="TYPE", help="How weights are stored; gguf takes f32, f16, bf16 or q8_0."),
 ]
 
 
@@ -126,10 +131,17 @@ def compare(
 
 def export(
     ref: ModelRef,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="The new folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="The new folder, or .gguf file.")],
     kind: Annotated[
-        str, typer.Option("--kind", metavar="KIND", help="merged: a whole model; adapter: only what was learnt.")
+        str,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="merged: a whole model; adapter: only what was learnt; gguf: one file for llama.cpp; ollama: that "
+            "file with a Modelfile.",
+        ),
     ] = "merged",
+    dtype: Dtype = None,
     json: Json = False,
 ) -> int:
     """Write a tuned model in a form that others load. It is checked before it is said to be done."""
@@ -137,11 +149,48 @@ def export(
     from tuneport.workflow import open_model
 
     with working(f"Exporting {ref} as {kind}"):
-        written = open_model(ref).export(output, kind)
+        written = open_model(ref).export(output, kind, dtype=dtype)
     if json:
         print_json({"path": str(written), "kind": kind})
     else:
         typer.echo(written)
+    return 0
+
+
+def push(
+    ref: ModelRef,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the Hugging Face hub.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="merged: a whole model; adapter: only what was learnt; gguf: a file for llama.cpp, with a Modelfile.",
+        ),
+    ] = "merged",
+    private: Annotated[bool, typer.Option("--private", help="Only its owner may see it.")] = False,
+    dtype: Dtype = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> int:
+    """Publish a model on the Hugging Face hub, with a model card; says where it goes, and asks."""
+    from tuneport.cli.terminal import confirmed, print_json, working
+    from tuneport.workflow import push as publish
+
+    with working(f"Asking the hub about {repository}"):
+        planned = publish(ref, repository, kind=kind, private=private, dtype=dtype, dry_run=True)
+    whose = "only its owner can see" if planned.private else "anybody can see"
+    place = "a new repository" if planned.new else "replacing what is there"
+    typer.echo(f"This puts {ref} ({kind}) where {whose} it: {planned.url} ({place}).", err=True)
+    typer.echo("Its model card tells base, settings, system prompt and figures, but no rows.", err=True)
+    if not confirmed("Publish it?", yes=yes):
+        return 1
+    with working(f"Exporting and uploading {ref}"):
+        done = publish(ref, repository, kind=kind, private=private, dtype=dtype)
+    if json:
+        print_json(done.to_dict())
+    else:
+        typer.echo(done.url)
     return 0
 
 
@@ -181,4 +230,4 @@ def delete(
     return 0
 
 
-COMMANDS = (ask, chat, compare, export, models, delete)
+COMMANDS = (ask, chat, compare, export, push, models, delete)

@@ -96,5 +96,5 @@ def confirmed(question: str, *, yes: bool) -> bool:
         raise UsageError("Nobody is there to answer.", remedy="Add --yes to do it without asking.")
     if answer.strip().lower() in ("y", "yes"):
         return True
-    err().print("Nothing was removed.")
+    err().print("Nothing was done.")
     return False

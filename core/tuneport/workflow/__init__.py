@@ -17,6 +17,7 @@ from tuneport.workflow.opening import (
     open_model,
     settle,
 )
+from tuneport.workflow.pushing import push
 from tuneport.workflow.running import RunResult, Split, plan_run, refuse_over_budget, report, run
 from tuneport.workflow.starting import plan, train
 from tuneport.workflow.upkeep import HealthCheck, Prunable, examine, prune
@@ -44,6 +45,7 @@ __all__ = [
     "plan",
     "plan_run",
     "prune",
+    "push",
     "refuse_over_budget",
     "report",
     "run",

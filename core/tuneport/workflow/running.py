@@ -141,7 +141,7 @@ def report(ref: str | Ref, path: str | Path | None = None) -> Path:
 
     job = open_job(ref)
     state = job.state()
-    results = _results(job.ref)
+    results = run_results(job.ref)
     compared, trained = results.get("compared", {}), results.get("trained", {})
     lineage = job.result().lineage if state.status is Status.SUCCEEDED else None
     with Ledger.open() as ledger:
@@ -272,7 +272,7 @@ def _sampled(model: Model, split: Split, rows: int = 3) -> list[dict[str, str]]:
     ]
 
 
-def _results(ref: Ref) -> dict[str, Any]:
+def run_results(ref: Ref) -> dict[str, Any]:
     """What the stages of the job's run left, if it was a run's."""
     with Ledger.open() as ledger:
         try:

@@ -1,0 +1,30 @@
+"""A model published on a hub, with what its run found out about it."""
+
+from __future__ import annotations
+
+from tuneport.model import Publication, PushRequest
+from tuneport.refs import Ref
+from tuneport.workflow.opening import open_model
+from tuneport.workflow.running import run_results
+
+
+def push(
+    ref: str | Ref,
+    repository: str,
+    *,
+    kind: str = "merged",
+    private: bool = False,
+    dtype: str | None = None,
+    dry_run: bool = False,
+) -> Publication:
+    """Export a model and upload it to `repository` (owner/name) on the Hugging Face hub, with a model card that tells
+    its lineage and, where its run has compared it with its base, the figures. `dry_run` only looks whether it could be.
+
+    Raises UnsupportedError where the backend has no such kind, UnavailableError without a token or a network, and
+    UsageError for a repository that holds something else.
+    """
+    ref = Ref.parse(ref)
+    compared = run_results(ref).get("compared", {})
+    found = compared.get("comparison") if compared.get("job") == str(ref) else None
+    request = PushRequest(private=private, dtype=dtype, comparison=found, dry_run=dry_run)
+    return open_model(ref).push(repository, kind, request)

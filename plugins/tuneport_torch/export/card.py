@@ -1,0 +1,147 @@
+"""The model card of an export: where the model comes from and how it is loaded. Never a row of its data.
+
+The head is what the hub reads: huggingface.co/docs/hub/model-cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tuneport import Comparison
+from tuneport_torch import bases
+
+if TYPE_CHECKING:
+    from tuneport_torch.bases import Base
+
+_LOAD = {
+    "adapter": """\
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{here}")
+base = AutoModelForCausalLM.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, "{here}")
+```""",
+    "merged": """\
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{here}")
+model = AutoModelForCausalLM.from_pretrained("{here}")
+```""",
+    "ollama": """\
+In this folder:
+
+```sh
+llama-cli -m {file} --jinja        # llama.cpp
+ollama create my-model -f Modelfile && ollama run my-model
+```""",
+}
+_TAKEN_AS_GIVEN = ("method", "seed", "suffix", "too_long", "epochs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known beyond the model's own record: `here` is the name under which it will be found, `license` that of
+    the base, `rows` were trained on.
+    """
+
+    here: str = "."
+    license: str | None = None
+    rows: int | None = None
+    comparison: Comparison | None = None
+    file: str = "model.gguf"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def card(base: Base, kind: str, facts: Facts | None = None) -> str:
+    """The text of README.md for an export of that kind: adapter, merged or ollama."""
+    known, record = facts or Facts(), bases.read_record(base) or {}
+    lineage = record.get("lineage", {})
+    under = base.parent or base
+    parts = [
+        _head(under, kind, known),
+        f"# {lineage.get('job', under.name if under.kind != 'folder' else 'Model')}",
+        _origin(base, under, kind, tuned=bool(lineage)),
+        *([_training(lineage, known)] if lineage else []),
+        *([_figures(known.comparison)] if known.comparison is not None else []),
+        "## How to load it",
+        _LOAD[kind].format(here=known.here, base=under.upstream, file=known.file),
+        *([_system(lineage["system"])] if lineage.get("system") else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(under: Base, kind: str, known: Facts) -> str:
+    library = {"adapter": "peft", "merged": "transformers"}.get(kind)
+    lines = [
+        *([] if under.upstream.startswith("/") else [f"base_model: {under.upstream}"]),
+        *([f"base_model_relation: {_RELATIONS[kind]}"] if not under.upstream.startswith("/") else []),
+        *([f"license: {known.license}"] if known.license else []),
+        *([f"library_name: {library}"] if library else []),
+        "pipeline_tag: text-generation",
+        f"tags: [tuneport{', gguf' if kind == 'ollama' else ''}]",
+    ]
+    return "\n".join(["---", *lines, "---"])
+
+
+_RELATIONS = {"adapter": "adapter", "merged": "finetune", "ollama": "finetune"}
+
+
+def _origin(base: Base, under: Base, kind: str, *, tuned: bool) -> str:
+    if not tuned:
+        return f"{base.description}, converted by tuneport."
+    said = f"Trained over {under.description} with tuneport."
+    if under.kind == "gguf" and kind == "adapter":
+        said += f" The weights it was trained over are those of {under.name} dequantised; {under.upstream} is close."
+    return said
+
+
+def _training(lineage: Mapping[str, Any], known: Facts) -> str:
+    rows = f", {known.rows:,} rows" if known.rows is not None else ""
+    told = {
+        "base": f"`{lineage['base']}`",
+        "method": lineage["method"],
+        "created": lineage["created"],
+        "data": f"SHA-256 `{lineage['data_fingerprint']}`{rows}",
+        "versions": ", ".join(f"{name} {version}" for name, version in lineage["versions"].items()),
+    }
+    lines = ["## Training", "", *(f"- {name}: {value}" for name, value in told.items() if value)]
+    settings = list(_plain({**lineage["settings"], **known.settings}))
+    return "\n".join(lines + (["", "| setting | value |", "|---|---|", *settings] if settings else []))
+
+
+def _plain(settings: Mapping[str, Any], under: str = "") -> Iterator[str]:
+    """A table row for each setting that was set; those inside others by their path."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _plain(value, f"{under}{name}.")
+        elif value is not None:
+            yield f"| {under}{name} | {value} |"
+
+
+def _figures(comparison: Comparison) -> str:
+    tuned, base, difference = comparison.tuned, comparison.base, comparison.difference
+    lines = [
+        "## Comparison",
+        "",
+        f"Grader `{comparison.grader}` on {comparison.rows_told}; mean score with 95% interval.",
+        "",
+        "| | score | interval |",
+        "|---|---|---|",
+        *([f"| base | {base.mean:.1%} | {base.low:.1%} to {base.high:.1%} |"] if base is not None else []),
+        f"| this model | {tuned.mean:.1%} | {tuned.low:.1%} to {tuned.high:.1%} |",
+    ]
+    if difference is not None:
+        lines.append(f"| difference | {difference.mean:+.1%} | {difference.low:+.1%} to {difference.high:+.1%} |")
+    if comparison.warning:
+        lines += ["", f"Note: {comparison.warning}"]
+    return "\n".join(lines)
+
+
+def _system(prompt: str) -> str:
+    quoted = "\n".join(f"    {line}" for line in prompt.splitlines())
+    return f"It was trained with this system prompt, and answers best with it:\n\n{quoted}"

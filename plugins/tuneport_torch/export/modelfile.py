@@ -1,0 +1,168 @@
+"""A GGUF file with the Modelfile that Ollama builds a model from.
+
+Ollama does not run a chat template that is in a GGUF file: it takes one of its own that looks alike, or none, and then
+sends the bare text. So the Modelfile says the template in Ollama's language, Go's text/template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneport import UnsupportedError
+from tuneport_torch import bases
+from tuneport_torch.export.appearing import appearing
+from tuneport_torch.export.card import Facts, card
+from tuneport_torch.export.gguf_file import check_gguf, gguf
+from tuneport_torch.tokens import load_text
+
+if TYPE_CHECKING:
+    from tuneport_torch.bases import Base
+    from tuneport_torch.tokens import Text
+
+Turns = Sequence[tuple[str, str]]
+"""(role, content) of each message."""
+
+_S, _U, _A, _V = "=S=", "=U=", "=A=", "=V="  # stand for contents; no template writes them
+_PROBES: tuple[Turns, ...] = (
+    (("user", "Hi"),),
+    (("system", "Be brief."), ("user", "Où ?\n\nIt's 5 o'clock.")),
+    (("user", "a"), ("assistant", "b"), ("user", "c {x} \"y\" 'z'")),
+    (("system", "s"), ("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "4\n5"), ("user", "6")),
+)
+
+
+def ollama(base: Base, folder: Path, facts: Facts | None = None, *, dtype: str | None = None) -> Path:
+    """Write a folder with the GGUF file, its Modelfile and a model card; see `gguf` for the file and its errors.
+
+    Raises UnsupportedError for a chat template that cannot be said in Ollama's language.
+    """
+    check_gguf(base, dtype)
+    known = facts or Facts()
+    text = load_text(bases.fetch(base))
+    try:
+        written = modelfile(base, text, known.file)
+    finally:
+        text.close()
+    with appearing(folder) as made:
+        gguf(base, made / known.file, dtype=dtype)
+        (made / "Modelfile").write_text(written, encoding="utf-8")
+        (made / "README.md").write_text(card(base, "ollama", known), encoding="utf-8")
+    return folder
+
+
+def modelfile(base: Base, text: Text, file: str) -> str:
+    """The Modelfile for a GGUF file beside it: template, system prompt of training, and what ends an answer."""
+    record = bases.read_record(base) or {}
+    plain = record.get("style") == "plain" or text.template is None
+    system = record.get("lineage", {}).get("system")
+    stops = [text.decode([stop], keep_control=True) for stop in text.stop_ids]
+    parts = [
+        f"FROM ./{file}",
+        f'TEMPLATE """{"{{ .Prompt }}" if plain else _Pieces.of(text).go()}"""',
+        *([f"SYSTEM {_quoted(system)}"] if system and not plain else []),
+        *(f'PARAMETER stop "{stop}"' for stop in stops if '"' not in stop),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """A template that only puts fixed texts around contents: what stands around a system prompt, or instead of one,
+    around a user's turn (the assistant's opening included), and after an answer.
+    """
+
+    before_system: str
+    after_system: str
+    without_system: str
+    before_user: str
+    after_user: str
+    after_answer: str
+
+    @classmethod
+    def of(cls, text: Text) -> _Pieces:
+        """Found by rendering contents that are easily seen, then proven on others. Raises UnsupportedError."""
+        whole, bare = _rendered(
+            text, [(("system", _S), ("user", _U), ("assistant", _A), ("user", _V)), (("user", _U),)]
+        )
+        bos = text.decode(text.prefix_ids, keep_control=True)  # put there by whoever tokenizes, not by the template
+        whole, bare = whole.removeprefix(bos), bare.removeprefix(bos)
+        try:
+            start, rest = whole.split(_S)
+            between, rest = rest.split(_U)
+            opening, rest = rest.split(_A)
+            closing, end = rest.split(_V)
+            alone, _ = bare.split(_U)
+        except ValueError:
+            raise _unsayable() from None
+        before_user = _common_end([between, closing, alone])
+        cut = -len(before_user) or None
+        found = cls(start, between[:cut], alone[:cut], before_user, opening, closing[:cut])
+        if opening != end or any(mark in found.go() for mark in ('"""', _S, _U, _A, _V)):
+            raise _unsayable()
+        for probe, wanted in zip(_PROBES, _rendered(text, _PROBES), strict=True):
+            if bos + found.render(probe) != bos + wanted.removeprefix(bos):
+                raise _unsayable()
+        return found
+
+    def render(self, turns: Turns) -> str:
+        """What Ollama makes of a conversation with `go`, up to where the model answers."""
+        system = [content for role, content in turns if role == "system"]
+        texts = [f"{self.before_system}{system[0]}{self.after_system}" if system else self.without_system]
+        for role, content in turns:
+            if role == "user":
+                texts.append(f"{self.before_user}{content}{self.after_user}")
+            elif role == "assistant":
+                texts.append(f"{content}{self.after_answer}")
+        return "".join(texts)
+
+    def go(self) -> str:
+        """The same in Go's text/template, with Ollama's variables."""
+        system = f"{_literal(self.before_system)}{{{{ .System }}}}{_literal(self.after_system)}"
+        user = f"{_literal(self.before_user)}{{{{ .Content }}}}{_literal(self.after_user)}"
+        answer = f"{{{{ .Content }}}}{_literal(self.after_answer)}"
+        return (
+            f"{{{{ if .System }}}}{system}{{{{ else }}}}{_literal(self.without_system)}{{{{ end }}}}"
+            f'{{{{ range .Messages }}}}{{{{ if eq .Role "user" }}}}{user}'
+            f'{{{{ else if eq .Role "assistant" }}}}{answer}{{{{ end }}}}{{{{ end }}}}'
+        )
+
+
+def _rendered(text: Text, conversations: Sequence[Turns]) -> list[str]:
+    assert text.template is not None
+    rows = [
+        {"messages": [{"role": role, "content": content} for role, content in turns], "tools": [], "prompt": True}
+        for turns in conversations
+    ]
+    answers = text.template.rows(rows)
+    if any("error" in answer for answer in answers):
+        raise _unsayable()
+    return [answer["text"] for answer in answers]
+
+
+def _common_end(texts: Sequence[str]) -> str:
+    """The longest text that all of them end with."""
+    first = texts[0]
+    return next(first[at:] for at in range(len(first) + 1) if all(text.endswith(first[at:]) for text in texts))
+
+
+def _literal(text: str) -> str:
+    return text.replace("{{", '{{ "{{" }}')
+
+
+def _quoted(text: str) -> str:
+    if '"""' in text:
+        raise UnsupportedError(
+            'The system prompt of training has """ in it, which a Modelfile cannot say.', remedy="Export it as: gguf"
+        )
+    return f'"""{text}"""'
+
+
+def _unsayable() -> UnsupportedError:
+    return UnsupportedError(
+        "The model's chat template does more than put fixed texts around turns, so it cannot be said in Ollama's "
+        "language.",
+        remedy="Export it as: gguf. llama.cpp reads the template that is in the file: llama-cli --jinja",
+    )

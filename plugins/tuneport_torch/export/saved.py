@@ -1,0 +1,71 @@
+"""What training leaves: a folder with weights (a PEFT adapter, or a whole model), tokenizer, template, `tuneport.json`.
+
+```
+format           1
+base             name and fingerprint of the model under it
+lineage          tuneport.Lineage
+style            "chat" or "plain": how it is asked
+stop_ids         the tokens that end an answer
+template_sha256  of chat_template.jinja, or null
+golden           the token ids of golden.GOLDEN: whoever loads the folder must get the same
+```
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneport import Lineage
+from tuneport_torch import bases
+from tuneport_torch.export.appearing import appearing, write_json
+from tuneport_torch.golden import golden_ids
+from tuneport_torch.loading import quiet
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from tuneport_torch.bases import Base
+    from tuneport_torch.render import Style
+    from tuneport_torch.tokens import Text
+
+
+def save(folder: Path, model: torch.nn.Module, *, base: Base, text: Text, lineage: Lineage, style: Style) -> Path:
+    """Write a model that was just trained, adapter or whole, with everything that it needs in use; whole or not at all.
+
+    A whole model is written in the type of its weights. `text` is what rendered the rows: its stop ids go along.
+    """
+    from tuneport_torch.lora import adapted, save_peft
+
+    with appearing(folder) as made:
+        if adapted(model):
+            save_peft(model, made, base.upstream, base.revision)
+        else:
+            save_whole(model, made, text)
+        text.save(made)
+        record = {
+            "format": 1,
+            "base": {"name": base.name, "fingerprint": base.fingerprint},
+            "lineage": lineage.to_dict(),
+            "style": style,
+            "stop_ids": text.stop_ids,
+            "template_sha256": text.template.sha256 if text.template is not None else None,
+            "golden": golden_ids(text),
+        }
+        write_json(made / bases.TUNED, record)
+    return folder
+
+
+def save_whole(model: PreTrainedModel, folder: Path, text: Text) -> None:
+    """Weights, config and a generation config that stops where the training taught the model to stop."""
+    from transformers import GenerationConfig
+
+    stops = text.stop_ids
+    generation = model.generation_config or GenerationConfig()
+    generation.eos_token_id = stops[0] if len(stops) == 1 else list(stops)
+    generation.pad_token_id = text.pad_id
+    model.generation_config = generation
+    model.config.eos_token_id = generation.eos_token_id
+    with quiet():
+        model.save_pretrained(folder)
