@@ -199,7 +199,7 @@ class Plugins:
             self._break(found, error)
 
     def _break(self, found: _Found, error: BaseException) -> None:
-        found.broken = error.message if isinstance(error, PluginBroken) else f"{type(error).__name__}: {error}"
+        found.broken = error.message if isinstance(error, TuneportError) else f"{type(error).__name__}: {error}"
         found.remedy = error.remedy if isinstance(error, TuneportError) else None
         for name in found.backends:
             self._backends.pop(name, None)

@@ -335,12 +335,16 @@ def test_delete_says_what_goes_and_asks(cli: Cli, ran: str, monkeypatch: pytest.
     code, _, err = cli("delete", ran)
     assert code == 1
     assert "the folder" in err
-    assert "Nothing was removed" in err
+    assert "Nothing was done" in err
     code, _, err = cli("delete", ran)  # standard input is at its end
     assert code == 2
     assert "--yes" in err
     assert cli("show", ran)[0] == 0
-    assert cli("delete", ran, "--yes")[0] == 0
+    report = Path(cli("report", ran)[1].strip())
+    code, out, _ = cli("delete", ran, "--yes")
+    assert code == 0
+    assert f"removed the report {report}" in out
+    assert not report.exists()
     assert cli("show", ran)[0] == 2
     assert as_json(cli, "jobs")["jobs"] == []
 
@@ -386,7 +390,7 @@ def test_compare_puts_base_beside_tuned(cli: Cli, ran: str, tickets: Path) -> No
 def test_export_of_what_cannot_be_exported_is_an_error(cli: Cli, ran: str, tmp_path: Path) -> None:
     code, _, err = cli("export", ran, "-o", tmp_path / "out")
     assert code == 2
-    assert "cannot be exported as 'merged'" in err
+    assert "cannot be exported: its backend does not hand out its weights" in err
 
 
 def test_models_lists_tuned_and_base_models(cli: Cli, ran: str) -> None:
@@ -449,10 +453,13 @@ def test_a_file_that_cannot_be_read_is_named(cli: Cli, command: str) -> None:
     assert "Traceback" not in err
 
 
-def test_a_place_that_cannot_be_written_to_is_named(cli: Cli, tickets: Path) -> None:
-    code, _, err = cli("init", tickets, "--model", "parrot:grey", "-o", "nowhere/tune.yaml")
+def test_a_place_that_cannot_be_written_to_is_named(cli: Cli, tickets: Path, ran: str) -> None:
+    code, _, err = cli("report", ran, "-o", tickets / "page.html")
     assert code == 1
-    assert "nowhere/tune.yaml: No such file or directory." in err
+    assert f"{tickets}: File exists." in err
+    code, _, err = cli("init", tickets, "--model", "parrot:grey", "-o", "nowhere/tune.yaml")
+    assert code == 2
+    assert "There is no folder nowhere." in err
     assert cli("fix", tickets, "-o", "nowhere/clean.jsonl")[0] == 2
 
 

@@ -86,7 +86,7 @@ def invoke(arguments: list[str]) -> int:
     except typer.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("Interrupted.", err=True)
+        typer.echo("\nInterrupted." if sys.stderr.isatty() else "Interrupted.", err=True)  # not behind half a line
         return INTERRUPTED
     except BrokenPipeError:
         # Python must not complain about it once more while it flushes.

@@ -180,6 +180,8 @@ def init(
         raise UsageError(
             f"{output} is there already.", remedy="Name another file with -o, or overwrite it with --force."
         )
+    if not output.absolute().parent.is_dir():
+        raise UsageError(f"There is no folder {output.parent}.", remedy="Make it first, or name another file with -o.")
     result = opened(file, format, column, system).check()
     if not result.used:
         raise DataError(f"{file} has no row that can be used.", remedy=f"See why: tuneport check {file}")

@@ -173,7 +173,7 @@ def push(
     yes: Yes = False,
     json: Json = False,
 ) -> int:
-    """Publish a model on the Hugging Face hub, with a model card; says where it goes, and asks."""
+    """Publish a model with its card on the Hugging Face hub. Says where it goes, and asks."""
     from tuneport.cli.terminal import confirmed, print_json, working
     from tuneport.workflow import push as publish
 

@@ -71,7 +71,7 @@ class RunProgress:
         self.attach(job)
         status = job.status
         more = " already" if status.terminal else "; Ctrl-C leaves it running"
-        self._say(f"job      {job.ref} is {status}{more}")
+        self._say(f"job      {job.ref} {show.standing(status)}{more}")
 
     def _resumed(self, job: Job) -> None:
         self._say(f"resumed  {job.ref} goes on from its last whole checkpoint")

@@ -88,7 +88,7 @@ def run(
             result = carry(config, again=again, wait=wait, on=progress)
         except KeyboardInterrupt:
             progress.close()
-            typer.echo(f"\n{_left_behind(progress)}", err=True)
+            typer.echo(f"\n{_left_behind(progress, again=again)}", err=True)
             return 130
     if json:
         print_json(result.to_dict())
@@ -275,13 +275,14 @@ def _act(ref: str, verb: str, *, as_json: bool) -> int:
     return 0
 
 
-def _left_behind(progress: RunProgress) -> str:
+def _left_behind(progress: RunProgress, *, again: bool) -> str:
     """What a run leaves when it is interrupted, and how to come back."""
+    same = "The same command without --again" if again else "The same command"
     if progress.ref is None:
-        return "Stopped before the job was submitted. The same command goes on from there."
+        return f"Stopped before the job was known to be submitted. {same} goes on from there."
     if progress.trained:
-        return f"{progress.ref} is trained. The same command finishes what is left."
-    return f"{_goes_on(progress.ref)}\nThe same command finishes what is left."
+        return f"{progress.ref} is trained. {same} finishes what is left."
+    return f"{_goes_on(progress.ref)}\n{same} finishes what is left."
 
 
 def _goes_on(ref: object) -> str:

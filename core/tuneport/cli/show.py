@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tuneport.refs import Ref
     from tuneport.workflow import HealthCheck, JobSummary, ModelSummary, Prunable, RunResult, Split
 
+_TIMES = {"worked": "at work", "queued": "in the queue", "idle": "paused"}
+_SAID_ABOVE = ("step", "total_steps", "seconds_left")
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -123,7 +125,7 @@ def run_result(result: RunResult) -> None:
         if remedy := result.job.state().remedy:  # the model is there, and something about it is left to do
             out().print(f"to do    {remedy}", markup=False)
     else:
-        out().print(f"{ref} is {result.job.status}. Follow it: tuneport watch {ref}", markup=False)
+        out().print(f"{ref} {standing(result.job.status)}. Follow it: tuneport watch {ref}", markup=False)
 
 
 def jobs(found: Sequence[JobSummary]) -> None:
@@ -135,6 +137,7 @@ def jobs(found: Sequence[JobSummary]) -> None:
     for one in found:
         steps = f"{one.step}/{one.total_steps}" if one.total_steps else ""
         left = f"{duration(one.seconds_left)} left" if one.seconds_left else (one.stale or one.message)
+        left = "" if one.status.terminal else left  # `show` says how it ended
         rows.append((str(one.ref), _status(one.status), steps, str(one.base), _ago(one.created), left.split("\n")[0]))
     print_table(("job", "status", "step", "base", "started", ""), rows)
 
@@ -178,10 +181,11 @@ def job(handle: Job) -> None:
     """One job, for a person."""
     facts = job_facts(handle)
     state(handle.ref, handle.state())
-    rows = [(name, duration(seconds)) for name, seconds in (facts["seconds"] or {}).items() if seconds]
+    rows = [(_TIMES[name], duration(seconds)) for name, seconds in (facts["seconds"] or {}).items() if seconds]
     rows += [
         (name, f"{value:,.6g}" if isinstance(value, float) else str(value))
         for name, value in (facts["metrics"] or {}).items()
+        if name not in _SAID_ABOVE
     ]
     rows += [("checkpoint", f"{one['name']}{' (best)' if one['best'] else ''}") for one in facts["checkpoints"]]
     rows += [
@@ -199,7 +203,7 @@ def state(ref: Ref, now: JobState) -> None:
     steps = f", step {now.step:,} of {now.total_steps:,}" if now.total_steps else ""
     says_more = now.message.rstrip(".").lower() not in ("", str(now.status))
     why = f": {now.message}" if says_more else ""
-    out().print(f"{escape(str(ref))} is {_status(now.status).markup}{steps}{escape(why)}")
+    out().print(f"{escape(str(ref))} {standing(now.status).markup}{steps}{escape(why)}")
     if now.remedy:
         out().print(now.remedy, markup=False)
 
@@ -228,7 +232,7 @@ def plugins(infos: Sequence[PluginInfo]) -> None:
     )
     for one in infos:
         if one.reason:
-            out().print(f"{one.name}: {one.reason}. {one.remedy or ''}".rstrip(), markup=False)
+            out().print(f"{one.name}: {one.reason.rstrip('.')}. {one.remedy or ''}".rstrip(), markup=False)
 
 
 def findings(found: Sequence[HealthCheck]) -> None:
@@ -290,9 +294,15 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def _status(status: Status) -> Text:
+def standing(status: Status) -> Text:
+    """A status as what a sentence says of its job, in its colour: `is running`, `has succeeded`."""
+    over = {Status.SUCCEEDED: "has", Status.FAILED: "has", Status.CANCELLED: "was"}
+    return _status(status, f"{over.get(status, 'is')} {status}")
+
+
+def _status(status: Status, text: str | None = None) -> Text:
     colours = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.INTERRUPTED: "yellow", Status.RUNNING: "cyan"}
-    return _styled(str(status), colours.get(status, ""))
+    return _styled(text or str(status), colours.get(status, ""))
 
 
 def _styled(text: str, style: str) -> Text:

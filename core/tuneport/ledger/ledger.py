@@ -199,16 +199,23 @@ class Ledger:
             return JobRecord.from_row(row) if row else None
 
     def forget(self, ref: Ref | str) -> None:
-        """Take a job, its events and scratch out of every list. Its name stays taken. May be repeated."""
+        """Take a job out of every list, with its events and scratch, and with what its run found (rows and answers too)
+        unless another job of that run is left. Its name stays taken. May be repeated.
+        """
         ref = Ref.parse(ref)
         with self._database.write() as sql:
-            row = first(sql, "SELECT intent FROM jobs WHERE backend = ? AND name = ?", ref.backend, ref.name)
+            row = first(sql, "SELECT intent, run FROM jobs WHERE backend = ? AND name = ?", ref.backend, ref.name)
             if row is None:
                 raise no_job(ref)
             for table in ("events", "cursors", "scratch"):
                 sql.execute(f"DELETE FROM {table} WHERE intent = ?", (row["intent"],))  # noqa: S608 - our own tables
             sql.execute(
                 "UPDATE jobs SET forgotten = coalesce(forgotten, ?) WHERE intent = ?", (_text(utc_now()), row["intent"])
+            )
+            sql.execute(
+                "UPDATE runs SET stage = 'checked', results = '{}' WHERE id = ?"
+                " AND NOT EXISTS (SELECT 1 FROM jobs WHERE run = runs.id AND forgotten IS NULL)",
+                (row["run"],),
             )
 
     def begin_run(self, identity: str, config: Mapping[str, Any], *, again: bool = False) -> RunRecord:

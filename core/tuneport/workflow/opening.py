@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport.errors import JobNotFinished, JobNotFound, NotFoundError, TuneportError
 from tuneport.events import Status
+from tuneport.homefolder import home
 from tuneport.ledger import JobRecord, Ledger
 from tuneport.plugins import load
 from tuneport.refs import Ref
@@ -167,7 +169,8 @@ def compare(
 
 
 def delete(ref: str | Ref, *, dry_run: bool = False) -> list[str]:
-    """Remove a job and its model from its backend and the ledger; what was (or would be) removed, a line each.
+    """Remove a job, its model and its report from its backend, home and the ledger; what was (or would be) removed, a
+    line each.
 
     Raises JobNotFinished for a job that still runs.
     """
@@ -185,15 +188,24 @@ def delete(ref: str | Ref, *, dry_run: bool = False) -> list[str]:
                 remedy=f"Run first: tuneport cancel {ref}",
             )
         removed = job.delete(dry_run=dry_run)
+    page = default_report(ref)
+    if page.exists():
+        removed.append(f"the report {page}")
     with Ledger.open() as ledger:
         record = ledger.job(ref)
         heirs = [
             f"{job.ref}, which was trained from it, may not load any more" for job in ledger.jobs() if job.base == ref
         ]
         if not dry_run:
+            page.unlink(missing_ok=True)
             trained_rows.forget(record.ref)
             ledger.forget(record.ref)
     return [*removed, f"the ledger's entry of {ref}", *(heirs if dry_run else ())]
+
+
+def default_report(ref: Ref) -> Path:
+    """Where the report of a job is written unless another place is named."""
+    return home("reports") / f"{ref.name}.html"
 
 
 def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:

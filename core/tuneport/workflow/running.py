@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from tuneport.backend import Plan
 from tuneport.errors import BudgetError, DataError, NotFoundError
 from tuneport.events import Status, utc_now
-from tuneport.homefolder import home
 from tuneport.ledger import Ledger, RunRecord
 from tuneport.refs import Ref
 from tuneport.workflow import starting
-from tuneport.workflow.opening import compare, open_job
+from tuneport.workflow.opening import compare, default_report, open_job
 
 if TYPE_CHECKING:
     from tuneport.config import RunConfig
@@ -163,7 +162,7 @@ def report(ref: str | Ref, path: str | Path | None = None) -> Path:
         samples=tuple(Sample(**one) for one in trained.get("samples", ()) if trained.get("job") == str(job.ref)),
         machine={name: value for name, value in state.details.items() if isinstance(value, str)},
     )
-    return write_report(Path(path) if path else home("reports") / f"{job.ref.name}.html", page)
+    return write_report(Path(path) if path else default_report(job.ref), page)
 
 
 def _silent(stage: str, payload: object) -> None:

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from tuneport.errors import JobNotFound
+from tuneport.errors import HomeError, JobNotFound
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
 from tuneport.refs import Ref
@@ -42,7 +42,10 @@ def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
     """
     if model.lineage is None:
         return None
-    files = [file for job in _jobs_behind(model.lineage.job) if (file := _file(job)).exists()]
+    try:
+        files = [file for job in _jobs_behind(model.lineage.job) if (file := _file(job)).exists()]
+    except HomeError:  # a comparison needs no ledger
+        return None
     if not files:
         return None
     keys = [_keys(row, model.lineage.system) for row in rows]

@@ -146,6 +146,16 @@ def test_a_forgotten_job_is_gone_from_every_list_and_its_name_stays_taken(ledger
     assert intend(ledger, intent=job.intent).ref == job.ref
 
 
+def test_what_a_run_found_is_forgotten_with_its_last_job(ledger: Ledger) -> None:
+    run = ledger.begin_run("run", {})
+    ledger.advance(run.id, "compared", {"answers": ["private"]})
+    first, second = (intend(ledger, run=run.id).ref for _ in range(2))
+    ledger.forget(first)
+    assert ledger.run(run.id).results
+    ledger.forget(second)
+    assert (ledger.run(run.id).stage, ledger.run(run.id).results) == ("checked", {})
+
+
 def test_what_is_not_there_is_said_with_a_cure(ledger: Ledger) -> None:
     for act in (ledger.job, ledger.history.events, ledger.forget, lambda ref: ledger.history.cursor("o", ref)):
         with pytest.raises(JobNotFound, match=r"No job torch:nothing is known here(.|\n)*tuneport jobs"):
