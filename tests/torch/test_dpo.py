@@ -151,6 +151,21 @@ def test_micro_batches_change_nothing_and_a_pair_stays_together(tmp_path, mode):
             torch.testing.assert_close(weight, other.weights[name], atol=2e-5, rtol=1e-4)
 
 
+def test_out_of_memory_halves_the_micro_batch_and_not_the_mathematics(tmp_path):
+    base, options = tiny.model(), {"epochs": 2, "tokens_per_step": 200}
+
+    def refuse_more(module, args, kwargs):  # the reference is measured within the same memory
+        if kwargs["input_ids"].numel() > 60:
+            torch.empty(1 << 60, dtype=torch.uint8)  # the allocator itself refuses
+
+    base.get_decoder().register_forward_pre_hook(refuse_more, with_kwargs=True)
+    small, plain = trained(tmp_path / "a", base, **options), trained(tmp_path / "b", **options)
+    assert "Out of memory: micro-batches now hold at most" in small.logs
+    assert small.losses == pytest.approx(plain.losses, rel=1e-4)
+    for name, weight in plain.weights.items():
+        torch.testing.assert_close(weight, small.weights[name], atol=2e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_step_counts_both_answers_and_a_micro_batch_holds_whole_pairs(packed):
     some, model = Pairs(pairs(14), "train", beta=BETA, label_smoothing=0.0), tiny.model()
