@@ -71,12 +71,13 @@ class Reference:
                     pairs.reference_P2[some] = pairs.logprobs(forward, some).cpu()
 
         stop: Stop | None = None
-        for pairs, batch in missing:
+        for number, (pairs, batch) in enumerate(missing, start=1):
             if stop := run.should_stop():
                 break
             memory.fit(partial(fill, pairs, batch), partial(pairs.split, forward, batch), pairs.lengths)
             if time.monotonic() - self._kept_at > _KEEP_SECONDS:
                 self._keep()
+                run.emit("log", f"The reference is measured on {number} of {len(missing)} batches.")
         self._keep()
         return stop
 
