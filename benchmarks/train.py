@@ -1,256 +1,203 @@
-"""Training speed of the torch plugin, and of TRL on the same rows: `python benchmarks/train.py --peer PYTHON_WITH_TRL`.
+"""Training speed of the torch plugin and of TRL on the same rows: `python benchmarks/train.py --peer PYTHON_WITH_TRL`.
 
-Random weights in real shapes; chat-like rows of lognormal length, the loss on what follows the prompt; one epoch. The
-two run in turn, each in a process of its own, after a warm-up that is not counted. A useful token is one of a row,
-prompt included, padding not. `cpu_s` is processor time: on a busy machine compare that, with `--threads 1`.
+Without further options it runs what suits this machine: on a GPU a table of shapes and modes, each side at 16k and at
+32k tokens a step, TRL packed, with and without Liger's kernels; on a CPU one row. `--only NAME` picks rows. The two run
+in turn, each in a process of its own; of each side the better counts. What does not fit into memory is said so.
+`--out FOLDER` writes the table as Markdown and JSON. `cpu_s` is processor time: on a busy machine compare that, with
+`--threads 1`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import random
-import resource
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
-LLAMA = {"model_type": "llama", "head_dim": 64}
-QWEN3 = {"model_type": "qwen3", "head_dim": 128}
-SHAPES = {
-    "tiny": {
-        **LLAMA, "vocab_size": 4096, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True,
-    },
-    "smollm2-135m": {
-        **LLAMA, "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-        "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True,
-    },
-    "qwen3-0.6b": {
-        **QWEN3, "vocab_size": 151936, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
-        "num_attention_heads": 16, "num_key_value_heads": 8, "tie_word_embeddings": True,
-    },
-    "llama-1b": {
-        **LLAMA, "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": True,
-    },
-    "llama-8b": {
-        **LLAMA, "head_dim": 128, "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
-        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": False,
-    },
-}  # fmt: skip
+from train_one import Options
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One side's setting; `name` is what it is called within its side."""
+
+    side: str  # tuneport or trl
+    name: str
+    options: dict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row of the table: the same data, trained by each contender."""
+
+    name: str
+    title: str
+    options: dict
+    contenders: list[Contender]
+    results: dict[str, list[dict]] = field(default_factory=dict)
+
+
+def gpu_comparisons() -> list[Comparison]:
+    small = [
+        *(Contender("tuneport", f"{size // 1024}k", {"step": size, "batch": size}) for size in (16_384, 32_768)),
+        *(
+            Contender("trl", f"{rows} packed rows{', Liger' if liger else ''}", {"step": rows * 2048, "liger": liger})
+            for rows in (8, 16)
+            for liger in (False, True)
+        ),
+    ]
+    large = [
+        Contender("tuneport", "16k in batches of 8k", {"step": 16_384, "batch": 8192}),
+        Contender("tuneport", "16k, checkpointed", {"step": 16_384, "batch": 16_384, "checkpointing": True}),
+        *(
+            Contender(
+                "trl",
+                f"{rows} packed rows, Liger, checkpointed",
+                {"step": rows * 2048, "liger": True, "checkpointing": True},
+            )
+            for rows in (8, 16)
+        ),
+    ]
+    data = {"rows": 1500, "mean": 400.0, "cap": 2048}
+    plan = [
+        ("llama-1b-full", "Llama-3.2-1B shape, full", {"shape": "llama-1b", "mode": "full"}, small),
+        ("qwen3-0.6b-full", "Qwen3-0.6B shape, full", {"shape": "qwen3-0.6b", "mode": "full"}, small),
+        ("llama-1b-lora", "Llama-3.2-1B shape, LoRA r16", {"shape": "llama-1b"}, small),
+        ("qwen3-0.6b-lora", "Qwen3-0.6B shape, LoRA r16", {"shape": "qwen3-0.6b"}, small),
+        ("llama-8b-lora", "Llama-3.1-8B shape, LoRA r16", {"shape": "llama-8b", "rows": 400}, large),
+    ]
+    return [Comparison(name, title, {**data, **options}, sides) for name, title, options, sides in plan]
+
+
+def cpu_comparisons() -> list[Comparison]:
+    sides = [Contender("tuneport", "1k", {}), Contender("trl", "2 packed rows", {})]
+    modes = {"lora": "LoRA r16", "full": "full"}
+    return [
+        Comparison(f"smollm2-135m-{mode}", f"SmolLM2-135M shape, {told}", {"mode": mode}, sides)
+        for mode, told in modes.items()
+    ]
 
 
 def main() -> None:
     args = arguments()
-    if args.only:
-        print(json.dumps(measure(args)))
-        return
-    contenders = {"tuneport": sys.executable}
-    if args.peer:
-        contenders["trl"] = args.peer
-    results: dict[str, list[dict]] = {name: [] for name in contenders}
-    for number in range(1, args.rounds + 1):
-        for name, python in contenders.items():
-            results[name].append(one_run(python, name))
-            print(json.dumps({"round": number, "who": name, **results[name][-1]}), flush=True)
-    if args.peer:
-        for key in ("tokens_per_second", "tokens_per_cpu_second"):
-            ratios = [a[key] / b[key] for a, b in zip(results["tuneport"], results["trl"], strict=True)]
-            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-            print(f"tuneport / TRL, {key}: {each}; median {statistics.median(ratios):.2f}")
+    gpu = has_gpu()
+    offered = gpu_comparisons() if gpu else cpu_comparisons()
+    wanted = args.only or [each.name for each in (offered if gpu else offered[:1])]
+    unknown = set(wanted) - {each.name for each in offered}
+    if unknown:
+        sys.exit(f"There is no {', '.join(sorted(unknown))}; there are {', '.join(each.name for each in offered)}.")
+    done = [each for each in offered if each.name in wanted]
+    for comparison in done:
+        compare(comparison, args)
+    table = markdown(done)
+    print(f"\n{table}")
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "train.md").write_text(table)
+        (args.out / "train.json").write_text(json.dumps([asdict(each) for each in done], indent=2) + "\n")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
-    parser.add_argument("--mode", choices=["lora", "full"], default="lora")
-    parser.add_argument("--rows", type=int, default=60)
-    parser.add_argument("--mean", type=float, default=120, help="mean length of a row in tokens")
-    parser.add_argument("--cap", type=int, default=512, help="length of the longest rows, and of TRL's packs")
-    parser.add_argument("--step", type=int, default=1024, help="tokens of an optimiser step; TRL gets step / cap packs")
-    parser.add_argument("--batch", type=int, default=0, help="our tokens_per_batch; 0: auto")
-    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
+    parser.add_argument("--peer", metavar="PYTHON", help="an interpreter that has torch, trl, peft and datasets")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows of the table")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each side runs")
+    parser.add_argument("--rows", type=int, help="other than the row's own number of training rows")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--peer", metavar="PYTHON", help="an interpreter that has trl, peft and datasets")
-    parser.add_argument("--no-packing", action="store_true", help="TRL pads instead")
-    parser.add_argument("--liger", action="store_true", help="TRL with Liger's kernels (CUDA)")
-    parser.add_argument("--checkpointing", action="store_true", help="both compute activations twice")
-    parser.add_argument("--only", choices=["tuneport", "trl"], help="one run in this process, one JSON line")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write train.md and train.json there")
     return parser.parse_args()
 
 
-def one_run(python: str, who: str) -> dict:
-    command = [python, __file__, *sys.argv[1:], "--only", who]
-    root = Path(__file__).parent.parent
-    paths = [str(root / "core"), str(root / "plugins")] if who == "tuneport" else []
+def has_gpu() -> bool:
+    asked = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.cuda.is_available())"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() == "True"
+
+
+def compare(comparison: Comparison, args: argparse.Namespace) -> None:
+    """Run every contender of a comparison in turn, round by round; one that does not fit is not tried again."""
+    given = {"threads": args.threads, **({"rows": args.rows} if args.rows else {})}
+    for number in range(1, args.rounds + 1):
+        for one in comparison.contenders:
+            if one.side == "trl" and not args.peer:
+                continue
+            key = f"{one.side}, {one.name}"
+            before = comparison.results.setdefault(key, [])
+            if any("error" in result for result in before):
+                continue
+            python = args.peer if one.side == "trl" else sys.executable
+            result = run(python, Options(side=one.side, **{**comparison.options, **one.options, **given}))
+            before.append(result)
+            print(json.dumps({"row": comparison.name, "round": number, "who": key, **result}), flush=True)
+
+
+def run(python: str, options: Options) -> dict:
+    """One training in a process of its own; what went wrong, where it did."""
+    paths = [str(ROOT / "core"), str(ROOT / "plugins")] if options.side == "tuneport" else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
+    command = [python, str(Path(__file__).with_name("train_one.py")), json.dumps(asdict(options))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{who} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    short = "out of memory" in done.stderr.lower()
+    return {"error": "out of memory" if short else said[-1][-300:]}
 
 
-def measure(args: argparse.Namespace) -> dict:
-    import torch
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows = workload(args.rows, SHAPES[args.shape]["vocab_size"], args.mean, args.cap)
-    before = matrix_rate(device)
-    train = ours if args.only == "tuneport" else trls
-    timer = Timer(device)
-    train(args, device, rows, timer)
-    rate = max(before, matrix_rate(device))
-    tokens, work = sum(len(row.ids) for row in rows), flops(args, rows)
-    return {
-        "tokens": tokens,
-        "wall_s": round(timer.wall, 2),
-        "cpu_s": round(timer.cpu, 2),
-        "tokens_per_second": round(tokens / timer.wall, 1),
-        "tokens_per_cpu_second": round(tokens / timer.cpu, 1),
-        "peak_gib": round(timer.peak, 2),
-        "matrix_gflops": round(rate / 1e9, 1),
-        "fraction_of_matrix_rate": round(work / timer.wall / rate, 3),
-    }
-
-
-class Timer:
-    """Wall and processor seconds, and peak memory in GiB: of the GPU, or of the process."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.wall = self.cpu = self.peak = 0.0
-
-    def __enter__(self) -> None:
-        import torch
-
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-        self.wall, self.cpu = -time.perf_counter(), -time.process_time()
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        self.wall += time.perf_counter()
-        self.cpu += time.process_time()
-        used = torch.cuda.max_memory_allocated() if self.device == "cuda" else 0
-        self.peak = (used or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 2**30
+def markdown(comparisons: list[Comparison]) -> str:
+    """The best of each side of every comparison, their ratio, and all settings that were tried."""
+    lines = [
+        "| | ours, tokens/s | TRL's best | ratio | ours: peak, of the matrix rate | TRL: peak, of the matrix rate |",
+        "|---|---|---|---|---|---|",
+    ]
+    tried = [
+        "",
+        "| run | tokens/s, each round | tokens a CPU second | peak GiB | of the matrix rate |",
+        "|---|---|---|---|---|",
+    ]
+    for each in comparisons:
+        best = {side: best_of(each, side) for side in ("tuneport", "trl")}
+        cells = [each.title]
+        for side in ("tuneport", "trl"):
+            found = best[side]
+            cells.append(f"{found[1]['tokens_per_second']:,.0f} ({found[0]})" if found else "–")
+        ours, theirs = best["tuneport"], best["trl"]
+        ratio = ours[1]["tokens_per_second"] / theirs[1]["tokens_per_second"] if ours and theirs else None
+        cells.append(f"{ratio:.2f}" if ratio else "–")
+        for side in ("tuneport", "trl"):
+            found = best[side]
+            cells.append(f"{found[1]['peak_gib']} GiB, {found[1]['fraction_of_matrix_rate']:.0%}" if found else "–")
+        lines.append(f"| {' | '.join(cells)} |")
+        tried += [tried_row(each.name, who, results) for who, results in each.results.items() if results]
+    return "\n".join([*lines, *tried]) + "\n"
 
 
-def workload(count: int, vocabulary: int, mean: float, cap: int) -> list[SimpleNamespace]:
-    """Rows of lognormal length (sigma 0.8); between 30% and 70% of each is a prompt."""
-    draw = random.Random(0)
-    rows = []
-    for _ in range(count):
-        length = min(cap, max(24, round(draw.lognormvariate(math.log(mean) - 0.8**2 / 2, 0.8))))
-        prompt = round(length * draw.uniform(0.3, 0.7))
-        ids = [draw.randrange(3, vocabulary) for _ in range(length)]
-        rows.append(SimpleNamespace(ids=ids, weights=[0.0] * prompt + [1.0] * (length - prompt)))
-    return rows
+def tried_row(name: str, who: str, results: list[dict]) -> str:
+    whole = [result for result in results if "error" not in result]
+    if not whole:
+        return f"| {name}: {who} | {results[0]['error']} | | | |"
+    columns = ("tokens_per_second", "tokens_per_cpu_second", "peak_gib", "fraction_of_matrix_rate")
+    cells = [", ".join(f"{result[column]:,}" for result in whole) for column in columns]
+    return f"| {name}: {who} | {' | '.join(cells)} |"
 
 
-def build(args: argparse.Namespace, device: str):
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    shape = dict(SHAPES[args.shape])
-    config = AutoConfig.for_model(shape.pop("model_type"), **shape)
-    torch.manual_seed(0)
-    with torch.device(device):
-        # As models are loaded in practice: bfloat16 on a GPU, where TRL trains it so; float32 on a CPU.
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if device == "cuda" else torch.float32)
-
-
-def ours(args: argparse.Namespace, device: str, rows: list, timer: Timer) -> None:
-    from tuneport_torch.checkpoint import Store
-    from tuneport_torch.config import TorchSettings
-    from tuneport_torch.loop import Run, train
-
-    settings = TorchSettings(
-        mode=args.mode, learning_rate=1e-4, tokens_per_step=args.step, tokens_per_batch=args.batch or "auto",
-        precision=args.precision, device=device, checkpoint_every=10**9,
-        activation_checkpointing=args.checkpointing or "auto",
-    )  # fmt: skip
-    for part, clock in ((rows[:8], Timer(device)), (rows, timer)):
-        with tempfile.TemporaryDirectory() as folder:
-            run = Run(
-                model=build(args, device), train=part, settings=settings, epochs=1, store=Store(Path(folder)),
-                emit=lambda *_, **__: None,
-            )  # fmt: skip
-            with clock:
-                train(run)
-
-
-def trls(args: argparse.Namespace, device: str, rows: list, timer: Timer) -> None:
-    from datasets import Dataset
-    from peft import LoraConfig
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-    from trl import SFTConfig, SFTTrainer
-
-    words = Tokenizer(models.WordLevel({"<unk>": 0, "<pad>": 1, "<eos>": 2}, unk_token="<unk>"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>")
-    bfloat16 = args.precision == "bfloat16"
-    adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    for part, clock in ((rows[:8], Timer(device)), (rows, timer)):
-        data = Dataset.from_list(
-            [{"input_ids": row.ids, "completion_mask": [int(weight) for weight in row.weights]} for row in part]
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            settings = SFTConfig(
-                output_dir=folder, per_device_train_batch_size=max(1, args.step // args.cap), num_train_epochs=1,
-                learning_rate=1e-4, max_length=args.cap, packing=not args.no_packing, completion_only_loss=True,
-                bf16=bfloat16, use_cpu=device == "cpu", use_liger_kernel=args.liger, optim="adamw_torch_fused",
-                gradient_checkpointing=args.checkpointing, save_strategy="no", report_to=[], logging_steps=10,
-                disable_tqdm=True, dataloader_pin_memory=device == "cuda",
-            )  # fmt: skip
-            trainer = SFTTrainer(
-                model=build(args, device), args=settings, train_dataset=data, processing_class=tokenizer,
-                peft_config=adapter if args.mode == "lora" else None,
-            )  # fmt: skip
-            with clock:
-                trainer.train()
-
-
-def matrix_rate(device: str) -> float:
-    """Operations per second of a square bfloat16 matrix product, the best of some: what the device can do."""
-    import torch
-
-    size = 8192 if device == "cuda" else 2048
-    a, b = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
-    best = math.inf
-    for _ in range(8):
-        timer = Timer(device)
-        with timer:
-            a @ b
-        best = min(best, timer.wall)
-    return 2 * size**3 / best
-
-
-def flops(args: argparse.Namespace, rows: list) -> float:
-    """Operations that the work needs at least: 2 a weight forward, 2 for gradients of activations, 2 for those of
-    weights where they are trained; the output head only where there is a target. Attention, adapters and
-    recomputation are not counted.
-    """
-    shape = SHAPES[args.shape]
-    width, inner = shape["hidden_size"], shape["intermediate_size"]
-    heads, groups = shape["num_attention_heads"], shape["num_key_value_heads"]
-    layer = width * shape["head_dim"] * (2 * heads + 2 * groups) + 3 * width * inner
-    tokens, targets = sum(len(row.ids) for row in rows), sum(sum(row.weights) for row in rows)
-    weights = tokens * layer * shape["num_hidden_layers"] + targets * width * shape["vocab_size"]
-    return (4 if args.mode == "lora" else 6) * weights
+def best_of(comparison: Comparison, side: str) -> tuple[str, dict] | None:
+    found = [
+        (who.partition(", ")[2], result)
+        for who, results in comparison.results.items()
+        for result in results
+        if who.startswith(f"{side},") and "error" not in result
+    ]
+    return max(found, key=lambda one: one[1]["tokens_per_second"], default=None)
 
 
 if __name__ == "__main__":
