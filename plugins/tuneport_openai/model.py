@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 TOGETHER = 8
 """How many questions are under way at once."""
-_MOST_WAITS, _MOST_FAILURES = 8, 4  # how often a question is put again after a 429, and after no answer
+_MOST_WAITS, _MOST_FAILURES, _MOST_TIMEOUTS = 8, 4, 1  # how often it is put again after a 429, no answer, a late one
 _LONGEST_WAIT = 300.0
+_ANSWER_SECONDS = 600.0  # a busy machine of one's own takes minutes, and asked anew it would begin from the start
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?\Z")
 _THINKS = re.compile(r"(ft:)?(o\d|gpt-[5-9])")  # families that name the limit otherwise and take no temperature
 
@@ -56,7 +57,7 @@ class HostedModel(Model):
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
         """The pieces of one reply's text as they come."""
         with self._wire.speaking("answering", ModelNotFound):
-            stream = self._wire.patient.chat.completions.create(**self._body(prompt, options), stream=True)
+            stream = self._wire.patient.chat.completions.create(**self._asked(prompt, options), stream=True)
             with stream:
                 for chunk in stream:
                     for choice in chunk.choices[:1]:
@@ -75,7 +76,7 @@ class HostedModel(Model):
         while True:
             gate.wait()
             try:
-                raw = self._wire.once.chat.completions.with_raw_response.create(**self._body(prompt, options))
+                raw = self._wire.once.chat.completions.with_raw_response.create(**self._asked(prompt, options))
                 gate.heed(raw.headers)
                 return _reply(raw.parse(), self._wire)
             except openai.RateLimitError as error:
@@ -83,7 +84,8 @@ class HostedModel(Model):
                     self._explain(error)
                 gate.pause(_retry_after(error.response.headers, attempt))
             except (openai.InternalServerError, openai.APIConnectionError) as error:
-                if attempt == _MOST_FAILURES:
+                most = _MOST_TIMEOUTS if isinstance(error, openai.APITimeoutError) else _MOST_FAILURES
+                if attempt >= most:
                     self._explain(error)
                 headers = error.response.headers if isinstance(error, openai.InternalServerError) else {}
                 time.sleep(min(30.0, _retry_after(headers, attempt)))
@@ -94,9 +96,10 @@ class HostedModel(Model):
     def _explain(self, error: Exception) -> NoReturn:
         self._wire.explain(error, f"asking {self.name}", ModelNotFound)
 
-    def _body(self, prompt: Sequence[Message], options: GenerateOptions) -> dict[str, Any]:
+    def _asked(self, prompt: Sequence[Message], options: GenerateOptions) -> dict[str, Any]:
+        """What the client is called with."""
         turns = [{key: value for key, value in one.to_dict().items() if key != "weight"} for one in prompt]
-        body: dict[str, Any] = {"model": self.name, "messages": turns}
+        body: dict[str, Any] = {"model": self.name, "messages": turns, "timeout": _ANSWER_SECONDS}
         if _THINKS.match(self.name):
             body["max_completion_tokens"] = options.max_tokens
         else:

@@ -27,6 +27,7 @@ class Manager:
         self.deployments: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, str, str]] = []
         self.refuse: tuple[int, dict[str, Any]] | None = None
+        self.moved_to = ""
         self.ends = "Succeeded"
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -62,7 +63,8 @@ def _handler(manager: Manager) -> type[BaseHTTPRequestHandler]:
             assert query.startswith("api-version=")
             status, answer = manager.answer(self.command, path.rpartition("/")[2], body)
             raw = json.dumps(answer).encode()
-            self.send_response(status)
+            self.send_response(307 if manager.moved_to else status)
+            self.send_header("Location", manager.moved_to)
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
             self.wfile.write(raw)
@@ -141,6 +143,24 @@ def test_the_managers_token_goes_to_the_manager_alone(manager: Manager, rows: Da
     assert {token for _, _, token in manager.asked} == {"Bearer the-managers-token"}
     assert "the-managers-token" not in str(manager.wire.asked)
     assert KEY not in str(manager.asked)
+
+
+def test_the_managers_token_follows_no_redirect(manager: Manager, rows: Dataset, server: WireServer) -> None:
+    model = trained(rows).result()
+    before = len(server.asked)
+    manager.moved_to = f"{server.url}/files"
+    with pytest.raises(tuneport.UnavailableError, match="307"):
+        model.ensure_ready()
+    assert len(server.asked) == before
+
+
+def test_a_manager_that_is_not_there_is_said_to_be(manager: Manager, rows: Dataset) -> None:
+    model = trained(rows).result()
+    manager.http.shutdown()
+    manager.http.server_close()
+    with pytest.raises(tuneport.UnavailableError, match="could not be asked about topics-") as caught:
+        model.ensure_ready()
+    assert "the-managers-token" not in str(caught.value)
 
 
 def test_a_deployment_that_fails_or_is_refused_is_told(manager: Manager, rows: Dataset) -> None:
