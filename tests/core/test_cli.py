@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import tuneport
 from tuneport.cli.app import commands, invoke
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -165,6 +166,19 @@ def test_the_same_run_resumes_what_was_interrupted(cli: Cli, tickets: Path) -> N
     assert "goes on from its last whole checkpoint" in err
 
 
+def test_a_run_that_does_not_wait_resumes_too(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=paused", "--no-wait")
+    code, out, err = cli(*flags)
+    assert code == 0, err
+    assert "goes on from its last whole checkpoint" in err
+    assert "Ctrl-C" not in err
+    assert "has succeeded. The same command without --no-wait finishes what is left." in out
+    code, out, err = cli(*flags[:-1])
+    assert code == 0, err
+    assert "learning by heart" not in err  # that was earlier
+    assert "report " in out
+
+
 def test_a_failed_job_is_told_and_does_not_stand_in_the_way(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=failed")
     code, _, err = cli(*flags)
@@ -305,8 +319,7 @@ def test_what_a_backend_cannot_do_is_said(cli: Cli, ran: str) -> None:
 
 
 def test_watching_an_interrupted_job_exits_3_and_says_how_to_go_on(cli: Cli, tickets: Path) -> None:
-    flags = ("run", tickets, "--model", "parrot:grey", "--no-wait", "--set", "backends.parrot.stop_at=interrupted")
-    ref = as_json(cli, *flags)["ref"]
+    ref = str(tuneport.train("parrot:grey", tickets, settings={"stop_at": "interrupted"}).ref)
     assert cli("watch", ref)[0] == 3
     assert cli("resume", ref)[0] == 0
     assert cli("watch", ref)[0] == 0

@@ -20,9 +20,10 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class RunProgress:
-    """A sink for `tuneport.run` that tells a person on stderr what happens."""
+    """A sink for `tuneport.run` that tells a person on stderr what happens; `waits` is whether it stays to the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits: bool = True) -> None:
+        self._waits = waits
         self.ref: Ref | None = None
         self.trained = False
         self._bars: Progress | None = None
@@ -70,7 +71,7 @@ class RunProgress:
     def _submitted(self, job: Job) -> None:
         self.attach(job)
         status = job.status
-        more = " already" if status.terminal else "; Ctrl-C leaves it running"
+        more = " already" if status.terminal else "; Ctrl-C leaves it running" if self._waits else ""
         self._say(f"job      {job.ref} {show.standing(status)}{more}")
 
     def _resumed(self, job: Job) -> None:

@@ -83,7 +83,7 @@ def run(
     from tuneport.workflow import run as carry
 
     config = configured("run", source, model, epochs, seed, holdout, validation, suffix, set_)
-    with RunProgress() as progress:
+    with RunProgress(waits=wait) as progress:
         try:
             result = carry(config, again=again, wait=wait, on=progress)
         except KeyboardInterrupt:

@@ -125,7 +125,11 @@ def run_result(result: RunResult) -> None:
         if remedy := result.job.state().remedy:  # the model is there, and something about it is left to do
             out().print(f"to do    {remedy}", markup=False)
     else:
-        out().print(f"{ref} {standing(result.job.status)}. Follow it: tuneport watch {ref}", markup=False)
+        status = result.job.status
+        what_next = f"Follow it: tuneport watch {ref}"
+        if status.terminal:
+            what_next = "The same command without --no-wait finishes what is left."
+        out().print(f"{ref} {standing(status)}. {what_next}", markup=False)
 
 
 def jobs(found: Sequence[JobSummary]) -> None:

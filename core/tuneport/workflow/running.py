@@ -78,8 +78,9 @@ def run(
 ) -> RunResult:
     """Carry a config, or a config file, through its stages, and go on where an earlier call of the same stood.
 
-    Everything is checked before anything is spent. Without `wait`, return once the job is submitted. Stopping to wait
-    (Ctrl-C) leaves the job running. `again` starts anew what has finished already.
+    Everything is checked before anything is spent. A paused or interrupted job is resumed. Without `wait`, return once
+    the job is submitted. Stopping to wait (Ctrl-C) leaves the job running. `again` starts anew what has finished
+    already.
     """
     from tuneport.config import RunConfig, load_config
 
@@ -97,9 +98,13 @@ def run(
         job = starting.start(prepared, again=again, run=record.id)
         ledger.advance(record.id, "submitted", {"job": str(job.ref), **split.counts()})
         tell("submitted", job)
+        if job.status in (Status.INTERRUPTED, Status.PAUSED):
+            job.resume()
+            tell("resumed", job)
         if not wait:
             return RunResult(job=job, check=checked, plan=foretold)
-        model = _trained(job, tell)
+        done = job.status is Status.SUCCEEDED  # then what happened was told when it happened
+        model = job.result() if done else job.wait(on_event=lambda event: tell("event", event))
         tell("trained", model)
         comparison = _compared(ledger, record, job, model, split, loaded, tell)
         samples = [] if comparison else _sampled(model, split)
@@ -216,14 +221,6 @@ def _opened(config: RunConfig, source: str) -> Dataset:
     from tuneport.dataset import Dataset
 
     return Dataset.load(source, config.data.format, config.data.columns or None, system=config.data.system)
-
-
-def _trained(job: Job, tell: Sink) -> Model:
-    """Wait for the job, bringing it back to life first where it was left lying."""
-    if job.status in (Status.INTERRUPTED, Status.PAUSED):
-        job.resume()
-        tell("resumed", job)
-    return job.wait(on_event=lambda event: tell("event", event))
 
 
 def _compared(
