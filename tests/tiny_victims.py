@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -9,10 +10,13 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import psutil
+
+NOT_PERMITTED = 77  # exit code where a process may not be followed
 TENSORS = ("weights", "optimizer")
+_TRACE_ME, _NEXT_CALL = 0, 24  # requests of ptrace(2)
 
 
 class Victims:
@@ -24,7 +28,7 @@ class Victims:
         )
 
     def start(self, **task: Any) -> int:
-        """The process that does the task."""
+        """The process that does the task; with `kill_at` it is killed at that system call."""
         self.parent.stdin.write(json.dumps(task) + "\n")
         return int(self.parent.stdout.readline())
 
@@ -38,8 +42,11 @@ class Victims:
         return self.end() == -signal.SIGKILL
 
     def close(self) -> None:
+        for child in psutil.Process(self.parent.pid).children():  # of a test that failed
+            child.kill()
+        self.parent.kill()
+        self.parent.wait()
         self.parent.stdin.close()
-        self.parent.wait(30)
         self.parent.stdout.close()
 
 
@@ -51,15 +58,15 @@ def checkpoint(step: int, size: int) -> dict[str, dict[str, Any]]:
 
 
 def save(folder: str, size: int) -> None:
-    """Save one checkpoint after another, from the newest whole one on, for ever. The first stays the best."""
+    """Save the checkpoint that follows the newest whole one. The first stays the best."""
     from tuneport_torch.checkpoint import Store
 
     store = Store(Path(folder), keep=1)
     saved = store.newest_whole()
-    step = saved.step if saved else 0
-    while True:
-        step += 1
-        store.save(step, checkpoint(step, size), {"best_step": 1})
+    step = saved.step + 1 if saved else 1
+    tensors = checkpoint(step, size)
+    _let_parent_follow()
+    store.save(step, tensors, {"best_step": 1})
 
 
 def train(folder: str, options: dict[str, Any]) -> None:
@@ -78,26 +85,50 @@ def train(folder: str, options: dict[str, Any]) -> None:
     (Path(folder) / "result.json").write_text(json.dumps({"result": asdict(done.result), "weights": weights}))
 
 
+def _let_parent_follow() -> None:
+    """From here on the parent sees each system call; see ptrace(2)."""
+    if ctypes.CDLL(None).ptrace(_TRACE_ME, 0, None, None):
+        os._exit(NOT_PERMITTED)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _followed(pid: int, kill_at: int) -> int:
+    """The wait status of a process that is killed as it enters or leaves its `kill_at`-th system call."""
+    calls, status = 0, os.waitpid(pid, 0)[1]
+    while os.WIFSTOPPED(status):
+        if calls == kill_at:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            ctypes.CDLL(None).ptrace(_NEXT_CALL, pid, None, None)
+        calls += 1
+        status = os.waitpid(pid, 0)[1]
+    return status
+
+
 def main() -> None:
     import torch
 
     torch.set_num_threads(1)  # and no threads before a fork
+    import safetensors.torch  # noqa: F401 - so that the tasks need not
+
     import tiny_training as tiny
 
     tiny.model()
     tasks = {"save": save, "train": train}
     for line in sys.stdin:
-        task = SimpleNamespace(**json.loads(line))
+        task = json.loads(line)
+        do, kill_at = tasks[task.pop("do")], task.pop("kill_at", None)
         pid = os.fork()
         if not pid:
             try:
-                tasks[task.do](**{name: value for name, value in vars(task).items() if name != "do"})
+                do(**task)
                 os._exit(0)
             finally:
                 sys.excepthook(*sys.exc_info())
                 os._exit(1)
         print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        status = os.waitpid(pid, 0)[1] if kill_at is None else _followed(pid, kill_at)
+        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":

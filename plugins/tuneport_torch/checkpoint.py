@@ -150,9 +150,9 @@ def _why_broken(folder: Path) -> str | None:
     try:
         manifest = _manifest(folder)
         if manifest["format"] != 1:
-            return f"its format is {manifest['format']}, of a newer version of tuneport"
+            return f"{_MANIFEST} has format {manifest['format']}, of a newer version of tuneport"
         if _name(manifest["step"]) != folder.name or _STATE not in manifest["files"]:
-            return "its manifest is of another checkpoint"
+            return f"{_MANIFEST} is of another checkpoint"
         files = {name: (facts["size"], facts["sha256"]) for name, facts in manifest["files"].items()}
     except FileNotFoundError:
         return f"{_MANIFEST} is missing"
@@ -162,13 +162,13 @@ def _why_broken(folder: Path) -> str | None:
         path = folder / name
         try:
             if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size} bytes instead of {size}"
+                return f"{name} has {path.stat().st_size} bytes, {_MANIFEST} says {size}"
             if _sha256(path) != sha256:
-                return f"the bytes of {name} have changed"
+                return f"{name} is not the file of {_MANIFEST}, by SHA-256"
         except FileNotFoundError:
-            return f"{name} is missing"
+            return f"{name} of {_MANIFEST} is missing"
         except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
+            return f"{name} of {_MANIFEST} cannot be read ({error.strerror})"
     return None
 
 
