@@ -98,6 +98,9 @@ class _Pieces:
         except ValueError:
             raise _unsayable() from None
         before_user = _common_end([between, closing, alone])
+        for stop in text.stop_ids:  # which ends what stood before, with the space behind it
+            before_user = before_user.rpartition(text.decode([stop], keep_control=True))[2]
+        before_user = before_user.lstrip()
         cut = -len(before_user) or None
         found = cls(start, between[:cut], alone[:cut], before_user, opening, closing[:cut])
         if opening != end or any(mark in found.go() for mark in ('"""', _S, _U, _A, _V)):
