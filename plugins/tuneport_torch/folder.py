@@ -19,7 +19,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ import msgspec
 from tuneport import DataError, Event, JobNotFound, Status, UsageError, home, utc_now
 
 if TYPE_CHECKING:
-    from tuneport import Example
+    from tuneport import Dataset, Example
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 
@@ -122,12 +122,11 @@ class Folder:
             return False
         return True
 
-    def write_rows(self, name: str, rows: Iterable[Example]) -> tuple[int, str]:
+    def write_rows(self, name: str, rows: Dataset) -> tuple[int, str]:
         """Snapshot examples into `name`.jsonl; their number, and SHA-256 over their digests in order."""
         total, fingerprint = 0, hashlib.sha256()
         with writing(self.path / f"{name}.jsonl") as stream:
-            for row in rows:
-                line = _encode(row)
+            for line in rows.lines():
                 stream.write(line + b"\n")
                 fingerprint.update(hashlib.sha256(line).digest())
                 total += 1

@@ -50,6 +50,7 @@ def read_safetensors(path: Path) -> Header:
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_LENGTH = struct.Struct("<Q")
 
 
 def read_gguf(path: Path) -> Header:
@@ -85,14 +86,24 @@ def _value(file: BinaryIO, kind: int) -> Any:
         return _unpack(file, _SCALARS[kind])[0]
     inner, count = _unpack(file, "IQ")
     if inner == _STRING:
-        for _ in range(count):
-            file.seek(_unpack(file, "Q")[0], 1)
+        _skip_texts(file, count)
     elif inner == _ARRAY:
         for _ in range(count):
             _value(file, _ARRAY)
     else:
         file.seek(count * struct.calcsize("<" + _SCALARS[inner]), 1)
     return None
+
+
+def _skip_texts(file: BinaryIO, count: int) -> None:
+    """Go past so many texts, block by block: a vocabulary has a hundred thousand."""
+    block, at = b"", 0
+    for _ in range(count):
+        if at + _LENGTH.size > len(block):
+            file.seek(at - len(block), 1)
+            block, at = file.read(1 << 16), 0
+        at += _LENGTH.size + _LENGTH.unpack_from(block, at)[0]
+    file.seek(at - len(block), 1)
 
 
 def _text(file: BinaryIO) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate, chain, filterfalse
 from operator import attrgetter, sub
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -68,32 +68,56 @@ def takes(recipe: Recipe | None) -> bool:
 
 def fold(block: bytes, part: Part) -> bool:
     """Add what whole lines hold to a part, if all of them are plain chat that is sound and gives rise to no finding."""
+    if (chats := _read(block)) is None:
+        return False
+    digests = digests_of(chats.canonical)
+    counts = list(map(len, chats.rows))
+    keys = many_row_keys(chats.texts, counts, digests)
+    if keys is None:
+        return False
+    rows = len(counts)
+    part.keys += keys
+    part.digests += digests
+    part.places.extend(range(part.lines + 1, part.lines + rows + 1))
+    part.kept += b"\1" * rows
+    part.lines += rows
+    part.read += rows
+    part.used += rows
+    part.size += chats.size
+    _count(part.tally, chats.orders, chats.texts, counts)
+    return True
+
+
+def canonical_lines(block: bytes) -> list[bytes] | None:
+    """The canonical text of whole lines, if all are plain chat that is sound; None does not say that none is."""
+    chats = _read(block)
+    return None if chats is None else chats.canonical
+
+
+class _Chats(NamedTuple):
+    """Sound rows of plain chat. `texts` are those of all turns; `size` is that of the canonical lines."""
+
+    rows: list[list[Turn]]
+    texts: list[str]
+    orders: Orders
+    canonical: list[bytes]
+    size: int
+
+
+def _read(block: bytes) -> _Chats | None:
+    """Whole lines, if all are plain chat without a finding; control characters in ASCII are not looked for yet."""
     try:
         chats = _decoder.decode_lines(block)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return False
+        return None
     rows = list(map(_messages, chats))
-    orders: Orders = Counter([tuple([turn.role for turn in turns]) for turns in rows])
     texts = list(map(_content, chain.from_iterable(rows)))
+    orders: Orders = Counter([tuple([turn.role for turn in turns]) for turns in rows])
     if not (rows and all(map(_quiet, orders))) or _odd(texts):
-        return False
-    counts = list(map(len, rows))
+        return None
     canonical = list(map(_encoder.encode, chats))
     size = sum(map(len, canonical)) + len(canonical)
-    digests = digests_of(canonical)
-    keys = many_row_keys(texts, counts, digests)
-    if keys is None or not _sound(block, size, orders):
-        return False
-    part.keys += keys
-    part.digests += digests
-    part.places.extend(range(part.lines + 1, part.lines + len(rows) + 1))
-    part.kept += b"\1" * len(rows)
-    part.lines += len(rows)
-    part.read += len(rows)
-    part.used += len(rows)
-    part.size += size
-    _count(part.tally, orders, texts, counts)
-    return True
+    return _Chats(rows, texts, orders, canonical, size) if _sound(block, size, orders) else None
 
 
 def _sound(block: bytes, size: int, orders: Orders) -> bool:

@@ -102,6 +102,17 @@ class Dataset:
                 if (example := outcome.accepted()) is not None:
                     yield example
 
+    def lines(self) -> Iterator[bytes]:
+        """Each example as its canonical JSON text, of which the fingerprint is made: what a job keeps of its rows. Much
+        faster than the examples themselves.
+        """
+        place = 0
+        for batch in batches(self._origin.source, self._origin.recipe):
+            for line in batch.canonical():
+                if self._keep is None or self._keep[place]:
+                    yield line
+                place += 1
+
     def __len__(self) -> int:
         return self._origin.scan.used if self._keep is None else self._keep.count(1)
 
@@ -167,6 +178,8 @@ class Dataset:
             across.check_leaks(found.records, other.records, findings, other=against.name)
         across.check_labels(found.tally.labels(), findings)
         across.check_size(found.used, profile, findings)
+        used = self._view(found.kept)
+        used.fingerprint = found.fingerprint  # known now, which spares another pass
         return CheckResult(
             file=self.name,
             format=self.format,
@@ -178,7 +191,7 @@ class Dataset:
             counts=dict(sorted(findings.counts.items())),
             severities=dict(findings.severities),
             stats=found.tally.stats(),
-            dataset=self._view(found.kept),
+            dataset=used,
         )
 
     def split(self, holdout: float = 0.0, validation: float = 0.0, seed: int = 0) -> tuple[Dataset, ...]:

@@ -165,6 +165,10 @@ class Batch:
         """What the rows hold all together."""
         return fold(self, self.lines)
 
+    def canonical(self) -> Iterator[bytes]:
+        """The canonical lines of the rows that are sound."""
+        return (outcome.line for outcome in self if outcome.line)
+
 
 class Lines(Batch):
     """Whole lines of JSONL."""
@@ -191,6 +195,12 @@ class Lines(Batch):
             if not chat.fold(some, part):
                 part.extend(fold(self._outcomes(some), some.count(b"\n")))
         return part
+
+    def canonical(self) -> Iterator[bytes]:
+        """The canonical lines of the rows that are sound, likewise."""
+        for some in _cut(self._block):
+            lines = chat.canonical_lines(some) if self._plain else None
+            yield from lines or (outcome.line for outcome in self._outcomes(some) if outcome.line)
 
     def __iter__(self) -> Iterator[Outcome]:
         return self._outcomes(self._block)

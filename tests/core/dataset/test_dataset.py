@@ -96,7 +96,7 @@ def test_the_short_way_finds_what_the_long_way_finds(
     quick["findings"] = [each for each in quick["findings"] if each[0] != "invalid-json"]
     slow["findings"] = [each for each in slow["findings"] if each[0] != "invalid-json"]
     assert quick == slow
-    assert [canonical(example) for example in one] == [canonical(example) for example in other]
+    assert [canonical(example) for example in one] == [canonical(example) for example in other] == list(one.lines())
     assert one.fingerprint == hashlib.sha256(b"".join(hashlib.sha256(canonical(e)).digest() for e in one)).hexdigest()
 
 
@@ -220,6 +220,7 @@ def test_a_split_loses_nothing_and_leaves_no_part_empty(rows: int, seed: int, ho
     assert len(parts) == 2 + both
     assert all(parts)
     assert sorted(map(canonical, data)) == sorted(canonical(one) for part in parts for one in part)
+    assert all(list(part.lines()) == [canonical(one) for one in part] for part in parts)
     assert [len(part) for part in parts] == [len(list(part)) for part in parts]
     assert [part.fingerprint for part in parts] == [part.fingerprint for part in data.split(holdout, 0.3 * both, seed)]
 
@@ -286,7 +287,8 @@ def test_rows_that_are_too_long_stop_or_go_or_stay(too_long: Any, used: int, ok:
     assert (result.read, result.used, result.rejected, result.ok) == (10, used, 10 - used, ok)
     assert result.counts["too-long"] == 1
     assert len(result.dataset) == len(list(result.dataset)) == used
-    assert result.dataset.fingerprint == result.fingerprint
+    digests = [hashlib.sha256(line).digest() for line in result.dataset.lines()]
+    assert result.dataset.fingerprint == result.fingerprint == hashlib.sha256(b"".join(digests)).hexdigest()
     assert result.stats.tokens is not None
     assert result.stats.tokens.count == used
 
