@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
+
+from tuneport_torch.rectangles import Group, allowed, short_attention
 
 varlen_attn: Any
 try:
@@ -26,18 +27,6 @@ _NO_SUCH = ("s_aux", "position_bias", "cache")  # arguments of other attention f
 
 class NotPackableError(Exception):
     """The model's attention is not of the kind that is computed here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Neighbouring documents of like length, as a rectangle (documents x longest): where its cells are read from in the
-    pack, and which of its cells are real (None: all).
-    """
-
-    read: Tensor
-    real: Tensor | None
-    documents: int
-    longest: int
 
 
 class Documents:
@@ -77,6 +66,9 @@ def packed_attention(
         query, key = query.to(value.dtype), key.to(value.dtype)
     if varlen_attn is not None and query.is_cuda and query.dtype == torch.bfloat16 and softcap is None and not dropout:
         return _varlen(query, key, value, documents, scaling, sliding_window), None
+    if query.device.type == "cpu" and softcap is None and not dropout and documents.longest <= _SHORT:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return short_attention(query[0], key[0], value[0], documents.groups, scale, sliding_window)[None], None
     parts = [
         _rectangle(group, query[0], key[0], value[0], scaling, dropout, sliding_window, softcap)
         for group in documents.groups
@@ -106,12 +98,12 @@ def _rectangle(
     )
     short = query.device.type == "cpu" and group.longest <= _SHORT
     if softcap is not None or short:
-        out = _plain(query, key, value, _allowed(group.longest, window, query.device), scaling, dropout, softcap)
+        out = _plain(query, key, value, allowed(group.longest, window, query.device), scaling, dropout, softcap)
     else:
         repeat = len(query_HTd) // len(key_GTd)
         if repeat > 1:
             key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-        mask = None if window is None or group.longest <= window else _allowed(group.longest, window, query.device)
+        mask = None if window is None or group.longest <= window else allowed(group.longest, window, query.device)
         out = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling, is_causal=mask is None
         )
@@ -144,13 +136,6 @@ def _plain(
         scores = torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (scale / softcap)) * softcap + bias
     shares = F.dropout(scores.softmax(-1), dropout)
     return torch.bmm(shares, value).view(documents, heads, length, width)
-
-
-def _allowed(length: int, window: int | None, device: torch.device) -> Tensor:
-    """Which positions (columns) a position (row) sees: itself and those before, as far as the window reaches."""
-    position = torch.arange(length, device=device)
-    back = position[:, None] - position[None, :]
-    return back >= 0 if window is None else (back >= 0) & (back < window)
 
 
 def _varlen(
@@ -198,4 +183,7 @@ def _group(lengths: Tensor, first: int, device: torch.device) -> Group:
     cell = torch.arange(longest)
     read = (starts[:, None] + cell.minimum(lengths[:, None] - 1)).flatten()
     real = (cell < lengths[:, None]).flatten()
-    return Group(read.to(device), None if bool(real.all()) else real.nonzero()[:, 0].to(device), len(lengths), longest)
+    tokens = slice(first, first + int(lengths.sum()))
+    return Group(
+        tokens, read.to(device), None if bool(real.all()) else real.nonzero()[:, 0].to(device), len(lengths), longest
+    )

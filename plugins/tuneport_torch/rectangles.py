@@ -1,0 +1,157 @@
+"""Causal attention of short documents on a CPU, with its gradient, over rectangles of documents of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_BLOCK = 64  # rows of a block of queries, which reads no key that comes after its last one
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Neighbouring documents of like length, as a rectangle (documents x longest): the tokens of the pack that they
+    are, where its cells are read from in the pack, and which of its cells are real (None: all).
+    """
+
+    tokens: slice
+    read: Tensor
+    real: Tensor | None
+    documents: int
+    longest: int
+    masks: dict[Any, Tensor] = field(default_factory=dict)
+
+    def cells(self, all_THd: Tensor) -> Tensor:
+        """The rectangle of what belongs to the tokens of a pack: (documents, longest, heads, d). Shorter documents are
+        filled up at their end, with anything: under a causal mask no real query looks there.
+        """
+        cells = all_THd[self.tokens] if self.real is None else all_THd.index_select(0, self.read)
+        return cells.unflatten(0, (self.documents, self.longest))
+
+    def spread(self, grad_THd: Tensor) -> Tensor:
+        """As `cells`, with zeros where there is no token."""
+        grad = grad_THd[self.tokens]
+        if self.real is not None:
+            zeros = grad.new_zeros(self.documents * self.longest, *grad.shape[1:])
+            grad = zeros.index_copy_(0, self.real, grad)
+        return grad.unflatten(0, (self.documents, self.longest))
+
+    def put(self, cells_nLHd: Tensor, all_THd: Tensor) -> None:
+        """Write the real cells to where their tokens are in the pack."""
+        if self.real is None:
+            all_THd[self.tokens].unflatten(0, (self.documents, self.longest)).copy_(cells_nLHd)
+        else:
+            torch.index_select(cells_nLHd.flatten(0, 1), 0, self.real, out=all_THd[self.tokens])
+
+    def blocks(self, window: int | None, repeat: int, dtype: torch.dtype) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Blocks of queries: their rows, the keys that they may see, and what is added to the scores of `repeat` heads
+        behind one another: 0, or -inf where a key is not seen.
+        """
+        count = max(1, self.longest // _BLOCK)
+        edges = [self.longest * number // count for number in range(count + 1)]
+        for begin, end in pairwise(edges):
+            first = 0 if window is None else max(0, begin - window + 1)
+            key = (begin, end, window, repeat, dtype)
+            if key not in self.masks:
+                seen = allowed(self.longest, window, self.read.device)[begin:end, first:end]
+                mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
+                self.masks[key] = mask.repeat(repeat, 1)
+            yield slice(begin, end), slice(first, end), self.masks[key]
+
+
+def allowed(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Which positions (columns) a position (row) sees: itself and those before, as far as the window reaches."""
+    position = torch.arange(length, device=device)
+    back = position[:, None] - position[None, :]
+    return back >= 0 if window is None else (back >= 0) & (back < window)
+
+
+def short_attention(
+    query_HTd: Tensor, key_GTd: Tensor, value_GTd: Tensor, groups: Sequence[Group], scale: float, window: int | None
+) -> Tensor:
+    """Attention within each document, (T, H, d). With its scores written out: up to some 500 tokens that is two to five
+    times as fast on a CPU as the fused kernel. Heads that share a key stand behind one another: no key is copied.
+    """
+    out: Tensor = _ShortAttention.apply(  # type: ignore[no-untyped-call]  # torch's own
+        query_HTd, key_GTd, value_GTd, groups, scale, window
+    )
+    return out
+
+
+class _ShortAttention(torch.autograd.Function):
+    """With shares P = softmax(scale Q K' + mask): dV = P' dO, dS = P (dO V' - rowsum(P dO V')), dQ = scale dS K,
+    dK = scale dS' Q. Written out because autograd would add up the gradients of all groups over whole packs.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_HTd: Tensor,
+        key_GTd: Tensor,
+        value_GTd: Tensor,
+        groups: Sequence[Group],
+        scale: float,
+        window: int | None,
+    ) -> Tensor:
+        heads, tokens, width = query_HTd.shape
+        out_THd = query_HTd.new_empty(tokens, heads, width)
+        kept: list[Tensor] = []
+        with torch.autocast(query_HTd.device.type, enabled=False):
+            for group in groups:
+                query, key, value = (
+                    _by_key(group.cells(x.transpose(0, 1)), len(key_GTd)) for x in (query_HTd, key_GTd, value_GTd)
+                )
+                key, value = key[:, 0], value[:, 0]
+                out = torch.empty_like(query)
+                kept += [query, key, value]
+                for rows, seen, mask in group.blocks(window, query.shape[1], query.dtype):
+                    few = query[:, :, rows].flatten(1, 2)
+                    shares = torch.baddbmm(mask, few, key[:, seen].mT, alpha=scale).softmax(-1)
+                    out[:, :, rows] = (shares @ value[:, seen]).unflatten(1, (query.shape[1], -1))
+                    kept.append(shares)
+                group.put(_by_head(out, group.documents), out_THd)
+        ctx.save_for_backward(*kept)
+        ctx.groups, ctx.scale, ctx.window, ctx.sharing = groups, scale, window, len(key_GTd)
+        return out_THd
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> Any:
+        kept = iter(ctx.saved_tensors)
+        (grad_THd,) = outer
+        tokens, heads, width = grad_THd.shape
+        grads = [grad_THd.new_empty(tokens, count, width) for count in (heads, ctx.sharing, ctx.sharing)]
+        for group in ctx.groups:
+            query, key, value = next(kept), next(kept), next(kept)
+            grad = _by_key(group.spread(grad_THd), ctx.sharing)
+            grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+            for rows, seen, _ in group.blocks(ctx.window, query.shape[1], query.dtype):
+                shares, few = next(kept), grad[:, :, rows].flatten(1, 2)
+                grad_value[:, seen] += shares.mT @ few
+                by_shares = few @ value[:, seen].mT
+                by_scores = torch._softmax_backward_data(by_shares, shares, -1, shares.dtype)  # noqa: SLF001 - no other name
+                back = (by_scores @ key[:, seen]).mul_(ctx.scale)
+                grad_query[:, :, rows] = back.unflatten(1, (query.shape[1], -1))
+                grad_key[:, seen] += (by_scores.mT @ query[:, :, rows].flatten(1, 2)).mul_(ctx.scale)
+            found = (grad_query, grad_key[:, None], grad_value[:, None])
+            for part, whole in zip(found, grads, strict=True):
+                group.put(_by_head(part, group.documents), whole)
+        return *(whole.transpose(0, 1) for whole in grads), None, None, None
+
+
+def _by_key(cells_nLHd: Tensor, sharing: int) -> Tensor:
+    """(documents x keys, heads of a key, longest, d), contiguous."""
+    documents, longest, heads, width = cells_nLHd.shape
+    parts = cells_nLHd.view(documents, longest, sharing, heads // sharing, width).permute(0, 2, 3, 1, 4)
+    return parts.reshape(documents * sharing, heads // sharing, longest, width)
+
+
+def _by_head(parts: Tensor, documents: int) -> Tensor:
+    """`_by_key` undone: (documents, longest, heads, d)."""
+    _, repeat, longest, width = parts.shape
+    cells = parts.view(documents, -1, repeat, longest, width).permute(0, 3, 1, 2, 4)
+    return cells.reshape(documents, longest, -1, width)
