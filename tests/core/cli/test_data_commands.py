@@ -1,0 +1,117 @@
+"""check, fix, preview and init."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import Cli, as_json
+
+pytestmark = pytest.mark.usefixtures("parrot")
+
+
+def test_check_says_the_counts_and_exits_0_when_no_error_stands(cli: Cli, tickets: Path) -> None:
+    code, out, _ = cli("check", tickets)
+    assert code == 0
+    assert "read 12 = used 12 + rejected 0" in out
+
+
+def test_check_json_has_the_promised_keys(cli: Cli, tickets: Path) -> None:
+    found = as_json(cli, "check", tickets)
+    assert {"file", "format", "read", "used", "rejected", "fingerprint", "diagnostics", "stats"} <= set(found)
+    for one in found["diagnostics"]:
+        assert set(one) == {"file", "line", "pointer", "code", "severity", "message", "remedy"}
+
+
+def test_check_exits_1_and_names_line_pointer_code_and_remedy_when_an_error_stands(cli: Cli, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    good = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+    bad.write_text(f'{good}\n{{"messages": [{{"role": "usr", "content": "a"}}]}}\n')
+    code, out, _ = cli("check", bad)
+    assert code == 1
+    assert "read 2 = used 1 + rejected 1" in out
+    assert "unknown-role" in out
+    assert "line 2" in out
+    assert "/messages/0/role" in out
+
+
+def test_fix_writes_a_new_file_and_says_what_changed(cli: Cli, tmp_path: Path) -> None:
+    messy = tmp_path / "messy.csv"
+    messy.write_text("text,label\n  hello there  ,greeting\nbye now,farewell\nbye now,farewell\n")
+    code, out, _ = cli("fix", messy, "-o", tmp_path / "clean.jsonl")
+    assert code == 0
+    assert "read 3 = written 2 + dropped 1" in out
+    assert "hello there" in out
+    assert cli("check", tmp_path / "clean.jsonl")[0] == 0
+
+
+def test_fix_applies_what_is_named_and_keeps_every_change(cli: Cli, tmp_path: Path) -> None:
+    messy, held_out = tmp_path / "messy.csv", tmp_path / "holdout.csv"
+    messy.write_text("text,label\n hello,greeting\nHELLO,greeting\nbye now,farewell\nnew,other\n")
+    held_out.write_text("text,label\nbye now,farewell\n")
+    named = ["--only", "safe", "--only", "near-duplicate", "--only", "leaked-row"]
+    files = ["-o", tmp_path / "clean.jsonl", "--against", held_out, "--changes", tmp_path / "changes.jsonl"]
+    code, out, err = cli("fix", messy, *files, *named)
+    assert code == 0, err
+    assert "read 4 = written 2 + dropped 2" in out
+    changes = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
+    assert [one["code"] for one in changes] == ["edge-whitespace", "near-duplicate", "leaked-row"]
+
+
+def test_preview_marks_what_is_trained_on(cli: Cli, tickets: Path) -> None:
+    code, out, _ = cli("preview", tickets, "--rows", "1")
+    assert code == 0
+    assert "⟦card_arrival⟧" in out
+
+
+def test_init_writes_a_config_that_runs(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+    code, out, _ = cli("init", tickets, "--model", "parrot:grey")
+    assert code == 0
+    assert "tuneport run tune.yaml" in out
+    told = (tmp_path / "tune.yaml").read_text()
+    assert "With parrot, auto is 1." in " ".join(told.replace("#", "").split())
+    assert cli("init", tickets)[0] == 2  # it is there already
+    code, out, err = cli("run", "tune.yaml")
+    assert code == 0, err
+    assert "report" in out
+
+
+def test_init_writes_down_how_odd_columns_are_read(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text("body,queue\nwhere is it,post\npay me,money\nno pin,card\nlost it,card\n")
+    flags = ("--column", "text=body", "--column", "label=queue", "--system", "One word.")
+    assert cli("init", "odd.csv", "--model", "parrot:grey", *flags)[0] == 0
+    found = as_json(cli, "plan", "tune.yaml")["split"]
+    assert found["train"] + found["holdout"] == 4
+
+
+@pytest.mark.parametrize("command", ["preview", "init"])
+def test_data_without_a_usable_row_is_refused(cli: Cli, tmp_path: Path, command: str) -> None:
+    (tmp_path / "odd.jsonl").write_text('{"foo": 1}\n')
+    code, _, err = cli(command, "odd.jsonl")
+    assert code == 1
+    assert "tuneport check odd.jsonl" in err
+    assert not (tmp_path / "tune.yaml").exists()
+
+
+def test_init_and_check_refuse_what_they_do_not_know(cli: Cli, tickets: Path) -> None:
+    assert cli("init", "-")[0] == 2
+    code, _, err = cli("check", tickets, "--method", "osmosis")
+    assert code == 2
+    assert "Methods are sft" in err
+
+
+def test_fix_says_of_a_file_that_it_cannot_read_what_check_says(cli: Cli, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.csv"
+    odd.write_text("body,queue\nhello,greeting\n")
+    code, _, err = cli("fix", odd, "-o", tmp_path / "new.jsonl")
+    assert code == 1
+    assert "--column" in err
+
+
+def test_check_reads_standard_input(process: Any, tickets: Path) -> None:
+    with tickets.open() as rows:
+        out, err = process("check", "-", "--json", stdin=rows).communicate(timeout=30)
+    assert json.loads(out)["read"] == 12, err

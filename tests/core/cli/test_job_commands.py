@@ -1,0 +1,114 @@
+"""jobs, show, watch, cancel, resume, report, delete and prune."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tuneport
+from command_line import Cli, as_json
+
+pytestmark = pytest.mark.usefixtures("parrot")
+
+
+def test_jobs_show_watch_and_report_open_a_job_by_its_ref(cli: Cli, ran: str, tmp_path: Path) -> None:
+    assert ran in cli("jobs")[1]
+    assert as_json(cli, "show", ran)["state"]["status"] == "succeeded"
+    assert "succeeded" in cli("show", ran)[1]
+    code, out, err = cli("watch", ran)
+    assert code == 0
+    assert "succeeded" in out
+    assert "learning by heart" in err
+    code, out, _ = cli("report", ran, "-o", tmp_path / "page.html")
+    assert code == 0
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_jobs_shows_the_steps_of_a_job_that_is_over(cli: Cli, ran: str) -> None:
+    for _ in range(2):  # the second time from what the ledger kept
+        assert "1/1" in cli("jobs")[1]
+        assert as_json(cli, "jobs")["jobs"][0]["total_steps"] == 1
+
+
+def test_watch_json_is_one_event_a_line_and_can_begin_anywhere(cli: Cli, ran: str) -> None:
+    lines = [json.loads(line) for line in cli("watch", ran, "--json")[1].splitlines()]
+    assert [one["seq"] for one in lines] == [1, 2, 3]
+    assert lines[1]["data"]["train_loss"] == 0.5
+    assert len(cli("watch", ran, "--json", "--after", "2")[1].splitlines()) == 1
+
+
+def test_what_a_backend_cannot_do_is_said(cli: Cli, ran: str) -> None:
+    code, _, err = cli("pause", ran)
+    assert code == 2
+    assert "cannot be paused" in err
+
+
+def test_watching_an_interrupted_job_exits_3_and_says_how_to_go_on(cli: Cli, tickets: Path) -> None:
+    ref = str(tuneport.train("parrot:grey", tickets, settings={"stop_at": "interrupted"}).ref)
+    assert cli("watch", ref)[0] == 3
+    assert cli("resume", ref)[0] == 0
+    assert cli("watch", ref)[0] == 0
+
+
+def test_an_unknown_ref_says_where_to_look(cli: Cli) -> None:
+    assert cli("show", "parrot:nobody")[0] == 2
+    code, _, err = cli("show", "nobody")
+    assert code == 2
+    assert "backend:name" in err
+    code, _, err = cli("show", "nosuch:thing")
+    assert code == 2
+    assert "there are: parrot" in err or "parrot" in err
+
+
+def test_delete_says_what_goes_and_asks(cli: Cli, ran: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    code, _, err = cli("delete", ran)
+    assert code == 1
+    assert "the folder" in err
+    assert "Nothing was done" in err
+    code, _, err = cli("delete", ran)  # standard input is at its end
+    assert code == 2
+    assert "--yes" in err
+    assert cli("show", ran)[0] == 0
+    report = Path(cli("report", ran)[1].strip())
+    code, out, _ = cli("delete", ran, "--yes")
+    assert code == 0
+    assert f"removed the report {report}" in out
+    assert not report.exists()
+    assert cli("show", ran)[0] == 2
+    assert as_json(cli, "jobs")["jobs"] == []
+
+
+def test_prune_frees_what_nothing_needs_and_keeps_models(cli: Cli, ran: str, own_home: Path) -> None:
+    leftover = own_home / "parrot" / ran.partition(":")[2] / "leftover"
+    leftover.write_bytes(b"x" * 1000)
+    code, out, _ = cli("prune", "--yes")
+    assert code == 0
+    assert f"checkpoints of {ran}" in out
+    assert not leftover.exists()
+    assert cli("ask", ran, "card?")[0] == 0
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(process: Any, tickets: Path) -> None:
+    run = process("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=running")
+    for line in run.stderr:
+        if "done" in line:  # the last event of a job that then runs for ever
+            break
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=30)
+    assert run.returncode == 130
+    ref = re.search(r"(\S+) goes on. Come back with: tuneport watch", err)[1]
+    assert "The same command finishes what is left." in err
+    watch = process("watch", ref, "--json")
+    assert [json.loads(watch.stdout.readline())["seq"] for _ in range(3)] == [1, 2, 3]
+    watch.send_signal(signal.SIGINT)
+    _, err = watch.communicate(timeout=30)
+    assert watch.returncode == 130
+    assert f"tuneport watch {ref}" in err

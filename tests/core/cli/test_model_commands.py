@@ -1,0 +1,49 @@
+"""ask, chat, compare, export and models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from command_line import Cli, as_json
+
+pytestmark = pytest.mark.usefixtures("parrot")
+
+
+def test_ask_answers_with_the_tuned_model(cli: Cli, ran: str) -> None:
+    assert cli("ask", ran, "my PIN is blocked")[1].strip() == "pin"
+    assert as_json(cli, "ask", ran, "my PIN is blocked")["text"] == "pin"
+    assert cli("ask", "parrot:grey", "my PIN is blocked")[1].strip() == "Hello!"
+
+
+def test_chat_ends_at_an_empty_line(cli: Cli, ran: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("where is my card\n\n"))
+    code, out, _ = cli("chat", ran)
+    assert code == 0
+    assert "card_arrival" in out
+
+
+def test_compare_puts_base_beside_tuned(cli: Cli, ran: str, tickets: Path) -> None:
+    found = as_json(cli, "compare", ran, "--data", tickets)
+    assert found["rows"] == 12
+    assert found["tuned"]["right"] > found["base"]["right"] == 0
+    assert found["trained_on"] == 12
+    code, out, _ = cli("compare", ran, "--data", tickets, "--rows", "5", "--no-base")
+    assert code == 0
+    assert "5" in out
+
+
+def test_export_of_what_cannot_be_exported_is_an_error(cli: Cli, ran: str, tmp_path: Path) -> None:
+    code, _, err = cli("export", ran, "-o", tmp_path / "out")
+    assert code == 2
+    assert "cannot be exported: its backend does not hand out its weights" in err
+
+
+def test_models_lists_tuned_and_base_models(cli: Cli, ran: str) -> None:
+    found = {one["ref"]: one["kind"] for one in as_json(cli, "models")["models"]}
+    assert found[ran] == "tuned"
+    assert found["parrot:grey"] == "base"
+    assert ran in cli("models")[1]

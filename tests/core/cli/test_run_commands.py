@@ -1,0 +1,192 @@
+"""plan and run: from a file or flags to a report."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from command_line import Cli, as_json
+
+pytestmark = pytest.mark.usefixtures("parrot")
+
+
+def test_plan_starts_nothing(cli: Cli, tickets: Path) -> None:
+    code, out, _ = cli("plan", tickets, "--model", "parrot:grey")
+    assert code == 0
+    assert "tokens" in out
+    assert "counted" in out
+    assert as_json(cli, "jobs")["jobs"] == []
+
+
+def test_run_goes_through_all_stages_and_leaves_a_report(cli: Cli, tickets: Path) -> None:
+    code, out, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.3")
+    assert code == 0, err
+    for word in ("checked", "split", "planned", "job"):
+        assert word in err
+    assert re.search(r"asking base (\d+)/\1\n", err)
+    report = Path(re.search(r"report\s+(\S+)", out)[1])
+    assert report.read_text().lower().startswith("<!doctype html>")
+    assert "tuneport ask parrot:tickets-" in out
+
+
+def test_the_same_run_again_finds_the_finished_one_and_again_starts_anew(cli: Cli, tickets: Path, ran: str) -> None:
+    again = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")
+    assert again["ref"] == ran
+    anew = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0", "--again")
+    assert anew["ref"] != ran
+
+
+def test_the_same_run_resumes_what_was_interrupted(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=interrupted")
+    code, _, err = cli(*flags)
+    assert code == 0, err
+    assert "goes on from its last whole checkpoint" in err
+
+
+def test_a_run_that_does_not_wait_resumes_too(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=paused", "--no-wait")
+    code, out, err = cli(*flags)
+    assert code == 0, err
+    assert "goes on from its last whole checkpoint" in err
+    assert "Ctrl-C" not in err
+    assert "has succeeded. The same command without --no-wait finishes what is left." in out
+    code, out, err = cli(*flags[:-1])
+    assert code == 0, err
+    assert "learning by heart" not in err  # that was earlier
+    assert "report " in out
+
+
+def test_a_failed_job_is_told_and_does_not_stand_in_the_way(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=failed")
+    code, _, err = cli(*flags)
+    assert code == 1
+    assert "failed: it forgot" in err
+    first = as_json(cli, "jobs")["jobs"]
+    cli(*flags)
+    assert len(as_json(cli, "jobs")["jobs"]) == len(first) + 1
+
+
+def test_a_budget_stops_a_run_before_it_starts(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "budget.usd=5")
+    code, _, err = cli(*flags, "--set", "backends.parrot.usd=7")
+    assert code == 1
+    assert "7.00 US dollars" in err
+    assert "budget.usd allows 5" in err
+    code, _, err = cli(*flags, "--set", "backends.parrot.usd=null")
+    assert code == 1
+    assert "unknown number of US dollars" in err
+    assert as_json(cli, "jobs")["jobs"] == []
+
+
+def test_a_grader_that_cannot_read_the_data_stops_a_run_before_it_starts(cli: Cli, tickets: Path) -> None:
+    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--set", "compare.grader=nosuch")
+    assert code == 2
+    assert "nosuch" in err
+    assert as_json(cli, "jobs")["jobs"] == []
+
+
+def test_data_with_errors_stops_a_run_unless_it_is_told_to_skip_them(cli: Cli, tmp_path: Path, tickets: Path) -> None:
+    rows = [json.dumps({"text": f"message number {n} about something", "label": "ab"[n % 2]}) for n in range(20)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join([*rows, '{"text": "no label"}']) + "\n")
+    code, _, err = cli("run", data, "--model", "parrot:grey")
+    assert code == 1
+    assert "1 of 21 rows are rejected" in err
+    assert "tuneport fix" in err
+    found = as_json(cli, "run", data, "--model", "parrot:grey", "--set", "data.on_error=skip")
+    assert found["check"]["read"] == 21
+    assert found["check"]["used"] == 20
+
+
+def test_data_without_a_model_says_what_to_type(cli: Cli, tickets: Path) -> None:
+    code, _, err = cli("run", tickets)
+    assert code == 2
+    assert f"tuneport run {tickets} --model torch:smollm2-135m" in err
+    assert f"tuneport plan {tickets} --model torch:smollm2-135m" in cli("plan", tickets)[2]
+
+
+def test_a_config_error_names_file_line_key_and_the_nearest_name(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\ntrain:\n  epoch: 3\n")
+    code, _, err = cli("run", "tune.yaml")
+    assert code == 2
+    assert "tune.yaml:4" in err
+    assert "train.epoch" in err
+    assert "epochs" in err
+
+
+def test_a_flag_goes_over_the_config_file(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\ntrain: {{suffix: mine}}\n")
+    assert as_json(cli, "run", "tune.yaml")["ref"].startswith("parrot:mine-")
+    assert as_json(cli, "run", "tune.yaml", "--suffix", "yours")["ref"].startswith("parrot:yours-")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--epochs", "0", "--epochs: should be at least 1 or 'auto'"),
+        ("--epochs", "many", "--epochs: should be a whole number or 'auto'"),
+        ("--seed", "-1", "--seed: should be at least 0"),
+        ("--suffix", "two words", "--suffix: should be at most 40 letters"),
+        ("--holdout", "1.5", "--holdout: should be a share of the rows"),
+        ("--model", "grey", "--model: should be of the form backend:name"),
+        ("--set", "train.epochs=0", "--set train.epochs: should be at least 1 or 'auto'"),
+    ],
+)
+def test_a_wrong_value_is_told_by_the_option_that_gave_it(
+    cli: Cli, tickets: Path, tmp_path: Path, flag: str, value: str, said: str
+) -> None:
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\n")
+    for given in (["tune.yaml"], [tickets, *(["--model", "parrot:grey"] if flag != "--model" else [])]):
+        code, _, err = cli("run", *given, flag, value)
+        assert code == 2
+        assert said in err
+
+
+def test_a_suffix_that_looks_like_a_number_is_text(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\n")
+    assert as_json(cli, "run", "tune.yaml", "--suffix", "2024")["ref"].startswith("parrot:2024-")
+
+
+def test_a_secret_is_in_no_file_and_no_output(
+    cli: Cli, tickets: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARROT_KEY", "polly-wants-a-cracker")
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.key=${PARROT_KEY}")
+    code, out, err = cli(*flags)
+    assert code == 0, err
+    assert "cracker" not in out + err
+    for file in own_home.rglob("*"):
+        if file.is_file():
+            assert b"cracker" not in file.read_bytes(), file
+
+
+def test_a_run_without_a_holdout_shows_samples_in_its_report(cli: Cli, tickets: Path) -> None:
+    found = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")
+    assert found["comparison"] is None
+    page = Path(found["report"]).read_text()
+    assert "Samples" in page
+    assert "My card never arrived" in page
+
+
+def test_rows_of_a_validation_file_are_checked_and_leaks_into_training_are_told(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", f"data.holdout={tickets}")
+    code, out, err = cli(*flags)
+    assert code == 0, err
+    assert "leaked-row, 12 times" in err
+    assert "warning: 12 of these 12 rows were trained on" in out
+    bad = tickets.with_name("bad.jsonl")
+    bad.write_text('{"text": "no label"}\n{"text": "my card is lost", "label": "card_arrival"}\n')
+    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--set", f"data.validation={bad}")
+    assert code == 1
+    assert "bad.jsonl" in err
+
+
+def test_a_plan_over_the_budget_says_so(cli: Cli, tickets: Path) -> None:
+    flags = ("plan", tickets, "--model", "parrot:grey", "--set", "budget.usd=5", "--set", "backends.parrot.usd=7")
+    code, out, err = cli(*flags)
+    assert code == 1
+    assert "7.00 USD" in out
+    assert "budget.usd allows 5" in err
