@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 
 from tuneport import hookspecs
-from tuneport.backend import Availability, Backend
 from tuneport.errors import BackendError, BackendNotFound, TuneportError
 
 if TYPE_CHECKING:
+    from tuneport.backend import Availability, Backend
     from tuneport.dataset import Dataset
     from tuneport.events import Event
     from tuneport.job import Job
@@ -178,6 +178,8 @@ class Plugins:
                 self._adopt(found, backend)
 
     def _adopt(self, found: _Found, backend: Backend) -> None:
+        from tuneport.backend import Backend
+
         if isinstance(backend, type) and issubclass(backend, Backend):
             raise PluginBroken(
                 f"it announces the class {backend.__name__} instead of a backend",
@@ -260,17 +262,10 @@ def load() -> Plugins:
     return Plugins()
 
 
-def may_add_commands() -> bool:
-    """Whether a plugin may add commands: its module's source names the hook, or cannot be read.
-
-    Imports none of them, so that the command line's help need not wait for plugins that add nothing to it.
-    """
-    sources = (_source(found.entry.module) for found in _scan() if not found.off)
-    return any(source is None or b"tuneport_commands" in source for source in sources)
-
-
 def availability(backend: Backend) -> Availability:
     """The backend's own word on whether it can be used, or the reason why it could not even say."""
+    from tuneport.backend import Availability
+
     try:
         return backend.availability()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - doctor must list the others too
@@ -284,14 +279,13 @@ def _scan() -> Iterator[_Found]:
     names = None if allowed is None else {_normal(name) for name in allowed.split(",") if name.strip()}
     seen: set[tuple[str, str]] = set()
     # Reading a distribution's metadata is slow, so only those whose entry points name our group are looked at.
-    ours = [one for one in distributions() if f"[{GROUP}]" in (one.read_text("entry_points.txt") or "")]
-    for distribution in sorted(ours, key=lambda d: (_name(d) != OURS, _name(d))):
+    ours = [(_name(one), one) for one in distributions() if f"[{GROUP}]" in (one.read_text("entry_points.txt") or "")]
+    for name, distribution in sorted(ours, key=lambda pair: (pair[0] != OURS, pair[0])):
         for entry in sorted(distribution.entry_points, key=lambda e: e.name):
-            key = (_name(distribution), entry.name)
-            if entry.group != GROUP or key in seen:
+            if entry.group != GROUP or (name, entry.name) in seen:
                 continue
-            seen.add(key)
-            off = names is not None and _name(distribution) != OURS and _name(distribution) not in names
+            seen.add((name, entry.name))
+            off = names is not None and name != OURS and name not in names
             yield _Found(entry, distribution, off=off)
 
 

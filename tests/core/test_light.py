@@ -11,14 +11,18 @@ HEAVY = ("torch", "transformers", "peft", "openai", "pyarrow", "numpy", "pandas"
 LATER = (*HEAVY, "pydantic", "pluggy", "rich", "typer", "ruamel", "msgspec", "psutil", "sqlite3", "asyncio")
 
 
-def modules_after(code: str) -> set[str]:
+HELP = "import contextlib\nfrom tuneport.cli import main\nwith contextlib.suppress(SystemExit): main({arguments})"
+
+
+def modules_after(code: str, *, whole: bool = False) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(' '.join(sorted(sys.modules)))"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    names = done.stdout.splitlines()[-1].split()
+    return set(names) if whole else {name.partition(".")[0] for name in names}
 
 
 def test_importing_tuneport_imports_no_third_party_package() -> None:
@@ -36,6 +40,13 @@ def test_loading_our_plugins_imports_nothing_heavy_and_no_settings_model() -> No
     assert not found & {*HEAVY, "pydantic"}
 
 
-def test_the_command_lines_help_imports_nothing_heavy_and_no_settings_model() -> None:
-    code = "import contextlib\nfrom tuneport.cli import main\nwith contextlib.suppress(SystemExit): main(['--help'])"
-    assert not modules_after(code) & {*HEAVY, "pydantic", "msgspec", "sqlite3"}
+def test_the_command_lines_help_imports_nothing_heavy_and_no_room_that_it_does_not_show() -> None:
+    found = modules_after(HELP.format(arguments=["--help"]), whole=True)
+    assert not found & {*HEAVY, "pydantic", "msgspec", "sqlite3", "psutil", "ruamel.yaml", "rich", "asyncio"}
+    rooms = {name.removeprefix("tuneport.").partition(".")[0] for name in found if name.startswith("tuneport.")}
+    assert rooms == {"cli", "errors", "refs", "plugins", "hookspecs"}
+
+
+def test_the_help_of_one_command_asks_no_plugin() -> None:
+    found = modules_after(HELP.format(arguments=["check", "--help"]), whole=True)
+    assert not {name for name in found if name.startswith(("tuneport_", "tuneport.plugins", "tuneport.dataset"))}

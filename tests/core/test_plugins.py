@@ -267,8 +267,8 @@ def test_a_plugin_adds_commands_and_one_that_breaks_there_hides_none(zoo: Zoo) -
     assert zoo.run(CLI.format(arguments=["parade"])).stdout == "marching\n"
 
 
-def test_a_plugin_without_commands_is_not_imported_for_the_help(zoo: Zoo) -> None:
-    zoo.install("silent", "TUNEPORT_API = 1\nprint('imported')")
-    code = "from tuneport.plugins import may_add_commands; may_add_commands()"
-    assert zoo.run(code).stdout == ""
-    assert "imported" not in zoo.run(CLI.format(arguments=["--version"])).stdout
+def test_plugins_are_not_imported_where_the_core_knows_the_command(zoo: Zoo) -> None:
+    zoo.install("loud", "TUNEPORT_API = 1\nprint('imported')")
+    assert "imported" in zoo.run(CLI.format(arguments=["--help"])).stdout
+    for arguments in (["--version"], ["check", "--help"]):
+        assert "imported" not in zoo.run(CLI.format(arguments=arguments)).stdout

@@ -150,9 +150,9 @@ def _with_the_doc_of(function: Any) -> Any:
 
 
 def _add_plugins_commands(app: typer.Typer) -> None:
-    from tuneport.plugins import load, may_add_commands
+    from tuneport.plugins import load
 
-    for error in load().add_commands(app) if may_add_commands() else ():
+    for error in load().add_commands(app):
         typer.echo(f"{typer.style('warning:', fg='yellow', bold=True)} {error}", err=True)
 
 
