@@ -165,7 +165,6 @@ def _text(path: Path, file: str) -> str:
 
 def _yaml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
     from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap, CommentedSeq
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     # ruamel's time grows with the square of the depth of brackets, long before it gives up.
@@ -190,21 +189,24 @@ def _yaml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
         raise ConfigError(f"{at}: {problem}", file=file, line=line, key=twice[1] if twice else None) from None
 
     lines: dict[KeyPath, int] = {}
-
-    def walk(value: Any, path: KeyPath, above: tuple[int, ...]) -> None:
-        # A node seen again through an alias has its lines already; one inside itself would never end.
-        if id(value) in above or len(path) > MAX_DEPTH or len(lines) > MAX_VALUES:
-            return
-        if isinstance(value, CommentedMap | CommentedSeq):
-            positions = value.lc.data or {}
-            pairs = value.items() if isinstance(value, CommentedMap) else enumerate(value)
-            for key, one in pairs:
-                if key in positions:
-                    lines[(*path, key)] = positions[key][0] + 1
-                walk(one, (*path, key), (*above, id(value)))
-
-    walk(values, (), ())
+    _note_lines(values, (), (), lines)
     return values, lines
+
+
+def _note_lines(value: Any, path: KeyPath, above: tuple[int, ...], lines: dict[KeyPath, int]) -> None:
+    """The line of each key and element under a node of ruamel's."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    # A node seen again through an alias has its lines already; one inside itself would never end.
+    if id(value) in above or len(path) > MAX_DEPTH or len(lines) > MAX_VALUES:
+        return
+    if isinstance(value, CommentedMap | CommentedSeq):
+        positions = value.lc.data or {}
+        pairs = value.items() if isinstance(value, CommentedMap) else enumerate(value)
+        for key, one in pairs:
+            if key in positions:
+                lines[(*path, key)] = positions[key][0] + 1
+            _note_lines(one, (*path, key), (*above, id(value)), lines)
 
 
 def _json(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:

@@ -93,31 +93,26 @@ class Ledger:
         it up and write it are one transaction, so that of two processes only one starts a job.
         """
         intent = intent or str(uuid.uuid4())
-        now = _text(utc_now())
         with self._database.write() as sql:
             known = first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
             known = known or (_of_identity(sql, identity) if reuse else None)
             if known:
                 return JobRecord.from_row(known)
-            values = {
-                "intent": intent,
-                "backend": backend,
-                "name": _new_name(sql, stem, reserved),
-                "identity": identity,
-                "fingerprint": fingerprint,
-                "base": str(base),
-                "method": method,
-                "created": now,
-                "config": json.dumps(dict(config or {})),
-                "settings": json.dumps(dict(settings or {})),
-                "metadata": json.dumps(dict(metadata or {})),
-                "endpoint": endpoint,
-                "run": run,
-                "status": str(Status.QUEUED),
-                "status_time": now,
-            }
-            names, marks = ", ".join(values), ", ".join("?" * len(values))
-            sql.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - the names above
+            _insert_job(
+                sql,
+                intent=intent,
+                backend=backend,
+                name=_new_name(sql, stem, reserved),
+                identity=identity,
+                fingerprint=fingerprint,
+                base=str(base),
+                method=method,
+                config=json.dumps(dict(config or {})),
+                settings=json.dumps(dict(settings or {})),
+                metadata=json.dumps(dict(metadata or {})),
+                endpoint=endpoint,
+                run=run,
+            )
             return job_of_intent(sql, intent)
 
     def sent(self, intent: str) -> JobRecord:
@@ -264,6 +259,13 @@ def _of_identity(sql: sqlite3.Connection, identity: str) -> sqlite3.Row | None:
         identity,
         *_LOST,
     )
+
+
+def _insert_job(sql: sqlite3.Connection, **values: str | None) -> None:
+    now = _text(utc_now())
+    values |= {"status": str(Status.QUEUED), "created": now, "status_time": now}
+    names, marks = ", ".join(values), ", ".join("?" * len(values))
+    sql.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - the names above
 
 
 def _run(sql: sqlite3.Connection, run: str) -> RunRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from tuneport.report.markup import Html, join, tag
 from tuneport.report.units import count, short
@@ -77,62 +77,22 @@ def line_chart(
     judged = [y for line in drawn for _, y in line.points if not line.faint]
     every = [y for line in drawn for _, y in line.points]
     log = not from_zero and min(every) > 0 and max(judged) / min(judged) > 10
-    ticks_y = (
+    ticks = (
         _log_ticks(min(every), max(every)) if log else _ticks(min(0, *every) if from_zero else min(every), max(every))
     )
-    labels = [form(tick) for tick in ticks_y]
-    left, right, top, bottom = 14 + 6.6 * max(map(len, labels)) + 16, 12, 22, 40
+    labels = [form(tick) for tick in ticks]
     xs = [x for line in drawn for x, _ in line.points]
-    x_of = _scale(min(xs), max(xs), left, width - right)
-    y_of = _scale(_bent(ticks_y[0], log), _bent(ticks_y[-1], log), height - bottom, top)
-
-    def at(x: float, y: float) -> str:
-        return f"{x_of(x):.1f},{y_of(_bent(y, log)):.1f}"
-
-    grid = [
-        [
-            tag("line", class_="grid", x1=left, x2=width - right, y1=y_of(_bent(tick, log)), y2=y_of(_bent(tick, log))),
-            tag("text", label, class_="tick end", x=left - 6, y=y_of(_bent(tick, log)) + 4),
-        ]
-        for tick, label in zip(ticks_y, labels, strict=True)
-    ]
-    most = min(10, max(3, int((width - left - right) // 55)))
-    steps = [
-        tag(
-            "text",
-            short(tick) if tick >= 10_000 else f"{tick:g}",
-            class_="tick mid",
-            x=x_of(tick),
-            y=height - bottom + 16,
-        )
-        for tick in _ticks(min(xs), max(xs), most, inside=True)
-    ]
-    axis_y = height - bottom
-    axes = [
-        tag("line", class_="axis", x1=left, x2=width - right, y1=axis_y, y2=axis_y),
-        tag("text", x_label, class_="label mid", x=(left + width - right) / 2, y=height - 6),
-        tag(
-            "text", ", ".join(word for word in (y_label, "log scale" if log else "") if word), class_="label", x=2, y=12
-        ),
-    ]
-    paths = [
-        tag(
-            "polyline",
-            class_=f"line {line.kind}{' faint' if line.faint else ''}",
-            points=" ".join(at(*p) for p in thinned(line.points)),
-        )
-        for line in drawn
-    ]
-    dots = [
-        tag("circle", class_=f"dot {line.kind}", cx=x_of(x), cy=y_of(_bent(y, log)), r=2.5)
-        for line in drawn
-        if line.dots or len(line.points) == 1
-        for x, y in thinned(line.points, 80)
-    ]
-    box = (left, right, top, bottom, width, height)
+    frame = _Frame(
+        width=width, height=height, left=14 + 6.6 * max(map(len, labels)) + 16, log=log, xs=(min(xs), max(xs)), ys=ticks
+    )
     return tag(
         "svg",
-        [grid, steps, axes, _marks(marks, x_of, box), paths, dots, _hovers(drawn, x_of, box, form, x_label)],
+        _grid(frame, labels),
+        _axes(frame, x_label, y_label),
+        _marks(marks, frame),
+        [_path(line, frame) for line in drawn],
+        [_dots(line, frame) for line in drawn if line.dots or len(line.points) == 1],
+        _hovers(drawn, frame, form, x_label),
         viewBox=f"0 0 {width} {height}",
         class_=class_,
         role="img",
@@ -140,38 +100,113 @@ def line_chart(
     )
 
 
-_Box = tuple[float, float, float, float, float, float]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Frame:
+    """Where values stand on a drawing: its size, its margins, the x from first to last, the ticks of the y axis."""
+
+    width: int
+    height: int
+    left: float
+    log: bool
+    xs: tuple[float, float]
+    ys: Sequence[float]
+    end: float = 12  # the right margin
+    top: float = 22
+    bottom: float = 40
+
+    @property
+    def right(self) -> float:
+        return self.width - self.end
+
+    @property
+    def base(self) -> float:
+        return self.height - self.bottom
+
+    def x_of(self, x: float) -> float:
+        return _scale(*self.xs, self.left, self.right)(x)
+
+    def y_of(self, y: float) -> float:
+        return _scale(_bent(self.ys[0], self.log), _bent(self.ys[-1], self.log), self.base, self.top)(
+            _bent(y, self.log)
+        )
 
 
-def _marks(marks: Sequence[Mark], x_of: Callable[[float], float], box: _Box) -> Html:
-    left, right, top, bottom, width, height = box
+def _grid(frame: _Frame, labels: Sequence[str]) -> Html:
+    """The lines and numbers of the y axis, and the numbers of the x axis."""
+    heights = [frame.y_of(tick) for tick in frame.ys]
+    across = [
+        [
+            tag("line", class_="grid", x1=frame.left, x2=frame.right, y1=y, y2=y),
+            tag("text", label, class_="tick end", x=frame.left - 6, y=y + 4),
+        ]
+        for y, label in zip(heights, labels, strict=True)
+    ]
+    most = min(10, max(3, int((frame.right - frame.left) // 55)))
+    below = [
+        tag(
+            "text",
+            short(tick) if tick >= 10_000 else f"{tick:g}",
+            class_="tick mid",
+            x=frame.x_of(tick),
+            y=frame.base + 16,
+        )
+        for tick in _ticks(*frame.xs, most, inside=True)
+    ]
+    return join([*across, below])
+
+
+def _axes(frame: _Frame, x_label: str, y_label: str) -> Html:
+    said = ", ".join(word for word in (y_label, "log scale" if frame.log else "") if word)
+    return join(
+        [
+            tag("line", class_="axis", x1=frame.left, x2=frame.right, y1=frame.base, y2=frame.base),
+            tag("text", x_label, class_="label mid", x=(frame.left + frame.right) / 2, y=frame.height - 6),
+            tag("text", said, class_="label", x=2, y=12),
+        ]
+    )
+
+
+def _path(line: Line, frame: _Frame) -> Html:
+    points = " ".join(f"{frame.x_of(x):.1f},{frame.y_of(y):.1f}" for x, y in thinned(line.points))
+    return tag("polyline", class_=f"line {line.kind}{' faint' if line.faint else ''}", points=points)
+
+
+def _dots(line: Line, frame: _Frame) -> Html:
+    return join(
+        tag("circle", class_=f"dot {line.kind}", cx=frame.x_of(x), cy=frame.y_of(y), r=2.5)
+        for x, y in thinned(line.points, 80)
+    )
+
+
+def _marks(marks: Sequence[Mark], frame: _Frame) -> Html:
     drawn = []
     for mark in marks:
-        x = x_of(mark.x)
+        x = frame.x_of(mark.x)
         drawn.append(
-            tag("line", class_="mark strong" if mark.strong else "mark", x1=x, x2=x, y1=top, y2=height - bottom)
+            tag("line", class_="mark strong" if mark.strong else "mark", x1=x, x2=x, y1=frame.top, y2=frame.base)
         )
         room = 6.2 * len(mark.label)
-        flip = x + room > width - right
+        flip = x + room > frame.right
         place = "end" if flip else ""
-        if mark.label and not (flip and x - room < left):
-            y = top + 10 if mark.strong else height - bottom - 6
+        if mark.label and not (flip and x - room < frame.left):
+            y = frame.top + 10 if mark.strong else frame.base - 6
             drawn.append(tag("text", mark.label, class_=f"over {place}".strip(), x=x - 4 if flip else x + 4, y=y))
     return join(drawn)
 
 
-def _hovers(
-    lines: Sequence[Line], x_of: Callable[[float], float], box: _Box, form: Callable[[float], str], x_label: str
-) -> Html:
+def _hovers(lines: Sequence[Line], frame: _Frame, form: Callable[[float], str], x_label: str) -> Html:
     """Invisible columns over the chart: pointing at one shows the values there, without any script."""
-    _, right, top, bottom, width, height = box
     told = [line for line in lines if not line.faint]
     xs = sorted({x for line in told for x, _ in line.points})
     xs = xs[:: max(1, math.ceil(len(xs) / HOVER_COLUMNS))]
+    if not xs:
+        return Html()
+    places = [frame.x_of(x) for x in xs]
+    middles = [(one + other) / 2 for one, other in pairwise(places)]
     columns, latest = [], [0] * len(told)
-    for place, x in enumerate(xs):
-        before = (x_of(xs[place - 1]) + x_of(x)) / 2 if place else x_of(x) - 6
-        after = (x_of(xs[place + 1]) + x_of(x)) / 2 if place + 1 < len(xs) else min(x_of(x) + 6, width - right + 6)
+    for x, at, before, after in zip(
+        xs, places, [places[0] - 6, *middles], [*middles, min(places[-1] + 6, frame.right + 6)], strict=True
+    ):
         values = []
         for which, line in enumerate(told):
             while latest[which] + 1 < len(line.points) and line.points[latest[which] + 1][0] <= x:
@@ -184,8 +219,8 @@ def _hovers(
             tag(
                 "g",
                 tag("title", f"{x_label} {x:,g}\n" + "\n".join(values)),
-                tag("rect", x=before, y=top, width=after - before, height=height - bottom - top),
-                tag("line", x1=x_of(x), x2=x_of(x), y1=top, y2=height - bottom),
+                tag("rect", x=before, y=frame.top, width=after - before, height=frame.base - frame.top),
+                tag("line", x1=at, x2=at, y1=frame.top, y2=frame.base),
                 class_="hover",
             )
         )
