@@ -176,27 +176,20 @@ def init(
     backend = load().backend(Ref.parse(model).backend)
     if file == "-":
         raise UsageError("A config cannot name standard input for later.", remedy="Save the rows to a file first.")
-    if output.exists() and not force:
-        raise UsageError(
-            f"{output} is there already.", remedy="Name another file with -o, or overwrite it with --force."
-        )
-    if not output.absolute().parent.is_dir():
-        raise UsageError(f"There is no folder {output.parent}.", remedy="Make it first, or name another file with -o.")
+    _refuse_to_write(output, force=force)
     result = opened(file, format, column, system).check()
     if not result.used:
         raise DataError(f"{file} has no row that can be used.", remedy=f"See why: tuneport check {file}")
+    said = {
+        "model": model,
+        "data.train": file,
+        "data.format": format,
+        "data.columns": _pairs(column),
+        "data.system": system,
+        "train.suffix": output.stem if output.stem != "tune" else None,
+    }
     written = commented_yaml(
-        _suggested(
-            result,
-            {
-                "model": model,
-                "data.train": file,
-                "data.format": format,
-                "data.columns": _pairs(column),
-                "data.system": system,
-                "train.suffix": output.stem if output.stem != "tune" else None,
-            },
-        ),
+        _suggested(result, said),
         backends={backend.name: backend.config_class},
         notes=_notes(result, backend),
         folder=output.absolute().parent,
@@ -217,6 +210,15 @@ def _refuse_unknown(method: str) -> None:
 
     if method not in get_args(Method):
         raise UsageError(f"There is no method {method!r}.", remedy=f"Methods are {', '.join(get_args(Method))}.")
+
+
+def _refuse_to_write(output: Path, *, force: bool) -> None:
+    if output.exists() and not force:
+        raise UsageError(
+            f"{output} is there already.", remedy="Name another file with -o, or overwrite it with --force."
+        )
+    if not output.absolute().parent.is_dir():
+        raise UsageError(f"There is no folder {output.parent}.", remedy="Make it first, or name another file with -o.")
 
 
 def _notes(result: CheckResult, backend: Backend) -> dict[str, str]:

@@ -26,6 +26,13 @@ Dtype = Annotated[
     typer.Option("--dtype", metavar="TYPE", help="How weights are stored; gguf takes f32, f16, bf16 or q8_0."),
 ]
 
+GraderName = Annotated[
+    str,
+    typer.Option(
+        "--grader", metavar="GRADER", help="exact, normalised, contains, json, token_f1, numeric or module:function."
+    ),
+]
+
 
 def ask(
     ref: ModelRef,
@@ -83,14 +90,7 @@ def chat(
 def compare(
     ref: ModelRef,
     data: Annotated[str, typer.Option("--data", metavar="FILE", help="Rows that training never saw.")],
-    grader: Annotated[
-        str,
-        typer.Option(
-            "--grader",
-            metavar="GRADER",
-            help="exact, normalised, contains, json, token_f1, numeric or module:function.",
-        ),
-    ] = "exact",
+    grader: GraderName = "exact",
     base: Annotated[str | None, typer.Option("--base", metavar="REF", help="Another model to stand beside it.")] = None,
     no_base: Annotated[bool, typer.Option("--no-base", help="Let only this model answer.")] = False,
     rows: Annotated[
