@@ -4,20 +4,24 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-openai2 soak check docs build clean
+.PHONY: demo test test-openai2 test-browser soak check docs build clean
 
 demo: .venv/demo.stamp
 	cd examples/tickets && ../../$(BIN)/tuneport run tune.yaml
 
 test: .venv/dev.stamp
-	$(BIN)/pytest -m "not soak" $(ARGS)
+	$(BIN)/pytest -m "not soak" --ignore tests/browser $(ARGS)
 
 # The hosted plugin under the older major version of its client, in an environment of its own.
 test-openai2: .venv/openai2.stamp
 	.venv/openai2/bin/pytest tests/openai -m "not soak" $(ARGS)
 
+# The server's page in a Chromium that is on the machine, or that TUNEPORT_CHROMIUM names; none is downloaded.
+test-browser: .venv/browser.stamp
+	$(BIN)/pytest tests/browser $(ARGS)
+
 soak: .venv/dev.stamp
-	$(BIN)/pytest -m soak --timeout=0 $(ARGS)
+	$(BIN)/pytest -m soak --timeout=0 --ignore tests/browser $(ARGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -46,6 +50,10 @@ clean:
 
 .venv/dev.stamp: .venv/demo.stamp
 	$(PIP) --editable '.[all,dev]'
+	touch $@
+
+.venv/browser.stamp: .venv/dev.stamp
+	$(PIP) --editable '.[browser]'
 	touch $@
 
 .venv/openai2.stamp: pyproject.toml constraints.txt .venv/demo.stamp

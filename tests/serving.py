@@ -21,14 +21,20 @@ PARROT = Path(__file__).parent / "core" / "plugins" / "parrot.py"
 PATIENCE = 60.0
 
 
-def install_parrot(site: Path) -> Path:
-    """The parrot backend as an installed package in a folder to put on PYTHONPATH."""
-    info = site / "parrot-0.1.dist-info"
+def install_plugin(site: Path, module: Path) -> Path:
+    """A plugin of one module as an installed package, in a folder to put on PYTHONPATH."""
+    name = module.stem
+    info = site / f"{name}-0.1.dist-info"
     info.mkdir(parents=True)
-    shutil.copy(PARROT, site / "parrot.py")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[tuneport]\nparrot = parrot\n")
+    shutil.copy(module, site / module.name)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[tuneport]\n{name} = {name}\n")
     return site
+
+
+def install_parrot(site: Path) -> Path:
+    """The parrot backend, installed in that folder."""
+    return install_plugin(site, PARROT)
 
 
 PAIRS = [("My card never arrived", "card"), ("I forgot my PIN", "pin"), ("refund still missing", "refund")] * 4

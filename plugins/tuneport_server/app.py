@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tuneport import TuneportError
-from tuneport_server import chat, creation, files, jobs, models, page, uploads
+from tuneport_server import chat, creation, files, frame, jobs, models, page, playground, uploads
 from tuneport_server.guard import Guard
 from tuneport_server.server import Server
 from tuneport_server.wire import WireError, of_tuneport
 
-_ROOMS = (files, uploads, creation, jobs, models, chat, page)
+_ROOMS = (files, uploads, creation, jobs, models, chat, page, playground, frame)
 
 
 def application(server: Server, hosts: Collection[str] = ()) -> Guard:
@@ -51,7 +51,7 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
 async def _of_wire(request: Request, error: Exception) -> Response:
     assert isinstance(error, WireError)
     browser = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
-    return page.problem(error) if browser else error.response()
+    return frame.problem(error) if browser else error.response()
 
 
 async def _of_tuneport(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -145,7 +145,7 @@ async def complete(request: Request) -> Response:
     return StreamingResponse(events, media_type="text/event-stream")
 
 
-async def answer(request: Request, ref: Ref, messages: list[dict[str, Any]]) -> Reply:
+async def answer(request: Request, ref: Ref, messages: Sequence[Mapping[str, Any]]) -> Reply:
     """A model's likeliest answer to a conversation. Raises WireError."""
     server = server_of(request)
     options = {"max_tokens": server.limits.answer_default, "temperature": 0.0}
@@ -156,7 +156,7 @@ async def answer(request: Request, ref: Ref, messages: list[dict[str, Any]]) -> 
 async def _pose(
     server: Server,
     ref: Ref,
-    messages: list[dict[str, Any]],
+    messages: Sequence[Mapping[str, Any]],
     options: dict[str, Any],
     *,
     count: int = 1,

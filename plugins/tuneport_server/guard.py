@@ -12,6 +12,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tuneport_server import frame
 from tuneport_server.sessions import COOKIE
 from tuneport_server.wire import WireError
 
@@ -26,7 +27,7 @@ _ALWAYS = (
 )
 _NOTHING = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 # What the login form needs, and what takes it. They tell and change nothing without a token.
-_OPEN = frozenset({("GET", "/page.css"), ("GET", "/page.js"), ("GET", "/login"), ("POST", "/login")})
+_OPEN = frozenset({*(("GET", path) for path in frame.OPEN), ("GET", "/login"), ("POST", "/login")})
 
 
 class Guard:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Sequence
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 900, 260, 52, 24, 10
+_WIDTH, _HEIGHT = 1000, 240
 _MOST_POINTS = 400
 _STEERING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # would turn the text around them about
 
@@ -46,53 +47,76 @@ def join(parts: Iterable[object]) -> Html:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
-    """A table that scrolls sideways where there is no room for it."""
+    """A table; where there is no room for its columns, each row becomes a list of its cells, under their names."""
     titles = tag("tr", *(tag("th", one, scope="col") for one in head))
-    lines = [tag("tr", *(tag("td", cell) for cell in row)) for row in rows]
-    return tag("div", tag("table", tag("thead", titles), tag("tbody", *lines)), class_="scroll")
+    lines = [
+        tag("tr", *(tag("td", cell, data_name=name or None) for name, cell in zip(head, row, strict=True)))
+        for row in rows
+    ]
+    return tag("table", tag("thead", titles), tag("tbody", *lines))
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Html:
     """Names and values."""
-    return tag("dl", *(join((tag("dt", name), tag("dd", value))) for name, value in pairs))
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs))
 
 
 def curves(lines: Sequence[tuple[str, str, Sequence[Point]]]) -> Html:
-    """Lines (name, class, points by x) over a common scale; nothing where there is no point."""
+    """Lines (name, class, points by x) over a common scale; nothing where there is no point.
+
+    Only lines are drawn as SVG, stretched to whatever room there is; what is to be read stands beside them as text.
+    """
     points = [point for _, _, line in lines for point in line]
     if not points:
         return Html("")
     left, right = min(x for x, _ in points), max(x for x, _ in points)
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    wide, tall = (right - left) or 1.0, (high - low) or 1.0
+    levels, written = _levels(min(y for _, y in points), max(y for _, y in points))
+    wide, tall = (right - left) or 1.0, levels[0] - levels[-1]
 
     def place(point: Point) -> str:
-        x = _LEFT + (point[0] - left) / wide * (_WIDTH - _LEFT - 8)
-        y = _TOP + (high - point[1]) / tall * (_HEIGHT - _TOP - _BOTTOM)
-        return f"{x:.1f},{y:.1f}"
+        return f"{(point[0] - left) / wide * _WIDTH:.1f},{(levels[0] - point[1]) / tall * _HEIGHT:.1f}"
 
-    def level(share: float) -> Html:
-        value = high - share * tall
-        y = _TOP + share * (_HEIGHT - _TOP - _BOTTOM)
-        rule = tag("line", x1=_LEFT, x2=_WIDTH - 8, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid")
-        return join((rule, tag("text", f"{value:.3g}", x=_LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end")))
-
-    drawn = [level(share) for share in (0.0, 0.5, 1.0)]
+    drawn = [
+        tag("line", x1=0, x2=_WIDTH, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid")
+        for y in (number * _HEIGHT / (len(levels) - 1) for number in range(len(levels)))
+    ]
     for _, kind, line in lines:
-        shown = _thinned(line)
-        if len(shown) == 1:
-            x, y = place(shown[0]).split(",")
-            drawn.append(tag("circle", cx=x, cy=y, r=3, class_=f"dot {kind}"))
-        elif shown:
-            drawn.append(tag("polyline", points=" ".join(place(point) for point in shown), class_=f"line {kind}"))
-    ends = (
-        tag("text", f"step {left:g}", x=_LEFT, y=_HEIGHT - 6),
-        tag("text", f"{right:g}", x=_WIDTH - 8, y=_HEIGHT - 6, text_anchor="end"),
+        if len(line) == 1:  # a line of no length with round ends is a dot, however the picture is stretched
+            drawn.append(tag("path", d=f"M{place(line[0])}h0", class_=f"dot {kind}"))
+        elif line:
+            drawn.append(tag("polyline", points=" ".join(map(place, _thinned(line))), class_=f"line {kind}"))
+    told = ", ".join(f"{name} {line[-1][1]:.3g} at step {line[-1][0]:g}" for name, _, line in lines if line)
+    picture = tag(
+        "svg", *drawn, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", preserveAspectRatio="none", role="img", aria_label=told
     )
-    named = ", ".join(f"{name} {line[-1][1]:.3g} at step {line[-1][0]:g}" for name, _, line in lines if line)
-    picture = tag("svg", *drawn, *ends, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=named)
-    keys = [tag("span", f"— {name}  ", class_=f"key {kind}") for name, kind, line in lines if line]
-    return tag("figure", tag("figcaption", *keys), picture, class_="scroll")
+    keys = [
+        tag("span", name, tag("b", f"{line[-1][1]:.4g}"), class_=f"key {kind}") for name, kind, line in lines if line
+    ]
+    return tag(
+        "figure",
+        tag("figcaption", *keys),
+        tag("div", *(tag("span", one) for one in written), class_="levels", aria_hidden="true"),
+        picture,
+        tag("div", *(tag("span", one) for one in _steps(left, right)), class_="steps", aria_hidden="true"),
+    )
+
+
+def _levels(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Some four to six round numbers around a range, the highest first, and how they are written."""
+    rough = (high - low) / 4 or abs(high) / 4 or 0.25
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * one for one in (1, 2, 2.5, 5, 10) if size * one >= rough * 0.999)
+    bottom = math.floor(low / step)
+    top = max(math.ceil(high / step), bottom + 1)
+    levels = [number * step for number in range(top, bottom - 1, -1)]
+    decimals = max(0, 1 - math.floor(math.log10(step)))
+    return levels, [f"{one:.{decimals}f}" for one in levels]
+
+
+def _steps(left: float, right: float) -> list[str]:
+    middle = (left + right) / 2
+    between = [f"{middle:g}"] if middle.is_integer() and left < middle else []
+    return [f"step {left:g}", *between, *([f"{right:g}"] if right > left else [])]
 
 
 def _thinned(line: Sequence[Point]) -> Sequence[Point]:

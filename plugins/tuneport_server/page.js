@@ -1,16 +1,25 @@
-// Keeps the parts of a page marked data-live as the server has them, unless somebody is using one. The page works without this.
+// Keeps the parts of a page that are marked data-live as the server has them, and says that a form is under way.
+// The page works without this.
 "use strict";
 
 const EVERY = 2000;
 
+function busy(part) {
+  const selection = window.getSelection();
+  const copied = selection !== null && !selection.isCollapsed && selection.containsNode(part, true);
+  return copied || part.contains(document.activeElement); // what somebody uses must not go away
+}
+
 async function refresh() {
-  const live = document.querySelector("[data-live]");
-  if (live === null || document.hidden || live.contains(document.activeElement)) return;
-  if (String(window.getSelection()) !== "") return; // a text that is being copied must not go away
+  const parts = [...document.querySelectorAll("[data-live]")];
+  if (parts.length === 0 || document.hidden) return;
   const answer = await fetch(location.href, { credentials: "same-origin", redirect: "manual" });
   if (!answer.ok) return location.reload();
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("[data-live]");
-  if (fresh !== null && fresh.innerHTML !== live.innerHTML) live.replaceChildren(...fresh.childNodes);
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of parts) {
+    const now = fresh.getElementById(part.id);
+    if (now !== null && now.innerHTML !== part.innerHTML && !busy(part)) part.replaceChildren(...now.childNodes);
+  }
 }
 
 async function keep() {
@@ -22,4 +31,6 @@ async function keep() {
   setTimeout(keep, EVERY);
 }
 
+document.addEventListener("submit", (event) => event.target.classList.add("sent"));
+addEventListener("pageshow", () => document.querySelectorAll("form.sent").forEach((one) => one.classList.remove("sent")));
 setTimeout(keep, EVERY);

@@ -1,42 +1,31 @@
-"""The page at `/`: jobs live, curves, events, files with their findings, and a place to ask a model."""
+"""The page at `/`: jobs live with their curves and events, and files with what a check finds in them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tuneport import Dataset, Reply
-from tuneport_server import chat, jobs, models
+from tuneport import Dataset
+from tuneport_server import jobs, samples
 from tuneport_server.bodies import read_fields
 from tuneport_server.events import events_of
 from tuneport_server.files import PURPOSE, find_file
+from tuneport_server.frame import button, document, link, live, moment, nothing, state
 from tuneport_server.markup import Html, Point, curves, facts, join, table, tag
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.sessions import COOKIE, LIFE_SECONDS
 from tuneport_server.store import Row
-from tuneport_server.wire import WireError, missing
+from tuneport_server.wire import missing
 
-_HERE = Path(__file__).parent
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
 _NEWEST = 200  # rows of a list on the page
 _CHECKED_BYTES = 64 * 2**20  # a larger file is checked by its job, not for the page
-
-
-def problem(error: WireError) -> Response:
-    """What went wrong, for who looks at it in a browser."""
-    said = join((tag("h1", "That cannot be"), tag("p", error.message), tag("p", _link("/", "Back to the jobs"))))
-    return _document("Error", said, None, error.status)
 
 
 async def login(request: Request) -> Response:
@@ -65,79 +54,77 @@ def index(request: Request) -> Response:
     """`GET /`: the newest jobs and files."""
     server, owner = server_of(request), owner_of(request)
     listed = server.store.rows("SELECT * FROM jobs WHERE owner = ? ORDER BY n DESC LIMIT ?", owner, _NEWEST)
-    rows = [
-        (_link(f"/jobs/{row['id']}", row["id"]), _status(row), row["model"], _time(row["created"]), _tuned(row) or "")
-        for row in listed
-    ]
     kept = server.store.rows(
         "SELECT * FROM files WHERE owner = ? AND deleted IS NULL ORDER BY n DESC LIMIT ?", owner, _NEWEST
     )
+    rows = [
+        (_named(row), join((state(row), _progress(server, row))), row["model"], moment(row["created"]))
+        for row in listed
+    ]
     held = [
-        (
-            _link(f"/files/{row['id']}", row["filename"]),
-            _size(row),
-            row["purpose"],
-            _time(row["created"]),
-        )
+        (link(f"/files/{row['id']}", row["filename"]), _size(row), row["purpose"], moment(row["created"]))
         for row in kept
     ]
-    live = tag(
-        "div",
+    shown = table(("job", "status", "model", "created (UTC)"), rows) if rows else nothing("No job yet.")
+    files = table(("file", "size", "purpose", "received (UTC)"), held) if held else nothing("No file yet.")
+    parts = (
         tag("h1", "Jobs"),
-        table(("job", "status", "model", "created", "tuned model"), rows) if rows else _nothing("No job yet."),
+        live("jobs", shown, class_="card"),
         tag("h2", "Files"),
-        table(("file", "size", "purpose", "received"), held) if held else _nothing("No file yet."),
-        data_live=True,
+        live("files", files, class_="card"),
     )
-    return _document("Jobs", live, owner)
+    return document("Jobs", join(parts), owner, here="/")
 
 
 def job(request: Request) -> Response:
-    """`GET /jobs/{id}`: one job: how it stands, its curves and its events."""
+    """`GET /jobs/{id}`: one job: how it stands, its curves, samples of its model and its events."""
     server, owner, row = server_of(request), owner_of(request), jobs.find(request)
     events = events_of(server, row)
-    asked = json.loads(row["request"])["asked"]
-    known = [
-        ("status", _status(row)),
-        ("model", row["model"]),
-        ("tuned model", _tuned(row) or "none yet"),
-        ("training file", _link(f"/files/{row['training_file']}", row["training_file"])),
-        ("method", ", ".join(f"{name} {value}" for name, value in asked.items())),
-        ("created", _time(row["created"])),
-        ("ended", _time(row["finished"]) if row["finished"] else "not yet"),
-    ]
-    if (end := server.trainer.estimate(row["id"])) is not None:
-        known.append(("expected to end", _time(end)))
-    if row["error"]:
-        known.append(("error", tag("span", json.loads(row["error"])["message"], class_="error")))
+    lines = (
+        ("training loss", "train", _line(events, "train_loss")),
+        ("validation loss", "valid", _line(events, "valid_loss")),
+    )
     told = [
-        (_time(one["created_at"]), tag("span", one["level"], class_=one["level"]), one["message"])
+        tag(
+            "li", moment(one["created_at"]), tag("span", one["level"], class_=one["level"]), tag("span", one["message"])
+        )
         for one in events[: -_NEWEST - 1 : -1]
     ]
-    live = tag(
-        "div",
-        tag("h1", row["id"]),
-        facts(known),
-        _buttons(row),
-        curves(
-            (
-                ("training loss", "train", _line(events, "train_loss")),
-                ("validation loss", "valid", _line(events, "valid_loss")),
-            )
+    parts = (
+        tag("p", link("/", "Jobs"), " / ", row["id"], class_="path"),
+        live("state", tag("h1", _title(row), state(row)), _bar(events) if not row["over"] else "", role="status"),
+        live("actions", *_actions(row), class_="actions"),
+        live("wrong", _error(row)),
+        live("curves", _picture(row, lines)),
+        live("facts", _facts(server, row), class_="card"),
+        samples.shown(server, row),
+        tag("h2", "Events (UTC)"),
+        live(
+            "events",
+            tag("ol", *told, class_="events"),
+            class_="card scroll",
+            tabindex=0,
+            role="region",
+            aria_label="Events",
         ),
-        tag("h2", "Events"),
-        table(("time", "level", "message"), told),
-        data_live=True,
     )
-    return _document(row["id"], live, owner)
+    return document(_title(row), join(parts), owner, here="/")
 
 
 async def act(request: Request) -> Response:
     """`POST /jobs/{id}/{verb}`: what a button does."""
-    if request.path_params["verb"] not in jobs.VERBS:
+    verb = request.path_params["verb"]
+    if verb not in jobs.VERBS:
         raise missing("page", request.url.path)
-    row = await run_in_threadpool(jobs.act_on, request, request.path_params["verb"])
+    row = await run_in_threadpool(jobs.act_on, request, verb)
     return RedirectResponse(f"/jobs/{row['id']}", 303)
+
+
+async def sample(request: Request) -> Response:
+    """`POST /jobs/{id}/samples`: let the tuned model and its base answer a few rows."""
+    row = await run_in_threadpool(jobs.find, request)
+    await samples.make(request, row)
+    return RedirectResponse(f"/jobs/{row['id']}#samples", 303)
 
 
 def file(request: Request) -> Response:
@@ -146,99 +133,105 @@ def file(request: Request) -> Response:
     row = find_file(server, owner, request.path_params["file_id"])
     if row is None:
         raise missing("file", request.path_params["file_id"])
-    head = (
+    known = [("id", row["id"]), ("size", _size(row)), ("received (UTC)", moment(row["created"]))]
+    counts, said = _content(server, row)
+    parts = (
+        tag("p", link("/", "Jobs"), " / ", row["id"], class_="path"),
         tag("h1", row["filename"]),
-        facts((("id", row["id"]), ("size", _size(row)), ("received", _time(row["created"])))),
+        tag("div", facts([*known, *counts]), class_="card"),
+        said,
     )
-    return _document(row["filename"], join((*head, _findings(server, row))), owner)
+    return document(row["filename"], join(parts), owner, here="/")
 
 
-async def ask(request: Request) -> Response:
-    """`GET /ask` shows the form; `POST /ask` answers, a tuned model beside its base."""
-    server, owner = server_of(request), owner_of(request)
-    names = await run_in_threadpool(_names, server, owner)
-    asked = {} if request.method == "GET" else await read_fields(request, server.limits)
-    chosen = asked.get("model", request.query_params.get("model", ""))
-    form = tag(
-        "form",
-        tag("label", "Model", for_="model"),
-        tag("select", *(tag("option", one, selected=one == chosen) for one in names), name="model", id="model"),
-        tag("label", "System prompt, if any", for_="system"),
-        tag("textarea", asked.get("system", ""), name="system", id="system", rows=2),
-        tag("label", "Question", for_="question"),
-        tag("textarea", asked.get("question", ""), name="question", id="question", rows=5, required=True),
-        tag("p", tag("button", "Ask", type="submit")),
-        method="post",
-        action="/ask",
-        class_="narrow",
-    )
-    answers = await _answers(request, server, owner, asked) if asked.get("question") else Html("")
-    return _document("Ask", join((tag("h1", "Ask a model"), form, answers)), owner)
-
-
-async def _answers(request: Request, server: Server, owner: str, asked: dict[str, str]) -> Html:
-    """The answers of the chosen model and, where it is a tuned one, of what it was tuned from."""
-    system = [{"role": "system", "content": asked["system"]}] if asked.get("system") else []
-    messages = [*system, {"role": "user", "content": asked["question"]}]
-    base = await run_in_threadpool(_base_of, server, owner, asked.get("model", ""))
-    shown = []
-    for name in (asked.get("model", ""), *((base,) if base else ())):
-        try:
-            ref = await run_in_threadpool(models.resolve, server, owner, name)
-            said: object = _said(await chat.answer(request, ref, messages))
-        except WireError as error:
-            said = tag("p", error.message, class_="error")
-        shown.append(tag("section", tag("h2", name), said))
-    return tag("div", *shown, class_="answers", aria_live="polite")
-
-
-def _said(one: Reply) -> Html:
-    calls = [tag("pre", json.dumps(call, indent=2, ensure_ascii=False)) for call in one.tool_calls]
-    return join((tag("pre", one.text), *calls))
-
-
-def _names(server: Server, owner: str) -> list[str]:
-    return [*(row["tuned"] for row in models.tuned_rows(server, owner)), *server.names]
-
-
-def _base_of(server: Server, owner: str, name: str) -> str | None:
-    found = [row["model"] for row in models.tuned_rows(server, owner) if row["tuned"] == name]
-    return str(found[0]) if found else None
-
-
-def _findings(server: Server, row: Row) -> Html:
+def _content(server: Server, row: Row) -> tuple[Sequence[tuple[str, object]], Html]:
+    """What is to be told of a file's rows: figures, and what a check finds in them."""
+    path = server.files / row["id"]
     if row["purpose"] != PURPOSE:
-        return tag("pre", (server.files / row["id"]).read_text("utf-8", "replace")[:20_000])
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return (), join((tag("h2", "Content"), tag("pre", file.read(20_000))))
     if row["bytes"] > _CHECKED_BYTES:
-        return _nothing("Too large to be checked for this page. A job checks it when it is created.")
-    result = Dataset.load(server.files / row["id"], "jsonl").check(workers=1)
+        return (), nothing("Too large to be checked for this page. A job checks it when it is created.")
+    result = Dataset.load(path, "jsonl").check(workers=1)
     found = [
         (
             tag("span", one.severity, class_=one.severity),
             one.code,
             one.line or "",
             one.pointer or "",
-            f"{one.message} {one.remedy}",
+            one.message,
+            one.remedy,
         )
         for one in result.diagnostics[:_NEWEST]
     ]
-    counts = f"read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}"
-    findings = (
-        table(("", "code", "line", "pointer", "what, and what to do"), found) if found else _nothing("No finding.")
+    head = ("severity", "code", "line", "pointer", "finding", "remedy")
+    said = table(head, found) if found else nothing("The check finds nothing wrong.")
+    counts = (
+        ("rows read", f"{result.read:,}"),
+        ("rows used", f"{result.used:,}"),
+        ("rows rejected", f"{result.rejected:,}"),
     )
-    return join((tag("h2", "Rows"), tag("p", counts), findings))
+    return counts, join((tag("h2", "Check"), tag("div", said, class_="card")))
 
 
-def _buttons(row: Row) -> Html:
+def _facts(server: Server, row: Row) -> Html:
+    asked = json.loads(row["request"])["asked"]
+    known: list[tuple[str, object]] = [("model", row["model"]), ("tuned model", samples.tuned(row) or "none")]
+    for use in ("training", "validation"):
+        if (id_ := row[f"{use}_file"]) is not None:
+            file = find_file(server, row["owner"], id_)
+            known.append((f"{use} file", link(f"/files/{id_}", file["filename"]) if file else f"{id_}, deleted"))
+    known += [(name.removeprefix("n_").replace("_", " "), value) for name, value in asked.items()]
+    if row["tokens"]:
+        known.append(("trained tokens", f"{row['tokens']:,}"))
+    known.append(("created (UTC)", moment(row["created"])))
+    if row["finished"]:
+        known.append(("ended (UTC)", moment(row["finished"])))
+    elif (end := server.trainer.estimate(row["id"])) is not None:
+        known.append(("expected to end (UTC)", moment(end)))
+    return facts(known)
+
+
+def _error(row: Row) -> Html:
+    return tag("pre", json.loads(row["error"])["message"], class_="error card") if row["error"] else Html("")
+
+
+def _picture(row: Row, lines: Sequence[tuple[str, str, Sequence[Point]]]) -> Html:
+    drawn = curves(lines) or (Html("") if row["over"] else nothing("No step yet."))
+    return tag("div", drawn, class_="card") if drawn else drawn
+
+
+def _actions(row: Row) -> list[Html]:
     if row["over"]:
-        tuned = _tuned(row)
-        return tag("p", _link(f"/ask?model={tuned}", "Ask the tuned model")) if tuned else Html("")
+        name = samples.tuned(row)
+        return [tag("a", "Ask the tuned model", href=f"/ask?model={quote(name)}", class_="button")] if name else []
     verbs = ("resume", "cancel") if row["status"] == "paused" else ("pause", "cancel")
-    forms = [
-        tag("form", tag("button", verb.capitalize(), type="submit"), method="post", action=f"/jobs/{row['id']}/{verb}")
-        for verb in verbs
-    ]
-    return tag("div", *forms, class_="actions")
+    return [button(verb.capitalize(), f"/jobs/{row['id']}/{verb}") for verb in verbs]
+
+
+def _title(row: Row) -> str:
+    return str(json.loads(row["request"])["suffix"] or row["id"])
+
+
+def _named(row: Row) -> Html:
+    title, id_ = _title(row), row["id"]
+    under = samples.tuned(row) or (id_ if title != id_ else "")
+    return join((link(f"/jobs/{id_}", title), tag("small", under) if under else ""))
+
+
+def _progress(server: Server, row: Row) -> Html:
+    return Html("") if row["over"] else _bar(events_of(server, row))
+
+
+def _bar(events: Sequence[dict[str, Any]]) -> Html:
+    """How many of its steps a training has made, where that is known."""
+    for one in reversed(events):
+        data = one.get("data") or {}
+        step, total = data.get("step"), data.get("total_steps")
+        if isinstance(step, int) and isinstance(total, int) and total > 0:
+            bar = tag("progress", value=min(step, total), max=total, aria_label="steps made")
+            return tag("span", bar, f"{step:,} of {total:,} steps", class_="progress")
+    return Html("")
 
 
 def _line(events: Sequence[dict[str, Any]], name: str) -> list[Point]:
@@ -251,35 +244,14 @@ def _line(events: Sequence[dict[str, Any]], name: str) -> list[Point]:
     return sorted(found.items())
 
 
-def _tuned(row: Row) -> str | None:
-    return row["tuned"] if row["status"] == "succeeded" and not row["removed"] else None
-
-
-def _status(row: Row) -> Html:
-    return tag("span", row["status"].replace("_", " "), class_=row["status"])
-
-
-def _time(seconds: float) -> Html:
-    moment = datetime.fromtimestamp(int(seconds), UTC)
-    return tag("time", f"{moment:%Y-%m-%d %H:%M:%S} UTC", datetime=moment.isoformat())
-
-
 def _size(row: Row) -> str:
     return f"{row['bytes']:,} bytes"
 
 
-def _link(address: str, name: str) -> Html:
-    return tag("a", name, href=address)
-
-
-def _nothing(said: str) -> Html:
-    return tag("p", said, class_="quiet")
-
-
-def _login_form(problem: str = "", status: int = 200) -> Response:
+def _login_form(wrong: str = "", status: int = 200) -> Response:
     form = tag(
         "form",
-        tag("h1", "tuneport"),
+        tag("h1", tag("span", class_="mark"), "tuneport"),
         tag("label", "Token", for_="token"),
         tag(
             "input",
@@ -290,49 +262,22 @@ def _login_form(problem: str = "", status: int = 200) -> Response:
             required=True,
             autofocus=True,
         ),
-        tag("p", problem, class_="error", role="alert") if problem else "",
-        tag("p", tag("button", "Log in", type="submit")),
-        tag("p", "`tuneport tokens add NAME` makes a token on the machine that serves.", class_="quiet"),
+        tag("p", wrong, class_="error", role="alert") if wrong else "",
+        tag("button", "Log in", type="submit", class_="first"),
+        tag("p", tag("code", "tuneport tokens add NAME"), " makes a token on the machine that serves.", class_="quiet"),
         method="post",
         action="/login",
-        class_="narrow",
+        class_="card login",
     )
-    return _document("Log in", form, None, status)
-
-
-def _document(title: str, inside: Html, owner: str | None, status: int = 200) -> Response:
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{title} · tuneport"),
-        tag("link", rel="stylesheet", href="/page.css"),
-        tag("script", src="/page.js", defer=True),
-    )
-    leave = tag("form", tag("button", f"Log out {owner}", type="submit"), method="post", action="/logout")
-    top = tag("header", tag("b", "tuneport"), _link("/", "Jobs"), _link("/ask", "Ask"), leave) if owner else ""
-    whole = "<!doctype html>\n" + tag("html", head, tag("body", top, tag("main", inside)), lang="en")
-    return Response(
-        whole.encode("utf-8", "replace"),
-        status,
-        {"content-security-policy": _POLICY},
-        "text/html; charset=utf-8",
-    )
-
-
-def _asset(request: Request) -> Response:
-    kind = "text/css" if request.url.path.endswith(".css") else "text/javascript"
-    return FileResponse(_HERE / request.url.path.removeprefix("/"), media_type=kind)
+    return document("Log in", form, None, status=status)
 
 
 ROUTES = [
     Route("/", index, methods=["GET"]),
     Route("/login", login, methods=["GET", "POST"]),
     Route("/logout", logout, methods=["POST"]),
-    Route("/page.css", _asset, methods=["GET"]),
-    Route("/page.js", _asset, methods=["GET"]),
     Route("/jobs/{job_id}", job, methods=["GET"]),
+    Route("/jobs/{job_id}/samples", sample, methods=["POST"]),
     Route("/jobs/{job_id}/{verb}", act, methods=["POST"]),
     Route("/files/{file_id}", file, methods=["GET"]),
-    Route("/ask", ask, methods=["GET", "POST"]),
 ]

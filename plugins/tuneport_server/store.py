@@ -49,6 +49,7 @@ _MIGRATIONS = (
         PRIMARY KEY (job, part, seq)
     ) STRICT, WITHOUT ROWID;
     """,
+    "ALTER TABLE jobs ADD COLUMN samples TEXT",
 )
 
 Row = Mapping[str, Any]

@@ -74,7 +74,7 @@ def harmless(text: str) -> None:
         if name == "script":
             assert attributes == {"src": "/page.js", "defer": None}
         for key in ("href", "src", "action"):
-            assert (attributes.get(key) or "/").startswith("/")
+            assert (attributes.get(key) or "/").startswith(("/", "#content"))
     assert "\u202e" not in text
 
 
@@ -149,7 +149,7 @@ def test_jobs_files_and_answers_are_shown_as_text(shared: Served, token: str, br
     page = browser.page(f"/files/{files[1].id}")
     harmless(page)
     assert "/messages" in page
-    assert "rejected 1" in page
+    assert "<dt>rows rejected</dt><dd>1</dd>" in page
     harmless(browser.page(f"/files/{tuned.result_files[0]}"))
     _, page = browser.ask("POST", "/ask", {"model": tuned.fine_tuned_model, "question": f"PIN {HOSTILE}", "system": ""})
     harmless(page)

@@ -1,0 +1,150 @@
+"""What a tuned model and its base answer to a few rows: asked for on a job's page, kept beside the job."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from tuneport import Completion, Conversation, Example, Preference, TuneportError
+from tuneport_server import chat, models
+from tuneport_server.files import find_file
+from tuneport_server.frame import button, items, nothing
+from tuneport_server.markup import Html, join, tag
+from tuneport_server.server import Server, owner_of, server_of
+from tuneport_server.starting import open_file
+from tuneport_server.store import Row
+from tuneport_server.wire import WireError, bad
+
+_ROWS = 3
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said, or why it could not."""
+
+    text: str = ""
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """A row's question and reference, and both answers."""
+
+    question: str
+    reference: str
+    base: str
+    tuned: str
+
+
+def tuned(row: Row) -> str | None:
+    """The name of a job's model, where there is one."""
+    return row["tuned"] if row["status"] == "succeeded" and not row["removed"] else None
+
+
+async def ask_all(request: Request, asked: Sequence[tuple[str, Messages]]) -> list[Answer]:
+    """Ask models, by their names, all at once."""
+    return await asyncio.gather(*(_ask(request, name, messages) for name, messages in asked))
+
+
+async def make(request: Request, row: Row) -> None:
+    """Let the job's model and its base answer a few rows, and keep what they say. Raises WireError."""
+    server, name = server_of(request), tuned(row)
+    if name is None:
+        raise bad("There is no model to ask yet.")
+    rows = await run_in_threadpool(_rows, server, row)
+    if not rows:
+        raise bad("The job's files were deleted: there is no row to ask about.")
+    names = (row["model"], name)
+    answers = await ask_all(request, [(one, question) for question, _ in rows for one in names])
+    kept = [
+        _Sample(
+            question[-1]["content"], reference, *(one.error or one.text for one in answers[2 * place : 2 * place + 2])
+        )
+        for place, (question, reference) in enumerate(rows)
+    ]
+    text = json.dumps([asdict(one) for one in kept])
+    await run_in_threadpool(server.store.update, "jobs", row["id"], samples=text)
+
+
+def shown(server: Server, row: Row) -> Html:
+    """The part of a job's page that shows its samples, or offers to make them; nothing where there is no model."""
+    if tuned(row) is None:
+        return Html("")
+    kept = [_Sample(**one) for one in json.loads(row["samples"] or "[]")]
+    file = find_file(server, row["owner"], _file_of(row))
+    whose = "rows of the validation file" if row["validation_file"] else "rows that it was trained on"
+    ask = button("Ask again" if kept else f"Ask {_ROWS} {whose}", f"/jobs/{row['id']}/samples") if file else Html("")
+    if not kept:
+        said = nothing(
+            "What the tuned model and its base answer to the same questions." if file else "The file is gone."
+        )
+        return join((tag("h2", "Samples", id="samples"), tag("div", said, ask, class_="card")))
+    cards = [
+        tag(
+            "article",
+            _part("Question", one.question),
+            tag(
+                "div",
+                _part("Expected", one.reference),
+                _part(row["model"], one.base),
+                _part("tuned", one.tuned),
+                class_="answers thirds",
+            ),
+            class_="card",
+        )
+        for one in kept
+    ]
+    return join((tag("h2", "Samples", id="samples"), nothing(f"{whose.capitalize()}."), items(cards), ask))
+
+
+def _part(name: str, said: str) -> Html:
+    return tag("section", tag("h3", name), tag("pre", said))
+
+
+async def _ask(request: Request, name: str, messages: Messages) -> Answer:
+    server, owner = server_of(request), owner_of(request)
+    try:
+        ref = await run_in_threadpool(models.resolve, server, owner, name)
+        reply = await chat.answer(request, ref, messages)
+    except WireError as error:
+        return Answer(error=error.message)
+    return Answer(text=reply.text, tool_calls=reply.tool_calls)
+
+
+def _rows(server: Server, row: Row) -> list[tuple[Messages, str]]:
+    """Questions, and what is to be answered to each."""
+    if find_file(server, row["owner"], _file_of(row)) is None:
+        return []
+    try:
+        found = [_asked(one) for one in islice(open_file(server.files / _file_of(row)), 20 * _ROWS)]
+    except TuneportError as error:
+        raise bad(error.message) from error
+    return [one for one in found if one is not None][:_ROWS]
+
+
+def _asked(example: Example) -> tuple[Messages, str] | None:
+    match example:
+        case Completion(prompt, completion):
+            return [{"role": "user", "content": prompt}], completion
+        case Preference(prompt=prompt, chosen=chosen):
+            turns, answer = prompt, chosen
+        case Conversation(messages=turns):
+            place = max((place for place, one in enumerate(turns) if one.role == "assistant"), default=0)
+            turns, answer = turns[:place], turns[place : place + 1]
+    if not turns or not answer or turns[-1].role != "user":
+        return None
+    return [{"role": one.role, "content": one.text} for one in turns], answer[0].text
+
+
+def _file_of(row: Row) -> str:
+    return str(row["validation_file"] or row["training_file"])

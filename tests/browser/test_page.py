@@ -1,0 +1,119 @@
+"""What somebody does on the page, in a real Chromium: jobs live, curves, samples, files, buttons and questions."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from serving import jsonl, until_over
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_a_token_opens_the_page_and_a_wrong_one_says_so(visit, token: str) -> None:
+    visitor = visit()
+    page = visitor.page
+    page.goto("/jobs/anything")
+    expect(page).to_have_title("Log in · tuneport")
+    page.get_by_label("Token").fill("tp-wrong")
+    with page.expect_response("**/login") as refused:
+        page.get_by_role("button", name="Log in").click()
+    assert refused.value.status == 401
+    assert "401" in visitor.wrong.pop(), "the console's word for it"
+    expect(page.get_by_role("alert")).to_have_text("The token is not known here.")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    page.goto("/")
+    expect(page).to_have_title("Log in · tuneport")
+
+
+def test_a_job_is_seen_live_from_its_first_step_to_its_model(page, start) -> None:
+    page.goto("/")
+    page.evaluate("window.stays = true")
+    id_ = start(suffix="live one", epochs=2)
+    row = page.get_by_role("row").filter(has_text="live one")
+    expect(row.get_by_text("running")).to_be_visible()
+    expect(row.get_by_text(re.compile(r"\d+ of 40 steps"))).to_be_visible()
+    assert page.evaluate("window.stays"), "nobody has loaded the page again"
+    row.get_by_role("link", name="live one").click()
+    page.wait_for_url(f"**/jobs/{id_}")
+    page.evaluate("window.stays = true")
+    curve = page.locator("svg polyline.train")
+    expect(curve).to_be_attached()
+    before = curve.get_attribute("points").count(",")
+    expect(page.locator("#state")).to_contain_text("succeeded")
+    assert curve.get_attribute("points").count(",") == 40 > before
+    expect(page.locator("svg polyline.valid")).to_be_attached()
+    expect(page.get_by_role("img", name=re.compile("training loss .* at step 40"))).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="Step 40/40: training loss=0.")).to_be_visible()
+    expect(page.get_by_role("link", name="Ask the tuned model")).to_be_visible()
+    assert page.evaluate("window.stays")
+
+
+def test_buttons_pause_resume_and_cancel(page, start, client) -> None:
+    id_ = start(epochs=40)
+    page.goto(f"/jobs/{id_}")
+    expect(page.locator("#state")).to_contain_text("running")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#state")).to_contain_text("paused")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#state")).to_contain_text("running")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#state")).to_contain_text("cancelled")
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    assert client.fine_tuning.jobs.retrieve(id_).status == "cancelled"
+
+
+def test_samples_show_base_and_tuned_beside_what_was_expected(page, start, client) -> None:
+    id_ = start()
+    until_over(client, id_)
+    page.goto(f"/jobs/{id_}")
+    page.get_by_role("button", name="Ask 3 rows that it was trained on").click()
+    samples = page.get_by_role("article")
+    expect(samples).to_have_count(3)
+    assert samples.nth(0).locator("pre").all_inner_texts() == ["My card never arrived 0", "card", "Hello!", "card"]
+    page.reload()
+    expect(samples).to_have_count(3)
+    expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+
+
+def test_a_file_is_shown_with_what_the_check_finds_in_it(page, client) -> None:
+    broken = json.dumps({"messages": [{"role": "user"}]}).encode() + b"\n"
+    good = client.files.create(file=("good.jsonl", jsonl()), purpose="fine-tune")
+    client.files.create(file=("bad.jsonl", jsonl() + broken), purpose="fine-tune")
+    page.goto("/")
+    page.get_by_role("link", name="bad.jsonl").click()
+    expect(page.get_by_role("heading", name="bad.jsonl")).to_be_visible()
+    expect(page.locator("dl").filter(has_text="rejected")).to_contain_text("rows rejected1")
+    expect(page.get_by_role("row").filter(has_text="/messages/0").get_by_role("cell", name="13").first).to_be_visible()
+    page.goto(f"/files/{good.id}")
+    expect(page.locator("dl").filter(has_text="rejected")).to_contain_text("rows used12rows rejected0")
+
+
+def test_the_playground_asks_a_tuned_model_beside_its_base(page, start, client) -> None:
+    name = until_over(client, start()).fine_tuned_model
+    page.goto("/")
+    page.get_by_role("link", name="Playground").click()
+    page.get_by_label("Model").select_option(name)
+    page.get_by_label("Question").fill("where is my card?")
+    page.get_by_role("button", name="Ask").click()
+    answers = page.locator(".answers section")
+    expect(answers).to_have_count(2)
+    assert answers.all_inner_texts() == [f"{name}\ncard", "finch\nHello!"]
+    expect(page.get_by_label("Question")).to_have_value("where is my card?")
+
+
+def test_a_part_in_use_is_left_alone_while_the_others_stay_live(page, start) -> None:
+    id_ = start(epochs=2)
+    page.goto(f"/jobs/{id_}")
+    button = page.get_by_role("button", name="Pause")
+    button.focus()
+    expect(page.locator("#state")).to_contain_text("succeeded")
+    expect(button).to_be_focused()
+    page.get_by_role("link", name="Playground").focus()
+    expect(page.get_by_role("link", name="Ask the tuned model")).to_be_visible()
