@@ -1,0 +1,142 @@
+"""A model goes to the hub in one commit, with a card, to a repository of its own; everything else is refused first.
+
+Against a small hub on loopback that speaks what huggingface_hub's client asks, through the command as users type it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from hub_server import TOKEN, Repository, hub_server
+from tiny_tuned import LINEAGE, tune
+from tuneport import UnsupportedError
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_llama, tmp_path_factory):
+    """The ref of a tuned model."""
+    folder = tmp_path_factory.mktemp("tuned") / "model"
+    tune(tiny_llama, folder)
+    return f"torch:{folder}"
+
+
+@pytest.fixture
+def hub():
+    with hub_server() as hub:
+        yield hub
+
+
+@pytest.fixture
+def push(hub, tmp_path):
+    """`tuneport push` with these arguments, as (exit code, stdout, stderr)."""
+
+    def run(*arguments, answer="", **environment):
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+        known = {
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",  # whose storage service is not spoken here
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "tuneport.cli", "push", *arguments],
+            env={**clean, **known, **environment},
+            input=answer,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert TOKEN not in done.stdout + done.stderr
+        return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    return run
+
+
+def test_a_merged_model_is_published_whole_with_its_card(push, hub, tuned):
+    done = push(tuned, "ada/tickets", "--private", "--yes", "--json")
+    assert done.code == 0, done.err
+    said = json.loads(done.out)
+    assert said["url"] == f"{hub.url}/ada/tickets"
+    assert (said["new"], said["private"], said["account"]) == (True, True, "ada")
+    repository = hub.repositories["ada/tickets"]
+    assert repository.private
+    assert repository.commits == ["Upload a model (merged) with tuneport"]
+    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "README.md"} <= set(
+        repository.files
+    )
+    card = repository.files["README.md"].decode()
+    assert 'AutoModelForCausalLM.from_pretrained("ada/tickets")' in card
+    assert LINEAGE.data_fingerprint in card
+    assert "PUT" in hub.requests  # the weights went the way of large files
+
+
+def test_it_is_asked_before_anything_is_made_and_the_same_name_is_replaced(push, hub, tuned):
+    no = push(tuned, "lab/tickets", "--kind", "gguf", "--dtype", "q8_0", answer="n\n")
+    assert no.code == 1
+    assert f"where anybody can see it: {hub.url}/lab/tickets (a new repository)" in no.err
+    assert "Nothing was done." in no.err
+    assert hub.repositories == {}
+    hub.repositories["lab/tickets"] = Repository(private=False, files={"old.bin": b"old"}, tags=["tuneport"])
+    yes = push(tuned, "lab/tickets", "--kind", "gguf", "--dtype", "q8_0", answer="y\n")
+    assert yes.code == 0, yes.err
+    assert "(replacing what is there)" in yes.err
+    assert yes.out.strip() == f"{hub.url}/lab/tickets"
+    assert set(hub.repositories["lab/tickets"].files) == {"tickets.gguf", "Modelfile", "README.md"}
+    assert hub.repositories["lab/tickets"].files["tickets.gguf"].startswith(b"GGUF")
+
+
+def test_what_is_not_ours_is_left_alone(push, hub, tuned):
+    hub.repositories["ada/thesis"] = Repository(private=True, files={"thesis.pdf": b"years", "README.md": b"mine"})
+    hub.repositories["ada/open"] = Repository(private=False, files={"README.md": b""}, tags=["tuneport"])
+    for name, options, said in (
+        ("ada/thesis", (), "exists already, and not from tuneport: thesis.pdf and 1 more"),
+        ("ada/open", ("--private",), "exists already, and anybody can see it"),
+        ("bob/tickets", (), "Push to ada/tickets, or log in as another"),
+        ("tickets", (), "Write OWNER/NAME"),
+    ):
+        done = push(tuned, name, *options, "--yes")
+        assert (done.code, said in done.err) == (2, True), done.err
+    assert not [one for one in hub.requests if not one.startswith("GET")]
+
+
+def test_without_token_network_or_right_nothing_is_sent(push, hub, tuned):
+    for environment, said in (
+        ({"HF_TOKEN": ""}, "There is no token for the hub.\nRun: hf auth login"),
+        ({"HF_HUB_OFFLINE": "1"}, "The hub is switched off here.\nUnset HF_HUB_OFFLINE"),
+        ({"HF_TOKEN": "hf_another"}, "does not let this token write to ada/tickets (HTTP 401)"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "The hub cannot be reached"),
+    ):
+        done = push(tuned, "ada/tickets", "--yes", **environment)
+        assert (done.code, said in done.err) == (1, True), done.err
+    assert hub.repositories == {}
+
+
+def test_a_refused_commit_is_told(push, hub, tuned):
+    hub.refuse_commits = True
+    done = push(tuned, "ada/tickets", "--yes")
+    assert done.code == 1
+    assert "does not let this token write to ada/tickets (HTTP 403)" in done.err
+
+
+def test_an_adapter_over_a_folder_of_this_machine_is_not_published(tuned):
+    import tuneport
+
+    with pytest.raises(UnsupportedError, match=r"(?s)a folder that nobody else has.*merged"):
+        tuneport.push(tuned, "ada/tickets", kind="adapter", dry_run=True)
+    with pytest.raises(UnsupportedError, match="adapter, merged, gguf"):
+        tuneport.push(tuned, "ada/tickets", kind="ollama", dry_run=True)
+
+
+def test_a_hosted_model_cannot_leave_its_host(tmp_path):
+    import tuneport
+
+    hosted = tuneport.open_model("openai:gpt-4.1-mini-2025-04-14")
+    for leave in (lambda: hosted.export(tmp_path / "out", "merged"), lambda: hosted.push("ada/x", "merged")):
+        with pytest.raises(UnsupportedError, match=r"cannot be (exported|pushed): its backend does not hand out"):
+            leave()
