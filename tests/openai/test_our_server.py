@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -94,17 +95,32 @@ def test_waiting_outlasts_a_server_that_is_killed_and_started_again(ours: Served
         starter.join()
 
 
-def test_a_method_that_the_servers_backend_lacks_is_refused_in_its_own_words(ours: Served) -> None:
-    pairs = [
-        {
-            "input": {"messages": [{"role": "user", "content": f"Hello {n}"}]},
-            "preferred_output": [{"role": "assistant", "content": f"Good day {n}"}],
-            "non_preferred_output": [{"role": "assistant", "content": f"Go away {n}"}],
-        }
-        for n in range(12)
-    ]
-    with pytest.raises(tuneport.UsageError, match="dpo"):
-        tuneport.train("lab:base", Dataset.load(pairs), method="dpo")
+PAIRS = [
+    {
+        "input": {"messages": [{"role": "user", "content": f"Hello {n}"}]},
+        "preferred_output": [{"role": "assistant", "content": f"Good day {n}"}],
+        "non_preferred_output": [{"role": "assistant", "content": f"Go away {n}"}],
+    }
+    for n in range(12)
+]
+QUESTIONS = [{"question": f"What is {n}?", "answer": f"{n} is a number"} for n in range(12)]
+GRADER = {
+    "type": "string_check",
+    "name": "same",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.reference_answer}}",
+    "operation": "eq",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "settings"), [("dpo", PAIRS, {}), ("reinforcement", QUESTIONS, {"grader": GRADER})]
+)
+def test_a_method_that_the_servers_backend_lacks_is_refused_in_its_own_words(
+    method: Literal["dpo", "reinforcement"], data: list[Any], settings: dict[str, Any], ours: Served
+) -> None:
+    with pytest.raises(tuneport.UsageError, match=method):
+        tuneport.train("lab:base", Dataset.load(data), method=method, settings=settings)
     assert [job.status for job in tuneport.jobs()] == [Status.FAILED]
 
 

