@@ -49,9 +49,10 @@ is which where they have other names. All rows of a file have one shape.
 |---|---|---|"""
 
 SHAPES_DETAILS = """
-A label that is a whole number is written out as text. `system=` (`--system`) puts a system prompt before the
-conversations that bring none. `Dataset.write` and `fix` write JSONL with `messages`, with `prompt` and `completion`, or
-with OpenAI's preference pairs; several shapes in one file are told apart by a key `shape`, which is read again.
+A whole number, such as a label's, and true or false are read as texts, which is noted. `system=` (`--system`) puts a
+system prompt before the conversations that bring none. `Dataset.write` and `fix` write JSONL with `messages`, with
+`prompt` and `completion`, or with OpenAI's preference pairs; several shapes in one file are told apart by a key
+`shape`, which is read again.
 """
 
 DETAILS = f"""## How rows are compared

@@ -50,6 +50,12 @@ _FILE = (
         "Name other columns if one of them is meant.",
     ),
     Code(
+        "needs-other-method",
+        "note",
+        "The training method does not learn from rows of this shape.",
+        "Train with the method named: train.method in the config, --method here.",
+    ),
+    Code(
         "no-column-names",
         "error",
         "The table's first line does not name its columns.",
@@ -99,6 +105,12 @@ _SHAPE = (
     ),
     Code("not-text", "error", "A value should be text and is not.", "Write it as a text."),
     Code(
+        "read-as-text",
+        "note",
+        "A whole number, or true or false, stands where a text should; it is read as that text.",
+        "Write it as a text, in quotes.",
+    ),
+    Code(
         "no-messages",
         "error",
         "The list of messages is empty, or not a list.",
@@ -138,6 +150,12 @@ _TURNS = (
         "Give at least one of them weight 1, or remove the row.",
     ),
     Code("empty-answer", "error", "What is to be learnt is empty.", "Write the answer, or remove the row."),
+    Code(
+        "empty-prompt",
+        "note",
+        "A completion has no prompt: all of the text is learnt, as plain text.",
+        "Nothing to do, if that is meant.",
+    ),
     Code("empty-content", "warning", "A turn has no content.", "Write it, or remove the turn."),
     Code("consecutive-roles", "warning", "Two turns in a row have the same role.", "Join them into one."),
     Code(

@@ -171,7 +171,7 @@ class Dataset:
         self._origin.workers = workers
         found = self._scan(Limits(profile, method, too_long) if profile else None)
         findings = found.findings.copy()
-        file_findings(self._origin.recipe, found, profile, findings)
+        file_findings(self._origin.recipe, found, profile, method, findings)
         across.check_repeats(found.records, findings)
         if against is not None:
             other = against._scan()  # noqa: SLF001 - one of its own kind

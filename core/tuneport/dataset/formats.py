@@ -63,12 +63,16 @@ class Row:
         return f"/{escape(self.recipe.columns.get(role, role))}"
 
     def text(self, role: str) -> str:
-        """The text of a role that must be one. A whole number, such as a label's, is written out."""
+        """The text of a role that must be one. A whole number, such as a label's, is written out, which is noted."""
         value = self.get(role)
         if isinstance(value, str):
             return value
         if isinstance(value, int):
-            return msgspec.json.encode(value).decode()
+            text = msgspec.json.encode(value).decode()
+            self.report.add(
+                "read-as-text", f'{self.pointer(role)[1:]} is {text}, read as "{text}".', self.pointer(role)
+            )
+            return text
         if value is None:
             self.report.add("missing-value", f"{self.pointer(role)[1:]} is missing.", self.pointer(role))
         else:

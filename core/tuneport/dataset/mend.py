@@ -12,7 +12,7 @@ import msgspec
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.formats import Recipe, convert
-from tuneport.dataset.rows import CONTROL, MOJIBAKE, check_example
+from tuneport.dataset.rows import CONTROL, MOJIBAKE, check_example, trim
 
 Action = Literal["changed", "dropped"]
 _CLIP = 200
@@ -34,9 +34,10 @@ REMEDIES: Mapping[str, Remedy] = {
     "bad-weight": Remedy("changed", "makes it 1 where it is above 0, else 0; what is no number is removed"),
     "weight-not-on-assistant": Remedy("changed", "removes the weight"),
     "unknown-key": Remedy("changed", "removes the key"),
+    "read-as-text": Remedy("changed", "writes it as a text"),
     "mojibake": Remedy("changed", "reads the text in the right encoding, where all of it can be"),
     "control-character": Remedy("changed", "removes them, and the colours of a terminal as a whole"),
-    "edge-whitespace": Remedy("changed", "strips the text"),
+    "edge-whitespace": Remedy("changed", "strips the text; where prompt and completion meet it stays"),
     "empty-content": Remedy("changed", "removes the turn", asked=True),
     "consecutive-roles": Remedy("changed", "joins the turns with an empty line between, where both are text"),
     "last-not-assistant": Remedy("changed", "removes the turns after the last answer", asked=True),
@@ -80,7 +81,7 @@ def mend(recipe: Recipe, values: Any, line: int | None, wanted: frozenset[str]) 
     if example is None:
         return None, [dropped(report, values)]
     for finding in report.found:
-        if finding.code in ("unknown-key", "weight-not-on-assistant"):
+        if finding.code in ("unknown-key", "weight-not-on-assistant", "read-as-text"):
             changes.append(Change(line, finding.pointer, finding.code, "changed"))
     found = _found(example, report)
     while codes := wanted & {finding.code for finding in found.found}:
@@ -156,11 +157,13 @@ def _apply(example: Example, codes: frozenset[str], report: RowReport, changes: 
 def _each_text(
     example: Example, code: str, remedy: Callable[[list[str]], list[str]], report: RowReport, changes: list[Change]
 ) -> Example:
-    def change(text: str, pointer: str) -> str:
-        after = remedy([text])[0]
+    def noted(text: str, after: str, pointer: str) -> str:
         if after != text:
             changes.append(Change(report.line, pointer, code, "changed", clip(text), clip(after)))
         return after
+
+    def change(text: str, pointer: str) -> str:
+        return noted(text, remedy([text])[0], pointer)
 
     def one(message: Message, pointer: str) -> Message:
         if isinstance(message.content, str):
@@ -182,12 +185,11 @@ def _each_text(
     if isinstance(example, Preference):
         arms = {part: each(part, getattr(example, part)) for part in ("prompt", "chosen", "rejected")}
         return msgspec.structs.replace(example, **arms)
-    if code == "edge-whitespace":  # between prompt and completion it is meant
-        return example
-    return Completion(
-        prompt=change(example.prompt, report.place("prompt", 0)),
-        completion=change(example.completion, report.place("completion", 0)),
-    )
+    texts = (example.prompt, example.completion)
+    mended = trim(example) if code == "edge-whitespace" else [remedy([text])[0] for text in texts]
+    places = (report.place("prompt", 0), report.place("completion", 0))
+    prompt, completion = map(noted, texts, mended, places)
+    return Completion(prompt=prompt, completion=completion)
 
 
 def _without_control(texts: list[str]) -> list[str]:

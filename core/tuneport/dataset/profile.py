@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from tuneport.dataset.example import Example
 
 Shape = Literal["conversation", "completion", "preference"]
+LEARNT_BY: Mapping[str, frozenset[Shape]] = {
+    "sft": frozenset({"conversation", "completion"}),
+    "dpo": frozenset({"preference"}),
+}
+"""The shapes that a method learns from, whatever the backend; a profile says what one backend takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,7 @@ class DataProfile:
     diagnostics without file and line, which the reader fills in.
     """
 
-    shapes: Mapping[str, frozenset[Shape]] = field(
-        default_factory=lambda: {"sft": frozenset({"conversation", "completion"})}
-    )
+    shapes: Mapping[str, frozenset[Shape]] = field(default_factory=lambda: {"sft": LEARNT_BY["sft"]})
     roles: frozenset[str] = frozenset(ROLES)
     tools: bool = True
     images: bool = False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport.dataset.diagnostics import Diagnostic, Severity
 from tuneport.dataset.findings import Findings
 from tuneport.dataset.formats import ALIASES, Recipe
-from tuneport.dataset.profile import DataProfile
+from tuneport.dataset.profile import LEARNT_BY, DataProfile
 from tuneport.dataset.scan import Scan
 from tuneport.dataset.stats import Stats
 
@@ -71,7 +71,9 @@ class CheckResult:
         }
 
 
-def file_findings(recipe: Recipe | None, found: Scan, profile: DataProfile | None, findings: Findings) -> None:
+def file_findings(
+    recipe: Recipe | None, found: Scan, profile: DataProfile | None, method: str, findings: Findings
+) -> None:
     """What is to be said of the file as a whole."""
     if not found.used:
         findings.add("no-rows", "No row can be used." if found.read else "There is no row in the file.")
@@ -81,11 +83,23 @@ def file_findings(recipe: Recipe | None, found: Scan, profile: DataProfile | Non
         if unused:
             findings.add("unused-columns", f"Not used: {', '.join(map(str, unused))}.", remedy=_columns_remedy(recipe))
     if profile is None:
+        _other_methods(found.tally.shapes, method, findings)
         return
     for note in profile.notes:
         findings.add("base-note", note)
     if profile.max_bytes is not None and found.size > profile.max_bytes:
         findings.add("file-too-large", f"The rows have {found.size:,} bytes; {profile.max_bytes:,} are the most.")
+
+
+def _other_methods(shapes: Mapping[str, int], method: str, findings: Findings) -> None:
+    """Without a profile nothing is refused; but the method alone tells which rows it cannot learn from."""
+    for shape, rows in shapes.items() if method in LEARNT_BY else ():
+        others = [name for name, learnt in LEARNT_BY.items() if shape in learnt]
+        if method not in others:
+            are = f"{rows:,} rows are {shape}s" if rows != 1 else f"1 row is a {shape}"
+            findings.add(
+                "needs-other-method", f"{are}: {method} does not learn from these, {' or '.join(others)} does."
+            )
 
 
 def _columns_remedy(recipe: Recipe) -> str:

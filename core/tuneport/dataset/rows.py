@@ -135,11 +135,25 @@ def _check_declared(example: Conversation, place: Place, report: RowReport) -> N
 
 
 def _check_completion(example: Completion, report: RowReport) -> None:
-    for part, text in (("prompt", example.prompt), ("completion", example.completion)):
-        # White space between prompt and completion is how they are told apart: only characters are looked at.
-        check_text(text.strip(), lambda part=part: report.place(part, 0), report)  # type: ignore[misc]  # as above
+    texts = (example.prompt, example.completion)
+    for part, text, trimmed in zip(("prompt", "completion"), texts, trim(example), strict=True):
+        place = report.place(part, 0)
+        if text != trimmed:
+            report.add("edge-whitespace", f"The {part} has white space at its outer end: {_ends(text)}.", place)
+        check_text(text.strip(), lambda place=place: place, report)  # type: ignore[misc]  # as above
+    if not example.prompt.strip():
+        report.add("empty-prompt", "The prompt is empty.", report.place("prompt", 0))
     if not example.completion.strip():
         report.add("empty-answer", "The completion is empty.", report.place("completion", 0))
+
+
+def trim(example: Completion) -> tuple[str, str]:
+    """Prompt and completion without white space at the two ends. Where they meet it is how they are told apart, and is
+    kept; so is a text of white space alone.
+    """
+    prompt, completion = example.prompt, example.completion
+    trimmed = completion.rstrip() if prompt else completion.strip()
+    return prompt.lstrip() or prompt, trimmed or completion
 
 
 def _check_preference(example: Preference, report: RowReport) -> None:

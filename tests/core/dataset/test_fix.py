@@ -167,9 +167,21 @@ def test_empty_turns_and_what_follows_the_last_answer_go_when_asked(tmp_path: Pa
 
 
 def test_what_lies_between_prompt_and_completion_is_kept(tmp_path: Path) -> None:
-    result, rows = fixed(tmp_path, [{"prompt": "Q: 1+1\nA:", "completion": " 2\n"}])
-    assert (rows[0]["prompt"], rows[0]["completion"]) == ("Q: 1+1\nA:", " 2\n")
+    result, rows = fixed(
+        tmp_path, [{"prompt": "Q: 1+1\nA: ", "completion": "\n2"}, {"prompt": " ", "completion": " a"}]
+    )
+    assert [(row["prompt"], row["completion"]) for row in rows] == [("Q: 1+1\nA: ", "\n2"), (" ", " a")]
     assert result.changed == 0
+    rows = [{"prompt": "\nQ:", "completion": " 2\n"}, {"prompt": "", "completion": " Once. "}]
+    result, rows = fixed(tmp_path, rows)
+    assert [(row["prompt"], row["completion"]) for row in rows] == [("Q:", " 2"), ("", "Once.")]
+    assert result.counts == {"edge-whitespace": 3}
+
+
+def test_a_number_is_written_as_the_text_that_it_was_read_as(tmp_path: Path) -> None:
+    result, rows = fixed(tmp_path, [{"prompt": "1+1=", "completion": 2}, {"prompt": "Is it?", "completion": True}])
+    assert [row["completion"] for row in rows] == ["2", "true"]
+    assert result.counts == {"read-as-text": 2}
 
 
 def test_both_arms_of_a_preference_are_mended(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ FILES = {
     "unused-columns": Trigger(
         bad="text,label,id\nHello,greeting,7\n", good="text,label\nHello,greeting\n", suffix=".csv"
     ),
+    "needs-other-method": Trigger(bad=PAIR, good=GOOD),
     "no-column-names": Trigger(
         bad="text,,label\nHello,x,greeting\n", good="text,label\nHello,greeting\n", suffix=".csv"
     ),
@@ -142,6 +143,9 @@ SHAPE = {
     "mixed-shapes": Trigger(bad=f'{GOOD}{{"prompt": "Hello", "completion": "Hi"}}\n', good=GOOD * 2),
     "missing-value": Trigger(bad='{"text": "Hello", "label": null}\n', good='{"text": "Hello", "label": "greeting"}\n'),
     "not-text": Trigger(bad='{"text": "Hello", "label": ["greeting"]}\n', good='{"text": "Hello", "label": 7}\n'),
+    "read-as-text": Trigger(
+        bad='{"prompt": "2 + 2 =", "completion": 4}\n', good='{"prompt": "2 + 2 =", "completion": "4"}\n'
+    ),
     "no-messages": Trigger(bad='{"messages": []}\n', good=GOOD),
     "bad-message": Trigger(bad='{"messages": ["Hello", "Hi"]}\n', good=GOOD),
     "bad-content": Trigger(bad=row(turn("user", 7), "Hi"), good=row(turn("user", "7"), "Hi")),
@@ -160,6 +164,10 @@ TURNS = {
         bad=row("Hello", turn("assistant", "Hi", weight=0)), good=row("Hello", turn("assistant", "Hi", weight=1))
     ),
     "empty-answer": Trigger(bad=row("Hello", " "), good=GOOD),
+    "empty-prompt": Trigger(
+        bad='{"prompt": "", "completion": "Once upon a time"}\n',
+        good='{"prompt": "Once", "completion": " upon a time"}\n',
+    ),
     "empty-content": Trigger(bad=row("", "Hi"), good=GOOD),
     "consecutive-roles": Trigger(
         bad=row(turn("user"), turn("user"), turn("assistant", "Hi")), good=row("Hello", "Hi", "Bye", "Bye")
