@@ -82,7 +82,7 @@ def key_(
     """
     from tuneport_openai import keys, profiles
 
-    one = profiles.addressed(name)
+    one = profiles.checked_address(profiles.profile(name))
     if remove:
         keys.forget(one)
     else:
@@ -100,15 +100,15 @@ def remove(name: Name, json: Json = False) -> int:
     """Forget an endpoint, and its key in the keyring. Jobs that were started there stay in the ledger."""
     from tuneport_openai import keys, profiles
 
-    one = profiles.profile(name)
-    profiles.remove(name)
-    if one.in_keyring:
+    one = profiles.profiles().get(name)
+    is_kept = profiles.remove(name)
+    if one is not None and one.in_keyring:
         keys.forget(one)
         profiles.note_key(one, in_keyring=False)
     if json:
         _print({"removed": name})
     else:
-        typer.echo(f"{name} is forgotten.")
+        typer.echo(f"{name} is forgotten{', but for its name: jobs were started there' if is_kept else ''}.")
     return 0
 
 

@@ -57,8 +57,8 @@ def profiles() -> dict[str, Profile]:
     """Every profile by name: `openai`, `azure`, then those of home. Raises ConfigError when their file is damaged."""
     stored = _stored()
     built_in = _built_in()
-    removed = {name: _removed(name) for name in stored.removed - built_in.keys()}
-    found = {**removed, **built_in, **stored.profiles}
+    removed = {name: _removed(name) for name in sorted(stored.removed - built_in.keys())}
+    found = {**built_in, **stored.profiles, **removed}
     return {name: replace(one, in_keyring=one.account in stored.in_keyring) for name, one in found.items()}
 
 
@@ -70,21 +70,12 @@ def profile(name: str) -> Profile:
     return found
 
 
-def addressed(name: str) -> Profile:
-    """The profile of that name; raises NotFoundError, and ConfigError where its address is not known."""
-    return checked_address(profile(name))
-
-
 def checked_address(one: Profile) -> Profile:
     """The profile as it is; raises ConfigError where its address is not known."""
     if not one.base_url:
-        raise ConfigError(no_address(one), remedy=how_to_address(one))
+        what = f"The profile {one.name} was removed." if one.removed else f"The address of {one.name} is not known."
+        raise ConfigError(what, remedy=how_to_address(one))
     return one
-
-
-def no_address(one: Profile) -> str:
-    """Why there is no address, as a sentence."""
-    return f"The profile {one.name} was removed." if one.removed else f"The address of {one.name} is not known."
 
 
 def how_to_address(one: Profile) -> str:
@@ -123,16 +114,20 @@ def add(name: str, base_url: str, key: str | None = None, vendor: Vendor | None 
     return profile(name)
 
 
-def remove(name: str) -> None:
-    """Forget a profile of home; its name stays known where jobs were started there, so that their refs say what is
-    missing. Raises NotFoundError when there is none of that name.
+def remove(name: str) -> bool:
+    """Forget a profile of home. Where jobs were started there its name is kept, so that their refs say what is missing,
+    until it is removed once more; whether it is. Raises NotFoundError when there is none of that name.
     """
     with _changing() as stored:
-        if stored.profiles.pop(name, None) is None:
+        if stored.profiles.pop(name, None) is not None:
+            stored.removed |= stored.used & {name}
+        elif name in stored.removed:
+            stored.removed.discard(name)
+            stored.used.discard(name)
+        else:
             what = "is built in" if name in _built_in() else "does not exist"
             raise NotFoundError(f"The profile {name!r} {what}.", remedy="Run: tuneport profiles list")
-        if name in stored.used:
-            stored.removed.add(name)
+        return name in stored.removed
 
 
 def note_use(one: Profile) -> None:

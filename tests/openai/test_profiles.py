@@ -99,7 +99,7 @@ def test_a_job_of_a_removed_profile_says_what_is_missing_and_what_to_type(lab: W
     from tuneport import plugins
 
     job = tuneport.train("lab:base", rows)
-    profiles.remove("lab")
+    assert profiles.remove("lab")
     plugins.load.cache_clear()
     for act in (tuneport.open_job, tuneport.open_model, tuneport.delete, tuneport.settle):
         with pytest.raises(tuneport.ConfigError, match="the profile lab was removed") as caught:
@@ -117,9 +117,20 @@ def test_a_job_of_a_removed_profile_says_what_is_missing_and_what_to_type(lab: W
 def test_a_profile_that_no_job_was_started_at_is_gone_when_it_is_removed(lab: WireServer) -> None:
     from tuneport import plugins
 
-    profiles.remove("lab")
+    assert not profiles.remove("lab")
     plugins.load.cache_clear()
     assert "lab" not in tuneport.backends()
+
+
+def test_the_name_of_a_removed_profile_goes_when_it_is_removed_once_more(lab: WireServer, rows: Dataset) -> None:
+    from tuneport import plugins
+
+    job = tuneport.train("lab:base", rows)
+    assert profiles.remove("lab")
+    assert not profiles.remove("lab")
+    plugins.load.cache_clear()
+    with pytest.raises(tuneport.BackendNotFound):
+        tuneport.open_job(job.ref)
 
 
 def test_a_wire_refuses_redirects_to_other_hosts(server: WireServer, lab: WireServer) -> None:
