@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
-from tuneport import Completion, Conversation, Plan, Quantity
+from tuneport import Completion, Conversation, Plan, Preference, Quantity
 from tuneport_torch import devices, rates
 from tuneport_torch.bases import text_folder
 from tuneport_torch.config import Resolved, TorchSettings, resolve
 from tuneport_torch.launch import size
+from tuneport_torch.pairs import conversations
 from tuneport_torch.tokens import conversion
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
         validation_tokens=int(aside.value or 0) if aside else 0,
         hidden_size=base.facts.hidden or 1024,
         device=kind,
+        method=request.options.method,
     )
-    seconds = _seconds(settings, base, device, resolved, tokens, aside)
+    referred = (tokens.value or 0) + (aside.value or 0 if aside else 0) if request.options.method == "dpo" else 0
+    seconds = _seconds(settings, base, device, resolved, tokens, aside, referred)
     return Plan(
         base=str(request.base),
         rows=rows,
@@ -69,7 +72,7 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
             source="rule for auto" if request.options.epochs == "auto" else "as asked",
         ),
         resolved={**asdict(resolved), "device": device.name, "device_model": device.model},
-        notes=_notes(base, device, tokenizer_here, settings, found),
+        notes=_notes(request, base, device, tokenizer_here, found),
     )
 
 
@@ -85,19 +88,25 @@ def _tokens(data: Dataset | None, rows: int, profile: DataProfile | None) -> Qua
     """Tokens of one epoch: counted, or from a sample with twice its standard error, or from characters."""
     if data is None or not rows:
         return Quantity(value=0, unit="tokens", source="no rows")
-    sample = list(data if rows <= _COUNTED_WHOLE else data.sample(_SAMPLE))
+    sample = [_texts(one) for one in (data if rows <= _COUNTED_WHOLE else data.sample(_SAMPLE))]
     scale = rows / max(1, len(sample))
     if profile is None or profile.count_tokens is None:
-        characters = sum(map(_characters, sample)) * scale
+        characters = sum(_characters(text) for texts in sample for text in texts) * scale
         guess = round(characters / _CHARACTERS_PER_TOKEN)
         return Quantity(value=guess, unit="tokens", source="estimated from characters, no tokenizer yet", error="±40%")
-    counts: Sequence[int] = profile.count_tokens(sample)
+    each = iter(profile.count_tokens([text for texts in sample for text in texts]))
+    counts = [sum(next(each) for _ in texts) for texts in sample]
     if scale == 1:
         return Quantity(value=sum(counts), unit="tokens", source="counted")
     off = 2 * statistics.stdev(counts) / len(counts) ** 0.5 / max(1e-9, statistics.fmean(counts))
     return Quantity(
         value=round(sum(counts) * scale), unit="tokens", source=f"sample of {len(counts)} rows", error=f"±{off:.1%}"
     )
+
+
+def _texts(example: Example) -> tuple[Example, ...]:
+    """What is read of an example in an epoch: of a preference, the prompt with each of its answers."""
+    return conversations(example) if isinstance(example, Preference) else (example,)
 
 
 def _characters(example: Example) -> int:
@@ -107,15 +116,22 @@ def _characters(example: Example) -> int:
 
 
 def _seconds(
-    settings: TorchSettings, base: Base, device: Device, resolved: Resolved, tokens: Quantity, aside: Quantity | None
+    settings: TorchSettings,
+    base: Base,
+    device: Device,
+    resolved: Resolved,
+    tokens: Quantity,
+    aside: Quantity | None,
+    referred: float,
 ) -> Quantity:
+    """How long it takes; `referred` are the tokens on which the reference is measured, once."""
     rate = rates.foretell(base, settings, device)
     if rate is None:
         return Quantity(value=None, unit="s", source="the base's size is not known before it is downloaded")
     trained = (tokens.value or 0) * resolved.epochs
     evaluations = -(-resolved.total_steps // resolved.evaluate_every)
-    evaluated = (aside.value or 0) * evaluations / _BACKWARD if aside else 0
-    seconds = _START_SECONDS + (trained + evaluated) / rate.tokens_per_second
+    evaluated = (aside.value or 0) * evaluations if aside else 0
+    seconds = _START_SECONDS + (trained + (evaluated + referred) / _BACKWARD) / rate.tokens_per_second
     source = f"{rate.tokens_per_second:,.0f} tokens/s {rate.source}"
     return Quantity(value=round(seconds, 1), unit="s", source=source, error=rate.error)
 
@@ -151,9 +167,13 @@ def _usd(settings: TorchSettings, seconds: Quantity) -> Quantity:
 
 
 def _notes(
-    base: Base, device: Device, tokenizer_here: bool, settings: TorchSettings, found: Sequence[Device]
+    request: TrainRequest, base: Base, device: Device, tokenizer_here: bool, found: Sequence[Device]
 ) -> tuple[str, ...]:
-    notes = []
+    notes, settings = [], cast(TorchSettings, request.settings)
+    if request.options.method == "dpo":
+        notes.append(
+            f"The reference is {request.base} as it is now: measured once on every pair, before the first step."
+        )
     if not base.present:
         notes.append(f"{base.name} is not on this machine yet: the job downloads it first.")
     if not tokenizer_here:
