@@ -109,6 +109,14 @@ class Served:
         finally:
             store.close()
 
+    def remove_token(self, name: str) -> None:
+        """What `tuneport tokens remove` does."""
+        store = Store(self.home / "server" / "server.sqlite3")
+        try:
+            Tokens(store).remove(name)
+        finally:
+            store.close()
+
     def run(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "tuneport.cli", *arguments]
         return subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True).stdout

@@ -78,6 +78,12 @@ def test_a_creation_that_the_client_retries_starts_one_job(own: Served) -> None:
         assert [one.id for one in client.fine_tuning.jobs.list()] == [job.id]
         again = client.fine_tuning.jobs.create(model="grey", training_file=file.id)
         assert again.id != job.id, "the same request sent anew, not retried, is a job of its own"
+    own.kill()
+    own.start()
+    with own.client() as client:
+        retry = {"X-Stainless-Retry-Count": "1"}
+        late = client.fine_tuning.jobs.create(model="grey", training_file=file.id, extra_headers=retry)
+        assert late.id == again.id, "the answer may have been lost because the server was killed"
         until_over(client, job.id)
         until_over(client, again.id)
     assert len(trainings(own)) == 2

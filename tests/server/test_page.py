@@ -124,7 +124,7 @@ def test_a_removed_token_ends_its_sessions(shared: Served) -> None:
     made = Browser(shared)
     made.log_in(shared.add_token("leaving"))
     made.page("/")
-    shared.run("tokens", "remove", "leaving")
+    shared.remove_token("leaving")
     assert made.ask("GET", "/")[0].status == 303
 
 

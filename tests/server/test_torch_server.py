@@ -14,6 +14,7 @@ import pytest
 
 from serving import Served, jsonl, until_over
 from tiny_models import make_tokenizer, write_llama
+from tuneport_torch.model import TorchModel
 
 pytestmark = pytest.mark.timeout(240)
 ROWS = jsonl([(f"My card {'never ' * (n % 5)}arrived", "card") for n in range(60)])
@@ -52,7 +53,7 @@ def until(fact, seconds: float = 90.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_training_survives_kills_of_server_and_worker_and_its_model_answers(served: Served) -> None:
+def test_a_training_survives_kills_of_server_and_worker_and_its_model_answers(served: Served, tiny: Path) -> None:
     with served.client() as client:
         file = client.files.create(file=("rows.jsonl", ROWS), purpose="fine-tune").id
         job = client.fine_tuning.jobs.create(
@@ -69,6 +70,8 @@ def test_a_training_survives_kills_of_server_and_worker_and_its_model_answers(se
     served.kill()
     for worker in workers(served):
         os.kill(worker.pid, signal.SIGKILL)
+    # From here on, there is room for one model at a time: each question to the other makes it go.
+    served._arguments += ("--limit", f"model_bytes={int(1.5 * TorchModel.base(str(tiny)).memory)}")
     served.start()
     with served.client() as client:
         base = client.chat.completions.create(
@@ -88,6 +91,10 @@ def test_a_training_survives_kills_of_server_and_worker_and_its_model_answers(se
         assert client.files.content(job.result_files[0]).text.count("\n") > max(steps) / 2
         assert client.fine_tuning.jobs.checkpoints.list(job.id).data[0].step_number > 0
         answers(client, job.fine_tuned_model)
+        again = {"messages": [{"role": "user", "content": "while it trains"}], "max_tokens": 3, "temperature": 0}
+        asked = [client.chat.completions.create(model=one, **again) for one in ("tiny", job.fine_tuned_model) * 2]
+        said = [one.choices[0].message.content for one in asked]
+        assert said[:2] == said[2:]
 
 
 def answers(client, model: str) -> None:
@@ -110,7 +117,14 @@ def answers(client, model: str) -> None:
         client.chat.completions.create(**long)
     with pytest.raises(openai.BadRequestError, match="tokens"):
         client.chat.completions.create(**long, stream=True)
-    threads = [
+    streams: list[str] = []
+
+    def streamed() -> None:
+        pieces = client.chat.completions.create(**asked, stream=True)
+        streams.append("".join(one.choices[0].delta.content or "" for one in pieces))
+
+    threads = [threading.Thread(target=streamed) for _ in range(6)]
+    threads += [
         threading.Thread(
             target=lambda: together.append(client.chat.completions.create(**asked).choices[0].message.content)
         )
@@ -120,7 +134,7 @@ def answers(client, model: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert together == [text] * 12
+    assert (together, streams) == ([text] * 12, [text] * 6)
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
     assert client.chat.completions.create(**asked, tools=tools).choices[0].finish_reason in ("length", "stop")
 
