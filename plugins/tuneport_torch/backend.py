@@ -44,7 +44,7 @@ class TorchBackend(Backend):
     """Trains on this machine with PyTorch, in a process of its own per job."""
 
     name = "torch"
-    packages = ("torch", "transformers", "peft", "safetensors", "tokenizers", "huggingface_hub", "jinja2")
+    packages = ("torch", "transformers", "peft", "safetensors", "tokenizers", "gguf", "huggingface_hub", "jinja2")
     install = "pip install 'tuneport[torch]'"
 
     def __init__(self) -> None:

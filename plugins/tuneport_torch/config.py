@@ -115,7 +115,7 @@ class TorchSettings(Settings):
     keep_checkpoints: int = Field(
         default=2, ge=1, description="How many of the newest checkpoints are kept beside the best."
     )
-    export: Literal["none", "adapter", "merged"] = Field(
+    export: Literal["none", "adapter", "merged", "gguf"] = Field(
         default="none", description="What to write beside the model when training is over, for use with other tools."
     )
     usd_per_hour: float | None = Field(

@@ -134,19 +134,18 @@ def _succeed(worker: Worker, settings: TorchSettings) -> None:
     last word then says how to export again.
     """
     kind, folder = settings.export, worker.folder
-    target = folder.path / f"export-{kind}"
+    target = folder.path / ("export.gguf" if kind == "gguf" else f"export-{kind}")
     not_exported, remedy = "", None
     if kind != "none" and not target.exists():
         worker.stage(Status.PREPARING, f"Exporting the model ({kind}).")
-        write = export.adapter if kind == "adapter" else export.merged
         try:
-            write(bases.resolve(str(folder.model)), target)
+            export.write(bases.resolve(str(folder.model)), target, kind)
             worker.emit("log", f"Exported ({kind}) to {target}.", path=str(target))
         except TuneportError as error:
             not_exported = f"Not exported ({kind}): {error.message}"
             worker.emit("log", not_exported, level="warning", remedy=error.remedy)
             another = "KIND" if isinstance(error, UnsupportedError) else kind
-            again = f"Run: tuneport export {folder.ref} --kind {another} -o FOLDER"
+            again = f"Run: tuneport export {folder.ref} --kind {another} -o PATH"
             remedy = f"{error.remedy.rstrip('.')}. {again}" if error.remedy else again
     now = worker.owner.now
     done = f"Trained {now.step} steps on {now.tokens} tokens." if now.step else "Trained."

@@ -17,7 +17,7 @@ def test_a_model_that_was_not_exported_is_there_and_says_what_to_type(tiny_llama
     state = settled(job)
     assert state.status is Status.SUCCEEDED
     assert "Not exported (adapter): " in state.message
-    assert state.remedy == "Export it as: merged. Run: tuneport export torch:whole --kind KIND -o FOLDER"
+    assert state.remedy == "Export it as: merged. Run: tuneport export torch:whole --kind KIND -o PATH"
     assert any(event.level == "warning" and "Not exported" in event.message for event in job.events())
     assert job.result().ask("Hello", max_tokens=1) is not None
 
