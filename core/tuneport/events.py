@@ -56,8 +56,8 @@ class Event:
     """One thing that happened to a job; `seq` counts from 1 without gaps per job, `time` is UTC.
 
     Metric events carry numbers in `data` under the field's usual names: `step`, `epoch`, `train_loss`, `valid_loss`,
-    `learning_rate`, `tokens_per_second`, `grad_norm`, `tokens` (trained on so far). Status events of a backend that tells
-    them when they happen carry the word as `status`: reports tell the queue from the training by it.
+    `learning_rate`, `tokens_per_second`, `grad_norm`, `tokens` (trained on so far). Status events that are told when
+    they happen carry the word as `status`: reports tell the queue from the training by it.
     """
 
     seq: int
