@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from tuneport_torch.checkpoint import Store
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.loop import Result, Run, train
@@ -43,7 +45,14 @@ KINDS: dict[str, dict[str, Any]] = {
         "vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4,
         "bos_token_id": None, "eos_token_id": None,
     },
+    "lfm2": {**_SHAPE, "layer_types": ["conv", "full_attention"]},
+    "mamba": {**_SHAPE, "state_size": 4},
+    "xglm": {
+        "vocab_size": VOCABULARY, "d_model": 32, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4,
+        "bos_token_id": None, "eos_token_id": None, "init_std": 0.2,
+    },
 }  # fmt: skip
+NOT_PACKABLE = ("bloom", "lfm2", "mamba", "xglm")
 
 
 def model(kind: str = "llama", **changes: Any) -> Any:
@@ -114,3 +123,17 @@ def trained(folder: Path, base: Any = None, *, stop: Any = None, tell: Any = Non
     )
     outcome.result = train(run)
     return outcome
+
+
+class Largest(TorchDispatchMode):
+    """Sees every tensor that is made, and how many numbers the largest had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple | list) else [out]:
+            self.numbers = max(self.numbers, getattr(one, "numel", int)())
+        return out

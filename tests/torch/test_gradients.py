@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.pytorch_utils import Conv1D
 
 import tiny_training as tiny
@@ -232,21 +231,6 @@ def test_a_base_in_float16_is_trained_in_float32(tmp_path, mode):
     assert {weight.dtype for weight in done.weights.values()} == {torch.float32}
 
 
-class Largest(TorchDispatchMode):
-    """Sees every tensor that is made, and how large the largest was."""
-
-    def __init__(self):
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for one in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(one, torch.Tensor) and one.is_floating_point():
-                self.numbers = max(self.numbers, one.numel())
-        return out
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_logits_of_a_whole_batch_are_never_held(training):
     vocabulary, targets = 60_000, 600
@@ -255,7 +239,7 @@ def test_logits_of_a_whole_batch_are_never_held(training):
         model, TorchSettings(precision="float32"), torch.device("cpu"), torch.float32, lambda *_, **__: None
     )
     some = [SimpleNamespace(ids=[number] * 101, weights=[1.0] * 101) for number in range(6)]
-    with Largest() as largest, torch.set_grad_enabled(training):
+    with tiny.Largest() as largest, torch.set_grad_enabled(training):
         share = Answers(some, "validation").measure(forward, range(6))[0]
         if training:
             share.backward()

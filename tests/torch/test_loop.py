@@ -137,22 +137,23 @@ def test_gradients_that_stay_infinite_stop_the_job_and_name_the_cure(tmp_path):
         tiny.trained(tmp_path, base, packing=False)
 
 
-def test_one_step_with_infinite_gradients_is_skipped_and_counted(tmp_path):
-    base, calls = tiny.model(), []
-
-    def explode(grad):
-        calls.append(grad)
-        return grad * math.inf if len(calls) == 3 else grad
-
-    def listen(out):
-        if out.requires_grad:
-            out.register_hook(explode)
-
-    base.model.norm.register_forward_hook(lambda module, args, out: listen(out))
-    done = tiny.trained(tmp_path, base)
-    assert done.result.skipped_steps == 1
+def test_a_step_whose_loss_overflows_is_skipped_and_counted_and_changes_nothing(tmp_path):
+    rows = tiny.rows(30)
+    rows[4].weights[-1] = 3e38  # which times its loss is more than float32 can say
+    done = tiny.trained(tmp_path, train=rows, epochs=3)
+    assert done.result.skipped_steps == 3
+    skipped = [event for event in done.events if "is skipped" in event["message"]]
+    assert [event["level"] for event in skipped] == ["warning"] * 3
     assert all(bool(weight.isfinite().all()) for weight in done.weights.values())
-    assert "Step 3 is skipped" in done.logs
+    assert not {event["train_loss"] for event in done.events if event["kind"] == "metric"} & {math.inf, math.nan}
+
+
+def test_data_on_which_no_step_has_a_finite_loss_stops_the_job_after_five(tmp_path):
+    rows = tiny.rows(30)
+    for row in rows:
+        row.weights[-1] = 3e38
+    with pytest.raises(TuneportError, match=r"5 steps in a row, up to step 5\."):
+        tiny.trained(tmp_path, train=rows)
 
 
 class Small:
