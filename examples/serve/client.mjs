@@ -10,12 +10,15 @@ let job = await client.fineTuning.jobs.create({
   model: process.argv[2] ?? "smollm2-135m",
   training_file: file.id,
   suffix: "tickets",
+  method: { type: "supervised", supervised: { hyperparameters: { n_epochs: 2 } } },
 });
 while (!["succeeded", "failed", "cancelled"].includes(job.status)) {
   await new Promise((done) => setTimeout(done, 2000));
   job = await client.fineTuning.jobs.retrieve(job.id);
 }
-for await (const event of client.fineTuning.jobs.listEvents(job.id)) console.log(event.message);
+const messages = []; // the newest comes first
+for await (const event of client.fineTuning.jobs.listEvents(job.id)) messages.unshift(event.message);
+console.log(messages.join("\n"));
 const answer = await client.chat.completions.create({
   model: job.fine_tuned_model,
   messages: [
