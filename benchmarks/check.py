@@ -107,6 +107,7 @@ def main() -> None:
             ]
             for workers in asked.workers
         }
+        commands["the command, tuneport check"] = [sys.executable, "-m", "tuneport.cli", "check", str(path)]
         results: dict[str, list[tuple[float, float, float]]] = {}
         for run in range(asked.runs):
             for name, command in commands.items():
