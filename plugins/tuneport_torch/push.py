@@ -21,6 +21,7 @@ from tuneport import (
     home,
 )
 from tuneport_torch import export
+from tuneport_torch.export.card import root
 from tuneport_torch.loading import quiet
 
 if TYPE_CHECKING:
@@ -129,9 +130,7 @@ def _license(api: HfApi, base: Base) -> str | None:
     """The licence of the model under it, as the hub tells it; None where nobody tells."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    under = base.parent or base
-    while under.parent is not None:
-        under = under.parent
+    under = root(base)
     if under.upstream.startswith("/"):
         return None
     try:

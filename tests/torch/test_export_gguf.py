@@ -155,12 +155,13 @@ def test_what_cannot_be_is_refused_with_what_can(tiny_llama, tmp_path):
         model.export(tmp_path / "there.gguf", "gguf")
 
 
-def test_a_full_disk_leaves_nothing_behind_and_says_so(tiny_llama, tmp_path):
+@pytest.mark.parametrize("kind", ["merged", "gguf"])
+def test_a_full_disk_leaves_nothing_behind_and_says_so(kind, tiny_llama, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))  # python turns the signal into an error
     try:
         with pytest.raises(UnavailableError, match=r"(?s)could not be written whole.*Free some space"):
-            opened(tiny_llama).export(tmp_path / "out" / "model.gguf", "gguf", dtype="f32")
+            opened(tiny_llama).export(tmp_path / "out" / "model.gguf", kind, dtype="f32")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list((tmp_path / "out").iterdir()) == []

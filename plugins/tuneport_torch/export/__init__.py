@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneport import UsageError
+from tuneport import UnavailableError, UsageError
 from tuneport_torch.export.card import Facts
 from tuneport_torch.export.folders import DTYPES, adapter, check_adapter, merged
 from tuneport_torch.export.gguf_file import check_gguf, gguf
@@ -20,7 +20,19 @@ __all__ = ["Facts", "adapter", "check", "gguf", "merged", "ollama", "save", "wri
 
 def write(base: Base, path: Path, kind: str, dtype: str | None = None, facts: Facts | None = None) -> Path:
     """Write a model as one of the kinds adapter, merged, gguf (a file) and ollama; see the function of that name."""
+    from safetensors import SafetensorError
+
     check(base, kind, dtype)
+    try:
+        return _written(base, path, kind, dtype, facts)
+    except (OSError, SafetensorError) as error:
+        raise UnavailableError(
+            f"{path} could not be written whole, so nothing is left of it: {error}.",
+            remedy="Free some space, or name another place.",
+        ) from error
+
+
+def _written(base: Base, path: Path, kind: str, dtype: str | None, facts: Facts | None) -> Path:
     match kind:
         case "adapter":
             return adapter(base, path, facts)

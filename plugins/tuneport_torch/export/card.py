@@ -6,11 +6,13 @@ The head is what the hub reads: huggingface.co/docs/hub/model-cards.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport import Comparison
 from tuneport_torch import bases
+from tuneport_torch.facts import read_json
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
@@ -40,39 +42,41 @@ llama-cli -m {file} --jinja        # llama.cpp
 ollama create my-model -f Modelfile && ollama run my-model
 ```""",
 }
-_TAKEN_AS_GIVEN = ("method", "seed", "suffix", "too_long", "epochs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known beyond the model's own record: `here` is the name under which it will be found, `license` that of
-    the base, `rows` were trained on.
+    the base, `file` the name of the GGUF file.
     """
 
     here: str = "."
     license: str | None = None
-    rows: int | None = None
     comparison: Comparison | None = None
     file: str = "model.gguf"
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def card(base: Base, kind: str, facts: Facts | None = None) -> str:
     """The text of README.md for an export of that kind: adapter, merged or ollama."""
     known, record = facts or Facts(), bases.read_record(base) or {}
     lineage = record.get("lineage", {})
-    under = base.parent or base
+    under = root(base)
     parts = [
         _head(under, kind, known),
         f"# {lineage.get('job', under.name if under.kind != 'folder' else 'Model')}",
         _origin(base, under, kind, tuned=bool(lineage)),
-        *([_training(lineage, known)] if lineage else []),
+        *([_training(lineage, _rows(base))] if lineage else []),
         *([_figures(known.comparison)] if known.comparison is not None else []),
         "## How to load it",
         _LOAD[kind].format(here=known.here, base=under.upstream, file=known.file),
         *([_system(lineage["system"])] if lineage.get("system") else []),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def root(base: Base) -> Base:
+    """The model under all adapters."""
+    return base if base.parent is None else root(base.parent)
 
 
 def _head(under: Base, kind: str, known: Facts) -> str:
@@ -100,18 +104,30 @@ def _origin(base: Base, under: Base, kind: str, *, tuned: bool) -> str:
     return said
 
 
-def _training(lineage: Mapping[str, Any], known: Facts) -> str:
-    rows = f", {known.rows:,} rows" if known.rows is not None else ""
+def _rows(base: Base) -> int | None:
+    """How many rows were trained on, by the request that stands beside the model of a job; None for any other."""
+    count = read_json(base.here().parent / "request.json").get("data", {}).get("train", {}).get("rows")
+    return count if isinstance(count, int) else None
+
+
+def _training(lineage: Mapping[str, Any], rows: int | None) -> str:
+    counted = f", {rows:,} rows" if rows is not None else ""
     told = {
-        "base": f"`{lineage['base']}`",
+        "base": f"`{_without_folders(lineage['base'])}`",
         "method": lineage["method"],
         "created": lineage["created"],
-        "data": f"SHA-256 `{lineage['data_fingerprint']}`{rows}",
+        "data": f"SHA-256 `{lineage['data_fingerprint']}`{counted}",
         "versions": ", ".join(f"{name} {version}" for name, version in lineage["versions"].items()),
     }
     lines = ["## Training", "", *(f"- {name}: {value}" for name, value in told.items() if value)]
-    settings = list(_plain({**lineage["settings"], **known.settings}))
+    settings = list(_plain(lineage["settings"]))
     return "\n".join(lines + (["", "| setting | value |", "|---|---|", *settings] if settings else []))
+
+
+def _without_folders(ref: str) -> str:
+    """A ref whose name is a path, as the last part of it: where things lie on this machine is nobody's business."""
+    backend, _, name = ref.partition(":")
+    return f"{backend}:{Path(name).name}" if name.startswith((".", "~", "/")) else ref
 
 
 def _plain(settings: Mapping[str, Any], under: str = "") -> Iterator[str]:

@@ -249,11 +249,8 @@ def _open(path: Path, architecture: str) -> Iterator[GGUFWriter]:
     writer = GGUFWriter(path, architecture)
     try:
         yield writer
+    finally:
         writer.close()
-    except OSError as error:
-        raise UnavailableError(
-            f"The GGUF file could not be written whole: {error}.", remedy="Free some space, or name another folder."
-        ) from error
 
 
 def _refuse_without_room(path: Path, needed: int) -> None:
