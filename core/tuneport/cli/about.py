@@ -52,6 +52,7 @@ def prune(
     """Free space: caches, spooled rows, checkpoints of finished jobs. Models and reports stay. Asks first."""
     from tuneport.cli import show
     from tuneport.cli.terminal import confirmed, print_json
+    from tuneport.units import size
     from tuneport.workflow import prune as free
 
     found = free(dry_run=True)
@@ -63,7 +64,7 @@ def prune(
     if json:
         print_json({"removed": [item.to_dict() for item in done]})
     elif done:
-        typer.echo(f"freed {show.size(sum(item.bytes for item in done))}")
+        typer.echo(f"freed {size(sum(item.bytes for item in done))}")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tuneport.cli import show
 from tuneport.cli.terminal import err
+from tuneport.units import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -48,10 +49,6 @@ class RunProgress:
         if tell is not None:
             tell(payload)
 
-    def attach(self, job: Job) -> None:
-        """Follow a job that was started elsewhere."""
-        self.ref = job.ref
-
     def _checked(self, result: Any) -> None:
         self._say(f"checked  {result.file}: read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
         for code, times in result.counts.items():
@@ -69,7 +66,7 @@ class RunProgress:
         )
 
     def _submitted(self, job: Job) -> None:
-        self.attach(job)
+        self.ref = job.ref
         status = job.status
         more = " already" if status.terminal else "; Ctrl-C leaves it running" if self._waits else ""
         self._say(f"job      {job.ref} {show.standing(status)}{more}")
@@ -104,7 +101,7 @@ class RunProgress:
         ]
         left = data.get("seconds_left")
         if isinstance(left, int | float):
-            figures.append(f"{show.duration(left)} left")
+            figures.append(f"{duration(left)} left")
         self._advance("training", step, total, ", ".join(figures))
 
     def _answering(self, progress: tuple[int, int, str]) -> None:

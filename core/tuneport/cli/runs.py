@@ -146,7 +146,6 @@ def watch(
                 print_json_line(event.to_dict())
         else:
             with RunProgress() as progress:
-                progress.attach(job)
                 for event in job.follow(after):
                     progress("event", event)
         state = job.state()

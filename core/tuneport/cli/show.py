@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport.cli.terminal import err, out, print_json, print_table
 from tuneport.errors import DataError
 from tuneport.events import Status, utc_now
+from tuneport.units import duration, size
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -269,33 +270,6 @@ def quantity(amount: Quantity) -> str:
     if amount.unit.lower() == "usd":
         return f"{amount.value:,.2f} USD"
     return f"{amount.value:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    >>> duration(75), duration(7300)
-    ('1 min 15 s', '2 h 1 min')
-    """
-    whole = max(round(seconds), 1 if seconds > 0 else 0)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def size(count: float) -> str:
-    """Bytes as a person says them.
-
-    >>> size(98_000_000)
-    '98.0 MB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def standing(status: Status) -> Text:

@@ -12,7 +12,7 @@ from tuneport.events import Event
 from tuneport.report.charts import histogram
 from tuneport.report.data import ReportData
 from tuneport.report.markup import Child, Html, join, prose, tag
-from tuneport.report.units import count, short
+from tuneport.units import count, short
 
 SEVERITIES = ("error", "warning", "note")
 EVENTS_AT_ONCE = 12

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from tuneport.report.markup import Html, join, tag
-from tuneport.report.units import count, short
+from tuneport.units import count, short
 
 Points = Sequence[tuple[float, float]]
 MOST_POINTS = 500

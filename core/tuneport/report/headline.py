@@ -9,7 +9,7 @@ from tuneport.report.data import ReportData
 from tuneport.report.markup import Html, breakable, join, prose, tag
 from tuneport.report.series import Series
 from tuneport.report.times import times_of
-from tuneport.report.units import count, duration, loss, moment, money, parsed_time, short
+from tuneport.units import count, duration, loss, moment, money, parsed_time, short
 
 
 def header(data: ReportData) -> Html:

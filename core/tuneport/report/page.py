@@ -15,7 +15,7 @@ from tuneport.report.markup import Html, escape, tag
 from tuneport.report.result import comparison, samples
 from tuneport.report.series import series_of
 from tuneport.report.training import training
-from tuneport.report.units import moment
+from tuneport.units import moment
 
 
 def write_report(path: str | Path, data: ReportData) -> Path:

@@ -9,7 +9,7 @@ from tuneport.evaluate.text import OUTCOMES, percent, points, probability
 from tuneport.report.charts import interval_chart
 from tuneport.report.data import Sample
 from tuneport.report.markup import Html, breakable, join, table, tag
-from tuneport.report.units import count
+from tuneport.units import count
 
 ROWS_AT_ONCE = 5
 LABELS_AT_ONCE = 15

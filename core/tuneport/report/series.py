@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tuneport.events import Event
-from tuneport.report.units import finite
+from tuneport.units import finite
 
 _STEPS = ("step", "epoch", "tokens")
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from tuneport.events import Event, Status
-from tuneport.report.units import parsed_time
+from tuneport.units import parsed_time
 
 _STATUSES = {str(status): status for status in Status}
 _AT_WORK = (Status.PREPARING, Status.RUNNING, Status.PAUSING)

@@ -9,7 +9,7 @@ from tuneport.report.data import ReportData
 from tuneport.report.markup import Html, join, table, tag
 from tuneport.report.series import Series
 from tuneport.report.times import times_of
-from tuneport.report.units import count, duration, loss, money, short, size
+from tuneport.units import count, duration, loss, money, short, size
 
 _SMALL = (
     ("rewards/margins", "Reward margin", "chosen minus rejected", short, True),

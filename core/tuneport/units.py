@@ -43,12 +43,12 @@ def loss(value: float) -> str:
 def duration(seconds: float) -> str:
     """A span of time in its two largest units.
 
-    >>> [duration(one) for one in (0.42, 59.6, 102, 7260, 200000)]
-    ['0.4 s', '1 min 0 s', '1 min 42 s', '2 h 1 min', '2 d 7 h']
+    >>> [duration(one) for one in (0, 0.42, 3.2, 59.6, 102, 7260, 200000)]
+    ['0 s', '0.4 s', '3 s', '1 min 0 s', '1 min 42 s', '2 h 1 min', '2 d 7 h']
     """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
     whole = round(seconds)
+    if 0 < seconds < 1:
+        return f"{max(seconds, 0.1):.1f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -58,12 +58,17 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def size(bytes_: float) -> str:
-    """A size in bytes, in units of 1000."""
-    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if bytes_ >= limit:
-            return f"{bytes_ / limit:.3g} {unit}"
-    return f"{bytes_:.0f} bytes"
+def size(count: float) -> str:
+    """A number of bytes in units of 1000.
+
+    >>> [size(one) for one in (74, 812_480, 98_000_000, 2.6e9, 4e15)]
+    ['74 bytes', '812.5 kB', '98.0 MB', '2.6 GB', '4000.0 TB']
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def money(usd: float) -> str:
