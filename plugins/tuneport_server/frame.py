@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from tuneport_server.markup import Html, join, tag
+from tuneport_server.markup import Html, tag
 from tuneport_server.store import Row
 from tuneport_server.wire import WireError
 
@@ -101,11 +101,6 @@ def _header(owner: str, here: str) -> Html:
 
 def _asset(request: Request) -> Response:
     return FileResponse(_HERE / request.url.path.removeprefix("/"), media_type=_ASSETS[request.url.path])
-
-
-def items(parts: list[Html]) -> Html:
-    """Parts, one under another."""
-    return tag("div", join(parts), class_="stack")
 
 
 ROUTES = [Route(path, _asset, methods=["GET"]) for path in _ASSETS]

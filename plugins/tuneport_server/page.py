@@ -97,7 +97,7 @@ def job(request: Request) -> Response:
         live("wrong", _error(row)),
         live("curves", _picture(row, lines)),
         live("facts", _facts(server, row), class_="card"),
-        samples.shown(server, row),
+        live("samples", samples.shown(server, row)),
         tag("h2", "Events (UTC)"),
         live(
             "events",
@@ -220,7 +220,7 @@ def _named(row: Row) -> Html:
 
 
 def _progress(server: Server, row: Row) -> Html:
-    return Html("") if row["over"] else _bar(events_of(server, row))
+    return _bar(events_of(server, row)) if row["status"] == "running" else Html("")
 
 
 def _bar(events: Sequence[dict[str, Any]]) -> Html:

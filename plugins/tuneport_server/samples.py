@@ -15,7 +15,7 @@ from starlette.requests import Request
 from tuneport import Completion, Conversation, Example, Preference, TuneportError
 from tuneport_server import chat, models
 from tuneport_server.files import find_file
-from tuneport_server.frame import button, items, nothing
+from tuneport_server.frame import button, nothing
 from tuneport_server.markup import Html, join, tag
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.starting import open_file
@@ -88,7 +88,7 @@ def shown(server: Server, row: Row) -> Html:
         said = nothing(
             "What the tuned model and its base answer to the same questions." if file else "The file is gone."
         )
-        return join((tag("h2", "Samples", id="samples"), tag("div", said, ask, class_="card")))
+        return join((tag("h2", "Samples"), tag("div", said, ask, class_="card")))
     cards = [
         tag(
             "article",
@@ -104,7 +104,7 @@ def shown(server: Server, row: Row) -> Html:
         )
         for one in kept
     ]
-    return join((tag("h2", "Samples", id="samples"), nothing(f"{whose.capitalize()}."), items(cards), ask))
+    return join((tag("h2", "Samples"), nothing(f"{whose.capitalize()}."), *cards, ask))
 
 
 def _part(name: str, said: str) -> Html:
