@@ -58,12 +58,20 @@ class RunProgress:
         self._say("split    " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))
 
     def _planned(self, plan: Any) -> None:
-        said = {name: show.quantity(getattr(plan, name)) for name in ("tokens", "steps", "seconds", "memory", "usd")}
-        steps = "step" if said["steps"] == "1" else "steps"
-        self._say(
-            f"planned  {said['tokens']} tokens, {said['steps']} {steps}, {said['seconds']}, "
-            f"{said['memory']} of memory, {said['usd']}"
-        )
+        known = [
+            f"{show.quantity(amount)}{unit if amount.value != 1 else unit.removesuffix('s')}"
+            for amount, unit in (
+                (plan.tokens, " tokens"),
+                (plan.steps, " steps"),
+                (plan.seconds, ""),
+                (plan.memory, " of memory"),
+                (plan.usd, ""),
+            )
+            if amount.value or (amount is plan.usd and amount.value is not None)  # a hosted job takes no memory here
+        ]
+        names = {"tokens": plan.tokens, "steps": plan.steps, "time": plan.seconds, "money": plan.usd}
+        unknown = [name for name, amount in names.items() if amount.value is None]
+        self._say(f"planned  {', '.join(known)}{'; not known: ' if unknown else ''}{', '.join(unknown)}")
 
     def _submitted(self, job: Job) -> None:
         self.ref = job.ref

@@ -142,7 +142,8 @@ def jobs(found: Sequence[JobSummary]) -> None:
     for one in found:
         steps = f"{one.step}/{one.total_steps}" if one.total_steps else ""
         left = f"{duration(one.seconds_left)} left" if one.seconds_left else (one.stale or one.message)
-        left = "" if one.status.terminal else left  # `show` says how it ended
+        if one.status in (Status.SUCCEEDED, Status.CANCELLED):
+            left = ""  # the status says it all
         rows.append((str(one.ref), _status(one.status), steps, str(one.base), _ago(one.created), left.split("\n")[0]))
     print_table(("job", "status", "step", "base", "started", ""), rows)
 

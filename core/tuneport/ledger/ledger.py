@@ -81,7 +81,6 @@ class Ledger:
         config: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
-        endpoint: str | None = None,
         run: str | None = None,
         reserved: Collection[str] = (),
         reuse: bool = False,
@@ -110,7 +109,6 @@ class Ledger:
                 config=json.dumps(dict(config or {})),
                 settings=json.dumps(dict(settings or {})),
                 metadata=json.dumps(dict(metadata or {})),
-                endpoint=endpoint,
                 run=run,
             )
             return job_of_intent(sql, intent)
@@ -119,11 +117,9 @@ class Ledger:
         """The backend is being asked: from here on, silence means that it may have the job."""
         return self._settle(intent, "sent")
 
-    def confirm(
-        self, intent: str, remote: Mapping[str, Any] | None = None, *, endpoint: str | None = None
-    ) -> JobRecord:
-        """The backend has the job; `remote` are the facts it gave. May be repeated, and adds facts then."""
-        return self._settle(intent, "confirmed", remote, endpoint)
+    def confirm(self, intent: str) -> JobRecord:
+        """The backend has the job. May be repeated."""
+        return self._settle(intent, "confirmed")
 
     def doubt(self, intent: str) -> JobRecord:
         """Nobody could learn whether the backend has the job: it is unconfirmed, and nothing may be sent again."""
@@ -131,11 +127,9 @@ class Ledger:
 
     def fail(self, intent: str, message: str = "") -> JobRecord:
         """The backend has no such job, for certain: it was refused, or never asked. `message` is kept as the reason."""
-        return self._settle(intent, "failed", {"reason": message} if message else None)
+        return self._settle(intent, "failed", message)
 
-    def _settle(
-        self, intent: str, state: IntentState, remote: Mapping[str, Any] | None = None, endpoint: str | None = None
-    ) -> JobRecord:
+    def _settle(self, intent: str, state: IntentState, reason: str = "") -> JobRecord:
         status = {"failed": Status.FAILED, "unconfirmed": Status.UNCONFIRMED}.get(state)
         with self._database.write() as sql:
             job = job_of_intent(sql, intent)
@@ -147,27 +141,27 @@ class Ledger:
             if status is None and job.status is Status.UNCONFIRMED:
                 status = Status.QUEUED
             sql.execute(
-                "UPDATE jobs SET intent_state = ?, remote = ?, endpoint = coalesce(?, endpoint), status = ?,"
-                " status_time = ? WHERE intent = ?",
+                "UPDATE jobs SET intent_state = ?, remote = ?, status = ?, status_time = ? WHERE intent = ?",
                 (
-                    *(state, json.dumps({**job.remote, **(remote or {})}), endpoint),
-                    *(str(status or job.status), _text(utc_now() if status else job.status_time), intent),
+                    *(state, _facts(reason or job.reason), str(status or job.status)),
+                    *(_text(utc_now() if status else job.status_time), intent),
                 ),
             )
             return job_of_intent(sql, intent)
 
     def heard(self, ref: Ref | str, state: JobState, time: datetime | None = None) -> JobRecord:
-        """Keep what was last heard of a job: its status and steps. One that is over stays so, whatever a late answer
-        says.
+        """Keep what was last heard of a job: its status, its steps, and why it failed. One that is over stays so,
+        whatever a late answer says.
         """
         with self._database.write() as sql:
             job = job_of(sql, ref)
             if not job.status.terminal:
                 sql.execute(
-                    "UPDATE jobs SET status = ?, native = ?, step = ?, total_steps = ?, status_time = ?"
+                    "UPDATE jobs SET status = ?, native = ?, step = ?, total_steps = ?, remote = ?, status_time = ?"
                     " WHERE intent = ?",
                     (
                         *(str(state.status), state.native, state.step, state.total_steps),
+                        _facts(state.message if state.status is Status.FAILED else ""),
                         *(_text(time or utc_now()), job.intent),
                     ),
                 )
@@ -259,6 +253,11 @@ def _of_identity(sql: sqlite3.Connection, identity: str) -> sqlite3.Row | None:
         identity,
         *_LOST,
     )
+
+
+def _facts(reason: str) -> str:
+    """The column `remote`, as JSON: why the job failed, where it did."""
+    return json.dumps({"reason": reason} if reason else {})
 
 
 def _insert_job(sql: sqlite3.Connection, **values: str | None) -> None:

@@ -27,7 +27,7 @@ class JobRecord:
     """What this machine knows of a job. `status`, `step` and `total_steps` are the last ones heard (at `status_time`);
     times are UTC.
 
-    `remote` are the facts that the backend gave, such as its own id; `endpoint` is where it was asked.
+    `reason` is why it failed or was never started, where it was.
     """
 
     ref: Ref
@@ -41,14 +41,13 @@ class JobRecord:
     config: Mapping[str, Any]
     settings: Mapping[str, Any]
     metadata: Mapping[str, str]
-    remote: Mapping[str, Any]
-    endpoint: str | None
     run: str | None
     status: Status
     native: str
     status_time: datetime
     step: int = 0
     total_steps: int | None = None
+    reason: str = ""
 
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> JobRecord:
@@ -65,14 +64,13 @@ class JobRecord:
             config=json.loads(row["config"]),
             settings=json.loads(row["settings"]),
             metadata=json.loads(row["metadata"]),
-            remote=json.loads(row["remote"]),
-            endpoint=row["endpoint"],
             run=row["run"],
             status=_status(row["status"]),
             native=row["native"],
             status_time=datetime.fromisoformat(row["status_time"]),
             step=row["step"],
             total_steps=row["total_steps"],
+            reason=json.loads(row["remote"]).get("reason", ""),
         )
 
 

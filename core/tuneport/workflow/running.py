@@ -98,13 +98,15 @@ def run(
         job = starting.start(prepared, again=again, run=record.id)
         ledger.advance(record.id, "submitted", {"job": str(job.ref), **split.counts()})
         tell("submitted", job)
-        if job.status in (Status.INTERRUPTED, Status.PAUSED):
+        status = job.status
+        if status in (Status.INTERRUPTED, Status.PAUSED):
             job.resume()
             tell("resumed", job)
         if not wait:
             return RunResult(job=job, check=checked, plan=foretold)
-        done = job.status is Status.SUCCEEDED  # then what happened was told when it happened
-        model = job.result() if done else job.wait(on_event=lambda event: tell("event", event))
+        # What has happened to a job that is over was told when it happened.
+        over = status is Status.SUCCEEDED
+        model = job.result() if over else job.wait(on_event=lambda event: tell("event", event))
         tell("trained", model)
         comparison = _compared(ledger, record, job, model, split, loaded, tell)
         samples = [] if comparison else _sampled(model, split)
@@ -123,12 +125,12 @@ def plan_run(config: RunConfig) -> tuple[Plan, Split]:
 
 def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
     """Raise BudgetError when the plan passes a limit of the config, or cannot say that it does not."""
-    limits = (("usd", config.budget.usd, plan.usd.value, plan.usd.source, "US dollars"),)
     hours = None if plan.seconds.value is None else plan.seconds.value / 3600
-    for key, limit, value, source, unit in (
-        *limits,
+    limits = (
+        ("usd", config.budget.usd, plan.usd.value, plan.usd.source, "US dollars"),
         ("hours", config.budget.hours, hours, plan.seconds.source, "hours"),
-    ):
+    )
+    for key, limit, value, source, unit in limits:
         if limit is None or (value is not None and value <= limit):
             continue
         said = f"is planned to take {value:.2f} {unit}" if value is not None else f"takes an unknown number of {unit}"

@@ -35,6 +35,26 @@ def test_jobs_shows_the_steps_of_a_job_that_is_over(cli: Cli, ran: str) -> None:
         assert as_json(cli, "jobs")["jobs"][0]["total_steps"] == 1
 
 
+def test_a_start_that_was_refused_is_listed_with_its_reason(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.refuses=The cage is full.")
+    assert cli(*flags)[0] == 1
+    (listed,) = as_json(cli, "jobs")["jobs"]
+    assert (listed["status"], listed["message"]) == ("failed", "The cage is full.")
+    assert "The cage is full." in cli("jobs")[1]
+    code, _, err = cli("show", listed["ref"])
+    assert code == 2
+    assert f"{listed['ref']} was never started: The cage is full." in err
+    assert f"tuneport delete {listed['ref']}" in err
+    assert cli("delete", listed["ref"], "--yes")[0] == 0
+    assert as_json(cli, "jobs")["jobs"] == []
+
+
+def test_the_reason_of_a_failure_stays_on_the_list(cli: Cli, tickets: Path) -> None:
+    cli("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=failed")
+    for _ in range(2):  # the second time from what the ledger kept
+        assert "it forgot" in cli("jobs")[1]
+
+
 def test_watch_json_is_one_event_a_line_and_can_begin_anywhere(cli: Cli, ran: str) -> None:
     lines = [json.loads(line) for line in cli("watch", ran, "--json")[1].splitlines()]
     assert [one["seq"] for one in lines] == [1, 2, 3]
@@ -96,8 +116,13 @@ def test_prune_frees_what_nothing_needs_and_keeps_models(cli: Cli, ran: str, own
     assert cli("ask", ran, "card?")[0] == 0
 
 
-def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(process: Any, tickets: Path) -> None:
-    run = process("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=running")
+@pytest.mark.parametrize(
+    ("flags", "same"), [([], "The same command"), (["--again"], "The same command without --again")]
+)
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(
+    process: Any, tickets: Path, flags: list[str], same: str
+) -> None:
+    run = process("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=running", *flags)
     for line in run.stderr:
         if "done" in line:  # the last event of a job that then runs for ever
             break
@@ -105,7 +130,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(process: Any, t
     _, err = run.communicate(timeout=30)
     assert run.returncode == 130
     ref = re.search(r"(\S+) goes on. Come back with: tuneport watch", err)[1]
-    assert "The same command finishes what is left." in err
+    assert f"{same} finishes what is left." in err
     watch = process("watch", ref, "--json")
     assert [json.loads(watch.stdout.readline())["seq"] for _ in range(3)] == [1, 2, 3]
     watch.send_signal(signal.SIGINT)

@@ -32,6 +32,13 @@ def test_run_goes_through_all_stages_and_leaves_a_report(cli: Cli, tickets: Path
     assert "tuneport ask parrot:tickets-" in out
 
 
+def test_what_a_plan_does_not_know_is_named(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--no-wait")
+    assert re.search(r"planned  \d+ tokens, 1 step, 0.1 s, 1.0 MB of memory, 0.00 USD\n", cli(*flags)[2])
+    _, _, err = cli(*flags, "--set", "backends.parrot.usd=null")
+    assert "of memory; not known: money\n" in err
+
+
 def test_the_same_run_again_finds_the_finished_one_and_again_starts_anew(cli: Cli, tickets: Path, ran: str) -> None:
     again = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")
     assert again["ref"] == ran

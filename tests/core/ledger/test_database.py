@@ -70,7 +70,7 @@ def test_a_file_of_each_older_version_is_brought_up_to_date_with_its_rows(dump: 
     ledger = Ledger.open(path)
     assert version(path) == len(migrations())
     job = ledger.job("torch:tickets-7k2m")
-    assert (job.base, job.remote, str(job.status)) == (Ref("torch", "smollm2-135m"), {"pid": 17}, "running")
+    assert (job.base, job.settings, str(job.status)) == (Ref("torch", "smollm2-135m"), {"rank": 16}, "running")
     assert job.run is not None
     assert ledger.run(job.run).job == job.ref
     assert [event.message for event in ledger.history.events(job.ref)] == ["started", "step 1"]

@@ -40,13 +40,12 @@ def test_a_job_comes_back_as_it_was_written(ledger: Ledger) -> None:
         config={"model": "torch:smollm2-135m", "note": "naïve \ud800 text"},
         settings={"rank": 8},
         metadata={"team": "support"},
-        endpoint="https://example.org/v1",
         run=run.id,
     )
     assert ledger.job(job.ref) == ledger.job(str(job.ref)) == intend(ledger, intent=job.intent) == job
     assert (job.intent_state, job.status, job.native) == ("intended", Status.QUEUED, "")
     assert (job.base, job.method, job.settings, job.metadata) == (BASE, "dpo", {"rank": 8}, {"team": "support"})
-    assert (job.endpoint, job.run, job.config["note"]) == ("https://example.org/v1", run.id, "naïve \ud800 text")
+    assert (job.run, job.config["note"]) == (run.id, "naïve \ud800 text")
     assert job.created.tzinfo is not None
 
 
@@ -99,10 +98,9 @@ def test_an_intent_goes_forward_only(ledger: Ledger) -> None:
         UsageError, match=rf"unconfirmed already and cannot become sent(.|\n)*tuneport settle {job.ref}"
     ):
         ledger.sent(job.intent)
-    adopted = ledger.confirm(job.intent, {"id": "ftjob-1"}, endpoint="https://example.org")
-    assert (adopted.intent_state, adopted.status, adopted.remote) == ("confirmed", Status.QUEUED, {"id": "ftjob-1"})
-    more = ledger.confirm(job.intent, {"file": "file-2"})
-    assert (more.remote, more.endpoint) == ({"id": "ftjob-1", "file": "file-2"}, "https://example.org")
+    adopted = ledger.confirm(job.intent)
+    assert (adopted.intent_state, adopted.status) == ("confirmed", Status.QUEUED)
+    assert ledger.confirm(job.intent).intent_state == "confirmed"
     for act in (ledger.sent, ledger.doubt, ledger.fail):
         with pytest.raises(UsageError, match="is confirmed already"):
             act(job.intent)
@@ -110,7 +108,7 @@ def test_an_intent_goes_forward_only(ledger: Ledger) -> None:
 
 def test_a_start_that_failed_is_a_failed_job_with_its_reason(ledger: Ledger) -> None:
     job = ledger.fail(intend(ledger).intent, "the service refused the file")
-    assert (job.status, job.remote) == (Status.FAILED, {"reason": "the service refused the file"})
+    assert (job.status, job.reason) == (Status.FAILED, "the service refused the file")
     with pytest.raises(UsageError, match="is failed already"):
         ledger.confirm(job.intent)
 

@@ -25,6 +25,7 @@ class ParrotSettings(tuneport.Settings):
 
     learning_rate: float = Field(default=1.0, gt=0, description="Does nothing; parrots learn at once.")
     stop_at: str | None = Field(default=None, description="A status to leave the job in.")
+    refuses: str | None = Field(default=None, description="Why it will not start.")
     key: tuneport.Secret | None = Field(default=None, description="A key, to see that it stays secret.")
     usd: float | None = Field(default=0.0, description="What the parrot says it costs; null is unknown.")
 
@@ -38,6 +39,8 @@ class Parrot(tuneport.Backend):
 
     def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
         folder = tuneport.home("parrot") / request.name
+        if request.settings.refuses:
+            raise tuneport.UnavailableError(request.settings.refuses)
         if os.environ.get("PARROT_DIES") == "before":
             os._exit(9)
         if not folder.exists():
