@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -55,20 +56,30 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> None:
             file.write(msgspec.json.format(msgspec.json.encode({"messages": messages}), indent=0) + b"\n")
 
 
-def measure(command: list[str]) -> tuple[float, float, float]:
-    """Wall-clock seconds, processor seconds and the largest memory, in MB, of a process with its children."""
-    start, used, largest = time.perf_counter(), _processor_seconds(), 0
-    quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    environment = os.environ | quiet
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode, on either side
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+def measure(command: list[str]) -> tuple[float, float]:
+    """Wall-clock and processor seconds of a process with its children."""
+    start, used = time.perf_counter(), _processor_seconds()
+    process = _begun(command)
+    if process.wait():
+        raise SystemExit(f"{command[0]} failed with {process.returncode}")
+    return time.perf_counter() - start, _processor_seconds() - used
+
+
+def largest_memory(command: list[str]) -> float:
+    """The largest memory, in MB, of a process and its children: in a run of its own, since looking takes time."""
+    process, largest = _begun(command), 0
     tree = psutil.Process(process.pid)
     while process.poll() is None:
         largest = max(largest, sum(_memory(tree)))
         time.sleep(0.02)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} failed with {process.returncode}")
-    return time.perf_counter() - start, _processor_seconds() - used, largest / 1e6
+    return largest / 1e6
+
+
+def _begun(command: list[str]) -> subprocess.Popen[bytes]:
+    quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    environment = os.environ | quiet
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode, on either side
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
 
 
 def _processor_seconds() -> float:
@@ -108,20 +119,21 @@ def main() -> None:
             for workers in asked.workers
         }
         commands["the command, tuneport check"] = [sys.executable, "-m", "tuneport.cli", "check", str(path)]
-        results: dict[str, list[tuple[float, float, float]]] = {}
-        for run in range(asked.runs):
+        if asked.peer:
+            cache = str(Path(folder) / "cache")
+            commands["datasets load"] = [asked.peer, "-c", _LOAD, str(path), cache]
+        memory = {name: largest_memory(command) for name, command in commands.items()}
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        for _ in range(asked.runs):
             for name, command in commands.items():
-                results.setdefault(name, []).append(measure(command))
-            if asked.peer:
-                cache = str(Path(folder) / f"cache{run}")
-                results.setdefault("datasets load", []).append(measure([asked.peer, "-c", _LOAD, str(path), cache]))
-        peer = statistics.median(run[0] for run in results.get("datasets load", [(0.0, 0.0, 0.0)]))
+                shutil.rmtree(Path(folder) / "cache", ignore_errors=True)
+                results[name].append(measure(command))
+        peer = statistics.median(run[0] for run in results.get("datasets load", [(0.0, 0.0)]))
         for name, runs in results.items():
             seconds, busy = (statistics.median(run[column] for run in runs) for column in (0, 1))
-            memory = max(run[2] for run in runs)
             ratio = f"  {peer / seconds:5.2f} x datasets" if peer else ""
             speed = f"{seconds:7.2f} s  ({busy:.2f} s of processors)  {size / seconds:6.0f} MB/s"
-            print(f"{name:30} {speed}  {memory:6.0f} MB{ratio}")
+            print(f"{name:30} {speed}  {memory[name]:6.0f} MB{ratio}")
 
 
 if __name__ == "__main__":

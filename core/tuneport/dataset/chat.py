@@ -43,9 +43,7 @@ Orders = Counter[tuple[str, ...]]
 _decoder = msgspec.json.Decoder(Chat)
 _encoder = msgspec.json.Encoder(order="deterministic")
 _TAG = len(b'"shape":"conversation",')
-_SPACED = b'{"messages": [{"role": "'
 _STARTS = (
-    _SPACED,
     b'{"messages": [',
     b'{"messages":[',
     b'{"shape":"conversation","messages":[',
@@ -128,16 +126,34 @@ def _sound(block: bytes, size: int, orders: Orders) -> bool:
     Where neither is so, keys are counted.
     """
     rows, turns = orders.total(), sum(len(order) * times for order, times in orders.items())
+    if len(block) == size - _TAG * rows + 4 * turns and _spaced(block, orders):
+        return True
     start = next((start for start in _STARTS if block.startswith(start)), None)
-    if start is None or block.count(b"\n" + start) != rows - 1:
+    if start is None or _lines_with(start, block) != rows:
         return False
     tagged = b'"shape"' in start
-    more = len(block) - size + _TAG * rows * (not tagged)
-    if not more and b" " not in start:
+    if len(block) == size - _TAG * rows * (not tagged) and b" " not in start:
         return True
-    if more == 4 * turns and start == _SPACED:
-        return (block.count(b'", "content": "'), block.count(b'"}, {"role": "')) == (turns, turns - rows)
     return block.count(b"\n") == rows and key_count(block) == (1 + tagged) * rows + 2 * turns
+
+
+def _spaced(block: bytes, orders: Orders) -> bool:
+    """Whether each row and each turn begins as Python's `json` writes it."""
+    first: Counter[str] = Counter()
+    later: Counter[str] = Counter()
+    for order, times in orders.items():
+        first[order[0]] += times
+        for role in order[1:]:
+            later[role] += times
+    begins = {role: f'{{"role": "{role}", "content": "'.encode() for role in first | later}
+    return all(_lines_with(b'{"messages": [' + begins[role], block) == times for role, times in first.items()) and all(
+        block.count(b'"}, ' + begins[role]) == times for role, times in later.items()
+    )
+
+
+def _lines_with(start: bytes, block: bytes) -> int:
+    """How many lines begin so."""
+    return block.count(b"\n" + start) + block.startswith(start)
 
 
 def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:

@@ -7,11 +7,11 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneport.dataset import across, preview, source, split, stats, tables
+from tuneport.dataset import across, source, stats
 from tuneport.dataset.example import Example
 from tuneport.dataset.formats import Recipe, recognise
 from tuneport.dataset.limits import TooLong
@@ -206,17 +206,21 @@ class Dataset:
         >>> len(train) + len(holdout)
         50
         """
+        from tuneport.dataset.split import assign
+
         if not holdout and not validation:
             raise UsageError("There is nothing to split off.", remedy="Say for example split(holdout=0.1).")
-        chosen = split.assign(self.text_keys(), [part for part in (validation, holdout) if part], seed)
+        chosen = assign(self.text_keys(), [part for part in (validation, holdout) if part], seed)
         return tuple(self._view(bytes(here == part for here in chosen)) for part in range(max(chosen) + 1))
 
     def sample(self, rows: int, seed: int = 0) -> Dataset:
         """That many rows, or all if there are fewer, chosen by content and seed; they keep their order."""
+        from tuneport.dataset.split import choose
+
         if rows < 1:
             raise UsageError(f"A sample of {rows} rows is empty.", remedy="Ask for at least 1.")
         keep = bytearray(len(self))
-        for place in split.choose(self.text_keys(), rows, seed):
+        for place in choose(self.text_keys(), rows, seed):
             keep[place] = 1
         return self._view(keep)
 
@@ -228,7 +232,9 @@ class Dataset:
 
     def preview(self, profile: DataProfile, rows: int = 3) -> list[list[Piece]]:
         """What is trained on in the first `rows` examples; raises UnavailableError without a tokenizer."""
-        return preview.preview(self, profile, rows)
+        from tuneport.dataset.preview import preview
+
+        return preview(self, profile, rows)
 
     def write(self, path: str | os.PathLike[str], format: str = "auto") -> Path:  # noqa: A002 - the word that users say
         """Write the examples to a new JSONL file (`.gz`: compressed), in the shapes that trainers take; see
@@ -274,10 +280,8 @@ class Dataset:
 
     def text_keys(self) -> array[int]:
         """A number of 64 bits for each row, in order: equal where the texts are, but for case, space and quotes."""
-        index = self._origin.scan.index()
-        if self._keep is None:
-            return array("Q", (key for key, _ in index))
-        return array("Q", (key for kept, (key, _) in zip(self._keep, index, strict=True) if kept))
+        keys = self._origin.scan.text_keys()
+        return keys if self._keep is None else array("Q", compress(keys, self._keep))
 
     def _scan(self, limits: Limits | None = None) -> Scan:
         if limits is not None:
@@ -308,7 +312,9 @@ def _source(given: object, format: str) -> Source:  # noqa: A002 - as in load
     if isinstance(given, str | os.PathLike):
         return source.standard_input(format) if given == "-" else source.of_path(given, format)
     if hasattr(given, "__arrow_c_stream__"):
-        return source.of_rows(tables.arrow_rows(given), type(given).__name__)
+        from tuneport.dataset.tables import arrow_rows
+
+        return source.of_rows(arrow_rows(given), type(given).__name__)
     if isinstance(given, Iterable) and not isinstance(given, Mapping | bytes):
         return source.of_rows(given, type(given).__name__)
     raise UsageError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from tuneport.dataset import csvfile, jsonfile, tables
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.lines import Read, jsonl
 from tuneport.dataset.source import ExpansionError, Source
@@ -33,7 +32,13 @@ def _rows(source: Source, stream: BinaryIO) -> Iterator[Read]:
     if source.format == "jsonl":
         return jsonl(stream)
     if source.format == "json":
+        from tuneport.dataset import jsonfile
+
         return jsonfile.rows(stream)
     if source.format == "parquet":
+        from tuneport.dataset import tables
+
         return tables.parquet(source.name, stream)
+    from tuneport.dataset import csvfile
+
     return csvfile.rows(stream, "\t" if source.format == "tsv" else None)

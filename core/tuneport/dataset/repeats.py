@@ -21,9 +21,8 @@ from tuneport.homefolder import home
 RepeatKind = Literal["duplicate", "near-duplicate", "conflict", "leaked-row", "leaked-prompt"]
 
 ROW_KEYS = 24  # bytes: the prompt's key, the whole text's key, the exact content's
-_PLACE = struct.Struct("<Q")
 _KEYS = struct.Struct("=QQ")
-_RECORD = ROW_KEYS + _PLACE.size
+_RECORD = ROW_KEYS + 8  # and its place
 _MEMORY_ROWS = 1 << 18  # 8 MiB of records stay in memory; beyond, they go to disk by partition
 _PARTITIONS = 64
 _PASS_ROWS = 1 << 17
@@ -152,7 +151,7 @@ class Records:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._batch = bytearray()
+        self._batch = array("Q")  # four numbers a record
         self._file: BinaryIO | None = None
         self._extents: list[list[tuple[int, int]]] = [[] for _ in range(2 * _PARTITIONS)]
 
@@ -164,16 +163,13 @@ class Records:
 
     def close(self) -> None:
         """Give the memory and the disk back."""
-        self._batch.clear()
+        self._batch = array("Q")
         if self._file is not None:
             self._file.close()
 
     def add(self, keys: bytes, place: int) -> None:
         """Note a row; `keys` are those of `row_keys`."""
-        self._batch += keys + _PLACE.pack(place)
-        self.rows += 1
-        if len(self._batch) >= _MEMORY_ROWS * _RECORD:
-            self.spill()
+        self.add_many(array("Q", keys), array("Q", (place,)))
 
     def add_many(self, keys: array[int], places: array[int]) -> None:
         """Note many rows: `keys` has three numbers a row."""
@@ -181,9 +177,9 @@ class Records:
         for column in (_PROMPT, _TEXT, _EXACT):
             records[column::4] = keys[column::3]
         records[_AT::4] = places
-        self._batch += records.tobytes()
+        self._batch += records
         self.rows += len(places)
-        if len(self._batch) >= _MEMORY_ROWS * _RECORD:
+        if len(self._batch) >= 4 * _MEMORY_ROWS:
             self.spill()
 
     def by_text(self) -> Iterator[Passes]:
@@ -205,7 +201,7 @@ class Records:
             self._file = tempfile.TemporaryFile(dir=home("cache", "spill"))  # noqa: SIM115 - closed by close()
         self._file.seek(0, 2)
         parts = [bytearray() for _ in range(2 * _PARTITIONS)]
-        batch = bytes(self._batch)
+        batch = self._batch.tobytes()
         for start in range(0, len(batch), _RECORD):
             record = batch[start : start + _RECORD]
             parts[record[8] % _PARTITIONS] += record
@@ -214,11 +210,11 @@ class Records:
             if part:
                 extents.append((self._file.tell(), len(part)))
                 self._file.write(part)
-        self._batch.clear()
+        self._batch = array("Q")
 
     def _partitions(self, base: int) -> Iterator[Passes]:
         if self._file is None:
-            yield lambda: iter((array("Q", bytes(self._batch)),))
+            yield lambda: iter((self._batch,))
             return
         self.spill()
         for extents in self._extents[base : base + _PARTITIONS]:

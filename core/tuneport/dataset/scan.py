@@ -98,6 +98,11 @@ class Scan:
         self._digests.write(part.digests)
         self.lines += part.lines
 
+    def text_keys(self) -> array[int]:
+        """For each used row, in order, the key of its normalised text."""
+        self._texts.seek(0)
+        return array("Q", self._texts.read())
+
     def index(self) -> Iterator[tuple[int, bytes]]:
         """For each used row, in order, the key of its normalised text and its content digest."""
         self._texts.seek(0)

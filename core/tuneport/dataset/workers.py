@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -27,12 +28,12 @@ from tuneport.dataset.stats import Lengths, Tally
 if sys.platform == "linux":
     import fcntl
 
-CHUNK = 1 << 19
-"""Bytes that a process is asked for at once."""
+CHUNK = 1 << 20
+"""Bytes that a process is asked for at once; fewer towards the end, so that none waits long for the others there."""
 WORTH_IT = 16 << 20
 """A smaller file is read before the processes would have started."""
 _AT_MOST = 8
-_AHEAD = 4  # chunks that a process is asked for before it has answered, so that it never waits
+_AHEAD = 3  # chunks that a process is asked for before it has answered, so that it never waits
 _PIPE = 1 << 20  # bytes: answers have room until somebody reads them
 _WAITING = 256  # chunks that may wait for an earlier one
 _RANGE = struct.Struct("<QQ")
@@ -110,10 +111,11 @@ def _here(piece: _Piece, file: BinaryIO, recipe: Recipe) -> Part:
 
 
 def _pieces(file: BinaryIO) -> Iterator[_Piece]:
-    """Cuts a file after line ends, at about every CHUNK bytes."""
+    """Cuts a file after line ends."""
     handle, start, size = file.fileno(), 0, os.fstat(file.fileno()).st_size
     while start < size:
-        end = _after_line(handle, min(start + CHUNK, size), size)
+        step = min(CHUNK, max((size - start) >> 3, CHUNK >> 3))
+        end = _after_line(handle, min(start + step, size), size)
         if end - start > ROW_BYTES:  # some line in it is long: look at the first
             end = _after_line(handle, start, size)
         yield _Piece(start, end - start, end - start > ROW_BYTES)
@@ -235,6 +237,7 @@ def _start(handle: int, asked: int, answering: int, *_: int) -> tuple[int, Calla
 
 def _serve(handle: int, asked: int, answering: int) -> None:
     """What such a process does until nobody asks any more."""
+    gc.disable()  # nothing that it makes refers back to itself, and a pass over what was there would copy it
     with open(asked, "rb") as questions, open(answering, "wb") as answers:
         recipe = msgspec.json.decode(questions.readline(), type=Recipe)
         while question := questions.read(_RANGE.size):
