@@ -57,8 +57,9 @@ def merged(base: Base, folder: Path, facts: Facts | None = None, *, dtype: str |
     Adapters are added in float32, then rounded. The result is loaded again and must give the live model's logits; if
     not, or if rounding changes its answers, nothing is left behind and BackendError says so.
     """
+    base = bases.fetch(base)
     dtype = dtype or own_dtype(base)
-    text = load_text(bases.fetch(base))
+    text = load_text(base)
     model = load_model(base, dtype="float32")
     ids = golden_ids(text)
     live_TV = proof.logits(model, ids)

@@ -15,6 +15,7 @@ from tuneport import BackendError, UnavailableError, UnsupportedError, UsageErro
 from tuneport_torch import bases
 from tuneport_torch.export import proof
 from tuneport_torch.export.appearing import appearing
+from tuneport_torch.export.card import root
 from tuneport_torch.export.folders import own_dtype
 from tuneport_torch.export.vocabulary import Vocabulary, read_vocabulary
 from tuneport_torch.golden import golden_ids
@@ -48,9 +49,10 @@ def gguf(base: Base, file: Path, *, dtype: str | None = None) -> Path:
     """
     if file.suffix != ".gguf":
         raise UsageError(f"{file} should end in .gguf.", remedy=f"Name it {file.name or 'model'}.gguf")
+    base = bases.fetch(base)
     check_gguf(base, dtype)
     dtype = dtype or _OF_TORCH[own_dtype(base)]
-    text = load_text(bases.fetch(base))
+    text = load_text(base)
     ids = golden_ids(text)
     model = load_model(base, dtype="float32")
     header = _Header(model.config, read_vocabulary(text, model.config.vocab_size), dtype, _title(base))
@@ -67,13 +69,18 @@ def gguf(base: Base, file: Path, *, dtype: str | None = None) -> Path:
 
 
 def check_gguf(base: Base, dtype: str | None = None) -> None:
-    """Raise UnsupportedError or UsageError for what cannot be written, as far as can be told without the weights."""
+    """Raise UnsupportedError or UsageError for what cannot be written, as far as the files on this machine tell."""
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"A GGUF file cannot be written as {dtype!r}.", remedy="Choose one of: " + ", ".join(DTYPES))
-    if base.facts.model_type not in ARCHITECTURES:
+    if root(base).present:
+        _refuse_architecture(base.facts.model_type)
+
+
+def _refuse_architecture(kind: str) -> None:
+    if kind not in ARCHITECTURES:
         raise UnsupportedError(
-            f"{base.name} is of the architecture {base.facts.model_type}; GGUF files are written for "
-            f"{', '.join(ARCHITECTURES)}, whose files can be checked here.",
+            f"The model is of the architecture {kind}; GGUF files are written for {', '.join(ARCHITECTURES)}, whose "
+            "files can be checked here.",
             remedy="Export it as: merged. llama.cpp's convert_hf_to_gguf.py takes that folder for many more.",
         )
 
@@ -89,6 +96,7 @@ class _Header:
 
     def __post_init__(self) -> None:
         config = self.config
+        _refuse_architecture(config.model_type)
         odd = [
             *(["a gated activation that is not SiLU"] if config.hidden_act != "silu" else []),
             *(["sliding windows"] if getattr(config, "use_sliding_window", False) else []),

@@ -39,9 +39,9 @@ def ollama(base: Base, folder: Path, facts: Facts | None = None, *, dtype: str |
 
     Raises UnsupportedError for a chat template that cannot be said in Ollama's language.
     """
+    base, known = bases.fetch(base), facts or Facts()
     check_gguf(base, dtype)
-    known = facts or Facts()
-    text = load_text(bases.fetch(base))
+    text = load_text(base)
     try:
         written = modelfile(base, text, known.file)
     finally:
