@@ -68,7 +68,9 @@ class Pairs:
     def logprobs(self, forward: Forward, examples: Sequence[int]) -> Tensor:
         """Log-probabilities of the chosen and the rejected answer of each pair, (B, 2), in nats."""
         rows = [row for pair in examples for row in (self.chosen[pair], self.rejected[pair])]
-        return forward.logprobs(rows).view(-1, 2)
+        by_length = sorted(range(len(rows)), key=lambda row: -len(rows[row][0]))  # attention is faster that way
+        back = torch.tensor(by_length).argsort()
+        return forward.logprobs([rows[row] for row in by_length])[back.to(forward.device)].view(-1, 2)
 
     def figures_of(self, logprob_B2: Tensor, reference_B2: Tensor) -> Tensor:
         """The sums of `figures` over pairs with these log-probabilities."""

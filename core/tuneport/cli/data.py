@@ -230,12 +230,16 @@ def _notes(result: CheckResult, backend: Backend) -> dict[str, str]:
 
 
 def _suggested(result: CheckResult, said: dict[str, Any]) -> RunConfig:
-    """A config for a file that was looked at: what was said, and shares that leave enough rows to train on."""
+    """A config for a file that was looked at: what was said, the method that learns from such rows, and shares that
+    leave enough of them to train on.
+    """
     from tuneport.config import config_from_flags
 
     validation = 0.05 if result.used >= 1000 else None
     holdout = 0.2 if result.used < 500 else 0.1
-    return config_from_flags({**said, "data.holdout": holdout, "data.validation": validation, "train.epochs": 3})
+    rows = {"data.holdout": holdout, "data.validation": validation, "train.epochs": 3}
+    method = {"train.method": "dpo"} if set(result.stats.shapes) == {"preference"} else {}
+    return config_from_flags({**said, **rows, **method})
 
 
 COMMANDS = (check, fix, preview, init)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from command_line import Cli, as_json
+from tuneport.config import load_config
 
 pytestmark = pytest.mark.usefixtures("parrot")
 
@@ -85,6 +86,13 @@ def test_init_writes_down_how_odd_columns_are_read(cli: Cli, tmp_path: Path) -> 
     assert cli("init", "odd.csv", "--model", "parrot:grey", *flags)[0] == 0
     found = as_json(cli, "plan", "tune.yaml")["split"]
     assert found["train"] + found["holdout"] == 4
+
+
+def test_init_sees_that_pairs_are_learnt_by_dpo(cli: Cli, tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"q{n}", "chosen": f"yes {n}", "rejected": f"no {n}"}) for n in range(6)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
+    assert cli("init", "pairs.jsonl", "--model", "parrot:grey")[0] == 0
+    assert load_config(tmp_path / "tune.yaml").train.method == "dpo"
 
 
 @pytest.mark.parametrize("command", ["preview", "init"])
