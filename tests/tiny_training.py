@@ -8,12 +8,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuneport_torch.checkpoint import Store
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.loop import Result, Run, train
 
+NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, NO_CUDA])]
 VOCABULARY = 97
 _SHAPE = {
     "vocab_size": VOCABULARY,
@@ -57,7 +61,6 @@ NOT_PACKABLE = ("bloom", "lfm2", "mamba", "xglm")
 
 def model(kind: str = "llama", **changes: Any) -> Any:
     """A model with the same random weights every time."""
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(kind, **{**KINDS[kind], **changes})
@@ -100,14 +103,19 @@ class Outcome:
         return {name: w.detach().clone() for name, w in self.model.named_parameters() if w.requires_grad}
 
 
-def trained(folder: Path, base: Any = None, *, stop: Any = None, tell: Any = None, **options: Any) -> Outcome:
-    """Train a model on a few rows; `stop(step)` is asked before each step and within it, `tell` gets each event."""
+def trained(
+    folder: Path, base: Any = None, *, stop: Any = None, tell: Any = None, store: Any = None, **options: Any
+) -> Outcome:
+    """Train a model on a few rows; `stop(step)` is asked before each step and within it, `tell` gets each event. Its
+    checkpoints go to `store`, by default a plain one in `folder`.
+    """
     given = {"train": rows(30), "validation": (), "epochs": 2, "seed": 7, "method": "sft"}
     run_options = {name: options.pop(name, default) for name, default in given.items()}
     settings = TorchSettings(
         **{"precision": "float32", "tokens_per_step": 64, "learning_rate": 1e-2, "device": "cpu", **options}
     )
-    outcome = Outcome(None, base if base is not None else model(), Store(folder, settings.keep_checkpoints))  # type: ignore[arg-type]
+    store = store or Store(folder, settings.keep_checkpoints)
+    outcome = Outcome(None, base if base is not None else model(), store)  # type: ignore[arg-type]
 
     def emit(kind: str, message: str, *, level: str = "info", **data: Any) -> None:
         outcome.events.append({"kind": kind, "message": message, "level": level, **data})

@@ -60,13 +60,15 @@ def free_memory() -> int:
     """
     import psutil
 
-    return min([psutil.virtual_memory().available, *_free_in_groups()])
+    return min([psutil.virtual_memory().available, *free_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
 
-def _free_in_groups() -> list[int]:
-    """What is left in the control groups that limit this process; file pages that can be dropped count as free."""
+def free_in_groups(listing: Path, mounted: Path) -> list[int]:
+    """What is left in the control groups, of either version, that limit the process whose `listing` it is; file pages
+    that can be dropped count as free.
+    """
     try:
-        lines = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
+        lines = listing.read_text("utf-8").splitlines()
     except OSError:  # not Linux
         return []
     left = []
@@ -74,7 +76,7 @@ def _free_in_groups() -> list[int]:
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        root = Path("/sys/fs/cgroup/memory" if controllers else "/sys/fs/cgroup")
+        root = mounted / "memory" if controllers else mounted
         limit, used = _LIMITS[1 if controllers else 2]
         for group in {root, root / path.lstrip("/")}:  # in a container, its own group may look like the root
             try:

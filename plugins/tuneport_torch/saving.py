@@ -38,8 +38,9 @@ class Saver:
     """Keeps the checkpoints of one training, at most one on its way at a time.
 
     The tensors are copied bit for bit into memory that is kept for the next copy: fresh memory costs ten times as much
-    as the copying. Where a copy does not fit into half of the free memory, the training waits for the disk instead.
-    What came of a checkpoint is told in the training's own thread, by `settle`.
+    as the copying. Where a copy does not fit into `spare` bytes (None: half of the memory that is free when the first
+    is made), the training waits for the disk instead. What came of a checkpoint is told in the training's own thread,
+    by `settle`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Saver:
         *,
         every: int | Literal["auto"],
         emit: Callable[..., None],
+        spare: int | None = None,
     ) -> None:
         self.store, self.progress, self.facts, self.emit = store, progress, facts, emit
         self.trained, self.optimizer, self.every = trained, optimizer, every
@@ -60,7 +62,8 @@ class Saver:
         self._writing: _Writing | None = None
         self._writer = ThreadPoolExecutor(1, "checkpoints")
         self._room: dict[tuple[str, str], Tensor] = {}
-        self._may_copy = True
+        self._spare = spare
+        self._copies: bool | None = None  # decided at the first
 
     def due(self) -> bool:
         """Whether `every` asks for a checkpoint now. When they are saved changes nothing in what is computed."""
@@ -151,15 +154,14 @@ class Saver:
 
     def _copied(self, tensors: _Tensors) -> _Tensors | None:
         """The tensors as they are now, on the CPU; None where there is no room for a copy."""
-        if self._may_copy and not self._room:
+        if self._copies is None:
             wanted = sum(tensor.nbytes for named in tensors.values() for tensor in named.values())
-            free = free_memory()
-            self._may_copy = wanted < free * _SHARE_OF_MEMORY
-            if not self._may_copy:
-                copy, left = size(wanted), size(free)
-                message = f"Training waits for the disk at each checkpoint: a copy takes {copy}, {left} are free."
-                self.emit("log", message)
-        if not self._may_copy:
+            spare = int(free_memory() * _SHARE_OF_MEMORY) if self._spare is None else self._spare
+            self._copies = wanted <= spare
+            if not self._copies:
+                why = f"a copy takes {size(wanted)}, and {size(spare)} of memory can be spared"
+                self.emit("log", f"Training waits for the disk at each checkpoint: {why}.")
+        if not self._copies:
             return None
         return {
             name: {key: self._into_room((name, key), tensor) for key, tensor in named.items()}

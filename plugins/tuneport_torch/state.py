@@ -134,17 +134,24 @@ def resume(
         return None
     for note in differences(saved.state["facts"], now):
         emit("log", note, level="warning")
-    restore(saved, trained, optimizer)
-    return Progress(**saved.state["progress"])
+    weights, counts = saved.tensors("weights"), saved.state["progress"]
+    alike = all(weights[name].shape == weight.shape for name, weight in trained.items() if name in weights)
+    if weights.keys() != trained.keys() or not alike or counts.keys() - asdict(Progress()).keys():
+        raise TuneportError(
+            f"The checkpoint at step {saved.step} was written by another version of tuneport: it has other weights.",
+            remedy="Go on with that version, or start the run again from the beginning: tuneport run … --again",
+        )
+    load_weights(weights, trained)
+    _restore(saved, trained, optimizer)
+    return Progress(**counts)
 
 
-def restore(saved: Saved, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    """Put back weights, optimiser and random generators."""
-    load_weights(saved.tensors("weights"), trained)
+def _restore(saved: Saved, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    """Put back the optimiser and the random generators."""
     device = next(iter(trained.values())).device
     for key, value in saved.tensors("optimizer").items():
         name, _, part = key.rpartition("/")
-        optimizer.state[trained[name]][part] = value.to(device)
+        optimizer.state[trained[name]][part] = value.to(device, copy=True)  # and not a view of the file, which will go
     version, numbers, gauss = saved.state["python_random"]
     random.setstate((version, tuple(numbers), gauss))
     set_random(saved.tensors("random"), device)

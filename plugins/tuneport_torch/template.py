@@ -17,8 +17,8 @@ import msgspec
 from tuneport import BackendError, DataError
 
 SECONDS = 5.0
-"""Processor time that a batch of rows may take, beside `SECONDS_PER_ROW` for each. Usual rows take under 0.1 ms."""
 SECONDS_PER_ROW = 0.02
+"""Processor time that a row may take; usual ones take under 0.1 ms."""
 MEMORY_BYTES = 2**30
 ANSWER_BYTES = 2**28
 _BATCH_ROWS = 256
@@ -29,12 +29,14 @@ class ChatTemplate:
     """A Jinja chat template with its variables (`bos_token` and the like). Thread-safe; the child starts when needed.
 
     Every template is treated as a stranger's. One that runs too long or wants too much memory ends its child and is an
-    error; the next call starts another.
+    error; the next call starts another. `seconds` of processor time may pass for a batch of rows, beside
+    SECONDS_PER_ROW for each.
     """
 
-    def __init__(self, source: str, variables: Mapping[str, Any]) -> None:
+    def __init__(self, source: str, variables: Mapping[str, Any], seconds: float = SECONDS) -> None:
         self.source = source
         self.variables = dict(variables)
+        self.seconds = seconds
         self._forget()
 
     @property
@@ -92,7 +94,7 @@ class ChatTemplate:
         first = {
             "template": self.source,
             "variables": self.variables,
-            "seconds": SECONDS,
+            "seconds": self.seconds,
             "seconds_per_row": SECONDS_PER_ROW,
             "memory_bytes": MEMORY_BYTES,
         }
@@ -120,10 +122,8 @@ class ChatTemplate:
                 "The process that renders chat templates could not start or failed.",
                 remedy=f"Try: {sys.executable} -c 'import jinja2'",
             )
-        raise DataError(
-            f"The model's chat template was ended: it took over {SECONDS:g} s of processor time or too much memory.",
-            remedy=_OTHER_BASE,
-        )
+        took = f"it took over {self.seconds:g} s of processor time or too much memory"
+        raise DataError(f"The model's chat template was ended: {took}.", remedy=_OTHER_BASE)
 
     def _end(self) -> None:
         if self._child is not None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
+import shutil
 from pathlib import Path
 
 import pytest
 
+from torch_jobs import begin, no_worker_is_left, settled  # noqa: F401 - the second is a fixture
 from tuneport import DataError, Status, UnavailableError
 from tuneport_torch.failures import explain
 from tuneport_torch.folder import Folder
@@ -84,3 +87,21 @@ def test_what_nobody_foresaw_names_itself_and_the_log(folder: Folder) -> None:
     assert ending.status is Status.FAILED
     assert ending.message == "KeyError: 'layers'"
     assert str(folder.log) in ending.remedy
+
+
+def test_a_job_whose_losses_are_not_finite_fails_and_says_what_to_change(tiny_llama: Path, tmp_path: Path) -> None:
+    """A base with a damaged weight, which no check of its files could see."""
+    from safetensors.torch import load_file, save_file
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_llama, base)
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = math.inf
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    job = begin(base, "damaged", packing=False)
+    state = settled(job)
+    assert state.status is Status.FAILED
+    assert "not finite in 5 steps in a row" in state.message
+    assert "learning_rate" in state.remedy
+    skipped = [event for event in job.events() if "is skipped" in event.message]
+    assert [event.level for event in skipped] == ["warning"] * 5

@@ -24,23 +24,25 @@ def reference(model, rows):
     return total
 
 
+@pytest.mark.parametrize("device", tiny.DEVICES)
 @pytest.mark.parametrize("longest", [30, 700])  # scores written out, and the fused kernel
 @pytest.mark.parametrize("kind", PACKABLE)
-def test_packed_logits_equal_those_of_each_row_alone(kind, longest):
+def test_packed_logits_equal_those_of_each_row_alone(kind, longest, device):
     positions = "n_positions" if kind == "gpt2" else "max_position_embeddings"
-    model, rows = tiny.model(kind, **{positions: 1024}).eval(), tiny.rows(7, longest=longest)
+    model, rows = tiny.model(kind, **{positions: 1024}).eval().to(device), tiny.rows(7, longest=longest)
     with torch.no_grad():
-        alone = torch.cat([model(torch.tensor([row.ids]), use_cache=False).logits[0] for row in rows])
+        alone = torch.cat([model(torch.tensor([row.ids]).to(device), use_cache=False).logits[0] for row in rows])
         packed = Packed(model, torch.float32)
         packed.open()
         ours = head_logits(packed.hidden(pack(tensors(rows), model.device)), packed.head)
     assert float((ours - alone).abs().max()) < 2e-5 * float(alone.abs().max())
 
 
+@pytest.mark.parametrize("device", tiny.DEVICES)
 @pytest.mark.parametrize("length", [3, 600])  # scores written out, and the fused kernel
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
-def test_a_document_never_sees_another(kind, length):
-    model = tiny.model(kind, max_position_embeddings=1024).eval()
+def test_a_document_never_sees_another(kind, length, device):
+    model = tiny.model(kind, max_position_embeddings=1024).eval().to(device)
     packed = Packed(model, torch.float32)
     packed.open()
     first, second = torch.randint(0, tiny.VOCABULARY, (2, length))

@@ -19,9 +19,6 @@ from tuneport_torch.objective import Answers
 from tuneport_torch.pack import epoch_steps
 from tuneport_torch.prepare import compute_type, prepare
 
-CUDA = pytest.param(
-    "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-)
 SHAPES = {  # kind and changes to it: Llama, Qwen3, Gemma and GPT-2, tied and untied, with and without a soft cap
     "llama, tied": ("llama", {}),
     "llama, untied, with biases": ("llama", {"tie_word_embeddings": False, "attention_bias": True}),
@@ -122,7 +119,7 @@ def wanted_gradients(reference, model, some) -> tuple[float, dict[str, torch.Ten
     return loss.item(), dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 
-@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("device", tiny.DEVICES)
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("mode", ["lora", "full"])
 @pytest.mark.parametrize("name", SHAPES)
@@ -138,7 +135,7 @@ def test_loss_and_every_gradient_are_those_of_the_plain_reference(name, mode, pa
         assert float((gradient - wanted[weight]).abs().max()) < 2e-5 * max(size, 1e-3), weight
 
 
-@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("device", tiny.DEVICES)
 @pytest.mark.parametrize("mode", ["lora", "full"])
 @pytest.mark.parametrize("name", ["llama, tied", "qwen3, untied", "gemma3, sliding, tied", "gpt2, tied"])
 def test_bfloat16_points_where_float32_does(name, mode, device):

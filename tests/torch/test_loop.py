@@ -108,6 +108,16 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         tiny.trained(tmp_path, seed=8)
 
 
+def test_a_checkpoint_whose_weights_have_other_names_is_refused_and_not_a_riddle(tmp_path):
+    store = tiny.trained(tmp_path, stop=lambda step: "pause" if step == 3 else None).store
+    saved = store.newest_whole()
+    tensors = {name: saved.tensors(name) for name in ("weights", "optimizer", "random")}
+    tensors["weights"] = {name.replace("lora_A", "lora.A"): weight for name, weight in tensors["weights"].items()}
+    store.save(saved.step, tensors, saved.state)
+    with pytest.raises(TuneportError, match="at step 3 was written by another version of tuneport"):
+        tiny.trained(tmp_path)
+
+
 def test_the_model_holds_the_best_weights_and_training_stops_when_patience_ends(tmp_path):
     done = tiny.trained(
         tmp_path, epochs=60, validation=tiny.rows(8, seed=9), evaluate_every=2, patience=3, schedule="constant"

@@ -8,7 +8,6 @@ import pytest
 
 import chat_templates as templates
 from tuneport import DataError
-from tuneport_torch import template as room
 from tuneport_torch.template import ChatTemplate
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -19,18 +18,13 @@ def made():
     """Make templates that are closed in the end."""
     kept = []
 
-    def make(source: str) -> ChatTemplate:
-        kept.append(ChatTemplate(source, {"bos_token": "<|im_start|>"}))
+    def make(source: str, **limits) -> ChatTemplate:
+        kept.append(ChatTemplate(source, {"bos_token": "<|im_start|>"}, **limits))
         return kept[-1]
 
     yield make
     for one in kept:
         one.close()
-
-
-@pytest.fixture
-def short_limit(monkeypatch):
-    monkeypatch.setattr(room, "SECONDS", 0.3)
 
 
 def texts(template, *rows):
@@ -51,8 +45,8 @@ def test_the_date_that_a_template_sees_stands_still(made):
 
 
 @pytest.mark.parametrize("source", [templates.ENDLESS, templates.GREEDY], ids=["endless", "greedy"])
-def test_a_template_that_loops_or_fills_memory_is_ended_and_says_so(made, short_limit, source):
-    template = made(source)
+def test_a_template_that_loops_or_fills_memory_is_ended_and_says_so(made, source):
+    template = made(source, seconds=0.3)
     for _ in range(2):
         try:
             (answer,) = template.rows([{"messages": HELLO}])
@@ -124,8 +118,8 @@ def test_a_tag_inside_a_macro_marks_nothing_rather_than_the_wrong_place(made):
     assert answer == {"text": "> assistant:Hi\n"} or "tagged" not in answer
 
 
-def test_time_is_counted_in_the_childs_processor_time_so_a_slow_reader_is_no_fault(made, short_limit):
-    template = made(templates.CHATML)
+def test_time_is_counted_in_the_childs_processor_time_so_a_slow_reader_is_no_fault(made):
+    template = made(templates.CHATML, seconds=0.3)
     template.rows([{"messages": HELLO}])
     time.sleep(0.6)
     assert texts(template, {"messages": HELLO}) == ["<|im_start|>user\nHello<|im_end|>\n"]

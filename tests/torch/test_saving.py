@@ -1,0 +1,195 @@
+"""Checkpoints are written beside the training: it goes on, and what is written is what was."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+
+import torch
+
+import tiny_training as tiny
+from tuneport_torch.checkpoint import Store
+from tuneport_torch.saving import Saver
+from tuneport_torch.state import Progress
+
+
+class SlowStore(Store):
+    """A disk that takes its time: it writes when it is let."""
+
+    def __init__(self, folder, keep=2):
+        super().__init__(folder, keep)
+        self.let, self.asked = threading.Event(), []
+
+    def save(self, step, tensors, state):
+        self.asked.append(step)
+        assert self.let.wait(60)
+        return super().save(step, tensors, state)
+
+
+class FullStore(Store):
+    """A disk that is full at some steps."""
+
+    def __init__(self, folder, *, full_at, keep=2):
+        super().__init__(folder, keep)
+        self.full_at = full_at
+
+    def save(self, step, tensors, state):
+        if step in self.full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().save(step, tensors, state)
+
+
+def saver(store, *, weight=None, progress=None, **options):
+    """A saver of one weight, and what it tells."""
+    weight = torch.nn.Parameter(torch.zeros(1000)) if weight is None else weight
+    optimizer, told = torch.optim.AdamW([weight]), []
+    made = Saver(
+        store,
+        progress or Progress(),
+        {"w": weight},
+        optimizer,
+        {},
+        every=1,
+        emit=lambda kind, message, **data: told.append((kind, message, data)),
+        **options,
+    )
+    return made, told
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_what_is_written_is_what_was(tmp_path):
+    """Step 2's checkpoint is held up until the training is at step 5; it holds step 2's bits all the same."""
+    options = {"epochs": 2, "checkpoint_every": 2, "mode": "full", "keep_checkpoints": 9, "learning_rate": 1e-3}
+    plain = tiny.trained(tmp_path / "plain", stop=lambda step: "pause" if step == 2 else None, **options)
+    store = SlowStore(tmp_path / "slow", 9)
+
+    def stop(step):
+        if step == 3 and not store.let.is_set():
+            while not store.asked:
+                time.sleep(0.001)
+            assert store.asked == [2]
+            assert store.newest_whole() is None
+            store.let.set()
+
+    slow = tiny.trained(tmp_path / "slow", stop=stop, store=store, **options)
+    saved, wanted = slow.store.at(2), plain.store.at(2)
+    for name in ("weights", "optimizer", "random"):
+        tensors = saved.tensors(name)
+        assert all(torch.equal(tensors[key], value) for key, value in wanted.tensors(name).items())
+    assert saved.state["progress"] == wanted.state["progress"]
+    told = [event["step"] for event in slow.events if event["kind"] == "checkpoint"]
+    assert told == sorted(told) == [kept.step for kept in slow.store.list()]
+
+
+def test_at_most_one_checkpoint_is_on_its_way(tmp_path):
+    store = SlowStore(tmp_path)
+    made, told = saver(store, progress=(progress := Progress(step=0)))
+    progress.step = 1
+    made.save()
+    while not store.asked:
+        time.sleep(0.001)
+    progress.step = 2
+    other = threading.Thread(target=made.save)
+    other.start()
+    other.join(0.2)
+    assert other.is_alive()  # the second waits for the first
+    assert store.asked == [1]
+    store.let.set()
+    other.join(60)
+    made.close()
+    assert [data["step"] for _, _, data in told] == [1, 2]
+    assert store.newest_whole().step == 2
+
+
+def test_a_copy_has_the_same_bits_whatever_they_mean(tmp_path):
+    bits = torch.randint(-(2**31), 2**31 - 1, (1000,), dtype=torch.int32)  # signalling NaNs and denormals among them
+    weight = torch.nn.Parameter(bits.view(torch.float32).clone())
+    made, _ = saver(Store(tmp_path), weight=weight, progress=(progress := Progress()))
+    progress.step = 1
+    made.save()
+    with torch.no_grad():
+        weight.zero_()
+    made.close()
+    assert torch.equal(Store(tmp_path).newest_whole().tensors("weights")["w"].view(torch.int32), bits)
+
+
+def test_the_last_step_waits_for_the_disk(tmp_path):
+    store = SlowStore(tmp_path)
+    threading.Timer(0.2, store.let.set).start()
+    made, told = saver(store, progress=(progress := Progress()))
+    progress.step = 4
+    made.save_last()
+    assert [data["step"] for _, _, data in told] == [4]
+    assert store.newest_whole().step == 4
+    made.close()
+
+
+def test_where_no_copy_can_be_spared_training_waits_for_the_disk_and_says_so_once(tmp_path):
+    store = Store(tmp_path)
+    made, told = saver(store, progress=(progress := Progress()), spare=100)
+    for step in (1, 2):
+        progress.step = step
+        made.save()
+        assert store.newest_whole().step == step
+    made.close()
+    words = [message for kind, message, _ in told if kind == "log"]
+    assert len(words) == 1
+    assert words[0].startswith("Training waits for the disk at each checkpoint: a copy takes ")
+
+
+def test_when_the_best_step_cannot_be_kept_the_best_is_the_one_that_was(tmp_path):
+    """The validation loss falls until early stopping; its best checkpoint meets a full disk."""
+    options = {
+        "epochs": 60,
+        "validation": tiny.rows(8, seed=9),
+        "evaluate_every": 2,
+        "patience": 3,
+        "schedule": "constant",
+        "checkpoint_every": 1000,
+        "keep_checkpoints": 1,
+    }
+    whole = tiny.trained(tmp_path / "whole", **options)
+    assert whole.result.stopped == "patience"
+    best = whole.result.best_step
+    measured = {event["step"]: event["valid_loss"] for event in whole.events if "valid_loss" in event}
+    store = FullStore(tmp_path / "full", full_at={best}, keep=1)
+    full = tiny.trained(tmp_path / "full", store=store, **options)
+    assert f"No checkpoint at step {best}, the one before stays in use" in full.logs
+    kept = full.result.best_step
+    assert kept != best
+    assert full.result.valid_loss == measured.get(kept, full.result.valid_loss)
+    weights = full.store.at(kept).tensors("weights")
+    assert all(torch.equal(weight, weights[name]) for name, weight in full.weights.items())
+
+
+def test_a_full_disk_at_the_last_step_is_an_error_and_what_was_kept_stays(tmp_path):
+    store = FullStore(tmp_path, full_at=set())
+    made, _ = saver(store, progress=(progress := Progress()))
+    progress.step = 1
+    made.save()
+    store.full_at = {2}
+    progress.step = 2
+    try:
+        made.save_last()
+    except OSError as error:
+        assert error.errno == errno.ENOSPC
+    else:
+        raise AssertionError("a full disk went unnoticed")
+    made.close()
+    assert store.newest_whole().step == 1
+
+
+def test_a_later_best_is_kept_beside_the_newest(tmp_path):
+    done = tiny.trained(
+        tmp_path,
+        epochs=60,
+        validation=tiny.rows(8, seed=9),
+        evaluate_every=2,
+        patience=4,
+        schedule="constant",
+        checkpoint_every=1,
+        keep_checkpoints=1,
+    )
+    assert [kept.step for kept in done.store.list()] == [done.result.best_step, done.result.step]
+    assert [kept.best for kept in done.store.list()] == [True, False]
