@@ -21,8 +21,8 @@ class Pairs:
 
     The loss of a pair is that of Rafailov et al. 2023, equation 7: `-log sigmoid(margin)` with
     `margin = beta x (log(p / p_ref) of the chosen answer - log(p / p_ref) of the rejected one)`; log p is the sum over
-    all weighted tokens of the answer. A part of `label_smoothing` of the pairs is taken to be labelled the wrong way round
-    (Mitchell 2023). The rewards that are told are beta x log(p / p_ref), as the paper defines them.
+    all weighted tokens of the answer. A part of `label_smoothing` of the pairs is taken to be labelled the wrong way
+    round (Mitchell 2023). The rewards that are told are beta x log(p / p_ref), as the paper defines them.
 
     `reference_P2` holds log p_ref of both answers; it must be filled before anything is measured.
     """
