@@ -6,6 +6,8 @@ import json
 import math
 import time
 import uuid
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,11 +15,14 @@ import torch_jobs as jobs
 import tuneport
 from torch_jobs import no_worker_is_left  # noqa: F401 - a fixture
 from tuneport import DataError, Dataset, Message, Preference, Ref, Status, TrainRequest, TrainSettings
+from tuneport.config import load_config
 from tuneport_torch import TorchBackend, TorchSettings
 from tuneport_torch.bases import resolve
+from tuneport_torch.folder import Folder
 from tuneport_torch.pairs import render_pairs
 from tuneport_torch.refusals import Unrenderable
 from tuneport_torch.render import Renderer
+from tuneport_torch.rows import read_rows
 from tuneport_torch.tokens import load_text
 
 pytestmark = pytest.mark.timeout(240)
@@ -172,3 +177,42 @@ def test_a_tuned_model_is_the_reference_of_the_next_training(tiny_llama):
     question = [Message(role="user", content="My card never arrived 0")]
     answers = [backend.model(name).reply(question, max_tokens=5).text for name in ("first", "second")]
     assert answers[0] == answers[1]  # nothing was learnt at a rate of 0: it answers as the first does, not as the base
+
+
+@pytest.mark.parametrize(("policy", "used"), [("drop", 1), ("truncate", 2)])
+def test_a_pair_is_too_long_where_one_of_its_answers_is(tmp_path, tiny_llama, policy, used):
+    """A folder with three pairs: one that fits, one with a long answer, one whose prompt alone is too long."""
+    text, told = load_text(resolve(str(tiny_llama))), []
+    renderer, folder = Renderer(text), Folder(tmp_path)
+
+    def pair(prompt, chosen, rejected):
+        turns = (said("user", prompt), said("assistant", chosen), said("assistant", rejected))
+        return Preference(prompt=turns[:1], chosen=turns[1:2], rejected=turns[2:])
+
+    some = [
+        pair("Hello", "card", "card card"),
+        pair("Hello", "card", "card " * 40),
+        pair("Hello " * 40, "card", "refund"),
+    ]
+    count, fingerprint = folder.write_rows("train", Dataset.from_examples(some))
+    fits = render_pairs(renderer, some[:1])[0]
+    limit = max(len(arm.ids) for arm in fits) + 5
+    owner = SimpleNamespace(progress=lambda **_: None)
+    worker = SimpleNamespace(folder=folder, owner=owner, emit=lambda *_, **data: told.append(data))
+    asked = {"options": {"method": "dpo", "too_long": policy}, "data": {"train": {"fingerprint": fingerprint}}}
+    rows = read_rows(worker, asked, text, limit)
+    assert len(rows.train) == used
+    assert max(len(row.ids) for one in rows.train for row in (one.chosen, one.rejected)) <= limit
+    assert [(one["read"], one["used"], one["dropped"]) for one in told] == [(count, used, count - used)]
+    asked["options"]["too_long"] = "stop"
+    with pytest.raises(DataError, match=r"row 2: too-long: \d+ tokens, the model takes"):
+        read_rows(worker, asked, text, limit)
+
+
+def test_the_example_is_sound(tiny_llama):
+    folder, profile = Path(__file__).parents[2] / "examples" / "preferences", TorchBackend().profile(str(tiny_llama))
+    for name in ("tune.yaml", "sft.yaml"):
+        config = load_config(folder / name)
+        data = Dataset.load(folder / config.data.train, columns=config.data.columns, system=config.data.system)
+        checked = data.check(profile, method=config.train.method)
+        assert (checked.used, checked.rejected) == (60, 0)
