@@ -153,9 +153,9 @@ def _cell(text: str) -> str:
 def _owned_section(path: str, model: type[BaseModel], level: int) -> Iterator[str]:
     yield _heading(f"`{path}`", model, level) + _table(model.model_fields)
     for name, field in model.model_fields.items():
-        inner = _section(field)
-        if inner:
-            yield from _owned_section(f"{path}.{name}", inner, level + 1)
+        inner = _sections(field)
+        for one in inner:
+            yield from _owned_section(f"{path}.{name}" + (_kind_of_section(one) if inner[1:] else ""), one, level + 1)
 
 
 def _heading(title: str, model: type[BaseModel], level: int) -> str:
@@ -172,8 +172,24 @@ def _table(fields: dict[str, FieldInfo]) -> str:
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    parts = [field.annotation, *typing.get_args(field.annotation)]
-    return next((one for one in parts if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    return next(iter(_sections(field)), None)
+
+
+def _sections(field: FieldInfo) -> list[type[BaseModel]]:
+    """The models that a field may be; several where a key of theirs says which."""
+
+    def found(annotation: Any) -> Iterator[type[BaseModel]]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield annotation
+        elif typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+            for one in typing.get_args(annotation):
+                yield from found(one)
+
+    return list(found(field.annotation))
+
+
+def _kind_of_section(model: type[BaseModel]) -> str:
+    return f" with type: {typing.get_args(model.model_fields['type'].annotation)[0]}"
 
 
 _NAMES: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
@@ -188,7 +204,7 @@ def _kind(annotation: Any, field: FieldInfo | None = None) -> str:
     if origin is typing.Annotated:
         return _kind(inner[0], next((one for one in inner[1:] if isinstance(one, FieldInfo)), None))
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_kind(one, field) for one in inner if one is not type(None))
+        return " or ".join(dict.fromkeys(_kind(one, field) for one in inner if one is not type(None)))
     if origin in (list, tuple):
         return f"list of {_kind(inner[0])}"
     if origin is dict:

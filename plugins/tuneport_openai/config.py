@@ -8,12 +8,15 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from tuneport import Settings
+from tuneport_openai.graders import TYPES, Grader
 
 Auto = Literal["auto"]
 # The bound belongs to the number: a bound on the whole field would be asked of the word "auto" too.
 Above0 = Annotated[float, Field(gt=0)]
 Batch = Annotated[int, Field(ge=1, le=256)]
 Beta = Annotated[float, Field(gt=0, le=2)]
+Compute = Annotated[float, Field(gt=0.00001, le=10)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class Wandb(Settings):
@@ -38,14 +41,31 @@ class OpenAISettings(Settings):
     beta: Beta | Auto = Field(
         default="auto", description="Method dpo: how strongly the tuned model is held to its base, above 0 to 2."
     )
-    grader: dict[str, Any] | None = Field(
+    grader: Grader | None = Field(
         default=None,
-        description="Method reinforcement: what rewards an answer, as the wire writes it: `{type: string_check, …}`, "
-        "text_similarity, score_model, python or multi. Templates see the row's last answer as "
+        description="Method reinforcement: what rewards an answer. Templates see the row's last answer as "
         "`{{item.reference_answer}}`.",
+        examples=[
+            {
+                "type": "string_check",
+                "name": "same",
+                "input": "{{sample.output_text}}",
+                "reference": "{{item.reference_answer}}",
+                "operation": "eq",
+            }
+        ],
     )
     reasoning_effort: Literal["default", "low", "medium", "high"] | None = Field(
         default=None, description="Method reinforcement: how long the model may think."
+    )
+    compute_multiplier: Compute | Auto = Field(
+        default="auto", description="Method reinforcement: factor on the compute for exploring answers, up to 10."
+    )
+    eval_interval: Count | Auto = Field(
+        default="auto", description="Method reinforcement: training steps between two evaluations."
+    )
+    eval_samples: Count | Auto = Field(
+        default="auto", description="Method reinforcement: answers to each row of an evaluation."
     )
     wandb: Wandb | None = Field(default=None, description="Where the vendor sends metrics.")
     training_type: Literal["Standard", "GlobalStandard", "Developer"] | None = Field(
@@ -75,36 +95,9 @@ class OpenAISettings(Settings):
             )
         return values
 
-    @field_validator("grader")
+    @field_validator("grader", mode="before")
     @classmethod
-    def _known_grader(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is not None:
-            _check_grader(value)
+    def _known_type(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("type") not in TYPES:
+            raise PydanticCustomError("grader", "a grader's type is one of {known}", {"known": ", ".join(TYPES)})
         return value
-
-
-_GRADERS: dict[str, frozenset[str]] = {
-    "string_check": frozenset({"name", "input", "reference", "operation"}),
-    "text_similarity": frozenset({"name", "input", "reference", "evaluation_metric"}),
-    "python": frozenset({"name", "source"}),
-    "score_model": frozenset({"name", "input", "model"}),
-    "multi": frozenset({"name", "graders", "calculate_output"}),
-}
-
-
-def _check_grader(value: dict[str, Any]) -> None:
-    """The wire's own shape of a grader: its type, and the keys that the type must have."""
-    kind = value.get("type")
-    needs = _GRADERS.get(kind) if isinstance(kind, str) else None
-    if needs is None:
-        raise PydanticCustomError("grader", "a grader's type is one of {known}", {"known": ", ".join(sorted(_GRADERS))})
-    missing = sorted(needs - value.keys())
-    if missing:
-        raise PydanticCustomError(
-            "grader", "a grader of type {kind} also has: {missing}", {"kind": kind, "missing": ", ".join(missing)}
-        )
-    inner = value.get("graders", {})
-    if kind == "multi" and not (isinstance(inner, dict) and inner and all(isinstance(g, dict) for g in inner.values())):
-        raise PydanticCustomError("grader", "graders of a multi grader are named: {name: {type: …}, …}")
-    for one in inner.values() if kind == "multi" else ():
-        _check_grader(one)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tuneport import (
@@ -198,14 +197,9 @@ class HostedJob(Job):
 
     def prune(self, *, dry_run: bool = False) -> int:
         """Remove the copy of what was sent; how many bytes that frees."""
-        freed = 0
-        for facts in self.scratch["request"]["files"].values():
-            path = Path(facts["path"])
-            if path.is_file():
-                freed += path.stat().st_size
-                if not dry_run:
-                    path.unlink(missing_ok=True)
-        return freed
+        from tuneport_openai.removal import remove_copies
+
+        return sum(size for _, size in remove_copies(self.scratch, dry_run=dry_run))
 
     def tell_what_was_sent(self) -> None:
         """Keep an event of the files that were sent, and of rows that were left out because they were too long."""

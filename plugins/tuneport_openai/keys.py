@@ -79,7 +79,7 @@ def keep(profile: Profile, value: str) -> None:
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise UsageError("That is no key: it is empty, or has blanks or characters that no header takes.")
     ring = _ring()
-    with _translated(profile, "keep"):
+    with _translated(profile, "keep", value):
         first = next(iter(getattr(ring, "backends", ())), ring)  # a chain writes to the first of its keyrings
         if "Plaintext" in type(first).__name__:
             raise ConfigError(
@@ -130,13 +130,16 @@ def _ring() -> Any:
 
 
 @contextmanager
-def _translated(profile: Profile, verb: str) -> Iterator[None]:
+def _translated(profile: Profile, verb: str, value: str = "") -> Iterator[None]:
+    """What a keyring raises as ConfigError; words of its own that hold the key are not repeated."""
     try:
         yield
     except ConfigError:
         raise
-    except Exception as error:  # keyrings are plugins of strangers, and raise what they like
+    except Exception as error:  # noqa: BLE001 - keyrings are plugins of strangers, and raise what they like
+        is_telling = bool(value) and value in str(error)
+        why = type(error).__name__ if is_telling else f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"The system's keyring could not {verb} the key of {profile.name}: {type(error).__name__}: {error}",
+            f"The system's keyring could not {verb} the key of {profile.name}: {why}",
             remedy=f"Unlock it and try again, or set the variable {profile.key}.",
-        ) from error
+        ) from (None if is_telling else error)

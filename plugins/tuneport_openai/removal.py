@@ -36,13 +36,17 @@ def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any],
             lines.append(f"the {part} file {file_id} stays at {where}: another job that is not over uses it")
         elif dry_run or delete_file(wire, file_id):
             lines.append(f"the {part} file {file_id} at {where}")
-    for one in scratch["request"]["files"].values():
-        path = Path(one["path"])
-        if path.is_file():
-            lines.append(f"{path} ({one['bytes']:,} bytes)")
-            if not dry_run:
-                path.unlink(missing_ok=True)
+    lines += [f"{path} ({size:,} bytes)" for path, size in remove_copies(scratch, dry_run=dry_run)]
     return lines
+
+
+def remove_copies(scratch: MutableMapping[str, Any], *, dry_run: bool) -> list[tuple[Path, int]]:
+    """Remove the copies of what was sent from this machine; which there were, and of how many bytes."""
+    paths = [Path(one["path"]) for one in scratch["request"]["files"].values()]
+    found = [(path, path.stat().st_size) for path in paths if path.is_file()]
+    for path, _ in found if not dry_run else ():
+        path.unlink(missing_ok=True)
+    return found
 
 
 def _take_down(name: str, *, dry_run: bool) -> str:

@@ -73,10 +73,10 @@ def _body(endpoint: Profile, request: TrainRequest, model: str) -> dict[str, Any
     chosen: dict[str, Any] = {"hyperparameters": inner}
     if options.method == "dpo":
         inner["beta"] = settings.beta
-    if options.method == "reinforcement":
-        chosen["grader"] = settings.grader
-        if settings.reasoning_effort is not None:
-            inner["reasoning_effort"] = settings.reasoning_effort
+    if options.method == "reinforcement" and settings.grader is not None:
+        chosen["grader"] = settings.grader.model_dump(mode="json", exclude_none=True)
+        named = ("compute_multiplier", "eval_interval", "eval_samples", "reasoning_effort")
+        inner |= {name: getattr(settings, name) for name in named if getattr(settings, name) not in (None, "auto")}
     kind = _METHODS[options.method]
     body: dict[str, Any] = {
         "model": model,

@@ -152,6 +152,28 @@ def test_a_keyring_that_is_none_is_refused(
     assert not list(tmp_path.rglob("keyring_pass.cfg"))
 
 
+class Telling(keyring.backend.KeyringBackend):
+    """A keyring whose errors hold what it was given."""
+
+    priority = 0.1
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return None
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise keyring.errors.PasswordSetError(f"no room for {password}")
+
+
+def test_a_keyring_that_tells_the_key_is_not_repeated(
+    ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring.core, "_keyring_backend", Telling())
+    with pytest.raises(tuneport.ConfigError, match="could not keep the key of lab: PasswordSetError") as caught:
+        keys.keep(profiles.profile("lab"), KEY)
+    assert KEY not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
 def test_a_keyring_that_lost_the_key_says_so(ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch)
     ring.delete_password("tuneport", profiles.profile("lab").account)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -178,12 +179,34 @@ GRADER = {
 
 
 def test_reinforcement_sends_its_grader(lab: WireServer, rows: Dataset) -> None:
-    import json
-
-    tuneport.train("lab:base", rows, method="reinforcement", settings={"grader": GRADER, "reasoning_effort": "low"})
+    settings = {"grader": GRADER, "reasoning_effort": "low", "compute_multiplier": 2, "eval_interval": 5}
+    tuneport.train("lab:base", rows, method="reinforcement", settings=settings)
     body = json.loads([b for m, p, _, b in lab.asked if m == "POST" and p == "/v1/fine_tuning/jobs"][-1])
     assert body["method"]["reinforcement"]["grader"] == GRADER
-    assert body["method"]["reinforcement"]["hyperparameters"]["reasoning_effort"] == "low"
+    asked = body["method"]["reinforcement"]["hyperparameters"]
+    assert (asked["reasoning_effort"], asked["compute_multiplier"], asked["eval_interval"]) == ("low", 2, 5)
+    assert "eval_samples" not in asked
+
+
+MESSAGES = [{"role": "user", "content": "How good is {{sample.output_text}}?"}]
+GRADERS = [
+    GRADER,
+    {**GRADER, "type": "text_similarity", "operation": None, "evaluation_metric": "rouge_l"},
+    {"type": "python", "name": "code", "source": "def grade(sample, item): return 1.0"},
+    {"type": "score_model", "name": "judge", "model": "gpt-4o", "input": MESSAGES, "range": [0, 10]},
+    {"type": "multi", "name": "both", "graders": {"exact": GRADER}, "calculate_output": "exact"},
+    {"type": "multi", "name": "both", "graders": [GRADER], "calculate_output": "same"},
+]
+
+
+@pytest.mark.parametrize("grader", GRADERS, ids=lambda one: one["type"])
+def test_every_grader_of_the_wire_is_sent_as_it_is_written(
+    grader: dict[str, object], lab: WireServer, rows: Dataset
+) -> None:
+    written = {key: value for key, value in grader.items() if value is not None}
+    tuneport.train("lab:base", rows, method="reinforcement", settings={"grader": written})
+    body = json.loads([b for m, p, _, b in lab.asked if m == "POST" and p == "/v1/fine_tuning/jobs"][-1])
+    assert body["method"]["reinforcement"]["grader"] == written
 
 
 @pytest.mark.parametrize(
@@ -191,10 +214,12 @@ def test_reinforcement_sends_its_grader(lab: WireServer, rows: Dataset) -> None:
     [
         (None, "needs a grader"),
         ({"type": "vibes"}, "a grader's type is one of"),
-        ({"type": "string_check", "name": "x"}, "also has: input, operation, reference"),
+        ({"type": "string_check", "name": "x"}, "grader.reference: is missing"),
+        ({**GRADER, "operation": "equals"}, "grader.operation"),
+        ({**GRADER, "refrence": "x"}, "did you mean 'reference'"),
         (
             {"type": "multi", "name": "m", "calculate_output": "a", "graders": {"a": {"type": "python"}}},
-            "also has: name, source",
+            "a.source: is missing",
         ),
     ],
 )
@@ -207,8 +232,6 @@ def test_a_grader_that_the_wire_refuses_is_refused_here(
 
 
 def test_preferences_are_trained_by_dpo(lab: WireServer) -> None:
-    import json
-
     pairs = [
         {
             "input": {"messages": [{"role": "user", "content": f"Hello {n}"}]},

@@ -21,10 +21,10 @@ QUEUES = ("card", "pin", "refund", "fees")
 CONFIG = """\
 model: {model}
 data: {{train: rows.jsonl, system: Sort the ticket., validation: 0.1, holdout: 0.2}}
-train: {{epochs: 2, suffix: sorted}}
+train: {{epochs: 1, suffix: sorted}}
 backends:
   openai: {{learning_rate_multiplier: 1.8, usd_per_million_tokens: 5}}
-compare: {{grader: contains}}
+compare: {{grader: contains, rows: 6, max_tokens: 6}}
 """
 
 
