@@ -18,13 +18,12 @@ from starlette.routing import Route
 
 from tuneport import Ref, Reply
 from tuneport_server.bodies import read_json
-from tuneport_server.desks import Question
+from tuneport_server.desks import Question, Told
 from tuneport_server.models import resolve
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.settings import Limits
 from tuneport_server.wire import Body, WireError, bad, only, parse, reply
 
-_Item = str | list[Reply] | WireError
 _LOOK_SECONDS = 1.0  # between two looks whether the client is still there
 
 # What would change the answer and is not there; each with the values that ask for nothing.
@@ -130,8 +129,7 @@ async def complete(request: Request) -> Response:
         raise bad(f"n: at most {server.limits.choices}.", "n", "invalid_value")
     ref = await run_in_threadpool(resolve, server, owner_of(request), asked.model)
     options = _options(asked, server.limits, tools=not toolless)
-    # Tool calls are known only once the whole answer is, and several answers are quicker together.
-    piecewise = bool(asked.stream) and count == 1 and not options["tools"]
+    piecewise = bool(asked.stream) and not options["tools"]  # tool calls are known only once the whole answer is
     messages = [message.plain() for message in asked.messages]
     question, items = await _pose(server, ref, messages, options, count=count, stream=piecewise)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": asked.model}
@@ -145,10 +143,12 @@ async def complete(request: Request) -> Response:
     return StreamingResponse(events, media_type="text/event-stream")
 
 
-async def answer(request: Request, ref: Ref, messages: Sequence[Mapping[str, Any]]) -> Reply:
+async def answer(
+    request: Request, ref: Ref, messages: Sequence[Mapping[str, Any]], max_tokens: int | None = None
+) -> Reply:
     """A model's likeliest answer to a conversation. Raises WireError."""
     server = server_of(request)
-    options = {"max_tokens": server.limits.answer_default, "temperature": 0.0}
+    options = {"max_tokens": max_tokens or server.limits.answer_default, "temperature": 0.0}
     question, items = await _pose(server, ref, messages, options)
     return (await _whole(request, question, items))[0]
 
@@ -161,12 +161,12 @@ async def _pose(
     *,
     count: int = 1,
     stream: bool = False,
-) -> tuple[Question, asyncio.Queue[_Item]]:
+) -> tuple[Question, asyncio.Queue[Told]]:
     """Put a question to a model; the queue gets what its desk tells."""
-    items: asyncio.Queue[_Item] = asyncio.Queue()
+    items: asyncio.Queue[Told] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
-    def tell(item: _Item) -> None:
+    def tell(item: Told) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody listens
             loop.call_soon_threadsafe(items.put_nowait, item)
 
@@ -189,7 +189,7 @@ def _options(asked: _Asked, limits: Limits, *, tools: bool) -> dict[str, Any]:
     }
 
 
-async def _item(request: Request, question: Question, items: asyncio.Queue[_Item]) -> _Item:
+async def _item(request: Request, question: Question, items: asyncio.Queue[Told]) -> Told:
     """The next thing that the desk tells; a client that has gone is not waited for."""
     while True:
         try:
@@ -200,7 +200,7 @@ async def _item(request: Request, question: Question, items: asyncio.Queue[_Item
                 raise WireError(400, "The request was broken off.") from None
 
 
-async def _whole(request: Request, question: Question, items: asyncio.Queue[_Item]) -> list[Reply]:
+async def _whole(request: Request, question: Question, items: asyncio.Queue[Told]) -> list[Reply]:
     item = await _item(request, question, items)
     if isinstance(item, WireError):
         raise item
@@ -235,7 +235,7 @@ def _usage(replies: list[Reply]) -> dict[str, int] | None:
 
 
 async def _events(
-    head: dict[str, Any], first: _Item, items: asyncio.Queue[_Item], question: Question, *, usage: bool
+    head: dict[str, Any], first: Told, items: asyncio.Queue[Told], question: Question, *, usage: bool
 ) -> AsyncIterator[bytes]:
     def chunk(index: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "finish_reason": reason}
@@ -245,10 +245,11 @@ async def _events(
     try:
         for index in range(question.count):
             yield chunk(index, {"role": "assistant", "content": ""})
-        item, told = first, isinstance(first, str)
-        while isinstance(item, str):
-            if item:
-                yield chunk(0, {"content": item})
+        item, told = first, isinstance(first, tuple)
+        while isinstance(item, tuple):
+            index, piece = item
+            if piece:
+                yield chunk(index, {"content": piece})
             item = await items.get()
         if isinstance(item, WireError):
             yield _event({"error": item.body()})

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from pydantic import AfterValidator, Field
@@ -86,6 +86,14 @@ class _Creation(Body):
     integrations: list[Any] | None = None
 
 
+class _Attempt(NamedTuple):
+    """What tells one request from another: the hash of its body, the client's count of retries, when it came."""
+
+    same: str
+    retry: int
+    arrived: float
+
+
 async def create(request: Request) -> Response:
     """`POST /fine_tuning/jobs`."""
     arrived = time.time()
@@ -96,12 +104,12 @@ async def create(request: Request) -> Response:
     retries = request.headers.get("x-stainless-retry-count", "0")
     retry = int(retries) if retries.isdecimal() and len(retries) < 6 else 0
     same = hashlib.sha256(msgspec.json.encode(body, order="deterministic")).hexdigest()
-    row = await run_in_threadpool(_create, server, owner, asked, (same, retry, arrived))
+    row = await run_in_threadpool(_create, server, owner, asked, _Attempt(same, retry, arrived))
     server.trainer.wake()
     return reply(jobs.wire(server, row))
 
 
-def _create(server: Server, owner: str, asked: _Creation, attempt: tuple[str, int, float]) -> Row:
+def _create(server: Server, owner: str, asked: _Creation, attempt: _Attempt) -> Row:
     again = _already(server, owner, attempt)
     if again is not None:
         return again
@@ -126,9 +134,8 @@ def _create(server: Server, owner: str, asked: _Creation, attempt: tuple[str, in
 
 
 def _insert(
-    server: Server, owner: str, asked: _Creation, training: dict[str, Any], base: str, attempt: tuple[str, int, float]
+    server: Server, owner: str, asked: _Creation, training: dict[str, Any], base: str, attempt: _Attempt
 ) -> Row:
-    same, retry, arrived = attempt
     id_ = "ftjob-" + secrets.token_hex(12)
     root = asked.model.split(":")[1] if asked.model.startswith("ft:") else asked.model
     suffix = "".join(one if one.isascii() and one.isalnum() else "-" for one in asked.suffix or "")
@@ -147,9 +154,9 @@ def _insert(
             "jobs",
             id=id_,
             owner=owner,
-            created=arrived,
-            same=same,
-            retry=retry,
+            created=attempt.arrived,
+            same=attempt.same,
+            retry=attempt.retry,
             model=asked.model,
             base=base,
             tuned=f"ft:{root}:{owner}:{suffix}:{id_[-8:]}",
@@ -165,7 +172,7 @@ def _insert(
     return row
 
 
-def _already(server: Server, owner: str, attempt: tuple[str, int, float]) -> Row | None:
+def _already(server: Server, owner: str, attempt: _Attempt) -> Row | None:
     """The job that an earlier attempt of the same request has made, or a later one while this was on its way.
 
     An unmodified client sends no key, but says which attempt it is, and sends the very same body again.

@@ -26,17 +26,21 @@ _TURN_SECONDS = 10.0  # how long a busy model keeps others waiting for its place
 _log = logging.getLogger("tuneport.server")
 
 
+Told = tuple[int, str] | list[Reply] | WireError
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Question:
-    """What one request asks of a model. `tell` gets, from another thread, each piece of a streamed text and at last the
-    replies, one for each of the `count` choices, or the error. Setting `gone` says that nobody listens any more.
+    """What one request asks of a model. `tell` gets, from another thread, each piece of a streamed text with the number
+    of its choice, and at last the replies, one for each of the `count` choices, or the error. Setting `gone` says that
+    nobody listens any more.
     """
 
     messages: Sequence[Mapping[str, Any]]
     options: Mapping[str, Any]
     count: int
     stream: bool
-    tell: Callable[[str | list[Reply] | WireError], None]
+    tell: Callable[[Told], None]
     gone: threading.Event = field(default_factory=threading.Event)
     told: bool = False  # whether any of it was told: then it cannot be answered anew
 
@@ -234,24 +238,24 @@ _MAKE_ROOM = object()
 
 def _answer_together(model: Model, batch: Sequence[Question]) -> None:
     """Answer questions of equal options; those that are to stream get each piece as it comes."""
-    asking = [question for question in batch for _ in range(question.count)]
-    prompts, options = [one.messages for one in asking], batch[0].options
+    asking = [(question, choice) for question in batch for choice in range(question.count)]
+    prompts, options = [question.messages for question, _ in asking], batch[0].options
     if not any(question.stream for question in batch):
         replies = iter(model.reply_many(prompts, **options))
         for question in batch:
             _finish(question, [next(replies) for _ in range(question.count)])
         return
-    replied: dict[Question, list[Reply]] = {question: [] for question in batch}
+    replied: dict[Question, dict[int, Reply]] = {question: {} for question in batch}
     with contextlib.closing(_pieces(model, prompts, options)) as pieces:
         for number, told in pieces:
-            question = asking[number]
+            question, choice = asking[number]
             if isinstance(told, Reply):
-                replied[question].append(told)
+                replied[question][choice] = told
                 if len(replied[question]) == question.count:
-                    _finish(question, replied[question])
+                    _finish(question, [replied[question][one] for one in range(question.count)])
             elif question.stream:
                 question.told = True
-                question.tell(told)
+                question.tell((choice, told))
             if all(one.gone.is_set() for one in batch):
                 return
 

@@ -23,6 +23,7 @@ from tuneport_server.store import Row
 from tuneport_server.wire import WireError, bad
 
 _ROWS = 3
+_TOKENS = 128  # of each answer: enough to see what a model has learnt
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -51,9 +52,11 @@ def tuned(row: Row) -> str | None:
     return row["tuned"] if row["status"] == "succeeded" and not row["removed"] else None
 
 
-async def ask_all(request: Request, asked: Sequence[tuple[str, Messages]]) -> list[Answer]:
+async def ask_all(
+    request: Request, asked: Sequence[tuple[str, Messages]], max_tokens: int | None = None
+) -> list[Answer]:
     """Ask models, by their names, all at once."""
-    return await asyncio.gather(*(_ask(request, name, messages) for name, messages in asked))
+    return await asyncio.gather(*(_ask(request, name, messages, max_tokens) for name, messages in asked))
 
 
 async def make(request: Request, row: Row) -> None:
@@ -65,7 +68,7 @@ async def make(request: Request, row: Row) -> None:
     if not rows:
         raise bad("The job's files were deleted: there is no row to ask about.")
     names = (row["model"], name)
-    answers = await ask_all(request, [(one, question) for question, _ in rows for one in names])
+    answers = await ask_all(request, [(one, question) for question, _ in rows for one in names], _TOKENS)
     kept = [
         _Sample(
             question[-1]["content"], reference, *(one.error or one.text for one in answers[2 * place : 2 * place + 2])
@@ -111,11 +114,11 @@ def _part(name: str, said: str) -> Html:
     return tag("section", tag("h3", name), tag("pre", said))
 
 
-async def _ask(request: Request, name: str, messages: Messages) -> Answer:
+async def _ask(request: Request, name: str, messages: Messages, max_tokens: int | None) -> Answer:
     server, owner = server_of(request), owner_of(request)
     try:
         ref = await run_in_threadpool(models.resolve, server, owner, name)
-        reply = await chat.answer(request, ref, messages)
+        reply = await chat.answer(request, ref, messages, max_tokens)
     except WireError as error:
         return Answer(error=error.message)
     return Answer(text=reply.text, tool_calls=reply.tool_calls)

@@ -232,6 +232,8 @@ class Trainer:
         self._server.store.update("jobs", row["id"], **{"finished": int(time.time()), **values}, status=status, over=1)
         self._estimates.pop(row["id"], None)
         self._resumed.pop(row["id"], None)
+        self._told.pop(row["id"], None)
+        self._not_before.pop(row["id"], None)
         files.drop_unused(self._server)
 
     def _fail(self, id_: str, code: str, message: str, param: str | None = None) -> None:

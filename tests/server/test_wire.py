@@ -34,6 +34,10 @@ def test_a_file_becomes_a_job_becomes_a_model_that_answers(client: openai.OpenAI
     chunks = list(pieces)
     assert "".join(one.choices[0].delta.content or "" for one in chunks) == "pin"
     assert chunks[-1].choices[0].finish_reason == "stop"
+    several = ["", ""]
+    for one in client.chat.completions.create(model="grey", messages=QUESTION, stream=True, n=2):
+        several[one.choices[0].index] += one.choices[0].delta.content or ""
+    assert several == ["Hello!", "Hello!"]
     assert client.files.content(tuned.result_files[0]).text.startswith("step,train_loss,")
 
 
