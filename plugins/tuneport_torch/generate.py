@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tuneport import GenerateOptions, Reply, UsageError
+from tuneport_torch.memory import out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,8 +37,8 @@ def answer(model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], opt
         rows = pending.pop()
         try:
             replies |= _answer_batch(model, text, {row: (prompts[row], limits[row]) for row in rows}, options)
-        except torch.OutOfMemoryError:
-            if len(rows) == 1:
+        except Exception as error:
+            if len(rows) == 1 or not out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
             pending += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
@@ -60,8 +61,8 @@ def stream(
             for told in _stream_batch(model, text, {row: (prompts[row], limits[row]) for row in rows}, options):
                 begun = True
                 yield told
-        except torch.OutOfMemoryError:
-            if len(rows) == 1 or begun:
+        except Exception as error:
+            if len(rows) == 1 or begun or not out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
             pending += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]

@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -58,25 +59,38 @@ def test_greedy_answers_are_transformers_own(model, request):
         assert model.ask(prompt, max_tokens=12) == tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def test_many_prompts_in_small_batches_keep_their_order(model, monkeypatch):
+def test_more_prompts_than_one_batch_holds_keep_their_order(model):
+    answers = {prompt: model.ask(prompt, max_tokens=3) for prompt in PROMPTS}
+    many = [PROMPTS[number % 5] for number in range(150)]
+    with batches(model) as sizes:
+        assert model.ask_many(many, max_tokens=3) == [answers[prompt] for prompt in many]
+    assert len(sizes) > 1
+
+
+@contextmanager
+def batches(model, most=None):
+    """How many rows are read at once, batch by batch; where more than `most` are, the allocator refuses."""
+    sizes = []
+
+    def begin(module, args, kwargs):
+        ids = kwargs["input_ids"]
+        if ids.shape[1] > 1:  # a prompt, not the next token
+            sizes.append(len(ids))
+            if most is not None and len(ids) > most:
+                torch.empty(1 << 60, dtype=torch.uint8)
+
+    model.ensure_ready()
+    hook = model._loaded.model.get_decoder().register_forward_pre_hook(begin, with_kwargs=True)
+    yield sizes
+    hook.remove()
+
+
+def test_a_batch_that_does_not_fit_in_memory_is_halved(model):
     whole = model.ask_many(PROMPTS, max_tokens=6)
-    monkeypatch.setattr(generate, "_MOST_ROWS", {"cpu": 2})
-    assert model.ask_many(PROMPTS, max_tokens=6) == whole
-    monkeypatch.setattr(generate, "_CACHE_BYTES", 1)  # less than one row needs: still one at a time
-    assert model.ask_many(PROMPTS, max_tokens=6) == whole
-
-
-def test_a_batch_that_does_not_fit_in_memory_is_halved(model, monkeypatch):
-    whole = model.ask_many(PROMPTS, max_tokens=6)
-    decode = generate.decode
-
-    def cramped(live, prompts, *rest):
-        if len(prompts) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(live, prompts, *rest)
-
-    monkeypatch.setattr(generate, "decode", cramped)
-    assert model.ask_many(PROMPTS, max_tokens=6) == whole
+    with batches(model, most=2) as sizes:
+        assert model.ask_many(PROMPTS, max_tokens=6) == whole
+    assert sizes[0] > 2
+    assert min(sizes) <= 2
 
 
 def scripted(llama, tokens):
@@ -220,7 +234,7 @@ def test_tool_calls_are_taken_out_where_they_can_be_read_and_left_as_text_where_
     assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)
 
 
-def test_score_is_the_weighted_loss_of_the_whole_and_makes_no_difference_of_batches(model, monkeypatch):
+def test_score_is_the_weighted_loss_of_the_whole_and_makes_no_difference_of_batches(model):
     rows = [
         Conversation((Message("user", "Hello"), Message("assistant", "card"))),
         Conversation((Message("user", PROMPTS[1]), Message("assistant", PROMPTS[3]))),
@@ -237,12 +251,13 @@ def test_score_is_the_weighted_loss_of_the_whole_and_makes_no_difference_of_batc
             nll -= w * logprob[at, rendered.ids[at + 1]].item()
             right += w * (logprob[at].argmax().item() == rendered.ids[at + 1])
             weight += w
-    for tokens in (8, 4096):
-        monkeypatch.setattr("tuneport_torch.scoring._TOKENS_AT_ONCE", {"cpu": tokens})
-        got = score(live, renderer, rows)
+    for times in (1, 120):  # some 7,000 tokens are several batches
+        with batches(model) as sizes:
+            got = score(live, renderer, rows * times)
         assert got.loss == pytest.approx(nll / weight, rel=1e-5)
         assert got.token_accuracy == pytest.approx(right / weight)
-        assert (got.tokens, got.examples) == (weight, 3)
+        assert (got.tokens, got.examples) == (weight * times, 3 * times)
+    assert len(sizes) > 1
 
 
 def test_scoring_rows_that_cannot_be_scored_says_which(llama):
