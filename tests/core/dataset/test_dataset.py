@@ -100,6 +100,18 @@ def test_the_short_way_finds_what_the_long_way_finds(
     assert one.fingerprint == hashlib.sha256(b"".join(hashlib.sha256(canonical(e)).digest() for e in one)).hexdigest()
 
 
+def test_a_repeated_key_is_found_where_it_takes_just_the_room_of_spaces(tmp_path: Path) -> None:
+    spaced = json.dumps({"messages": ROW["messages"] * 2})
+    compact = json.dumps(json.loads(spaced), separators=(",", ":"))
+    room = len(spaced) - len(compact) - len('"content":"",')
+    hidden = compact.replace('"content"', '"content":"",' + " " * room + '"content"', 1)
+    assert len(hidden) == len(spaced)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{spaced}\n{hidden}\n{spaced}\n")
+    found = [(one.line, one.pointer) for one in Dataset.load(path).check().diagnostics if one.code == "duplicate-key"]
+    assert found == [(2, "/messages/0")]
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_several_processes_find_what_one_finds(broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "WORTH_IT", 0)
