@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -35,12 +35,17 @@ class Documents:
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         self.lengths, self.device = tuple(lengths), device
         self.longest = max(lengths)
-        self.starts = torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+        self.starts = to_device(torch.tensor([0, *lengths]).cumsum(0).to(torch.int32), device)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """The rectangles in which attention is computed where no fused kernel does it."""
         return _groups(self.lengths, self.device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to the device; to a GPU from pinned memory, so that nothing waits for what the GPU has still to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def packed_attention(
@@ -138,11 +143,16 @@ def _plain(
     return torch.bmm(shares, value).view(documents, heads, length, width)
 
 
+@cache
+def _varlen_options() -> frozenset[str]:
+    return frozenset(inspect.signature(varlen_attn).parameters)
+
+
 def _varlen(
     query: Tensor, key: Tensor, value: Tensor, documents: Documents, scaling: float | None, window: int | None
 ) -> Tensor:
     """The fused kernel for documents of any length; bfloat16 on CUDA."""
-    known = inspect.signature(varlen_attn).parameters
+    known = _varlen_options()
     options: dict[str, Any] = {"scale": scaling}
     if "window_size" in known:
         options["window_size"] = (-1 if window is None else window - 1, 0)

@@ -6,6 +6,7 @@ import platform
 import time
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from tuneport import (
@@ -73,6 +74,7 @@ class TorchBackend(Backend):
 
         check_name(request.name)
         _refuse_missing_device(cast("TorchSettings", request.settings))
+        _refuse_missing_quantizer(cast("TorchSettings", request.settings))
         folder = Folder.named(claim_intent(request.intent, request.name))
         _refuse_anothers(folder, request.intent)
         job = TorchJob(folder)
@@ -265,6 +267,14 @@ def _refuse_missing_device(settings: TorchSettings) -> None:
         raise UnavailableError(
             f"There is no {kind} device on this machine that PyTorch could use.",
             remedy="Look at `tuneport doctor`, or train elsewhere: --set backends.torch.device=cpu",
+        )
+
+
+def _refuse_missing_quantizer(settings: TorchSettings) -> None:
+    if settings.quantize != "none" and find_spec("bitsandbytes") is None:
+        raise UnavailableError(
+            f"backends.torch.quantize: {settings.quantize} needs the package bitsandbytes.",
+            remedy="Run: pip install 'tuneport[quantized]' — or leave out quantize.",
         )
 
 

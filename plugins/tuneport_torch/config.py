@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tuneport import Settings
 
@@ -39,6 +39,11 @@ class TorchSettings(Settings):
         description="lora trains an adapter beside the frozen model; full trains all weights, in float32.",
     )
     adapter: Adapter = Field(default=Adapter(), description="The adapter of mode lora; unused in mode full.")
+    quantize: Literal["none", "nf4"] = Field(
+        default="none",
+        description="nf4 keeps the frozen weights under an adapter in 4 bits (QLoRA): an eighth of float32's memory, "
+        "and slower; needs the extra tuneport[quantized]. In use and exports the base is as it was.",
+    )
     learning_rate: float | Auto = Field(
         default="auto",
         description="Peak learning rate. auto: 5e-4 x (2000 / hidden size)^0.78, at most 1e-3, for an adapter; "
@@ -129,6 +134,12 @@ class TorchSettings(Settings):
     trust_remote_code: bool = Field(
         default=False, description="Run code that comes with the base model; asks for a base pinned as name@revision."
     )
+
+    @model_validator(mode="after")
+    def _quantized_weights_stay_frozen(self) -> TorchSettings:
+        if self.quantize != "none" and self.mode == "full":
+            raise ValueError("weights in 4 bits cannot be trained: leave out quantize, or set mode to lora")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

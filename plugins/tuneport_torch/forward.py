@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuneport import UnsupportedError
-from tuneport_torch.attention import NAME, Documents
+from tuneport_torch.attention import NAME, Documents, to_device
 from tuneport_torch.fused import fuse
 from tuneport_torch.logprobs import target_logprobs
 from tuneport_torch.lora_layer import join
@@ -66,13 +66,14 @@ def pack(rows: Sequence[TensorRow], device: torch.device) -> PackedBatch:
     weights_T = torch.cat([weights for _, weights in rows]).float()
     starts = torch.tensor(lengths).cumsum(0) - torch.tensor(lengths)
     targets = weights_T.index_fill(0, starts, 0.0).nonzero()[:, 0]
+    positions_T = torch.cat([torch.arange(length) for length in lengths])
     return PackedBatch(
-        ids_T.to(device),
-        torch.cat([torch.arange(length) for length in lengths]).to(device),
+        to_device(ids_T, device),
+        to_device(positions_T, device),
         Documents(lengths, device),
-        (targets - 1).to(device),
-        ids_T[targets].to(device),
-        weights_T[targets].to(device),
+        to_device(targets - 1, device),
+        to_device(ids_T[targets], device),
+        to_device(weights_T[targets], device),
     )
 
 
@@ -192,15 +193,17 @@ def why_not_packed(model: Any) -> str | None:
     for each alone, and when a document's logits do not move as another one changes; else what went wrong.
     """
     generator = torch.Generator().manual_seed(0)
-    rows = [torch.randint(0, model.config.get_text_config().vocab_size, (n,), generator=generator) for n in (9, 8, 5)]
-    others = [rows[0].flip(0), *rows[1:]]
+    ids_3T = torch.randint(0, model.config.get_text_config().vocab_size, (3, 9), generator=generator)
+    rows = [ids_3T[0], ids_3T[1, :8], ids_3T[2, :5]]
     was_training, packed = model.training, Packed(model, model.dtype)
     model.eval()
     try:
         with torch.no_grad():
-            alone_NV = torch.cat([model(ids[None].to(model.device), use_cache=False).logits[0].float() for ids in rows])
+            logits_3TV = model(ids_3T.to(model.device), use_cache=False).logits.float()
+            # What a causal model says of a row's beginning does not depend on how the row goes on.
+            alone_NV = torch.cat([logits_TV[: len(ids)] for logits_TV, ids in zip(logits_3TV, rows, strict=True)])
             packed.open()
-            ours_NV, other_NV = _all_logits(packed, rows), _all_logits(packed, others)
+            ours_NV, other_NV = _all_logits(packed, rows), _all_logits(packed, [rows[0].flip(0), *rows[1:]])
     except Exception as error:  # noqa: BLE001 - a model's code may raise anything; all it means is that it is padded
         return f"{type(error).__name__}: {error}"
     finally:

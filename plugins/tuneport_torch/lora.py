@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tuneport import UnsupportedError, UsageError
 from tuneport_torch.lora_layer import LoraLinear
+from tuneport_torch.quantized import NF4Linear
 
 Targets = Literal["all-linear"] | Sequence[str]
 
@@ -57,8 +58,12 @@ def attach(
 
 
 def merge(model: Any) -> None:
-    """Add every adapter to its frozen weight, in float32, and put the plain layers back."""
+    """Add every adapter to its frozen weight, in float32, and put the plain layers back. Raises TypeError for weights
+    that are kept in 4 bits: a sum would be rounded to what is left of them.
+    """
     for name, layer in list(adapted(model).items()):
+        if isinstance(layer.base, NF4Linear):
+            raise TypeError(f"{name} is quantised: load the adapter over the base as it was, and merge that")
         with torch.no_grad():
             weight = layer.base.weight
             weight.copy_((weight.float() + layer.delta()).to(weight.dtype))
@@ -96,7 +101,7 @@ def save_peft(model: nn.Module, folder: Path, base_name: str, revision: str | No
         "lora_alpha": first.alpha,
         "lora_dropout": first.dropout,
         "target_modules": sorted(layers),
-        "fan_in_fan_out": isinstance(first.base, Conv1D),
+        "fan_in_fan_out": first.transposed,
         "bias": "none",
     }
     tensors = {

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from tuneport_torch.quantized import NF4Linear
+
 
 class LoraLinear(nn.Module):
     """A frozen linear layer plus `scale * dropout(x) @ A.T @ B.T`. B starts at zero: at first nothing is changed.
@@ -21,11 +23,10 @@ class LoraLinear(nn.Module):
 
     def __init__(self, base: nn.Linear | Conv1D, rank: int, alpha: float, dropout: float) -> None:
         super().__init__()
-        outputs, inputs = base.weight.shape
-        if isinstance(base, Conv1D):
-            outputs, inputs = inputs, outputs
+        self.transposed = isinstance(base, Conv1D)  # GPT-2's layers keep their weights as (inputs, outputs)
+        inputs, outputs = base.weight.shape if self.transposed else base.weight.shape[::-1]
         device = base.weight.device
-        self.base = base
+        self.base: nn.Linear | Conv1D | NF4Linear = base
         self.rank, self.alpha = rank, alpha
         self.scale = alpha / rank
         self.dropout = dropout
@@ -51,10 +52,14 @@ class LoraLinear(nn.Module):
         weight = self.base.weight.to(kind)
         return weight.t() if isinstance(self.base, Conv1D) else weight
 
+    def quantize(self, device: torch.device) -> None:
+        """Keep the frozen weight in 4 bits, on that device, from now on."""
+        self.base = NF4Linear(self.frozen(self.base.weight.dtype), self.base.bias, device)
+
     def delta(self) -> Tensor:
         """What the adapter adds to the frozen weight, in float32 and in that weight's shape."""
         product = self.scale * (self.lora_B @ self.lora_A)
-        return product.t() if isinstance(self.base, Conv1D) else product
+        return product.t() if self.transposed else product
 
 
 class Siblings(threading.local):
@@ -103,15 +108,15 @@ def join(model: nn.Module) -> Callable[[], None]:
     return undo
 
 
-def _compute_type(x: Tensor, weight: Tensor) -> torch.dtype:
+def _compute_type(x: Tensor, base: nn.Linear | Conv1D | NF4Linear) -> torch.dtype:
     if torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
-    return weight.dtype
+    return base.dtype if isinstance(base, NF4Linear) else base.weight.dtype
 
 
 def _product(x: Tensor, dropped: Tensor | None, layers: tuple[LoraLinear, ...]) -> tuple[Tensor, ...]:
     adapters = [part for layer in layers for part in (layer.lora_A, layer.lora_B)]
-    kind = _compute_type(x, layers[0].base.weight)
+    kind = _compute_type(x, layers[0].base)
     outputs: tuple[Tensor, ...] = _LoraProduct.apply(  # type: ignore[no-untyped-call]  # torch's own
         x, dropped, layers, kind, *adapters
     )

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
 from tuneport import Completion, Conversation, Plan, Preference, Quantity
-from tuneport_torch import devices, rates
+from tuneport_torch import devices, footprint, rates
 from tuneport_torch.bases import text_folder
 from tuneport_torch.config import Resolved, TorchSettings, resolve
 from tuneport_torch.launch import size
@@ -24,7 +24,7 @@ _COUNTED_WHOLE = 2_000  # more rows than these are sampled
 _SAMPLE = 1_000
 _CHARACTERS_PER_TOKEN = 4.0  # usual for English; used only where there is no tokenizer yet
 _START_SECONDS = 12.0  # importing torch, loading a small model, writing the result
-_RUNTIME_BYTES = {"cpu": 0.6e9, "cuda": 1.2e9, "mps": 1.0e9}  # Python, torch and the device's own context
+_LONGEST = 2.5  # a long row, in lengths of the mean one
 _BACKWARD = 3  # forward and backward cost thrice the forward pass of an evaluation
 
 
@@ -64,7 +64,7 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
             error=tokens.error,
         ),
         seconds=seconds,
-        memory=_memory(settings, base, kind, resolved),
+        memory=_memory(settings, base, device, resolved, round(_LONGEST * (tokens.value or 0) / max(rows, 1))),
         usd=_usd(settings, seconds),
         epochs=Quantity(
             value=resolved.epochs,
@@ -136,26 +136,21 @@ def _seconds(
     return Quantity(value=round(seconds, 1), unit="s", source=source, error=rate.error)
 
 
-def _memory(settings: TorchSettings, base: Base, kind: str, resolved: Resolved) -> Quantity:
-    """Bytes at the peak: weights, what is trained (value, gradient and AdamW's two moments: 16 bytes), activations of a
-    micro-batch (34 bytes per token, layer and hidden unit in 16 bits; Korthikanti et al. 2022, without the attention
-    matrix), its logits with their gradient in float32 for half of the tokens, and the runtime.
-    """
-    facts = base.facts
-    if not (facts.parameters and facts.hidden and facts.layers and facts.vocabulary):
+def _memory(settings: TorchSettings, base: Base, device: Device, resolved: Resolved, longest: int) -> Quantity:
+    kind = device.name.partition(":")[0]
+    tokens = max(longest, min(resolved.tokens_per_batch, resolved.tokens_per_step))
+    twice = footprint.needs_recompute(base.facts, settings, kind, device.memory, longest)
+    foretold = footprint.foretell(
+        base.facts, settings, kind, tokens_per_batch=tokens, longest=longest, recompute=twice or None
+    )
+    if foretold is None:
         return Quantity(value=None, unit="bytes", source="the base's shape is not known before it is downloaded")
-    if settings.mode == "full":
-        weights = 16.0 * facts.parameters
-    else:
-        adapted = settings.adapter.rank * facts.layers * 22 * facts.hidden  # 7 matrices, in + out of each, summed
-        weights = 4.0 * facts.parameters + 16.0 * adapted
-    bytes_per_unit = 34 if kind == "cuda" and settings.precision != "float32" else 68
-    layers = 2 + facts.layers / 8 if settings.activation_checkpointing is True else facts.layers
-    activations = bytes_per_unit * resolved.tokens_per_batch * layers * facts.hidden
-    logits = 2 * 4 * resolved.tokens_per_batch / 2 * facts.vocabulary
-    total = weights + activations + logits + _RUNTIME_BYTES[kind]
-    source = f"weights {size(weights)}, activations {size(activations)}, logits {size(logits)}"
-    return Quantity(value=round(total), unit="bytes", source=source, error="±40%; less is tried when it runs out")
+    source = ", ".join(f"{name} {size(part)}" for name, part in foretold.parts.items())
+    if twice:
+        source += "; activations are computed twice, else it would not fit"
+    if 0 < device.memory < foretold.total:
+        source += f"; more than the {size(device.memory)} there are: micro-batches will be made smaller"
+    return Quantity(value=round(foretold.total), unit="bytes", source=source, error=footprint.ERROR[kind])
 
 
 def _usd(settings: TorchSettings, seconds: Quantity) -> Quantity:

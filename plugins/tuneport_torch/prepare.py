@@ -40,17 +40,25 @@ def prepare(
         model.float()
     elif device.type == "cuda":  # frozen, and as the hub stores them: half the memory and traffic
         round_weights(model, "bfloat16")
+    if settings.quantize != "none":  # first, so that a device needs no room for the whole
+        _adapt(model, settings)
+        for layer in lora.adapted(model).values():
+            layer.quantize(device)
     model.to(device)
     forward = choose_forward(model, settings.packing, dtype, emit)
     if settings.mode == "full":
         model.requires_grad_(requires_grad=True)
-    else:
-        adapter = settings.adapter
-        lora.attach(model, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets)
-        if not exact:
-            lora.cast_frozen(model, dtype)
+    elif settings.quantize == "none":
+        _adapt(model, settings)
+    if settings.mode == "lora" and not exact:
+        lora.cast_frozen(model, dtype)
     forward.open()
     return forward
+
+
+def _adapt(model: Any, settings: TorchSettings) -> None:
+    adapter = settings.adapter
+    lora.attach(model, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets)
 
 
 def adamw(trained: dict[str, nn.Parameter], weight_decay: float, device: torch.device) -> torch.optim.AdamW:

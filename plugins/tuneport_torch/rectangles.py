@@ -31,7 +31,7 @@ class Group:
         filled up at their end, with anything: under a causal mask no real query looks there.
         """
         cells = all_THd[self.tokens] if self.real is None else all_THd.index_select(0, self.read)
-        return cells.unflatten(0, (self.documents, self.longest))
+        return cells.reshape(self.documents, self.longest, *cells.shape[1:])
 
     def spread(self, grad_THd: Tensor) -> Tensor:
         """As `cells`, with zeros where there is no token."""
@@ -39,12 +39,12 @@ class Group:
         if self.real is not None:
             zeros = grad.new_zeros(self.documents * self.longest, *grad.shape[1:])
             grad = zeros.index_copy_(0, self.real, grad)
-        return grad.unflatten(0, (self.documents, self.longest))
+        return grad.reshape(self.documents, self.longest, *grad.shape[1:])
 
     def put(self, cells_nLHd: Tensor, all_THd: Tensor) -> None:
         """Write the real cells to where their tokens are in the pack."""
         if self.real is None:
-            all_THd[self.tokens].unflatten(0, (self.documents, self.longest)).copy_(cells_nLHd)
+            all_THd[self.tokens].copy_(cells_nLHd.flatten(0, 1))
         else:
             torch.index_select(cells_nLHd.flatten(0, 1), 0, self.real, out=all_THd[self.tokens])
 
@@ -112,7 +112,7 @@ class _ShortAttention(torch.autograd.Function):
                 for rows, seen, mask in group.blocks(window, query.shape[1], query.dtype):
                     few = query[:, :, rows].flatten(1, 2)
                     shares = torch.baddbmm(mask, few, key[:, seen].mT, alpha=scale).softmax(-1)
-                    out[:, :, rows] = (shares @ value[:, seen]).unflatten(1, (query.shape[1], -1))
+                    out[:, :, rows] = (shares @ value[:, seen]).view_as(out[:, :, rows])
                     kept.append(shares)
                 group.put(_by_head(out, group.documents), out_THd)
         ctx.save_for_backward(*kept)
@@ -135,7 +135,7 @@ class _ShortAttention(torch.autograd.Function):
                 by_shares = few @ value[:, seen].mT
                 by_scores = torch._softmax_backward_data(by_shares, shares, -1, shares.dtype)  # noqa: SLF001 - no other name
                 back = (by_scores @ key[:, seen]).mul_(ctx.scale)
-                grad_query[:, :, rows] = back.unflatten(1, (query.shape[1], -1))
+                grad_query[:, :, rows] = back.view_as(grad_query[:, :, rows])
                 grad_key[:, seen] += (by_scores.mT @ query[:, :, rows].flatten(1, 2)).mul_(ctx.scale)
             found = (grad_query, grad_key[:, None], grad_value[:, None])
             for part, whole in zip(found, grads, strict=True):

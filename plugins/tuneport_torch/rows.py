@@ -40,13 +40,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """What is trained on: all `Row` or, by method dpo, all `Pair`. `tokens` are those of one epoch, prompts included.
-    `system` is the system prompt that all conversations share, if they do; `style` is plain where there are none.
+    """What is trained on: all `Row` or, by method dpo, all `Pair`. `tokens` are those of one epoch, prompts included;
+    `longest` those of the longest row. `system` is the system prompt that all conversations share, if they do; `style`
+    is plain where there are none.
     """
 
     train: Sequence[Any]
     validation: Sequence[Any]
     tokens: int
+    longest: int
     system: str | None
     style: Style
 
@@ -73,6 +75,7 @@ def read_rows(worker: Worker, request: Mapping[str, Any], text: Text, limit: int
         train=shaped["train"],
         validation=shaped.get("validation", []),
         tokens=sum(len(row.ids) for rows in parts["train"] for row in rows),
+        longest=max(len(row.ids) for rows in parts["train"] for row in rows),
         system=openings.system,
         style="chat" if openings.conversations else "plain",
     )

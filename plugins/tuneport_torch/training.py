@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import Lineage, ModelNotFound, Status, TuneportError, UnavailableError, UnsupportedError, utc_now
-from tuneport_torch import bases, export, rates
+from tuneport_torch import bases, export, footprint, rates
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.loading import load_model
 from tuneport_torch.rows import Rows, read_rows
@@ -36,7 +36,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     rows = read_rows(worker, request, text, limit)
     device = worker.device(settings.device, 1 if settings.slots == "auto" else settings.slots)
     worker.stage(Status.PREPARING, f"Loading {base.description} on {device.model}.", queue_position=None)
-    settings = _on_device(worker, settings, device)
+    settings = _fitting(worker, _on_device(worker, settings, device), base, device, rows)
 
     from tuneport_torch.checkpoint import Store
     from tuneport_torch.loop import Run, train
@@ -105,6 +105,14 @@ def _on_device(worker: Worker, settings: TorchSettings, device: Device) -> Torch
     facts = {"device": device.name, "device_model": device.model, "threads": threads}
     worker.owner.progress(now=True, details={**worker.owner.now.details, **facts})
     return settings.model_copy(update={"device": kind, "threads": threads})
+
+
+def _fitting(worker: Worker, settings: TorchSettings, base: Base, device: Device, rows: Rows) -> TorchSettings:
+    """Settings that compute activations twice where the longest row would not fit otherwise."""
+    if not footprint.needs_recompute(base.facts, settings, settings.device, device.memory, rows.longest):
+        return settings
+    worker.emit("log", f"Activations are computed twice instead of kept: they would not fit into {device.model}.")
+    return settings.model_copy(update={"activation_checkpointing": True})
 
 
 def _tell_untold(worker: Worker, store: Store) -> None:
