@@ -101,7 +101,7 @@ def _usd(request: TrainRequest, facts: Known | None, settings: OpenAISettings, t
         said = f"billed by the hour, ${hourly:g} as of {catalogue.as_of()}; the hours are not known"
         return Quantity(value=None, unit="USD", source=said)
     if price is None and facts is not None:
-        price, source = facts.training, f"the price of {catalogue.as_of()}"
+        price, source = facts.training, f"by the table of {catalogue.as_of()}"
     if price is None:
         return Quantity(
             value=None,

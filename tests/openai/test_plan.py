@@ -75,7 +75,7 @@ def test_the_dated_table_has_what_the_vendor_published(key: None, rows: Dataset)
     foretold = tuneport.plan(MODEL, rows, epochs=3)
     assert foretold.tokens.value
     assert foretold.usd.value == round(foretold.tokens.value * 5e-6, 4)
-    assert f"the price of {catalogue.as_of()}" in foretold.usd.source
+    assert f"by the table of {catalogue.as_of()}" in foretold.usd.source
 
 
 def test_every_fact_of_the_table_is_of_a_named_source() -> None:
