@@ -86,19 +86,23 @@ def identity(config: RunConfig, settings: BaseModel | None = None, fingerprints:
 
     That is the model, how the data is read and split, `train`, the chosen backend's section and the fingerprints of the
     data; not where the data lies, nor secrets, `budget` and `compare`. Give the backend's checked `settings` where they
-    are known: a default that is written out then makes no difference.
+    are known: a default that is written out then makes no difference. Defaults themselves are left out, so that a
+    setting which a later version adds does not make yesterday's paid run a new one.
     """
-    data = config.data.model_dump(mode="json", exclude={"train"})
-    for key in ("validation", "holdout"):
-        # Which rows a file holds is told by its fingerprint; a holdout file has no part in training at all.
-        if isinstance(data[key], str):
-            data[key] = "file" if key == "validation" else None
-    section = _without_secrets(config.section(config.ref.backend) if settings is None else settings.model_dump())
+    data = config.data.model_dump(mode="json", exclude={"train"}, exclude_defaults=True)
+    # Which rows a file holds is told by its fingerprint; a holdout file has no part in training at all.
+    if isinstance(data.get("validation"), str):
+        data["validation"] = "file"
+    if isinstance(data.get("holdout"), str):
+        del data["holdout"]
+    section = _without_secrets(
+        config.section(config.ref.backend) if settings is None else settings.model_dump(exclude_defaults=True)
+    )
     parts = {
         "version": 1,
         "model": config.model,
         "data": data,
-        "train": config.train.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json", exclude_defaults=True),
         "settings": section,
         "fingerprints": list(fingerprints),
     }
@@ -236,7 +240,7 @@ def _at(settings: Any, path: KeyPath) -> Any:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: None if _is_secret(one) else _without_secrets(one) for key, one in value.items()}
+        return {key: _without_secrets(one) for key, one in value.items() if not _is_secret(one)}
     if isinstance(value, list | tuple):
         return [_without_secrets(one) for one in value]
     return value

@@ -343,6 +343,15 @@ def test_identity_is_what_affects_the_model() -> None:
     assert identity(config, None, ["f"]) != identity(config, None, ["g"])
 
 
+def test_a_setting_that_a_later_version_adds_does_not_make_a_new_run_of_an_old_config() -> None:
+    class Later(Toy):
+        added: int = Field(default=7, description="Added later.")
+
+    config = config_from_flags({"model": "toy:x", "data.train": "a.csv", "backends.toy": {"learning_rate": 0.5}})
+    before, after = (backend_settings(config, "toy", settings) for settings in (Toy, Later))
+    assert identity(config, before, ["f"]) == identity(config, after, ["f"])
+
+
 def test_a_plugins_own_section_is_read_from_a_run_or_a_file_of_its_own(folder: Path) -> None:
     Path("run.yaml").write_text("model: torch:x\nserve: {url: here, adapter: none}\n")
     Path("own.toml").write_text('[serve]\nurl = "here"\nadapter = "none"\n')
