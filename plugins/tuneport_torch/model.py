@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -152,6 +153,9 @@ class TorchModel(Model):
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:  # glibc keeps what is freed, unless it is asked for it
+                trim(0)
 
     def _ready(self) -> _Loaded:
         if self._loaded is None:
