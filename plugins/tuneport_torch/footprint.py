@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 _RUNTIME_BYTES = {"cpu": 0.55e9, "cuda": 0.6e9, "mps": 0.6e9}
 _FEW_TOKENS = 1024
 _USABLE = 0.92  # of a device's memory: the rest is broken up, or others'
-ERROR = {"cpu": "±15%", "cuda": "±40%, not yet measured on a GPU", "mps": "±40%, not yet measured there"}
-"""How far `foretell` may be off, by kind of device; `benchmarks/memory.py` measures it."""
 _LOGITS = {"cpu": 2**24, "cuda": 2**27, "mps": 2**27}  # logits that the loss holds at once
 
 
@@ -80,6 +78,11 @@ def foretell(
     parts["logits"] = float(element * min(_LOGITS[kind], tokens_per_batch * shape.vocabulary))
     parts["runtime"] = _RUNTIME_BYTES[kind]
     return Footprint(parts)
+
+
+def error(settings: TorchSettings, kind: str) -> str:
+    """How far `foretell` may be off; `benchmarks/memory.py` measures it."""
+    return "±15%" if kind == "cpu" and settings.mode == "lora" else "±40%, not yet measured"
 
 
 def needs_recompute(facts: Facts, settings: TorchSettings, kind: str, memory: int, longest: int) -> bool:

@@ -148,9 +148,11 @@ def _memory(settings: TorchSettings, base: Base, device: Device, resolved: Resol
     source = ", ".join(f"{name} {size(part)}" for name, part in foretold.parts.items())
     if twice:
         source += "; activations are computed twice, else it would not fit"
+    if settings.mode == "full" and base.facts.parameters:  # saving.py takes it only where it is free
+        source += f"; {size(12.0 * base.facts.parameters)} of main memory more, where free, to write checkpoints from"
     if 0 < device.memory < foretold.total:
         source += f"; more than the {size(device.memory)} there are: micro-batches will be made smaller"
-    return Quantity(value=round(foretold.total), unit="bytes", source=source, error=footprint.ERROR[kind])
+    return Quantity(value=round(foretold.total), unit="bytes", source=source, error=footprint.error(settings, kind))
 
 
 def _usd(settings: TorchSettings, seconds: Quantity) -> Quantity:
