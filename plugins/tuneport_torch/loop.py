@@ -61,10 +61,9 @@ class Run:
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """How a training ended. `stopped` is why it ended before its last step, if it did: "pause" and "cancel" are as
-    asked, "patience" is early stopping, which is a success. Losses are in nats per token of weight 1, or by
-    method dpo per pair; `valid_loss` is the best step's, whose weights the model holds. Without validation rows the best
-    step is the last.
-    `reference_seconds` went, in this process, into measuring the reference of preference pairs.
+    asked, "patience" is early stopping, which is a success. Losses are in nats per token of weight 1, or by method dpo
+    per pair; `valid_loss` is the best step's, whose weights the model holds. Without validation rows the best step is
+    the last. `reference_seconds` went, in this process, into measuring the reference of preference pairs.
     """
 
     stopped: Literal["pause", "cancel", "patience"] | None
