@@ -96,8 +96,8 @@ def rendered(conversations: list[dict]) -> list:
     """Token ids and weights, as ours trains on them."""
     from tuneport import Dataset
     from tuneport_torch import bases
-    from tuneport_torch.render import Renderer
-    from tuneport_torch.tokens import load_text
+    from tuneport_torch.text.render import Renderer
+    from tuneport_torch.text.tokens import load_text
 
     text = load_text(bases.fetch(bases.resolve(BASE.partition(":")[2])))
     try:
@@ -146,8 +146,8 @@ def peers(training: list[dict], held_out: list[dict], mode: str, plan: dict, arg
 def write_base(folder: Path) -> None:
     """The base as a folder of safetensors with its tokenizer, as transformers reads it."""
     from tuneport_torch import bases
-    from tuneport_torch.loading import load_model
-    from tuneport_torch.tokens import load_text
+    from tuneport_torch.bases.loading import load_model
+    from tuneport_torch.text.tokens import load_text
 
     base = bases.fetch(bases.resolve(BASE.partition(":")[2]))
     load_model(base).save_pretrained(folder)

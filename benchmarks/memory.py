@@ -44,11 +44,12 @@ def main() -> None:
 def measure(mode: str, tokens: int, length: int, *, checkpointing: bool) -> dict:
     import torch
 
-    from tuneport_torch import bases, footprint
-    from tuneport_torch.checkpoint import Store
+    from tuneport_torch import bases
+    from tuneport_torch.bases.loading import load_model
     from tuneport_torch.config import TorchSettings
-    from tuneport_torch.loading import load_model
-    from tuneport_torch.loop import Run, train
+    from tuneport_torch.engine import footprint
+    from tuneport_torch.engine.checkpoint import Store
+    from tuneport_torch.engine.loop import Run, train
 
     base = bases.fetch(bases.resolve(BASE))
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from tuneport_torch import lora, state
-from tuneport_torch.checkpoint import Store
-from tuneport_torch.prepare import adamw
-from tuneport_torch.saving import Saver
-from tuneport_torch.state import Progress
+from tuneport_torch.bases import lora
+from tuneport_torch.engine import state
+from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.prepare import adamw
+from tuneport_torch.engine.saving import Saver
+from tuneport_torch.engine.state import Progress
 
 SHAPE = {
     "vocab_size": 49152,

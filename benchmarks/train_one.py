@@ -143,9 +143,9 @@ def build(options: Options, device: str):
 
 
 def ours(options: Options, device: str, rows: list, timer: Timer) -> None:
-    from tuneport_torch.checkpoint import Store
     from tuneport_torch.config import TorchSettings
-    from tuneport_torch.loop import Run, train
+    from tuneport_torch.engine.checkpoint import Store
+    from tuneport_torch.engine.loop import Run, train
 
     settings = TorchSettings(
         mode=options.mode, learning_rate=1e-4, tokens_per_step=options.step, tokens_per_batch=options.batch or "auto",

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tuneport_torch.checkpoint import Store
 from tuneport_torch.config import TorchSettings
-from tuneport_torch.loop import Result, Run, train
+from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.loop import Result, Run, train
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, NO_CUDA])]

@@ -6,10 +6,10 @@ import torch
 
 from tuneport import Lineage, Ref
 from tuneport_torch import bases, export
-from tuneport_torch.loading import load_model
-from tuneport_torch.lora import attach
+from tuneport_torch.bases.loading import load_model
+from tuneport_torch.bases.lora import attach
 from tuneport_torch.model import TorchModel
-from tuneport_torch.tokens import load_text
+from tuneport_torch.text.tokens import load_text
 
 LINEAGE = Lineage(
     base="torch:tiny",

@@ -59,7 +59,7 @@ def checkpoint(step: int, size: int) -> dict[str, dict[str, Any]]:
 
 def save(folder: str, size: int) -> None:
     """Save the checkpoint that follows the newest whole one. The first stays the best."""
-    from tuneport_torch.checkpoint import Store
+    from tuneport_torch.engine.checkpoint import Store
 
     store = Store(Path(folder), keep=1)
     saved = store.newest_whole()

@@ -17,7 +17,7 @@ import pytest
 
 from tuneport import Conversation, Dataset, JobState, Message, Ref, TrainRequest, TrainSettings
 from tuneport_torch import TorchBackend, TorchJob, TorchSettings
-from tuneport_torch.owner import holder
+from tuneport_torch.jobs.owner import holder
 
 SMALL = {"device": "cpu", "threads": 1, "precision": "float32", "tokens_per_step": 64, "tokens_per_batch": 64}
 QUESTIONS = (

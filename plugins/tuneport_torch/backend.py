@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from tuneport import DataProfile, Diagnostic, Example, Piece, Plan, TrainRequest
     from tuneport_torch.bases import Base
     from tuneport_torch.config import TorchSettings
-    from tuneport_torch.folder import Folder
     from tuneport_torch.job import TorchJob
+    from tuneport_torch.jobs.folder import Folder
+    from tuneport_torch.jobs.owner import Owner
     from tuneport_torch.model import TorchModel
-    from tuneport_torch.owner import Owner
-    from tuneport_torch.render import Renderer
+    from tuneport_torch.text.render import Renderer
 
 _START_SECONDS = 60.0  # how long a start waits for another process that is writing the same job
 _VERSIONED = ("tuneport", "torch", "transformers", "tokenizers", "safetensors", "peft")
@@ -68,9 +68,9 @@ class TorchBackend(Backend):
         """Write the job's folder, hand it to a detached worker, return. Asked again with the same intent, by whichever
         process, it returns the same job, and finishes a start that was cut off.
         """
-        from tuneport_torch.folder import Folder, check_name, claim_intent
         from tuneport_torch.job import TorchJob
-        from tuneport_torch.launch import FULL, size
+        from tuneport_torch.jobs.folder import Folder, check_name, claim_intent
+        from tuneport_torch.jobs.launch import FULL, size
 
         check_name(request.name)
         _refuse_missing_device(cast("TorchSettings", request.settings))
@@ -104,8 +104,8 @@ class TorchBackend(Backend):
 
     def job(self, name: str) -> TorchJob:
         """The job of that name, from any process; raises JobNotFound."""
-        from tuneport_torch.folder import Folder
         from tuneport_torch.job import TorchJob
+        from tuneport_torch.jobs.folder import Folder
 
         folder = Folder.named(name)
         if not folder.exists:
@@ -164,7 +164,7 @@ class TorchBackend(Backend):
         packages = super().availability()
         if not packages.ready:
             return packages
-        from tuneport_torch import devices
+        from tuneport_torch.jobs import devices
 
         kind = devices.pool("auto")
         found = devices.devices(kind)
@@ -181,9 +181,9 @@ class TorchBackend(Backend):
 
     def _begin(self, folder: Folder, request: TrainRequest) -> bool:
         """Write what is not written yet and launch the worker; False where another process owns the folder."""
-        from tuneport_torch import devices
-        from tuneport_torch.launch import launch
-        from tuneport_torch.owner import Owner
+        from tuneport_torch.jobs import devices
+        from tuneport_torch.jobs.launch import launch
+        from tuneport_torch.jobs.owner import Owner
 
         folder.path.mkdir(mode=0o700, exist_ok=True)
         owner = Owner.take(folder)
@@ -207,18 +207,18 @@ class _Reading:
         self._base = base
 
     def count_tokens(self, examples: Sequence[Example]) -> list[int]:
-        from tuneport_torch import pairs
+        from tuneport_torch.text import pairs
 
         return pairs.longest(_renderer(self._base), examples)
 
     def preview(self, example: Example) -> list[Piece]:
-        from tuneport_torch import pairs
+        from tuneport_torch.text import pairs
 
         renderer = _renderer(self._base)
         return pairs.pieces(renderer, example) if isinstance(example, Preference) else renderer.pieces(example)
 
     def check_row(self, example: Example) -> list[Diagnostic]:
-        from tuneport_torch import pairs
+        from tuneport_torch.text import pairs
 
         renderer = _renderer(self._base)
         return pairs.diagnose(renderer, example) if isinstance(example, Preference) else renderer.diagnose(example)
@@ -226,8 +226,8 @@ class _Reading:
 
 @lru_cache(maxsize=4)
 def _renderer(name: str) -> Renderer:
-    from tuneport_torch.render import Renderer
-    from tuneport_torch.tokens import load_text
+    from tuneport_torch.text.render import Renderer
+    from tuneport_torch.text.tokens import load_text
 
     return Renderer(load_text(_base(name)))
 
@@ -241,8 +241,8 @@ def _base(name: str, *, trust_remote_code: bool = False) -> Base:
 
 def _base_name(name: str) -> str:
     """The name that means the same from any working folder."""
-    from tuneport_torch.folder import Folder
-    from tuneport_torch.launch import absolute
+    from tuneport_torch.jobs.folder import Folder
+    from tuneport_torch.jobs.launch import absolute
 
     if not _is_job(name):
         return absolute(name)
@@ -254,13 +254,13 @@ def _base_name(name: str) -> str:
 
 def _is_job(name: str) -> bool:
     from tuneport_torch.bases import ALIASES
-    from tuneport_torch.folder import NAME, Folder
+    from tuneport_torch.jobs.folder import NAME, Folder
 
     return name not in ALIASES and NAME.match(name) is not None and Folder.named(name).exists
 
 
 def _refuse_missing_device(settings: TorchSettings) -> None:
-    from tuneport_torch import devices
+    from tuneport_torch.jobs import devices
 
     kind = devices.pool(settings.device)
     if not devices.devices(kind):
@@ -280,7 +280,7 @@ def _refuse_missing_quantizer(settings: TorchSettings) -> None:
 
 def _refuse_anothers(folder: Folder, intent: str) -> None:
     """Raise UsageError when the folder is another intent's job."""
-    from tuneport_torch.folder import release_intent
+    from tuneport_torch.jobs.folder import release_intent
 
     if folder.exists and folder.request()["intent"] != intent:
         release_intent(intent)
@@ -297,7 +297,7 @@ def _write(folder: Folder, request: TrainRequest, owner: Owner) -> None:
     """The snapshot of the data, then the request, whose existence makes the job."""
     from dataclasses import asdict
 
-    from tuneport_torch.folder import write_json
+    from tuneport_torch.jobs.folder import write_json
 
     settings = cast("TorchSettings", request.settings)
     base = _base(request.base.name, trust_remote_code=settings.trust_remote_code)

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from tuneport import BackendError, Checkpoint, Event, Job, JobNotFinished, JobState, Ref, Status, UsageError, utc_now
-from tuneport_torch import devices, slots
-from tuneport_torch.folder import EventReader, Folder, JobStatus, release_intent, size_of
-from tuneport_torch.launch import launch, size, why_gone
-from tuneport_torch.owner import Holder, Owner, holder
+from tuneport_torch.jobs import devices, slots
+from tuneport_torch.jobs.folder import EventReader, Folder, JobStatus, release_intent, size_of
+from tuneport_torch.jobs.launch import launch, size, why_gone
+from tuneport_torch.jobs.owner import Holder, Owner, holder
 
 if TYPE_CHECKING:
     from tuneport_torch.model import TorchModel
@@ -138,7 +138,7 @@ class TorchJob(Job):
 
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that are whole, oldest first."""
-        from tuneport_torch.checkpoint import Store
+        from tuneport_torch.engine.checkpoint import Store
 
         return Store(self.folder.checkpoints).list()
 

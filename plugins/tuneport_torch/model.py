@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tuneport import Lineage, Message, Model, ModelNotFound, Publication, PushRequest, Ref, Reply, Score
-from tuneport_torch import bases, devices, launch, precision
-from tuneport_torch.loading import load_model
+from tuneport_torch import bases
+from tuneport_torch.bases import precision
+from tuneport_torch.bases.loading import load_model
+from tuneport_torch.jobs import devices, launch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tuneport import Dataset, GenerateOptions
     from tuneport_torch.bases import Base
-    from tuneport_torch.render import Renderer, Style
+    from tuneport_torch.text.render import Renderer, Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class TorchModel(Model):
     @classmethod
     def tuned(cls, name: str) -> Self:
         """The model of the job of that name; raises ModelNotFound when it has none."""
-        from tuneport_torch.folder import Folder
+        from tuneport_torch.jobs.folder import Folder
 
         folder = Folder.named(name).model
         if not (folder / bases.TUNED).is_file():
@@ -84,7 +86,7 @@ class TorchModel(Model):
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """One reply for each conversation, in order, in as few batches as memory allows."""
-        from tuneport_torch.generate import answer
+        from tuneport_torch.answer.generate import answer
 
         with self._lock:
             loaded = self._ready()
@@ -105,7 +107,7 @@ class TorchModel(Model):
         self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
     ) -> Iterator[tuple[int, str | Reply]]:
         """The pieces of several replies as they come, from batches as memory allows. Other calls wait, as above."""
-        from tuneport_torch.generate import stream
+        from tuneport_torch.answer.generate import stream
 
         with self._lock:
             loaded = self._ready()
@@ -114,7 +116,7 @@ class TorchModel(Model):
 
     def compute_score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy at the tokens that training would learn, each counted by its weight."""
-        from tuneport_torch.scoring import score
+        from tuneport_torch.answer.scoring import score
 
         with self._lock:
             loaded = self._ready()
@@ -130,7 +132,7 @@ class TorchModel(Model):
 
     def write_push(self, repository: str, kind: str, request: PushRequest) -> Publication:
         """Upload an export to the Hugging Face hub, as the account whose token `hf auth login` or HF_TOKEN gives."""
-        from tuneport_torch.push import push
+        from tuneport_torch.export.push import push
 
         return push(self._base, repository, kind, request)
 
@@ -161,8 +163,8 @@ class TorchModel(Model):
         if self._loaded is None:
             for name, value in launch.WAITING.items():  # heard only where torch is not imported yet
                 os.environ.setdefault(name, value)
-            from tuneport_torch.render import Renderer
-            from tuneport_torch.tokens import load_text
+            from tuneport_torch.text.render import Renderer
+            from tuneport_torch.text.tokens import load_text
 
             self._base = bases.fetch(self._base)
             text = load_text(self._base)

@@ -8,17 +8,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
 from tuneport import Completion, Conversation, Plan, Preference, Quantity
-from tuneport_torch import devices, footprint, rates
+from tuneport_torch import rates
 from tuneport_torch.bases import text_folder
 from tuneport_torch.config import Resolved, TorchSettings, resolve
-from tuneport_torch.launch import size
-from tuneport_torch.pairs import conversations
-from tuneport_torch.tokens import conversion
+from tuneport_torch.engine import footprint
+from tuneport_torch.jobs import devices
+from tuneport_torch.jobs.launch import size
+from tuneport_torch.text.pairs import conversations
+from tuneport_torch.text.tokens import conversion
 
 if TYPE_CHECKING:
     from tuneport import DataProfile, Dataset, Example, TrainRequest
     from tuneport_torch.bases import Base
-    from tuneport_torch.devices import Device
+    from tuneport_torch.jobs.devices import Device
 
 _COUNTED_WHOLE = 2_000  # more rows than these are sampled
 _SAMPLE = 1_000

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tuneport import home
-from tuneport_torch.folder import write_json
+from tuneport_torch.jobs.folder import write_json
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
     from tuneport_torch.config import TorchSettings
-    from tuneport_torch.devices import Device
+    from tuneport_torch.jobs.devices import Device
 
 _KEPT = 100
 _LOOKED_AT = 10  # of a kind, the newest: machines and settings change
@@ -113,7 +113,7 @@ def flops_per_token(parameters: int, mode: str) -> float:
 
 def _flops(device: Device) -> float:
     if device.name == "cpu":
-        from tuneport_torch.devices import threads
+        from tuneport_torch.jobs.devices import threads
 
         return _CPU_FLOPS_PER_THREAD * threads()
     return _REACHED * next((peak for name, peak in _PEAKS.items() if name in device.model), _OTHER_GPU)

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import Lineage, ModelNotFound, Status, TuneportError, UnavailableError, UnsupportedError, utc_now
-from tuneport_torch import bases, export, footprint, rates
+from tuneport_torch import bases, export, rates
+from tuneport_torch.bases.loading import load_model
 from tuneport_torch.config import TorchSettings
-from tuneport_torch.loading import load_model
-from tuneport_torch.rows import Rows, read_rows
-from tuneport_torch.tokens import load_text
+from tuneport_torch.engine import footprint
+from tuneport_torch.text.rows import Rows, read_rows
+from tuneport_torch.text.tokens import load_text
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
-    from tuneport_torch.checkpoint import Store
-    from tuneport_torch.devices import Device
-    from tuneport_torch.tokens import Text
+    from tuneport_torch.engine.checkpoint import Store
+    from tuneport_torch.jobs.devices import Device
+    from tuneport_torch.text.tokens import Text
     from tuneport_torch.worker import Worker
 
 
@@ -38,8 +39,8 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     worker.stage(Status.PREPARING, f"Loading {base.description} on {device.model}.", queue_position=None)
     settings = _fitting(worker, _on_device(worker, settings, device), base, device, rows)
 
-    from tuneport_torch.checkpoint import Store
-    from tuneport_torch.loop import Run, train
+    from tuneport_torch.engine.checkpoint import Store
+    from tuneport_torch.engine.loop import Run, train
 
     store = Store(folder.checkpoints, keep=settings.keep_checkpoints)
     _tell_untold(worker, store)

@@ -18,11 +18,11 @@ from typing import Any, Literal
 
 import tuneport
 from tuneport import Status, utc_now
-from tuneport_torch import devices, slots
-from tuneport_torch.checkpoint import Store
-from tuneport_torch.failures import explain
-from tuneport_torch.folder import Folder
-from tuneport_torch.owner import BEAT_SECONDS, Fenced, Owner
+from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.jobs import devices, slots
+from tuneport_torch.jobs.failures import explain
+from tuneport_torch.jobs.folder import Folder
+from tuneport_torch.jobs.owner import BEAT_SECONDS, Fenced, Owner
 
 _LOOK_SECONDS = 0.25  # how often requests are looked for
 _LAST_DELIVERY_SECONDS = 10.0  # how long slow observers may keep a finished worker alive

@@ -11,8 +11,8 @@ import pytest
 
 from tuneport import ModelNotFound, UnavailableError, UsageError
 from tuneport_torch import bases
-from tuneport_torch.headers import BadHeader, read_gguf, read_safetensors
-from tuneport_torch.loading import load_model
+from tuneport_torch.bases.headers import BadHeader, read_gguf, read_safetensors
+from tuneport_torch.bases.loading import load_model
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from tuneport_torch.checkpoint import Store
-from tuneport_torch.state import is_storage_error
+from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.state import is_storage_error
 
 
 def save(store, step, best=None, size=64):
@@ -103,7 +103,8 @@ def test_the_manifest_holds_size_and_digest_of_every_file(tmp_path):
 def test_listing_and_checking_import_no_torch(tmp_path):
     save(Store(tmp_path), 1)
     code = (
-        "import sys, pathlib; from tuneport_torch.checkpoint import Store; store = Store(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib; from tuneport_torch.engine.checkpoint import Store;"
+        "store = Store(pathlib.Path(sys.argv[1]));"
         "assert store.list() and store.newest_whole(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional as F
 
 import tiny_training as tiny
-from tuneport_torch import lora
-from tuneport_torch.dpo import Pairs
-from tuneport_torch.forward import Packed, Padded
-from tuneport_torch.logprobs import target_logprobs
-from tuneport_torch.loss import Head
+from tuneport_torch.bases import lora
+from tuneport_torch.engine.dpo import Pairs
+from tuneport_torch.engine.forward import Packed, Padded
+from tuneport_torch.engine.logprobs import target_logprobs
+from tuneport_torch.engine.loss import Head
 
 KINDS = ["llama", "qwen3", "gemma2", "gpt2"]
 BETA = 0.3

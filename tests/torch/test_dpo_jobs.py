@@ -18,12 +18,12 @@ from tuneport import DataError, Dataset, Message, Preference, Ref, Status, Train
 from tuneport.config import load_config
 from tuneport_torch import TorchBackend, TorchSettings
 from tuneport_torch.bases import resolve
-from tuneport_torch.folder import Folder
-from tuneport_torch.pairs import render_pairs
-from tuneport_torch.refusals import Unrenderable
-from tuneport_torch.render import Renderer
-from tuneport_torch.rows import read_rows
-from tuneport_torch.tokens import load_text
+from tuneport_torch.jobs.folder import Folder
+from tuneport_torch.text.pairs import render_pairs
+from tuneport_torch.text.refusals import Unrenderable
+from tuneport_torch.text.render import Renderer
+from tuneport_torch.text.rows import read_rows
+from tuneport_torch.text.tokens import load_text
 
 pytestmark = pytest.mark.timeout(480)
 

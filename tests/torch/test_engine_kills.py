@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiny_victims import Victims
-from tuneport_torch.checkpoint import Store
+from tuneport_torch.engine.checkpoint import Store
 
 KILLS = int(os.environ.get("TUNEPORT_TEST_ENGINE_KILLS", "100"))  # of the long version
 OPTIONS = {

@@ -16,9 +16,9 @@ from tuneport import (
     UsageError,
 )
 from tuneport_torch import bases, export
-from tuneport_torch.loading import load_model
+from tuneport_torch.bases.loading import load_model
 from tuneport_torch.model import TorchModel
-from tuneport_torch.tokens import load_text
+from tuneport_torch.text.tokens import load_text
 
 
 @pytest.fixture(params=["tiny_llama", "tiny_qwen3"])

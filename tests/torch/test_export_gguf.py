@@ -13,10 +13,10 @@ from tiny_models import shape, write
 from tiny_tuned import LINEAGE, logits, opened, tune
 from tuneport import UnavailableError, UnsupportedError, UsageError
 from tuneport_torch import bases, export
+from tuneport_torch.bases.loading import load_model
 from tuneport_torch.export.modelfile import modelfile
-from tuneport_torch.loading import load_model
-from tuneport_torch.pretokenizer import name_of, with_pretokenizer
-from tuneport_torch.tokens import load_text
+from tuneport_torch.text.pretokenizer import name_of, with_pretokenizer
+from tuneport_torch.text.tokens import load_text
 
 SMOLLM = CHATML.replace(
     "{% for message in messages %}",
@@ -44,7 +44,7 @@ def with_template(base, folder, template):
     """A copy of a base's tokenizer files under another template, as a Text."""
     load_text(bases.resolve(str(base))).save(folder)
     (folder / "chat_template.jinja").write_text(template)
-    from tuneport_torch.tokens import Text
+    from tuneport_torch.text.tokens import Text
 
     return Text(folder, [2])
 

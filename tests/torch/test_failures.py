@@ -11,8 +11,8 @@ import pytest
 
 from torch_jobs import begin, no_worker_is_left, settled  # noqa: F401 - the second is a fixture
 from tuneport import DataError, Status, UnavailableError
-from tuneport_torch.failures import explain
-from tuneport_torch.folder import Folder
+from tuneport_torch.jobs.failures import explain
+from tuneport_torch.jobs.folder import Folder
 
 
 @pytest.fixture

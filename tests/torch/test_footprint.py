@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tuneport_torch.bases.facts import Facts
 from tuneport_torch.config import TorchSettings
-from tuneport_torch.facts import Facts
-from tuneport_torch.footprint import foretell, needs_recompute
+from tuneport_torch.engine.footprint import foretell, needs_recompute
 
 LLAMA_1B = Facts(
     model_type="llama", vocabulary=128256, layers=16, hidden=2048, parameters=1_235_814_400,

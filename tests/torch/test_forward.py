@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 
 import tiny_training as tiny
-from tuneport_torch.forward import Packed, Padded, choose_forward, pack, why_not_packed
-from tuneport_torch.loss import Head, head_logits, weighted_loss
+from tuneport_torch.engine.forward import Packed, Padded, choose_forward, pack, why_not_packed
+from tuneport_torch.engine.loss import Head, head_logits, weighted_loss
 
 PACKABLE = [kind for kind in tiny.KINDS if kind not in tiny.NOT_PACKABLE]
 

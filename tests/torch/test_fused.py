@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 import tiny_training as tiny
-from tuneport_torch import lora
-from tuneport_torch.forward import Packed, pack
-from tuneport_torch.fused import fuse, rms_norm, rotary
-from tuneport_torch.lora_layer import join
+from tuneport_torch.bases import lora
+from tuneport_torch.bases.lora_layer import join
+from tuneport_torch.engine.forward import Packed, pack
+from tuneport_torch.engine.fused import fuse, rms_norm, rotary
 
 NORMS = {"llama": 5, "qwen3": 9, "mistral": 5, "gemma2": 9, "gemma3_text": 13, "granite": 5}
 

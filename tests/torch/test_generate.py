@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from tuneport import Completion, Conversation, DataError, GenerateOptions, Message, Reply, UsageError
-from tuneport_torch import bases, generate, precision
+from tuneport_torch import bases
+from tuneport_torch.answer import generate
+from tuneport_torch.answer.scoring import score
+from tuneport_torch.bases import precision
 from tuneport_torch.model import TorchModel
-from tuneport_torch.render import Renderer
-from tuneport_torch.scoring import score
-from tuneport_torch.tokens import load_text
+from tuneport_torch.text.render import Renderer
+from tuneport_torch.text.tokens import load_text
 
 PROMPTS = [
     "Hello",

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 import tiny_training as tiny
+from tuneport_torch.bases.lora import adapted
 from tuneport_torch.config import TorchSettings, resolve
-from tuneport_torch.loop import learning_rate
-from tuneport_torch.lora import adapted
-from tuneport_torch.objective import Answers
-from tuneport_torch.pack import epoch_steps
-from tuneport_torch.prepare import compute_type, prepare
+from tuneport_torch.engine.loop import learning_rate
+from tuneport_torch.engine.objective import Answers
+from tuneport_torch.engine.pack import epoch_steps
+from tuneport_torch.engine.prepare import compute_type, prepare
 
 SHAPES = {  # kind and changes to it: Llama, Qwen3, Gemma and GPT-2, tied and untied, with and without a soft cap
     "llama, tied": ("llama", {}),

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tiny_victims import NOT_PERMITTED, Victims, checkpoint
-from tuneport_torch.checkpoint import Saved, Store
+from tuneport_torch.engine.checkpoint import Saved, Store
 
 SIZE = 6_000  # numbers, so that each file of tensors spans six blocks
 FILES = ("weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
@@ -150,8 +150,8 @@ FULL = """
 import sys
 from pathlib import Path
 from tiny_victims import checkpoint
-from tuneport_torch.checkpoint import Store
-from tuneport_torch.state import is_storage_error
+from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.state import is_storage_error
 
 disk = Path(sys.argv[1])
 store = Store(disk / "checkpoints")

@@ -64,7 +64,10 @@ def hub(tiny_llama, tmp_path):
             "HF_HUB_OFFLINE": str(int(offline)),
         }
         env |= {"no_proxy": "*", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        code = "from tuneport_torch import bases, tokens\nfrom tuneport import TuneportError\n" + code
+        code = (
+            "from tuneport import TuneportError\nfrom tuneport_torch import bases\n"
+            "from tuneport_torch.text import tokens\n" + code
+        )
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout

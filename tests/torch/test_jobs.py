@@ -43,8 +43,8 @@ from tuneport import (
     UsageError,
 )
 from tuneport_torch import TorchBackend
-from tuneport_torch.folder import Folder
-from tuneport_torch.owner import Owner
+from tuneport_torch.jobs.folder import Folder
+from tuneport_torch.jobs.owner import Owner
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -28,7 +28,7 @@ from torch_jobs import (
 )
 from tuneport import Status
 from tuneport_torch import TorchBackend, TorchJob
-from tuneport_torch.owner import holder
+from tuneport_torch.jobs.owner import holder
 
 KILLS = int(os.environ.get("TUNEPORT_TEST_KILLS", "150"))  # of the long version
 

@@ -9,8 +9,8 @@ import pytest
 
 from tiny_tuned import opened, tune
 from tuneport_torch import bases
-from tuneport_torch.pretokenizer import with_pretokenizer
-from tuneport_torch.tokens import load_text
+from tuneport_torch.text.pretokenizer import with_pretokenizer
+from tuneport_torch.text.tokens import load_text
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 

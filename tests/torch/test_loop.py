@@ -7,7 +7,7 @@ import torch
 import tiny_training as tiny
 from tuneport import DataError, TuneportError
 from tuneport_torch.config import TorchSettings, resolve, resolve_epochs
-from tuneport_torch.loop import learning_rate
+from tuneport_torch.engine.loop import learning_rate
 
 
 def same(one, other):

@@ -6,8 +6,8 @@ from torch import nn
 
 import tiny_training as tiny
 from tuneport import UnsupportedError, UsageError
-from tuneport_torch import lora
-from tuneport_torch.lora_layer import LoraLinear
+from tuneport_torch.bases import lora
+from tuneport_torch.bases.lora_layer import LoraLinear
 
 
 def shaken(model):

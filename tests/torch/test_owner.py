@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from tuneport import JobNotFound, Status
-from tuneport_torch.folder import EventReader, Folder, claim_intent, release_intent, write_json
-from tuneport_torch.owner import Fenced, Owner, holder
-from tuneport_torch.process import Identity
+from tuneport_torch.jobs.folder import EventReader, Folder, claim_intent, release_intent, write_json
+from tuneport_torch.jobs.owner import Fenced, Owner, holder
+from tuneport_torch.jobs.process import Identity
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def elsewhere(code: str, *arguments: object, **options) -> subprocess.Popen[str]
 HOLD = """
     import sys, time
     from pathlib import Path
-    from tuneport_torch.folder import Folder
-    from tuneport_torch.owner import Owner
+    from tuneport_torch.jobs.folder import Folder
+    from tuneport_torch.jobs.owner import Owner
     owner = Owner.take(Folder(Path(sys.argv[1])))
     print("ready" if owner else "refused", flush=True)
     time.sleep(60)
@@ -98,9 +98,9 @@ def test_children_that_hold_a_dead_owners_lock_are_killed(folder: Folder) -> Non
     code = """
         import os, sys, time
         from pathlib import Path
-        from tuneport_torch.folder import Folder
-        from tuneport_torch.owner import Owner
-        from tuneport_torch.process import Identity
+        from tuneport_torch.jobs.folder import Folder
+        from tuneport_torch.jobs.owner import Owner
+        from tuneport_torch.jobs.process import Identity
         owner = Owner.take(Folder(Path(sys.argv[1])))
         owner.sign(Identity.of(os.getpid(), leads_group=True))
         if os.fork() == 0:

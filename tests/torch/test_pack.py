@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneport_torch.pack import epoch_steps, micro_batches, padded_batches
+from tuneport_torch.engine.pack import epoch_steps, micro_batches, padded_batches
 
 lengths = st.lists(st.integers(1, 500), min_size=1, max_size=60)
 

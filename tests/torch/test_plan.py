@@ -13,7 +13,7 @@ from torch_jobs import request
 from tuneport import Ref, TrainRequest, home
 from tuneport_torch import TorchBackend, TorchSettings, rates
 from tuneport_torch.bases import resolve
-from tuneport_torch.devices import Device
+from tuneport_torch.jobs.devices import Device
 
 
 def test_tokens_and_steps_of_a_small_set_are_counted(tiny_llama: Path, own_home: Path) -> None:

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from torch import nn
 
 import tiny_training as tiny
-from tuneport_torch import lora
+from tuneport_torch.bases import lora
+from tuneport_torch.bases.lora_layer import LoraLinear
 from tuneport_torch.config import TorchSettings
-from tuneport_torch.lora_layer import LoraLinear
 
 here = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 CPU = torch.device("cpu")

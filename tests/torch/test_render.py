@@ -9,10 +9,10 @@ import pytest
 import chat_templates as templates
 from tuneport import Completion, Conversation, Message, Piece, UnavailableError, UsageError
 from tuneport_torch import bases
-from tuneport_torch.golden import check_golden, golden_ids
-from tuneport_torch.refusals import Unrenderable
-from tuneport_torch.render import Renderer
-from tuneport_torch.tokens import Text, load_text
+from tuneport_torch.text.golden import check_golden, golden_ids
+from tuneport_torch.text.refusals import Unrenderable
+from tuneport_torch.text.render import Renderer
+from tuneport_torch.text.tokens import Text, load_text
 
 
 @pytest.fixture
@@ -291,7 +291,8 @@ def test_another_template_or_tokenizer_than_the_trainings_is_an_error(renderer):
 
 def test_rendering_and_counting_import_neither_torch_nor_transformers(tiny_llama):
     code = (
-        "import sys\nfrom tuneport import Conversation, Message\nfrom tuneport_torch import bases, render, tokens\n"
+        "import sys\nfrom tuneport import Conversation, Message\nfrom tuneport_torch import bases\n"
+        "from tuneport_torch.text import render, tokens\n"
         f"text = tokens.load_text(bases.resolve({str(tiny_llama)!r}))\n"
         "row = Conversation((Message('user', 'Hi'), Message('assistant', 'Hello')))\n"
         "assert render.Renderer(text).render(row).ids\n"

@@ -10,10 +10,10 @@ import pytest
 
 from tuneport import Conversation, Dataset, Message
 from tuneport_torch.bases import resolve
-from tuneport_torch.folder import Folder
-from tuneport_torch.render import Renderer
-from tuneport_torch.rows import read_rows
-from tuneport_torch.tokens import load_text
+from tuneport_torch.jobs.folder import Folder
+from tuneport_torch.text.render import Renderer
+from tuneport_torch.text.rows import read_rows
+from tuneport_torch.text.tokens import load_text
 
 LIMIT = 40
 

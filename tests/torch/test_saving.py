@@ -10,9 +10,9 @@ import time
 import torch
 
 import tiny_training as tiny
-from tuneport_torch.checkpoint import Store
-from tuneport_torch.saving import Saver
-from tuneport_torch.state import Progress
+from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.saving import Saver
+from tuneport_torch.engine.state import Progress
 
 
 class SlowStore(Store):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tuneport_torch import slots
-from tuneport_torch.folder import Folder
-from tuneport_torch.owner import Owner
+from tuneport_torch.jobs import slots
+from tuneport_torch.jobs.folder import Folder
+from tuneport_torch.jobs.owner import Owner
 
 
 @pytest.fixture

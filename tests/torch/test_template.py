@@ -8,7 +8,7 @@ import pytest
 
 import chat_templates as templates
 from tuneport import DataError
-from tuneport_torch.template import ChatTemplate
+from tuneport_torch.text.template import ChatTemplate
 
 HELLO = [{"role": "user", "content": "Hello"}]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from tuneport import UnsupportedError
 from tuneport_torch import bases
+from tuneport_torch.bases.loading import load_model, round_weights
 from tuneport_torch.export import proof
 from tuneport_torch.export.appearing import appearing, write_json
 from tuneport_torch.export.card import Facts, card
 from tuneport_torch.export.saved import save_whole
-from tuneport_torch.golden import golden_ids
-from tuneport_torch.loading import load_model, round_weights
-from tuneport_torch.tokens import load_text
+from tuneport_torch.text.golden import golden_ids
+from tuneport_torch.text.tokens import load_text
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base

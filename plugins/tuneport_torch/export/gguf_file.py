@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport import BackendError, UnavailableError, UnsupportedError, UsageError
 from tuneport_torch import bases
+from tuneport_torch.bases.loading import load_model
 from tuneport_torch.export import proof
 from tuneport_torch.export.appearing import appearing
 from tuneport_torch.export.card import root
 from tuneport_torch.export.folders import own_dtype
 from tuneport_torch.export.vocabulary import Vocabulary, read_vocabulary
-from tuneport_torch.golden import golden_ids
-from tuneport_torch.loading import load_model
-from tuneport_torch.tokens import Text, convert, load_text
+from tuneport_torch.text.golden import golden_ids
+from tuneport_torch.text.tokens import Text, convert, load_text
 
 if TYPE_CHECKING:
     import torch

@@ -16,11 +16,11 @@ from tuneport_torch import bases
 from tuneport_torch.export.appearing import appearing
 from tuneport_torch.export.card import Facts, card
 from tuneport_torch.export.gguf_file import check_gguf, gguf
-from tuneport_torch.tokens import load_text
+from tuneport_torch.text.tokens import load_text
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
-    from tuneport_torch.tokens import Text
+    from tuneport_torch.text.tokens import Text
 
 Turns = Sequence[tuple[str, str]]
 """(role, content) of each message."""

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING
 
 from tuneport import Lineage
 from tuneport_torch import bases
+from tuneport_torch.bases.loading import quiet
 from tuneport_torch.export.appearing import appearing, write_json
-from tuneport_torch.golden import golden_ids
-from tuneport_torch.loading import quiet
+from tuneport_torch.text.golden import golden_ids
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
     from tuneport_torch.bases import Base
-    from tuneport_torch.render import Style
-    from tuneport_torch.tokens import Text
+    from tuneport_torch.text.render import Style
+    from tuneport_torch.text.tokens import Text
 
 
 def save(folder: Path, model: torch.nn.Module, *, base: Base, text: Text, lineage: Lineage, style: Style) -> Path:
@@ -36,7 +36,7 @@ def save(folder: Path, model: torch.nn.Module, *, base: Base, text: Text, lineag
 
     A whole model is written in the type of its weights. `text` is what rendered the rows: its stop ids go along.
     """
-    from tuneport_torch.lora import adapted, save_peft
+    from tuneport_torch.bases.lora import adapted, save_peft
 
     with appearing(folder) as made:
         if adapted(model):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneport import UnsupportedError
-from tuneport_torch.pretokenizer import name_of
+from tuneport_torch.text.pretokenizer import name_of
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-    from tuneport_torch.tokens import Text
+    from tuneport_torch.text.tokens import Text
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # gguf.TokenType
 _STOPS = ("eos", "eot", "eom")  # the ids at which llama.cpp ends an answer

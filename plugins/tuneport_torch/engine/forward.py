@@ -1,0 +1,223 @@
+"""The loss of a micro-batch: its rows packed where that is proven to be exact for the model, padded where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tuneport import UnsupportedError
+from tuneport_torch.bases.lora_layer import join
+from tuneport_torch.engine.attention import NAME, Documents, to_device
+from tuneport_torch.engine.fused import fuse
+from tuneport_torch.engine.logprobs import target_logprobs
+from tuneport_torch.engine.loss import Head, head_logits, read_head, weighted_loss
+from tuneport_torch.engine.pack import micro_batches, padded_batches
+
+TensorRow = tuple[Tensor, Tensor]  # ids, and the weight of each in the loss
+
+
+class Forward(Protocol):
+    """A way to compute losses with a model."""
+
+    device: torch.device
+
+    def open(self) -> None:
+        """Make the model compute this way; called once its weights are as they will be trained."""
+
+    def close(self) -> None:
+        """Leave the model's attention as it was found."""
+
+    def split(self, rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+        """The micro-batches of a step's rows."""
+
+    def room(self, lengths: Sequence[int]) -> int:
+        """The tokens that rows of these lengths take together, where they must stand in one micro-batch."""
+
+    def loss(self, rows: Sequence[TensorRow]) -> Tensor:
+        """The sum of weight x negative log-likelihood over the rows' targets."""
+
+    def logprobs(self, rows: Sequence[TensorRow]) -> Tensor:
+        """The sum of weight x log-probability of each row's targets, of shape (R,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Rows behind one another, T tokens in all, with N targets: the hidden state at `where_N` predicts `target_N`,
+    which counts `weight_N` in the loss.
+    """
+
+    ids_T: Tensor
+    positions_T: Tensor
+    documents: Documents
+    where_N: Tensor
+    target_N: Tensor
+    weight_N: Tensor
+
+
+def pack(rows: Sequence[TensorRow], device: torch.device) -> PackedBatch:
+    """Put rows behind one another. The first token of a row is never a target: nothing of its own row predicts it."""
+    lengths = [len(ids) for ids, _ in rows]
+    ids_T = torch.cat([ids for ids, _ in rows]).long()
+    weights_T = torch.cat([weights for _, weights in rows]).float()
+    starts = torch.tensor(lengths).cumsum(0) - torch.tensor(lengths)
+    targets = weights_T.index_fill(0, starts, 0.0).nonzero()[:, 0]
+    positions_T = torch.cat([torch.arange(length) for length in lengths])
+    return PackedBatch(
+        to_device(ids_T, device),
+        to_device(positions_T, device),
+        Documents(lengths, device),
+        to_device(targets - 1, device),
+        to_device(ids_T[targets], device),
+        to_device(weights_T[targets], device),
+    )
+
+
+class Packed:
+    """Documents behind one another in one row, through our own attention; logits only where there is a target."""
+
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        self.model = model
+        self.dtype = dtype
+        self.device: torch.device = model.device
+        self.undo: list[Callable[[], None]] = []
+        self.implementation = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name for it
+
+    def open(self) -> None:
+        self.model.set_attn_implementation(NAME)
+        self.undo = [fuse(self.model), join(self.model)]
+        self.head: Head = read_head(self.model, self.dtype)
+
+    def close(self) -> None:
+        while self.undo:
+            self.undo.pop()()
+        self.model.set_attn_implementation(self.implementation)
+
+    def split(self, rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+        return micro_batches(rows, lengths, tokens_per_batch)
+
+    def room(self, lengths: Sequence[int]) -> int:
+        return sum(lengths)
+
+    def loss(self, rows: Sequence[TensorRow]) -> Tensor:
+        batch = pack(rows, self.device)
+        hidden_ND = self.hidden(batch).index_select(0, batch.where_N)
+        return weighted_loss(hidden_ND, self.head, batch.target_N, batch.weight_N)
+
+    def logprobs(self, rows: Sequence[TensorRow]) -> Tensor:
+        batch = pack(rows, self.device)
+        hidden_ND = self.hidden(batch).index_select(0, batch.where_N)
+        return _row_sums(target_logprobs(hidden_ND, self.head, batch.target_N) * batch.weight_N, rows)
+
+    def hidden(self, batch: PackedBatch) -> Tensor:
+        """Hidden states before the output head, (T, D)."""
+        out = self.model.get_decoder()(
+            input_ids=batch.ids_T[None],
+            position_ids=batch.positions_T[None],
+            attention_mask=None,
+            use_cache=False,  # a cache would make models forget where documents end
+            documents=batch.documents,
+        )
+        hidden_TD: Tensor = out.last_hidden_state[0]
+        return hidden_TD
+
+
+class Padded:
+    """The model's own forward pass over rows that are filled up at their end: for models that cannot be packed."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device: torch.device = model.device
+
+    def open(self) -> None:
+        """Nothing to do: the model computes as it always does."""
+
+    def close(self) -> None:
+        """Nothing was changed."""
+
+    def split(self, rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+        return padded_batches(rows, lengths, tokens_per_batch)
+
+    def room(self, lengths: Sequence[int]) -> int:
+        return len(lengths) * max(lengths)
+
+    def loss(self, rows: Sequence[TensorRow]) -> Tensor:
+        return self._weighted_nll(rows).sum()
+
+    def logprobs(self, rows: Sequence[TensorRow]) -> Tensor:
+        return _row_sums(-self._weighted_nll(rows), rows)
+
+    def _weighted_nll(self, rows: Sequence[TensorRow]) -> Tensor:
+        """Weight x negative log-likelihood of every target, row by row, of shape (N,)."""
+        longest = max(len(ids) for ids, _ in rows)
+        ids_BT = torch.stack([F.pad(ids.long(), (0, longest - len(ids))) for ids, _ in rows])
+        weights_BT = torch.stack([F.pad(weights.float(), (0, longest - len(weights))) for _, weights in rows])
+        mask_BT = torch.stack([(torch.arange(longest) < len(ids)).long() for ids, _ in rows])  # by length, never by id
+        logits_BTV = self.model(
+            input_ids=ids_BT.to(self.device), attention_mask=mask_BT.to(self.device), use_cache=False
+        ).logits
+        row, position = weights_BT[:, 1:].nonzero(as_tuple=True)
+        logits_NV = logits_BTV[row.to(self.device), position.to(self.device)].float()
+        nll_N = F.cross_entropy(logits_NV, ids_BT[row, position + 1].to(self.device), reduction="none")
+        return nll_N * weights_BT[row, position + 1].to(self.device)
+
+
+def _row_sums(target_N: Tensor, rows: Sequence[TensorRow]) -> Tensor:
+    """What belongs to the targets of each row, summed: of shape (R,)."""
+    counts = [int((weights[1:] != 0).sum()) for _, weights in rows]
+    return torch.stack([part.sum() for part in torch.split(target_N, counts)])
+
+
+def choose_forward(model: Any, packing: bool | str, dtype: torch.dtype, emit: Callable[..., None]) -> Forward:
+    """Packed, where that is wanted and proven for this model; else padded, and told why."""
+    if packing is False:
+        return Padded(model)
+    reason = why_not_packed(model)
+    if reason is None:
+        return Packed(model, dtype)
+    if packing is True:
+        raise UnsupportedError(
+            f"{type(model).__name__} cannot be trained packed: {reason}.",
+            remedy="Leave out packing, or set it to false.",
+        )
+    emit("log", f"Rows are padded, not packed, which is slower: {reason}.", level="warning")
+    return Padded(model)
+
+
+def why_not_packed(model: Any) -> str | None:
+    """Try the packed way on three small documents, in the model's own types: None when it gives what the model gives
+    for each alone, and when a document's logits do not move as another one changes; else what went wrong.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ids_3T = torch.randint(0, model.config.get_text_config().vocab_size, (3, 9), generator=generator)
+    rows = [ids_3T[0], ids_3T[1, :8], ids_3T[2, :5]]
+    was_training, packed = model.training, Packed(model, model.dtype)
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits_3TV = model(ids_3T.to(model.device), use_cache=False).logits.float()
+            # What a causal model says of a row's beginning does not depend on how the row goes on.
+            alone_NV = torch.cat([logits_TV[: len(ids)] for logits_TV, ids in zip(logits_3TV, rows, strict=True)])
+            packed.open()
+            ours_NV, other_NV = _all_logits(packed, rows), _all_logits(packed, [rows[0].flip(0), *rows[1:]])
+    except Exception as error:  # noqa: BLE001 - a model's code may raise anything; all it means is that it is padded
+        return f"{type(error).__name__}: {error}"
+    finally:
+        packed.close()
+        model.train(was_training)
+    size = float(alone_NV.abs().max())
+    exact = model.dtype == torch.float32
+    if float((ours_NV - alone_NV).abs().max()) > (1e-4 if exact else 5e-2) * size:
+        return "packed rows give other logits than single ones"
+    if float((ours_NV - other_NV)[len(rows[0]) :].abs().max()) > 1e-4 * size:
+        return "packed rows see each other"
+    return None
+
+
+def _all_logits(packed: Packed, rows: Sequence[Tensor]) -> Tensor:
+    batch = pack([(ids, torch.ones(len(ids))) for ids in rows], packed.device)
+    return head_logits(packed.hidden(batch), packed.head)

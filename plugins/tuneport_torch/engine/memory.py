@@ -1,0 +1,84 @@
+"""What to do when memory runs out: smaller micro-batches, then fewer activations, then say so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from tuneport import TuneportError, UnsupportedError
+from tuneport_torch.engine import state
+
+T = TypeVar("T")
+
+_WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
+
+
+class Memory:
+    """Runs work again, in smaller pieces, when it did not fit. What is computed stays the same but for rounding; what
+    was learnt about the memory is kept in `progress`, so that a resumed run cuts its steps in the same way.
+    """
+
+    def __init__(self, model: Any, recompute: bool | str, progress: state.Progress, emit: Callable[..., None]) -> None:
+        self.model = model
+        self.may_recompute = recompute == "auto" and bool(getattr(model, "supports_gradient_checkpointing", False))
+        self.progress = progress
+        self.emit = emit
+        if recompute is True or progress.recompute:
+            self._recompute()
+
+    def fit(self, work: Callable[[], T], split: Callable[[int], list[list[int]]], lengths: Sequence[int]) -> T:
+        """Do `work`, which cuts its rows as `split(progress.tokens_per_batch)` does. Raises TuneportError when a single
+        row does not fit.
+        """
+        while True:
+            random = state.random_tensors(self.model.device)
+            try:
+                return work()
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                said = str(error).strip().splitlines()[0]
+            # Only here, the failed attempt's tensors are gone with its exception.
+            self._make_room(split(self.progress.tokens_per_batch), lengths, said)
+            state.set_random(random, self.model.device)
+
+    def _make_room(self, batches: Sequence[Sequence[int]], lengths: Sequence[int], said: str) -> None:
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        divisible = [sum(lengths[row] for row in batch) for batch in batches if len(batch) > 1]
+        if divisible:
+            self.progress.tokens_per_batch = max(1, max(divisible) // 2)
+            message = f"Out of memory: micro-batches now hold at most {self.progress.tokens_per_batch} tokens."
+        elif self.may_recompute and not self.progress.recompute:
+            self._recompute()
+            message = "Out of memory: activations are now computed twice instead of kept, which is slower."
+        else:
+            longest = max(lengths[row] for batch in batches for row in batch)
+            raise TuneportError(
+                f"A single row of {longest} tokens does not fit into memory ({said}).",
+                remedy="Cut or drop long rows (data.too_long: truncate or drop, with backends.torch.max_tokens), "
+                "choose a smaller model or a smaller adapter.rank, or free memory on the device.",
+            )
+        self.emit("log", message, level="warning", tokens_per_batch=self.progress.tokens_per_batch)
+
+    def _recompute(self) -> None:
+        if not getattr(self.model, "supports_gradient_checkpointing", False):
+            raise UnsupportedError(
+                f"{type(self.model).__name__} cannot compute its activations twice.",
+                remedy="Leave out activation_checkpointing.",
+            )
+        if hasattr(self.model, "activation_checkpointing_enable"):
+            self.model.activation_checkpointing_enable()
+        else:  # its older name
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.progress.recompute = True
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, a GPU's or the CPU allocator's."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _WORDS.search(str(error)) is not None

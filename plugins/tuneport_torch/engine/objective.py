@@ -1,0 +1,80 @@
+"""What a training lowers over its examples; here for answers to learn, in dpo.py for pairs of which one is better."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tuneport import DataError
+
+if TYPE_CHECKING:
+    from tuneport_torch.engine.forward import Forward, TensorRow
+    from tuneport_torch.engine.pack import Row
+
+
+class Objective(Protocol):
+    """The examples of one part of the data, named by index, and the loss over them.
+
+    `lengths` are the tokens of each example. `figures` name what `measure` gives; the first is the loss.
+    """
+
+    lengths: Sequence[int]
+    figures: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be gone on with; JSON-ready."""
+
+    def weight(self, examples: Sequence[int]) -> float:
+        """What the sums of `measure` over all of these are divided by."""
+
+    def split(self, forward: Forward, examples: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+        """The micro-batches of a step's examples."""
+
+    def measure(self, forward: Forward, examples: Sequence[int]) -> Tensor:
+        """Sums over a micro-batch, of shape (len(figures),); the gradient of the first is what is trained by."""
+
+
+class Answers:
+    """Rows whose weighted tokens are to become likely: the loss is weight x negative log-likelihood, in nats."""
+
+    figures: tuple[str, ...] = ("loss",)
+
+    def __init__(self, rows: Sequence[Row], part: str) -> None:
+        self.rows = tensors(rows, part)
+        self.lengths: Sequence[int] = [len(ids) for ids, _ in self.rows]
+
+    def facts(self) -> dict[str, Any]:
+        return {"rows": digest(self.rows)}
+
+    def weight(self, examples: Sequence[int]) -> float:
+        return sum(float(self.rows[row][1][1:].sum()) for row in examples)
+
+    def split(self, forward: Forward, examples: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+        return forward.split(examples, self.lengths, tokens_per_batch)
+
+    def measure(self, forward: Forward, examples: Sequence[int]) -> Tensor:
+        return forward.loss([self.rows[row] for row in examples])[None]
+
+
+def tensors(rows: Sequence[Row], part: str) -> list[TensorRow]:
+    """Rows as tensors; raises DataError for one with no token to train on."""
+    made = [(torch.tensor(row.ids, dtype=torch.int32), torch.tensor(row.weights, dtype=torch.float32)) for row in rows]
+    empty = [number for number, (_, weights) in enumerate(made, start=1) if not bool((weights[1:] != 0).any())]
+    if empty or (part == "train" and not made):
+        what = (
+            f"{len(empty)} rows ({part}) have no token to train on, the first is row {empty[0]}" if empty else "No rows"
+        )
+        raise DataError(f"{what}.", remedy="See what is trained on: tuneport preview FILE")
+    return made
+
+
+def digest(rows: Iterable[TensorRow]) -> str:
+    """SHA-256 over the ids and weights of rows, in order."""
+    seen = hashlib.sha256()
+    for ids, weights in rows:
+        seen.update(len(ids).to_bytes(8, "little") + ids.numpy().tobytes() + weights.numpy().tobytes())
+    return seen.hexdigest()

@@ -1,0 +1,69 @@
+"""A model made ready for training: its device, its types, its adapter, its optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from tuneport_torch.bases import lora
+from tuneport_torch.bases.loading import round_weights
+from tuneport_torch.bases.precision import fastest
+from tuneport_torch.config import TorchSettings
+from tuneport_torch.engine.forward import Forward, choose_forward
+
+
+def pick_device(setting: str) -> torch.device:
+    """The device that the setting comes to on this machine."""
+    if setting != "auto":
+        return torch.device(setting)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def compute_type(setting: str, device: torch.device) -> torch.dtype:
+    """The type of the forward and backward pass. Never float16, whose range small gradients fall out of."""
+    if setting == "auto":
+        setting = fastest(device.type)
+    return torch.bfloat16 if setting == "bfloat16" else torch.float32
+
+
+def prepare(
+    model: Any, settings: TorchSettings, device: torch.device, dtype: torch.dtype, emit: Callable[..., None]
+) -> Forward:
+    """Put a model on its device, with its adapter, in the types in which it is trained; the way to compute with it."""
+    exact = dtype == torch.float32
+    if exact or settings.mode == "full":  # masters in float32: in bfloat16 small updates are lost
+        model.float()
+    elif device.type == "cuda":  # frozen, and as the hub stores them: half the memory and traffic
+        round_weights(model, "bfloat16")
+    if settings.quantize != "none":  # first, so that a device needs no room for the whole
+        _adapt(model, settings)
+        for layer in lora.adapted(model).values():
+            layer.quantize(device)
+    model.to(device)
+    forward = choose_forward(model, settings.packing, dtype, emit)
+    if settings.mode == "full":
+        model.requires_grad_(requires_grad=True)
+    elif settings.quantize == "none":
+        _adapt(model, settings)
+    if settings.mode == "lora" and not exact:
+        lora.cast_frozen(model, dtype)
+    forward.open()
+    return forward
+
+
+def _adapt(model: Any, settings: TorchSettings) -> None:
+    adapter = settings.adapter
+    lora.attach(model, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets)
+
+
+def adamw(trained: dict[str, nn.Parameter], weight_decay: float, device: torch.device) -> torch.optim.AdamW:
+    """The optimiser of the trained weights; only matrices decay."""
+    matrices = [weight for weight in trained.values() if weight.ndim >= 2]
+    others = [weight for weight in trained.values() if weight.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=device.type in ("cpu", "cuda"))

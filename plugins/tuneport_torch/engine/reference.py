@@ -1,0 +1,106 @@
+"""What the model gave the answers of preference pairs before its first step, kept beside the checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from tuneport_torch.jobs.folder import writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tuneport_torch.engine.dpo import Pairs
+    from tuneport_torch.engine.forward import Forward
+    from tuneport_torch.engine.loop import Run, Stop
+    from tuneport_torch.engine.memory import Memory
+
+_KEEP_SECONDS = 60.0
+
+
+class Reference:
+    """The log-probabilities of all pairs' answers under the model as it stands before the first step.
+
+    They are measured once and not in every epoch: the reference never changes, so that saves a forward pass an epoch
+    and needs no second model, whether an adapter is trained or all weights are. What is kept in `reference.safetensors`
+    is taken up again, as long as it is of the same pairs and the same arithmetic (`facts`); NaN is not measured yet.
+    """
+
+    def __init__(self, folder: Path, parts: Mapping[str, Pairs], facts: Mapping[str, Any]) -> None:
+        self._path = folder / "reference.safetensors"
+        self._parts = parts
+        digests = {name: part.facts()["rows"] for name, part in parts.items()}
+        self._facts = json.dumps({**digests, **facts}, sort_keys=True)
+        self._kept_at = time.monotonic()
+        for name, known in self._read().items():
+            parts[name].reference_P2 = known
+
+    @torch.no_grad()
+    def measure(
+        self,
+        work: Sequence[tuple[Pairs, Sequence[int]]],
+        forward: Forward,
+        memory: Memory,
+        autocast: Callable[[], torch.autocast],
+        run: Run,
+    ) -> Stop | None:
+        """Fill in what is not known yet of these pairs, step by step, and keep it; why it stopped early, or None."""
+        limits = memory.progress
+        missing = [
+            (pairs, batch)
+            for pairs, examples in work
+            if bool(pairs.reference_P2[list(examples)].isnan().any())
+            for batch in pairs.split(forward, examples, limits.tokens_per_batch)
+        ]
+        if not missing:
+            return None
+        run.emit("log", "Measuring the reference: what the untrained model gives every answer.")
+
+        def fill(pairs: Pairs, batch: Sequence[int]) -> None:
+            for some in pairs.split(forward, batch, limits.tokens_per_batch):
+                with autocast():
+                    pairs.reference_P2[some] = pairs.logprobs(forward, some).cpu()
+
+        stop: Stop | None = None
+        for number, (pairs, batch) in enumerate(missing, start=1):
+            if stop := run.should_stop():
+                break
+            memory.fit(partial(fill, pairs, batch), partial(pairs.split, forward, batch), pairs.lengths)
+            if time.monotonic() - self._kept_at > _KEEP_SECONDS:
+                self._keep()
+                run.emit("log", f"The reference is measured on {number} of {len(missing)} batches.")
+        self._keep()
+        return stop
+
+    def _keep(self) -> None:
+        tensors = {name: part.reference_P2 for name, part in self._parts.items()}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self._path) as stream:
+            stream.write(save(tensors, metadata={"facts": self._facts, "sha256": _sha256(tensors)}))
+        self._kept_at = time.monotonic()
+
+    def _read(self) -> Mapping[str, Tensor]:
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                told = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in self._parts}
+        except (OSError, SafetensorError):
+            return {}
+        whole = told.get("facts") == self._facts and told.get("sha256") == _sha256(tensors)
+        return tensors if whole else {}
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

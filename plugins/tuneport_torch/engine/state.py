@@ -1,0 +1,162 @@
+"""What a checkpoint holds beside the weights, and how it is put back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from tuneport import TuneportError
+from tuneport_torch.config import Resolved, TorchSettings
+from tuneport_torch.engine.checkpoint import Saved, Store
+
+
+@dataclass
+class Progress:
+    """What is counted from step to step. The step is the cursor: which rows come next follows from it."""
+
+    step: int = 0
+    tokens: int = 0
+    train_loss: float | None = None
+    valid_loss: float | None = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    worse_evaluations: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    tokens_per_batch: int = 0
+    recompute: bool = False
+
+
+def facts(
+    data: Mapping[str, Any], settings: TorchSettings, plan: Resolved, seed: int, dtype: torch.dtype
+) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be gone on with (`data` says it of the rows), and what should be for
+    the same bits.
+    """
+    return {
+        "must": {
+            **data,
+            "seed": seed,
+            "mode": settings.mode,
+            "adapter": settings.adapter.model_dump(mode="json") if settings.mode == "lora" else None,
+            "schedule": settings.schedule,
+            **asdict(plan),
+        },
+        "should": {"torch": torch.__version__, "threads": torch.get_num_threads(), "precision": str(dtype)},
+    }
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Why what follows may differ in its last bits from an uninterrupted run; raises TuneportError when the checkpoint
+    is of another run altogether.
+    """
+    other = [name for name, value in now["must"].items() if saved["must"].get(name) != value]
+    if other:
+        raise TuneportError(
+            f"The checkpoint is of another run: {', '.join(other)} differ.",
+            remedy="Start the run again from the beginning: tuneport run … --again",
+        )
+    return [
+        f"{name} is {value}, but was {saved['should'].get(name)}: the last bits may differ from a run without a break."
+        for name, value in now["should"].items()
+        if saved["should"].get(name) != value
+    ]
+
+
+def tensors(trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """All tensors of a checkpoint: weights, optimiser and random generators. They are the training's own, no copies."""
+    return {
+        "weights": {name: weight.detach() for name, weight in trained.items()},
+        "optimizer": optimizer_tensors(trained, optimizer),
+        "random": random_tensors(next(iter(trained.values())).device),
+    }
+
+
+def optimizer_tensors(trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state of each weight, as `weight's name / state's name`."""
+    return {
+        f"{name}/{key}": value
+        for name, weight in trained.items()
+        for key, value in optimizer.state.get(weight, {}).items()
+    }
+
+
+def random_tensors(device: torch.device) -> dict[str, Tensor]:
+    """Torch's random generators: the CPU's, and the device's where it has one."""
+    tensors = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        tensors["device"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        tensors["device"] = torch.mps.get_rng_state()
+    return tensors
+
+
+def set_random(tensors: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put back what `random_tensors` gave."""
+    torch.set_rng_state(tensors["cpu"])
+    if device.type == "cuda" and "device" in tensors:
+        torch.cuda.set_rng_state(tensors["device"], device)
+    elif device.type == "mps" and "device" in tensors:
+        torch.mps.set_rng_state(tensors["device"])
+
+
+def python_random() -> list[Any]:
+    """The state of Python's random generator, JSON-ready."""
+    version, numbers, gauss = random.getstate()
+    return [version, list(numbers), gauss]
+
+
+def load_weights(saved: Mapping[str, Tensor], trained: Mapping[str, nn.Parameter]) -> None:
+    """Copy saved weights into the model's."""
+    with torch.no_grad():
+        for name, weight in trained.items():
+            weight.copy_(saved[name])
+
+
+def resume(
+    store: Store,
+    now: Mapping[str, Any],
+    trained: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    emit: Callable[..., None],
+) -> Progress | None:
+    """Where the newest whole checkpoint stands, with everything put back as it was; None where there is none. `now` are
+    the facts of this run. What was wrong with newer ones is told.
+    """
+    saved = store.newest_whole(lambda why: emit("log", why, level="warning"))
+    if saved is None:
+        return None
+    for note in differences(saved.state["facts"], now):
+        emit("log", note, level="warning")
+    weights, counts = saved.tensors("weights"), saved.state["progress"]
+    alike = all(weights[name].shape == weight.shape for name, weight in trained.items() if name in weights)
+    if weights.keys() != trained.keys() or not alike or counts.keys() - asdict(Progress()).keys():
+        raise TuneportError(
+            f"The checkpoint at step {saved.step} was written by another version of tuneport: it has other weights.",
+            remedy="Go on with that version, or start the run again from the beginning: tuneport run … --again",
+        )
+    load_weights(weights, trained)
+    _restore(saved, trained, optimizer)
+    return Progress(**counts)
+
+
+def _restore(saved: Saved, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    """Put back the optimiser and the random generators."""
+    device = next(iter(trained.values())).device
+    for key, value in saved.tensors("optimizer").items():
+        name, _, part = key.rpartition("/")
+        optimizer.state[trained[name]][part] = value.to(device, copy=True)  # and not a view of the file, which will go
+    version, numbers, gauss = saved.state["python_random"]
+    random.setstate((version, tuple(numbers), gauss))
+    set_random(saved.tensors("random"), device)
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """Whether an error is of the disk: Python's, or as safetensors words it."""
+    return isinstance(error, OSError) or (isinstance(error, SafetensorError) and "os error" in str(error).lower())

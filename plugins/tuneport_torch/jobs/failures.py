@@ -1,0 +1,88 @@
+"""From whatever ended a training to a status, what happened, and what to type."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tuneport import Status, TuneportError, UnavailableError
+from tuneport_torch.jobs.folder import Folder
+from tuneport_torch.jobs.launch import FULL, LESS_MEMORY, full_disk
+
+_OS_ERROR = re.compile(r"os error (\d+)", re.IGNORECASE)  # how libraries written in Rust quote errno
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job stands after an error: `paused` and `interrupted` jobs can be resumed, failed ones cannot."""
+
+    status: Status
+    message: str
+    remedy: str | None
+
+
+def explain(error: BaseException, folder: Folder, *, resumable: bool) -> Ending:
+    """What an error means for the job. `resumable`: there is a checkpoint, so going on may be worth it."""
+    resume = f"tuneport resume {folder.ref}"
+    full = next((found for found in _chain(error) if _number(found) in FULL), None)
+    if full is not None:
+        known = full if isinstance(full, OSError) else OSError(_number(full), str(full))
+        return Ending(Status.PAUSED, *full_disk(folder, known))
+    if any(_out_of_memory(found) for found in _chain(error)):
+        return _memory(folder, resumable=resumable)
+    if isinstance(error, TuneportError):
+        # What is missing may come back: a network, a drive, a package. Everything else is wrong for good.
+        if isinstance(error, UnavailableError):
+            remedy = f"{error.remedy or 'Bring it back.'}\nThen run: {resume}"
+            return Ending(Status.INTERRUPTED, error.message, remedy)
+        return Ending(Status.FAILED, error.message, error.remedy)
+    if isinstance(error, ImportError):
+        remedy = f"Mend the installation: pip install -U 'tuneport[torch]'\nThen run: {resume}"
+        return Ending(Status.INTERRUPTED, f"A package that training needs cannot be imported: {error}.", remedy)
+    if isinstance(error, FileNotFoundError):
+        return Ending(
+            Status.INTERRUPTED,
+            f"{error.filename} is gone.",
+            f"Put it back, then run: {resume}",
+        )
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return Ending(Status.INTERRUPTED, "The worker was asked to end.", f"Run: {resume}")
+    first = (str(error).strip() or "no words").splitlines()[0]
+    return Ending(
+        Status.FAILED,
+        f"{type(error).__name__}: {first}",
+        f"The whole story is in {folder.log}. If it is not the data or the settings, please report it.",
+    )
+
+
+def _memory(folder: Folder, *, resumable: bool) -> Ending:
+    if resumable:
+        remedy = f"Free memory, then run: tuneport resume {folder.ref} — or start anew and {LESS_MEMORY}."
+        return Ending(Status.INTERRUPTED, "Out of memory during the training; its checkpoint is whole.", remedy)
+    return Ending(
+        Status.FAILED, "Out of memory before the first checkpoint.", f"{LESS_MEMORY[0].upper()}{LESS_MEMORY[1:]}."
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _number(error: BaseException) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    quoted = _OS_ERROR.search(str(error))
+    return int(quoted[1]) if quoted else None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None

@@ -1,0 +1,53 @@
+"""A conversation whose token ids go with every tuned model: it shows whether text is still read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tuneport import Conversation, DataError, Message, UnavailableError, UsageError
+from tuneport_torch.text.render import Renderer
+
+if TYPE_CHECKING:
+    from tuneport_torch.text.tokens import Text
+
+GOLDEN = (
+    {"role": "user", "content": "Où est ma carte ? It is 3 days late."},
+    {"role": "assistant", "content": "On its way 🙂."},
+    {"role": "user", "content": "Thanks!"},
+)
+
+
+def learn_stops(text: Text) -> None:
+    """Add the template's end of turn to the stop ids, for models whose configuration forgets it."""
+    turns = tuple(Message(turn["role"], turn["content"]) for turn in GOLDEN[:2])
+    if text.template is not None:
+        with suppress(DataError):  # a template that cannot be rendered is told where a row needs it
+            Renderer(text).try_render([Conversation(turns)])
+
+
+def golden_ids(text: Text) -> list[int]:
+    """The ids of GOLDEN up to where the model would answer; of its bare texts where the template refuses it."""
+    renderer, messages = Renderer(text), [Message(turn["role"], turn["content"]) for turn in GOLDEN]
+    if text.template is not None:
+        try:
+            return renderer.prompts([messages])[0]
+        except UsageError:
+            pass
+    return renderer.prompts([messages[:1]], style="plain")[0]
+
+
+def check_golden(text: Text, golden: Sequence[int], template_sha256: str | None) -> None:
+    """Raise UnavailableError when tokenizer or template are not those of the training, by hash and by golden ids."""
+    have = text.template.sha256 if text.template is not None else None
+    if have != template_sha256:
+        changed = "chat template"
+    elif golden_ids(text) != list(golden):
+        changed = "tokenizer"
+    else:
+        return
+    raise UnavailableError(
+        f"The {changed} in {text.folder} is not the one of this model's training, so it would misread its input.",
+        remedy="Bring back the folder's tokenizer.json, tokenizer_config.json and chat_template.jinja as they were.",
+    )

@@ -1,0 +1,179 @@
+"""An example as a model sees it in training: token ids, and which of them the model is to learn."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
+
+from tuneport import Completion, Conversation, Diagnostic, Piece, UsageError
+from tuneport_torch.text.mask import LossMask
+from tuneport_torch.text.refusals import Unrenderable, no_end, no_template, refused
+from tuneport_torch.text.turns import assistant_turns, bare_text, template_turn
+
+if TYPE_CHECKING:
+    from tuneport import Example, Message
+    from tuneport_torch.text.tokens import Text, Tokens
+
+Style = Literal["chat", "plain"]
+"""How a model is asked: through its chat template, or with the bare text, as one trained on completions is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Token ids and the weight of each in the loss, of equal length.
+
+    `turns_left_out` counts assistant turns that carry no loss although their weight says so, because the template
+    rewrites them once others follow (as those do that strip earlier thinking).
+    """
+
+    ids: list[int]
+    weights: list[float]
+    turns_left_out: int = 0
+
+
+class Renderer:
+    """Renders examples with one tokenizer and template, and nothing else: training, use and export see the same tokens.
+
+    The loss is on what the assistant writes, its end of turn included; `mask` says how that is proven.
+    """
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+        self._mask = LossMask(text)
+
+    def render(self, example: Example) -> Rendered:
+        """Ids and weights of one example; raises Unrenderable with the reason."""
+        rendered = self.try_render([example])[0]
+        if isinstance(rendered, Unrenderable):
+            raise rendered
+        return rendered
+
+    def try_render(self, examples: Sequence[Example]) -> list[Rendered | Unrenderable]:
+        """Ids and weights of each example, or why there are none, in order. Faster than one by one."""
+        texts = self._texts(examples, turns=True)
+        encoded = iter(self.text.encode_many([text["text"] for text in texts if isinstance(text, dict)]))
+        rendered: list[Rendered | Unrenderable] = []
+        for example, text in zip(examples, texts, strict=True):
+            if isinstance(text, Unrenderable):
+                rendered.append(text)
+                continue
+            tokens = next(encoded)
+            try:
+                if isinstance(example, Completion):
+                    rendered.append(self._completion(example, tokens))
+                elif isinstance(example, Conversation):
+                    rendered.append(Rendered(tokens.ids, *self._mask.weigh(example, text, tokens)))
+            except Unrenderable as why:
+                rendered.append(why)
+        return rendered
+
+    def count_tokens(self, examples: Sequence[Example]) -> list[int]:
+        """The training length of each example in tokens. A row that cannot be rendered counts its bare texts."""
+        texts = [
+            text["text"] if isinstance(text, dict) else bare_text(one)
+            for one, text in zip(examples, self._texts(examples, turns=False), strict=True)
+        ]
+        counts = self.text.count_many(texts)
+        completions = [place for place, one in enumerate(examples) if isinstance(one, Completion)]
+        for place, one in zip(completions, self.try_render([examples[place] for place in completions]), strict=True):
+            counts[place] = len(one.ids) if isinstance(one, Rendered) else counts[place]
+        return counts
+
+    def pieces(self, example: Example) -> list[Piece]:
+        """Runs of equal weight, as text: what is trained on and what is context. Raises Unrenderable."""
+        return self.shown(self.render(example))
+
+    def shown(self, rendered: Rendered) -> list[Piece]:
+        """The same of an example that is rendered."""
+        pieces, at = [], 0
+        for weight, run in groupby(rendered.weights):
+            size = len(list(run))
+            pieces.append(Piece(self.text.decode(rendered.ids[at : at + size], keep_control=True), weight, size))
+            at += size
+        return pieces
+
+    def diagnose(self, example: Example) -> list[Diagnostic]:
+        """What `DataProfile.check_row` reports: why the row cannot be trained on, or which turns are left out."""
+        rendered = self.try_render([example])[0]
+        if isinstance(rendered, Unrenderable):
+            why = (rendered.code, rendered.message, rendered.remedy or "")
+            return [Diagnostic(code=why[0], severity="error", message=why[1], remedy=why[2])]
+        if rendered.turns_left_out:
+            return [
+                Diagnostic(
+                    code="turns-left-out",
+                    severity="warning",
+                    message=f"{rendered.turns_left_out} assistant turns are context only: the model's template "
+                    "rewrites them once others follow, so training on them would teach what it never sees.",
+                    remedy="Write each of those turns as the last one of a row of its own, or leave it so.",
+                )
+            ]
+        return []
+
+    def prompts(
+        self, conversations: Sequence[Sequence[Message]], tools: Sequence[Mapping[str, Any]] = (), style: Style = "chat"
+    ) -> list[list[int]]:
+        """Token ids of each conversation, up to where the model is to answer. Raises UsageError when it cannot be."""
+        template = self.text.template
+        if style == "plain" or template is None:
+            if template is None and any(len(one) > 1 for one in conversations):
+                raise UsageError("This model has no chat template, so it continues one text.", remedy="Pass one text.")
+            plain = ["\n\n".join(message.text for message in one) for one in conversations]
+            return [[*self.text.prefix_ids, *one.ids] for one in self.text.encode_many(plain)]
+        rows = [{**self._row(one, tools), "prompt": True} for one in conversations]
+        answers = template.rows(rows)
+        for answer in answers:
+            if "error" in answer:
+                why = refused(answer["error"])
+                raise UsageError(why.message, remedy=why.remedy)
+        return [one.ids for one in self.text.encode_many([answer["text"] for answer in answers])]
+
+    def _texts(self, examples: Sequence[Example], *, turns: bool) -> list[dict[str, Any] | Unrenderable]:
+        """Each example's text, as the template's child answers it."""
+        texts: list[dict[str, Any] | Unrenderable] = []
+        rows: list[dict[str, Any]] = []
+        places: list[int] = []
+        for example in examples:
+            if isinstance(example, Completion):
+                texts.append({"text": example.prompt + example.completion})
+            elif not isinstance(example, Conversation):
+                texts.append(Unrenderable("shape", "A preference is not an answer to learn.", "Use method: dpo."))
+            elif self.text.template is None:
+                texts.append(no_template())
+            else:
+                try:
+                    rows.append(self._row(example.messages, example.tools))
+                except Unrenderable as why:
+                    texts.append(why)
+                    continue
+                if turns:
+                    rows[-1]["turns"] = assistant_turns(example)
+                places.append(len(texts))
+                texts.append({})
+        if self.text.template is not None and rows:
+            for place, answer in zip(places, self.text.template.rows(rows), strict=True):
+                texts[place] = refused(answer["error"]) if "error" in answer else answer
+        return texts
+
+    def _row(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        assert self.text.template is not None
+        developer = "developer" if "developer" in self.text.template.source else "system"
+        turns = [template_turn(message, developer) for message in messages]
+        return {"messages": self.text.quote(turns), "tools": self.text.quote(list(tools))}
+
+    def _completion(self, example: Completion, whole: Tokens) -> Rendered:
+        """Prompt and completion in one tokenisation, but in two where a token would join them, as in use."""
+        if self.text.eos_id is None:
+            raise no_end("the tokenizer has no end-of-sequence token")
+        first = bisect.bisect_left(whole.spans, (len(example.prompt), 0))
+        before, after = whole.ids[:first], whole.ids[first:]
+        prompt = self.text.encode(example.prompt).ids
+        if before != prompt:
+            before, after = prompt, self.text.encode(example.completion).ids
+        if after[-1:] != [self.text.eos_id]:
+            after.append(self.text.eos_id)
+        context = [*self.text.prefix_ids, *before]
+        return Rendered(context + after, [0.0] * len(context) + [1.0] * len(after))

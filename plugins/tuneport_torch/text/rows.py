@@ -1,0 +1,175 @@
+"""From a job's snapshot of the data to what its model reads: rows of token ids and weights, or pairs of such rows."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from tuneport import Conversation, DataError, Preference
+from tuneport_torch.text.pairs import render_pairs
+from tuneport_torch.text.refusals import Unrenderable
+from tuneport_torch.text.render import Rendered, Renderer, Style
+
+if TYPE_CHECKING:
+    from tuneport import Example
+    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.worker import Worker
+
+_ROWS_AT_ONCE = 256
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A rendered example, 8 bytes a token."""
+
+    ids: array[int]
+    weights: array[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A rendered preference: the prompt with the better answer, and with the worse."""
+
+    chosen: Row
+    rejected: Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What is trained on: all `Row` or, by method dpo, all `Pair`. `tokens` are those of one epoch, prompts included;
+    `longest` those of the longest row. `system` is the system prompt that all conversations share, if they do; `style`
+    is plain where there are none.
+    """
+
+    train: Sequence[Any]
+    validation: Sequence[Any]
+    tokens: int
+    longest: int
+    system: str | None
+    style: Style
+
+
+def read_rows(worker: Worker, request: Mapping[str, Any], text: Text, limit: int | None) -> Rows:
+    """All rows of a job, none longer than `limit` tokens.
+
+    Raises DataError for those that cannot be trained on, or are too long without a policy.
+    """
+    renderer, options, openings = Renderer(text), request["options"], _Openings()
+    render = _render_answers if options["method"] == "sft" else _render_pairs
+    parts: dict[str, list[tuple[Row, ...]]] = {}
+    try:
+        for part, facts in request["data"].items():
+            examples = openings.noted(worker.folder.rows(part, facts["fingerprint"]))
+            reading = _Part(worker, part, limit, options["too_long"])
+            parts[part] = reading.rows(examples, lambda some: render(renderer, some))
+    finally:
+        text.close()
+    if not parts["train"]:
+        raise DataError("No row is left to train on.", remedy="See why: tuneport check FILE --for torch:…")
+    shaped = {part: [row[0] if len(row) == 1 else Pair(*row) for row in rows] for part, rows in parts.items()}
+    return Rows(
+        train=shaped["train"],
+        validation=shaped.get("validation", []),
+        tokens=sum(len(row.ids) for rows in parts["train"] for row in rows),
+        longest=max(len(row.ids) for rows in parts["train"] for row in rows),
+        system=openings.system,
+        style="chat" if openings.conversations else "plain",
+    )
+
+
+_Arms = tuple[Rendered, ...]
+"""An answer to learn alone, or a chosen and a rejected one."""
+
+
+def _render_answers(renderer: Renderer, examples: Sequence[Example]) -> list[_Arms | Unrenderable]:
+    return [one if isinstance(one, Unrenderable) else (one,) for one in renderer.try_render(examples)]
+
+
+def _render_pairs(renderer: Renderer, examples: Sequence[Example]) -> list[_Arms | Unrenderable]:
+    return list(render_pairs(renderer, examples))
+
+
+class _Part:
+    """Reads one part of the data, and counts what becomes of its rows."""
+
+    def __init__(self, worker: Worker, part: str, limit: int | None, policy: str) -> None:
+        self._worker, self._part, self._limit, self._policy = worker, part, limit, policy
+        self._wrong: list[str] = []
+        self._left_out = self._dropped = self._cut = self._read = 0
+
+    def rows(
+        self, examples: Iterator[Example], render: Callable[[Sequence[Example]], list[_Arms | Unrenderable]]
+    ) -> list[tuple[Row, ...]]:
+        found: list[tuple[Row, ...]] = []
+        while batch := list(islice(examples, _ROWS_AT_ONCE)):
+            for number, one in enumerate(render(batch), start=self._read + 1):
+                if isinstance(one, Unrenderable):
+                    self._wrong.append(f"row {number}: {one.code}: {one.message}")
+                elif arms := self._within_limit(number, one):
+                    found.append(arms)
+                    self._left_out += sum(arm.turns_left_out for arm in one)
+            self._read += len(batch)
+            self._worker.owner.progress(native=f"rendered {self._read} rows of {self._part}")
+        self._tell(len(found))
+        return found
+
+    def _within_limit(self, number: int, arms: _Arms) -> tuple[Row, ...] | None:
+        """The arms as rows, cut where that is the policy; None for those that are left out or wrong."""
+        rows = tuple(Row(array("i", arm.ids), array("f", arm.weights)) for arm in arms)
+        longest = max(len(row.ids) for row in rows)
+        if self._limit is None or longest <= self._limit:
+            return rows
+        if self._policy == "stop":
+            self._wrong.append(f"row {number}: too-long: {longest} tokens, the model takes {self._limit}")
+            return None
+        rows = tuple(Row(row.ids[: self._limit], row.weights[: self._limit]) for row in rows)
+        if self._policy == "drop" or not all(any(row.weights) for row in rows):
+            self._dropped += 1
+            return None
+        self._cut += 1
+        return rows
+
+    def _tell(self, used: int) -> None:
+        part, read = self._part, self._read
+        if self._wrong:
+            shown = "".join(f"\n  {line}" for line in self._wrong[:_SHOWN])
+            raise DataError(
+                f"{len(self._wrong)} of {read} rows ({part}) cannot be trained on:{shown}",
+                remedy="See them all, with what to do: tuneport check FILE --for torch:MODEL",
+            )
+        if left_out := self._left_out:
+            told = f"{part}: {left_out} assistant turns are context only: the model's template rewrites them later on."
+            self._worker.emit("log", told, level="warning", turns_left_out=left_out)
+        if self._dropped or self._cut:
+            told = f"{part}: {read} rows read, {used} used, {self._dropped} too long and dropped, "
+            told += f"{self._cut} cut to {self._limit} tokens."
+            counts = {"read": read, "used": used, "dropped": self._dropped, "truncated": self._cut}
+            self._worker.emit("log", told, level="warning", **counts)
+
+
+class _Openings:
+    """How conversations begin, noted while they pass by."""
+
+    def __init__(self) -> None:
+        self.conversations = 0
+        self._systems: set[str | None] = set()
+
+    def noted(self, examples: Iterable[Example]) -> Iterator[Example]:
+        for example in examples:
+            if isinstance(example, Conversation | Preference):
+                self.conversations += 1
+                messages = example.messages if isinstance(example, Conversation) else example.prompt
+                if len(self._systems) < 2:
+                    first = next(iter(messages), None)
+                    opened = first is not None and first.role in ("system", "developer")
+                    self._systems.add(first.text if first is not None and opened else None)
+            yield example
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt of all of them, if there is one."""
+        return next(iter(self._systems)) if len(self._systems) == 1 else None
