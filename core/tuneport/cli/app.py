@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -51,9 +52,21 @@ def application() -> typer.Typer:
 
 
 def commands() -> dict[str, Any]:
-    """Every command of the core by name, as typer has parsed it: for the reference page."""
-    group: Any = typer.main.get_command(application())
-    return dict(group.commands)
+    """Every command by name (`profiles add`), those of plugins behind the core's, as typer has parsed it: for the
+    reference page.
+    """
+    app = application()
+    _add_plugins_commands(app)
+    group: Any = typer.main.get_command(app)
+    return dict(_leaves(group))
+
+
+def _leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _print_version(asked: bool) -> None:

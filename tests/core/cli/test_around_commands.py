@@ -44,7 +44,8 @@ def test_version_and_help(cli: Cli) -> None:
 def test_the_help_says_what_each_command_does_in_whole_sentences(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     said = {line.split()[0]: line for line in cli("--help")[1].partition("Commands:")[2].splitlines() if line.strip()}
-    assert not [said[name] for name in commands() if said[name].endswith("...")]
+    names = {name.split()[0] for name in commands()}
+    assert not [said[name] for name in names if said[name].endswith("...")]
 
 
 def test_a_wrong_flag_shows_the_usage_and_is_json_when_json_is_asked_for(cli: Cli) -> None:
