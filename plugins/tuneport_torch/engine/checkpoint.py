@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport import Checkpoint
+from tuneport_torch.jobs.folder import sync
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ class Store:
         self.sweep()
         if not self.folder.exists():
             self.folder.mkdir(parents=True)
-            _sync(self.folder.parent)
+            sync(self.folder.parent)
         folder, unfinished = self.folder / _name(step), self.folder / f"{_UNFINISHED}{_name(step)}"
         try:
             unfinished.mkdir()
@@ -65,7 +65,7 @@ class Store:
             if folder.exists():  # a broken one: a whole one would have been gone on with
                 _discard(folder)
             unfinished.rename(folder)
-            _sync(self.folder)
+            sync(self.folder)
         except BaseException:
             self.sweep()
             raise
@@ -142,8 +142,8 @@ def _write(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]],
     files = {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())}
     (folder / _MANIFEST).write_text(json.dumps({"format": 1, "step": step, "files": files}, indent=1))
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
 def _why_broken(folder: Path) -> str | None:
@@ -202,12 +202,3 @@ def _saved(folder: Path) -> Saved:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, outlast a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

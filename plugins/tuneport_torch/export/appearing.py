@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport import UsageError
+from tuneport_torch.jobs.folder import sync
 
 
 @contextmanager
@@ -29,9 +29,9 @@ def appearing(path: Path, *, folder: bool = True) -> Iterator[Path]:
     try:
         yield made
         for one in [*made.iterdir(), made] if folder else [made]:
-            _flush(one)
+            sync(one)
         made.rename(path)
-        _flush(path.parent)
+        sync(path.parent)
     except BaseException:
         if folder:
             shutil.rmtree(made, ignore_errors=True)
@@ -43,11 +43,3 @@ def appearing(path: Path, *, folder: bool = True) -> Iterator[Path]:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """A JSON file for people and programs."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

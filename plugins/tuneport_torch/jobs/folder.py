@@ -235,7 +235,7 @@ class writing:  # noqa: N801 - used like the function open
             if kind is None:
                 Path(self._beside).replace(self._path)
                 if self._durable:
-                    sync_folder(self._path.parent)
+                    sync(self._path.parent)
         finally:
             Path(self._beside).unlink(missing_ok=True)
 
@@ -246,8 +246,8 @@ def write_json(path: Path, value: object, *, durable: bool = True) -> None:
         stream.write(_encode(value))
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder outlive a power cut."""
+def sync(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, outlive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -267,7 +267,7 @@ def claim_intent(intent: str, name: str) -> str:
             os.link(beside.name, claim)  # fails where the name exists, which a rename does not
         except FileExistsError:
             return claim.read_text("utf-8")
-    sync_folder(claims)
+    sync(claims)
     return name
 
 

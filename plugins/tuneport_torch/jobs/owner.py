@@ -16,7 +16,7 @@ from typing import Any, Self
 import msgspec
 
 from tuneport import BackendError, Event, Status, utc_now
-from tuneport_torch.jobs.folder import Folder, JobStatus, caught_up, size_of, sync_folder, whole_event, write_json
+from tuneport_torch.jobs.folder import Folder, JobStatus, caught_up, size_of, sync, whole_event, write_json
 from tuneport_torch.jobs.process import Identity, out_of_memory_kills
 
 BEAT_SECONDS = 2.0
@@ -211,7 +211,7 @@ class Owner:
             (self.folder.path / "reserve").unlink()
         except FileNotFoundError:
             return False
-        sync_folder(self.folder.path)
+        sync(self.folder.path)
         return True
 
     @property
