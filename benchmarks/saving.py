@@ -21,9 +21,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from tuneport_torch.bases import lora
 from tuneport_torch.engine import state
 from tuneport_torch.engine.checkpoint import Store
-from tuneport_torch.engine.prepare import adamw
 from tuneport_torch.engine.saving import Saver
 from tuneport_torch.engine.state import Progress
+from tuneport_torch.engine.update import adamw
 
 SHAPE = {
     "vocab_size": 49152,

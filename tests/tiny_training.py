@@ -109,7 +109,7 @@ def trained(
     """Train a model on a few rows; `stop(step)` is asked before each step and within it, `tell` gets each event. Its
     checkpoints go to `store`, by default a plain one in `folder`.
     """
-    given = {"train": rows(30), "validation": (), "epochs": 2, "seed": 7, "method": "sft"}
+    given = {"train": rows(30), "validation": (), "epochs": 2, "seed": 7, "method": "sft", "overlap": None}
     run_options = {name: options.pop(name, default) for name, default in given.items()}
     settings = TorchSettings(
         **{"precision": "float32", "tokens_per_step": 64, "learning_rate": 1e-2, "device": "cpu", **options}

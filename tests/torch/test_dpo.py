@@ -75,7 +75,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_formula(kind, mode):
         forward.open()
         ours = Pairs(some, "train", beta=BETA, label_smoothing=0.0)
         ours.reference_P2 = torch.tensor(reference)
-        figures = ours.measure(forward, range(5))
+        figures = ours.measure(forward, ours.pack(forward, range(5)))
         told = dict(zip(ours.figures, figures.tolist(), strict=True))
         assert told["loss"] == pytest.approx(expected.item(), rel=1e-5)
         assert told["rewards/margins"] == pytest.approx(sum(margins).item(), rel=1e-4, abs=1e-4)

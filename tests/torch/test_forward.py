@@ -68,7 +68,7 @@ def test_packed_padded_and_single_rows_have_the_same_loss_and_gradients(kind):
     wanted = gradients(expected)
     for forward in (Padded(model), Packed(model, torch.float32)):
         forward.open()
-        loss = forward.loss(tensors(rows))
+        loss = forward.loss(forward.pack(tensors(rows)))
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
         for name, grad in gradients(loss).items():
             torch.testing.assert_close(
@@ -92,7 +92,7 @@ def test_a_weight_of_zero_gives_no_gradient_whatever_the_token_is():
     for last in (1, 2):
         rows[0].weights[-1], rows[0].ids[-1] = 0.0, last
         model.zero_grad()
-        packed.loss(tensors(rows)).backward()
+        packed.loss(packed.pack(tensors(rows))).backward()
         grads.append(model.model.layers[0].mlp.up_proj.weight.grad.clone())
     assert torch.equal(*grads)
 
@@ -102,7 +102,8 @@ def test_padding_goes_by_length_not_by_token():
     model = tiny.model()
     rows = tiny.rows(3)
     rows[0].ids[-3:] = [0, 0, 0]
-    assert Padded(model).loss(tensors(rows)).item() == pytest.approx(reference(model, rows).item(), rel=1e-5)
+    padded = Padded(model)
+    assert padded.loss(padded.pack(tensors(rows))).item() == pytest.approx(reference(model, rows).item(), rel=1e-5)
 
 
 def test_a_model_that_cannot_be_packed_is_padded_and_says_so():

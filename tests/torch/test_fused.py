@@ -84,7 +84,7 @@ def packed_gradients(model, rows, dtype):
     forward = Packed(model, dtype)
     forward.open()
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        loss = forward.loss(rows)
+        loss = forward.loss(forward.pack(rows))
     loss.backward()
     forward.close()
     return loss.detach(), {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}

@@ -88,7 +88,7 @@ def engine_gradients(model, forward, dtype, some, tokens_per_batch: int) -> tupl
     device = next(model.parameters()).device.type
     for batch in data.split(forward, everything, tokens_per_batch):
         with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            share = data.measure(forward, batch)[0] / data.weight(everything)
+            share = data.measure(forward, data.pack(forward, batch))[0] / data.weight(everything)
         share.backward()
         total += share.item()
     return total, {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
@@ -237,7 +237,8 @@ def test_logits_of_a_whole_batch_are_never_held(training):
     )
     some = [SimpleNamespace(ids=[number] * 101, weights=[1.0] * 101) for number in range(6)]
     with tiny.Largest() as largest, torch.set_grad_enabled(training):
-        share = Answers(some, "validation").measure(forward, range(6))[0]
+        data = Answers(some, "validation")
+        share = data.measure(forward, data.pack(forward, range(6)))[0]
         if training:
             share.backward()
     assert vocabulary * 32 <= largest.numbers < vocabulary * targets / 2

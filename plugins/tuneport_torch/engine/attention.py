@@ -195,5 +195,9 @@ def _group(lengths: Tensor, first: int, device: torch.device) -> Group:
     real = (cell < lengths[:, None]).flatten()
     tokens = slice(first, first + int(lengths.sum()))
     return Group(
-        tokens, read.to(device), None if bool(real.all()) else real.nonzero()[:, 0].to(device), len(lengths), longest
+        tokens,
+        to_device(read, device),
+        None if bool(real.all()) else to_device(real.nonzero()[:, 0], device),
+        len(lengths),
+        longest,
     )

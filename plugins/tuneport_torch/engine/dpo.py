@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tuneport_torch.engine.attention import to_device
 from tuneport_torch.engine.objective import digest, tensors
 
 if TYPE_CHECKING:
     from tuneport_torch.engine.forward import Forward
     from tuneport_torch.text.rows import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """B pairs: their R = 2 B answers as the forward pass takes them, longest first, how these are put back into order,
+    and the reference of both.
+    """
+
+    rows: Any
+    back_R: Tensor
+    reference_B2: Tensor
 
 
 class Pairs:
@@ -61,16 +74,21 @@ class Pairs:
         rooms = self._rooms
         return forward.split(sorted(examples, key=lambda pair: (-rooms[pair], pair)), rooms, tokens_per_batch)
 
-    def measure(self, forward: Forward, examples: Sequence[int]) -> Tensor:
-        reference_B2 = self.reference_P2[list(examples)].to(forward.device)
-        return self.figures_of(self.logprobs(forward, examples), reference_B2)
-
-    def logprobs(self, forward: Forward, examples: Sequence[int]) -> Tensor:
-        """Log-probabilities of the chosen and the rejected answer of each pair, (B, 2), in nats."""
+    def pack(self, forward: Forward, examples: Sequence[int]) -> PairBatch:
         rows = [row for pair in examples for row in (self.chosen[pair], self.rejected[pair])]
         by_length = sorted(range(len(rows)), key=lambda row: -len(rows[row][0]))  # attention is faster that way
-        back = torch.tensor(by_length).argsort()
-        return forward.logprobs([rows[row] for row in by_length])[back.to(forward.device)].view(-1, 2)
+        return PairBatch(
+            forward.pack([rows[row] for row in by_length]),
+            to_device(torch.tensor(by_length).argsort(), forward.device),
+            to_device(self.reference_P2[list(examples)], forward.device),
+        )
+
+    def measure(self, forward: Forward, batch: PairBatch) -> Tensor:
+        return self.figures_of(self.logprobs(forward, batch), batch.reference_B2)
+
+    def logprobs(self, forward: Forward, batch: PairBatch) -> Tensor:
+        """Log-probabilities of the chosen and the rejected answer of each pair, (B, 2), in nats."""
+        return forward.logprobs(batch.rows)[batch.back_R].view(-1, 2)
 
     def figures_of(self, logprob_B2: Tensor, reference_B2: Tensor) -> Tensor:
         """The sums of `figures` over pairs with these log-probabilities."""

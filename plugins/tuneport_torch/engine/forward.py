@@ -38,17 +38,20 @@ class Forward(Protocol):
     def room(self, lengths: Sequence[int]) -> int:
         """The tokens that rows of these lengths take together, where they must stand in one micro-batch."""
 
-    def loss(self, rows: Sequence[TensorRow]) -> Tensor:
+    def pack(self, rows: Sequence[TensorRow]) -> Any:
+        """R rows as one micro-batch on its way to the device; the same for the same rows, in whichever thread."""
+
+    def loss(self, batch: Any) -> Tensor:
         """The sum of weight x negative log-likelihood over the rows' targets."""
 
-    def logprobs(self, rows: Sequence[TensorRow]) -> Tensor:
+    def logprobs(self, batch: Any) -> Tensor:
         """The sum of weight x log-probability of each row's targets, of shape (R,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Rows behind one another, T tokens in all, with N targets: the hidden state at `where_N` predicts `target_N`,
-    which counts `weight_N` in the loss.
+    """Rows behind one another, T tokens in all, with N targets, `counts` of each row: the hidden state at `where_N`
+    predicts `target_N`, which counts `weight_N` in the loss.
     """
 
     ids_T: Tensor
@@ -57,6 +60,7 @@ class PackedBatch:
     where_N: Tensor
     target_N: Tensor
     weight_N: Tensor
+    counts: list[int]
 
 
 def pack(rows: Sequence[TensorRow], device: torch.device) -> PackedBatch:
@@ -74,6 +78,7 @@ def pack(rows: Sequence[TensorRow], device: torch.device) -> PackedBatch:
         to_device(targets - 1, device),
         to_device(ids_T[targets], device),
         to_device(weights_T[targets], device),
+        _counts(rows),
     )
 
 
@@ -103,15 +108,16 @@ class Packed:
     def room(self, lengths: Sequence[int]) -> int:
         return sum(lengths)
 
-    def loss(self, rows: Sequence[TensorRow]) -> Tensor:
-        batch = pack(rows, self.device)
+    def pack(self, rows: Sequence[TensorRow]) -> PackedBatch:
+        return pack(rows, self.device)
+
+    def loss(self, batch: PackedBatch) -> Tensor:
         hidden_ND = self.hidden(batch).index_select(0, batch.where_N)
         return weighted_loss(hidden_ND, self.head, batch.target_N, batch.weight_N)
 
-    def logprobs(self, rows: Sequence[TensorRow]) -> Tensor:
-        batch = pack(rows, self.device)
+    def logprobs(self, batch: PackedBatch) -> Tensor:
         hidden_ND = self.hidden(batch).index_select(0, batch.where_N)
-        return _row_sums(target_logprobs(hidden_ND, self.head, batch.target_N) * batch.weight_N, rows)
+        return _row_sums(target_logprobs(hidden_ND, self.head, batch.target_N) * batch.weight_N, batch.counts)
 
     def hidden(self, batch: PackedBatch) -> Tensor:
         """Hidden states before the output head, (T, D)."""
@@ -124,6 +130,21 @@ class Packed:
         )
         hidden_TD: Tensor = out.last_hidden_state[0]
         return hidden_TD
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedBatch:
+    """B rows, filled up to T tokens, with N targets, `counts` of each row: the logits at `row_N`, `position_N` predict
+    `target_N`, which counts `weight_N` in the loss.
+    """
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    row_N: Tensor
+    position_N: Tensor
+    target_N: Tensor
+    weight_N: Tensor
+    counts: list[int]
 
 
 class Padded:
@@ -145,30 +166,41 @@ class Padded:
     def room(self, lengths: Sequence[int]) -> int:
         return len(lengths) * max(lengths)
 
-    def loss(self, rows: Sequence[TensorRow]) -> Tensor:
-        return self._weighted_nll(rows).sum()
-
-    def logprobs(self, rows: Sequence[TensorRow]) -> Tensor:
-        return _row_sums(-self._weighted_nll(rows), rows)
-
-    def _weighted_nll(self, rows: Sequence[TensorRow]) -> Tensor:
-        """Weight x negative log-likelihood of every target, row by row, of shape (N,)."""
+    def pack(self, rows: Sequence[TensorRow]) -> PaddedBatch:
         longest = max(len(ids) for ids, _ in rows)
         ids_BT = torch.stack([F.pad(ids.long(), (0, longest - len(ids))) for ids, _ in rows])
         weights_BT = torch.stack([F.pad(weights.float(), (0, longest - len(weights))) for _, weights in rows])
         mask_BT = torch.stack([(torch.arange(longest) < len(ids)).long() for ids, _ in rows])  # by length, never by id
-        logits_BTV = self.model(
-            input_ids=ids_BT.to(self.device), attention_mask=mask_BT.to(self.device), use_cache=False
-        ).logits
-        row, position = weights_BT[:, 1:].nonzero(as_tuple=True)
-        logits_NV = logits_BTV[row.to(self.device), position.to(self.device)].float()
-        nll_N = F.cross_entropy(logits_NV, ids_BT[row, position + 1].to(self.device), reduction="none")
-        return nll_N * weights_BT[row, position + 1].to(self.device)
+        row_N, position_N = weights_BT[:, 1:].nonzero(as_tuple=True)
+        return PaddedBatch(
+            to_device(ids_BT, self.device),
+            to_device(mask_BT, self.device),
+            to_device(row_N, self.device),
+            to_device(position_N, self.device),
+            to_device(ids_BT[row_N, position_N + 1], self.device),
+            to_device(weights_BT[row_N, position_N + 1], self.device),
+            _counts(rows),
+        )
+
+    def loss(self, batch: PaddedBatch) -> Tensor:
+        return self._weighted_nll(batch).sum()
+
+    def logprobs(self, batch: PaddedBatch) -> Tensor:
+        return _row_sums(-self._weighted_nll(batch), batch.counts)
+
+    def _weighted_nll(self, batch: PaddedBatch) -> Tensor:
+        """Weight x negative log-likelihood of every target, row by row, of shape (N,)."""
+        logits_BTV = self.model(input_ids=batch.ids_BT, attention_mask=batch.mask_BT, use_cache=False).logits
+        logits_NV = logits_BTV[batch.row_N, batch.position_N].float()
+        return F.cross_entropy(logits_NV, batch.target_N, reduction="none") * batch.weight_N
 
 
-def _row_sums(target_N: Tensor, rows: Sequence[TensorRow]) -> Tensor:
+def _counts(rows: Sequence[TensorRow]) -> list[int]:
+    return [int((weights[1:] != 0).sum()) for _, weights in rows]
+
+
+def _row_sums(target_N: Tensor, counts: list[int]) -> Tensor:
     """What belongs to the targets of each row, summed: of shape (R,)."""
-    counts = [int((weights[1:] != 0).sum()) for _, weights in rows]
     return torch.stack([part.sum() for part in torch.split(target_N, counts)])
 
 

@@ -10,26 +10,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from tuneport import TuneportError
 from tuneport_torch.config import Resolved, TorchSettings, resolve, resolve_beta
 from tuneport_torch.engine import state
+from tuneport_torch.engine.batches import Batches
 from tuneport_torch.engine.checkpoint import Store
 from tuneport_torch.engine.dpo import Pairs, switch_dropout_off
 from tuneport_torch.engine.memory import Memory
+from tuneport_torch.engine.metrics import Metrics
 from tuneport_torch.engine.objective import Answers, Objective
 from tuneport_torch.engine.pack import Row, epoch_steps
-from tuneport_torch.engine.prepare import adamw, compute_type, pick_device, prepare
+from tuneport_torch.engine.prepare import compute_type, pick_device, prepare
 from tuneport_torch.engine.reference import Reference
 from tuneport_torch.engine.saving import Saver
 from tuneport_torch.engine.state import Progress
+from tuneport_torch.engine.update import adamw, update
 
 if TYPE_CHECKING:
     from tuneport_torch.text.rows import Pair
-
-_SKIPS_IN_A_ROW = 5
-_METRICS_A_RUN = 1000  # of a longer run, only every so manieth step is told
 
 Stop = Literal["pause", "cancel"]
 
@@ -43,7 +42,9 @@ class Emit(Protocol):
 @dataclass(kw_only=True)
 class Run:
     """Everything that one training needs. `model` is changed: it gets an adapter, moves to the device, and holds the
-    best weights in the end. `should_stop` is asked often, and answers at once.
+    best weights in the end. `should_stop` is asked often, and answers at once. With `overlap` a thread packs the next
+    micro-batch while the present one is computed with, and a step's figures are read while the next one runs; None: on
+    a GPU, which would wait otherwise. A CPU has nothing to win by it. It changes no number.
     """
 
     model: Any
@@ -56,6 +57,7 @@ class Run:
     store: Store
     emit: Emit
     should_stop: Callable[[], Stop | None] = field(default=lambda: None)
+    overlap: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,21 +97,24 @@ def train(run: Run) -> Result:
             if stopped := run.should_stop():
                 break
             saver.settle()
-            rate, norm = training.step()
+            training.step()
             last = progress.step == plan.total_steps
-            evaluated = bool(run.validation) and (last or progress.step % plan.evaluate_every == 0)
-            better = training.evaluate() if evaluated else False
-            if last or evaluated or progress.step == 1 or progress.step % training.tell_every == 0:
-                training.tell(rate, norm, evaluated=evaluated)
-            if better or saver.due():
+            if run.validation and (last or progress.step % plan.evaluate_every == 0):
+                save = training.evaluate()
+            else:
+                training.metrics.settle(leave=training.unread)
+                save = False
+            if save or saver.due():
+                training.metrics.settle()  # so that the checkpoint counts this step too
                 saver.save()
+        training.metrics.settle()
         if stopped != "cancel":
             saver.save_last()
     except _CancelledError:
         stopped = "cancel"
+        training.metrics.settle()
     finally:
-        training.forward.close()
-        saver.close()
+        training.close()
     if stopped is None or stopped == "patience":
         saver.take_best()
     return Result(
@@ -148,116 +153,94 @@ class _Training:
             device=self.device.type,
             method=run.method,
         )
-        self.tell_every = max(1, self.plan.total_steps // _METRICS_A_RUN)
         self.dtype = compute_type(settings.precision, self.device)
         self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
         self.optimizer = adamw(self.trained, settings.weight_decay, self.device)
+        overlap = self.device.type == "cuda" if run.overlap is None else run.overlap
+        self.batches, self.unread = Batches(self.forward, ahead=overlap), int(overlap)
         began = time.monotonic()
         self.stopped = self._measure_reference()  # while the weights are those of the base
         self.reference_seconds = time.monotonic() - began
         self.progress, self.saver = self._resumed()
         self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
-        self.steps: list[list[int]] = []
-        self.figures: dict[str, float] = {}  # of the last step and the last evaluation, beside their losses
-        self.began_at = self.told_at = time.monotonic()
-        self.began_step, self.told_tokens = self.progress.step, self.progress.tokens
+        self.metrics = Metrics(self.progress, self.plan, self.data.figures, run.emit)
+        self.epoch: tuple[int, list[list[int]]] = (-1, [])
         run.model.train()
 
-    def step(self) -> tuple[float, float]:
-        """One optimiser step; its learning rate and the norm of its gradients."""
-        progress, plan = self.progress, self.plan
-        epoch, position = divmod(progress.step, plan.steps_per_epoch)
-        if position == 0 or not self.steps:  # which rows come when follows from the step's number alone
-            self.steps = epoch_steps(self.data.lengths, plan.tokens_per_step, self.run.seed, epoch)
-        examples = self.steps[position]
-        rate = learning_rate(progress.step, plan, self.run.settings.schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def step(self) -> None:
+        """One optimiser step. Nothing in it waits for the device: what the step came to is left to `metrics`."""
+        progress = self.progress
+        examples, following = self._examples(progress.step), self._examples(progress.step + 1)
 
-        def backward() -> list[float]:
+        def backward() -> Tensor:
             """Gradients of sum(loss) / sum(weight) over all micro-batches of the step, and its figures likewise."""
             self.optimizer.zero_grad(set_to_none=True)
             weight = self.data.weight(examples)
             total = torch.zeros(len(self.data.figures), device=self.device)
-            for batch in self.data.split(self.forward, examples, progress.tokens_per_batch):
+            for batch in self.batches.of(self.data, examples, progress.tokens_per_batch, then=following):
                 self._obey()
                 with self._autocast():
                     share = self.data.measure(self.forward, batch) / weight
                 share[0].backward()  # type: ignore[no-untyped-call]  # torch's own
                 total += share.detach()
-            figures: list[float] = total.tolist()
-            return figures
+            return total
 
         def split(limit: int) -> list[list[int]]:
             return self.data.split(self.forward, examples, limit)
 
-        loss, *others = self.memory.fit(backward, split, self.data.lengths)
-        norm = float(nn.utils.clip_grad_norm_(list(self.trained.values()), self.run.settings.max_grad_norm))
-        if math.isfinite(loss) and math.isfinite(norm):
-            self.optimizer.step()
-            progress.skipped_in_a_row = 0
-            progress.train_loss = loss
-            self.figures.update(zip(self.data.figures[1:], others, strict=True))
-        else:
-            self._skip(rate)
-        self.optimizer.zero_grad(set_to_none=True)
+        figures = self.memory.fit(backward, split, self.data.lengths)
+        rate = learning_rate(progress.step, self.plan, self.run.settings.schedule)
+        weights = list(self.trained.values())
+        norm = update(self.optimizer, weights, rate, self.run.settings.max_grad_norm, figures[0])
         progress.step += 1
         progress.tokens += sum(self.data.lengths[example] for example in examples)
-        return rate, norm
+        self.metrics.add(rate, figures, norm)
 
     def evaluate(self) -> bool:
-        """Measure the figures over the validation examples; whether the loss is the best so far."""
+        """Measure the figures over the validation examples, and tell them; whether the loss is the best so far."""
         progress, model, data = self.progress, self.run.model, self.validation
 
-        def measure() -> list[float]:
+        def measure() -> Tensor:
             total = torch.zeros(len(data.figures), device=self.device)
-            for batch in data.split(self.forward, self.valid_order, progress.tokens_per_batch):
+            for batch in self.batches.of(data, self.valid_order, progress.tokens_per_batch):
                 self._obey()
                 with self._autocast():
                     total += data.measure(self.forward, batch)
-            figures: list[float] = total.tolist()
-            return figures
+            return total
+
+        def split(limit: int) -> list[list[int]]:
+            return data.split(self.forward, self.valid_order, limit)
 
         model.eval()
         with torch.no_grad():
-            total = self.memory.fit(
-                measure, lambda limit: data.split(self.forward, self.valid_order, limit), data.lengths
-            )
+            total = self.memory.fit(measure, split, data.lengths)
         model.train()
-        progress.valid_loss, *others = (figure / data.weight(self.valid_order) for figure in total)
-        self.figures.update((f"valid_{name}", other) for name, other in zip(data.figures[1:], others, strict=True))
-        if progress.best_loss is None or progress.valid_loss < progress.best_loss:
-            progress.best_step, progress.best_loss = progress.step, progress.valid_loss
+        weight = data.weight(self.valid_order)
+        figures = {name: sum_ / weight for name, sum_ in zip(data.figures, total.tolist(), strict=True)}
+        self.metrics.settle(evaluated=figures)
+        loss = progress.valid_loss = figures["loss"]
+        if progress.best_loss is None or loss < progress.best_loss:
+            progress.best_step, progress.best_loss = progress.step, loss
             progress.worse_evaluations = 0
             return True
         progress.worse_evaluations += 1
         return False
 
-    def tell(self, rate: float, norm: float, *, evaluated: bool) -> None:
-        """Emit the step's metrics."""
-        progress, plan, now = self.progress, self.plan, time.monotonic()
-        a_step = (now - self.began_at) / (progress.step - self.began_step)
-        data: dict[str, Any] = {
-            "step": progress.step,
-            "total_steps": plan.total_steps,
-            "epoch": round(progress.step / plan.steps_per_epoch, 4),
-            "train_loss": progress.train_loss,
-            **{name: figure for name, figure in self.figures.items() if evaluated or not name.startswith("valid_")},
-            "learning_rate": rate,
-            "grad_norm": norm if math.isfinite(norm) else None,
-            "tokens": progress.tokens,
-            "tokens_per_second": round((progress.tokens - self.told_tokens) / max(now - self.told_at, 1e-9), 1),
-            "seconds_left": round(a_step * (plan.total_steps - progress.step), 1),
-        }
-        message = f"step {progress.step}/{plan.total_steps}"
-        if progress.train_loss is not None:
-            message += f" loss {progress.train_loss:.4f}"
-        if evaluated:
-            data["valid_loss"] = progress.valid_loss
-            message += f" validation {progress.valid_loss:.4f}"
-        self.told_at, self.told_tokens = now, progress.tokens
-        self.run.emit("metric", message, **data)
+    def close(self) -> None:
+        """Leave the model as it is used, and wait for what is under way."""
+        self.forward.close()
+        self.batches.close()
+        self.saver.close()
+
+    def _examples(self, step: int) -> list[int]:
+        """The examples of a step, counted from 0: they follow from its number alone. None after the last."""
+        if step == self.plan.total_steps:
+            return []
+        epoch, position = divmod(step, self.plan.steps_per_epoch)
+        if self.epoch[0] != epoch:
+            self.epoch = epoch, epoch_steps(self.data.lengths, self.plan.tokens_per_step, self.run.seed, epoch)
+        return self.epoch[1][position]
 
     def _measure_reference(self) -> Stop | None:
         """Let preference pairs know what the untrained model gives them, unless that is kept already; why it stopped.
@@ -289,20 +272,6 @@ class _Training:
         every = run.settings.checkpoint_every
         saver = Saver(run.store, progress, self.trained, self.optimizer, facts, every=every, emit=run.emit)
         return progress, saver
-
-    def _skip(self, rate: float) -> None:
-        progress = self.progress
-        progress.skipped += 1
-        progress.skipped_in_a_row += 1
-        message = f"Step {progress.step + 1} is skipped: its loss or gradients are not finite."
-        self.run.emit("log", message, level="warning", step=progress.step + 1)
-        if progress.skipped_in_a_row >= _SKIPS_IN_A_ROW:
-            raise TuneportError(
-                f"The loss or its gradients were not finite in {_SKIPS_IN_A_ROW} steps in a row, up to step "
-                f"{progress.step + 1}.",
-                remedy=f"Lower backends.torch.learning_rate (it was {rate:.2g}); if that does not help, set "
-                "backends.torch.precision to float32.",
-            )
 
     def _obey(self) -> None:
         """Leave a step at once when the job is cancelled; a pause waits for the step's end."""

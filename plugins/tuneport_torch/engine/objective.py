@@ -34,7 +34,10 @@ class Objective(Protocol):
     def split(self, forward: Forward, examples: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
         """The micro-batches of a step's examples."""
 
-    def measure(self, forward: Forward, examples: Sequence[int]) -> Tensor:
+    def pack(self, forward: Forward, examples: Sequence[int]) -> Any:
+        """A micro-batch on its way to the device, ready to be measured; a thread may do that."""
+
+    def measure(self, forward: Forward, batch: Any) -> Tensor:
         """Sums over a micro-batch, of shape (len(figures),); the gradient of the first is what is trained by."""
 
 
@@ -56,8 +59,11 @@ class Answers:
     def split(self, forward: Forward, examples: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
         return forward.split(examples, self.lengths, tokens_per_batch)
 
-    def measure(self, forward: Forward, examples: Sequence[int]) -> Tensor:
-        return forward.loss([self.rows[row] for row in examples])[None]
+    def pack(self, forward: Forward, examples: Sequence[int]) -> Any:
+        return forward.pack([self.rows[row] for row in examples])
+
+    def measure(self, forward: Forward, batch: Any) -> Tensor:
+        return forward.loss(batch)[None]
 
 
 def tensors(rows: Sequence[Row], part: str) -> list[TensorRow]:

@@ -1,4 +1,4 @@
-"""A model made ready for training: its device, its types, its adapter, its optimiser."""
+"""A model made ready for training: its device, its types, its adapter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from tuneport_torch.bases import lora
 from tuneport_torch.bases.loading import round_weights
@@ -59,11 +58,3 @@ def prepare(
 def _adapt(model: Any, settings: TorchSettings) -> None:
     adapter = settings.adapter
     lora.attach(model, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets)
-
-
-def adamw(trained: dict[str, nn.Parameter], weight_decay: float, device: torch.device) -> torch.optim.AdamW:
-    """The optimiser of the trained weights; only matrices decay."""
-    matrices = [weight for weight in trained.values() if weight.ndim >= 2]
-    others = [weight for weight in trained.values() if weight.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=device.type in ("cpu", "cuda"))

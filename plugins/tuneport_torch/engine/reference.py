@@ -68,7 +68,7 @@ class Reference:
         def fill(pairs: Pairs, batch: Sequence[int]) -> None:
             for some in pairs.split(forward, batch, limits.tokens_per_batch):
                 with autocast():
-                    pairs.reference_P2[some] = pairs.logprobs(forward, some).cpu()
+                    pairs.reference_P2[some] = pairs.logprobs(forward, pairs.pack(forward, some)).cpu()
 
         stop: Stop | None = None
         for number, (pairs, batch) in enumerate(missing, start=1):
