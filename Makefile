@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE ?= 1
+# As in the worker: threads that spin while they wait make torch several times slower on a machine that is busy.
+export GOMP_SPINCOUNT ?= 20000
 
 .PHONY: demo test test-openai2 test-browser soak check docs build clean
 
