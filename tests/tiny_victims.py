@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -38,7 +39,8 @@ class Victims:
 
     def kill(self, pid: int) -> bool:
         """Kill it now; whether that was what ended it."""
-        os.kill(pid, signal.SIGKILL)  # until `end` is read, the pid cannot belong to another
+        with contextlib.suppress(ProcessLookupError):  # it came to its own end, and its parent has seen that
+            os.kill(pid, signal.SIGKILL)
         return self.end() == -signal.SIGKILL
 
     def close(self) -> None:
