@@ -24,7 +24,7 @@ class Reading:
     """Numbers on their way from the device: only who reads them waits for it."""
 
     def __init__(self, numbers: Tensor) -> None:
-        self._numbers = numbers.to("cpu", non_blocking=True)
+        self._numbers = numbers.to("cpu", non_blocking=numbers.is_cuda)
         self._copied = torch.cuda.current_stream().record_event() if numbers.is_cuda else None
 
     def read(self) -> list[float]:
