@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from tuneport import TuneportError
 from tuneport_server import chat, creation, files, frame, jobs, models, page, playground, uploads
@@ -63,8 +64,15 @@ async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = f"{request.method[:20]} {request.url.path[:200]}"
     message = f"This server has no {said}." if error.status_code in (404, 405) else str(error.detail)
-    known = WireError(error.status_code, message, code="unknown_url", headers=error.headers)
+    headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
+    known = WireError(error.status_code, message, code="unknown_url", headers=headers)
     return await _of_wire(request, known)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path, which several routes may share; the router names those of the first alone."""
+    routes = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for one in routes for method in one.methods or ()}))
 
 
 async def _of_anything(_: Request, __: Exception) -> Response:

@@ -60,7 +60,7 @@ def serve(
     """
     _need_packages()
     from tuneport_server.app import application
-    from tuneport_server.server import open_server
+    from tuneport_server.server import open_server, tell_where
     from tuneport_server.settings import read_settings
 
     asked = read_settings(config)
@@ -76,7 +76,9 @@ def serve(
         typer.echo(f"model    {name} = {ref}")
     if asked.host not in _LOOPBACK:
         typer.echo("Others can reach this server, and nothing encrypts what they send: put TLS in front.", err=True)
-    typer.echo(f"serving  http://{address}:{listening.getsockname()[1]}/v1")
+    url = f"http://{address}:{listening.getsockname()[1]}/v1"
+    tell_where(server, url)
+    typer.echo(f"serving  {url}")
     _run(application(server, {one.lower() for one in (asked.host, *asked.allow_hosts)}), listening)
     return 0
 

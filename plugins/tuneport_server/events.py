@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tuneport_server.server import Server
     from tuneport_server.store import Row
 
+CHECKPOINT = ":ckpt-step-"
+"""What stands between a tuned model's name and a step in the name of a checkpoint."""
+
 _KEPT = 16
 _LEVELS = {"info": "info", "warning": "warn", "error": "error"}
 _RESULT_COLUMNS = {
@@ -88,7 +91,7 @@ def checkpoints_of(row: Row) -> list[dict[str, Any]]:
             "id": f"ftckpt-{stem}-{one.step}",
             "created_at": int(one.created.timestamp()),
             "fine_tuning_job_id": row["id"],
-            "fine_tuned_model_checkpoint": f"{row['tuned']}:ckpt-step-{one.step}",
+            "fine_tuned_model_checkpoint": f"{row['tuned']}{CHECKPOINT}{one.step}",
             "step_number": one.step,
             "metrics": {"step": one.step, **_numbers(one.metrics)},
         }

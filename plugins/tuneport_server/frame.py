@@ -47,8 +47,9 @@ def document(title: str, inside: Html, owner: str | None, *, here: str = "", sta
 
 def problem(error: WireError) -> Response:
     """What went wrong, for who looks at it in a browser."""
-    said = (tag("h1", "That cannot be"), tag("p", error.message), tag("p", link("/", "Back to the jobs")))
-    return document("Error", tag("div", *said, class_="card narrow"), None, status=error.status)
+    heading = {403: "Not allowed", 404: "Not found"}.get(error.status, "That did not work")
+    said = (tag("h1", heading), tag("p", error.message), tag("p", link("/", "Back to the jobs")))
+    return document(heading, tag("div", *said, class_="card narrow"), None, status=error.status)
 
 
 def live(name: str, *inside: object, **attributes: object) -> Html:

@@ -56,10 +56,8 @@ def get_job(request: Request) -> Response:
 async def act(request: Request) -> Response:
     """`POST /fine_tuning/jobs/{id}/cancel`, `/pause` and `/resume`. Each may be repeated."""
     only(request.query_params)
-    if request.path_params["verb"] not in VERBS:
-        raise missing("page", request.url.path)
     await read_json(request, server_of(request).limits, empty=True)
-    row = await run_in_threadpool(act_on, request, request.path_params["verb"])
+    row = await run_in_threadpool(act_on, request, request.url.path.rpartition("/")[2])
     return reply(wire(server_of(request), row))
 
 
@@ -161,5 +159,5 @@ ROUTES = [
     Route("/v1/fine_tuning/jobs/{job_id}", get_job, methods=["GET"]),
     Route("/v1/fine_tuning/jobs/{job_id}/events", list_events, methods=["GET"]),
     Route("/v1/fine_tuning/jobs/{job_id}/checkpoints", list_checkpoints, methods=["GET"]),
-    Route("/v1/fine_tuning/jobs/{job_id}/{verb}", act, methods=["POST"]),
+    *(Route(f"/v1/fine_tuning/jobs/{{job_id}}/{verb}", act, methods=["POST"]) for verb in VERBS),
 ]

@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tuneport import JobNotFinished, NotFoundError, Ref, delete
+from tuneport import JobNotFinished, NotFoundError, Ref, UsageError, delete
+from tuneport_server.events import CHECKPOINT
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row
 from tuneport_server.wire import WireError, missing, only, reply
@@ -47,7 +48,7 @@ def delete_model(request: Request) -> Response:
         delete(ref)
     except NotFoundError:
         pass  # somebody has removed it by hand
-    except JobNotFinished as error:
+    except (JobNotFinished, UsageError) as error:
         raise WireError(409, error.message, code="conflict") from error
     server.store.update("jobs", row["id"], removed=1)
     return reply({"id": name, "object": "model", "deleted": True})
@@ -68,12 +69,20 @@ def resolve(server: Server, owner: str, name: str) -> Ref:
 
 
 def _asked(server: Server, owner: str, name: str) -> Row:
-    row = server.store.row(
-        "SELECT * FROM jobs WHERE tuned = ? AND owner = ? AND status = 'succeeded' AND NOT removed", name, owner
-    )
+    row = _row(server, owner, name)
     if row is None:
+        tuned, mark, _ = name.partition(CHECKPOINT)
+        if mark and _row(server, owner, tuned) is not None:
+            message = f"{name[:200]} is a checkpoint, and those are only listed. Use the model itself: {tuned}"
+            raise WireError(404, message, param="model", code="model_not_found")
         raise missing("model", name, "model", "model_not_found")
     return row
+
+
+def _row(server: Server, owner: str, name: str) -> Row | None:
+    return server.store.row(
+        "SELECT * FROM jobs WHERE tuned = ? AND owner = ? AND status = 'succeeded' AND NOT removed", name, owner
+    )
 
 
 def _base(server: Server, name: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tuneport_server.trainer import Trainer
 
 STORE = "server.sqlite3"
+_LOCK = "lock"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,7 +76,7 @@ def open_server(names: Mapping[str, Ref], limits: Limits) -> Server:
     from tuneport_server import uploads
 
     folder = home("server")
-    _lock(folder / "lock")
+    _lock(folder / _LOCK)
     store = open_store()
     server = Server(store=store, tokens=Tokens(store), folder=folder, names=names, limits=limits)
     for part in (server.files, server.incoming, server.parts):
@@ -102,6 +103,11 @@ def owner_of(request: Request) -> str:
     return owner
 
 
+def tell_where(server: Server, address: str) -> None:
+    """Write down where the server listens, for who starts a second one."""
+    _write(server.folder / _LOCK, f"{address} (process {os.getpid()})")
+
+
 def _lock(path: Path) -> None:
     """Hold the file for as long as this process lives."""
     held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -109,7 +115,13 @@ def _lock(path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(held)
+        where = path.read_text("utf-8", "replace").strip()
         raise UsageError(
-            "A server of this home is running already.",
+            f"A server of this home is running already{': ' + where if where else ''}.",
             remedy="Use that one, or set TUNEPORT_HOME to another folder for a second one.",
         ) from error
+    _write(path, f"process {os.getpid()}")
+
+
+def _write(lock: Path, text: str) -> None:
+    lock.write_text(f"{text}\n", "utf-8")  # in place: the lock is on this very file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import psutil
 from pydantic import AfterValidator, Field, StrictInt
 from pydantic_core import PydanticCustomError
 
-from tuneport import Ref, RefError, Settings, UsageError, load_section
+from tuneport import ConfigError, Ref, RefError, Settings, UsageError, load_section
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _Number = Annotated[StrictInt, Field(ge=1)]
@@ -54,9 +55,14 @@ class Limits(Settings):
         values: dict[str, int] = {}
         for text in texts:
             name, _, number = text.partition("=")
-            if name not in known or not number.isdecimal() or not 0 < int(number) < 2**62:
+            if name not in known:
+                near = get_close_matches(name.lower(), known, 1)
+                meant = f"; did you mean {near[0]!r}?" if near else "."
+                names = ", ".join(sorted(known))
+                raise UsageError(f"{name!r} is no limit{meant}", remedy=f"Write NAME=NUMBER; the names are {names}.")
+            if not number.isdecimal() or not 0 < int(number) < 2**62:
                 raise UsageError(
-                    f"{text!r} is no limit.", remedy=f"Write NAME=NUMBER; the names are {', '.join(sorted(known))}."
+                    f"{text!r} does not say how much.", remedy=f"Write a whole number above 0, such as {name}=8."
                 )
             values[name] = int(number)
         return self.model_copy(update=values)
@@ -123,6 +129,12 @@ def read_settings(path: Path | None) -> ServeSettings:
     """The `serve` section of a config file; the defaults without one. Raises ConfigError."""
     if path is None:
         return ServeSettings()
+    if not path.expanduser().exists():
+        raise ConfigError(
+            f"{path}: there is no such file.",
+            remedy="Write it, such as: serve: {models: {small: torch:smollm2-135m}}",
+            file=str(path),
+        )
     section = load_section(path, "serve", ServeSettings)
     folder = path.expanduser().absolute().parent
     return section.model_copy(update={"models": {name: _from(folder, ref) for name, ref in section.models.items()}})

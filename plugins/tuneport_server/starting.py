@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tuneport
 from tuneport import DataError, Dataset, Diagnostic, Job, Ref
+from tuneport_server.findings import told
 from tuneport_server.hyperparameters import METHODS, Asked, settings_for
 
 if TYPE_CHECKING:
     from tuneport_server.store import Row
 
-_SHOWN = 5  # findings in the message of a failed check
-
 
 class BadFile(Exception):  # noqa: N818 - reads as what happened
     """A file that cannot be trained on; the text names lines and pointers, `param` the field that named the file."""
 
-    def __init__(self, param: str, found: Sequence[Diagnostic], otherwise: str) -> None:
-        more = f"\nand {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        super().__init__(("\n".join(map(_finding, found[:_SHOWN])) + more) if found else otherwise)
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
         self.param = param
 
 
@@ -51,7 +48,8 @@ def start(row: Row, files: Path) -> Job:
         )
     except DataError as error:
         found = [one for one in error.diagnostics if isinstance(one, Diagnostic)]
-        raise BadFile("training_file", found, error.message) from error
+        said = told(found, files / row["training_file"], asked) if found else error.message
+        raise BadFile("training_file", said) from error
 
 
 def open_file(path: Path) -> Dataset:
@@ -65,12 +63,5 @@ def _checked(path: Path, asked: Asked) -> Dataset:
     result = rows.check(profile, method=METHODS[asked.method])
     if not result.ok:
         wrong = [one for one in result.diagnostics if one.severity == "error"]
-        raise BadFile("validation_file", wrong, "The validation file has errors.")
+        raise BadFile("validation_file", told(wrong, path, asked))
     return rows
-
-
-def _finding(one: Diagnostic) -> str:
-    said = f"{one.code}: {one.message} {one.remedy}"
-    if not one.line:
-        return said
-    return f"line {one.line} at {one.pointer}: {said}" if one.pointer else f"line {one.line}: {said}"

@@ -102,7 +102,15 @@ def parse(shape: type[_B], value: Mapping[str, Any]) -> _B:
         if first["type"] == "extra_forbidden":
             raise bad(f"Unrecognized request argument supplied: {where}", where, "unknown_parameter") from error
         code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
-        raise bad(f"{where}: {first['msg'].removeprefix('Value error, ')}.", where, code) from error
+        raise bad(f"{where}: {_plain(first['msg'])}.", where, code) from error
+
+
+def _plain(message: str) -> str:
+    """A finding of pydantic's, whose type names and counts say nothing to a caller of the wire."""
+    if message == "Field required":
+        return "is missing"
+    message = re.sub(r"^(Value error, |(Input|String|List|Dictionary) (?=should ))", "", message)
+    return re.sub(r" after validation, not .*", "", message)
 
 
 def _param(place: Sequence[str | int]) -> str:

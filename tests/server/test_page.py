@@ -164,6 +164,7 @@ def test_what_is_not_there_is_said_on_a_page(shared: Served, browser: Browser) -
     for method, path in (("GET", "/jobs/none"), ("GET", "/files/none"), ("POST", "/jobs/none/cancel")):
         answer, text = browser.ask(method, path, {} if method == "POST" else None)
         assert answer.status == 404
+        assert "<h1>Not found</h1>" in text
         assert "Back to the jobs" in text
         harmless(text)
 

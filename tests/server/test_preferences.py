@@ -74,4 +74,5 @@ def test_rows_of_another_method_fail_the_job_and_name_the_right_one(served: Serv
         job = until_over(client, job.id)
         assert job.status == "failed"
         assert job.error.param == "training_file"
-        assert ("dpo" if kind == "supervised" else "sft") in job.error.message
+        assert f"method.type {'dpo' if kind == 'supervised' else 'supervised'}" in job.error.message
+        assert "sft" not in job.error.message

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 
 import openai
 import pytest
 
 from serving import Served, jsonl, until_over
+from tuneport import ConfigError, UsageError
+from tuneport_server.settings import ServeSettings, read_settings
 
 RAW = b"GET /v1/models HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n%s\r\n"
 
@@ -117,11 +120,12 @@ def test_bad_rows_fail_the_job_and_the_error_names_line_and_pointer(client: open
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"messages": []}, "at least 1"),
+        ({"messages": []}, r"messages: should have at least 1 item\."),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "role"),
         ({"messages": [{"role": "user"}]}, "content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "text"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens: should be greater"),
+        ({"tools": [{"type": "function", "function": {}}]}, r"function\.name: is missing"),
         ({"temperature": 3}, "temperature"),
         ({"n": 1000}, "at most"),
         ({"logprobs": True}, "logprobs"),
@@ -171,4 +175,42 @@ def test_a_second_server_of_a_home_is_refused_and_a_port_in_use_says_so(own: Ser
     with pytest.raises(subprocess.CalledProcessError) as error:
         own.run("serve", "--models", "grey=parrot:grey", "--port", "0")
     assert error.value.returncode == 2
+    assert own.url in error.value.stderr
+    assert f"process {own.process.pid}" in error.value.stderr
     assert "TUNEPORT_HOME" in error.value.stderr
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/files", "GET, HEAD, POST"),
+        ("PUT", "/files/file-1", "DELETE, GET, HEAD"),
+        ("DELETE", "/fine_tuning/jobs", "GET, HEAD, POST"),
+        ("POST", "/fine_tuning/jobs/ftjob-1/events", "GET, HEAD"),
+        ("GET", "/fine_tuning/jobs/ftjob-1/cancel", "POST"),
+    ],
+)
+def test_a_405_names_all_methods_of_the_path(shared: Served, token: str, method: str, path: str, allowed: str) -> None:
+    line = (
+        f"{method} /v1{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    )
+    status, answer = ask(shared, line.encode())
+    assert status == 405
+    assert f"\r\nallow: {allowed}\r\n".encode() in answer
+
+
+def test_settings_that_cannot_be_say_the_cure(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'modls' is no limit; did you mean 'models'\?"):
+        ServeSettings().changed(limits=["modls=3"])
+    with pytest.raises(UsageError, match="whole number above 0, such as models=8"):
+        ServeSettings().changed(limits=["models=0"])
+    absent, run = tmp_path / "absent.yaml", tmp_path / "run.yaml"
+    with pytest.raises(ConfigError, match="no such file") as error:
+        read_settings(absent)
+    assert error.value.remedy is not None
+    assert "serve:" in error.value.remedy
+    run.write_text("model: torch:smollm2-135m\n")
+    with pytest.raises(ConfigError, match="has no section 'serve'") as error:
+        read_settings(run)
+    assert error.value.remedy is not None
+    assert "`serve:`" in error.value.remedy

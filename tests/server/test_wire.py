@@ -64,6 +64,19 @@ def test_a_deleted_model_is_gone_and_its_job_stays(client: openai.OpenAI, tuned)
         client.models.delete("grey")
 
 
+def test_a_checkpoint_that_is_asked_for_is_told_which_model_to_use(client: openai.OpenAI, tuned) -> None:
+    name = f"{tuned.fine_tuned_model}:ckpt-step-1"
+    for use in (
+        lambda: client.chat.completions.create(model=name, messages=QUESTION),
+        lambda: client.models.retrieve(name),
+        lambda: client.fine_tuning.jobs.create(model=name, training_file=tuned.training_file),
+    ):
+        with pytest.raises(openai.NotFoundError, match="is a checkpoint") as error:
+            use()
+        assert error.value.code == "model_not_found"
+        assert error.value.body["message"].endswith(f"Use the model itself: {tuned.fine_tuned_model}")
+
+
 def test_a_tuned_model_is_the_base_of_the_next(client: openai.OpenAI, tuned) -> None:
     file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
     job = until_over(client, client.fine_tuning.jobs.create(model=tuned.fine_tuned_model, training_file=file.id).id)

@@ -73,7 +73,11 @@ def load_section(path: str | Path, name: str, config_class: type[M]) -> M:
     ]
     raw = values.get(name, {})
     if name not in values and not problems:
-        problems.append(Problem((), f"it has no section {name!r}"))
+        raise ConfigError(
+            f"{path}: it has no section {name!r}.",
+            remedy=f"Write `{name}:` in it with keys below, or name the file that has it.",
+            file=str(path),
+        )
     if not isinstance(raw, dict | None):
         problems.append(Problem((name,), "should be a section with keys of its own"))
     if problems:

@@ -121,13 +121,13 @@ class DataConfig(Settings):
         default=None,
         examples=[0.05],
         description="Rows that steer training (early stopping, the best checkpoint) and are not trained on: a share "
-        "of the rows, such as 0.05, or a file.",
+        "of the rows, such as 0.05 (approximate: rows are chosen by their content), or a file.",
     )
     holdout: float | str | None = Field(
         default=None,
         examples=[0.1],
-        description="Rows that no training sees, to compare the tuned model with its base on: a share, such as 0.1, "
-        "or a file.",
+        description="Rows that no training sees, to compare the tuned model with its base on: a share, such as "
+        "0.1 (approximate: rows are chosen by their content), or a file.",
     )
     format: str = Field(default="auto", description="The shape of the rows; `auto` recognises it from the keys.")
     columns: dict[str, str] = Field(

@@ -1,0 +1,95 @@
+"""What a bad file's message says to who has only the wire: the cause first, and no word of a config."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from serving import jsonl
+from tuneport import DataProfile, Dataset, Ref
+from tuneport_server.findings import told
+from tuneport_server.hyperparameters import METHODS, Asked
+
+CSV = b"text,label\nMy card never arrived,card\nI forgot my PIN,pin\n"
+PAIR = {
+    "prompt": [{"role": "user", "content": "hi"}],
+    "chosen": [{"role": "assistant", "content": "yes"}],
+    "rejected": [{"role": "assistant", "content": "no"}],
+}
+PAIRS = json.dumps(PAIR).encode() + b"\n"
+WIZARD = b'{"messages": [{"role": "wizard", "content": "x"}, {"role": "assistant", "content": "y"}]}\n'
+BOTH = {"sft": frozenset({"conversation", "completion"}), "dpo": frozenset({"preference"})}
+
+
+def message(file: Path, content: bytes, method: str = "supervised", **limits) -> str:
+    file.write_bytes(content)
+    result = Dataset.load(file, "jsonl").check(
+        DataProfile(shapes=BOTH, **limits),
+        method=METHODS[method],
+        workers=1,
+    )
+    wrong = [one for one in result.diagnostics if one.severity == "error"]
+    return told(wrong, file, Asked(base=Ref("torch", "smollm2-135m"), method=method))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (CSV, "looks like CSV"),
+        (CSV.replace(b",", b"\t"), "looks like TSV"),
+        (b"\xef\xbb\xbf" + CSV, "looks like CSV"),
+        (b"Dear model\nplease learn\n", "is plain text"),
+        (json.dumps([PAIR]).encode(), "is a JSON array"),
+        (json.dumps([PAIR], indent=1).encode(), "is a JSON array"),
+        (json.dumps(PAIR, indent=1).encode(), "is one JSON object over several lines"),
+        (b"PAR1" + bytes(range(256)), "is Parquet"),
+        (b"\0" + bytes(range(1, 256)) * 9, "is not text"),
+        (b"\x93\x11" + bytes(range(256)) * 9, "is not text"),
+    ],
+)
+def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: bytes, kind: str) -> None:
+    said = message(tmp_path / "rows", content)
+    assert said.startswith(f"not-jsonl: The file {kind}. Send JSONL: ")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_called_so(tmp_path: Path, encoding: str) -> None:
+    assert message(tmp_path / "rows", jsonl().decode().encode(encoding)).startswith("utf-16: ")
+
+
+def test_the_cause_comes_first_and_what_only_follows_is_not_said(tmp_path: Path) -> None:
+    said = message(tmp_path / "rows", WIZARD * 7, min_rows=10)
+    assert said.startswith("line 1 at /messages/0/role: unknown-role: ")
+    assert len(said.splitlines()) == 6
+    assert said.endswith("and 2 more")
+    assert "no-rows" not in said
+    assert "too-few-rows" not in said
+    said = message(tmp_path / "rows", WIZARD + jsonl(), min_rows=20).splitlines()
+    assert [line.partition(": ")[0] for line in said] == ["line 1 at /messages/0/role", "too-few-rows"]
+    assert message(tmp_path / "rows", b"\n").startswith("no-rows: There is no row in the file.")
+
+
+def test_a_row_that_is_too_long_is_to_be_shortened(tmp_path: Path) -> None:
+    said = message(tmp_path / "rows", jsonl()[: jsonl().index(b"\n") + 1], max_tokens=8, count_tokens=lambda rows: [9])
+    assert said == "line 1: too-long: The row has 9 tokens, the model takes 8. Shorten the row, or remove it."
+
+
+def test_rows_of_another_method_are_told_in_the_wires_words(tmp_path: Path) -> None:
+    said = message(tmp_path / "rows", PAIRS)
+    assert "supervised takes completion, conversation, and this is a preference." in said
+    assert "Create the job with method.type dpo, or write each row as {" in said
+    said = message(tmp_path / "rows", jsonl(), "dpo")
+    assert "dpo takes preference, and this is a conversation. Create the job with method.type supervised" in said
+    said = message(tmp_path / "rows", b'{"a": 1}\n', "dpo")
+    assert "preferred_output" in said
+    assert "--column" not in said
+
+
+def test_random_bytes_are_no_utf_16(tmp_path: Path) -> None:
+    for number in range(20):
+        said = message(tmp_path / f"rows{number}", bytes([number % 2 * 255, 0]) + os.urandom(3000))
+        assert said.startswith("not-jsonl: The file is not text.")
