@@ -41,11 +41,14 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
-    """Whether a backend can be used here and now; else why not, and the cure. `details`: facts such as the device."""
+    """Whether a backend can be used here and now; else why not, and the cure. `details`: facts such as the device.
+    `plans`: it can say all the same what a start would do and cost, and notes in its plan what is missing.
+    """
 
     ready: bool
     reason: str = ""
     remedy: str | None = None
+    plans: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -131,9 +134,11 @@ class Backend(ABC):
     """A thing that trains. `start` is idempotent on `request.intent`: asked again, it returns the same job.
 
     `packages` are the import names that it needs beyond tuneport itself, `install` what a user types to get them.
+    `listed` is False for one that is there only so that refs of old jobs can say what is missing.
     """
 
     name: str
+    listed: bool = True
     capabilities: Capabilities
     packages: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = ""
@@ -176,6 +181,13 @@ class Backend(ABC):
     def bases(self) -> list[BaseInfo]:
         """The base models known by name, such as aliases; not a limit on what can be named."""
         return []
+
+    def missing(self, name: str) -> str:
+        """What a tuned model lacks to be used here, such as its base, in a sentence; empty where nothing is known to be
+        missing. Cheap, and asks no network.
+        """
+        del name
+        return ""
 
     def availability(self) -> Availability:
         """Whether the packages are there; a backend adds keys, hardware and closing vendors. Imports none of them."""

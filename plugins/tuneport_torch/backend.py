@@ -118,7 +118,7 @@ class TorchBackend(Backend):
         from tuneport_torch.model import TorchModel
 
         if _is_job(name):
-            return TorchModel.tuned(name)
+            return self.job(name).result()
         return TorchModel(Ref("torch", name), resolve(name))
 
     def plan(self, request: TrainRequest) -> Plan:
@@ -158,6 +158,14 @@ class TorchBackend(Backend):
             else:
                 infos.append(BaseInfo(ref=Ref("torch", alias), description=base.description, present=base.present))
         return infos
+
+    def missing(self, name: str) -> str:
+        """The base under a tuned model, where it is gone."""
+        from tuneport_torch.bases import missing_base
+        from tuneport_torch.jobs.folder import Folder
+
+        lost = missing_base(Folder.named(name).model)
+        return f"The base {lost} of this model was deleted or moved: it cannot be loaded." if lost else ""
 
     def availability(self) -> Availability:
         """Whether the packages are there; `details` say on what would be trained."""

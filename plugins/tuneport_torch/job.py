@@ -112,7 +112,8 @@ class TorchJob(Job):
 
     def resume(self) -> None:
         """Go on from the last whole checkpoint. Asked twice, or by two at once, it starts one worker."""
-        status = self.status
+        found = self.state()
+        status = found.status
         if status.terminal:
             raise UsageError(
                 f"{self.ref} is {status}: it is over and cannot be resumed.",
@@ -134,6 +135,10 @@ class TorchJob(Job):
             time.sleep(0.1)
         with owner:
             if not (owner.now.status.terminal or self.folder.asks("cancel")):
+                if found.status is Status.INTERRUPTED and not _settled(owner.now):
+                    owner.status(Status.INTERRUPTED, found.message, level="warning", remedy=found.remedy)
+                if not self.checkpoints():
+                    owner.progress(step=0, tokens=0, seconds_left=None)
                 launch(owner, devices.pool(self.folder.request()["settings"]["device"]))
 
     def checkpoints(self) -> list[Checkpoint]:

@@ -43,10 +43,12 @@ class TorchModel(Model):
     export_kinds = ("adapter", "merged", "gguf", "ollama")
     push_kinds = ("adapter", "merged", "gguf")
 
-    def __init__(self, ref: Ref, base: Base, *, dtype: str = "auto", device: str = "auto") -> None:
+    def __init__(self, ref: Ref, base: Base | Path, *, dtype: str = "auto", device: str = "auto") -> None:
+        """`base` may be the folder of a model that was tuned here: what it tells can be read when its base is gone."""
         self.ref = ref
-        self._base = base
-        self._record = bases.read_record(base)
+        self._folder = base if isinstance(base, Path) else base.path
+        self._resolved = None if isinstance(base, Path) else base
+        self._record = bases.read_record(self._folder)
         self.lineage = Lineage.from_dict(self._record["lineage"]) if self._record else None
         self._dtype, self._device = dtype, device
         self._lock = threading.RLock()
@@ -62,12 +64,18 @@ class TorchModel(Model):
             raise ModelNotFound(
                 f"torch:{name} has no model.", remedy=f"If it is a job that still runs: tuneport watch torch:{name}"
             )
-        return cls(Ref("torch", name), bases.resolve(str(folder)))
+        return cls(Ref("torch", name), folder)
 
     @classmethod
     def base(cls, name: str) -> Self:
         """A base model by any name that bases.resolve knows."""
         return cls(Ref("torch", name), bases.resolve(name))
+
+    @property
+    def _base(self) -> Base:
+        if self._resolved is None:
+            self._resolved = bases.resolve(str(self._folder))
+        return self._resolved
 
     @property
     def style(self) -> Style:
@@ -166,10 +174,10 @@ class TorchModel(Model):
             from tuneport_torch.text.render import Renderer
             from tuneport_torch.text.tokens import load_text
 
-            self._base = bases.fetch(self._base)
-            text = load_text(self._base)
+            base = self._resolved = bases.fetch(self._base)
+            text = load_text(base)
             device, dtype = devices.pool(self._device), self._kind()
-            self._loaded = _Loaded(load_model(self._base, dtype=dtype, device=device), Renderer(text))
+            self._loaded = _Loaded(load_model(base, dtype=dtype, device=device), Renderer(text))
         return self._loaded
 
     def _kind(self) -> str:

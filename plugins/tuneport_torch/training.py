@@ -44,6 +44,8 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
 
     store = Store(folder.checkpoints, keep=settings.keep_checkpoints)
     _tell_untold(worker, store)
+    if worker.owner.last_step_told > 0 and not store.list():
+        worker.emit("log", "There is no checkpoint yet: training begins anew.")
     run = Run(
         model=load_model(base),
         train=rows.train,

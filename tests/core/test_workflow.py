@@ -142,13 +142,18 @@ def test_jobs_on_a_backend_that_is_gone_are_listed_with_the_reason(
     assert "parrot" in found.stale
 
 
-def test_deleting_a_model_says_which_others_were_trained_from_it(data: tuneport.Dataset) -> None:
-    from tuneport.workflow import delete
-
+def test_a_model_that_others_were_trained_from_is_deleted_after_them_or_by_force(data: tuneport.Dataset) -> None:
     first = tuneport.train("parrot:grey", data)
     second = tuneport.train(str(first.ref), data, suffix="next")
-    assert any(str(second.ref) in line for line in delete(first.ref, dry_run=True))
-    assert not any(str(second.ref) in line for line in delete(first.ref))
+    for dry_run in (True, False):
+        with pytest.raises(tuneport.UsageError, match=f"{second.ref} was trained from {first.ref}"):
+            tuneport.delete(first.ref, dry_run=dry_run)
+    assert first.status.terminal
+    tuneport.delete(second.ref)
+    assert tuneport.delete(first.ref)
+    third = tuneport.train("parrot:grey", data, suffix="third")
+    tuneport.train(str(third.ref), data, suffix="fourth")
+    assert tuneport.delete(third.ref, force=True)
 
 
 def test_a_path_or_a_list_of_rows_is_a_dataset_too(tickets: Path) -> None:

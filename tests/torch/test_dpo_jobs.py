@@ -98,7 +98,7 @@ def test_every_shape_of_pairs_is_checked_shown_and_rendered_alike(tmp_path, tiny
     assert data.check(profile, method="dpo").ok
     refused = data.check(profile, method="sft")
     assert [one.code for one in refused.diagnostics if one.code == "shape-not-taken"]
-    assert "dpo" in next(one.remedy for one in refused.diagnostics if one.code == "shape-not-taken")
+    assert "--method dpo" in next(one.remedy for one in refused.diagnostics if one.code == "shape-not-taken")
     (pieces,) = data.preview(profile)
     shown = [(piece.text, piece.weight) for piece in pieces if piece.weight]
     assert shown == [("Thank you<|im_end|>", 1), ("card<|im_end|>", -1)]

@@ -14,7 +14,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import tuneport
+from tiny_tuned import tune
 from torch_jobs import (
+    SMALL,
     begin,
     gone,
     kill,
@@ -42,6 +45,7 @@ from tuneport import (
     UnavailableError,
     UsageError,
 )
+from tuneport.workflow import report
 from tuneport_torch import TorchBackend
 from tuneport_torch.jobs.folder import Folder
 from tuneport_torch.jobs.owner import Owner
@@ -156,6 +160,35 @@ def test_a_killed_worker_leaves_an_interrupted_job_that_says_what_to_type(tiny_l
     assert job.status is Status.PAUSED
     job.cancel()
     assert job.status is Status.CANCELLED
+
+
+def test_a_job_killed_before_its_first_checkpoint_says_that_it_begins_anew(tiny_llama: Path, own_home: Path) -> None:
+    job = begin(tiny_llama, "early", checkpoint_every=1000, evaluate_every=1000, count=200)
+    while job.state().step < 2:
+        time.sleep(0.01)
+    assert kill(job)
+    with pytest.raises(JobNotFinished, match="tuneport resume torch:early"):
+        TorchBackend().model("early")
+    job.resume()
+    assert job.folder.status().step == 0
+    assert settled(job).status is Status.SUCCEEDED, log(job)
+    assert "interrupted" in statuses(job)
+    assert [event.message for event in job.events() if "anew" in event.message]
+
+
+def test_a_model_whose_base_is_gone_is_still_told_of(tiny_llama: Path, own_home: Path, tmp_path: Path) -> None:
+    base = tmp_path / "first"
+    tune(tiny_llama, base)
+    job = tuneport.train(f"torch:{base}", rows(8), epochs=1, settings=SMALL)
+    assert settled(job).status is Status.SUCCEEDED, log(job)
+    assert tuneport.models()[0].present
+    shutil.rmtree(base)
+    model = job.result()
+    assert model.lineage.base == f"torch:{base}"
+    with pytest.raises(UnavailableError, match="was deleted or moved"):
+        model.ask("Hello")
+    assert not tuneport.models()[0].present
+    assert "was deleted or moved" in report(job.ref).read_text()
 
 
 def test_a_restarted_machine_is_told_from_a_killed_worker(tiny_llama: Path, own_home: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script; ends the process with 0 ok, 1 failed, 2 usage, 3 not finished or 130 interrupted."""
+    """The console script; ends the process with 0 ok, 1 failed, 2 usage, 3 not finished, 130 interrupted or 143
+    terminated.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
     try:
         from tuneport.cli.app import invoke
 
@@ -15,3 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:  # during an import; `invoke` answers to all later ones
         code = 130
     sys.exit(code)
+
+
+def _end(number: int, frame: object) -> None:
+    """End as after Ctrl-C, so that what is half written is removed."""
+    del frame
+    sys.exit(128 + number)

@@ -20,7 +20,7 @@ from tuneport.errors import (
     WaitTimeout,
 )
 
-OK, FAILED, USAGE, NOT_FINISHED, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
+OK, FAILED, USAGE, NOT_FINISHED, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 3, 130, 141, 143
 EXIT_CODES = {
     OK: "It is done; `check` and `doctor` found no error.",
     FAILED: "It failed, an error stands in the data, or the answer to a question was no.",
@@ -28,6 +28,7 @@ EXIT_CODES = {
     NOT_FINISHED: "The job is paused, interrupted or unconfirmed: not over, and nothing runs it.",
     INTERRUPTED: "Ctrl-C. A job that was started goes on; the last line says how to come back.",
     NO_READER: "The reader of the output went away, as in `tuneport jobs | head -1`.",
+    TERMINATED: "SIGTERM. What was half written is removed; a job that was started goes on.",
 }
 
 # What typer raises for a wrong command line: click's, which newer versions of typer carry inside under another name.

@@ -189,7 +189,7 @@ def init(
         "train.suffix": output.stem if output.stem != "tune" else None,
     }
     written = commented_yaml(
-        _suggested(result, said),
+        _suggested(result, said, backend),
         backends={backend.name: backend.config_class},
         notes=_notes(result, backend),
         folder=output.absolute().parent,
@@ -229,17 +229,21 @@ def _notes(result: CheckResult, backend: Backend) -> dict[str, str]:
     return notes
 
 
-def _suggested(result: CheckResult, said: dict[str, Any]) -> RunConfig:
-    """A config for a file that was looked at: what was said, the method that learns from such rows, and shares that
-    leave enough of them to train on.
+def _suggested(result: CheckResult, said: dict[str, Any], backend: Backend) -> RunConfig:
+    """A config for a file that was looked at: what was said, the method that learns from such rows, shares that leave
+    enough of them to train on, and a grader that suits them.
     """
     from tuneport.config import config_from_flags
 
-    validation = 0.05 if result.used >= 1000 else None
     holdout = 0.2 if result.used < 500 else 0.1
-    rows = {"data.holdout": holdout, "data.validation": validation, "train.epochs": 3}
-    method = {"train.method": "dpo"} if set(result.stats.shapes) == {"preference"} else {}
-    return config_from_flags({**said, **rows, **method})
+    rows: dict[str, Any] = {"data.holdout": holdout, "train.epochs": "auto" if backend.capabilities.auto_epochs else 3}
+    if set(result.stats.shapes) == {"preference"}:
+        # Margins grow long after they help, which only validation shows; and no free answer is the chosen one exactly.
+        validation = 0.1 if result.used >= 20 else None
+        rows |= {"train.method": "dpo", "data.validation": validation, "compare.grader": "token_f1"}
+    elif result.used >= 1000:
+        rows["data.validation"] = 0.05
+    return config_from_flags({**said, **rows})
 
 
 COMMANDS = (check, fix, preview, init)

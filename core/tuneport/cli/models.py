@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tuneport.cli.data import Column, Format, System, opened
-from tuneport.cli.terminal import Json, Yes
+from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
 
 ModelRef = Annotated[str, typer.Argument(metavar="REF", help="A tuned or base model; `tuneport models` lists them.")]
@@ -53,13 +54,28 @@ def ask(
     turns.append({"role": "user", "content": question})
     model = open_model(ref)
     if json:
-        reply = model.reply(turns, max_tokens=max_tokens, temperature=temperature)
+        with working(_loading(ref)):
+            reply = model.reply(turns, max_tokens=max_tokens, temperature=temperature)
         print_json({name: getattr(reply, name) for name in reply.__dataclass_fields__})
         return 0
-    for piece in model.stream(turns, max_tokens=max_tokens, temperature=temperature):
+    _print_pieces(ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
+    return 0
+
+
+def _loading(ref: str) -> str:
+    return f"Loading {ref} …"
+
+
+def _print_pieces(ref: str, pieces: Iterator[str]) -> str:
+    """Print an answer as it comes, and return it; until it begins, say what is waited for."""
+    with working(_loading(ref)):
+        answer = next(pieces, "")
+    typer.echo(answer, nl=False)
+    for piece in pieces:
+        answer += piece
         typer.echo(piece, nl=False)
     typer.echo()
-    return 0
+    return answer
 
 
 def chat(
@@ -79,11 +95,7 @@ def chat(
         if not said.strip():
             return 0
         turns.append({"role": "user", "content": said})
-        answer = ""
-        for piece in model.stream(turns, max_tokens=max_tokens, temperature=temperature):
-            answer += piece
-            typer.echo(piece, nl=False)
-        typer.echo()
+        answer = _print_pieces(ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
         turns.append({"role": "assistant", "content": answer})
 
 
@@ -114,6 +126,7 @@ def compare(
     if rows is not None:
         holdout = holdout.sample(rows, seed=seed)
     with RunProgress() as progress:
+        progress("loading", ref)
         result = judge(
             ref,
             holdout,
@@ -145,7 +158,7 @@ def export(
     json: Json = False,
 ) -> int:
     """Write a tuned model in a form that others load. It is checked before it is said to be done."""
-    from tuneport.cli.terminal import print_json, working
+    from tuneport.cli.terminal import print_json
     from tuneport.workflow import open_model
 
     with working(f"Exporting {ref} as {kind}"):
@@ -174,7 +187,7 @@ def push(
     json: Json = False,
 ) -> int:
     """Publish a model with its card on the Hugging Face hub. Says where it goes, and asks."""
-    from tuneport.cli.terminal import confirmed, print_json, working
+    from tuneport.cli.terminal import confirmed, print_json
     from tuneport.workflow import push as publish
 
     with working(f"Asking the hub about {repository}"):
@@ -210,18 +223,21 @@ def models(json: Json = False) -> int:
 
 def delete(
     ref: Annotated[str, typer.Argument(metavar="REF", help="The job, which goes together with its model.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also a model that others were trained from; they may not load any more.")
+    ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> int:
-    """Remove a job and its model; says what goes, and asks."""
+    """Remove a job and its model; says what goes, and asks. Refuses to remove a model that others were trained from."""
     from tuneport.cli.terminal import confirmed, print_json
     from tuneport.workflow import delete as remove
 
-    doomed = remove(ref, dry_run=True)
+    doomed = remove(ref, dry_run=True, force=force)
     typer.echo("\n  ".join(["This removes:", *doomed]), err=True)
     if not confirmed("Remove it?", yes=yes):
         return 1
-    removed = remove(ref)
+    removed = remove(ref, force=force)
     if json:
         print_json({"removed": removed})
     else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tuneport.cli import show
 from tuneport.cli.terminal import err
+from tuneport.events import utc_now
 from tuneport.units import duration
 
 if TYPE_CHECKING:
@@ -76,11 +77,13 @@ class RunProgress:
     def _submitted(self, job: Job) -> None:
         self.ref = job.ref
         status = job.status
-        more = " already" if status.terminal else "; Ctrl-C leaves it running" if self._waits else ""
+        stays = self._waits and not status.idle
+        more = " already" if status.terminal else "; Ctrl-C leaves it running" if stays else ""
         self._say(f"job      {job.ref} {show.standing(status)}{more}")
 
     def _resumed(self, job: Job) -> None:
-        self._say(f"resumed  {job.ref} goes on from its last whole checkpoint")
+        more = "; Ctrl-C leaves it running" if self._waits else ""
+        self._say(f"resumed  {job.ref} goes on from its last whole checkpoint, or anew where there is none yet{more}")
 
     def _trained(self, model: Model) -> None:
         del model
@@ -89,8 +92,14 @@ class RunProgress:
     def _event(self, event: Event) -> None:
         if event.kind == "metric":
             self._metric(event.data)
-        elif event.level != "info" or event.kind == "status":
+        elif event.kind != "checkpoint" or event.level != "info":
             self._say(f"         {event.message}")
+
+    def _past(self, event: Event) -> None:
+        """What had happened before somebody looked: told with its time, so that it is not taken for news."""
+        if event.kind != "metric" and (event.level != "info" or event.kind == "status"):
+            ago = max(0.0, (utc_now() - event.time).total_seconds())  # a server's clock may be ahead
+            self._say(f"         {event.message} ({duration(ago)} ago)")
 
     def _metric(self, data: Any) -> None:
         step, total = data.get("step"), data.get("total_steps")
@@ -102,7 +111,7 @@ class RunProgress:
                 ("train_loss", "loss", ".3f"),
                 ("valid_loss", "validation", ".3f"),
                 ("rewards/margins", "margin", ".3f"),
-                ("rewards/accuracies", "accuracy", ".0%"),
+                *(() if data.get("rewards/margins") == 0 else (("rewards/accuracies", "accuracy", ".0%"),)),
                 ("tokens_per_second", "tokens/s", ",.0f"),
             )
             if isinstance(data.get(key), int | float)
@@ -111,6 +120,9 @@ class RunProgress:
         if isinstance(left, int | float):
             figures.append(f"{duration(left)} left")
         self._advance("training", step, total, ", ".join(figures))
+
+    def _loading(self, ref: str) -> None:
+        self._say(f"loading  {ref}")
 
     def _answering(self, progress: tuple[int, int, str]) -> None:
         done, total, who = progress

@@ -22,6 +22,9 @@ JobRef = Annotated[
     str, typer.Argument(metavar="REF", help="The job, such as torch:tickets-ab12; `tuneport jobs` lists them.")
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="REF", help="The base model.")]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", metavar="METHOD", help="The training method: sft, dpo or reinforcement.")
+]
 Epochs = Annotated[str | None, typer.Option("--epochs", metavar="N", help="How often each row is seen, or auto.")]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes the split, the order and the draws.")]
 Holdout = Annotated[
@@ -39,6 +42,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 def plan(
     source: Source,
     model: ModelOption = None,
+    method: MethodOption = None,
     epochs: Epochs = None,
     seed: Seed = None,
     holdout: Holdout = None,
@@ -51,7 +55,7 @@ def plan(
     from tuneport.cli.terminal import print_json, working
     from tuneport.workflow import plan_run, refuse_over_budget
 
-    config = configured("plan", source, model, epochs, seed, holdout, validation, None, set_)
+    config = configured("plan", source, model, method, epochs, seed, holdout, validation, None, set_)
     with working(f"Planning {source}"):
         foretold, split = plan_run(config)
     if json:
@@ -66,6 +70,7 @@ def plan(
 def run(
     source: Source,
     model: ModelOption = None,
+    method: MethodOption = None,
     epochs: Epochs = None,
     seed: Seed = None,
     holdout: Holdout = None,
@@ -82,7 +87,7 @@ def run(
     from tuneport.cli.terminal import print_json
     from tuneport.workflow import run as carry
 
-    config = configured("run", source, model, epochs, seed, holdout, validation, suffix, set_)
+    config = configured("run", source, model, method, epochs, seed, holdout, validation, suffix, set_)
     with RunProgress(waits=wait) as progress:
         try:
             result = carry(config, again=again, wait=wait, on=progress)
@@ -137,7 +142,7 @@ def watch(
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
     from tuneport.cli.terminal import print_json_line
-    from tuneport.workflow import open_job
+    from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)
     try:
@@ -145,10 +150,15 @@ def watch(
             for event in job.follow(after):
                 print_json_line(event.to_dict())
         else:
+            past = list(job.events(after))
             with RunProgress() as progress:
-                for event in job.follow(after):
+                for event in past:
+                    progress("past", event)
+                for event in [one for one in past if one.kind == "metric"][-1:]:
+                    progress("event", event)  # where it stands
+                for event in job.follow(past[-1].seq if past else after):
                     progress("event", event)
-        state = job.state()
+        state = look_at(job)
     except KeyboardInterrupt:
         typer.echo(f"\n{_goes_on(ref)}", err=True)
         return 130
@@ -210,6 +220,7 @@ def configured(
     command: str,
     source: str,
     model: str | None,
+    method: str | None,
     epochs: str | None,
     seed: int | None,
     holdout: str | None,
@@ -222,6 +233,7 @@ def configured(
 
     flags: dict[str, Any] = {
         "model": Flag("--model", model),
+        "train.method": Flag("--method", method),
         "train.epochs": Flag("--epochs", epochs),
         "train.seed": Flag("--seed", seed),
         "train.suffix": Flag("--suffix", suffix),
@@ -262,11 +274,11 @@ def _is_config(source: str) -> bool:
 def _act(ref: str, verb: str, *, as_json: bool) -> int:
     from tuneport.cli import show
     from tuneport.cli.terminal import print_json
-    from tuneport.workflow import open_job
+    from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)
     getattr(job, verb)()
-    state = job.state()
+    state = look_at(job)
     if as_json:
         print_json({"ref": str(job.ref), "state": state.to_dict()})
     else:

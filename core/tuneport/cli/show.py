@@ -138,13 +138,18 @@ def jobs(found: Sequence[JobSummary]) -> None:
     if not found:
         err().print("No job was started from this machine yet. Start one: tuneport run FILE --model torch:smollm2-135m")
         return
-    rows = []
+    rows: list[list[Any]] = []
     for one in found:
         steps = f"{one.step}/{one.total_steps}" if one.total_steps else ""
         left = f"{duration(one.seconds_left)} left" if one.seconds_left else (one.stale or one.message)
         if one.status in (Status.SUCCEEDED, Status.CANCELLED):
             left = ""  # the status says it all
-        rows.append((str(one.ref), _status(one.status), steps, str(one.base), _ago(one.created), left.split("\n")[0]))
+        now = _status(one.status, f"{one.status} (last known)" if one.stale else None)
+        rows.append([str(one.ref), now, steps, str(one.base), _ago(one.created), left.split("\n")[0]])
+    taken = sum(max(len(row[column]) for row in rows) + 2 for column in range(5))
+    room = max(30, out().width - taken) if out().is_terminal else 80  # `show` tells the whole
+    for row in rows:
+        row[-1] = row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}…"
     print_table(("job", "status", "step", "base", "started", ""), rows)
 
 
@@ -158,15 +163,19 @@ def models(found: Sequence[ModelSummary]) -> None:
 def job_facts(job: Job) -> dict[str, Any]:
     """All that is known of one job, JSON-ready."""
     from tuneport.report.times import times_of
+    from tuneport.workflow import look_at, open_backend, written_report
 
-    state = job.state()
-    lineage = job.result().lineage if state.status is Status.SUCCEEDED else None
+    state = look_at(job)
+    over = state.status is Status.SUCCEEDED
+    lineage = job.result().lineage if over else None
     events = list(job.events())
     metrics = [dict(event.data) for event in events if event.kind == "metric"]
     times = times_of(events, state.to_dict())
     return {
         "ref": str(job.ref),
         "state": state.to_dict(),
+        "missing": (open_backend(job.ref.backend).missing(job.ref.name) if over else "") or None,
+        "report": str(page) if (page := written_report(job.ref)) else None,
         "seconds": asdict(times) if times else None,
         "metrics": metrics[-1] if metrics else None,
         "checkpoints": [
@@ -187,6 +196,8 @@ def job(handle: Job) -> None:
     """One job, for a person."""
     facts = job_facts(handle)
     state(handle.ref, handle.state())
+    if facts["missing"]:
+        out().print(facts["missing"], style="yellow", markup=False)
     rows = [(_TIMES[name], duration(seconds)) for name, seconds in (facts["seconds"] or {}).items() if seconds]
     rows += [
         (name, f"{value:,.6g}" if isinstance(value, float) else str(value))
@@ -199,6 +210,10 @@ def job(handle: Job) -> None:
         for name, value in (facts["lineage"] or {}).items()
         if value and not isinstance(value, Mapping)
     ]
+    if facts["report"]:
+        rows.append(("report", facts["report"]))
+    if facts["lineage"] and not facts["missing"]:
+        rows.append(("ask it", f'tuneport ask {handle.ref} "…"'))
     print_table(("", ""), rows, head=False)
 
 

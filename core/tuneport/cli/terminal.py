@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 JSON_VERSION = 1
+_LONG_SECONDS = 2.0
 _UNBOUNDED = 10_000  # columns: what is piped is not broken into lines
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -51,12 +53,18 @@ def _console(*, stderr: bool) -> Console:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """A sign of life on stderr while something takes its time; nothing where stderr is no terminal."""
+    """A sign of life on stderr while something takes its time: live on a terminal, else a line once it takes long."""
     if err().is_terminal:
         with err().status(text):
             yield
-    else:
+        return
+    line = threading.Timer(_LONG_SECONDS, lambda: err().print(text, markup=False))
+    line.daemon = True
+    line.start()
+    try:
         yield
+    finally:
+        line.cancel()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, head: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -9,6 +10,8 @@ import msgspec
 
 from tuneport.dataset.codes import CODES
 from tuneport.dataset.diagnostics import Diagnostic, Severity
+
+_FOLLOWING = ("no-rows", "too-few-rows")  # from other errors, which are told first
 
 KEPT_PER_CODE = 20
 """How many findings of one code are kept with their place; the others are counted."""
@@ -118,7 +121,7 @@ class Findings:
             del kept[KEPT_PER_CODE:]
 
     def kept(self) -> list[Finding]:
-        """The findings that were kept, by line."""
+        """The findings that were kept, by line; last those that the others lead to."""
         first = (finding for kept in self._kept.values() for finding in sorted(kept, key=_place)[:KEPT_PER_CODE])
         return sorted(first, key=_place)
 
@@ -138,5 +141,5 @@ class Findings:
         ]
 
 
-def _place(finding: Finding) -> int:
-    return finding.line or 0
+def _place(finding: Finding) -> float:
+    return math.inf if finding.code in _FOLLOWING else finding.line or 0

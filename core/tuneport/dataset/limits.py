@@ -30,7 +30,9 @@ def check_limits(
         report.add(
             "shape-not-taken",
             f"{method} takes {_listed(taken) or 'nothing here'}, and this is a {shape}.",
-            remedy=f"Choose the method {' or '.join(fitting)}, or convert the data." if fitting else None,
+            remedy=f"Choose the method {' or '.join(fitting)}: --method {fitting[0]}, or convert the data."
+            if fitting
+            else None,
         )
     if not isinstance(example, Completion):
         _check_roles(example, profile, report)

@@ -21,6 +21,8 @@ def header(data: ReportData) -> Html:
         f"finished {moment(finished)}" if finished else f"as of {moment(data.created)}",
     ]
     message, remedy = data.state.get("message"), data.state.get("remedy")
+    if status == "succeeded":
+        message = data.state.get("missing")
     return tag(
         "header",
         tag("p", "Fine-tuning report", class_="kicker"),
@@ -37,7 +39,7 @@ def header(data: ReportData) -> Html:
             tag("p", prose(str(remedy))) if remedy else None,
             class_=f"banner {status}",
         )
-        if message and status != "succeeded"
+        if message
         else None,
     )
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from tuneport.workflow.keeping import job_scratch, keep_events, kept_events
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
 from tuneport.workflow.observe import deliver_events
-from tuneport.workflow.opening import backends, compare, delete, open_backend, open_job, open_model, settle
+from tuneport.workflow.opening import (
+    backends,
+    compare,
+    delete,
+    look_at,
+    open_backend,
+    open_job,
+    open_model,
+    settle,
+    written_report,
+)
 from tuneport.workflow.pushing import push
 from tuneport.workflow.running import RunResult, Split, plan_run, refuse_over_budget, report, run
 from tuneport.workflow.starting import plan, train
@@ -27,6 +37,7 @@ __all__ = [
     "jobs",
     "keep_events",
     "kept_events",
+    "look_at",
     "models",
     "open_backend",
     "open_job",
@@ -40,4 +51,5 @@ __all__ = [
     "run",
     "settle",
     "train",
+    "written_report",
 ]

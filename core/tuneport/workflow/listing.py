@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from tuneport.errors import NotFoundError, TuneportError
+from tuneport.errors import JobNotFound, TuneportError
 from tuneport.events import Status
 from tuneport.ledger import JobRecord, Ledger
 from tuneport.plugins import load
@@ -56,31 +56,35 @@ class ModelSummary:
         }
 
 
-def jobs(limit: int | None = None) -> list[JobSummary]:
-    """What was started from this machine on any backend, newest first, with the status of now where it can be had."""
+def jobs(limit: int | None = None, *, backend: str | None = None) -> list[JobSummary]:
+    """What was started from this machine on any backend, or on one, newest first, with the status of now where it can
+    be had.
+    """
     with Ledger.open() as ledger:
-        return [_summary(ledger, record) for record in ledger.jobs(limit)]
+        return [_summary(ledger, record) for record in ledger.jobs(limit, backend=backend)]
 
 
 def models() -> list[ModelSummary]:
     """The tuned models of this machine, newest first, then the base models that backends know by name."""
-    tuned = [
-        ModelSummary(
-            ref=job.ref,
-            kind="tuned",
-            description=f"{job.base}, tuned by {job.method}",
-            present=True,
-            created=job.created,
-        )
-        for job in jobs()
-        if job.status is Status.SUCCEEDED
-    ]
+    tuned = [_tuned(job) for job in jobs() if job.status is Status.SUCCEEDED]
     bases = [
         ModelSummary(ref=info.ref, kind="base", description=info.description, present=info.present)
         for backend in load().backends().values()
         for info in backend.bases()
     ]
     return tuned + bases
+
+
+def _tuned(job: JobSummary) -> ModelSummary:
+    backend = load().backends().get(job.ref.backend)
+    missing = backend.missing(job.ref.name) if backend else ""
+    return ModelSummary(
+        ref=job.ref,
+        kind="tuned",
+        description=f"{job.base}, tuned by {job.method}{'. ' if missing else ''}{missing}",
+        present=backend.capabilities.local and not missing if backend else None,
+        created=job.created,
+    )
 
 
 def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:
@@ -100,7 +104,7 @@ def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:
         )
     try:
         state = load().backend(record.ref.backend).job(record.ref.name).state()
-    except NotFoundError as error:
+    except JobNotFound as error:
         return JobSummary(**known, status=_without_a_job(record), stale=error.message)
     except (TuneportError, OSError) as error:
         return JobSummary(**known, status=record.status, stale=str(error))

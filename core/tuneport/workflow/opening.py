@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tuneport.errors import JobNotFinished, JobNotFound, NotFoundError
+from tuneport.errors import JobNotFinished, JobNotFound, NotFoundError, UsageError
 from tuneport.events import Status
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
@@ -18,7 +19,7 @@ from tuneport.workflow import trained_rows
 if TYPE_CHECKING:
     from tuneport.backend import Backend
     from tuneport.evaluate import Comparison, Grader
-    from tuneport.job import Job
+    from tuneport.job import Job, JobState
     from tuneport.model import Model
     from tuneport.workflow.starting import Rows
 
@@ -42,6 +43,14 @@ def open_job(ref: str | Ref) -> Job:
         raise JobNotFound(
             f"{ref} was never started: {reason}", remedy=f"Take it off the list with: tuneport delete {ref}"
         ) from error
+
+
+def look_at(job: Job) -> JobState:
+    """Where a job stands now; the ledger keeps it, for the day on which nobody can be asked."""
+    state = job.state()
+    with Ledger.open() as ledger, suppress(JobNotFound):  # a job that this machine did not start is in no ledger
+        ledger.heard(job.ref, state)
+    return state
 
 
 def open_model(ref: str | Ref) -> Model:
@@ -107,13 +116,16 @@ def compare(
     return replace(found, trained_on=seen)
 
 
-def delete(ref: str | Ref, *, dry_run: bool = False) -> list[str]:
+def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> list[str]:
     """Remove a job, its model and its report from its backend, home and the ledger; what was (or would be) removed, a
     line each.
 
-    Raises JobNotFinished for a job that still runs.
+    Raises JobNotFinished for a job that still runs and, unless `force`, UsageError for one whose model others were
+    trained from: they may need it to load.
     """
     ref = Ref.parse(ref)
+    if not force:
+        _refuse_needed(ref)
     try:
         job = open_job(ref)
     except NotFoundError:
@@ -132,19 +144,37 @@ def delete(ref: str | Ref, *, dry_run: bool = False) -> list[str]:
         removed.append(f"the report {page}")
     with Ledger.open() as ledger:
         record = ledger.job(ref)
-        heirs = [
-            f"{job.ref}, which was trained from it, may not load any more" for job in ledger.jobs() if job.base == ref
-        ]
         if not dry_run:
             page.unlink(missing_ok=True)
             trained_rows.forget(record.ref)
             ledger.forget(record.ref)
-    return [*removed, f"the ledger's entry of {ref}", *(heirs if dry_run else ())]
+    return [*removed, f"the ledger's entry of {ref}"]
 
 
 def default_report(ref: Ref) -> Path:
     """Where the report of a job is written unless another place is named."""
     return home("reports") / f"{ref.name}.html"
+
+
+def written_report(ref: Ref) -> Path | None:
+    """The report of a job in home, where one was written."""
+    page = default_report(ref)
+    return page if page.exists() else None
+
+
+def _refuse_needed(ref: Ref) -> None:
+    with Ledger.open() as ledger:
+        heirs = [
+            str(job.ref)
+            for job in ledger.jobs()
+            if job.base == ref and job.status not in (Status.FAILED, Status.CANCELLED)
+        ]
+    if heirs:
+        raise UsageError(
+            f"{' and '.join(heirs)} {'was' if len(heirs) == 1 else 'were'} trained from {ref}: without it they may not "
+            "load any more.",
+            remedy=f"Delete first what stands on it: tuneport delete {heirs[0]}. Or delete {ref} nevertheless: --force.",
+        )
 
 
 def _why_never_started(ref: Ref) -> str:

@@ -15,7 +15,7 @@ from tuneport.events import Status, utc_now
 from tuneport.ledger import Ledger, RunRecord
 from tuneport.refs import Ref
 from tuneport.workflow import starting
-from tuneport.workflow.opening import compare, default_report, open_job
+from tuneport.workflow.opening import compare, default_report, open_backend, open_job
 
 if TYPE_CHECKING:
     from tuneport.config import RunConfig
@@ -92,21 +92,24 @@ def run(
     with Ledger.open() as ledger:
         record = ledger.begin_run(prepared.identity, loaded.to_dict(), again=again)
         ledger.advance(record.id, "checked", checked.to_dict())
-        if again or starting.live_or_finished(ledger, prepared) is None:
+        is_known = not again and starting.live_or_finished(ledger, prepared) is not None
+        if not is_known:
             refuse_over_budget(foretold, loaded)
             ledger.advance(record.id, "planned", foretold.to_dict())  # once: a plan made later knows how it went
         job = starting.start(prepared, again=again, run=record.id)
         ledger.advance(record.id, "submitted", {"job": str(job.ref), **split.counts()})
         tell("submitted", job)
         status = job.status
+        told = max((event.seq for event in job.events()), default=0) if is_known and wait else 0
         if status in (Status.INTERRUPTED, Status.PAUSED):
             job.resume()
             tell("resumed", job)
         if not wait:
             return RunResult(job=job, check=checked, plan=foretold)
-        # What has happened to a job that is over was told when it happened.
+        # What had happened before this call was told when it happened.
         over = status is Status.SUCCEEDED
-        model = job.result() if over else job.wait(on_event=lambda event: tell("event", event))
+        model = job.result() if over else job.wait(on_event=lambda event: tell("event", event), after=told)
+        ledger.heard(job.ref, job.state())
         tell("trained", model)
         comparison = _compared(ledger, record, job, model, split, loaded, tell)
         samples = [] if comparison else _sampled(model, split)
@@ -119,7 +122,7 @@ def run(
 
 def plan_run(config: RunConfig) -> tuple[Plan, Split]:
     """What `run` would do and cost, and how the rows fall. Starts, sends and spends nothing."""
-    split, _, prepared = _check_and_split(config, _silent)
+    split, _, prepared = _check_and_split(config, _silent, to_plan=True)
     return prepared.plan(), split
 
 
@@ -134,9 +137,11 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
         if limit is None or (value is not None and value <= limit):
             continue
         said = f"is planned to take {value:.2f} {unit}" if value is not None else f"takes an unknown number of {unit}"
+        cure = f"Train on fewer rows or epochs, or raise budget.{key}."
+        if value is None:
+            cure = f"What is unknown cannot be held to a limit: set what is named above, if anything, or drop budget.{key}."
         raise BudgetError(
-            f"The run {said} ({source}); budget.{key} allows {limit:g}.",
-            remedy=f"Nothing was started. Train on fewer rows or epochs, or raise budget.{key}.",
+            f"The run {said} ({source}); budget.{key} allows {limit:g}.", remedy=f"Nothing was started. {cure}"
         )
 
 
@@ -150,13 +155,14 @@ def report(ref: str | Ref, path: str | Path | None = None) -> Path:
     results = run_results(job.ref)
     compared, trained = results.get("compared", {}), results.get("trained", {})
     lineage = job.result().lineage if state.status is Status.SUCCEEDED else None
+    missing = open_backend(job.ref.backend).missing(job.ref.name) if lineage else ""
     with Ledger.open() as ledger:
-        record = ledger.job(job.ref)
+        record = ledger.heard(job.ref, state)
     page = ReportData(
         ref=str(job.ref),
         base=str(record.base),
         created=utc_now(),
-        state=state.to_dict(),
+        state={**state.to_dict(), "missing": missing},
         events=tuple(job.events()),
         config={
             **(record.config or {"model": str(record.base)}),
@@ -176,7 +182,9 @@ def _silent(stage: str, payload: object) -> None:
     del stage, payload
 
 
-def _check_and_split(config: RunConfig, tell: Sink) -> tuple[Split, CheckResult, starting.Prepared]:
+def _check_and_split(
+    config: RunConfig, tell: Sink, *, to_plan: bool = False
+) -> tuple[Split, CheckResult, starting.Prepared]:
     """Refuse what can be refused, and let the rows that may be used fall into their parts."""
     from tuneport.evaluate import grader
 
@@ -184,7 +192,7 @@ def _check_and_split(config: RunConfig, tell: Sink) -> tuple[Split, CheckResult,
     if data.train is None:
         raise DataError("The config names no rows to train on.", remedy="Set data.train, or name a file.")
     judge = grader(config.compare.grader, **config.compare.options)
-    choice = starting.choose(config)
+    choice = starting.choose(config, to_plan=to_plan)
     validation, holdout = _file(config, data.validation), _file(config, data.holdout)
     # Only rows from files of their own could leak into training: parts that we split off cannot.
     checked = choice.check(_opened(config, data.train), against=holdout or validation)

@@ -12,6 +12,7 @@ from tuneport.errors import (
     BudgetError,
     DataError,
     JobError,
+    JobNotFinished,
     NotFoundError,
     TuneportError,
     UnavailableError,
@@ -146,7 +147,7 @@ def plan(
     settings: Mapping[str, Any] | None = None,
 ) -> Plan:
     """What `train` with the same arguments would do and cost. Starts, sends and spends nothing."""
-    choice = choose(_config(base, method, epochs, seed, None, too_long, settings))
+    choice = choose(_config(base, method, epochs, seed, None, too_long, settings), to_plan=True)
     return choice.with_rows(opened(data), None if validation is None else opened(validation)).plan()
 
 
@@ -157,8 +158,10 @@ def opened(data: Rows) -> Dataset:
     return data if isinstance(data, Dataset) else Dataset.load(data)
 
 
-def choose(config: RunConfig) -> Choice:
-    """Find the backend that a config names, and validate everything but the rows."""
+def choose(config: RunConfig, *, to_plan: bool = False) -> Choice:
+    """Find the backend that a config names, and validate everything but the rows. `to_plan`: nothing is to be started,
+    so a backend that cannot start now will do if it can plan.
+    """
     from tuneport.config import backend_settings
 
     base = config.ref
@@ -170,7 +173,7 @@ def choose(config: RunConfig) -> Choice:
         )
     settings = backend_settings(config, backend.name, backend.config_class)
     answer = availability(backend)
-    if not answer.ready:
+    if not answer.ready and not (to_plan and answer.plans):
         raise UnavailableError(
             f"The backend {backend.name!r} cannot be used here: {answer.reason}.", remedy=answer.remedy
         )
@@ -189,12 +192,15 @@ def refuse_bad_data(result: CheckResult, config: RunConfig) -> None:
     name = result.file or "the data"
     method = "" if config.train.method == "sft" else f" --method {config.train.method}"
     errors = sum(result.counts.get(code, 0) for code in {one.code for one in standing})
+    cures = [f"See them all: tuneport check {name} --for {config.model}{method}."]
+    if "shape-not-taken" not in result.counts:
+        cures.append(f"Mend what can be mended: tuneport fix {name} -o clean.jsonl.")
+    if result.used:
+        cures.append("Or leave rejected rows out and count them: data.on_error: skip.")
     raise DataError(
         f"{name} has {errors} {'error' if errors == 1 else 'errors'}; "
         f"{result.rejected} of {result.read} rows are rejected:\n{shown}",
-        remedy=f"See them all: tuneport check {name} --for {config.model}{method}. "
-        f"Mend what can be mended: tuneport fix {name} -o clean.jsonl. "
-        "Or leave rejected rows out and count them: data.on_error: skip.",
+        remedy=" ".join(cures),
         diagnostics=standing,
     )
 
@@ -221,6 +227,14 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
         )
         if record.intent_state == "confirmed":
             return backend.job(record.ref.name)
+        if record.intent_state == "unconfirmed":
+            raise JobNotFinished(
+                f"{record.ref} may have been started by an earlier call, and nobody could learn whether. It is not sent "
+                "again, so that nothing is paid for twice.",
+                ref=str(record.ref),
+                status=Status.UNCONFIRMED,
+                remedy=f"Run: tuneport settle {record.ref}",
+            )
         trained_rows.remember(record.ref, prepared.train)
         return _ask(ledger, prepared, record)
 

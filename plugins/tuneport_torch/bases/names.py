@@ -132,10 +132,23 @@ def text_folder(base: Base) -> Path | None:
     return _cached_folder(base.upstream, base.revision)
 
 
-def read_record(base: Base) -> dict[str, Any] | None:
-    """What training wrote beside one of our tuned models (export.py says what); None for any other model."""
-    record = read_json(base.path / TUNED) if base.path is not None and base.path.is_dir() else {}
+def read_record(path: Path | None) -> dict[str, Any] | None:
+    """What training wrote beside one of our tuned models (export/ says what); None for any other model."""
+    record = read_json(path / TUNED) if path is not None and path.is_dir() else {}
     return record or None
+
+
+def missing_base(folder: Path) -> str:
+    """The base under one of our tuned models, by its ref, where it was a file or folder that is gone; else nothing.
+    Looks at names only.
+    """
+    record = read_json(folder / TUNED)
+    name = record.get("base", {}).get("name", "")
+    if not (folder / "adapter_config.json").is_file() or not name.startswith("/"):
+        return ""
+    if not Path(name).exists():
+        return str(record.get("lineage", {}).get("base", name))
+    return missing_base(Path(name))
 
 
 def _alias(name: str) -> Base:
@@ -266,6 +279,11 @@ def _adapter(folder: Path) -> Base:
     name = told.get("name") or read_json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not name:
         raise ModelNotFound(f"{folder} is an adapter that does not say over which base.", remedy="Name a merged model.")
+    if lost := missing_base(folder):
+        raise UnavailableError(
+            f"The base {lost} of this model was deleted or moved; the adapter in {folder} cannot be used without it.",
+            remedy="Put the base back where it was, or train again over a base that is here.",
+        )
     parent = resolve(name)
     if told and parent.present and parent.fingerprint != told["fingerprint"]:
         raise UnavailableError(

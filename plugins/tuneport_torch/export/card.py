@@ -58,7 +58,7 @@ class Facts:
 
 def card(base: Base, kind: str, facts: Facts | None = None) -> str:
     """The text of README.md for an export of that kind: adapter, merged or ollama."""
-    known, record = facts or Facts(), bases.read_record(base) or {}
+    known, record = facts or Facts(), bases.read_record(base.path) or {}
     lineage = record.get("lineage", {})
     under = root(base)
     parts = [

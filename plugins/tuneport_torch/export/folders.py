@@ -67,7 +67,7 @@ def merged(base: Base, folder: Path, facts: Facts | None = None, *, dtype: str |
     with appearing(folder) as made:
         save_whole(model, made, text)
         text.save(made)
-        record = bases.read_record(base)
+        record = bases.read_record(base.path)
         if record:
             write_json(made / bases.TUNED, record)
         (made / "README.md").write_text(card(base, "merged", facts), encoding="utf-8")

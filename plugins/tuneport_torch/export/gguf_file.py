@@ -271,5 +271,5 @@ def _refuse_without_room(path: Path, needed: int) -> None:
 
 
 def _title(base: Base) -> str:
-    record = bases.read_record(base)
+    record = bases.read_record(base.path)
     return str(record["lineage"]["job"]) if record else base.upstream

@@ -55,7 +55,7 @@ def ollama(base: Base, folder: Path, facts: Facts | None = None, *, dtype: str |
 
 def modelfile(base: Base, text: Text, file: str) -> str:
     """The Modelfile for a GGUF file beside it: template, system prompt of training, and what ends an answer."""
-    record = bases.read_record(base) or {}
+    record = bases.read_record(base.path) or {}
     plain = record.get("style") == "plain" or text.template is None
     system = record.get("lineage", {}).get("system")
     stops = [text.decode([stop], keep_control=True) for stop in text.stop_ids]

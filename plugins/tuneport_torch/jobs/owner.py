@@ -224,6 +224,11 @@ class Owner:
         """The step of the newest checkpoint that an event told of; -1 before the first."""
         return self._told.get(("checkpoint", False), -1)
 
+    @property
+    def last_step_told(self) -> int:
+        """The newest step that an event told of; -1 before the first."""
+        return self._told.get(("metric", False), -1)
+
     def give_back(self) -> None:
         """Stop being the owner; nobody is until the next one takes the folder. Does nothing once the owner let go."""
         if not self._open:

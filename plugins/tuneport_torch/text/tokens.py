@@ -197,7 +197,7 @@ def load_text(base: Base) -> Text:
         folder = bases.text_folder(bases.fetch(base, weights=False))
     if folder is None or not (folder / "tokenizer.json").is_file():
         folder = _converted(base)
-    record = bases.read_record(base)
+    record = bases.read_record(base.path)
     text = Text(folder, record["stop_ids"] if record else base.facts.stop_ids)
     if record:
         check_golden(text, record["golden"], record["template_sha256"])

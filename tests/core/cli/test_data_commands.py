@@ -89,10 +89,12 @@ def test_init_writes_down_how_odd_columns_are_read(cli: Cli, tmp_path: Path) -> 
 
 
 def test_init_sees_that_pairs_are_learnt_by_dpo(cli: Cli, tmp_path: Path) -> None:
-    rows = [json.dumps({"prompt": f"q{n}", "chosen": f"yes {n}", "rejected": f"no {n}"}) for n in range(6)]
+    rows = [json.dumps({"prompt": f"q{n}", "chosen": f"yes {n}", "rejected": f"no {n}"}) for n in range(30)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
     assert cli("init", "pairs.jsonl", "--model", "parrot:grey")[0] == 0
-    assert load_config(tmp_path / "tune.yaml").train.method == "dpo"
+    config = load_config(tmp_path / "tune.yaml")
+    assert (config.train.method, config.train.epochs) == ("dpo", "auto")
+    assert (config.data.validation, config.compare.grader) == (0.1, "token_f1")
 
 
 @pytest.mark.parametrize("command", ["preview", "init"])

@@ -75,6 +75,20 @@ def test_watching_an_interrupted_job_exits_3_and_says_how_to_go_on(cli: Cli, tic
     assert cli("watch", ref)[0] == 0
 
 
+def test_a_model_that_others_stand_on_is_deleted_by_force_only(cli: Cli, ran: str, tickets: Path) -> None:
+    heir = tuneport.train(ran, tickets).ref
+    code, out, err = cli("delete", ran, "--yes")
+    assert (code, out) == (2, "")
+    assert f"tuneport delete {heir}" in err
+    assert cli("delete", ran, "--yes", "--force")[0] == 0
+
+
+def test_a_long_message_does_not_widen_the_table_of_jobs(cli: Cli, tickets: Path) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", f"backends.parrot.refuses={'The cage is full. ' * 20}")
+    cli(*flags)
+    assert max(map(len, cli("jobs")[1].splitlines())) < 200
+
+
 def test_an_unknown_ref_says_where_to_look(cli: Cli) -> None:
     assert cli("show", "parrot:nobody")[0] == 2
     code, _, err = cli("show", "nobody")
@@ -137,3 +151,12 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(
     _, err = watch.communicate(timeout=30)
     assert watch.returncode == 130
     assert f"tuneport watch {ref}" in err
+
+
+def test_sigterm_ends_a_command_in_order(process: Any, tickets: Path) -> None:
+    ref = str(tuneport.train("parrot:grey", tickets, settings={"stop_at": "running"}).ref)
+    watch = process("watch", ref, "--json")
+    assert watch.stdout.readline()
+    watch.send_signal(signal.SIGTERM)
+    _, err = watch.communicate(timeout=30)
+    assert (watch.returncode, err) == (143, "")

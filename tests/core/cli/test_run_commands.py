@@ -53,6 +53,20 @@ def test_the_same_run_resumes_what_was_interrupted(cli: Cli, tickets: Path) -> N
     assert "goes on from its last whole checkpoint" in err
 
 
+def test_what_had_happened_before_a_job_was_resumed_is_not_told_as_news(
+    cli: Cli, tickets: Path, own_home: Path
+) -> None:
+    flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=paused")
+    ref = str(as_json(cli, *flags, "--no-wait")["ref"])
+    (own_home / "parrot" / ref.partition(":")[2] / "status").write_text("paused")
+    code, _, err = cli(*flags)
+    assert code == 0, err
+    assert f"job      {ref} is paused\n" in err
+    assert "resumed" in err
+    assert "learning by heart" not in err
+    assert re.search(r"learning by heart \(.* ago\)", cli("watch", ref)[2])
+
+
 def test_a_run_that_does_not_wait_resumes_too(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=paused", "--no-wait")
     code, out, err = cli(*flags)
@@ -85,6 +99,8 @@ def test_a_budget_stops_a_run_before_it_starts(cli: Cli, tickets: Path) -> None:
     code, _, err = cli(*flags, "--set", "backends.parrot.usd=null")
     assert code == 1
     assert "unknown number of US dollars" in err
+    assert "drop budget.usd" in err
+    assert "fewer rows" not in err
     assert as_json(cli, "jobs")["jobs"] == []
 
 
@@ -197,3 +213,16 @@ def test_a_plan_over_the_budget_says_so(cli: Cli, tickets: Path) -> None:
     assert code == 1
     assert "7.00 USD" in out
     assert "budget.usd allows 5" in err
+
+
+def test_that_rows_are_for_another_method_is_told_before_what_follows_from_it(cli: Cli, tmp_path: Path) -> None:
+    pairs = [f'{{"prompt": "q{n}", "chosen": "yes {n}", "rejected": "no {n}"}}' for n in range(30)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(pairs))
+    code, _, err = cli("plan", "pairs.jsonl", "--model", "parrot:grey")
+    assert code == 1
+    first = next(line for line in err.splitlines() if line.startswith("  "))
+    assert "shape-not-taken" in first
+    assert "on_error" not in err
+    code, _, err = cli("plan", "pairs.jsonl", "--model", "parrot:grey", "--method", "dpo")
+    assert code == 2
+    assert "cannot train by 'dpo'" in err
