@@ -254,6 +254,9 @@ def _handler(server: WireServer) -> type[BaseHTTPRequestHandler]:
                     return self._jobs(query)
                 case [_, "fine_tuning", "jobs", name, *rest]:
                     return self._job(name, rest, query)
+                case ["GET", "models"]:
+                    facts = {"object": "model", "created": 0, "owned_by": "loopback"}
+                    return _page([{"id": name, **facts} for name in server.models], query)
                 case ["DELETE", "models", name]:
                     if server.models.pop(name, None) is None:
                         return missing("no such model")

@@ -11,6 +11,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
@@ -90,7 +91,9 @@ class Plugins:
         self._announce_all()
         if name in self._backends:
             return self._backends[name]
-        known = ", ".join(sorted(self._backends)) or "none"
+        listed = sorted(known for known, backend in self._backends.items() if backend.listed)
+        near = get_close_matches(name, listed, n=1)
+        known = f"{', '.join(listed) or 'none'}.{f' Did you mean {near[0]}?' if near else ''}"
         broken = [f"{f.entry.name} ({f.broken})" for f in self._found if f.broken]
         off = [f.entry.name for f in self._found if f.off]
         remedies = []
@@ -99,9 +102,10 @@ class Plugins:
         if off:
             remedies.append(f"Switched off by TUNEPORT_PLUGINS: {', '.join(off)}.")
         remedies.append(
-            "A backend comes with its plugin: install the one that has it, then look at `tuneport plugins`."
+            "A backend comes with its plugin: install the one that has it, then look at `tuneport plugins`. A server "
+            "of your own becomes one with: tuneport profiles add NAME URL"
         )
-        raise BackendNotFound(f"No backend is called {name!r}; there are: {known}.", remedy=" ".join(remedies))
+        raise BackendNotFound(f"No backend is called {name!r}; there are: {known}", remedy=" ".join(remedies))
 
     def backends(self) -> dict[str, Backend]:
         """Every backend by name, ours first."""

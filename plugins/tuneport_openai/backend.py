@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ class OpenAIBackend(Backend):
 
     def __init__(self, profile: Profile) -> None:
         self.name = profile.name
+        self.listed = not profile.removed
         self.endpoint = profile
         self._wire = Wire(profile)
 
@@ -97,7 +99,7 @@ class OpenAIBackend(Backend):
             if "create" in scratch and "job" not in scratch:
                 # An earlier call has asked for the job: what stops this one does not prove that there is none.
                 ref = Ref(self.name, request.name)
-                raise unconfirmed(self._wire, ref, scratch, error.message) from error
+                raise unconfirmed(self._wire, ref, scratch, error) from error
             if isinstance(error, UnavailableError) and is_passing(error.__cause__):
                 # No refusal: the same intent goes on, with the parts that have been uploaded.
                 raise BackendError(error.message, remedy="Run the same command again: it goes on from here.") from error
@@ -107,17 +109,23 @@ class OpenAIBackend(Backend):
         return job
 
     def job(self, name: str) -> HostedJob:
-        """The job of that name, from any process; raises JobNotFound."""
-        scratch = tuneport.job_scratch(Ref(self.name, name))
-        if "request" not in scratch:
-            raise JobNotFound(f"{self.name}:{name} was never asked for.", remedy="Run the same command again.")
+        """The job of that name, from any process; raises JobNotFound, and ConfigError for one that is not over, and to
+        whose server this profile does not lead any more.
+        """
+        scratch = self._scratch(name)
+        if self._leads_elsewhere(scratch):
+            from tuneport_openai.kept import KeptJob
+
+            if KeptJob.is_over(scratch):
+                nowhere = replace(self.endpoint, base_url="", removed=True)
+                return KeptJob(Ref(self.name, name), Wire(nowhere), scratch)
         return self._job(name, scratch)
 
     def settle(self, name: str) -> HostedJob:
         """Learn what became of an unconfirmed start; raises JobNotFound when it certainly was not started."""
         from tuneport_openai.submit import settle
 
-        job = self.job(name)
+        job = self._job(name, self._scratch(name))
         settle(job.wire, job.ref, job.scratch)
         return job
 
@@ -126,7 +134,7 @@ class OpenAIBackend(Backend):
         from tuneport_openai.model import HostedModel
 
         try:
-            job = self.job(name)
+            job = self._job(name, self._scratch(name))
         except JobNotFound:
             if not name:
                 raise ModelNotFound(f"{self.name}: names no model.") from None
@@ -137,7 +145,9 @@ class OpenAIBackend(Backend):
         """What the training would be and cost, where that is known. Asks no network."""
         from tuneport_openai.plan import make_plan
 
-        return make_plan(self.endpoint, request, self._base_model(request.base.name))
+        missing = self._missing()
+        lacks = f"It cannot be started here yet: {missing}. {self._how_to_get()}" if missing else ""
+        return make_plan(self.endpoint, request, self._base_model(request.base.name), lacks)
 
     def profile(self, base: str) -> DataProfile:
         """The vendor's rules for that model, checked offline."""
@@ -146,36 +156,40 @@ class OpenAIBackend(Backend):
         return data_profile(self.endpoint, self._base_model(base))
 
     def check_base(self, base: str) -> None:
-        """Raise ModelNotFound for no name, a path, or a job of ours that has no model. Whether the vendor tunes it, the
-        vendor says: `plan` notes what the dated table knows.
+        """Raise ModelNotFound for no name, a path, or a job of ours that has no model, and UnavailableError for a model
+        that the vendor has shut down. Whether it tunes any other, the vendor says: `plan` notes what is known.
         """
         if not base or base.startswith((".", "~", "/")):
             raise ModelNotFound(
                 f"{self.name}:{base} is no model of a server.",
                 remedy="Write for example openai:gpt-4.1-mini-2025-04-14",
             )
-        self._base_model(base)
+        facts = catalogue.known(self.endpoint, self._base_model(base))
+        if facts is not None and facts.ends is not None and facts.has_ended():
+            raise UnavailableError(
+                f"{facts.model}, and what is tuned from it, was shut down on {vendors.day(facts.ends)}.",
+                remedy=f"Choose another model. {vendors.elsewhere(self.endpoint)}".rstrip(),
+            )
 
     def bases(self) -> list[BaseInfo]:
         """The tunable models of the dated table, where this account can be asked at all."""
         if self.endpoint.vendor == "other" or not self.is_set_up:
             return []
         return [
-            BaseInfo(ref=Ref(self.name, one.model), description=f"hosted; {', '.join(one.methods)}")
+            BaseInfo(ref=Ref(self.name, one.model), description=f"hosted; {', '.join(one.methods)}{_until(one)}")
             for one in catalogue.models(self.endpoint)
             if not one.has_ended()
         ]
 
     def availability(self) -> Availability:
-        """Whether package, address and key are there; `details` tell of a closing vendor. Asks no network."""
+        """Whether package, address and key are there; tells of a closing vendor either way. Asks no network."""
         packages = super().availability()
         if not packages.ready:
             return packages
-        missing = self._missing()
+        missing, said = self._missing(), vendors.note(self.endpoint)
         if missing:
-            remedy = (keys.how_to_set if self.endpoint.base_url else how_to_address)(self.endpoint)
-            return Availability(ready=False, reason=missing, remedy=remedy)
-        said = vendors.closing(self.endpoint)
+            remedy = f"{said} {self._how_to_get()}".lstrip()
+            return Availability(ready=False, reason=missing, remedy=remedy, plans=not self.endpoint.removed)
         details = {"at": self.endpoint.base_url, "key": keys.place(self.endpoint), "openai": version("openai")}
         return Availability(ready=True, details={**details, **({"note": said} if said else {})})
 
@@ -184,13 +198,28 @@ class OpenAIBackend(Backend):
             return "needs the package openai"
         if not self.endpoint.base_url:
             return "its profile was removed" if self.endpoint.removed else "its address is not known"
-        return "" if keys.source(self.endpoint) else f"the variable {self.endpoint.key} is not set"
+        if keys.source(self.endpoint):
+            return keys.meant_elsewhere(self.endpoint)
+        return f"the variable {self.endpoint.key} is not set"
+
+    def _how_to_get(self) -> str:
+        """What to type about what is missing."""
+        return (keys.how_to_set if self.endpoint.base_url else how_to_address)(self.endpoint)
+
+    def _scratch(self, name: str) -> MutableMapping[str, Any]:
+        scratch = tuneport.job_scratch(Ref(self.name, name))
+        if "request" not in scratch:
+            raise JobNotFound(f"{self.name}:{name} was never asked for.", remedy="Run the same command again.")
+        return scratch
+
+    def _leads_elsewhere(self, scratch: MutableMapping[str, Any]) -> bool:
+        return bool(scratch["request"]["endpoint"] != self.endpoint.base_url)
 
     def _job(self, name: str, scratch: MutableMapping[str, Any]) -> HostedJob:
         from tuneport_openai.job import HostedJob, LoopbackJob
 
-        started_at = scratch["request"]["endpoint"]
-        if started_at != self.endpoint.base_url:
+        if self._leads_elsewhere(scratch):
+            started_at = scratch["request"]["endpoint"]
             # Another host must not get this job's questions, nor the old one this profile's key.
             now = "was removed" if self.endpoint.removed else f"is {self.endpoint.base_url or 'without an address'} now"
             raise ConfigError(
@@ -203,7 +232,7 @@ class OpenAIBackend(Backend):
     def _base_model(self, name: str) -> str:
         """The server's own name of a base; raises ModelNotFound for a job of ours that has no model."""
         try:
-            job = self.job(name)
+            job = self._job(name, self._scratch(name))
         except JobNotFound:
             return name
         if "model" not in job.scratch:
@@ -218,3 +247,7 @@ class OpenAIBackend(Backend):
 
         drop = self.profile(request.base.name) if request.options.too_long == "drop" else None
         return written(self.endpoint, request, self._base_model(request.base.name), drop)
+
+
+def _until(model: catalogue.Known) -> str:
+    return f", until {vendors.day(model.ends)}" if model.ends is not None else ""

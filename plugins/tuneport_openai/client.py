@@ -29,6 +29,8 @@ INSTALL = "pip install 'tuneport[openai]'"
 INTENT = "tuneport_intent"  # the key of the metadata that tells our own jobs
 _CREATE_SECONDS = 120.0
 _READ_SECONDS = 60.0
+_GLANCE_SECONDS = 10.0  # for what only makes a message better
+_MOST_NAMED = 12
 _READ_RETRIES = 2  # for what may be asked twice; what starts or changes something is sent once
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # httpx's and httpx2's: no byte has left this machine
 _REFUSALS = frozenset({400, 401, 403, 404, 413, 415, 422, 429})
@@ -138,7 +140,9 @@ class Wire:
                 f"{name} refuses this account while {doing} (403): {said}", remedy=refused_remedy(self.profile)
             )
         if status == 404:
-            return missing(f"{name} does not know it while {doing} (404): {said}", remedy=_remedy_404(missing))
+            is_model = missing is ModelNotFound or _param_of(error) == "model"
+            cure = self._which_models() if is_model else _remedy_404(missing)
+            return missing(f"{name} does not know it while {doing} (404): {said}", remedy=cure)
         if status == 429:
             wait = error.response.headers.get("retry-after")
             quota = (code_of(error) or "") == "insufficient_quota"
@@ -149,8 +153,22 @@ class Wire:
                 else f"Try again {f'in {wait} s' if wait else 'in a while'}.",
             )
         if status in (400, 409, 413, 415, 422):
-            return UsageError(f"{name} refused the request while {doing} ({status}): {said}", remedy=_remedy_400(error))
+            cure = self._which_models() if _param_of(error) == "model" else _remedy_400(error)
+            return UsageError(f"{name} refused the request while {doing} ({status}): {said}", remedy=cure)
         return UnavailableError(f"{name} failed while {doing} ({status}): {said}", remedy="Try again in a while.")
+
+    def _which_models(self) -> str:
+        """What to do about a model that the server does not know; a server of one's own is asked which it has."""
+        if self.profile.vendor == "azure":
+            return "Check the model's name. A tuned model answers under its deployment's name, once it is deployed."
+        if self.profile.vendor == "openai":
+            return "Check the model's name."
+        try:
+            found = [printable(one.id) for one in self._client(retries=0, seconds=_GLANCE_SECONDS).models.list().data]
+        except Exception:  # noqa: BLE001 - a hint only: the error that is told is the first one
+            found = []
+        shown = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
+        return f"Check the model's name. {self.profile.name} has: {shown}" if shown else "Check the model's name."
 
     def redacted(self, text: str) -> str:
         """The text without the key, should the server have put it there."""
@@ -227,6 +245,8 @@ def printable(text: str) -> str:
 
 def is_passing(error: BaseException | None) -> bool:
     """Whether it is an outage that may pass by itself: no connection, no answer in time, a 429 or a 5xx."""
+    if error is None:
+        return False
     import openai
 
     return isinstance(error, openai.APIConnectionError | openai.RateLimitError | openai.InternalServerError)
@@ -240,14 +260,13 @@ def code_of(error: APIStatusError) -> str | None:
 
 
 def _remedy_404(missing: type[NotFoundError]) -> str:
-    if missing is ModelNotFound:
-        return (
-            "Check the model's name. On Azure a tuned model answers under its deployment's name, once it is deployed."
-        )
     return "Run: tuneport jobs" if missing is JobNotFound else "Check the name."
 
 
 def _remedy_400(error: APIStatusError) -> str:
-    body = error.body
-    param = body.get("param") if isinstance(body, dict) else None
+    param = _param_of(error)
     return f"It is about {param!r}." if param else "Change what it names, then try again."
+
+
+def _param_of(error: APIStatusError) -> object:
+    return error.body.get("param") if isinstance(error.body, dict) else None

@@ -98,17 +98,26 @@ def key_(
 
 def remove(name: Name, json: Json = False) -> int:
     """Forget an endpoint, and its key in the keyring. Jobs that were started there stay in the ledger."""
+    import tuneport
     from tuneport_openai import keys, profiles
 
     one = profiles.profiles().get(name)
+    # Looked at now: afterwards nobody can be asked, and what the ledger has heard last is all there is.
+    left = [] if one is None or one.removed else [job for job in tuneport.jobs(backend=name) if not job.status.terminal]
     is_kept = profiles.remove(name)
     if one is not None and one.in_keyring:
         keys.forget(one)
         profiles.note_key(one, in_keyring=False)
     if json:
-        _print({"removed": name})
+        _print({"removed": name, "not_over": [job.to_dict() for job in left]})
     else:
         typer.echo(f"{name} is forgotten{', but for its name: jobs were started there' if is_kept else ''}.")
+        if one is not None and left:
+            typer.echo(
+                f"Not over: {', '.join(f'{job.ref} ({job.status})' for job in left)}. The server goes on with them. To "
+                f"see or end them: tuneport profiles add {name} {one.base_url}",
+                err=True,
+            )
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, MutableMapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -119,6 +120,8 @@ class HostedJob(Job):
             self._started("cancelled")
         if not self.status.terminal:
             self._act("cancel")
+            with suppress(TuneportError):
+                self.state()  # what it became is kept here, should nobody be able to ask later
 
     def pause(self) -> None:
         """Ask the server to stop at its next checkpoint; not every server can."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from tuneport import ConfigError, UsageError
 
@@ -26,7 +27,9 @@ class Key:
         self._kept = ""
 
     def reveal(self) -> str:
-        """The key; raises ConfigError where it is nowhere to be had."""
+        """The key; raises ConfigError where it is nowhere to be had, or is meant for another host."""
+        if why := meant_elsewhere(self._profile):
+            raise ConfigError(f"{why[0].upper()}{why[1:]}.", remedy=how_to_set(self._profile))
         if value := os.environ.get(self._profile.key, ""):
             return value
         if self._profile.in_keyring:
@@ -56,6 +59,22 @@ def source(profile: Profile) -> Literal["environment", "keyring"] | None:
     return "keyring" if profile.in_keyring else None
 
 
+def meant_elsewhere(profile: Profile) -> str:
+    """Why the key in the variable must not be sent: OPENAI_BASE_URL says that OPENAI_API_KEY is another host's, as it
+    does to the official clients. Empty where nothing says so.
+    """
+    address = os.environ.get("OPENAI_BASE_URL", "").strip()
+    if profile.vendor != "openai" or not address or not os.environ.get(profile.key):
+        return ""
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError:
+        host = ""
+    if host == "openai.com" or host.endswith(".openai.com"):
+        return ""
+    return f"the key in {profile.key} is for {host or address}, where OPENAI_BASE_URL points, and is not sent to OpenAI"
+
+
 def place(profile: Profile) -> str:
     """The same in words, for messages."""
     if source(profile) == "keyring":
@@ -65,6 +84,12 @@ def place(profile: Profile) -> str:
 
 def how_to_set(profile: Profile) -> str:
     """What to type so that the profile has a key."""
+    if meant_elsewhere(profile):
+        address = os.environ["OPENAI_BASE_URL"].strip()
+        return (
+            f"To train there: tuneport profiles add lab {address} --key {profile.key}, and write lab:MODEL. To train "
+            f"at OpenAI: unset OPENAI_BASE_URL, and set {profile.key} to a key of OpenAI's."
+        )
     return (
         f"Set it in the shell that runs this: export {profile.key}=…, or keep the key in the system's keyring: "
         f"tuneport profiles key {profile.name}"

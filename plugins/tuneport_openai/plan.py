@@ -19,8 +19,8 @@ _COUNTED_WHOLE = 20_000
 _SAMPLE = 5_000
 
 
-def make_plan(endpoint: Profile, request: TrainRequest, model: str) -> Plan:
-    """The plan of a request for the server's model of that name."""
+def make_plan(endpoint: Profile, request: TrainRequest, model: str, lacks: str = "") -> Plan:
+    """The plan of a request for the server's model of that name; `lacks` is what keeps it from being started here."""
     facts = catalogue.known(endpoint, model)
     settings = cast("OpenAISettings", request.settings)
     rows = len(request.train)
@@ -44,7 +44,7 @@ def make_plan(endpoint: Profile, request: TrainRequest, model: str) -> Plan:
         usd=_usd(request, facts, settings, tokens),
         epochs=epochs,
         resolved=_resolved(model, settings),
-        notes=tuple(_notes(endpoint, request, model, facts)),
+        notes=tuple(filter(None, (lacks, *_notes(endpoint, request, model, facts)))),
     )
 
 
@@ -109,7 +109,9 @@ def _usd(request: TrainRequest, facts: Known | None, settings: OpenAISettings, t
             source=f"the price of training is not known; set backends.{request.base.backend}.usd_per_million_tokens",
         )
     if tokens.value is None:
-        return Quantity(value=None, unit="USD", source=f"${price:g} a million tokens, but how many is not known")
+        return Quantity(
+            value=None, unit="USD", source=f"${price:g} a million tokens; how many, not known: set train.epochs"
+        )
     value = round(tokens.value / 1e6 * price, 4)
     return Quantity(value=value, unit="USD", source=f"${price:g} a million tokens, {source}", error=tokens.error)
 
@@ -123,12 +125,12 @@ def _resolved(model: str, settings: OpenAISettings) -> dict[str, Any]:
 
 
 def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | None) -> list[str]:
-    notes, method = [], request.options.method
-    said = vendors.closing(endpoint)
-    if said:
-        others = vendors.alternatives(endpoint, method)
-        notes.append(f"{said}. " + (f"The same config runs on: {', '.join(others)}." if others else ""))
-    day = catalogue.as_of()
+    """What else there is to know, what stands most in the way first."""
+    method, day = request.options.method, catalogue.as_of()
+    notes = [vendors.note(endpoint, method)]
+    if facts is not None and facts.ends is not None:
+        word = "was" if facts.has_ended() else "will be"
+        notes.append(f"{facts.model}, and what is tuned from it, {word} shut down on {vendors.day(facts.ends)}.")
     if endpoint.vendor != "other":
         if facts is None:
             notes.append(f"{model} is not among the tunable models known on {day}: the server may refuse it.")
@@ -138,9 +140,6 @@ def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | 
             notes.append(f"Vendors tune snapshots: write {endpoint.name}:{facts.model}.")
         if facts is not None and counter(facts.encoding) is None:
             notes.append(f"Tokens are estimated. {how_to_count(facts.encoding)}")
-    if facts is not None and facts.ends is not None:
-        word = "was" if facts.has_ended() else "will be"
-        notes.append(f"{facts.model}, and what is tuned from it, {word} shut down on {vendors.day(facts.ends)}.")
     if facts is not None and facts.tuned_input is not None and endpoint.vendor == "openai":
         notes.append(
             f"Asking the tuned model cost ${facts.tuned_input:g} a million tokens in and ${facts.tuned_output:g} out "

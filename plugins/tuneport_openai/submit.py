@@ -11,12 +11,12 @@ import fcntl
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tuneport import JobNotFinished, JobNotFound, JobState, Ref, Status, TuneportError, home, utc_now
-from tuneport_openai.client import INTENT, Wire, never_sent, surely_refused
+from tuneport import ConfigError, JobNotFinished, JobNotFound, JobState, Ref, Status, TuneportError, home, utc_now
+from tuneport_openai.client import INTENT, Wire, is_passing, never_sent, surely_refused
 from tuneport_openai.upload import ensure_file
 
 if TYPE_CHECKING:
@@ -134,33 +134,44 @@ def adopt(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOKS
     scratch["job"] = found
 
 
-def _search(wire: Wire, scratch: Scratch, looks: Sequence[float]) -> tuple[str | None, str]:
-    """The id of the job that carries this intent; else why the last look could not be made, or nothing if it was."""
-    unread = ""
+def _search(wire: Wire, scratch: Scratch, looks: Sequence[float]) -> tuple[str | None, TuneportError | None]:
+    """The id of the job that carries this intent; else why the last look could not be made, or None if it was."""
+    unread: TuneportError | None = None
     for pause in looks:
         time.sleep(pause)
         try:
             found = _look(wire, scratch)
         except TuneportError as error:  # whatever keeps us from looking, a refusal of the start it is not
-            unread = error.message
+            unread = error
+            if isinstance(error, ConfigError):
+                break  # a key that is missing comes by no waiting
         else:
             if found is not None:
-                return found.id, ""
-            unread = ""
+                return found.id, None
+            unread = None
     return None, unread
 
 
-def unconfirmed(wire: Wire, ref: Ref, scratch: Scratch, why: str = "") -> JobNotFinished:
+def unconfirmed(wire: Wire, ref: Ref, scratch: Scratch, why: TuneportError | None = None) -> JobNotFinished:
     """The error of a start of which nobody could learn what became; `why` is what kept us from looking."""
     likely = scratch["create"].get("likely")
-    reason = f" ({why})" if why else ""
+    sent = datetime.fromisoformat(scratch["create"]["at"])
+    certain = sent + timedelta(seconds=CERTAIN_SECONDS)
+    found = "and no list of its jobs shows it yet" if why is None else f"and could not be looked for ({why.message})"
     hint = f" It may be the job {likely}, which does not say whose it is." if likely else ""
+    remedy = f"Run in a few minutes: tuneport settle {ref}"
+    if why is not None and why.remedy and not is_passing(why.__cause__):
+        remedy = f"{why.remedy.rstrip('.')}. Then run: tuneport settle {ref}"
+    elif why is None and utc_now() < certain:
+        remedy = (
+            f"From {certain:%H:%M} UTC on, a quarter of an hour after the sending, it is certain: tuneport settle {ref}"
+        )
     return JobNotFinished(
-        f"{ref} may have been started at {wire.profile.name}, and it could not be found there{reason}. It is not sent "
-        f"again, so that nothing is paid for twice.{hint}",
+        f"{ref} may have been started at {wire.profile.name} (it was sent at {sent:%H:%M} UTC), {found}. It is not "
+        f"sent again, so that nothing is paid for twice.{hint}",
         ref=str(ref),
         status=Status.UNCONFIRMED,
-        remedy=f"Run in a few minutes: tuneport settle {ref}",
+        remedy=remedy,
     )
 
 

@@ -28,6 +28,20 @@ def closing(profile: Profile, today: date | None = None) -> str | None:
     )
 
 
+def note(profile: Profile, method: str = "sft") -> str:
+    """The same in sentences, with the backends here that could run the same config; empty where nothing is known."""
+    said = closing(profile)
+    if not said:
+        return ""
+    return f"{said}. {elsewhere(profile, method)}".rstrip()
+
+
+def elsewhere(profile: Profile, method: str = "sft") -> str:
+    """A sentence that names the backends here that could run the same config; empty where there are none."""
+    others = ", ".join(alternatives(profile, method))
+    return f"The same config runs elsewhere with one changed word, `model: BACKEND:…`: {others}." if others else ""
+
+
 def has_closed(profile: Profile, today: date | None = None) -> bool:
     """Whether the vendor said that nobody can train there any more."""
     return profile.vendor == "openai" and (today or datetime.now(UTC).date()) >= OPENAI_ENDS
@@ -46,7 +60,10 @@ def alternatives(profile: Profile, method: str = "sft") -> list[str]:
                 continue
             ready = backend.is_set_up  # backends of ours that asked each other whether they are ready would never end
         else:
-            ready = backend.availability().ready
+            try:
+                ready = backend.availability().ready
+            except Exception:  # noqa: BLE001 - a stranger's check that breaks is no reason to say nothing of the others
+                ready = False
         found.append((not ready, name))
     return [name if not missing else f"{name} (not set up)" for missing, name in sorted(found)]
 
@@ -54,11 +71,8 @@ def alternatives(profile: Profile, method: str = "sft") -> list[str]:
 def refused_remedy(profile: Profile, method: str = "sft") -> str:
     """What somebody can do whom this vendor refuses."""
     said = closing(profile)
-    others = alternatives(profile, method)
-    parts = [f"{said}." if said and profile.vendor == "openai" else "Check what the key is allowed to do."]
-    if others:
-        parts.append(f"The same config runs elsewhere with one changed word, `model: BACKEND:…`: {', '.join(others)}.")
-    return " ".join(parts)
+    cure = f"{said}." if said and profile.vendor == "openai" else "Check what the key is allowed to do."
+    return f"{cure} {elsewhere(profile, method)}".rstrip()
 
 
 def day(when: date) -> str:

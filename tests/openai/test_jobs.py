@@ -184,6 +184,21 @@ def test_cancel_is_final_and_may_be_repeated(lab: WireServer, rows: Dataset) -> 
         job.wait()
 
 
+def test_a_cancelled_job_is_cancelled_in_the_ledger_once_it_was_looked_at(
+    lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneport.cli.app import invoke
+    from tuneport.ledger import Ledger
+
+    lab.flow = ("running",)
+    job = tuneport.train("lab:base", rows)
+    assert invoke(["show", str(job.ref)]) == 0
+    with Ledger.open() as ledger:
+        assert ledger.job(job.ref).status is Status.RUNNING
+        assert invoke(["cancel", str(job.ref)]) == 0
+        assert ledger.job(job.ref).status is Status.CANCELLED
+
+
 def test_a_cancel_that_comes_too_late_is_no_error(lab: WireServer, rows: Dataset) -> None:
     lab.flow = ("running",)
     job = tuneport.train("lab:base", rows)
@@ -388,6 +403,20 @@ def test_a_start_that_an_outage_stops_goes_on_with_the_same_intent(
     assert len(lab.jobs) == 1
 
 
+def test_a_model_that_the_server_does_not_have_is_answered_with_those_it_has(
+    lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    for status in (400, 404):
+        error = {"error": {"message": "no such model", "param": "model"}}
+        lab.refuse["POST /v1/fine_tuning/jobs"] = (status, error, {})
+        with pytest.raises(tuneport.TuneportError, match="no such model") as caught:
+            tuneport.train(f"lab:other-{status}", rows)
+        assert "lab has: base, ft:base:" in (caught.value.remedy or "")
+        assert "Azure" not in (caught.value.remedy or "")
+
+
 def test_a_start_that_was_refused_is_over(lab: WireServer, rows: Dataset) -> None:
     lab.refuse["POST /v1/fine_tuning/jobs"] = (400, {"error": {"message": "no such model"}}, {})
     with pytest.raises(tuneport.UsageError, match="no such model"):
@@ -416,9 +445,19 @@ def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
         tuneport.train("lab:base", rows)
     (job,) = tuneport.jobs()
     assert job.status is Status.UNCONFIRMED
-    with pytest.raises(tuneport.UsageError, match="unconfirmed already"):
+    with pytest.raises(tuneport.JobNotFinished, match="not sent again") as caught:
         tuneport.train("lab:base", rows)
+    assert f"tuneport settle {job.ref}" in str(caught.value)
+    capsys.readouterr()
     assert invoke(["settle", str(job.ref)]) == 3
+    assert "a quarter of an hour after the sending" in capsys.readouterr().err
+    with monkeypatch.context() as without:
+        without.delenv("LAB_API_KEY")
+        assert invoke(["settle", str(job.ref)]) == 3
+    said = capsys.readouterr().err
+    assert "could not be looked for" in said
+    assert "export LAB_API_KEY" in said
+    assert "in a few minutes" not in said
     scratch = tuneport.job_scratch(job.ref)
     lab.refuse.clear()
     intent = scratch["request"]["intent"]

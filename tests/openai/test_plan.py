@@ -32,6 +32,45 @@ def test_a_missing_key_is_said_before_anything_else(rows: Dataset) -> None:
         tuneport.train(MODEL, rows)
 
 
+def test_without_a_key_a_plan_is_made_and_run_doctor_and_plan_tell_the_closing_and_who_else_could(
+    rows: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneport.cli.app import invoke
+
+    notes = tuneport.plan(MODEL, rows, epochs=3).notes
+    assert "OPENAI_API_KEY is not set" in notes[0]
+    assert "6 January 2027" in notes[1]
+    assert "torch" in notes[1]
+    with pytest.raises(tuneport.UnavailableError) as caught:
+        tuneport.train(MODEL, rows)
+    assert "export OPENAI_API_KEY" in str(caught.value)
+    assert "6 January 2027" in str(caught.value)
+    assert "torch" in str(caught.value)
+    assert invoke(["doctor"]) in (0, 1)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "6 January 2027" in said
+    assert "14 April 2027" in said
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8137/v1", "https://gpu.example.org/v1", "https://[oops"])
+def test_a_key_that_openai_base_url_gives_to_another_host_is_not_sent_to_openai(
+    address: str, key: None, rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuneport_openai.client import Wire
+
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    assert not tuneport.backends()["openai"].availability().ready
+    with pytest.raises(tuneport.UnavailableError, match="OPENAI_BASE_URL") as caught:
+        tuneport.train(MODEL, rows)
+    assert f"profiles add lab {address}" in (caught.value.remedy or "")
+    with pytest.raises(tuneport.ConfigError, match="is not sent to OpenAI"):
+        Wire(profiles.profile("openai")).once  # noqa: B018 - it would be made with the key
+    with pytest.raises(tuneport.ConfigError, match="is not sent to OpenAI"):
+        tuneport.open_model("openai:gpt-4.1-mini").ask("Hello")
+    monkeypatch.setenv("OPENAI_BASE_URL", profiles.OPENAI_URL)
+    assert tuneport.backends()["openai"].availability().ready
+
+
 def test_a_missing_address_is_said(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "x")
     answer = tuneport.backends()["azure"].availability()
@@ -93,8 +132,11 @@ def test_a_model_that_was_or_will_be_shut_down_is_told(key: None, rows: Dataset)
     assert known.has_ended(date(2027, 1, 14))
     assert not known.has_ended(date(2027, 1, 13))
     assert "shut down on 14 January 2027" in " ".join(tuneport.plan(MODEL, rows).notes)
-    said = " ".join(tuneport.plan("openai:gpt-4.1-nano-2025-04-14", rows).notes)
-    assert "gpt-4.1-nano-2025-04-14, and what is tuned from it, was shut down on 23 October 2026." in said
+    shut = "gpt-4.1-nano-2025-04-14, and what is tuned from it, was shut down on 23 October 2026."
+    for act in (tuneport.plan, tuneport.train):
+        with pytest.raises(tuneport.UnavailableError, match=shut) as caught:
+            act("openai:gpt-4.1-nano-2025-04-14", rows)
+        assert "torch" in (caught.value.remedy or "")
     names = [info.ref.name for info in tuneport.open_backend("openai").bases()]
     assert "gpt-4.1-nano-2025-04-14" not in names
 
@@ -111,10 +153,15 @@ def test_auto_epochs_follow_the_published_rule(rows: int, epochs: int) -> None:
     assert plan.auto_epochs(rows) == epochs
 
 
-def test_a_model_that_is_not_tunable_is_told(key: None, rows: Dataset) -> None:
+def test_a_model_that_is_not_tunable_is_told(key: None, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tuneport import plugins
+
     assert "write openai:gpt-4.1-mini-2025-04-14" in " ".join(tuneport.plan("openai:gpt-4.1-mini", rows).notes)
     assert "not among the tunable models" in " ".join(tuneport.plan("openai:gpt-9", rows).notes)
-    assert "not tunable by sft" in " ".join(tuneport.plan("openai:o4-mini-2025-04-16", rows).notes)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "x")
+    plugins.load.cache_clear()
+    assert "not tunable by sft" in " ".join(tuneport.plan("azure:o4-mini-2025-04-16", rows).notes)
 
 
 def test_tokens_are_estimated_with_their_error_without_a_vocabulary(

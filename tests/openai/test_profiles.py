@@ -114,6 +114,71 @@ def test_a_job_of_a_removed_profile_says_what_is_missing_and_what_to_type(lab: W
     assert tuneport.open_job(job.ref).wait().ask("Question 1 about pin") == "pin"
 
 
+def test_a_job_that_is_over_is_read_and_deleted_here_when_its_profile_was_removed(
+    lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneport import plugins
+    from tuneport.cli.app import invoke
+
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    events, sent = list(job.events()), Path(job.state().details["sent"])
+    profiles.remove("lab")
+    plugins.load.cache_clear()
+    asked = len(lab.asked)
+    again = tuneport.open_job(job.ref)
+    assert (again.status, list(again.events()), again.checkpoints()) == (tuneport.Status.SUCCEEDED, events, [])
+    assert invoke(["show", str(job.ref)]) == 0
+    assert invoke(["watch", str(job.ref)]) == 0
+    for act in (lambda: tuneport.open_model(job.ref), lambda: again.result().ask("pin?")):
+        with pytest.raises(tuneport.ConfigError, match="was removed"):
+            act()
+    capsys.readouterr()
+    assert invoke(["delete", str(job.ref), "--yes"]) == 0
+    assert f"nothing at {lab.url}, where there may be: the model ft:" in capsys.readouterr().out
+    assert not sent.exists()
+    assert tuneport.jobs() == []
+    assert len(lab.asked) == asked
+
+
+def test_a_finished_job_asks_nothing_of_the_host_that_its_profile_leads_to_now(lab: WireServer, rows: Dataset) -> None:
+    from tuneport import plugins
+
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    other = WireServer()
+    try:
+        profiles.add("lab", other.url)
+        plugins.load.cache_clear()
+        assert tuneport.open_job(job.ref).status is tuneport.Status.SUCCEEDED
+        with pytest.raises(tuneport.ConfigError, match="was started at"):
+            tuneport.train(str(job.ref), rows)
+        tuneport.delete(job.ref)
+        assert not other.asked
+    finally:
+        other.close()
+
+
+def test_removing_a_profile_warns_of_jobs_that_are_not_over(
+    lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneport import plugins
+    from tuneport.cli.app import invoke
+
+    lab.flow = ("running",)
+    job = tuneport.train("lab:base", rows)
+    assert invoke(["profiles", "remove", "lab"]) == 0
+    said = capsys.readouterr().err
+    assert f"Not over: {job.ref} (running)" in said
+    assert f"tuneport profiles add lab {lab.url}" in said
+    plugins.load.cache_clear()
+    assert invoke(["jobs"]) == 0
+    assert "running (last known)" in capsys.readouterr().out
+    with pytest.raises(tuneport.BackendNotFound, match="Did you mean") as caught:
+        tuneport.plan("opena:base", rows)
+    assert "lab" not in caught.value.message
+
+
 def test_a_profile_that_no_job_was_started_at_is_gone_when_it_is_removed(lab: WireServer) -> None:
     from tuneport import plugins
 

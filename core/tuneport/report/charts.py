@@ -239,7 +239,7 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, title: str, x_label: 
         bars.append(
             tag(
                 "g",
-                tag("title", f"{short(low)} to {short(high)} {x_label}: {count(number)} rows"),
+                tag("title", f"{_between(low, high)} {x_label}: {count(number)} {'row' if number == 1 else 'rows'}"),
                 tag("rect", class_="bar", x=x + 1, y=base - tall, width=max(1.0, room - 2), height=tall),
                 tag("text", short(number), class_="tick mid", x=x + room / 2, y=base - tall - 4)
                 if number and room > 24
@@ -250,6 +250,10 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, title: str, x_label: 
     axis = tag("line", class_="axis", x1=left, x2=width - right, y1=base, y2=base)
     label = tag("text", x_label, class_="label mid", x=width / 2, y=height - 6)
     return tag("svg", bars, axis, label, viewBox=f"0 0 {width} {height}", role="img", aria_label=title)
+
+
+def _between(low: float, high: float) -> str:
+    return short(low) if short(low) == short(high) else f"{short(low)} to {short(high)}"
 
 
 def interval_chart(sides: Sequence[tuple[str, str, float, float, float, str]], *, title: str, width: int) -> Html:

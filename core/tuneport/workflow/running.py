@@ -139,7 +139,7 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
         said = f"is planned to take {value:.2f} {unit}" if value is not None else f"takes an unknown number of {unit}"
         cure = f"Train on fewer rows or epochs, or raise budget.{key}."
         if value is None:
-            cure = f"What is unknown cannot be held to a limit: set what is named above, if anything, or drop budget.{key}."
+            cure = f"What is unknown cannot be held to a limit: set what is named above, if any, or drop budget.{key}."
         raise BudgetError(
             f"The run {said} ({source}); budget.{key} allows {limit:g}.", remedy=f"Nothing was started. {cure}"
         )

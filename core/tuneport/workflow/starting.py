@@ -229,8 +229,8 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
             return backend.job(record.ref.name)
         if record.intent_state == "unconfirmed":
             raise JobNotFinished(
-                f"{record.ref} may have been started by an earlier call, and nobody could learn whether. It is not sent "
-                "again, so that nothing is paid for twice.",
+                f"{record.ref} may have been started by an earlier call, and nobody could learn whether. It is not "
+                "sent again, so that nothing is paid for twice.",
                 ref=str(record.ref),
                 status=Status.UNCONFIRMED,
                 remedy=f"Run: tuneport settle {record.ref}",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneport.errors import NotFoundError, TuneportError
+from tuneport.errors import TuneportError
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
 from tuneport.plugins import PluginInfo, availability, load
@@ -58,7 +58,9 @@ def examine() -> list[HealthCheck]:
     plugins = load()
     for info in plugins.infos():
         findings.append(_plugin_finding(info))
-        for name in info.backends if info.status == "ready" else ():
+        # Of a plugin with one backend that cannot be used, its own line has said so.
+        named = info.backends if info.status == "ready" or len(info.backends) > 1 else ()
+        for name in (one for one in named if plugins.backends()[one].listed):
             answer = availability(plugins.backends()[name])
             said = ", ".join(_fact(key, value) for key, value in answer.details.items()) or "ready"
             if not answer.ready:
@@ -99,6 +101,8 @@ def _plugin_finding(info: PluginInfo) -> HealthCheck:
     said = f"{info.distribution} {info.version}"
     if info.status == "ready":
         return HealthCheck(what=f"plugin {info.name}", ok=True, said=said)
+    if info.status == "needs" and len(info.backends) > 1:
+        return HealthCheck(what=f"plugin {info.name}", ok=True, said=f"{said} needs: none of its backends is set up")
     # A plugin that is switched off or wants a package is a choice of the user's, a broken one is not.
     return HealthCheck(
         what=f"plugin {info.name}",
@@ -135,8 +139,8 @@ def _pruned_jobs(dry_run: bool) -> Iterator[Prunable]:
         try:
             job = load().backend(record.ref.backend).job(record.ref.name)
             freed = job.prune(dry_run=dry_run) if job.status.terminal else 0
-        except NotFoundError:
-            continue
+        except (TuneportError, OSError):
+            continue  # it is not there any more, or nobody can be asked whether it is over
         if freed:
             yield Prunable(what=f"checkpoints of {record.ref}", bytes=freed)
 

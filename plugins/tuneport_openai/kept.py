@@ -1,0 +1,43 @@
+"""A job that is over and whose server its profile leads to no more: what is here of it is all that can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+from tuneport import Checkpoint, Event, kept_events
+from tuneport_openai.job import HostedJob
+from tuneport_openai.removal import remove_copies
+
+
+class KeptJob(HostedJob):
+    """Reads what the scratch and the ledger keep. Its wire leads nowhere, so nothing is asked of any server."""
+
+    @staticmethod
+    def is_over(scratch: MutableMapping[str, Any]) -> bool:
+        """Whether the scratch alone proves that the job is over."""
+        if "job" in scratch:
+            return "final" in scratch
+        return "create" not in scratch and ("refused" in scratch or "cancelled" in scratch)
+
+    def events(self, after: int = 0) -> Iterable[Event]:
+        """The events that were fetched while the server could be asked."""
+        return kept_events(self.ref, after)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """None: only the server could list them."""
+        return []
+
+    def delete(self, *, dry_run: bool = False) -> list[str]:
+        """Remove the copy of what was sent; what stays at the server is said."""
+        lines = [f"{path} ({size:,} bytes)" for path, size in remove_copies(self.scratch, dry_run=dry_run)]
+        model = (self.scratch.get("final") or {}).get("fine_tuned_model")
+        left = [f"the model {model}"] if model else []
+        if deployment := self.scratch.get("deployment"):
+            left.append(f"the deployment {deployment}, billed by the hour")
+        left += [f"the {part} file {file_id}" for part, file_id in self.scratch.get("files", {}).items()]
+        if left:
+            at, name = self.scratch["request"]["endpoint"], self.ref.backend
+            cure = f"to remove that too, run first: tuneport profiles add {name} {at}"
+            lines.append(f"nothing at {at}, where there may be: {', '.join(left)} ({cure})")
+        return lines
