@@ -154,7 +154,7 @@ def _memory(settings: TorchSettings, base: Base, device: Device, resolved: Resol
         source += f"; {size(12.0 * base.facts.parameters)} of main memory more, where free, to write checkpoints from"
     if 0 < device.memory < foretold.total:
         source += f"; more than the {size(device.memory)} there are: micro-batches will be made smaller"
-    return Quantity(value=round(foretold.total), unit="bytes", source=source, error=footprint.error(settings, kind))
+    return Quantity(value=round(foretold.total), unit="bytes", source=source, error=footprint.error(kind))
 
 
 def _usd(settings: TorchSettings, seconds: Quantity) -> Quantity:

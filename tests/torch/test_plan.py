@@ -28,7 +28,7 @@ def test_tokens_and_steps_of_a_small_set_are_counted(tiny_llama: Path, own_home:
     assert plan.steps.value == 2 * -(-sum(counts) // 64)
     assert plan.usd.value == 0
     assert plan.seconds.error
-    assert plan.memory.value > 0.5e9
+    assert plan.memory.value > 0.4e9
 
 
 def test_a_large_set_is_sampled_and_says_its_error(tiny_llama: Path, own_home: Path) -> None:

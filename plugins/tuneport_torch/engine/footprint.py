@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tuneport_torch.config import TorchSettings
 
 # Python, torch and transformers, imported and at work; on a GPU what is counted is the device's own memory.
-_RUNTIME_BYTES = {"cpu": 0.55e9, "cuda": 0.6e9, "mps": 0.6e9}
+_RUNTIME_BYTES = {"cpu": 0.45e9, "cuda": 0.6e9, "mps": 0.6e9}
 _FEW_TOKENS = 1024
 _USABLE = 0.92  # of a device's memory: the rest is broken up, or others'
 _LOGITS = {"cpu": 2**24, "cuda": 2**27, "mps": 2**27}  # logits that the loss holds at once
@@ -80,9 +80,9 @@ def foretell(
     return Footprint(parts)
 
 
-def error(settings: TorchSettings, kind: str) -> str:
+def error(kind: str) -> str:
     """How far `foretell` may be off; `benchmarks/memory.py` measures it."""
-    return "±15%" if kind == "cpu" and settings.mode == "lora" else "±40%, not yet measured"
+    return "±15%" if kind == "cpu" else "±40%, not yet measured"
 
 
 def needs_recompute(facts: Facts, settings: TorchSettings, kind: str, memory: int, longest: int) -> bool:
