@@ -173,7 +173,7 @@ def _refuse_needed(ref: Ref) -> None:
         raise UsageError(
             f"{' and '.join(heirs)} {'was' if len(heirs) == 1 else 'were'} trained from {ref}: without it they may not "
             "load any more.",
-            remedy=f"Delete first what stands on it: tuneport delete {heirs[0]}. Or delete {ref} all the same: --force.",
+            remedy=f"Delete first what stands on it: tuneport delete {heirs[0]}. Or delete {ref} anyway: --force.",
         )
 
 
