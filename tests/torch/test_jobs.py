@@ -40,7 +40,6 @@ from tuneport import (
     JobNotFinished,
     JobNotFound,
     Message,
-    ModelNotFound,
     Status,
     UnavailableError,
     UsageError,
@@ -134,7 +133,7 @@ def test_cancel_is_final_and_may_be_repeated(tiny_llama: Path, own_home: Path) -
     before = len(seqs(job))
     assert gone(job)
     assert len(seqs(job)) == before
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(JobCancelled):
         TorchBackend().model("unwanted")
 
 
