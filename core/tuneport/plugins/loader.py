@@ -5,31 +5,25 @@ It guards against breakage, not against malice: a plugin is code that runs with 
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.util
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
 from tuneport import hookspecs
 from tuneport.errors import BackendError, BackendNotFound, TuneportError
+from tuneport.plugins.found import Found, installed, literal_api
 
 if TYPE_CHECKING:
     from tuneport.backend import Availability, Backend
     from tuneport.dataset import Dataset
     from tuneport.events import Event
     from tuneport.job import Job
-
-GROUP = "tuneport"
-OURS = "tuneport"
 
 PluginStatus = Literal["ready", "needs", "broken", "off"]
 
@@ -60,25 +54,13 @@ class PluginBroken(TuneportError):  # noqa: N818 - reads as what happened
     """A plugin cannot be used; only TUNEPORT_STRICT=1 lets it surface."""
 
 
-@dataclass(slots=True)
-class _Found:
-    entry: EntryPoint
-    distribution: Distribution
-    api: int | None = None
-    module: Any = None
-    backends: list[str] = field(default_factory=list)
-    off: bool = False
-    broken: str = ""
-    remedy: str | None = None
-
-
 class Plugins:
     """All plugins of this interpreter, loaded once; see `load`."""
 
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager("tuneport")
         self._manager.add_hookspecs(hookspecs)
-        self._found = list(_scan())
+        self._found = list(installed())
         self._backends: dict[str, Backend] = {}
         for found in self._found:
             if found.off:
@@ -150,8 +132,8 @@ class Plugins:
                 wrong.append(error)
         return wrong
 
-    def _load(self, found: _Found) -> None:
-        found.api = _literal_api(found.entry.module)
+    def _load(self, found: Found) -> None:
+        found.api = literal_api(found.entry.module)
         if found.api is not None and found.api != hookspecs.API:
             raise PluginBroken(f"it is written for plugin API {found.api}, this tuneport has {hookspecs.API}")
         found.module = importlib.import_module(found.entry.module)
@@ -172,7 +154,7 @@ class Plugins:
             for found in self._working():
                 self._guard(found, self._announce)
 
-    def _announce(self, found: _Found) -> None:
+    def _announce(self, found: Found) -> None:
         for announced in self._hook(found, "tuneport_backends")():
             if not isinstance(announced, Iterable):
                 raise PluginBroken(
@@ -181,7 +163,7 @@ class Plugins:
             for backend in announced:
                 self._adopt(found, backend)
 
-    def _adopt(self, found: _Found, backend: Backend) -> None:
+    def _adopt(self, found: Found, backend: Backend) -> None:
         from tuneport.backend import Backend
 
         if isinstance(backend, type) and issubclass(backend, Backend):
@@ -197,21 +179,21 @@ class Plugins:
         found.backends.append(backend.name)
         self._backends[backend.name] = backend
 
-    def _guard(self, found: _Found, act: Callable[[_Found], None]) -> None:
+    def _guard(self, found: Found, act: Callable[[Found], None]) -> None:
         try:
             act(found)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one broken plugin must not take the others along
             _raise_if_strict(error)
             self._break(found, error)
 
-    def _break(self, found: _Found, error: BaseException) -> None:
+    def _break(self, found: Found, error: BaseException) -> None:
         found.broken = error.message if isinstance(error, TuneportError) else f"{type(error).__name__}: {error}"
         found.remedy = error.remedy if isinstance(error, TuneportError) else None
         for name in found.backends:
             self._backends.pop(name, None)
         found.backends.clear()
 
-    def _call(self, found: _Found, hook: str, **arguments: Any) -> Any:
+    def _call(self, found: Found, hook: str, **arguments: Any) -> Any:
         """One plugin's answer to a hook that it may not implement."""
         try:
             results = self._hook(found, hook)(**arguments)
@@ -222,25 +204,25 @@ class Plugins:
             raise BackendError(
                 f"The plugin {found.entry.name!r} broke in {hook}: {type(error).__name__}: {error}",
                 remedy=f"Report it to its author, or leave it out: TUNEPORT_PLUGINS names the plugins to load "
-                f"(its distribution is {_name(found.distribution)}).",
+                f"(its distribution is {found.distribution_name}).",
             ) from error
         return results[0] if results else None
 
-    def _hook(self, found: _Found, hook: str) -> Any:
+    def _hook(self, found: Found, hook: str) -> Any:
         others = [module for module in self._manager.get_plugins() if module is not found.module]
         return self._manager.subset_hook_caller(hook, others)
 
-    def _working(self) -> list[_Found]:
+    def _working(self) -> list[Found]:
         return [found for found in self._found if not found.off and not found.broken]
 
-    def _info(self, found: _Found) -> PluginInfo:
+    def _info(self, found: Found) -> PluginInfo:
         status, reason, remedy = self._standing(found)
         return PluginInfo(
             name=found.entry.name,
             module=found.entry.module,
-            distribution=_name(found.distribution),
+            distribution=found.distribution_name,
             version=found.distribution.version,
-            origin=_origin(found),
+            origin=found.origin,
             api=found.api,
             status=status,
             reason=reason,
@@ -248,11 +230,11 @@ class Plugins:
             backends=tuple(found.backends),
         )
 
-    def _standing(self, found: _Found) -> tuple[PluginStatus, str, str | None]:
+    def _standing(self, found: Found) -> tuple[PluginStatus, str, str | None]:
         if found.off:
             return "off", "TUNEPORT_PLUGINS does not name it", None
         if found.broken:
-            return "broken", found.broken, found.remedy or f"pip install -U {_name(found.distribution)}"
+            return "broken", found.broken, found.remedy or f"pip install -U {found.distribution_name}"
         answers = [availability(self._backends[name]) for name in found.backends]
         missing = [answer for answer in answers if not answer.ready]
         if missing and len(missing) == len(answers):  # one backend that can be used is enough: the others are choices
@@ -275,57 +257,6 @@ def availability(backend: Backend) -> Availability:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - doctor must list the others too
         _raise_if_strict(error)
         return Availability(ready=False, reason=f"its check broke: {type(error).__name__}: {error}")
-
-
-def _scan() -> Iterator[_Found]:
-    """Entry points, none imported: ours first, then by distribution name; the same distribution only once."""
-    allowed = os.environ.get("TUNEPORT_PLUGINS")
-    names = None if allowed is None else {_normal(name) for name in allowed.split(",") if name.strip()}
-    seen: set[tuple[str, str]] = set()
-    # Reading a distribution's metadata is slow, so only those whose entry points name our group are looked at.
-    ours = [(_name(one), one) for one in distributions() if f"[{GROUP}]" in (one.read_text("entry_points.txt") or "")]
-    for name, distribution in sorted(ours, key=lambda pair: (pair[0] != OURS, pair[0])):
-        for entry in sorted(distribution.entry_points, key=lambda e: e.name):
-            if entry.group != GROUP or (name, entry.name) in seen:
-                continue
-            seen.add((name, entry.name))
-            off = names is not None and name != OURS and name not in names
-            yield _Found(entry, distribution, off=off)
-
-
-def _literal_api(module: str) -> int | None:
-    """The literal `TUNEPORT_API = …` in a module's source, read without running it; None where there is no source."""
-    source = _source(module)
-    for node in ast.parse(source).body if source is not None else ():
-        if (
-            isinstance(node, ast.Assign)
-            and any(isinstance(t, ast.Name) and t.id == "TUNEPORT_API" for t in node.targets)
-            and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, int)
-        ):
-            return node.value.value
-    return None
-
-
-def _source(module: str) -> bytes | None:
-    """The source of a top-level module, which is not run; None where there is none or the module is inside another."""
-    spec = importlib.util.find_spec(module) if "." not in module else None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    return Path(spec.origin).read_bytes()
-
-
-def _origin(found: _Found) -> str:
-    spec_file = getattr(found.module, "__file__", None)
-    return str(Path(spec_file).parent) if spec_file else str(found.distribution.locate_file(""))
-
-
-def _name(distribution: Distribution) -> str:
-    return _normal(distribution.metadata["Name"] or "")
-
-
-def _normal(name: str) -> str:
-    return name.strip().lower().replace("_", "-").replace(".", "-")
 
 
 def _raise_if_strict(error: BaseException) -> None:
