@@ -21,7 +21,7 @@ hookimpl = pluggy.HookimplMarker("tuneport")
 
 @hookspec
 def tuneport_backends() -> list[Backend]:  # type: ignore[empty-body]  # a specification has no body
-    """Announce backends. Called once, when plugins are loaded."""
+    """Announce backends. Called once, when a backend is first wanted."""
 
 
 @hookspec
@@ -36,8 +36,6 @@ def tuneport_on_event(job: Job, event: Event) -> None:
 
 @hookspec
 def tuneport_commands(app: Any) -> None:
-    """Add commands to the `typer.Typer` application of the command line.
-
-    The hook's name must stand in the source of the plugin's own module, as a definition or an import: only then is the
-    plugin loaded for `tuneport --help`.
+    """Add commands to the `typer.Typer` application of the command line. Called where no command of tuneport's own is
+    named, as by `tuneport --help`.
     """
