@@ -26,6 +26,8 @@ GOOD = """
     def tuneport_backends(): return [Toy()]
 """
 
+PARROT = (Path(__file__).parent / "plugins" / "parrot.py").read_text()
+
 LIST = """
     import json
     from tuneport.plugins import load
@@ -203,6 +205,47 @@ def test_an_availability_check_that_raises_does_not_hide_the_other_plugins(zoo: 
     assert infos["grumpy"]["status"] == "needs"
     assert "no driver" in infos["grumpy"]["reason"]
     assert infos["z-good"]["status"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("ValueError('no list today')", "The backend 'toy' broke while listing its models: ValueError: no list today"),
+        ("tuneport.UnavailableError('no key', remedy='Set TOY_KEY.')", "no key\nSet TOY_KEY."),
+    ],
+)
+def test_a_backend_that_cannot_list_its_models_hides_no_other(zoo: Zoo, error: str, told: str) -> None:
+    lists = f"    def bases(self): raise {error}\n    @tuneport.hookimpl\n"
+    zoo.install("a-silent", GOOD.format(backend="toy").replace("    @tuneport.hookimpl\n", f"    {lists}", 1))
+    zoo.install("z-parrot", PARROT)
+    done = zoo.run(CLI.format(arguments=["models"]))
+    assert done.returncode == 0
+    assert "parrot:grey" in done.stdout
+    assert "warning: The models that toy knows are left out: " + told in done.stderr
+    failed = json.loads(zoo.run(CLI.format(arguments=["models", "--json"])).stdout)["failed"]
+    assert failed["toy"].startswith(told)
+    done = zoo.run("import tuneport; print([str(one.ref) for one in tuneport.models()])")
+    assert "parrot:grey" in done.stdout
+    assert told in done.stderr
+
+
+def test_a_thread_that_asks_while_plugins_announce_waits_for_all_of_them(zoo: Zoo) -> None:
+    slow = GOOD.format(backend="slow").replace("return [Toy()]", "import time; time.sleep(0.3); return [Toy()]")
+    zoo.install("a-slow", slow)
+    zoo.install("z-good", GOOD.format(backend="toy"))
+    done = zoo.run(
+        """
+        import threading
+        from tuneport.plugins import load
+        plugins, seen = load(), []
+        def look(): seen.append({"slow", "toy"} <= set(plugins.backends()))
+        threads = [threading.Thread(target=look) for _ in range(3)]
+        for one in threads: one.start()
+        for one in threads: one.join()
+        print(seen)
+        """
+    )
+    assert done.stdout.strip() == "[True, True, True]", done.stderr
 
 
 def test_a_raising_observer_starves_no_other(zoo: Zoo) -> None:

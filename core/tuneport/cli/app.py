@@ -164,10 +164,11 @@ def _with_the_doc_of(function: Any) -> Any:
 
 
 def _add_plugins_commands(app: typer.Typer) -> None:
+    from tuneport.cli.terminal import warn
     from tuneport.plugins import load
 
     for error in load().add_commands(app):
-        typer.echo(f"{typer.style('warning:', fg='yellow', bold=True)} {error}", err=True)
+        warn(error)
 
 
 def _wrong_command_line(error: Exception) -> tuple[str, str | None]:

@@ -210,14 +210,17 @@ def push(
 def models(json: Json = False) -> int:
     """List the tuned models here and the base models known by name."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json
+    from tuneport.cli.terminal import print_json, warn
     from tuneport.workflow import models as known
 
-    found = known()
+    silent: dict[str, str] = {}
+    found = known(on_failure=lambda name, error: silent.update({name: str(error)}))
     if json:
-        print_json({"models": [model.to_dict() for model in found]})
-    else:
-        show.models(found)
+        print_json({"models": [model.to_dict() for model in found], "failed": silent})
+        return 0
+    show.models(found)
+    for name, reason in silent.items():
+        warn(f"The models that {name} knows are left out: {reason}")
     return 0
 
 

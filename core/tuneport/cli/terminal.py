@@ -93,6 +93,11 @@ def print_json_line(value: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def warn(text: object) -> None:
+    """One warning on stderr, and nothing ends because of it."""
+    typer.echo(f"{typer.style('warning:', fg='yellow', bold=True)} {text}", err=True)
+
+
 def confirmed(question: str, *, yes: bool) -> bool:
     """Whether the user agrees; `yes` is agreement given beforehand. Raises UsageError where nobody can be asked."""
     if yes:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tuneport.plugins.loader import PluginBroken, PluginInfo, Plugins, availability, load
+from tuneport.plugins.loader import PluginBroken, PluginInfo, Plugins, availability, load, told_by
 
-__all__ = ["PluginBroken", "PluginInfo", "Plugins", "availability", "load"]
+__all__ = ["PluginBroken", "PluginInfo", "Plugins", "availability", "load", "told_by"]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pluggy
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tuneport.events import Event
     from tuneport.job import Job
 
+_T = TypeVar("_T")
 PluginStatus = Literal["ready", "needs", "broken", "off"]
 
 
@@ -66,6 +68,7 @@ class Plugins:
             if found.off:
                 continue
             self._guard(found, self._load)
+        self._announcing = threading.RLock()
         self._announced = False
 
     def backend(self, name: str) -> Backend:
@@ -148,11 +151,14 @@ class Plugins:
             raise
 
     def _announce_all(self) -> None:
-        """Ask for backends when one is wanted: the command line's help wants none."""
-        if not self._announced:
-            self._announced = True
-            for found in self._working():
-                self._guard(found, self._announce)
+        """Ask for backends when one is wanted: the command line's help wants none. Who comes meanwhile waits for all of
+        them; a plugin that asks while it announces sees those before it.
+        """
+        with self._announcing:
+            if not self._announced:
+                self._announced = True
+                for found in self._working():
+                    self._guard(found, self._announce)
 
     def _announce(self, found: Found) -> None:
         for announced in self._hook(found, "tuneport_backends")():
@@ -257,6 +263,22 @@ def availability(backend: Backend) -> Availability:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - doctor must list the others too
         _raise_if_strict(error)
         return Availability(ready=False, reason=f"its check broke: {type(error).__name__}: {error}")
+
+
+def told_by(backend: Backend, doing: str, ask: Callable[[Backend], _T]) -> _T:
+    """What a backend answers, for who asks several: a stranger's bug comes as BackendError, which they can pass over.
+    `doing` is what it was asked for, as in "broke while listing its models".
+    """
+    try:
+        return ask(backend)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, TuneportError | OSError):
+            raise
+        _raise_if_strict(error)
+        raise BackendError(
+            f"The backend {backend.name!r} broke while {doing}: {type(error).__name__}: {error}",
+            remedy="Report it to the author of its plugin; `tuneport plugins` names that.",
+        ) from error
 
 
 def _raise_if_strict(error: BaseException) -> None:

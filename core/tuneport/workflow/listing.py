@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport.errors import JobNotFound, TuneportError
 from tuneport.events import Status
 from tuneport.ledger import JobRecord, Ledger
-from tuneport.plugins import load
+from tuneport.plugins import load, told_by
 from tuneport.refs import Ref
+
+if TYPE_CHECKING:
+    from tuneport.backend import Backend
+
+OnFailure = Callable[[str, TuneportError | OSError], None]
+"""Is told which backend could not answer, and why."""
+
+_log = logging.getLogger("tuneport")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,20 +74,37 @@ def jobs(limit: int | None = None, *, backend: str | None = None) -> list[JobSum
         return [_summary(ledger, record) for record in ledger.jobs(limit, backend=backend)]
 
 
-def models() -> list[ModelSummary]:
-    """The tuned models of this machine, newest first, then the base models that backends know by name."""
-    tuned = [_tuned(job) for job in jobs() if job.status is Status.SUCCEEDED]
-    bases = [
-        ModelSummary(ref=info.ref, kind="base", description=info.description, present=info.present)
-        for backend in load().backends().values()
-        for info in backend.bases()
-    ]
-    return tuned + bases
+def models(*, on_failure: OnFailure | None = None) -> list[ModelSummary]:
+    """The tuned models of this machine, newest first, then the base models that backends know by name.
+
+    A backend that cannot say which it knows leaves the others listed; `on_failure` gets its name and the error, which
+    are logged as a warning without one.
+    """
+    return [_tuned(job) for job in jobs() if job.status is Status.SUCCEEDED] + _bases(on_failure or _log_failure)
+
+
+def _bases(on_failure: OnFailure) -> list[ModelSummary]:
+    found: list[ModelSummary] = []
+    for name, backend in load().backends().items():
+        try:
+            known = told_by(backend, "listing its models", lambda one: one.bases())
+        except (TuneportError, OSError) as error:
+            on_failure(name, error)
+            continue
+        found += [
+            ModelSummary(ref=info.ref, kind="base", description=info.description, present=info.present)
+            for info in known
+        ]
+    return found
+
+
+def _log_failure(name: str, error: TuneportError | OSError) -> None:
+    _log.warning("The models that %s knows are left out: %s", name, error)
 
 
 def _tuned(job: JobSummary) -> ModelSummary:
     backend = load().backends().get(job.ref.backend)
-    missing = backend.missing(job.ref.name) if backend else ""
+    missing = _missing(backend, job.ref) if backend else ""
     return ModelSummary(
         ref=job.ref,
         kind="tuned",
@@ -85,6 +112,14 @@ def _tuned(job: JobSummary) -> ModelSummary:
         present=backend.capabilities.local and not missing if backend else None,
         created=job.created,
     )
+
+
+def _missing(backend: Backend, ref: Ref) -> str:
+    """What the model lacks to be used, or why nobody could tell."""
+    try:
+        return told_by(backend, f"looking at {ref}", lambda one: one.missing(ref.name))
+    except (TuneportError, OSError) as error:
+        return f"What it needs could not be told: {error}"
 
 
 def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:
@@ -103,7 +138,8 @@ def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:
             total_steps=record.total_steps,
         )
     try:
-        state = load().backend(record.ref.backend).job(record.ref.name).state()
+        backend = load().backend(record.ref.backend)
+        state = told_by(backend, f"looking at {record.ref}", lambda one: one.job(record.ref.name).state())
     except JobNotFound as error:
         return JobSummary(**known, status=_without_a_job(record), stale=error.message)
     except (TuneportError, OSError) as error:
