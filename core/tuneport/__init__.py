@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState
     from tuneport.model import GenerateOptions, Lineage, Model, Publication, PushRequest, Reply, Score
+    from tuneport.plugins import availability
     from tuneport.refs import Ref
     from tuneport.workflow import (
         backends,
@@ -96,6 +97,7 @@ _ROOMS = {
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
     "config": "RunConfig Secret Settings load_section",
     "hookspecs": "hookimpl",
+    "plugins": "availability",
     "workflow": "backends plan train run push compare delete settle open_backend open_job open_model jobs models "
     "deliver_events job_scratch keep_events kept_events",
 }
@@ -157,6 +159,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "WaitTimeout",
+    "availability",
     "backends",
     "compare",
     "delete",

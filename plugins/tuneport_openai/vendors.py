@@ -60,10 +60,7 @@ def alternatives(profile: Profile, method: str = "sft") -> list[str]:
                 continue
             ready = backend.is_set_up  # backends of ours that asked each other whether they are ready would never end
         else:
-            try:
-                ready = backend.availability().ready
-            except Exception:  # noqa: BLE001 - a stranger's check that breaks is no reason to say nothing of the others
-                ready = False
+            ready = tuneport.availability(backend).ready
         found.append((not ready, name))
     return [name if not missing else f"{name} (not set up)" for missing, name in sorted(found)]
 

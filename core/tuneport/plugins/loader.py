@@ -255,7 +255,7 @@ def load() -> Plugins:
 
 
 def availability(backend: Backend) -> Availability:
-    """The backend's own word on whether it can be used, or the reason why it could not even say."""
+    """The backend's own word on whether it can be used here and now, or the reason why it could not even say."""
     from tuneport.backend import Availability
 
     try:
