@@ -165,9 +165,9 @@ class OpenAIBackend(Backend):
                 remedy="Write for example openai:gpt-4.1-mini-2025-04-14",
             )
         facts = catalogue.known(self.endpoint, self._base_model(base))
-        if facts is not None and facts.ends is not None and facts.has_ended():
+        if facts is not None and facts.has_ended():
             raise UnavailableError(
-                f"{facts.model}, and what is tuned from it, was shut down on {vendors.day(facts.ends)}.",
+                vendors.end_of(facts),
                 remedy=f"Choose another model. {vendors.elsewhere(self.endpoint)}".rstrip(),
             )
 

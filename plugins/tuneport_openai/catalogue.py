@@ -38,7 +38,7 @@ def known(profile: Profile, model: str) -> Known | None:
     """What the table says of a vendor's model, by its snapshot's name, its bare name or a tuned model's (`ft:…`)."""
     base = model.removeprefix("ft:").partition(":")[0]
     for one in models(profile):
-        if base == one.model or one.model.rpartition("-20")[0] == base:
+        if base in (one.model, one.model.rpartition("-20")[0] or one.model):
             return one
     return None
 

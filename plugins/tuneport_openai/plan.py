@@ -127,10 +127,7 @@ def _resolved(model: str, settings: OpenAISettings) -> dict[str, Any]:
 def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | None) -> list[str]:
     """What else there is to know, what stands most in the way first."""
     method, day = request.options.method, catalogue.as_of()
-    notes = [vendors.note(endpoint, method)]
-    if facts is not None and facts.ends is not None:
-        word = "was" if facts.has_ended() else "will be"
-        notes.append(f"{facts.model}, and what is tuned from it, {word} shut down on {vendors.day(facts.ends)}.")
+    notes = [vendors.note(endpoint, method), vendors.end_of(facts) if facts is not None else ""]
     if endpoint.vendor != "other":
         if facts is None:
             notes.append(f"{model} is not among the tunable models known on {day}: the server may refuse it.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport import Completion, Conversation, DataProfile, Diagnostic, Example, Message, Preference, UsageError
+from tuneport_openai import vendors
 from tuneport_openai.catalogue import known, most_images
 from tuneport_openai.profiles import Profile
 from tuneport_openai.tokens import counter, how_to_count
@@ -36,12 +37,13 @@ def data_profile(profile: Profile, model: str) -> DataProfile:
     """What that endpoint takes for that model. Asks no network."""
     facts = known(profile, model)
     count = counter(facts.encoding if facts else None)
-    notes = []
+    said = vendors.closing(profile)
+    notes = list(filter(None, (f"{said}." if said else "", vendors.end_of(facts) if facts else "")))
     if profile.vendor == "other":
         notes.append(f"{profile.name} has rules that are not known here; the wire's own are checked.")
-    elif facts is None:
+    elif facts is None and model:
         notes.append(f"The limits of {model} are unknown; lengths are not checked.")
-    elif count is None:
+    elif facts is not None and count is None:
         notes.append(f"Lengths are not checked: tokens cannot be counted. {how_to_count(facts.encoding)}")
     return DataProfile(
         shapes=_SHAPES,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 import tuneport
 from tuneport_openai.profiles import Profile
+
+if TYPE_CHECKING:
+    from tuneport_openai.catalogue import Known
 
 OPENAI_NEW_REFUSED = date(2026, 5, 7)
 OPENAI_ENDS = date(2027, 1, 6)
@@ -34,6 +38,14 @@ def note(profile: Profile, method: str = "sft") -> str:
     if not said:
         return ""
     return f"{said}. {elsewhere(profile, method)}".rstrip()
+
+
+def end_of(model: Known) -> str:
+    """A sentence on the day on which the vendor shuts a model down; empty where none is known."""
+    if model.ends is None:
+        return ""
+    word = "was" if model.has_ended() else "will be"
+    return f"{model.model}, and what is tuned from it, {word} shut down on {day(model.ends)}."
 
 
 def elsewhere(profile: Profile, method: str = "sft") -> str:

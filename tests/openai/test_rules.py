@@ -14,6 +14,7 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
+from tuneport_openai import catalogue
 from tuneport_openai.profiles import profile
 from tuneport_openai.rules import data_profile, write_file
 
@@ -132,13 +133,26 @@ def test_check_for_a_hosted_model_needs_no_key_and_no_package(tmp_path: Path) ->
     assert json.loads(done.stdout)["used"] == 12, done.stderr
 
 
+def test_a_check_says_that_a_vendor_closes_and_that_a_model_ends() -> None:
+    said = " ".join(data_profile(profile("openai"), MODEL).notes)
+    assert "creation of fine-tuning jobs for everybody on 6 January 2027." in said
+    assert f"{MODEL}, and what is tuned from it, w" in said
+    assert "shut down on 14 January 2027." in said
+    assert "existing customers until 14 April 2027" in " ".join(data_profile(profile("azure"), MODEL).notes)
+
+
+def test_no_name_is_no_model_of_the_table() -> None:
+    assert catalogue.known(profile("openai"), "") is None
+    assert catalogue.known(profile("openai"), "gpt-4o") == catalogue.known(profile("openai"), MODEL)
+
+
 def test_lengths_are_checked_where_the_vocabulary_is_here_and_said_not_to_be_where_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     without = data_profile(profile("openai"), MODEL)
     assert (without.count_tokens, without.max_tokens) == (None, None)
-    assert "tiktoken.get_encoding('o200k_base')" in without.notes[0]
+    assert "tiktoken.get_encoding('o200k_base')" in without.notes[-1]
     name = "fb374d419588a4632f3f557e76b4b70aebbca790"  # tiktoken's own name for the vocabulary's address
     (tmp_path / name).touch()
     assert data_profile(profile("openai"), MODEL).max_tokens == 65_536

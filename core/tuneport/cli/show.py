@@ -44,10 +44,10 @@ def check_result(result: CheckResult, *, everything: bool = False, target: str |
     shown: dict[str, int] = {}
     for one in result.diagnostics:
         seen = shown[one.code] = shown.get(one.code, 0) + 1
-        if seen > 1 and not everything:
+        if seen > 1 and one.line is not None and not everything:  # what is said of the whole file is said once
             continue
         count = result.counts[one.code]
-        times = f" ({count:,} times)" if seen == 1 and count > 1 else ""
+        times = f" ({count:,} times)" if seen == 1 and count > 1 and one.line is not None else ""
         place = "".join(f"{mark}{part}" for mark, part in ((" line ", one.line), (" ", one.pointer)) if part)
         console.print(f"[{_COLOURS[one.severity]}]{one.severity}[/] [bold]{one.code}[/]{times}{escape(place)}")
         console.print(f"    {visible(one.message)}", markup=False)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import tuneport
 from command_line import Cli, as_json
+from tuneport.cli import show, terminal
 from tuneport.config import load_config
 
 pytestmark = pytest.mark.usefixtures("parrot")
@@ -18,6 +20,18 @@ def test_check_says_the_counts_and_exits_0_when_no_error_stands(cli: Cli, ticket
     code, out, _ = cli("check", tickets)
     assert code == 0
     assert "read 12 = used 12 + rejected 0" in out
+
+
+def test_everything_that_is_to_be_known_of_a_base_is_shown(
+    tickets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    terminal.out.cache_clear()
+    profile = tuneport.DataProfile(notes=("It ends in May.", "Nobody can count its tokens."))
+    show.check_result(tuneport.Dataset.load(tickets).check(profile))
+    said = capsys.readouterr().out
+    assert "It ends in May." in said
+    assert "Nobody can count its tokens." in said
 
 
 def test_check_json_has_the_promised_keys(cli: Cli, tickets: Path) -> None:
