@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tuneport.model import Model
     from tuneport.refs import Ref
 
-Method = Literal["sft", "dpo", "reinforcement"]
+Method = Literal["sft", "dpo", "orpo", "reinforcement"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

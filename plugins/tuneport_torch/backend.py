@@ -50,7 +50,7 @@ class TorchBackend(Backend):
 
     def __init__(self) -> None:
         self.capabilities = Capabilities(
-            methods=frozenset({"sft", "dpo"}),
+            methods=frozenset({"sft", "dpo", "orpo"}),
             verbs=frozenset({"cancel", "pause", "resume"}),
             learning_rate="absolute",
             local=True,
@@ -68,11 +68,13 @@ class TorchBackend(Backend):
         """Write the job's folder, hand it to a detached worker, return. Asked again with the same intent, by whichever
         process, it returns the same job, and finishes a start that was cut off.
         """
+        from tuneport_torch.config import check_method
         from tuneport_torch.job import TorchJob
         from tuneport_torch.jobs.folder import Folder, check_name, claim_intent
         from tuneport_torch.jobs.launch import FULL, size
 
         check_name(request.name)
+        check_method(cast("TorchSettings", request.settings), request.options.method)
         _refuse_missing_device(cast("TorchSettings", request.settings))
         _refuse_missing_quantizer(cast("TorchSettings", request.settings))
         folder = Folder.named(claim_intent(request.intent, request.name))
@@ -134,7 +136,11 @@ class TorchBackend(Backend):
         facts = _base(base).facts
         reading = _Reading(base)
         return DataProfile(
-            shapes={"sft": frozenset({"conversation", "completion"}), "dpo": frozenset({"preference"})},
+            shapes={
+                "sft": frozenset({"conversation", "completion"}),
+                "dpo": frozenset({"preference"}),
+                "orpo": frozenset({"preference"}),
+            },
             max_tokens=facts.max_positions,
             count_tokens=reading.count_tokens,
             preview=reading.preview,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tuneport import Settings
+from tuneport import ConfigError, Settings
 
 Auto = Literal["auto"]
 # The bound belongs to the number: a bound on the whole field would be asked of the word "auto" too.
@@ -47,18 +47,19 @@ class TorchSettings(Settings):
     learning_rate: float | Auto = Field(
         default="auto",
         description="Peak learning rate. auto: 5e-4 x (2000 / hidden size)^0.78, at most 1e-3, for an adapter; "
-        "a tenth of that in mode full; for method dpo a tenth of the one or the other.",
+        "a tenth of that in mode full; for method dpo a tenth of the one or the other, for orpo as for sft.",
     )
     beta: Annotated[float, Field(gt=0)] | Auto = Field(
         default="auto",
         description="Method dpo: how strongly the tuned model is held to its base; the smaller, the further it may go. "
+        "Method orpo: the weight of the odds ratio beside the loss of the chosen answer, the paper's lambda. "
         "auto: 0.1.",
     )
     label_smoothing: float = Field(
         default=0.0,
         ge=0,
         lt=0.5,
-        description="Method dpo: the share of pairs that are taken to be labelled the wrong way round.",
+        description="Method dpo alone: the share of pairs that are taken to be labelled the wrong way round.",
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="How the learning rate falls after the warm-up: cosine and linear end at 0."
@@ -171,8 +172,20 @@ def resolve_epochs(epochs: int | Auto, tokens: int) -> int:
 
 
 def resolve_beta(settings: TorchSettings) -> float:
-    """How strongly dpo holds a model to its reference. auto: 0.1, as Rafailov et al. 2023 have it for dialogues."""
+    """How strongly dpo holds a model to its reference, or how much orpo's odds ratio weighs. auto: 0.1, as Rafailov et
+    al. 2023 have the one for dialogues, and Hong et al. 2024 the other for their released models.
+    """
     return 0.1 if settings.beta == "auto" else settings.beta
+
+
+def check_method(settings: TorchSettings, method: str) -> None:
+    """Raise ConfigError for a setting that the method would not heed."""
+    if settings.label_smoothing and method != "dpo":
+        raise ConfigError(
+            f"backends.torch.label_smoothing belongs to method dpo; {method} has none.",
+            remedy="Leave it out, or set train.method to dpo.",
+            key="backends.torch.label_smoothing",
+        )
 
 
 def resolve(
@@ -203,7 +216,9 @@ def resolve(
     if rate == "auto":
         # The exponent and the factor of ten between full and LoRA: Thinking Machines, "LoRA Without Regret" (2025).
         rate = min(1e-3, 5e-4 * (2000 / hidden_size) ** 0.78) * (1.0 if settings.mode == "lora" else 0.1)
-        if method == "dpo":  # its first steps go far: published recipes stay at a tenth to a twentieth of those for sft
+        # dpo's first steps go far: published recipes stay at a tenth to a twentieth of those for sft. orpo begins with
+        # the loss of sft and goes about as far: Hong et al. 2024 (appendix C) take 8e-6 for it and 1e-5 for sft.
+        if method == "dpo":
             rate *= 0.1
     if settings.evaluate_every == "auto":
         affordable = everything / 3 / validation_tokens if validation_tokens else 10.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from tuneport import Completion, Conversation, Plan, Preference, Quantity
 from tuneport_torch import rates
 from tuneport_torch.bases import text_folder
-from tuneport_torch.config import Resolved, TorchSettings, resolve
+from tuneport_torch.config import Resolved, TorchSettings, check_method, resolve
 from tuneport_torch.engine import footprint
 from tuneport_torch.jobs import devices
 from tuneport_torch.jobs.launch import size
@@ -33,6 +33,7 @@ _BACKWARD = 3  # forward and backward cost thrice the forward pass of an evaluat
 def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
     """The plan of a request for a resolved base; `profile` counts tokens where the base's tokenizer is here."""
     settings = cast(TorchSettings, request.settings)
+    check_method(settings, request.options.method)
     tokenizer_here = _tokenizer_here(base)
     kind = devices.pool(settings.device)
     found = devices.devices(kind)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import tiny_training as tiny
 from tuneport_torch.bases import lora
-from tuneport_torch.engine.dpo import Pairs
+from tuneport_torch.engine.dpo import Dpo
 from tuneport_torch.engine.forward import Packed, Padded
 from tuneport_torch.engine.logprobs import target_logprobs
 from tuneport_torch.engine.loss import Head
@@ -73,7 +73,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_formula(kind, mode):
     wanted = gradients(model, expected)
     for forward in (Padded(model), Packed(model, torch.float32)):
         forward.open()
-        ours = Pairs(some, "train", beta=BETA, label_smoothing=0.0)
+        ours = Dpo(some, "train", beta=BETA, label_smoothing=0.0)
         ours.reference_P2 = torch.tensor(reference)
         figures = ours.measure(forward, ours.pack(forward, range(5)))
         told = dict(zip(ours.figures, figures.tolist(), strict=True))
@@ -88,7 +88,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_formula(kind, mode):
 
 
 def test_label_smoothing_mixes_in_the_loss_of_the_pair_the_other_way_round():
-    one = Pairs(pairs(2), "train", beta=1.0, label_smoothing=0.1)
+    one = Dpo(pairs(2), "train", beta=1.0, label_smoothing=0.1)
     logprobs = torch.tensor([[-1.0, -4.0], [-2.0, -2.5]])
     told = one.figures_of(logprobs, torch.zeros(2, 2))
     expected = sum(0.9 * math.log1p(math.exp(-m)) + 0.1 * math.log1p(math.exp(m)) for m in (3.0, 0.5))
@@ -168,7 +168,7 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_mathematics(tmp_path):
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_step_counts_both_answers_and_a_micro_batch_holds_whole_pairs(packed):
-    some, model = Pairs(pairs(14), "train", beta=BETA, label_smoothing=0.0), tiny.model()
+    some, model = Dpo(pairs(14), "train", beta=BETA, label_smoothing=0.0), tiny.model()
     assert some.lengths == [len(pair.chosen.ids) + len(pair.rejected.ids) for pair in pairs(14)]
     batches = some.split(Packed(model, torch.float32) if packed else Padded(model), range(14), 90)
     assert sorted(pair for batch in batches for pair in batch) == list(range(14))

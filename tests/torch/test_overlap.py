@@ -10,7 +10,7 @@ import tiny_training as tiny
 from tuneport import TuneportError
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.batches import Batches
-from tuneport_torch.engine.dpo import Pairs
+from tuneport_torch.engine.dpo import Dpo
 from tuneport_torch.engine.objective import Answers
 from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.update import adamw, update
@@ -142,7 +142,7 @@ def test_a_packed_forward_and_backward_ask_the_device_for_no_number(mode, method
     """Padded ones do: transformers looks whether their mask is needed."""
     model, forward = prepared(mode=mode)
     made = pairs(4) if method == "dpo" else tiny.rows(4)
-    data = Pairs(made, "train", beta=0.1, label_smoothing=0.0) if method == "dpo" else Answers(made, "train")
+    data = Dpo(made, "train", beta=0.1, label_smoothing=0.0) if method == "dpo" else Answers(made, "train")
     batch = data.pack(forward, range(4))
     assert (batch.rows if method == "dpo" else batch).documents.groups  # a CPU's own; made of lengths, on the host
     with NoNumbers():

@@ -39,7 +39,7 @@ For = Annotated[
 Method = Annotated[
     str,
     typer.Option(
-        "--method", metavar="METHOD", help="The training method whose rules apply: sft, dpo or reinforcement."
+        "--method", metavar="METHOD", help="The training method whose rules apply: sft, dpo, orpo or reinforcement."
     ),
 ]
 

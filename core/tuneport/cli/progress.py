@@ -111,6 +111,7 @@ class RunProgress:
                 ("train_loss", "loss", ".3f"),
                 ("valid_loss", "validation", ".3f"),
                 ("rewards/margins", "margin", ".3f"),
+                ("log_odds_ratio", "log odds ratio", ".3f"),
                 *(() if data.get("rewards/margins") == 0 else (("rewards/accuracies", "accuracy", ".0%"),)),
                 ("tokens_per_second", "tokens/s", ",.0f"),
             )

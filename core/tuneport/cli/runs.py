@@ -23,7 +23,7 @@ JobRef = Annotated[
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="REF", help="The base model.")]
 MethodOption = Annotated[
-    str | None, typer.Option("--method", metavar="METHOD", help="The training method: sft, dpo or reinforcement.")
+    str | None, typer.Option("--method", metavar="METHOD", help="The training method: sft, dpo, orpo or reinforcement.")
 ]
 Epochs = Annotated[str | None, typer.Option("--epochs", metavar="N", help="How often each row is seen, or auto.")]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes the split, the order and the draws.")]

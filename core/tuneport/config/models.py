@@ -169,7 +169,7 @@ class TrainConfig(Settings):
     method: Method = Field(
         default="sft",
         description="`sft` learns to answer like the examples, `dpo` to prefer the better of two answers, "
-        "`reinforcement` from a grader's reward.",
+        "`orpo` both at once, `reinforcement` from a grader's reward.",
     )
     epochs: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="How many times training sees each row; `auto` leaves it to the backend's rule."

@@ -16,6 +16,7 @@ Shape = Literal["conversation", "completion", "preference"]
 LEARNT_BY: Mapping[str, frozenset[Shape]] = {
     "sft": frozenset({"conversation", "completion"}),
     "dpo": frozenset({"preference"}),
+    "orpo": frozenset({"preference"}),
 }
 """The shapes that a method learns from, whatever the backend; a profile says what one backend takes."""
 

@@ -13,6 +13,8 @@ from tuneport.units import count, duration, loss, money, short, size
 
 _SMALL = (
     ("rewards/margins", "Reward margin", "chosen minus rejected", short, True),
+    ("log_odds_ratio", "Log odds ratio", "chosen over rejected", short, True),
+    ("nll", "Loss of chosen answers", "nats per token", short, True),
     ("rewards/accuracies", "Accuracy", "pairs whose chosen answer is ahead", short, True),
     ("rewards/chosen", "Reward of chosen answers", "beta × log p / p of the reference", short, False),
     ("rewards/rejected", "Reward of rejected answers", "beta × log p / p of the reference", short, False),
@@ -61,7 +63,7 @@ def _losses(series: Series) -> Html:
             lines,
             title="Training and validation loss",
             x_label=series.x_label,
-            y_label="loss, nats per pair" if "rewards/margins" in series.values else "loss, nats per token",
+            y_label="loss, nats per pair" if "rewards/accuracies" in series.values else "loss, nats per token",
             width=width,
             height=height,
             form=loss_tick,

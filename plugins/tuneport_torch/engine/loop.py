@@ -16,11 +16,13 @@ from tuneport_torch.config import Resolved, TorchSettings, resolve, resolve_beta
 from tuneport_torch.engine import state
 from tuneport_torch.engine.batches import Batches
 from tuneport_torch.engine.checkpoint import Store
-from tuneport_torch.engine.dpo import Pairs, switch_dropout_off
+from tuneport_torch.engine.dpo import Dpo
 from tuneport_torch.engine.memory import Memory
 from tuneport_torch.engine.metrics import Metrics
 from tuneport_torch.engine.objective import Answers, Objective
+from tuneport_torch.engine.orpo import Orpo
 from tuneport_torch.engine.pack import Row, epoch_steps
+from tuneport_torch.engine.pairs import Pairs, switch_dropout_off
 from tuneport_torch.engine.prepare import compute_type, pick_device, prepare
 from tuneport_torch.engine.reference import Reference
 from tuneport_torch.engine.saving import Saver
@@ -51,7 +53,7 @@ class Run:
     train: Sequence[Row] | Sequence[Pair]
     validation: Sequence[Row] | Sequence[Pair] = ()
     settings: TorchSettings
-    method: Literal["sft", "dpo"] = "sft"
+    method: Literal["sft", "dpo", "orpo"] = "sft"
     epochs: int | Literal["auto"] = "auto"
     seed: int = 0
     store: Store
@@ -63,9 +65,9 @@ class Run:
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """How a training ended. `stopped` is why it ended before its last step, if it did: "pause" and "cancel" are as
-    asked, "patience" is early stopping, which is a success. Losses are in nats per token of weight 1, or by method dpo
-    per pair; `valid_loss` is the best step's, whose weights the model holds. Without validation rows the best step is
-    the last. `reference_seconds` went, in this process, into measuring the reference of preference pairs.
+    asked, "patience" is early stopping, which is a success. Losses are in nats per token of weight 1, or per pair where
+    answers are compared; `valid_loss` is the best step's, whose weights the model holds. Without validation rows the
+    best step is the last. `reference_seconds` went, in this process, into measuring dpo's reference.
     """
 
     stopped: Literal["pause", "cancel", "patience"] | None
@@ -153,6 +155,8 @@ class _Training:
             device=self.device.type,
             method=run.method,
         )
+        if isinstance(self.data, Pairs):
+            switch_dropout_off(run.model)
         self.dtype = compute_type(settings.precision, self.device)
         self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
@@ -243,15 +247,14 @@ class _Training:
         return self.epoch[1][position]
 
     def _measure_reference(self) -> Stop | None:
-        """Let preference pairs know what the untrained model gives them, unless that is kept already; why it stopped.
+        """Let dpo's pairs know what the untrained model gives them, unless that is kept already; why it stopped.
 
         They come in the batches of the first epoch and of the evaluations: so in the first step the very same
         operations are compared, and every margin is exactly 0.
         """
         run, train, validation = self.run, self.data, self.validation
-        if not isinstance(train, Pairs) or not isinstance(validation, Pairs):
+        if not isinstance(train, Dpo) or not isinstance(validation, Dpo):
             return None
-        switch_dropout_off(run.model)
         how = {"precision": str(self.dtype), "forward": type(self.forward).__name__}
         reference = Reference(run.store.folder, {"train": train, "validation": validation}, how)
         steps = epoch_steps(train.lengths, self.plan.tokens_per_step, run.seed, 0)
@@ -289,7 +292,10 @@ class _CancelledError(Exception):
 def _objective(run: Run, examples: Any, part: str) -> Objective:
     if run.method == "sft":
         return Answers(examples, part)
-    return Pairs(examples, part, beta=resolve_beta(run.settings), label_smoothing=run.settings.label_smoothing)
+    beta = resolve_beta(run.settings)
+    if run.method == "orpo":
+        return Orpo(examples, part, beta=beta)
+    return Dpo(examples, part, beta=beta, label_smoothing=run.settings.label_smoothing)
 
 
 def learning_rate(step: int, plan: Resolved, schedule: str) -> float:

@@ -1,4 +1,4 @@
-"""What a training lowers over its examples; here for answers to learn, in dpo.py for pairs of which one is better."""
+"""What a training lowers over its examples; here for answers to learn, in pairs.py for two of which one is better."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tuneport_torch.jobs.folder import writing
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tuneport_torch.engine.dpo import Pairs
+    from tuneport_torch.engine.dpo import Dpo
     from tuneport_torch.engine.forward import Forward
     from tuneport_torch.engine.loop import Run, Stop
     from tuneport_torch.engine.memory import Memory
@@ -35,7 +35,7 @@ class Reference:
     is taken up again, as long as it is of the same pairs and the same arithmetic (`facts`); NaN is not measured yet.
     """
 
-    def __init__(self, folder: Path, parts: Mapping[str, Pairs], facts: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, parts: Mapping[str, Dpo], facts: Mapping[str, Any]) -> None:
         self._path = folder / "reference.safetensors"
         self._parts = parts
         digests = {name: part.facts()["rows"] for name, part in parts.items()}
@@ -47,7 +47,7 @@ class Reference:
     @torch.no_grad()
     def measure(
         self,
-        work: Sequence[tuple[Pairs, Sequence[int]]],
+        work: Sequence[tuple[Dpo, Sequence[int]]],
         forward: Forward,
         memory: Memory,
         autocast: Callable[[], torch.autocast],
@@ -65,7 +65,7 @@ class Reference:
             return None
         run.emit("log", "Measuring the reference: what the untrained model gives every answer.")
 
-        def fill(pairs: Pairs, batch: Sequence[int]) -> None:
+        def fill(pairs: Dpo, batch: Sequence[int]) -> None:
             for some in pairs.split(forward, batch, limits.tokens_per_batch):
                 with autocast():
                     pairs.reference_P2[some] = pairs.logprobs(forward, pairs.pack(forward, some)).cpu()

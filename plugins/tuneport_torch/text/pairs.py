@@ -41,7 +41,7 @@ def render_pairs(renderer: Renderer, examples: Sequence[Example]) -> list[Arms |
     return [
         _paired(next(arms), next(arms))
         if isinstance(one, Preference)
-        else Unrenderable("shape", "dpo takes pairs, a chosen and a rejected answer; this is none.", "Use method: sft.")
+        else Unrenderable("shape", "This is no pair of a chosen and a rejected answer.", "Use method: sft.")
         for one in examples
     ]
 

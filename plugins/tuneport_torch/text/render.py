@@ -140,7 +140,9 @@ class Renderer:
             if isinstance(example, Completion):
                 texts.append({"text": example.prompt + example.completion})
             elif not isinstance(example, Conversation):
-                texts.append(Unrenderable("shape", "A preference is not an answer to learn.", "Use method: dpo."))
+                texts.append(
+                    Unrenderable("shape", "A preference is not an answer to learn.", "Use method: dpo or orpo.")
+                )
             elif self.text.template is None:
                 texts.append(no_template())
             else:

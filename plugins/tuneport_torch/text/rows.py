@@ -40,9 +40,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """What is trained on: all `Row` or, by method dpo, all `Pair`. `tokens` are those of one epoch, prompts included;
-    `longest` those of the longest row. `system` is the system prompt that all conversations share, if they do; `style`
-    is plain where there are none.
+    """What is trained on: all `Row` or, where answers are compared, all `Pair`. `tokens` are those of an epoch, prompts
+    included; `longest` those of the longest row. `system` is the system prompt that all conversations share, if they
+    do; `style` is plain where there are none.
     """
 
     train: Sequence[Any]

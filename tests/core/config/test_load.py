@@ -147,7 +147,7 @@ The config has 12 errors:
   2: data.train: should be text
   2: data.holdout: should be a share of the rows from 0 to below 1, such as 0.1, or a file
   4: train.epoch: unknown key; did you mean 'epochs'?
-  5: train.method: should be 'sft', 'dpo' or 'reinforcement'
+  5: train.method: should be 'sft', 'dpo', 'orpo' or 'reinforcement'
   6: train.seed: should be a whole number
   7: train.learning_rate: unknown key; the keys here are epochs, method, seed, suffix; a setting of one backend goes \
 under backends.smollm

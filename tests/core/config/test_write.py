@@ -116,7 +116,7 @@ def test_the_schema_is_of_the_whole_file_and_refers_to_nothing_that_is_missing()
     assert toy["properties"]["rate"]["description"] == "How fast it learns."
     assert toy["additionalProperties"] is False
     train = resolve(schema, schema["properties"]["train"])
-    assert train["properties"]["method"]["enum"] == ["sft", "dpo", "reinforcement"]
+    assert train["properties"]["method"]["enum"] == ["sft", "dpo", "orpo", "reinforcement"]
 
     def references(value: Any) -> list[str]:
         if isinstance(value, dict):
