@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from tuneport.refs import Ref
 
 EventSink = Callable[[Event], None]
+Keeper = Callable[["Job", "JobState"], None]
+
+_keepers: list[Keeper] = []
+
+
+def set_keepers(*keepers: Keeper) -> None:
+    """Say who is told where a job stands when waiting for it ends: the ledger is above this room."""
+    _keepers[:] = keepers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +126,12 @@ class Job(ABC):
     def follow(self, after: int = 0) -> Iterator[Event]:
         """Events from number `after` on as they happen, until the job is over or waits for somebody to act."""
         while True:
-            settled = self.state().status
+            state = self.state()
             for event in self.events(after):
                 after = event.seq
                 yield event
-            if settled.terminal or settled.idle:
+            if state.status.terminal or state.status.idle:
+                self._keep(state)
                 return
             time.sleep(self.poll_seconds)
 
@@ -140,6 +149,7 @@ class Job(ABC):
                     after = event.seq
                     on_event(event)
             if state.status.terminal or state.status.idle:
+                self._keep(state)
                 return self._settled(state)
             pause = self.poll_seconds
             if deadline is not None:
@@ -163,6 +173,10 @@ class Job(ABC):
                 status=state.status,
                 remedy=f"Run: tuneport watch {self.ref}",
             )
+
+    def _keep(self, state: JobState) -> None:
+        for keeper in _keepers:
+            keeper(self, state)
 
     def _settled(self, state: JobState) -> Model:
         self._raise_unless_succeeded(state)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,28 @@ def test_waiting_tells_every_event_once_and_a_failure_says_why(data: tuneport.Da
         running.wait(timeout=0.05)
     with pytest.raises(TimeoutError):
         running.wait(timeout=0)
+
+
+@pytest.mark.parametrize("stops_at", ["failed", "paused", "succeeded"])
+def test_where_a_wait_ended_is_in_the_ledger_at_once(data: tuneport.Dataset, stops_at: str) -> None:
+    job = tuneport.train("parrot:grey", data, settings={"stop_at": stops_at})
+    assert Ledger.open().job(job.ref).status is tuneport.Status.QUEUED
+    with suppress(tuneport.JobError):
+        job.wait()
+    record = Ledger.open().job(job.ref)
+    assert record.status == stops_at
+    assert record.reason == ("it forgot" if stops_at == "failed" else "")
+
+
+def test_a_wait_ends_with_the_model_though_the_ledger_cannot_be_written(
+    data: tuneport.Dataset, own_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = tuneport.train("parrot:grey", data)
+    for file in own_home.glob("ledger.sqlite3*"):
+        file.unlink()
+    (own_home / "ledger.sqlite3").write_text("no ledger, but long enough to be taken for a damaged one" * 100)
+    assert job.wait().ask("blocked pin") == "pin"
+    assert f"Where {job.ref} stands could not be kept" in caplog.text
 
 
 def test_a_tuned_model_is_the_base_of_the_next_run(data: tuneport.Dataset) -> None:

@@ -1,13 +1,37 @@
-"""What the ledger keeps for a backend that cannot keep it itself: a scratch per job, and the numbers of its events."""
+"""What the ledger keeps of a job: where it stood last and, for a backend that cannot keep them itself, a scratch and
+the numbers of its events.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
+from tuneport.errors import HomeError, JobNotFound
 from tuneport.events import Event
+from tuneport.job import Job, JobState, set_keepers
 from tuneport.ledger import Ledger
 from tuneport.refs import Ref
+
+_log = logging.getLogger("tuneport")
+
+
+def keep_state(job: Job, state: JobState) -> None:
+    """Keep where a job stands, for the day on which nobody can be asked."""
+    with Ledger.open() as ledger, suppress(JobNotFound):  # a job that this machine did not start is in no ledger
+        ledger.heard(job.ref, state)
+
+
+def _keep_or_warn(job: Job, state: JobState) -> None:
+    try:
+        keep_state(job, state)
+    except HomeError as error:  # a full disk must not keep a model from who has waited for it
+        _log.warning("Where %s stands could not be kept: %s", job.ref, error)
+
+
+set_keepers(_keep_or_warn)
 
 
 def job_scratch(ref: str | Ref) -> MutableMapping[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +14,7 @@ from tuneport.ledger import Ledger
 from tuneport.plugins import load
 from tuneport.refs import Ref
 from tuneport.workflow import trained_rows
+from tuneport.workflow.keeping import keep_state
 
 if TYPE_CHECKING:
     from tuneport.backend import Backend
@@ -48,8 +48,7 @@ def open_job(ref: str | Ref) -> Job:
 def look_at(job: Job) -> JobState:
     """Where a job stands now; the ledger keeps it, for the day on which nobody can be asked."""
     state = job.state()
-    with Ledger.open() as ledger, suppress(JobNotFound):  # a job that this machine did not start is in no ledger
-        ledger.heard(job.ref, state)
+    keep_state(job, state)
     return state
 
 
