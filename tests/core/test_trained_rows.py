@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import tuneport
 from tuneport.config.models import DataConfig
 from tuneport.ledger import Ledger
-from tuneport.workflow import report
+from tuneport.workflow import report, trained_rows
 
 pytestmark = pytest.mark.usefixtures("parrot")
 
@@ -77,3 +78,14 @@ def test_the_report_tells_it_too(tickets: Path) -> None:
     page = report(found.job.ref).read_text()
     assert "12 of these 12 rows were trained on" in page
     assert "on 12 rows" in page
+
+
+def test_several_that_begin_the_same_training_at_once_remember_its_rows(tickets: Path, own_home: Path) -> None:
+    job = tuneport.Ref("parrot", "tickets-abcd")
+
+    def begin(_: int) -> None:
+        trained_rows.remember(job, tuneport.Dataset.load(tickets))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(begin, range(40)))
+    assert [(file.name, file.stat().st_size) for file in (own_home / "rows").iterdir()] == [("tickets-abcd.keys", 96)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneport.errors import HomeError, JobNotFound
@@ -12,8 +14,6 @@ from tuneport.ledger import Ledger
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tuneport.dataset import Dataset, Example
     from tuneport.model import Model
 
@@ -22,11 +22,12 @@ _BLOCK_BYTES = 8 << 16
 
 def remember(job: Ref, rows: Dataset) -> None:
     """Keep the keys of the rows' texts: 8 bytes a row, and nothing of what they say."""
-    file = _file(job)
-    unfinished = file.with_suffix(".part")
-    with unfinished.open("wb") as out:
-        rows.text_keys().tofile(out)
-    unfinished.replace(file)
+    # Made in a place of its own: several processes may begin the same training, which gets one job.
+    with tempfile.TemporaryDirectory(dir=home("rows"), prefix=".") as place:
+        made = Path(place) / "keys"
+        with made.open("wb") as out:
+            rows.text_keys().tofile(out)
+        made.replace(_file(job))
 
 
 def forget(job: Ref) -> None:
