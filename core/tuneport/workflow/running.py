@@ -112,7 +112,7 @@ def run(
         ledger.heard(job.ref, job.state())
         tell("trained", model)
         comparison = _compared(ledger, record, job, model, split, loaded, tell)
-        samples = [] if comparison else _sampled(model, split)
+        samples = [] if comparison else _sampled(ledger, record, job, model, split)
         ledger.advance(record.id, "trained", {"job": str(job.ref), "samples": samples})
         page = report(job.ref)
         ledger.advance(record.id, "reported", {"job": str(job.ref), "path": str(page)})
@@ -266,10 +266,17 @@ def _compared(
     return comparison
 
 
-def _sampled(model: Model, split: Split, rows: int = 3) -> list[dict[str, str]]:
-    """What the model answers to a few rows, where no holdout is compared: validation's where there are any."""
+def _sampled(
+    ledger: Ledger, record: RunRecord, job: Job, model: Model, split: Split, rows: int = 3
+) -> list[dict[str, str]]:
+    """What the model answers to a few rows, where no holdout is compared: validation's where there are any. It is asked
+    once: loading it takes its time, and a hosted one its money.
+    """
     from tuneport.evaluate import prompt_and_reference
 
+    done = ledger.run(record.id).results.get("trained", {})
+    if done.get("job") == str(job.ref) and done["samples"]:
+        return list(done["samples"])
     asked = [prompt_and_reference(one) for one in islice(split.validation or split.train, rows)]
     replies = model.reply_many([prompt for prompt, _ in asked], max_tokens=128)
     return [

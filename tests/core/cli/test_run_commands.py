@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Cli, as_json
+from tuneport.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("parrot")
 
@@ -192,6 +193,16 @@ def test_a_run_without_a_holdout_shows_samples_in_its_report(cli: Cli, tickets: 
     page = Path(found["report"]).read_text()
     assert "Samples" in page
     assert "My card never arrived" in page
+
+
+def test_a_model_is_asked_for_samples_once(cli: Cli, tickets: Path) -> None:
+    command = ("run", tickets, "--model", "parrot:grey", "--holdout", "0")
+    job = as_json(cli, *command)["ref"]
+    with Ledger.open() as ledger:
+        [run] = {one.run for one in ledger.jobs()}
+        kept = {"prompt": "asked before", "answer": "told before", "reference": "pin"}
+        ledger.advance(run, "trained", {"job": job, "samples": [kept]})
+    assert "told before" in Path(as_json(cli, *command)["report"]).read_text()
 
 
 def test_rows_of_a_validation_file_are_checked_and_leaks_into_training_are_told(cli: Cli, tickets: Path) -> None:
