@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import json
+import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,27 +21,53 @@ from tuneport_torch.jobs.folder import sync
 @contextmanager
 def appearing(path: Path, *, folder: bool = True) -> Iterator[Path]:
     """A new folder (or a file's place) that takes the name `path`, flushed to disk, when the block ends well, and
-    vanishes when it does not. Raises UsageError when something is there already; an empty folder is nothing.
+    vanishes when it does not: if its process is killed, when the next one comes to write the same.
+
+    Raises UsageError when something is there already; an empty folder is nothing.
     """
     path = path.expanduser().absolute()
     if path.is_file() or (path.is_dir() and (not folder or any(path.iterdir()))):
         raise UsageError(f"{path} already exists.", remedy="Name a new one, or remove the old one first.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
-    if folder:
-        made.mkdir()
+    for leftover in _left_behind(path):
+        shutil.rmtree(leftover, ignore_errors=True)
+    place = path.with_name(f".tuneport-{uuid.uuid4().hex[:8]}-{path.name}")
+    place.mkdir()
+    held = os.open(place, os.O_RDONLY)
+    made = place if folder else place / path.name
     try:
+        _lock(held)
         yield made
         for one in [*made.iterdir(), made] if folder else [made]:
             sync(one)
         made.rename(path)
         sync(path.parent)
-    except BaseException:
-        if folder:
-            shutil.rmtree(made, ignore_errors=True)
-        else:
-            made.unlink(missing_ok=True)
-        raise
+    finally:
+        shutil.rmtree(place, ignore_errors=True)  # a folder that took its name is not there any more
+        os.close(held)
+
+
+def _left_behind(path: Path) -> Iterator[Path]:
+    """What processes that were killed have begun to write as `path`; what another still writes is locked by it."""
+    name = re.compile(rf"\.tuneport-[0-9a-f]{{8}}-{re.escape(path.name)}\Z")
+    for found in path.parent.glob(f".tuneport-*-{glob.escape(path.name)}"):
+        if not name.match(found.name) or not found.is_dir() or found.is_symlink():
+            continue
+        held = os.open(found, os.O_RDONLY)
+        try:
+            if _lock(held):
+                yield found
+        finally:
+            os.close(held)
+
+
+def _lock(held: int) -> bool:
+    """Lock an open folder; False where another process holds it, or the file system has no locks."""
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

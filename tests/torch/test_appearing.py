@@ -1,0 +1,66 @@
+"""What is exported is there whole or not at all, whatever ends the export."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tuneport
+from tuneport_torch.export.appearing import appearing
+
+WRITES = """
+import sys
+from pathlib import Path
+from tuneport_torch.export.appearing import appearing
+with appearing(Path(sys.argv[1]), folder=sys.argv[2] == "folder") as made:
+    (made / "half" if made.is_dir() else made).write_text("half of it")
+    print("half", flush=True)
+    sys.stdin.read()
+"""
+
+
+def begun(path: Path, kind: str) -> subprocess.Popen[str]:
+    """A process that has written half of it."""
+    command = [sys.executable, "-c", WRITES, str(path), kind]
+    process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    return process
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same(tmp_path: Path, kind: str) -> None:
+    path, other = tmp_path / "model[1].gguf", tmp_path / "another.gguf"
+    processes = [begun(path, kind), begun(other, kind)]
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(list(tmp_path.iterdir())) == 2
+    with appearing(path, folder=kind == "folder") as made:
+        (made / "all" if kind == "folder" else made).write_text("all of it")
+    assert path.is_dir() == (kind == "folder")
+    [left] = [one.name for one in tmp_path.iterdir() if one != path]
+    assert left.endswith("-another.gguf")
+
+
+def test_what_another_process_still_writes_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    process = begun(path, "folder")
+    with pytest.raises(RuntimeError), appearing(path):
+        raise RuntimeError("given up")
+    process.communicate("")
+    assert process.returncode == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["model"]
+    assert (path / "half").read_text() == "half of it"
+
+
+def test_what_is_there_already_is_refused_but_for_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with appearing(tmp_path / "model") as made:
+        (made / "config.json").write_text("{}")
+    with pytest.raises(tuneport.UsageError, match="already exists"), appearing(tmp_path / "model"):
+        pass
