@@ -34,7 +34,11 @@ _FIELDS = frozenset(
 
 
 def fetch(job: HostedJob) -> None:
-    """Bring the kept events up to date with the server, and hand new ones to the observers."""
+    """Bring the kept events up to date with the server, and hand new ones to the observers.
+
+    A note in the scratch follows what it is about: killed in between, the next call does both once more, and events
+    that are there already are kept once.
+    """
     scratch = job.scratch
     if scratch.get("told"):
         return
@@ -48,16 +52,16 @@ def fetch(job: HostedJob) -> None:
     new = keep_events(job.ref, events)
     if raw:
         scratch["newest"] = raw[-1].id
-    if state.status.terminal:
+    if state.status.terminal and not scratch.get("results_read"):
         new += keep_events(job.ref, list(_of_results(job)))
-        if (utc_now() - now).total_seconds() > _LATE_SECONDS or not new:
-            scratch["told"] = True
-    if new:
-        job.delivering = True
-        try:
-            deliver_events(job)
-        finally:
-            job.delivering = False
+        scratch["results_read"] = True
+    job.delivering = True
+    try:
+        deliver_events(job)
+    finally:
+        job.delivering = False
+    if state.status.terminal and ((utc_now() - now).total_seconds() > _LATE_SECONDS or not new):
+        scratch["told"] = True
 
 
 def _newer(job: HostedJob, seen: str | None) -> list[Any]:
@@ -116,10 +120,8 @@ def _of_results(job: HostedJob) -> Iterator[tuple[str, Event]]:
     """Metrics of steps that no event told, from the result file."""
     when = job.state().finished or utc_now()
     final = job.scratch.get("final") or {}
-    if job.scratch.get("results_read") or not final.get("result_files"):
-        return
     told = {event.data.get("step") for event in kept_events(job.ref) if event.kind == "metric"}
-    for file_id in final["result_files"]:
+    for file_id in final.get("result_files") or ():
         try:
             with job.wire.speaking("reading the result file"):
                 raw = job.wire.patient.files.content(file_id).read()
@@ -129,7 +131,6 @@ def _of_results(job: HostedJob) -> Iterator[tuple[str, Event]]:
             if row["step"] not in told:
                 message = f"step {row['step']}, from the result file"
                 yield f"result {row['step']}", Event(seq=0, time=when, kind="metric", message=message, data=row)
-    job.scratch["results_read"] = True
 
 
 def read_results(raw: bytes) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -479,24 +480,53 @@ def test_an_unconfirmed_job_can_neither_be_cancelled_nor_deleted(lab: WireServer
         assert f"tuneport settle {job.ref}" in str(caught.value)
 
 
-def test_observers_are_told_every_event(lab: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+Observe = Callable[[Callable[[tuneport.Event], None]], None]
+
+
+@pytest.fixture
+def observed(monkeypatch: pytest.MonkeyPatch) -> Observe:
+    """Lets a function see every event."""
     from tuneport import plugins
 
+    def observe(see: Callable[[tuneport.Event], None]) -> None:
+        class Observer:
+            @staticmethod
+            @tuneport.hookimpl
+            def tuneport_on_event(job: tuneport.Job, event: tuneport.Event) -> None:
+                see(event)
+
+        loaded = plugins.load()
+        found = next(one for one in loaded._found if one.entry.name == "openai")
+        monkeypatch.setattr(found.module, "tuneport_on_event", Observer.tuneport_on_event, raising=False)
+        loaded._manager.unregister(found.module)
+        loaded._manager.register(found.module, name="openai")
+
+    return observe
+
+
+def test_observers_are_told_every_event(lab: WireServer, rows: Dataset, observed: Observe) -> None:
     seen: list[int] = []
-
-    class Observer:
-        @staticmethod
-        @tuneport.hookimpl
-        def tuneport_on_event(job: tuneport.Job, event: tuneport.Event) -> None:
-            seen.append(event.seq)
-
-    loaded = plugins.load()
-    found = next(one for one in loaded._found if one.entry.name == "openai")
-    monkeypatch.setattr(found.module, "tuneport_on_event", Observer.tuneport_on_event, raising=False)
-    loaded._manager.unregister(found.module)
-    loaded._manager.register(found.module, name="openai")
+    observed(lambda event: seen.append(event.seq))
     job = tuneport.train("lab:base", rows)
     job.wait()
     assert sorted(set(seen)) == [event.seq for event in job.events()][: len(set(seen))]
     assert seen == sorted(seen)
     assert seen
+
+
+def test_an_observer_that_failed_at_the_last_event_is_told_it_again(
+    lab: WireServer, rows: Dataset, observed: Observe
+) -> None:
+    seen: list[str] = []
+
+    def see(event: tuneport.Event) -> None:
+        seen.append(event.message)
+        if event.message.endswith("from the result file") and seen.count(event.message) == 1:
+            raise OSError("the logging service is away")
+
+    observed(see)
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    last = list(job.events())[-1].message
+    assert last.endswith("from the result file")
+    assert seen.count(last) == 2
