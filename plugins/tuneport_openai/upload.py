@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError
-from tuneport_openai.client import Wire, surely_refused
+from tuneport_openai.client import Wire, message_of, surely_refused
 
 if TYPE_CHECKING:
+    from openai import APIStatusError
     from openai.types import FileObject
 
 WHOLE_BYTES = 100_000_000
@@ -106,7 +107,8 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
     except Exception as error:
         if surely_refused(error):  # expired, cancelled or completed: the next attempt begins a new one
             scratch.pop(key, None)
-            raise BackendError(f"The upload was refused: {error}", remedy="Run the same command again.") from None
+            said = wire.redacted(message_of(cast("APIStatusError", error)))
+            raise BackendError(f"The upload was refused: {said}", remedy="Run the same command again.") from None
         raise
     scratch.pop(key, None)
     if done.file is None:

@@ -12,7 +12,7 @@ from tuneport_openai import upload
 from tuneport_openai.client import Wire
 from tuneport_openai.profiles import Profile
 from tuneport_openai.rules import write_file
-from wire_server import WireServer
+from wire_server import KEY, WireServer
 
 
 @pytest.fixture
@@ -109,3 +109,13 @@ def test_an_upload_that_the_server_has_forgotten_begins_anew(
     found = upload.ensure_file(wire, facts, scratch)
     assert server.content[found] == Path(facts["path"]).read_bytes()
     assert len(server.uploads) == 2
+
+
+def test_a_refusal_that_repeats_the_key_does_not_show_it(
+    wire: Wire, server: WireServer, facts: dict, in_parts: None
+) -> None:
+    for number in range(1, 9):
+        server.refuse[f"POST /v1/uploads/upload-{number:06}/parts"] = (400, {"error": {"message": f"{KEY} is bad"}}, {})
+    with pytest.raises(tuneport.BackendError, match="… is bad") as caught:
+        upload.ensure_file(wire, facts, {})
+    assert KEY not in str(caught.value)
