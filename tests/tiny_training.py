@@ -81,6 +81,17 @@ def rows(count: int, seed: int = 0, longest: int = 24) -> list[SimpleNamespace]:
     return made
 
 
+def pairs(count: int, seed: int = 0, longest: int = 24) -> list[SimpleNamespace]:
+    """Pairs of a prompt and two answers, all random."""
+    prompts, answers = rows(count, seed, longest // 2), iter(rows(2 * count, seed + 1, longest // 2))
+
+    def behind(prompt: SimpleNamespace) -> SimpleNamespace:
+        answer = next(answers)
+        return SimpleNamespace(ids=prompt.ids + answer.ids, weights=[0.0] * len(prompt.ids) + [1.0] * len(answer.ids))
+
+    return [SimpleNamespace(chosen=behind(prompt), rejected=behind(prompt)) for prompt in prompts]
+
+
 @dataclass
 class Outcome:
     """What a training left behind."""

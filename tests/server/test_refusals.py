@@ -85,6 +85,7 @@ def test_a_foreign_host_or_page_is_refused(shared: Served, token: str) -> None:
         ({"method": {"type": "dpo"}}, "method", "cannot train by 'dpo'"),
         ({"method": {"type": "reinforcement"}}, "method", "cannot train by 'reinforcement'"),
         ({"method": {"type": "evolution"}}, "method.type", "supervised"),
+        ({"method": {"type": "orpo"}}, "method.type", "dpo"),  # no word of the wire, whatever a backend can do
         ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo", "supervised"),
         ({"hyperparameters": {"batch_size": 4}}, "method", "takes no batch_size"),
         ({"extra_body": {"trainingType": "Standard"}}, "trainingType", "Unrecognized"),

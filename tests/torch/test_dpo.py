@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 import tiny_training as tiny
+from tiny_training import pairs
 from tuneport_torch.bases import lora
 from tuneport_torch.engine.dpo import Dpo
 from tuneport_torch.engine.forward import Packed, Padded
@@ -18,17 +18,6 @@ from tuneport_torch.engine.loss import Head
 
 KINDS = ["llama", "qwen3", "gemma2", "gpt2"]
 BETA = 0.3
-
-
-def pairs(count, seed=0, longest=24):
-    """Pairs of a prompt and two answers, all random."""
-    prompts, answers = tiny.rows(count, seed, longest // 2), iter(tiny.rows(2 * count, seed + 1, longest // 2))
-
-    def behind(prompt):
-        answer = next(answers)
-        return SimpleNamespace(ids=prompt.ids + answer.ids, weights=[0.0] * len(prompt.ids) + [1.0] * len(answer.ids))
-
-    return [SimpleNamespace(chosen=behind(prompt), rejected=behind(prompt)) for prompt in prompts]
 
 
 def trained(folder, base=None, **options):

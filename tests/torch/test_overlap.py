@@ -12,6 +12,7 @@ from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.batches import Batches
 from tuneport_torch.engine.dpo import Dpo
 from tuneport_torch.engine.objective import Answers
+from tuneport_torch.engine.orpo import Orpo
 from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.update import adamw, update
 from tuneport_torch.text.rows import Pair
@@ -137,14 +138,17 @@ class NoNumbers(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("mode", ["lora", "full"])
-@pytest.mark.parametrize("method", ["sft", "dpo"])
+@pytest.mark.parametrize("method", ["sft", "dpo", "orpo"])
 def test_a_packed_forward_and_backward_ask_the_device_for_no_number(mode, method):
     """Padded ones do: transformers looks whether their mask is needed."""
     model, forward = prepared(mode=mode)
-    made = pairs(4) if method == "dpo" else tiny.rows(4)
-    data = Dpo(made, "train", beta=0.1, label_smoothing=0.0) if method == "dpo" else Answers(made, "train")
+    data = {
+        "sft": lambda: Answers(tiny.rows(4), "train"),
+        "dpo": lambda: Dpo(pairs(4), "train", beta=0.1, label_smoothing=0.0),
+        "orpo": lambda: Orpo(pairs(4), "train", beta=0.1),
+    }[method]()
     batch = data.pack(forward, range(4))
-    assert (batch.rows if method == "dpo" else batch).documents.groups  # a CPU's own; made of lengths, on the host
+    assert (batch if method == "sft" else batch.rows).documents.groups  # a CPU's own; made of lengths, on the host
     with NoNumbers():
         figures = data.measure(forward, batch)
         figures[0].backward()

@@ -29,7 +29,7 @@ def check_limits(
         fitting = [name for name, shapes in sorted(profile.shapes.items()) if shape in shapes]
         report.add(
             "shape-not-taken",
-            f"{method} takes {_listed(taken) or 'nothing here'}, and this is a {shape}.",
+            f"{method} takes {_listed(taken)}, and this is a {shape}." if taken else f"{method} is not trained here.",
             remedy=f"Choose the method {' or '.join(fitting)}: --method {fitting[0]}, or convert the data."
             if fitting
             else None,
