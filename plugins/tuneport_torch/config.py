@@ -103,6 +103,12 @@ class TorchSettings(Settings):
         default="auto",
         description="Compute activations twice instead of keeping them. auto: only once a single row no longer fits.",
     )
+    compile: bool | Auto = Field(
+        default="auto",
+        description="Compile the model's layers by torch.compile, which takes a minute or more at the start; where it "
+        "fails, the log says so and training goes on without. auto: on a CUDA GPU, where training is foretold to take "
+        "20 minutes or more, and weights are not quantised.",
+    )
     evaluate_every: Positive | Auto = Field(
         default="auto",
         description="Steps between two evaluations on the validation rows; the last step is always evaluated. "

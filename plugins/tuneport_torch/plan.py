@@ -75,7 +75,14 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
             source="rule for auto" if request.options.epochs == "auto" else "as asked",
         ),
         resolved={**asdict(resolved), "device": device.name, "device_model": device.model},
-        notes=_notes(request, base, device, tokenizer_here, found),
+        notes=_notes(
+            request,
+            base,
+            device,
+            tokenizer_here,
+            found,
+            compiled=rates.repays_compiling(base, settings, device, (tokens.value or 0) * resolved.epochs),
+        ),
     )
 
 
@@ -167,7 +174,13 @@ def _usd(settings: TorchSettings, seconds: Quantity) -> Quantity:
 
 
 def _notes(
-    request: TrainRequest, base: Base, device: Device, tokenizer_here: bool, found: Sequence[Device]
+    request: TrainRequest,
+    base: Base,
+    device: Device,
+    tokenizer_here: bool,
+    found: Sequence[Device],
+    *,
+    compiled: bool,
 ) -> tuple[str, ...]:
     notes, settings = [], cast(TorchSettings, request.settings)
     if request.options.method == "dpo":
@@ -180,6 +193,8 @@ def _notes(
         notes.append("Tokens are estimated: the base's tokenizer is not in the cache yet.")
     if not found:
         notes.append(f"There is no {device.name} device here: the job would fail.")
+    if compiled:
+        notes.append("The model's layers are compiled first, which takes a minute or more.")
     if settings.mode == "full" and device.name == "cpu" and (base.facts.parameters or 0) > 500e6:
         notes.append("Full fine-tuning of a model of this size takes very long on a CPU; mode lora is usual.")
     return tuple(notes)

@@ -30,6 +30,7 @@ _CPU_FLOPS_PER_THREAD = 50e9  # what trainings reached on a core with AVX-512 in
 # Dense bfloat16 peaks by their makers' data sheets (T4: float16), by what the driver calls the card.
 _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12, "L4": 121e12, "T4": 65e12}
 _OTHER_GPU = 80e12
+_REPAYS_COMPILING_SECONDS = 1200.0  # a minute that it may take is won back where steps get a twentieth faster
 _REACHED = 0.25  # share of the peak that trainings of small models reach
 
 
@@ -87,6 +88,17 @@ def foretell(base: Base, settings: TorchSettings, device: Device) -> Rate | None
     if scaled:
         return _from_measured(scaled, "other, scaled by size,", _SCALING)
     return Rate(_flops(device) / work, f"estimated from arithmetic and {device.model}", "up to three times off")
+
+
+def repays_compiling(base: Base, settings: TorchSettings, device: Device, tokens: float) -> bool:
+    """Whether layers are compiled for a training on so many tokens, all epochs counted: as the settings say, else where
+    it is foretold to take long enough on a GPU. A CPU's time goes into matrix products, which stay what they are.
+    """
+    if settings.compile != "auto":
+        return settings.compile
+    rate = foretell(base, settings, device)
+    seconds = tokens / rate.tokens_per_second if rate is not None else 0.0
+    return device.name.startswith("cuda") and settings.quantize == "none" and seconds >= _REPAYS_COMPILING_SECONDS
 
 
 def _from_measured(paces: Sequence[float], kind: str, more_spread: float = 0.0) -> Rate:

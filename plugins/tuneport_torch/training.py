@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tuneport import Lineage, ModelNotFound, Status, TuneportError, UnavailableError, UnsupportedError, utc_now
 from tuneport_torch import bases, export, rates
 from tuneport_torch.bases.loading import load_model
-from tuneport_torch.config import TorchSettings
+from tuneport_torch.config import TorchSettings, resolve_epochs
 from tuneport_torch.engine import footprint
 from tuneport_torch.text.rows import Rows, read_rows
 from tuneport_torch.text.tokens import load_text
@@ -38,6 +38,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     device = worker.device(settings.device, 1 if settings.slots == "auto" else settings.slots)
     worker.stage(Status.PREPARING, f"Loading {base.description} on {device.model}.", queue_position=None)
     settings = _fitting(worker, _on_device(worker, settings, device), base, device, rows)
+    settings = _compiled(worker, settings, base, device, rows, request["options"]["epochs"])
 
     from tuneport_torch.engine.checkpoint import Store
     from tuneport_torch.engine.loop import Run, train
@@ -116,6 +117,17 @@ def _fitting(worker: Worker, settings: TorchSettings, base: Base, device: Device
         return settings
     worker.emit("log", f"Activations are computed twice instead of kept: they would not fit into {device.model}.")
     return settings.model_copy(update={"activation_checkpointing": True})
+
+
+def _compiled(
+    worker: Worker, settings: TorchSettings, base: Base, device: Device, rows: Rows, epochs: int | Literal["auto"]
+) -> TorchSettings:
+    """Settings that say whether layers are compiled; a resumed job does as the first run did, to compute the same."""
+    known = worker.owner.now.details.get("compile")
+    if known is None:
+        known = rates.repays_compiling(base, settings, device, rows.tokens * resolve_epochs(epochs, rows.tokens))
+        worker.owner.progress(now=True, details={**worker.owner.now.details, "compile": known})
+    return settings.model_copy(update={"compile": known})
 
 
 def _tell_untold(worker: Worker, store: Store) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 import tiny_training as tiny
 from tuneport_torch.bases.lora import adapted
 from tuneport_torch.config import TorchSettings, resolve
+from tuneport_torch.engine.compiled import compile_layers
 from tuneport_torch.engine.loop import learning_rate
 from tuneport_torch.engine.objective import Answers
 from tuneport_torch.engine.pack import epoch_steps
@@ -133,6 +136,31 @@ def test_loss_and_every_gradient_are_those_of_the_plain_reference(name, mode, pa
         size = float(wanted[weight].abs().max())
         assert size > 0, weight
         assert float((gradient - wanted[weight]).abs().max()) < 2e-5 * max(size, 1e-3), weight
+
+
+@pytest.mark.parametrize("device", tiny.DEVICES)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("llama, tied", "lora"), ("qwen3, untied", "full"), ("gemma2, soft caps, tied", "full"), ("gpt2, tied", "lora")],
+)
+def test_so_are_those_of_compiled_layers_with_activations_computed_twice_too(name, mode, device):
+    torch._dynamo.reset()
+    model, forward, dtype = engine(name, device, mode=mode)
+    expected, wanted = wanted_gradients(plain(name, device), model, rows())
+    backend = CompileCounterWithBackend("aot_eager" if device == "cpu" else "inductor")  # inductor asks for a compiler
+    forward.close()
+    forward.compiler = partial(compile_layers, backend=backend)
+    forward.open()
+    for twice in (False, True):
+        if twice:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.zero_grad(set_to_none=True)
+        loss, gradients = engine_gradients(model, forward, dtype, rows(), tokens_per_batch=40)
+        assert loss == pytest.approx(expected, rel=1e-5)
+        for weight, gradient in gradients.items():
+            size = float(wanted[weight].abs().max())
+            assert float((gradient - wanted[weight]).abs().max()) < 2e-5 * max(size, 1e-3), weight
+    assert backend.frame_count > 0
 
 
 @pytest.mark.parametrize("device", tiny.DEVICES)

@@ -56,6 +56,18 @@ def statuses(job) -> list[str]:
     return [event.data["status"] for event in job.events() if event.kind == "status"]
 
 
+def test_a_job_whose_layers_cannot_be_compiled_says_so_and_trains_without(
+    tiny_llama: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    job = TorchBackend().start(request(tiny_llama, "compiled", compile=True))
+    assert job.wait(timeout=200)
+    told = [event.message for event in job.events() if event.level == "warning"]
+    assert [message for message in told if message.startswith("The layers are not compiled: ")]
+    assert job.state().details["compile"] is True
+
+
 def test_a_job_goes_from_start_to_model_and_can_be_read_all_the_while(tiny_llama: Path, own_home: Path) -> None:
     asked = request(tiny_llama, "plain")
     job = TorchBackend().start(asked)

@@ -110,3 +110,16 @@ def test_a_base_that_is_not_here_yet_has_unknowns_and_notes(own_home: Path, monk
     assert plan.seconds.value is None
     assert plan.tokens.error == "±40%"
     assert any("downloads it first" in note for note in plan.notes)
+
+
+def test_layers_are_compiled_where_a_gpu_has_long_enough_to_train(tiny_llama: Path, own_home: Path) -> None:
+    base, gpu, cpu = resolve(str(tiny_llama)), Device("cuda:0", "NVIDIA H100", 80 << 30), Device("cpu", "CPU", 8 << 30)
+    auto, pace = TorchSettings(), rates.foretell(base, TorchSettings(), gpu).tokens_per_second
+    assert rates.repays_compiling(base, auto, gpu, 1300 * pace)
+    assert not rates.repays_compiling(base, auto, gpu, 1100 * pace)
+    assert not rates.repays_compiling(base, TorchSettings(quantize="nf4"), gpu, 1300 * pace)
+    assert not rates.repays_compiling(base, TorchSettings(compile=False), gpu, 1300 * pace)
+    assert not rates.repays_compiling(base, auto, cpu, 1e15)
+    assert rates.repays_compiling(base, TorchSettings(compile=True), cpu, 1)
+    assert "compiled first" in " ".join(TorchBackend().plan(request(tiny_llama, "compiled", compile=True)).notes)
+    assert "compiled first" not in " ".join(TorchBackend().plan(request(tiny_llama, "not compiled")).notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # before torch 2.10
     varlen_attn = None
+_VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters) if varlen_attn is not None else frozenset()
 
 NAME = "tuneport_packed"
 _SHORT = 512
@@ -71,17 +72,33 @@ def packed_attention(
         query, key = query.to(value.dtype), key.to(value.dtype)
     if varlen_attn is not None and query.is_cuda and query.dtype == torch.bfloat16 and softcap is None and not dropout:
         return _varlen(query, key, value, documents, scaling, sliding_window), None
-    if query.device.type == "cpu" and softcap is None and not dropout and documents.longest <= _SHORT:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return short_attention(query[0], key[0], value[0], documents.groups, scale, sliding_window)[None], None
-    parts = [
-        _rectangle(group, query[0], key[0], value[0], scaling, dropout, sliding_window, softcap)
-        for group in documents.groups
-    ]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
+    return _in_rectangles(query[0], key[0], value[0], documents, scaling, dropout, sliding_window, softcap)[None], None
 
 
 AttentionInterface.register(NAME, packed_attention)
+
+
+# Its loops follow the lengths, which differ from batch to batch.
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's own
+def _in_rectangles(
+    query_HTd: Tensor,
+    key_GTd: Tensor,
+    value_GTd: Tensor,
+    documents: Documents,
+    scaling: float | None,
+    dropout: float,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """Attention where no fused kernel knows documents, (T, H, d)."""
+    if query_HTd.device.type == "cpu" and softcap is None and not dropout and documents.longest <= _SHORT:
+        scale = query_HTd.shape[-1] ** -0.5 if scaling is None else scaling
+        return short_attention(query_HTd, key_GTd, value_GTd, documents.groups, scale, window)
+    parts = [
+        _rectangle(group, query_HTd, key_GTd, value_GTd, scaling, dropout, window, softcap)
+        for group in documents.groups
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _rectangle(
@@ -143,23 +160,17 @@ def _plain(
     return torch.bmm(shares, value).view(documents, heads, length, width)
 
 
-@cache
-def _varlen_options() -> frozenset[str]:
-    return frozenset(inspect.signature(varlen_attn).parameters)
-
-
 def _varlen(
     query: Tensor, key: Tensor, value: Tensor, documents: Documents, scaling: float | None, window: int | None
 ) -> Tensor:
     """The fused kernel for documents of any length; bfloat16 on CUDA."""
-    known = _varlen_options()
     options: dict[str, Any] = {"scale": scaling}
-    if "window_size" in known:
+    if "window_size" in _VARLEN_OPTIONS:
         options["window_size"] = (-1 if window is None else window - 1, 0)
     else:
         options["is_causal"] = True
     query_THd, key_TGd, value_TGd = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-    if "enable_gqa" in known:
+    if "enable_gqa" in _VARLEN_OPTIONS:
         options["enable_gqa"] = True
     else:
         repeat = query_THd.shape[1] // key_TGd.shape[1]

@@ -83,18 +83,25 @@ def pack(rows: Sequence[TensorRow], device: torch.device) -> PackedBatch:
 
 
 class Packed:
-    """Documents behind one another in one row, through our own attention; logits only where there is a target."""
+    """Documents behind one another in one row, through our own attention; logits only where there is a target.
+
+    `compiler`, when it is set before the pass is opened, compiles the model's layers, and gives what undoes it.
+    """
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
         self.model = model
         self.dtype = dtype
         self.device: torch.device = model.device
+        self.compiler: Callable[[Any], Callable[[], None]] | None = None
         self.undo: list[Callable[[], None]] = []
         self.implementation = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name for it
 
     def open(self) -> None:
         self.model.set_attn_implementation(NAME)
-        self.undo = [fuse(self.model), join(self.model)]
+        if self.compiler is None:
+            self.undo = [fuse(self.model), join(self.model)]
+        else:  # which puts operations together itself, and cannot look through what does it here
+            self.undo = [self.compiler(self.model)]
         self.head: Head = read_head(self.model, self.dtype)
 
     def close(self) -> None:

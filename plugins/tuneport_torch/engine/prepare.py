@@ -11,6 +11,7 @@ from tuneport_torch.bases import lora
 from tuneport_torch.bases.loading import round_weights
 from tuneport_torch.bases.precision import fastest
 from tuneport_torch.config import TorchSettings
+from tuneport_torch.engine.compiled import compile_forward
 from tuneport_torch.engine.forward import Forward, choose_forward
 
 
@@ -52,6 +53,8 @@ def prepare(
     if settings.mode == "lora" and not exact:
         lora.cast_frozen(model, dtype)
     forward.open()
+    if settings.compile is True:
+        compile_forward(forward, emit)
     return forward
 
 

@@ -48,7 +48,12 @@ def facts(
             "schedule": settings.schedule,
             **asdict(plan),
         },
-        "should": {"torch": torch.__version__, "threads": torch.get_num_threads(), "precision": str(dtype)},
+        "should": {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "precision": str(dtype),
+            "compile": settings.compile is True,
+        },
     }
 
 
