@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -348,6 +349,22 @@ backends:
   torch: {learning_rate: 2e-4, adapter: {rank: 16}}
   lab: {learning_rate_multiplier: 1.8}
 """
+
+
+def test_show_tells_what_was_sent_and_what_was_billed(
+    lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuneport.cli import show, terminal
+
+    monkeypatch.setenv("COLUMNS", "300")
+    terminal.out.cache_clear()
+    job = tuneport.train("lab:base", rows, settings={"usd_per_million_tokens": 10_000})
+    job.wait()
+    show.job(job)
+    said = capsys.readouterr().out
+    assert re.search(r"^trained tokens +1234 *$", said, re.MULTILINE)
+    assert re.search(r"^cost +\$12\.34 *$", said, re.MULTILINE)
+    assert re.search(r"^sent +/.*\.jsonl *$", said, re.MULTILINE)
 
 
 def test_the_command_line_runs_a_config_whole(lab: WireServer, rows: Dataset, tmp_path: Path) -> None:

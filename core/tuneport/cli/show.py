@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tuneport.cli.terminal import err, out, print_json, print_table
 from tuneport.errors import DataError
 from tuneport.events import Status, utc_now
-from tuneport.units import duration, size
+from tuneport.units import duration, money, size
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tuneport.backend import Plan, Quantity
     from tuneport.dataset import CheckResult, DataProfile, Dataset, FixResult
+    from tuneport.evaluate import Comparison
     from tuneport.job import Job, JobState
     from tuneport.plugins import PluginInfo
     from tuneport.refs import Ref
@@ -163,7 +164,7 @@ def models(found: Sequence[ModelSummary]) -> None:
 def job_facts(job: Job) -> dict[str, Any]:
     """All that is known of one job, JSON-ready."""
     from tuneport.report.times import times_of
-    from tuneport.workflow import look_at, open_backend, written_report
+    from tuneport.workflow import found_comparison, look_at, open_backend, root_base, written_report
 
     state = look_at(job)
     over = state.status is Status.SUCCEEDED
@@ -171,6 +172,7 @@ def job_facts(job: Job) -> dict[str, Any]:
     events = list(job.events())
     metrics = [dict(event.data) for event in events if event.kind == "metric"]
     times = times_of(events, state.to_dict())
+    compared = found_comparison(job.ref)
     return {
         "ref": str(job.ref),
         "state": state.to_dict(),
@@ -189,11 +191,26 @@ def job_facts(job: Job) -> dict[str, Any]:
             for one in job.checkpoints()
         ],
         "lineage": lineage.to_dict() if lineage else None,
+        "root_base": str(root_base(job.ref)),
+        "score": _score(compared) if compared else None,
+    }
+
+
+def _score(compared: Comparison) -> dict[str, Any]:
+    return {
+        "base": compared.base.mean if compared.base else None,
+        "tuned": compared.tuned.mean,
+        "grader": compared.grader,
+        "rows": compared.rows,
+        "trained_on": compared.trained_on,
     }
 
 
 def job(handle: Job) -> None:
     """One job, for a person."""
+    from tuneport.evaluate.text import percent
+    from tuneport.report.lineage import lineage_facts
+
     facts = job_facts(handle)
     state(handle.ref, handle.state())
     if facts["missing"]:
@@ -205,16 +222,29 @@ def job(handle: Job) -> None:
         if name not in _SAID_ABOVE
     ]
     rows += [("checkpoint", f"{one['name']}{' (best)' if one['best'] else ''}") for one in facts["checkpoints"]]
-    rows += [
-        (name, str(value))
-        for name, value in (facts["lineage"] or {}).items()
-        if value and not isinstance(value, Mapping)
-    ]
+    rows += _details(facts["state"]["details"])
+    rows += [(name, said) for name, said in lineage_facts(facts["lineage"] or {}) if name not in ("job", "versions")]
+    if facts["root_base"] not in (str(handle.ref), (facts["lineage"] or {}).get("base")):
+        rows.append(("root base", facts["root_base"]))
+    if score := facts["score"]:
+        before = f"{percent(score['base'])} → " if score["base"] is not None else ""
+        rows.append(("score", f"{before}{percent(score['tuned'])}, {score['grader']}, over {score['rows']:,} rows"))
     if facts["report"]:
         rows.append(("report", facts["report"]))
     if facts["lineage"] and not facts["missing"]:
         rows.append(("ask it", f'tuneport ask {handle.ref} "…"'))
     print_table(("", ""), rows, head=False)
+
+
+def _details(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a backend says of a job beyond its state, such as where its log is and what it cost."""
+    forms: Mapping[str, tuple[str, Callable[[float], str]]] = {"usd": ("cost", money), "peak_memory": ("memory", size)}
+    for name, value in details.items():
+        if name in forms and isinstance(value, int | float):
+            words, form = forms[name]
+            yield words, form(value)
+        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+            yield name.replace("_", " "), str(value)
 
 
 def state(ref: Ref, now: JobState) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from tuneport.events import Event
 from tuneport.report.charts import histogram
 from tuneport.report.data import ReportData
+from tuneport.report.lineage import lineage_facts
 from tuneport.report.markup import Child, Html, join, prose, tag
 from tuneport.units import count, short
 
@@ -63,28 +64,13 @@ def config_section(config: Mapping[str, Any]) -> Html:
 def lineage_section(data: ReportData) -> Html:
     """Where the model comes from, so that it can be made again."""
     lineage = dict(data.lineage or {})
-    versions = {**(lineage.pop("versions", None) or {}), **data.versions}
-    settings = lineage.pop("settings", None)
-    named = [
-        (_WORDS.get(key, key.replace("_", " ").capitalize()), value)
-        for key, value in lineage.items()
-        if value not in (None, "")
-    ]
-    named += (
-        [("Versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items())))] if versions else []
-    )
-    named += [(name.replace("_", " ").capitalize(), text) for name, text in data.machine.items()]
-    shown = tag("dl", [[tag("dt", name), tag("dd", str(value))] for name, value in named])
+    lineage["versions"] = {**(lineage.get("versions") or {}), **data.versions}
+    named = [*lineage_facts(lineage), *lineage_facts(data.machine)]
+    shown = tag("dl", [[tag("dt", f"{name[:1].upper()}{name[1:]}"), tag("dd", text)] for name, text in named])
+    settings = lineage.get("settings")
     if not settings or data.config:
         return shown
     return join([shown, config_section({"settings": dict(settings)})])
-
-
-_WORDS = {
-    "data_fingerprint": "Data fingerprint",
-    "template_sha256": "Chat template (SHA-256)",
-    "system": "System prompt",
-}
 
 
 def _findings(check: Mapping[str, Any]) -> Html:

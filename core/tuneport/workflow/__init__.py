@@ -13,11 +13,12 @@ from tuneport.workflow.opening import (
     open_backend,
     open_job,
     open_model,
+    root_base,
     settle,
     written_report,
 )
 from tuneport.workflow.pushing import push
-from tuneport.workflow.running import RunResult, Split, plan_run, refuse_over_budget, report, run
+from tuneport.workflow.running import RunResult, Split, found_comparison, plan_run, refuse_over_budget, report, run
 from tuneport.workflow.starting import plan, train
 from tuneport.workflow.upkeep import HealthCheck, Prunable, examine, prune
 
@@ -33,6 +34,7 @@ __all__ = [
     "delete",
     "deliver_events",
     "examine",
+    "found_comparison",
     "job_scratch",
     "jobs",
     "keep_events",
@@ -48,6 +50,7 @@ __all__ = [
     "push",
     "refuse_over_budget",
     "report",
+    "root_base",
     "run",
     "settle",
     "train",

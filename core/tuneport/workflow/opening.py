@@ -155,6 +155,17 @@ def default_report(ref: Ref) -> Path:
     return home("reports") / f"{ref.name}.html"
 
 
+def root_base(ref: str | Ref) -> Ref:
+    """The model under all trainings that led to this one, as far as this machine knows them; itself where none did."""
+    ref = Ref.parse(ref)
+    with Ledger.open() as ledger:
+        while True:
+            try:
+                ref = ledger.job(ref).base
+            except JobNotFound:
+                return ref
+
+
 def written_report(ref: Ref) -> Path | None:
     """The report of a job in home, where one was written."""
     page = default_report(ref)

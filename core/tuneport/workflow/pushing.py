@@ -5,7 +5,7 @@ from __future__ import annotations
 from tuneport.model import Publication, PushRequest
 from tuneport.refs import Ref
 from tuneport.workflow.opening import open_model
-from tuneport.workflow.running import run_results
+from tuneport.workflow.running import found_comparison
 
 
 def push(
@@ -24,7 +24,6 @@ def push(
     UsageError for a repository that holds something else.
     """
     ref = Ref.parse(ref)
-    compared = run_results(ref).get("compared", {})
-    found = compared.get("comparison") if compared.get("job") == str(ref) else None
-    request = PushRequest(private=private, dtype=dtype, comparison=found, dry_run=dry_run)
+    found = found_comparison(ref)
+    request = PushRequest(private=private, dtype=dtype, comparison=found.to_dict() if found else None, dry_run=dry_run)
     return open_model(ref).push(repository, kind, request)

@@ -147,13 +147,12 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
 
 def report(ref: str | Ref, path: str | Path | None = None) -> Path:
     """Write the HTML page of a job (into home, or to `path`) and return where it is."""
-    from tuneport.evaluate import Comparison
     from tuneport.report import ReportData, Sample, write_report
 
     job = open_job(ref)
     state = job.state()
     results = run_results(job.ref)
-    compared, trained = results.get("compared", {}), results.get("trained", {})
+    trained = results.get("trained", {})
     lineage = job.result().lineage if state.status is Status.SUCCEEDED else None
     missing = open_backend(job.ref.backend).missing(job.ref.name) if lineage else ""
     with Ledger.open() as ledger:
@@ -171,11 +170,19 @@ def report(ref: str | Ref, path: str | Path | None = None) -> Path:
         lineage=lineage.to_dict() if lineage else {},
         plan=results.get("planned"),
         check=results.get("checked"),
-        comparison=Comparison.from_dict(compared["comparison"]) if compared.get("job") == str(job.ref) else None,
+        comparison=found_comparison(job.ref),
         samples=tuple(Sample(**one) for one in trained.get("samples", ()) if trained.get("job") == str(job.ref)),
         machine={name: value for name, value in state.details.items() if isinstance(value, str)},
     )
     return write_report(Path(path) if path else default_report(job.ref), page)
+
+
+def found_comparison(ref: Ref) -> Comparison | None:
+    """What the run of a job found when it compared the job's model, if it did."""
+    from tuneport.evaluate import Comparison
+
+    compared = run_results(ref).get("compared", {})
+    return Comparison.from_dict(compared["comparison"]) if compared.get("job") == str(ref) else None
 
 
 def _silent(stage: str, payload: object) -> None:

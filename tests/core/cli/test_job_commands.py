@@ -29,6 +29,23 @@ def test_jobs_show_watch_and_report_open_a_job_by_its_ref(cli: Cli, ran: str, tm
     assert (tmp_path / "page.html").is_file()
 
 
+def test_show_tells_the_score_the_base_under_it_all_and_where_it_comes_from(cli: Cli, tickets: Path) -> None:
+    first = as_json(cli, "run", tickets, "--model", "parrot:grey")["ref"]
+    facts = as_json(cli, "show", first)
+    assert (facts["root_base"], facts["score"]["grader"]) == ("parrot:grey", "exact")
+    assert facts["score"]["base"] == 0.0
+    said = cli("show", first)[1]
+    assert "0.0% → " in said
+    assert "data fingerprint" in said
+    assert "data_fingerprint" not in said
+    assert "root base" not in said
+    second = as_json(cli, "run", tickets, "--model", first, "--holdout", "0")["ref"]
+    said = cli("show", second)[1]
+    assert re.search(rf"^base +{first} *$", said, re.MULTILINE)
+    assert re.search(r"^root base +parrot:grey *$", said, re.MULTILINE)
+    assert "\nscore" not in said
+
+
 def test_jobs_shows_the_steps_of_a_job_that_is_over(cli: Cli, ran: str) -> None:
     for _ in range(2):  # the second time from what the ledger kept
         assert "1/1" in cli("jobs")[1]
