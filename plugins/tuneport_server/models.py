@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tuneport import JobNotFinished, NotFoundError, Ref, UsageError, delete
+from tuneport import JobNotFinished, JobNotFound, Ref, UsageError, delete
 from tuneport_server.events import CHECKPOINT
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row
@@ -46,7 +46,7 @@ def delete_model(request: Request) -> Response:
         server.store.keep_events(row["id"], server.seen.of(ref))
         server.desks.forget(Ref.parse(ref))
         delete(ref)
-    except NotFoundError:
+    except JobNotFound:
         pass  # somebody has removed it by hand
     except (JobNotFinished, UsageError) as error:
         raise WireError(409, error.message, code="conflict") from error

@@ -179,6 +179,33 @@ def test_a_model_that_others_were_trained_from_is_deleted_after_them_or_by_force
     assert tuneport.delete(third.ref, force=True)
 
 
+def test_a_job_whose_backend_is_missing_is_taken_off_the_list_by_force_only(
+    data: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch, own_home: Path
+) -> None:
+    from tuneport import plugins
+
+    job = tuneport.train("parrot:grey", data)
+    monkeypatch.setenv("TUNEPORT_PLUGINS", "")
+    plugins.load.cache_clear()
+    with pytest.raises(tuneport.BackendNotFound, match=f"tuneport delete {job.ref} --force"):
+        tuneport.delete(job.ref)
+    assert [one.ref for one in tuneport.jobs()] == [job.ref]
+    assert tuneport.delete(job.ref, force=True) == [f"the ledger's entry of {job.ref}"]
+    assert (own_home / "parrot" / job.ref.name).exists()
+    with pytest.raises(tuneport.JobNotFound):
+        tuneport.delete(job.ref, force=True)
+
+
+def test_a_job_that_the_ledger_does_not_know_can_be_deleted(data: tuneport.Dataset, own_home: Path) -> None:
+    job = tuneport.train("parrot:grey", data)
+    for file in own_home.glob("ledger.sqlite3*"):
+        file.unlink()
+    assert tuneport.delete(job.ref, dry_run=True) == tuneport.delete(job.ref)
+    assert not (own_home / "parrot" / job.ref.name).exists()
+    with pytest.raises(tuneport.JobNotFound):
+        tuneport.delete(job.ref)
+
+
 def test_a_path_or_a_list_of_rows_is_a_dataset_too(tickets: Path) -> None:
     job = tuneport.train("parrot:grey", str(tickets))
     assert tuneport.compare(job.wait(), [{"text": "my PIN is blocked", "label": "pin"}]).tuned.right == 1

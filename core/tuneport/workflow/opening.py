@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tuneport.errors import JobNotFinished, JobNotFound, NotFoundError, UsageError
+from tuneport.errors import BackendNotFound, JobNotFinished, JobNotFound, NotFoundError, UsageError
 from tuneport.events import Status
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
@@ -119,35 +120,46 @@ def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> lis
     """Remove a job, its model and its report from its backend, home and the ledger; what was (or would be) removed, a
     line each.
 
-    Raises JobNotFinished for a job that still runs and, unless `force`, UsageError for one whose model others were
-    trained from: they may need it to load.
+    Raises JobNotFound, JobNotFinished for a job that still runs and, unless `force`, UsageError for one whose model
+    others were trained from (they may need it to load) and BackendNotFound where its backend is missing (what that
+    keeps stays).
     """
     ref = Ref.parse(ref)
     if not force:
         _refuse_needed(ref)
-    try:
-        job = open_job(ref)
-    except NotFoundError:
-        removed = []
-    else:
-        if not (job.status.terminal or job.status.idle):
-            raise JobNotFinished(
-                f"{ref} is {job.status}.",
-                ref=str(ref),
-                status=job.status,
-                remedy=f"Run first: tuneport cancel {ref}",
-            )
-        removed = job.delete(dry_run=dry_run)
+    removed = _removed_from_backend(ref, dry_run=dry_run, force=force)
     page = default_report(ref)
     if page.exists():
         removed.append(f"the report {page}")
     with Ledger.open() as ledger:
-        record = ledger.job(ref)
         if not dry_run:
             page.unlink(missing_ok=True)
-            trained_rows.forget(record.ref)
-            ledger.forget(record.ref)
-    return [*removed, f"the ledger's entry of {ref}"]
+            trained_rows.forget(ref)
+        with suppress(JobNotFound):  # a job that this ledger never knew, or knows no more
+            ledger.job(ref)
+            removed.append(f"the ledger's entry of {ref}")
+            if not dry_run:
+                ledger.forget(ref)
+    if not removed:
+        raise JobNotFound(f"No job {ref} is known here.", remedy="Run: tuneport jobs")
+    return removed
+
+
+def _removed_from_backend(ref: Ref, *, dry_run: bool, force: bool) -> list[str]:
+    try:
+        job = open_job(ref)
+    except BackendNotFound as error:
+        if force:
+            return []
+        cure = f"To take it off the list and leave what its backend keeps: tuneport delete {ref} --force"
+        raise BackendNotFound(error.message, remedy=f"{error.remedy}. {cure}") from error
+    except NotFoundError:
+        return []
+    if not (job.status.terminal or job.status.idle):
+        raise JobNotFinished(
+            f"{ref} is {job.status}.", ref=str(ref), status=job.status, remedy=f"Run first: tuneport cancel {ref}"
+        )
+    return job.delete(dry_run=dry_run)
 
 
 def default_report(ref: Ref) -> Path:
