@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import compress, islice
 from pathlib import Path
@@ -158,24 +158,24 @@ class Dataset:
         profile: DataProfile | None = None,
         *,
         method: str = "sft",
-        against: Dataset | None = None,
+        against: Dataset | Sequence[Dataset] | None = None,
         too_long: TooLong = "stop",
         workers: int | None = None,
     ) -> CheckResult:
         """Check every row, and all rows together; with a profile, also against what that backend takes.
 
-        `against` is held-out data that must not share rows with this. A row that is longer than the profile's
-        `max_tokens` is an error, unless `too_long` is `drop` (it is left out) or `truncate` (the backend cuts it): then
-        it is a warning. `workers` is how many processes may read; by default as many as there are processors.
+        `against` is held-out data, or several, that must not share rows with this. A row that is longer than the
+        profile's `max_tokens` is an error, unless `too_long` is `drop` (it is left out) or `truncate` (the backend cuts
+        it): then it is a warning. `workers` is how many processes may read; by default as many as there are processors.
         """
         self._origin.workers = workers
         found = self._scan(Limits(profile, method, too_long) if profile else None)
         findings = found.findings.copy()
         file_findings(self._origin.recipe, found, profile, method, findings)
         across.check_repeats(found.records, findings)
-        if against is not None:
-            other = against._scan()  # noqa: SLF001 - one of its own kind
-            across.check_leaks(found.records, other.records, findings, other=against.name)
+        for held_out in (against,) if isinstance(against, Dataset) else against or ():
+            other = held_out._scan()  # noqa: SLF001 - one of its own kind
+            across.check_leaks(found.records, other.records, findings, other=held_out.name)
         across.check_labels(found.tally.labels(), findings)
         across.check_size(found.used, profile, findings)
         used = self._view(found.kept)

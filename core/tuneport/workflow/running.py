@@ -202,11 +202,11 @@ def _check_and_split(
     choice = starting.choose(config, to_plan=to_plan)
     validation, holdout = _file(config, data.validation), _file(config, data.holdout)
     # Only rows from files of their own could leak into training: parts that we split off cannot.
-    checked = choice.check(_opened(config, data.train), against=holdout or validation)
+    checked = choice.check(_opened(config, data.train), holdout, validation)
     tell("checked", checked)
     starting.refuse_bad_data(checked, config)
     if validation is not None:
-        steering = choice.check(validation, against=holdout)
+        steering = choice.check(validation, holdout)
         starting.refuse_bad_data(steering, config)
         validation = steering.dataset
     split = _split(config, checked.dataset, validation, holdout)

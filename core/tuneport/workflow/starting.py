@@ -47,10 +47,11 @@ class Choice:
     config: RunConfig
     settings: BaseModel
 
-    def check(self, rows: Dataset, *, against: Dataset | None = None) -> CheckResult:
+    def check(self, rows: Dataset, *held_out: Dataset | None) -> CheckResult:
         """Rows against the backend's rules and against leaks from held-out ones; its `dataset` is what may be used."""
         profile = self.backend.profile(self.base.name)
         config = self.config
+        against = [one for one in held_out if one is not None]
         return rows.check(profile, method=config.train.method, against=against, too_long=config.data.too_long)
 
     def with_rows(
@@ -130,7 +131,7 @@ def train(
     """
     choice = choose(_config(base, method, epochs, seed, suffix, too_long, settings))
     steering = None if validation is None else opened(validation)
-    checked = choice.check(opened(data), against=steering)
+    checked = choice.check(opened(data), steering)
     refuse_bad_data(checked, choice.config)
     return start(choice.with_rows(checked.dataset, steering, metadata), again=again)
 

@@ -211,6 +211,11 @@ def test_rows_of_a_validation_file_are_checked_and_leaks_into_training_are_told(
     assert code == 0, err
     assert "leaked-row, 12 times" in err
     assert "warning: 12 of these 12 rows were trained on" in out
+    other = tickets.with_name("other.csv")
+    other.write_text("text,label\nnothing like it,pin\n")
+    both = (f"data.holdout={other}", f"data.validation={tickets}")
+    _, _, err = cli("run", tickets, "--model", "parrot:grey", *(flag for one in both for flag in ("--set", one)))
+    assert "leaked-row, 12 times" in err
     bad = tickets.with_name("bad.jsonl")
     bad.write_text('{"text": "no label"}\n{"text": "my card is lost", "label": "card_arrival"}\n')
     code, _, err = cli("run", tickets, "--model", "parrot:grey", "--set", f"data.validation={bad}")
