@@ -304,7 +304,10 @@ class Dataset:
 
 def _known(given: object) -> bool:
     if isinstance(given, str | os.PathLike):
-        return given == "-" or Path(given).expanduser().exists()
+        try:
+            return given == "-" or Path(given).expanduser().exists()
+        except (OSError, RuntimeError):  # too long for a name, or a home folder of nobody
+            return False
     return hasattr(given, "__arrow_c_stream__") or isinstance(given, Iterable)
 
 

@@ -30,6 +30,7 @@ MAX_EXPANDED_BYTES = 256 << 30
 
 _HEAD = 1 << 16
 _MEMORY = 8 << 20
+_NAME_SHOWN = 200  # characters: who gives rows where a name belongs need not read them all again
 _SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -140,22 +141,21 @@ class Spool:
 
 def of_path(source: str | os.PathLike[str], format: str) -> Source:  # noqa: A002 - the public argument's name
     """A file on disk; its format by suffix, else by its first bytes."""
-    path = Path(source).expanduser().absolute()
     name = str(source)
     try:
+        path = Path(source).expanduser().absolute()
         found = path.stat()
-        if path.is_dir():
-            raise UsageError(
-                f"{name} is a folder.", remedy=f"Name a file in it, such as {name.rstrip('/')}/train.jsonl."
-            )
+    except (OSError, ValueError, RuntimeError) as error:  # also a zero byte in it, or the home folder of nobody
+        raise _unreadable(name, error) from error
+    if path.is_dir():
+        raise UsageError(f"{name} is a folder.", remedy=f"Name a file in it, such as {name.rstrip('/')}/train.jsonl.")
+    try:
         with path.open("rb") as file:
             if not path.is_file():  # a pipe, such as /dev/stdin or <(…)
                 return of_stream(cast("BinaryIO", file), name, format)
             head, compressed = _head(file)
     except OSError as error:
-        raise UsageError(
-            f"{name} cannot be read: {error.strerror}.", remedy="Check the name and the rights."
-        ) from error
+        raise _unreadable(name, error) from error
     return Source(
         name=name,
         format=_format(format, path, head),
@@ -163,6 +163,15 @@ def of_path(source: str | os.PathLike[str], format: str) -> Source:  # noqa: A00
         compressed=compressed,
         utf16=_utf16(head),
         stamp=_stamp(found),
+    )
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    said = f"{name[:_NAME_SHOWN]}…" if len(name) > _NAME_SHOWN else name
+    why = error.strerror if isinstance(error, OSError) else error
+    return UsageError(
+        f"{said} cannot be read: {why}.",
+        remedy="Check the name and the rights. Rows themselves are given as a list, or on standard input with `-`.",
     )
 
 
