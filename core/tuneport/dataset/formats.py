@@ -124,15 +124,21 @@ def _chat(row: Row) -> Example:
 
 
 def _sharegpt(row: Row) -> Example:
-    system = row.get("system")
+    system = _system_prompt(row)
     found = turns.read_sharegpt(row.parsed("conversations"), row.pointer("conversations"), row.report)
-    added = isinstance(system, str) and system != "" and not (found and found[0].role == "system")
+    # Beside another one among the turns it stays too: nothing is left out in silence.
+    added = system != "" and not (found and found[0] == Message(role="system", content=system))
     if added:
         found = (Message(role="system", content=system), *found)
     row.report.place = lambda _, index: (
         row.pointer("system") if added and not index else f"{row.pointer('conversations')}/{index - added}/value"
     )
     return Conversation(messages=found, tools=row.tools())
+
+
+def _system_prompt(row: Row) -> str:
+    """What the column of system prompts says of a row, which may be nothing."""
+    return row.text("system") if row.get("system") is not None else ""
 
 
 def _prompt_completion(row: Row) -> Example:
@@ -155,8 +161,8 @@ def _completion(row: Row) -> Completion:
 def _alpaca(row: Row) -> Example:
     more = row.get("input")
     question = row.text("instruction") + (f"\n\n{row.text('input')}" if more is not None and more != "" else "")
-    system = row.get("system")
-    if not isinstance(system, str) or not system:
+    system = _system_prompt(row)
+    if not system:
         return _turns(row, question, "instruction", "output")
     row.report.place = lambda _, index: row.pointer(("system", "instruction", "output")[index])
     return with_system(_pair(question, row.text("output")), system)
@@ -206,7 +212,6 @@ def _trl_preference(row: Row) -> Example | None:
     return Preference(prompt=split[0], chosen=split[1], rejected=split[2], tools=row.tools()) if split else None
 
 
-_CHAT = ("messages", ("tools", "parallel_tool_calls"))
 SHAPES = (
     Shape(
         "tuneport",

@@ -198,9 +198,10 @@ def _sharegpt_turn(turn: dict[str, Any], number: int, at: str, report: RowReport
     if text is not None and not isinstance(text, str):
         report.add("bad-content", "The value is not a text.", f"{at}/value")
         text = None
-    if speaker == "function_call":
-        return Message(role="assistant", tool_calls=_sharegpt_call(text, f"call_{number}", f"{at}/value", report))
     weight = _weight(turn.get("weight"), role, f"{at}/weight", report)
+    if speaker == "function_call":
+        calls = _sharegpt_call(text, f"call_{number}", f"{at}/value", report)
+        return Message(role="assistant", tool_calls=calls, weight=weight)
     return Message(
         role=role or "", content=text, weight=weight, tool_call_id=f"call_{number - 1}" if role == "tool" else None
     )

@@ -109,6 +109,38 @@ def test_calls_in_sharegpt_become_tool_calls() -> None:
     assert Dataset.load([{"conversations": turns, "tools": [TOOL]}]).check().ok
 
 
+def test_the_weight_of_a_call_in_sharegpt_is_kept() -> None:
+    turns = [
+        {"from": "human", "value": "Rain?"},
+        {"from": "function_call", "value": '{"name": "rain", "arguments": {}}', "weight": 0},
+        {"from": "observation", "value": "no"},
+        {"from": "gpt", "value": "It is dry."},
+    ]
+    assert one({"conversations": turns, "tools": [TOOL]}).messages[1].weight == 0
+
+
+@pytest.mark.parametrize(
+    ("turn", "kept"), [("Be brief", ["Be kind", "Be brief"]), ("Be kind", ["Be kind"]), (None, ["Be kind"])]
+)
+def test_a_system_prompt_in_a_column_is_kept_beside_one_among_the_turns(turn: str | None, kept: list[str]) -> None:
+    first = [{"from": "system", "value": turn}] if turn else []
+    turns = [*first, {"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]
+    example = one({"conversations": turns, "system": "Be kind"})
+    assert [message.text for message in example.messages if message.role == "system"] == kept
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Add", "output": "3", "system": ["Be brief"]},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}], "system": {"a": 1}},
+    ],
+)
+def test_a_system_prompt_that_is_no_text_is_an_error(row: dict[str, Any]) -> None:
+    [found] = [one for one in Dataset.load([row]).check().diagnostics if one.severity == "error" and one.line]
+    assert (found.code, found.pointer) == ("not-text", "/system")
+
+
 def test_columns_and_a_system_prompt_are_as_asked() -> None:
     row = {"body": "Lost card", "queue": "cards", "text": "other"}
     example = one(row, columns={"text": "body", "label": "queue"}, system="Sort it.")
