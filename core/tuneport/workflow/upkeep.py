@@ -121,14 +121,14 @@ def _fact(name: str, value: object) -> str:
 def _pruned_folders(dry_run: bool) -> Iterator[Prunable]:
     cache = home("cache")
     if size := _size(cache):
-        if not dry_run:
-            shutil.rmtree(cache)
+        for one in _inside(cache) if not dry_run else ():
+            _remove(one)
         yield Prunable(what=f"caches in {cache}", bytes=size)
     old = [one for one in home("spool").iterdir() if time.time() - one.lstat().st_mtime > _SPOOL_SECONDS]
     if old:
         size = sum(_size(one) for one in old)
         for one in old if not dry_run else ():
-            shutil.rmtree(one) if one.is_dir() else one.unlink(missing_ok=True)
+            _remove(one)
         yield Prunable(what=f"{len(old)} spooled inputs older than a day", bytes=size)
 
 
@@ -143,6 +143,18 @@ def _pruned_jobs(dry_run: bool) -> Iterator[Prunable]:
             continue  # it is not there any more, or nobody can be asked whether it is over
         if freed:
             yield Prunable(what=f"checkpoints of {record.ref}", bytes=freed)
+
+
+def _inside(cache: Path) -> list[Path]:
+    """What is in the caches; the caches' own folders stay, for who is about to write into one of them."""
+    return [*(one for one in cache.iterdir() if not one.is_dir()), *cache.glob("*/*")]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
