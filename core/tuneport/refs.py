@@ -39,10 +39,5 @@ class Ref:
             )
         return cls(backend, name)
 
-    @property
-    def is_path(self) -> bool:
-        """Whether the name is a path on this machine."""
-        return self.name.startswith((".", "~", "/"))
-
     def __str__(self) -> str:
         return f"{self.backend}:{self.name}"

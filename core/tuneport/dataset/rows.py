@@ -17,18 +17,6 @@ _TEXT_CHECKS = (
     ("replacement-character", re.compile("�")),
     ("line-separator", re.compile("[\u2028\u2029]")),
 )
-TELLTALES = (
-    b"\x7f",
-    b"\xc2",
-    b"\xc3\x82",
-    b"\xc3\x83",
-    b"\xe2\x80\xa8",
-    b"\xe2\x80\xa9",
-    b"\xef\xbf\xbd",
-    b"\xc3\xa2",
-    b"\xc3\xb0",
-)
-"""UTF-8 bytes without which no text check but that of JSON's escaped control characters can find anything."""
 
 Place = Callable[[int], str]
 
