@@ -15,6 +15,8 @@ from tuneport_openai.client import printable
 from tuneport_openai.words import time_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tuneport_openai.job import HostedJob
 
 _LEVELS: dict[str, Literal["warning", "error"]] = {"warn": "warning", "warning": "warning", "error": "error"}
@@ -47,8 +49,7 @@ def fetch(job: HostedJob) -> None:
     raw = list(_newer(job, seen))
     events = [(str(one.id or f"{one.created_at} {one.message}"), _event(one)) for one in raw]
     now = state.finished or utc_now()
-    word = state.native or "unknown"
-    events.append((f"status {word}", Event(seq=0, time=now, kind="status", message=printable(word))))
+    events += _change(job, printable(state.native or "unknown"), now)
     new = keep_events(job.ref, events)
     if raw:
         scratch["newest"] = raw[-1].id
@@ -62,6 +63,16 @@ def fetch(job: HostedJob) -> None:
         job.delivering = False
     if state.status.terminal and ((utc_now() - now).total_seconds() > _LATE_SECONDS or not new):
         scratch["told"] = True
+
+
+def _change(job: HostedJob, word: str, now: datetime) -> list[tuple[str, Event]]:
+    """The server's word for the status, where it is not the last one that was told. Its number among the changes makes
+    the id: a job that is paused runs twice, and two processes that see a change tell it once.
+    """
+    told = [event.message for event in kept_events(job.ref) if event.kind == "status"]
+    if told and told[-1] == word:
+        return []
+    return [(f"status {len(told)} {word}", Event(seq=0, time=now, kind="status", message=word))]
 
 
 def _newer(job: HostedJob, seen: str | None) -> list[Any]:

@@ -167,6 +167,18 @@ def test_every_word_for_a_status_is_understood_or_unknown(
     list(job.events())
 
 
+def test_a_job_that_was_paused_is_told_to_run_again(lab: WireServer, rows: Dataset) -> None:
+    lab.flow = ("queued",)
+    job = tuneport.train("lab:base", rows)
+    (raw,) = lab.jobs.values()
+    words = ["queued", "running", "running", "paused", "running", "cancelled"]
+    for word in words:
+        raw["status"] = word
+        list(job.events())
+    told = [event.message for event in job.events() if event.kind == "status"]
+    assert told == ["queued", "running", "paused", "running", "cancelled"]
+
+
 def test_a_failed_job_says_why(lab: WireServer, rows: Dataset) -> None:
     lab.flow = ("queued", "failed")
     job = tuneport.train("lab:base", rows)
