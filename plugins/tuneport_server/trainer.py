@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import tuneport
-from tuneport import HomeError, Job, JobNotFound, JobState, Status, TuneportError
+from tuneport import HomeError, Job, JobNotFinished, JobNotFound, JobState, Status, TuneportError
 from tuneport_server import files
 from tuneport_server.events import result_csv
 from tuneport_server.starting import BadFile, start
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tuneport_server.store import Row
 
 _POLL_SECONDS = 1.0
-_RETRY_SECONDS = 30.0  # after a start that failed for a reason that may go away, such as a full disk
+_RETRY_SECONDS = 30.0  # after a start that failed for a reason that may go away, such as a full disk, or is in doubt
 _RESUMES = 3  # of an interrupted training that makes no step in between
 _STARTS = 2  # jobs whose files are checked at the same time
 _DRAIN_SECONDS = 30.0
@@ -158,6 +158,9 @@ class Trainer:
         except HomeError as error:
             _log.error("%s", error)
             self._not_before[id_] = time.monotonic() + _RETRY_SECONDS
+        except JobNotFinished as error:  # it may have been started, and is paid for then: it is looked for from now on
+            _log.warning("%s: %s", id_, error.message)
+            store.update("jobs", id_, ref=error.ref, status="queued")
         except TuneportError as error:
             self._fail(id_, "training_not_started", error.message)
         except Exception:  # noqa: BLE001 - a job must not wait forever for a start that cannot be
@@ -176,6 +179,8 @@ class Trainer:
         except JobNotFound:
             self._fail(id_, "job_removed", "The training was removed from the machine.")
             return
+        if state is None:
+            return
         if not tuneport.open_backend(job.ref.backend).capabilities.local:
             tuneport.deliver_events(job)  # nobody else polls it
         if state.status.terminal:
@@ -191,9 +196,11 @@ class Trainer:
         if status != row["status"]:
             self._server.store.update("jobs", id_, status=status)
 
-    def _obeyed(self, row: Row, job: Job) -> JobState:
-        """The state of a job once what is wanted of it was asked."""
+    def _obeyed(self, row: Row, job: Job) -> JobState | None:
+        """The state of a job once what is wanted of it was asked; None where it turns out that it was never started."""
         state = job.state()
+        if state.status is Status.UNCONFIRMED:
+            return self._looked_for(row, state)
         if row["want"] == "cancel" and not state.status.terminal:
             job.cancel()
         elif row["want"] == "pause" and state.status in (Status.QUEUED, Status.PREPARING, Status.RUNNING):
@@ -201,6 +208,19 @@ class Trainer:
         else:
             return state
         return job.state()
+
+    def _looked_for(self, row: Row, state: JobState) -> JobState | None:
+        """The state of a job whose start is in doubt, once it was looked for; None where it was certainly not made."""
+        if time.monotonic() < self._not_before.get(row["id"], 0.0):
+            return state
+        self._not_before[row["id"]] = time.monotonic() + _RETRY_SECONDS
+        try:
+            return tuneport.settle(row["ref"]).state()
+        except JobNotFinished:
+            return state
+        except JobNotFound as error:
+            self._fail(row["id"], "training_not_started", error.message)
+            return None
 
     def _revive(self, row: Row, job: Job, state: JobState) -> bool:
         """Resume a training that nothing runs; False once that has helped nothing several times."""
