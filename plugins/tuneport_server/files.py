@@ -6,6 +6,8 @@ import asyncio
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,13 +134,11 @@ def _accept(server: Server, owner: str, form: Form) -> dict[str, Any]:
             raise bad("file: is missing.", "file", "missing_required_parameter")
         if not form.size:
             raise bad("file: is empty.", "file", "invalid_value")
-        id_ = "file-" + secrets.token_hex(12)
-        into_place(form.path, server.files / id_)
-        insert(server, id_, owner, form.size, form.filename, PURPOSE)
-    except BaseException:
+        with placed(form.path, server.files, "file-") as id_:
+            insert(server, id_, owner, form.size, form.filename, PURPOSE)
+    finally:
         if form.path is not None:
             form.path.unlink(missing_ok=True)
-        raise
     row = find_file(server, owner, id_)
     assert row is not None
     return wire(row)
@@ -148,6 +148,18 @@ def insert(server: Server, id_: str, owner: str, size: int, filename: str, purpo
     """Write down a file that lies in place."""
     values = {"id": id_, "owner": owner, "bytes": size, "filename": filename, "purpose": purpose}
     server.store.insert("files", **values, created=int(time.time()))
+
+
+@contextmanager
+def placed(draft: Path, folder: Path, prefix: str) -> Iterator[str]:
+    """A new id under which the draft lies in the folder, to be written down; it is gone again if that fails."""
+    id_ = prefix + secrets.token_hex(12)
+    try:
+        into_place(draft, folder / id_)
+        yield id_
+    except BaseException:
+        (folder / id_).unlink(missing_ok=True)
+        raise
 
 
 def into_place(draft: Path, target: Path) -> None:

@@ -117,16 +117,13 @@ def _keep(server: Server, upload: str, form: Form) -> dict[str, Any]:
         if form.path is not None:
             form.path.unlink()
         raise bad("data: is missing or empty.", "data", "missing_required_parameter")
-    id_, now = "part_" + secrets.token_hex(12), int(time.time())
+    now = int(time.time())
     try:
-        files.into_place(form.path, server.parts / id_)
-        with server.store.write():
+        with files.placed(form.path, server.parts, "part_") as id_, server.store.write():
             _refuse_unless_pending(_row(server, upload))
             server.store.insert("parts", id=id_, upload=upload, bytes=form.size, lines=form.lines, created=now)
-    except BaseException:
+    finally:
         form.path.unlink(missing_ok=True)
-        (server.parts / id_).unlink(missing_ok=True)
-        raise
     return {"id": id_, "object": "upload.part", "created_at": now, "upload_id": upload}
 
 
@@ -145,15 +142,15 @@ def _assemble(server: Server, upload: Row, asked: _Completion) -> None:
         md5 = _join([server.parts / one["id"] for one in chosen], draft)
         if asked.md5 is not None and asked.md5.lower() != md5:
             raise bad(f"md5: the parts have {md5}.", "md5", "invalid_value")
-        id_ = "file-" + secrets.token_hex(12)
-        files.into_place(draft, server.files / id_)
-        with server.store.write():
+        with files.placed(draft, server.files, "file-") as id_, server.store.write():
             _refuse_unless_pending(_row(server, upload["id"]))
             files.insert(server, id_, upload["owner"], size, upload["filename"], files.PURPOSE)
             server.store.update("uploads", upload["id"], file=id_)
             removed = _forget_parts(server, upload["id"], "completed")
     except FileNotFoundError as error:  # cancelled, or completed by another request, while the parts were read
         raise bad("The upload has ended in the meantime.", code="invalid_upload_state") from error
+    except OSError as error:
+        raise WireError(413, f"The file could not be kept: {error.strerror}.") from error
     finally:
         draft.unlink(missing_ok=True)
     _unlink(removed)

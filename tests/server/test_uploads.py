@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import openai
 import pytest
 
 from serving import Served, jsonl
+from tuneport_server import files
 
 
 def begin(client: openai.OpenAI, size: int | None = None):
@@ -71,3 +73,12 @@ def test_what_does_not_fit_together_is_refused(client: openai.OpenAI) -> None:
         client.uploads.create(filename="a", purpose="vision", bytes=1, mime_type="x")
     with pytest.raises(openai.APIStatusError, match="may have"):
         begin(client, size=2**40)
+
+
+def test_a_file_that_cannot_be_written_down_is_not_kept(tmp_path: Path) -> None:
+    draft, folder = tmp_path / "draft", tmp_path / "files"
+    folder.mkdir()
+    draft.write_text("rows")
+    with pytest.raises(OSError, match="disk"), files.placed(draft, folder, "file-"):
+        raise OSError("the disk is full")
+    assert not list(folder.iterdir())
