@@ -7,6 +7,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tuneport import Event, Job, NotFoundError, open_job
@@ -29,22 +30,33 @@ _RESULT_COLUMNS = {
 }
 
 
+@dataclass(slots=True)
+class _Training:
+    """The events of one training so far. Its lock is its own: a hosted one may take its time to tell them."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    job: Job | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class Seen:
     """The events of the trainings that were asked about last, so that a page of a long list need not read all of it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[Job, list[dict[str, Any]]]] = OrderedDict()
+        self._known: OrderedDict[str, _Training] = OrderedDict()
 
     def of(self, ref: str) -> list[dict[str, Any]]:
         """All events of a training, without ids. Raises JobNotFound."""
         with self._lock:
-            job, events = self._known.pop(ref) if ref in self._known else (open_job(ref), [])
-            events += [_wire(event) for event in job.events(len(events))]
-            self._known[ref] = (job, events)
+            known = self._known.setdefault(ref, _Training())
+            self._known.move_to_end(ref)
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
-            return list(events)
+        with known.lock:
+            known.job = known.job or open_job(ref)
+            known.events += [_wire(event) for event in known.job.events(len(known.events))]
+            return list(known.events)
 
 
 def events_of(server: Server, row: Row) -> list[dict[str, Any]]:
