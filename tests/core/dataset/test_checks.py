@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.dataset.triggers import TRIGGERS
-from tuneport import DataProfile
+from tuneport import DataProfile, Dataset
 from tuneport.dataset.codes import CODES
 from tuneport.dataset.mend import REMEDIES
 
@@ -35,6 +35,15 @@ def test_a_code_is_not_found_where_it_should_not_be(code: str, tmp_path: Path) -
     if trigger.good == trigger.bad:  # it is the model that makes the difference
         trigger = replace(trigger, profile=DataProfile())
     assert code not in trigger.codes(tmp_path, trigger.good)
+
+
+def test_a_method_by_which_nothing_is_trained_here_is_named_with_one_by_which_it_is() -> None:
+    pairs = Dataset.load([{"prompt": "Hello", "chosen": "Hi", "rejected": "Go away"}])
+    assert pairs.check(method="orpo").ok
+    refused = pairs.check(DataProfile(shapes={"dpo": frozenset({"preference"})}), method="orpo")
+    found = next(one for one in refused.diagnostics if one.code == "shape-not-taken")
+    assert found.message == "orpo is not trained here."
+    assert found.remedy == "Choose the method dpo: --method dpo, or convert the data."
 
 
 def test_the_reference_says_what_the_code_says() -> None:
