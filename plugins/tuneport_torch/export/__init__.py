@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneport import UnavailableError, UsageError
-from tuneport_torch.export.appearing import vacant
 from tuneport_torch.export.card import Facts
 from tuneport_torch.export.folders import DTYPES, adapter, check_adapter, merged
 from tuneport_torch.export.gguf_file import check_gguf, gguf
@@ -24,7 +23,6 @@ def write(base: Base, path: Path, kind: str, dtype: str | None = None, facts: Fa
     from safetensors import SafetensorError
 
     check(base, kind, dtype)
-    vacant(path, folder=kind != "gguf")  # now, and not after a large model was loaded
     try:
         return _written(base, path, kind, dtype, facts)
     except (OSError, SafetensorError) as error:

@@ -23,9 +23,11 @@ def appearing(path: Path, *, folder: bool = True) -> Iterator[Path]:
     """A new folder (or a file's place) that takes the name `path`, flushed to disk, when the block ends well, and
     vanishes when it does not: if its process is killed, when the next one comes to write the same.
 
-    Raises UsageError when something is there already (see `vacant`); an empty folder is nothing.
+    Raises UsageError when something is there already; an empty folder is nothing.
     """
-    path = vacant(path, folder=folder)
+    path = path.expanduser().absolute()
+    if path.is_file() or (path.is_dir() and (not folder or any(path.iterdir()))):
+        raise UsageError(f"{path} already exists.", remedy="Name a new one, or remove the old one first.")
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in _left_behind(path):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -43,14 +45,6 @@ def appearing(path: Path, *, folder: bool = True) -> Iterator[Path]:
     finally:
         shutil.rmtree(place, ignore_errors=True)  # a folder that took its name is not there any more
         os.close(held)
-
-
-def vacant(path: Path, *, folder: bool = True) -> Path:
-    """The path, absolute, if a folder (or a file) can appear there; raises UsageError when something is there."""
-    path = path.expanduser().absolute()
-    if path.is_file() or (path.is_dir() and (not folder or any(path.iterdir()))):
-        raise UsageError(f"{path} already exists.", remedy="Name a new one, or remove the old one first.")
-    return path
 
 
 def _left_behind(path: Path) -> Iterator[Path]:
