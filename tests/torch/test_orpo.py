@@ -32,14 +32,14 @@ def trained(folder, base=None, **options):
 
 
 def plain_logprob(model, row):
-    """The paper's equation 2 in logarithms: the mean over the answer's tokens, through the model's own forward pass."""
+    """The paper's equation 3: the mean over the answer's tokens, through the model's own forward pass."""
     ids, weights = torch.tensor(row.ids), torch.tensor(row.weights[1:])
     logprobs = model(ids[None], use_cache=False).logits[0, :-1].float().log_softmax(-1)
     return (logprobs.gather(1, ids[1:, None])[:, 0] * weights).sum() / weights.sum()
 
 
 def plain_loss(model, pair):
-    """Equations 6 and 7 as they are printed, for a single pair; and the logarithm of its odds ratio."""
+    """Equations 4 to 7 as they are printed, for a single pair; the logarithm of its odds ratio; its first term."""
     chosen, rejected = (plain_logprob(model, row) for row in (pair.chosen, pair.rejected))
     odds = [logprob.exp() / (1 - logprob.exp()) for logprob in (chosen, rejected)]
     ratio = (odds[0] / odds[1]).log()
