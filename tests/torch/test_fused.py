@@ -6,9 +6,10 @@ import tiny_training as tiny
 from tuneport_torch.bases import lora
 from tuneport_torch.bases.lora_layer import join
 from tuneport_torch.engine.forward import Packed, pack
-from tuneport_torch.engine.fused import fuse, rms_norm, rotary
+from tuneport_torch.engine.fused import fuse, gated, rms_norm, rotary
 
 NORMS = {"llama": 5, "qwen3": 9, "mistral": 5, "gemma2": 9, "gemma3_text": 13, "granite": 5}
+GATED_BY_SILU = ("llama", "qwen3", "mistral", "granite")  # Gemma's gates are gelu
 
 
 def own(model):
@@ -17,12 +18,13 @@ def own(model):
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_norms_and_rotary_positions_of_every_family_are_proven_and_taken_over(kind):
+def test_norms_gates_and_rotary_positions_of_every_family_are_proven_and_taken_over(kind):
     model = tiny.model(kind)
     undo = fuse(model)
     names = [type(module).__name__ for module in own(model)]
     assert sum(name.endswith("RMSNorm") for name in names) == NORMS[kind]
     assert sum(name.endswith("Attention") for name in names) == 2
+    assert sum(name.endswith("MLP") for name in names) == (2 if kind in GATED_BY_SILU else 0)
     undo()
     assert not own(model)
 
@@ -69,6 +71,23 @@ def test_the_norm_has_the_gradients_of_its_formula(offset):
     torch.testing.assert_close(
         torch.autograd.grad(ours, (x, weight), outer), torch.autograd.grad(plain(x), (x, weight), outer)
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gate_has_the_bits_of_autograds_operations_and_keeps_nothing_but_its_inputs(dtype):
+    torch.manual_seed(0)
+    gate, up, outer = (torch.randn(2, 5, 7, dtype=dtype) for _ in range(3))
+    inputs = gate.requires_grad_(), up.requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        ours = gated(*inputs)
+    plain = nn.functional.silu(gate) * up
+    assert torch.equal(ours, plain)
+    for one, other in zip(
+        torch.autograd.grad(ours, inputs, outer), torch.autograd.grad(plain, inputs, outer), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert [tensor.data_ptr() for tensor in kept] == [gate.data_ptr(), up.data_ptr()]
 
 
 def test_a_rotation_is_computed_in_float32_and_rounded_once():

@@ -140,6 +140,6 @@ def _activations(shape: _Shape, settings: TorchSettings, kind: str, longest: int
     linear = each * (inputs * shape.hidden + shape.queries)
     shares = each * shape.heads * longest / 2 if kind == "cpu" else 4 * shape.heads
     attention = each * (shape.queries + 2 * shape.keys) + shares
-    swiglu = each * 4 * shape.inner
+    gated = each * 3 * shape.inner  # gate, up and their product; of other gates than silu one more
     passing = each * 4 * shape.inner + 4 * 4 * shape.hidden
-    return norms + linear + attention + swiglu, passing
+    return norms + linear + attention + gated, passing

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_BLOCK = 64  # rows of a block of queries, which reads no key that comes after its last one
+_BLOCK = 96  # rows of a block of queries, which reads no key that comes after its last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Group:
             torch.index_select(cells_nLHd.flatten(0, 1), 0, self.real, out=all_THd[self.tokens])
 
     def blocks(self, window: int | None, repeat: int, dtype: torch.dtype) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Blocks of queries: their rows, the keys that they may see, and what is added to the scores of `repeat` heads
-        behind one another: 0, or -inf where a key is not seen.
+        """Blocks of queries: their rows, of which a position has one for each of `repeat` heads, the keys that they may
+        see, and what is added to the scores: 0, or -inf where a key is not seen.
         """
-        count = max(1, self.longest // _BLOCK)
+        count = max(1, round(self.longest / _BLOCK))
         edges = [self.longest * number // count for number in range(count + 1)]
         for begin, end in pairwise(edges):
             first = 0 if window is None else max(0, begin - window + 1)
@@ -60,8 +60,8 @@ class Group:
             if key not in self.masks:
                 seen = allowed(self.longest, window, self.read.device)[begin:end, first:end]
                 mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
-                self.masks[key] = mask.repeat(repeat, 1)
-            yield slice(begin, end), slice(first, end), self.masks[key]
+                self.masks[key] = mask.repeat_interleave(repeat, 0)
+            yield slice(begin * repeat, end * repeat), slice(first, end), self.masks[key]
 
 
 def allowed(length: int, window: int | None, device: torch.device) -> Tensor:
@@ -99,24 +99,23 @@ class _ShortAttention(torch.autograd.Function):
         window: int | None,
     ) -> Tensor:
         heads, tokens, width = query_HTd.shape
+        sharing, repeat = len(key_GTd), heads // len(key_GTd)
         out_THd = query_HTd.new_empty(tokens, heads, width)
         kept: list[Tensor] = []
         with torch.autocast(query_HTd.device.type, enabled=False):
             for group in groups:
                 query, key, value = (
-                    _by_key(group.cells(x.transpose(0, 1)), len(key_GTd)) for x in (query_HTd, key_GTd, value_GTd)
+                    _by_key(group.cells(x.transpose(0, 1)), sharing) for x in (query_HTd, key_GTd, value_GTd)
                 )
-                key, value = key[:, 0], value[:, 0]
-                out = torch.empty_like(query)
                 kept += [query, key, value]
-                for rows, seen, mask in group.blocks(window, query.shape[1], query.dtype):
-                    few = query[:, :, rows].flatten(1, 2)
-                    shares = torch.baddbmm(mask, few, key[:, seen].mT, alpha=scale).softmax(-1)
-                    out[:, :, rows] = (shares @ value[:, seen]).view_as(out[:, :, rows])
+                outs = []
+                for rows, seen, mask in group.blocks(window, repeat, query.dtype):
+                    shares = torch.baddbmm(mask, query[:, rows], key[:, seen].mT, alpha=scale).softmax(-1)
+                    outs.append(torch.bmm(shares, value[:, seen]))
                     kept.append(shares)
-                group.put(_by_head(out, group.documents), out_THd)
+                group.put(_by_head(_behind(outs), group.documents, repeat), out_THd)
         ctx.save_for_backward(*kept)
-        ctx.groups, ctx.scale, ctx.window, ctx.sharing = groups, scale, window, len(key_GTd)
+        ctx.groups, ctx.scale, ctx.window, ctx.sharing = groups, scale, window, sharing
         return out_THd
 
     @staticmethod
@@ -124,34 +123,38 @@ class _ShortAttention(torch.autograd.Function):
         kept = iter(ctx.saved_tensors)
         (grad_THd,) = outer
         tokens, heads, width = grad_THd.shape
+        repeat = heads // ctx.sharing
         grads = [grad_THd.new_empty(tokens, count, width) for count in (heads, ctx.sharing, ctx.sharing)]
         for group in ctx.groups:
             query, key, value = next(kept), next(kept), next(kept)
             grad = _by_key(group.spread(grad_THd), ctx.sharing)
-            grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-            for rows, seen, _ in group.blocks(ctx.window, query.shape[1], query.dtype):
-                shares, few = next(kept), grad[:, :, rows].flatten(1, 2)
-                grad_value[:, seen] += shares.mT @ few
-                by_shares = few @ value[:, seen].mT
+            grad_key, grad_value, grad_queries = torch.zeros_like(key), torch.zeros_like(value), []
+            for rows, seen, _ in group.blocks(ctx.window, repeat, query.dtype):
+                shares, by = next(kept), grad[:, rows]
+                grad_value[:, seen] += torch.bmm(shares.mT, by)
+                by_shares = torch.bmm(by, value[:, seen].mT)
                 by_scores = torch._softmax_backward_data(by_shares, shares, -1, shares.dtype)  # noqa: SLF001 - no other name
-                back = (by_scores @ key[:, seen]).mul_(ctx.scale)
-                grad_query[:, :, rows] = back.view_as(grad_query[:, :, rows])
-                grad_key[:, seen] += (by_scores.mT @ query[:, :, rows].flatten(1, 2)).mul_(ctx.scale)
-            found = (grad_query, grad_key[:, None], grad_value[:, None])
-            for part, whole in zip(found, grads, strict=True):
-                group.put(_by_head(part, group.documents), whole)
+                grad_queries.append(torch.bmm(by_scores, key[:, seen]).mul_(ctx.scale))
+                grad_key[:, seen] += torch.bmm(by_scores.mT, query[:, rows]).mul_(ctx.scale)
+            found = ((_behind(grad_queries), repeat), (grad_key, 1), (grad_value, 1))
+            for (part, each), whole in zip(found, grads, strict=True):
+                group.put(_by_head(part, group.documents, each), whole)
         return *(whole.transpose(0, 1) for whole in grads), None, None, None
 
 
+def _behind(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
 def _by_key(cells_nLHd: Tensor, sharing: int) -> Tensor:
-    """(documents x keys, heads of a key, longest, d), contiguous."""
+    """(documents x keys, longest x heads of a key, d), contiguous."""
     documents, longest, heads, width = cells_nLHd.shape
-    parts = cells_nLHd.view(documents, longest, sharing, heads // sharing, width).permute(0, 2, 3, 1, 4)
-    return parts.reshape(documents * sharing, heads // sharing, longest, width)
+    parts = cells_nLHd.view(documents, longest, sharing, heads // sharing, width).transpose(1, 2)
+    return parts.reshape(documents * sharing, longest * (heads // sharing), width)
 
 
-def _by_head(parts: Tensor, documents: int) -> Tensor:
+def _by_head(parts: Tensor, documents: int, repeat: int) -> Tensor:
     """`_by_key` undone: (documents, longest, heads, d)."""
-    _, repeat, longest, width = parts.shape
-    cells = parts.view(documents, -1, repeat, longest, width).permute(0, 3, 1, 2, 4)
-    return cells.reshape(documents, longest, -1, width)
+    _, rows, width = parts.shape
+    cells = parts.view(documents, -1, rows // repeat, repeat, width).transpose(1, 2)
+    return cells.reshape(documents, rows // repeat, -1, width)
