@@ -21,8 +21,8 @@ class Orpo(Pairs):
 
     The loss of a pair is that of Hong, Lee and Thorne 2024, equations 6 and 7: `nll - beta x log sigmoid(r)`, where
     `r = log odds of the chosen answer - log odds of the rejected one`, `odds = p / (1 - p)`, and log p is the mean over
-    the weighted tokens of the answer (equation 3); nll is -log p of the chosen answer. The paper calls
-    beta lambda. `log_odds_ratio` tells r.
+    the weighted tokens of the answer (equation 3); nll is -log p of the chosen answer. The paper calls beta lambda.
+    `log_odds_ratio` tells r.
     """
 
     figures: tuple[str, ...] = ("loss", "nll", "log_odds_ratio", "rewards/accuracies")
