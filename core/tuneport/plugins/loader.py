@@ -64,10 +64,10 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._found = list(installed())
         self._backends: dict[str, Backend] = {}
-        for found in self._found:
-            if found.off:
-                continue
-            self._guard(found, self._load)
+        with _one_at_a_time:
+            for found in self._found:
+                if not found.off:
+                    self._guard(found, self._load)
         self._announcing = threading.RLock()
         self._announced = False
 
@@ -246,6 +246,11 @@ class Plugins:
         if missing and len(missing) == len(answers):  # one backend that can be used is enough: the others are choices
             return "needs", missing[0].reason, missing[0].remedy
         return "ready", "", None
+
+
+# Threads that load plugins at once would read sources at once, and Python's parser (as of 3.11) fails at that now and
+# then with a SystemError: a sound plugin would be called broken.
+_one_at_a_time = threading.RLock()
 
 
 @cache
