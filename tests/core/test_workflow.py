@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,6 +82,16 @@ def test_two_processes_that_start_the_same_training_get_one_job(tickets: Path, t
     refs = {process.communicate()[0] for process in processes}
     assert len(refs) == 1
     assert len(Ledger.open().jobs()) == 1
+
+
+def test_threads_that_start_the_same_training_at_once_get_one_job(tickets: Path) -> None:
+    def begin(number: int) -> str:
+        return str(tuneport.train("parrot:grey", tuneport.Dataset.load(tickets), seed=number // 8).ref)
+
+    with ThreadPoolExecutor(8) as threads:
+        refs = list(threads.map(begin, range(48)))
+    assert [len(set(refs[start : start + 8])) for start in range(0, 48, 8)] == [1] * 6
+    assert len(Ledger.open().jobs()) == 6
 
 
 def test_what_is_refused_leaves_no_live_intent(data: tuneport.Dataset) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from tuneport.errors import (
     DataError,
     JobError,
     JobNotFinished,
+    JobNotFound,
     NotFoundError,
     TuneportError,
     UnavailableError,
@@ -226,18 +228,29 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
             reserved=_reserved(backend),
             reuse=not again,
         )
-        if record.intent_state == "confirmed":
-            return backend.job(record.ref.name)
-        if record.intent_state == "unconfirmed":
-            raise JobNotFinished(
-                f"{record.ref} may have been started by an earlier call, and nobody could learn whether. It is not "
-                "sent again, so that nothing is paid for twice.",
-                ref=str(record.ref),
-                status=Status.UNCONFIRMED,
-                remedy=f"Run: tuneport settle {record.ref}",
-            )
+        if record.intent_state in ("confirmed", "unconfirmed"):
+            return _begun(backend, record)
         trained_rows.remember(record.ref, prepared.train)
+        try:
+            ledger.sent(record.intent)
+        except UsageError:  # another process that starts the same training has come further meanwhile
+            return _begun(backend, ledger.job(record.ref))
         return _ask(ledger, prepared, record)
+
+
+def _begun(backend: Backend, record: JobRecord) -> Job:
+    """The job of a start that is over, however it ended."""
+    if record.intent_state == "confirmed":
+        return backend.job(record.ref.name)
+    if record.intent_state == "failed":
+        raise JobNotFound(f"{record.ref} was not started: {record.reason}", remedy="Run the same command again.")
+    raise JobNotFinished(
+        f"{record.ref} may have been started by an earlier call, and nobody could learn whether. It is not "
+        "sent again, so that nothing is paid for twice.",
+        ref=str(record.ref),
+        status=Status.UNCONFIRMED,
+        remedy=f"Run: tuneport settle {record.ref}",
+    )
 
 
 def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
@@ -260,16 +273,15 @@ def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
 
 
 def _ask(ledger: Ledger, prepared: Prepared, record: JobRecord) -> Job:
-    ledger.sent(record.intent)
     request = prepared.request(record.intent, record.ref.name, ledger.scratch(record.intent))
     try:
         job = prepared.backend.start(replace(request, metadata={**request.metadata, "intent": record.intent}))
-    except JobError:
-        ledger.doubt(record.intent)
-        raise
     except TuneportError as error:
-        if isinstance(error, _REFUSALS):
-            ledger.fail(record.intent, error.message)
+        with suppress(UsageError):  # another process has it confirmed; what is told is what happened here
+            if isinstance(error, JobError):
+                ledger.doubt(record.intent)
+            elif isinstance(error, _REFUSALS):
+                ledger.fail(record.intent, error.message)
         raise
     ledger.confirm(record.intent)
     return job
