@@ -106,6 +106,14 @@ def test_what_is_refused_leaves_no_live_intent(data: tuneport.Dataset) -> None:
     assert Ledger.open().jobs() == []
 
 
+def test_validation_rows_with_errors_stop_a_start(data: tuneport.Dataset, tmp_path: Path) -> None:
+    bad = tmp_path / "steering.jsonl"
+    bad.write_text('{"text": "no label"}\n{"text": "my card is lost", "label": "card_arrival"}\n')
+    with pytest.raises(tuneport.DataError, match=r"steering.jsonl has 1 error"):
+        tuneport.train("parrot:grey", data, validation=bad)
+    assert Ledger.open().jobs() == []
+
+
 def test_waiting_tells_every_event_once_and_a_failure_says_why(data: tuneport.Dataset) -> None:
     seen: list[int] = []
     job = tuneport.train("parrot:grey", data)

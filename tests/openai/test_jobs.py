@@ -179,6 +179,20 @@ def test_a_job_that_was_paused_is_told_to_run_again(lab: WireServer, rows: Datas
     assert told == ["queued", "running", "paused", "running", "cancelled"]
 
 
+def test_few_rows_are_enough_to_steer_by(server: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tuneport import plugins
+    from tuneport_openai import profiles
+
+    profiles.add("azure", server.url, "LAB_API_KEY")
+    plugins.load.cache_clear()
+    few = rows.sample(3)
+    with pytest.raises(tuneport.DataError, match="at least 10"):
+        tuneport.train("azure:gpt-4.1-mini-2025-04-14", few)
+    job = tuneport.train("azure:gpt-4.1-mini-2025-04-14", rows, validation=few)
+    assert len(server.files) == 2
+    assert job.status is not Status.FAILED
+
+
 def test_a_failed_job_says_why(lab: WireServer, rows: Dataset) -> None:
     lab.flow = ("queued", "failed")
     job = tuneport.train("lab:base", rows)

@@ -206,9 +206,7 @@ def _check_and_split(
     tell("checked", checked)
     starting.refuse_bad_data(checked, config)
     if validation is not None:
-        steering = choice.check(validation, holdout)
-        starting.refuse_bad_data(steering, config)
-        validation = steering.dataset
+        validation = choice.sound_validation(validation, holdout)
     split = _split(config, checked.dataset, validation, holdout)
     if split.holdout is not None:
         judge.rehearse(split.holdout)  # finds a grader that cannot read these rows before anything is spent

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from tuneport.config import RunConfig
-    from tuneport.dataset import CheckResult, Dataset
+    from tuneport.dataset import CheckResult, DataProfile, Dataset
     from tuneport.job import Job
 
     Rows = Dataset | str | Path | Iterable[Any]
@@ -51,9 +51,17 @@ class Choice:
 
     def check(self, rows: Dataset, *held_out: Dataset | None) -> CheckResult:
         """Rows against the backend's rules and against leaks from held-out ones; its `dataset` is what may be used."""
-        profile = self.backend.profile(self.base.name)
-        config = self.config
+        return self._checked(rows, self.backend.profile(self.base.name), held_out)
+
+    def sound_validation(self, rows: Dataset, *held_out: Dataset | None) -> Dataset:
+        """The rows to steer by, of which few will do. Raises DataError where an error stands."""
+        checked = self._checked(rows, replace(self.backend.profile(self.base.name), min_rows=1), held_out)
+        refuse_bad_data(checked, self.config)
+        return checked.dataset
+
+    def _checked(self, rows: Dataset, profile: DataProfile, held_out: Iterable[Dataset | None]) -> CheckResult:
         against = [one for one in held_out if one is not None]
+        config = self.config
         return rows.check(profile, method=config.train.method, against=against, too_long=config.data.too_long)
 
     def with_rows(
@@ -135,6 +143,7 @@ def train(
     steering = None if validation is None else opened(validation)
     checked = choice.check(opened(data), steering)
     refuse_bad_data(checked, choice.config)
+    steering = choice.sound_validation(steering) if steering is not None else None
     return start(choice.with_rows(checked.dataset, steering, metadata), again=again)
 
 
