@@ -1,10 +1,10 @@
 """Training speed of the torch plugin and of TRL on the same rows: `python benchmarks/train.py --peer PYTHON_WITH_TRL`.
 
 Without further options it runs what suits this machine: on a GPU a table of shapes and modes, each side at 16k and at
-32k tokens a step, TRL packed, with and without Liger's kernels; on a CPU one row. `--only NAME` picks rows. The two run
-in turn, each in a process of its own; of each side the better counts. What does not fit into memory is said so.
-`--out FOLDER` writes the table as Markdown and JSON. `cpu_s` is processor time: on a busy machine compare that, with
-`--threads 1`.
+32k tokens a step, ours also with compiled layers, TRL packed, with and without Liger's kernels; on a CPU one row.
+`--only NAME` picks rows. The two run in turn, each in a process of its own; of each side the better counts. What does
+not fit into memory is said so. `--out FOLDER` writes the table as Markdown and JSON. `cpu_s` is processor time: on a
+busy machine compare that, with `--threads 1`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,15 @@ class Comparison:
 
 def gpu_comparisons() -> list[Comparison]:
     small = [
-        *(Contender("tuneport", f"{size // 1024}k", {"step": size, "batch": size}) for size in (16_384, 32_768)),
+        *(
+            Contender(
+                "tuneport",
+                f"{size // 1024}k{', compiled' if compiled else ''}",
+                {"step": size, "batch": size, "compile": compiled},
+            )
+            for size in (16_384, 32_768)
+            for compiled in (False, True)
+        ),
         *(
             Contender("trl", f"{rows} packed rows{', Liger' if liger else ''}", {"step": rows * 2048, "liger": liger})
             for rows in (8, 16)
@@ -53,6 +61,7 @@ def gpu_comparisons() -> list[Comparison]:
     ]
     large = [
         Contender("tuneport", "16k in batches of 8k", {"step": 16_384, "batch": 8192}),
+        Contender("tuneport", "16k in batches of 8k, compiled", {"step": 16_384, "batch": 8192, "compile": True}),
         Contender("tuneport", "16k, checkpointed", {"step": 16_384, "batch": 16_384, "checkpointing": True}),
         *(
             Contender(

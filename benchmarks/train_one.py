@@ -53,6 +53,7 @@ class Options:
     batch: int = 0  # our tokens_per_batch; 0: auto
     liger: bool = False
     checkpointing: bool = False
+    compile: bool = False  # ours
     threads: int = 0  # 0: torch's choice
 
 
@@ -86,21 +87,27 @@ def measure(options: Options) -> dict:
 
 
 class Timer:
-    """Wall and processor seconds, and peak memory in GiB: of the GPU, or of the process."""
+    """Wall and processor seconds of the steps of a training, and peak memory in GiB: of the GPU, or of the process.
+
+    What comes before the first step, such as putting adapters on the model, is not counted on either side.
+    """
 
     def __init__(self, device: str) -> None:
         self.device = device
         self.wall = self.cpu = self.peak = 0.0
 
-    def __enter__(self) -> None:
+    def start(self) -> None:
+        """Begin to count, if it was not begun."""
         import torch
 
+        if self.wall:
+            return
         if self.device == "cuda":
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         self.wall, self.cpu = -time.perf_counter(), -time.process_time()
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         import torch
 
         if self.device == "cuda":
@@ -150,16 +157,16 @@ def ours(options: Options, device: str, rows: list, timer: Timer) -> None:
     settings = TorchSettings(
         mode=options.mode, learning_rate=1e-4, tokens_per_step=options.step, tokens_per_batch=options.batch or "auto",
         precision="bfloat16", device=device, checkpoint_every=10**9,
-        activation_checkpointing=options.checkpointing,
+        activation_checkpointing=options.checkpointing, compile=options.compile,
     )  # fmt: skip
     for part, clock in ((warm(rows, device), Timer(device)), (rows, timer)):
         with tempfile.TemporaryDirectory() as folder:
             run = Run(
                 model=build(options, device), train=part, settings=settings, epochs=1, store=Store(Path(folder)),
-                emit=lambda *_, **__: None,
+                emit=lambda *_, **__: None, should_stop=clock.start,  # asked first when the first step is to begin
             )  # fmt: skip
-            with clock:
-                train(run)
+            train(run)
+            clock.stop()
             del run
 
 
@@ -167,8 +174,15 @@ def trls(options: Options, device: str, rows: list, timer: Timer) -> None:
     from datasets import Dataset
     from peft import LoraConfig
     from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
     from trl import SFTConfig, SFTTrainer
+
+    class Begin(TrainerCallback):
+        def __init__(self, clock: Timer) -> None:
+            self.clock = clock
+
+        def on_train_begin(self, *_: object, **__: object) -> None:
+            self.clock.start()
 
     words = Tokenizer(models.WordLevel({"<unk>": 0, "<pad>": 1, "<eos>": 2}, unk_token="<unk>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>")
@@ -187,9 +201,12 @@ def trls(options: Options, device: str, rows: list, timer: Timer) -> None:
                 gradient_checkpointing=options.checkpointing, save_strategy="no", report_to=[], logging_steps=10,
                 disable_tqdm=True, dataloader_pin_memory=device == "cuda",
             )  # fmt: skip
-            trainer = SFTTrainer(model=model, args=settings, train_dataset=data, processing_class=tokenizer, **peft)
-            with clock:
-                trainer.train()
+            trainer = SFTTrainer(
+                model=model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Begin(clock)],
+                **peft,
+            )  # fmt: skip
+            trainer.train()
+            clock.stop()
         model, peft = trainer.model, {}
 
 
@@ -202,8 +219,9 @@ def matrix_rate(device: str) -> float:
     best = math.inf
     for _ in range(8):
         timer = Timer(device)
-        with timer:
-            a @ b
+        timer.start()
+        a @ b
+        timer.stop()
         best = min(best, timer.wall)
     return 2 * size**3 / best
 
