@@ -62,7 +62,10 @@ def test_with_a_gpus_attention_all_layers_and_lengths_share_a_whole_graph(mode, 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 def test_a_training_with_compile_learns_what_one_without_does(tmp_path):
-    one, other = (tiny.trained(tmp_path / str(wanted), compile=wanted) for wanted in (False, True))
+    one, other = (
+        tiny.trained(tmp_path / str(wanted), tiny.model().eval(), mode="full", compile=wanted)
+        for wanted in (False, True)
+    )
     assert "Compiled the model's layers in" in other.logs
     assert other.losses == pytest.approx(one.losses, rel=1e-4)
 

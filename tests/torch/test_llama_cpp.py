@@ -6,6 +6,8 @@ Only where its Python binding is installed, which `pip install llama-cpp-python`
 import json
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny_tuned import opened, tune
 from tuneport_torch import bases
@@ -14,6 +16,7 @@ from tuneport_torch.text.tokens import load_text
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
+ROUNDING = 0.5  # of logits around 30: llama.cpp's differ by up to 0.2 from float32's where the weights are the same
 TEXTS = (
     "My card never arrived.",
     "I'M 12345  6 it's\n\n\tÜber 3,000 €!!",
@@ -81,8 +84,18 @@ def test_a_tuned_smollm2_answers_there_as_here(tmp_path):
     data = tuneport.Dataset.load(rows, system="Answer with one word.")
     tuned = tuneport.train("torch:smollm2-135m", data, epochs=2, settings={"tokens_per_step": 256}).wait()
     model = loaded(tuned.export(tmp_path / "tuned.gguf", "gguf", dtype="f32"))
+    merged = tuned.export(tmp_path / "merged", "merged")
+    plain, tokenizer = AutoModelForCausalLM.from_pretrained(merged), AutoTokenizer.from_pretrained(merged)
     for asked in (*labels, "Tell me of 3 rivers.", "What is 12 + 30?", "Write a line about the sea."):
         turns = [{"role": "system", "content": "Answer with one word."}, {"role": "user", "content": asked}]
         found = model.create_chat_completion(turns, max_tokens=24, temperature=0.0, repeat_penalty=1.0)
-        assert found["choices"][0]["message"]["content"] == tuned.ask(asked, max_tokens=24)
+        answer = found["choices"][0]["message"]["content"]
+        if asked in labels:
+            assert answer == tuned.ask(asked, max_tokens=24)
+        prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        ids, answer_ids = tokenizer(prompt)["input_ids"], tokenizer(answer)["input_ids"]
+        with torch.no_grad():
+            logits = plain(torch.tensor([ids + answer_ids])).logits[0, len(ids) - 1 : -1].float()
+        behind = logits.amax(-1) - logits.gather(1, torch.tensor(answer_ids)[:, None])[:, 0]
+        assert float(behind.max()) < ROUNDING, (asked, answer)
     model.close()

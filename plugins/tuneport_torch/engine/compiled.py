@@ -24,7 +24,8 @@ def compile_forward(forward: Forward, emit: Callable[..., None]) -> None:
         emit("log", "The layers are not compiled: the rows are padded, and lengths differ.", level="warning")
         return
     emit("log", "Compiling the model's layers.")
-    began = time.monotonic()
+    began, was_training = time.monotonic(), forward.model.training
+    forward.model.train()  # what is compiled otherwise is another graph
     before, again = _trial(forward), _trial(forward)
     forward.close()
     forward.compiler = compile_layers
@@ -32,7 +33,8 @@ def compile_forward(forward: Forward, emit: Callable[..., None]) -> None:
     try:
         after, most = _trial(forward), _DIFFERENCE[forward.dtype]
         # With a random model, as dropout makes it, nothing is the same twice, and there is nothing to compare with.
-        if _difference(again, before) <= most < _difference(after, before):
+        steady = _difference(again, before) <= most
+        if steady and not _difference(after, before) <= most:  # nor where it is no number
             raise ArithmeticError(f"gradients differ by {_difference(after, before):.1%}")
     except Exception as error:  # noqa: BLE001 - a compiler may raise anything; all it means is that it is not used
         forward.close()
@@ -42,11 +44,13 @@ def compile_forward(forward: Forward, emit: Callable[..., None]) -> None:
         emit("log", f"The layers are not compiled: {type(error).__name__}: {said}", level="warning")
     else:
         emit("log", f"Compiled the model's layers in {time.monotonic() - began:.0f} s.")
+    finally:
+        forward.model.train(was_training)
 
 
 def compile_layers(model: Any, backend: str | Callable[..., Any] = "inductor") -> Callable[[], None]:
     """Let each decoder layer run compiled; what undoes it. All layers are one piece of code and share what it was
-    compiled to, for any number of tokens; a model that is compiled as a whole would take as often as long.
+    compiled to, for any number of tokens; a whole model would take longer with every layer that it has.
     """
     layers = [layer for layer in model.get_decoder().modules() if isinstance(layer, GradientCheckpointingLayer)]
     if not layers:
