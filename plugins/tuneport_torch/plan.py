@@ -26,6 +26,7 @@ _COUNTED_WHOLE = 2_000  # more rows than these are sampled
 _SAMPLE = 1_000
 _CHARACTERS_PER_TOKEN = 4.0  # usual for English; used only where there is no tokenizer yet
 _START_SECONDS = 12.0  # importing torch, loading a small model, writing the result
+_COMPILING_SECONDS = 60.0  # of layers; seen: 30 to 120 on a CPU
 _LONGEST = 2.5  # a long row, in lengths of the mean one
 _BACKWARD = 3  # forward and backward cost thrice the forward pass of an evaluation
 
@@ -52,7 +53,8 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
         method=request.options.method,
     )
     referred = (tokens.value or 0) + (aside.value or 0 if aside else 0) if request.options.method == "dpo" else 0
-    seconds = _seconds(settings, base, device, resolved, tokens, aside, referred)
+    compiled = rates.repays_compiling(base, settings, device, (tokens.value or 0) * resolved.epochs)
+    seconds = _seconds(settings, base, device, resolved, tokens, aside, referred, compiled=compiled)
     return Plan(
         base=str(request.base),
         rows=rows,
@@ -75,14 +77,7 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
             source="rule for auto" if request.options.epochs == "auto" else "as asked",
         ),
         resolved={**asdict(resolved), "device": device.name, "device_model": device.model},
-        notes=_notes(
-            request,
-            base,
-            device,
-            tokenizer_here,
-            found,
-            compiled=rates.repays_compiling(base, settings, device, (tokens.value or 0) * resolved.epochs),
-        ),
+        notes=_notes(request, base, device, tokenizer_here, found, compiled=compiled),
     )
 
 
@@ -133,6 +128,8 @@ def _seconds(
     tokens: Quantity,
     aside: Quantity | None,
     referred: float,
+    *,
+    compiled: bool,
 ) -> Quantity:
     """How long it takes; `referred` are the tokens on which the reference is measured, once."""
     rate = rates.foretell(base, settings, device)
@@ -141,7 +138,8 @@ def _seconds(
     trained = (tokens.value or 0) * resolved.epochs
     evaluations = -(-resolved.total_steps // resolved.evaluate_every)
     evaluated = (aside.value or 0) * evaluations if aside else 0
-    seconds = _START_SECONDS + (trained + (evaluated + referred) / _BACKWARD) / rate.tokens_per_second
+    start = _START_SECONDS + (_COMPILING_SECONDS if compiled else 0.0)
+    seconds = start + (trained + (evaluated + referred) / _BACKWARD) / rate.tokens_per_second
     source = f"{rate.tokens_per_second:,.0f} tokens/s {rate.source}"
     return Quantity(value=round(seconds, 1), unit="s", source=source, error=rate.error)
 

@@ -63,7 +63,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     worker.stage(Status.RUNNING, f"Training on {len(rows.train)} {what}, {rows.tokens} tokens an epoch.")
     with rates.measured(base, settings, device) as measured:
         result = train(run)
-        measured.tokens, measured.seconds_aside = worker.tokens_trained, result.reference_seconds
+        measured.tokens, measured.seconds_aside = worker.tokens_trained, result.seconds_aside
     if result.stopped in ("pause", "cancel"):
         return result.stopped
     worker.stage(Status.PREPARING, "Writing the model.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +49,22 @@ def test_case_space_and_the_system_prompt_of_training_make_no_other_row(tickets:
     rewritten.write_text('text,label\n"  my CARD never arrived ",card_arrival\nnew words,pin\n')
     assert tuneport.compare(model, rewritten).trained_on == 0  # the parrot's lineage knows of no system prompt
     assert tuneport.compare(model, tuneport.Dataset.load(rewritten, system="Sort the ticket.")).trained_on == 1
+
+
+@pytest.mark.parametrize("shape", ["conversation", "preference"])
+def test_a_row_without_the_system_prompt_of_training_is_the_same_row(shape: str, tickets: Path) -> None:
+    question, better, worse = (
+        {"role": role, "content": text}
+        for role, text in (("user", "Hi"), ("assistant", "Hello."), ("assistant", "No."))
+    )
+    pair = {"prompt": [question], "chosen": [better], "rejected": [worse]}
+    row = {"messages": [question, better]} if shape == "conversation" else pair
+    job = tuneport.train("parrot:grey", tickets).ref
+    trained_rows.remember(job, tuneport.Dataset.load([row], system="Be kind."))
+    lineage = tuneport.Lineage(base="parrot:grey", job=str(job), data_fingerprint="", created="", system="Be kind.")
+    model = SimpleNamespace(lineage=lineage)
+    assert trained_rows.count_trained_on(model, tuneport.Dataset.load([row])) == 1
+    assert trained_rows.count_trained_on(model, tuneport.Dataset.load([row], system="Be brief.")) == 0
 
 
 def test_the_rows_of_the_model_that_it_was_trained_from_count_too(parts: tuple[tuneport.Dataset, ...]) -> None:

@@ -50,7 +50,7 @@ def log(folder: Path) -> dict[str, list[tuple]]:
 def ending(folder: Path) -> tuple[dict, dict]:
     """Result and weights of a training that came to its end."""
     ended = json.loads((folder / "result.json").read_text())
-    del ended["result"]["reference_seconds"]
+    del ended["result"]["seconds_aside"]
     return ended["result"], ended["weights"]
 
 

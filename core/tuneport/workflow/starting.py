@@ -181,7 +181,8 @@ def choose(config: RunConfig, *, to_plan: bool = False) -> Choice:
     if config.train.method not in backend.capabilities.methods:
         can = ", ".join(sorted(backend.capabilities.methods))
         raise UnsupportedError(
-            f"The backend {backend.name!r} cannot train by {config.train.method!r}.", remedy=f"It can: {can}."
+            f"The backend {backend.name!r} cannot train by {config.train.method!r}.",
+            remedy=f"Set train.method (--method) to one that it can: {can}. Or choose a model of another backend.",
         )
     settings = backend_settings(config, backend.name, backend.config_class)
     answer = availability(backend)

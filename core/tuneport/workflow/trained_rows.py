@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tuneport.errors import HomeError, JobNotFound
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
-    from tuneport.dataset import Dataset, Example
+    from tuneport.dataset import Conversation, Dataset, Example, Preference
     from tuneport.model import Model
 
 _BLOCK_BYTES = 8 << 16
@@ -76,14 +78,27 @@ def _jobs_behind(ref: str) -> Iterator[Ref]:
 
 
 def _keys(row: Example, system: str | None) -> list[int]:
-    from tuneport.dataset import Conversation, Message
+    from tuneport.dataset import Completion
     from tuneport.dataset.repeats import text_key
 
     keys = [text_key(row)]
-    if system and isinstance(row, Conversation) and row.messages[0].role not in ("system", "developer"):
-        told = (Message(role="system", content=system), *row.messages)
-        keys.append(text_key(Conversation(messages=told, tools=row.tools)))
+    if system and not isinstance(row, Completion):
+        told = _told(row, system)
+        keys += [] if told is None else [text_key(told)]
     return keys
+
+
+def _told(row: Conversation | Preference, system: str) -> Conversation | Preference | None:
+    """The row with the system prompt before it; None for one that has its own."""
+    from tuneport.dataset import Conversation, Message
+
+    first = Message(role="system", content=system)
+    turns = row.messages if isinstance(row, Conversation) else row.prompt
+    if turns and turns[0].role in ("system", "developer"):
+        return None
+    if isinstance(row, Conversation):
+        return Conversation(messages=(first, *turns), tools=row.tools)
+    return msgspec.structs.replace(row, prompt=(first, *turns))
 
 
 def _blocks(file: Path) -> Iterator[array[int]]:

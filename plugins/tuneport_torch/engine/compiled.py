@@ -21,7 +21,7 @@ def compile_forward(forward: Forward, emit: Callable[..., None]) -> None:
     what they were before. Where that fails, which is told, the pass is left as it was.
     """
     if not isinstance(forward, Packed):
-        emit("log", "The layers are not compiled: the rows are padded, and lengths differ.", level="warning")
+        emit("log", "The layers are not compiled, training goes on without: the rows are padded.", level="warning")
         return
     emit("log", "Compiling the model's layers.")
     began, was_training = time.monotonic(), forward.model.training
@@ -41,7 +41,9 @@ def compile_forward(forward: Forward, emit: Callable[..., None]) -> None:
         forward.compiler = None
         forward.open()
         said = str(error).strip().partition("\n")[0]
-        emit("log", f"The layers are not compiled: {type(error).__name__}: {said}", level="warning")
+        remedy = "Give it what it asks for, such as a C++ compiler, or set backends.torch.compile to false."
+        what = f"The layers are not compiled, training goes on without: {type(error).__name__}: {said}"
+        emit("log", what, level="warning", remedy=remedy)
     else:
         emit("log", f"Compiled the model's layers in {time.monotonic() - began:.0f} s.")
     finally:

@@ -67,7 +67,8 @@ class Result:
     """How a training ended. `stopped` is why it ended before its last step, if it did: "pause" and "cancel" are as
     asked, "patience" is early stopping, which is a success. Losses are in nats per token of weight 1, or per pair where
     answers are compared; `valid_loss` is the best step's, whose weights the model holds. Without validation rows the
-    best step is the last. `reference_seconds` went, in this process, into measuring dpo's reference.
+    best step is the last. `seconds_aside` went, in this process, into what comes before the first step: making the
+    model ready, compiling it, measuring dpo's reference.
     """
 
     stopped: Literal["pause", "cancel", "patience"] | None
@@ -78,7 +79,7 @@ class Result:
     train_loss: float | None
     valid_loss: float | None
     skipped_steps: int
-    reference_seconds: float = field(default=0.0, compare=False)
+    seconds_aside: float = field(default=0.0, compare=False)
 
 
 def train(run: Run) -> Result:
@@ -128,7 +129,7 @@ def train(run: Run) -> Result:
         train_loss=progress.train_loss,
         valid_loss=progress.best_loss,
         skipped_steps=progress.skipped,
-        reference_seconds=training.reference_seconds,
+        seconds_aside=training.seconds_aside,
     )
 
 
@@ -158,14 +159,14 @@ class _Training:
         if isinstance(self.data, Pairs):
             switch_dropout_off(run.model)
         self.dtype = compute_type(settings.precision, self.device)
+        began = time.monotonic()
         self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
         self.optimizer = adamw(self.trained, settings.weight_decay, self.device)
         overlap = self.device.type == "cuda" if run.overlap is None else run.overlap
         self.batches, self.unread = Batches(self.forward, ahead=overlap), int(overlap)
-        began = time.monotonic()
         self.stopped = self._measure_reference()  # while the weights are those of the base
-        self.reference_seconds = time.monotonic() - began
+        self.seconds_aside = time.monotonic() - began
         self.progress, self.saver = self._resumed()
         self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
         self.metrics = Metrics(self.progress, self.plan, self.data.figures, run.emit)
