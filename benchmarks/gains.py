@@ -18,7 +18,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from train_one import SHAPES, Options, build, workload
+from train_one import SHAPES, Options, build, heard, workload
 
 from tuneport_torch.bases.lora_layer import LoraLinear
 from tuneport_torch.config import TorchSettings
@@ -72,7 +72,7 @@ def steps(options: Options, args: argparse.Namespace, device: torch.device, chan
     chosen = {name: value for name, value in changed.items() if name != "optimiser"}
     settings = TorchSettings(mode=options.mode, precision="bfloat16", device=device.type, **chosen)
     model = build(options, device.type)
-    forward = prepare(model, settings, device, torch.bfloat16, lambda *_, **__: None)
+    forward = prepare(model, settings, device, torch.bfloat16, heard)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(trained.values()) if unfused else adamw(trained, 0.0, device)
     data = Answers(workload(options.rows, SHAPES[options.shape]["vocab_size"], options.mean, options.cap), "train")

@@ -163,11 +163,19 @@ def ours(options: Options, device: str, rows: list, timer: Timer) -> None:
         with tempfile.TemporaryDirectory() as folder:
             run = Run(
                 model=build(options, device), train=part, settings=settings, epochs=1, store=Store(Path(folder)),
-                emit=lambda *_, **__: None, should_stop=clock.start,  # asked first when the first step is to begin
+                emit=heard, should_stop=clock.start,  # asked first when the first step is to begin
             )  # fmt: skip
             train(run)
             clock.stop()
             del run
+
+
+def heard(_: str, message: str, **__: object) -> None:
+    """What a training tells; one that goes on uncompiled is no measurement of compiled layers."""
+    if message.startswith("The layers are not compiled"):
+        raise RuntimeError(message)
+    if message.startswith("Compiled"):
+        print(message, file=sys.stderr)
 
 
 def trls(options: Options, device: str, rows: list, timer: Timer) -> None:

@@ -144,6 +144,13 @@ def trained(
     return outcome
 
 
+def assert_alike(one: Outcome, other: Outcome) -> None:
+    """Two trainings that may differ by rounding alone."""
+    assert one.losses == pytest.approx(other.losses, rel=1e-4)
+    for name, weight in one.weights.items():
+        torch.testing.assert_close(weight, other.weights[name], atol=2e-5, rtol=1e-4)
+
+
 class Largest(TorchDispatchMode):
     """Sees every tensor that is made, and how many numbers the largest had."""
 

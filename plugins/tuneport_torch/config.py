@@ -105,9 +105,9 @@ class TorchSettings(Settings):
     )
     compile: bool | Auto = Field(
         default="auto",
-        description="Compile the model's layers by torch.compile, which takes a minute or more at the start; where it "
-        "fails, a warning says so and training goes on without. auto: on a CUDA GPU, where training is foretold to "
-        "take 20 minutes or more, and weights are not quantised.",
+        description="Compile the model's layers by torch.compile, which takes half a minute or more at the start; "
+        "where it fails, a warning says so and training goes on without. auto: on a CUDA GPU, where training is "
+        "foretold to take 20 minutes or more, and weights are not quantised.",
     )
     evaluate_every: Positive | Auto = Field(
         default="auto",

@@ -26,7 +26,7 @@ _COUNTED_WHOLE = 2_000  # more rows than these are sampled
 _SAMPLE = 1_000
 _CHARACTERS_PER_TOKEN = 4.0  # usual for English; used only where there is no tokenizer yet
 _START_SECONDS = 12.0  # importing torch, loading a small model, writing the result
-_COMPILING_SECONDS = 60.0  # of layers; seen: 30 to 120 on a CPU
+_COMPILING_SECONDS = 60.0  # of layers; seen: 25 to 120 on a CPU
 _LONGEST = 2.5  # a long row, in lengths of the mean one
 _BACKWARD = 3  # forward and backward cost thrice the forward pass of an evaluation
 
@@ -192,7 +192,7 @@ def _notes(
     if not found:
         notes.append(f"There is no {device.name} device here: the job would fail.")
     if compiled:
-        notes.append("The model's layers are compiled first, which takes a minute or more.")
+        notes.append("The model's layers are compiled first, which takes half a minute or more.")
     if settings.mode == "full" and device.name == "cpu" and (base.facts.parameters or 0) > 500e6:
         notes.append("Full fine-tuning of a model of this size takes very long on a CPU; mode lora is usual.")
     return tuple(notes)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch._inductor import config as inductor
 from torch._inductor.utils import fresh_cache
@@ -76,6 +77,16 @@ def test_where_compiling_fails_the_log_says_so_and_the_training_is_the_same_to_t
         other = tiny.trained(tmp_path / "with", compile=True)
     assert "The layers are not compiled, training goes on without: InductorError: InvalidCxxCompiler" in other.logs
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+
+
+def test_a_model_without_layers_that_can_be_compiled_is_trained_without(tmp_path):
+    base = tiny.model()
+    kind = type(base.model.layers[0])
+    for layer in base.model.layers:
+        layer.__class__ = type("OddLayer", (nn.Module,), {"forward": kind.forward, "gradient_checkpointing": False})
+    done = tiny.trained(tmp_path, base, compile=True)
+    assert "The layers are not compiled, training goes on without: TypeError: LlamaForCausalLM has no" in done.logs
+    assert done.result.step == done.result.total_steps
 
 
 def test_padded_rows_are_not_compiled_and_the_log_says_so(tmp_path):

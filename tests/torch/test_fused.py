@@ -49,6 +49,20 @@ def test_a_norm_that_computes_something_else_keeps_its_own():
     assert not own(model)
 
 
+def test_a_gate_that_computes_something_else_keeps_its_own():
+    class OddMLP(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate_proj, self.up_proj, self.down_proj = nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.down_proj(torch.relu(self.gate_proj(x)) * self.up_proj(x))
+
+    model = nn.Sequential(OddMLP())
+    fuse(model)
+    assert not own(model)
+
+
 def test_no_other_model_of_the_family_is_touched():
     model, other = tiny.model(), tiny.model()
     fuse(model)

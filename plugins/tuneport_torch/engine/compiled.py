@@ -29,8 +29,8 @@ def compile_forward(forward: Forward, emit: Callable[..., None]) -> None:
     before, again = _trial(forward), _trial(forward)
     forward.close()
     forward.compiler = compile_layers
-    forward.open()
     try:
+        forward.open()
         after, most = _trial(forward), _DIFFERENCE[forward.dtype]
         # With a random model, as dropout makes it, nothing is the same twice, and there is nothing to compare with.
         steady = _difference(again, before) <= most

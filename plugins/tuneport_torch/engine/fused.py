@@ -92,9 +92,8 @@ def _gated_forward(self: Any, x: Tensor) -> Tensor:
 def _is_gated(module: nn.Module) -> bool:
     """Whether a module's own forward pass is ours, tried on small layers in the place of its own."""
     with torch.random.fork_rng(devices=[]):  # so that an adapter begins with the same numbers, packed or padded
-        small = SimpleNamespace(
-            gate_proj=nn.Linear(6, 8), up_proj=nn.Linear(6, 8), down_proj=nn.Linear(8, 6), act_fn=module.act_fn
-        )
+        gate, up, down = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 6)
+    small = SimpleNamespace(gate_proj=gate, up_proj=up, down_proj=down, act_fn=getattr(module, "act_fn", None))
     x, outer = torch.randn(2, 1, 5, 6, generator=torch.Generator().manual_seed(0))
     theirs: Any = type(module).forward
     return _alike(lambda x: theirs(small, x), lambda x: _gated_forward(small, x), [x], [outer], [])
