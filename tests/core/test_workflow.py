@@ -74,14 +74,24 @@ def test_a_start_that_was_killed_is_finished_under_the_same_intent(
     assert record.intent_state == "confirmed"
 
 
-def test_two_processes_that_start_the_same_training_get_one_job(tickets: Path, tmp_path: Path) -> None:
+def start_at_once(tickets: Path, tmp_path: Path, count: int) -> None:
     code = f"import tuneport; print(tuneport.train('parrot:grey', tuneport.Dataset.load({str(tickets)!r})).ref)"
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     command = [sys.executable, "-c", code]
-    processes = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    processes = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(count)]
     refs = {process.communicate()[0] for process in processes}
     assert len(refs) == 1
+    assert refs != {""}
     assert len(Ledger.open().jobs()) == 1
+
+
+def test_processes_that_start_the_same_training_get_one_job(tickets: Path, tmp_path: Path) -> None:
+    start_at_once(tickets, tmp_path, 4)
+
+
+@pytest.mark.soak
+def test_twenty_processes_that_start_the_same_training_get_one_job(tickets: Path, tmp_path: Path) -> None:
+    start_at_once(tickets, tmp_path, 20)
 
 
 def test_threads_that_start_the_same_training_at_once_get_one_job(tickets: Path) -> None:
