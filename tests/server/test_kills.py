@@ -10,6 +10,7 @@ import threading
 import time
 
 import openai
+import pytest
 
 from serving import Served, jsonl, until_over
 
@@ -89,13 +90,14 @@ def test_a_creation_that_the_client_retries_starts_one_job(own: Served) -> None:
     assert len(trainings(own)) == 2
 
 
-def test_every_accepted_file_and_job_survives_kills(own: Served) -> None:
+def survive_kills(own: Served, kills: int) -> None:
+    """Create two jobs, kill the server at a random moment, start it again; nothing that was accepted is lost."""
     chance = random.Random(3)
     with own.client() as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
     accepted: list[str] = []
     seen: dict[str, list[str]] = {}
-    for _ in range(3):
+    for _ in range(kills):
         with own.client(max_retries=0) as client:
             accepted += [client.fine_tuning.jobs.create(model="grey", training_file=file).id for _ in range(2)]
             time.sleep(chance.random() * 0.3)
@@ -113,6 +115,15 @@ def test_every_accepted_file_and_job_survives_kills(own: Served) -> None:
             assert len(found) == 6
         assert client.files.content(file).read() == jsonl()
     assert len(trainings(own)) == len(accepted)
+
+
+def test_every_accepted_file_and_job_survives_kills(own: Served) -> None:
+    survive_kills(own, 3)
+
+
+@pytest.mark.soak
+def test_every_accepted_file_and_job_survives_a_hundred_kills(own: Served) -> None:
+    survive_kills(own, 100)
 
 
 def test_half_an_upload_leaves_nothing_and_a_deleted_file_still_serves_its_job(own: Served) -> None:
