@@ -216,7 +216,7 @@ def _bars() -> type:
     """The hub's bars, on a terminal alone, with no name from outside that could steer it."""
     from tqdm.auto import tqdm
 
-    class Bars(tqdm):  # type: ignore[type-arg,unused-ignore]  # generic in its stubs alone
+    class Bars(tqdm):  # type: ignore[misc]  # it comes without types
         def __init__(self, *args: Any, name: str | None = None, **options: Any) -> None:
             del name  # the hub's own, which tqdm does not know
             stream = BarStream()
