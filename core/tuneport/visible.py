@@ -15,6 +15,7 @@ _JOINER, _JOINED = "[\u200c\u200d]", "[^\x00-\x7f\u200c\u200d]"
 _STRAY_JOINER = f"(?<!{_JOINED}){_JOINER}|{_JOINER}(?!{_JOINED})"
 _TEXT = re.compile(f"[{_HIDDEN}]|{_STRAY_JOINER}")
 _LINE = re.compile(f"[\t\n{_HIDDEN}]|{_STRAY_JOINER}")
+_IN_JSON = re.compile(f"[{_HIDDEN}\u200c\u200d]")  # an escape loses nothing there
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -43,7 +44,7 @@ def visible_json(text: str) -> str:
     >>> print(visible_json('{"name": "\x9b31m"}'))
     {"name": "\u009b31m"}
     """
-    return _TEXT.sub(_json_escape, text)
+    return _IN_JSON.sub(_json_escape, text)
 
 
 class Stream:

@@ -261,8 +261,8 @@ def _is_config(source: str) -> bool:
         raise UsageError(
             f"{source} cannot be read: {error.strerror}.", remedy="Check the name and the rights."
         ) from error
-    except ValueError:
-        return False  # a config is no megabyte long, so this is data, or neither
+    except (ValueError, RecursionError):
+        return False  # a config is no megabyte long and not nested that deep, so this is data, or neither
     return isinstance(found, dict) and isinstance(found.get("model"), str)
 
 
