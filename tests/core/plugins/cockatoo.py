@@ -1,4 +1,4 @@
-"""A parrot that swears: every text that a backend can give steers a terminal, and its command prints around everybody."""
+"""A parrot that swears: each text that a backend gives steers a terminal, and its command prints on its own."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ class CockatooJob(ParrotJob):
         self.ref = tuneport.Ref("cockatoo", folder.name)
 
     def state(self) -> tuneport.JobState:
-        return replace(
-            super().state(), message=SWEARING, remedy=SWEARING, details={"log": SWEARING, SWEARING: SWEARING}
-        )
+        return replace(super().state(), message=SWEARING, remedy=SWEARING, details={SWEARING: SWEARING})
 
     def events(self, after: int = 0) -> Iterable[tuneport.Event]:
         for event in super().events(after):
