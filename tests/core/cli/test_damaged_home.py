@@ -69,12 +69,12 @@ def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
     run = ["run", str(tickets), "--model", "parrot:grey", "--holdout", "0"]
     by_file: dict[str, list[list[str]]] = {
         "ledger.sqlite3": [["jobs"], ["show", home_with_all], ["doctor"], ["models"], ["prune", "-y"], run],
-        "server.sqlite3": [["tokens", "list"], ["tokens", "add", "x"], ["tokens", "remove", "laptop"]],
+        "server/server.sqlite3": [["tokens", "list"], ["tokens", "add", "x"], ["tokens", "remove", "laptop"]],
         "profiles.json": [["profiles", "list"], ["ask", "lab:x", "hi"], ["doctor"], ["jobs"]],
         f"rows/{home_with_all.partition(':')[2]}.keys": [["show", home_with_all], ["compare", home_with_all,
             "--data", str(tickets), "--no-base"]],
         **{
-            f"jobs/torch/{job.name}/{name}": [["jobs"], ["show", torch_ref], ["cancel", torch_ref], ["report", torch_ref]]
+            f"jobs/torch/{job.name}/{name}": [["jobs"], *([verb, torch_ref] for verb in ("show", "cancel", "report"))]
             for name in ("request.json", "status.json", "owner.json", "beat.json", "events.jsonl")
         },
     }  # fmt: skip
@@ -84,8 +84,8 @@ def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
         for command in commands:
             shutil.rmtree(own_home)
             shutil.copytree(good, own_home)
-            for beside in own_home.glob("*.sqlite3-*"):
-                beside.unlink()
+            for beside in ("-wal", "-shm"):
+                (own_home / f"{file}{beside}").unlink(missing_ok=True)
             assert (own_home / file).exists(), file
             DAMAGE[what](own_home / file)
             code, _, err = cli(*command)
