@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         TrainRequest,
         TrainSettings,
     )
+    from tuneport.cli.outlet import BarStream, ask_secret, say, say_json, transfer_bar
     from tuneport.config import RunConfig, Secret, Settings, load_section
     from tuneport.dataset import (
         CheckResult,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from tuneport.model import GenerateOptions, Lineage, Model, Publication, PushRequest, Reply, Score
     from tuneport.plugins import availability
     from tuneport.refs import Ref
+    from tuneport.visible import one_line
     from tuneport.workflow import (
         backends,
         compare,
@@ -100,6 +102,8 @@ _ROOMS = {
     "plugins": "availability",
     "workflow": "backends plan train run push compare delete settle open_backend open_job open_model jobs models "
     "deliver_events job_scratch keep_events kept_events",
+    "visible": "one_line",
+    "cli.outlet": "BarStream ask_secret say say_json transfer_bar",
 }
 _HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -108,6 +112,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "BackendNotFound",
+    "BarStream",
     "BaseInfo",
     "BudgetError",
     "Capabilities",
@@ -159,6 +164,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "WaitTimeout",
+    "ask_secret",
     "availability",
     "backends",
     "compare",
@@ -172,14 +178,18 @@ __all__ = [
     "kept_events",
     "load_section",
     "models",
+    "one_line",
     "open_backend",
     "open_job",
     "open_model",
     "plan",
     "push",
     "run",
+    "say",
+    "say_json",
     "settle",
     "train",
+    "transfer_bar",
     "utc_now",
 ]
 

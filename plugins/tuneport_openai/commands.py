@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from tuneport import ask_secret, say, say_json
 
 if TYPE_CHECKING:
     from tuneport_openai.profiles import Profile
@@ -52,9 +52,9 @@ def add(
     vendor: Literal["azure", "other"] | None = None if azure is None else "azure" if azure else "other"
     made = profiles.add(name, url, key, vendor)
     if json:
-        _print({"profile": _facts(made)})
+        say_json({"profile": _facts(made)})
     else:
-        typer.echo(f"{made.name} is {made.base_url}, {_key_of(made)}.")
+        say(f"{made.name} is {made.base_url}, {_key_of(made)}.")
     return 0
 
 
@@ -64,11 +64,11 @@ def list_(json: Json = False) -> int:
 
     found = [one for one in profiles.profiles().values() if not one.removed]
     if json:
-        _print({"profiles": [_facts(one) for one in found]})
+        say_json({"profiles": [_facts(one) for one in found]})
         return 0
     width = max(len(one.name) for one in found)
     for one in found:
-        typer.echo(f"{one.name:<{width}}  {one.base_url or '(no address)'}  {_key_of(one)}")
+        say(f"{one.name:<{width}}  {one.base_url or '(no address)'}  {_key_of(one)}")
     return 0
 
 
@@ -86,13 +86,13 @@ def key_(
     if remove:
         keys.forget(one)
     else:
-        keys.keep(one, _asked(f"Key of {name}, for {one.base_url} alone: "))
+        keys.keep(one, ask_secret(f"Key of {name}, for {one.base_url} alone: "))
     profiles.note_key(one, in_keyring=not remove)
     now = profiles.profile(name)
     if json:
-        _print({"profile": _facts(now)})
+        say_json({"profile": _facts(now)})
     else:
-        typer.echo(f"{name}: {_key_of(now)}.")
+        say(f"{name}: {_key_of(now)}.")
     return 0
 
 
@@ -109,22 +109,16 @@ def remove(name: Name, json: Json = False) -> int:
         keys.forget(one)
         profiles.note_key(one, in_keyring=False)
     if json:
-        _print({"removed": name, "not_over": [job.to_dict() for job in left]})
+        say_json({"removed": name, "not_over": [job.to_dict() for job in left]})
     else:
-        typer.echo(f"{name} is forgotten{', but for its name: jobs were started there' if is_kept else ''}.")
+        say(f"{name} is forgotten{', but for its name: jobs were started there' if is_kept else ''}.")
         if one is not None and left:
-            typer.echo(
+            say(
                 f"Not over: {', '.join(f'{job.ref} ({job.status})' for job in left)}. The server goes on with them. To "
                 f"see or end them: tuneport profiles add {name} {one.base_url}",
                 err=True,
             )
     return 0
-
-
-def _asked(prompt: str) -> str:
-    import getpass
-
-    return (getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline()).strip()
 
 
 def _key_of(one: Profile) -> str:
@@ -140,7 +134,3 @@ def _facts(one: Profile) -> dict[str, Any]:
     facts = {name: getattr(one, name) for name in ("name", "base_url", "key", "vendor")}
     account = {"service": keys.SERVICE, "user": one.account} if one.in_keyring else None
     return {**facts, "key_from": keys.source(one), "keyring": account}
-
-
-def _print(facts: dict[str, Any]) -> None:
-    typer.echo(json_module.dumps({"version": 1, **facts}, indent=2))

@@ -228,7 +228,7 @@ def _stored() -> _Stored:
         return _Stored(found, *(set(map(str, kept.get(notes, ()))) for notes in _NOTES))
     except FileNotFoundError:
         return _Stored()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{path} is damaged: {error}.", remedy="Mend it, or remove it and add the profiles again.", file=str(path)
         ) from error

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import sys
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError
+from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError, transfer_bar
 from tuneport_openai.client import Wire, message_of, surely_refused
 
 if TYPE_CHECKING:
@@ -95,7 +93,7 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
         state = {"id": _id_of(made), "at": time.time(), "part_bytes": PART_BYTES, "parts": []}
         scratch[key] = state
     try:
-        with path.open("rb") as file, _progress(facts["bytes"]) as advance:
+        with path.open("rb") as file, transfer_bar("uploading", facts["bytes"]) as advance:
             advance(len(state["parts"]) * state["part_bytes"])
             file.seek(len(state["parts"]) * state["part_bytes"])
             while chunk := file.read(state["part_bytes"]):
@@ -150,18 +148,3 @@ def _id_of(made: Any) -> str:
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("uploading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("uploading", total=total)
-        yield lambda done: bars.advance(task, done)

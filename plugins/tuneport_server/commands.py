@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tuneport
-from tuneport import Ref, UnavailableError, UsageError
+from tuneport import Ref, UnavailableError, UsageError, one_line, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,17 +68,17 @@ def serve(
     names = _served(asked.refs())
     server = open_server(names, asked.limits)
     listening = _listen(asked.host, asked.port)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    _log_lines()
     address = f"[{asked.host}]" if ":" in asked.host else asked.host
     if not server.tokens.list():
-        typer.echo(f"token    {server.tokens.add('default')}   (shown this once; only its hash is kept)")
+        say(f"token    {server.tokens.add('default')}   (shown this once; only its hash is kept)")
     for name, ref in names.items():
-        typer.echo(f"model    {name} = {ref}")
+        say(f"model    {name} = {ref}")
     if asked.host not in _LOOPBACK:
-        typer.echo("Others can reach this server, and nothing encrypts what they send: put TLS in front.", err=True)
+        say("Others can reach this server, and nothing encrypts what they send: put TLS in front.", err=True)
     url = f"http://{address}:{listening.getsockname()[1]}/v1"
     tell_where(server, url)
-    typer.echo(f"serving  {url}")
+    say(f"serving  {url}")
     _run(application(server, {one.lower() for one in (asked.host, *asked.allow_hosts)}), listening)
     return 0
 
@@ -86,14 +86,14 @@ def serve(
 @tokens.command("add")
 def add(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, such as laptop.")]) -> None:
     """Make a token and print it: it cannot be seen again. Files and jobs belong to its name."""
-    typer.echo(_tokens().add(name))
+    say(_tokens().add(name))
 
 
 @tokens.command("list")
 def list_() -> None:
     """List the names of the tokens, and since when each is known."""
     for row in _tokens().list():
-        typer.echo(f"{row['name']}  {datetime.fromtimestamp(row['created'], UTC):%Y-%m-%d %H:%M} UTC")
+        say(f"{row['name']}  {datetime.fromtimestamp(row['created'], UTC):%Y-%m-%d %H:%M} UTC")
 
 
 @tokens.command("remove")
@@ -116,6 +116,19 @@ def _need_packages() -> None:
         raise UnavailableError(
             f"Serving needs {', '.join(absent)}, which is not installed.", remedy="Run: pip install 'tuneport[server]'"
         )
+
+
+class _Lines(logging.Formatter):
+    """One line for each record, whatever a request put into it; a traceback follows on lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        return one_line(super().formatMessage(record))
+
+
+def _log_lines() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 def _served(named: Mapping[str, Ref]) -> Mapping[str, Ref]:

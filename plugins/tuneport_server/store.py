@@ -152,8 +152,21 @@ class Store:
             yield
         except sqlite3.IntegrityError:
             raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise HomeError(
-                f"The server's file {self.path.name} cannot be used: {error}.",
-                remedy=f"Is the disk full, or another program busy with {self.path}?",
+                f"The server's file {self.path.name} cannot be used: {error}.", remedy=_cure(error, self.path)
             ) from error
+
+
+def _cure(error: Exception, path: Path) -> str:
+    text = str(error).lower()
+    if path.is_dir():
+        return f"A folder stands where the file belongs. Move it away: mv '{path}' '{path}.old'"
+    if "malformed" in text or "not a database" in text or "utf-8" in text or "corrupt" in text:
+        return (
+            f"The file is damaged. Move it and its -wal and -shm files away: mv '{path}' '{path}.damaged'. The next "
+            "server starts without tokens, files and jobs; trainings stay: tuneport jobs"
+        )
+    if "readonly" in text or "unable to open" in text or "permission" in text:
+        return f"Make {path.parent} writable for you, or set TUNEPORT_HOME to another folder."
+    return f"Is the disk full, or another program busy with {path}?"

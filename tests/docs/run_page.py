@@ -27,7 +27,7 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
 from tuneport import plugins
-from tuneport.cli import terminal
+from tuneport.cli import outlet
 from tuneport.cli.app import invoke
 
 FILE = re.compile(r"# (\S+\.(?:py|yaml|toml))\n")
@@ -81,8 +81,7 @@ def typed(line: str) -> tuple[int, str]:
         plugins.load.cache_clear()  # the command may have installed one
         importlib.invalidate_caches()
         return done.returncode, done.stdout + done.stderr
-    terminal.out.cache_clear()
-    terminal.err.cache_clear()
+    outlet.console.cache_clear()
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said):
         return invoke(words[1:]), said.getvalue()

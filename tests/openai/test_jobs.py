@@ -380,10 +380,10 @@ backends:
 def test_show_tells_what_was_sent_and_what_was_billed(
     lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneport.cli import show, terminal
+    from tuneport.cli import outlet, show
 
     monkeypatch.setenv("COLUMNS", "300")
-    terminal.out.cache_clear()
+    outlet.console.cache_clear()
     job = tuneport.train("lab:base", rows, settings={"usd_per_million_tokens": 10_000})
     job.wait()
     show.job(job)

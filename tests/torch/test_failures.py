@@ -74,7 +74,7 @@ def test_out_of_memory_fails_at_the_start_and_interrupts_later(folder: Folder, e
 def test_what_is_missing_interrupts_and_what_is_wrong_fails(folder: Folder) -> None:
     missing = explain(UnavailableError("No network.", remedy="Go online."), folder, resumable=False)
     assert missing.status is Status.INTERRUPTED
-    assert missing.remedy == "Go online.\nThen run: tuneport resume torch:job"
+    assert missing.remedy == "Go online. Then run: tuneport resume torch:job"
     gone = explain(FileNotFoundError(errno.ENOENT, "No such file", "/data/base"), folder, resumable=True)
     assert gone.status is Status.INTERRUPTED
     assert gone.message == "/data/base is gone."

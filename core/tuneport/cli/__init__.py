@@ -14,6 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
     try:
+        from tuneport.cli.outlet import guard
+
+        guard()  # before anything prints, a traceback included
         from tuneport.cli.app import invoke
 
         code = invoke(list(sys.argv[1:] if arguments is None else arguments))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import typer
-
+from tuneport.cli.outlet import say, say_json
 from tuneport.cli.terminal import Json, Yes
 
 
 def plugins(json: Json = False) -> int:
     """List the plugins: ready, needs, or BROKEN and why. Also each one's version, API number and origin."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json
     from tuneport.plugins import load
 
     infos = load().infos()
     if json:
-        print_json({"plugins": [info.to_dict() for info in infos]})
+        say_json({"plugins": [info.to_dict() for info in infos]})
     else:
         show.plugins(infos)
     return 0
@@ -24,12 +22,11 @@ def plugins(json: Json = False) -> int:
 def doctor(json: Json = False) -> int:
     """Check this machine: Python, home, disk, plugins, backends. Exit code 1 if something is wrong."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import examine
 
     findings = examine()
     if json:
-        print_json({"findings": [finding.to_dict() for finding in findings]})
+        say_json({"findings": [finding.to_dict() for finding in findings]})
     else:
         show.findings(findings)
     return 0 if all(finding.ok for finding in findings) else 1
@@ -37,11 +34,10 @@ def doctor(json: Json = False) -> int:
 
 def schema() -> int:
     """Print the JSON Schema of a config file. It has the sections of all backends that are installed."""
-    from tuneport.cli.terminal import print_json
     from tuneport.config import json_schema
     from tuneport.plugins import load
 
-    print_json(json_schema({name: backend.config_class for name, backend in load().backends().items()}), version=None)
+    say_json(json_schema({name: backend.config_class for name, backend in load().backends().items()}), version=None)
     return 0
 
 
@@ -51,7 +47,7 @@ def prune(
 ) -> int:
     """Free space: caches, spooled rows, checkpoints of finished jobs. Models and reports stay. Asks first."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import confirmed, print_json
+    from tuneport.cli.terminal import confirmed
     from tuneport.units import size
     from tuneport.workflow import prune as free
 
@@ -62,9 +58,9 @@ def prune(
         return 1
     done = free() if found else []
     if json:
-        print_json({"removed": [item.to_dict() for item in done]})
+        say_json({"removed": [item.to_dict() for item in done]})
     elif done:
-        typer.echo(f"freed {size(sum(item.bytes for item in done))}")
+        say(f"freed {size(sum(item.bytes for item in done))}")
     return 0
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from tuneport.cli import about, data, models, runs
+from tuneport.cli.outlet import say, say_interrupted, say_json
 from tuneport.errors import (
+    DataError,
     JobNotFinished,
     NotFoundError,
     TuneportError,
@@ -74,7 +76,7 @@ def _print_version(asked: bool) -> None:
     if asked:
         import tuneport
 
-        typer.echo(f"tuneport {tuneport.__version__}")
+        say(f"tuneport {tuneport.__version__}")
         raise typer.Exit
 
 
@@ -95,24 +97,26 @@ def invoke(arguments: list[str]) -> int:
         sys.stdout.flush()  # here, where a full disk or a reader that went away can still be told
         return code
     except TuneportError as error:
-        _explain(type(error).__name__, error.message, error.remedy, as_json=as_json)
+        details = error.diagnostics if isinstance(error, DataError) else ()
+        remedies = [error.remedy] if error.remedy else []
+        _explain(type(error).__name__, error.message, remedies, as_json=as_json, details=details)
         return exit_code(error)
     except typer.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("\nInterrupted." if sys.stderr.isatty() else "Interrupted.", err=True)  # not behind half a line
+        say_interrupted("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
         # Python must not complain about it once more while it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
     except OSError as error:
-        where, remedy = (f"{error.filename}: ", "Check the name and the rights.") if error.filename else ("", None)
+        where, remedies = (f"{error.filename}: ", ["Check the name and the rights."]) if error.filename else ("", [])
         if error.errno == errno.ENOSPC:
-            remedy = (
+            remedies = [
                 "Free some space: `tuneport prune` frees some. Home is where TUNEPORT_HOME says, or `tuneport doctor`."
-            )
-        _explain("OSError", f"{where}{error.strerror or error}.", remedy, as_json=as_json)
+            ]
+        _explain("OSError", f"{where}{error.strerror or error}.", remedies, as_json=as_json)
         return FAILED
     except _WRONG as error:
         _explain("UsageError", *_wrong_command_line(error), as_json=as_json)
@@ -168,23 +172,28 @@ def _add_plugins_commands(app: typer.Typer) -> None:
     from tuneport.plugins import load
 
     for error in load().add_commands(app):
-        warn(error)
+        warn(" ".join(filter(None, (error.message, error.remedy))))
 
 
-def _wrong_command_line(error: Exception) -> tuple[str, str | None]:
+def _wrong_command_line(error: Exception) -> tuple[str, Sequence[str]]:
     context = getattr(error, "ctx", None)
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     if context is None:
-        return message, None
-    return message.rstrip("\n"), f"{context.get_usage()}\nSee: {context.command_path} --help"
+        return message, ()
+    usage = " ".join(context.get_usage().split())
+    return message.rstrip("\n"), (usage, f"See: {context.command_path} --help")
 
 
-def _explain(kind: str, message: str, remedy: str | None, *, as_json: bool) -> None:
+def _explain(
+    kind: str, message: str, remedies: Sequence[str], *, as_json: bool, details: Sequence[object] = ()
+) -> None:
     if as_json:
-        from tuneport.cli.terminal import print_json
-
-        print_json({"error": {"type": kind, "message": message, "remedy": remedy}})
+        say_json({"error": {"type": kind, "message": message, "remedy": "\n".join(remedies) or None}})
         return
-    typer.echo(f"{typer.style('error:', fg='red', bold=True)} {message}", err=True)
-    if remedy:
-        typer.echo(remedy, err=True)
+    # Only a list of findings has lines of its own; elsewhere a line break comes from a name that is quoted.
+    head, *rest = message.split("\n") if details else [message]
+    say(("error:", "bold red"), f" {head}", err=True)
+    for line in rest:
+        say(line, err=True)
+    for line in remedies:
+        say(line, err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tuneport.cli.outlet import say, say_json
 from tuneport.cli.terminal import Json
 from tuneport.errors import DataError, UsageError
 from tuneport.refs import Ref
@@ -90,14 +91,14 @@ def check(
 ) -> int:
     """Say what is wrong with a data file and what to do about it. Reads it whole; exit code 1 if an error stands."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json, working
+    from tuneport.cli.terminal import working
 
     _refuse_unknown(method)
     other = opened(against, format, column, system) if against else None
     with working(f"Checking {file}"):
         result = opened(file, format, column, system).check(profile_for(for_), method=method, against=other)
     if json:
-        print_json(result.to_dict())
+        say_json(result.to_dict())
     else:
         show.check_result(result, everything=all_, target=for_)
     return 0 if result.ok else 1
@@ -126,14 +127,14 @@ def fix(
 ) -> int:
     """Write a mended copy and say what changed, row by row."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json, working
+    from tuneport.cli.terminal import working
 
     other = opened(against, format, column, system) if against else None
     with working(f"Mending {file}"):
         data = opened(file, format, column, system)
         result = data.fix(output, remedies=only, against=other, changes_to=changes)
     if json:
-        print_json(result.to_dict())
+        say_json(result.to_dict())
     else:
         show.fix_result(result)
     return 0
@@ -169,7 +170,6 @@ def init(
 ) -> int:
     """Look at a data file and write a commented tune.yaml for it."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json
     from tuneport.config import commented_yaml
     from tuneport.plugins import load
 
@@ -196,10 +196,10 @@ def init(
     )
     output.write_text(written, encoding="utf-8")
     if json:
-        print_json({"path": str(output), "check": result.to_dict()})
+        say_json({"path": str(output), "check": result.to_dict()})
     else:
         show.check_result(result)
-        typer.echo(f"Wrote {output}. Look at it, then: tuneport run {output}")
+        say(f"Wrote {output}. Look at it, then: tuneport run {output}")
     return 0
 
 

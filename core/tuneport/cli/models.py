@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tuneport.cli.data import Column, Format, System, opened
+from tuneport.cli.outlet import say, say_json, say_lines
 from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
 
@@ -44,7 +45,6 @@ def ask(
     json: Json = False,
 ) -> int:
     """Ask a model one thing; the answer comes as it is written."""
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import open_model
 
     question = sys.stdin.read() if text == "-" else text
@@ -56,7 +56,7 @@ def ask(
     if json:
         with working(_loading(ref)):
             reply = model.reply(turns, max_tokens=max_tokens, temperature=temperature)
-        print_json({name: getattr(reply, name) for name in reply.__dataclass_fields__})
+        say_json({name: getattr(reply, name) for name in reply.__dataclass_fields__})
         return 0
     _print_pieces(ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
     return 0
@@ -68,28 +68,28 @@ def _loading(ref: str) -> str:
 
 def _print_pieces(ref: str, pieces: Iterator[str]) -> str:
     """Print an answer as it comes, and return it; until it begins, say what is waited for."""
+    from itertools import chain
+
+    from tuneport.cli.outlet import say_pieces
+
     with working(_loading(ref)):
-        answer = next(pieces, "")
-    typer.echo(answer, nl=False)
-    for piece in pieces:
-        answer += piece
-        typer.echo(piece, nl=False)
-    typer.echo()
-    return answer
+        first = next(pieces, "")
+    return say_pieces(chain((first,), pieces))
 
 
 def chat(
     ref: ModelRef, system: SystemPrompt = None, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0
 ) -> int:
     """Talk with a model; an empty line or Ctrl-D ends it."""
+    from tuneport.cli.outlet import typed
     from tuneport.workflow import open_model
 
     model = open_model(ref)
     turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-    typer.echo(f"{ref} - an empty line ends the conversation.", err=True)
+    say(f"{ref} - an empty line ends the conversation.", err=True)
     while True:
         try:
-            said = input("> " if sys.stdin.isatty() else "")
+            said = typed("> ")
         except EOFError:
             return 0
         if not said.strip():
@@ -119,7 +119,6 @@ def compare(
 ) -> int:
     """Let a tuned model and its base answer unseen rows; grade both."""
     from tuneport.cli.progress import RunProgress
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import compare as judge
 
     holdout = opened(data, format, column, system)
@@ -136,9 +135,9 @@ def compare(
             progress=lambda done, total, who: progress("answering", (done, total, who)),
         )
     if json:
-        print_json(result.to_dict())
+        say_json(result.to_dict())
     else:
-        typer.echo(str(result))
+        say_lines(str(result))
     return 0
 
 
@@ -158,15 +157,14 @@ def export(
     json: Json = False,
 ) -> int:
     """Write a tuned model in a form that others load. It is checked before it is said to be done."""
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import open_model
 
     with working(f"Exporting {ref} as {kind}"):
         written = open_model(ref).export(output, kind, dtype=dtype)
     if json:
-        print_json({"path": str(written), "kind": kind})
+        say_json({"path": str(written), "kind": kind})
     else:
-        typer.echo(written)
+        say(str(written))
     return 0
 
 
@@ -187,36 +185,36 @@ def push(
     json: Json = False,
 ) -> int:
     """Publish a model with its card on the Hugging Face hub. Says where it goes, and asks."""
-    from tuneport.cli.terminal import confirmed, print_json
+    from tuneport.cli.terminal import confirmed
     from tuneport.workflow import push as publish
 
     with working(f"Asking the hub about {repository}"):
         planned = publish(ref, repository, kind=kind, private=private, dtype=dtype, dry_run=True)
     whose = "only its owner can see" if planned.private else "anybody can see"
     place = "a new repository" if planned.new else "replacing what is there"
-    typer.echo(f"This puts {ref} ({kind}) where {whose} it: {planned.url} ({place}).", err=True)
-    typer.echo("Its model card tells base, settings, system prompt and figures, but no rows.", err=True)
+    say(f"This puts {ref} ({kind}) where {whose} it: {planned.url} ({place}).", err=True)
+    say("Its model card tells base, settings, system prompt and figures, but no rows.", err=True)
     if not confirmed("Publish it?", yes=yes):
         return 1
     with working(f"Exporting and uploading {ref}"):
         done = publish(ref, repository, kind=kind, private=private, dtype=dtype)
     if json:
-        print_json(done.to_dict())
+        say_json(done.to_dict())
     else:
-        typer.echo(done.url)
+        say(done.url)
     return 0
 
 
 def models(json: Json = False) -> int:
     """List the tuned models here and the base models known by name."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json, warn
+    from tuneport.cli.terminal import warn
     from tuneport.workflow import models as known
 
     silent: dict[str, str] = {}
-    found = known(on_failure=lambda name, error: silent.update({name: str(error)}))
+    found = known(on_failure=lambda name, error: silent.update({name: " ".join(str(error).split("\n"))}))
     if json:
-        print_json({"models": [model.to_dict() for model in found], "failed": silent})
+        say_json({"models": [model.to_dict() for model in found], "failed": silent})
         return 0
     show.models(found)
     for name, reason in silent.items():
@@ -233,19 +231,21 @@ def delete(
     json: Json = False,
 ) -> int:
     """Remove a job and its model; says what goes, and asks. Refuses to remove a model that others were trained from."""
-    from tuneport.cli.terminal import confirmed, print_json
+    from tuneport.cli.terminal import confirmed
     from tuneport.workflow import delete as remove
 
     doomed = remove(ref, dry_run=True, force=force)
-    typer.echo("\n  ".join(["This removes:", *doomed]), err=True)
+    say("This removes:", err=True)
+    for line in doomed:
+        say(f"  {line}", err=True)
     if not confirmed("Remove it?", yes=yes):
         return 1
     removed = remove(ref, force=force)
     if json:
-        print_json({"removed": removed})
+        say_json({"removed": removed})
     else:
         for line in removed:
-            typer.echo(f"removed {line}")
+            say(f"removed {line}")
     return 0
 
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from tuneport.cli import show
-from tuneport.cli.terminal import err
+from tuneport.cli.outlet import console, is_terminal, say
 from tuneport.events import utc_now
 from tuneport.units import duration
 
@@ -79,7 +79,7 @@ class RunProgress:
         status = job.status
         stays = self._waits and not status.idle
         more = " already" if status.terminal else "; Ctrl-C leaves it running" if stays else ""
-        self._say(f"job      {job.ref} {show.standing(status)}{more}")
+        self._say(f"job      {job.ref} {show.standing(status)[0]}{more}")
 
     def _resumed(self, job: Job) -> None:
         more = "; Ctrl-C leaves it running" if self._waits else ""
@@ -134,7 +134,7 @@ class RunProgress:
         del comparison
 
     def _advance(self, what: str, done: int, total: int | None, figures: str) -> None:
-        if not err().is_terminal:
+        if not is_terminal(err=True):
             now = time.monotonic()
             if now - self._said > _SECONDS_BETWEEN_LINES or done == total:
                 self._said = now
@@ -150,14 +150,14 @@ class RunProgress:
 
         if self._bars is None:
             columns = (
-                TextColumn("{task.description:<12}"),
+                TextColumn("{task.description:<12}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[figures]}", markup=False),
             )
-            self._bars = Progress(*columns, console=err())
+            self._bars = Progress(*columns, console=console(err=True), redirect_stdout=False, redirect_stderr=False)
             self._bars.start()
         return self._bars
 
     def _say(self, text: str) -> None:
-        err().print(text, markup=False)
+        say(text, err=True, fold=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tuneport.cli.outlet import say, say_interrupted, say_json
 from tuneport.cli.terminal import Json
 from tuneport.errors import UsageError
 
@@ -52,14 +53,14 @@ def plan(
 ) -> int:
     """Say what a run would do and cost, and start nothing. Each number comes with its source and error."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json, working
+    from tuneport.cli.terminal import working
     from tuneport.workflow import plan_run, refuse_over_budget
 
     config = configured("plan", source, model, method, epochs, seed, holdout, validation, None, set_)
     with working(f"Planning {source}"):
         foretold, split = plan_run(config)
     if json:
-        print_json({**foretold.to_dict(), "split": split.counts()})
+        say_json({**foretold.to_dict(), "split": split.counts()})
     else:
         show.split(split)
         show.plan(foretold)
@@ -84,7 +85,6 @@ def run(
     """Check, split, plan, train, compare, report. The same command finishes what is left of an earlier one."""
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import run as carry
 
     config = configured("run", source, model, method, epochs, seed, holdout, validation, suffix, set_)
@@ -93,10 +93,10 @@ def run(
             result = carry(config, again=again, wait=wait, on=progress)
         except KeyboardInterrupt:
             progress.close()
-            typer.echo(f"\n{_left_behind(progress, again=again)}", err=True)
+            say_interrupted(*_left_behind(progress, again=again))
             return 130
     if json:
-        print_json(result.to_dict())
+        say_json(result.to_dict())
     else:
         show.run_result(result)
     return 0
@@ -108,12 +108,11 @@ def jobs(
 ) -> int:
     """List what was started from this machine, on any backend."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import jobs as known
 
     found = known(limit)
     if json:
-        print_json({"jobs": [job.to_dict() for job in found]})
+        say_json({"jobs": [job.to_dict() for job in found]})
     else:
         show.jobs(found)
     return 0
@@ -122,12 +121,11 @@ def jobs(
 def show_(ref: JobRef, json: Json = False) -> int:
     """Show one job: status, last figures, checkpoints and lineage."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import open_job
 
     job = open_job(ref)
     if json:
-        print_json(show.job_facts(job))
+        say_json(show.job_facts(job))
     else:
         show.job(job)
     return 0
@@ -141,14 +139,13 @@ def watch(
     """Follow a job until it is over. Stopping to watch does not stop the job."""
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
-    from tuneport.cli.terminal import print_json_line
     from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)
     try:
         if json:
             for event in job.follow(after):
-                print_json_line(event.to_dict())
+                say_json(event.to_dict(), indent=None)
         else:
             past = list(job.events(after))
             with RunProgress() as progress:
@@ -160,7 +157,7 @@ def watch(
                     progress("event", event)
         state = look_at(job)
     except KeyboardInterrupt:
-        typer.echo(f"\n{_goes_on(ref)}", err=True)
+        say_interrupted(_goes_on(ref))
         return 130
     if not json:
         show.state(job.ref, state)
@@ -185,13 +182,12 @@ def resume(ref: JobRef, json: Json = False) -> int:
 def settle(ref: JobRef, json: Json = False) -> int:
     """Learn what became of a start that nobody could confirm. Starts nothing."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import settle as learn
 
     job = learn(ref)
     state = job.state()
     if json:
-        print_json({"ref": str(job.ref), "state": state.to_dict()})
+        say_json({"ref": str(job.ref), "state": state.to_dict()})
     else:
         show.state(job.ref, state)
     return 0
@@ -205,14 +201,13 @@ def report(
     json: Json = False,
 ) -> int:
     """Write a job's HTML page and print where it is."""
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import report as write
 
     path = write(ref, output)
     if json:
-        print_json({"path": str(path)})
+        say_json({"path": str(path)})
     else:
-        typer.echo(path)
+        say(str(path))
     return 0
 
 
@@ -266,34 +261,33 @@ def _is_config(source: str) -> bool:
         raise UsageError(
             f"{source} cannot be read: {error.strerror}.", remedy="Check the name and the rights."
         ) from error
-    except ValueError:
-        return False  # a config is no megabyte long, so this is data, or neither
+    except (ValueError, RecursionError):
+        return False  # a config is no megabyte long and not nested that deep, so this is data, or neither
     return isinstance(found, dict) and isinstance(found.get("model"), str)
 
 
 def _act(ref: str, verb: str, *, as_json: bool) -> int:
     from tuneport.cli import show
-    from tuneport.cli.terminal import print_json
     from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)
     getattr(job, verb)()
     state = look_at(job)
     if as_json:
-        print_json({"ref": str(job.ref), "state": state.to_dict()})
+        say_json({"ref": str(job.ref), "state": state.to_dict()})
     else:
         show.state(job.ref, state)
     return 0
 
 
-def _left_behind(progress: RunProgress, *, again: bool) -> str:
+def _left_behind(progress: RunProgress, *, again: bool) -> tuple[str, ...]:
     """What a run leaves when it is interrupted, and how to come back."""
     same = "The same command without --again" if again else "The same command"
     if progress.ref is None:
-        return f"Stopped before the job was known to be submitted. {same} goes on from there."
+        return (f"Stopped before the job was known to be submitted. {same} goes on from there.",)
     if progress.trained:
-        return f"{progress.ref} is trained. {same} finishes what is left."
-    return f"{_goes_on(progress.ref)}\n{same} finishes what is left."
+        return (f"{progress.ref} is trained. {same} finishes what is left.",)
+    return _goes_on(progress.ref), f"{same} finishes what is left."
 
 
 def _goes_on(ref: object) -> str:

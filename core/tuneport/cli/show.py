@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tuneport.cli.terminal import err, out, print_json, print_table
+from tuneport.cli.outlet import Part, console, is_terminal, say, say_json, say_lines
+from tuneport.cli.terminal import print_table
 from tuneport.errors import DataError
 from tuneport.events import Status, utc_now
 from tuneport.units import duration, money, size
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from rich.text import Text
 
     from tuneport.backend import Plan, Quantity
     from tuneport.dataset import CheckResult, DataProfile, Dataset, FixResult
@@ -27,21 +26,16 @@ if TYPE_CHECKING:
 
 _TIMES = {"worked": "at work", "queued": "in the queue", "idle": "paused"}
 _SAID_ABOVE = ("step", "total_steps", "seconds_left")
-_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+_COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def check_result(result: CheckResult, *, everything: bool = False, target: str | None = None) -> None:
     """The counts, then the findings by code: how many, the first with its place, and the remedy."""
-    from rich.markup import escape
-
-    from tuneport.dataset.charts import visible
-
-    console = out()
     against = f" for {target}" if target else ""
-    console.print(f"[bold]{escape(result.file or 'data')}[/] {result.format}{against}")
-    console.print(f"  read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
-    for line in result.stats.lines(plain=not console.is_terminal):
-        console.print(f"  {line}", markup=False)
+    say((result.file or "data", "bold"), f" {result.format}{against}")
+    say(f"  read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
+    for lines in result.stats.lines(plain=not is_terminal()):
+        say_lines("\n".join(f"  {line}" for line in lines.split("\n")))
     shown: dict[str, int] = {}
     for one in result.diagnostics:
         seen = shown[one.code] = shown.get(one.code, 0) + 1
@@ -50,34 +44,29 @@ def check_result(result: CheckResult, *, everything: bool = False, target: str |
         count = result.counts[one.code]
         times = f" ({count:,} times)" if seen == 1 and count > 1 and one.line is not None else ""
         place = "".join(f"{mark}{part}" for mark, part in ((" line ", one.line), (" ", one.pointer)) if part)
-        console.print(f"[{_COLOURS[one.severity]}]{one.severity}[/] [bold]{one.code}[/]{times}{escape(place)}")
-        console.print(f"    {visible(one.message)}", markup=False)
+        say((one.severity, _COLORS[one.severity]), " ", (one.code, "bold"), f"{times}{place}")
+        say(f"    {one.message}")
         if seen == 1:
-            console.print(f"    → {visible(one.remedy)}", style="dim", markup=False)
-    console.print(f"fingerprint {result.fingerprint[:16]}…", style="dim")
+            say((f"    → {one.remedy}", "dim"))
+    say((f"fingerprint {result.fingerprint[:16]}…", "dim"))
     if not result.diagnostics:
-        console.print("[green]nothing to complain of[/]")
+        say(("nothing to complain of", "green"))
 
 
 def fix_result(result: FixResult) -> None:
     """What was mended, row by row, and the counts."""
-    from tuneport.dataset.charts import visible
-
-    console = out()
     for change in result.changes:
         where = f"line {change.line}" if change.line else "a row"
-        console.print(
-            f"{where}{' ' + change.pointer if change.pointer else ''}: {change.action} ({change.code})", markup=False
-        )
+        say(f"{where}{' ' + change.pointer if change.pointer else ''}: {change.action} ({change.code})")
         if change.message:
-            console.print(f"    {visible(change.message)}", markup=False)
+            say(f"    {change.message}")
         for sign, text in (("-", change.before), ("+", change.after)):
             if text is not None:  # quoted: what was mended are often white space and control characters
-                console.print(f"    {sign} {visible(json.dumps(text, ensure_ascii=False))}", markup=False)
+                say(f"    {sign} {json.dumps(text, ensure_ascii=False)}")
     if (more := sum(result.counts.values()) - len(result.changes)) > 0:
-        console.print(f"and {more:,} more changes")
-    console.print(f"read {result.read:,} = written {result.written:,} + dropped {result.dropped:,}")
-    console.print(f"Wrote {result.path}")
+        say(f"and {more:,} more changes")
+    say(f"read {result.read:,} = written {result.written:,} + dropped {result.dropped:,}")
+    say(f"Wrote {result.path}")
 
 
 def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: bool) -> None:
@@ -91,16 +80,19 @@ def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: 
         raise DataError(f"{data.name} has no row that can be used.", remedy=f"See why: tuneport check {data.name}")
     if as_json:
         shown = [[{"text": p.text, "weight": p.weight, "tokens": p.tokens} for p in row] for row in pieces]
-        print_json({"rows": shown})
+        say_json({"rows": shown})
         return
     for number, row in enumerate(pieces, 1):
-        out().print(f"[dim]row {number}[/]")
-        out().print(coloured(row) if out().is_terminal else plain(row), markup=False)
+        say((f"row {number}", "dim"))
+        if is_terminal():
+            console().print(coloured(row))
+        else:
+            say_lines(plain(row))
 
 
 def split(parts: Split) -> None:
     """How many rows fall where."""
-    out().print("rows  " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))
+    say("rows  " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))
 
 
 def plan(foretold: Plan) -> None:
@@ -113,33 +105,36 @@ def plan(foretold: Plan) -> None:
     rows = [(label, quantity(one), one.error or "", one.source) for label, one in amounts.items()]
     print_table(("", "planned", "error", "source"), rows)
     for note in foretold.notes:
-        out().print(f"  {note}", markup=False)
+        say(f"  {note}")
 
 
 def run_result(result: RunResult) -> None:
     """Base beside tuned, where the page is, and what to type next."""
     if result.comparison:
-        out().print(f"{result.comparison}\n", markup=False)
+        say_lines(f"{result.comparison}\n")
     ref = result.job.ref
     if result.report:
-        out().print(f"report   {result.report}", markup=False)
-        out().print(f'ask it   tuneport ask {ref} "…"', markup=False)
+        say(f"report   {result.report}")
+        say(f'ask it   tuneport ask {ref} "…"')
         if remedy := result.job.state().remedy:  # the model is there, and something about it is left to do
-            out().print(f"to do    {remedy}", markup=False)
+            say(f"to do    {remedy}")
     else:
         status = result.job.status
         what_next = f"Follow it: tuneport watch {ref}"
         if status.terminal:
             what_next = "The same command without --no-wait finishes what is left."
-        out().print(f"{ref} {standing(status)}. {what_next}", markup=False)
+        say(f"{ref} {standing(status)[0]}. {what_next}")
 
 
 def jobs(found: Sequence[JobSummary]) -> None:
     """The table of jobs."""
     if not found:
-        err().print("No job was started from this machine yet. Start one: tuneport run FILE --model torch:smollm2-135m")
+        say(
+            "No job was started from this machine yet. Start one: tuneport run FILE --model torch:smollm2-135m",
+            err=True,
+        )
         return
-    rows: list[list[Any]] = []
+    rows: list[list[Part]] = []
     for one in found:
         steps = f"{one.step}/{one.total_steps}" if one.total_steps else ""
         left = f"{duration(one.seconds_left)} left" if one.seconds_left else (one.stale or one.message)
@@ -147,10 +142,11 @@ def jobs(found: Sequence[JobSummary]) -> None:
             left = ""  # the status says it all
         now = _status(one.status, f"{one.status} (last known)" if one.stale else None)
         rows.append([str(one.ref), now, steps, str(one.base), _ago(one.created), left.split("\n")[0]])
-    taken = sum(max(len(row[column]) for row in rows) + 2 for column in range(5))
-    room = max(30, out().width - taken) if out().is_terminal else 80  # `show` tells the whole
+    taken = sum(max(len(_text(row[column])) for row in rows) + 2 for column in range(5))
+    room = max(30, console().width - taken) if is_terminal() else 80  # `show` tells the whole
     for row in rows:
-        row[-1] = row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}…"
+        last = _text(row[-1])
+        row[-1] = last if len(last) <= room else f"{last[: room - 1]}…"
     print_table(("job", "status", "step", "base", "started", ""), rows)
 
 
@@ -214,7 +210,7 @@ def job(handle: Job) -> None:
     facts = job_facts(handle)
     state(handle.ref, handle.state())
     if facts["missing"]:
-        out().print(facts["missing"], style="yellow", markup=False)
+        say((facts["missing"], "yellow"))
     rows = [(_TIMES[name], duration(seconds)) for name, seconds in (facts["seconds"] or {}).items() if seconds]
     rows += [
         (name, f"{value:,.6g}" if isinstance(value, float) else str(value))
@@ -249,14 +245,12 @@ def _details(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def state(ref: Ref, now: JobState) -> None:
     """One line of where a job stands, and what to type about it."""
-    from rich.markup import escape
-
     steps = f", step {now.step:,} of {now.total_steps:,}" if now.total_steps else ""
     says_more = now.message.rstrip(".").lower() not in ("", str(now.status))
     why = f": {now.message}" if says_more else ""
-    out().print(f"{escape(str(ref))} {standing(now.status).markup}{steps}{escape(why)}")
+    say(f"{ref} ", standing(now.status), f"{steps}{why}")
     if now.remedy:
-        out().print(now.remedy, markup=False)
+        say(now.remedy)
 
 
 def exit_code(status: Status) -> int:
@@ -275,7 +269,7 @@ def plugins(infos: Sequence[PluginInfo]) -> None:
                 one.version,
                 str(one.api or "?"),
                 ", ".join(one.backends),
-                _styled(*looks[one.status]),
+                looks[one.status],
                 one.origin,
             )
             for one in infos
@@ -283,26 +277,25 @@ def plugins(infos: Sequence[PluginInfo]) -> None:
     )
     for one in infos:
         if one.reason:
-            out().print(f"{one.name}: {one.reason.rstrip('.')}. {one.remedy or ''}".rstrip(), markup=False)
+            say(f"{one.name}: {one.reason.rstrip('.')}. {one.remedy or ''}".rstrip())
 
 
 def findings(found: Sequence[HealthCheck]) -> None:
     """What doctor saw."""
     for one in found:
-        out().print(f"[{'green' if one.ok else 'red'}]{'ok ' if one.ok else 'BAD'}[/] {one.what}: ", end="")
-        out().print(one.said, markup=False)
+        say(("ok " if one.ok else "BAD", "green" if one.ok else "red"), f" {one.what}: {one.said}")
         if one.remedy:
-            out().print(f"    → {one.remedy}", markup=False)
+            say(f"    → {one.remedy}")
 
 
 def prunable(found: Sequence[Prunable]) -> None:
     """What prune would remove."""
     if not found:
-        err().print("There is nothing to free.")
+        say("There is nothing to free.", err=True)
         return
     for one in found:
-        out().print(f"{size(one.bytes):>10}  {one.what}", markup=False)
-    out().print(f"{size(sum(one.bytes for one in found)):>10}  in all", markup=False)
+        say(f"{size(one.bytes):>10}  {one.what}")
+    say(f"{size(sum(one.bytes for one in found)):>10}  in all")
 
 
 def quantity(amount: Quantity) -> str:
@@ -318,21 +311,19 @@ def quantity(amount: Quantity) -> str:
     return f"{amount.value:,.0f}"
 
 
-def standing(status: Status) -> Text:
-    """A status as what a sentence says of its job, in its colour: `is running`, `has succeeded`."""
+def standing(status: Status) -> tuple[str, str]:
+    """A status as what a sentence says of its job, and its color: `is running`, `has succeeded`."""
     over = {Status.SUCCEEDED: "has", Status.FAILED: "has", Status.CANCELLED: "was"}
     return _status(status, f"{over.get(status, 'is')} {status}")
 
 
-def _status(status: Status, text: str | None = None) -> Text:
-    colours = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.INTERRUPTED: "yellow", Status.RUNNING: "cyan"}
-    return _styled(text or str(status), colours.get(status, ""))
+def _status(status: Status, text: str | None = None) -> tuple[str, str]:
+    colors = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.INTERRUPTED: "yellow", Status.RUNNING: "cyan"}
+    return text or str(status), colors.get(status, "")
 
 
-def _styled(text: str, style: str) -> Text:
-    from rich.text import Text
-
-    return Text(text, style)
+def _text(part: Part) -> str:
+    return part if isinstance(part, str) else part[0]
 
 
 def _ago(then: datetime) -> str:

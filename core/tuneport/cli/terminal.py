@@ -1,64 +1,38 @@
-"""Where commands print: results on stdout, progress and remarks on stderr; plain where there is no terminal."""
+"""What commands share: tables, a sign of life, warnings, and questions with yes or no."""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from tuneport.cli.outlet import Part, console, is_terminal, prompt, say
 from tuneport.errors import UsageError
+from tuneport.visible import one_line
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
-JSON_VERSION = 1
 _LONG_SECONDS = 2.0
-_UNBOUNDED = 10_000  # columns: what is piped is not broken into lines
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-@cache
-def out() -> Console:
-    """Standard output."""
-    return _console(stderr=False)
-
-
-@cache
-def err() -> Console:
-    """Standard error."""
-    return _console(stderr=True)
-
-
-def _console(*, stderr: bool) -> Console:
-    from rich.console import Console
-
-    class Plain(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # rich would end the process here; the application does it for all commands alike
-
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream is not None and stream.isatty() else _UNBOUNDED
-    # Remarks break between words on a terminal; in results, a long path must stay in one piece to be copied.
-    return Plain(stderr=stderr, highlight=False, soft_wrap=not stderr, width=width)
-
-
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """A sign of life on stderr while something takes its time: live on a terminal, else a line once it takes long."""
-    if err().is_terminal:
-        with err().status(text):
+    if is_terminal(err=True):
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        spinner = Spinner("dots", Text(one_line(text)), style="green")
+        with Live(spinner, console=console(err=True), transient=True, redirect_stdout=False, redirect_stderr=False):
             yield
         return
-    line = threading.Timer(_LONG_SECONDS, lambda: err().print(text, markup=False))
+    line = threading.Timer(_LONG_SECONDS, lambda: say(text, err=True))
     line.daemon = True
     line.start()
     try:
@@ -67,8 +41,8 @@ def working(text: str) -> Iterator[None]:
         line.cancel()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, head: bool = True) -> None:
-    """A table on stdout. Texts are shown as they are; a cell with a colour is a `rich.text.Text`."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, head: bool = True) -> None:
+    """A table on stdout. Each cell is one line of text, or such a text with its style."""
     from rich.table import Table
     from rich.text import Text
 
@@ -76,38 +50,26 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *,
     for number, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=number == 0)  # names are there to be copied
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    out().print(table)
-
-
-def print_json(value: Mapping[str, Any], version: int | None = JSON_VERSION) -> None:
-    """One JSON object on stdout."""
-    typer.echo(
-        json.dumps({"version": version, **value} if version else dict(value), ensure_ascii=False, indent=2, default=str)
-    )
-
-
-def print_json_line(value: Mapping[str, Any]) -> None:
-    """One JSON object on a line of its own, at once."""
-    sys.stdout.write(json.dumps({"version": JSON_VERSION, **value}, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
+        pairs = ((cell, "") if isinstance(cell, str) else cell for cell in row)
+        table.add_row(*(Text(one_line(text), style) for text, style in pairs))
+    console().print(table)
 
 
 def warn(text: object) -> None:
     """One warning on stderr, and nothing ends because of it."""
-    typer.echo(f"{typer.style('warning:', fg='yellow', bold=True)} {text}", err=True)
+    say(("warning:", "bold yellow"), f" {text}", err=True)
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
     """Whether the user agrees; `yes` is agreement given beforehand. Raises UsageError where nobody can be asked."""
     if yes:
         return True
-    err().print(f"{question} \\[y/N] ", end="")
+    prompt(f"{question} [y/N]")
     answer = sys.stdin.readline()
     if not answer:
-        err().print()
+        say(err=True)
         raise UsageError("Nobody is there to answer.", remedy="Add --yes to do it without asking.")
     if answer.strip().lower() in ("y", "yes"):
         return True
-    err().print("Nothing was done.")
+    say("Nothing was done.", err=True)
     return False

@@ -91,6 +91,8 @@ def parse_value(text: str, label: str) -> Any:
         values, _ = _yaml(text, label)
     except ConfigError as error:
         raise ConfigError(f"{label}: its value is not valid YAML; put it in quotes.", key=error.key) from None
+    except RecursionError:
+        raise ConfigError(f"{label}: its value is nested too deeply (the limit is {MAX_DEPTH} levels).") from None
     return _Plain(Source(label)).convert(values, ())
 
 

@@ -1,16 +1,15 @@
-"""Data on a terminal: bars of text, and no row that steers the terminal."""
+"""Data on a terminal: bars of text."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from tuneport.visible import one_line
+
 if TYPE_CHECKING:
     from tuneport.dataset.stats import Bin, Distribution
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def histogram(distribution: Distribution, *, unit: str, width: int = 40, plain: bool = False) -> str:
@@ -60,23 +59,11 @@ def bar(value: int, largest: int, width: int, *, plain: bool = False) -> str:
     return "█" * full + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")
 
 
-def visible(text: str) -> str:
-    """The text with control characters shown as symbols: a row must not steer the terminal that shows it."""
-    return _CONTROL.sub(_symbol, text)
-
-
-def _symbol(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\\u{code:04x}"
-
-
 def _span(each: Bin, plain: bool) -> str:
     dash = "-" if plain else "–"
     return f"{each.low:,}" if each.low == each.high else f"{each.low:,}{dash}{each.high:,}"
 
 
 def _one_line(name: str) -> str:
-    text = visible(" ".join(name.split()))
+    text = one_line(" ".join(name.split()))
     return text if len(text) <= 40 else text[:39] + "…"

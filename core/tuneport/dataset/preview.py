@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tuneport.dataset.charts import visible
 from tuneport.dataset.example import Completion, Conversation, Example, Message
 from tuneport.dataset.profile import DataProfile, Piece
 from tuneport.errors import UnavailableError
+from tuneport.visible import visible
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -226,9 +226,12 @@ def _start(handle: int, asked: int, answering: int, *_: int) -> tuple[int, Calla
     import subprocess
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "tuneport.dataset.workers", str(handle)],
+        # -P: a file of the working folder that is named like a library is not imported. Its traceback helps nobody:
+        # whoever asked sees that there is no answer.
+        [sys.executable, "-P", "-m", "tuneport.dataset.workers", str(handle)],
         stdin=asked,
         stdout=answering,
+        stderr=subprocess.DEVNULL,
         pass_fds=[handle],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )

@@ -48,6 +48,7 @@ def compare_models(
     the tuned one starts: only one of them needs to be in memory. Raises DataError where there is nothing to compare.
     """
     judge = graders.grader(grader)
+    judge.load()
     if not len(holdout):
         raise DataError(
             "There are no rows to compare on.",

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import math
 import numbers
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from tuneport.dataset.example import Example
 from tuneport.errors import DataError, UsageError
 from tuneport.evaluate.builtin import contains, exact, json_fields, normalised, numeric, token_f1
 from tuneport.evaluate.exchange import prompt_and_reference
+from tuneport.evaluate.own import OwnGrader
 
 Grade = Callable[[Example, str], float]
 
@@ -65,6 +63,16 @@ class Grader:
             )
         return float(score)
 
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether grading runs code of the user's that nothing has imported yet."""
+        return isinstance(self.function, OwnGrader)
+
+    def load(self) -> None:
+        """Import a grader of the user's own now, before anything is spent on answers. Raises UsageError."""
+        if isinstance(self.function, OwnGrader):
+            self.function.load()
+
     def rehearse(self, examples: Iterable[Example], rows: int = 20) -> float:
         """Grade the references of the first rows as if they were answers, and return the mean score.
 
@@ -77,6 +85,8 @@ class Grader:
 def grader(which: str | Grade | Grader, **options: Any) -> Grader:
     """The grader of that name, `module:function` for one of your own in the working folder, or one around a function.
 
+    Your own is looked up without running it, and imported when it first grades.
+
     `options` are a built-in grader's own: `json` takes `strict` (all fields or nothing), `numeric` takes `tolerance`
     (relative, 1e-6). Raises UsageError.
     """
@@ -88,7 +98,7 @@ def grader(which: str | Grade | Grader, **options: Any) -> Grader:
     if which in BUILT_IN:
         return _with_options(which, BUILT_IN[which], options)
     if ":" in which:
-        return Grader(which, _imported(which))
+        return Grader(which, OwnGrader(which))
     raise UsageError(
         f"There is no grader {which!r}.",
         remedy=f"Graders are {', '.join(BUILT_IN)}, or module:function for a function of your own.",
@@ -106,27 +116,3 @@ def _with_options(name: str, function: Grade, options: Mapping[str, Any]) -> Gra
         )
     told = ", ".join(f"{key}={value!r}" for key, value in options.items())
     return Grader(f"{name}({told})", functools.partial(function, **options))
-
-
-def _imported(which: str) -> Grade:
-    module, _, name = which.partition(":")
-    folder = str(Path.cwd())
-    example = "Write module:function, for example grading:score for the function score in grading.py of this folder."
-    if module.endswith(".py") or "/" in module:
-        raise UsageError(f"{which!r} names a file, not a module.", remedy=example)
-    sys.path.insert(0, folder)
-    try:
-        function = functools.reduce(getattr, name.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"The grader {which} cannot be imported from {folder}: {error}.", remedy=example) from error
-    except Exception as error:  # importing runs the user's code
-        raise UsageError(
-            f"The grader {which} cannot be imported: {type(error).__name__}: {error}.",
-            remedy=f'Try: python -c "import {module}"',
-        ) from error
-    finally:
-        sys.path.remove(folder)
-    if not callable(function):
-        raise UsageError(f"The grader {which} is not a function but a {type(function).__name__}.", remedy=example)
-    checked: Grade = function
-    return checked

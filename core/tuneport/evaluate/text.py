@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tuneport.visible import one_line
+
 if TYPE_CHECKING:
     from tuneport.evaluate.comparison import Compared, Comparison, Difference, Outcome, Side
 
@@ -21,8 +23,8 @@ OUTCOMES: dict[Outcome, str] = {
 def comparison_text(comparison: Comparison) -> str:
     """The scores with their 95% intervals, the counts, and the first rows that went wrong or came right."""
     one = comparison
-    lines = [f"{one.rows_told}, graded by {one.grader}; 95% intervals"]
-    lines += [f"warning: {one.warning}"] if one.warning else []
+    lines = [f"{one.rows_told}, graded by {one_line(one.grader)}; 95% intervals"]
+    lines += [f"warning: {one_line(one.warning)}"] if one.warning else []
     lines.append("")
     lines += [
         _side_line(name, side, one.rows)
@@ -35,7 +37,7 @@ def comparison_text(comparison: Comparison) -> str:
     if one.graded and one.difference:
         counts += [f"better {one.difference.better:,}", f"worse {one.difference.worse:,}"]
     lines += ["", "  " + " · ".join(counts)]
-    lines += [f"  note: {note}" for note in one.notes]
+    lines += [f"  note: {one_line(note)}" for note in one.notes]
     # what got worse first, then what is still wrong, then what got better
     order: list[Outcome] = ["only_base", "wrong", "neither", "only_tuned"]
     picked = [row for name in order for row in [one for one in comparison.examples if one.outcome == name][:2]]
@@ -64,7 +66,9 @@ def probability(p_value: float) -> str:
 
 def _side_line(name: str, side: Side, rows: int) -> str:
     interval = f"({percent(side.low)} to {percent(side.high)})"
-    return f"  {name:<7} {percent(side.mean):>7}  {interval:<18}  {side.right:,} of {rows:,} right   {side.ref}"
+    return (
+        f"  {name:<7} {percent(side.mean):>7}  {interval:<18}  {side.right:,} of {rows:,} right   {one_line(side.ref)}"
+    )
 
 
 def _difference_line(one: Difference) -> str:
@@ -86,8 +90,6 @@ def _row_lines(row: Compared) -> list[str]:
 
 
 def _line(text: str, width: int = 100) -> str:
-    """One line that cannot steer the terminal."""
-    flat = " ".join(text.split())
-    # the joiners of Persian and of emoji count as unprintable, and are harmless
-    plain = "".join(letter if letter.isprintable() or letter in "\u200c\u200d" else "\ufffd" for letter in flat)
+    """One line, cut where it gets long."""
+    plain = one_line(" ".join(text.split()))
     return plain if len(plain) <= width else plain[: width - 1] + "…"

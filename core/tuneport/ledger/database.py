@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tuneport.errors import HomeError
 
@@ -104,8 +106,10 @@ class Database:
             yield
         except sqlite3.IntegrityError:
             raise
-        except sqlite3.Error as error:
-            raise HomeError(f"The ledger {self.path} cannot be used: {error}.", remedy=_cure(error)) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise HomeError(
+                f"The ledger {self.path} cannot be used: {error}.", remedy=_cure(error, self.path)
+            ) from error
 
 
 def first(sql: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Row | None:
@@ -177,16 +181,38 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _cure(error: sqlite3.Error) -> str:
+@contextmanager
+def whole_rows() -> Iterator[None]:
+    """Around what reads the columns of a row: one that no tuneport can have written is damage, like a broken page."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
+        raise sqlite3.DatabaseError(f"a row of it is malformed: {told}") from error
+
+
+def stored(text: str, kind: type[Any] = dict) -> Any:
+    """The JSON value in a column, which is of that kind; for use inside of `whole_rows`."""
+    value = json.loads(text)
+    if not isinstance(value, kind):
+        raise ValueError(f"{type(value).__name__} where {kind.__name__} belongs")
+    return value
+
+
+def _cure(error: Exception, path: Path) -> str:
     text = str(error).lower()
+    if path.is_dir():
+        return f"A folder stands where the file belongs. Move it away: mv '{path}' '{path}.old'"
     if "locked" in text or "busy" in text:
         return "Another process keeps it busy. Wait for it, or find it with: fuser -v on that file. Then try again."
     if "full" in text or "disk i/o" in text:
         return "Is the disk full? Free some space (`tuneport prune` frees some), then try again: what is in it is safe."
     if "readonly" in text or "unable to open" in text or "permission" in text:
         return "Make the folder writable for you, or set TUNEPORT_HOME to a folder on a local disk that is."
-    if "malformed" in text or "not a database" in text:
+    if "malformed" in text or "not a database" in text or "utf-8" in text or "corrupt" in text:
         return (
-            "The file is damaged. Move it and its -wal and -shm files away to start a new one; jobs keep their folders."
+            f"The file is damaged. Move it and its -wal and -shm files away: mv '{path}' '{path}.damaged'. The next "
+            f"command starts an empty ledger. The jobs' folders and models stay in {path.parent}; a model there can be "
+            "named by its path."
         )
     return "Set TUNEPORT_HOME to a folder on a local disk, or report this with the message above."

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from tuneport.events import Event
-from tuneport.ledger.database import Database, first
+from tuneport.ledger.database import Database, first, stored, whole_rows
 from tuneport.ledger.records import job_of
 from tuneport.refs import Ref
 
@@ -44,7 +44,8 @@ class History:
             rows = sql.execute(
                 "SELECT event FROM events WHERE intent = ? AND seq > ? ORDER BY seq", (job_of(sql, ref).intent, after)
             )
-            return [Event.from_dict(json.loads(row["event"])) for row in rows]
+            with whole_rows():
+                return [Event.from_dict(stored(row["event"])) for row in rows]
 
     def cursor(self, observer: str, ref: Ref | str) -> int:
         """The number of the last event of that job that the observer has been handed; 0 when none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from tuneport.errors import JobNotFound
 from tuneport.events import Status
-from tuneport.ledger.database import first
+from tuneport.ledger.database import first, stored, whole_rows
 from tuneport.refs import Ref
 
 IntentState = Literal["intended", "sent", "confirmed", "unconfirmed", "failed"]
@@ -52,26 +51,27 @@ class JobRecord:
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> JobRecord:
         """The record of a row of the table `jobs`."""
-        return cls(
-            ref=Ref(row["backend"], row["name"]),
-            intent=row["intent"],
-            intent_state=row["intent_state"],
-            identity=row["identity"],
-            fingerprint=row["fingerprint"],
-            base=Ref.parse(row["base"]),
-            method=row["method"],
-            created=datetime.fromisoformat(row["created"]),
-            config=json.loads(row["config"]),
-            settings=json.loads(row["settings"]),
-            metadata=json.loads(row["metadata"]),
-            run=row["run"],
-            status=_status(row["status"]),
-            native=row["native"],
-            status_time=datetime.fromisoformat(row["status_time"]),
-            step=row["step"],
-            total_steps=row["total_steps"],
-            reason=json.loads(row["remote"]).get("reason", ""),
-        )
+        with whole_rows():
+            return cls(
+                ref=Ref(row["backend"], row["name"]),
+                intent=row["intent"],
+                intent_state=row["intent_state"],
+                identity=row["identity"],
+                fingerprint=row["fingerprint"],
+                base=Ref.parse(row["base"]),
+                method=row["method"],
+                created=_time(row["created"]),
+                config=stored(row["config"]),
+                settings=stored(row["settings"]),
+                metadata=stored(row["metadata"]),
+                run=row["run"],
+                status=_status(row["status"]),
+                native=row["native"],
+                status_time=_time(row["status_time"]),
+                step=row["step"],
+                total_steps=row["total_steps"],
+                reason=str(stored(row["remote"]).get("reason", "")),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +95,17 @@ class RunRecord:
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> RunRecord:
         """The record of a row of `runs` joined with its newest job."""
-        return cls(
-            id=row["id"],
-            identity=row["identity"],
-            created=datetime.fromisoformat(row["created"]),
-            config=json.loads(row["config"]),
-            stage=row["stage"],
-            job=Ref(row["job_backend"], row["job_name"]) if row["job_name"] else None,
-            results=json.loads(row["results"]),
-        )
+        with whole_rows():
+            STAGES.index(row["stage"])
+            return cls(
+                id=row["id"],
+                identity=row["identity"],
+                created=_time(row["created"]),
+                config=stored(row["config"]),
+                stage=row["stage"],
+                job=Ref(row["job_backend"], row["job_name"]) if row["job_name"] else None,
+                results=_results(row["results"]),
+            )
 
 
 def job_of(sql: sqlite3.Connection, ref: Ref | str) -> JobRecord:
@@ -133,3 +135,17 @@ def _status(word: str) -> Status:
         return Status(word)
     except ValueError:
         return Status.UNKNOWN
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"the time {text} has no zone")
+    return time
+
+
+def _results(text: str) -> dict[str, Any]:
+    results: dict[str, Any] = stored(text)
+    if not all(isinstance(one, dict) for one in results.values()):
+        raise ValueError("a stage of a run left no object")
+    return results

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from tuneport.ledger.database import Database, first
+from tuneport.ledger.database import Database, first, stored, whole_rows
 
 
 class Scratch(MutableMapping[str, Any]):
@@ -22,9 +22,10 @@ class Scratch(MutableMapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         with self._database.read() as sql:
             row = first(sql, "SELECT value FROM scratch WHERE intent = ? AND key = ?", self._intent, key)
-        if row is None:
-            raise KeyError(key)
-        return json.loads(row["value"])
+            if row is not None:
+                with whole_rows():
+                    return stored(row["value"], object)
+        raise KeyError(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
         with self._database.write() as sql:

@@ -208,7 +208,7 @@ def _check_and_split(
     if validation is not None:
         validation = choice.sound_validation(validation, holdout)
     split = _split(config, checked.dataset, validation, holdout)
-    if split.holdout is not None:
+    if split.holdout is not None and not (to_plan and judge.runs_own_code):  # a plan runs nobody's code
         judge.rehearse(split.holdout)  # finds a grader that cannot read these rows before anything is spent
     tell("split", split)
     return split, checked, choice.with_rows(split.train, split.validation)

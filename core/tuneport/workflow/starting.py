@@ -25,6 +25,7 @@ from tuneport.events import Status
 from tuneport.ledger import JobRecord, Ledger
 from tuneport.plugins import availability, load
 from tuneport.refs import Ref
+from tuneport.visible import one_line
 from tuneport.workflow import trained_rows
 
 if TYPE_CHECKING:
@@ -201,8 +202,8 @@ def refuse_bad_data(result: CheckResult, config: RunConfig) -> None:
         standing = [one for one in standing if one.line is None]
     if not standing:
         return
-    shown = "\n".join(f"  {one}" for one in standing[:3])
-    name = result.file or "the data"
+    shown = "\n".join(f"  {one_line(str(one))}" for one in standing[:3])
+    name = one_line(result.file or "the data")
     method = "" if config.train.method == "sft" else f" --method {config.train.method}"
     errors = sum(result.counts.get(code, 0) for code in {one.code for one in standing})
     cures = [f"See them all: tuneport check {name} --for {config.model}{method}."]

@@ -41,7 +41,7 @@ def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
     """How many of the rows the model, or a tuned model that it was trained from, was trained on: those whose texts are
     the same but for case, space and quotes. The system prompt of training counts as said where a row has none.
 
-    None where it is not known here, as for a base model and for a job that another machine started.
+    None where it is not known here, as for a base model, a job that another machine started, and keys that are damaged.
     """
     if model.lineage is None:
         return None
@@ -54,9 +54,12 @@ def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
     keys = [_keys(row, model.lineage.system) for row in rows]
     wanted = {key for row in keys for key in row}
     trained: set[int] = set()
-    for file in files:
-        for block in _blocks(file):
-            trained.update(wanted.intersection(block))
+    try:
+        for file in files:
+            for block in _blocks(file):
+                trained.update(wanted.intersection(block))
+    except (OSError, ValueError):  # damaged: whole keys are 8 bytes each
+        return None
     return sum(not trained.isdisjoint(row) for row in keys)
 
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from tuneport import ModelNotFound, UnavailableError, UsageError
+from tuneport import BarStream, ModelNotFound, UnavailableError, UsageError, one_line
 from tuneport_torch.bases.facts import (
     Facts,
     described,
@@ -104,7 +104,7 @@ def fetch(base: Base, *, weights: bool = True) -> Base:
     repo = base.upstream
     patterns = [*_PLAIN_FILES, "*.safetensors"] if weights else [*_PLAIN_FILES]
     try:
-        folder = Path(snapshot_download(repo, revision=base.revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(repo, revision=base.revision, allow_patterns=patterns, tqdm_class=_bars()))
     except GatedRepoError as error:
         raise UnavailableError(
             f"{repo} is gated: its owner wants you to accept a licence first.",
@@ -212,12 +212,26 @@ def _online(name: str) -> Base:
     )
 
 
+def _bars() -> type:
+    """The hub's bars, on a terminal alone, with no name from outside that could steer it."""
+    from tqdm.auto import tqdm
+
+    class Bars(tqdm):  # type: ignore[misc]  # it comes without types
+        def __init__(self, *args: Any, name: str | None = None, **options: Any) -> None:
+            del name  # the hub's own, which tqdm does not know
+            stream = BarStream()
+            options |= {"file": stream, "disable": options.get("disable") or not stream.isatty()}
+            super().__init__(*args, **{**options, "desc": one_line(options.get("desc") or "") or None})
+
+    return Bars
+
+
 def _not_here(name: str) -> UnavailableError:
     repo, _, revision = name.partition("@")
     at = f" --revision {revision}" if revision else ""
     return UnavailableError(
         f"{name} is not on this machine, and the hub cannot be reached.",
-        remedy=f"Where there is a network, run: hf download {repo}{at}\n"
+        remedy=f"Where there is a network, run: hf download {repo}{at}. "
         "HF_HUB_OFFLINE must not be set then. A folder is named with ./, ~ or / in front.",
     )
 

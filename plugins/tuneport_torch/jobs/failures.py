@@ -36,11 +36,11 @@ def explain(error: BaseException, folder: Folder, *, resumable: bool) -> Ending:
     if isinstance(error, TuneportError):
         # What is missing may come back: a network, a drive, a package. Everything else is wrong for good.
         if isinstance(error, UnavailableError):
-            remedy = f"{error.remedy or 'Bring it back.'}\nThen run: {resume}"
+            remedy = f"{error.remedy or 'Bring it back.'} Then run: {resume}"
             return Ending(Status.INTERRUPTED, error.message, remedy)
         return Ending(Status.FAILED, error.message, error.remedy)
     if isinstance(error, ImportError):
-        remedy = f"Mend the installation: pip install -U 'tuneport[torch]'\nThen run: {resume}"
+        remedy = f"Mend the installation: pip install -U 'tuneport[torch]' Then run: {resume}"
         return Ending(Status.INTERRUPTED, f"A package that training needs cannot be imported: {error}.", remedy)
     if isinstance(error, FileNotFoundError):
         return Ending(

@@ -27,12 +27,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tuneport import DataError, Event, JobNotFound, Status, UsageError, home, utc_now
+from tuneport import DataError, Event, HomeError, JobNotFound, Status, UsageError, home, utc_now
 
 if TYPE_CHECKING:
     from tuneport import Dataset, Example
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
+
+_REQUEST = {"intent": str, "created": str, "base": str, "settings": dict, "options": dict}
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -84,18 +86,36 @@ class Folder:
         return (self.path / "request.json").exists()
 
     def request(self) -> dict[str, Any]:
-        """What was asked of the job; raises JobNotFound where there is no whole job."""
+        """What was asked of the job; raises JobNotFound where there is no whole job, HomeError where its file is
+        damaged.
+        """
+        path = self.path / "request.json"
         try:
-            request: dict[str, Any] = msgspec.json.decode((self.path / "request.json").read_bytes())
+            request = msgspec.json.decode(path.read_bytes())
         except FileNotFoundError:
             raise JobNotFound(f"torch has no job {self.name!r}.", remedy="`tuneport jobs` lists the jobs.") from None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._damaged(path, str(error)) from error
+        except OSError as error:
+            raise self._damaged(path, error.strerror or str(error)) from error
+        if not isinstance(request, dict) or any(
+            not isinstance(request.get(key), kind) for key, kind in _REQUEST.items()
+        ):
+            raise self._damaged(path, "it lacks what a start writes")
         return request
+
+    def _damaged(self, path: Path, why: str) -> HomeError:
+        return HomeError(
+            f"{path} is damaged: {why}.",
+            remedy=f"What was trained stays in {self.model}, which can be named by its path. To be rid of the job, "
+            f"move {self.path} away, then run: tuneport delete {self.ref}",
+        )
 
     def status(self) -> JobStatus | None:
         """What status.json says, or None before its first writing."""
         try:
             return msgspec.json.decode((self.path / "status.json").read_bytes(), type=JobStatus)
-        except (FileNotFoundError, msgspec.DecodeError):  # the latter after a power cut
+        except (OSError, msgspec.DecodeError, RecursionError):  # after a power cut; the events know better
             return None
 
     def settled(self) -> JobStatus:
@@ -184,7 +204,7 @@ def whole_event(line: bytes) -> Event | None:
         return None
     try:
         return Event.from_dict(msgspec.json.decode(line))
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 

@@ -50,20 +50,21 @@ class Holder:
 
 def holder(folder: Folder) -> Holder | None:
     """Who owns the folder or owned it last; None when nobody has."""
-    raw = _read(folder.path / "owner.json")
+    raw, beat = _read(folder.path / "owner.json"), _read(folder.path / "beat.json")
     if raw is None:
         return None
-    identity = Identity.from_dict(raw["identity"]) if raw["identity"] else None
-    beat = _read(folder.path / "beat.json")
-    if beat is not None and beat["epoch"] != raw["epoch"]:
-        beat = None
-    return Holder(
-        epoch=raw["epoch"],
-        identity=identity,
-        out_of_memory=raw["out_of_memory"],
-        log_size=raw["log_size"],
-        beat=beat,
-    )
+    try:
+        if beat is not None and (beat["epoch"] != raw["epoch"] or not isinstance(beat["time"], float | int)):
+            beat = None
+        return Holder(
+            epoch=int(raw["epoch"]),
+            identity=Identity.from_dict(raw["identity"]) if raw["identity"] else None,
+            out_of_memory=raw["out_of_memory"],
+            log_size=int(raw["log_size"]),
+            beat=beat,
+        )
+    except (KeyError, TypeError, ValueError):
+        return None  # damaged: as if nobody had signed
 
 
 class Fenced(BackendError):  # noqa: N818 - reads as what happened
@@ -290,5 +291,5 @@ def _try_lock(path: Path) -> int | None:
 def _read(path: Path) -> Any:
     try:
         return msgspec.json.decode(path.read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, RecursionError):
         return None

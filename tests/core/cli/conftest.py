@@ -16,14 +16,13 @@ from tuneport.cli.app import invoke
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    from tuneport.cli import terminal
+    from tuneport.cli import outlet
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
     def typed(*arguments: str | Path) -> tuple[int, str, str]:
-        terminal.out.cache_clear()
-        terminal.err.cache_clear()
+        outlet.console.cache_clear()
         code = invoke([str(one) for one in arguments])
         said = capsys.readouterr()
         return code, said.out, said.err

@@ -10,7 +10,7 @@ import pytest
 
 import tuneport
 from command_line import Cli, as_json
-from tuneport.cli import show, terminal
+from tuneport.cli import outlet, show
 from tuneport.config import load_config
 
 pytestmark = pytest.mark.usefixtures("parrot")
@@ -26,7 +26,7 @@ def test_everything_that_is_to_be_known_of_a_base_is_shown(
     tickets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    terminal.out.cache_clear()
+    outlet.console.cache_clear()
     profile = tuneport.DataProfile(notes=("It ends in May.", "Nobody can count its tokens."))
     show.check_result(tuneport.Dataset.load(tickets).check(profile))
     said = capsys.readouterr().out

@@ -129,8 +129,8 @@ def test_a_function_of_the_working_folder_is_a_grader(tmp_path: Path, monkeypatc
     [
         ("own_grader_b.py:score", "names a file, not a module"),
         ("./own_grader_b:score", "names a file, not a module"),
-        ("own_grader_b:missing", "has no attribute 'missing'"),
-        ("no_such_module_here:score", "No module named 'no_such_module_here'"),
+        ("own_grader_b:missing", "does not define 'missing'"),
+        ("no_such_module_here:score", "no module is called 'no_such_module_here'"),
         ("own_grader_b:number", "is not a function but a int"),
         ("own_grader_b:", "cannot be imported"),
         (":score", "cannot be imported"),
@@ -141,14 +141,43 @@ def test_a_function_that_cannot_be_had_says_how_to_write_it(
 ) -> None:
     own(tmp_path, monkeypatch, "number = 3\n", "own_grader_b")
     with pytest.raises(UsageError, match=message) as caught:
-        grader(which)
+        grader(which).load()
     assert "module:function" in str(caught.value)
 
 
 def test_a_module_that_fails_on_import_says_what_to_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own(tmp_path, monkeypatch, "1 / 0\n", "own_grader_c")
+    own(tmp_path, monkeypatch, "1 / 0\ndef score(example, answer): return 1\n", "own_grader_c")
+    found = grader("own_grader_c:score")
     with pytest.raises(UsageError, match=r'ZeroDivisionError(.|\n)*python -c "import own_grader_c"'):
-        grader("own_grader_c:score")
+        found.load()
+
+
+@pytest.mark.parametrize(
+    ("which", "body"),
+    [
+        ("score", "def score(example, answer): return 1"),
+        ("score", "try:\n    from x import score\nexcept ImportError:\n    score = None"),
+        ("score", "from x import *"),
+        ("score", "if True:\n    score = other = len"),
+        ("score", "def __getattr__(name): return len"),
+        ("Judge.score", "class Judge:\n    def score(self): pass"),
+        ("Judge.score", "class Judge(Base): pass"),
+    ],
+)
+def test_a_function_is_found_without_running_its_module_or_the_package_around_it(
+    which: str, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = tmp_path / "ran"
+    runs = f"open({str(canary)!r}, 'w')\n"
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text(runs)
+    own(package, monkeypatch, f"{runs}{body}\n", "inner")
+    monkeypatch.chdir(tmp_path)
+    assert grader(f"own_package.inner:{which}").runs_own_code
+    with pytest.raises(UsageError, match="does not define 'absent'"):
+        grader("own_package:absent")
+    assert not canary.exists()
 
 
 @pytest.mark.parametrize("score", [1.2, -0.1, math.nan, "1", None])

@@ -1,0 +1,130 @@
+"""A grader of the user's own, `module:function`: found without running it, imported when it first grades."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tuneport.errors import UsageError
+
+_EXAMPLE = "Write module:function, for example grading:score for the function score in grading.py of this folder."
+
+
+class OwnGrader:
+    """The function that `module:function` names, from the working folder or what Python has installed.
+
+    Making one runs nothing: the module is looked up and its source is read. Raises UsageError where there is no such
+    module or it defines no such name.
+    """
+
+    def __init__(self, which: str) -> None:
+        self.which = which
+        self.module, _, self.name = which.partition(":")
+        self.folder = str(Path.cwd())
+        self._function: Callable[..., Any] | None = None
+        if self.module.endswith(".py") or "/" in self.module:
+            raise UsageError(f"{which!r} names a file, not a module.", remedy=_EXAMPLE)
+        self._find()
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Grade; the first time, import the module."""
+        return self.load()(*arguments)
+
+    def load(self) -> Callable[..., Any]:
+        """The function. Raises UsageError where importing its module fails."""
+        if self._function is None:
+            self._function = self._imported()
+        return self._function
+
+    def _find(self) -> None:
+        parts = self.module.split(".")
+        if not all(part.isidentifier() for part in (*parts, *self.name.split("."))):
+            raise self._error("that is no name of a module and a function")
+        if self.module in sys.modules:
+            return  # nothing of it would run
+        spec = _spec(parts, self.folder)
+        if spec is None:
+            raise self._error(f"no module is called {self.module!r}")
+        source = Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+        if source is None:
+            return  # compiled, or part of Python: only importing tells
+        try:
+            tree = ast.parse(source.read_bytes())
+        except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
+            raise UsageError(
+                f"The grader {self.which} cannot be read: {type(error).__name__}: {error}.",
+                remedy=f"Look at {source}.",
+            ) from error
+        if not _defines(tree.body, self.name.split(".")):
+            raise self._error(f"{source} does not define {self.name!r}")
+
+    def _imported(self) -> Callable[..., Any]:
+        sys.path.insert(0, self.folder)
+        try:
+            function = functools.reduce(getattr, self.name.split("."), importlib.import_module(self.module))
+        except (ImportError, AttributeError, ValueError) as error:
+            raise self._error(str(error)) from error
+        except Exception as error:  # importing runs the user's code
+            raise UsageError(
+                f"The grader {self.which} cannot be imported: {type(error).__name__}: {error}.",
+                remedy=f'Try: python -c "import {self.module}"',
+            ) from error
+        finally:
+            sys.path.remove(self.folder)
+        if not callable(function):
+            kind = type(function).__name__
+            raise UsageError(f"The grader {self.which} is not a function but a {kind}.", remedy=_EXAMPLE)
+        found: Callable[..., Any] = function
+        return found
+
+    def _error(self, why: str) -> UsageError:
+        return UsageError(f"The grader {self.which} cannot be imported from {self.folder}: {why}.", remedy=_EXAMPLE)
+
+
+def _spec(parts: list[str], folder: str) -> ModuleSpec | None:
+    """Where a module is. For one inside of a package, `importlib.util.find_spec` would import the package."""
+    found = PathFinder.find_spec(parts[0], [folder]) or find_spec(parts[0])
+    for end in range(2, len(parts) + 1):
+        if found is None or found.submodule_search_locations is None:
+            return None
+        found = PathFinder.find_spec(".".join(parts[:end]), list(found.submodule_search_locations))
+    return found
+
+
+def _defines(body: list[ast.stmt], names: list[str]) -> bool:
+    """Whether statements define a name, as far as reading tells: what is imported into it or made there may be it."""
+    for statement in _flat(body):
+        if isinstance(statement, ast.ClassDef) and statement.name == names[0] and len(names) > 1:
+            # It may come from a class above it, which only importing tells.
+            return bool(statement.bases) or _defines(statement.body, names[1:])
+        if {names[0], "*", "__getattr__"} & set(_names(statement)):
+            return True
+    return False
+
+
+def _flat(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements, with those inside of `if`, `try`, `with`, `for` and `while`."""
+    for statement in body:
+        yield statement
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _flat(getattr(statement, part, []))
+            for handler in getattr(statement, "handlers", []):
+                yield from _flat(handler.body)
+
+
+def _names(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+    elif isinstance(statement, ast.Import | ast.ImportFrom):
+        yield from (one.asname or one.name.partition(".")[0] for one in statement.names)
+    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))

@@ -1,0 +1,142 @@
+"""Files in home that were damaged: every command says so or goes on, and none ends in a traceback."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from command_line import Cli, as_json
+from tuneport.ledger import Ledger
+from tuneport.refs import Ref
+
+pytestmark = pytest.mark.usefixtures("parrot")
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+def noise(path: Path, start: int = 0) -> None:
+    raw = path.read_bytes()
+    path.write_bytes(raw[:start] + random.Random(5).randbytes(max(5000, len(raw)) - start))
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "random": noise,
+    "random behind the header": lambda path: noise(path, 100),
+    "empty": lambda path: path.write_bytes(b""),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "deep": lambda path: path.write_bytes(DEEP),
+    "list": lambda path: path.write_bytes(b"[1]"),
+    "null": lambda path: path.write_bytes(b"null"),
+    "a folder": folder,
+}
+
+
+@pytest.fixture
+def home_with_all(cli: Cli, tickets: Path, own_home: Path) -> str:
+    """A home in which everything was used: a job of the parrot, one of torch, a profile, a token."""
+    ref = str(as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")["ref"])
+    with Ledger.open() as ledger:
+        record = ledger.record_intent(
+            backend="torch", base=Ref("torch", "tiny"), identity="i", fingerprint="f", stem="tickets", run=None
+        )
+        ledger.confirm(record.intent)
+    job = own_home / "jobs" / "torch" / record.ref.name
+    job.mkdir(parents=True)
+    for name in ("request.json", "status.json", "owner.json", "beat.json"):
+        (job / name).write_text("{}")
+    (job / "events.jsonl").write_text("{}\n")
+    assert cli("profiles", "add", "lab", "http://127.0.0.1:9/v1")[0] == 0
+    assert cli("tokens", "add", "laptop")[0] == 0
+    (own_home / "torch_ref").write_text(str(record.ref))
+    return ref
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
+    what: str, cli: Cli, tickets: Path, own_home: Path, home_with_all: str, tmp_path: Path
+) -> None:
+    torch_ref = (own_home / "torch_ref").read_text()
+    (job,) = (own_home / "jobs" / "torch").glob("tickets-*")
+    run = ["run", str(tickets), "--model", "parrot:grey", "--holdout", "0"]
+    by_file: dict[str, list[list[str]]] = {
+        "ledger.sqlite3": [["jobs"], ["show", home_with_all], ["doctor"], ["models"], ["prune", "-y"], run],
+        "server/server.sqlite3": [["tokens", "list"], ["tokens", "add", "x"], ["tokens", "remove", "laptop"]],
+        "profiles.json": [["profiles", "list"], ["ask", "lab:x", "hi"], ["doctor"], ["jobs"]],
+        f"rows/{home_with_all.partition(':')[2]}.keys": [["show", home_with_all], ["compare", home_with_all,
+            "--data", str(tickets), "--no-base"]],
+        **{
+            f"jobs/torch/{job.name}/{name}": [["jobs"], *([verb, torch_ref] for verb in ("show", "cancel", "report"))]
+            for name in ("request.json", "status.json", "owner.json", "beat.json", "events.jsonl")
+        },
+    }  # fmt: skip
+    good = tmp_path / "good"
+    shutil.copytree(own_home, good)
+    for file, commands in by_file.items():
+        for command in commands:
+            shutil.rmtree(own_home)
+            shutil.copytree(good, own_home)
+            for beside in ("-wal", "-shm"):
+                (own_home / f"{file}{beside}").unlink(missing_ok=True)
+            assert (own_home / file).exists(), file
+            DAMAGE[what](own_home / file)
+            code, _, err = cli(*command)
+            assert code in (0, 1, 2, 3), (file, command)
+            assert "Traceback" not in err
+            if file.endswith(".sqlite3") and what in ("random", "deep"):
+                assert code == 1 or command == ["doctor"]
+                assert "Move it" in err or command == ["doctor"], err
+
+
+@pytest.mark.parametrize("value", ["garbage", DEEP.decode(), "[1]", "null", b"\xff\xfe"])
+def test_a_row_that_nobody_wrote_is_damage_too(value: str | bytes, cli: Cli, own_home: Path, ran: str) -> None:
+    good = own_home / "good.sqlite3"
+    shutil.copy(own_home / "ledger.sqlite3", good)
+    for table, column in (
+        ("jobs", "config"),
+        ("jobs", "remote"),
+        ("jobs", "base"),
+        ("jobs", "created"),
+        ("runs", "results"),
+    ):
+        shutil.copy(good, own_home / "ledger.sqlite3")
+        connection = sqlite3.connect(own_home / "ledger.sqlite3")
+        new = value if isinstance(value, str) else value.hex()
+        what = "?" if isinstance(value, str) else f"CAST(x'{new}' AS TEXT)"
+        connection.execute(f"UPDATE {table} SET {column} = {what}", (new,) if isinstance(value, str) else ())
+        connection.commit()
+        connection.close()
+        code, _, err = cli("show", ran)
+        assert code == 1, (table, column)
+        assert "ledger.sqlite3 cannot be used" in err
+        assert "Move it" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("deep.json", '{"model": "parrot:grey", "data": ' + DEEP.decode() + "}"),
+        ("deep.toml", "model = " + "[" * 100_000),
+        ("deep.yaml", "model: " + "[" * 100_000),
+        ("dashes.yaml", "model:\n" + "- " * 3000 + "x"),
+    ],
+)
+def test_a_config_that_is_nested_deeply_is_refused(name: str, text: str, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    code, _, err = cli("plan", name)
+    assert code == 2
+    assert "error:" in err
+
+
+def test_a_value_that_is_nested_deeply_is_refused(cli: Cli, tickets: Path) -> None:
+    code, _, err = cli("plan", tickets, "--model", "parrot:grey", "--set", "train.suffix=" + "[" * 100_000)
+    assert code == 2
+    assert "nested too deeply" in err

@@ -1,0 +1,36 @@
+"""Looking at things in a folder runs nothing of what lies there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("parrot")
+LIBRARIES = ("typer", "rich", "msgspec", "pydantic", "pluggy", "psutil", "numpy", "torch", "openai", "tuneport_torch")
+
+
+def test_no_command_that_starts_nothing_runs_code_of_the_working_folder(
+    process: Callable[..., Any], tickets: Path, tmp_path: Path
+) -> None:
+    canary = tmp_path / "ran"
+    runs = f"open({str(canary)!r}, 'a').write(__name__)\ndef score(example, answer): return 1.0\n"
+    for name in (*LIBRARIES, "grading"):
+        (tmp_path / f"{name}.py").write_text(runs)
+    (tmp_path / "tune.yaml").write_text(
+        "model: parrot:grey\ndata: {train: tickets.csv, holdout: 0.25}\ncompare: {grader: 'grading:score'}\n"
+    )
+    for arguments in (
+        ["--help"], ["--version"], ["check", "tickets.csv"], ["preview", "tickets.csv"], ["plan", "tune.yaml"],
+        ["init", "tickets.csv", "--model", "parrot:grey", "-o", "new.yaml"], ["doctor"], ["models"], ["jobs"],
+    ):  # fmt: skip
+        done = process(*arguments)
+        out, err = done.communicate(timeout=120)
+        assert done.returncode == 0, (arguments, out, err)
+        assert not canary.exists(), (arguments, canary.read_text())
+    done = process("run", "tune.yaml")
+    _, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert canary.read_text() == "grading"  # which a run does grade with
