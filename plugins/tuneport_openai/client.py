@@ -114,7 +114,7 @@ class Wire:
         name = self.profile.name
         if isinstance(error, UnicodeEncodeError):
             raise UsageError(
-                f"The request to {name} holds half a character, {error.object[error.start : error.end]!a}. It cannot be "
+                f"The text for {name} holds half a character, {error.object[error.start : error.end]!a}. It cannot be "
                 "sent.",
                 remedy="Remove it from the text or the name.",
             ) from error

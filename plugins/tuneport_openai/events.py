@@ -19,7 +19,7 @@ from tuneport import (
 from tuneport_openai.pages import Pages, identity_of, items_of
 from tuneport_openai.refusals import printable
 from tuneport_openai.removal import result_files_of
-from tuneport_openai.results import ALSO, fetch_results
+from tuneport_openai.results import ALSO, LARGEST_STEP, fetch_results
 from tuneport_openai.words import time_of
 
 if TYPE_CHECKING:
@@ -145,7 +145,11 @@ def _metrics(data: dict[str, Any]) -> dict[str, Any]:
     for key, value in data.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             continue
-        kept[ALSO.get(key, key)] = int(value) if key in ("step", "total_steps") else value
+        if key in ("step", "total_steps"):
+            if 0 <= value < LARGEST_STEP:
+                kept[key] = int(value)
+            continue
+        kept[ALSO.get(key, key)] = value
     return kept
 
 

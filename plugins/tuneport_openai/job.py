@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -18,6 +18,7 @@ from tuneport import (
     JobNotFound,
     JobState,
     Lineage,
+    Model,
     NotFoundError,
     Ref,
     Status,
@@ -86,6 +87,12 @@ class HostedJob(Job):
         if "job" in self.scratch and not self.delivering:
             fetch(self)
         return kept_events(self.ref, after)
+
+    def wait(
+        self, timeout: float | None = None, on_event: Callable[[Event], None] | None = None, after: int = 0
+    ) -> Model:
+        """As any job's. Events are read even if nobody here wants them: observers are told by who polls."""
+        return super().wait(timeout, on_event or _ignore, after)
 
     def cancel(self) -> None:
         """End the job for good; before it was started, it never will be."""
@@ -156,7 +163,10 @@ class HostedJob(Job):
 
         name = self._facts().get("fine_tuned_model")
         if not isinstance(name, str) or not name:
-            raise BackendError(f"{self.wire.profile.name} says that {self.ref} succeeded, and names no model.")
+            raise BackendError(
+                f"{self.wire.profile.name} says that {self.ref} succeeded, and names no model.",
+                remedy=f"Look at the job {self.scratch['job']} on the server's own page.",
+            )
         self.scratch["model"] = name
         if self.wire.profile.vendor == "azure":
             from tuneport_openai.model import DeployedModel
@@ -287,3 +297,7 @@ class LoopbackJob(HostedJob):
     """A training at a server on this machine, which may be asked more often."""
 
     poll_seconds: ClassVar[float] = 0.5
+
+
+def _ignore(event: Event) -> None:
+    del event

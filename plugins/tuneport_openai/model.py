@@ -54,16 +54,16 @@ class HostedModel(Model):
         if len(prompts) == 1:
             return [self._answer(prompts[0], options, gate)]
         with ThreadPoolExecutor(max_workers=min(TOGETHER, max(1, len(prompts)))) as pool:
-            waiting = [pool.submit(self._answer, prompt, options, gate) for prompt in prompts]
+            waiting = [pool.submit(self._answer_or_close, prompt, options, gate) for prompt in prompts]
             try:
-                done, _ = wait(waiting, return_when=FIRST_EXCEPTION)
-                for one in done:
-                    one.result()  # raises what ended the waiting early
+                wait(waiting, return_when=FIRST_EXCEPTION)
+                if gate.why is not None:
+                    raise gate.why
                 return [one.result() for one in waiting]
-            except BaseException:
+            except BaseException as error:
+                gate.close(error)
                 for one in waiting:
                     one.cancel()
-                gate.close()
                 raise
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
@@ -91,6 +91,14 @@ class HostedModel(Model):
     def close(self) -> None:
         """Give the connections back; the next question opens new ones."""
         self._wire = Wire(self._wire.profile)
+
+    def _answer_or_close(self, prompt: Sequence[Message], options: GenerateOptions, gate: Gate) -> Reply:
+        """One of several answers; the first that fails ends the whole call, before others are asked for."""
+        try:
+            return self._answer(prompt, options, gate)
+        except BaseException as error:
+            gate.close(error)
+            raise
 
     def _answer(self, prompt: Sequence[Message], options: GenerateOptions, gate: Gate) -> Reply:
         """Ask, and again after a 429, a 5xx or a lost connection, when the server wants to be asked again."""
@@ -186,6 +194,7 @@ class Gate:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._opens = 0.0
+        self.why: BaseException | None = None
 
     def wait(self) -> None:
         """Return when a question may be sent."""
@@ -207,8 +216,10 @@ class Gate:
             if left is not None and left.strip() == "0" and reset:
                 self.pause(duration(reset) or 0.0)
 
-    def close(self) -> None:
+    def close(self, why: BaseException) -> None:
         """Let no further question through: the call has failed."""
+        with self._lock:
+            self.why = self.why or why
         self._closed.set()
 
     def _left(self) -> float:

@@ -30,7 +30,7 @@ _FIELDS = frozenset(
 )
 _MOST_ROWS = 100_000
 _MOST_LINE = 65_536
-_LARGEST_STEP = 2**53
+LARGEST_STEP = 2**53
 _SECONDS = 300.0
 
 
@@ -72,7 +72,7 @@ def _row(line: dict[Any, Any]) -> dict[str, Any]:
         number = _number(value)
         if number is None or name is None:
             continue
-        if name == "step" and 0 <= number < _LARGEST_STEP:
+        if name == "step" and 0 <= number < LARGEST_STEP:
             data["step"] = int(number)
         elif name in _FIELDS and number >= 0:  # Azure writes -1 for what was not measured
             data[name] = number

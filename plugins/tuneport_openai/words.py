@@ -38,8 +38,10 @@ def status_of(word: object) -> Status:
 
 def remedy_for(status: Status, ref: Ref, error: dict[str, Any]) -> str | None:
     """What to type about a job that stands so."""
-    if status is Status.FAILED and isinstance(error.get("param"), str) and error["param"]:
-        return f"It is about {error['param']!r}. The file that was sent: tuneport show {ref}"
+    if status is Status.FAILED:
+        param = error.get("param")
+        about = f"It is about {param!r}. " if isinstance(param, str) and param else ""
+        return f"{about}The file that was sent: tuneport show {ref}"
     return f"Run: tuneport resume {ref}" if status is Status.PAUSED else None
 
 

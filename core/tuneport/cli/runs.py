@@ -142,15 +142,17 @@ def watch(
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
     from tuneport.cli.terminal import print_json_line
+    from tuneport.job import Patience
     from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)
+    patience = Patience(job)
     try:
         if json:
             for event in job.follow(after):
                 print_json_line(event.to_dict())
         else:
-            past = list(job.events(after))
+            past = list(patience.ask(lambda: job.events(after)))
             with RunProgress() as progress:
                 for event in past:
                     progress("past", event)
@@ -158,7 +160,7 @@ def watch(
                     progress("event", event)  # where it stands
                 for event in job.follow(past[-1].seq if past else after):
                     progress("event", event)
-        state = look_at(job)
+        state = patience.ask(lambda: look_at(job))
     except KeyboardInterrupt:
         typer.echo(f"\n{_goes_on(ref)}", err=True)
         return 130

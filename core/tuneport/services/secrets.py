@@ -37,7 +37,7 @@ class Redactor:
 
     def pieces(self) -> Pieces:
         """The same for a text that comes in pieces, of which each may hold a part of a secret."""
-        return Pieces(self, _needles(self._secrets()))
+        return Pieces(self, self._secrets())
 
     def _secrets(self) -> tuple[str, ...]:
         return tuple(sorted({one for one in self._read() if len(one) >= _SHORTEST}))
@@ -46,10 +46,10 @@ class Redactor:
 class Pieces:
     """Passes a text on piece by piece, and holds back an end that may be the beginning of a secret."""
 
-    def __init__(self, redact: Redactor, needles: tuple[str, ...]) -> None:
+    def __init__(self, redact: Redactor, secrets: tuple[str, ...]) -> None:
         self._redact = redact
-        self._needles = tuple(one.lower() for one in needles)
-        self._longest = max((len(one) for one in needles), default=0)
+        self._needles = tuple(one.lower() for secret in secrets for one in (secret, *_cores(secret)))
+        self._longest = max((len(one) for one in self._needles), default=0)
         self._held = ""
 
     def feed(self, piece: str) -> str:
@@ -92,9 +92,15 @@ def _forms(secret: str) -> set[str]:
     raw = secret.encode("utf-8", "surrogateescape")
     forms = {secret, html.escape(secret), json.dumps(secret)[1:-1], raw.hex()}
     forms |= {quote(raw, safe=""), quote_plus(raw), "".join(f"%{one:02x}" for one in raw)}
-    for offset in range(3):
-        forms |= {_core(encode, raw, offset) for encode in (base64.b64encode, base64.urlsafe_b64encode)}
-    return {one for one in forms if len(one) >= _LONG}
+    return {one for one in forms | _cores(secret) if len(one) >= _LONG}
+
+
+def _cores(secret: str) -> set[str]:
+    """The secret in base64, wherever it stands in what was encoded."""
+    raw = secret.encode("utf-8", "surrogateescape")
+    encodings = (base64.b64encode, base64.urlsafe_b64encode)
+    found = {_core(encode, raw, offset) for encode in encodings for offset in range(3)}
+    return {one for one in found if len(one) >= _LONG}
 
 
 def _core(encode: Callable[[bytes], bytes], raw: bytes, offset: int) -> str:

@@ -172,13 +172,17 @@ class _Answer:
 
     def events(self, raw: Any, extensions: dict[str, Any]) -> Iterator[bytes]:
         """Server-sent events, line by line; `extensions["ended"]` is filled when the server says that it is done."""
-        left = b""
+        left, is_open = b"", False  # whether an event is open, which a blank line ends
         for piece in self._bounded(raw, self.limits.stream):
             *lines, left = (left + piece).split(b"\n")
             if len(left) > self.limits.line:
                 raise self._broken(f"has a line of more than {self.limits.line:,} bytes")
             for line in lines:
-                yield self._event_line(line.rstrip(b"\r"), extensions) + b"\n"
+                line = line.rstrip(b"\r")  # noqa: PLW2901 - the same line
+                # Comments, and the blanks around them, keep a connection alive and say nothing.
+                if (line or is_open) and not line.startswith(b":"):
+                    is_open = bool(line)
+                    yield self._event_line(line, extensions) + b"\n"
         if left:
             yield self._event_line(left, extensions) + b"\n"
 
