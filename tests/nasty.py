@@ -308,7 +308,7 @@ STATES = {
 LISTS = {
     "events that ignore their cursor": Scenario(EVENTS, always_more(*(event(one) for one in range(6, 0, -1)))),
     "events that all have one id": Scenario(EVENTS, always_more(*(event(1) for _ in range(50)))),
-    "events that grow one by one": Scenario(EVENTS, growing(event), most=9_000),
+    "events that grow one by one": Scenario(EVENTS, growing(event), most=600),
     "events that are null": Scenario(EVENTS, reply(200, {"object": "list", "data": None, "has_more": True})),
     "events that are no objects": Scenario(EVENTS, always_more(None, "x", 7, [])),
     "events without ids and times": Scenario(EVENTS, always_more({"message": None}, {"data": [1]}, {})),
@@ -320,7 +320,7 @@ LISTS = {
     "events that are bytes": Scenario(EVENTS, reply(200, bytes(range(256)))),
     "events that never end": Scenario(EVENTS, endless()),
     "files that always go on": Scenario(FILES, always_more({"id": "file-x", "filename": "x", "bytes": 1})),
-    "files that grow": Scenario(FILES, growing(lambda n: {"id": f"f-{n}", "filename": "x", "bytes": 1}), most=1_000),
+    "files that grow": Scenario(FILES, growing(lambda n: {"id": f"f-{n}", "filename": "x", "bytes": 1}), most=200),
     "files that are null": Scenario(FILES, reply(200, {"data": None})),
     "checkpoints that always go on": Scenario(CHECKPOINTS, always_more({"id": "c", "step_number": "x", "metrics": 3})),
     "no checkpoints at all": Scenario(CHECKPOINTS, reply(404, {"detail": "Not Found"})),

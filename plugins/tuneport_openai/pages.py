@@ -10,6 +10,7 @@ from tuneport import BackendError
 MOST_PAGES = 200
 MOST_ITEMS = 20_000
 _MOST_THIN = 2  # pages of which hardly anything is new
+_SMALL, _MOST_SMALL = 10, 50  # a list that grows while it is read may bring one new item a page, for ever
 
 
 class Pages:
@@ -31,14 +32,16 @@ class Pages:
 
     def pages(self) -> Iterator[list[Any]]:
         """The new items of each page; what is no object is left out."""
-        thin = 0
+        thin = small = 0
         for _ in range(self._most_pages):
             items = items_of(self._page)
             new = self._new(items)
             yield new
             self.is_whole = not self._page.has_next_page()
             thin += bool(items) and len(new) * 10 < len(items)
-            if self.is_whole or not new or thin >= _MOST_THIN or len(self._seen) >= self._most_items:
+            small += len(new) < _SMALL
+            stalls = not new or thin >= _MOST_THIN or small >= _MOST_SMALL
+            if self.is_whole or stalls or len(self._seen) >= self._most_items:
                 return
             self._page = self._page.get_next_page()
 
