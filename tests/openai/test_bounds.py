@@ -92,7 +92,12 @@ HUGE = {
         drip(b"HTTP/1.1 400 No\r\nContent-Type: text/plain\r\n\r\n", b"no " * 9_000, 0),
         "(400): no no",
     ),
-    "a stream that never ends": ("stream", CHAT, endless("text/event-stream", b"data: {}\n\n" * 9_000), "larger than"),
+    "a stream that never ends": (
+        "stream",
+        CHAT,
+        endless("text/event-stream", b'data: {"a": "%s"}\n\n' % (b"x" * 9_000)),
+        "larger than",
+    ),
     "a line that never ends": ("stream", CHAT, endless("text/event-stream", b"data: " + b"1" * 90_000), "a line of"),
     "a list that never ends": ("train", FILES, endless(piece=b'{"data": [' + b'{"id": "x"},' * 9_000), "larger than"),
     "events that never end": ("events", EVENTS, endless(), "nothing"),
@@ -182,13 +187,14 @@ def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
     monkeypatch.chdir(tmp_path)
     rows.write("rows.jsonl")
     Path("tune.yaml").write_text(CONFIG)
+    lab.flow = ("running",)
     assert invoke(["run", "tune.yaml", "--no-wait"]) == 0
     (job,) = tuneport.jobs()
     Scenario(JOB, reply(429, BUSY, Retry_After="0.01")).spoil(lab)
     capfd.readouterr()
     assert invoke(["run", "tune.yaml"] if verb == "run" else ["watch", str(job.ref)]) == 3
     assert "goes on" in capfd.readouterr().err
-    lab.spoil = None
+    lab.spoil, lab.flow = None, ("running", "succeeded")
     assert invoke(["run", "tune.yaml"]) == 0
 
 
@@ -207,7 +213,7 @@ def test_what_a_file_is_waited_for_is_said(
     monkeypatch.setattr(upload, "_SAY_SECONDS", 0.05)
     monkeypatch.setattr(upload, "_PROCESS_SECONDS", 0.4)
     lab.file_looks = 10**6
-    with pytest.raises(tuneport.BackendError, match="still processing the file .* its status is 'uploaded'"):
+    with pytest.raises(tuneport.BackendError, match=r"still processing the file .* its status is 'uploaded'"):
         tuneport.train("lab:base", rows)
     assert "lab is processing the file" in caplog.text
 

@@ -25,6 +25,7 @@ _CHUNK = 65536
 _TOTAL = 2.0  # the whole of an answer may take twice as long as its longest silence
 _MOST_VALUES = 1_000_000  # of one JSON text: small values take many times their size as text
 _DROPPED = frozenset({"content-encoding", "content-length", "transfer-encoding", "set-cookie", "content-type"})
+_MOST_EVENTS = 200_000  # of one stream: a token each, and none for answers of that length
 _ASKED = "gzip, deflate"  # what is expanded here; the client would ask for more
 
 
@@ -173,6 +174,7 @@ class _Answer:
     def events(self, raw: Any, extensions: dict[str, Any]) -> Iterator[bytes]:
         """Server-sent events, line by line; `extensions["ended"]` is filled when the server says that it is done."""
         left, is_open = b"", False  # whether an event is open, which a blank line ends
+        count = 0
         for piece in self._bounded(raw, self.limits.stream):
             *lines, left = (left + piece).split(b"\n")
             if len(left) > self.limits.line:
@@ -182,6 +184,9 @@ class _Answer:
                 # Comments, and the blanks around them, keep a connection alive and say nothing.
                 if (line or is_open) and not line.startswith(b":"):
                     is_open = bool(line)
+                    count += is_open
+                    if count > _MOST_EVENTS:
+                        raise self._broken(f"has more than {_MOST_EVENTS:,} events")
                     yield self._event_line(line, extensions) + b"\n"
         if left:
             yield self._event_line(left, extensions) + b"\n"
