@@ -91,7 +91,7 @@ def _forms(secret: str) -> set[str]:
         return {secret}
     raw = secret.encode("utf-8", "surrogateescape")
     forms = {secret, html.escape(secret), json.dumps(secret)[1:-1], raw.hex()}
-    forms |= {quote(raw, safe=""), quote_plus(raw), "".join(f"%{one:02x}" for one in raw)}
+    forms |= {quote(raw), quote(raw, safe=""), quote_plus(raw), "".join(f"%{one:02x}" for one in raw)}
     return {one for one in forms | _cores(secret) if len(one) >= _LONG}
 
 

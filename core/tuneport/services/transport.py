@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -18,11 +17,11 @@ from typing import Any
 
 from tuneport.errors import BackendError
 from tuneport.services.cleaning import clean, unpaired
+from tuneport.services.deadlines import bound_time
 from tuneport.services.secrets import Redactor
 
 _MIB = 2**20
 _CHUNK = 65536
-_TOTAL = 2.0  # the whole of an answer may take twice as long as its longest silence
 _MOST_VALUES = 1_000_000  # of one JSON text: small values take many times their size as text
 _DROPPED = frozenset({"content-encoding", "content-length", "transfer-encoding", "set-cookie", "content-type"})
 _MOST_EVENTS = 200_000  # of one stream: a token each, and none for answers of that length
@@ -95,7 +94,7 @@ def _guard_class(library: str) -> type[Any]:
             self._inner = inner
             self._answer = _Answer(name, redact, limits)
             self._is_file = is_file
-            _bound_time(inner)
+            bound_time(inner)
 
         def handle_request(self, request: Any) -> Any:
             request.headers["Accept-Encoding"] = _ASKED
@@ -264,63 +263,3 @@ def _inflate(stream: Iterable[bytes], most: int) -> Iterator[bytes]:
             return
     if came:
         raise EOFError("it is cut short")
-
-
-def _bound_time(transport: Any) -> None:
-    """Bound the total time of each answer: the library's own limit is on each silence, and is never over for a server
-    that sends a byte now and then.
-    """
-    pool = getattr(transport, "_pool", None)
-    backend = getattr(pool, "_network_backend", None)
-    if pool is not None and backend is not None and not isinstance(backend, _TimedBackend):
-        pool._network_backend = _TimedBackend(backend)  # noqa: SLF001 - no public way leads below a transport's connections
-
-
-class _TimedBackend:
-    """Opens connections whose answers have a deadline."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def connect_tcp(self, *args: Any, **options: Any) -> _TimedStream:
-        return _TimedStream(self._inner.connect_tcp(*args, **options))
-
-    def connect_unix_socket(self, *args: Any, **options: Any) -> _TimedStream:
-        return _TimedStream(self._inner.connect_unix_socket(*args, **options))
-
-    def sleep(self, seconds: float) -> None:
-        self._inner.sleep(seconds)
-
-
-class _TimedStream:
-    """A connection on which an answer begins with the first read after a write, and must end in time."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self._begun: float | None = None
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        now = time.monotonic()
-        if self._begun is None:
-            self._begun = now
-        if timeout is not None:
-            left = self._begun + timeout * _TOTAL - now
-            if left <= 0:
-                library = importlib.import_module(type(self._inner).__module__.partition(".")[0])
-                raise library.ReadTimeout(f"The answer took more than {timeout * _TOTAL:g} s.")
-            timeout = min(timeout, left)
-        found: bytes = self._inner.read(max_bytes, timeout)
-        return found
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._begun = None
-        self._inner.write(buffer, timeout)
-
-    def start_tls(self, *args: Any, **options: Any) -> _TimedStream:
-        return _TimedStream(self._inner.start_tls(*args, **options))
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
