@@ -204,8 +204,10 @@ class Wire:
             found = [shown(one.id) for one in self._client(retries=0, seconds=_GLANCE_SECONDS).models.list().data]
         except Exception:  # noqa: BLE001 - a hint only: the error that is told is the first one
             found = []
-        shown = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
-        return f"Check the model's name. {self.profile.name} has: {shown}" if shown else "Check the model's name."
+        if not found:
+            return "Check the model's name."
+        named = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
+        return f"Check the model's name. {self.profile.name} has: {named}"
 
     def _shown(self, text: object) -> str:
         """An exception's text as one line: the HTTP library quotes what it could not read."""

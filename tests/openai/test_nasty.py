@@ -26,7 +26,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_MOST_FAILURES", 1)
     monkeypatch.setattr(model, "_ANSWER_SECONDS", 10.0)
     monkeypatch.setattr(upload, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(upload, "_PROCESS_SECONDS", 0.5)
+    monkeypatch.setattr(upload, "_PROCESS_SECONDS", 3.0)
     monkeypatch.setattr(submit.finish, "__defaults__", ((0.0, 0.01),))
 
 
