@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -32,6 +33,9 @@ class WireServer:
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.flow: tuple[str, ...] = FLOW
         self.refuse: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {}
+        # Answers a request instead of the server, or returns False; changes an answer before it is sent.
+        self.spoil: Callable[[Any, str, str], bool] | None = None
+        self.twist: Callable[[str, str, Any], Any] | None = None
         self.busy = 0  # how many of the next questions are answered by 429
         self.file_looks = 1  # how often a file is asked for before it is processed
         self.filters = True  # whether a list of jobs can be filtered by metadata
@@ -215,11 +219,13 @@ def _handler(server: WireServer) -> type[BaseHTTPRequestHandler]:
             pass
 
         def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
             with server.lock:
                 server.asked.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
                 refused = server.refuse.get(f"{self.command} {path}")
+            if server.spoil is not None and server.spoil(self, self.command, path):
+                return None
             if refused:
                 return self._send(refused[0], refused[1], refused[2])
             if self.headers.get("Authorization") != f"Bearer {KEY}":
@@ -338,6 +344,10 @@ def _handler(server: WireServer) -> type[BaseHTTPRequestHandler]:
             return fields
 
         def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
+            if server.twist is not None and not isinstance(answer, bytes):
+                answer = server.twist(
+                    self.command, urlsplit(self.path).path, json.loads(json.dumps(answer, default=str))
+                )
             raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **(headers or {})}.items():

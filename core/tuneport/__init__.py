@@ -58,10 +58,11 @@ if TYPE_CHECKING:
     from tuneport.events import Event, Status, utc_now
     from tuneport.homefolder import home
     from tuneport.hookspecs import hookimpl
-    from tuneport.job import Checkpoint, Job, JobState
+    from tuneport.job import Checkpoint, Job, JobState, Patience
     from tuneport.model import GenerateOptions, Lineage, Model, Publication, PushRequest, Reply, Score
     from tuneport.plugins import availability
     from tuneport.refs import Ref
+    from tuneport.services import Redactor, guard
     from tuneport.visible import one_line
     from tuneport.workflow import (
         backends,
@@ -95,7 +96,8 @@ _ROOMS = {
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
     "model": "Model Reply GenerateOptions Lineage Score Publication PushRequest",
     "evaluate": "Comparison Grader",
-    "job": "Job JobState Checkpoint",
+    "job": "Job JobState Checkpoint Patience",
+    "services": "Redactor guard",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
     "config": "RunConfig Secret Settings load_section",
     "hookspecs": "hookimpl",
@@ -143,12 +145,14 @@ __all__ = [
     "Model",
     "ModelNotFound",
     "NotFoundError",
+    "Patience",
     "Piece",
     "Plan",
     "Preference",
     "Publication",
     "PushRequest",
     "Quantity",
+    "Redactor",
     "Ref",
     "RefError",
     "Reply",
@@ -170,6 +174,7 @@ __all__ = [
     "compare",
     "delete",
     "deliver_events",
+    "guard",
     "home",
     "hookimpl",
     "job_scratch",

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 
 
 class TuneportError(Exception):
-    """What happened and to what; `remedy` says what to do or type next."""
+    """What happened and to what; `remedy` says what to do or type next.
+
+    `passing`: the same question may be answered by itself later (no connection, a busy service), in `retry_after`
+    seconds where the service says so.
+    """
+
+    passing: bool = False
+    retry_after: float | None = None
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         super().__init__(message)
@@ -100,6 +107,13 @@ class UnsupportedError(TuneportError):
 class UnavailableError(TuneportError):
     """The backend could do this, but not here and now: a package, a key, a device or a file is missing."""
 
+    def __init__(
+        self, message: str, *, remedy: str | None = None, passing: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.passing = passing
+        self.retry_after = retry_after
+
 
 class BudgetError(TuneportError):
     """The plan costs more than the budget allows, or cannot say that it does not."""
@@ -135,6 +149,10 @@ class WaitTimeout(TuneportError, TimeoutError):  # noqa: N818 - see BackendNotFo
 
 class BackendError(TuneportError):
     """A backend or its service did what it should not; the foreign exception is the cause."""
+
+    def __init__(self, message: str, *, remedy: str | None = None, passing: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.passing = passing
 
 
 class HomeError(TuneportError):

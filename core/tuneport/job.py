@@ -7,9 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from tuneport.errors import JobCancelled, JobFailed, JobNotFinished, UnsupportedError, WaitTimeout
+from tuneport.errors import (
+    BackendError,
+    JobCancelled,
+    JobFailed,
+    JobNotFinished,
+    TuneportError,
+    UnsupportedError,
+    WaitTimeout,
+)
 from tuneport.events import Event, Status
 
 if TYPE_CHECKING:
@@ -17,9 +25,12 @@ if TYPE_CHECKING:
     from tuneport.refs import Ref
 
 EventSink = Callable[[Event], None]
+Found = TypeVar("Found")
 Keeper = Callable[["Job", "JobState"], None]
 
 _keepers: list[Keeper] = []
+_MOST_ODD = 5  # answers in a row that no outage explains
+_LONGEST_PAUSE = 60.0
 
 
 def set_keepers(*keepers: Keeper) -> None:
@@ -73,6 +84,8 @@ class Job(ABC):
 
     ref: Ref
     poll_seconds: ClassVar[float] = 5.0
+    outage_seconds: ClassVar[float] = 1800.0
+    """How long `wait` and `follow` bear a service that cannot be asked."""
 
     @abstractmethod
     def state(self) -> JobState:
@@ -124,10 +137,14 @@ class Job(ABC):
         return [dict(event.data) for event in self.events() if event.kind == "metric"]
 
     def follow(self, after: int = 0) -> Iterator[Event]:
-        """Events from number `after` on as they happen, until the job is over or waits for somebody to act."""
+        """Events from number `after` on as they happen, until the job is over or waits for somebody to act.
+
+        Asks again after a passing fault, as `wait` does.
+        """
+        patience = Patience(self)
         while True:
-            state = self.state()
-            for event in self.events(after):
+            state = patience.ask(self.state)
+            for event in patience.ask(lambda: list(self.events(after))):  # noqa: B023 - called at once
                 after = event.seq
                 yield event
             if state.status.terminal or state.status.idle:
@@ -138,19 +155,22 @@ class Job(ABC):
     def wait(self, timeout: float | None = None, on_event: EventSink | None = None, after: int = 0) -> Model:
         """Wait for the tuned model; `timeout` in seconds. Stopping to wait does not stop the job.
 
-        `on_event` gets every event from number `after` on. Raises JobFailed, JobCancelled, JobNotFinished (paused,
-        interrupted, unconfirmed) or WaitTimeout.
+        `on_event` gets every event from number `after` on. A passing fault (no connection, a busy service) is borne for
+        `outage_seconds`, with pauses that grow or that the service asks for. Raises JobFailed, JobCancelled,
+        JobNotFinished (paused, interrupted, unconfirmed) or WaitTimeout.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        patience = Patience(self, deadline)
         while True:
-            state = self.state()
+            state = patience.ask(self.state)
             if on_event is not None:
-                for event in self.events(after):
+                for event in patience.ask(lambda: list(self.events(after))):  # noqa: B023 - called at once
                     after = event.seq
                     on_event(event)
             if state.status.terminal or state.status.idle:
                 self._keep(state)
-                return self._settled(state)
+                self._raise_unless_succeeded(state)
+                return patience.ask(self.result)
             pause = self.poll_seconds
             if deadline is not None:
                 pause = min(pause, deadline - time.monotonic())
@@ -178,10 +198,6 @@ class Job(ABC):
         for keeper in _keepers:
             keeper(self, state)
 
-    def _settled(self, state: JobState) -> Model:
-        self._raise_unless_succeeded(state)
-        return self.result()
-
     def _raise_unless_succeeded(self, state: JobState) -> None:
         ref, why = str(self.ref), f": {state.message}" if state.message else "."
         if state.status is Status.SUCCEEDED:
@@ -200,3 +216,44 @@ class Job(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.ref}>"
+
+
+class Patience:
+    """Asks about a job again and again while the fault is a passing one; the job itself goes on meanwhile."""
+
+    def __init__(self, job: Job, deadline: float | None = None) -> None:
+        self._job = job
+        self._deadline = deadline
+        self._lost: float | None = None
+        self._times = self._odd = 0
+
+    def ask(self, question: Callable[[], Found]) -> Found:
+        """The answer. Raises WaitTimeout when the outage or the deadline is over, and any fault that does not pass."""
+        while True:
+            try:
+                found = question()
+            except TuneportError as error:
+                if not error.passing:
+                    raise
+                self._bear(error)
+            else:
+                self._lost, self._times, self._odd = None, 0, 0
+                return found
+
+    def _bear(self, error: TuneportError) -> None:
+        job, now = self._job, time.monotonic()
+        self._lost = now if self._lost is None else self._lost
+        self._times += 1
+        self._odd += isinstance(error, BackendError)
+        pause = job.poll_seconds * 2 ** min(self._times, 6)
+        pause = min(max(pause, error.retry_after or 0.0), _LONGEST_PAUSE)
+        ends = self._lost + job.outage_seconds
+        if self._deadline is not None:
+            ends = min(ends, self._deadline)
+        if now >= ends or self._odd > _MOST_ODD:
+            raise WaitTimeout(
+                f"{job.ref} could not be asked about {self._times} times, for {now - self._lost:.0f} s: "
+                f"{error.message}",
+                remedy=f"The job itself goes on, as far as is known. Run in a while: tuneport watch {job.ref}",
+            ) from error
+        time.sleep(max(0.0, min(pause, ends - now)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tuneport.errors import RefError
 
 _BACKEND = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
+_HALF = re.compile("[\ud800-\udfff]")  # no database and no request takes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Ref:
                 remedy="Write for example torch:smollm2-135m, or torch:./my-model for a folder. "
                 "`tuneport plugins` lists the backends, `tuneport jobs` and `tuneport models` the names.",
             )
+        if _HALF.search(name) and not name.startswith((".", "~", "/")):
+            raise RefError(f"{text!a} holds half a character.", remedy="Remove it from the name.")
         return cls(backend, name)
 
     def __str__(self) -> str:

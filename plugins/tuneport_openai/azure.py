@@ -8,11 +8,13 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from tuneport import BackendError, ConfigError, NotFoundError, TuneportError, UnavailableError
-from tuneport_openai.client import http_client, is_http, printable
+from tuneport import BackendError, ConfigError, NotFoundError, Redactor, TuneportError, UnavailableError
+from tuneport_openai import keys
+from tuneport_openai.client import http_client, is_http
 from tuneport_openai.profiles import checked_url
+from tuneport_openai.refusals import shown, words_of
 
-RESOURCE, TOKEN, MANAGEMENT = "AZURE_OPENAI_RESOURCE_ID", "AZURE_MANAGEMENT_TOKEN", "AZURE_MANAGEMENT_URL"
+RESOURCE, TOKEN, MANAGEMENT = "AZURE_OPENAI_RESOURCE_ID", keys.MANAGEMENT_TOKEN, "AZURE_MANAGEMENT_URL"
 _API = "2024-10-01"
 _PUBLIC = "https://management.azure.com"
 _SKU = {"name": "Standard", "capacity": 50}  # thousands of tokens a minute; what is billed is the hour, not these
@@ -85,7 +87,7 @@ class Deployment:
             return None
         properties = found.get("properties")
         state = properties.get("provisioningState") if isinstance(properties, dict) else None
-        return str(state or "unknown").lower()
+        return shown(state).lower() if isinstance(state, str) and state else "unknown"
 
     def _ask(self, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         token = os.environ.get(TOKEN, "")
@@ -94,37 +96,41 @@ class Deployment:
                 f"The environment variable {TOKEN} is not set, which deployments at Azure need.",
                 remedy=_NEW_TOKEN,
             )
+        redact = Redactor(lambda: [token, os.environ.get("AZURE_OPENAI_API_KEY", "")])
+        direct = urlsplit(self._url).scheme == "http"
         try:
-            with http_client(seconds=_SECONDS, direct=urlsplit(self._url).scheme == "http") as client:
+            with http_client("Azure's Resource Manager", redact, seconds=_SECONDS, direct=direct) as client:
                 answer = client.request(method, self._url, headers={"Authorization": f"Bearer {token}"}, json=body)
         except Exception as error:  # its class is httpx's or httpx2's, as the openai package has it
             if not is_http(error):
                 raise
+            why = redact(shown(error))
             raise UnavailableError(
-                f"Azure's Resource Manager could not be asked about {self.name}: {type(error).__name__}: {error}",
+                f"Azure's Resource Manager could not be asked about {self.name}: {type(error).__name__}: {why}",
                 remedy="Try again in a while.",
-            ) from error
-        found = _object_of(answer)
+                passing=True,
+            ) from (None if redact.is_in(str(error)) else error)
         if not answer.is_success:
-            raise self._refused(answer.status_code, found.get("error"), token)
-        return found
+            raise self._refused(answer.status_code, words_of(answer.text))
+        return _object_of(answer)
 
-    def _refused(self, status: int, said: Any, token: str) -> TuneportError:
-        message = said.get("message") if isinstance(said, dict) else None
-        why = f"({status}): {printable(str(message or 'no reason given').replace(token, '…'))[:500]}"
+    def _refused(self, status: int, said: str) -> TuneportError:
+        why = f"({status}): {said}"
         if status == 404:
             return NotFoundError(f"Azure knows no deployment {self.name} {why}", remedy=f"Check {RESOURCE}.")
         if status in (401, 403):
             return UnavailableError(
                 f"Azure's Resource Manager refuses the token in {TOKEN} {why}", remedy=f"It lasts an hour. {_NEW_TOKEN}"
             )
-        return UnavailableError(f"Azure's Resource Manager failed on {self.name} {why}", remedy="Try again.")
+        return UnavailableError(
+            f"Azure's Resource Manager failed on {self.name} {why}", remedy="Try again.", passing=True
+        )
 
 
 def _object_of(answer: Any) -> dict[str, Any]:
     """The JSON object of an answer; a deletion's may be empty, and a gateway's page is none."""
     try:
         found = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -22,7 +22,7 @@ from tuneport import (
     UnavailableError,
 )
 from tuneport_openai import catalogue, keys, profiles, vendors
-from tuneport_openai.client import INSTALL, Wire, is_passing
+from tuneport_openai.client import INSTALL, Wire
 from tuneport_openai.profiles import Profile, how_to_address
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class OpenAIBackend(Backend):
                 # An earlier call has asked for the job: what stops this one does not prove that there is none.
                 ref = Ref(self.name, request.name)
                 raise unconfirmed(self._wire, ref, scratch, error) from error
-            if isinstance(error, UnavailableError) and is_passing(error.__cause__):
+            if isinstance(error, UnavailableError) and error.passing:
                 # No refusal: the same intent goes on, with the parts that have been uploaded.
                 raise BackendError(error.message, remedy="Run the same command again: it goes on from here.") from error
             if "request" in scratch and not isinstance(error, BackendError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,12 +16,16 @@ from tuneport import (
     JobNotFound,
     ModelNotFound,
     NotFoundError,
+    Redactor,
     TuneportError,
     UnavailableError,
     UsageError,
+    guard,
 )
 from tuneport_openai import keys
 from tuneport_openai.profiles import Profile, checked_address
+from tuneport_openai.refusals import code_of, message_of, param_of, shown
+from tuneport_openai.words import retry_after
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
@@ -33,7 +38,9 @@ _GLANCE_SECONDS = 10.0  # for what only makes a message better
 _MOST_NAMED = 12
 _READ_RETRIES = 2  # for what may be asked twice; what starts or changes something is sent once
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # httpx's and httpx2's: no byte has left this machine
-_REFUSALS = frozenset({400, 401, 403, 404, 413, 415, 422, 429})
+_FILE = re.compile(r"/files/[^/]+/content\Z")
+_ODD = ValueError | TypeError | AttributeError | LookupError | OSError | ArithmeticError | RecursionError
+"""What the package and what reads its answers raise where an answer is not what it should be."""
 
 
 class Wire:
@@ -46,6 +53,7 @@ class Wire:
     def __init__(self, profile: Profile, *, seconds: float | None = None) -> None:
         self.profile = profile
         self._key = keys.Key(profile)
+        self.redact = Redactor(self._key.secrets)
         self._seconds = seconds
 
     @cached_property
@@ -60,7 +68,9 @@ class Wire:
 
     def _client(self, *, retries: int, seconds: float) -> OpenAI:
         checked_address(self.profile)
-        http = http_client(seconds=seconds, direct=self.profile.is_loopback, guard=self._guard)
+        http = http_client(
+            self.profile.name, self.redact, seconds=seconds, direct=self.profile.is_loopback, check=self._check
+        )
         import openai
 
         client = openai.OpenAI(
@@ -75,7 +85,7 @@ class Wire:
             client.organization = client.project = None
         return client
 
-    def _guard(self, request: Any) -> None:
+    def _check(self, request: Any) -> None:
         """Let no request leave for another host, and none carry headers that are OpenAI's alone to another vendor."""
         asked, own = urlsplit(str(request.url)), urlsplit(self.profile.base_url)
         if (asked.scheme, asked.netloc) != (own.scheme, own.netloc):
@@ -102,11 +112,17 @@ class Wire:
         import openai
 
         name = self.profile.name
+        if isinstance(error, UnicodeEncodeError):
+            raise UsageError(
+                f"The text for {name} holds half a character, {error.object[error.start : error.end]!a}. It cannot be "
+                "sent.",
+                remedy="Remove it from the text or the name.",
+            ) from error
         if isinstance(error, openai.APIStatusError):
             raise self._of_status(error, doing, missing) from self._cause(error)
         if isinstance(error, openai.APITimeoutError):
             raise UnavailableError(
-                f"{name} did not answer in time while {doing}.", remedy="Try again in a while."
+                f"{name} did not answer in time while {doing}.", remedy="Try again in a while.", passing=True
             ) from self._cause(error)
         if isinstance(error, openai.APIConnectionError):
             cause = error.__cause__
@@ -114,14 +130,20 @@ class Wire:
                 raise cause
             why = f"{type(cause).__name__}: {cause}" if cause else str(error)
             raise UnavailableError(
-                f"{name} could not be reached at {self.profile.base_url} while {doing}: {self.redacted(why)}.",
+                f"{name} could not be reached at {self.profile.base_url} while {doing}: {self._shown(why)}.",
                 remedy="Check the network and the address (`tuneport profiles list`), then try again.",
+                passing=True,
             ) from self._cause(error)
-        if isinstance(error, openai.OpenAIError | ValueError | TypeError | AttributeError | OSError) or is_http(error):
+        if type(error) is openai.APIError:  # an error in the middle of a stream
+            raise BackendError(
+                f"{name} broke off while {doing}: {self._shown(error.message)}", remedy="Try again.", passing=True
+            ) from self._cause(error)
+        if isinstance(error, _ODD | openai.OpenAIError) or is_http(error):
             raise BackendError(
                 f"{name} gave an answer that is not of the wire while {doing}: "
-                f"{type(error).__name__}: {self.redacted(str(error))[:200]}",
+                f"{type(error).__name__}: {self._shown(error)[:200]}",
                 remedy="Try again; if it stays so, the server does not speak the OpenAI wire there.",
+                passing=True,
             ) from self._cause(error)
         raise error
 
@@ -129,7 +151,7 @@ class Wire:
         from tuneport_openai.vendors import refused_remedy
 
         name, status = self.profile.name, error.status_code
-        said = self.redacted(message_of(error))
+        said = self.redact(message_of(error))
         if status == 401:
             return UnavailableError(
                 f"{name} does not accept the key in {keys.place(self.profile)} (401): {said}",
@@ -139,23 +161,38 @@ class Wire:
             return UnavailableError(
                 f"{name} refuses this account while {doing} (403): {said}", remedy=refused_remedy(self.profile)
             )
-        if status == 404:
-            is_model = missing is ModelNotFound or _param_of(error) == "model"
+        if status == 402 or (status == 429 and code_of(error) == "insufficient_quota"):
+            return UnavailableError(
+                f"{name} wants to be paid first while {doing} ({status}): {said}",
+                remedy="The account has no credit left: see its billing page.",
+            )
+        if status in (404, 410):
+            is_model = missing is ModelNotFound or param_of(error) == "model"
             cure = self._which_models() if is_model else _remedy_404(missing)
-            return missing(f"{name} does not know it while {doing} (404): {said}", remedy=cure)
+            return missing(f"{name} does not know it while {doing} ({status}): {said}", remedy=cure)
         if status == 429:
-            wait = error.response.headers.get("retry-after")
-            quota = (code_of(error) or "") == "insufficient_quota"
+            wait = retry_after(error.response.headers)
             return UnavailableError(
                 f"{name} refused for now while {doing} (429): {said}",
-                remedy="The account has no credit left: see its billing page."
-                if quota
-                else f"Try again {f'in {wait} s' if wait else 'in a while'}.",
+                remedy=f"Try again {f'in {wait:,.0f} s' if wait else 'in a while'}.",
+                passing=True,
+                retry_after=wait,
             )
-        if status in (400, 409, 413, 415, 422):
-            cure = self._which_models() if _param_of(error) == "model" else _remedy_400(error)
+        if 400 <= status < 500 and status not in (408, 425):
+            cure = self._which_models() if param_of(error) == "model" else _remedy_400(error)
             return UsageError(f"{name} refused the request while {doing} ({status}): {said}", remedy=cure)
-        return UnavailableError(f"{name} failed while {doing} ({status}): {said}", remedy="Try again in a while.")
+        if status < 400:
+            where = shown(error.response.headers.get("location", "")) or "nowhere"
+            return BackendError(
+                f"{name} sent the request on to another address while {doing} ({status}): {where}.",
+                remedy="A key follows no redirect. Add the profile with the address that answers itself.",
+            )
+        return UnavailableError(
+            f"{name} failed while {doing} ({status}): {said}",
+            remedy="Try again in a while.",
+            passing=True,
+            retry_after=retry_after(error.response.headers),
+        )
 
     def _which_models(self) -> str:
         """What to do about a model that the server does not know; a server of one's own is asked which it has."""
@@ -164,46 +201,55 @@ class Wire:
         if self.profile.vendor == "openai":
             return "Check the model's name."
         try:
-            found = [printable(one.id) for one in self._client(retries=0, seconds=_GLANCE_SECONDS).models.list().data]
+            found = [shown(one.id) for one in self._client(retries=0, seconds=_GLANCE_SECONDS).models.list().data]
         except Exception:  # noqa: BLE001 - a hint only: the error that is told is the first one
             found = []
-        shown = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
-        return f"Check the model's name. {self.profile.name} has: {shown}" if shown else "Check the model's name."
+        if not found:
+            return "Check the model's name."
+        named = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
+        return f"Check the model's name. {self.profile.name} has: {named}"
 
-    def redacted(self, text: str) -> str:
-        """The text without the key, should the server have put it there."""
-        return self._key.redacted(text)
+    def _shown(self, text: object) -> str:
+        """An exception's text as one line: the HTTP library quotes what it could not read."""
+        return self.redact(shown(text))
 
     def _cause(self, error: Exception) -> Exception | None:
         """The foreign exception, for the traceback, unless its own words hold the key."""
         inner: BaseException | None = error
         while inner is not None:
-            if self._key.is_in(str(inner)):
+            if self.redact.is_in(str(inner)):
                 return None
             inner = inner.__cause__ or inner.__context__
         return error
 
 
-def http_client(*, seconds: float, direct: bool, guard: Callable[[Any], None] | None = None) -> Any:
+def http_client(
+    name: str, redact: Redactor, *, seconds: float, direct: bool, check: Callable[[Any], None] | None = None
+) -> Any:
     """A client of the HTTP library that the openai package uses: httpx, or httpx2 from its version 3 on.
 
-    It follows no redirects. `direct`: through no proxy, for none stands between this machine and itself. `guard` sees
-    each request before it leaves.
+    It follows no redirects, and what it receives is bounded and cleaned. `name` is the server's, for messages.
+    `direct`: through no proxy, for none stands between this machine and itself. `check` sees each request before it
+    leaves.
     """
     if importlib.util.find_spec("openai") is None:
         raise UnavailableError("This needs the package openai.", remedy=f"Run: {INSTALL}")
     import openai
 
-    return openai.DefaultHttpxClient(
+    client = openai.DefaultHttpxClient(
         follow_redirects=False,
         trust_env=not direct,
-        event_hooks={"request": [guard] if guard else []},
+        event_hooks={"request": [check] if check else []},
         timeout=seconds,
     )
+    guard(client, name, redact, is_file=lambda request: bool(_FILE.search(request.url.path)))
+    return client
 
 
 def never_sent(error: BaseException) -> bool:
     """Whether the connection was never made, so that the other side knows nothing of the request."""
+    if isinstance(error, UnicodeEncodeError):
+        return True  # no request could be made of it
     inner: BaseException | None = error
     while inner is not None:
         if type(inner).__name__ in _NEVER_SENT and is_http(inner):
@@ -212,51 +258,9 @@ def never_sent(error: BaseException) -> bool:
     return False
 
 
-def surely_refused(error: BaseException) -> bool:
-    """Whether the wire itself said no: a refusal's status with the wire's own error body, not a gateway's page."""
-    import openai
-
-    if not isinstance(error, openai.APIStatusError) or error.status_code not in _REFUSALS:
-        return False
-    try:
-        said = error.response.json()
-    except ValueError:
-        return False
-    return isinstance(said, dict) and isinstance(said.get("error"), dict) and "message" in said["error"]
-
-
 def is_http(error: BaseException) -> bool:
     """Whether an exception is the HTTP library's own, under whichever name the openai package uses it."""
     return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
-
-
-def message_of(error: APIStatusError) -> str:
-    """The server's own words, at most a few lines of them."""
-    body = error.body
-    said = body.get("message") if isinstance(body, dict) else None
-    text = said if isinstance(said, str) else str(error.message)
-    return printable(" ".join(text.split()))[:500] or "no reason given"
-
-
-def printable(text: str) -> str:
-    """A server's text without characters that would steer a terminal."""
-    return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
-
-
-def is_passing(error: BaseException | None) -> bool:
-    """Whether it is an outage that may pass by itself: no connection, no answer in time, a 429 or a 5xx."""
-    if error is None:
-        return False
-    import openai
-
-    return isinstance(error, openai.APIConnectionError | openai.RateLimitError | openai.InternalServerError)
-
-
-def code_of(error: APIStatusError) -> str | None:
-    """The wire's code for the error, such as `model_not_found`."""
-    body = error.body
-    found = body.get("code") if isinstance(body, dict) else None
-    return found if isinstance(found, str) else None
 
 
 def _remedy_404(missing: type[NotFoundError]) -> str:
@@ -264,9 +268,5 @@ def _remedy_404(missing: type[NotFoundError]) -> str:
 
 
 def _remedy_400(error: APIStatusError) -> str:
-    param = _param_of(error)
+    param = param_of(error)
     return f"It is about {param!r}." if param else "Change what it names, then try again."
-
-
-def _param_of(error: APIStatusError) -> object:
-    return error.body.get("param") if isinstance(error.body, dict) else None

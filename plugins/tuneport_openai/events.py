@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import csv
-import io
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from tuneport import Event, NotFoundError, deliver_events, keep_events, kept_events, utc_now
-from tuneport_openai.client import printable
+from tuneport import (
+    ConfigError,
+    Event,
+    TuneportError,
+    UnavailableError,
+    deliver_events,
+    keep_events,
+    kept_events,
+    utc_now,
+)
+from tuneport_openai.pages import Pages, identity_of, items_of
+from tuneport_openai.refusals import printable
+from tuneport_openai.removal import result_files_of
+from tuneport_openai.results import ALSO, LARGEST_STEP, fetch_results
 from tuneport_openai.words import time_of
 
 if TYPE_CHECKING:
@@ -19,20 +27,11 @@ if TYPE_CHECKING:
 
     from tuneport_openai.job import HostedJob
 
+Found = TypeVar("Found")
 _LEVELS: dict[str, Literal["warning", "error"]] = {"warn": "warning", "warning": "warning", "error": "error"}
-_MOST = 100_000
+_MOST, _MOST_PAGES = 100_000, 1_000
 _LATE_SECONDS = 300  # how long after its end a job's events may still come in
-_ALSO = {"train_accuracy": "train_mean_token_accuracy", "validation_mean_token_accuracy": "valid_mean_token_accuracy"}
-_FIELDS = frozenset(
-    {
-        "train_loss",
-        "train_mean_token_accuracy",
-        "valid_loss",
-        "valid_mean_token_accuracy",
-        "full_valid_loss",
-        "full_valid_mean_token_accuracy",
-    }
-)
+_LONGEST_MESSAGE = 10_000
 
 
 def fetch(job: HostedJob) -> None:
@@ -46,23 +45,52 @@ def fetch(job: HostedJob) -> None:
         return
     state = job.state()
     seen = scratch.get("newest")
-    raw = list(_newer(job, seen))
-    events = [(str(one.id or f"{one.created_at} {one.message}"), _event(one)) for one in raw]
     now = state.finished or utc_now()
+    read = _Reading(job, over=state.status.terminal)
+    raw = read.bearing("The events", lambda: _newer(job, seen))
+    events = [(identity_of(one), _event(one)) for one in raw]
     events += _change(job, printable(state.native or "unknown"), now)
     new = keep_events(job.ref, events)
     if raw:
-        scratch["newest"] = raw[-1].id
+        scratch["newest"] = identity_of(raw[-1])
     if state.status.terminal and not scratch.get("results_read"):
-        new += keep_events(job.ref, list(_of_results(job)))
-        scratch["results_read"] = True
+        found = read.bearing("The result file", lambda: list(_of_results(job, now)))
+        new += keep_events(job.ref, found)
+        scratch["results_read"] = not read.may_come
+    new += keep_events(job.ref, read.remarks)
     job.delivering = True
     try:
         deliver_events(job)
     finally:
         job.delivering = False
-    if state.status.terminal and ((utc_now() - now).total_seconds() > _LATE_SECONDS or not new):
+    late = (utc_now() - now).total_seconds() > _LATE_SECONDS
+    if state.status.terminal and (late or not (new or read.may_come)):
         scratch["told"] = True
+
+
+class _Reading:
+    """Reads what a job can do without: its events and figures. A fault there is kept as a remark, and ends nothing."""
+
+    def __init__(self, job: HostedJob, *, over: bool) -> None:
+        self._job = job
+        self._over = over
+        self.may_come = False  # whether another look may find more
+        self.remarks: list[tuple[str, Event]] = []
+
+    def bearing(self, what: str, read: Callable[[], list[Found]]) -> list[Found]:
+        """What was read, or nothing. A passing fault of a job that runs is raised: who waits asks again anyway."""
+        try:
+            return read()
+        except TuneportError as error:
+            if isinstance(error, ConfigError) or (isinstance(error, UnavailableError) and not self._over):
+                raise
+            self.may_come = self.may_come or error.passing
+            if isinstance(error, UnavailableError) and error.passing:
+                return []
+            message = f"{what} could not be read: {error.message}"
+            remark = Event(seq=0, time=utc_now(), kind="log", level="warning", message=message)
+            self.remarks.append((f"unread {what} {type(error).__name__}", remark))
+            return []
 
 
 def _change(job: HostedJob, word: str, now: datetime) -> list[tuple[str, Event]]:
@@ -81,15 +109,13 @@ def _newer(job: HostedJob, seen: str | None) -> list[Any]:
     with job.wire.speaking("asking for events"):
         ask = job.wire.patient.fine_tuning.jobs.list_events
         page = ask(job.scratch["job"], limit=100)
-        rises = _rises(page.data or [])
+        rises = _rises(items_of(page))
         if rises and seen and page.has_next_page():
             page = ask(job.scratch["job"], after=seen, limit=100)
-        while True:
-            found += page.data or []
-            reached = not rises and any(one.id == seen for one in page.data or ())
-            if reached or len(found) >= _MOST or not page.data or not page.has_next_page():
+        for new in Pages(page, most_pages=_MOST_PAGES, most_items=_MOST).pages():
+            found += new
+            if not rises and any(identity_of(one) == seen for one in new):
                 break
-            page = page.get_next_page()
     return found if rises else found[::-1]
 
 
@@ -108,7 +134,7 @@ def _event(raw: Any) -> Event:
         time=time_of(raw.created_at) or utc_now(),
         kind=kind,
         level=_LEVELS.get(str(raw.level), "info"),
-        message=printable(str(raw.message or "")),
+        message=printable(str(raw.message or ""))[:_LONGEST_MESSAGE],
         data=_metrics(data) if is_metric else _plain(data),
     )
 
@@ -119,7 +145,11 @@ def _metrics(data: dict[str, Any]) -> dict[str, Any]:
     for key, value in data.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             continue
-        kept[_ALSO.get(key, key)] = int(value) if key in ("step", "total_steps") else value
+        if key in ("step", "total_steps"):
+            if 0 <= value < LARGEST_STEP:
+                kept[key] = int(value)
+            continue
+        kept[ALSO.get(key, key)] = value
     return kept
 
 
@@ -127,56 +157,11 @@ def _plain(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if isinstance(value, str | int | bool) or value is None}
 
 
-def _of_results(job: HostedJob) -> Iterator[tuple[str, Event]]:
-    """Metrics of steps that no event told, from the result file."""
-    when = job.state().finished or utc_now()
-    final = job.scratch.get("final") or {}
+def _of_results(job: HostedJob, when: datetime) -> Iterator[tuple[str, Event]]:
+    """Metrics of steps that no event told, from the result files."""
     told = {event.data.get("step") for event in kept_events(job.ref) if event.kind == "metric"}
-    for file_id in final.get("result_files") or ():
-        try:
-            with job.wire.speaking("reading the result file"):
-                raw = job.wire.patient.files.content(file_id).read()
-        except NotFoundError:
-            continue
-        for row in read_results(raw):
+    for file_id in result_files_of(job.scratch.get("final") or {}):
+        for row in fetch_results(job.wire, file_id):
             if row["step"] not in told:
                 message = f"step {row['step']}, from the result file"
                 yield f"result {row['step']}", Event(seq=0, time=when, kind="metric", message=message, data=row)
-
-
-def read_results(raw: bytes) -> list[dict[str, Any]]:
-    """The rows of a result file that name a step, by header: OpenAI's and Azure's names become the same."""
-    text = _text(raw)
-    rows = []
-    for line in csv.DictReader(io.StringIO(text)):
-        data: dict[str, Any] = {}
-        for key, value in line.items():
-            name = _ALSO.get(key, key) if key else None
-            number = _number(value)
-            if number is None or name is None:
-                continue
-            if name == "step":
-                data["step"] = int(number)
-            elif name in _FIELDS and number >= 0:  # Azure writes -1 for what was not measured
-                data[name] = number
-        if "step" in data:
-            rows.append(data)
-    return rows
-
-
-def _text(raw: bytes) -> str:
-    """OpenAI hands result files out as base64, others as they are; a byte order mark is skipped."""
-    if b"," not in raw:
-        try:
-            raw = base64.b64decode(raw, validate=False)
-        except binascii.Error:
-            return ""
-    return raw.decode("utf-8-sig", errors="replace")
-
-
-def _number(value: object) -> float | None:
-    try:
-        found = float(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return found if found is not None and math.isfinite(found) else None

@@ -23,15 +23,16 @@ from tuneport import (
     Ref,
     Status,
     TuneportError,
-    UnavailableError,
     UsageError,
     keep_events,
     kept_events,
     utc_now,
 )
 from tuneport_openai import keys
-from tuneport_openai.client import Wire, is_passing, printable
+from tuneport_openai.client import Wire
 from tuneport_openai.events import fetch
+from tuneport_openai.pages import Pages
+from tuneport_openai.refusals import printable
 from tuneport_openai.words import numbers, remedy_for, seconds_left, status_of, time_of, whole
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 
     from tuneport_openai.model import HostedModel
 
-EventSink = Callable[[Event], None]
-_OUTAGE_SECONDS = 1800.0  # how long `wait` bears a server that cannot be reached
+_MOST_CHECKPOINTS = 1_000
 
 
 class HostedJob(Job):
@@ -63,7 +63,9 @@ class HostedJob(Job):
             return replace(standing(self.ref, self.scratch), details=self._details(request, {}))
         facts = self._facts()
         status = status_of(facts.get("status"))
-        error = facts["error"] if isinstance(facts.get("error"), dict) else {}
+        error = facts.get("error")
+        if not isinstance(error, dict):
+            error = {"message": error} if isinstance(error, str) else {}
         step, total = self._last_step()
         return JobState(
             status=status,
@@ -86,29 +88,11 @@ class HostedJob(Job):
             fetch(self)
         return kept_events(self.ref, after)
 
-    def wait(self, timeout: float | None = None, on_event: EventSink | None = None, after: int = 0) -> Model:
-        """As any job's; a server that cannot be reached for a while does not end the waiting."""
-        begun, lost = time.monotonic(), None
-        left, seen = timeout, after
-
-        def tell(event: Event) -> None:
-            nonlocal seen, lost
-            seen, lost = event.seq, None
-            if on_event is not None:
-                on_event(event)
-
-        while True:
-            tried = time.monotonic()
-            try:
-                return super().wait(left, tell, seen)
-            except UnavailableError as error:
-                now = time.monotonic()
-                if lost is None or now - tried > _OUTAGE_SECONDS / 10:  # it was there meanwhile
-                    lost = now
-                if not is_passing(error.__cause__) or now - lost > _OUTAGE_SECONDS or left == 0:
-                    raise
-                time.sleep(min(self.poll_seconds * 2, 30.0))
-                left = None if timeout is None else max(0.0, timeout - (time.monotonic() - begun))
+    def wait(
+        self, timeout: float | None = None, on_event: Callable[[Event], None] | None = None, after: int = 0
+    ) -> Model:
+        """As any job's. Events are read even if nobody here wants them: observers are told by who polls."""
+        return super().wait(timeout, on_event or _ignore, after)
 
     def cancel(self) -> None:
         """End the job for good; before it was started, it never will be."""
@@ -151,16 +135,24 @@ class HostedJob(Job):
         """The checkpoints that the server keeps; each name is a model, as `openai:NAME`."""
         if "job" not in self.scratch:
             return []
-        with self.wire.speaking("listing checkpoints"):
-            found = list(self.wire.patient.fine_tuning.jobs.checkpoints.list(self.scratch["job"], limit=100))
+        try:
+            with self.wire.speaking("listing checkpoints"):
+                first = self.wire.patient.fine_tuning.jobs.checkpoints.list(self.scratch["job"], limit=100)
+                found = list(Pages(first, most_items=_MOST_CHECKPOINTS))
+        except NotFoundError:
+            return []  # not every server keeps them
         kept = [
             Checkpoint(
                 name=one.fine_tuned_model_checkpoint,
                 step=one.step_number,
                 created=time_of(one.created_at) or utc_now(),
-                metrics=numbers(one.metrics.to_dict(warnings=False) if one.metrics else {}),
+                metrics=numbers(one.metrics.to_dict(warnings=False) if hasattr(one.metrics, "to_dict") else {}),
             )
             for one in found
+            if isinstance(one.fine_tuned_model_checkpoint, str)
+            and one.fine_tuned_model_checkpoint
+            and whole(one.step_number) is not None
+            and one.fine_tuning_job_id in (None, self.scratch["job"])
         ]
         return sorted(kept, key=lambda one: one.step)
 
@@ -171,7 +163,10 @@ class HostedJob(Job):
 
         name = self._facts().get("fine_tuned_model")
         if not isinstance(name, str) or not name:
-            raise BackendError(f"{self.wire.profile.name} says that {self.ref} succeeded, and names no model.")
+            raise BackendError(
+                f"{self.wire.profile.name} says that {self.ref} succeeded, and names no model.",
+                remedy=f"Look at the job {self.scratch['job']} on the server's own page.",
+            )
         self.scratch["model"] = name
         if self.wire.profile.vendor == "azure":
             from tuneport_openai.model import DeployedModel
@@ -224,6 +219,8 @@ class HostedJob(Job):
             with self.wire.speaking("asking for the job", JobNotFound):
                 found: FineTuningJob = self.wire.patient.fine_tuning.jobs.retrieve(self.scratch["job"])
                 facts = found.to_dict(mode="json", warnings=False)
+                if facts.get("id") != self.scratch["job"]:
+                    raise ValueError(f"it is about the job {facts.get('id')!r}, not {self.scratch['job']!r}")
         except NotFoundError as error:
             # Not JobNotFound, which would let the same run start anew: the key may be another account's.
             raise BackendError(
@@ -275,7 +272,7 @@ class HostedJob(Job):
         known = {
             "endpoint": request["endpoint"],
             "job": self.scratch.get("job"),
-            "model": facts.get("fine_tuned_model"),
+            "model": facts.get("fine_tuned_model") if isinstance(facts.get("fine_tuned_model"), str) else None,
             "sent": request["files"]["train"]["path"],
             "trained_tokens": trained,
             "usd": round(trained * price / 1e6, 4) if trained and price is not None else None,
@@ -300,3 +297,7 @@ class LoopbackJob(HostedJob):
     """A training at a server on this machine, which may be asked more often."""
 
     poll_seconds: ClassVar[float] = 0.5
+
+
+def _ignore(event: Event) -> None:
+    del event

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SERVICE = "tuneport"
 """The keyring's service; the user is the profile's `account`, its name and its host, so no other host gets the key."""
 INSTALL = "pip install 'tuneport[keyring]'"
+MANAGEMENT_TOKEN = "AZURE_MANAGEMENT_TOKEN"  # noqa: S105 - the name of a variable
 
 
 class Key:
@@ -37,19 +38,9 @@ class Key:
             return self._kept
         raise ConfigError(f"The environment variable {self._profile.key} is not set.", remedy=how_to_set(self._profile))
 
-    def redacted(self, text: str) -> str:
-        """The text without the key, should somebody have put it there."""
-        for value in self._revealed():
-            text = text.replace(value, "…")
-        return text
-
-    def is_in(self, text: str) -> bool:
-        """Whether the text holds the key."""
-        return any(value in text for value in self._revealed())
-
-    def _revealed(self) -> list[str]:
-        """What may have been sent; a word of three letters is no key, and would take half of any text along."""
-        return [one for one in (os.environ.get(self._profile.key, ""), self._kept) if len(one) > 3]
+    def secrets(self) -> list[str]:
+        """What may have been sent to anybody: the key, and the token for Azure's Resource Manager."""
+        return [os.environ.get(self._profile.key, ""), self._kept, os.environ.get(MANAGEMENT_TOKEN, "")]
 
 
 def source(profile: Profile) -> Literal["environment", "keyring"] | None:

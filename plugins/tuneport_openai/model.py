@@ -9,8 +9,21 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tuneport import BackendError, GenerateOptions, Lineage, Message, Model, ModelNotFound, Ref, Reply, UnavailableError
-from tuneport_openai.client import Wire, code_of
+from tuneport import (
+    BackendError,
+    GenerateOptions,
+    Lineage,
+    Message,
+    Model,
+    ModelNotFound,
+    Ref,
+    Reply,
+    TuneportError,
+    UnavailableError,
+)
+from tuneport_openai.client import Wire
+from tuneport_openai.refusals import code_of
+from tuneport_openai.words import duration, retry_after, whole
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
@@ -20,7 +33,6 @@ TOGETHER = 8
 _MOST_WAITS, _MOST_FAILURES, _MOST_TIMEOUTS = 8, 4, 1  # how often it is put again after a 429, no answer, a late one
 _LONGEST_WAIT = 300.0
 _ANSWER_SECONDS = 600.0  # a busy machine of one's own takes minutes, and asked anew it would begin from the start
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?\Z")
 _THINKS = re.compile(r"(ft:)?(o\d|gpt-[5-9])")  # families that name the limit otherwise and take no temperature
 
 
@@ -42,31 +54,51 @@ class HostedModel(Model):
         if len(prompts) == 1:
             return [self._answer(prompts[0], options, gate)]
         with ThreadPoolExecutor(max_workers=min(TOGETHER, max(1, len(prompts)))) as pool:
-            waiting = [pool.submit(self._answer, prompt, options, gate) for prompt in prompts]
+            waiting = [pool.submit(self._answer_or_close, prompt, options, gate) for prompt in prompts]
             try:
-                done, _ = wait(waiting, return_when=FIRST_EXCEPTION)
-                for one in done:
-                    one.result()  # raises what ended the waiting early
+                wait(waiting, return_when=FIRST_EXCEPTION)
+                if gate.why is not None:
+                    raise gate.why
                 return [one.result() for one in waiting]
-            except BaseException:
+            except BaseException as error:
+                gate.close(error)
                 for one in waiting:
                     one.cancel()
-                gate.close()
                 raise
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
-        """The pieces of one reply's text as they come."""
+        """The pieces of one reply's text as they come. Raises BackendError where the answer breaks off before its end;
+        what came before has been yielded.
+        """
+        shown = self._wire.redact.pieces()  # a model may repeat the key over several pieces
+        begun = ended = False
         with self._wire.speaking("answering", ModelNotFound):
             stream = self._wire.patient.chat.completions.create(**self._asked(prompt, options), stream=True)
             with stream:
                 for chunk in stream:
-                    for choice in chunk.choices[:1]:
-                        if choice.delta and choice.delta.content:
-                            yield choice.delta.content
+                    for choice in (getattr(chunk, "choices", None) or [])[:1]:
+                        begun = True
+                        ended = ended or bool(choice.finish_reason)
+                        if choice.delta and choice.delta.content and (piece := shown.feed(choice.delta.content)):
+                            yield piece
+                ended = ended or bool(stream.response.extensions["ended"])
+        if rest := shown.end():
+            yield rest
+        if not (begun and ended):
+            what = "broke off its answer before the end" if begun else "answered without a choice"
+            raise BackendError(f"{self._wire.profile.name} {what}.", remedy="Ask again.")
 
     def close(self) -> None:
         """Give the connections back; the next question opens new ones."""
         self._wire = Wire(self._wire.profile)
+
+    def _answer_or_close(self, prompt: Sequence[Message], options: GenerateOptions, gate: Gate) -> Reply:
+        """One of several answers; the first that fails ends the whole call, before others are asked for."""
+        try:
+            return self._answer(prompt, options, gate)
+        except BaseException as error:
+            gate.close(error)
+            raise
 
     def _answer(self, prompt: Sequence[Message], options: GenerateOptions, gate: Gate) -> Reply:
         """Ask, and again after a 429, a 5xx or a lost connection, when the server wants to be asked again."""
@@ -80,15 +112,17 @@ class HostedModel(Model):
                 gate.heed(raw.headers)
                 return _reply(raw.parse(), self._wire)
             except openai.RateLimitError as error:
-                if attempt == _MOST_WAITS or code_of(error) == "insufficient_quota":
+                pause = _pause(error.response.headers, attempt)
+                if attempt == _MOST_WAITS or code_of(error) == "insufficient_quota" or pause > _LONGEST_WAIT:
                     self._explain(error)
-                gate.pause(_retry_after(error.response.headers, attempt))
+                gate.pause(pause)
             except (openai.InternalServerError, openai.APIConnectionError) as error:
                 most = _MOST_TIMEOUTS if isinstance(error, openai.APITimeoutError) else _MOST_FAILURES
-                if attempt >= most:
-                    self._explain(error)
                 headers = error.response.headers if isinstance(error, openai.InternalServerError) else {}
-                time.sleep(min(30.0, _retry_after(headers, attempt)))
+                pause = _pause(headers, attempt)
+                if attempt >= most or pause > _LONGEST_WAIT or isinstance(error.__cause__, TuneportError):
+                    self._explain(error)
+                time.sleep(min(30.0, pause))
             except Exception as error:  # noqa: BLE001 - the edge: every other foreign error becomes ours
                 self._explain(error)
             attempt += 1
@@ -160,6 +194,7 @@ class Gate:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._opens = 0.0
+        self.why: BaseException | None = None
 
     def wait(self) -> None:
         """Return when a question may be sent."""
@@ -181,8 +216,10 @@ class Gate:
             if left is not None and left.strip() == "0" and reset:
                 self.pause(duration(reset) or 0.0)
 
-    def close(self) -> None:
+    def close(self, why: BaseException) -> None:
         """Let no further question through: the call has failed."""
+        with self._lock:
+            self.why = self.why or why
         self._closed.set()
 
     def _left(self) -> float:
@@ -190,43 +227,28 @@ class Gate:
             return self._opens - self._clock()
 
 
-def duration(text: str) -> float | None:
-    """Seconds of `12`, `0.5`, `20ms`, `6m0s` or `1h2m3s`; None for anything else."""
-    text = text.strip()
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    found = _DURATION.match(text)
-    if not text or found is None:
-        return None
-    try:
-        hours, minutes, seconds, thousandths = (float(one or 0) for one in found.groups())
-    except ValueError:
-        return None
-    return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
-
-
-def _retry_after(headers: Any, attempt: int) -> float:
+def _pause(headers: Any, attempt: int) -> float:
     """What the server asks for, else a pause that doubles."""
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        found = duration(headers.get(name) or "")
-        if found is not None:
-            return float(found * scale)
-    return float(min(30.0, 0.5 * 2**attempt))
+    asked = retry_after(headers)
+    return asked if asked is not None else min(30.0, 0.5 * 2**attempt)
 
 
 def _reply(answer: ChatCompletion, wire: Wire) -> Reply:
-    if not getattr(answer, "choices", None):
+    """The reply in an answer; ValueError or TypeError for one that has another shape."""
+    choices = getattr(answer, "choices", None)
+    if not isinstance(choices, list) or not choices:
         raise BackendError(f"{wire.profile.name} answered without a choice.", remedy="Ask again.")
-    choice = answer.choices[0]
+    choice = choices[0]
+    text = choice.message.content
+    if not isinstance(text, str | None):
+        raise TypeError("the content of the answer is no text")
     calls = tuple(call.to_dict(mode="json", warnings=False) for call in choice.message.tool_calls or ())
     usage = answer.usage
-    reason = choice.finish_reason or "stop"
+    reason = choice.finish_reason
     return Reply(
-        text=choice.message.content or "",
+        text=text or "",
         finish_reason=reason if reason in ("stop", "length", "tool_calls") else "stop",
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
+        prompt_tokens=whole(getattr(usage, "prompt_tokens", None)),
+        completion_tokens=whole(getattr(usage, "completion_tokens", None)),
         tool_calls=calls,
     )

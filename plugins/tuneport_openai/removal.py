@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tuneport import BackendError, NotFoundError, TuneportError
 from tuneport_openai.client import Wire
+from tuneport_openai.pages import Pages
 from tuneport_openai.upload import delete_file
 
+_MOST_FILES = 100
 _OVER = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -28,16 +29,22 @@ def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any],
             lines.append(f"the model {model} at {where} was gone already")
     lines += [
         f"the result file {file_id} at {where}"
-        for file_id in facts.get("result_files") or ()
+        for file_id in result_files_of(facts)
         if dry_run or delete_file(wire, file_id)
     ]
     for part, file_id in scratch.get("files", {}).items():
         if _is_wanted(wire, file_id):
-            lines.append(f"the {part} file {file_id} stays at {where}: another job that is not over uses it")
+            lines.append(f"the {part} file {file_id} stays at {where}: another job that is not over uses it, or may")
         elif dry_run or delete_file(wire, file_id):
             lines.append(f"the {part} file {file_id} at {where}")
     lines += [f"{path} ({size:,} bytes)" for path, size in remove_copies(scratch, dry_run=dry_run)]
     return lines
+
+
+def result_files_of(facts: dict[str, Any]) -> list[str]:
+    """The ids of a job's result files; a server may send null, or anything, for them."""
+    found = facts.get("result_files")
+    return [one for one in found if isinstance(one, str) and one][:_MOST_FILES] if isinstance(found, list) else []
 
 
 def remove_copies(scratch: MutableMapping[str, Any], *, dry_run: bool) -> list[tuple[Path, int]]:
@@ -72,7 +79,9 @@ def _is_wanted(wire: Wire, file_id: str) -> bool:
     """Whether a job that is not over uses the file: the same rows have the same file, whoever uploaded it."""
     try:
         with wire.speaking("looking at the jobs"):
-            jobs = list(islice(wire.patient.fine_tuning.jobs.list(limit=100), 1000))
+            listed = Pages(wire.patient.fine_tuning.jobs.list(limit=100))
+            jobs = list(listed)
+            listed.require_whole("jobs")
     except TuneportError:
         return True
     return any(file_id in (job.training_file, job.validation_file) and job.status not in _OVER for job in jobs)

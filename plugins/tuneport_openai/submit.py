@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tuneport import ConfigError, JobNotFinished, JobNotFound, JobState, Ref, Status, TuneportError, home, utc_now
-from tuneport_openai.client import INTENT, Wire, is_passing, never_sent, surely_refused
+from tuneport_openai.client import INTENT, Wire, never_sent
+from tuneport_openai.pages import Pages
+from tuneport_openai.refusals import answer_of, surely_refused
 from tuneport_openai.upload import ensure_file
+from tuneport_openai.words import time_of
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
@@ -34,7 +36,6 @@ The client gives up after two minutes; the rest is room for gateways that delive
 long as somebody can be asked to wait.
 """
 _CLOCK_SECONDS = 24 * 3600  # how far two clocks may be apart
-_MOST_JOBS = 20_000
 
 
 @contextmanager
@@ -159,8 +160,10 @@ def unconfirmed(wire: Wire, ref: Ref, scratch: Scratch, why: TuneportError | Non
     certain = sent + timedelta(seconds=CERTAIN_SECONDS)
     found = "and no list of its jobs shows it yet" if why is None else f"and could not be looked for ({why.message})"
     hint = f" It may be the job {likely}, which does not say whose it is." if likely else ""
+    if answer := scratch["create"].get("answer"):
+        hint = f" The answer was {answer.rstrip('.')}.{hint}"
     remedy = f"Run in a few minutes: tuneport settle {ref}"
-    if why is not None and why.remedy and not is_passing(why.__cause__):
+    if why is not None and why.remedy and not why.passing:
         remedy = f"{why.remedy.rstrip('.')}. Then run: tuneport settle {ref}"
     elif why is None and utc_now() < certain:
         remedy = (
@@ -186,10 +189,14 @@ def _create(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float]) -> N
         made = client.fine_tuning.jobs.create(**body)
         if not isinstance(getattr(made, "id", None), str) or not made.id:
             raise ValueError("the answer names no job")
+        if _metadata_of(made).get(INTENT, request["intent"]) != request["intent"]:
+            raise ValueError("the answer is another job's")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is not a proof that nothing was started
         if surely_refused(error) or never_sent(error):
             del scratch["create"]
             wire.explain(error, "creating the job")
+        if answer := answer_of(error):
+            scratch["create"] = {**scratch["create"], "answer": wire.redact(answer)}
         try:
             adopt(wire, ref, scratch, looks)
         except TuneportError as unfound:
@@ -202,30 +209,39 @@ def _look(wire: Wire, scratch: Scratch) -> FineTuningJob | None:
     """The job whose metadata has this intent. Of jobs without metadata, one that fits is noted as likely."""
     request, sent = scratch["request"], scratch["create"]
     intent: str = request["intent"]
-    oldest = datetime.fromisoformat(sent["at"]).timestamp() - _CLOCK_SECONDS
+    oldest = datetime.fromisoformat(sent["at"]) - timedelta(seconds=_CLOCK_SECONDS)
     ours: list[FineTuningJob] = []
-    for job in _listed(wire, intent):
-        if (getattr(job, "metadata", None) or {}).get(INTENT) == intent:
-            ours.append(job)
-        elif not getattr(job, "metadata", None) and _fits(job, sent):
-            scratch["create"] = {**sent, "likely": job.id}
-        if (getattr(job, "created_at", None) or oldest) < oldest:
-            break
-    return min(ours, key=lambda job: job.created_at or 0, default=None)
+    with wire.speaking("looking for the job"):
+        jobs = _listed(wire, intent)
+        for job in jobs:
+            if _metadata_of(job).get(INTENT) == intent:
+                ours.append(job)
+            elif not _metadata_of(job) and _fits(job, sent):
+                scratch["create"] = sent = {**sent, "likely": job.id}
+            if (time_of(job.created_at) or oldest) < oldest:
+                break
+        else:
+            if not ours:
+                jobs.require_whole("jobs")  # else nobody could ever be certain that the job is not there
+    return min(ours, key=lambda job: time_of(job.created_at) or oldest, default=None)
 
 
-def _listed(wire: Wire, intent: str) -> Iterator[FineTuningJob]:
+def _listed(wire: Wire, intent: str) -> Pages:
     """Jobs by metadata; all of them, newest first, from a server that refuses or ignores the filter."""
     import openai
 
     jobs = wire.patient.fine_tuning.jobs
-    with wire.speaking("looking for the job"):
-        try:
-            yield from islice(jobs.list(limit=100, metadata={INTENT: intent}), _MOST_JOBS)
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
-            yield from islice(jobs.list(limit=100), _MOST_JOBS)
+    try:
+        return Pages(jobs.list(limit=100, metadata={INTENT: intent}))
+    except (openai.BadRequestError, openai.UnprocessableEntityError):
+        return Pages(jobs.list(limit=100))
+
+
+def _metadata_of(job: FineTuningJob) -> dict[str, Any]:
+    found = getattr(job, "metadata", None)
+    return found if isinstance(found, dict) else {}
 
 
 def _fits(job: FineTuningJob, sent: dict[str, Any]) -> bool:
-    at = datetime.fromisoformat(sent["at"]).timestamp()
-    return job.training_file == sent["training_file"] and (job.created_at or 0) >= at - 120
+    at, created = datetime.fromisoformat(sent["at"]), time_of(job.created_at)
+    return job.training_file == sent["training_file"] and created is not None and created >= at - timedelta(seconds=120)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError, transfer_bar
-from tuneport_openai.client import Wire, message_of, surely_refused
+from tuneport_openai.client import Wire
+from tuneport_openai.pages import Pages
+from tuneport_openai.refusals import message_of, shown, surely_refused
 
 if TYPE_CHECKING:
     from openai import APIStatusError
     from openai.types import FileObject
+
+_log = logging.getLogger("tuneport")
 
 WHOLE_BYTES = 100_000_000
 """The largest file that is sent in one request."""
@@ -21,6 +26,8 @@ PART_BYTES = 64 * 1024 * 1024
 _ATTEMPTS = 4  # an upload costs nothing, and the file is looked for before each
 _PAUSE_SECONDS = 1.0
 _PROCESS_SECONDS = 1800.0
+_SAY_SECONDS = 6.0  # of silence, until a person is told what is waited for
+_MOST_UNASKED, _LONGEST_PAUSE = 3, 60.0
 _BAD = frozenset({"error", "failed", "deleted"})
 _WAITING = frozenset({"uploaded", "pending", "running", "processing", "notRunning"})
 _UPLOAD_SECONDS = 3000  # an upload lives an hour at the server
@@ -55,9 +62,9 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
 def find_file(wire: Wire, name: str, size: int) -> str | None:
     """The id of a file of that name and size that is not bad, or None."""
     with wire.speaking("looking for the file"):
-        for one in wire.patient.files.list(purpose="fine-tune"):
+        for one in Pages(wire.patient.files.list(purpose="fine-tune")):
             if one.filename == name and one.bytes == size and one.status not in _BAD:
-                return one.id
+                return str(one.id)
     return None
 
 
@@ -105,7 +112,7 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
     except Exception as error:
         if surely_refused(error):  # expired, cancelled or completed: the next attempt begins a new one
             scratch.pop(key, None)
-            said = wire.redacted(message_of(cast("APIStatusError", error)))
+            said = wire.redact(message_of(cast("APIStatusError", error)))
             raise BackendError(f"The upload was refused: {said}", remedy="Run the same command again.") from None
         raise
     scratch.pop(key, None)
@@ -116,26 +123,48 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
 
 def _processed(wire: Wire, file_id: str) -> str:
     """Wait until the server has looked at the file. A status that is not known is taken for done."""
-    begun, pause = time.monotonic(), 0.02
+    begun, pause, unasked = time.monotonic(), 0.02, 0
+    next_word, status = begun + _SAY_SECONDS, "uploaded"
     while True:
-        with wire.speaking("waiting for the file"):
-            found: FileObject = wire.patient.files.retrieve(file_id)
-        status = str(getattr(found, "status", "") or "processed")
-        if status in _BAD:
-            details = getattr(found, "status_details", None)
-            raise DataError(
-                f"{wire.profile.name} finds the file bad: {details or status}.",
-                remedy=f"Look at what was sent, then mend the data: the file is {found.filename}.",
-            )
+        try:
+            status, unasked = _status_of_file(wire, file_id), 0
+        except UnavailableError as error:
+            unasked += 1
+            if not error.passing or unasked > _MOST_UNASKED:
+                raise
+            pause = max(pause, error.retry_after or _PAUSE_SECONDS)
         if status not in _WAITING:
             return file_id
-        if time.monotonic() - begun > _PROCESS_SECONDS:
+        now = time.monotonic()
+        if now - begun > _PROCESS_SECONDS:
             raise BackendError(
-                f"{wire.profile.name} is still processing the file after {_PROCESS_SECONDS / 60:.0f} minutes.",
+                f"{wire.profile.name} is still processing the file {file_id} after {_PROCESS_SECONDS / 60:.0f} "
+                f"minutes: its status is {status!r}.",
                 remedy="Run the same command later: it goes on from here.",
             )
-        time.sleep(pause)
+        if now >= next_word:
+            _log.warning(
+                "%s is processing the file %s (its status is %r) since %.0f s; it is waited for up to %.0f minutes.",
+                *(wire.profile.name, file_id, status, now - begun, _PROCESS_SECONDS / 60),
+            )
+            next_word = now + 10 * _SAY_SECONDS
+        time.sleep(min(pause, _LONGEST_PAUSE))
         pause = min(pause * 2, 5.0)
+
+
+def _status_of_file(wire: Wire, file_id: str) -> str:
+    with wire.speaking("waiting for the file"):
+        found: FileObject = wire.patient.files.retrieve(file_id)
+        if _id_of(found) != file_id:
+            raise ValueError(f"it is about the file {found.id!r}, not {file_id!r}")
+    status = shown(getattr(found, "status", None) or "processed")
+    if status in _BAD:
+        details = shown(getattr(found, "status_details", None) or status)
+        raise DataError(
+            f"{wire.profile.name} finds the file bad: {details}.",
+            remedy=f"Look at what was sent, then mend the data: the file is {shown(found.filename)}.",
+        )
+    return status
 
 
 def _id_of(made: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import tuneport
+from nasty import Scenario, deep, drip, endless, page, reply
 from tuneport import Dataset
 from tuneport_openai import azure
 from tuneport_openai.job import HostedJob
@@ -189,3 +190,31 @@ def test_the_training_tier_is_sent(manager: Manager, rows: Dataset) -> None:
     assert isinstance(job, HostedJob)
     (body,) = [json.loads(b) for m, p, _, b in manager.wire.asked if m == "POST" and p == "/v1/fine_tuning/jobs"]
     assert body["trainingType"] == "Developer"
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (reply(403, {"error": {"message": "the-managers-token is not allowed"}}), "… is not allowed"),
+        (page(502, "the-managers-token: bad gateway"), "…: bad gateway"),
+        (reply(409, {"error": "it is being changed"}), "it is being changed"),
+        (reply(200, {"properties": {"provisioningState": ["the-managers-token"]}}), "still deploying"),
+        (reply(200, bytes(range(256))), "still deploying"),
+        (reply(200, deep()), "nested too deeply"),
+        (endless(), "larger than"),
+        (endless(encoding="gzip"), "larger than"),
+        (drip(b"HTTP/1.1 200 OK\r\n", b"X-Slow: the-managers-token\r\n"), "could not be asked"),
+    ],
+)
+def test_a_nasty_manager_is_answered_with_words(
+    act: Any, says: str, manager: Manager, server: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(azure.MANAGEMENT, f"http://127.0.0.1:{server.port}")
+    monkeypatch.setattr(azure, "_SECONDS", 2.0)
+    monkeypatch.setattr(azure, "_WAIT_SECONDS", 0.1)
+    Scenario(".*/subscriptions/.*", act).spoil(server)
+    with pytest.raises(tuneport.TuneportError) as caught:
+        azure.Deployment("topics").ensure("ft:base")
+    assert says in caught.value.message
+    assert caught.value.remedy
+    assert "the-managers-token" not in f"{caught.value} {caught.value.__cause__!r}"

@@ -14,8 +14,8 @@ import pytest
 
 import tuneport
 from tuneport import Dataset, Status
-from tuneport_openai.events import read_results
 from tuneport_openai.job import HostedJob
+from tuneport_openai.results import read_results
 from wire_server import KEY, WireServer
 
 

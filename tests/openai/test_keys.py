@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 import tuneport
@@ -125,7 +126,9 @@ def test_a_key_that_the_server_repeats_is_taken_out(
     with pytest.raises(tuneport.UnavailableError, match="key in the keyring") as caught, wire.speaking("listing"):
         wire.once.files.list()
     assert KEY not in str(caught.value)
-    assert caught.value.__cause__ is None
+    cause = caught.value.__cause__
+    assert isinstance(cause, openai.APIStatusError)
+    assert KEY not in f"{cause} {cause.body} {cause.response.text}"
 
 
 @pytest.mark.parametrize(

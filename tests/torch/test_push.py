@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from hub_server import TOKEN, Repository, hub_server
+from nasty import deep, endless, reply
 from tiny_tuned import LINEAGE, tune
 from tuneport import UnsupportedError
 
@@ -140,3 +141,20 @@ def test_a_hosted_model_cannot_leave_its_host(tmp_path):
     for leave in (lambda: hosted.export(tmp_path / "out", "merged"), lambda: hosted.push("ada/x", "merged")):
         with pytest.raises(UnsupportedError, match=r"cannot be (exported|pushed): its backend does not hand out"):
             leave()
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (endless(), "larger than"),
+        (reply(200, deep()), "nested too deeply"),
+        (reply(400, {"error": f"{TOKEN} is not known"}), "… is not known"),  # the fixture looks for the token itself
+        (reply(200, b"welcome", "text/html"), "none of the hub's"),
+    ],
+)
+def test_a_nasty_hub_is_answered_with_words(act, says, push, hub, tuned):
+    hub.spoil = act
+    done = push(tuned, "ada/tickets", "--yes")
+    assert done.code == 1
+    assert says in done.err
+    assert "Traceback" not in done.err

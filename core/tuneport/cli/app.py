@@ -27,7 +27,7 @@ EXIT_CODES = {
     OK: "It is done; `check` and `doctor` found no error.",
     FAILED: "It failed, an error stands in the data, or the answer to a question was no.",
     USAGE: "The command, a file that it names, a reference or the config is wrong. Nothing was started.",
-    NOT_FINISHED: "The job is paused, interrupted or unconfirmed: not over, and nothing runs it.",
+    NOT_FINISHED: "The job is not over: it is paused, interrupted or unconfirmed, or its service cannot be asked now.",
     INTERRUPTED: "Ctrl-C. A job that was started goes on; the last line says how to come back.",
     NO_READER: "The reader of the output went away, as in `tuneport jobs | head -1`.",
     TERMINATED: "SIGTERM. What was half written is removed; a job that was started goes on.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tuneport.cli import show
 from tuneport.cli.outlet import console, is_terminal, say
 from tuneport.events import utc_now
+from tuneport.job import Patience
 from tuneport.units import duration
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class RunProgress:
 
     def _submitted(self, job: Job) -> None:
         self.ref = job.ref
-        status = job.status
+        status = Patience(job).ask(job.state).status
         stays = self._waits and not status.idle
         more = " already" if status.terminal else "; Ctrl-C leaves it running" if stays else ""
         self._say(f"job      {job.ref} {show.standing(status)[0]}{more}")

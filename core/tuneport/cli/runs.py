@@ -139,15 +139,17 @@ def watch(
     """Follow a job until it is over. Stopping to watch does not stop the job."""
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
+    from tuneport.job import Patience
     from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)
+    patience = Patience(job)
     try:
         if json:
             for event in job.follow(after):
                 say_json(event.to_dict(), indent=None)
         else:
-            past = list(job.events(after))
+            past = list(patience.ask(lambda: job.events(after)))
             with RunProgress() as progress:
                 for event in past:
                     progress("past", event)
@@ -155,7 +157,7 @@ def watch(
                     progress("event", event)  # where it stands
                 for event in job.follow(past[-1].seq if past else after):
                     progress("event", event)
-        state = look_at(job)
+        state = patience.ask(lambda: look_at(job))
     except KeyboardInterrupt:
         say_interrupted(_goes_on(ref))
         return 130

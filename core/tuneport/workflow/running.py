@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.backend import Plan
-from tuneport.errors import BudgetError, DataError, NotFoundError
+from tuneport.errors import BudgetError, DataError, NotFoundError, TuneportError, WaitTimeout
 from tuneport.events import Status, utc_now
+from tuneport.job import Patience
 from tuneport.ledger import Ledger, RunRecord
 from tuneport.refs import Ref
 from tuneport.workflow import starting
@@ -98,26 +100,42 @@ def run(
             ledger.advance(record.id, "planned", foretold.to_dict())  # once: a plan made later knows how it went
         job = starting.start(prepared, again=again, run=record.id)
         ledger.advance(record.id, "submitted", {"job": str(job.ref), **split.counts()})
-        tell("submitted", job)
-        status = job.status
-        told = max((event.seq for event in job.events()), default=0) if is_known and wait else 0
-        if status in (Status.INTERRUPTED, Status.PAUSED):
-            job.resume()
-            tell("resumed", job)
-        if not wait:
-            return RunResult(job=job, check=checked, plan=foretold)
-        # What had happened before this call was told when it happened.
-        over = status is Status.SUCCEEDED
-        model = job.result() if over else job.wait(on_event=lambda event: tell("event", event), after=told)
-        ledger.heard(job.ref, job.state())
-        tell("trained", model)
-        comparison = _compared(ledger, record, job, model, split, loaded, tell)
-        samples = [] if comparison else _sampled(ledger, record, job, model, split)
-        ledger.advance(record.id, "trained", {"job": str(job.ref), "samples": samples})
-        page = report(job.ref)
-        ledger.advance(record.id, "reported", {"job": str(job.ref), "path": str(page)})
-        tell("reported", page)
+        with _job_goes_on(job):
+            tell("submitted", job)
+            patience = Patience(job)
+            status = patience.ask(job.state).status
+            told = max((event.seq for event in patience.ask(job.events)), default=0) if is_known and wait else 0
+            if status in (Status.INTERRUPTED, Status.PAUSED):
+                job.resume()
+                tell("resumed", job)
+            if not wait:
+                return RunResult(job=job, check=checked, plan=foretold)
+            # What had happened before this call was told when it happened.
+            over = status is Status.SUCCEEDED
+            model = job.result() if over else job.wait(on_event=lambda event: tell("event", event), after=told)
+            ledger.heard(job.ref, patience.ask(job.state))
+            tell("trained", model)
+            comparison = _compared(ledger, record, job, model, split, loaded, tell)
+            samples = [] if comparison else _sampled(ledger, record, job, model, split)
+            ledger.advance(record.id, "trained", {"job": str(job.ref), "samples": samples})
+            page = report(job.ref)
+            ledger.advance(record.id, "reported", {"job": str(job.ref), "path": str(page)})
+            tell("reported", page)
     return RunResult(job=job, check=checked, plan=foretold, comparison=comparison, report=page)
+
+
+@contextmanager
+def _job_goes_on(job: Job) -> Iterator[None]:
+    """Say of a passing fault that it ended this run alone: the job, or what it made, is still there."""
+    try:
+        yield
+    except TuneportError as error:
+        if not error.passing:
+            raise
+        raise WaitTimeout(
+            f"{error.message} The job {job.ref} itself goes on, as far as is known.",
+            remedy="Run the same command again in a while: it finishes what is left.",
+        ) from error
 
 
 def plan_run(config: RunConfig) -> tuple[Plan, Split]:

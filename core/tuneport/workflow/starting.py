@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from tuneport.errors import (
     UsageError,
 )
 from tuneport.events import Status
+from tuneport.job import Patience
 from tuneport.ledger import JobRecord, Ledger
 from tuneport.plugins import availability, load
 from tuneport.refs import Ref
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     Rows = Dataset | str | Path | Iterable[Any]
 
+_ASK_SECONDS = 60.0  # how long a busy service is borne before anything is started
 # Raised by a backend that has certainly not started anything.
 _REFUSALS = (UsageError, DataError, UnavailableError, UnsupportedError, NotFoundError, BudgetError)
 
@@ -272,7 +275,8 @@ def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
         if known.intent_state != "confirmed":
             return known
         try:
-            state = prepared.backend.job(known.ref.name).state()
+            job = prepared.backend.job(known.ref.name)
+            state = Patience(job, time.monotonic() + _ASK_SECONDS).ask(job.state)
         except NotFoundError:
             trained_rows.forget(known.ref)
             ledger.forget(known.ref)  # its folder was removed by hand, or the service has deleted it

@@ -15,9 +15,12 @@ from tuneport import (
     Comparison,
     Publication,
     PushRequest,
+    Redactor,
+    TuneportError,
     UnavailableError,
     UnsupportedError,
     UsageError,
+    guard,
     home,
 )
 from tuneport_torch import export
@@ -143,12 +146,17 @@ def _license(api: HfApi, base: Base) -> str | None:
 
 @contextmanager
 def _told(repository: str) -> Iterator[None]:
-    """The hub's answers in our words."""
+    """The hub's answers in our words, bounded in size and time, and without the token."""
+    from huggingface_hub import get_session, get_token
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
     from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined]  # httpx's or httpx2's
 
+    redact = Redactor(lambda: [get_token() or ""])
+    take_off = guard(get_session(), "The hub", redact)
     try:
         yield
+    except TuneportError:
+        raise
     except LocalTokenNotFoundError as error:
         raise UnavailableError("There is no token for the hub.", remedy=_LOGIN) from error
     except HfHubHTTPError as error:
@@ -157,9 +165,15 @@ def _told(repository: str) -> Iterator[None]:
             raise UnavailableError(
                 f"The hub does not let this token write to {repository} (HTTP {status}).", remedy=_LOGIN
             ) from error
-        said = error.server_message or f"HTTP {status}"
+        said = " ".join((error.server_message or "").split())[:500] or f"HTTP {status}"
         raise BackendError(f"The hub refused to take {repository}: {said}", remedy="Try again later.") from error
     except (TransportError, ConnectionError) as error:
         raise UnavailableError(
             f"The hub cannot be reached: {type(error).__name__}.", remedy="Try again where there is a network."
         ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BackendError(
+            f"The hub gave an answer that is none of the hub's: {type(error).__name__}.", remedy="Try again later."
+        ) from error
+    finally:
+        take_off()
