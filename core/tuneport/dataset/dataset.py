@@ -197,9 +197,9 @@ class Dataset:
     def split(self, holdout: float = 0.0, validation: float = 0.0, seed: int = 0) -> tuple[Dataset, ...]:
         """Two or three parts: training first, then validation and holdout, those that were asked for as a fraction.
 
-        Which part a row goes to depends on its turns, without the system prompt, and the seed alone: duplicates and near-duplicates go together,
-        and rows stay where they are when others are added. The sizes are therefore near the fractions, not equal to
-        them; no part is empty. Raises UsageError when there are too few different rows.
+        Which part a row goes to depends on its turns, without the system prompt, and the seed alone: duplicates and
+        near-duplicates go together, and rows stay where they are when others are added. The sizes are therefore near
+        the fractions, not equal to them; no part is empty. Raises UsageError when there are too few different rows.
 
         >>> data = Dataset.load([{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(50)])
         >>> train, holdout = data.split(holdout=0.1)
