@@ -41,18 +41,18 @@ def test_rows_that_were_trained_on_are_counted_and_told_first(
     assert lines[1].startswith(f"warning: {len(parts[0])} of these 12 rows were trained on")
 
 
-def test_case_space_and_the_system_prompt_of_training_make_no_other_row(tickets: Path, tmp_path: Path) -> None:
+def test_case_space_and_the_system_prompt_make_no_other_row(tickets: Path, tmp_path: Path) -> None:
     prompted = tuneport.Dataset.load(tickets, system="Sort the ticket.")
     model = tuneport.train("parrot:grey", prompted).wait()
     assert model.lineage is not None
     rewritten = tmp_path / "rewritten.csv"
     rewritten.write_text('text,label\n"  my CARD never arrived ",card_arrival\nnew words,pin\n')
-    assert tuneport.compare(model, rewritten).trained_on == 0  # the parrot's lineage knows of no system prompt
+    assert tuneport.compare(model, rewritten).trained_on == 1
     assert tuneport.compare(model, tuneport.Dataset.load(rewritten, system="Sort the ticket.")).trained_on == 1
 
 
 @pytest.mark.parametrize("shape", ["conversation", "preference"])
-def test_a_row_without_the_system_prompt_of_training_is_the_same_row(shape: str, tickets: Path) -> None:
+def test_a_row_is_the_same_row_under_any_system_prompt(shape: str, tickets: Path) -> None:
     question, better, worse = (
         {"role": role, "content": text}
         for role, text in (("user", "Hi"), ("assistant", "Hello."), ("assistant", "No."))
@@ -64,7 +64,7 @@ def test_a_row_without_the_system_prompt_of_training_is_the_same_row(shape: str,
     lineage = tuneport.Lineage(base="parrot:grey", job=str(job), data_fingerprint="", created="", system="Be kind.")
     model = SimpleNamespace(lineage=lineage)
     assert trained_rows.count_trained_on(model, tuneport.Dataset.load([row])) == 1
-    assert trained_rows.count_trained_on(model, tuneport.Dataset.load([row], system="Be brief.")) == 0
+    assert trained_rows.count_trained_on(model, tuneport.Dataset.load([row], system="Be brief.")) == 1
 
 
 def test_the_rows_of_the_model_that_it_was_trained_from_count_too(parts: tuple[tuneport.Dataset, ...]) -> None:
@@ -105,4 +105,17 @@ def test_several_that_begin_the_same_training_at_once_remember_its_rows(tickets:
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(begin, range(40)))
-    assert [(file.name, file.stat().st_size) for file in (own_home / "rows").iterdir()] == [("tickets-abcd.keys", 96)]
+    assert [(file.name, file.stat().st_size) for file in (own_home / "rows").iterdir()] == [("tickets-abcd.texts", 96)]
+
+
+def test_a_system_prompt_moves_no_row_to_another_part(tickets: Path) -> None:
+    def texts(rows: tuneport.Dataset) -> list[str]:
+        return [example.messages[-2].text for example in rows]
+
+    plain = tuneport.Dataset.load(tickets)
+    prompted = tuneport.Dataset.load(tickets, system="Sort the ticket.")
+    for seed in range(5):
+        parts = plain.split(holdout=0.3, validation=0.2, seed=seed)
+        same = prompted.split(holdout=0.3, validation=0.2, seed=seed)
+        assert list(map(texts, parts)) == list(map(texts, same))
+    assert texts(plain.sample(4)) == texts(prompted.sample(4))

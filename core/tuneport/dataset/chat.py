@@ -15,7 +15,7 @@ from tuneport.dataset.example import Conversation, Message
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.formats import Recipe
 from tuneport.dataset.part import Part, digests_of
-from tuneport.dataset.repeats import many_row_keys
+from tuneport.dataset.repeats import leading_system, many_row_keys
 from tuneport.dataset.rows import check_turns
 from tuneport.dataset.stats import Tally
 from tuneport.dataset.strictjson import key_count
@@ -70,7 +70,7 @@ def fold(block: bytes, part: Part) -> bool:
         return False
     digests = digests_of(chats.canonical)
     counts = list(map(len, chats.rows))
-    keys = many_row_keys(chats.texts, counts, digests)
+    keys = many_row_keys(chats.texts, counts, _systems(chats), digests)
     if keys is None:
         return False
     rows = len(counts)
@@ -84,6 +84,14 @@ def fold(block: bytes, part: Part) -> bool:
     part.size += chats.size
     _count(part.tally, chats.orders, chats.texts, counts)
     return True
+
+
+def _systems(chats: _Chats) -> list[int]:
+    """For each row how many turns at its start are a system prompt that its text's key leaves out."""
+    leading = {order: leading_system(order) for order in chats.orders}
+    if not any(leading.values()):
+        return [0] * len(chats.rows)
+    return [leading[tuple([turn.role for turn in turns])] for turns in chats.rows]
 
 
 def canonical_lines(block: bytes) -> list[bytes] | None:

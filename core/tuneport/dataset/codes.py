@@ -300,7 +300,7 @@ _ROWS = (
     Code(
         "leaked-row",
         "warning",
-        "A row for training is in the held-out data too, which then measures memory.",
+        "A row for training is in the held-out data too, under any system prompt, which then measures memory.",
         "Remove it from one of the two.",
     ),
     Code(

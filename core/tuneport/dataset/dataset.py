@@ -197,9 +197,9 @@ class Dataset:
     def split(self, holdout: float = 0.0, validation: float = 0.0, seed: int = 0) -> tuple[Dataset, ...]:
         """Two or three parts: training first, then validation and holdout, those that were asked for as a fraction.
 
-        Which part a row goes to depends on its content and the seed alone: duplicates and near-duplicates go together,
-        and rows stay where they are when others are added. The sizes are therefore near the fractions, not equal to
-        them; no part is empty. Raises UsageError when there are too few different rows.
+        Which part a row goes to depends on its turns, without the system prompt, and the seed alone: duplicates and
+        near-duplicates go together, and rows stay where they are when others are added. The sizes are therefore near
+        the fractions, not equal to them; no part is empty. Raises UsageError when there are too few different rows.
 
         >>> data = Dataset.load([{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(50)])
         >>> train, holdout = data.split(holdout=0.1)
@@ -279,7 +279,9 @@ class Dataset:
         )
 
     def text_keys(self) -> array[int]:
-        """A number of 64 bits for each row, in order: equal where the texts are, but for case, space and quotes."""
+        """A number of 64 bits for each row, in order: equal where the texts are, whatever their case, spaces, quotes or
+        system prompt.
+        """
         keys = self._origin.scan.text_keys()
         return keys if self._keep is None else array("Q", compress(keys, self._keep))
 

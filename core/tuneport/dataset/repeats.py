@@ -39,6 +39,7 @@ TURN = "\1"
 """Stands between the turns of a normalised conversation."""
 _TURN = TURN.encode()
 _CONTROL = b"\0"
+_SYSTEM = frozenset({"system", "developer"})
 _LOWER_OR_CONTROL = bytes(
     lower if byte in b"\t\n\r" + _TURN or 32 <= byte != 127 else _CONTROL[0] for byte, lower in enumerate(_LOWER)
 )
@@ -57,34 +58,39 @@ class Repeat:
 def row_keys(example: Example, digest: bytes) -> bytes:
     """24 bytes that place a row among others: 8 for its prompt, 8 for its whole text, 8 for its exact content.
 
-    The first two ignore case, white space, quotes, `!`, `?` and a full stop at the end; Unicode is compared in its
+    The key of the text leaves out the system prompt: the same turns are the same row under any, so that a row stays in
+    its part of a split and is recognized when a system prompt is added. The first two keys ignore case, white space,
+    quotes, `!`, `?` and a full stop at the end; Unicode is compared in its
     compatibility form (NFKC). `digest` is the example's content digest.
     """
-    prompt, answer = (part.rstrip(_STRUCTURE) for part in _parts(example))
-    return _KEYS.pack(xxh3_64_intdigest(prompt), xxh3_64_intdigest(prompt + _TURN + answer)) + digest[:8]
+    prompt, bare, answer = (part.rstrip(_STRUCTURE) for part in _parts(example))
+    return _KEYS.pack(xxh3_64_intdigest(prompt), xxh3_64_intdigest(bare + _TURN + answer)) + digest[:8]
 
 
 def text_key(example: Example) -> int:
-    """The second of the keys of `row_keys`: of the whole text."""
+    """The second of the keys of `row_keys`: of the whole text but for the system prompt."""
     key: int = _KEYS.unpack_from(row_keys(example, b""))[1]
     return key
 
 
-def many_row_keys(texts: list[str], counts: Sequence[int], digests: bytes) -> array[int] | None:
+def many_row_keys(texts: list[str], counts: Sequence[int], systems: Sequence[int], digests: bytes) -> array[int] | None:
     """The keys of many conversations of plain text that end with an answer: three numbers a row, as in `row_keys`.
 
-    `texts` has the turns of all rows, `counts` how many each row has. None if a text in ASCII holds a control character
+    `texts` has the turns of all rows, `counts` how many each row has, `systems` how many of these are a system prompt
+    that the key of the text leaves out (`leading_system`). None if a text in ASCII holds a control character
     other than tab, line feed and carriage return: that is seen by the way.
     """
     turns = _normalised_turns_of(texts)
     if turns is None:
         return None
     prompts, wholes, start = [], [], 0
-    for count in counts:
+    for count, system in zip(counts, systems, strict=True):
         end = start + count
-        prompt = _TURN.join(turns[start : end - 1]).rstrip(_STRUCTURE)
+        prompt = bare = _TURN.join(turns[start : end - 1]).rstrip(_STRUCTURE)
+        if system:
+            bare = _TURN.join(turns[start + system : end - 1]).rstrip(_STRUCTURE)
         prompts.append(prompt)
-        wholes.append(prompt + _TURN + turns[end - 1].rstrip(_STRUCTURE))
+        wholes.append(bare + _TURN + turns[end - 1].rstrip(_STRUCTURE))
         start = end
     keys = array("Q", bytes(ROW_KEYS * len(counts)))
     keys[_PROMPT::3] = array("Q", map(xxh3_64_intdigest, prompts))
@@ -111,23 +117,43 @@ def _normalised_turns_of(texts: list[str]) -> list[bytes] | None:
     return turns
 
 
-def _parts(example: Example) -> tuple[bytes, bytes]:
-    """What is asked and what is answered, normalised."""
+def leading_system(roles: Sequence[str]) -> int:
+    """How many turns at the start are a system prompt; 0 where no other turn comes before the last answer: then it is
+    all that is asked.
+    """
+    count = 0
+    while count < len(roles) and roles[count] in _SYSTEM:
+        count += 1
+    return count if count < _cut(roles) else 0
+
+
+def _cut(roles: Sequence[str]) -> int:
+    """Where the last answer starts; behind the last turn where there is none."""
+    return next((place for place in range(len(roles) - 1, -1, -1) if roles[place] == "assistant"), len(roles))
+
+
+def _parts(example: Example) -> tuple[bytes, bytes, bytes]:
+    """What is asked, the same without the system prompt, and what is answered; normalized."""
     if isinstance(example, Completion):
         # Without a prompt the text is all there is, and conflicts with nothing.
         prompt, answer = normalised(example.prompt.encode()), normalised(example.completion.encode())
-        return (prompt, answer) if prompt else (answer, b"")
+        return (prompt, prompt, answer) if prompt else (answer, answer, b"")
     if isinstance(example, Preference):
         # The same two answers conflict when their order is turned round; other pairs for a prompt do not.
         arms = [_normalised_turns(arm) for arm in (example.chosen, example.rejected)]
+        system = leading_system([message.role for message in example.prompt])
+        pair = b"".join(sorted(arms))
         asked = _normalised_turns(example.prompt, example.tools)
-        return b"".join((asked, *sorted(arms))), arms[0]
-    turns = [index for index, message in enumerate(example.messages) if message.role == "assistant"]
-    cut = turns[-1] if turns else len(example.messages)
+        bare = _normalised_turns(example.prompt[system:], example.tools) if system else asked
+        return asked + pair, bare + pair, arms[0]
+    roles = [message.role for message in example.messages]
+    cut, system = _cut(roles), leading_system(roles)
     if not example.tools and all(type(one.content) is str and not one.tool_calls for one in example.messages):
         texts = [normalised(message.text.encode("utf-8", "surrogatepass")) for message in example.messages]
-        return _TURN.join(texts[:cut]), _TURN.join(texts[cut:])
-    return _normalised_turns(example.messages[:cut], example.tools), _normalised_turns(example.messages[cut:])
+        return _TURN.join(texts[:cut]), _TURN.join(texts[system:cut]), _TURN.join(texts[cut:])
+    asked = _normalised_turns(example.messages[:cut], example.tools)
+    bare = _normalised_turns(example.messages[system:cut], example.tools) if system else asked
+    return asked, bare, _normalised_turns(example.messages[cut:])
 
 
 def _normalised_turns(messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()) -> bytes:

@@ -8,15 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from tuneport.errors import HomeError, JobNotFound
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
-    from tuneport.dataset import Conversation, Dataset, Example, Preference
+    from tuneport.dataset import Dataset, Example
     from tuneport.model import Model
 
 _BLOCK_BYTES = 8 << 16
@@ -39,7 +37,7 @@ def forget(job: Ref) -> None:
 
 def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
     """How many of the rows the model, or a tuned model that it was trained from, was trained on: those whose texts are
-    the same but for case, space and quotes. The system prompt of training counts as said where a row has none.
+    the same but for case, space and quotes, whatever their system prompts.
 
     None where it is not known here, as for a base model, a job that another machine started, and keys that are damaged.
     """
@@ -51,8 +49,10 @@ def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
         return None
     if not files:
         return None
-    keys = [_keys(row, model.lineage.system) for row in rows]
-    wanted = {key for row in keys for key in row}
+    from tuneport.dataset.repeats import text_key
+
+    keys = [text_key(row) for row in rows]
+    wanted = set(keys)
     trained: set[int] = set()
     try:
         for file in files:
@@ -60,11 +60,12 @@ def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
                 trained.update(wanted.intersection(block))
     except (OSError, ValueError):  # damaged: whole keys are 8 bytes each
         return None
-    return sum(not trained.isdisjoint(row) for row in keys)
+    return sum(key in trained for key in keys)
 
 
 def _file(job: Ref) -> Path:
-    return home("rows") / f"{job.name}.keys"  # no two jobs of a ledger have one name
+    # No two jobs of a ledger have one name. Files named .keys held other keys: of the text with its system prompt.
+    return home("rows") / f"{job.name}.texts"
 
 
 def _jobs_behind(ref: str) -> Iterator[Ref]:
@@ -78,30 +79,6 @@ def _jobs_behind(ref: str) -> Iterator[Ref]:
                 return
             yield job
             job = record.base
-
-
-def _keys(row: Example, system: str | None) -> list[int]:
-    from tuneport.dataset import Completion
-    from tuneport.dataset.repeats import text_key
-
-    keys = [text_key(row)]
-    if system and not isinstance(row, Completion):
-        told = _told(row, system)
-        keys += [] if told is None else [text_key(told)]
-    return keys
-
-
-def _told(row: Conversation | Preference, system: str) -> Conversation | Preference | None:
-    """The row with the system prompt before it; None for one that has its own."""
-    from tuneport.dataset import Conversation, Message
-
-    first = Message(role="system", content=system)
-    turns = row.messages if isinstance(row, Conversation) else row.prompt
-    if turns and turns[0].role in ("system", "developer"):
-        return None
-    if isinstance(row, Conversation):
-        return Conversation(messages=(first, *turns), tools=row.tools)
-    return msgspec.structs.replace(row, prompt=(first, *turns))
 
 
 def _blocks(file: Path) -> Iterator[array[int]]:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from tuneport.dataset import repeats
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, digest
-from tuneport.dataset.repeats import Records, Repeat, find_leaks, find_repeats, many_row_keys, row_keys
+from tuneport.dataset.repeats import (
+    Records,
+    Repeat,
+    find_leaks,
+    find_repeats,
+    leading_system,
+    many_row_keys,
+    row_keys,
+    text_key,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -226,10 +235,12 @@ def test_repeats_equal_the_plain_definition(rows: list[tuple[str, str]]) -> None
 def test_keys_in_bulk_equal_keys_one_by_one(rows: list[list[str]]) -> None:
     examples = []
     for turns in rows:
-        asked = [Message(role="user", content=text) for text in turns[:-1]]
+        first = "system" if len(turns) % 2 else "user"
+        asked = [Message(role="user" if place else first, content=text) for place, text in enumerate(turns[:-1])]
         examples.append(Conversation(messages=(*asked, Message(role="assistant", content=turns[-1]))))
     texts = [text for turns in rows for text in turns]
-    found = many_row_keys(texts, list(map(len, rows)), b"".join(map(digest, examples)))
+    systems = [leading_system([message.role for message in one.messages]) for one in examples]
+    found = many_row_keys(texts, list(map(len, rows)), systems, b"".join(map(digest, examples)))
     assert found is not None
     assert found.tobytes() == b"".join(map(keys, examples))
 
@@ -237,5 +248,50 @@ def test_keys_in_bulk_equal_keys_one_by_one(rows: list[list[str]]) -> None:
 @pytest.mark.parametrize("character", [*map(chr, (*range(9), 11, 12, *range(14, 32), 127))])
 def test_keys_in_bulk_are_refused_where_a_control_character_stands(character: str) -> None:
     example = chat("a", f"b{character}c")
-    assert many_row_keys(["a", f"b{character}c"], [2], digest(example)) is None
-    assert many_row_keys(["a\t\r\n", "b"], [2], digest(example)) is not None
+    assert many_row_keys(["a", f"b{character}c"], [2], [0], digest(example)) is None
+    assert many_row_keys(["a\t\r\n", "b"], [2], [0], digest(example)) is not None
+
+
+def prompted(system: str, asked: str = "Hi", answer: str = "Hello.") -> Conversation:
+    example = chat(asked, answer)
+    return Conversation(messages=(Message(role="system", content=system), *example.messages))
+
+
+def test_the_system_prompt_makes_no_other_text() -> None:
+    assert text_key(prompted("Be kind.")) == text_key(prompted("Be brief.")) == text_key(chat("Hi", "Hello."))
+    assert text_key(prompted("Be kind.", "Ho")) != text_key(prompted("Be kind."))
+    pair = Preference(
+        prompt=(Message(role="user", content="Hi"),),
+        chosen=(Message(role="assistant", content="Hello."),),
+        rejected=(Message(role="assistant", content="No."),),
+    )
+    developer = Message(role="developer", content="Be kind.")
+    with_system = Preference(prompt=(developer, *pair.prompt), chosen=pair.chosen, rejected=pair.rejected)
+    assert text_key(pair) == text_key(with_system)
+
+
+def test_a_system_prompt_that_is_all_that_is_asked_is_the_text() -> None:
+    rows = [
+        Conversation(messages=(Message(role="system", content=text), Message(role="assistant", content="Yes.")))
+        for text in ("Is it day?", "Is it night?")
+    ]
+    assert text_key(rows[0]) != text_key(rows[1])
+
+
+def test_two_answers_under_two_system_prompts_are_no_conflict() -> None:
+    records = Records()
+    for place, example in enumerate((prompted("In French.", "Hi", "Salut."), prompted("In German.", "Hi", "Hallo."))):
+        records.add(row_keys(example, digest(example)), place)
+    assert list(find_repeats(records)) == []
+    same = prompted("In German."), prompted("In French.")
+    records = Records()
+    for place, example in enumerate(same):
+        records.add(row_keys(example, digest(example)), place)
+    assert list(find_repeats(records)) == []
+
+
+def test_a_held_out_row_is_found_under_another_system_prompt() -> None:
+    ours, theirs = Records(), Records()
+    ours.add(row_keys(prompted("Be kind."), digest(prompted("Be kind."))), 1)
+    theirs.add(row_keys(chat("Hi", "Hello."), digest(chat("Hi", "Hello."))), 7)
+    assert [(one.kind, one.place, one.first) for one in find_leaks(ours, theirs)] == [("leaked-row", 1, 7)]
