@@ -71,7 +71,7 @@ def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
         "ledger.sqlite3": [["jobs"], ["show", home_with_all], ["doctor"], ["models"], ["prune", "-y"], run],
         "server/server.sqlite3": [["tokens", "list"], ["tokens", "add", "x"], ["tokens", "remove", "laptop"]],
         "profiles.json": [["profiles", "list"], ["ask", "lab:x", "hi"], ["doctor"], ["jobs"]],
-        f"rows/{home_with_all.partition(':')[2]}.keys": [["show", home_with_all], ["compare", home_with_all,
+        f"rows/{home_with_all.partition(':')[2]}.texts": [["show", home_with_all], ["compare", home_with_all,
             "--data", str(tickets), "--no-base"]],
         **{
             f"jobs/torch/{job.name}/{name}": [["jobs"], *([verb, torch_ref] for verb in ("show", "cancel", "report"))]
