@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from tuneport import TuneportError
 from tuneport_server import chat, creation, files, frame, jobs, models, page, playground, uploads
-from tuneport_server.guard import Guard
+from tuneport_server.guard import Guard, mistake
 from tuneport_server.server import Server
 from tuneport_server.wire import WireError, of_tuneport
 
@@ -46,7 +46,7 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
     )
     app.router.redirect_slashes = False
     app.state.server = server
-    return Guard(app, server.tokens, server.sessions, hosts, server.limits.requests)
+    return Guard(app, server.roster, server.sessions, hosts, server.limits)
 
 
 async def _of_wire(request: Request, error: Exception) -> Response:
@@ -77,4 +77,4 @@ def _allowed(request: Request) -> str:
 
 async def _of_anything(_: Request, __: Exception) -> Response:
     # Starlette raises it again after this answer, so that it stands in the log.
-    return WireError(500, "The server made a mistake; its log says which.", code="server_error").response()
+    return mistake().response()
