@@ -29,8 +29,8 @@ class Visitor(Protocol):
 class Connections:
     """The open connections. One whose latest request brought a known token is *known*; all others are *strangers*.
 
-    At a bound, a newcomer takes the place of the stranger that came first, else of a known connection that rests. So
-    crowds of strangers displace each other, and a client with a token always gets in.
+    At a bound, a newcomer takes the place of the stranger that came first, else of a known connection; never of one
+    with a request under way. So crowds of strangers displace each other, and a client with a token always gets in.
     """
 
     def __init__(self, most: int, of_address: int) -> None:
@@ -89,7 +89,8 @@ class Connections:
             self._strangers_of.setdefault(key, OrderedDict())[visitor] = None
 
     def _displace(self, strangers: OrderedDict[Visitor, None] | None, key: str | None) -> bool:
-        oldest = next(iter(strangers), None) if strangers else None
+        # A stranger with a request under way may be about to be known; few are, since their requests are bounded.
+        oldest = next((one for one in strangers or () if not one.busy), None)
         if oldest is None:
             resting = (one for one in self._known if not one.busy and (key is None or self._all[one] == key))
             oldest = next(resting, None)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from tuneport_server.settings import Limits
 
 _BACKLOG = 2048  # connections that the system keeps until they are accepted
-_AT_ONCE = 32  # accepted before other work gets its turn
+_AT_ONCE = 32  # accepted before heads are read: well below the bounds, or newcomers would displace each other unread
+_SILENT_SECONDS = 5
 _LOOK_SECONDS = 1.0
 _OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -36,6 +37,9 @@ def bind(host: str, port: int) -> socket.socket:
     # With its protocol named, or asyncio leaves Nagle's algorithm on and each small answer waits 40 ms.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_DEFER_ACCEPT"):  # Linux: a connection comes with its first bytes, so silent ones cost less
+        with contextlib.suppress(OSError):
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SILENT_SECONDS)
     try:
         listening.bind((host, port))
         listening.listen(_BACKLOG)  # here, since two sockets may be bound to a port, but only one can listen
@@ -56,7 +60,9 @@ class HttpServer(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._listening, self._limits, self._on_ready = listening, limits, on_ready
-        self._connections = Connections(min(limits.connections or most, most), limits.address_connections)
+        most = min(limits.connections or most, most)
+        self._connections = Connections(most, limits.address_connections)
+        self._at_once = max(1, min(_AT_ONCE, most // 8))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -76,7 +82,7 @@ class HttpServer(uvicorn.Server):
         await super().shutdown(sockets=[])
 
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(self._at_once):
             try:
                 client, peer = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
