@@ -85,20 +85,8 @@ class Served:
                 self.token = found[1]
             if found := re.match(r"serving +http://127\.0\.0\.1:(\d+)/v1", line):
                 self.port = int(found[1])
-                self._wait_until_it_answers()
                 return self
         raise AssertionError(f"the server ended: {self.stderr()}")
-
-    def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        client = self.client(max_retries=0)
-        while True:
-            try:
-                client.models.list()
-                return
-            except openai.APIConnectionError:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
 
     def client(self, token: str | None = None, **options) -> openai.OpenAI:
         return openai.OpenAI(api_key=token or self.token, base_url=self.url, timeout=PATIENCE, **options)

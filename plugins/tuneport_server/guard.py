@@ -89,12 +89,12 @@ class Guard:
         except WireError as error:
             await error.response()(scope, receive, sent)
         except TuneportError as error:
-            _log.error("%s %s: %s", scope["method"], scope["path"][:200], error)
+            log_failure(scope["method"], scope["path"], error)
             await of_tuneport(error).response()(scope, receive, sent)
         except Exception:
             if begun:
                 raise  # an answer of its own says so already, or is cut off; uvicorn writes it into the log
-            _log.exception("%s %s", scope["method"], scope["path"][:200])
+            _log.exception("%s %r", scope["method"], scope["path"][:200])
             await mistake().response()(scope, receive, sent)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,6 +164,11 @@ class Guard:
             raise WireError(403, "A form of this server's own page says where it comes from.", code="foreign_origin")
         fingerprint = self._sessions.fingerprint(value)
         return None if fingerprint is None else await self._roster.owner(fingerprint)
+
+
+def log_failure(method: str, path: str, error: BaseException) -> None:
+    """Write down an error that is ours and expected, such as a full disk, with its cure."""
+    _log.error("%s %r: %s", method, path[:200], error)
 
 
 def mistake() -> WireError:

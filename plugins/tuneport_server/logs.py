@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from contextvars import ContextVar
@@ -11,6 +12,7 @@ REQUEST: ContextVar[str] = ContextVar("tuneport_request", default="")
 """The id of the request that this task or thread works for; empty outside of requests."""
 
 _PAUSE_SECONDS = 1.0
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def new_id() -> str:
@@ -44,9 +46,16 @@ class Sieve(logging.Filter):
         return True
 
 
+class _Plain(logging.Formatter):
+    """Shows control characters, which may come from outside, instead of sending them to a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", super().format(record))
+
+
 def set_up_log() -> None:
     """Send warnings and errors to standard error."""
     handler = logging.StreamHandler()
     handler.addFilter(Sieve())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(request)s%(message)s%(left_out)s"))
+    handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(request)s%(message)s%(left_out)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import resource
 import socket
 import time
@@ -71,7 +72,7 @@ def attack(served: Served, count: int, first: bytes, drip: bytes, seconds: float
 @pytest.mark.parametrize("kind", CROWDS)
 def test_a_crowd_without_a_token_keeps_no_client_with_one_out(door: Served, kind: str) -> None:
     count, first, drip = CROWDS[kind]
-    attack(door, count // 5, first, drip, seconds=2)
+    attack(door, count // 5, first, drip, seconds=1)
 
 
 @pytest.mark.soak
@@ -96,31 +97,32 @@ def test_a_form_can_be_sent_while_slow_forms_hold_every_place(door: Served) -> N
     assert answer.startswith(b"HTTP/1.1 303 "), answer
 
 
-@pytest.mark.parametrize(
-    ("sent", "drip", "status"),
-    [
-        (b"", b"", b""),
-        (HALF_HEAD, b"", b"408"),
-        (HALF_HEAD, b"a", b"408"),
-        (SLOW_LOGIN, b"", b"408"),
-        (SLOW_LOGIN, b"a", b"408"),
-        (SLOW_BODY, b"", b"408"),
-        (SLOW_BODY, b"a", b"408"),
-        (b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n", b"", b"200"),
-        (b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\nGET /login", b"", b"200"),
-        (b"GET /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n", b"a", b"200"),
-    ],
-    ids=["nothing", "half head", "dripping head", "half form", "dripping form", "half body", "dripping body"]
-    + ["resting", "half a second head", "a body that nobody asked for"],
-)
-def test_what_does_not_go_on_is_given_up(door: Served, sent: bytes, drip: bytes, status: bytes) -> None:
-    sent = sent.replace(b"%s", door.token.encode())
-    _, answer = hang_up_after(door.port, sent, 3 + SLACK, drip)
-    assert answer[9:12] == status, answer
-    if status:
-        assert b"\r\nx-request-id: req_" in answer
-    if status == b"408":
-        assert b'"code": "request_timeout"' in answer
+LOGIN_PAGE = b"GET /login HTTP/1.1\r\nHost: localhost\r\n"
+UNFINISHED = {
+    "nothing": (b"", b"", b""),
+    "half head": (HALF_HEAD, b"", b"408"),
+    "dripping head": (HALF_HEAD, b"a", b"408"),
+    "half form": (SLOW_LOGIN, b"", b"408"),
+    "dripping form": (SLOW_LOGIN, b"a", b"408"),
+    "half body": (SLOW_BODY, b"", b"408"),
+    "dripping body": (SLOW_BODY, b"a", b"408"),
+    "at rest": (LOGIN_PAGE + b"\r\n", b"", b"200"),
+    "half a second head": (LOGIN_PAGE + b"\r\n" + LOGIN_PAGE, b"", b"200"),
+    "a body that nobody reads": (LOGIN_PAGE + b"Content-Length: 9000000\r\n\r\n", b"a", b"200"),
+}
+
+
+def test_what_does_not_go_on_is_given_up(door: Served) -> None:
+    def send(kind: str) -> bytes:
+        sent, drip, _ = UNFINISHED[kind]
+        return hang_up_after(door.port, sent.replace(b"%s", door.token.encode()), 10 + SLACK, drip)[1]
+
+    with concurrent.futures.ThreadPoolExecutor(len(UNFINISHED)) as threads:
+        answers = dict(zip(UNFINISHED, threads.map(send, UNFINISHED), strict=True))
+    for kind, answer in answers.items():
+        assert answer[9:12] == UNFINISHED[kind][2], (kind, answer)
+        assert (b"\r\nx-request-id: req_" in answer) == bool(answer), (kind, answer)
+        assert (b'"code": "request_timeout"' in answer.replace(b'":"', b'": "')) == (answer[9:12] == b"408")
 
 
 def until(true: Callable[[], bool], seconds: float = 3 + SLACK) -> None:
@@ -138,17 +140,15 @@ def sockets(served: Served) -> int:
 @pytest.mark.parametrize("asked", ["a file", "pages without a token"])
 def test_a_client_that_never_reads_is_given_up(door: Served, asked: str) -> None:
     with door.client() as client:
-        file = client.files.create(file=("rows.jsonl", b"x" * 79 + b"\n" * 300_000), purpose="fine-tune")
-        assert file.bytes > 300_000
         large = client.files.create(file=("large.jsonl", (b"x" * 79 + b"\n") * 300_000), purpose="fine-tune")
     until(lambda: sockets(door) == 0)
     if asked == "a file":
         head = f"GET /v1/files/{large.id}/content HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {door.token}"
         sent = f"{head}\r\n\r\n".encode()
     else:
-        sent = b"GET /page.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5000
+        sent = b"GET /page.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
     opened = []
-    for _ in range(10):
+    for _ in range(4):
         one = socket.socket()
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.connect(("127.0.0.1", door.port))
@@ -277,8 +277,6 @@ def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> 
 
 def test_one_client_with_many_connections_is_served(door: Served) -> None:
     """More than the places of its address at once: they wait for each other or are told to, none is lost."""
-    import concurrent.futures
-
     with (
         openai.OpenAI(api_key=door.token, base_url=door.url, timeout=PATIENCE, max_retries=20) as client,
         concurrent.futures.ThreadPoolExecutor(100) as threads,
