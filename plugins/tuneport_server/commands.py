@@ -147,6 +147,7 @@ def _run(
     config = uvicorn.Config(
         application(server, {one.lower() for one in (asked.host, *asked.allow_hosts)}),
         loop="asyncio",
+        http="h11",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -59,3 +59,4 @@ def set_up_log() -> None:
     handler.addFilter(Sieve())
     handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(request)s%(message)s%(left_out)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every request that is no HTTP

@@ -21,7 +21,8 @@ from tuneport_server.connections import Connections
 LIMITS = ("head_seconds=2", "silence_seconds=3", "least_rate=1000")
 SLACK = 20.0  # seconds beyond a limit, on a machine that is busy
 UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
-BAD_CHUNK = b"POST /login HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n"
+FORM = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
+BAD_CHUNK = FORM + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n"
 CROWDS = {
     "slow logins": (560, SLOW_LOGIN, b"a"),
     "half heads": (1100, HALF_HEAD, b""),
@@ -205,15 +206,9 @@ def test_a_server_without_descriptors_says_so_once_a_second_and_comes_back(door:
     [
         (b"GET /login HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 60_000 + b"\r\n\r\n", b"431"),
         (b"GET /login HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 200 + b"\r\n", b"431"),
-        (
-            b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            b"400",
-        ),
-        (
-            b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",
-            b"400",
-        ),
-        (b"POST /login HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", b"501"),
+        (FORM + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
+        (FORM + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd", b"400"),
+        (FORM + b"Transfer-Encoding: gzip\r\n\r\n", b"501"),
         (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
         (BAD_CHUNK, b"400"),
     ],
