@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import re
 import resource
 import socket
 import time
@@ -219,6 +220,28 @@ def test_what_is_no_plain_http_is_refused_in_the_wires_shape(door: Served, sent:
     assert answer[9:12] == status, answer
     assert b"\r\nx-request-id: req_" in answer
     assert b'{"error": {"message": "' in answer
+
+
+@pytest.mark.parametrize("token", [True, False])
+def test_a_body_is_asked_for_only_from_a_client_with_a_token(door: Served, token: bool) -> None:
+    key = f"Authorization: Bearer {door.token}\r\n" if token else ""
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{key}Content-Length: 9\r\n"
+    with socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE) as one:
+        one.sendall(head.encode() + b"Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n")
+        answer = one.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 100 " if token else b"HTTP/1.1 401 ")
+        one.sendall(b'{"a": 1}\n' if token else b"")
+        rest = b"".join(iter(lambda: one.recv(65536), b""))
+    if token:
+        assert rest.startswith(b"HTTP/1.1 400 ")
+
+
+def test_requests_on_one_connection_are_answered_one_after_another(door: Served) -> None:
+    one = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {door.token}\r\n\r\n"
+    last = one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+    _, answer = hang_up_after(door.port, (one * 50 + last).encode(), PATIENCE)
+    assert answer.count(b"HTTP/1.1 200 ") == 51
+    assert len(set(re.findall(rb"req_[0-9a-f]{32}", answer))) == 51
 
 
 @dataclass(eq=False)
