@@ -29,8 +29,9 @@ class Visitor(Protocol):
 class Connections:
     """The open connections. One whose latest request brought a known token is *known*; all others are *strangers*.
 
-    At a bound, a newcomer takes the place of the stranger that came first, else of a known connection; never of one
-    with a request under way. So crowds of strangers displace each other, and a client with a token always gets in.
+    At a bound, a newcomer takes the place of the stranger that came first, rather one at rest than one with a request
+    under way; else of a known connection at rest. So crowds of strangers displace each other, and a client with a
+    token gets in.
     """
 
     def __init__(self, most: int, of_address: int) -> None:
@@ -89,8 +90,8 @@ class Connections:
             self._strangers_of.setdefault(key, OrderedDict())[visitor] = None
 
     def _displace(self, strangers: OrderedDict[Visitor, None] | None, key: str | None) -> bool:
-        # A stranger with a request under way may be about to be known; few are, since their requests are bounded.
-        oldest = next((one for one in strangers or () if not one.busy), None)
+        # One with a request under way may be about to be known, so it goes only if no other stranger is there.
+        oldest = next((one for one in strangers or () if not one.busy), next(iter(strangers or ()), None))
         if oldest is None:
             resting = (one for one in self._known if not one.busy and (key is None or self._all[one] == key))
             oldest = next(resting, None)

@@ -29,10 +29,10 @@ CROWDS = {
     "half heads": (1100, HALF_HEAD, b""),
     "dripping heads": (1100, HALF_HEAD, b"a"),
     "silent connections": (1100, b"", b""),
-    "wrong tokens": (200, b"".join(WRONG_TOKEN % number for number in range(10)), WRONG_TOKEN % 7),
-    "no HTTP": (200, NO_HTTP, NO_HTTP),
-    "broken bodies": (200, BAD_CHUNK, b""),
-    "web sockets": (200, UPGRADE, UPGRADE),
+    "wrong tokens": (700, b"".join(WRONG_TOKEN % number for number in range(10)), WRONG_TOKEN % 7),
+    "no HTTP": (700, NO_HTTP, NO_HTTP),
+    "broken bodies": (700, BAD_CHUNK, b""),
+    "web sockets": (700, UPGRADE, UPGRADE),
 }
 
 
@@ -277,6 +277,21 @@ def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
     assert all(come(f"user {number}", f"10.0.1.{number}", known=True, busy=True) for number in range(7))
     assert len(left) == 7
     assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are under way
+
+
+def test_a_stranger_with_a_request_under_way_makes_way_last() -> None:
+    connections, left = Connections(most=4, of_address=3), []
+    guests = [Guest("asking", left, busy=True), Guest("resting", left), Guest("known", left)]
+    for guest in guests:
+        connections.add(guest, "10.0.0.1")
+    connections.recognize(guests[2], known=True)
+    assert [connections.admit("10.0.0.1") for _ in range(1)] == [True]
+    connections.add(guests[1], "10.0.0.1")
+    assert left == ["resting"]
+    connections.remove(guests[1])
+    connections.add(Guest("new", left, busy=True), "10.0.0.1")
+    assert connections.admit("10.0.0.1")
+    assert left == ["resting", "asking"]
 
 
 def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:
