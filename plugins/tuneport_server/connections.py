@@ -29,9 +29,9 @@ class Visitor(Protocol):
 class Connections:
     """The open connections. One whose latest request brought a known token is *known*; all others are *strangers*.
 
-    At a bound, a newcomer takes the place of the stranger that came first, rather one at rest than one with a request
-    under way; else of a known connection at rest. So crowds of strangers displace each other, and a client with a
-    token gets in.
+    At a bound, a newcomer takes the place of a stranger: of one whose request had no known token, else of the one that
+    came first. Without strangers it takes that of a known connection at rest. So crowds of strangers displace each
+    other, and a client with a token gets in.
     """
 
     def __init__(self, most: int, of_address: int) -> None:
@@ -76,7 +76,7 @@ class Connections:
         self._no_stranger(visitor, key)
 
     def recognize(self, visitor: Visitor, *, known: bool) -> None:
-        """Whether its latest request brought a known token."""
+        """Whether its latest request brought a known token. One that did not is the first to make way."""
         key = self._all.get(visitor)
         if key is None:
             return
@@ -84,14 +84,14 @@ class Connections:
             self._no_stranger(visitor, key)
             self._known[visitor] = None
             self._known.move_to_end(visitor)
-        elif visitor in self._known:
-            del self._known[visitor]
-            self._strangers[visitor] = None
-            self._strangers_of.setdefault(key, OrderedDict())[visitor] = None
+            return
+        self._known.pop(visitor, None)
+        for strangers in (self._strangers, self._strangers_of.setdefault(key, OrderedDict())):
+            strangers[visitor] = None
+            strangers.move_to_end(visitor, last=False)  # before those of whom nothing is known yet
 
     def _displace(self, strangers: OrderedDict[Visitor, None] | None, key: str | None) -> bool:
-        # One with a request under way may be about to be known, so it goes only if no other stranger is there.
-        oldest = next((one for one in strangers or () if not one.busy), next(iter(strangers or ()), None))
+        oldest = next(iter(strangers or ()), None)
         if oldest is None:
             resting = (one for one in self._known if not one.busy and (key is None or self._all[one] == key))
             oldest = next(resting, None)

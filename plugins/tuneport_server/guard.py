@@ -99,12 +99,15 @@ class Guard:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        _check_head(scope, headers)
-        self._check_host(headers)
-        owner = await self._owner(scope, headers)
         connection: Connection | None = scope.get("state", {}).get(CONNECTION)
-        if connection is not None:
-            connection.recognize(known=owner is not None)
+        owner = None
+        try:
+            _check_head(scope, headers)
+            self._check_host(headers)
+            owner = await self._owner(scope, headers, connection)
+        finally:
+            if connection is not None:
+                connection.recognize(known=owner is not None)
         if owner is None and _wants_page(scope, headers):
             await RedirectResponse("/login", 303)(scope, receive, send)
             return
@@ -145,25 +148,30 @@ class Guard:
             if origin.lower() not in (f"http://{host}", f"https://{host}"):
                 raise WireError(403, "Requests from pages of other sites are refused.", code="foreign_origin")
 
-    async def _owner(self, scope: Scope, headers: Headers) -> str | None:
+    async def _owner(self, scope: Scope, headers: Headers, connection: Connection | None) -> str | None:
         """Whose request it is; None where it brings neither token nor session. Raises WireError for a wrong token."""
         given = headers.getlist("authorization")
         if not given:
-            return None if scope["path"].startswith("/v1/") else await self._logged_in(scope, headers)
+            return None if scope["path"].startswith("/v1/") else await self._logged_in(scope, headers, connection)
         scheme, _, token = given[0].partition(" ")
-        owner = await self._roster.owner(Tokens.fingerprint(token.strip()))
+        owner = await self._known_owner(Tokens.fingerprint(token.strip()), connection)
         if owner is None or scheme.lower() != "bearer" or len(given) > 1:
             raise _refused("The token is not known here. `tuneport tokens add NAME` makes one.", "invalid_api_key")
         return owner
 
-    async def _logged_in(self, scope: Scope, headers: Headers) -> str | None:
+    async def _logged_in(self, scope: Scope, headers: Headers, connection: Connection | None) -> str | None:
         value = cookie_parser(headers.get("cookie", "")).get(COOKIE)
         if value is None:
             return None
         if scope["method"] not in ("GET", "HEAD") and "origin" not in headers:
             raise WireError(403, "A form of this server's own page says where it comes from.", code="foreign_origin")
         fingerprint = self._sessions.fingerprint(value)
-        return None if fingerprint is None else await self._roster.owner(fingerprint)
+        return None if fingerprint is None else await self._known_owner(fingerprint, connection)
+
+    async def _known_owner(self, fingerprint: str, connection: Connection | None) -> str | None:
+        if connection is not None and self._roster.knew(fingerprint):
+            connection.recognize(known=True)  # so that a crowd of newcomers does not displace it meanwhile
+        return await self._roster.owner(fingerprint)
 
 
 def log_failure(method: str, path: str, error: BaseException) -> None:

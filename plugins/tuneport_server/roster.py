@@ -20,6 +20,7 @@ class Roster:
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
+        self._last: Known = ()
         self._limiter: CapacityLimiter | None = None
         self._reading: asyncio.Task[Known] | None = None
         self._next: asyncio.Task[Known] | None = None
@@ -29,6 +30,10 @@ class Roster:
         removed before counts.
         """
         return owner_in(await self._known(), fingerprint)
+
+    def knew(self, fingerprint: str) -> bool:
+        """Whether it was known at the last look. Says whom to keep until the next one, and opens nothing."""
+        return owner_in(self._last, fingerprint) is not None
 
     async def _known(self) -> Known:
         if self._next is None:
@@ -40,4 +45,5 @@ class Roster:
             await asyncio.wait([before])
         self._reading, self._next = self._next, None  # who comes from now on needs a later look
         self._limiter = self._limiter or CapacityLimiter(1)
-        return await to_thread.run_sync(self._tokens.all, limiter=self._limiter)
+        self._last = await to_thread.run_sync(self._tokens.all, limiter=self._limiter)
+        return self._last

@@ -262,7 +262,8 @@ def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
             return False
         guest = Guest(name, left, busy)
         connections.add(guest, address)
-        connections.recognize(guest, known=known)
+        if known:
+            connections.recognize(guest, known=True)
         return True
 
     assert come("known", "10.0.0.1", known=True, busy=True)
@@ -279,19 +280,17 @@ def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
     assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are under way
 
 
-def test_a_stranger_with_a_request_under_way_makes_way_last() -> None:
-    connections, left = Connections(most=4, of_address=3), []
-    guests = [Guest("asking", left, busy=True), Guest("resting", left), Guest("known", left)]
+def test_a_stranger_whose_request_was_refused_makes_way_first() -> None:
+    connections, left = Connections(most=5, of_address=3), []
+    guests = [Guest("first", left), Guest("refused", left, busy=True), Guest("known", left)]
     for guest in guests:
         connections.add(guest, "10.0.0.1")
+    connections.recognize(guests[1], known=False)
     connections.recognize(guests[2], known=True)
-    assert [connections.admit("10.0.0.1") for _ in range(1)] == [True]
-    connections.add(guests[1], "10.0.0.1")
-    assert left == ["resting"]
-    connections.remove(guests[1])
-    connections.add(Guest("new", left, busy=True), "10.0.0.1")
-    assert connections.admit("10.0.0.1")
-    assert left == ["resting", "asking"]
+    for name in ("second", "third"):
+        assert connections.admit("10.0.0.1")
+        connections.add(Guest(name, left), "10.0.0.1")
+    assert left == ["refused", "first"]
 
 
 def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:
