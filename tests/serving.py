@@ -51,8 +51,9 @@ def jsonl(pairs=PAIRS) -> bytes:
 class Served:
     """One home and the server on it. `start` may be called again after `kill`; the port stays."""
 
-    def __init__(self, home: Path, *arguments: str, site: Path | None = None) -> None:
+    def __init__(self, home: Path, *arguments: str, site: Path | None = None, descriptors: int | None = None) -> None:
         self.home = home
+        self._descriptors = descriptors
         self._arguments = arguments
         self._environment = {**os.environ, "TUNEPORT_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         if site is not None:
@@ -68,8 +69,9 @@ class Served:
 
     def start(self) -> Served:
         self.log = self.home.with_suffix(".log").open("a")
+        limited = ("sh", "-c", f'ulimit -n {self._descriptors}; exec "$@"', "sh") if self._descriptors else ()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tuneport.cli", "serve", "--port", str(self.port), *self._arguments],
+            [*limited, sys.executable, "-m", "tuneport.cli", "serve", "--port", str(self.port), *self._arguments],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -83,20 +85,8 @@ class Served:
                 self.token = found[1]
             if found := re.match(r"serving +http://127\.0\.0\.1:(\d+)/v1", line):
                 self.port = int(found[1])
-                self._wait_until_it_answers()
                 return self
         raise AssertionError(f"the server ended: {self.stderr()}")
-
-    def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        client = self.client(max_retries=0)
-        while True:
-            try:
-                client.models.list()
-                return
-            except openai.APIConnectionError:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
 
     def client(self, token: str | None = None, **options) -> openai.OpenAI:
         return openai.OpenAI(api_key=token or self.token, base_url=self.url, timeout=PATIENCE, **options)

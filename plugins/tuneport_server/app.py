@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from tuneport import TuneportError
 from tuneport_server import chat, creation, files, frame, jobs, models, page, playground, uploads
-from tuneport_server.guard import Guard
+from tuneport_server.guard import Guard, log_failure, mistake
 from tuneport_server.server import Server
 from tuneport_server.wire import WireError, of_tuneport
 
@@ -46,18 +46,22 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
     )
     app.router.redirect_slashes = False
     app.state.server = server
-    return Guard(app, server.tokens, server.sessions, hosts, server.limits.requests)
+    return Guard(app, server.roster, server.sessions, hosts, server.limits)
 
 
 async def _of_wire(request: Request, error: Exception) -> Response:
     assert isinstance(error, WireError)
+    if error.status >= 500:
+        log_failure(request.method, request.url.path, error.__cause__ or error)
     browser = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
     return frame.problem(error) if browser else error.response()
 
 
 async def _of_tuneport(request: Request, error: Exception) -> Response:
     assert isinstance(error, TuneportError)
-    return await _of_wire(request, of_tuneport(error))
+    known = of_tuneport(error)
+    known.__cause__ = error
+    return await _of_wire(request, known)
 
 
 async def _of_http(request: Request, error: Exception) -> Response:
@@ -76,5 +80,5 @@ def _allowed(request: Request) -> str:
 
 
 async def _of_anything(_: Request, __: Exception) -> Response:
-    # Starlette raises it again after this answer, so that it stands in the log.
-    return WireError(500, "The server made a mistake; its log says which.", code="server_error").response()
+    # Starlette raises it again after this answer, so that it stands in the log, with the request's id.
+    return mistake().response()

@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from tuneport_server.pace import patience
 from tuneport_server.settings import Limits
 from tuneport_server.wire import WireError, bad, decode
 
@@ -44,10 +45,11 @@ async def read_fields(request: Request, limits: Limits) -> dict[str, str]:
     """The fields of a form of our own page. Raises WireError."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = bytearray()
-    async for chunk in _chunks(request, limits):
+    async for chunk in _chunks(request, limits, limits.head_seconds):
         body += chunk
-        if len(body) > _FIELD_BYTES:
-            raise await _too_large(request, limits, f"The form is larger than {_FIELD_BYTES:,} bytes.")
+        if len(body) > _FIELD_BYTES:  # not read on: anybody may send this
+            message = f"The form is larger than {_FIELD_BYTES:,} bytes."
+            raise WireError(413, message, code="too_large", headers={"connection": "close"})
     if kind != "application/x-www-form-urlencoded":
         raise bad("This is not the page's form.", code="invalid_content_type")
     try:
@@ -198,17 +200,27 @@ class _Parts:
         self._ended = True
 
 
-async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    stream = aiter(request.stream())
+async def _chunks(request: Request, limits: Limits, seconds: int | None = None) -> AsyncIterator[bytes]:
+    """The body as it comes. Its sender may be waited for `seconds` in all, `limits.body_seconds` when absent, and has
+    to keep the least rate; the time that the server takes to work does not count.
+    """
+    stream, clock = aiter(request.stream()), asyncio.get_running_loop().time
+    most = seconds or limits.body_seconds
+    received, waited = 0, 0.0
     while True:
+        left = min(most, patience(received, min(most, limits.silence_seconds), limits.least_rate)) - waited
+        began = clock()
         try:
-            chunk = await asyncio.wait_for(anext(stream), limits.silence_seconds)
+            chunk = await asyncio.wait_for(anext(stream), max(0.0, min(left, limits.silence_seconds)))
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise WireError(408, "The body did not go on.", headers={"connection": "close"}) from None
+            message = "The body did not come, or came too slowly."
+            raise WireError(408, message, code="request_timeout", headers={"connection": "close"}) from None
         except ClientDisconnect:
             raise WireError(400, "The request was broken off.") from None
+        waited += clock() - began
+        received += len(chunk)
         yield chunk
 
 

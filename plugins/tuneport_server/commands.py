@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,15 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tuneport
-from tuneport import Ref, UnavailableError, UsageError, one_line, say
+from tuneport import Ref, UnavailableError, UsageError, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Callable, Mapping
 
+    from tuneport_server.server import Server
+    from tuneport_server.settings import ServeSettings
     from tuneport_server.tokens import Tokens
 
 _NEEDS = ("starlette", "uvicorn", "python_multipart")
 _DRAIN_SECONDS = 30
+_KEEP_SECONDS = 10  # a connection that rests; clients usually let go after 5, and should be the first to
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 tokens = typer.Typer(help="The tokens of `tuneport serve`: add, list and remove.", no_args_is_help=True)
@@ -59,27 +61,33 @@ def serve(
     on, and the next server follows them.
     """
     _need_packages()
-    from tuneport_server.app import application
+    from tuneport_server.connections import most_connections
+    from tuneport_server.listening import bind
+    from tuneport_server.logs import set_up_log
     from tuneport_server.server import open_server, tell_where
     from tuneport_server.settings import read_settings
 
     asked = read_settings(config)
     asked = asked.changed(models=models, host=host, port=port, allow_hosts=allow_host, limits=limit)
-    names = _served(asked.refs())
+    names, most = _served(asked.refs()), most_connections()
     server = open_server(names, asked.limits)
-    listening = _listen(asked.host, asked.port)
-    _log_lines()
+    listening = bind(asked.host, asked.port)
+    set_up_log()
     address = f"[{asked.host}]" if ":" in asked.host else asked.host
+    url = f"http://{address}:{listening.getsockname()[1]}"
+
+    def on_ready() -> None:
+        tell_where(server, f"{url}/v1")
+        say(f"page     {url}/")
+        say(f"serving  {url}/v1")
+
     if not server.tokens.list():
         say(f"token    {server.tokens.add('default')}   (shown this once; only its hash is kept)")
     for name, ref in names.items():
         say(f"model    {name} = {ref}")
     if asked.host not in _LOOPBACK:
         say("Others can reach this server, and nothing encrypts what they send: put TLS in front.", err=True)
-    url = f"http://{address}:{listening.getsockname()[1]}/v1"
-    tell_where(server, url)
-    say(f"serving  {url}")
-    _run(application(server, {one.lower() for one in (asked.host, *asked.allow_hosts)}), listening)
+    _run(server, asked, listening, most, on_ready)
     return 0
 
 
@@ -118,19 +126,6 @@ def _need_packages() -> None:
         )
 
 
-class _Lines(logging.Formatter):
-    """One line for each record, whatever a request put into it; a traceback follows on lines of its own."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        return one_line(super().formatMessage(record))
-
-
-def _log_lines() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-
-
 def _served(named: Mapping[str, Ref]) -> Mapping[str, Ref]:
     """The base models to serve; every one is known to its backend. Raises UsageError or what the backend says."""
     for ref in named.values():
@@ -141,26 +136,18 @@ def _served(named: Mapping[str, Ref]) -> Mapping[str, Ref]:
     return found
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named, or asyncio leaves Nagle's algorithm on and each small answer waits 40 ms.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise UsageError(
-            f"Nothing can listen on {host} port {port}: {error}.", remedy="Choose another: --port 0 takes a free one."
-        ) from error
-    return listening
-
-
-def _run(app: object, listening: socket.socket) -> None:
+def _run(
+    server: Server, asked: ServeSettings, listening: socket.socket, most: int, on_ready: Callable[[], None]
+) -> None:
     import uvicorn
 
+    from tuneport_server.app import application
+    from tuneport_server.listening import HttpServer
+
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # an ASGI application
+        application(server, {one.lower() for one in (asked.host, *asked.allow_hosts)}),
+        loop="asyncio",
+        http="h11",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -168,6 +155,7 @@ def _run(app: object, listening: socket.socket) -> None:
         proxy_headers=False,
         ws="none",
         lifespan="on",
+        timeout_keep_alive=_KEEP_SECONDS,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    HttpServer(config, listening, asked.limits, most, on_ready).run()

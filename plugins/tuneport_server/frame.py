@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tuneport_server.markup import Html, tag
@@ -20,6 +20,7 @@ _POLICY = (
 )
 _HERE = Path(__file__).parent
 _ASSETS = {"/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg+xml"}
+_CONTENT = {path: (_HERE / path.removeprefix("/")).read_bytes() for path in _ASSETS}
 OPEN = frozenset(_ASSETS)
 """What the login form needs, and anybody may see."""
 
@@ -100,8 +101,9 @@ def _header(owner: str, here: str) -> Html:
     return tag("header", tag("div", brand, tag("nav", *links, aria_label="Pages"), leave))
 
 
-def _asset(request: Request) -> Response:
-    return FileResponse(_HERE / request.url.path.removeprefix("/"), media_type=_ASSETS[request.url.path])
+async def _asset(request: Request) -> Response:
+    path = request.url.path  # from memory and without a thread, since anybody may ask for it
+    return Response(_CONTENT[path], media_type=_ASSETS[path])
 
 
 ROUTES = [Route(path, _asset, methods=["GET"]) for path in _ASSETS]

@@ -1,24 +1,34 @@
-"""What every request passes before any route sees it: the right host, no foreign page, a known token."""
+"""What every request passes before any route sees it: a small head, the right host, no foreign page, a known token."""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tuneport import TuneportError
 from tuneport_server import frame
+from tuneport_server.logs import REQUEST, new_id
+from tuneport_server.protocol import CONNECTION, Connection
 from tuneport_server.sessions import COOKIE
-from tuneport_server.wire import WireError
+from tuneport_server.tokens import Tokens
+from tuneport_server.wire import WireError, of_tuneport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tuneport_server.roster import Roster
     from tuneport_server.sessions import Sessions
-    from tuneport_server.tokens import Tokens
+    from tuneport_server.settings import Limits
 
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
@@ -28,6 +38,11 @@ _ALWAYS = (
 _NOTHING = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 # What the login form needs, and what takes it. They tell and change nothing without a token.
 _OPEN = frozenset({*(("GET", path) for path in frame.OPEN), ("GET", "/login"), ("POST", "/login")})
+_OPEN_SECONDS = 1.0  # after which a request without a token makes way for another
+_HEADERS = 100
+_HEAD_BYTES = 32 * 2**10
+
+_log = logging.getLogger(__name__)
 
 
 class Guard:
@@ -35,49 +50,88 @@ class Guard:
     but for the login form. The wire wants the token itself, the page the cookie that the form gave for it.
 
     `hosts` are the names (lower case, without port) by which this server may be called, beside loopback addresses. A
-    browser names the page that asks in `Origin`: one that is not of the very server that is asked is refused. `most`
-    is how many requests may be under way at the same time.
+    browser names the page that asks in `Origin`: one that is not of the very server that is asked is refused. Requests
+    with a known token are counted apart from those without, and take nothing from each other. Every answer has the
+    request's id in `x-request-id`, and so have the lines of the log that are about it.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Tokens, sessions: Sessions, hosts: Collection[str], most: int) -> None:
+    def __init__(
+        self, app: ASGIApp, roster: Roster, sessions: Sessions, hosts: Collection[str], limits: Limits
+    ) -> None:
         self._app = app
-        self._tokens, self._sessions = tokens, sessions
+        self._roster, self._sessions = roster, sessions
         self._hosts = frozenset(hosts)
-        self._most = most
-        self._under_way = 0
+        self._limits = limits
+        self._known: OrderedDict[str, tuple[Connection | None, float]] = OrderedDict()  # by id: whose, since when
+        self._open: OrderedDict[str, tuple[Connection | None, float]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-
-        async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = list(message.get("headers", ()))
-                own = any(name == _NOTHING[0] for name, _ in given)
-                message["headers"] = [*given, *_ALWAYS, *(() if own else (_NOTHING,))]
-            await send(message)
-
         if scope["type"] != "http":
             return  # no web socket is served: closing without an answer refuses it
-        self._under_way += 1
+        id_, begun = new_id(), False
+        REQUEST.set(id_)
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                given = [one for one in message.get("headers", ()) if one[0] != b"x-request-id"]
+                own = any(name == _NOTHING[0] for name, _ in given)
+                always = (*_ALWAYS, (b"x-request-id", id_.encode()))
+                message["headers"] = [*given, *always, *(() if own else (_NOTHING,))]
+            await send(message)
+
         try:
-            headers = Headers(scope=scope)
-            self._check_host(headers)
-            owner = await self._owner(scope, headers)
-            if owner is None and _wants_page(scope, headers):
-                await RedirectResponse("/login", 303)(scope, receive, sent)
-                return
-            if owner is None and (scope["method"], scope["path"]) not in _OPEN:
-                raise _refused("Send the token as the API key (Authorization: Bearer …).", "missing_api_key")
-            if self._under_way > self._most:
-                raise _busy(self._most)
-            scope["state"] = {**scope.get("state", {}), "owner": owner}
-            await self._app(scope, receive, sent)
+            await self._admit(scope, receive, sent)
         except WireError as error:
             await error.response()(scope, receive, sent)
+        except TuneportError as error:
+            log_failure(scope["method"], scope["path"], error)
+            await of_tuneport(error).response()(scope, receive, sent)
+        except Exception:
+            if begun:
+                raise  # an answer of its own says so already, or is cut off; uvicorn writes it into the log
+            _log.exception("%s %r", scope["method"], scope["path"][:200])
+            await mistake().response()(scope, receive, sent)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+        owner = None
+        try:
+            _check_head(scope, headers)
+            self._check_host(headers)
+            owner = await self._owner(scope, headers, connection)
         finally:
-            self._under_way -= 1
+            if connection is not None:
+                connection.recognize(known=owner is not None)
+        if owner is None and _wants_page(scope, headers):
+            await RedirectResponse("/login", 303)(scope, receive, send)
+            return
+        if owner is None and (scope["method"], scope["path"]) not in _OPEN:
+            raise _refused("Send the token as the API key (Authorization: Bearer …).", "missing_api_key")
+        with self._counted(REQUEST.get(), connection, known=owner is not None):
+            scope["state"] = {**scope.get("state", {}), "owner": owner}
+            await self._app(scope, receive, send)
+
+    @contextmanager
+    def _counted(self, id_: str, connection: Connection | None, *, known: bool) -> Iterator[None]:
+        under_way, most = (self._known, self._limits.requests) if known else (self._open, self._limits.open_requests)
+        now = time.monotonic()
+        if len(under_way) >= most:
+            slow, began = next(iter(under_way.values()))
+            if known or slow is None or now < began + _OPEN_SECONDS:
+                raise _busy(most)
+            slow.make_way()  # so that slow strangers keep nobody from logging in
+            del under_way[next(iter(under_way))]
+        under_way[id_] = (connection, now)
+        try:
+            yield
+        finally:
+            under_way.pop(id_, None)
 
     def _check_host(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
@@ -94,24 +148,51 @@ class Guard:
             if origin.lower() not in (f"http://{host}", f"https://{host}"):
                 raise WireError(403, "Requests from pages of other sites are refused.", code="foreign_origin")
 
-    async def _owner(self, scope: Scope, headers: Headers) -> str | None:
+    async def _owner(self, scope: Scope, headers: Headers, connection: Connection | None) -> str | None:
         """Whose request it is; None where it brings neither token nor session. Raises WireError for a wrong token."""
         given = headers.getlist("authorization")
         if not given:
-            return None if scope["path"].startswith("/v1/") else await self._logged_in(scope, headers)
+            return None if scope["path"].startswith("/v1/") else await self._logged_in(scope, headers, connection)
         scheme, _, token = given[0].partition(" ")
-        owner = await run_in_threadpool(self._tokens.owner, token.strip())
+        owner = await self._known_owner(Tokens.fingerprint(token.strip()), connection)
         if owner is None or scheme.lower() != "bearer" or len(given) > 1:
             raise _refused("The token is not known here. `tuneport tokens add NAME` makes one.", "invalid_api_key")
         return owner
 
-    async def _logged_in(self, scope: Scope, headers: Headers) -> str | None:
+    async def _logged_in(self, scope: Scope, headers: Headers, connection: Connection | None) -> str | None:
         value = cookie_parser(headers.get("cookie", "")).get(COOKIE)
         if value is None:
             return None
         if scope["method"] not in ("GET", "HEAD") and "origin" not in headers:
             raise WireError(403, "A form of this server's own page says where it comes from.", code="foreign_origin")
-        return await run_in_threadpool(self._sessions.owner, value)
+        fingerprint = self._sessions.fingerprint(value)
+        return None if fingerprint is None else await self._known_owner(fingerprint, connection)
+
+    async def _known_owner(self, fingerprint: str, connection: Connection | None) -> str | None:
+        if connection is not None and self._roster.knew(fingerprint):
+            connection.recognize(known=True)  # so that a crowd of newcomers does not displace it meanwhile
+        return await self._roster.owner(fingerprint)
+
+
+def log_failure(method: str, path: str, error: BaseException) -> None:
+    """Write down an error that is ours and expected, such as a full disk, with its cure."""
+    _log.error("%s %r: %s", method, path[:200], error)
+
+
+def mistake() -> WireError:
+    """The answer to a request that found a fault of ours."""
+    return WireError(500, "The server made a mistake; its log says which, by x-request-id.", code="server_error")
+
+
+def _check_head(scope: Scope, headers: Headers) -> None:
+    given = scope["headers"]
+    if len(given) > _HEADERS or sum(len(name) + len(value) for name, value in given) > _HEAD_BYTES:
+        raise WireError(431, "The request's head is too large.", code="head_too_large", headers={"connection": "close"})
+    # A proxy in front might read the body's end from the one, and this server from the other.
+    if "transfer-encoding" in headers and "content-length" in headers:
+        raise WireError(
+            400, "Send Transfer-Encoding or Content-Length.", code="invalid_http", headers={"connection": "close"}
+        )
 
 
 def _refused(message: str, code: str) -> WireError:

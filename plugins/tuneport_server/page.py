@@ -34,11 +34,11 @@ async def login(request: Request) -> Response:
         return _login_form()
     server = server_of(request)
     token = (await read_fields(request, server.limits)).get("token", "").strip()
-    value = await run_in_threadpool(server.sessions.open, token)
-    if value is None:
+    fingerprint = server.tokens.fingerprint(token)
+    if await server.roster.owner(fingerprint) is None:
         return _login_form("The token is not known here.", 401)
     answer = RedirectResponse("/", 303)
-    answer.set_cookie(COOKIE, value, max_age=LIFE_SECONDS, httponly=True, samesite="strict")
+    answer.set_cookie(COOKIE, server.sessions.open(fingerprint), max_age=LIFE_SECONDS, httponly=True, samesite="strict")
     return answer
 
 

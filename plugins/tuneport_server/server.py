@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from tuneport import Ref, UsageError, home
 from tuneport_server.events import Seen
+from tuneport_server.roster import Roster
 from tuneport_server.sessions import Sessions
 from tuneport_server.settings import Limits
 from tuneport_server.store import Store
@@ -36,7 +37,8 @@ class Server:
     folder: Path
     names: Mapping[str, Ref]
     limits: Limits
-    sessions: Sessions = field(init=False)
+    sessions: Sessions = field(default_factory=Sessions)
+    roster: Roster = field(init=False)
     trainer: Trainer = field(init=False)
     desks: Desks = field(init=False)
     seen: Seen = field(default_factory=Seen)
@@ -46,7 +48,7 @@ class Server:
         from tuneport_server.desks import Desks
         from tuneport_server.trainer import Trainer
 
-        self.sessions = Sessions(self.tokens)
+        self.roster = Roster(self.tokens)
         self.desks = Desks(self.limits)
         self.trainer = Trainer(self)
 

@@ -7,10 +7,6 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tuneport_server.tokens import Tokens
 
 COOKIE = "tuneport"
 LIFE_SECONDS = 12 * 3600
@@ -20,27 +16,26 @@ _MOST = 1000
 class Sessions:
     """The sessions of one running server, kept in memory alone: a new server asks for the token again."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
-    def open(self, token: str) -> str | None:
-        """The cookie's value for a token; None for one that is not known."""
-        if self._tokens.owner(token) is None:
-            return None
+    def open(self, fingerprint: str) -> str:
+        """The cookie's value for the fingerprint of a known token."""
         value = secrets.token_urlsafe(32)
         with self._lock:
-            self._open[_hash(value)] = (self._tokens.fingerprint(token), time.monotonic() + LIFE_SECONDS)
+            self._open[_hash(value)] = (fingerprint, time.monotonic() + LIFE_SECONDS)
             while len(self._open) > _MOST:
                 self._open.popitem(last=False)
         return value
 
-    def owner(self, value: str) -> str | None:
-        """Whose session it is; None when it is over, or its token was removed."""
+    def fingerprint(self, value: str) -> str | None:
+        """The fingerprint of the token that the session was opened with; None when it is over. Whoever asks checks
+        whether that token is still known.
+        """
         with self._lock:
             token, end = self._open.get(_hash(value), ("", 0.0))
-        return self._tokens.owner_of(token) if time.monotonic() < end else None
+        return token if time.monotonic() < end else None
 
     def close(self, value: str) -> None:
         """Log out."""

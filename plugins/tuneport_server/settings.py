@@ -41,8 +41,24 @@ class Limits(Settings):
     model_bytes: _Number | None = Field(
         default=None, description="weights of the models that are kept loaded; half of the machine's memory when absent"
     )
-    silence_seconds: _Number = Field(default=30, description="without a byte of a body that is still to come")
-    requests: _Number = Field(default=512, description="under way at the same time")
+    silence_seconds: _Number = Field(
+        default=30, description="without progress: no byte of a body comes, or the client takes nothing of an answer"
+    )
+    head_seconds: _Number = Field(default=20, description="for a request's head to arrive, and for the form of a login")
+    body_seconds: _Number = Field(default=3600, description="for one body to arrive")
+    least_rate: _Number = Field(
+        default=1024, description="bytes per second that a head or a body must bring, after a grace period"
+    )
+    requests: _Number = Field(default=512, description="under way at the same time, with a token")
+    open_requests: _Number = Field(default=32, description="under way at the same time, without a token")
+    address_connections: _Number = Field(
+        default=1024,
+        description="open at the same time from one address; raise it for a reverse proxy on another machine",
+    )
+    connections: _Number | None = Field(
+        default=None,
+        description="open at the same time; what the limit of open files allows, 4,096 at most, when absent",
+    )
 
     @property
     def memory(self) -> int:

@@ -7,10 +7,12 @@ import hmac
 import re
 import secrets
 import time
+from collections.abc import Sequence
 
 from tuneport import NotFoundError, UsageError
 from tuneport_server.store import Row, Store
 
+Known = Sequence[tuple[str, str]]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}\Z")
 
 
@@ -52,14 +54,23 @@ class Tokens:
         return self.owner_of(self.fingerprint(token))
 
     def owner_of(self, fingerprint: str) -> str | None:
-        """The same of a token's fingerprint. Looks at all of them, so that time tells nothing."""
-        found = None
-        for row in self._store.rows("SELECT name, sha256 FROM tokens"):
-            if hmac.compare_digest(fingerprint, row["sha256"]):
-                found = row["name"]
-        return found
+        """The same of a token's fingerprint."""
+        return owner_in(self.all(), fingerprint)
+
+    def all(self) -> Known:
+        """Name and fingerprint of each."""
+        return [(row["name"], row["sha256"]) for row in self._store.rows("SELECT name, sha256 FROM tokens")]
 
     @staticmethod
     def fingerprint(token: str) -> str:
         """What is kept of a token: its SHA-256, since 256 random bits need no slow hash."""
         return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def owner_in(known: Known, fingerprint: str) -> str | None:
+    """The name that a fingerprint belongs to. Looks at all of them, so that time tells nothing."""
+    found = None
+    for name, one in known:
+        if hmac.compare_digest(fingerprint, one):
+            found = name
+    return found

@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "server.md").read_text()
 def test_the_page_lists_every_limit_with_its_default() -> None:
     table = PAGE.partition("### Limits")[2].partition("\n## ")[0]
     listed = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", table, re.MULTILINE))
-    told = Limits().model_dump() | {"model_bytes": "half of the memory"}
+    told = Limits().model_dump() | {"model_bytes": "half of the memory", "connections": "what open files allow"}
     assert listed == {name: f"{value:,}" if isinstance(value, int) else value for name, value in told.items()}
 
 

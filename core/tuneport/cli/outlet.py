@@ -78,7 +78,7 @@ def console(*, err: bool = False) -> Console:
 
         @file.setter
         def file(self, new: Any) -> None:
-            raise NotImplementedError("The outlet alone says where its text goes.")
+            raise AttributeError("The outlet alone says where its text goes.")
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would end the process here; the application does it for all commands alike

@@ -1,0 +1,317 @@
+"""Nobody without a token keeps others out, and nobody holds a connection for longer than it is of use."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import re
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import openai
+import psutil
+import pytest
+
+from attacks import HALF_HEAD, NO_HTTP, SLOW_BODY, SLOW_LOGIN, WRONG_TOKEN, Crowd, hang_up_after
+from serving import PATIENCE, Served, jsonl
+from tuneport_server.connections import Connections
+
+LIMITS = ("requests=64", "head_seconds=2", "silence_seconds=3", "least_rate=1000")
+SLACK = 20.0  # seconds beyond a limit, on a machine that is busy
+UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+FORM = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
+BAD_CHUNK = FORM + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n"
+CROWDS = {
+    "slow logins": (560, SLOW_LOGIN, b"a"),
+    "half heads": (1100, HALF_HEAD, b""),
+    "dripping heads": (1100, HALF_HEAD, b"a"),
+    "silent connections": (1100, b"", b""),
+    "wrong tokens": (700, b"".join(WRONG_TOKEN % number for number in range(10)), WRONG_TOKEN % 7),
+    "no HTTP": (700, NO_HTTP, NO_HTTP),
+    "broken bodies": (700, BAD_CHUNK, b""),
+    "web sockets": (700, UPGRADE, UPGRADE),
+}
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory, parrot_site: Path) -> Iterator[Served]:
+    """A server that may open 256 files, and waits for little."""
+    options = [word for limit in LIMITS for word in ("--limit", limit)]
+    home = tmp_path_factory.mktemp("door") / "home"
+    served = Served(home, "--models", "grey=parrot:grey", *options, site=parrot_site, descriptors=256)
+    yield served.start()
+    served.end()
+    assert "Traceback" not in served.stderr(), served.stderr()[-4000:]
+
+
+def log_size(served: Served) -> int:
+    return served.home.with_suffix(".log").stat().st_size
+
+
+def use(served: Served) -> None:
+    """What a client with a token does, with a connection of its own, and without a second try."""
+    with served.client(max_retries=0) as client:
+        assert client.models.retrieve("grey").id == "grey"
+        file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
+        assert client.files.content(file.id).read() == jsonl()
+
+
+def attack(served: Served, count: int, first: bytes, drip: bytes, seconds: float) -> None:
+    """A client works while a crowd attacks, and the log hardly grows."""
+    size, end = log_size(served), time.monotonic() + seconds
+    with Crowd(served.port, count, first, drip=drip, pause=0.25):
+        use(served)
+        while time.monotonic() < end:
+            use(served)
+            time.sleep(0.2)
+    use(served)
+    assert log_size(served) < size + 20_000, served.stderr()[-2000:]
+
+
+@pytest.mark.parametrize("kind", CROWDS)
+def test_a_crowd_without_a_token_keeps_no_client_with_one_out(door: Served, kind: str) -> None:
+    count, first, drip = CROWDS[kind]
+    attack(door, count * 2 // 5, first, drip, seconds=1)  # more than the files and requests of this server
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", CROWDS)
+def test_a_large_crowd_keeps_nobody_out_for_a_minute(tmp_path: Path, parrot_site: Path, kind: str) -> None:
+    served = Served(tmp_path / "home", "--models", "grey=parrot:grey", site=parrot_site, descriptors=1024).start()
+    try:
+        count, first, drip = CROWDS[kind]
+        attack(served, count, first, drip, seconds=60)
+    finally:
+        served.end()
+    assert "Traceback" not in served.stderr()
+
+
+def test_a_form_can_be_sent_while_slow_forms_hold_every_place(door: Served) -> None:
+    body = b"token=" + door.token.encode()
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Length: %d\r\n"
+    kind = b"Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\r\n"
+    with Crowd(door.port, 60, SLOW_LOGIN, drip=b"a"):
+        time.sleep(1.2)
+        _, answer = hang_up_after(door.port, head % len(body) + kind + body, PATIENCE)
+    assert answer.startswith(b"HTTP/1.1 303 "), answer
+
+
+LOGIN_PAGE = b"GET /login HTTP/1.1\r\nHost: localhost\r\n"
+UNFINISHED = {
+    "nothing": (b"", b"", b""),
+    "half head": (HALF_HEAD, b"", b"408"),
+    "dripping head": (HALF_HEAD, b"a", b"408"),
+    "half form": (SLOW_LOGIN, b"", b"408"),
+    "dripping form": (SLOW_LOGIN, b"a", b"408"),
+    "half body": (SLOW_BODY, b"", b"408"),
+    "dripping body": (SLOW_BODY, b"a", b"408"),
+    "at rest": (LOGIN_PAGE + b"\r\n", b"", b"200"),
+    "half a second head": (LOGIN_PAGE + b"\r\n" + LOGIN_PAGE, b"", b"200"),
+    "a body that nobody reads": (LOGIN_PAGE + b"Content-Length: 9000000\r\n\r\n", b"a", b"200"),
+}
+
+
+def test_what_does_not_go_on_is_given_up(door: Served) -> None:
+    def send(kind: str) -> bytes:
+        sent, drip, _ = UNFINISHED[kind]
+        return hang_up_after(door.port, sent.replace(b"%s", door.token.encode()), 10 + SLACK, drip)[1]
+
+    with concurrent.futures.ThreadPoolExecutor(len(UNFINISHED)) as threads:
+        answers = dict(zip(UNFINISHED, threads.map(send, UNFINISHED), strict=True))
+    for kind, answer in answers.items():
+        assert answer[9:12] == UNFINISHED[kind][2], (kind, answer)
+        assert (b"\r\nx-request-id: req_" in answer) == bool(answer), (kind, answer)
+        assert (b'"code": "request_timeout"' in answer.replace(b'":"', b'": "')) == (answer[9:12] == b"408")
+
+
+def until(true: Callable[[], bool], seconds: float = 3 + SLACK) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def sockets(served: Served) -> int:
+    process = psutil.Process(served.process.pid)
+    return sum(one.status == "ESTABLISHED" for one in process.net_connections("tcp"))
+
+
+@pytest.mark.parametrize("asked", ["a file", "pages without a token"])
+def test_a_client_that_never_reads_is_given_up(door: Served, asked: str) -> None:
+    with door.client() as client:
+        large = client.files.create(file=("large.jsonl", (b"x" * 79 + b"\n") * 300_000), purpose="fine-tune")
+    until(lambda: sockets(door) == 0)
+    if asked == "a file":
+        head = f"GET /v1/files/{large.id}/content HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {door.token}"
+        sent = f"{head}\r\n\r\n".encode()
+    else:
+        sent = b"GET /page.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
+    opened = []
+    for _ in range(4):
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect(("127.0.0.1", door.port))
+        one.setblocking(False)
+        one.send(sent)
+        opened.append(one)
+    until(lambda: sockets(door) > 0)
+    until(lambda: sockets(door) == 0)
+    files = [one.path for one in psutil.Process(door.process.pid).open_files()]
+    assert not [path for path in files if "/files/" in path]
+    for one in opened:
+        one.close()
+
+
+def test_a_body_that_keeps_the_rate_is_not_cut_off_by_a_crowd(door: Served) -> None:
+    rows = jsonl() * 100
+    form = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--b\r\nContent-Disposition: '
+    form += b'form-data; name="file"; filename="rows.jsonl"\r\n\r\n' + rows + b"\r\n--b--\r\n"
+    head = (
+        f"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {door.token}\r\nConnection: close\r\n"
+        f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(form)}\r\n\r\n"
+    )
+    with (
+        Crowd(door.port, 100, HALF_HEAD, pause=0.25) as crowd,
+        socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE) as one,
+    ):
+        one.sendall(head.encode())
+        for start in range(0, len(form), len(form) // 8):
+            one.sendall(form[start : start + len(form) // 8])
+            time.sleep(0.5)
+        answer = b"".join(iter(lambda: one.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert crowd.closed > 0
+
+
+def test_a_server_without_descriptors_says_so_once_a_second_and_comes_back(door: Served) -> None:
+    pid = door.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    began, size = time.monotonic(), log_size(door)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (psutil.Process(pid).num_fds(), limits[1]))
+    try:
+        with Crowd(door.port, 50, HALF_HEAD):
+            time.sleep(3)
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    lines = door.stderr()[size:].splitlines()
+    use(door)
+    assert 1 <= len(lines) <= time.monotonic() - began + 2, lines
+    assert all("No connection can be accepted" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /login HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 60_000 + b"\r\n\r\n", b"431"),
+        (b"GET /login HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 200 + b"\r\n", b"431"),
+        (FORM + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
+        (FORM + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd", b"400"),
+        (FORM + b"Transfer-Encoding: gzip\r\n\r\n", b"501"),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
+        (BAD_CHUNK, b"400"),
+    ],
+    ids=["long head", "many headers", "two framings", "two lengths", "unknown framing", "no HTTP", "broken chunk"],
+)
+def test_what_is_no_plain_http_is_refused_in_the_wires_shape(door: Served, sent: bytes, status: bytes) -> None:
+    _, answer = hang_up_after(door.port, sent, PATIENCE)
+    assert answer[9:12] == status, answer
+    assert b"\r\nx-request-id: req_" in answer
+    assert b'{"error": {"message": "' in answer
+
+
+@pytest.mark.parametrize("token", [True, False])
+def test_a_body_is_asked_for_only_from_a_client_with_a_token(door: Served, token: bool) -> None:
+    key = f"Authorization: Bearer {door.token}\r\n" if token else ""
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{key}Content-Length: 9\r\n"
+    with socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE) as one:
+        one.sendall(head.encode() + b"Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n")
+        answer = one.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 100 " if token else b"HTTP/1.1 401 ")
+        one.sendall(b'{"a": 1}\n' if token else b"")
+        rest = b"".join(iter(lambda: one.recv(65536), b""))
+    if token:
+        assert rest.startswith(b"HTTP/1.1 400 ")
+
+
+def test_requests_on_one_connection_are_answered_one_after_another(door: Served) -> None:
+    one = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {door.token}\r\n\r\n"
+    last = one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+    _, answer = hang_up_after(door.port, (one * 50 + last).encode(), PATIENCE)
+    assert answer.count(b"HTTP/1.1 200 ") == 51
+    assert len(set(re.findall(rb"req_[0-9a-f]{32}", answer))) == 51
+
+
+@dataclass(eq=False)
+class Guest:
+    name: str
+    left: list[str] = field(default_factory=list)
+    busy: bool = False
+
+    def make_way(self) -> None:
+        self.left.append(self.name)
+
+
+def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
+    connections, left = Connections(most=8, of_address=4), []
+
+    def come(name: str, address: str, *, known: bool = False, busy: bool = False) -> bool:
+        if not connections.admit(address):
+            return False
+        guest = Guest(name, left, busy)
+        connections.add(guest, address)
+        if known:
+            connections.recognize(guest, known=True)
+        return True
+
+    assert come("known", "10.0.0.1", known=True, busy=True)
+    assert all(come(f"stranger {number}", "10.0.0.1") for number in range(10))
+    assert left == [f"stranger {number}" for number in range(7)]  # three beside the known one
+    left.clear()
+    assert all(come(f"neighbor {number}", f"2001:db8::{number:x}") for number in range(5))  # one network
+    assert left == ["neighbor 0"]
+    assert come("far", "2001:db8:1::1")
+    assert left == ["neighbor 0", "stranger 7"]  # all eight places are taken: the oldest stranger goes
+    left.clear()
+    assert all(come(f"user {number}", f"10.0.1.{number}", known=True, busy=True) for number in range(7))
+    assert len(left) == 7
+    assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are under way
+
+
+def test_a_stranger_whose_request_was_refused_makes_way_first() -> None:
+    connections, left = Connections(most=5, of_address=3), []
+    guests = [Guest("first", left), Guest("refused", left, busy=True), Guest("known", left)]
+    for guest in guests:
+        connections.add(guest, "10.0.0.1")
+    connections.recognize(guests[1], known=False)
+    connections.recognize(guests[2], known=True)
+    for name in ("second", "third"):
+        assert connections.admit("10.0.0.1")
+        connections.add(Guest(name, left), "10.0.0.1")
+    assert left == ["refused", "first"]
+
+
+def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:
+    connections, left = Connections(most=4, of_address=4), []
+    guests = [Guest(str(number), left) for number in range(3)]
+    for guest in guests:
+        assert connections.admit("::ffff:127.0.0.1")
+        connections.add(guest, "::ffff:127.0.0.1")
+        connections.recognize(guest, known=True)
+    guests[0].busy = True
+    assert connections.admit("::1")
+    assert left == ["1"]
+    connections.recognize(guests[2], known=False)
+    assert connections.admit("127.0.0.9") and left == ["1"]
+
+
+def test_one_client_with_many_connections_is_served(door: Served) -> None:
+    """More than the places of its address at once: they wait for each other or are told to, none is lost."""
+    with (
+        openai.OpenAI(api_key=door.token, base_url=door.url, timeout=PATIENCE, max_retries=20) as client,
+        concurrent.futures.ThreadPoolExecutor(100) as threads,
+    ):
+        found = list(threads.map(lambda _: client.models.retrieve("grey").id, range(300)))
+    assert found == ["grey"] * 300
