@@ -77,7 +77,7 @@ def console(*, err: bool = False) -> Console:
             return _stream(err=err) or StringIO()
 
         @file.setter
-        def file(self, new: Any) -> None:
+        def file(self, _: Any) -> None:
             raise AttributeError("The outlet alone says where its text goes.")
 
         def on_broken_pipe(self) -> None:
