@@ -79,7 +79,7 @@ def _begin(folder: Folder, request: TrainRequest) -> bool:
             Status.QUEUED,
             Status.INTERRUPTED,
         ):  # not cancelled meanwhile, say
-            launch(owner, devices.pool(cast("TorchSettings", request.settings).device))
+            launch(owner)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Several threads load, use and give back models at the same time: no load disturbs another, and none disturbs an answer."""
+"""Threads load, use and give back models at the same time: no load disturbs another load or an answer."""
 
 from __future__ import annotations
 
