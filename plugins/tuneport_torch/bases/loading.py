@@ -23,7 +23,7 @@ LOADING = threading.RLock()
 
 A first import of transformers replaces the module that a second thread already waits for. A load changes process-wide
 state (`PreTrainedModel.tie_weights`, torch's default dtype, stderr), and two that overlap restore each other's. Nobody
-holds this lock while a model answers or while files are downloaded.
+holds this lock while a model answers or while files are downloaded; `push` holds it for its upload, through `quiet`.
 """
 
 
