@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +42,15 @@ def load_model(
     that transformers knows. `config` stands in for a file's own. Raises UnavailableError when weights are missing or
     damaged. Thread-safe: loads run one after another.
     """
-    base = fetch(base)
+    base = _fetched(base)
     with LOADING:
         return _load(base, dtype, device, attention, config)
+
+
+def _fetched(base: Base) -> Base:
+    """The base and all models under it, downloaded."""
+    base = fetch(base)
+    return base if base.parent is None else replace(base, parent=_fetched(base.parent))
 
 
 def _load(
@@ -56,7 +63,7 @@ def _load(
 
         # Each sum is made in float32 and rounded once; weights that are stored in `dtype` need not be loaded as more.
         wide = dtype if base.facts.dtype == dtype and base.parent.parent is None else "float32"
-        model = load_model(base.parent, dtype=wide, device=device, attention=attention)
+        model = _load(base.parent, wide, device, attention, None)
         load_peft(model, base.here())
         merge(model)
         round_weights(model, dtype)
