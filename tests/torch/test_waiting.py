@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -138,6 +140,21 @@ def test_a_queued_job_that_was_ended_is_interrupted_and_resumes_at_the_end(
     assert seqs(first) == list(range(1, len(seqs(first)) + 1))
 
 
+def test_a_restart_of_the_machine_leaves_a_queued_job_that_resumes(tiny_llama: Path, busy: Busy) -> None:
+    job = begin(tiny_llama, "job", count=5)
+    assert kill(job)
+    owner = job.folder.path / "owner.json"
+    signed = msgspec.json.decode(owner.read_bytes())
+    signed["identity"]["boot"] = "an earlier one"
+    owner.write_bytes(msgspec.json.encode(signed))
+    state = job.state()
+    assert state.status is Status.INTERRUPTED
+    assert state.message == "The machine was restarted while it waited for the device."
+    job.resume()
+    assert waiting(job).queue_position == 1
+    job.cancel()
+
+
 def test_a_queued_job_is_paused_resumed_and_cancelled(tiny_llama: Path, busy: Busy) -> None:
     job, other = (begin(tiny_llama, name, count=5) for name in ("job", "other"))
     job.pause()
@@ -156,8 +173,8 @@ def test_a_queued_job_is_paused_resumed_and_cancelled(tiny_llama: Path, busy: Bu
 def test_the_queue_outlives_who_filled_it(tiny_llama: Path, busy: Busy) -> None:
     process = parent(tiny_llama, "orphan", "an-intent", start_new_session=True)
     assert process.stdout.readline().strip() == "started"
-    process.kill()
-    process.wait()
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal
+    assert process.wait(60) != 0
     process.stdout.close()
     job = TorchBackend().job("orphan")
     assert waiting(job).queue_position == 1
