@@ -13,6 +13,7 @@ import tuneport
 from tuneport import HomeError, Job, JobNotFinished, JobNotFound, JobState, Status, TuneportError
 from tuneport_server import files
 from tuneport_server.events import result_csv
+from tuneport_server.faults import Retries, passes, reason
 from tuneport_server.starting import BadFile, start
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from tuneport_server.store import Row
 
 _POLL_SECONDS = 1.0
-_RETRY_SECONDS = 30.0  # after a start that failed for a reason that may go away, such as a full disk, or is in doubt
-_RESUMES = 3  # of an interrupted training that makes no step in between
+_DOUBT_SECONDS = 30.0  # between two looks for a training of which nobody knows whether it was started
+_RESUMES = (0.0, 5.0, 30.0)  # seconds before each resume of an interrupted training that makes no step in between
 _STARTS = 2  # jobs whose files are checked at the same time
 _DRAIN_SECONDS = 30.0
 
@@ -59,8 +60,9 @@ class Trainer:
         self._starting: set[str] = set()
         self._locks: dict[str, threading.RLock] = {}
         self._told: dict[str, str] = {}
-        self._resumed: dict[str, tuple[int, int]] = {}
-        self._not_before: dict[str, float] = {}
+        self._resumed: dict[str, tuple[int, int, float]] = {}
+        self._retries = Retries()
+        self._looked: dict[str, float] = {}
         self._estimates: dict[str, int] = {}
 
     def start(self) -> None:
@@ -100,6 +102,7 @@ class Trainer:
         """Go on with a paused job, or one whose own resumption was given up."""
         with self._lock(id_):
             self._resumed.pop(id_, None)
+            self._retries.forget(id_)
             self._server.store.update("jobs", id_, want="")
             row = self._server.store.row("SELECT * FROM jobs WHERE id = ?", id_)
             if row is not None and row["ref"] is not None:
@@ -121,19 +124,18 @@ class Trainer:
                     return
                 try:
                     self.look(row["id"])
-                except TuneportError as error:
-                    if self._told.get(row["id"]) != error.message:  # it will be the same a second later
-                        self._told[row["id"]] = error.message
-                        _log.warning("%s could not be looked at: %s", row["id"], error)
-                except Exception:  # noqa: BLE001 - one job's trouble must not keep the others waiting
-                    _log.exception("%s could not be looked at", row["id"])
+                except Exception as error:  # noqa: BLE001 - one job's trouble must not keep the others waiting
+                    if self._told.get(row["id"]) != str(error):  # it will be the same a second later
+                        self._told[row["id"]] = str(error)
+                        known = isinstance(error, TuneportError)
+                        _log.error("%s could not be looked at: %s", row["id"], error, exc_info=None if known else error)
             self._wake.wait(_POLL_SECONDS)
 
     def _lock(self, id_: str) -> threading.RLock:
         return self._locks.setdefault(id_, threading.RLock())
 
     def _submit(self, id_: str) -> None:
-        if time.monotonic() < self._not_before.get(id_, 0.0) or self._stopping.is_set():
+        if not self._retries.due(id_) or self._stopping.is_set():
             return
         self._starting.add(id_)
         self._pool.submit(self._begin, id_)
@@ -155,21 +157,29 @@ class Trainer:
                 self._tell_once(id_, "Files validated, the training is submitted.")
         except BadFile as error:
             self._fail(id_, f"invalid_{error.param}", str(error), error.param)
-        except HomeError as error:
-            _log.error("%s", error)
-            self._not_before[id_] = time.monotonic() + _RETRY_SECONDS
         except JobNotFinished as error:  # it may have been started, and is paid for then: it is looked for from now on
             _log.warning("%s: %s", id_, error.message)
             store.update("jobs", id_, ref=error.ref, status="queued")
-        except TuneportError as error:
-            self._fail(id_, "training_not_started", error.message)
-        except Exception:  # noqa: BLE001 - a job must not wait forever for a start that cannot be
-            _log.exception("%s could not be started", id_)
-            self._fail(id_, "server_error", "The server could not start the training; its log says why.")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job waits for another try or is told why it ends
+            self._not_started(id_, error)
         finally:
             self._starting.discard(id_)
             files.drop_unused(self._server)
             self._wake.set()
+
+    def _not_started(self, id_: str, error: Exception) -> None:
+        """Try again later what may pass, and end the job for what does not."""
+        known = isinstance(error, TuneportError)
+        _log.error("%s could not be started: %s", id_, error, exc_info=None if known else error)
+        if passes(error, self._retries.postpone(id_)):
+            try:
+                self._tell_once(id_, f"Not started yet, and tried again: {reason(error)}", "warn")
+            except HomeError as full:  # the store has no room either: the job is tried again all the same
+                _log.error("%s", full)
+        elif isinstance(error, TuneportError):
+            self._fail(id_, "training_not_started", error.message)
+        else:
+            self._fail(id_, "server_error", "The server could not start the training; its log says why.")
 
     def _follow(self, row: Row) -> None:
         id_ = row["id"]
@@ -211,9 +221,9 @@ class Trainer:
 
     def _looked_for(self, row: Row, state: JobState) -> JobState | None:
         """The state of a job whose start is in doubt, once it was looked for; None where it was certainly not made."""
-        if time.monotonic() < self._not_before.get(row["id"], 0.0):
+        if time.monotonic() < self._looked.get(row["id"], 0.0):
             return state
-        self._not_before[row["id"]] = time.monotonic() + _RETRY_SECONDS
+        self._looked[row["id"]] = time.monotonic() + _DOUBT_SECONDS
         try:
             return tuneport.settle(row["ref"]).state()
         except JobNotFinished:
@@ -223,14 +233,19 @@ class Trainer:
             return None
 
     def _revive(self, row: Row, job: Job, state: JobState) -> bool:
-        """Resume a training that nothing runs; False once that has helped nothing several times."""
+        """Resume a training that nothing runs, each time after a longer wait; False once that has helped nothing
+        several times.
+        """
         if row["want"] == "pause":
             return False
-        step, times = self._resumed.get(row["id"], (-1, 0))
+        now = time.monotonic()
+        step, times, last = self._resumed.get(row["id"], (-1, 0, now))
         times = times if state.step <= step else 0
-        if times >= _RESUMES:
+        if times >= len(_RESUMES):
             return False
-        self._resumed[row["id"]] = (state.step, times + 1)
+        if now - last < _RESUMES[times]:
+            return True
+        self._resumed[row["id"]] = (state.step, times + 1, now)
         try:
             job.resume()
         except TuneportError as error:
@@ -253,7 +268,8 @@ class Trainer:
         self._estimates.pop(row["id"], None)
         self._resumed.pop(row["id"], None)
         self._told.pop(row["id"], None)
-        self._not_before.pop(row["id"], None)
+        self._retries.forget(row["id"])
+        self._looked.pop(row["id"], None)
         files.drop_unused(self._server)
 
     def _fail(self, id_: str, code: str, message: str, param: str | None = None) -> None:
@@ -268,9 +284,9 @@ class Trainer:
             store.add_event(id_, message, "error")
             self._over(row, "failed", error=json.dumps({"code": code, "message": message, "param": param}))
 
-    def _tell_once(self, id_: str, message: str) -> None:
+    def _tell_once(self, id_: str, message: str, level: str = "info") -> None:
         """An event, unless a start that was cut off has told it already."""
         store = self._server.store
         with store.write():
             if not any(event["message"] == message for event in store.events(id_, 0)):
-                store.add_event(id_, message)
+                store.add_event(id_, message, level)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from tuneport import BackendError, Checkpoint, Event, Job, JobNotFinished, JobState, Ref, Status, UsageError, utc_now
 from tuneport_torch.jobs import devices, slots
 from tuneport_torch.jobs.folder import EventReader, Folder, JobStatus, release_intent, size_of
-from tuneport_torch.jobs.launch import launch, size, why_gone
+from tuneport_torch.jobs.launch import WAITS, launch, size, why_gone
 from tuneport_torch.jobs.owner import Holder, Owner, holder
 
 if TYPE_CHECKING:
@@ -40,7 +40,11 @@ class TorchJob(Job):
         if now is None or (not _settled(now) and not (owner and owner.alive)):
             now = self.folder.settled()  # a worker writes its last words before it ends: look again
             owner = holder(self.folder)
-        status, message, remedy = now.status, now.message, now.remedy
+        status, message, remedy, place = now.status, now.message, now.remedy, now.queue_position
+        if status is Status.QUEUED and now.native == WAITS:
+            place = slots.position(self.folder.name)  # it changes while nobody writes it down
+            kind = devices.pool(request["settings"]["device"])
+            message = slots.told(kind, place) if place else "Starting a worker."
         if not _settled(now):
             if not (owner and owner.alive):
                 status = Status.INTERRUPTED
@@ -57,7 +61,7 @@ class TorchJob(Job):
             step=now.step,
             total_steps=now.total_steps,
             tokens=now.tokens,
-            queue_position=now.queue_position if status is Status.QUEUED else None,
+            queue_position=(place or None) if status is Status.QUEUED else None,
             seconds_left=now.seconds_left if status is Status.RUNNING else None,
             created=datetime.fromisoformat(request["created"]),
             started=now.started,
@@ -139,7 +143,7 @@ class TorchJob(Job):
                     owner.status(Status.INTERRUPTED, found.message, level="warning", remedy=found.remedy)
                 if not self.checkpoints():
                     owner.progress(step=0, tokens=0, seconds_left=None)
-                launch(owner, devices.pool(self.folder.request()["settings"]["device"]))
+                launch(owner)
 
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that are whole, oldest first."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from tuneport import Lineage, Message, Model, ModelNotFound, Publication, PushRequest, Ref, Reply, Score
 from tuneport_torch import bases
 from tuneport_torch.bases import precision
-from tuneport_torch.bases.loading import load_model
+from tuneport_torch.bases.loading import LOADING, load_model
 from tuneport_torch.jobs import devices, launch
 
 if TYPE_CHECKING:
@@ -94,10 +94,10 @@ class TorchModel(Model):
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """One reply for each conversation, in order, in as few batches as memory allows."""
-        from tuneport_torch.answer.generate import answer
-
         with self._lock:
             loaded = self._ready()
+            from tuneport_torch.answer.generate import answer
+
             ids = loaded.renderer.prompts(prompts, options.tools, "plain" if options.raw else self.style)
             return answer(loaded.model, loaded.renderer.text, ids, options)
 
@@ -115,19 +115,19 @@ class TorchModel(Model):
         self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
     ) -> Iterator[tuple[int, str | Reply]]:
         """The pieces of several replies as they come, from batches as memory allows. Other calls wait, as above."""
-        from tuneport_torch.answer.generate import stream
-
         with self._lock:
             loaded = self._ready()
+            from tuneport_torch.answer.generate import stream
+
             ids = loaded.renderer.prompts(prompts, options.tools, "plain" if options.raw else self.style)
             yield from stream(loaded.model, loaded.renderer.text, ids, options)
 
     def compute_score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy at the tokens that training would learn, each counted by its weight."""
-        from tuneport_torch.answer.scoring import score
-
         with self._lock:
             loaded = self._ready()
+            from tuneport_torch.answer.scoring import score
+
             return score(loaded.model, loaded.renderer, dataset)
 
     def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
@@ -156,16 +156,8 @@ class TorchModel(Model):
                 return
             self._loaded.renderer.text.close()
             self._loaded = None
-            import gc
-
-            import torch
-
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-            if trim is not None:  # glibc keeps what is freed, unless it is asked for it
-                trim(0)
+            with LOADING:
+                _free()
 
     def _ready(self) -> _Loaded:
         if self._loaded is None:
@@ -176,10 +168,29 @@ class TorchModel(Model):
 
             base = self._resolved = bases.fetch(self._base)
             text = load_text(base)
-            device, dtype = devices.pool(self._device), self._kind()
-            self._loaded = _Loaded(load_model(base, dtype=dtype, device=device), Renderer(text))
+            with LOADING:
+                # What answering imports is imported here, where no other thread imports.
+                import tuneport_torch.answer.generate
+                import tuneport_torch.answer.scoring  # noqa: F401 - see above
+
+                device, dtype = devices.pool(self._device), self._kind()
+                self._loaded = _Loaded(load_model(base, dtype=dtype, device=device), Renderer(text))
         return self._loaded
 
     def _kind(self) -> str:
         """The type of number that the weights are kept in."""
         return precision.fastest(devices.pool(self._device)) if self._dtype == "auto" else self._dtype
+
+
+def _free() -> None:
+    """Return the memory of models that nobody refers to."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc keeps what is freed, unless it is asked for it
+        trim(0)

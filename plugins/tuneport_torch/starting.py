@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -74,12 +75,18 @@ def _begin(folder: Folder, request: TrainRequest) -> bool:
         return False
     with owner:
         if not folder.exists:
-            _write(folder, request, owner)
+            try:
+                _write(folder, request, owner)
+            except OSError:
+                shutil.rmtree(folder.path, ignore_errors=True)  # half a job would only take up room
+                owner.let_go()
+                raise
         if not owner.now.seq or owner.now.status in (
             Status.QUEUED,
             Status.INTERRUPTED,
         ):  # not cancelled meanwhile, say
-            launch(owner, devices.pool(cast("TorchSettings", request.settings).device))
+            with suppress(UnavailableError):  # the job is there, interrupted, and says why
+                launch(owner)
     return True
 
 

@@ -67,6 +67,7 @@ class Worker:
         observers.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         try:
+            self._obey()  # a request may be why the process that waited in the queue became this one
             self.owner.keep_reserve()
             self._work()
         except BaseException as error:  # noqa: BLE001 - whatever ends the worker is told in the folder first
@@ -128,9 +129,8 @@ class Worker:
             )
         while (name := slots.claim(self.folder.name, kind, list(found), per_device)) is None:
             place = slots.position(self.folder.name)
-            if place != self.owner.now.queue_position:
-                jobs = "1 job" if place == 1 else f"{place} jobs"
-                self.stage(Status.QUEUED, f"Waiting for the {kind} device: {jobs} before it.", queue_position=place)
+            if place and place != self.owner.now.queue_position:
+                self.stage(Status.QUEUED, slots.told(kind, place), queue_position=place)
             time.sleep(_LOOK_SECONDS)
         return found[name]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from torch_jobs import begin, no_worker_is_left, settled  # noqa: F401 - the second is a fixture
-from tuneport import DataError, Status, UnavailableError
+from tuneport import BackendError, DataError, HomeError, Status, UnavailableError
 from tuneport_torch.jobs.failures import explain
 from tuneport_torch.jobs.folder import Folder
 
@@ -80,6 +80,27 @@ def test_what_is_missing_interrupts_and_what_is_wrong_fails(folder: Folder) -> N
     assert gone.message == "/data/base is gone."
     wrong = explain(DataError("Row 3 is empty.", remedy="Remove it."), folder, resumable=True)
     assert (wrong.status, wrong.message, wrong.remedy) == (Status.FAILED, "Row 3 is empty.", "Remove it.")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ImportError("cannot import name 'AutoTokenizer'"), "cannot be imported"),
+        (AttributeError("partially initialized module 'x' has no attribute 'y'"), "cannot be imported"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/base"), "Permission denied"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "Connection reset"),
+        (BackendError("The service answered 503."), "The service answered 503."),
+        (HomeError("The ledger is locked."), "The ledger is locked."),
+        (RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"), "busy or unavailable"),
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+    ],
+)
+def test_what_may_pass_interrupts_and_says_how_to_go_on(folder: Folder, error: BaseException, words: str) -> None:
+    ending = explain(error, folder, resumable=False)
+    assert ending.status is Status.INTERRUPTED
+    assert words in ending.message
+    assert "tuneport resume torch:job" in ending.remedy
 
 
 def test_what_nobody_foresaw_names_itself_and_the_log(folder: Folder) -> None:

@@ -289,8 +289,11 @@ def _pick(options: GenerateOptions) -> Pick:
         for row in rows:
             if row not in generators:
                 generators[row] = torch.Generator().manual_seed((seed + row) % 2**63)
-        # One random number a row and step, from the row's own generator: its answer is its own in any batch.
-        drawn = torch.tensor([torch.rand((), generator=generators[row]).item() for row in rows])
+        # One random number a row and step, from the row's own generator: its answer is its own in any batch. The type
+        # is given, because torch's default is another one while another thread loads a model.
+        drawn = torch.tensor(
+            [torch.rand((), generator=generators[row], dtype=torch.float32).item() for row in rows], dtype=torch.float32
+        )
         at_B1 = (drawn.to(below_BV.device) * below_BV[:, -1])[:, None]
         return torch.searchsorted(below_BV, at_B1, right=True)[:, 0].clamp(max=below_BV.shape[-1] - 1).tolist()
 

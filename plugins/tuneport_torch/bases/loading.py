@@ -1,10 +1,12 @@
-"""A base's weights and tokenizer, as transformers objects."""
+"""A base's weights and tokenizer, as transformers objects; one load at a time in a process."""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from tuneport_torch.bases import Base
+
+LOADING = threading.RLock()
+"""Held by the thread that imports transformers or that loads, writes or frees a model.
+
+A first import of transformers replaces the module that a second thread already waits for. A load changes process-wide
+state (`PreTrainedModel.tie_weights`, torch's default dtype, stderr), and two that overlap restore each other's. Nobody
+holds this lock while a model answers or while files are downloaded; `push` holds it for its upload, through `quiet`.
+"""
 
 
 def load_model(
@@ -30,17 +40,30 @@ def load_model(
 
     An adapter folder is loaded over its base, added in float32 and then rounded. `attention` names an implementation
     that transformers knows. `config` stands in for a file's own. Raises UnavailableError when weights are missing or
-    damaged.
+    damaged. Thread-safe: loads run one after another.
     """
+    base = _fetched(base)
+    with LOADING:
+        return _load(base, dtype, device, attention, config)
+
+
+def _fetched(base: Base) -> Base:
+    """The base and all models under it, downloaded."""
+    base = fetch(base)
+    return base if base.parent is None else replace(base, parent=_fetched(base.parent))
+
+
+def _load(
+    base: Base, dtype: str, device: str, attention: str | None, config: PreTrainedConfig | None
+) -> PreTrainedModel:
     import torch
 
-    base = fetch(base)
     if base.parent is not None:
         from tuneport_torch.bases.lora import load_peft, merge
 
         # Each sum is made in float32 and rounded once; weights that are stored in `dtype` need not be loaded as more.
         wide = dtype if base.facts.dtype == dtype and base.parent.parent is None else "float32"
-        model = load_model(base.parent, dtype=wide, device=device, attention=attention)
+        model = _load(base.parent, wide, device, attention, None)
         load_peft(model, base.here())
         merge(model)
         round_weights(model, dtype)
@@ -100,9 +123,14 @@ def round_weights(model: PreTrainedModel, dtype: str) -> None:
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer as transformers sees it: for conversion and export; counting and rendering need only tokens.py."""
+    base = fetch(base, weights=False)
+    with LOADING:
+        return _load_tokenizer(base)
+
+
+def _load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    base = fetch(base, weights=False)
     try:
         if base.kind == "gguf":
             path = base.here()
@@ -118,15 +146,18 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars, one of which cannot be switched off: progress is told in events."""
-    from transformers.utils import logging
+    """Without transformers' progress bars, one of which cannot be switched off: progress is told in events. Switches
+    and stderr belong to the process, so the block holds LOADING.
+    """
+    with LOADING:
+        from transformers.utils import logging
 
-    shown, written = logging.is_progress_bar_enabled(), StringIO()
-    logging.disable_progress_bar()
-    try:
-        with redirect_stderr(written):
-            yield
-    finally:
-        sys.stderr.writelines(f"{line}\n" for line in written.getvalue().split("\n") if line and "\r" not in line)
-        if shown:
-            logging.enable_progress_bar()
+        shown, written = logging.is_progress_bar_enabled(), StringIO()
+        logging.disable_progress_bar()
+        try:
+            with redirect_stderr(written):
+                yield
+        finally:
+            sys.stderr.writelines(f"{line}\n" for line in written.getvalue().split("\n") if line and "\r" not in line)
+            if shown:
+                logging.enable_progress_bar()

@@ -59,13 +59,13 @@ def save(folder: Path, model: torch.nn.Module, *, base: Base, text: Text, lineag
 
 def save_whole(model: PreTrainedModel, folder: Path, text: Text) -> None:
     """Weights, config and a generation config that stops where the training taught the model to stop."""
-    from transformers import GenerationConfig
-
     stops = text.stop_ids
-    generation = model.generation_config or GenerationConfig()
-    generation.eos_token_id = stops[0] if len(stops) == 1 else list(stops)
-    generation.pad_token_id = text.pad_id
-    model.generation_config = generation
-    model.config.eos_token_id = generation.eos_token_id
     with quiet():
+        from transformers import GenerationConfig
+
+        generation = model.generation_config or GenerationConfig()
+        generation.eos_token_id = stops[0] if len(stops) == 1 else list(stops)
+        generation.pad_token_id = text.pad_id
+        model.generation_config = generation
+        model.config.eos_token_id = generation.eos_token_id
         model.save_pretrained(folder)

@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tuneport import Status, TuneportError, UnavailableError
+from tuneport import BackendError, HomeError, Status, TuneportError, UnavailableError
 from tuneport_torch.jobs.folder import Folder
 from tuneport_torch.jobs.launch import FULL, LESS_MEMORY, full_disk
 
 _OS_ERROR = re.compile(r"os error (\d+)", re.IGNORECASE)  # how libraries written in Rust quote errno
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
+_DEVICE = re.compile(r"^(CUDA|cuDNN|cuBLAS|NCCL|HIP|MPS)[ _]|CUDA error|can't start new thread", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +34,43 @@ def explain(error: BaseException, folder: Folder, *, resumable: bool) -> Ending:
         return Ending(Status.PAUSED, *full_disk(folder, known))
     if any(_out_of_memory(found) for found in _chain(error)):
         return _memory(folder, resumable=resumable)
+    passing = _passing(error)
+    if passing is not None:
+        message, cure = passing
+        return Ending(Status.INTERRUPTED, message, f"{cure} Then run: {resume}" if cure else f"Run: {resume}")
     if isinstance(error, TuneportError):
-        # What is missing may come back: a network, a drive, a package. Everything else is wrong for good.
-        if isinstance(error, UnavailableError):
-            remedy = f"{error.remedy or 'Bring it back.'} Then run: {resume}"
-            return Ending(Status.INTERRUPTED, error.message, remedy)
         return Ending(Status.FAILED, error.message, error.remedy)
-    if isinstance(error, ImportError):
-        remedy = f"Mend the installation: pip install -U 'tuneport[torch]' Then run: {resume}"
-        return Ending(Status.INTERRUPTED, f"A package that training needs cannot be imported: {error}.", remedy)
-    if isinstance(error, FileNotFoundError):
-        return Ending(
-            Status.INTERRUPTED,
-            f"{error.filename} is gone.",
-            f"Put it back, then run: {resume}",
-        )
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        return Ending(Status.INTERRUPTED, "The worker was asked to end.", f"Run: {resume}")
     first = (str(error).strip() or "no words").splitlines()[0]
     return Ending(
         Status.FAILED,
         f"{type(error).__name__}: {first}",
         f"The whole story is in {folder.log}. If it is not the data or the settings, please report it.",
     )
+
+
+def _passing(error: BaseException) -> tuple[str, str | None] | None:
+    """What happened and its cure for an error that may be gone at the next try; None for one that comes again.
+
+    A network, a drive, a package, a device or a service may come back, and an installation be repaired. Bad rows and
+    bad settings stay as they are.
+    """
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, UnavailableError | BackendError | HomeError):
+        return error.message, error.remedy or ("Bring it back." if isinstance(error, UnavailableError) else None)
+    if isinstance(error, TuneportError):
+        return None
+    if isinstance(error, ImportError) or "partially initialized module" in first:
+        cure = "Repair the installation: pip install -U 'tuneport[torch]'"
+        return f"A package that training needs cannot be imported: {first}.", cure
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename} is gone.", "Put it back."
+    if isinstance(error, OSError):
+        return f"The system refused an operation: {first}.", "Remove the cause."
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "The worker was asked to end.", None
+    if isinstance(error, RuntimeError) and _DEVICE.search(first):
+        return f"The device or a thread could not be used: {first}", "Look whether another program holds it."
+    return None
 
 
 def _memory(folder: Folder, *, resumable: bool) -> Ending:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport import Status, UnavailableError, home
-from tuneport_torch.jobs import slots
+from tuneport_torch.jobs import devices, slots, waiting
 from tuneport_torch.jobs.folder import Folder
 from tuneport_torch.jobs.owner import Fenced, Holder, Owner
 from tuneport_torch.jobs.process import Identity, out_of_memory_kills
@@ -33,17 +33,30 @@ LESS_MEMORY = (
 WAITING = {"GOMP_SPINCOUNT": "20000"}
 
 
-def launch(owner: Owner, pool: str) -> None:
-    """Hand the folder to a new worker and return at once. It inherits the lock, so that there is no moment in which
-    another could take it, and lives in a session of its own, so that neither this process nor the terminal ends it.
+WAITS = "waiting"
+"""The native status of a job in the queue whose worker has not begun."""
+
+
+def launch(owner: Owner) -> None:
+    """Put the job into the queue, hand its folder to a new process and return at once. That process waits in 3 MB and
+    becomes the worker in its turn. It inherits the lock, so that there is no moment in which another could take it, and
+    lives in a session of its own, so that neither this process nor the terminal ends it.
     """
     folder = owner.folder
     for request in ("pause", "pausing"):
         folder.unask(request)
-    owner.status(Status.QUEUED, "Starting a worker.", native="starting", queue_position=None, finished=None)
+    settings = folder.request()["settings"]
+    pool, per_device = devices.pool(settings["device"]), 1 if settings["slots"] == "auto" else settings["slots"]
+    names = [device.name for device in devices.devices(pool)]
     slots.join(folder.name, pool)
+    if not names or slots.claim(folder.name, pool, names, per_device):
+        owner.status(Status.QUEUED, "Starting a worker.", native="starting", queue_position=None, finished=None)
+    else:
+        place = slots.position(folder.name) or 1
+        message = slots.told(pool, place)
+        owner.status(Status.QUEUED, message, native=WAITS, queue_position=place, finished=None)
     try:
-        worker = _spawn(owner)
+        worker = _spawn(owner, [pool, ",".join(names), str(per_device)])
     except OSError as error:
         remedy = f"Then run: tuneport resume {folder.ref}"
         owner.status(Status.INTERRUPTED, f"The worker could not be started: {error}.", remedy=remedy, level="error")
@@ -51,19 +64,20 @@ def launch(owner: Owner, pool: str) -> None:
         raise UnavailableError(f"The worker of {folder.ref} could not be started: {error}.", remedy=remedy) from error
     try:
         owner.verify()
-        owner.sign(Identity.of(worker.pid, leads_group=True))  # as it does itself; but it might not come that far
+        owner.sign(Identity.of(worker.pid, leads_group=True))  # as the worker does; but it may wait for long before
     except Fenced:  # this process was held up, and the worker has come and gone meanwhile
         pass
     owner.let_go()
     threading.Thread(target=worker.wait, daemon=True).start()  # takes its exit code, so that no zombie stays
 
 
-def _spawn(owner: Owner) -> subprocess.Popen[bytes]:
-    folder = owner.folder
-    command = [sys.executable, "-P", "-m", "tuneport_torch.worker", str(folder.path), str(owner.lock), str(owner.epoch)]
+def _spawn(owner: Owner, turn: list[str]) -> subprocess.Popen[bytes]:
+    folder, lock, epoch = owner.folder, str(owner.lock), str(owner.epoch)
+    worker = [sys.executable, "-P", "-m", "tuneport_torch.worker", str(folder.path), lock, epoch]
+    queued = [sys.executable, "-I", "-S", waiting.__file__, *slots.places(), folder.name, *turn, lock, epoch]
     with folder.log.open("ab") as log:
         return subprocess.Popen(
-            command,
+            [*queued, *worker],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -79,11 +93,15 @@ def why_gone(folder: Folder, before: Holder | None) -> tuple[str, str]:
     resume = f"Run: tuneport resume {folder.ref}"
     if before is None or before.identity is None:
         return "It was never begun: what started it was cut off.", resume
+    now = folder.status()
+    waited = now is not None and now.status is Status.QUEUED and now.native == WAITS
     if before.identity.rebooted:
-        return "The machine was restarted while it ran.", resume
+        return f"The machine was restarted while it {'waited for the device' if waited else 'ran'}.", resume
     broke = _last_words(folder, before)
     if broke:
         return f"Its worker broke: {broke}", f"The whole story is in {folder.log}. {resume}"
+    if waited and "rss" not in (before.beat or {}):
+        return "The process that waited for the device in its place was ended.", resume
     free = shutil.disk_usage(folder.path).free
     if free < 1 << 20:
         return f"Its worker ended, and the disk is full: {folder.path} has {size(free)} free.", full_disk_remedy(folder)

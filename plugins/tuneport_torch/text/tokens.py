@@ -16,7 +16,7 @@ from tuneport import UnavailableError, home
 from tuneport_torch import bases
 from tuneport_torch.bases.facts import read_json
 from tuneport_torch.bases.headers import read_gguf
-from tuneport_torch.bases.loading import load_tokenizer
+from tuneport_torch.bases.loading import LOADING, load_tokenizer
 from tuneport_torch.text.pretokenizer import with_pretokenizer
 from tuneport_torch.text.template import ChatTemplate
 
@@ -226,7 +226,8 @@ def _converted(base: Base) -> Path:
 
 def convert(base: Base, folder: Path) -> Path:
     """Write the files of a `Text` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
-    load_tokenizer(base).save_pretrained(folder)
+    with LOADING:
+        load_tokenizer(base).save_pretrained(folder)
     if not (folder / "tokenizer.json").is_file():
         raise UnavailableError(
             f"The tokenizer of {base.name} has no fast form, a tokenizer.json.",

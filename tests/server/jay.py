@@ -1,0 +1,49 @@
+"""A backend whose starts fail as the file `fault` in its home says, as long as it is there; else the parrot."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import parrot
+
+import tuneport
+
+TUNEPORT_API = 1
+
+
+class Jay(parrot.Parrot):
+    name = "jay"
+
+    def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
+        fault = tuneport.home("jay") / "fault"
+        match fault.read_text() if fault.exists() else "":
+            case "import":
+                from parrot import a_name_that_is_not_there  # noqa: F401 - the import fails as a torn installation does
+            case "disk":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/secret")
+            case "outage":
+                raise tuneport.UnavailableError("The service cannot be reached.")
+            case "service":
+                raise tuneport.BackendError("The service answered 503.")
+            case "home":
+                raise tuneport.HomeError("The ledger is locked.")
+            case "memory":
+                raise MemoryError
+            case "rows":
+                raise tuneport.DataError("Row 3 is empty.")
+            case "settings":
+                raise tuneport.UsageError("The rate is too high.")
+            case "mistake":
+                raise KeyError("layers")
+        return super().start(request)
+
+    def job(self, name: str) -> tuneport.Job:
+        job = super().job(name)
+        job.ref = tuneport.Ref("jay", name)
+        return job
+
+
+@tuneport.hookimpl
+def tuneport_backends() -> list[tuneport.Backend]:
+    return [Jay()]

@@ -1,0 +1,100 @@
+"""What a start meets and what passes leaves the job in the queue; what stays as it is ends it."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving import Served, install_parrot, install_plugin, jsonl, until_over
+
+PASSING = {
+    "import": "A package that training needs cannot be imported.",
+    "disk": "No space left on device.",
+    "outage": "The service cannot be reached.",
+    "service": "The service answered 503.",
+    "home": "The ledger is locked.",
+    "memory": "The server is out of memory.",
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("faults")
+    site = install_plugin(install_parrot(folder / "packages"), Path(__file__).parent / "jay.py")
+    served = Served(folder / "home", "--models", "blue=jay:grey,green=parrot:grey", site=site)
+    yield served.start()
+    served.end()
+
+
+@pytest.fixture
+def fault(served: Served) -> Iterator[Path]:
+    path = served.home / "jay" / "fault"
+    path.parent.mkdir(exist_ok=True)
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def begin(client) -> str:
+    file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
+    return client.fine_tuning.jobs.create(model="blue", training_file=file).id
+
+
+def warned(client, id_: str) -> str:
+    """What the job's owner is told of a start that failed."""
+    deadline = time.monotonic() + 60
+    while True:
+        events = client.fine_tuning.jobs.list_events(id_, limit=100)
+        found = [one.message for one in events if one.level == "warn"]
+        if found:
+            return found[-1]
+        assert time.monotonic() < deadline, list(events)
+        time.sleep(0.05)
+
+
+def test_a_fault_that_passes_leaves_the_job_in_the_queue_and_says_why(served: Served, fault: Path) -> None:
+    with served.client() as client:
+        jobs = {}
+        for kind, said in PASSING.items():
+            fault.write_text(kind)
+            jobs[kind] = begin(client)
+            assert warned(client, jobs[kind]) == f"Not started yet, and tried again: {said}"
+            assert client.fine_tuning.jobs.retrieve(jobs[kind]).status in ("validating_files", "queued")
+        served.kill()  # the next server finds them in the queue
+        served.start()
+        fault.unlink()
+        for kind, id_ in jobs.items():
+            assert until_over(client, id_).status == "succeeded", kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [
+        ("rows", "invalid_training_file", "Row 3 is empty."),
+        ("settings", "training_not_started", "The rate is too high."),
+        ("mistake", "server_error", "The server could not start the training; its log says why."),
+    ],
+)
+def test_what_comes_again_ends_the_job(served: Served, fault: Path, kind: str, code: str, said: str) -> None:
+    fault.write_text(kind)
+    with served.client() as client:
+        job = until_over(client, begin(client))
+        assert (job.status, job.error.code, job.error.message) == ("failed", code, said)
+
+
+def test_a_start_without_room_waits_for_room(served: Served) -> None:
+    """A limit on the size of files stands for the full disk: the same write fails, of the backend's own copy."""
+    pairs = [(f"{'My card never arrived. ' * 40}{number}", "card") for number in range(3000)]
+    with served.client() as client:
+        pid, free = served.process.pid, resource.RLIM_INFINITY
+        file = client.files.create(file=("rows.jsonl", jsonl(pairs)), purpose="fine-tune").id
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (2_000_000, free))
+        try:
+            job = client.fine_tuning.jobs.create(model="green", training_file=file).id
+            assert warned(client, job) == "Not started yet, and tried again: File too large."
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (free, free))
+        assert until_over(client, job).status == "succeeded"
