@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport import UnavailableError, home
 from tuneport_torch import bases
-from tuneport_torch.bases.facts import read_json
+from tuneport_torch.bases.files import read_json
 from tuneport_torch.bases.headers import read_gguf
 from tuneport_torch.bases.loading import load_tokenizer
 from tuneport_torch.text.pretokenizer import with_pretokenizer
