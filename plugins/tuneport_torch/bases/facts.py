@@ -126,7 +126,7 @@ def _shown(value: object) -> str:
 class _Index(msgspec.Struct):
     """What is used of an index of shards; everything else in it is skipped."""
 
-    weight_map: dict[str, str] = {}  # noqa: RUF012 - msgspec copies an empty default
+    weight_map: dict[str, str] = {}
 
 
 def shards(folder: Path) -> list[str]:
@@ -178,8 +178,8 @@ def weight_headers(path: Path) -> list[Header]:
 
 
 def fingerprint(path: Path) -> str:
-    """Every file that the model, its tokenizer or its own code may be loaded from, large ones by their size and samples:
-    a copy has the same one, another training of that shape has not.
+    """Every file that the model, its tokenizer or its own code may be loaded from, large ones by their size and
+    samples: a copy has the same one, another training of that shape has not.
     """
     if path.is_file():
         return _digest([(path.name, path)], named=False)

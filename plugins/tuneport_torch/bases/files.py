@@ -128,7 +128,7 @@ def _candidates(folder: Path) -> Iterator[Path]:
             raise UnavailableError(f"{directory} cannot be read: {_reason(error)}.", remedy=_COPY) from error
         with entries:
             for entry in entries:
-                if os.path.splitext(entry.name)[1] not in _SUFFIXES and entry.name not in _NAMES:
+                if Path(entry.name).suffix not in _SUFFIXES and entry.name not in _NAMES:
                     continue
                 found += 1
                 if found > _MOST_FILES:

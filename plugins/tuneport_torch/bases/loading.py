@@ -66,9 +66,7 @@ def load_model(
                 config = AutoConfig.from_pretrained(folder, gguf_file=path.name, local_files_only=True)
         else:
             options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
-            config = AutoConfig.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=base.trust_remote_code
-            )
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=base.trust_remote_code)
         with quiet():
             check_built(base, config, held)
             model, told = AutoModelForCausalLM.from_pretrained(folder, config=config, **options)

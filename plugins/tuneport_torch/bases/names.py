@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import re
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -197,7 +196,7 @@ def missing_base(folder: Path) -> str:
         name: str = record["base"]["name"]
         if not name.startswith("/"):
             return ""
-        if not os.path.exists(name):
+        if not Path(name).exists():
             return str(record["lineage"]["base"])
         folder = Path(name)
     return ""
