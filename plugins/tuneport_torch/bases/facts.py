@@ -74,6 +74,8 @@ def facts_of_gguf(path: Path) -> Facts:
     """What a .gguf file says of its model; UnavailableError when it is damaged."""
     header = _header(path)
     told = header.metadata
+    if not header.parameters:
+        raise UnavailableError(f"{path} holds no weights.", remedy=_DAMAGED)
     check_sizes(told, [header], path)
     kind = _word(told.get("general.architecture"), "general.architecture", path) or "unknown"
     embedding = header.shapes.get("token_embd.weight", ())

@@ -1,4 +1,4 @@
-"""A base's weights and tokenizer, as transformers objects."""
+"""A base's weights as a transformers model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from tuneport import TuneportError, UnavailableError
-from tuneport_torch.bases import fetch, text_folder
+from tuneport_torch.bases import fetch
 from tuneport_torch.bases.facts import weight_headers
 from tuneport_torch.bases.headers import read_gguf
 from tuneport_torch.bases.plausible import check_built, check_memory
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from tuneport_torch.bases import Base
 
@@ -97,20 +97,6 @@ def round_weights(model: PreTrainedModel, dtype: str) -> None:
 
     for weight in model.parameters():
         weight.data = weight.data.to(getattr(torch, dtype))
-
-
-def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
-    """The tokenizer as transformers sees it: for conversion and export; counting and rendering need only tokens.py."""
-    base = fetch(base, weights=False)
-    with _faults(f"The tokenizer of {base.name} could not be loaded", "Is tokenizer.json beside the weights?"):
-        from transformers import AutoTokenizer
-
-        if base.kind == "gguf":
-            path = base.here()
-            return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-        return AutoTokenizer.from_pretrained(
-            text_folder(base) or base.name, local_files_only=True, trust_remote_code=base.trust_remote_code
-        )
 
 
 @contextmanager

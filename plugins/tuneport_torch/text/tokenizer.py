@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SCRIPT = Path(__file__).with_name("tokenizer_child.py")
 _BATCH_TEXTS = 64
 _BATCH_CHARACTERS = 2**19
+_STEERING = 20_000  # models with many have a thousand; each is looked for in every row
 _OTHER = "Bring back the model's own tokenizer.json, or choose another model."
 
 Encoded = tuple[list[int], list[tuple[int, int]]]
@@ -60,7 +61,9 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], *, keep_control: bool) -> str:
         """The text of ids, with or without the tokens that steer."""
         with self._worker.turn(), self._told():
-            return self._result(self._worker.ask(msgspec.msgpack.encode(["decode", list(ids), keep_control])), str)
+            answer = self._worker.ask(msgspec.msgpack.encode(["decode", list(ids), keep_control]))
+            text: str = self._result(answer, str)
+        return text
 
     def close(self) -> None:
         """End the child; the next call starts another."""
@@ -103,6 +106,11 @@ class Tokenizer:
             added, ids, self.start = self._result(answer, _Facts)
         except UnavailableError as error:
             raise UnavailableError(f"{self.file} cannot be read: {error.message}", remedy=_OTHER) from None
+        steering = sum(steers for _, _, steers in added)
+        if steering > _STEERING:
+            raise UnavailableError(
+                f"{self.file} has {steering:,} control tokens; at most {_STEERING:,} are read.", remedy=_OTHER
+            )
         self.added = {number: (text, steers) for number, text, steers in added}
         self.ids = dict(zip(self._texts, ids, strict=True))
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import UnavailableError, home
 from tuneport_torch import bases
 from tuneport_torch.bases.files import check_inside, read_json, read_text
-from tuneport_torch.bases.headers import read_gguf
-from tuneport_torch.bases.loading import load_tokenizer
-from tuneport_torch.text.pretokenizer import with_pretokenizer
+from tuneport_torch.text.conversion import converted
 from tuneport_torch.text.template import ChatTemplate
 from tuneport_torch.text.tokenizer import Tokenizer
 from tuneport_torch.text.tokenizer_child import CLOSE, OPEN
@@ -27,8 +22,6 @@ if TYPE_CHECKING:
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 """The files that make a `Text`; a folder with the first of them is enough."""
-
-_CONVERSION = 2  # counts the ways in which tokenizers were converted: what an older one left in the cache is not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +154,7 @@ def load_text(base: Base) -> Text:
     if folder is None and base.kind == "hub":
         folder = bases.text_folder(bases.fetch(base, weights=False))
     if folder is None or not (folder / "tokenizer.json").is_file():
-        folder = _converted(base)
+        folder = converted(base)
     record = bases.read_record(base.path)
     text = Text(folder, record["stop_ids"] if record else base.facts.stop_ids)
     if record:
@@ -169,50 +162,6 @@ def load_text(base: Base) -> Text:
     else:
         learn_stops(text)
     return text
-
-
-def conversion(base: Base) -> Path:
-    """Where the files of a `Text` stand, or will, for a base that brings no tokenizer.json."""
-    return home("cache", "tokenizers") / f"{base.fingerprint}.{_CONVERSION}"
-
-
-def _converted(base: Base) -> Path:
-    folder = conversion(base)
-    if not (folder / "tokenizer.json").is_file():
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            made = convert(base, Path(scratch) / "made")
-            try:
-                made.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was first, with the same files
-                    raise
-    return folder
-
-
-def convert(base: Base, folder: Path) -> Path:
-    """Write the files of a `Text` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
-    load_tokenizer(base).save_pretrained(folder)
-    if not (folder / "tokenizer.json").is_file():
-        raise UnavailableError(
-            f"The tokenizer of {base.name} has no fast form, a tokenizer.json.",
-            remedy="Choose another base.",
-        )
-    if base.kind == "gguf":
-        told = read_gguf(base.here()).metadata
-        cut, begins = told.get("tokenizer.ggml.pre"), told.get("tokenizer.ggml.add_bos_token")
-        if cut is not None and told.get("tokenizer.ggml.model") == "gpt2":
-            tokenizer = read_json(folder / "tokenizer.json")
-            _write(folder / "tokenizer.json", with_pretokenizer(tokenizer, cut))
-        if begins is not None:
-            _write(
-                folder / "tokenizer_config.json",
-                {**read_json(folder / "tokenizer_config.json"), "add_bos_token": begins},
-            )
-    return folder
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
 def _content(value: object) -> str | None:
