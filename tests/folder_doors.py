@@ -1,4 +1,4 @@
-"""The doors by which a model's folder is read. As a program: imports torch once, then forks a process for each folder."""
+"""The doors by which a model's folder is read. As a program: imports torch once, then forks for each folder."""
 
 from __future__ import annotations
 
@@ -79,7 +79,15 @@ def ask(path: str) -> None:
         model.close()
 
 
-DOORS = {"check": check, "plan": plan, "text": text, "ask": ask}
+def load(path: str) -> None:
+    from tuneport_torch.bases import resolve
+    from tuneport_torch.bases.loading import load_model
+
+    load_model(resolve(path))
+
+
+DOORS = {"check": check, "plan": plan, "text": text, "load": load, "ask": ask}
+ALL = ("check", "plan", "text", "ask")
 
 
 def _through(path: str, doors: list[str], answers: int) -> None:
@@ -89,7 +97,7 @@ def _through(path: str, doors: list[str], answers: int) -> None:
     os.setsid()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
-    for door in doors or DOORS:
+    for door in doors or ALL:
         spent = int(time.process_time())
         limit = spent + PROCESSOR_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))

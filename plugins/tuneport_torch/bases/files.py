@@ -18,6 +18,7 @@ TOKENIZER_BYTES = 64 * 2**20
 
 _SUFFIXES = frozenset({".json", ".safetensors", ".jinja", ".py", ".model", ".tiktoken", ".spm", ".vocab", ".codes"})
 _NAMES = frozenset({"vocab.txt", "merges.txt"})
+_FOLDERS = ("additional_chat_templates", "chat_templates", "custom_generate")
 _MOST_FILES = 10_000
 _DEEPEST = 64  # levels of lists and objects; real files have under 10
 _COPY = "Download or copy it again."
@@ -119,7 +120,7 @@ def model_files(folder: Path) -> list[Path]:
 
 def _candidates(folder: Path) -> Iterator[Path]:
     found = 0
-    for directory in (folder, folder / "chat_templates", folder / "additional_chat_templates"):
+    for directory in (folder, *(folder / name for name in _FOLDERS)):
         if directory != folder and not directory.is_dir():
             continue
         try:
