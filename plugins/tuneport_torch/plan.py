@@ -14,8 +14,8 @@ from tuneport_torch.config import Resolved, TorchSettings, check_method, resolve
 from tuneport_torch.engine import footprint
 from tuneport_torch.jobs import devices
 from tuneport_torch.jobs.launch import size
+from tuneport_torch.text.conversion import conversion
 from tuneport_torch.text.pairs import conversations
-from tuneport_torch.text.tokens import conversion
 
 if TYPE_CHECKING:
     from tuneport import DataProfile, Dataset, Example, TrainRequest

@@ -82,7 +82,7 @@ def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
     except ModelNotFound as error:  # it was there, or might be, when the job was started
         raise UnavailableError(error.message, remedy="Put it back.") from error
     wanted = request["base_fingerprint"]
-    if wanted is not None and base.fingerprint != wanted:
+    if wanted is not None and not base.is_of(wanted):
         raise UnavailableError(
             f"{base.name} is no longer the model that this job was started with: its files have changed.",
             remedy="Bring the old files back, or start the run again: tuneport run … --again",

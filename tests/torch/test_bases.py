@@ -173,6 +173,7 @@ def test_damaged_headers_are_errors_and_not_crashes(tmp_path):
     whole += gguf_text("general.architecture") + struct.pack("<I", 8) + gguf_text("llama")
     whole += gguf_text("tokens") + struct.pack("<IIQ", 9, 8, 2) + gguf_text("a") + gguf_text("b")
     whole += gguf_text("token_embd.weight") + struct.pack("<IQQ", 2, 4, 8) + struct.pack("<IQ", 0, 0)
+    whole += bytes(4)  # a bit for each weight: no format has less
     path = tmp_path / "good.gguf"
     path.write_bytes(whole)
     header = read_gguf(path)

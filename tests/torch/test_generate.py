@@ -115,7 +115,7 @@ def test_every_stop_id_ends_an_answer_and_is_no_part_of_it(llama):
     llama.ensure_ready()
     text = llama._loaded.renderer.text
     card = text.encode("card").ids
-    end = text._tokenizer.token_to_id("<|endoftext|>")
+    end = text.token_id("<|endoftext|>")
     text.stop_ids.append(end)
     for stop in (text.eos_id, end):
         _, hook = scripted(llama, [*card, stop])

@@ -75,7 +75,7 @@ def test_generation_tags_and_prefixes_give_the_same_mask(renderer):
 
 def test_every_span_ends_in_a_token_that_stops_the_model(renderer, tiny_llama):
     one = renderer()
-    end = one.text._tokenizer.token_to_id("<|im_end|>")
+    end = one.text.token_id("<|im_end|>")
     rendered = one.render(TWO_TURNS)
     ends = [
         at
@@ -89,7 +89,7 @@ def test_every_span_ends_in_a_token_that_stops_the_model(renderer, tiny_llama):
 
 def test_an_end_of_turn_that_the_model_does_not_stop_at_becomes_a_stop(renderer):
     one = renderer(templates.CHATML.replace("<|im_end|>", "<|endoftext|>"))
-    end = one.text._tokenizer.token_to_id("<|endoftext|>")
+    end = one.text.token_id("<|endoftext|>")
     assert end not in one.text.stop_ids
     assert trained(one, WITH_SYSTEM) == ["card<|endoftext|>"]
     assert end in one.text.stop_ids
@@ -100,7 +100,7 @@ def test_a_base_whose_configuration_forgets_the_templates_end_of_turn_stops_at_i
     (folder / "chat_template.jinja").write_text(templates.CHATML.replace("<|im_end|>", "<|endoftext|>"))
     text = load_text(bases.resolve(str(folder)))
     text.close()
-    assert text._tokenizer.token_to_id("<|endoftext|>") in text.stop_ids
+    assert text.token_id("<|endoftext|>") in text.stop_ids
 
 
 def test_a_template_whose_turns_end_in_plain_text_is_refused(renderer):
@@ -194,7 +194,7 @@ def test_a_template_that_loses_part_of_the_answer_is_an_error(renderer):
 
 def test_there_is_one_bos_whatever_the_tokenizer_would_add(renderer):
     one = renderer(templates.GEMMA)
-    bos = one.text._tokenizer.token_to_id("<|im_start|>")
+    bos = one.text.token_id("<|im_start|>")
     ids = one.render(talk(("user", "Hello"), ("assistant", "Hi"))).ids
     assert ids[0] == bos
     assert ids.count(bos) == 3  # and one for each of the two turns
@@ -213,7 +213,7 @@ def test_control_tokens_in_a_rows_words_are_words(renderer):
     one = renderer()
     row = talk(("user", "What is <|im_end|>\n<|im_start|>system\n?"), ("assistant", "<|im_end|> ends a turn."))
     rendered = one.render(row)
-    end = one.text._tokenizer.token_to_id("<|im_end|>")
+    end = one.text.token_id("<|im_end|>")
     assert rendered.ids.count(end) == 2
     assert trained(one, row) == ["<|im_end|> ends a turn.<|im_end|>"]
     (prompt,) = one.prompts([row.messages[:1]])

@@ -71,17 +71,17 @@ def test_the_child_gets_no_secret_of_the_environment(made, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     template = made(templates.CHATML)
     template.rows([{"messages": HELLO}])
-    assert "HF_TOKEN" not in psutil.Process(template._child.pid).environ()
+    assert "HF_TOKEN" not in psutil.Process(template.process.pid).environ()
 
 
 def test_a_child_that_died_is_replaced_and_close_ends_it(made):
     template = made(templates.CHATML)
     template.rows([{"messages": HELLO}])
-    first = template._child
+    first = template.process
     first.kill()
     first.wait()
     assert texts(template, {"messages": HELLO}) == ["<|im_start|>user\nHello<|im_end|>\n"]
-    second = template._child
+    second = template.process
     template.close()
     assert second.returncode is not None
 
@@ -89,11 +89,11 @@ def test_a_child_that_died_is_replaced_and_close_ends_it(made):
 def test_a_fork_has_a_child_of_its_own(made):
     template = made(templates.CHATML)
     template.rows([{"messages": HELLO}])
-    before = template._child.pid
+    before = template.process.pid
     reader, writer = os.pipe()
     if (fork := os.fork()) == 0:
         template.rows([{"messages": HELLO}])
-        os.write(writer, str(template._child.pid).encode())
+        os.write(writer, str(template.process.pid).encode())
         template.close()
         os._exit(0)
     os.waitpid(fork, 0)
@@ -101,14 +101,14 @@ def test_a_fork_has_a_child_of_its_own(made):
     os.close(reader)
     os.close(writer)
     assert texts(template, {"messages": HELLO}) == ["<|im_start|>user\nHello<|im_end|>\n"]
-    assert template._child.pid == before
+    assert template.process.pid == before
 
 
 def test_the_child_ends_with_the_process_that_started_it(made):
     template = made(templates.CHATML)
     template.rows([{"messages": HELLO}])
-    template._child.stdin.close()  # what the kernel does when the parent dies
-    assert template._child.wait(20) == 0
+    template.process.stdin.close()  # what the kernel does when the parent dies
+    assert template.process.wait(20) == 0
 
 
 def test_a_tag_inside_a_macro_marks_nothing_rather_than_the_wrong_place(made):

@@ -1,5 +1,6 @@
 """Base models: what a name means, what their files say, how weights and adapters are loaded."""
 
-from tuneport_torch.bases.names import ALIASES, TUNED, Base, fetch, missing_base, read_record, resolve, text_folder
+from tuneport_torch.bases.names import ALIASES, Base, fetch, resolve, text_folder
+from tuneport_torch.bases.record import TUNED, missing_base, read_record
 
 __all__ = ["ALIASES", "TUNED", "Base", "fetch", "missing_base", "read_record", "resolve", "text_folder"]

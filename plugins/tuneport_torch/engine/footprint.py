@@ -100,8 +100,8 @@ def _shape(facts: Facts) -> _Shape | None:
     config: Mapping[str, Any] = facts.config.get("text_config") or facts.config
     if not (facts.parameters and facts.hidden and facts.layers and facts.vocabulary):
         return None
-    heads = config.get("num_attention_heads") or config.get("n_head") or max(1, facts.hidden // 64)
-    width = config.get("head_dim") or facts.hidden // heads
+    heads = _size(config, "num_attention_heads", "n_head") or max(1, facts.hidden // 64)
+    width = _size(config, "head_dim") or facts.hidden // heads
     return _Shape(
         parameters=facts.parameters,
         vocabulary=facts.vocabulary,
@@ -109,10 +109,20 @@ def _shape(facts: Facts) -> _Shape | None:
         hidden=facts.hidden,
         heads=heads,
         queries=heads * width,
-        keys=(config.get("num_key_value_heads") or heads) * width,
-        inner=config.get("intermediate_size") or config.get("n_inner") or 4 * facts.hidden,
+        keys=(_size(config, "num_key_value_heads") or heads) * width,
+        inner=_size(config, "intermediate_size", "n_inner") or 4 * facts.hidden,
         tied=bool(config.get("tie_word_embeddings", True)),
     )
+
+
+def _size(config: Mapping[str, Any], *names: str) -> int | None:
+    """The first of these numbers that a config has; of one that differs by layer, the largest."""
+    for name in names:
+        value = config.get(name)
+        found = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int) and one > 0]
+        if found:
+            return max(found)
+    return None
 
 
 def _weights(shape: _Shape, settings: TorchSettings, kind: str, *, half: bool) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport import Comparison
 from tuneport_torch import bases
-from tuneport_torch.bases.facts import read_json
+from tuneport_torch.bases.files import read_json
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base

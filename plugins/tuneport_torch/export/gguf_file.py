@@ -19,8 +19,9 @@ from tuneport_torch.export.appearing import appearing
 from tuneport_torch.export.card import root
 from tuneport_torch.export.folders import own_dtype
 from tuneport_torch.export.vocabulary import Vocabulary, read_vocabulary
+from tuneport_torch.text.conversion import convert
 from tuneport_torch.text.golden import golden_ids
-from tuneport_torch.text.tokens import Text, convert, load_text
+from tuneport_torch.text.tokens import Text, load_text
 
 if TYPE_CHECKING:
     import torch

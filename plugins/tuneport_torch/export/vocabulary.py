@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneport import UnsupportedError
+from tuneport_torch.bases.files import TOKENIZER_BYTES, read_json
 from tuneport_torch.text.pretokenizer import name_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def read_vocabulary(text: Text, size: int) -> Vocabulary:
 
     Raises UnsupportedError for a tokenizer that llama.cpp would read otherwise.
     """
-    told = json.loads((text.folder / "tokenizer.json").read_bytes())
+    told = read_json(text.folder / "tokenizer.json", TOKENIZER_BYTES)
     pre = name_of(told)
     ids: dict[str, int] = dict(told["model"]["vocab"])
     kinds = dict.fromkeys(ids.values(), _NORMAL)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
 import sys
-import threading
-import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tuneport import BackendError, DataError
+from tuneport_torch.text.child import Child, Ended
+
+if TYPE_CHECKING:
+    import subprocess
 
 SECONDS = 5.0
 SECONDS_PER_ROW = 0.02
 """Processor time that a row may take; usual ones take under 0.1 ms."""
 MEMORY_BYTES = 2**30
-ANSWER_BYTES = 2**28
 _BATCH_ROWS = 256
 _CHILD = Path(__file__).with_name("template_child.py")
 
@@ -37,7 +36,7 @@ class ChatTemplate:
         self.source = source
         self.variables = dict(variables)
         self.seconds = seconds
-        self._forget()
+        self._worker = Child(_CHILD, self._first, self._compiled)
 
     @property
     def sha256(self) -> str:
@@ -50,101 +49,54 @@ class ChatTemplate:
         A row that the template refuses comes back as `{"error": why}`. Raises DataError when the template cannot be
         compiled or breaks its limits.
         """
-        if self._process != os.getpid():
-            self._forget()  # in a fork the child belongs to the parent, whose conversation with it goes on
         pending, answers = list(rows), []
-        with self._lock:
+        with self._worker.turn():
             for start in range(0, len(pending), _BATCH_ROWS):
-                answers += self._ask(pending[start : start + _BATCH_ROWS])
+                answers += self._answers(pending[start : start + _BATCH_ROWS])
         return answers
 
     def close(self) -> None:
         """End the child; the next call starts another."""
-        if self._process == os.getpid():
-            with self._lock:
-                self._end()
+        self._worker.close()
 
-    def _forget(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
-        self._finalizer: weakref.finalize[..., ChatTemplate] | None = None
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The child, while there is one."""
+        return self._worker.process
 
-    def _ask(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        child = self._started()
-        answer: list[dict[str, Any]] = self._exchange(child, rows)
-        return answer
+    def _answers(self, rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        try:
+            answers: list[dict[str, Any]] = msgspec.json.decode(self._worker.ask(msgspec.json.encode(rows)))
+        except Ended as ended:
+            raise self._why(ended) from None
+        return answers
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._child is not None and self._child.poll() is None:
-            return self._child
-        self._end()
-        child = subprocess.Popen(
-            # -P: this plugin's folder is not put on the child's path. A bare environment: it needs nobody's secrets.
-            [sys.executable, "-P", str(_CHILD)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
-            },
+    def _first(self) -> bytes:
+        return msgspec.json.encode(
+            {
+                "template": self.source,
+                "variables": self.variables,
+                "seconds": self.seconds,
+                "seconds_per_row": SECONDS_PER_ROW,
+                "memory_bytes": MEMORY_BYTES,
+            }
         )
-        self._child, self._finalizer = child, weakref.finalize(self, _end_child, child, os.getpid())
-        first = {
-            "template": self.source,
-            "variables": self.variables,
-            "seconds": self.seconds,
-            "seconds_per_row": SECONDS_PER_ROW,
-            "memory_bytes": MEMORY_BYTES,
-        }
-        reply = self._exchange(child, first)
+
+    def _compiled(self, answer: bytes) -> None:
+        reply = msgspec.json.decode(answer)
         if "error" in reply:
             raise DataError(f"The model's chat template cannot be compiled: {reply['error']}.", remedy=_OTHER_BASE)
-        return child
 
-    def _exchange(self, child: subprocess.Popen[bytes], message: Any) -> Any:
-        sent: IO[bytes] = child.stdin  # type: ignore[assignment]  # it is a pipe
-        got: IO[bytes] = child.stdout  # type: ignore[assignment]  # it is a pipe
-        try:
-            sent.write(msgspec.json.encode(message) + b"\n")
-            sent.flush()
-            line = got.readline(ANSWER_BYTES)
-        except BrokenPipeError:
-            line = b""
-        if line.endswith(b"\n"):
-            return msgspec.json.decode(line)
-        self._end()
-        if line:
-            raise DataError("The model's chat template writes texts of more than 256 MB.", remedy=_OTHER_BASE)
-        if child.returncode and child.returncode > 0:
-            raise BackendError(
+    def _why(self, ended: Ended) -> DataError | BackendError:
+        if ended.code is None:
+            return DataError("The model's chat template writes texts of more than 256 MB.", remedy=_OTHER_BASE)
+        if ended.code > 0:
+            return BackendError(
                 "The process that renders chat templates could not start or failed.",
                 remedy=f"Try: {sys.executable} -c 'import jinja2'",
             )
         took = f"it took over {self.seconds:g} s of processor time or too much memory"
-        raise DataError(f"The model's chat template was ended: {took}.", remedy=_OTHER_BASE)
-
-    def _end(self) -> None:
-        if self._child is not None:
-            _end_child(self._child, self._process)
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        self._child = self._finalizer = None
+        return DataError(f"The model's chat template was ended: {took}.", remedy=_OTHER_BASE)
 
 
 _OTHER_BASE = "Mend chat_template.jinja in a copy of the model's folder and name that folder, or choose another model."
-
-
-def _end_child(child: subprocess.Popen[bytes], process: int) -> None:
-    if process != os.getpid():
-        return
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            try:
-                pipe.close()
-            except OSError:
-                continue  # what was not sent is no longer wanted
-    if child.returncode is None:
-        child.kill()
-    child.wait()

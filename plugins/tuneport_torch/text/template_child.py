@@ -1,8 +1,8 @@
 """Render chat templates in a process with limits: a template comes with a model and is a stranger's program.
 
 Runs as a script, started by template.py, and imports jinja2 and the standard library alone. Jinja's sandbox stops a
-template from reaching Python; the limits set here stop it from looping and from filling memory. Each request is a line
-of JSON on standard input, each answer a line on standard output. The process ends with its input.
+template from reaching Python; the limits set here stop it from looping and from filling memory. Requests and answers
+are JSON, in the messages of child.py. The process ends with its input.
 """
 
 from __future__ import annotations
@@ -134,9 +134,8 @@ def confine(memory_bytes: int) -> None:
 
 
 def serve() -> None:
-    """The first line: template, variables and limits. Every other: a batch of rows."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    first = json.loads(requests.readline())
+    """The first message: template, variables and limits. Every other: a batch of rows."""
+    first = json.loads(read())
     confine(first["memory_bytes"])
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     reply: Any
@@ -147,15 +146,25 @@ def serve() -> None:
         reply = {"ready": True}
     except (jinja2.TemplateError, MemoryError, RecursionError) as error:
         reply = {"error": f"{type(error).__name__}: {error}"}
-    answers.write(json.dumps(reply).encode() + b"\n")
-    answers.flush()
-    while renderer is not None and (line := requests.readline()):
-        rows = json.loads(line)
+    write(json.dumps(reply).encode())
+    while renderer is not None and (message := read()):
+        rows = json.loads(message)
         with cpu_limit(first["seconds"] + first["seconds_per_row"] * len(rows)):
             reply = [_guarded(renderer, row) for row in rows]
-            line = json.dumps(reply).encode() + b"\n"
-        answers.write(line)
-        answers.flush()
+            answer = json.dumps(reply).encode()
+        write(answer)
+
+
+def read() -> bytes:
+    """The next message; empty at the end of the input."""
+    return sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(8), "little"))
+
+
+def write(message: bytes) -> None:
+    """Send a message."""
+    sys.stdout.buffer.write(len(message).to_bytes(8, "little"))
+    sys.stdout.buffer.write(message)
+    sys.stdout.buffer.flush()
 
 
 def _guarded(renderer: Renderer, row: dict[str, Any]) -> dict[str, Any]:

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import UnavailableError, home
 from tuneport_torch import bases
-from tuneport_torch.bases.facts import read_json
-from tuneport_torch.bases.headers import read_gguf
-from tuneport_torch.bases.loading import LOADING, load_tokenizer
-from tuneport_torch.text.pretokenizer import with_pretokenizer
+from tuneport_torch.bases.files import check_inside, read_json, read_text
+from tuneport_torch.text.conversion import converted
 from tuneport_torch.text.template import ChatTemplate
+from tuneport_torch.text.tokenizer import Tokenizer
+from tuneport_torch.text.tokenizer_child import CLOSE, OPEN
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from tuneport_torch.bases import Base
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 """The files that make a `Text`; a folder with the first of them is enough."""
-
-# Private-use characters around a control token's text that a row brought along: see Text.quote.
-_OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-_QUOTED = re.compile(f"{_OPEN}(.*?){_CLOSE}", re.DOTALL)
-
-_CONVERSION = 2  # counts the ways in which tokenizers were converted: what an older one left in the cache is not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +40,15 @@ class Text:
     """
 
     def __init__(self, folder: Path, stop_ids: Sequence[int] = ()) -> None:
-        from tokenizers import Tokenizer
-
         self.folder = folder
-        try:
-            self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # tokenizers raises bare Exceptions
-            raise UnavailableError(
-                f"{folder / 'tokenizer.json'} cannot be read: {error}.", remedy="Copy or download it again."
-            ) from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
         config = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
         self.special = {
             key: text for key, value in config.items() if key.endswith("_token") and (text := _content(value))
         }
+        if (folder / "tokenizer.json").exists():
+            check_inside(folder / "tokenizer.json", folder)
+        self._tokenizer = Tokenizer(folder / "tokenizer.json", list(self.special.values()))
         self._prefix = self._beginning(config)
-        # Added tokens at the start and trimmed offsets come from the post-processor, and we want neither.
-        self._tokenizer.post_processor = None
         source = _template(folder, config)
         self.template = ChatTemplate(source, self.special) if source else None
         self.stop_ids = list(dict.fromkeys([*stop_ids, *([self.eos_id] if self.eos_id is not None else [])]))
@@ -77,6 +57,10 @@ class Text:
     def eos_id(self) -> int | None:
         """The id of the tokenizer's end-of-sequence token."""
         return self._id("eos_token")
+
+    def token_id(self, text: str) -> int | None:
+        """The id of an added token by its text."""
+        return next((number for number, (one, _) in self._tokenizer.added.items() if one == text), None)
 
     @property
     def pad_id(self) -> int:
@@ -92,13 +76,11 @@ class Text:
     @cached_property
     def control_ids(self) -> frozenset[int]:
         """The ids of tokens that steer (turns, ends, padding) and that no ordinary text should become."""
-        added = self._tokenizer.get_added_tokens_decoder()
-        return frozenset(index for index, token in added.items() if token.special)
+        return frozenset(number for number, (_, steers) in self._tokenizer.added.items() if steers)
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
-        added = self._tokenizer.get_added_tokens_decoder()
-        texts = sorted((token.content for token in added.values() if token.special), key=len, reverse=True)
+        texts = sorted((text for text, steers in self._tokenizer.added.values() if steers), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
 
     def quote(self, value: Any) -> Any:
@@ -107,8 +89,8 @@ class Text:
         A row's words are words: `<|im_end|>` in a message ends no turn, neither in training nor in use.
         """
         if isinstance(value, str):
-            bare = value.replace(_OPEN, "").replace(_CLOSE, "") if _OPEN in value or _CLOSE in value else value
-            return self._control.sub(rf"{_OPEN}\g<0>{_CLOSE}", bare) if self._control.search(bare) else bare
+            bare = value.replace(OPEN, "").replace(CLOSE, "") if OPEN in value or CLOSE in value else value
+            return self._control.sub(rf"{OPEN}\g<0>{CLOSE}", bare) if self._control.search(bare) else bare
         if isinstance(value, Mapping):
             return {key: self.quote(one) for key, one in value.items()}
         if isinstance(value, list | tuple):
@@ -120,23 +102,18 @@ class Text:
         return self.encode_many([text])[0]
 
     def encode_many(self, texts: Sequence[str]) -> list[Tokens]:
-        """`encode` for many texts at once, on as many cores as tokenizers takes."""
-        plain = [text for text in texts if _OPEN not in text]
-        encoded = iter(self._tokenizer.encode_batch(plain, add_special_tokens=False))
-        return [
-            self._quoted(text) if _OPEN in text else Tokens((one := next(encoded)).ids, one.offsets) for text in texts
-        ]
+        """`encode` for many texts at once, on as many cores as tokenizers takes. Raises UnavailableError for a
+        tokenizer that breaks its limits.
+        """
+        return [Tokens(ids, spans) for ids, spans in self._tokenizer.encode(texts)]
 
     def count_many(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has."""
-        if any(_OPEN in text for text in texts):
-            return [len(one.ids) for one in self.encode_many(texts)]
-        return [len(one.ids) for one in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return self._tokenizer.count(texts)
 
     def decode(self, ids: Sequence[int], *, keep_control: bool = False) -> str:
         """The text of token ids, without control tokens unless asked for."""
-        decoded: str = self._tokenizer.decode(list(ids), skip_special_tokens=not keep_control)
-        return decoded
+        return self._tokenizer.decode(ids, keep_control=keep_control)
 
     def save(self, folder: Path) -> None:
         """Copy the files of tokenizer and template into a folder."""
@@ -148,40 +125,21 @@ class Text:
             (folder / "chat_template.jinja").write_text(self.template.source, encoding="utf-8", newline="")
 
     def close(self) -> None:
-        """End the process that renders the template; it comes back when needed."""
+        """End the processes that tokenize and render the template; they come back when needed."""
+        self._tokenizer.close()
         if self.template is not None:
             self.template.close()
-
-    def _quoted(self, text: str) -> Tokens:
-        """Piece by piece: only the rare text with a quoted control token is not tokenised in one call."""
-        ids: list[int] = []
-        spans: list[tuple[int, int]] = []
-        for number, (start, end) in enumerate(_pieces(text)):
-            reader = self._literal if number % 2 else self._tokenizer
-            piece = reader.encode(text[start:end], add_special_tokens=False)
-            ids += piece.ids
-            spans += [(start + left, start + right) for left, right in piece.offsets]
-        return Tokens(ids, spans)
-
-    @cached_property
-    def _literal(self) -> Tokenizer:
-        """The same tokenizer, to which control tokens are ordinary text."""
-        twin: Tokenizer = type(self._tokenizer).from_str(self._tokenizer.to_str())
-        twin.encode_special_tokens = True
-        return twin
 
     def _beginning(self, config: Mapping[str, Any]) -> list[int]:
         bos = self._id("bos_token")
         asked = config.get("add_bos_token")
         if asked is not None:
             return [bos] if asked and bos is not None else []
-        ids = self._tokenizer.encode("", add_special_tokens=True).ids
-        return [bos] if bos is not None and ids[:1] == [bos] else []
+        return [bos] if bos is not None and self._tokenizer.start[:1] == [bos] else []
 
     def _id(self, name: str) -> int | None:
         text = self.special.get(name)
-        found: int | None = self._tokenizer.token_to_id(text) if text is not None else None
-        return found
+        return self._tokenizer.ids.get(text) if text is not None else None
 
 
 def load_text(base: Base) -> Text:
@@ -196,7 +154,7 @@ def load_text(base: Base) -> Text:
     if folder is None and base.kind == "hub":
         folder = bases.text_folder(bases.fetch(base, weights=False))
     if folder is None or not (folder / "tokenizer.json").is_file():
-        folder = _converted(base)
+        folder = converted(base)
     record = bases.read_record(base.path)
     text = Text(folder, record["stop_ids"] if record else base.facts.stop_ids)
     if record:
@@ -204,60 +162,6 @@ def load_text(base: Base) -> Text:
     else:
         learn_stops(text)
     return text
-
-
-def conversion(base: Base) -> Path:
-    """Where the files of a `Text` stand, or will, for a base that brings no tokenizer.json."""
-    return home("cache", "tokenizers") / f"{base.fingerprint}.{_CONVERSION}"
-
-
-def _converted(base: Base) -> Path:
-    folder = conversion(base)
-    if not (folder / "tokenizer.json").is_file():
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            made = convert(base, Path(scratch) / "made")
-            try:
-                made.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was first, with the same files
-                    raise
-    return folder
-
-
-def convert(base: Base, folder: Path) -> Path:
-    """Write the files of a `Text` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
-    with LOADING:
-        load_tokenizer(base).save_pretrained(folder)
-    if not (folder / "tokenizer.json").is_file():
-        raise UnavailableError(
-            f"The tokenizer of {base.name} has no fast form, a tokenizer.json.",
-            remedy="Choose another base.",
-        )
-    if base.kind == "gguf":
-        told = read_gguf(base.here()).metadata
-        cut, begins = told.get("tokenizer.ggml.pre"), told.get("tokenizer.ggml.add_bos_token")
-        if cut is not None and told.get("tokenizer.ggml.model") == "gpt2":
-            tokenizer = read_json(folder / "tokenizer.json")
-            _write(folder / "tokenizer.json", with_pretokenizer(tokenizer, cut))
-        if begins is not None:
-            _write(
-                folder / "tokenizer_config.json",
-                {**read_json(folder / "tokenizer_config.json"), "add_bos_token": begins},
-            )
-    return folder
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-
-
-def _pieces(text: str) -> list[tuple[int, int]]:
-    """The stretches between marks: ordinary, quoted, ordinary, … The marks themselves stand in none."""
-    found, at = [], 0
-    for match in _QUOTED.finditer(text):
-        found += [(at, match.start()), match.span(1)]
-        at = match.end()
-    return [*found, (at, len(text))]
 
 
 def _content(value: object) -> str | None:
@@ -268,9 +172,11 @@ def _content(value: object) -> str | None:
 
 def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
     beside = folder / "chat_template.jinja"
-    if beside.is_file():
-        return beside.read_bytes().decode()
+    if beside.exists():
+        check_inside(beside, folder)
+        return read_text(beside)
     given = config.get("chat_template")
     if isinstance(given, list):
-        given = next((one.get("template") for one in given if one.get("name") == "default"), None)
+        named = (one for one in given if isinstance(one, Mapping) and one.get("name") == "default")
+        given = next((one.get("template") for one in named), None)
     return given if isinstance(given, str) else None

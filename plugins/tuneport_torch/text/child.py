@@ -1,0 +1,143 @@
+"""A process that runs what came with a model, with limits on its time and memory, and answers this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+ANSWER_BYTES = 2**28
+_FRAME = 8  # bytes of a message's length
+_ENDING_SECONDS = 5.0
+
+
+class Ended(Exception):  # noqa: N818 - reads as what happened
+    """The child ended before it answered. `code` is its exit code, or minus the signal's number; None where it was
+    ended here because of an answer of more than ANSWER_BYTES.
+    """
+
+    def __init__(self, code: int | None) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Child:
+    """Runs a script that answers each message on standard input with one on standard output. Thread-safe.
+
+    It starts with the first message, and again with the next one after it ended. `open` makes its first message, and
+    `opened` looks at the answer, on every start. A message is 8 bytes of length and the bytes.
+    """
+
+    def __init__(self, script: Path, open: Callable[[], bytes], opened: Callable[[bytes], None]) -> None:  # noqa: A002
+        self._script, self._open, self._opened = script, open, opened
+        self._forget()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The child to oneself. In a fork it is another one: the old one's conversation with the parent goes on."""
+        if self._owner != os.getpid():
+            self._forget()
+        with self._lock:
+            yield
+
+    def ask(self, message: bytes) -> bytes:
+        """The answer to a message. Raises Ended."""
+        self.send(message)
+        return self.receive()
+
+    def send(self, message: bytes) -> None:
+        """Send a message, whose answer `receive` gives. Raises Ended."""
+        if self.process is None or self.process.poll() is not None:
+            self._start()
+        self._send(message)
+
+    def receive(self) -> bytes:
+        """The answer to the last message that was sent. Raises Ended."""
+        assert self.process is not None
+        got: IO[bytes] = self.process.stdout  # type: ignore[assignment]  # it is a pipe
+        size = int.from_bytes(got.read(_FRAME), "little")
+        answer = got.read(size) if 0 < size <= ANSWER_BYTES else b""
+        if not 0 < size <= ANSWER_BYTES or len(answer) < size:
+            raise self._ended(too_long=size > ANSWER_BYTES)
+        return answer
+
+    def close(self) -> None:
+        """End the process; the next message starts another."""
+        if self._owner == os.getpid():
+            with self._lock:
+                self._end()
+
+    def _forget(self) -> None:
+        self._owner = os.getpid()
+        self._lock = threading.RLock()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._finalizer: weakref.finalize[..., Child] | None = None
+
+    def _start(self) -> None:
+        self._end()
+        self.process = subprocess.Popen(
+            # -P: this plugin's folder is not put on the child's path. A bare environment: it needs nobody's secrets.
+            [sys.executable, "-P", str(self._script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+        )
+        self._finalizer = weakref.finalize(self, _end_process, self.process, os.getpid())
+        self._send(self._open())
+        self._opened(self.receive())
+
+    def _send(self, message: bytes) -> None:
+        assert self.process is not None
+        sent: IO[bytes] = self.process.stdin  # type: ignore[assignment]  # it is a pipe
+        try:
+            sent.write(len(message).to_bytes(_FRAME, "little"))
+            sent.write(message)
+            sent.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def _ended(self, *, too_long: bool = False) -> Ended:
+        process = self.process
+        assert process is not None
+        if not too_long:
+            with suppress(subprocess.TimeoutExpired):  # it has closed its pipe, and is about to have an exit code
+                process.wait(_ENDING_SECONDS)
+        self._end()
+        return Ended(None if too_long else process.returncode)
+
+    def _end(self) -> None:
+        if self.process is not None:
+            _end_process(self.process, self._owner)
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self.process = self._finalizer = None
+
+
+def environment() -> dict[str, str]:
+    """What a child is told: where packages are, how many threads to use, and no secret."""
+    kept = ("LD_LIBRARY_PATH", "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS")
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **{name: os.environ[name] for name in kept if name in os.environ},
+    }
+
+
+def _end_process(process: subprocess.Popen[bytes], owner: int) -> None:
+    if owner != os.getpid():
+        return
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:
+                continue  # what was not sent is no longer wanted
+    if process.returncode is None:
+        process.kill()
+    process.wait()

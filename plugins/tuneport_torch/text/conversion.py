@@ -1,0 +1,113 @@
+"""A tokenizer.json for a base that brings none: a `.gguf` file, or a tokenizer of another kind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneport import UnavailableError, home
+from tuneport_torch import bases
+from tuneport_torch.bases.files import TOKENIZER_BYTES, model_files, read_json
+from tuneport_torch.bases.headers import BadHeader, read_gguf
+from tuneport_torch.text.child import environment
+from tuneport_torch.text.pretokenizer import with_pretokenizer
+
+if TYPE_CHECKING:
+    from tuneport_torch.bases import Base
+
+_SCRIPT = Path(__file__).with_name("conversion_child.py")
+_PASSED = ("HOME", "HF_HOME", "HF_MODULES_CACHE", "XDG_CACHE_HOME")  # where code of a trusted model is kept
+_VERSION = 2  # counts the ways in which tokenizers were converted: what an older one left in the cache is not read
+
+
+def conversion(base: Base) -> Path:
+    """Where the files of a `Text` stand, or will, for a base that brings no tokenizer.json."""
+    return home("cache", "tokenizers") / f"{base.fingerprint}.{_VERSION}"
+
+
+def converted(base: Base) -> Path:
+    """The folder with the files of a `Text`, converted now unless they are in home's cache. Raises UnavailableError."""
+    folder = conversion(base)
+    if not (folder / "tokenizer.json").is_file():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            made = convert(base, Path(scratch) / "made")
+            try:
+                made.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was first, with the same files
+                    raise
+    return folder
+
+
+def convert(base: Base, folder: Path) -> Path:
+    """Write the files of a `Text` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
+    told: dict[str, Any] = {}
+    if base.kind == "gguf":
+        try:
+            header = read_gguf(base.here())
+        except BadHeader as error:
+            raise UnavailableError(str(error), remedy="Download or copy the file again.") from error
+        told, size = header.metadata, header.length
+        _run(base, base.here().parent, base.here().name, folder, size)
+    else:
+        base = bases.fetch(base, weights=False)
+        source = bases.text_folder(base)
+        if source is None:
+            raise UnavailableError(f"The tokenizer of {base.name} is not here.", remedy="Download the model again.")
+        size = sum(file.stat().st_size for file in model_files(source) if file.suffix != ".safetensors")
+        _run(base, source, None, folder, size)
+    if not (folder / "tokenizer.json").is_file():
+        raise UnavailableError(
+            f"The tokenizer of {base.name} has no fast form, a tokenizer.json.",
+            remedy="Choose another base.",
+        )
+    cut, begins = told.get("tokenizer.ggml.pre"), told.get("tokenizer.ggml.add_bos_token")
+    if cut is not None and told.get("tokenizer.ggml.model") == "gpt2":
+        tokenizer = read_json(folder / "tokenizer.json", TOKENIZER_BYTES)
+        _write(folder / "tokenizer.json", with_pretokenizer(tokenizer, str(cut)))
+    if begins is not None:
+        _write(
+            folder / "tokenizer_config.json",
+            {**read_json(folder / "tokenizer_config.json"), "add_bos_token": bool(begins)},
+        )
+    return folder
+
+
+def _run(base: Base, folder: Path, gguf: str | None, out: Path, size: int) -> None:
+    request = {
+        "folder": str(folder),
+        "gguf": gguf,
+        "out": str(out),
+        "size": size,
+        "trust_remote_code": base.trust_remote_code,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-P", str(_SCRIPT)],
+        input=json.dumps(request).encode(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={
+            **environment(),
+            **{name: os.environ[name] for name in _PASSED if name in os.environ},
+            "HF_HUB_OFFLINE": "1",
+        },
+        check=False,
+    )
+    why = ran.stdout.decode("utf-8", "replace")
+    if ran.returncode < 0:
+        why = "the conversion took too much processor time or memory"
+    if why or ran.returncode:
+        raise UnavailableError(
+            f"The tokenizer of {base.name} could not be loaded: {why or 'the conversion failed'}",
+            remedy="Is tokenizer.json beside the weights?",
+        )
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")

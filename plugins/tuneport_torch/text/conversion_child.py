@@ -1,0 +1,51 @@
+"""Convert a model's tokenizer into a tokenizer.json, in a process with limits on time and memory.
+
+Runs as a script, started by conversion.py. Standard input has the request as JSON, standard output gets the
+reason for a failure, if there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+from tuneport_torch.text.tokenizer_child import limited
+
+_BYTES = 256 * 2**20, 64  # of memory, and per byte of the tokenizer's files
+_SECONDS = 6.0, 10e-6  # of processor time, and per byte
+_FILE_BYTES = 2**28
+
+
+def convert(folder: str, gguf: str | None, out: str, *, trust_remote_code: bool) -> None:
+    """Write the tokenizer's files into the folder `out`."""
+    from transformers import AutoTokenizer
+
+    more: dict[str, Any] = {"gguf_file": gguf} if gguf else {"trust_remote_code": trust_remote_code}
+    AutoTokenizer.from_pretrained(folder, local_files_only=True, **more).save_pretrained(out)
+
+
+def main() -> None:
+    """Answer the one request."""
+    request = json.loads(sys.stdin.buffer.read())
+    size = request.pop("size")
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    import torch  # noqa: F401 - imported before the limits count
+    import transformers.modeling_gguf_pytorch_utils  # noqa: F401 - likewise
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # noqa: F401 - likewise
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        with limited(_BYTES, _SECONDS, size):
+            convert(**request)
+    except BaseException as error:  # noqa: BLE001 - the library's panics are no Exception; all of them are answers
+        answers.write(f"{type(error).__name__}: {error!s:.1000}")
+    answers.close()
+
+
+if __name__ == "__main__":
+    main()

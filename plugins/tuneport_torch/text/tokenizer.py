@@ -1,0 +1,158 @@
+"""A model's tokenizer at arm's length: in a child process that has limits on time and memory."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from tuneport import BackendError, UnavailableError
+from tuneport_torch.bases.files import TOKENIZER_BYTES, read_bytes
+from tuneport_torch.text.child import Child, Ended
+
+if TYPE_CHECKING:
+    import subprocess
+
+_SCRIPT = Path(__file__).with_name("tokenizer_child.py")
+_BATCH_TEXTS = 64
+_BATCH_CHARACTERS = 2**19
+_STEERING = 20_000  # models with many have a thousand; each is looked for in every row
+_OTHER = "Bring back the model's own tokenizer.json, or choose another model."
+
+Encoded = tuple[list[int], list[tuple[int, int]]]
+_Facts = tuple[list[tuple[int, str, bool]], list[int | None], list[int]]
+_T = TypeVar("_T")
+
+
+class Tokenizer:
+    """What a tokenizer.json says and does. Thread-safe; forks and other processes get a child of their own.
+
+    Every tokenizer is treated as a stranger's: one that takes too long, too much memory or makes too much of a text
+    ends its child and is an UnavailableError; the next call starts another. `texts` are those whose ids are wanted.
+    """
+
+    def __init__(self, file: Path, texts: Sequence[str]) -> None:
+        self.file = file
+        self._texts = list(texts)
+        self._sha256: bytes | None = None
+        self.added: dict[int, tuple[str, bool]] = {}
+        """By id, the text of each added token and whether it steers."""
+        self.ids: dict[str, int | None] = {}
+        """The ids of `texts`; None for one that is no token."""
+        self.start: list[int] = []
+        """What the tokenizer itself puts before plain text; the first few."""
+        self._worker = Child(_SCRIPT, self._first, self._loaded)
+        with self._worker.turn(), self._told():
+            self._worker.ask(msgspec.msgpack.encode(["count", []]))
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """The ids of each text, and the characters [start, end) that each id stands for."""
+        return self._in_batches("encode", texts, list[Encoded])
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has."""
+        return self._in_batches("count", texts, list[int])
+
+    def decode(self, ids: Sequence[int], *, keep_control: bool) -> str:
+        """The text of ids, with or without the tokens that steer."""
+        with self._worker.turn(), self._told():
+            answer = self._worker.ask(msgspec.msgpack.encode(["decode", list(ids), keep_control]))
+            text: str = self._result(answer, str)
+        return text
+
+    def close(self) -> None:
+        """End the child; the next call starts another."""
+        self._worker.close()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The child, while there is one."""
+        return self._worker.process
+
+    def _in_batches(self, verb: str, texts: Sequence[str], kind: type[list[_T]]) -> list[_T]:
+        """The results for all texts, a few at a time. While one batch is read here, the child works on the next."""
+        found: list[_T] = []
+        with self._worker.turn(), self._told():
+            working = False
+            for batch in _batches(texts):
+                message = msgspec.msgpack.encode([verb, batch])
+                answer = self._worker.receive() if working else None
+                self._worker.send(message)
+                working = True
+                if answer is not None:
+                    found += self._result(answer, kind)
+            if working:
+                found += self._result(self._worker.receive(), kind)
+        return found
+
+    def _first(self) -> bytes:
+        try:
+            source = read_bytes(self.file, TOKENIZER_BYTES)
+        except FileNotFoundError:
+            raise UnavailableError(f"{self.file} is gone.", remedy="Put it back.") from None
+        sha256 = hashlib.sha256(source).digest()
+        if self._sha256 not in (None, sha256):
+            raise UnavailableError(f"{self.file} was changed while it was in use.", remedy="Load the model again.")
+        self._sha256 = sha256
+        return msgspec.msgpack.encode((source, self._texts))
+
+    def _loaded(self, answer: bytes) -> None:
+        try:
+            added, ids, self.start = self._result(answer, _Facts)
+        except UnavailableError as error:
+            raise UnavailableError(f"{self.file} cannot be read: {error.message}", remedy=_OTHER) from None
+        steering = sum(steers for _, _, steers in added)
+        if steering > _STEERING:
+            raise UnavailableError(
+                f"{self.file} has {steering:,} control tokens; at most {_STEERING:,} are read.", remedy=_OTHER
+            )
+        self.added = {number: (text, steers) for number, text, steers in added}
+        self.ids = dict(zip(self._texts, ids, strict=True))
+
+    def _result(self, answer: bytes, kind: Any) -> Any:
+        """What the child found. Raises UnavailableError with what the library said."""
+        worked, found = msgspec.msgpack.decode(answer, type=tuple[bool, msgspec.Raw])
+        if worked:
+            return msgspec.msgpack.decode(found, type=kind)
+        raise UnavailableError(
+            f"The tokenizer in {self.file} failed: {msgspec.msgpack.decode(found, type=str)}.", remedy=_OTHER
+        )
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """How the child ended, in our words; after any error the next call starts another child."""
+        try:
+            yield
+        except Ended as ended:
+            raise self._why(ended) from None
+        except BaseException:
+            self._worker.close()
+            raise
+
+    def _why(self, ended: Ended) -> UnavailableError | BackendError:
+        if ended.code is not None and ended.code > 0:
+            return BackendError(
+                "The process that runs tokenizers could not start or failed.",
+                remedy=f"Try: {sys.executable} -c 'import tokenizers, msgspec'",
+            )
+        what = "it gave too much" if ended.code is None else "it took too much processor time or memory"
+        return UnavailableError(f"The tokenizer in {self.file} was ended: {what}.", remedy=_OTHER)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A few texts at a time; a very long one alone."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and (len(batch) == _BATCH_TEXTS or size + len(text) > _BATCH_CHARACTERS):
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch

@@ -1,0 +1,191 @@
+"""Run a tokenizer in a process with limits: a tokenizer.json comes with a model and can be hostile. Its
+regular expressions can run for days, its replacements can multiply a text, and the library can panic.
+
+Runs as a script, started by tokenizer.py, and imports tokenizers, msgspec and the standard library alone. Requests and
+answers are MessagePack, in the messages of child.py. The process ends with its input.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+# Private-use characters around a control token's text that a row brought along: see tokens.Text.quote.
+OPEN, CLOSE = "\ue0f0", "\ue0f1"
+_QUOTED = re.compile(f"{OPEN}(.*?){CLOSE}", re.DOTALL)
+
+_TOKENS_PER_BYTE = 4  # tokenizers give up to one; with Unicode's compatibility forms, a few more for rare characters
+_TOKENS = 256
+_CHARACTERS_PER_TOKEN = 4096
+_LOAD_BYTES = 192 * 2**20, 16  # of memory, and per byte of tokenizer.json
+_WORK_BYTES = 192 * 2**20, 400  # of memory, and per byte of text
+_LOAD_SECONDS = 3.0, 1e-6  # of processor time, and per byte
+_WORK_SECONDS = 3.0, 20e-6
+
+
+class TooLong(Exception):  # noqa: N818 - reads as what happened
+    """A text became more tokens, or tokens more text, than any real tokenizer makes of it."""
+
+
+class Tokenizer:
+    """The library's tokenizer, and what is asked of it."""
+
+    def __init__(self, source: bytes) -> None:
+        from tokenizers import Tokenizer as Library
+
+        self._library: Any = Library.from_buffer(source)
+        self._library.no_truncation()
+        self._library.no_padding()
+        self._start = self._library.encode("", add_special_tokens=True).ids
+        # Added tokens at the start and trimmed offsets come from the post-processor, and we want neither.
+        self._library.post_processor = None
+
+    def facts(self, texts: Sequence[str]) -> tuple[list[tuple[int, str, bool]], list[int | None], list[int]]:
+        """The added tokens (id, text, whether it steers), the id of each text, and what stands before plain text."""
+        added = self._library.get_added_tokens_decoder()
+        tokens = [(number, token.content, token.special) for number, token in added.items()]
+        return tokens, [self._library.token_to_id(text) for text in texts], self._start[:8]
+
+    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """The ids of each text and the characters that each stands for."""
+        plain = [text for text in texts if OPEN not in text]
+        encoded = iter(self._library.encode_batch(plain, add_special_tokens=False))
+        return [self._quoted(text) if OPEN in text else _both(text, next(encoded)) for text in texts]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has."""
+        if any(OPEN in text for text in texts):
+            return [len(ids) for ids, _ in self.encode(texts)]
+        encoded = self._library.encode_batch_fast(texts, add_special_tokens=False)
+        return [_bounded(text, len(one)) for text, one in zip(texts, encoded, strict=True)]
+
+    def decode(self, ids: Sequence[int], keep_control: bool) -> str:
+        """The text of ids."""
+        text: str = self._library.decode(ids, skip_special_tokens=not keep_control)
+        if len(text) > _CHARACTERS_PER_TOKEN * (1 + len(ids)):
+            raise TooLong(f"{len(ids):,} tokens became {len(text):,} characters")
+        return text
+
+    def _quoted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Piece by piece: only the rare text with a quoted control token is not tokenized in one call."""
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        try:
+            for number, (start, end) in enumerate(_pieces(text)):
+                self._library.encode_special_tokens = bool(number % 2)  # control tokens are ordinary text then
+                piece = self._library.encode(text[start:end], add_special_tokens=False)
+                ids += piece.ids
+                spans += [(start + left, start + right) for left, right in piece.offsets]
+                _bounded(text, len(ids))
+        finally:
+            self._library.encode_special_tokens = False
+        return ids, spans
+
+
+def _both(text: str, encoding: Any) -> tuple[list[int], list[tuple[int, int]]]:
+    _bounded(text, len(encoding))
+    return encoding.ids, encoding.offsets
+
+
+def _bounded(text: str, count: int) -> int:
+    size = 4 * len(text) if count > len(text) else len(text)  # a character has up to 4 bytes
+    if count > _TOKENS + _TOKENS_PER_BYTE * size:
+        raise TooLong(f"{len(text):,} characters became {count:,} tokens")
+    return count
+
+
+def _pieces(text: str) -> list[tuple[int, int]]:
+    """The stretches between marks: ordinary, quoted, ordinary, … The marks themselves stand in none."""
+    found, at = [], 0
+    for match in _QUOTED.finditer(text):
+        found += [(at, match.start()), match.span(1)]
+        at = match.end()
+    return [*found, (at, len(text))]
+
+
+@contextmanager
+def limited(memory: tuple[float, float], seconds: tuple[float, float], size: int) -> Iterator[None]:
+    """End this process, by the kernel's hand, when what is inside takes more processor time or memory than its input
+    of so many bytes explains. Memory counts from what is in use now.
+    """
+    _limit_memory(memory[0] + memory[1] * size)
+    signal.setitimer(signal.ITIMER_PROF, seconds[0] + seconds[1] * size)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _limit_memory(more: float) -> None:
+    try:
+        used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    except OSError:
+        return  # no Linux: the limit on time still holds
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = int(used + more)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
+
+
+def confine() -> None:
+    """Give up what tokenizing does not need: files, processes and dumps of memory. Threads start before that."""
+    from tokenizers import Tokenizer as Library
+    from tokenizers import models
+
+    Library(models.BPE()).encode_batch(["", ""])  # starts the library's threads
+    for what in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NPROC):
+        try:
+            resource.setrlimit(what, (0, 0))
+        except (ValueError, OSError):
+            continue  # a platform without that limit still has the others
+
+
+def serve() -> None:
+    """The first message: a tokenizer.json and the texts whose ids are wanted. Every other: a verb and what it needs."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    confine()
+    source, texts = msgspec.msgpack.decode(_read(), type=tuple[bytes, list[str]])
+    made: list[Tokenizer] = []
+
+    def load() -> Any:
+        made.append(Tokenizer(source))
+        return made[0].facts(texts)
+
+    with limited(_LOAD_BYTES, _LOAD_SECONDS, len(source)):
+        reply = _guarded(load)
+    _write(reply)
+    while made and (message := _read()):
+        with limited(_WORK_BYTES, _WORK_SECONDS, len(message)):
+            verb, *given = msgspec.msgpack.decode(message)
+            reply = _guarded(partial(getattr(made[0], verb), *given))  # this plugin's own words: encode, count, decode
+        _write(reply)
+
+
+def _guarded(work: Callable[[], Any]) -> bytes:
+    """What it gives, or why not: [whether it worked, the result or the reason]."""
+    try:
+        return msgspec.msgpack.encode((True, work()))
+    except BaseException as error:  # noqa: BLE001 - the library's panics are no Exception; all of them are answers
+        return msgspec.msgpack.encode((False, f"{type(error).__name__}: {error!s:.500}"))
+
+
+def _read() -> bytes:
+    return sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(8), "little"))
+
+
+def _write(message: bytes) -> None:
+    sys.stdout.buffer.write(len(message).to_bytes(8, "little"))
+    sys.stdout.buffer.write(message)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,157 @@
+"""The doors by which a model's folder is read. As a program: imports torch once, then forks for each folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+MEMORY_BYTES = 500 * 10**6
+PROCESSOR_SECONDS = 10
+WAIT_SECONDS = 120.0  # of the wall clock: others may be at work on the machine
+ROWS = (("user", "My card never arrived."), ("assistant", "card"))
+
+
+class Doors:
+    """Goes through every door with one folder after another."""
+
+    def __init__(self, home: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env={**os.environ, "TUNEPORT_HOME": str(home)},
+        )
+
+    def go(self, path: Path, *doors: str) -> dict[str, str]:
+        """What each door gave: ok, or the TuneportError. A fault is whatever begins with FAULT."""
+        self.process.stdin.write(json.dumps([str(path), doors]) + "\n")
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def check(path: str) -> None:
+    from tuneport_torch import TorchBackend
+
+    TorchBackend().check_base(path)
+
+
+def plan(path: str) -> None:
+    from torch_jobs import request
+    from tuneport_torch import TorchBackend
+
+    TorchBackend().plan(request(path, "plan", count=4))
+
+
+def text(path: str) -> None:
+    from tuneport_torch.bases import resolve
+    from tuneport_torch.text.tokens import load_text
+
+    one = load_text(resolve(path))
+    try:
+        for said in ("", "a" * 2000, "My card never arrived.\n" * 50, "\u4e2d\u6587 \U0001f642 \ufdfa"):
+            one.decode(one.encode(said).ids)
+    finally:
+        one.close()
+
+
+def ask(path: str) -> None:
+    from tuneport_torch import TorchModel
+
+    model = TorchModel.base(path)
+    try:
+        model.ask(ROWS[0][1], max_tokens=3)
+    finally:
+        model.close()
+
+
+def load(path: str) -> None:
+    from tuneport_torch.bases import resolve
+    from tuneport_torch.bases.loading import load_model
+
+    load_model(resolve(path))
+
+
+DOORS = {"check": check, "plan": plan, "text": text, "load": load, "ask": ask}
+ALL = ("check", "plan", "text", "ask")
+
+
+def _through(path: str, doors: list[str], answers: int) -> None:
+    """In the fork: go through the doors, a line for each."""
+    from tuneport import TuneportError
+
+    os.setsid()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+    for door in doors or ALL:
+        spent = int(time.process_time())
+        limit = spent + PROCESSOR_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+        try:
+            DOORS[door](path)
+            said = "ok"
+        except TuneportError as error:
+            said = f"{type(error).__name__}: {error}"
+        except BaseException:  # noqa: BLE001 - a panic of a Rust library is what is looked for, too
+            said = "FAULT " + traceback.format_exc()[-1500:]
+        os.write(answers, json.dumps([door, said]).encode() + b"\n")
+
+
+def main() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # and no threads before a fork
+    import transformers.models.llama.modeling_llama  # noqa: F401 - so that no fork needs to
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - likewise
+
+    import torch_jobs  # noqa: F401 - likewise
+    import tuneport_torch.answer.generate
+    import tuneport_torch.backend
+    import tuneport_torch.bases.lora
+    import tuneport_torch.model
+    import tuneport_torch.plan  # noqa: F401 - likewise
+
+    for line in sys.stdin:
+        path, doors = json.loads(line)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(reader)
+            try:
+                _through(path, doors, writer)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.close(writer)
+        heard, deadline = b"", time.monotonic() + WAIT_SECONDS
+        while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            block = os.read(reader, 65536)
+            if not block:
+                break
+            heard += block
+        else:
+            os.killpg(pid, signal.SIGKILL)
+        os.close(reader)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        found: dict[str, Any] = dict(json.loads(one) for one in heard.splitlines())
+        if code:
+            found["end"] = f"FAULT ended with {code} after {list(found)}"
+        print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""A hostile model folder ends in a TuneportError or in success: within 500 MB and 10 s, never in a traceback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from folder_doors import ALL, Doors
+from hostile_folders import ADAPTERS, FOLDERS, GGUFS, mutate, mutate_bytes, record
+from hostile_folders import SETTINGS as FILES
+from tuneport_torch import export
+from tuneport_torch.bases import lora, resolve
+from tuneport_torch.bases.headers import read_gguf
+from tuneport_torch.bases.loading import load_model
+from tuneport_torch.text.golden import golden_ids
+from tuneport_torch.text.tokens import load_text
+
+SETTINGS = hypothesis.settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[hypothesis.Phase.generate],
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    made = Doors(tmp_path_factory.mktemp("doors-home"))
+    yield made
+    made.close()
+
+
+def assert_held(found: dict[str, str], *doors: str) -> None:
+    faults = {door: said for door, said in found.items() if said.startswith("FAULT")}
+    assert not faults, "\n".join(f"{door}: {said}" for door, said in faults.items())
+    assert {*doors} <= {*found}
+
+
+def test_a_real_folder_passes_every_door(doors: Doors, tiny_llama: Path) -> None:
+    assert set(doors.go(tiny_llama).values()) == {"ok"}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_hostile_folder_is_refused_or_read(doors: Doors, tiny_llama: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    FOLDERS[name](folder)
+    assert_held(doors.go(folder), "check", "plan", "text", "ask")
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_hostile_adapter_is_refused_or_read(doors: Doors, tiny_llama: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    ADAPTERS[name](folder)
+    found = doors.go(folder / "adapter")
+    assert_held(found, "check", "plan", "text", "ask")
+    assert found["ask"] != "ok"
+
+
+@pytest.mark.parametrize("name", GGUFS)
+def test_a_hostile_gguf_file_is_refused(doors: Doors, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(GGUFS[name])
+    found = doors.go(file, "check", "plan")
+    assert_held(found, "check", "plan")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+    """A folder with every kind of file that is read, an adapter over it inside."""
+    folder = shutil.copytree(tiny_llama, tmp_path_factory.mktemp("whole") / "model")
+    header, _ = weights(folder)
+    index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(header, "model.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    model = load_model(resolve(str(folder)))
+    lora.attach(model, rank=2)
+    lora.save_peft(model, folder / "adapter", str(folder))
+    text = load_text(resolve(str(folder)))
+    write_record = record(
+        stop_ids=text.stop_ids,
+        golden=golden_ids(text),
+        template_sha256=text.template.sha256,
+    )
+    text.close()
+    write_record(folder)
+    return folder
+
+
+def weights(folder: Path) -> tuple[dict, bytes]:
+    raw = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + length]), raw[8 + length :]
+
+
+@pytest.fixture(scope="module")
+def whole_gguf(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+    return export.gguf(resolve(str(tiny_llama)), tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+def attack_folders(doors: Doors, whole: Path, scratch: Path, examples: int) -> None:
+    @hypothesis.settings(SETTINGS, max_examples=examples)
+    @hypothesis.given(st.sampled_from(FILES), st.randoms(use_true_random=False))
+    def attack(file: str, random: Random) -> None:
+        folder = scratch / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole, folder)
+        mutate(folder, file, random.randrange)
+        told = folder / "adapter" / "adapter_config.json"
+        told.write_bytes(told.read_bytes().replace(bytes(whole), bytes(folder)))
+        assert_held(doors.go(folder / "adapter" if file.startswith("adapter") else folder), *ALL)
+
+    attack()
+
+
+def attack_ggufs(doors: Doors, whole: Path, scratch: Path, examples: int, *through: str) -> None:
+    raw = whole.read_bytes()
+    header = read_gguf(whole).length
+
+    @hypothesis.settings(SETTINGS, max_examples=examples)
+    @hypothesis.given(st.randoms(use_true_random=False))
+    def attack(random: Random) -> None:
+        file = scratch / "model.gguf"
+        file.write_bytes(mutate_bytes(raw, random.randrange, random.choice([100, 2000, header])))
+        assert_held(doors.go(file, *through), *through)
+
+    attack()
+
+
+def test_mutations_of_a_real_folder_are_refused_or_read(doors: Doors, whole: Path, tmp_path: Path) -> None:
+    assert set(doors.go(whole).values()) == set(doors.go(whole / "adapter").values()) == {"ok"}
+    attack_folders(doors, whole, tmp_path, 80)
+
+
+def test_mutations_of_a_real_gguf_file_are_refused_or_read(doors: Doors, whole_gguf: Path, tmp_path: Path) -> None:
+    assert set(doors.go(whole_gguf).values()) == {"ok"}
+    attack_ggufs(doors, whole_gguf, tmp_path, 40, "check", "plan", "load")
+
+
+@pytest.mark.soak
+def test_thousands_of_mutations_are_refused_or_read(
+    doors: Doors, whole: Path, whole_gguf: Path, tmp_path: Path
+) -> None:
+    attack_folders(doors, whole, tmp_path, 3_000)
+    attack_ggufs(doors, whole_gguf, tmp_path, 1_000, "check", "plan", "load")
+    attack_ggufs(doors, whole_gguf, tmp_path, 100, *ALL)
