@@ -27,6 +27,10 @@ class Limits(Settings):
     part_bytes: _Number = Field(default=64 * 2**20, description="of one part of an upload in parts")
     upload_bytes: _Number = Field(default=8 * 2**30, description="of a file that is uploaded in parts")
     file_rows: _Number = Field(default=3_000_000, description="lines of an uploaded file")
+    expanded_bytes: _Number = Field(default=2 * 2**30, description="of a compressed file, once it is expanded")
+    checks: _Number = Field(default=2, description="files checked at the same time, each in a process of its own")
+    check_seconds: _Number = Field(default=600, description="that the check of a file may take")
+    check_memory: _Number = Field(default=2**30, description="that the check of a file may take")
     total_bytes: _Number = Field(default=50 * 2**30, description="of all files of all tokens")
     files: _Number = Field(default=10_000, description="of one token")
     open_jobs: _Number = Field(default=100, description="of one token, not over yet")
@@ -43,6 +47,8 @@ class Limits(Settings):
     )
     silence_seconds: _Number = Field(default=30, description="without a byte of a body that is still to come")
     requests: _Number = Field(default=512, description="under way at the same time")
+    threads: _Number = Field(default=16, description="for expensive requests; one token uses at most half of them")
+    thread_queue: _Number = Field(default=64, description="expensive requests of one token that wait for a thread")
 
     @property
     def memory(self) -> int:
