@@ -40,7 +40,7 @@ class Limits(Settings):
     answer_default: _Number = Field(default=512, description="tokens of an answer whose request names none")
     choices: _Number = Field(default=16, description="answers to one request (`n`)")
     batch: _Number = Field(default=32, description="conversations answered together")
-    waiting: _Number = Field(default=256, description="requests that wait for one model")
+    waiting: _Number = Field(default=256, description="requests of one token that wait for models")
     models: _Number = Field(default=8, description="kept loaded at the same time")
     model_bytes: _Number | None = Field(
         default=None, description="weights of the models that are kept loaded; half of the machine's memory when absent"
