@@ -57,7 +57,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "fields.csv": (lambda: b"a,b\n" + (b'"' + (b"x" * 999 + b"\n") * 16_000 + b'",') * 5 + b"1\n", "row-too-large"),
     "spaces.json": (lambda: b"{" + b" " * (70 << 20), "row-too-large"),
     "digits.json": (lambda: b"[" + b"1" * (70 << 20), "row-too-large"),
-    "tiny.jsonl": (lambda: ROW + b"{}\n" * 100_000, "unknown-shape"),
+    "tiny.jsonl": (lambda: ROW + b"{}\n" * 100_000, "missing-value"),
 }
 
 
