@@ -113,7 +113,8 @@ class Checks:
         """The file to check next: the oldest of the token that had its turn longest ago."""
         with self._lock:
             now = time.monotonic()
-            passed = [*self._running, *(id_ for id_, then in self._not_before.items() if now < then)]
+            self._not_before = {id_: then for id_, then in self._not_before.items() if now < then}
+            passed = [*self._running, *self._not_before]
         waiting = self._server.store.rows(_OLDEST, json.dumps(passed))
         with self._lock:
             share, busy = max(1, len(self._threads) - 1), Counter(self._running.values())
@@ -128,23 +129,16 @@ class Checks:
     def _check(self, row: Row) -> None:
         id_ = row["id"]
         try:
-            path = self._path(id_)
-            if path is None:
-                self._not_before[id_] = time.monotonic() + _RETRY_SECONDS  # deleted just now: it will not come back
-                return
-            result = self._outcome(id_, path)
+            with files.borrowed(self._server, id_) as path:
+                result = self._outcome(id_, path)
             if result is not None:
                 self._keep(id_, result)
+        except FileNotFoundError:
+            self._not_before[id_] = time.monotonic() + _RETRY_SECONDS  # deleted just now: it will not come back
         finally:
             with self._lock:
                 self._running.pop(id_, None)
                 self._processes.pop(id_, None)
-
-    def _path(self, id_: str) -> Path | None:
-        """Where the bytes of a file are: in its own place, or with a job that was created with it."""
-        held = self._server.store.rows("SELECT * FROM held WHERE file = ?", id_)
-        places = [self._server.files / id_, *(files.link_of(self._server, one["job"], one["param"]) for one in held)]
-        return next((place for place in places if place.exists()), None)
 
     def _outcome(self, id_: str, path: Path) -> dict[str, Any] | None:
         """What the process says; None where the file should be checked again later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -203,10 +204,19 @@ def release_inputs(server: Server) -> None:
 
 @contextmanager
 def borrowed(server: Server, id_: str) -> Iterator[Path]:
-    """A link to a file for who opens it more than once. Raises FileNotFoundError when it was deleted."""
+    """A link to a file for who opens it more than once, from its own place or from a job that has a link to it. Raises
+    FileNotFoundError when it is in neither.
+    """
     link = server.incoming / secrets.token_hex(16)
+    held = server.store.rows("SELECT * FROM held WHERE file = ?", id_)
+    places = [server.files / id_, *(link_of(server, one["job"], one["param"]) for one in held)]
     try:
-        _link(server.files / id_, link)
+        for place in places[:-1]:
+            with contextlib.suppress(FileNotFoundError):
+                _link(place, link)
+                break
+        else:
+            _link(places[-1], link)
         yield link
     finally:
         link.unlink(missing_ok=True)
