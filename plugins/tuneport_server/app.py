@@ -27,10 +27,12 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         server.trainer.start()
+        server.checks.start()
         try:
             yield
         finally:
             await run_in_threadpool(server.desks.close)
+            await run_in_threadpool(server.checks.stop)
             await run_in_threadpool(server.trainer.stop)
             server.store.close()
 

@@ -23,6 +23,9 @@ from tuneport_server.wire import WireError, bad, decode
 _FIELD_BYTES = 64 * 1024
 _PARTS = 64
 _HEADERS = 16
+# A body without a type, or with what curl calls one whose type it was not told, is JSON too: the vendor's own recipes
+# send it so. No page can make a browser send either here with a token.
+_JSON_KINDS = ("application/json", "application/x-www-form-urlencoded", "")
 _DRAIN_BYTES = 64 * 2**20  # read on and thrown away, so that the sender gets to see why it was refused
 
 
@@ -36,7 +39,7 @@ async def read_json(request: Request, limits: Limits, *, empty: bool = False) ->
             raise await _too_large(request, limits, f"The body is larger than {limits.json_bytes:,} bytes.")
     if not body and empty:
         return {}
-    if kind != "application/json":
+    if kind not in _JSON_KINDS:
         raise bad("Send the body as application/json.", code="invalid_content_type")
     return decode(bytes(body))
 
@@ -159,13 +162,13 @@ class _Parts:
         self._name = options.get(b"name", b"").decode()
         if kind != b"form-data" or not self._name:
             raise bad("A part says no name.", code="invalid_multipart")
-        if b"filename" not in options:
+        if b"filename" not in options and not (self._name == self._field == "data"):  # a part needs no name of a file
             if self._name in self._form.fields:
                 raise bad(f"{self._name[:64]}: is given twice.", self._name[:64], "invalid_multipart")
             return
         if self._form.path is not None or self._name != self._field:
             raise bad(f"Send one file, in the part called {self._field}.", self._field, "invalid_multipart")
-        self._form.filename = plain_name(options[b"filename"].decode())
+        self._form.filename = plain_name(options.get(b"filename", b"").decode())
         self._form.path = self._folder / uuid.uuid4().hex
         self._file = os.fdopen(os.open(self._form.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 

@@ -20,7 +20,7 @@ from tuneport import Ref, Reply
 from tuneport_server.bodies import read_json
 from tuneport_server.desks import Question, Told
 from tuneport_server.models import resolve
-from tuneport_server.server import Server, owner_of, server_of
+from tuneport_server.server import owner_of, server_of
 from tuneport_server.settings import Limits
 from tuneport_server.wire import Body, WireError, bad, only, parse, reply
 
@@ -131,7 +131,7 @@ async def complete(request: Request) -> Response:
     options = _options(asked, server.limits, tools=not toolless)
     piecewise = bool(asked.stream) and not options["tools"]  # tool calls are known only once the whole answer is
     messages = [message.plain() for message in asked.messages]
-    question, items = await _pose(server, ref, messages, options, count=count, stream=piecewise)
+    question, items = await _pose(request, ref, messages, options, count=count, stream=piecewise)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": asked.model}
     if not asked.stream:
         return reply({"object": "chat.completion", **head, **_choices(await _whole(request, question, items))})
@@ -149,12 +149,12 @@ async def answer(
     """A model's likeliest answer to a conversation. Raises WireError."""
     server = server_of(request)
     options = {"max_tokens": max_tokens or server.limits.answer_default, "temperature": 0.0}
-    question, items = await _pose(server, ref, messages, options)
+    question, items = await _pose(request, ref, messages, options)
     return (await _whole(request, question, items))[0]
 
 
 async def _pose(
-    server: Server,
+    request: Request,
     ref: Ref,
     messages: Sequence[Mapping[str, Any]],
     options: dict[str, Any],
@@ -170,8 +170,10 @@ async def _pose(
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody listens
             loop.call_soon_threadsafe(items.put_nowait, item)
 
-    question = Question(messages=messages, options=options, count=count, stream=stream, tell=tell)
-    await run_in_threadpool(server.desks.ask, ref, question)
+    question = Question(
+        messages=messages, options=options, count=count, stream=stream, tell=tell, owner=owner_of(request)
+    )
+    await run_in_threadpool(server_of(request).desks.ask, ref, question)
     return question, items
 
 

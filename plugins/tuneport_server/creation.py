@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from pydantic import AfterValidator, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,7 +17,7 @@ from starlette.routing import Route
 from tuneport import TuneportError, UnsupportedError, UsageError
 from tuneport_server import jobs
 from tuneport_server.bodies import read_json
-from tuneport_server.files import PURPOSE, find_file
+from tuneport_server.files import PURPOSE, find_file, linked_inputs
 from tuneport_server.hyperparameters import Asked, refuse
 from tuneport_server.models import resolve
 from tuneport_server.server import Server, owner_of, server_of
@@ -104,7 +103,7 @@ async def create(request: Request) -> Response:
     retries = request.headers.get("x-stainless-retry-count", "0")
     retry = int(retries) if retries.isdecimal() and len(retries) < 6 else 0
     same = hashlib.sha256(msgspec.json.encode(body, order="deterministic")).hexdigest()
-    row = await run_in_threadpool(_create, server, owner, asked, _Attempt(same, retry, arrived))
+    row = await server.pool.run(request, _create, server, owner, asked, _Attempt(same, retry, arrived))
     server.trainer.wake()
     return reply(jobs.wire(server, row))
 
@@ -140,16 +139,17 @@ def _insert(
     root = asked.model.split(":")[1] if asked.model.startswith("ft:") else asked.model
     suffix = "".join(one if one.isascii() and one.isalnum() else "-" for one in asked.suffix or "")
     store = server.store
-    with store.write():
+    inputs = {"training_file": asked.training_file, "validation_file": asked.validation_file}
+    with store.write(), linked_inputs(server, id_, inputs) as link:
         again = _already(server, owner, attempt)  # another attempt of the same request may have come first
         if again is not None:
             return again
-        for param, file in (("training_file", asked.training_file), ("validation_file", asked.validation_file)):
-            if file is not None and find_file(server, owner, file) is None:
-                raise bad(f"{param}: was deleted just now.", param, "invalid_file")
         waiting = store.row("SELECT count(*) AS n FROM jobs WHERE owner = ? AND over = 0", owner)
         if waiting is not None and waiting["n"] >= server.limits.open_jobs:
             raise WireError(429, f"{waiting['n']} jobs are not over yet: wait for some.", code="too_many_jobs")
+        for param, file in inputs.items():
+            if file is not None and (find_file(server, owner, file) is None or not link(param)):
+                raise bad(f"{param}: was deleted just now.", param, "invalid_file")
         store.insert(
             "jobs",
             id=id_,

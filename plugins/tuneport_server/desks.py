@@ -41,6 +41,7 @@ class Question:
     count: int
     stream: bool
     tell: Callable[[Told], None]
+    owner: str = ""
     gone: threading.Event = field(default_factory=threading.Event)
     told: bool = False  # whether any of it was told: then it cannot be answered anew
 
@@ -68,10 +69,11 @@ class Desks:
             desk = self._desks.get(ref)
             if desk is None:
                 desk = self._desks[ref] = _Desk(ref, self._places, self._limits, self._leave)
-            if desk.questions.qsize() >= self._limits.waiting:
+            waiting = sum(one.waiting(question.owner) for one in self._desks.values())
+            if waiting >= self._limits.waiting:
                 raise WireError(
                     429,
-                    f"{desk.questions.qsize()} requests wait for this model already.",
+                    f"{waiting} requests of this token wait for models already.",
                     code="rate_limit_exceeded",
                     headers={"retry-after": "2"},
                 )
@@ -112,6 +114,7 @@ class _Desk:
         self.questions: queue.Queue[Question | object] = queue.Queue()
         self._places, self._limits, self._leave = places, limits, leave
         self._kept: deque[Question] = deque()  # taken from the queue, and could not join
+        self._last = ""  # whose question was answered last
         self._model: Model | None = None
         self._since = 0.0
         self._idle = threading.Event()
@@ -124,6 +127,11 @@ class _Desk:
             return False
         self.questions.put(_MAKE_ROOM)
         return True
+
+    def waiting(self, owner: str) -> int:
+        """How many questions of a token wait here for people who are still there."""
+        both = (*self._kept.copy(), *self.questions.queue.copy())
+        return sum(isinstance(one, Question) and one.owner == owner and not one.gone.is_set() for one in both)
 
     def _run(self) -> None:
         try:
@@ -153,7 +161,10 @@ class _Desk:
     def _next(self) -> list[Question] | None:
         """The questions to answer next; none when there is another thing to look at, None when it is time to go."""
         if self._kept:
-            first: Question | object = self._kept.popleft()
+            # Tokens take turns: the first of another than the last one's, where there is such.
+            chosen = next((one for one in self._kept if one.owner != self._last), self._kept[0])
+            self._kept.remove(chosen)
+            first: Question | object = chosen
         else:
             self._idle.set()
             try:
@@ -170,8 +181,9 @@ class _Desk:
         return self._joined(first)
 
     def _joined(self, first: Question) -> list[Question]:
+        self._last = first.owner
         with contextlib.suppress(queue.Empty):
-            while len(self._kept) < self._limits.waiting:
+            while len(self._kept) < self._limits.requests:
                 found = self.questions.get_nowait()
                 if isinstance(found, Question):
                     self._kept.append(found)
@@ -240,7 +252,8 @@ def _answer_together(model: Model, batch: Sequence[Question]) -> None:
     """Answer questions of equal options; those that are to stream get each piece as it comes."""
     asking = [(question, choice) for question in batch for choice in range(question.count)]
     prompts, options = [question.messages for question, _ in asking], batch[0].options
-    if not any(question.stream for question in batch):
+    # A model that computes here is read piece by piece in any case, so that it stops once nobody listens any more.
+    if model.memory is None and not any(question.stream for question in batch):
         replies = iter(model.reply_many(prompts, **options))
         for question in batch:
             _finish(question, [next(replies) for _ in range(question.count)])

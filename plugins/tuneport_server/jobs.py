@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,6 +12,7 @@ from starlette.routing import Route
 from tuneport import Ref, TuneportError, UnsupportedError, open_backend
 from tuneport_server.bodies import read_json
 from tuneport_server.events import checkpoints_of, events_of
+from tuneport_server.pools import expensive
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row
 from tuneport_server.wire import after, bad, limit_of, missing, of_tuneport, only, page, reply
@@ -57,7 +57,7 @@ async def act(request: Request) -> Response:
     """`POST /fine_tuning/jobs/{id}/cancel`, `/pause` and `/resume`. Each may be repeated."""
     only(request.query_params)
     await read_json(request, server_of(request).limits, empty=True)
-    row = await run_in_threadpool(act_on, request, request.url.path.rpartition("/")[2])
+    row = await server_of(request).pool.run(request, act_on, request, request.url.path.rpartition("/")[2])
     return reply(wire(server_of(request), row))
 
 
@@ -157,7 +157,7 @@ def wire(server: Server, row: Row) -> dict[str, Any]:
 ROUTES = [
     Route("/v1/fine_tuning/jobs", list_jobs, methods=["GET"]),
     Route("/v1/fine_tuning/jobs/{job_id}", get_job, methods=["GET"]),
-    Route("/v1/fine_tuning/jobs/{job_id}/events", list_events, methods=["GET"]),
-    Route("/v1/fine_tuning/jobs/{job_id}/checkpoints", list_checkpoints, methods=["GET"]),
+    Route("/v1/fine_tuning/jobs/{job_id}/events", expensive(list_events), methods=["GET"]),
+    Route("/v1/fine_tuning/jobs/{job_id}/checkpoints", expensive(list_checkpoints), methods=["GET"]),
     *(Route(f"/v1/fine_tuning/jobs/{{job_id}}/{verb}", act, methods=["POST"]) for verb in VERBS),
 ]

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from tuneport import JobNotFinished, JobNotFound, Ref, UsageError, delete
 from tuneport_server.events import CHECKPOINT
+from tuneport_server.pools import expensive
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row
 from tuneport_server.wire import WireError, missing, only, reply
@@ -96,5 +97,5 @@ def _tuned(row: Row) -> dict[str, Any]:
 ROUTES = [
     Route("/v1/models", list_models, methods=["GET"]),
     Route("/v1/models/{model:path}", get_model, methods=["GET"]),
-    Route("/v1/models/{model:path}", delete_model, methods=["DELETE"]),
+    Route("/v1/models/{model:path}", expensive(delete_model), methods=["DELETE"]),
 ]

@@ -12,20 +12,20 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tuneport import Dataset
 from tuneport_server import jobs, samples
 from tuneport_server.bodies import read_fields
 from tuneport_server.events import events_of
 from tuneport_server.files import PURPOSE, find_file
 from tuneport_server.frame import button, document, link, live, moment, nothing, state
 from tuneport_server.markup import Html, Point, curves, facts, join, table, tag
+from tuneport_server.pools import expensive
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.sessions import COOKIE, LIFE_SECONDS
 from tuneport_server.store import Row
 from tuneport_server.wire import missing
 
 _NEWEST = 200  # rows of a list on the page
-_CHECKED_BYTES = 64 * 2**20  # a larger file is checked by its job, not for the page
+_FINDING = ("code", "line", "pointer", "message", "remedy")
 
 
 async def login(request: Request) -> Response:
@@ -116,7 +116,7 @@ async def act(request: Request) -> Response:
     verb = request.path_params["verb"]
     if verb not in jobs.VERBS:
         raise missing("page", request.url.path)
-    row = await run_in_threadpool(jobs.act_on, request, verb)
+    row = await server_of(request).pool.run(request, jobs.act_on, request, verb)
     return RedirectResponse(f"/jobs/{row['id']}", 303)
 
 
@@ -146,30 +146,27 @@ def file(request: Request) -> Response:
 
 def _content(server: Server, row: Row) -> tuple[Sequence[tuple[str, object]], Html]:
     """What is to be told of a file's rows: figures, and what a check finds in them."""
-    path = server.files / row["id"]
     if row["purpose"] != PURPOSE:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return (), join((tag("h2", "Content"), tag("pre", file.read(20_000))))
-    if row["bytes"] > _CHECKED_BYTES:
-        return (), nothing("Too large to be checked for this page. A job checks it when it is created.")
-    result = Dataset.load(path, "jsonl").check(workers=1)
+        try:
+            with (server.files / row["id"]).open(encoding="utf-8", errors="replace") as file:
+                return (), join((tag("h2", "Content"), tag("pre", file.read(20_000))))
+        except FileNotFoundError:  # deleted since its row was read
+            raise missing("file", row["id"]) from None
+    result = server.checks.result(row["id"])
+    if result is None:
+        return (), nothing("The file is being checked. Look again in a moment.")
+    if row["refused"]:
+        return (), join((tag("h2", "Check"), tag("pre", row["details"], class_="error card")))
     found = [
-        (
-            tag("span", one.severity, class_=one.severity),
-            one.code,
-            one.line or "",
-            one.pointer or "",
-            one.message,
-            one.remedy,
-        )
-        for one in result.diagnostics[:_NEWEST]
+        (tag("span", one["severity"], class_=one["severity"]), *(one[name] or "" for name in _FINDING))
+        for one in result["found"]
     ]
     head = ("severity", "code", "line", "pointer", "finding", "remedy")
     said = table(head, found) if found else nothing("The check finds nothing wrong.")
     counts = (
-        ("rows read", f"{result.read:,}"),
-        ("rows used", f"{result.used:,}"),
-        ("rows rejected", f"{result.rejected:,}"),
+        ("rows read", f"{result['read']:,}"),
+        ("rows used", f"{result['used']:,}"),
+        ("rows rejected", f"{result['rejected']:,}"),
     )
     return counts, join((tag("h2", "Check"), tag("div", said, class_="card")))
 
@@ -273,10 +270,10 @@ def _login_form(wrong: str = "", status: int = 200) -> Response:
 
 
 ROUTES = [
-    Route("/", index, methods=["GET"]),
+    Route("/", expensive(index), methods=["GET"]),
     Route("/login", login, methods=["GET", "POST"]),
     Route("/logout", logout, methods=["POST"]),
-    Route("/jobs/{job_id}", job, methods=["GET"]),
+    Route("/jobs/{job_id}", expensive(job), methods=["GET"]),
     Route("/jobs/{job_id}/samples", sample, methods=["POST"]),
     Route("/jobs/{job_id}/{verb}", act, methods=["POST"]),
     Route("/files/{file_id}", file, methods=["GET"]),

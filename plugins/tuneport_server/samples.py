@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from tuneport import Completion, Conversation, Example, Preference, TuneportError
 from tuneport_server import chat, models
-from tuneport_server.files import find_file
+from tuneport_server.files import borrowed, find_file
 from tuneport_server.frame import button, nothing
 from tuneport_server.markup import Html, join, tag
 from tuneport_server.server import Server, owner_of, server_of
@@ -64,7 +64,7 @@ async def make(request: Request, row: Row) -> None:
     server, name = server_of(request), tuned(row)
     if name is None:
         raise bad("There is no model to ask yet.")
-    rows = await run_in_threadpool(_rows, server, row)
+    rows = await server.pool.run(request, _rows, server, row)
     if not rows:
         raise bad("The job's files were deleted: there is no row to ask about.")
     names = (row["model"], name)
@@ -126,10 +126,14 @@ async def _ask(request: Request, name: str, messages: Messages, max_tokens: int 
 
 def _rows(server: Server, row: Row) -> list[tuple[Messages, str]]:
     """Questions, and what is to be answered to each."""
-    if find_file(server, row["owner"], _file_of(row)) is None:
+    file = find_file(server, row["owner"], _file_of(row))
+    if file is None or file["refused"]:
         return []
     try:
-        found = [_asked(one) for one in islice(open_file(server.files / _file_of(row)), 20 * _ROWS)]
+        with borrowed(server, _file_of(row)) as path:
+            found = [_asked(one) for one in islice(open_file(path), 20 * _ROWS)]
+    except FileNotFoundError:
+        return []
     except TuneportError as error:
         raise bad(error.message) from error
     return [one for one in found if one is not None][:_ROWS]

@@ -21,7 +21,9 @@ from tuneport_server.store import Store
 from tuneport_server.tokens import Tokens
 
 if TYPE_CHECKING:
+    from tuneport_server.checks import Checks
     from tuneport_server.desks import Desks
+    from tuneport_server.pools import Pool
     from tuneport_server.trainer import Trainer
 
 STORE = "server.sqlite3"
@@ -41,16 +43,22 @@ class Server:
     roster: Roster = field(init=False)
     trainer: Trainer = field(init=False)
     desks: Desks = field(init=False)
+    checks: Checks = field(init=False)
+    pool: Pool = field(init=False)
     seen: Seen = field(default_factory=Seen)
     started: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
+        from tuneport_server.checks import Checks
         from tuneport_server.desks import Desks
+        from tuneport_server.pools import Pool
         from tuneport_server.trainer import Trainer
 
         self.roster = Roster(self.tokens)
         self.desks = Desks(self.limits)
         self.trainer = Trainer(self)
+        self.checks = Checks(self)
+        self.pool = Pool(self.limits)
 
     @property
     def files(self) -> Path:
@@ -61,6 +69,11 @@ class Server:
     def incoming(self) -> Path:
         """Where files lie while they are received: what is there at a start was never accepted."""
         return self.folder / "incoming"
+
+    @property
+    def inputs(self) -> Path:
+        """Where jobs that have not begun have their own links to the bytes of their files."""
+        return self.folder / "inputs"
 
     @property
     def parts(self) -> Path:
@@ -75,20 +88,17 @@ def open_store() -> Store:
 
 def open_server(names: Mapping[str, Ref], limits: Limits) -> Server:
     """The server of this home, what a killed one left swept away. Raises UsageError when another runs already."""
-    from tuneport_server import uploads
+    from tuneport_server import files, uploads
 
     folder = home("server")
     _lock(folder / _LOCK)
     store = open_store()
     server = Server(store=store, tokens=Tokens(store), folder=folder, names=names, limits=limits)
-    for part in (server.files, server.incoming, server.parts):
+    for part in (server.files, server.incoming, server.inputs, server.parts):
         part.mkdir(mode=0o700, exist_ok=True)
     for leftover in server.incoming.iterdir():
         leftover.unlink()
-    known = {row["id"] for row in store.rows("SELECT id FROM files")}
-    for file in server.files.iterdir():
-        if file.name not in known:  # moved into place by a server that was killed before it could write it down
-            file.unlink()
+    files.sweep(server)
     uploads.sweep(server)
     return server
 

@@ -27,6 +27,10 @@ class Limits(Settings):
     part_bytes: _Number = Field(default=64 * 2**20, description="of one part of an upload in parts")
     upload_bytes: _Number = Field(default=8 * 2**30, description="of a file that is uploaded in parts")
     file_rows: _Number = Field(default=3_000_000, description="lines of an uploaded file")
+    expanded_bytes: _Number = Field(default=2 * 2**30, description="of a compressed file, once it is expanded")
+    checks: _Number = Field(default=2, description="files checked at the same time, each in a process of its own")
+    check_seconds: _Number = Field(default=600, description="that the check of a file may take")
+    check_memory: _Number = Field(default=2**30, description="that the check of a file may take")
     total_bytes: _Number = Field(default=50 * 2**30, description="of all files of all tokens")
     files: _Number = Field(default=10_000, description="of one token")
     open_jobs: _Number = Field(default=100, description="of one token, not over yet")
@@ -36,7 +40,7 @@ class Limits(Settings):
     answer_default: _Number = Field(default=512, description="tokens of an answer whose request names none")
     choices: _Number = Field(default=16, description="answers to one request (`n`)")
     batch: _Number = Field(default=32, description="conversations answered together")
-    waiting: _Number = Field(default=256, description="requests that wait for one model")
+    waiting: _Number = Field(default=256, description="requests of one token that wait for models")
     models: _Number = Field(default=8, description="kept loaded at the same time")
     model_bytes: _Number | None = Field(
         default=None, description="weights of the models that are kept loaded; half of the machine's memory when absent"
@@ -59,6 +63,8 @@ class Limits(Settings):
         default=None,
         description="open at the same time; what the limit of open files allows, 4,096 at most, when absent",
     )
+    threads: _Number = Field(default=16, description="for expensive requests; one token uses at most half of them")
+    thread_queue: _Number = Field(default=64, description="expensive requests of one token that wait for a thread")
 
     @property
     def memory(self) -> int:

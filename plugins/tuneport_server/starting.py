@@ -14,6 +14,8 @@ from tuneport_server.findings import told
 from tuneport_server.hyperparameters import METHODS, Asked, settings_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tuneport_server.store import Row
 
 
@@ -25,14 +27,15 @@ class BadFile(Exception):  # noqa: N818 - reads as what happened
         self.param = param
 
 
-def start(row: Row, files: Path) -> Job:
-    """Start the training of a job, or find the one that an earlier start has begun. Raises BadFile for rows that cannot
-    be trained on, and TuneportError for what else stands in the way.
+def start(row: Row, file_of: Callable[[str], Path]) -> Job:
+    """Start the training of a job, or find the one that an earlier start has begun. `file_of` gives the path of its
+    `training_file` and `validation_file`. Raises BadFile for rows that cannot be trained on, and TuneportError for what
+    else stands in the way.
     """
     request = json.loads(row["request"])
     asked = Asked(base=Ref.parse(row["base"]), **request["asked"])
-    training = open_file(files / row["training_file"])
-    steering = _checked(files / row["validation_file"], asked) if row["validation_file"] is not None else None
+    training = open_file(file_of("training_file"))
+    steering = _checked(file_of("validation_file"), asked) if row["validation_file"] is not None else None
     stem = re.sub(r"[^A-Za-z0-9]+", "-", request["suffix"] or "").strip("-")[:24] or "job"
     try:
         return tuneport.train(
@@ -49,7 +52,7 @@ def start(row: Row, files: Path) -> Job:
         )
     except DataError as error:
         found = [one for one in error.diagnostics if isinstance(one, Diagnostic)]
-        said = told(found, files / row["training_file"], asked) if found else error.message
+        said = told(found, file_of("training_file"), asked) if found else error.message
         raise BadFile("training_file", said) from error
 
 

@@ -50,6 +50,23 @@ _MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     """,
     "ALTER TABLE jobs ADD COLUMN samples TEXT",
+    """
+    ALTER TABLE files ADD COLUMN status TEXT NOT NULL DEFAULT 'uploaded';
+    ALTER TABLE files ADD COLUMN details TEXT;
+    ALTER TABLE files ADD COLUMN refused INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE files ADD COLUMN expires INTEGER;
+    ALTER TABLE uploads ADD COLUMN file_seconds INTEGER;
+    UPDATE files SET status = 'processed' WHERE purpose <> 'fine-tune';
+    CREATE INDEX files_unchecked ON files (owner, n) WHERE status = 'uploaded';
+    CREATE INDEX files_expiring ON files (expires) WHERE expires IS NOT NULL AND deleted IS NULL;
+    CREATE TABLE checks (file TEXT PRIMARY KEY, result TEXT NOT NULL) STRICT;
+    CREATE VIEW present AS SELECT * FROM files WHERE deleted IS NULL
+        AND (expires IS NULL OR expires > CAST(strftime('%s', 'now') AS INTEGER));
+    CREATE VIEW held AS SELECT training_file AS file, id AS job, 'training_file' AS param FROM jobs
+        WHERE over = 0 AND ref IS NULL
+        UNION ALL SELECT validation_file, id, 'validation_file' FROM jobs
+        WHERE over = 0 AND ref IS NULL AND validation_file IS NOT NULL;
+    """,
 )
 
 Row = Mapping[str, Any]

@@ -7,11 +7,12 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import tuneport
 from tuneport import HomeError, Job, JobNotFinished, JobNotFound, JobState, Status, TuneportError
-from tuneport_server import files
+from tuneport_server import files, uploads
 from tuneport_server.events import result_csv
 from tuneport_server.faults import Retries, passes, reason
 from tuneport_server.starting import BadFile, start
@@ -25,6 +26,7 @@ _DOUBT_SECONDS = 30.0  # between two looks for a training of which nobody knows 
 _RESUMES = (0.0, 5.0, 30.0)  # seconds before each resume of an interrupted training that makes no step in between
 _STARTS = 2  # jobs whose files are checked at the same time
 _DRAIN_SECONDS = 30.0
+_SWEEP_SECONDS = 10.0
 
 _log = logging.getLogger("tuneport.server")
 
@@ -57,7 +59,8 @@ class Trainer:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
         self._pool = ThreadPoolExecutor(_STARTS, thread_name_prefix="start")
-        self._starting: set[str] = set()
+        self._starting: dict[str, str] = {}  # jobs, and whose they are
+        self._swept = 0.0
         self._locks: dict[str, threading.RLock] = {}
         self._told: dict[str, str] = {}
         self._resumed: dict[str, tuple[int, int, float]] = {}
@@ -93,7 +96,7 @@ class Trainer:
             if row["ref"] is not None:
                 self._follow(row)
             elif row["begun"] or not row["want"]:
-                self._submit(id_)
+                self._submit(row)
             elif row["want"] == "cancel":
                 self._tell_once(id_, "The job was cancelled.")
                 self._over(row, "cancelled")
@@ -129,15 +132,37 @@ class Trainer:
                         self._told[row["id"]] = str(error)
                         known = isinstance(error, TuneportError)
                         _log.error("%s could not be looked at: %s", row["id"], error, exc_info=None if known else error)
+            self._sweep()
             self._wake.wait(_POLL_SECONDS)
+
+    def _sweep(self) -> None:
+        """Remove from time to time what has expired."""
+        if time.monotonic() < self._swept + _SWEEP_SECONDS:
+            return
+        self._swept = time.monotonic()
+        try:
+            files.drop_expired(self._server)
+            uploads.drop_expired(self._server)
+        except (TuneportError, OSError):
+            _log.exception("What has expired could not be removed")
 
     def _lock(self, id_: str) -> threading.RLock:
         return self._locks.setdefault(id_, threading.RLock())
 
-    def _submit(self, id_: str) -> None:
+    def _submit(self, row: Row) -> None:
+        id_ = row["id"]
         if not self._retries.due(id_) or self._stopping.is_set():
             return
-        self._starting.add(id_)
+        if row["owner"] in self._starting.values():
+            return
+        for param in ("training_file", "validation_file"):
+            file = self._server.store.row("SELECT * FROM files WHERE id = ?", row[param])
+            if file is not None and file["status"] == "uploaded":
+                return
+            if file is not None and file["refused"] and not row["begun"]:
+                self._fail(id_, f"invalid_{param}", file["details"], param)
+                return
+        self._starting[id_] = row["owner"]
         self._pool.submit(self._begin, id_)
 
     def _begin(self, id_: str) -> None:
@@ -149,7 +174,7 @@ class Trainer:
                     return
                 store.update("jobs", id_, begun=1)
             self._tell_once(id_, f"Validating training file: {row['training_file']}")
-            started = start(row, self._server.files)
+            started = start(row, partial(files.link_of, self._server, id_))
             with store.write():
                 store.update("jobs", id_, ref=str(started.ref))
                 if row["status"] == "validating_files":
@@ -163,8 +188,8 @@ class Trainer:
         except Exception as error:  # noqa: BLE001 - whatever it is, the job waits for another try or is told why it ends
             self._not_started(id_, error)
         finally:
-            self._starting.discard(id_)
-            files.drop_unused(self._server)
+            self._starting.pop(id_, None)
+            files.release_inputs(self._server)
             self._wake.set()
 
     def _not_started(self, id_: str, error: Exception) -> None:
@@ -270,7 +295,7 @@ class Trainer:
         self._told.pop(row["id"], None)
         self._retries.forget(row["id"])
         self._looked.pop(row["id"], None)
-        files.drop_unused(self._server)
+        files.release_inputs(self._server)
 
     def _fail(self, id_: str, code: str, message: str, param: str | None = None) -> None:
         store = self._server.store

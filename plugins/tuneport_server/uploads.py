@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import secrets
@@ -32,6 +31,7 @@ class _Creation(Body):
     purpose: str
     bytes: Annotated[int, Field(ge=1)]
     mime_type: Annotated[str, Field(max_length=256)]
+    expires_after: files.ExpiresAfter | None = None
 
 
 class _Completion(Body):
@@ -55,7 +55,11 @@ async def add_part(request: Request) -> Response:
     _refuse_unless_pending(upload)
     room = await run_in_threadpool(files.room, server, owner)
     form = await read_form(request, server.incoming, server.limits, room, field="data", most=server.limits.part_bytes)
-    return reply(await asyncio.to_thread(_keep, server, upload["id"], form))
+    try:
+        return reply(await server.pool.run(request, _keep, server, upload["id"], form))
+    finally:
+        if form.path is not None:
+            form.path.unlink(missing_ok=True)
 
 
 async def complete(request: Request) -> Response:
@@ -66,7 +70,7 @@ async def complete(request: Request) -> Response:
     asked = parse(_Completion, await read_json(request, server.limits))
     if upload["status"] != "completed":
         _refuse_unless_pending(upload)
-        await asyncio.to_thread(_assemble, server, upload, asked)
+        await server.pool.run(request, _assemble, server, upload, asked)
     return reply(_wire(server, await run_in_threadpool(_asked, request)))
 
 
@@ -108,22 +112,19 @@ def _create(server: Server, owner: str, asked: _Creation) -> dict[str, Any]:
         raise WireError(413, "There is no room for the file beside those that are here. Delete some first.")
     now, id_ = int(time.time()), "upload_" + secrets.token_hex(12)
     values = {"owner": owner, "bytes": asked.bytes, "filename": plain_name(asked.filename), "purpose": asked.purpose}
-    server.store.insert("uploads", id=id_, **values, created=now, expires=now + _LIFE_SECONDS, status="pending")
+    life = asked.expires_after.seconds if asked.expires_after is not None else None
+    times = {"created": now, "expires": now + _LIFE_SECONDS, "file_seconds": life}
+    server.store.insert("uploads", id=id_, **values, **times, status="pending")
     return _wire(server, _row(server, id_))
 
 
 def _keep(server: Server, upload: str, form: Form) -> dict[str, Any]:
     if form.path is None or not form.size:
-        if form.path is not None:
-            form.path.unlink()
         raise bad("data: is missing or empty.", "data", "missing_required_parameter")
     now = int(time.time())
-    try:
-        with files.placed(form.path, server.parts, "part_") as id_, server.store.write():
-            _refuse_unless_pending(_row(server, upload))
-            server.store.insert("parts", id=id_, upload=upload, bytes=form.size, lines=form.lines, created=now)
-    finally:
-        form.path.unlink(missing_ok=True)
+    with files.placed(form.path, server.parts, "part_") as id_, server.store.write():
+        _refuse_unless_pending(_row(server, upload))
+        server.store.insert("parts", id=id_, upload=upload, bytes=form.size, lines=form.lines, created=now)
     return {"id": id_, "object": "upload.part", "created_at": now, "upload_id": upload}
 
 
@@ -144,7 +145,7 @@ def _assemble(server: Server, upload: Row, asked: _Completion) -> None:
             raise bad(f"md5: the parts have {md5}.", "md5", "invalid_value")
         with files.placed(draft, server.files, "file-") as id_, server.store.write():
             _refuse_unless_pending(_row(server, upload["id"]))
-            files.insert(server, id_, upload["owner"], size, upload["filename"], files.PURPOSE)
+            files.insert(server, id_, upload["owner"], size, upload["filename"], files.PURPOSE, upload["file_seconds"])
             server.store.update("uploads", upload["id"], file=id_)
             removed = _forget_parts(server, upload["id"], "completed")
     except FileNotFoundError as error:  # cancelled, or completed by another request, while the parts were read
@@ -153,6 +154,7 @@ def _assemble(server: Server, upload: Row, asked: _Completion) -> None:
         raise WireError(413, f"The file could not be kept: {error.strerror}.") from error
     finally:
         draft.unlink(missing_ok=True)
+    server.checks.wake()
     _unlink(removed)
 
 

@@ -16,10 +16,22 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> No
     Store(path).close()
     with sqlite3.connect(path) as sql:
         sql.execute("ALTER TABLE jobs DROP COLUMN samples")
+        for kind, name in (("VIEW", "present"), ("VIEW", "held"), ("INDEX", "files_unchecked")):
+            sql.execute(f"DROP {kind} {name}")
+        sql.execute("DROP INDEX files_expiring")
+        sql.execute("DROP TABLE checks")
+        for column in ("status", "details", "refused", "expires"):
+            sql.execute(f"ALTER TABLE files DROP COLUMN {column}")
+        sql.execute("ALTER TABLE uploads DROP COLUMN file_seconds")
+        for id_, purpose in (("file-1", "fine-tune"), ("file-2", "fine-tune-results")):
+            values = (id_, "me", 3, 1_700_000_000, "a.jsonl", purpose)
+            sql.execute("INSERT INTO files (id, owner, bytes, created, filename, purpose) VALUES (?,?,?,?,?,?)", values)
         sql.execute("PRAGMA user_version=1")
     sql.close()
     store = Store(path)
     assert store.rows("SELECT samples FROM jobs") == []
+    # What was never checked is to be checked; what the server itself made is not.
+    assert [row["status"] for row in store.rows("SELECT status FROM present ORDER BY id")] == ["uploaded", "processed"]
     store.close()
 
 

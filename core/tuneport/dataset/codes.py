@@ -38,7 +38,8 @@ _FILE = (
         "expands-too-much",
         "error",
         "The compressed file expands beyond any honest size.",
-        "Expand it yourself, and look at it.",
+        "Expand it yourself (gunzip; Parquet: write it as JSONL) and look at it. Files that are not compressed have no "
+        "such bound.",
     ),
     Code("byte-order-mark", "note", "The file starts with a byte order mark; it is skipped.", "Nothing to do."),
     Code("crlf", "note", "Lines end with CR LF, as on Windows; that is accepted.", "Nothing to do."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -10,6 +11,8 @@ from tuneport.dataset.findings import RowReport
 from tuneport.dataset.lines import Read, split_lines, without_bom
 from tuneport.dataset.source import ROW_BYTES, blocks
 from tuneport.dataset.strictjson import BAD
+
+_NAMED = 10  # columns in one message
 
 
 def rows(stream: BinaryIO, separator: str | None) -> Iterator[Read]:
@@ -25,6 +28,7 @@ def rows(stream: BinaryIO, separator: str | None) -> Iterator[Read]:
     names: list[str] | None = None
     while True:
         report = RowReport(lines.number + 1)
+        lines.row_bytes = 0
         try:
             row = next(table)
         except StopIteration:
@@ -51,8 +55,9 @@ def rows(stream: BinaryIO, separator: str | None) -> Iterator[Read]:
 
 
 def _header_problem(names: list[str]) -> str | None:
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        return f"The first line names {', '.join(map(repr, repeated))} more than once."
+    if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
+        more = ", …" if len(repeated) > _NAMED else ""
+        return f"The first line names {', '.join(map(repr, repeated[:_NAMED]))}{more} more than once."
     return None if all(name.strip() for name in names) else "The first line leaves a column without a name."
 
 
@@ -82,6 +87,8 @@ class _Lines:
         self._waiting: list[bytes] = []
         self._too_long = 0
         self.number = 0
+        self.row_bytes = 0
+        """What the row has so far, whose fields may go over many lines; set back by who reads rows."""
         self.notes: list[RowReport] = []
 
     def first(self) -> str:
@@ -113,6 +120,10 @@ class _Lines:
             raise StopIteration
         self.number += 1
         line = self._waiting.pop()
+        self.row_bytes += len(line)
+        if self.row_bytes > ROW_BYTES:
+            message = f"The row has more than {ROW_BYTES:,} bytes: a closing quote may be missing."
+            raise _Unreadable("row-too-large", message, self.number)
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -111,7 +111,7 @@ class _Text:
     def peek_inside(self) -> str:
         """The first character that is not white space after the bracket that `peek` saw."""
         while not (inside := self._text[self._at + 1 :].lstrip(" \t\r\n")) and self._more():
-            pass
+            self._refuse_beyond_bound()
         return inside[:1]
 
     def skip(self) -> None:
@@ -140,18 +140,21 @@ class _Text:
                 shown = json.JSONDecodeError(error.msg, self._text[self._at :], error.pos - self._at)
                 if self._may_go_on(error) and self._more():
                     continue
-                if len(self._text) - self._at > ROW_BYTES:
-                    raise self._broken(
-                        f"A row has more than {ROW_BYTES:,} bytes; the rest is not read.", "row-too-large"
-                    ) from error
+                self._refuse_beyond_bound()
                 raise self._broken(f"{say(shown)} The rest of the file is not read.") from error
             except RecursionError as error:
                 raise self._broken("Values are nested too deep; the rest is not read.", "too-deep") from error
             if end == len(self._text) and self._more():
+                self._refuse_beyond_bound()
                 continue  # a number may go on
             self._line += self._text.count("\n", self._at, end)
             self._at = end
             return as_row(value_of(value, report), report), report
+
+    def _refuse_beyond_bound(self) -> None:
+        """Give up on the file where what starts here goes on beyond the bound of a row."""
+        if len(self._text) - self._at > ROW_BYTES:
+            raise self._broken(f"A row has more than {ROW_BYTES:,} bytes; the rest is not read.", "row-too-large")
 
     def _may_go_on(self, error: json.JSONDecodeError) -> bool:
         """Whether the error is that the text read so far ends, not that it is wrong."""

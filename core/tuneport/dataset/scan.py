@@ -193,11 +193,9 @@ class Lines(Batch):
 
     def part(self) -> Part:
         """What the lines hold: by the short way wherever it leads."""
-        if not self._plain:
-            return super().part()
         part = Part()
-        for some in _cut(self._block):
-            if not chat.fold(some, part):
+        for some in _cut(self._block):  # few rows at a time: what is made of tiny ones takes many times their bytes
+            if not (self._plain and chat.fold(some, part)):
                 part.extend(fold(self._outcomes(some), some.count(b"\n")))
         return part
 

@@ -26,6 +26,8 @@ ROW_BYTES = 32 << 20
 """A row of more bytes than this is refused."""
 MAX_EXPANSION = 200
 """How many times its size a compressed file may expand to; zlib's own limit is about 1,030."""
+MIN_EXPANDED_BYTES = 64 << 20
+"""A compressed file may always expand to this."""
 MAX_EXPANDED_BYTES = 256 << 30
 
 _HEAD = 1 << 16
@@ -99,6 +101,14 @@ class ExpansionError(Exception):
         self.message = message
 
 
+def refuse_expansion(size: int, expanded: int) -> None:
+    """Raise ExpansionError where a compressed file of `size` bytes has become more than an honest one would."""
+    if expanded > min(MAX_EXPANDED_BYTES, max(size * MAX_EXPANSION, MIN_EXPANDED_BYTES)):
+        raise ExpansionError(
+            "expands-too-much", f"{size:,} bytes have become more than {expanded:,}, and there is no end yet."
+        )
+
+
 class _Expanding(io.RawIOBase):
     """A gzip file that stops where no honest file goes on."""
 
@@ -116,11 +126,7 @@ class _Expanding(io.RawIOBase):
                 "broken-gzip", f"The compressed data is broken after {self._read:,} bytes: {error}."
             ) from error
         self._read += len(data)
-        if self._read > min(MAX_EXPANDED_BYTES, max(self._size * MAX_EXPANSION, 1 << 26)):
-            raise ExpansionError(
-                "expands-too-much",
-                f"{self._size:,} bytes have become more than {self._read:,}, and there is no end yet.",
-            )
+        refuse_expansion(self._size, self._read)
         return data
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import msgspec
 from tuneport.dataset.findings import RowReport
 
 MAX_DEPTH = 100
+_NAMED = 10  # keys in one message
 BAD: Any = object()
 """What `parse` returns for a row that cannot be used."""
 
@@ -77,9 +79,9 @@ class _TooLarge(_Constant):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     built = dict(pairs)
     if len(built) < len(pairs):
-        names = [name for name, _ in pairs]
+        times = Counter(name for name, _ in pairs)
         built = _Repeats(built)
-        built.repeated = sorted({name for name in names if names.count(name) > 1})
+        built.repeated = sorted(name for name, count in times.items() if count > 1)
     return built
 
 
@@ -123,7 +125,8 @@ def value_of(value: Any, report: RowReport) -> Any:
             report.add("too-deep", f"Values are nested more than {MAX_DEPTH} deep.")
             return BAD
         if isinstance(node, _Repeats):
-            report.add("duplicate-key", f"The key {', '.join(map(repr, node.repeated))} stands there twice.", pointer)
+            said = ", ".join(map(repr, node.repeated[:_NAMED])) + (", …" if len(node.repeated) > _NAMED else "")
+            report.add("duplicate-key", f"The key {said} stands there twice.", pointer)
         elif isinstance(node, _Constant):
             report.add(node.code, f"{_short(node)} is not a number that JSON and computers share.", pointer)
         elif isinstance(node, str) and not node.isascii() and (found := _SURROGATE.search(node)):

@@ -1,0 +1,51 @@
+"""A backend whose model computes here, slowly, and writes down what it answers and how far it came."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import parrot
+
+import tuneport
+
+TUNEPORT_API = 1
+
+
+class Sloth(parrot.Parrot):
+    name = "sloth"
+
+    def model(self, name: str) -> tuneport.Model:
+        return SlothModel(tuneport.Ref("sloth", name), [], None)
+
+
+class SlothModel(parrot.ParrotModel):
+    can_stream = True
+
+    @property
+    def memory(self) -> int:
+        return 1
+
+    def generate_streams(
+        self, prompts: Sequence[Sequence[tuneport.Message]], options: tuneport.GenerateOptions
+    ) -> Iterator[tuple[int, str | tuneport.Reply]]:
+        for prompt in prompts:
+            self._note(prompt[-1].text)
+        try:
+            for _ in range(options.max_tokens):
+                time.sleep(0.1)
+                yield from ((number, "z") for number in range(len(prompts)))
+            for number in range(len(prompts)):
+                yield number, tuneport.Reply(text="z" * options.max_tokens)
+        except GeneratorExit:
+            self._note("stopped")
+            raise
+
+    def _note(self, text: str) -> None:
+        with (tuneport.home() / "sloth.txt").open("a") as out:
+            out.write(f"{text}\n")
+
+
+@tuneport.hookimpl
+def tuneport_backends() -> list[tuneport.Backend]:
+    return [Sloth()]

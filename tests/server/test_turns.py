@@ -1,0 +1,85 @@
+"""Who waits for a busy model: tokens take turns, have a share of the waiting room, and may leave."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import openai
+import pytest
+
+from serving import Served, install_parrot, install_plugin
+
+PATIENCE = 120.0
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    site = tmp_path / "packages"
+    install_plugin(install_parrot(site), Path(__file__).parent / "sloth.py")
+    served = Served(tmp_path / "home", "--models", "slow=sloth:grey", "--limit", "waiting=20", site=site)
+    yield served.start()
+    served.end()
+
+
+def notes(served: Served) -> list[str]:
+    file = served.home / "sloth.txt"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def leave(served: Served, text: str, tokens: int) -> http.client.HTTPConnection:
+    """Ask and do not wait for the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
+    asked = {"model": "slow", "messages": [{"role": "user", "content": text}], "max_tokens": tokens}
+    headers = {"Authorization": f"Bearer {served.token}", "Content-Type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
+    return connection
+
+
+def test_tokens_take_turns_and_one_has_a_share_of_the_waiting_room(served: Served) -> None:
+    other = served.add_token("other")
+    greedy, patient = served.client(max_retries=0), served.client(other, max_retries=0)
+
+    def ask(client: openai.OpenAI, text: str, tokens: int) -> str:
+        try:
+            return client.chat.completions.create(
+                model="slow", messages=[{"role": "user", "content": text}], max_tokens=tokens
+            ).model
+        except openai.RateLimitError as error:
+            assert error.response.headers["retry-after"] == "2"
+            return "busy"
+
+    with greedy, patient, ThreadPoolExecutor(40) as pool:
+        first = pool.submit(ask, greedy, "first", 30)
+        wait_for(lambda: notes(served), "the model is busy")
+        many = [pool.submit(ask, greedy, f"greedy {one}", one + 1) for one in range(30)]  # none can join another
+        wait_for(lambda: sum(one.done() for one in many) >= 10, "those beyond the share are refused")
+        assert ask(patient, "patient", 40) == "slow"
+        assert [first.result(), *(one.result() for one in many)].count("busy") == 10
+    order = notes(served)
+    assert order.index("patient") <= 3, order
+
+
+def test_an_answer_stops_when_its_client_leaves_and_one_that_waits_is_not_begun(served: Served) -> None:
+    gone = leave(served, "gone", 600)
+    wait_for(lambda: "gone" in notes(served), "the model is busy")
+    waiting = leave(served, "never begun", 601)
+    time.sleep(0.5)
+    waiting.close()
+    time.sleep(2.5)  # the server looks every second whether it is still there
+    gone.close()
+    wait_for(lambda: "stopped" in notes(served), "the answer stops")
+    with served.client(max_retries=0) as client:
+        client.chat.completions.create(model="slow", messages=[{"role": "user", "content": "next"}], max_tokens=1)
+    assert notes(served) == ["gone", "stopped", "next"]
