@@ -150,6 +150,7 @@ class Trainer:
         return self._locks.setdefault(id_, threading.RLock())
 
     def _submit(self, row: Row) -> None:
+        """Start a job once its files are checked. One token has one start under way at most; the rest is for others."""
         id_ = row["id"]
         if not self._retries.due(id_) or self._stopping.is_set():
             return

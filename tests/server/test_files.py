@@ -107,8 +107,8 @@ def test_45_views_of_a_bomb_keep_nobody_waiting(shared: Served, client: openai.O
 
 def test_a_check_is_bounded_in_time_memory_and_expanded_bytes(own: Served) -> None:
     own.end()
-    own._arguments += ("--limit", "check_seconds=4", "--limit", "expanded_bytes=1000000")
-    own._arguments += ("--limit", "check_memory=20000000", "--limit", "checks=1")
+    own._arguments += ("--limit", "check_seconds=2", "--limit", "expanded_bytes=1000000")
+    own._arguments += ("--limit", "check_memory=100000000", "--limit", "checks=1")
     own.start()
     with own.client(max_retries=0) as client:
         wide = send(client, gzip.compress(b"a" * 2_000_000), "rows.jsonl.gz")
@@ -116,8 +116,8 @@ def test_a_check_is_bounded_in_time_memory_and_expanded_bytes(own: Served) -> No
         slow = send(client, b"".join(b'{"text": "row %d", "label": "b"}\n' % one for one in range(900_000)))
         said = {one.id: until_checked(client, one.id).status_details for one in (wide, deep, slow)}
         assert "expands to more than 1,000,000 bytes" in said[wide.id]
-        assert "takes more than 20,000,000 bytes of memory" in said[deep.id]
-        assert "takes more than 4 seconds" in said[slow.id]
+        assert "takes more than 100,000,000 bytes of memory" in said[deep.id]
+        assert "takes more than 2 seconds" in said[slow.id]
         assert until_checked(client, send(client, jsonl()).id).status == "processed"
 
 
