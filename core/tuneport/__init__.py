@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuneport.answers import GenerateOptions, Reply, TokenLogprob
     from tuneport.backend import (
         Availability,
         Backend,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         JobNotFound,
         ModelNotFound,
         NotFoundError,
+        OptionError,
         RefError,
         TuneportError,
         UnavailableError,
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from tuneport.homefolder import home
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState
-    from tuneport.model import GenerateOptions, Lineage, Model, Publication, PushRequest, Reply, Score
+    from tuneport.model import Lineage, Model, Publication, PushRequest, Score
     from tuneport.plugins import availability
     from tuneport.refs import Ref
     from tuneport.workflow import (
@@ -84,14 +86,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "errors": "TuneportError UsageError RefError ConfigError DataError NotFoundError BackendNotFound JobNotFound "
-    "ModelNotFound UnsupportedError UnavailableError BudgetError JobError JobFailed JobCancelled JobNotFinished "
+    "errors": "TuneportError UsageError RefError OptionError ConfigError DataError NotFoundError BackendNotFound "
+    "JobNotFound ModelNotFound UnsupportedError UnavailableError BudgetError JobError JobFailed JobCancelled JobNotFinished "
     "WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
     "homefolder": "home",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
-    "model": "Model Reply GenerateOptions Lineage Score Publication PushRequest",
+    "answers": "Reply GenerateOptions TokenLogprob",
+    "model": "Model Lineage Score Publication PushRequest",
     "evaluate": "Comparison Grader",
     "job": "Job JobState Checkpoint",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
@@ -138,6 +141,7 @@ __all__ = [
     "Model",
     "ModelNotFound",
     "NotFoundError",
+    "OptionError",
     "Piece",
     "Plan",
     "Preference",
@@ -152,6 +156,7 @@ __all__ = [
     "Secret",
     "Settings",
     "Status",
+    "TokenLogprob",
     "TrainRequest",
     "TrainSettings",
     "TuneportError",

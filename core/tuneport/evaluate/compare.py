@@ -17,7 +17,8 @@ from tuneport.evaluate.exchange import answer_text, prompt_and_reference
 from tuneport.evaluate.tally import Answer, Tally
 
 if TYPE_CHECKING:
-    from tuneport.model import Model, Reply
+    from tuneport.answers import Reply
+    from tuneport.model import Model
 
 Progress = Callable[[int, int, str], None]
 CHUNK_ROWS = 64
