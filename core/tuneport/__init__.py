@@ -87,8 +87,8 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "errors": "TuneportError UsageError RefError OptionError ConfigError DataError NotFoundError BackendNotFound "
-    "JobNotFound ModelNotFound UnsupportedError UnavailableError BudgetError JobError JobFailed JobCancelled JobNotFinished "
-    "WaitTimeout BackendError HomeError",
+    "JobNotFound ModelNotFound UnsupportedError UnavailableError BudgetError JobError JobFailed JobCancelled "
+    "JobNotFinished WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
     "homefolder": "home",

@@ -103,7 +103,11 @@ class ModelNotFound(NotFoundError):  # noqa: N818 - see BackendNotFound
 
 
 class UnsupportedError(TuneportError):
-    """The backend declares that it cannot do this."""
+    """The backend declares that it cannot do this; `option` names the option of an answer that it does not take."""
+
+    def __init__(self, message: str, *, remedy: str | None = None, option: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.option = option
 
 
 class UnavailableError(TuneportError):

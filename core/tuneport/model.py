@@ -269,6 +269,7 @@ class Model(ABC):
             if name not in EVERYWHERE and name not in self.takes and getattr(asked, name) != one.default:
                 raise UnsupportedError(
                     f"{self.ref} takes no {name}: its backend does not declare it.",
+                    option=name,
                     remedy=f"Leave out {name}, or ask a model of a backend that takes it, such as torch:.",
                 )
         return asked, shape
