@@ -59,7 +59,7 @@ class Question:
 
     def refuse(self, error: TuneportError) -> None:
         """Tell an error of tuneport's instead of an answer."""
-        self.tell(of_tuneport(error, "messages", self.params))
+        self.tell(of_tuneport(error, self.params.get("messages", "messages"), self.params))
 
 
 class Desks:

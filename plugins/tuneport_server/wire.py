@@ -117,13 +117,13 @@ class Body(BaseModel):
 _B = TypeVar("_B", bound=Body)
 
 
-def parse(shape: type[_B], value: Mapping[str, Any]) -> _B:
-    """The body as its model; raises WireError whose `param` names the field."""
+def parse(shape: type[_B], value: Mapping[str, Any], within: str = "") -> _B:
+    """The body, or the part of one at `within`, as its model; raises WireError whose `param` names the field."""
     try:
         return shape.model_validate(dict(value))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = _param(first["loc"])
+        where = _param(first["loc"], within)
         if first["type"] == "extra_forbidden":
             raise bad(f"Unrecognized request argument supplied: {where}", where, "unknown_parameter") from error
         code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
@@ -138,9 +138,8 @@ def _plain(message: str) -> str:
     return re.sub(r" after validation, not .*", "", message)
 
 
-def _param(place: Sequence[str | int]) -> str:
+def _param(place: Sequence[str | int], text: str) -> str:
     # Pydantic names the branch of a union among the keys; the caller wrote only the keys.
-    text = ""
     for part in place:
         if isinstance(part, int):
             text += f"[{part}]"
