@@ -122,9 +122,6 @@ def _check(one: Mapping[str, Any]) -> None:
             f"$ref refers to another document: {str(refers)[:100]!r}. No document is fetched.",
             "Put what it refers to under $defs, and refer to it as '#/$defs/NAME'.",
         )
-    for key in ("$dynamicRef", "$recursiveRef"):
-        if key in one:
-            raise _wrong(f"The keyword {key} is not supported.", "Use $defs and $ref.")
     patterns = [
         one.get("pattern"),
         *(one["patternProperties"] if isinstance(one.get("patternProperties"), dict) else ()),
