@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from tuneport.model import Lineage, Model, Publication, PushRequest, Score
     from tuneport.plugins import availability
     from tuneport.refs import Ref
+    from tuneport.schemas import read_schema
     from tuneport.workflow import (
         backends,
         compare,
@@ -94,6 +95,7 @@ _ROOMS = {
     "homefolder": "home",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
     "answers": "Reply GenerateOptions TokenLogprob",
+    "schemas": "read_schema",
     "model": "Model Lineage Score Publication PushRequest",
     "evaluate": "Comparison Grader",
     "job": "Job JobState Checkpoint",
@@ -182,6 +184,7 @@ __all__ = [
     "open_model",
     "plan",
     "push",
+    "read_schema",
     "run",
     "settle",
     "train",

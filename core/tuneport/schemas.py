@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 131_072
 MOST_DEPTH = 32
 MOST_PATTERN = 1_024
+_EXACT = 2**53
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames")
@@ -43,6 +44,7 @@ def read_schema(shape: Shape) -> dict[str, Any] | bool:
     found = list(_subschemas(schema))
     for one in found:
         _check(one)
+        _hold_to_exact(one)
     if not any("allOf" in one for one in found):
         for one in found:
             if isinstance(one.get("properties"), dict) and not any(key in one for key in _COMBINED):
@@ -122,15 +124,37 @@ def _check(one: Mapping[str, Any]) -> None:
             f"$ref refers to another document: {str(refers)[:100]!r}. No document is fetched.",
             "Put what it refers to under $defs, and refer to it as '#/$defs/NAME'.",
         )
-    for key in ("$dynamicRef", "$recursiveRef"):
-        if key in one:
-            raise _wrong(f"The keyword {key} is not supported.", "Use $defs and $ref.")
     patterns = [
         one.get("pattern"),
         *(one["patternProperties"] if isinstance(one.get("patternProperties"), dict) else ()),
     ]
     if any(isinstance(pattern, str) and len(pattern) > MOST_PATTERN for pattern in patterns):
         raise _wrong(f"A pattern is longer than {MOST_PATTERN:,} characters.", "Shorten it, or leave it out.")
+
+
+def _hold_to_exact(one: dict[str, Any]) -> None:
+    """Keep whole numbers where floating point tells them apart: narrower bounds keep every answer valid."""
+    for key, bound in (
+        ("maximum", _EXACT),
+        ("exclusiveMaximum", _EXACT),
+        ("minimum", -_EXACT),
+        ("exclusiveMinimum", -_EXACT),
+    ):
+        value = one.get(key)
+        if isinstance(value, int) and abs(value) > _EXACT and (value > 0) == (bound > 0):
+            one[key] = bound
+    if any(isinstance(leaf, int) and abs(leaf) > _EXACT for leaf in _leaves([one.get("const"), one.get("enum")])):
+        raise _wrong("A number in const or enum is beyond 2**53, where JSON numbers are not exact.", "Use a text.")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict | list):
+            waiting += one.values() if isinstance(one, dict) else one
+        else:
+            yield one
 
 
 def _wrong(message: str, remedy: str) -> OptionError:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, MutableMapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuneport import BackendError, GenerateOptions, Lineage, Message, Model, ModelNotFound, Ref, Reply, UnavailableError
 from tuneport_openai.client import Wire, code_of
+from tuneport_openai.options import TAKES, Collected, logprobs_of, more_of
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
@@ -28,6 +29,7 @@ class HostedModel(Model):
     """A base or tuned model of a server, by the server's own `name`."""
 
     can_stream = True
+    takes = TAKES
 
     def __init__(self, ref: Ref, wire: Wire, name: str, lineage: Lineage | None) -> None:
         self.ref = ref
@@ -54,15 +56,16 @@ class HostedModel(Model):
                 gate.close()
                 raise
 
-    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
-        """The pieces of one reply's text as they come."""
+    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
+        """The pieces of one reply's text as they come, and at the end the whole reply, with its tool calls."""
+        collected = Collected()
         with self._wire.speaking("answering", ModelNotFound):
             stream = self._wire.patient.chat.completions.create(**self._asked(prompt, options), stream=True)
             with stream:
                 for chunk in stream:
-                    for choice in chunk.choices[:1]:
-                        if choice.delta and choice.delta.content:
-                            yield choice.delta.content
+                    if piece := collected.add(chunk):
+                        yield piece
+        return collected.reply(options)
 
     def close(self) -> None:
         """Give the connections back; the next question opens new ones."""
@@ -110,7 +113,7 @@ class HostedModel(Model):
             body["seed"] = options.seed
         if options.tools:
             body["tools"] = [dict(tool) for tool in options.tools]
-        return body
+        return body | more_of(options)
 
 
 class DeployedModel(HostedModel):
@@ -142,7 +145,7 @@ class DeployedModel(HostedModel):
         self._deploy_if_asked()
         return super().generate(prompts, options)
 
-    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
+    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
         """As any hosted model's; deploys the model first where the settings of its training said so."""
         self._deploy_if_asked()
         return super().generate_stream(prompt, options)
@@ -229,4 +232,5 @@ def _reply(answer: ChatCompletion, wire: Wire) -> Reply:
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None,
         tool_calls=calls,
+        logprobs=logprobs_of(choice.logprobs),
     )

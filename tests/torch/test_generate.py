@@ -10,7 +10,9 @@ import torch
 
 from tuneport import Completion, Conversation, DataError, GenerateOptions, Message, Reply, UsageError
 from tuneport_torch import bases
-from tuneport_torch.answer import generate
+from tuneport_torch.answer.calls import tool_calls
+from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.sampling import choose
 from tuneport_torch.answer.scoring import score
 from tuneport_torch.bases import precision
 from tuneport_torch.model import TorchModel
@@ -195,15 +197,19 @@ def test_a_seeded_answer_is_repeatable_and_does_not_depend_on_its_batch(model):
     assert model.ask_many(PROMPTS, seed=5, **drawn) != once
 
 
-def test_sampling_follows_the_probabilities_within_the_nucleus():
+def test_sampling_follows_the_probabilities_within_the_nucleus(llama):
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(4000, 4)
-    rows = list(range(4000))
-    drawn = torch.tensor(generate._pick(GenerateOptions(temperature=1.0, seed=1))(logits, rows))
-    assert torch.bincount(drawn, minlength=4) / 4000 == pytest.approx(torch.tensor([0.5, 0.3, 0.15, 0.05]), abs=0.03)
-    drawn = torch.tensor(generate._pick(GenerateOptions(temperature=1.0, top_p=0.8, seed=1))(logits, rows))
-    assert torch.bincount(drawn, minlength=4) / 4000 == pytest.approx(torch.tensor([0.625, 0.375, 0, 0]), abs=0.03)
-    drawn = generate._pick(GenerateOptions(temperature=1.0, top_p=0.0, seed=1))(logits, rows)
-    assert set(drawn) == {0}
+
+    def drawn(**options):
+        text = load_text(llama._base)
+        rows = [Row(text, [1], 9, GenerateOptions(temperature=1.0, seed=seed, **options)) for seed in range(4000)]
+        return torch.tensor(choose(logits, rows))
+
+    share = torch.bincount(drawn(), minlength=4) / 4000
+    assert share == pytest.approx(torch.tensor([0.5, 0.3, 0.15, 0.05]), abs=0.03)
+    share = torch.bincount(drawn(top_p=0.8), minlength=4) / 4000
+    assert share == pytest.approx(torch.tensor([0.625, 0.375, 0, 0]), abs=0.03)
+    assert set(drawn(top_p=0.0).tolist()) == {0}
 
 
 def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
@@ -230,7 +236,7 @@ def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
     ],
 )
 def test_tool_calls_are_taken_out_where_they_can_be_read_and_left_as_text_where_not(said, text, names):
-    rest, calls = generate.tool_calls(said)
+    rest, calls = tool_calls(said)
     assert rest == (said if text is None else text)
     assert [call["function"]["name"] for call in calls] == names
     assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import UnavailableError, home
+from tuneport import UnavailableError, UnsupportedError, home
 from tuneport_torch import bases
 from tuneport_torch.bases.facts import read_json
 from tuneport_torch.bases.headers import read_gguf
@@ -21,9 +21,11 @@ from tuneport_torch.text.pretokenizer import with_pretokenizer
 from tuneport_torch.text.template import ChatTemplate
 
 if TYPE_CHECKING:
+    from llguidance import LLTokenizer
     from tokenizers import Tokenizer
 
     from tuneport_torch.bases import Base
+    from tuneport_torch.text.constraints import Constraints
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 """The files that make a `Text`; a folder with the first of them is enough."""
@@ -33,6 +35,16 @@ _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 _QUOTED = re.compile(f"{_OPEN}(.*?){_CLOSE}", re.DOTALL)
 
 _CONVERSION = 2  # counts the ways in which tokenizers were converted: what an older one left in the cache is not read
+
+
+def _byte_letters() -> dict[str, int]:
+    """The byte behind each letter of a byte-level vocabulary: printable ones stand for themselves."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [one for one in range(256) if one not in shown]
+    return {chr(one): one for one in shown} | {chr(256 + place): one for place, one in enumerate(hidden)}
+
+
+_BYTES = _byte_letters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,39 @@ class Text:
         decoded: str = self._tokenizer.decode(list(ids), skip_special_tokens=not keep_control)
         return decoded
 
+    def token_bytes(self, index: int) -> bytes:
+        """The bytes that a token stands for; several tokens may share one character."""
+        token = self._tokenizer.id_to_token(index)
+        if token is None:
+            return b""
+        if index in self._added:
+            return token.encode("utf-8", "replace")
+        if self._byte_level:
+            return bytes(_BYTES[one] for one in token if one in _BYTES)
+        byte = re.fullmatch(r"<0x([0-9A-F]{2})>", token)
+        return bytes([int(byte[1], 16)]) if byte else token.replace("\u2581", " ").encode("utf-8", "replace")
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        """What makes answers follow a schema or call a tool."""
+        from tuneport_torch.text.constraints import Constraints
+
+        return Constraints(self)
+
+    def constraint_tokenizer(self) -> LLTokenizer:
+        """The same tokenizer as llguidance reads it, with every token that ends an answer. Raises UnsupportedError."""
+        from llguidance import LLTokenizer
+
+        try:
+            return LLTokenizer(self._tokenizer.to_str(), eos_token=self.stop_ids)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of the library is no Exception
+            raise UnsupportedError(
+                f"This model's tokenizer cannot hold an answer to a form: {str(error)[:200]}",
+                remedy="Leave out schema and tool_choice, or ask another model.",
+            ) from error
+
     def save(self, folder: Path) -> None:
         """Copy the files of tokenizer and template into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,6 +207,15 @@ class Text:
             ids += piece.ids
             spans += [(start + left, start + right) for left, right in piece.offsets]
         return Tokens(ids, spans)
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        return frozenset(self._tokenizer.get_added_tokens_decoder())
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        decoder = json.loads(self._tokenizer.to_str()).get("decoder") or {}
+        return "ByteLevel" in {decoder.get("type"), *(one.get("type") for one in decoder.get("decoders", ()))}
 
     @cached_property
     def _literal(self) -> Tokenizer:
