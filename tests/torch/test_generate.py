@@ -230,6 +230,7 @@ def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
             "",
             ["w", "v"],
         ),
+        ('<tool_call>{"name": "w", "arguments": {}}</tool_call>\n<tool_call>{"name": "v", "argu', "", ["w"]),
         ('<tool_call>{"name": "w", "arguments": </tool_call>', None, []),
         ('{"label": "card"}', None, []),
         ("It is sunny.", None, []),

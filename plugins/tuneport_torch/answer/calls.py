@@ -25,7 +25,8 @@ def tool_calls(said: str, bare: Collection[str] | None = None) -> tuple[str, tup
     made = tuple(call for call in calls if call is not None)
     if not tagged and bare is not None and made[0]["function"]["name"] not in bare:
         return said, ()
-    return _CALL.sub("", said).rstrip() if tagged else "", made
+    # A last call that was cut at the limit is neither a call nor something to read.
+    return _CALL.sub("", said).partition(OPENS)[0].rstrip() if tagged else "", made
 
 
 def shown_before_calls(said: str) -> int:
