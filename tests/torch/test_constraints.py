@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from scripted import scripted
 from tuneport import DataError, OptionError, Reply, UnsupportedError
 from tuneport_torch.model import TorchModel
 from tuneport_torch.text.constraints import grammar_of
@@ -379,8 +380,6 @@ def test_the_bytes_of_tokens_are_those_of_the_text(llama):
 
 
 def test_text_beside_a_call_streams_and_the_call_does_not(llama):
-    from test_generate import scripted
-
     text = llama._ready().renderer.text
     said = 'Let me see.\n<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
     for whole, shown in ((said, "Let me see."), ("a < b", "a < b"), ('{"name": "clock", "arguments": {}}', "")):
