@@ -3,8 +3,8 @@
     python benchmarks/structured.py                        # SmolLM2-135M, 1 and 8 answers at a time
     python benchmarks/structured.py --model torch:./my-model --rows 1 16 --tokens 128 --json structured.json
 
-Free and bound runs take turns, so that a busy machine slows both. Every answer has at most a fixed number of tokens; the
-schema is an array of tickets, so that a bound answer seldom ends earlier.
+Free and bound runs take turns, so that a busy machine slows both. Every answer has at most a fixed number of tokens.
+The schema is an array of tickets, so that a bound answer seldom ends earlier.
 """
 
 from __future__ import annotations
