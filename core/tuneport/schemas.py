@@ -124,10 +124,11 @@ def _check(one: Mapping[str, Any]) -> None:
             f"$ref refers to another document: {str(refers)[:100]!r}. No document is fetched.",
             "Put what it refers to under $defs, and refer to it as '#/$defs/NAME'.",
         )
-    patterns = [
-        one.get("pattern"),
-        *(one["patternProperties"] if isinstance(one.get("patternProperties"), dict) else ()),
-    ]
+    for key in ("exclusiveMinimum", "exclusiveMaximum"):
+        if isinstance(one.get(key), bool):
+            raise _wrong(f"{key} is a number, not {one[key]}.", f"Write the bound itself as {key}.")
+    named = one.get("patternProperties")
+    patterns = [one.get("pattern"), *(named if isinstance(named, dict) else ())]
     if any(isinstance(pattern, str) and len(pattern) > MOST_PATTERN for pattern in patterns):
         raise _wrong(f"A pattern is longer than {MOST_PATTERN:,} characters.", "Shorten it, or leave it out.")
 

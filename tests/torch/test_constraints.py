@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
 from collections import Counter
 from typing import Literal
@@ -16,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from scripted import scripted
 from tuneport import DataError, OptionError, Reply, UnsupportedError
 from tuneport_torch.model import TorchModel
 from tuneport_torch.text.constraints import grammar_of
@@ -107,7 +110,7 @@ SCHEMAS = st.recursive(
 
 def follow(llama, schemas, seed):
     """Each answer is valid JSON of its schema where it ended by itself, and the beginning of one where it was cut."""
-    asked = [("Hello", {"schema": one, "max_tokens": 120, "temperature": 1.2, "seed": seed}) for one in schemas]
+    asked = [("Hello", {"schema": one, "max_tokens": 80, "temperature": 1.2, "seed": seed}) for one in schemas]
     told = [one for one in llama.stream_each(asked) if not isinstance(one[1], str)]
     for number, reply in told:
         assert isinstance(reply, Reply), (schemas[number], reply)
@@ -115,11 +118,11 @@ def follow(llama, schemas, seed):
             jsonschema.validate(reply.parsed, schemas[number])
         else:
             assert reply.finish_reason == "length"
-            assert reply.completion_tokens == 120
+            assert reply.completion_tokens == 80
     return [reply.finish_reason for _, reply in told]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(SCHEMAS, min_size=8, max_size=8), st.integers(0, 2**40))
 def test_a_random_model_always_says_what_the_schema_allows(llama, schemas, seed):
     assert "stop" in follow(llama, schemas, seed)
@@ -130,6 +133,36 @@ def test_a_random_model_always_says_what_the_schema_allows(llama, schemas, seed)
 @given(st.lists(SCHEMAS, min_size=8, max_size=8), st.integers(0, 2**40))
 def test_a_random_model_always_says_what_very_many_schemas_allow(llama, schemas, seed):
     follow(llama, schemas, seed)
+
+
+def test_both_sides_of_a_comparison_are_held_to_the_schema(llama, tmp_path, capsys):
+    from tuneport import Conversation, Message
+    from tuneport.cli.app import invoke
+    from tuneport.evaluate import compare_models
+
+    wanted = '{"label": "card", "sure": true}'
+    rows = [Conversation((Message("user", f"My card {one}"), Message("assistant", wanted))) for one in range(4)]
+    found = compare_models(llama, llama, rows, "json", schema=LABEL, max_tokens=80)
+    free = compare_models(llama, llama, rows, "json", max_tokens=80)
+    assert found.base.score == found.tuned.score > free.tuned.score == 0
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(LABEL))
+    assert invoke(["ask", str(llama.ref), "Hello", "--schema", str(file), "--json"]) == 0
+    jsonschema.validate(json.loads(json.loads(capsys.readouterr().out)["text"]), LABEL)
+    file.write_text("[")
+    assert invoke(["ask", str(llama.ref), "Hello", "--schema", str(file)]) == 2
+    assert "cannot be read as JSON" in capsys.readouterr().err
+
+
+def test_without_the_library_the_error_names_the_extra(llama):
+    script = (
+        "import sys; sys.modules['llguidance'] = None\n"
+        "from tuneport_torch.text.constraints import parser_limits\n"
+        "parser_limits()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert "UnavailableError" in done.stderr
+    assert "pip install 'tuneport[structured]'" in done.stderr
 
 
 def test_a_pydantic_class_comes_back_as_its_instance(llama):
@@ -144,8 +177,8 @@ def test_a_pydantic_class_comes_back_as_its_instance(llama):
 
 
 def test_any_json_object_is_one(llama):
-    asked = {"schema": True, "temperature": 1.0, "max_tokens": 200}
-    ended = [one for seed in range(12) if (one := llama.reply("Hello", seed=seed, **asked)).finish_reason == "stop"]
+    asked = {"schema": True, "temperature": 1.0, "max_tokens": 100}
+    ended = [one for one in llama.reply_many(["Hello"] * 12, seed=0, **asked) if one.finish_reason == "stop"]
     assert all(isinstance(one.parsed, dict) for one in ended)
 
 
@@ -187,10 +220,8 @@ def test_free_and_bound_answers_share_a_batch_and_are_what_they_are_alone(llama)
 
 @pytest.mark.parametrize("choice", ["required", {"name": "weather"}, {"name": "clock"}])
 def test_a_tool_that_must_be_called_is_called_with_arguments_that_it_takes(llama, choice):
-    for seed in range(6):
-        reply = llama.reply(
-            "Hello", tools=(WEATHER, CLOCK), tool_choice=choice, temperature=1.2, seed=seed, max_tokens=300
-        )
+    asked = {"tools": (WEATHER, CLOCK), "tool_choice": choice, "temperature": 1.2, "seed": 0, "max_tokens": 150}
+    for reply in llama.reply_many(["Hello"] * 6, **asked):
         if reply.finish_reason == "length":  # clock takes any object, and a random model may go on for ever
             continue
         assert reply.finish_reason == "tool_calls"
@@ -219,11 +250,11 @@ def test_several_calls_and_one_call(tiny_llama, tmp_path):
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text() + "{# <tool_call> #}")
     model = TorchModel.base(str(folder))
-    asked = {"tools": (WEATHER,), "tool_choice": "required", "temperature": 1.5, "max_tokens": 600}
-    many = [model.reply("Hello", seed=seed, **asked) for seed in range(8)]
+    asked = {"tools": (WEATHER,), "tool_choice": "required", "temperature": 1.5, "seed": 0, "max_tokens": 400}
+    many = model.reply_many(["Hello"] * 8, **asked)
     assert max(len(one.tool_calls) for one in many) > 1
     assert all(one.tool_calls or one.finish_reason == "length" for one in many)
-    one = [model.reply("Hello", seed=seed, parallel_tool_calls=False, **asked) for seed in range(8)]
+    one = model.reply_many(["Hello"] * 8, parallel_tool_calls=False, **asked)
     assert {len(reply.tool_calls) for reply in one} == {1}
     model.close()
 
@@ -379,8 +410,6 @@ def test_the_bytes_of_tokens_are_those_of_the_text(llama):
 
 
 def test_text_beside_a_call_streams_and_the_call_does_not(llama):
-    from test_generate import scripted
-
     text = llama._ready().renderer.text
     said = 'Let me see.\n<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
     for whole, shown in ((said, "Let me see."), ("a < b", "a < b"), ('{"name": "clock", "arguments": {}}', "")):

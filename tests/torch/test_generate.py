@@ -3,11 +3,11 @@
 import json
 import weakref
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from scripted import scripted
 from tuneport import Completion, Conversation, DataError, GenerateOptions, Message, Reply, UsageError
 from tuneport_torch import bases
 from tuneport_torch.answer.calls import tool_calls
@@ -95,22 +95,6 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(model):
         assert model.ask_many(PROMPTS, max_tokens=6) == whole
     assert sizes[0] > 2
     assert min(sizes) <= 2
-
-
-def scripted(llama, tokens):
-    """The same model, whose head writes these token ids one after another whatever it is asked."""
-    llama.ensure_ready()
-    text, vocabulary = llama._loaded.renderer.text, llama._loaded.model.config.vocab_size
-    state = SimpleNamespace(step=0)
-
-    def forward(module, args, out):
-        logits = torch.full_like(out.logits, -1e4)
-        logits[:, -1, tokens[min(state.step, len(tokens) - 1)]] = 0
-        state.step += 1
-        return type(out)(logits=logits, past_key_values=out.past_key_values)
-
-    assert max(tokens) < vocabulary
-    return text, llama._loaded.model.register_forward_hook(forward)
 
 
 def test_every_stop_id_ends_an_answer_and_is_no_part_of_it(llama):
