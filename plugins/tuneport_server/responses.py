@@ -64,10 +64,15 @@ class _Format(Body):
 
     @property
     def named(self) -> asking.JsonSchema | None:
-        """The schema with its name, where there is one."""
-        if self.schema_ is None:
+        """The schema with its name, where the format has one. Raises WireError where it lacks a part."""
+        if self.type != "json_schema":
             return None
-        return parse(asking.JsonSchema, self.model_dump(by_alias=True, exclude={"type"}), "text.format")
+        given = {"name": self.name, "description": self.description, "schema": self.schema_, "strict": self.strict}
+        for name in ("name", "schema"):
+            if given[name] is None:
+                where = f"text.format.{name}"
+                raise bad(f"{where}: is missing.", where, "missing_required_parameter")
+        return parse(asking.JsonSchema, given, "text.format")
 
 
 class _Text(Body):
@@ -92,7 +97,7 @@ class _Allowed(Body):
 
 class _Asked(asking.Settings):
     model: Annotated[str, Field(min_length=1, max_length=512)]
-    input: Annotated[str, Field(min_length=1)] | Annotated[list[dict[str, Any]], Field(min_length=1, max_length=4096)]
+    input: str | Annotated[list[dict[str, Any]], Field(max_length=4096)]
     instructions: str | None = None
     max_output_tokens: asking.Positive | None = None
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
@@ -113,6 +118,8 @@ async def create(request: Request) -> Response:
         if name in body and body[name] not in neutral:
             raise bad(f"{name}: {reason}", name, "unsupported_parameter")
     asked = parse(_Asked, {key: value for key, value in body.items() if key not in _ABSENT and key not in _IDLE})
+    if not asked.input:
+        raise bad("input: is empty.", "input", "invalid_value")
     messages = messages_of(asked.input, asked.instructions)
     tools = _tools(asked)
     options = _options(asked, tools, server.limits)
