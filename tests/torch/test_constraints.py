@@ -144,7 +144,7 @@ def test_both_sides_of_a_comparison_are_held_to_the_schema(llama, tmp_path, caps
     rows = [Conversation((Message("user", f"My card {one}"), Message("assistant", wanted))) for one in range(4)]
     found = compare_models(llama, llama, rows, "json", schema=LABEL, max_tokens=80)
     free = compare_models(llama, llama, rows, "json", max_tokens=80)
-    assert found.base.score == found.tuned.score > free.tuned.score == 0
+    assert found.base.mean == found.tuned.mean > free.tuned.mean == 0
     file = tmp_path / "schema.json"
     file.write_text(json.dumps(LABEL))
     assert invoke(["ask", str(llama.ref), "Hello", "--schema", str(file), "--json"]) == 0
