@@ -70,7 +70,13 @@ def _of_class(shape: type) -> dict[str, Any]:
     make = getattr(shape, "model_json_schema", None)
     if make is None:
         raise _wrong(f"{shape.__name__} is not a pydantic class.", "Derive it from pydantic.BaseModel.")
-    made: dict[str, Any] = make()
+    from pydantic.errors import PydanticUserError
+
+    try:
+        made: dict[str, Any] = make()
+    except PydanticUserError as error:  # a class that is not complete, or a field that JSON Schema has no word for
+        reason = str(error).partition("\n")[0]
+        raise _wrong(f"{shape.__name__} has no JSON Schema: {reason}", "Change that field.") from error
     return made
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
 import jsonschema
@@ -332,6 +333,16 @@ def test_hostile_schemas_cost_little(llama):
             assert error.remedy
         assert time.process_time() - begun < 30
     assert psutil.Process().memory_info().rss - before < 400 * 2**20
+
+
+def test_a_class_that_has_no_schema_says_so(llama):
+    class Odd(BaseModel):
+        call: Callable[[], int]
+
+    with pytest.raises(OptionError, match="Odd has no JSON Schema"):
+        llama.reply("Hello", schema=Odd)
+    with pytest.raises(OptionError, match="int is not a pydantic class"):
+        llama.reply("Hello", schema=int)
 
 
 def test_options_that_contradict_each_other_are_refused(llama):

@@ -12,7 +12,6 @@ import typer
 from tuneport.cli.data import Column, Format, System, opened
 from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
-from tuneport.schemas import MOST_BYTES
 
 ModelRef = Annotated[str, typer.Argument(metavar="REF", help="A tuned or base model; `tuneport models` lists them.")]
 SystemPrompt = Annotated[
@@ -73,6 +72,8 @@ def ask(
 def _read_schema(path: Path | None) -> dict[str, Any] | None:
     """The JSON Schema in a file; raises UsageError where there is none."""
     import msgspec
+
+    from tuneport.schemas import MOST_BYTES
 
     if path is None:
         return None
