@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -262,6 +263,43 @@ def test_responses_need_a_token_and_a_known_model(shared: Served, client: openai
             stranger.responses.retrieve("resp_1")
     with pytest.raises(openai.NotFoundError):
         client.responses.create(model="gpt-6", input="Hello")
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1.5, 1e308, "", "x", "a" * 300, [], {}, [[]], [{}], [1]),
+    *({"type": []}, {"type": {}}, {"type": "function"}, {"type": "function", "name": []}, {"format": 1}),
+    *({"type": "message"}, {"type": "message", "role": []}, [{"role": "user", "content": [1]}]),
+    *([{"role": "user", "content": [{"type": {}}]}], [{"type": "function_call", "call_id": 1}]),
+    {"type": "allowed_tools", "mode": "auto", "tools": []},
+    {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "x"}]},
+    {"format": {"type": "json_schema", "name": "x", "schema": {"type": "array", "items": {"$ref": "#"}}}},
+    [
+        {"type": "function_call", "call_id": "a", "name": "b", "arguments": "{"},
+        {"type": "function_call_output", "call_id": "a", "output": []},
+    ],
+)
+FIELDS = (
+    *("input", "instructions", "max_output_tokens", "metadata", "include", "stream_options", "text", "tools"),
+    *("tool_choice", "temperature", "top_p", "store", "top_logprobs", "parallel_tool_calls", "reasoning"),
+    *("background", "conversation", "previous_response_id", "truncation", "prompt", "user", "nonsense"),
+)
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(5000, marks=pytest.mark.soak)])
+def test_no_body_makes_the_server_fail(tiny: openai.OpenAI, count: int) -> None:
+    draw = random.Random(count)
+    answered = 0
+    for _ in range(count):
+        body: dict[str, Any] = {"model": "tiny", "input": "x", "max_output_tokens": 2}
+        for field in draw.sample(FIELDS, draw.randint(1, 3)):
+            value = draw.choice(ODD)
+            body[field] = [value] if draw.random() < 0.3 else value
+        try:
+            answered += tiny.post("/responses", body=body, cast_to=Response).object == "response"
+        except openai.APIStatusError as error:
+            assert error.status_code == 400, body
+            assert error.message, body
+    assert 0 < answered < count
 
 
 def test_items_become_the_messages_of_a_conversation() -> None:
