@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuneport.answers import GenerateOptions, Reply, TokenLogprob
     from tuneport.backend import (
         Availability,
         Backend,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         JobNotFound,
         ModelNotFound,
         NotFoundError,
+        OptionError,
         RefError,
         TuneportError,
         UnavailableError,
@@ -59,9 +61,10 @@ if TYPE_CHECKING:
     from tuneport.homefolder import home
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState, Patience
-    from tuneport.model import GenerateOptions, Lineage, Model, Publication, PushRequest, Reply, Score
+    from tuneport.model import Lineage, Model, Publication, PushRequest, Score
     from tuneport.plugins import availability
     from tuneport.refs import Ref
+    from tuneport.schemas import read_schema
     from tuneport.services import Redactor, guard
     from tuneport.visible import one_line
     from tuneport.workflow import (
@@ -87,14 +90,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "errors": "TuneportError UsageError RefError ConfigError DataError NotFoundError BackendNotFound JobNotFound "
-    "ModelNotFound UnsupportedError UnavailableError BudgetError JobError JobFailed JobCancelled JobNotFinished "
-    "WaitTimeout BackendError HomeError",
+    "errors": "TuneportError UsageError RefError OptionError ConfigError DataError NotFoundError BackendNotFound "
+    "JobNotFound ModelNotFound UnsupportedError UnavailableError BudgetError JobError JobFailed JobCancelled "
+    "JobNotFinished WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
     "homefolder": "home",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
-    "model": "Model Reply GenerateOptions Lineage Score Publication PushRequest",
+    "answers": "Reply GenerateOptions TokenLogprob",
+    "schemas": "read_schema",
+    "model": "Model Lineage Score Publication PushRequest",
     "evaluate": "Comparison Grader",
     "job": "Job JobState Checkpoint Patience",
     "services": "Redactor guard",
@@ -145,6 +150,7 @@ __all__ = [
     "Model",
     "ModelNotFound",
     "NotFoundError",
+    "OptionError",
     "Patience",
     "Piece",
     "Plan",
@@ -161,6 +167,7 @@ __all__ = [
     "Secret",
     "Settings",
     "Status",
+    "TokenLogprob",
     "TrainRequest",
     "TrainSettings",
     "TuneportError",
@@ -189,6 +196,7 @@ __all__ = [
     "open_model",
     "plan",
     "push",
+    "read_schema",
     "run",
     "say",
     "say_json",

@@ -4,6 +4,7 @@
 TuneportError
 ├── UsageError (ValueError)         the call or the command is wrong
 │   ├── RefError                    not `backend:name`
+│   ├── OptionError                 an option of an answer is wrong; knows which
 │   └── ConfigError                 a config file or setting is wrong; knows file, line and key
 ├── DataError (ValueError)          the data has errors; carries the diagnostics
 ├── NotFoundError (LookupError)     nothing is there by that name
@@ -58,6 +59,14 @@ class RefError(UsageError):
     """A reference is not of the form `backend:name`."""
 
 
+class OptionError(UsageError):
+    """An option of an answer is wrong or cannot be used; `option` is its name in GenerateOptions."""
+
+    def __init__(self, message: str, *, option: str, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.option = option
+
+
 class ConfigError(UsageError):
     """A configuration file or setting is wrong; `file`, `line` (from 1) and `key` say where, where known."""
 
@@ -101,7 +110,11 @@ class ModelNotFound(NotFoundError):  # noqa: N818 - see BackendNotFound
 
 
 class UnsupportedError(TuneportError):
-    """The backend declares that it cannot do this."""
+    """The backend declares that it cannot do this; `option` names the option of an answer that it does not take."""
+
+    def __init__(self, message: str, *, remedy: str | None = None, option: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.option = option
 
 
 class UnavailableError(TuneportError):

@@ -4,46 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
-from tuneport.errors import UnsupportedError, UsageError
+from tuneport.answers import EVERYWHERE, GenerateOptions, Reply, read_options
+from tuneport.errors import TuneportError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from tuneport.dataset import Dataset, Message
     from tuneport.refs import Ref
+    from tuneport.schemas import Shape
 
     Conversational = str | Sequence[Mapping[str, Any] | Message]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateOptions:
-    """How to answer. `temperature` 0 is greedy; `stop` are texts that end the answer and are not part of it. `raw`: the
-    only message's text is continued as it is, without chat template or system prompt (for models that `can_continue`).
-    """
-
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    tools: tuple[Mapping[str, Any], ...] = ()
-    raw: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An answer: its text, why it ended (`stop`, `length` or `tool_calls`) and its size in tokens, where known."""
-
-    text: str
-    finish_reason: str = "stop"
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    tool_calls: tuple[Mapping[str, Any], ...] = ()
-
-    def __str__(self) -> str:
-        return self.text
+    M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +88,8 @@ class Model(ABC):
     """A model that answers. A plugin writes `generate`; everything else has a default here.
 
     `can_score`, `can_stream`, `can_continue` (plain text, without a chat template), `export_kinds` and `push_kinds`
-    declare what is there beyond that: asking for what is not raises UnsupportedError.
+    declare what is there beyond that, and `takes` names the options beyond the usual ones (see GenerateOptions): asking
+    for what is not raises UnsupportedError. `can_mix`: one batch may hold different options.
     """
 
     ref: Ref
@@ -120,6 +97,8 @@ class Model(ABC):
     can_score: ClassVar[bool] = False
     can_stream: ClassVar[bool] = False
     can_continue: ClassVar[bool] = False
+    can_mix: ClassVar[bool] = False
+    takes: ClassVar[frozenset[str]] = frozenset()
     export_kinds: ClassVar[tuple[str, ...]] = ()
     push_kinds: ClassVar[tuple[str, ...]] = ()
 
@@ -153,6 +132,15 @@ class Model(ABC):
         replies = enumerate(self.generate(prompts, options))
         return ((number, told) for number, reply in replies for told in (reply.text, reply))
 
+    def generate_each(
+        self, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
+    ) -> Iterator[tuple[int, str | Reply | TuneportError]]:
+        """The pieces of several replies as they come, each prompt with options of its own: as `generate_streams`, and
+        an error in place of the reply of a prompt that cannot be answered. Here prompts of equal options are answered
+        together, one such group after another; a plugin whose models set `can_mix` answers all of them together.
+        """
+        return _by_options(self, asked)
+
     def ensure_ready(self) -> str | None:
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
         return None
@@ -160,16 +148,33 @@ class Model(ABC):
     def close(self) -> None:  # noqa: B027 - nothing to give back is a fine answer
         """Give back memory and connections; the model may be used again and comes back by itself."""
 
+    @overload
+    def reply(self, messages: Conversational, *, schema: type[M], **options: Any) -> Reply[M]: ...
+
+    @overload
+    def reply(self, messages: Conversational, **options: Any) -> Reply: ...
+
     def reply(self, messages: Conversational, **options: Any) -> Reply:
         """Answer a conversation, or a text as its only user turn. The system prompt of training is put first when the
         messages bring none of their own. `options` are the fields of GenerateOptions.
+
+        With `schema`, a pydantic class or a JSON Schema, the answer is JSON of that form, and `Reply.parsed` reads it.
         """
         return self.reply_many([messages], **options)[0]
 
+    @overload
+    def reply_many(
+        self, conversations: Iterable[Conversational], *, schema: type[M], **options: Any
+    ) -> list[Reply[M]]: ...
+
+    @overload
+    def reply_many(self, conversations: Iterable[Conversational], **options: Any) -> list[Reply]: ...
+
     def reply_many(self, conversations: Iterable[Conversational], **options: Any) -> list[Reply]:
         """Answer many conversations, in order; see `reply`."""
-        asked = self._options(options)
-        return self.generate([self._prepared(one, asked) for one in conversations], asked)
+        asked, shape = self._options(options)
+        replies = self.generate([self._prepared(one, asked) for one in conversations], asked)
+        return [_shaped(one, shape) for one in replies]
 
     def ask(self, text: str, **options: Any) -> str:
         """The text of the answer to one user turn."""
@@ -181,15 +186,37 @@ class Model(ABC):
 
     def stream(self, messages: Conversational, **options: Any) -> Iterator[str]:
         """The answer's text, piece by piece."""
-        asked = self._options(options)
+        asked, _ = self._options(options)
         return self.generate_stream(self._prepared(messages, asked), asked)
 
     def stream_many(self, conversations: Iterable[Conversational], **options: Any) -> Iterator[tuple[int, str | Reply]]:
         """The answers to many conversations, piece by piece as they come: `(number of the conversation, piece)`, and
         after each conversation's last piece `(number, Reply)`. See `reply`.
         """
-        asked = self._options(options)
-        return self.generate_streams([self._prepared(one, asked) for one in conversations], asked)
+        asked, shape = self._options(options)
+        prompts = [self._prepared(one, asked) for one in conversations]
+        streamed = self.generate_streams(prompts, asked)
+        return ((number, _shaped(told, shape) if isinstance(told, Reply) else told) for number, told in streamed)
+
+    def stream_each(
+        self, asked: Iterable[tuple[Conversational, Mapping[str, Any]]]
+    ) -> Iterator[tuple[int, str | Reply | TuneportError]]:
+        """The answers to many conversations, each with options of its own, piece by piece as they come, together where
+        the backend can. Last comes each conversation's Reply, or the error that says why there is none: the others are
+        answered all the same. A seed is that conversation's alone.
+        """
+        ready: dict[int, tuple[Sequence[Message], GenerateOptions]] = {}
+        shapes: dict[int, Shape | None] = {}
+        for number, (messages, options) in enumerate(asked):
+            try:
+                one, shapes[number] = self._options(dict(options))
+                ready[number] = self._prepared(messages, one), one
+            except TuneportError as error:
+                yield number, error
+        numbers = list(ready)
+        for place, told in self.generate_each(list(ready.values())) if ready else ():
+            number = numbers[place]
+            yield number, _shaped(told, shapes[number]) if isinstance(told, Reply) else told
 
     def score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy on a dataset, weighted by token; raises UnsupportedError where not declared."""
@@ -234,11 +261,18 @@ class Model(ABC):
         if kind not in kinds:
             raise UnsupportedError(f"{self.ref} cannot be {done} as {kind!r}; it can be {done} as: {', '.join(kinds)}.")
 
-    def _options(self, options: dict[str, Any]) -> GenerateOptions:
-        asked = _options(options)
+    def _options(self, options: dict[str, Any]) -> tuple[GenerateOptions, Shape | None]:
+        asked, shape = read_options(options)
         if asked.raw and not self.can_continue:
             raise UnsupportedError(f"{self.ref} answers conversations only: it cannot continue plain text (raw=True).")
-        return asked
+        for name, one in GenerateOptions.__dataclass_fields__.items():
+            if name not in EVERYWHERE and name not in self.takes and getattr(asked, name) != one.default:
+                raise UnsupportedError(
+                    f"{self.ref} takes no {name}: its backend does not declare it.",
+                    option=name,
+                    remedy=f"Leave out {name}, or ask a model of a backend that takes it, such as torch:.",
+                )
+        return asked, shape
 
     def _prepared(self, messages: Conversational, options: GenerateOptions) -> list[Message]:
         import msgspec
@@ -283,12 +317,31 @@ def _numbered(pieces: Iterator[str]) -> Iterator[tuple[int, str | Reply]]:
         yield 0, piece
 
 
-def _options(options: dict[str, Any]) -> GenerateOptions:
-    if "stop" in options:
-        stop = options["stop"]
-        options["stop"] = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    try:
-        return GenerateOptions(**options)
-    except TypeError as error:
-        known = ", ".join(GenerateOptions.__dataclass_fields__)
-        raise UsageError(f"Unknown option: {error}.", remedy=f"Options of an answer are {known}.") from error
+def _shaped(reply: Reply, shape: Shape | None) -> Reply:
+    return reply if shape is None else replace(reply, shape=shape)
+
+
+def _by_options(
+    model: Model, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
+) -> Iterator[tuple[int, str | Reply | TuneportError]]:
+    groups: list[tuple[GenerateOptions, list[int]]] = []
+    for number, (_, options) in enumerate(asked):
+        same = next((numbers for other, numbers in groups if other == options), None)
+        if same is None or options.seed is not None:  # a seed's draws depend on the place in the batch
+            groups.append((options, [number]))
+        else:
+            same.append(number)
+    for options, numbers in groups:
+        left, begun = set(numbers), False
+        try:
+            for place, told in model.generate_streams([asked[number][0] for number in numbers], options):
+                begun = True
+                if isinstance(told, Reply):
+                    left.discard(numbers[place])
+                yield numbers[place], told
+        except TuneportError as error:
+            if len(numbers) == 1 or begun:
+                yield from ((number, error) for number in left)
+                continue
+            for number in numbers:  # one of them cannot be answered: the others must not suffer for it
+                yield from ((number, told) for _, told in _by_options(model, [asked[number]]))

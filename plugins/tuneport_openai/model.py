@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, MutableMapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +22,7 @@ from tuneport import (
     UnavailableError,
 )
 from tuneport_openai.client import Wire
+from tuneport_openai.options import TAKES, Collected, logprobs_of, more_of
 from tuneport_openai.refusals import code_of
 from tuneport_openai.words import duration, retry_after, whole
 
@@ -40,6 +41,7 @@ class HostedModel(Model):
     """A base or tuned model of a server, by the server's own `name`."""
 
     can_stream = True
+    takes = TAKES
 
     def __init__(self, ref: Ref, wire: Wire, name: str, lineage: Lineage | None) -> None:
         self.ref = ref
@@ -66,27 +68,25 @@ class HostedModel(Model):
                     one.cancel()
                 raise
 
-    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
-        """The pieces of one reply's text as they come. Raises BackendError where the answer breaks off before its end;
-        what came before has been yielded.
+    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
+        """The pieces of one reply's text as they come, and at the end the whole reply, with its tool calls. Raises
+        BackendError where the answer breaks off before its end; what came before has been yielded.
         """
         shown = self._wire.redact.pieces()  # a model may repeat the key over several pieces
-        begun = ended = False
+        collected = Collected()
         with self._wire.speaking("answering", ModelNotFound):
             stream = self._wire.patient.chat.completions.create(**self._asked(prompt, options), stream=True)
             with stream:
                 for chunk in stream:
-                    for choice in (getattr(chunk, "choices", None) or [])[:1]:
-                        begun = True
-                        ended = ended or bool(choice.finish_reason)
-                        if choice.delta and choice.delta.content and (piece := shown.feed(choice.delta.content)):
-                            yield piece
-                ended = ended or bool(stream.response.extensions["ended"])
+                    if piece := shown.feed(collected.add(chunk)):
+                        yield piece
+                ended = collected.ended or bool(stream.response.extensions["ended"])
         if rest := shown.end():
             yield rest
-        if not (begun and ended):
-            what = "broke off its answer before the end" if begun else "answered without a choice"
+        if not (collected.begun and ended):
+            what = "broke off its answer before the end" if collected.begun else "answered without a choice"
             raise BackendError(f"{self._wire.profile.name} {what}.", remedy="Ask again.")
+        return collected.reply(options, self._wire.redact)
 
     def close(self) -> None:
         """Give the connections back; the next question opens new ones."""
@@ -144,7 +144,7 @@ class HostedModel(Model):
             body["seed"] = options.seed
         if options.tools:
             body["tools"] = [dict(tool) for tool in options.tools]
-        return body
+        return body | more_of(options)
 
 
 class DeployedModel(HostedModel):
@@ -176,7 +176,7 @@ class DeployedModel(HostedModel):
         self._deploy_if_asked()
         return super().generate(prompts, options)
 
-    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
+    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
         """As any hosted model's; deploys the model first where the settings of its training said so."""
         self._deploy_if_asked()
         return super().generate_stream(prompt, options)
@@ -251,4 +251,5 @@ def _reply(answer: ChatCompletion, wire: Wire) -> Reply:
         prompt_tokens=whole(getattr(usage, "prompt_tokens", None)),
         completion_tokens=whole(getattr(usage, "completion_tokens", None)),
         tool_calls=calls,
+        logprobs=logprobs_of(choice.logprobs),
     )

@@ -33,7 +33,7 @@ Told = tuple[int, str] | list[Reply] | WireError
 class Question:
     """What one request asks of a model. `tell` gets, from another thread, each piece of a streamed text with the number
     of its choice, and at last the replies, one for each of the `count` choices, or the error. Setting `gone` says that
-    nobody listens any more.
+    nobody listens any more. `params` names the request's fields behind options, where they are called otherwise.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -42,13 +42,25 @@ class Question:
     stream: bool
     tell: Callable[[Told], None]
     owner: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
     gone: threading.Event = field(default_factory=threading.Event)
     told: bool = False  # whether any of it was told: then it cannot be answered anew
 
     def joins(self, other: Question) -> bool:
-        """Whether both can be answered in one batch. A seeded draw depends on the place in it, so it stands alone."""
+        """Whether both can be answered in one batch by a model that cannot mix options. A seeded draw depends on the
+        place in it, so it stands alone.
+        """
         seeded = self.options.get("seed") is not None and self.options["temperature"] > 0
         return not seeded and self.options == other.options
+
+    def choice(self, number: int) -> Mapping[str, Any]:
+        """The options of one of its choices: each has a seed of its own."""
+        seed = self.options.get("seed")
+        return self.options if seed is None else {**self.options, "seed": (seed + number) % 2**63}
+
+    def refuse(self, error: TuneportError) -> None:
+        """Tell an error of tuneport's instead of an answer."""
+        self.tell(of_tuneport(error, self.params.get("messages", "messages"), self.params))
 
 
 class Desks:
@@ -143,7 +155,8 @@ class _Desk:
                 except WireError as error:
                     _tell(batch, error)
                 except TuneportError as error:
-                    _tell(batch, of_tuneport(error, "messages"))
+                    for question in batch:
+                        question.refuse(error)
                 except Exception:  # noqa: BLE001 - the desk must serve those who come next
                     _log.exception("%s could not answer", self.ref)
                     _tell(batch, WireError(500, "The model could not answer; the server's log says why."))
@@ -178,10 +191,11 @@ class _Desk:
         if not isinstance(first, Question):
             self._give_back()
             return []
-        return self._joined(first)
+        return self._joined([first])
 
-    def _joined(self, first: Question) -> list[Question]:
-        self._last = first.owner
+    def _joined(self, batch: list[Question], *, mixed: bool = False) -> list[Question]:
+        """The batch with those who wait and can be answered with it: all of them where options may be mixed."""
+        self._last = batch[0].owner
         with contextlib.suppress(queue.Empty):
             while len(self._kept) < self._limits.requests:
                 found = self.questions.get_nowait()
@@ -190,9 +204,10 @@ class _Desk:
                 elif found is None:
                     self.questions.put(None)  # to be met again, once those who came first are served
                     break
-        batch, size, others = [first], first.count, deque[Question]()
+        first, size, others = batch[0], sum(one.count for one in batch), deque[Question]()
         for one in self._kept:
-            if first.joins(one) and one.joins(first) and size + one.count <= self._limits.batch:
+            fits = size + one.count <= self._limits.batch
+            if fits and (mixed or (first.joins(one) and one.joins(first))):
                 batch.append(one)
                 size += one.count
             else:
@@ -202,8 +217,12 @@ class _Desk:
 
     def _answer(self, batch: list[Question]) -> None:
         model = self._loaded()
-        batch = [one for one in batch if not one.gone.is_set()]  # loading may have taken longer than they waited
+        batch[:] = [one for one in batch if not one.gone.is_set()]  # loading may have taken longer than they waited
         if not batch:
+            return
+        if model.can_mix:
+            batch[:] = self._joined(batch, mixed=True)  # the caller's list: it tells them all what goes wrong
+            _answer_each(model, batch)
             return
         try:
             _answer_together(model, batch)
@@ -213,12 +232,12 @@ class _Desk:
             _log.info("%s answers %d requests one by one: %s", self.ref, len(batch), error.message)
             for question in batch:  # one of them cannot be answered: the others must not suffer for it
                 if question.told:
-                    question.tell(of_tuneport(error, "messages"))
+                    question.refuse(error)
                     continue
                 try:
                     _answer_together(model, [question])
                 except TuneportError as own:
-                    question.tell(of_tuneport(own, "messages"))
+                    question.refuse(own)
 
     def _loaded(self) -> Model:
         if self._model is None:
@@ -246,6 +265,39 @@ class _Desk:
 
 
 _MAKE_ROOM = object()
+
+
+def _answer_each(model: Model, batch: Sequence[Question]) -> None:
+    """Answer questions of any options in one batch; those that are to stream get each piece as it comes."""
+    asking = [(question, choice) for question in batch for choice in range(question.count)]
+    replied: dict[Question, dict[int, Reply]] = {question: {} for question in batch}
+    failed: set[Question] = set()
+    asked = [(question.messages, question.choice(choice)) for question, choice in asking]
+    with contextlib.closing(_told_each(model, asked)) as pieces:
+        for number, told in pieces:
+            question, choice = asking[number]
+            if question in failed:
+                continue
+            if isinstance(told, TuneportError):
+                failed.add(question)
+                question.told = True
+                question.refuse(told)
+            elif isinstance(told, Reply):
+                replied[question][choice] = told
+                if len(replied[question]) == question.count:
+                    _finish(question, [replied[question][one] for one in range(question.count)])
+            elif question.stream:
+                question.told = True
+                question.tell((choice, told))
+            if all(one.gone.is_set() or one in failed for one in batch):
+                return
+
+
+def _told_each(
+    model: Model, asked: Sequence[tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]]
+) -> Generator[tuple[int, str | Reply | TuneportError], None, None]:
+    """What the model streams, to be closed: what is not listened to any more is not computed."""
+    yield from model.stream_each(asked)
 
 
 def _answer_together(model: Model, batch: Sequence[Question]) -> None:

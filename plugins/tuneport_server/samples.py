@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from tuneport import Completion, Conversation, Example, Preference, TuneportError
-from tuneport_server import chat, models
+from tuneport_server import asking, models
 from tuneport_server.files import borrowed, find_file
 from tuneport_server.frame import button, nothing
 from tuneport_server.markup import Html, join, tag
@@ -118,7 +118,7 @@ async def _ask(request: Request, name: str, messages: Messages, max_tokens: int 
     server, owner = server_of(request), owner_of(request)
     try:
         ref = await run_in_threadpool(models.resolve, server, owner, name)
-        reply = await chat.answer(request, ref, messages, max_tokens)
+        reply = await asking.answer(request, ref, messages, max_tokens)
     except WireError as error:
         return Answer(error=error.message)
     return Answer(text=reply.text, tool_calls=reply.tool_calls)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
-from tuneport import BackendError, HomeError, NotFoundError, TuneportError
+from tuneport import BackendError, HomeError, NotFoundError, OptionError, TuneportError, UnsupportedError
 
 INVALID = "invalid_request_error"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 500: "server_error"}
@@ -57,8 +57,14 @@ def missing(what: str, name: str, param: str | None = None, code: str | None = N
     return WireError(404, f"No such {what}: {name[:200]}", param=param, code=code)
 
 
-def of_tuneport(error: TuneportError, param: str | None = None) -> WireError:
-    """What an error of tuneport's is on the wire. Cures that name commands are for who runs the server: left out."""
+def of_tuneport(error: TuneportError, param: str | None = None, options: Mapping[str, str] | None = None) -> WireError:
+    """What an error of tuneport's is on the wire. Cures that name commands are for who runs the server: left out.
+    `options` are the request's fields behind options of an answer, where they are called otherwise.
+    """
+    if isinstance(error, OptionError | UnsupportedError) and error.option is not None:
+        param = (options or {}).get(error.option, error.option)
+        code = "invalid_value" if isinstance(error, OptionError) else "unsupported_parameter"
+        return bad(error.message if param in error.message else f"{param}: {error.message}", param, code)
     if isinstance(error, NotFoundError):
         return WireError(404, error.message, param=param, code="not_found")
     if isinstance(error, HomeError | BackendError):
@@ -73,14 +79,33 @@ def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """A request's JSON object, read strictly; raises WireError."""
+    """A request's JSON object, read strictly and without its nulls: a null asks for nothing. Raises WireError."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"The body is not JSON: {error}.", code="invalid_json") from error
     if not isinstance(value, dict):
         raise bad("The body is not a JSON object.", code="invalid_json")
-    return value
+    return _without_nulls(value)
+
+
+_SCHEMAS = frozenset({"parameters", "schema"})  # fields that hold a JSON Schema, to which a null is a value
+
+
+def _without_nulls(body: dict[str, Any]) -> dict[str, Any]:
+    """The same object, where no field is null at any depth; an array's nulls and JSON Schemas stay as they are."""
+    waiting: list[Any] = [body]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+            continue
+        if not isinstance(value, dict):
+            continue
+        for name in [name for name, one in value.items() if one is None]:
+            del value[name]
+        waiting += [one for name, one in value.items() if name not in _SCHEMAS]
+    return body
 
 
 class Body(BaseModel):
@@ -92,13 +117,13 @@ class Body(BaseModel):
 _B = TypeVar("_B", bound=Body)
 
 
-def parse(shape: type[_B], value: Mapping[str, Any]) -> _B:
-    """The body as its model; raises WireError whose `param` names the field."""
+def parse(shape: type[_B], value: Mapping[str, Any], within: str = "") -> _B:
+    """The body, or the part of one at `within`, as its model; raises WireError whose `param` names the field."""
     try:
         return shape.model_validate(dict(value))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = _param(first["loc"])
+        where = _param(first["loc"], within)
         if first["type"] == "extra_forbidden":
             raise bad(f"Unrecognized request argument supplied: {where}", where, "unknown_parameter") from error
         code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
@@ -113,9 +138,8 @@ def _plain(message: str) -> str:
     return re.sub(r" after validation, not .*", "", message)
 
 
-def _param(place: Sequence[str | int]) -> str:
+def _param(place: Sequence[str | int], text: str) -> str:
     # Pydantic names the branch of a union among the keys; the caller wrote only the keys.
-    text = ""
     for part in place:
         if isinstance(part, int):
             text += f"[{part}]"

@@ -6,11 +6,22 @@ import ctypes
 import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tuneport import Lineage, Message, Model, ModelNotFound, Publication, PushRequest, Ref, Reply, Score
+from tuneport import (
+    Lineage,
+    Message,
+    Model,
+    ModelNotFound,
+    Publication,
+    PushRequest,
+    Ref,
+    Reply,
+    Score,
+    TuneportError,
+)
 from tuneport_torch import bases
 from tuneport_torch.bases import precision
 from tuneport_torch.bases.loading import LOADING, load_model
@@ -40,6 +51,10 @@ class TorchModel(Model):
     can_score = True
     can_stream = True
     can_continue = True
+    can_mix = True
+    takes = frozenset(
+        {"schema", "tool_choice", "parallel_tool_calls", "logprobs", "frequency_penalty", "presence_penalty"}
+    )
     export_kinds = ("adapter", "merged", "gguf", "ollama")
     push_kinds = ("adapter", "merged", "gguf")
 
@@ -93,13 +108,15 @@ class TorchModel(Model):
         return None if parameters is None else parameters * (4 if self._kind() == "float32" else 2)
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
-        """One reply for each conversation, in order, in as few batches as memory allows."""
+        """One reply for each conversation, in order, in as few batches as memory allows. A seed is that of the first;
+        each of the others has the next one.
+        """
         with self._lock:
             loaded = self._ready()
             from tuneport_torch.answer.generate import answer
 
             ids = loaded.renderer.prompts(prompts, options.tools, "plain" if options.raw else self.style)
-            return answer(loaded.model, loaded.renderer.text, ids, options)
+            return answer(loaded.model, loaded.renderer.text, ids, _seeded(options, len(ids)))
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
         """The pieces of one reply's text as they come, and at the end the whole reply. Other calls wait until it is
@@ -115,12 +132,31 @@ class TorchModel(Model):
         self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
     ) -> Iterator[tuple[int, str | Reply]]:
         """The pieces of several replies as they come, from batches as memory allows. Other calls wait, as above."""
+        asked = list(zip(prompts, _seeded(options, len(prompts)), strict=True))
+        for number, told in self.generate_each(asked):
+            if isinstance(told, TuneportError):
+                raise told
+            yield number, told
+
+    def generate_each(
+        self, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
+    ) -> Iterator[tuple[int, str | Reply | TuneportError]]:
+        """The same for prompts that each have options of their own, in batches together."""
         with self._lock:
             loaded = self._ready()
             from tuneport_torch.answer.generate import stream
 
-            ids = loaded.renderer.prompts(prompts, options.tools, "plain" if options.raw else self.style)
-            yield from stream(loaded.model, loaded.renderer.text, ids, options)
+            ready: dict[int, list[int]] = {}
+            for number, (prompt, options) in enumerate(asked):
+                style = "plain" if options.raw else self.style
+                try:
+                    ready[number] = loaded.renderer.prompts([prompt], options.tools, style)[0]
+                except TuneportError as error:
+                    yield number, error
+            numbers = list(ready)
+            options_of = [asked[number][1] for number in numbers]
+            for place, told in stream(loaded.model, loaded.renderer.text, list(ready.values()), options_of):
+                yield numbers[place], told
 
     def compute_score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy at the tokens that training would learn, each counted by its weight."""
@@ -194,3 +230,10 @@ def _free() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:  # glibc keeps what is freed, unless it is asked for it
         trim(0)
+
+
+def _seeded(options: GenerateOptions, count: int) -> list[GenerateOptions]:
+    """The options of each of so many prompts: a seed, and those that follow it."""
+    if options.seed is None:
+        return [options] * count
+    return [replace(options, seed=options.seed + number) for number in range(count)]

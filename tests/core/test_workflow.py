@@ -238,3 +238,12 @@ def test_a_job_that_the_ledger_does_not_know_can_be_deleted(data: tuneport.Datas
 def test_a_path_or_a_list_of_rows_is_a_dataset_too(tickets: Path) -> None:
     job = tuneport.train("parrot:grey", str(tickets))
     assert tuneport.compare(job.wait(), [{"text": "my PIN is blocked", "label": "pin"}]).tuned.right == 1
+
+
+def test_a_schema_for_the_comparison_is_refused_before_anything_starts(tickets: Path) -> None:
+    config = tuneport.RunConfig.model_validate(
+        {"model": "parrot:grey", "data": {"train": str(tickets)}, "compare": {"json_schema": {"type": "object"}}}
+    )
+    with pytest.raises(tuneport.UnsupportedError, match=r"compare\.json_schema"):
+        tuneport.run(config)
+    assert not tuneport.jobs()

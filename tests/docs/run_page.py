@@ -46,7 +46,7 @@ def python(example: Example) -> None:
         assert not failed, "see above"
         return
     lines = "\n" * (example.line + example.parsed.line_offset)  # so that a traceback names the page's own line
-    exec(compile(lines + example.parsed, example.path, "exec"), example.namespace)
+    exec(compile(lines + example.parsed, example.path, "exec", dont_inherit=True), example.namespace)
 
 
 def written(example: Example) -> bool:

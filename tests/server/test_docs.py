@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from serving import Served
-from tuneport_server import chat, creation, files, jobs, models, uploads
+from tuneport_server import chat, creation, files, jobs, models, responses, uploads
 from tuneport_server.settings import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def test_the_page_lists_every_limit_with_its_default() -> None:
 
 
 def test_the_page_names_every_route() -> None:
-    for room in (chat, creation, files, jobs, models, uploads):
+    for room in (chat, creation, files, jobs, models, responses, uploads):
         for route in room.ROUTES:
             assert "/".join(route.path.split("/")[:4]).split("/{")[0] in PAGE
 

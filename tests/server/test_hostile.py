@@ -51,6 +51,7 @@ RAW = (
 )
 ROUTES = (
     *("/v1/files", "/v1/files/{}", "/v1/files/{}/content", "/v1/models", "/v1/models/{}", "/v1/chat/completions"),
+    *("/v1/responses", "/v1/responses/{}", "/v1/responses/{}/cancel", "/v1/responses/{}/input_items"),
     *(
         "/v1/fine_tuning/jobs",
         "/v1/fine_tuning/jobs/{}",

@@ -3,14 +3,16 @@
 import json
 import weakref
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from scripted import scripted
 from tuneport import Completion, Conversation, DataError, GenerateOptions, Message, Reply, UsageError
 from tuneport_torch import bases
-from tuneport_torch.answer import generate
+from tuneport_torch.answer.calls import tool_calls
+from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.sampling import choose
 from tuneport_torch.answer.scoring import score
 from tuneport_torch.bases import precision
 from tuneport_torch.model import TorchModel
@@ -93,22 +95,6 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(model):
         assert model.ask_many(PROMPTS, max_tokens=6) == whole
     assert sizes[0] > 2
     assert min(sizes) <= 2
-
-
-def scripted(llama, tokens):
-    """The same model, whose head writes these token ids one after another whatever it is asked."""
-    llama.ensure_ready()
-    text, vocabulary = llama._loaded.renderer.text, llama._loaded.model.config.vocab_size
-    state = SimpleNamespace(step=0)
-
-    def forward(module, args, out):
-        logits = torch.full_like(out.logits, -1e4)
-        logits[:, -1, tokens[min(state.step, len(tokens) - 1)]] = 0
-        state.step += 1
-        return type(out)(logits=logits, past_key_values=out.past_key_values)
-
-    assert max(tokens) < vocabulary
-    return text, llama._loaded.model.register_forward_hook(forward)
 
 
 def test_every_stop_id_ends_an_answer_and_is_no_part_of_it(llama):
@@ -195,15 +181,19 @@ def test_a_seeded_answer_is_repeatable_and_does_not_depend_on_its_batch(model):
     assert model.ask_many(PROMPTS, seed=5, **drawn) != once
 
 
-def test_sampling_follows_the_probabilities_within_the_nucleus():
+def test_sampling_follows_the_probabilities_within_the_nucleus(llama):
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(4000, 4)
-    rows = list(range(4000))
-    drawn = torch.tensor(generate._pick(GenerateOptions(temperature=1.0, seed=1))(logits, rows))
-    assert torch.bincount(drawn, minlength=4) / 4000 == pytest.approx(torch.tensor([0.5, 0.3, 0.15, 0.05]), abs=0.03)
-    drawn = torch.tensor(generate._pick(GenerateOptions(temperature=1.0, top_p=0.8, seed=1))(logits, rows))
-    assert torch.bincount(drawn, minlength=4) / 4000 == pytest.approx(torch.tensor([0.625, 0.375, 0, 0]), abs=0.03)
-    drawn = generate._pick(GenerateOptions(temperature=1.0, top_p=0.0, seed=1))(logits, rows)
-    assert set(drawn) == {0}
+
+    def drawn(**options):
+        text = load_text(llama._base)
+        rows = [Row(text, [1], 9, GenerateOptions(temperature=1.0, seed=seed, **options)) for seed in range(4000)]
+        return torch.tensor(choose(logits, rows))
+
+    share = torch.bincount(drawn(), minlength=4) / 4000
+    assert share == pytest.approx(torch.tensor([0.5, 0.3, 0.15, 0.05]), abs=0.03)
+    share = torch.bincount(drawn(top_p=0.8), minlength=4) / 4000
+    assert share == pytest.approx(torch.tensor([0.625, 0.375, 0, 0]), abs=0.03)
+    assert set(drawn(top_p=0.0).tolist()) == {0}
 
 
 def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
@@ -224,13 +214,14 @@ def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
             "",
             ["w", "v"],
         ),
+        ('<tool_call>{"name": "w", "arguments": {}}</tool_call>\n<tool_call>{"name": "v", "argu', "", ["w"]),
         ('<tool_call>{"name": "w", "arguments": </tool_call>', None, []),
         ('{"label": "card"}', None, []),
         ("It is sunny.", None, []),
     ],
 )
 def test_tool_calls_are_taken_out_where_they_can_be_read_and_left_as_text_where_not(said, text, names):
-    rest, calls = generate.tool_calls(said)
+    rest, calls = tool_calls(said)
     assert rest == (said if text is None else text)
     assert [call["function"]["name"] for call in calls] == names
     assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, assert_type
 
+from pydantic import BaseModel
+
 import tuneport
+
+
+class Ticket(BaseModel):
+    label: str
 
 
 def prepare(rows: list[dict[str, str]]) -> None:
@@ -37,6 +43,10 @@ def use(model: tuneport.Model, holdout: tuneport.Dataset) -> None:
     assert_type(model.ask("Hello", max_tokens=8), str)
     assert_type(model.ask_many(["a", "b"]), list[str])
     assert_type(model.reply([{"role": "user", "content": "Hello"}]), tuneport.Reply)
+    assert_type(model.reply("Hello", schema=Ticket), tuneport.Reply[Ticket])
+    assert_type(model.reply("Hello", schema=Ticket, max_tokens=8).parsed, Ticket)
+    assert_type(model.reply_many(["Hello"], schema=Ticket)[0].parsed, Ticket)
+    assert_type(model.reply("Hello", schema={"type": "object"}).parsed, Any)
     assert_type(model.stream("Hello"), Iterator[str])
     assert_type(model.score(holdout).loss, float)
     assert_type(model.lineage, tuneport.Lineage | None)

@@ -23,6 +23,11 @@ Temperature = Annotated[
     float, typer.Option("--temperature", metavar="NUMBER", min=0.0, help="0 always gives the likeliest answer.")
 ]
 
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option("--schema", metavar="FILE", help="A JSON Schema that each answer must follow."),
+]
+
 Dtype = Annotated[
     str | None,
     typer.Option("--dtype", metavar="TYPE", help="How weights are stored; gguf takes f32, f16, bf16 or q8_0."),
@@ -42,6 +47,7 @@ def ask(
     system: SystemPrompt = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
+    schema: SchemaFile = None,
     json: Json = False,
 ) -> int:
     """Ask a model one thing; the answer comes as it is written."""
@@ -53,13 +59,33 @@ def ask(
     turns = [{"role": "system", "content": system}] if system else []
     turns.append({"role": "user", "content": question})
     model = open_model(ref)
+    options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "schema": _read_schema(schema)}
     if json:
         with working(_loading(ref)):
-            reply = model.reply(turns, max_tokens=max_tokens, temperature=temperature)
-        say_json({name: getattr(reply, name) for name in reply.__dataclass_fields__})
+            reply = model.reply(turns, **options)
+        say_json(reply.to_dict())
         return 0
-    _print_pieces(ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
+    _print_pieces(ref, model.stream(turns, **options))
     return 0
+
+
+def _read_schema(path: Path | None) -> dict[str, Any] | None:
+    """The JSON Schema in a file; raises UsageError where there is none."""
+    import msgspec
+
+    from tuneport.schemas import MOST_BYTES
+
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        found = msgspec.json.decode(content)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read as JSON: {error}", remedy="Name a file of a JSON Schema.") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} holds no JSON object.", remedy="Name a file of a JSON Schema.")
+    return found
 
 
 def _loading(ref: str) -> str:
@@ -112,6 +138,7 @@ def compare(
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.")
     ] = None,
+    schema: SchemaFile = None,
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
     system: System = None,
@@ -132,6 +159,7 @@ def compare(
             grader=grader,
             base=False if no_base else base,
             max_tokens=max_tokens,
+            schema=_read_schema(schema),
             progress=lambda done, total, who: progress("answering", (done, total, who)),
         )
     if json:

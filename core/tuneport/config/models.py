@@ -22,8 +22,9 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from tuneport.backend import Method, TrainSettings
 from tuneport.config.source import Source
-from tuneport.errors import ConfigError, RefError
+from tuneport.errors import ConfigError, OptionError, RefError
 from tuneport.refs import Ref
+from tuneport.schemas import read_schema
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -244,9 +245,26 @@ class CompareConfig(Settings):
         examples=[64],
         description="The longest answer, in tokens; when absent, the longest reference and half as much again.",
     )
+    json_schema: dict[str, Any] | None = Field(
+        default=None,
+        examples=[{"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}],
+        description="A JSON Schema that every answer must follow. Base and tuned model are held to it alike, so the "
+        "comparison is of what they answer, not of who writes valid JSON. Needs a backend that takes a schema: "
+        "`torch` with the extra `structured`, or a hosted one.",
+    )
     base: bool = Field(
         default=True, description="Whether the base model answers too, to be shown beside the tuned one."
     )
+
+    @field_validator("json_schema")
+    @classmethod
+    def _readable_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            try:
+                read_schema(value)
+            except OptionError as error:
+                raise PydanticCustomError("json_schema", "{why}", {"why": error.message}) from None
+        return value
 
 
 _SECTIONS = ("data", "train", "backends", "budget", "compare", "serve")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,9 @@ from tuneport.evaluate.exchange import answer_text, prompt_and_reference
 from tuneport.evaluate.tally import Answer, Tally
 
 if TYPE_CHECKING:
-    from tuneport.model import Model, Reply
+    from tuneport.answers import Reply
+    from tuneport.model import Model
+    from tuneport.schemas import Shape
 
 Progress = Callable[[int, int, str], None]
 CHUNK_ROWS = 64
@@ -37,15 +39,18 @@ def compare_models(
     grader: str | graders.Grade | graders.Grader = "exact",
     *,
     max_tokens: int | None = None,
+    schema: Shape | None = None,
     keep: int = 50,
     progress: Progress | None = None,
 ) -> Comparison:
     """Let both models answer every row, greedily, and grade the answers.
 
-    `max_tokens` bounds an answer; by default there is room for the longest reference and half as much again. At most
-    `keep` rows of each outcome are kept with their texts, so memory is bounded whatever the size of `holdout`.
-    `progress` gets (rows answered, rows in all, "base" or "tuned"). The base model answers first and is closed before
-    the tuned one starts: only one of them needs to be in memory. Raises DataError where there is nothing to compare.
+    With `schema`, a JSON Schema, a pydantic class or True (any JSON object), both models are held to it alike, so that
+    the comparison is of what they answer and not of who knows JSON. `max_tokens` bounds an answer; by default there is
+    room for the longest reference and half as much again. At most `keep` rows of each outcome are kept with their
+    texts, so memory is bounded whatever the size of `holdout`. `progress` gets (rows answered, rows in all, "base" or
+    "tuned"). The base model answers first and is closed before the tuned one starts: only one of them needs to be in
+    memory. Raises DataError where there is nothing to compare.
     """
     judge = graders.grader(grader)
     judge.load()
@@ -55,15 +60,16 @@ def compare_models(
             remedy="Set rows aside before training (data.holdout: 0.1), or name a file of other rows.",
         )
     limit = max_tokens or answer_room(holdout)
+    form = {} if schema is None else {"schema": schema}
     tally = Tally(keep)
     with tempfile.TemporaryFile() as spool:
         if base is not None:
-            for _, answer in _graded(base, holdout, judge, limit, "base", progress):
+            for _, answer in _graded(base, holdout, judge, limit, form, "base", progress):
                 spool.write(json.dumps(asdict(answer)).encode() + b"\n")
             if base is not tuned:
                 base.close()
             spool.seek(0)
-        for example, answer in _graded(tuned, holdout, judge, limit, "tuned", progress):
+        for example, answer in _graded(tuned, holdout, judge, limit, form, "tuned", progress):
             tally.add(example, answer, _next_answer(spool) if base is not None else None)
     return tally.comparison(judge.name, limit, str(tuned.ref), str(base.ref) if base is not None else None)
 
@@ -81,11 +87,17 @@ def _next_answer(spool: IO[bytes]) -> Answer:
 
 
 def _graded(
-    model: Model, holdout: Examples, judge: graders.Grader, limit: int, side: str, progress: Progress | None
+    model: Model,
+    holdout: Examples,
+    judge: graders.Grader,
+    limit: int,
+    form: Mapping[str, Any],
+    side: str,
+    progress: Progress | None,
 ) -> Iterator[tuple[Example, Answer]]:
     rows, done, total = iter(holdout), 0, len(holdout)
     while chunk := list(islice(rows, CHUNK_ROWS)):
-        for example, reply in zip(chunk, _replies(model, chunk, limit), strict=True):
+        for example, reply in zip(chunk, _replies(model, chunk, limit, form), strict=True):
             text = answer_text(reply)
             yield example, Answer(text, judge(example, text), reply.finish_reason == "length")
         done += len(chunk)
@@ -93,7 +105,7 @@ def _graded(
             progress(done, total, side)
 
 
-def _replies(model: Model, chunk: list[Example], limit: int) -> Iterator[Reply]:
+def _replies(model: Model, chunk: list[Example], limit: int, form: Mapping[str, Any]) -> Iterator[Reply]:
     """The replies to a chunk, in order: rows that are asked with the same options go to the model together."""
     together: dict[str, list[int]] = {}
     options: dict[str, dict[str, Any]] = {}
@@ -109,6 +121,6 @@ def _replies(model: Model, chunk: list[Example], limit: int) -> Iterator[Reply]:
     replies: dict[int, Reply] = {}
     for key, places in together.items():
         prompts = [prompt_and_reference(chunk[place])[0] for place in places]
-        answered = model.reply_many(prompts, max_tokens=limit, temperature=0.0, **options[key])
+        answered = model.reply_many(prompts, max_tokens=limit, temperature=0.0, **form, **options[key])
         replies.update(zip(places, answered, strict=True))
     return (replies[place] for place in range(len(chunk)))

@@ -12,7 +12,7 @@ from tuneport.dataset.example import Completion, Conversation, Example, Message
 from tuneport.errors import DataError
 
 if TYPE_CHECKING:
-    from tuneport.model import Reply
+    from tuneport.answers import Reply
 
 NOT_JSON = object()
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tuneport.evaluate import Comparison, Grader
     from tuneport.job import Job, JobState
     from tuneport.model import Model
+    from tuneport.schemas import Shape
     from tuneport.workflow.starting import Rows
 
 
@@ -96,12 +97,14 @@ def compare(
     grader: str | Grader = "exact",
     base: Model | str | Literal[False] | None = None,
     max_tokens: int | None = None,
+    schema: Shape | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Comparison:
     """The tuned model beside its base (from its lineage; another `base`, or False for none) on rows it never saw.
 
-    `grader` is a built-in's name, `module:function`, or a function `(example, answer) -> float` from 0 to 1. `progress`
-    gets (rows answered, rows, "base" or "tuned"). The result's `trained_on` counts rows that it saw after all.
+    `grader` is a built-in's name, `module:function`, or a function `(example, answer) -> float` from 0 to 1. `schema`
+    holds the answers of both models to JSON of that form (see `Model.reply`). `progress` gets (rows answered, rows,
+    "base" or "tuned"). The result's `trained_on` counts rows that it saw after all.
     """
     from tuneport.evaluate import compare_models
     from tuneport.workflow.starting import opened
@@ -112,7 +115,7 @@ def compare(
     beside = open_model(base) if isinstance(base, str) else (base or None)
     rows = opened(holdout)
     seen = trained_rows.count_trained_on(tuned, rows)
-    found = compare_models(tuned, beside, rows, grader, max_tokens=max_tokens, progress=progress)
+    found = compare_models(tuned, beside, rows, grader, max_tokens=max_tokens, schema=schema, progress=progress)
     return replace(found, trained_on=seen)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.backend import Plan
-from tuneport.errors import BudgetError, DataError, NotFoundError, TuneportError, WaitTimeout
+from tuneport.errors import BudgetError, DataError, NotFoundError, TuneportError, UnsupportedError, WaitTimeout
 from tuneport.events import Status, utc_now
 from tuneport.job import Patience
 from tuneport.ledger import Ledger, RunRecord
@@ -203,6 +203,19 @@ def found_comparison(ref: Ref) -> Comparison | None:
     return Comparison.from_dict(compared["comparison"]) if compared.get("job") == str(ref) else None
 
 
+def _refuse_schema(config: RunConfig) -> None:
+    """Refuse a schema for the comparison where the backend's models take none, before anything is spent."""
+    if config.compare.json_schema is None:
+        return
+    base = open_backend(config.ref.backend).model(config.ref.name)
+    if "schema" not in base.takes:
+        raise UnsupportedError(
+            f"compare.json_schema: answers of {config.ref} cannot be held to a schema.",
+            option="schema",
+            remedy="Leave it out, or choose a model of a backend that takes a schema.",
+        )
+
+
 def _silent(stage: str, payload: object) -> None:
     del stage, payload
 
@@ -218,6 +231,7 @@ def _check_and_split(
         raise DataError("The config names no rows to train on.", remedy="Set data.train, or name a file.")
     judge = grader(config.compare.grader, **config.compare.options)
     choice = starting.choose(config, to_plan=to_plan)
+    _refuse_schema(config)
     validation, holdout = _file(config, data.validation), _file(config, data.holdout)
     # Only rows from files of their own could leak into training: parts that we split off cannot.
     checked = choice.check(_opened(config, data.train), holdout, validation)
@@ -282,6 +296,7 @@ def _compared(
             grader=grader(asked.grader, **asked.options),
             base=None if asked.base else False,
             max_tokens=asked.max_tokens,
+            schema=asked.json_schema,
             progress=lambda done, total, who: tell("answering", (done, total, who)),
         )
         ledger.advance(record.id, "compared", {"job": str(job.ref), "key": key, "comparison": comparison.to_dict()})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from tuneport import GenerateOptions, Reply, UsageError
+from tuneport import GenerateOptions, Reply, TuneportError, UsageError
+from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.sampling import choose
 from tuneport_torch.engine.memory import out_of_memory
 
 if TYPE_CHECKING:
@@ -26,46 +26,62 @@ Pick = Callable[[Tensor, list[int]], list[int]]
 """Chooses the next token of each row from its logits (B, V); the rows are given by their numbers."""
 
 
-def answer(model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], options: GenerateOptions) -> list[Reply]:
-    """A reply for each prompt (token ids), in order. But for rounding, an answer does not depend on what it is batched
-    with, seeded or greedy. Raises UsageError for a prompt that the model cannot take.
+Told = str | Reply | TuneportError
+
+
+def answer(
+    model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], options: Sequence[GenerateOptions]
+) -> list[Reply]:
+    """A reply for each prompt (token ids) by its own options, in order. But for rounding, an answer does not depend on
+    what it is batched with, seeded or greedy. Raises UsageError for a prompt that the model cannot take, OptionError
+    for options that cannot be followed.
     """
-    limits = [_limit(model, prompt, options) for prompt in prompts]
-    replies: dict[int, Reply] = {}
-    pending = _batches(model, prompts, limits)
+    rows = {number: _row(model, text, *one) for number, one in enumerate(zip(prompts, options, strict=True))}
+    pending = _batches(model, rows)
     while pending:
-        rows = pending.pop()
+        batch = pending.pop()
         try:
-            replies |= _answer_batch(model, text, {row: (prompts[row], limits[row]) for row in rows}, options)
+            for _ in _steps(model, text, {number: rows[number] for number in batch}):
+                pass
         except Exception as error:
-            if len(rows) == 1 or not out_of_memory(error):
+            if len(batch) == 1 or not out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
-            pending += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-    return [replies[row] for row in range(len(prompts))]
+            rows |= {number: _row(model, text, prompts[number], options[number]) for number in batch}
+            pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+        for number in batch:
+            if (failed := rows[number].error) is not None:
+                raise failed
+    return [rows[number].reply() for number in range(len(prompts))]
 
 
 def stream(
-    model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], options: GenerateOptions
-) -> Iterator[tuple[int, str | Reply]]:
+    model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], options: Sequence[GenerateOptions]
+) -> Iterator[tuple[int, Told]]:
     """The same answers piece by piece as they come, in batches like those of `answer`: (number of the prompt, piece),
-    and after its last piece (number, Reply). A piece is held back while it may be half a character or part of a stop
-    text.
+    and after its last piece (number, Reply), or (number, error) for a prompt that cannot be answered. A piece is held
+    back while it may be half a character, part of a stop text, or the call of a tool.
     """
-    limits = [_limit(model, prompt, options) for prompt in prompts]
-    pending = _batches(model, prompts, limits)
+    rows: dict[int, Row] = {}
+    for number, one in enumerate(zip(prompts, options, strict=True)):
+        try:
+            rows[number] = _row(model, text, *one)
+        except TuneportError as error:
+            yield number, error
+    pending = _batches(model, rows)
     while pending:
-        rows = pending.pop()
+        batch = pending.pop()
         begun = False
         try:
-            for told in _stream_batch(model, text, {row: (prompts[row], limits[row]) for row in rows}, options):
+            for told in _stream_batch(model, text, {number: rows[number] for number in batch}):
                 begun = True
                 yield told
         except Exception as error:
-            if len(rows) == 1 or begun or not out_of_memory(error):
+            if len(batch) == 1 or begun or not out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
-            pending += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+            rows |= {number: _row(model, text, prompts[number], options[number]) for number in batch}
+            pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
 
 
 @torch.inference_mode()
@@ -110,131 +126,40 @@ def decode(
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
 
 
-def _answer_batch(
-    model: PreTrainedModel, text: Text, prompts: Mapping[int, tuple[list[int], int]], options: GenerateOptions
-) -> dict[int, Reply]:
-    answers = {row: _Answer(text, prompt, limit, options) for row, (prompt, limit) in prompts.items()}
-    for step in _steps(model, text, answers, options):
-        for row, token in step.items():
-            answers[row].add(token)
-    return {row: one.reply() for row, one in answers.items()}
+def _row(model: PreTrainedModel, text: Text, prompt: list[int], options: GenerateOptions) -> Row:
+    return Row(text, prompt, _limit(model, prompt, options), options)
 
 
-def _stream_batch(
-    model: PreTrainedModel, text: Text, prompts: Mapping[int, tuple[list[int], int]], options: GenerateOptions
-) -> Iterator[tuple[int, str | Reply]]:
-    answers = {row: _Answer(text, prompt, limit, options) for row, (prompt, limit) in prompts.items()}
-    for step in _steps(model, text, answers, options):
-        for row, token in step.items():
-            answers[row].add(token)
-            if piece := answers[row].piece():
-                yield row, piece
-            if answers[row].reason:
-                yield row, answers[row].reply()
+def _stream_batch(model: PreTrainedModel, text: Text, rows: Mapping[int, Row]) -> Iterator[tuple[int, Told]]:
+    for step in _steps(model, text, rows):
+        for number in step:
+            row = rows[number]
+            if row.error is not None:
+                yield number, row.error
+                continue
+            if piece := row.piece():
+                yield number, piece
+            if row.reason:
+                yield number, row.reply()
 
 
-def _steps(
-    model: PreTrainedModel, text: Text, answers: Mapping[int, _Answer], options: GenerateOptions
-) -> Iterator[dict[int, int]]:
-    """The next token of each row, step by step, until every answer has ended."""
-    steps = decode(model, {row: one.prompt for row, one in answers.items()}, _pick(options), text.pad_id)
+def _steps(model: PreTrainedModel, text: Text, rows: Mapping[int, Row]) -> Iterator[Iterable[int]]:
+    """Let each row take in its next token, step by step, until every answer has ended; the numbers of those rows."""
+
+    def pick(logits_BV: Tensor, numbers: list[int]) -> list[int]:
+        return choose(logits_BV, [rows[number] for number in numbers])
+
+    steps = decode(model, {number: row.prompt for number, row in rows.items()}, pick, text.pad_id)
     over: set[int] | None = None
     try:
-        while any(not one.reason for one in answers.values()):
+        while any(not row.over for row in rows.values()):
             step = steps.send(over)
+            for number, token in step.items():
+                rows[number].add(token)
             yield step
-            over = {row for row in step if answers[row].reason}
+            over = {number for number in step if rows[number].over}
     finally:
         steps.close()
-
-
-class _Answer:
-    """One answer while it is made: its tokens, why it ended (empty until then), and how much of its text was shown."""
-
-    def __init__(self, text: Text, prompt: list[int], limit: int, options: GenerateOptions) -> None:
-        self.prompt = prompt
-        self.reason = ""
-        self._text, self._limit, self._options = text, limit, options
-        # As many last tokens as can hold a stop text, at worst a byte each.
-        self._window = 4 + max((len(stop.encode()) for stop in options.stop), default=0)
-        self._ids: list[int] = []
-        self._spent = 0
-        self._said = ""  # the text of the tokens before `_read`, which are those that end no character in the middle
-        self._context = self._read = self._shown = 0
-
-    def add(self, token: int) -> None:
-        """Take the next token in."""
-        self._spent += 1
-        if token in self._text.stop_ids:
-            self.reason = "stop"
-            return
-        self._ids.append(token)
-        stops = self._options.stop
-        if stops and _first_stop(self._text.decode(self._ids[-self._window :]), stops) is not None:
-            self.reason = "stop"
-        elif len(self._ids) >= self._limit:
-            self.reason = "length"
-
-    def piece(self) -> str:
-        """What of the text may be shown and was not yet; all that is left once the answer has ended."""
-        if self.reason:
-            said = self._whole()
-            shown = len(said)
-        else:
-            # The text of a token depends on the one before it, not on all: decoding stays as cheap as it began.
-            before = self._text.decode(self._ids[self._context : self._read])
-            now = self._text.decode(self._ids[self._context :])
-            if not now.endswith("\ufffd"):
-                self._said += now[len(before) :]
-                self._context, self._read = self._read, len(self._ids)
-            said = self._said
-            shown = len(said) - _unsafe(said, self._options.stop)
-        piece = said[self._shown : shown]
-        self._shown = max(self._shown, shown)
-        return piece
-
-    def reply(self) -> Reply:
-        """The whole answer."""
-        said = self._whole()
-        rest, calls = tool_calls(said) if self._options.tools else (said, ())
-        return Reply(
-            text=rest,
-            finish_reason="tool_calls" if calls else self.reason,
-            prompt_tokens=len(self.prompt),
-            completion_tokens=self._spent,
-            tool_calls=calls,
-        )
-
-    def _whole(self) -> str:
-        said = self._text.decode(self._ids)
-        return said[: _first_stop(said, self._options.stop)]
-
-
-_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
-
-
-def tool_calls(said: str) -> tuple[str, tuple[Mapping[str, Any], ...]]:
-    """The text beside tool calls, and the calls in the wire's shape: those between `<tool_call>` tags, as Hermes and
-    Qwen write them, or an answer that is one JSON object with `name` and `arguments` or `parameters`. Else the text.
-    """
-    found = _CALL.findall(said) or ([said] if said.lstrip().startswith("{") else [])
-    calls = [_call(raw, number) for number, raw in enumerate(found)]
-    if not calls or None in calls:
-        return said, ()
-    rest = _CALL.sub("", said).strip() if _CALL.search(said) else ""
-    return rest, tuple(call for call in calls if call is not None)
-
-
-def _call(raw: str, number: int) -> Mapping[str, Any] | None:
-    try:
-        value = json.loads(raw)
-    except ValueError:
-        return None
-    arguments = value.get("arguments", value.get("parameters")) if isinstance(value, dict) else None
-    if not isinstance(arguments, dict) or not isinstance(value.get("name"), str):
-        return None
-    function = {"name": value["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}
-    return {"id": f"call_{number}", "type": "function", "function": function}
 
 
 def _limit(model: PreTrainedModel, prompt: list[int], options: GenerateOptions) -> int:
@@ -253,7 +178,7 @@ def _limit(model: PreTrainedModel, prompt: list[int], options: GenerateOptions) 
     return min(options.max_tokens, room)
 
 
-def _batches(model: PreTrainedModel, prompts: Sequence[list[int]], limits: Sequence[int]) -> list[list[int]]:
+def _batches(model: PreTrainedModel, rows: Mapping[int, Row]) -> list[list[int]]:
     """Row numbers by length, so that little is padding, in batches whose keys and values fit. The longest come last and
     are taken first: what does not fit shows at once.
     """
@@ -261,12 +186,12 @@ def _batches(model: PreTrainedModel, prompts: Sequence[list[int]], limits: Seque
     memory = _CACHE_SHARE * torch.cuda.mem_get_info(model.device)[0] if device == "cuda" else _CACHE_BYTES
     most = memory / _cache_bytes_per_token(model)
     batches: list[list[int]] = []
-    for row in sorted(range(len(prompts)), key=lambda one: (len(prompts[one]) + limits[one], one)):
-        size = len(prompts[row]) + limits[row]
+    for number in sorted(rows, key=lambda one: (rows[one].most, one)):
+        size = rows[number].most
         if batches and len(batches[-1]) < _MOST_ROWS.get(device, 32) and size * (len(batches[-1]) + 1) <= most:
-            batches[-1].append(row)
+            batches[-1].append(number)
         else:
-            batches.append([row])
+            batches.append([number])
     return batches
 
 
@@ -275,51 +200,3 @@ def _cache_bytes_per_token(model: PreTrainedModel) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
-
-
-def _pick(options: GenerateOptions) -> Pick:
-    if options.temperature <= 0:
-        return lambda logits_BV, _: logits_BV.argmax(-1).tolist()
-    seed = options.seed if options.seed is not None else torch.seed()
-    generators: dict[int, torch.Generator] = {}
-
-    def sample(logits_BV: Tensor, rows: list[int]) -> list[int]:
-        probabilities_BV = _nucleus(torch.softmax(logits_BV.float() / options.temperature, -1), options.top_p)
-        below_BV = probabilities_BV.cumsum(-1)
-        for row in rows:
-            if row not in generators:
-                generators[row] = torch.Generator().manual_seed((seed + row) % 2**63)
-        # One random number a row and step, from the row's own generator: its answer is its own in any batch. The type
-        # is given, because torch's default is another one while another thread loads a model.
-        drawn = torch.tensor(
-            [torch.rand((), generator=generators[row], dtype=torch.float32).item() for row in rows], dtype=torch.float32
-        )
-        at_B1 = (drawn.to(below_BV.device) * below_BV[:, -1])[:, None]
-        return torch.searchsorted(below_BV, at_B1, right=True)[:, 0].clamp(max=below_BV.shape[-1] - 1).tolist()
-
-    return sample
-
-
-def _nucleus(probabilities_BV: Tensor, top_p: float) -> Tensor:
-    """Zero for tokens outside the smallest set of likeliest ones whose probabilities reach `top_p`."""
-    if top_p >= 1:
-        return probabilities_BV
-    sorted_BV, order_BV = probabilities_BV.sort(-1, descending=True)
-    before_BV = sorted_BV.cumsum(-1) - sorted_BV
-    return torch.zeros_like(sorted_BV).scatter(-1, order_BV, sorted_BV * (before_BV < max(top_p, 0.0) + 1e-9))
-
-
-def _first_stop(said: str, stops: Sequence[str]) -> int | None:
-    places = [place for stop in stops if stop and (place := said.find(stop)) >= 0]
-    return min(places, default=None)
-
-
-def _unsafe(said: str, stops: Sequence[str]) -> int:
-    """How many last characters may not be shown yet, because a stop text may begin with them."""
-    unsafe = 0
-    for stop in stops:
-        for size in range(min(len(stop), len(said)), unsafe, -1):
-            if said.endswith(stop[:size]):
-                unsafe = size
-                break
-    return unsafe

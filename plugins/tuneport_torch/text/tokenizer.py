@@ -65,6 +65,13 @@ class Tokenizer:
             text: str = self._result(answer, str)
         return text
 
+    def vocabulary(self) -> list[bytes]:
+        """The bytes that each token stands for, by id."""
+        with self._worker.turn(), self._told():
+            answer = self._worker.ask(msgspec.msgpack.encode(["vocabulary"]))
+            tokens: list[bytes] = self._result(answer, list[bytes])
+        return tokens
+
     def close(self) -> None:
         """End the child; the next call starts another."""
         self._worker.close()

@@ -7,6 +7,7 @@ answers are MessagePack, in the messages of child.py. The process ends with its 
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import signal
@@ -75,6 +76,18 @@ class Tokenizer:
             raise TooLong(f"{len(ids):,} tokens became {len(text):,} characters")
         return text
 
+    def vocabulary(self) -> list[bytes]:
+        """The bytes that each token stands for, by id; several tokens may share one character."""
+        added = self._library.get_added_tokens_decoder()
+        made = self._library.decoder
+        decoder = json.loads(made.__getstate__()) if made is not None else {}
+        kinds = {decoder.get("type"), *(one.get("type") for one in decoder.get("decoders", ()))}
+        tokens = [b""] * self._library.get_vocab_size()
+        for token, number in self._library.get_vocab().items():
+            if number < len(tokens):
+                tokens[number] = _bytes_of(token, number in added, "ByteLevel" in kinds)
+        return tokens
+
     def _quoted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Piece by piece: only the rare text with a quoted control token is not tokenized in one call."""
         ids: list[int] = []
@@ -89,6 +102,25 @@ class Tokenizer:
         finally:
             self._library.encode_special_tokens = False
         return ids, spans
+
+
+def _byte_letters() -> dict[str, int]:
+    """The byte behind each letter of a byte-level vocabulary: printable ones stand for themselves."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [one for one in range(256) if one not in shown]
+    return {chr(one): one for one in shown} | {chr(256 + place): one for place, one in enumerate(hidden)}
+
+
+_LETTERS = _byte_letters()
+
+
+def _bytes_of(token: str, added: bool, byte_level: bool) -> bytes:
+    if added:
+        return token.encode("utf-8", "replace")
+    if byte_level:
+        return bytes(_LETTERS[one] for one in token if one in _LETTERS)
+    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace("\u2581", " ").encode("utf-8", "replace")
 
 
 def _both(text: str, encoding: Any) -> tuple[list[int], list[tuple[int, int]]]:
@@ -165,7 +197,7 @@ def serve() -> None:
     while made and (message := _read()):
         with limited(_WORK_BYTES, _WORK_SECONDS, len(message)):
             verb, *given = msgspec.msgpack.decode(message)
-            reply = _guarded(partial(getattr(made[0], verb), *given))  # this plugin's own words: encode, count, decode
+            reply = _guarded(partial(getattr(made[0], verb), *given))  # our own words: encode, count, decode …
         _write(reply)
 
 

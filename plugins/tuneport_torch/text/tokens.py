@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneport import UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.bases.files import check_inside, read_json, read_text
 from tuneport_torch.text.conversion import converted
@@ -18,7 +19,10 @@ from tuneport_torch.text.tokenizer import Tokenizer
 from tuneport_torch.text.tokenizer_child import CLOSE, OPEN
 
 if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+
     from tuneport_torch.bases import Base
+    from tuneport_torch.text.constraints import Constraints
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 """The files that make a `Text`; a folder with the first of them is enough."""
@@ -115,6 +119,40 @@ class Text:
         """The text of token ids, without control tokens unless asked for."""
         return self._tokenizer.decode(ids, keep_control=keep_control)
 
+    def token_bytes(self, index: int) -> bytes:
+        """The bytes that a token stands for; several tokens may share one character."""
+        return self.vocabulary[index] if 0 <= index < len(self.vocabulary) else b""
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        """What makes answers follow a schema or call a tool."""
+        from tuneport_torch.text.constraints import Constraints
+
+        return Constraints(self)
+
+    def constraint_tokenizer(self) -> LLTokenizer:
+        """The same tokens as llguidance reads them, with every one that ends an answer. Raises UnsupportedError.
+
+        It gets the tokens' bytes and asks us for the tokens of a text: what a stranger's tokenizer.json makes of a text
+        is computed in the tokenizer's own process.
+        """
+        from llguidance import LLTokenizer, TokenizerWrapper
+
+        try:
+            return LLTokenizer(TokenizerWrapper(_Vocabulary(self)), eos_token=self.stop_ids)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of the library is no Exception
+            raise UnsupportedError(
+                f"This model's tokenizer cannot hold an answer to a form: {str(error)[:200]}",
+                remedy="Leave out schema and tool_choice, or ask another model.",
+            ) from error
+
+    @cached_property
+    def vocabulary(self) -> list[bytes]:
+        """The bytes that each token stands for, by id."""
+        return self._tokenizer.vocabulary()
+
     def save(self, folder: Path) -> None:
         """Copy the files of tokenizer and template into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +178,20 @@ class Text:
     def _id(self, name: str) -> int | None:
         text = self.special.get(name)
         return self._tokenizer.ids.get(text) if text is not None else None
+
+
+class _Vocabulary:
+    """A `Text` in the shape that llguidance's wrapper asks for."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self.tokens = text.vocabulary
+        self.special_token_ids = sorted(text.control_ids)
+        self.eos_token_id = next(iter(text.stop_ids), 0)
+        self.bos_token_id = None
+
+    def __call__(self, text: bytes) -> list[int]:
+        return self._text.encode(text.decode("utf-8", "replace")).ids
 
 
 def load_text(base: Base) -> Text:

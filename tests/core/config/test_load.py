@@ -173,6 +173,7 @@ under backends.smollm
         ("a.yaml", "model: torch:x\ntrain: {epochs: true}", "train.epochs: should be a whole number or 'auto'"),
         ("a.yaml", "model: torch:x\ntrain: {suffix: 'a/b'}", "a.yaml:2: train.suffix: should be at most 40"),
         ("a.yaml", "model: torch:x\ncompare: {base: maybe}", "a.yaml:2: compare.base: should be true or false"),
+        ("a.yaml", "model: torch:x\ncompare: {json_schema: {$ref: 'x:y'}}", "a.yaml:2: compare.json_schema: $ref ref"),
         ("a.yaml", "model: torch:x\nbudget: {usd: much}", "a.yaml:2: budget.usd: should be a number"),
         ("a.yaml", "model: torch:x\ndata: {holdout: 0.5, validation: 0.5}", "a.yaml:2: data: validation and holdout"),
         ("a.yaml", "model: torch:x\ndata: {holdout: true}", "data.holdout: should be a share of the rows"),

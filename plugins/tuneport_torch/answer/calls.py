@@ -1,0 +1,53 @@
+"""Calls of tools within an answer's text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+OPENS, CLOSES = "<tool_call>", "</tool_call>"
+_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+
+
+def tool_calls(said: str, bare: Collection[str] | None = None) -> tuple[str, tuple[Mapping[str, Any], ...]]:
+    """The text beside tool calls, and the calls in the wire's shape: those between `<tool_call>` tags, as Hermes and
+    Qwen write them, or an answer that is one JSON object with `name` and `arguments` or `parameters`. Else the text.
+
+    `bare` are the names that such an object may have; any, where it is None.
+    """
+    tagged = _CALL.findall(said)
+    found = tagged or ([said] if said.lstrip().startswith("{") else [])
+    calls = [_call(raw, number) for number, raw in enumerate(found)]
+    if not calls or None in calls:
+        return said, ()
+    made = tuple(call for call in calls if call is not None)
+    if not tagged and bare is not None and made[0]["function"]["name"] not in bare:
+        return said, ()
+    # A last call that was cut at the limit is neither a call nor something to read.
+    return _CALL.sub("", said).partition(OPENS)[0].rstrip() if tagged else "", made
+
+
+def shown_before_calls(said: str) -> int:
+    """How many first characters of a growing text are certainly beside its calls: no call begins in them, nor does
+    white space end them, which would go with a call.
+    """
+    if not said.lstrip() or said.lstrip().startswith("{"):
+        return 0
+    end = said.find(OPENS)
+    if end < 0:
+        end = len(said) - next((size for size in range(len(OPENS), 0, -1) if said.endswith(OPENS[:size])), 0)
+    return len(said[:end].rstrip())
+
+
+def _call(raw: str, number: int) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    arguments = value.get("arguments", value.get("parameters")) if isinstance(value, dict) else None
+    if not isinstance(arguments, dict) or not isinstance(value.get("name"), str):
+        return None
+    function = {"name": value["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}
+    return {"id": f"call_{number}", "type": "function", "function": function}

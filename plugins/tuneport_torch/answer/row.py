@@ -1,0 +1,183 @@
+"""One answer while it is made: its tokens, why it ended, what may be shown of it, and what it may say next."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from tuneport import GenerateOptions, Reply, TokenLogprob, TuneportError
+from tuneport_torch.answer.calls import CLOSES, shown_before_calls, tool_calls
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tuneport_torch.text.tokens import Text
+
+Ranked = tuple[float, list[tuple[int, float]]]
+"""The log-probability of a token that was chosen, and the likeliest tokens at its place with theirs."""
+
+
+class Row:
+    """An answer that grows by one token at a time. `reason` is empty until it ends; `error` says why it could not."""
+
+    def __init__(self, text: Text, prompt: list[int], limit: int, options: GenerateOptions) -> None:
+        self.prompt, self.options = prompt, options
+        self.reason = ""
+        self.error: TuneportError | None = None
+        self.constraint = text.constraints.of(options) if options.must_call or options.schema is not None else None
+        self.counts: Counter[int] = Counter()
+        self.ranked: list[Ranked] = []
+        self._text, self._limit = text, limit
+        self._one_call = bool(options.tools) and not options.parallel_tool_calls
+        texts = [*options.stop, *([CLOSES] if self._one_call else [])]
+        # As many last tokens as can hold a stop text, at worst a byte each.
+        self._window = 4 + max((len(stop.encode()) for stop in texts), default=0)
+        self._ids: list[int] = []
+        self._spent = 0
+        self._said = ""  # the text of the tokens before `_read`, which are those that end no character in the middle
+        self._context = self._read = self._shown = 0
+        self._generator: torch.Generator | None = None
+
+    @property
+    def most(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return len(self.prompt) + self._limit
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to come."""
+        return bool(self.reason) or self.error is not None
+
+    def draw(self) -> float:
+        """The answer's next random number, of its own sequence: in any batch the same."""
+        if self._generator is None:
+            seed = self.options.seed if self.options.seed is not None else secrets.randbits(62)
+            self._generator = torch.Generator().manual_seed(seed % 2**63)
+        return torch.rand((), generator=self._generator, dtype=torch.float32).item()
+
+    def penalize(self, logits_V: Tensor) -> None:
+        """Lower the logits of the tokens that the answer holds already, in place."""
+        if not self.counts:
+            return
+        ids_N = torch.tensor(list(self.counts), device=logits_V.device)
+        counts_N = torch.tensor(list(self.counts.values()), device=logits_V.device, dtype=logits_V.dtype)
+        logits_V[ids_N] -= counts_N * self.options.frequency_penalty + self.options.presence_penalty
+
+    def fail(self, error: TuneportError) -> None:
+        """End without an answer."""
+        self.error = error
+
+    def add(self, token: int) -> None:
+        """Take the next token in."""
+        if self.error is not None:
+            return
+        self._spent += 1
+        if token in self._text.stop_ids:
+            self.reason = "stop"
+            return
+        self._ids.append(token)
+        self.counts[token] += 1
+        if self.constraint is not None:
+            try:
+                self.constraint.add(token)
+            except TuneportError as error:
+                self.fail(error)
+                return
+            if self.constraint.over:
+                self.reason = "stop"
+                return
+        if self._stopped():
+            self.reason = "stop"
+        elif len(self._ids) >= self._limit:
+            self.reason = "length"
+
+    def piece(self) -> str:
+        """What of the text may be shown and was not yet; all that is left once the answer has ended."""
+        if self.reason:
+            said = self.reply().text
+            shown = len(said)
+        else:
+            # The text of a token depends on the one before it, not on all: decoding stays as cheap as it began.
+            before = self._text.decode(self._ids[self._context : self._read])
+            now = self._text.decode(self._ids[self._context :])
+            if not now.endswith("\ufffd"):
+                self._said += now[len(before) :]
+                self._context, self._read = self._read, len(self._ids)
+            said = self._said
+            shown = len(said) - _unsafe(said, self.options.stop)
+            if self.options.tools:
+                shown = min(shown, shown_before_calls(said))
+        piece = said[self._shown : shown]
+        self._shown = max(self._shown, shown)
+        return piece
+
+    def reply(self) -> Reply:
+        """The whole answer."""
+        said = self._whole()
+        rest, calls = tool_calls(said, self._bare()) if self.options.tools else (said, ())
+        if self._one_call:
+            calls = calls[:1]
+        return Reply(
+            text=rest,
+            finish_reason="tool_calls" if calls else self.reason,
+            prompt_tokens=len(self.prompt),
+            completion_tokens=self._spent,
+            tool_calls=calls,
+            logprobs=None if self.options.logprobs is None else self._logprobs(rest if not calls else None),
+        )
+
+    def _bare(self) -> list[str] | None:
+        """The names that a bare JSON object may call, where such an object may also be the answer itself."""
+        if self.options.schema is None:
+            return None
+        return [tool.get("function", tool).get("name", "") for tool in self.options.tools]
+
+    def _stopped(self) -> bool:
+        """Whether the last tokens bring a stop text, or the end of the one call that was asked for."""
+        if not self.options.stop and not self._one_call:
+            return False
+        said = self._text.decode(self._ids[-self._window :])
+        return _first_stop(said, self.options.stop) is not None or (self._one_call and CLOSES in said)
+
+    def _whole(self) -> str:
+        said = self._text.decode(self._ids)
+        said = said[: _first_stop(said, self.options.stop)]
+        # JSON that the limit cuts within a character is shown without it: it is how a valid answer begins.
+        return said.rstrip("\ufffd") if self.reason == "length" and self.constraint is not None else said
+
+    def _logprobs(self, said: str | None) -> tuple[TokenLogprob, ...]:
+        """Those of the tokens that are in the text; of all tokens where `said` is None, as for the call of a tool."""
+        left = None if said is None else len(said.encode("utf-8", "replace"))
+        told = []
+        for token, (logprob, top) in zip(self._ids, self.ranked, strict=False):
+            if left is not None and left <= 0:
+                break
+            one = self._logprob(token, logprob, tuple(self._logprob(*other) for other in top))
+            if left is not None:
+                left -= len(one.bytes)
+            told.append(one)
+        return tuple(told)
+
+    def _logprob(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        raw = self._text.token_bytes(token)
+        return TokenLogprob(token=raw.decode("utf-8", "replace"), bytes=raw, logprob=logprob, top=top)
+
+
+def _first_stop(said: str, stops: Sequence[str]) -> int | None:
+    places = [place for stop in stops if stop and (place := said.find(stop)) >= 0]
+    return min(places, default=None)
+
+
+def _unsafe(said: str, stops: Sequence[str]) -> int:
+    """How many last characters may not be shown yet, because a stop text may begin with them."""
+    unsafe = 0
+    for stop in stops:
+        for size in range(min(len(stop), len(said)), unsafe, -1):
+            if said.endswith(stop[:size]):
+                unsafe = size
+                break
+    return unsafe

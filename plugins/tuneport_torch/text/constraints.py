@@ -1,0 +1,228 @@
+"""What an answer may be, token by token: a JSON Schema or the call of a tool, as a grammar over a model's tokens.
+
+The grammar library is llguidance. It reads a schema lazily and within limits, so that a hostile one costs little; what
+it does at once, intersecting patterns, is tried first in a process that has a limit on its time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneport import BackendError, GenerateOptions, OptionError, UnavailableError, read_schema
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+    from tuneport_torch.text.tokens import Text
+
+CHILD_SECONDS = 2
+_WALL_SECONDS = 60.0  # a busy machine gives the child little of its time
+_CHILD = Path(__file__).with_name("constraints_child.py")
+_KEPT = 32
+_MOST_CALLS = 16
+# One line break and its indentation between two tokens of JSON: enough to be pretty, and no model gets lost in it.
+_STYLE = {"whitespace_pattern": r"\n? {0,16}"}
+_COSTLY = re.compile(r'"(pattern|patternProperties|allOf|format|multipleOf)"')
+_COSTLY_BYTES = 16_384
+_CHILD_BYTES = 2**30
+# Beyond these the library gives up: more items for objects of many optional properties, fewer states for less memory
+# (1 to 2 kB each).
+_LIMITS: dict[str, Any] = {
+    "max_items_in_row": 20_000,
+    "step_max_items": 200_000,
+    "max_lexer_states": 20_000,
+    "verbose_errors": False,
+}
+
+
+class Constraint:
+    """The tokens that may come next in one answer. `over` is set once nothing may follow."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+        self.over = False
+
+    def bits(self) -> bytes:
+        """A bit for each token of the tokenizer, lowest first: whether it may come next. Raises OptionError."""
+        mask = self._matcher.compute_bitmask()
+        if self._matcher.is_error() or not any(mask):
+            raise _too_costly(self._matcher.get_error())
+        return mask
+
+    def add(self, token: int) -> None:
+        """Take in the token that came. Raises OptionError."""
+        if not self._matcher.consume_token(token):
+            raise _too_costly(self._matcher.get_error())
+        self.over = self._matcher.is_stopped()
+
+
+class Constraints:
+    """Makes constraints for one tokenizer. Thread-safe. Grammars are kept for the next answer of the same form."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._lock = threading.Lock()
+        self._made: OrderedDict[str, LLMatcher | OptionError] = OrderedDict()
+        self._tokenizer: LLTokenizer | None = None
+
+    def of(self, options: GenerateOptions) -> Constraint | None:
+        """The constraint of an answer with these options, or None where it is free.
+
+        Raises OptionError for a schema that cannot be followed, UnavailableError where llguidance is not installed.
+        """
+        grammar = grammar_of(options, self._text.template.source if self._text.template else "")
+        if grammar is None:
+            return None
+        with self._lock:
+            made = self._made.get(grammar)
+            if made is None:
+                try:
+                    made = self._compiled(grammar, "schema" if options.schema is not None else "tools")
+                except OptionError as error:
+                    made = error  # kept too: asked again, it costs nothing again
+                self._made[grammar] = made
+                if len(self._made) > _KEPT:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(grammar)
+            if isinstance(made, OptionError):
+                raise OptionError(made.message, option=made.option, remedy=made.remedy)
+            return Constraint(made.deep_copy())
+
+    def _compiled(self, grammar: str, option: str) -> LLMatcher:
+        limits = parser_limits()
+        if _COSTLY.search(grammar) or len(grammar) > _COSTLY_BYTES:
+            _try_in_child(grammar, option)
+        from llguidance import LLMatcher
+
+        if self._tokenizer is None:
+            self._tokenizer = self._text.constraint_tokenizer()
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
+        if not matcher.is_error():
+            first = matcher.deep_copy()
+            if any(first.compute_bitmask()) and not first.is_error():
+                return matcher
+            raise OptionError("The schema allows no answer.", option=option, remedy="Check what it requires.")
+        raise _refused(matcher.get_error(), option)
+
+
+def parser_limits() -> LLParserLimits:
+    """The limits under which a grammar is read and followed. Raises UnavailableError where llguidance is missing."""
+    try:
+        from llguidance import LLParserLimits
+    except ImportError as error:
+        raise UnavailableError(
+            "Answers that follow a schema, or that must call a tool, need the extra tuneport[structured].",
+            remedy="Run: pip install 'tuneport[structured]'",
+        ) from error
+    return LLParserLimits(**_LIMITS)
+
+
+def grammar_of(options: GenerateOptions, template: str) -> str | None:
+    """The grammar, in llguidance's dialect of Lark, that an answer with these options must follow; None where it is
+    free. Tools are called in the form that the model's chat template teaches.
+    """
+    answer = None if options.schema is None else _json(options.schema)
+    if not options.must_call:
+        if answer is None:
+            return None
+        if not options.tools:
+            return f"start: {answer}\n"
+    tools = [tool.get("function", tool) for tool in options.tools]
+    if isinstance(options.tool_choice, Mapping):
+        tools = [tool for tool in tools if tool["name"] == options.tool_choice["name"]]
+    tagged = "<tool_call>" in template
+    key = "parameters" if '"parameters": ' in template and '"arguments": ' not in template else "arguments"
+    many = options.parallel_tool_calls and not isinstance(options.tool_choice, Mapping)
+    rules = [f'call{number}: {_text(_opening(tool, key))} args{number} "}}"' for number, tool in enumerate(tools)]
+    rules += [f"args{number}: {_json(_parameters(tool))}" for number, tool in enumerate(tools)]
+    body = " | ".join(f"call{number}" for number in range(len(tools)))
+    if tagged:
+        more = f' ("\\n" call){{0,{_MOST_CALLS - 1}}}' if many else ""
+        rules += [f"calls: call{more}", 'call: "<tool_call>\\n" body "\\n</tool_call>"', f"body: {body}"]
+    else:
+        rules += [f"calls: {body}"]
+    start = "calls" if options.must_call or answer is None else f"calls | {answer}"
+    return "\n".join([f"start: {start}", *rules, ""])
+
+
+def _opening(tool: Mapping[str, Any], key: str) -> str:
+    return f'{{"name": {json.dumps(tool["name"], ensure_ascii=False)}, "{key}": '
+
+
+def _parameters(tool: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        schema = read_schema({"type": "object", **(tool.get("parameters") or {})})
+    except OptionError as error:
+        message = f"The parameters of the tool {tool['name'][:64]!r}: {error.message}"
+        raise OptionError(message, option="tools", remedy=error.remedy) from error
+    assert isinstance(schema, dict)
+    return schema
+
+
+def _text(text: str) -> str:
+    """A literal of the grammar."""
+    return json.dumps(text)
+
+
+def _json(schema: Mapping[str, Any] | bool) -> str:
+    whole = {"type": "object"} if schema is True else dict(schema)  # type: ignore[arg-type]  # False is not an option
+    return f"%json {json.dumps({**whole, 'x-guidance': _STYLE})}"
+
+
+def _try_in_child(grammar: str, option: str) -> None:
+    """Read a grammar where it can cost no more than CHILD_SECONDS. Raises OptionError when it costs more."""
+    asked = {"grammar": grammar, "seconds": CHILD_SECONDS, "memory_bytes": _CHILD_BYTES, "limits": _LIMITS}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", str(_CHILD)],
+            input=json.dumps(asked).encode(),
+            capture_output=True,
+            timeout=_WALL_SECONDS,
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # bare: it needs nobody's secrets
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _too_costly("") from error
+    if done.returncode < 0:  # the kernel ended it, at its limit of time
+        raise _too_costly("")
+    if done.returncode > 0:
+        raise BackendError(
+            f"The process that reads schemas failed: {done.stderr.decode(errors='replace')[-300:]}",
+            remedy=f"Try: {sys.executable} -c 'import llguidance'",
+        )
+    told = json.loads(done.stdout)["error"]
+    if told:
+        raise _refused(told, option)
+
+
+def _refused(told: str, option: str) -> OptionError:
+    """The library's reason as an error of ours: its position and its copy of the grammar say nothing to a user."""
+    reason = told.partition("failed to compile JSON schema: ")[2] or told
+    reason = reason.partition("\n   1 | ")[0].strip()[:300]
+    keys = re.match(r"Unimplemented keys: \[(.*)\]", reason)
+    if keys:
+        names = keys[1].replace('"', "")
+        return OptionError(
+            f"The schema uses {names}, which answers cannot be held to.",
+            option=option,
+            remedy=f"Leave out {names}, and check it in the answer.",
+        )
+    return OptionError(f"The schema cannot be followed: {reason}", option=option, remedy="Change that part of it.")
+
+
+def _too_costly(told: str) -> OptionError:
+    reason = f": {told.strip()[:200]}" if told else ""
+    return OptionError(
+        f"The schema takes too much time or memory to follow{reason}.",
+        option="schema",
+        remedy="Use simpler patterns, or leave them out.",
+    )

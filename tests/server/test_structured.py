@@ -1,0 +1,257 @@
+"""Schemas, tools that must be called, penalties and log-probabilities over the wire, asked by the official client."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import openai
+import pytest
+from pydantic import BaseModel
+
+import tuneport
+from serving import Served
+from tiny_models import make_tokenizer, write_llama
+
+pytestmark = pytest.mark.timeout(300)
+HELLO = [{"role": "user", "content": "Hello"}]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tells the weather",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class Ticket(BaseModel):
+    label: Literal["card", "transfer"]
+    urgent: bool
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_llama(tmp_path_factory.mktemp("bases") / "tiny-llama", make_tokenizer())
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + "{# calls are written as <tool_call> #}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Served]:
+    made = Served(tmp_path_factory.mktemp("served") / "home", "--models", f"tiny=torch:{tiny}")
+    yield made.start()
+    made.end()
+    assert "Traceback" not in made.stderr(), made.stderr()[-4000:]
+
+
+@pytest.fixture(scope="module")
+def wire(served: Served) -> Iterator[openai.OpenAI]:
+    with served.client(max_retries=0) as client:
+        yield client
+
+
+def ask(wire: openai.OpenAI, **more):
+    return wire.chat.completions.create(**{"model": "tiny", "messages": HELLO, "max_tokens": 200, **more})
+
+
+def test_parse_gives_an_instance_of_the_class(wire: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "messages": HELLO, "response_format": Ticket, "max_tokens": 200}
+    done = wire.chat.completions.parse(**asked, n=3, seed=1)
+    assert all(isinstance(one.message.parsed, Ticket) for one in done.choices)
+    with wire.chat.completions.stream(**asked) as stream:
+        kinds = [event.type for event in stream]
+        assert isinstance(stream.get_final_completion().choices[0].message.parsed, Ticket)
+    assert kinds.count("content.delta") > 3
+    with pytest.raises(openai.LengthFinishReasonError):
+        wire.chat.completions.parse(**{**asked, "max_tokens": 2})
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "t", "schema": Ticket.model_json_schema()}},
+        {"type": "json_schema", "json_schema": {"name": "t", "schema": Ticket.model_json_schema(), "strict": None}},
+    ],
+)
+def test_a_response_format_is_followed(wire: openai.OpenAI, form) -> None:
+    done = ask(wire, response_format=form, seed=3, max_tokens=400)
+    if done.choices[0].finish_reason == "stop":
+        assert isinstance(json.loads(done.choices[0].message.content), dict)
+    else:
+        assert form["type"] == "json_object"
+        assert done.choices[0].message.content.startswith("{")
+    assert ask(wire, response_format={"type": "text"}, temperature=0) is not None
+
+
+@pytest.mark.parametrize(
+    ("asked", "param", "says"),
+    [
+        ({"response_format": {"type": "json_schema"}}, "schema", "needs a schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "t", "schema": {"not": {}}}}},
+            "response_format",
+            "uses not",
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "t", "schema": {"$ref": "http://127.0.0.1:9/x"}},
+                }
+            },
+            "response_format",
+            "another document",
+        ),
+        ({"tool_choice": "required"}, "tool_choice", "no tools"),
+        (
+            {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "clock"}}},
+            "tool_choice",
+            "not among the tools",
+        ),
+        ({"tools": [WEATHER], "tool_choice": "required", "stop": "x"}, "stop", "cut the JSON"),
+        ({"frequency_penalty": 2.5}, "frequency_penalty", "less than or equal to 2"),
+        ({"top_logprobs": 3}, "top_logprobs", "needs logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
+        ({"reasoning_effort": "high"}, "reasoning_effort", "does not have that"),
+    ],
+)
+def test_what_cannot_be_followed_is_a_400_that_names_the_field(wire: openai.OpenAI, asked, param, says) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match=says) as caught:
+            ask(wire, stream=stream, **asked)
+        assert caught.value.param == param
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+def test_a_tool_that_must_be_called_is_called_whole_and_streamed(wire: openai.OpenAI, choice) -> None:
+    asked = {"tools": [WEATHER], "tool_choice": choice, "parallel_tool_calls": False, "seed": 2}
+    whole = ask(wire, **asked).choices[0]
+    assert whole.finish_reason == "tool_calls"
+    (call,) = whole.message.tool_calls
+    assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome")
+    assert whole.message.content is None
+    with wire.chat.completions.stream(model="tiny", messages=HELLO, max_tokens=200, **asked) as stream:
+        deltas = [one for one in stream if one.type == "tool_calls.function.arguments.delta"]
+        final = stream.get_final_completion().choices[0]
+    assert deltas
+    assert final.message.tool_calls[0].function.arguments == call.function.arguments
+    assert final.finish_reason == "tool_calls"
+
+
+def test_requests_of_all_kinds_at_once_are_answered_as_alone(wire: openai.OpenAI) -> None:
+    kinds = [
+        {"temperature": 0, "max_tokens": 20},
+        {"temperature": 1.2, "seed": 7, "max_tokens": 20, "frequency_penalty": 1.0},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "t", "schema": Ticket.model_json_schema()},
+            }
+        },
+        {"tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False},
+        {"temperature": 0, "max_tokens": 5, "logprobs": True, "top_logprobs": 2},
+    ]
+    kinds = [{"temperature": 0, **kind} for kind in kinds]
+
+    def said(kind):
+        message = ask(wire, **kind).choices[0].message
+        calls = [call.function.arguments for call in message.tool_calls or ()]
+        return message.content, calls
+
+    alone = [said(kind) for kind in kinds]
+    together: dict[int, object] = {}
+    threads = [
+        threading.Thread(target=lambda place=place: together.update({place: said(kinds[place % 5])}))
+        for place in range(15)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[place] for place in range(15)] == alone * 3
+
+
+def test_log_probabilities_come_whole_and_streamed(wire: openai.OpenAI) -> None:
+    asked = {"logprobs": True, "top_logprobs": 3, "temperature": 0, "max_tokens": 6}
+    done = ask(wire, **asked).choices[0]
+    told = done.logprobs.content
+    assert b"".join(bytes(one.bytes) for one in told).decode("utf-8", "replace") == done.message.content
+    assert all(one.logprob == one.top_logprobs[0].logprob for one in told), "greedy takes the likeliest"
+    assert all(len(one.top_logprobs) == 3 for one in told)
+    chunks = [one.choices[0] for one in ask(wire, stream=True, **asked)]
+    streamed = [token for one in chunks if one.logprobs for token in one.logprobs.content]
+    assert [one.logprob for one in streamed] == [one.logprob for one in told]
+    assert ask(wire, logprobs=False, temperature=0, max_tokens=2).choices[0].logprobs is None
+
+
+def test_a_chats_second_turn_takes_what_the_first_one_gave(wire: openai.OpenAI) -> None:
+    nothing = {"reasoning_effort": None, "verbosity": None, "stop": None, "metadata": None, "tools": None}
+    messages: list = list(HELLO)
+    done = ask(wire, messages=messages, temperature=0, extra_body=nothing)
+    messages.append(done.choices[0].message.model_dump())
+    assert None in messages[-1].values()
+    messages.append({"role": "user", "content": "And now?"})
+    assert ask(wire, messages=messages, extra_body=nothing).choices
+    called = ask(wire, tools=[WEATHER], tool_choice="required", temperature=0, parallel_tool_calls=False)
+    for message in (called.choices[0].message, called.choices[0].message.model_dump()):
+        turns = [*HELLO, message]
+        turns.append({"role": "tool", "tool_call_id": called.choices[0].message.tool_calls[0].id, "content": "sunny"})
+        assert ask(wire, messages=turns, tools=[WEATHER]).choices
+    parsed = wire.chat.completions.parse(model="tiny", messages=HELLO, response_format=Ticket, max_tokens=200)
+    for message in (parsed.choices[0].message, parsed.choices[0].message.model_dump()):
+        assert ask(wire, messages=[*HELLO, message, *HELLO]).choices
+
+
+def test_what_a_stream_gave_is_taken_back(wire: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "messages": HELLO, "max_tokens": 200, "temperature": 0}
+    with wire.chat.completions.stream(**asked, response_format=Ticket) as stream:
+        said = stream.get_final_completion().choices[0].message
+    assert ask(wire, messages=[*HELLO, said.model_dump(), *HELLO]).choices
+    once = {"tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False}
+    with wire.chat.completions.stream(**asked, **once) as stream:
+        called = stream.get_final_completion().choices[0].message
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "sunny"} for call in called.tool_calls]
+    assert ask(wire, messages=[*HELLO, called.model_dump(), *results], tools=[WEATHER]).choices
+    deltas = [one.choices[0].delta for one in wire.chat.completions.create(**asked, stream=True)]
+    message = {"role": "assistant", "content": "".join(one.content or "" for one in deltas), "tool_calls": None}
+    assert ask(wire, messages=[*HELLO, message, *HELLO]).choices
+
+
+def test_our_openai_backend_passes_all_of_it_on(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tuneport import plugins
+    from tuneport_openai import profiles
+
+    monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_API_KEY", served.token)
+    profiles.add("lab", served.url)
+    plugins.load.cache_clear()
+    model = tuneport.open_model("lab:tiny")
+    ticket = model.reply("Hello", schema=Ticket, temperature=1.0, seed=1, max_tokens=200)
+    assert isinstance(ticket.parsed, Ticket)
+    loose = {"type": "object", "properties": {"a": {"const": 1}}}
+    assert model.reply("Hello", schema=loose, temperature=1.0, seed=1, max_tokens=200).parsed in ({}, {"a": 1})
+    call = {"tools": (WEATHER,), "tool_choice": {"name": "weather"}, "parallel_tool_calls": False, "max_tokens": 99}
+    reply = model.reply("Hello", **call)
+    assert json.loads(reply.tool_calls[0]["function"]["arguments"])["city"] in ("Paris", "Rome")
+    (_, streamed), *_ = [one for one in model.stream_many(["Hello"], **call) if not isinstance(one[1], str)]
+    assert streamed.tool_calls[0]["function"] == reply.tool_calls[0]["function"]
+    told = model.reply("Hello", logprobs=2, max_tokens=4, frequency_penalty=0.5, presence_penalty=-0.5)
+    assert len(told.logprobs) == told.completion_tokens
+    assert all(len(one.top) == 2 for one in told.logprobs)
+    with pytest.raises(tuneport.UsageError, match="uses not"):
+        model.reply("Hello", schema={"not": {}})
+    plugins.load.cache_clear()
