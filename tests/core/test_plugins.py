@@ -211,7 +211,7 @@ def test_an_availability_check_that_raises_does_not_hide_the_other_plugins(zoo: 
     ("error", "told"),
     [
         ("ValueError('no list today')", "The backend 'toy' broke while listing its models: ValueError: no list today"),
-        ("tuneport.UnavailableError('no key', remedy='Set TOY_KEY.')", "no key\nSet TOY_KEY."),
+        ("tuneport.UnavailableError('no key', remedy='Set TOY_KEY.')", "no key Set TOY_KEY."),
     ],
 )
 def test_a_backend_that_cannot_list_its_models_hides_no_other(zoo: Zoo, error: str, told: str) -> None:
@@ -223,10 +223,10 @@ def test_a_backend_that_cannot_list_its_models_hides_no_other(zoo: Zoo, error: s
     assert "parrot:grey" in done.stdout
     assert "warning: The models that toy knows are left out: " + told in done.stderr
     failed = json.loads(zoo.run(CLI.format(arguments=["models", "--json"])).stdout)["failed"]
-    assert failed["toy"].startswith(told)
+    assert " ".join(failed["toy"].split()).startswith(told)
     done = zoo.run("import tuneport; print([str(one.ref) for one in tuneport.models()])")
     assert "parrot:grey" in done.stdout
-    assert told in done.stderr
+    assert told in " ".join(done.stderr.split())
 
 
 def test_a_thread_that_asks_while_plugins_announce_waits_for_all_of_them(zoo: Zoo) -> None:

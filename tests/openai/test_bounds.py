@@ -34,7 +34,7 @@ from nasty import (
     stream,
 )
 from tuneport import Dataset
-from tuneport.cli import terminal
+from tuneport.cli import outlet
 from tuneport.cli.app import invoke
 from tuneport_openai import client, upload
 from tuneport_openai.job import LoopbackJob
@@ -131,8 +131,7 @@ def test_memory_is_bounded_whatever_a_server_sends(name: str, lab: WireServer, r
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LoopbackJob, "poll_seconds", 0.01)
     monkeypatch.setattr(client, "_READ_RETRIES", 0)
-    terminal.out.cache_clear()
-    terminal.err.cache_clear()
+    outlet.console.cache_clear()
 
 
 @pytest.mark.parametrize(

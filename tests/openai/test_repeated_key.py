@@ -15,7 +15,7 @@ import pytest
 import tuneport
 from nasty import CHAT, Scenario, both, completion, piece, reply, stream
 from tuneport import Dataset, Redactor
-from tuneport.cli import terminal
+from tuneport.cli import outlet
 from tuneport.cli.app import invoke
 from tuneport_openai import submit
 from tuneport_openai.job import LoopbackJob
@@ -33,8 +33,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(LoopbackJob, "poll_seconds", 0.01)
     monkeypatch.setattr(submit.finish, "__defaults__", ((0.0,),))
     yield
-    terminal.out.cache_clear()
-    terminal.err.cache_clear()
+    outlet.console.cache_clear()
 
 
 def echoed(value: Any, spared: frozenset[str] | set[str] = frozenset(), name: str = "") -> Any:
@@ -57,8 +56,7 @@ def assert_nowhere(home: Path, printed: str) -> None:
 
 
 def command(*arguments: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    terminal.out.cache_clear()
-    terminal.err.cache_clear()
+    outlet.console.cache_clear()
     code = invoke(list(arguments))
     shown = capfd.readouterr()
     return code, shown.out + shown.err

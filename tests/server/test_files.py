@@ -84,6 +84,12 @@ def test_a_file_says_whether_it_is_checked_and_what_is_wrong(shared: Served, cli
     assert before == {id_: client.files.retrieve(id_) for id_ in listed}
 
 
+def test_a_file_of_questions_is_no_error_since_reinforcement_takes_it(client: openai.OpenAI) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"What is {n}?"}], "reference_answer": "x"} for n in range(12)]
+    sent = send(client, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    assert until_checked(client, sent.id).status == "processed"
+
+
 def test_45_views_of_a_bomb_keep_nobody_waiting(shared: Served, client: openai.OpenAI, token: str) -> None:
     other = shared.add_token("bystander")
     id_ = send(client, TINY, "rows.jsonl.gz").id

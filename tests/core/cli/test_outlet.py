@@ -15,7 +15,12 @@ OUTLET = "core/tuneport/cli/outlet.py"
 # What does not print for a person: processes of their own whose streams are pipes or a job's log, and standard input.
 ELSEWHERE = {
     "plugins/tuneport_torch/worker.py": {"sys.stderr", "traceback.print_exception", "traceback.print_exc"},
+    "plugins/tuneport_torch/jobs/waiting.py": {"sys.stderr"},
+    "plugins/tuneport_torch/text/constraints_child.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/template_child.py": {"sys.stdout"},
+    "plugins/tuneport_torch/text/tokenizer_child.py": {"sys.stdout"},
+    "plugins/tuneport_server/checking.py": {"sys.stdout", "sys.stderr"},
+    "core/tuneport/dataset/tables.py": {"sys.stdout", "sys.stderr"},
     "plugins/tuneport_torch/bases/loading.py": {"sys.stderr"},  # what transformers wrote, through the guard
     "core/tuneport/cli/app.py": {"sys.stdout"},  # flushed and closed
 }
