@@ -212,9 +212,9 @@ def _refused(told: str, option: str) -> OptionError:
     if keys:
         names = keys[1].replace('"', "")
         return OptionError(
-            f"The schema uses {names}, which answers cannot be held to.",
+            f"The schema uses {names}, which cannot be enforced in an answer.",
             option=option,
-            remedy=f"Leave out {names}, and check it in the answer.",
+            remedy=f"Remove {names} from the schema, and check the answer for it yourself.",
         )
     return OptionError(f"The schema cannot be followed: {reason}", option=option, remedy="Change that part of it.")
 
