@@ -114,6 +114,13 @@ class Constraints:
         raise _refused(matcher.get_error(), option)
 
 
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Raise OptionError for a schema that answers cannot follow, UnavailableError where llguidance is missing."""
+    parser_limits()
+    answer = read_schema(schema)
+    _try_in_child(f"start: {_json(answer)}\n", "schema")
+
+
 def parser_limits() -> LLParserLimits:
     """The limits under which a grammar is read and followed. Raises UnavailableError where llguidance is missing."""
     try:
