@@ -88,11 +88,11 @@ CLI_INTRODUCTION = """\
   `/` is a path. `tuneport jobs` and `tuneport models` list what is there.
 - **Results go to stdout**, progress, questions and remarks to stderr. Without a terminal there are no bars, no colours
   and no broken lines, and progress is a line every ten seconds.
-- **Text from outside cannot steer your terminal.** On stdout and stderr, also in a pipe, every character that a
-  terminal obeys or that hides is written as an escape: `\\x1b`, `\\x9b`, `\\u202e`, `\\u200b`. A line break inside of a
-  name or a field is `\\n`; answers, previews and comparisons keep their lines and tabs. Emoji codes and markup mean
-  nothing. `--json` writes such characters as JSON escapes, so the value is the same. Files that you name with `-o` are
-  written as they are: take an answer's exact text from `--json`.
+- **External text cannot control your terminal.** On stdout and stderr, also in a pipe, control characters and invisible
+  characters appear as escapes: `\\x1b`, `\\x9b`, `\\u202e`, `\\u200b`. A line break inside a name or a field appears as
+  `\\n`; answers, previews and comparisons keep their line breaks and tabs. Emoji codes and markup are not interpreted.
+  `--json` writes such characters as JSON escapes, which keep the value. A file that you name with `-o` gets the text
+  unchanged; for the exact text of an answer, use `--json`.
 - **`--json`** prints one JSON object with `"version": 1`, whose keys are added to but not changed within a version;
   `watch --json` prints one such object a line for each event. An error is
   `{"version": 1, "error": {"type", "message", "remedy"}}`, with the same exit code as without `--json`.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from tuneport.answers import EVERYWHERE, GenerateOptions, Reply, read_options
 from tuneport.errors import TuneportError, UnsupportedError, UsageError
+from tuneport.schemas import read_schema
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -112,6 +113,14 @@ class Model(ABC):
     @abstractmethod
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """One reply for each conversation, in order, as fast as the backend can answer them together."""
+
+    def check_schema(self, schema: Mapping[str, Any]) -> None:
+        """Raise OptionError if answers cannot follow this schema, UnavailableError if a package for it is missing.
+
+        A run calls it before it trains, so it must not load the model. A backend that has rules of its own for schemas
+        extends it; the default checks the size, the depth and the references.
+        """
+        read_schema(schema)
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
         """The pieces of one reply's text as they come; the whole at once where `can_stream` is false.

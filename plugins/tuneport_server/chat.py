@@ -146,7 +146,7 @@ async def complete(request: Request) -> Response:
     body = await read_json(request, server.limits)
     for name, neutral in _ABSENT.items():
         if name in body and body[name] not in neutral:
-            raise bad(f"{name}: this server does not have that.", name, "unsupported_parameter")
+            raise bad(f"{name}: this server does not support it.", name, "unsupported_parameter")
     asked = parse(_Asked, {key: value for key, value in body.items() if key not in _ABSENT and key not in _IDLE})
     count = asked.n or 1
     if count > server.limits.choices:

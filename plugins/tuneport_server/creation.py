@@ -188,7 +188,7 @@ def _already(server: Server, owner: str, attempt: _Attempt) -> Row | None:
 def _asks(asked: _Creation) -> dict[str, Any]:
     """The training that a creation describes, as the fields of `Asked` but the base."""
     if asked.integrations:
-        raise bad("integrations: this server has none.", "integrations", "unsupported_parameter")
+        raise bad("integrations: this server does not support them.", "integrations", "unsupported_parameter")
     kind = asked.method.type if asked.method else "supervised"
     if asked.method is not None:
         for other in ("supervised", "dpo", "reinforcement"):

@@ -22,7 +22,7 @@ from tuneport_server.server import owner_of, server_of
 from tuneport_server.settings import Limits
 from tuneport_server.wire import Body, WireError, bad, only, parse, reply
 
-_LACKS = "This server does not have that."
+_LACKS = "This server does not support it."
 # What would change the answer and is not there: the values that ask for nothing, and why others are refused.
 _ABSENT: dict[str, tuple[tuple[Any, ...], str]] = {
     "background": ((False,), STATELESS),

@@ -20,7 +20,7 @@ _Number = Annotated[StrictInt, Field(ge=1)]
 
 
 class Limits(Settings):
-    """How much the server takes before it says that it is too much; sizes in bytes."""
+    """The limits of the server; sizes are in bytes."""
 
     json_bytes: _Number = Field(default=8 * 2**20, description="of a request's JSON body")
     file_bytes: _Number = Field(default=512 * 2**20, description="of an uploaded file")
@@ -119,7 +119,7 @@ class ServeSettings(Settings):
     allow_hosts: tuple[str, ...] = Field(
         default=(), examples=[["gpu-box.lan"]], description="Other names by which this server is called."
     )
-    limits: Limits = Field(default_factory=Limits, description="How much is too much.")
+    limits: Limits = Field(default_factory=Limits, description="The limits of the server.")
 
     def changed(
         self,

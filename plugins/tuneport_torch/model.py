@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tuneport import (
     Lineage,
@@ -106,6 +106,12 @@ class TorchModel(Model):
             return sum(int(one.nbytes) for one in weights)
         parameters = self._base.facts.parameters
         return None if parameters is None else parameters * (4 if self._kind() == "float32" else 2)
+
+    def check_schema(self, schema: Mapping[str, Any]) -> None:
+        """Without the tokenizer: the schema alone, in the process that compiles it within limits."""
+        from tuneport_torch.text import constraints
+
+        constraints.check_schema(schema)
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """One reply for each conversation, in order, in as few batches as memory allows. A seed is that of the first;

@@ -124,7 +124,7 @@ def test_a_response_format_is_followed(wire: openai.OpenAI, form) -> None:
         ({"frequency_penalty": 2.5}, "frequency_penalty", "less than or equal to 2"),
         ({"top_logprobs": 3}, "top_logprobs", "needs logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
-        ({"reasoning_effort": "high"}, "reasoning_effort", "does not have that"),
+        ({"reasoning_effort": "high"}, "reasoning_effort", "does not support it"),
     ],
 )
 def test_what_cannot_be_followed_is_a_400_that_names_the_field(wire: openai.OpenAI, asked, param, says) -> None:

@@ -19,8 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+import tuneport
 from scripted import scripted
 from tuneport import DataError, OptionError, Reply, UnsupportedError
+from tuneport.workflow.running import plan_run
 from tuneport_torch.model import TorchModel
 from tuneport_torch.text.constraints import grammar_of
 
@@ -430,3 +432,31 @@ def test_text_beside_a_call_streams_and_the_call_does_not(llama):
         pieces, reply = [one for _, one in told[:-1]], told[-1][1]
         assert "".join(pieces) == reply.text == shown
         assert len(reply.tool_calls) == (whole != shown)
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"type": "object", "not": {}}, r"compare\.json_schema: .*uses not"),
+        ({"type": "objekt"}, r"compare\.json_schema: .*objekt"),
+        ({"type": "string", "pattern": "(?=a)b"}, r"compare\.json_schema"),
+    ],
+)
+def test_a_schema_that_answers_cannot_follow_stops_a_plan_and_a_run_before_training(tmp_path, schema, message):
+    from tiny_models import make_tokenizer, write_llama
+
+    base = write_llama(tmp_path / "tiny", make_tokenizer())
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\n" + "".join(f"ticket number {number},card\n" for number in range(20)))
+    config = tuneport.RunConfig.model_validate(
+        {
+            "model": f"torch:{base}",
+            "data": {"train": str(rows), "holdout": 0.2},
+            "compare": {"grader": "json", "json_schema": schema},
+        }
+    )
+    with pytest.raises(OptionError, match=message):
+        plan_run(config)
+    with pytest.raises(OptionError, match=message):
+        tuneport.run(config)
+    assert not tuneport.jobs()

@@ -77,14 +77,21 @@ def _read_schema(path: Path | None) -> dict[str, Any] | None:
 
     if path is None:
         return None
+    remedy = "Pass a file that holds a JSON Schema."
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:  # its beginning alone would read as malformed JSON
+            raise UsageError(
+                f"{path} is larger than {MOST_BYTES:,} bytes, the limit of a schema.", remedy="Shorten the schema."
+            )
         found = msgspec.json.decode(content)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read as JSON: {error}", remedy="Name a file of a JSON Schema.") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", remedy=remedy) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON: {error}", remedy=remedy) from error
     if not isinstance(found, dict):
-        raise UsageError(f"{path} holds no JSON object.", remedy="Name a file of a JSON Schema.")
+        raise UsageError(f"{path} does not hold a JSON object.", remedy=remedy)
     return found
 
 

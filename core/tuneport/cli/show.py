@@ -50,7 +50,7 @@ def check_result(result: CheckResult, *, everything: bool = False, target: str |
             say((f"    → {one.remedy}", "dim"))
     say((f"fingerprint {result.fingerprint[:16]}…", "dim"))
     if not result.diagnostics:
-        say(("nothing to complain of", "green"))
+        say(("no problems found", "green"))
 
 
 def fix_result(result: FixResult) -> None:

@@ -248,7 +248,7 @@ class CompareConfig(Settings):
     json_schema: dict[str, Any] | None = Field(
         default=None,
         examples=[{"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}],
-        description="A JSON Schema that every answer must follow. Base and tuned model are held to it alike, so the "
+        description="A JSON Schema that every answer must follow. The base and the tuned model both follow it, so the "
         "comparison is of what they answer, not of who writes valid JSON. Needs a backend that takes a schema: "
         "`torch` with the extra `structured`, or a hosted one.",
     )

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.backend import Plan
-from tuneport.errors import BudgetError, DataError, NotFoundError, TuneportError, UnsupportedError, WaitTimeout
+from tuneport.errors import (
+    BudgetError,
+    DataError,
+    NotFoundError,
+    OptionError,
+    TuneportError,
+    UnsupportedError,
+    WaitTimeout,
+)
 from tuneport.events import Status, utc_now
 from tuneport.job import Patience
 from tuneport.ledger import Ledger, RunRecord
@@ -204,16 +212,21 @@ def found_comparison(ref: Ref) -> Comparison | None:
 
 
 def _refuse_schema(config: RunConfig) -> None:
-    """Refuse a schema for the comparison where the backend's models take none, before anything is spent."""
-    if config.compare.json_schema is None:
+    """Refuse a schema that answers of the backend's models cannot follow, before anything is spent."""
+    schema = config.compare.json_schema
+    if schema is None:
         return
     base = open_backend(config.ref.backend).model(config.ref.name)
     if "schema" not in base.takes:
         raise UnsupportedError(
-            f"compare.json_schema: answers of {config.ref} cannot be held to a schema.",
+            f"compare.json_schema: {config.ref} does not support a schema.",
             option="schema",
-            remedy="Leave it out, or choose a model of a backend that takes a schema.",
+            remedy="Remove json_schema, or choose a model of a backend that supports it.",
         )
+    try:
+        base.check_schema(schema)
+    except OptionError as error:
+        raise OptionError(f"compare.json_schema: {error.message}", option="schema", remedy=error.remedy) from error
 
 
 def _silent(stage: str, payload: object) -> None:

@@ -114,6 +114,13 @@ class Constraints:
         raise _refused(matcher.get_error(), option)
 
 
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Raise OptionError for a schema that answers cannot follow, UnavailableError where llguidance is missing."""
+    parser_limits()
+    answer = read_schema(schema)
+    _try_in_child(f"start: {_json(answer)}\n", "schema")
+
+
 def parser_limits() -> LLParserLimits:
     """The limits under which a grammar is read and followed. Raises UnavailableError where llguidance is missing."""
     try:
@@ -212,9 +219,9 @@ def _refused(told: str, option: str) -> OptionError:
     if keys:
         names = keys[1].replace('"', "")
         return OptionError(
-            f"The schema uses {names}, which answers cannot be held to.",
+            f"The schema uses {names}, which cannot be enforced in an answer.",
             option=option,
-            remedy=f"Leave out {names}, and check it in the answer.",
+            remedy=f"Remove {names} from the schema, and check the answer for it yourself.",
         )
     return OptionError(f"The schema cannot be followed: {reason}", option=option, remedy="Change that part of it.")
 

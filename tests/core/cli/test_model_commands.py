@@ -47,3 +47,18 @@ def test_models_lists_tuned_and_base_models(cli: Cli, ran: str) -> None:
     assert found[ran] == "tuned"
     assert found["parrot:grey"] == "base"
     assert ran in cli("models")[1]
+
+
+def test_a_schema_file_that_cannot_be_used_is_described_as_what_it_is(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "large.json").write_text('{"title": "' + "x" * 131_072 + '"}')
+    (tmp_path / "text.json").write_text("label: card")
+    (tmp_path / "list.json").write_text("[]")
+    for name, words in {
+        "absent.json": "cannot be read: No such file or directory.",
+        "large.json": "is larger than 131,072 bytes",
+        "text.json": "is not JSON",
+        "list.json": "does not hold a JSON object",
+    }.items():
+        code, _, err = cli("ask", "parrot:grey", "hello", "--schema", tmp_path / name)
+        assert code == 2
+        assert words in " ".join(err.split())
