@@ -148,13 +148,6 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - likewise
 
     import torch_jobs  # noqa: F401 - likewise
-    import tuneport_torch.answer.generate
-    import tuneport_torch.backend
-    import tuneport_torch.bases.lora
-    import tuneport_torch.export.modelfile
-    import tuneport_torch.text.constraints
-    import tuneport_torch.model
-    import tuneport_torch.plan  # noqa: F401 - likewise
 
     for line in sys.stdin:
         path, doors = json.loads(line)

@@ -175,7 +175,7 @@ class Trainer:
     def _begin(self, id_: str) -> None:
         try:
             self._try_to_start(id_)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the next look tries again, and so does the next server
             if not self._left:  # afterwards, the store is closed
                 _log.exception("%s could not be started", id_)
         finally:
