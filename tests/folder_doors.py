@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -86,7 +87,35 @@ def load(path: str) -> None:
     load_model(resolve(path))
 
 
-DOORS = {"check": check, "plan": plan, "text": text, "load": load, "ask": ask}
+def follow(path: str) -> None:
+    """Ask with all options that read more of the tokenizer and of the logits."""
+    from tuneport_torch import TorchModel
+
+    schema = {"type": "object", "properties": {"label": {"enum": ["card", "pin"]}}, "required": ["label"]}
+    model = TorchModel.base(path)
+    try:
+        model.ask(ROWS[0][1], max_tokens=10, schema=schema, logprobs=3, frequency_penalty=1.0)
+    finally:
+        model.close()
+
+
+def export(path: str) -> None:
+    """Write a GGUF file and a Modelfile."""
+    from tuneport_torch import TorchModel
+
+    with tempfile.TemporaryDirectory() as folder:
+        TorchModel.base(path).export(Path(folder) / "made", kind="ollama")
+
+
+DOORS = {
+    "check": check,
+    "plan": plan,
+    "text": text,
+    "load": load,
+    "ask": ask,
+    "follow": follow,
+    "export": export,
+}
 ALL = ("check", "plan", "text", "ask")
 
 
@@ -119,11 +148,6 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - likewise
 
     import torch_jobs  # noqa: F401 - likewise
-    import tuneport_torch.answer.generate
-    import tuneport_torch.backend
-    import tuneport_torch.bases.lora
-    import tuneport_torch.model
-    import tuneport_torch.plan  # noqa: F401 - likewise
 
     for line in sys.stdin:
         path, doors = json.loads(line)

@@ -144,7 +144,8 @@ class Checks:
         """What the process says; None where the file should be checked again later."""
         limits = self._server.limits
         bounds = Bounds(limits.expanded_bytes, limits.file_rows, limits.check_seconds, limits.check_memory)
-        command = [sys.executable, "-m", "tuneport_server.checking", str(path), str(os.getpid()), *map(str, bounds)]
+        words = [str(path), str(os.getpid()), *map(str, bounds)]
+        command = [sys.executable, "-P", "-m", "tuneport_server.checking", *words]
         with self._lock:
             if self._stopping:
                 return None

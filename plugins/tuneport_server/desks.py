@@ -271,26 +271,32 @@ def _answer_each(model: Model, batch: Sequence[Question]) -> None:
     """Answer questions of any options in one batch; those that are to stream get each piece as it comes."""
     asking = [(question, choice) for question in batch for choice in range(question.count)]
     replied: dict[Question, dict[int, Reply]] = {question: {} for question in batch}
-    failed: set[Question] = set()
+    over: set[Question] = set()  # answered or refused
     asked = [(question.messages, question.choice(choice)) for question, choice in asking]
     with contextlib.closing(_told_each(model, asked)) as pieces:
         for number, told in pieces:
             question, choice = asking[number]
-            if question in failed:
+            if question in over:
                 continue
             if isinstance(told, TuneportError):
-                failed.add(question)
+                over.add(question)
                 question.told = True
                 question.refuse(told)
             elif isinstance(told, Reply):
                 replied[question][choice] = told
                 if len(replied[question]) == question.count:
+                    over.add(question)
                     _finish(question, [replied[question][one] for one in range(question.count)])
             elif question.stream:
                 question.told = True
                 question.tell((choice, told))
-            if all(one.gone.is_set() or one in failed for one in batch):
+            if _left_alone([one for one in batch if one not in over]):
                 return
+
+
+def _left_alone(open_: Sequence[Question]) -> bool:
+    """Whether some questions of a batch are not answered yet, and nobody waits for any of them."""
+    return bool(open_) and all(one.gone.is_set() for one in open_)
 
 
 def _told_each(
@@ -321,7 +327,7 @@ def _answer_together(model: Model, batch: Sequence[Question]) -> None:
             elif question.stream:
                 question.told = True
                 question.tell((choice, told))
-            if all(one.gone.is_set() for one in batch):
+            if _left_alone([one for one in batch if len(replied[one]) < one.count]):
                 return
 
 

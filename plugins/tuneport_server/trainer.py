@@ -6,7 +6,6 @@ import json
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ _POLL_SECONDS = 1.0
 _DOUBT_SECONDS = 30.0  # between two looks for a training of which nobody knows whether it was started
 _RESUMES = (0.0, 5.0, 30.0)  # seconds before each resume of an interrupted training that makes no step in between
 _STARTS = 2  # jobs whose files are checked at the same time
-_DRAIN_SECONDS = 30.0
+_DRAIN_SECONDS = 10.0
 _SWEEP_SECONDS = 10.0
 
 _log = logging.getLogger("tuneport.server")
@@ -58,8 +57,9 @@ class Trainer:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
-        self._pool = ThreadPoolExecutor(_STARTS, thread_name_prefix="start")
         self._starting: dict[str, str] = {}  # jobs, and whose they are
+        self._starts: dict[str, threading.Thread] = {}  # the same jobs
+        self._left = False  # the starts that still run are given up: the next server repeats them
         self._swept = 0.0
         self._locks: dict[str, threading.RLock] = {}
         self._told: dict[str, str] = {}
@@ -73,11 +73,15 @@ class Trainer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what is being started, and leave the trainings to their backends."""
+        """Finish what is being started, as far as that takes no longer than _DRAIN_SECONDS, and leave the trainings to
+        their backends. A file of many rows takes longer to check.
+        """
+        deadline = time.monotonic() + _DRAIN_SECONDS
         self._stopping.set()
         self._wake.set()
-        self._thread.join(_DRAIN_SECONDS)
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for one in (self._thread, *list(self._starts.values())):
+            one.join(max(0.0, deadline - time.monotonic()))
+        self._left = True
 
     def wake(self) -> None:
         """There is something new to look at."""
@@ -154,7 +158,7 @@ class Trainer:
         id_ = row["id"]
         if not self._retries.due(id_) or self._stopping.is_set():
             return
-        if row["owner"] in self._starting.values():
+        if row["owner"] in self._starting.values() or len(self._starting) >= _STARTS:
             return
         for param in ("training_file", "validation_file"):
             file = self._server.store.row("SELECT * FROM files WHERE id = ?", row[param])
@@ -164,9 +168,24 @@ class Trainer:
                 self._fail(id_, f"invalid_{param}", file["details"], param)
                 return
         self._starting[id_] = row["owner"]
-        self._pool.submit(self._begin, id_)
+        # A daemon, since a process waits for all other threads before it ends.
+        self._starts[id_] = threading.Thread(target=self._begin, args=(id_,), name=f"start {id_}", daemon=True)
+        self._starts[id_].start()
 
     def _begin(self, id_: str) -> None:
+        try:
+            self._try_to_start(id_)
+        except Exception:  # noqa: BLE001 - the next look tries again, and so does the next server
+            if not self._left:  # afterwards, the store is closed
+                _log.exception("%s could not be started", id_)
+        finally:
+            self._starting.pop(id_, None)
+            self._starts.pop(id_, None)
+            if not self._left:
+                files.release_inputs(self._server)
+            self._wake.set()
+
+    def _try_to_start(self, id_: str) -> None:
         store = self._server.store
         try:
             with store.write():
@@ -187,11 +206,9 @@ class Trainer:
             _log.warning("%s: %s", id_, error.message)
             store.update("jobs", id_, ref=error.ref, status="queued")
         except Exception as error:  # noqa: BLE001 - whatever it is, the job waits for another try or is told why it ends
+            if self._left:
+                return
             self._not_started(id_, error)
-        finally:
-            self._starting.pop(id_, None)
-            files.release_inputs(self._server)
-            self._wake.set()
 
     def _not_started(self, id_: str, error: Exception) -> None:
         """Try again later what may pass, and end the job for what does not."""

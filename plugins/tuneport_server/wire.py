@@ -135,6 +135,7 @@ def _plain(message: str) -> str:
     if message == "Field required":
         return "is missing"
     message = re.sub(r"^(Value error, |(Input|String|List|Dictionary) (?=should ))", "", message)
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", "an object", message)
     return re.sub(r" after validation, not .*", "", message)
 
 

@@ -16,7 +16,8 @@ class Sloth(parrot.Parrot):
     name = "sloth"
 
     def model(self, name: str) -> tuneport.Model:
-        return SlothModel(tuneport.Ref("sloth", name), [], None)
+        kind = MixingSlothModel if name == "mixing" else SlothModel
+        return kind(tuneport.Ref("sloth", name), [], None)
 
 
 class SlothModel(parrot.ParrotModel):
@@ -44,6 +45,29 @@ class SlothModel(parrot.ParrotModel):
     def _note(self, text: str) -> None:
         with (tuneport.home() / "sloth.txt").open("a") as out:
             out.write(f"{text}\n")
+
+
+class MixingSlothModel(SlothModel):
+    """Answers questions of all lengths in one batch, as a model of the torch plugin does."""
+
+    can_mix = True
+
+    def generate_each(
+        self, asked: Sequence[tuple[Sequence[tuneport.Message], tuneport.GenerateOptions]]
+    ) -> Iterator[tuple[int, str | tuneport.Reply | tuneport.TuneportError]]:
+        limits = [options.max_tokens for _, options in asked]
+        self._note(" and ".join(sorted(prompt[-1].text for prompt, _ in asked)))
+        try:
+            for step in range(1, max(limits) + 1):
+                time.sleep(0.1)
+                for number, limit in enumerate(limits):
+                    if step < limit:
+                        yield number, "z"
+                    elif step == limit:
+                        yield number, tuneport.Reply(text="z" * limit)
+        except GeneratorExit:
+            self._note("stopped")
+            raise
 
 
 @tuneport.hookimpl

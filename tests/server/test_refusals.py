@@ -132,6 +132,8 @@ def test_bad_rows_fail_the_job_and_the_error_names_line_and_pointer(client: open
         ({"logprobs": True}, "logprobs"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"tools": [{"type": "function"}]}, "tools"),
+        ({"messages": ["hi"]}, r"messages\[0\]: should be an object\."),
+        ({"stream_options": "usage"}, r"stream_options: should be an object\."),
     ],
 )
 def test_a_question_that_cannot_be_answered_says_why(client: openai.OpenAI, changed, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import threading
@@ -95,6 +96,19 @@ def test_a_training_survives_kills_of_server_and_worker_and_its_model_answers(se
         asked = [client.chat.completions.create(model=one, **again) for one in ("tiny", job.fine_tuned_model) * 2]
         said = [one.choices[0].message.content for one in asked]
         assert said[:2] == said[2:]
+
+
+def test_sigterm_does_not_wait_for_a_file_of_many_rows(served: Served) -> None:
+    many = gzip.compress(ROWS * 2000)
+    with served.client() as client:
+        file = client.files.create(file=("many.jsonl", many), purpose="fine-tune").id
+        job = client.fine_tuning.jobs.create(model="tiny", training_file=file).id
+        until(lambda: client.fine_tuning.jobs.list_events(job).data)
+    served.end()
+    served.start()
+    with served.client() as client:
+        assert client.fine_tuning.jobs.retrieve(job).status == "validating_files"
+    assert "Traceback" not in served.stderr()
 
 
 def answers(client, model: str) -> None:

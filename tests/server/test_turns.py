@@ -21,7 +21,9 @@ PATIENCE = 120.0
 def served(tmp_path: Path) -> Iterator[Served]:
     site = tmp_path / "packages"
     install_plugin(install_parrot(site), Path(__file__).parent / "sloth.py")
-    served = Served(tmp_path / "home", "--models", "slow=sloth:grey", "--limit", "waiting=20", site=site)
+    served = Served(
+        tmp_path / "home", "--models", "slow=sloth:grey,mixing=sloth:mixing", "--limit", "waiting=20", site=site
+    )
     yield served.start()
     served.end()
 
@@ -38,10 +40,10 @@ def wait_for(condition, what: str) -> None:
         time.sleep(0.05)
 
 
-def leave(served: Served, text: str, tokens: int) -> http.client.HTTPConnection:
+def leave(served: Served, text: str, tokens: int, model: str = "slow") -> http.client.HTTPConnection:
     """Ask and do not wait for the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
-    asked = {"model": "slow", "messages": [{"role": "user", "content": text}], "max_tokens": tokens}
+    asked = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": tokens}
     headers = {"Authorization": f"Bearer {served.token}", "Content-Type": "application/json"}
     connection.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
     return connection
@@ -83,3 +85,13 @@ def test_an_answer_stops_when_its_client_leaves_and_one_that_waits_is_not_begun(
     with served.client(max_retries=0) as client:
         client.chat.completions.create(model="slow", messages=[{"role": "user", "content": "next"}], max_tokens=1)
     assert notes(served) == ["gone", "stopped", "next"]
+
+
+def test_who_left_a_batch_costs_nothing_once_the_others_are_answered(served: Served) -> None:
+    first = leave(served, "first", 30, "mixing")  # the next two come while it is answered, and so come together
+    wait_for(lambda: "first" in notes(served), "the model is busy")
+    gone, short = leave(served, "gone", 4096, "mixing"), leave(served, "short", 50, "mixing")
+    wait_for(lambda: "gone and short" in notes(served), "both are answered")
+    gone.close()
+    assert [one.getresponse().status for one in (first, short)] == [200, 200]
+    wait_for(lambda: "stopped" in notes(served), "the answer that nobody waits for stops")

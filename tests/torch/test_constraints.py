@@ -278,6 +278,8 @@ def test_several_calls_and_one_call(tiny_llama, tmp_path):
         ({"x-guidance": {"lenient": True}, "not": {}}, "uses not"),
         ({"allOf": [{"type": "string", "pattern": f"a.{{{one}}}b"} for one in range(1, 24)]}, "too much time"),
         ({"type": "number", "multipleOf": 1e-300}, "multipleOf"),
+        ({"type": "integer", "multipleOf": 99_999_999}, "too much time"),
+        ({"type": "array", "items": {"type": "number", "multipleOf": 9_999_999}, "minItems": 1}, "too much time"),
         ({"type": "object", "properties": {"a" * 200_000: {}}}, "larger than"),
     ],
 )

@@ -55,6 +55,16 @@ def test_a_hostile_folder_is_refused_or_read(doors: Doors, tiny_llama: Path, tmp
     assert_held(doors.go(folder), "check", "plan", "text", "ask")
 
 
+@pytest.mark.parametrize("name", ["positions without end", "vocabulary numbers repeat", "vocabulary of number 2^31"])
+def test_a_hostile_folder_that_answers_is_exported_or_refused(
+    doors: Doors, tiny_llama: Path, tmp_path: Path, name: str
+) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    assert set(doors.go(folder, "follow", "export").values()) == {"ok"}
+    FOLDERS[name](folder)
+    assert_held(doors.go(folder, "follow", "export"), "follow", "export")
+
+
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_a_hostile_adapter_is_refused_or_read(doors: Doors, tiny_llama: Path, tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(tiny_llama, tmp_path / "model")

@@ -37,7 +37,7 @@ def parquet(name: str, stream: BinaryIO) -> Iterator[tuple[Any, RowReport]]:
     except OSError:  # gzipped
         raise DataError(f"{name} is Parquet inside of gzip.", remedy=f"Expand it first: gunzip {name}") from None
     process = subprocess.Popen(
-        [sys.executable, "-m", "tuneport.dataset.tables"],
+        [sys.executable, "-P", "-m", "tuneport.dataset.tables"],
         stdin=handle,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -258,6 +259,11 @@ def _open(path: Path, architecture: str) -> Iterator[GGUFWriter]:
     writer = GGUFWriter(path, architecture)
     try:
         yield writer
+    except (struct.error, TypeError, OverflowError) as error:  # such as a context length beyond 32 bits
+        raise UnsupportedError(
+            f"The model's config.json has a value that GGUF files have no room for: {error}.",
+            remedy="Correct the numbers in config.json, or export it as: merged",
+        ) from error
     finally:
         writer.close()
 

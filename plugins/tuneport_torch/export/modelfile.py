@@ -98,8 +98,8 @@ class _Pieces:
         except ValueError:
             raise _unsayable() from None
         before_user = _common_end([between, closing, alone])
-        for stop in text.stop_ids:  # which ends what stood before, with the space behind it
-            before_user = before_user.rpartition(text.decode([stop], keep_control=True))[2]
+        for stop in filter(None, (text.decode([one], keep_control=True) for one in text.stop_ids)):
+            before_user = before_user.rpartition(stop)[2]  # it ends what stood before, with the space behind it
         before_user = before_user.lstrip()
         cut = -len(before_user) or None
         found = cls(start, between[:cut], alone[:cut], before_user, opening, closing[:cut])

@@ -15,6 +15,7 @@ checkpoints/  model/
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -91,7 +92,7 @@ class Folder:
         """
         path = self.path / "request.json"
         try:
-            request = msgspec.json.decode(path.read_bytes())
+            request = msgspec.json.decode(read_file(path))
         except FileNotFoundError:
             raise JobNotFound(f"torch has no job {self.name!r}.", remedy="`tuneport jobs` lists the jobs.") from None
         except (msgspec.DecodeError, RecursionError) as error:
@@ -114,7 +115,7 @@ class Folder:
     def status(self) -> JobStatus | None:
         """What status.json says, or None before its first writing."""
         try:
-            return msgspec.json.decode((self.path / "status.json").read_bytes(), type=JobStatus)
+            return msgspec.json.decode(read_file(self.path / "status.json"), type=JobStatus)
         except (OSError, msgspec.DecodeError, RecursionError):  # after a power cut; the events know better
             return None
 
@@ -264,6 +265,13 @@ def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     """Write a value as JSON, whole or not at all."""
     with writing(path, durable=durable) as stream:
         stream.write(_encode(value))
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError, also for a pipe or a device, where reading might never end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path.read_bytes()
 
 
 def sync(path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import msgspec
 
 from tuneport import BackendError, Event, Status, utc_now
-from tuneport_torch.jobs.folder import Folder, JobStatus, caught_up, size_of, sync, whole_event, write_json
+from tuneport_torch.jobs.folder import Folder, JobStatus, caught_up, read_file, size_of, sync, whole_event, write_json
 from tuneport_torch.jobs.process import Identity, out_of_memory_kills
 
 BEAT_SECONDS = 2.0
@@ -290,6 +290,6 @@ def _try_lock(path: Path) -> int | None:
 
 def _read(path: Path) -> Any:
     try:
-        return msgspec.json.decode(path.read_bytes())
+        return msgspec.json.decode(read_file(path))
     except (OSError, msgspec.DecodeError, RecursionError):
         return None

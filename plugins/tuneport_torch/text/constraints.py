@@ -1,7 +1,7 @@
 """What an answer may be, token by token: a JSON Schema or the call of a tool, as a grammar over a model's tokens.
 
 The grammar library is llguidance. It reads a schema lazily and within limits, so that a hostile one costs little; what
-it does at once, intersecting patterns, is tried first in a process that has a limit on its time.
+it does at once, such as intersecting patterns, is tried first in a process with limits on its time and memory.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 CHILD_SECONDS = 2
 _WALL_SECONDS = 60.0  # a busy machine gives the child little of its time
 _CHILD = Path(__file__).with_name("constraints_child.py")
-_KEPT = 32
+_KEPT = 16  # of at most 100 MB each
 _MOST_CALLS = 16
 # One line break and its indentation between two tokens of JSON: enough to be pretty, and no model gets lost in it.
 _STYLE = {"whitespace_pattern": r"\n? {0,16}"}
 _COSTLY = re.compile(r'"(pattern|patternProperties|allOf|format|multipleOf)"')
 _COSTLY_BYTES = 16_384
-_CHILD_BYTES = 2**30
+_CHILD_BYTES = 2**27  # some 30 MB of it for the process itself
 # Beyond these the library gives up: more items for objects of many optional properties, fewer states for less memory
 # (1 to 2 kB each).
 _LIMITS: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
@@ -94,6 +95,16 @@ def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
             if file.endswith(".sqlite3") and what in ("random", "deep"):
                 assert code == 1 or command == ["doctor"]
                 assert "Move it" in err or command == ["doctor"], err
+
+
+@pytest.mark.parametrize("name", ["request.json", "status.json", "owner.json", "beat.json"])
+def test_a_pipe_in_a_jobs_folder_is_not_waited_for(name: str, cli: Cli, own_home: Path, home_with_all: str) -> None:
+    torch_ref = (own_home / "torch_ref").read_text()
+    (job,) = (own_home / "jobs" / "torch").glob("tickets-*")
+    (job / name).unlink()
+    os.mkfifo(job / name)
+    for command in (["jobs"], ["show", torch_ref], ["cancel", torch_ref]):
+        assert cli(*command)[0] in (0, 1), command
 
 
 @pytest.mark.parametrize("value", ["garbage", DEEP.decode(), "[1]", "null", b"\xff\xfe"])

@@ -6,10 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 pytestmark = pytest.mark.usefixtures("parrot")
-LIBRARIES = ("typer", "rich", "msgspec", "pydantic", "pluggy", "psutil", "numpy", "torch", "openai", "tuneport_torch")
+LIBRARIES = (
+    "typer",
+    "rich",
+    "msgspec",
+    "pydantic",
+    "pluggy",
+    "psutil",
+    "numpy",
+    "pyarrow",
+    "torch",
+    "openai",
+    "tuneport_torch",
+)
 
 
 def test_no_command_that_starts_nothing_runs_code_of_the_working_folder(
@@ -22,8 +36,11 @@ def test_no_command_that_starts_nothing_runs_code_of_the_working_folder(
     (tmp_path / "tune.yaml").write_text(
         "model: parrot:grey\ndata: {train: tickets.csv, holdout: 0.25}\ncompare: {grader: 'grading:score'}\n"
     )
+    rows = [{"prompt": f"Question {number}", "completion": "card"} for number in range(20)]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     for arguments in (
-        ["--help"], ["--version"], ["check", "tickets.csv"], ["preview", "tickets.csv"], ["plan", "tune.yaml"],
+        ["--help"], ["--version"], ["check", "tickets.csv"], ["check", "rows.parquet"],
+        ["preview", "tickets.csv"], ["plan", "tune.yaml"],
         ["init", "tickets.csv", "--model", "parrot:grey", "-o", "new.yaml"], ["doctor"], ["models"], ["jobs"],
     ):  # fmt: skip
         done = process(*arguments)
