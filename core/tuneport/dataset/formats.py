@@ -340,6 +340,8 @@ def convert(recipe: Recipe, values: Any, report: RowReport) -> Example | None:
     if missing and (other := recognise([values], {}, None)) and other.shape != recipe.shape:
         report.add("mixed-shapes", f"The row is {other.shape}, the first rows are {recipe.shape}.")
         return None
+    if not values.keys() <= set(recipe.names):
+        recipe = _with_late_columns(recipe, shape, values)
     if recipe.rating is not None and values.get(recipe.rating) is not None:
         column = recipe.rating
         report.add("kto-row", f"{column} says whether the answer is good: a row for KTO.", f"/{escape(column)}")
@@ -348,6 +350,18 @@ def convert(recipe: Recipe, values: Any, report: RowReport) -> Example | None:
     if report.failed or example is None:
         return None
     return with_system(with_call_ids(example, report), recipe.system)
+
+
+def _with_late_columns(recipe: Recipe, shape: Shape, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with the columns that the first rows did not have."""
+    new = [name for name in values if name not in recipe.names]
+    found = dict(recipe.columns)
+    for role in shape.takes:
+        column = _column(role, {}, new)
+        if column and role not in found:
+            found[role] = column
+    late = recipe.rating or rating(new, found.values(), [values])
+    return msgspec.structs.replace(recipe, columns=found, rating=late)
 
 
 def with_system(example: Example, system: str | None) -> Example:

@@ -155,3 +155,13 @@ def test_plain_text_beside_a_template_is_said_once() -> None:
     assert all(isinstance(example, Conversation) for example in as_turns)
     assert "template" in " ".join(Dataset.load(rows).readings(instruct))
     assert not Dataset.load(rows).readings(plain)
+
+
+def test_columns_that_only_later_rows_have_are_used_too() -> None:
+    rows = [ASKED["question/answer"] | {"question": f"Where {n}?"} for n in range(40)]
+    rows.append(ASKED["question/answer"] | {"history": HISTORY, "system": "Be brief."})
+    last = list(Dataset.load(rows))[-1]
+    assert isinstance(last, Conversation)
+    assert [(turn.role, turn.text) for turn in last.messages] == [("system", "Be brief."), *TOLD, *LAST]
+    plain = [ASKED["prompt/completion"]] * 40
+    assert Dataset.load([*plain, ASKED["prompt/completion"] | {"label": False}]).check().counts["kto-row"] == 1
