@@ -42,6 +42,8 @@ class Recipe(msgspec.Struct, frozen=True):
     """All columns of the first rows."""
     rating: str | None = None
     """The column that says whether an answer is a good one."""
+    turns: bool = False
+    """Whether any of the first rows has a value in a column that makes prompts and completions turns."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def _prompt_completion(row: Row) -> Example:
             ),
         )
         return Conversation(messages=found, tools=row.tools())
-    if TURN_ROLES & row.recipe.columns.keys():
+    if row.recipe.turns or any(row.get(role) for role in TURN_ROLES):
         return _turns(row, row.more("context", row.text("prompt")), "prompt", "completion")
     return _completion(row)
 
@@ -286,7 +288,9 @@ def recognise(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], sys
         if shape.name == "tuneport":
             fits = sum(row.get("shape") in ("conversation", "completion", "preference") for row in rows)
         if fits and (best is None or fits > best[0]):
-            best = fits, Recipe(shape.name, found, system, tuple(names), rating(names, found.values(), rows))
+            turned = any(row.get(found[role]) for row in rows for role in TURN_ROLES & found.keys())
+            rated = rating(names, found.values(), rows)
+            best = fits, Recipe(shape.name, found, system, tuple(names), rated, turned)
     if best is None and columns and names:
         raise UsageError(
             f"columns names {', '.join(columns)}, which together make no shape that tuneport knows.",

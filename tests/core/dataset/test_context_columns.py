@@ -57,7 +57,7 @@ def test_earlier_turns_stand_before_the_question(row: dict[str, Any], history: A
     assert turns(row | {"history": history}) == [*TOLD, *LAST]
     assert turns(row | {"history": history, "system": "Be brief."}) == [("system", "Be brief."), *TOLD, *LAST]
     for nothing in ([], None, ""):
-        assert turns(row | {"history": nothing}) == LAST
+        assert turns(row | {"history": nothing, "system": "Be brief."}) == [("system", "Be brief."), *LAST]
 
 
 @pytest.mark.parametrize("history", ["We spoke of Ibsen.", [["one"]], [1, 2], ["odd"], {"a": 1}])
@@ -165,3 +165,11 @@ def test_columns_that_only_later_rows_have_are_used_too() -> None:
     assert [(turn.role, turn.text) for turn in last.messages] == [("system", "Be brief."), *TOLD, *LAST]
     plain = [ASKED["prompt/completion"]] * 40
     assert Dataset.load([*plain, ASKED["prompt/completion"] | {"label": False}]).check().counts["kto-row"] == 1
+
+
+def test_empty_columns_make_no_turns_of_plain_text() -> None:
+    row = ASKED["prompt/completion"]
+    [plain] = Dataset.load([row | {"system": None, "history": [], "tools": None, "context": ""}])
+    assert plain == Completion("Where?", "In Rome.")
+    mixed = [row | {"system": None}, row | {"system": "Be brief."}]
+    assert all(isinstance(example, Conversation) for example in Dataset.load(mixed))
