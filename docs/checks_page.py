@@ -50,9 +50,16 @@ is which where they have other names. All rows of a file have one shape.
 
 SHAPES_DETAILS = """
 A whole number, such as a label's, and true or false are read as texts, which is noted. `system=` (`--system`) puts a
-system prompt before the conversations that bring none. `Dataset.write` and `fix` write JSONL with `messages`, with
-`prompt` and `completion`, or with OpenAI's preference pairs; several shapes in one file are told apart by a key
-`shape`, which is read again.
+system prompt before the conversations that bring none. Earlier
+turns in `history` are pairs of a user's and an assistant's text, or messages; their answers are trained on too. A
+`context` stands behind the question, or before a prompt that its completion goes on with. `Dataset.write` and `fix`
+write JSONL with `messages`, with `prompt` and `completion`, or with OpenAI's preference pairs; several shapes in one
+file are told apart by a key `shape`, which is read again.
+
+Tools and tool calls are read in the forms of Hugging Face, TRL, LLaMA-Factory and the services: bare and flat
+functions, arguments as objects, one call or a list of them, `function_call` and `observation` turns, calls and answers
+without ids. Calls without ids get made-up ones of nine letters and digits (`call00001`), and answers are matched with
+calls in order. One answer that holds a JSON list answers as many calls as the list has items.
 """
 
 DETAILS = f"""## How rows are compared
@@ -135,7 +142,7 @@ def _fix(code: str) -> str:
     return "\n\n`fix` drops the row." if code in _ROW_ERRORS else ""
 
 
-_NOT_WRITTEN = ("byte-order-mark", "crlf", "blank-line", "unused-columns")
+_NOT_WRITTEN = ("byte-order-mark", "crlf", "blank-line", "unused-columns", "context-column-unused")
 _ROW_GROUPS = (triggers.TEXT, triggers.SHAPE, triggers.TURNS, triggers.TOOLS, triggers.PREFERENCE)
 _ROW_ERRORS = {code for group in _ROW_GROUPS for code in group if CODES[code].severity == "error"}
 

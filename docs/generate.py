@@ -38,7 +38,7 @@ train: {epochs: 3, suffix: tickets}
 backends:
   torch: {learning_rate: 2e-4, adapter: {rank: 16}}
 budget: {usd: 5}
-compare: {grader: exact}
+compare: {grader: auto}
 ```
 
 `tuneport init DATA` writes one that explains itself, and `tuneport run tune.yaml`, or `tuneport.run("tune.yaml")` in

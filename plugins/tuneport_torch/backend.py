@@ -103,6 +103,7 @@ class TorchBackend(Backend):
             count_tokens=reading.count_tokens,
             preview=reading.preview,
             check_row=reading.check_row,
+            has_template=reading.has_template,
         )
 
     def check_base(self, base: str) -> None:
@@ -176,6 +177,9 @@ class _Reading:
 
         renderer = _renderer(self._base)
         return pairs.diagnose(renderer, example) if isinstance(example, Preference) else renderer.diagnose(example)
+
+    def has_template(self) -> bool:
+        return _renderer(self._base).text.template is not None
 
 
 @lru_cache(maxsize=4)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
-from tuneport import Completion, Conversation, Plan, Preference, Quantity
+from tuneport import Completion, Conversation, Plan, Preference, Quantity, TuneportError
 from tuneport_torch import rates
 from tuneport_torch.bases import text_folder
 from tuneport_torch.config import Resolved, TorchSettings, check_method, resolve
@@ -15,10 +15,11 @@ from tuneport_torch.engine import footprint
 from tuneport_torch.jobs import devices
 from tuneport_torch.jobs.launch import size
 from tuneport_torch.text.conversion import conversion
+from tuneport_torch.text.lengths import Lengths, loses_answer
 from tuneport_torch.text.pairs import conversations
 
 if TYPE_CHECKING:
-    from tuneport import DataProfile, Dataset, Example, TrainRequest
+    from tuneport import DataProfile, Dataset, Example, Piece, TrainRequest
     from tuneport_torch.bases import Base
     from tuneport_torch.jobs.devices import Device
 
@@ -40,8 +41,12 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
     found = devices.devices(kind)
     device = found[0] if found else devices.Device(kind, f"no {kind} device", 0)
     rows, checked = len(request.train), len(request.validation) if request.validation is not None else 0
-    tokens = _tokens(request.train, rows, profile if tokenizer_here else None)
-    aside = _tokens(request.validation, checked, profile if tokenizer_here else None) if request.validation else None
+    counting = _Counting(settings, base, profile if tokenizer_here else None, request.options.too_long)
+    tokens, lengths = counting.tokens(request.train, rows)
+    aside, aside_lengths = counting.tokens(request.validation, checked) if request.validation else (None, None)
+    for part, found_lengths in (("train", lengths), ("validation", aside_lengths)):
+        if found_lengths is not None and (refusal := found_lengths.refusal(part)):
+            raise refusal
     resolved = resolve(
         settings,
         epochs=request.options.epochs,
@@ -77,7 +82,10 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
             source="rule for auto" if request.options.epochs == "auto" else "as asked",
         ),
         resolved={**asdict(resolved), "device": device.name, "device_model": device.model},
-        notes=_notes(request, base, device, tokenizer_here, found, compiled=compiled),
+        notes=(
+            *([lengths.note] if lengths is not None and lengths.note else []),
+            *_notes(request, base, device, tokenizer_here, found, compiled=compiled),
+        ),
     )
 
 
@@ -89,24 +97,72 @@ def _tokenizer_here(base: Base) -> bool:
     return (conversion(base) / "tokenizer.json").is_file()
 
 
-def _tokens(data: Dataset | None, rows: int, profile: DataProfile | None) -> Quantity:
-    """Tokens of one epoch: counted, or from a sample with twice its standard error, or from characters."""
-    if data is None or not rows:
-        return Quantity(value=0, unit="tokens", source="no rows")
-    sample = [_texts(one) for one in (data if rows <= _COUNTED_WHOLE else data.sample(_SAMPLE))]
-    scale = rows / max(1, len(sample))
-    if profile is None or profile.count_tokens is None:
-        characters = sum(_characters(text) for texts in sample for text in texts) * scale
-        guess = round(characters / _CHARACTERS_PER_TOKEN)
-        return Quantity(value=guess, unit="tokens", source="estimated from characters, no tokenizer yet", error="±40%")
-    each = iter(profile.count_tokens([text for texts in sample for text in texts]))
-    counts = [sum(next(each) for _ in texts) for texts in sample]
-    if scale == 1:
-        return Quantity(value=sum(counts), unit="tokens", source="counted")
-    off = 2 * statistics.stdev(counts) / len(counts) ** 0.5 / max(1e-9, statistics.fmean(counts))
-    return Quantity(
-        value=round(sum(counts) * scale), unit="tokens", source=f"sample of {len(counts)} rows", error=f"±{off:.1%}"
-    )
+@dataclass(frozen=True, slots=True)
+class _Counting:
+    """Counts the tokens of an epoch, and the rows that are too long for it."""
+
+    settings: TorchSettings
+    base: Base
+    profile: DataProfile | None
+    policy: str
+
+    def tokens(self, data: Dataset, rows: int) -> tuple[Quantity, Lengths | None]:
+        """Tokens of one epoch: counted, or from a sample with twice its standard error, or from characters."""
+        if not rows:
+            return Quantity(value=0, unit="tokens", source="no rows"), None
+        examples = list(data if rows <= _COUNTED_WHOLE else data.sample(_SAMPLE))
+        sample = [_texts(one) for one in examples]
+        scale = rows / max(1, len(sample))
+        if self.profile is None or self.profile.count_tokens is None:
+            characters = sum(_characters(text) for texts in sample for text in texts) * scale
+            guess = round(characters / _CHARACTERS_PER_TOKEN)
+            source = "estimated from characters, no tokenizer yet"
+            return Quantity(value=guess, unit="tokens", source=source, error="±40%"), None
+        each = iter(self.profile.count_tokens([text for texts in sample for text in texts]))
+        arms = [[next(each) for _ in texts] for texts in sample]
+        counts, lengths = self._within(examples, arms, rows)
+        if scale == 1:
+            return Quantity(value=sum(counts), unit="tokens", source="counted"), lengths
+        off = 2 * statistics.stdev(counts) / len(counts) ** 0.5 / max(1e-9, statistics.fmean(counts))
+        source = f"sample of {len(counts)} rows"
+        total = round(sum(counts) * scale)
+        return Quantity(value=total, unit="tokens", source=source, error=f"±{off:.1%}"), lengths
+
+    def _within(self, examples: Sequence[Example], arms: list[list[int]], rows: int) -> tuple[list[int], Lengths]:
+        """The tokens of each example that are trained on within the limit, and what the limit does to the rows."""
+        asked = self.settings.max_tokens != "auto"
+        limit = self.base.facts.max_positions if self.settings.max_tokens == "auto" else self.settings.max_tokens
+        longer = [place for place, sizes in enumerate(arms) if limit is not None and max(sizes) > limit]
+        lost = set(longer if self.policy == "drop" else self._without_answer(examples, longer, limit))
+        counts = [
+            0 if place in lost else sum(min(size, limit) if limit else size for size in sizes)
+            for place, sizes in enumerate(arms)
+        ]
+        scale = rows / len(examples)
+        lengths = Lengths(
+            rows=rows,
+            longer=round(len(longer) * scale),
+            lost=round(len(lost) * scale),
+            longest=max(map(max, arms)),
+            limit=limit,
+            policy=self.policy,
+            asked=asked,
+            estimated=scale != 1,
+        )
+        return counts, lengths
+
+    def _without_answer(self, examples: Sequence[Example], longer: list[int], limit: int | None) -> list[int]:
+        preview = self.profile.preview if self.profile else None
+        if preview is None or limit is None or self.policy != "truncate":
+            return []
+        return [place for place in longer if self._loses(preview, examples[place], limit)]
+
+    @staticmethod
+    def _loses(preview: Callable[[Example], list[Piece]], example: Example, limit: int) -> bool:
+        try:
+            return loses_answer(example, preview(example), limit)
+        except TuneportError:  # a row that cannot be rendered, which a check names
+            return False
 
 
 def _texts(example: Example) -> tuple[Example, ...]:

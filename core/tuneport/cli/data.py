@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tuneport.backend import Backend
     from tuneport.config import RunConfig
     from tuneport.dataset import CheckResult, DataProfile, Dataset
+    from tuneport.evaluate import Fit
 
 File = Annotated[
     str,
@@ -188,10 +189,11 @@ def init(
         "data.system": system,
         "train.suffix": output.stem if output.stem != "tune" else None,
     }
+    fit = _fitting(result)
     written = commented_yaml(
-        _suggested(result, said, backend),
+        _suggested(result, {**said, "compare.grader": fit.grader}, backend),
         backends={backend.name: backend.config_class},
-        notes=_notes(result, backend),
+        notes={**_notes(result, backend), "compare.grader": f"Chosen because {fit.why}."},
         folder=output.absolute().parent,
     )
     output.write_text(written, encoding="utf-8")
@@ -221,6 +223,16 @@ def _refuse_to_write(output: Path, *, force: bool) -> None:
         raise UsageError(f"There is no folder {output.parent}.", remedy="Make it first, or name another file with -o.")
 
 
+def _fitting(result: CheckResult) -> Fit:
+    """The grader that suits the answers. No free answer is exactly the chosen one of a pair."""
+    from tuneport.evaluate import Fit, fitting
+
+    fit = fitting(result.dataset)
+    if set(result.stats.shapes) == {"preference"} and fit.grader in ("exact", "normalised"):
+        return Fit("token_f1", "long texts", "the rows are pairs of free answers")
+    return fit
+
+
 def _notes(result: CheckResult, backend: Backend) -> dict[str, str]:
     """What a config's comments say of these rows and of this backend."""
     notes = {"data.train": f"This one has {result.used:,} rows."}
@@ -230,17 +242,17 @@ def _notes(result: CheckResult, backend: Backend) -> dict[str, str]:
 
 
 def _suggested(result: CheckResult, said: dict[str, Any], backend: Backend) -> RunConfig:
-    """A config for a file that was looked at: what was said, the method that learns from such rows, shares that leave
-    enough of them to train on, and a grader that suits them.
+    """A config for a file that was looked at: what was said, the method that learns from such rows, and shares
+    that leave enough of them to train on.
     """
     from tuneport.config import config_from_flags
 
     holdout = 0.2 if result.used < 500 else 0.1
     rows: dict[str, Any] = {"data.holdout": holdout, "train.epochs": "auto" if backend.capabilities.auto_epochs else 3}
     if set(result.stats.shapes) == {"preference"}:
-        # Margins grow long after they help, which only validation shows; and no free answer is the chosen one exactly.
+        # Margins grow long after they help, which only validation shows.
         validation = 0.1 if result.used >= 20 else None
-        rows |= {"train.method": "dpo", "data.validation": validation, "compare.grader": "token_f1"}
+        rows |= {"train.method": "dpo", "data.validation": validation}
     elif result.used >= 1000:
         rows["data.validation"] = 0.05
     return config_from_flags({**said, **rows})

@@ -36,7 +36,9 @@ Dtype = Annotated[
 GraderName = Annotated[
     str,
     typer.Option(
-        "--grader", metavar="GRADER", help="exact, normalised, contains, json, token_f1, numeric or module:function."
+        "--grader",
+        metavar="GRADER",
+        help="auto (chosen by the answers), exact, normalised, contains, json, token_f1, numeric or module:function.",
     ),
 ]
 
@@ -135,7 +137,7 @@ def chat(
 def compare(
     ref: ModelRef,
     data: Annotated[str, typer.Option("--data", metavar="FILE", help="Rows that training never saw.")],
-    grader: GraderName = "exact",
+    grader: GraderName = "auto",
     base: Annotated[str | None, typer.Option("--base", metavar="REF", help="Another model to stand beside it.")] = None,
     no_base: Annotated[bool, typer.Option("--no-base", help="Let only this model answer.")] = False,
     rows: Annotated[

@@ -74,6 +74,8 @@ class RunProgress:
         names = {"tokens": plan.tokens, "steps": plan.steps, "time": plan.seconds, "money": plan.usd}
         unknown = [name for name, amount in names.items() if amount.value is None]
         self._say(f"planned  {', '.join(known)}{'; not known: ' if unknown else ''}{', '.join(unknown)}")
+        for note in plan.notes:
+            self._say(f"         {note}")
 
     def _submitted(self, job: Job) -> None:
         self.ref = job.ref

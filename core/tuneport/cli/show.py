@@ -80,8 +80,10 @@ def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: 
         raise DataError(f"{data.name} has no row that can be used.", remedy=f"See why: tuneport check {data.name}")
     if as_json:
         shown = [[{"text": p.text, "weight": p.weight, "tokens": p.tokens} for p in row] for row in pieces]
-        say_json({"rows": shown})
+        say_json({"rows": shown, "notes": data.readings(profile, rows)})
         return
+    for sentence in data.readings(profile, rows):
+        say(("note: ", "cyan"), sentence)
     for number, row in enumerate(pieces, 1):
         say((f"row {number}", "dim"))
         if is_terminal():

@@ -225,9 +225,10 @@ class CompareConfig(Settings):
     """How the tuned model is compared with its base on the holdout rows."""
 
     grader: str = Field(
-        default="exact",
-        description="How an answer is marked from 0 to 1: `exact`, `normalised`, `contains`, `json`, `token_f1`, "
-        "`numeric`, or a function of yours as `module:function`.",
+        default="auto",
+        examples=["exact"],
+        description="How an answer is marked from 0 to 1: `auto` (chosen by the answers), `exact`, `normalised`, "
+        "`contains`, `json`, `token_f1`, `numeric`, or a function of yours as `module:function`.",
     )
     options: dict[str, bool | float] = Field(
         default_factory=dict,

@@ -51,6 +51,24 @@ _FILE = (
         "Name other columns if one of them is meant.",
     ),
     Code(
+        "context-column-unused",
+        "warning",
+        "A column that changes what the rows mean is not used.",
+        "Name it as context, system or history: --column context=NAME. Or remove it from the file.",
+    ),
+    Code(
+        "read-as-context",
+        "note",
+        "A column beside the question and its answer is used.",
+        "Nothing to do, if that is meant. Rename the column if it means something else.",
+    ),
+    Code(
+        "read-as-turns",
+        "note",
+        "Prompt and completion are read as turns of a conversation, because of the columns beside them.",
+        "Nothing to do, if that is meant.",
+    ),
+    Code(
         "needs-other-method",
         "note",
         "The training method does not learn from rows of this shape.",
@@ -110,6 +128,19 @@ _SHAPE = (
         "note",
         "A whole number, or true or false, stands where a text should; it is read as that text.",
         "Write it as a text, in quotes.",
+    ),
+    Code(
+        "bad-history",
+        "error",
+        "The earlier turns of a row are in no form that can be read.",
+        'Write [["user text", "assistant text"], …] or messages; or read it as context: --column context=history.',
+    ),
+    Code(
+        "kto-row",
+        "error",
+        "A column says whether the answer of a row is good: rows for KTO, a method that tuneport does not train by.",
+        "Keep the rows with good answers and remove the column, for sft. Or write a good and a bad answer to the same "
+        "prompt as chosen and rejected, for dpo.",
     ),
     Code(
         "no-messages",
@@ -198,6 +229,24 @@ _TURNS = (
 )
 _TOOLS = (
     Code(
+        "read-as-tool",
+        "note",
+        "A tool is written in another form; it is read as the function that it means.",
+        "Nothing to do: tuneport fix writes the usual form.",
+    ),
+    Code(
+        "read-as-tool-call",
+        "note",
+        "A tool call or its answer is written in another form, or without ids; it is read as what it means.",
+        "Nothing to do: tuneport fix writes the usual form.",
+    ),
+    Code(
+        "null-left-out",
+        "note",
+        "Tools, calls or content parts have keys with the value null, as tables fill them in; they are left out.",
+        "Nothing to do: tuneport fix writes them without.",
+    ),
+    Code(
         "bad-tool",
         "error",
         "A tool is not of the form that models are told.",
@@ -218,7 +267,7 @@ _TOOLS = (
     Code(
         "tool-arguments-not-json",
         "error",
-        "The arguments of a tool call are not a JSON text.",
+        "The arguments of a tool call are neither a JSON object nor a text that holds one.",
         'Write them as a text that holds an object: "{\\"city\\": \\"Oslo\\"}".',
     ),
     Code("tool-not-declared", "warning", "A tool is called that the row's tools do not list.", "Add it to tools."),
@@ -276,6 +325,12 @@ _PROFILE = (
         "error",
         "The data is larger than the backend takes.",
         "Take a part of it: Dataset.sample(rows).",
+    ),
+    Code(
+        "plain-text",
+        "warning",
+        "Prompts and completions are trained as plain text, and the model has a chat template.",
+        "Train with the template: --column question=prompt --column answer=completion (data.columns in the config).",
     ),
     Code("base-note", "note", "Something to know about this model and this data.", "Nothing to do, if it is meant."),
 )

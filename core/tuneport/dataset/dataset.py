@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from tuneport.dataset import across, source, stats
 from tuneport.dataset.example import Example
 from tuneport.dataset.formats import Recipe, recognise
-from tuneport.dataset.limits import TooLong
+from tuneport.dataset.limits import TooLong, shape_of
 from tuneport.dataset.profile import DataProfile, Piece
 from tuneport.dataset.readers import read
-from tuneport.dataset.result import CheckResult, file_findings
+from tuneport.dataset.result import CheckResult, file_findings, readings
 from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
 from tuneport.dataset.source import Source
 from tuneport.dataset.writers import named_jsonl, new_file, write
@@ -235,6 +235,13 @@ class Dataset:
         from tuneport.dataset.preview import preview
 
         return preview(self, profile, rows)
+
+    def readings(self, profile: DataProfile | None = None, rows: int = 3) -> tuple[str, ...]:
+        """How the first `rows` examples are understood, in sentences: which columns beside the answer are used, and
+        whether prompts and completions are plain text or turns.
+        """
+        shapes = {shape_of(example) for example in islice(self, rows)}
+        return tuple(message for _, message in readings(self._origin.recipe, shapes, profile))
 
     def write(self, path: str | os.PathLike[str], format: str = "auto") -> Path:  # noqa: A002 - the word that users say
         """Write the examples to a new JSONL file (`.gz`: compressed), in the shapes that trainers take; see

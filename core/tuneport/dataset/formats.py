@@ -10,9 +10,12 @@ from typing import Any
 import msgspec
 
 from tuneport.dataset import messages as turns
+from tuneport.dataset.callids import with_call_ids
+from tuneport.dataset.context import history_turns, rating
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.strictjson import BAD, escape, parse
+from tuneport.dataset.tooldata import read_tools
 from tuneport.errors import UsageError
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -21,6 +24,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "completion": ("completion", "response"),
     "output": ("output", "response"),
     "input": ("input", "context"),
+    "context": ("context", "passage", "background", "document"),
+    "system": ("system", "system_prompt", "system_message"),
+    "history": ("history", "chat_history", "conversation_history"),
+    "tools": ("tools", "functions"),
 }
 """The column names that stand for one of ours; any other role is named as itself."""
 
@@ -33,6 +40,10 @@ class Recipe(msgspec.Struct, frozen=True):
     system: str | None = None
     names: tuple[str, ...] = ()
     """All columns of the first rows."""
+    rating: str | None = None
+    """The column that says whether an answer is a good one."""
+    turns: bool = False
+    """Whether any of the first rows has a value in a column that makes prompts and completions turns."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +101,24 @@ class Row:
             return None if value is BAD else value
         return None if value == "" else value
 
+    def history(self) -> tuple[Message, ...]:
+        """The earlier turns of a row, which may be none."""
+        value = self.parsed("history")
+        found = history_turns(value, self.pointer("history"), self.report)
+        return turns.read_sharegpt(value, self.pointer("history"), self.report) if found is None else tuple(found)
+
+    def more(self, role: str, first: str, *, before: bool = False) -> str:
+        """A text with that of an optional role behind it, or before it, and an empty line between."""
+        value = self.get(role)
+        if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            second = "\n\n".join(value)
+        else:
+            second = self.text(role) if value is not None and value != "" and value != [] else ""
+        return "\n\n".join(filter(None, (second, first) if before else (first, second)))
+
     def tools(self) -> tuple[dict[str, Any], ...]:
-        return turns.read_tools(self.parsed("tools"), self.pointer("tools"), self.report)
+        filled = not isinstance(self.get("tools"), str)
+        return read_tools(self.parsed("tools"), self.pointer("tools"), self.report, filled=filled)
 
     def messages(self, role: str) -> tuple[Message, ...]:
         value = self.parsed(role)
@@ -115,25 +142,38 @@ def _canonical(row: Row) -> Example | None:
 
 
 def _chat(row: Row) -> Example:
-    row.report.place = lambda _, index: f"{row.pointer('messages')}/{index}/content"
     parallel = row.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
         row.report.add("not-text", "parallel_tool_calls is neither true nor false.", row.pointer("parallel_tool_calls"))
         parallel = None
-    return Conversation(messages=row.messages("messages"), tools=row.tools(), parallel_tool_calls=parallel)
+    found = _around(row, row.messages("messages"), lambda index: f"{row.pointer('messages')}/{index}/content")
+    return Conversation(messages=found, tools=row.tools(), parallel_tool_calls=parallel)
 
 
 def _sharegpt(row: Row) -> Example:
-    system = _system_prompt(row)
     found = turns.read_sharegpt(row.parsed("conversations"), row.pointer("conversations"), row.report)
-    # Beside another one among the turns it stays too: nothing is left out in silence.
-    added = system != "" and not (found and found[0] == Message(role="system", content=system))
-    if added:
-        found = (Message(role="system", content=system), *found)
-    row.report.place = lambda _, index: (
-        row.pointer("system") if added and not index else f"{row.pointer('conversations')}/{index - added}/value"
-    )
+    found = _around(row, found, lambda index: f"{row.pointer('conversations')}/{index}/value")
     return Conversation(messages=found, tools=row.tools())
+
+
+def _around(row: Row, messages: tuple[Message, ...], pointer: Callable[[int], str]) -> tuple[Message, ...]:
+    """The turns of a row with its system prompt and its earlier turns in front; `pointer` says where each stands."""
+    system, earlier = _system_prompt(row), row.history()
+    own = next((place for place, turn in enumerate(messages) if turn.role not in ("system", "developer")), 0)
+    # A system prompt that differs from the turns' own stays beside it: nothing is left out in silence.
+    first = (Message(role="system", content=system),) if system else ()
+    first = () if first == messages[:1] else first
+
+    def place(_: str, index: int) -> str:
+        index -= len(first)
+        if index < 0:
+            return row.pointer("system")
+        if own <= index < own + len(earlier):
+            return row.pointer("history")
+        return pointer(index if index < own else index - len(earlier))
+
+    row.report.place = place
+    return (*first, *messages[:own], *earlier, *messages[own:])
 
 
 def _system_prompt(row: Row) -> str:
@@ -142,47 +182,45 @@ def _system_prompt(row: Row) -> str:
 
 
 def _prompt_completion(row: Row) -> Example:
-    if not isinstance(row.get("prompt"), list) and not isinstance(row.get("completion"), list):
-        return _completion(row)
-    prompt = row.messages("prompt")
-    row.report.place = lambda _, index: (
-        f"{row.pointer('prompt')}/{index}/content"
-        if index < len(prompt)
-        else f"{row.pointer('completion')}/{index - len(prompt)}/content"
-    )
-    return Conversation(messages=prompt + row.messages("completion"), tools=row.tools())
+    if isinstance(row.get("prompt"), list) or isinstance(row.get("completion"), list):
+        prompt = row.messages("prompt")
+        found = _around(
+            row,
+            prompt + row.messages("completion"),
+            lambda index: (
+                f"{row.pointer('prompt')}/{index}/content"
+                if index < len(prompt)
+                else f"{row.pointer('completion')}/{index - len(prompt)}/content"
+            ),
+        )
+        return Conversation(messages=found, tools=row.tools())
+    if row.recipe.turns or any(row.get(role) for role in TURN_ROLES):
+        return _turns(row, row.more("context", row.text("prompt")), "prompt", "completion")
+    return _completion(row)
 
 
 def _completion(row: Row) -> Completion:
     row.report.place = lambda part, _: row.pointer(part)
-    return Completion(prompt=row.text("prompt"), completion=row.text("completion"))
+    return Completion(prompt=row.more("context", row.text("prompt"), before=True), completion=row.text("completion"))
 
 
 def _alpaca(row: Row) -> Example:
-    more = row.get("input")
-    question = row.text("instruction") + (f"\n\n{row.text('input')}" if more is not None and more != "" else "")
-    system = _system_prompt(row)
-    if not system:
-        return _turns(row, question, "instruction", "output")
-    row.report.place = lambda _, index: row.pointer(("system", "instruction", "output")[index])
-    return with_system(_pair(question, row.text("output")), system)
+    question = row.more("context", row.more("input", row.text("instruction")))
+    return _turns(row, question, "instruction", "output")
 
 
 def _question_answer(row: Row) -> Example:
-    return _turns(row, row.text("question"), "question", "answer")
+    return _turns(row, row.more("context", row.text("question")), "question", "answer")
 
 
 def _text_label(row: Row) -> Example:
-    return _turns(row, row.text("text"), "text", "label")
+    return _turns(row, row.more("context", row.text("text")), "text", "label")
 
 
 def _turns(row: Row, question: str, asked: str, answered: str) -> Conversation:
-    row.report.place = lambda _, index: row.pointer(answered if index else asked)
-    return _pair(question, row.text(answered))
-
-
-def _pair(question: str, answer: str) -> Conversation:
-    return Conversation(messages=(Message(role="user", content=question), Message(role="assistant", content=answer)))
+    pair = (Message(role="user", content=question), Message(role="assistant", content=row.text(answered)))
+    found = _around(row, pair, lambda index: row.pointer(answered if index else asked))
+    return Conversation(messages=found, tools=row.tools())
 
 
 def _openai_preference(row: Row) -> Example:
@@ -193,7 +231,7 @@ def _openai_preference(row: Row) -> Example:
     value = row.parsed("input")
     inner = value if isinstance(value, dict) else {}
     prompt = turns.read_messages(inner.get("messages"), f"{row.pointer('input')}/messages", row.report)
-    tools = turns.read_tools(inner.get("tools"), f"{row.pointer('input')}/tools", row.report)
+    tools = read_tools(inner.get("tools"), f"{row.pointer('input')}/tools", row.report)
     return Preference(
         prompt=prompt,
         chosen=row.messages("preferred_output"),
@@ -209,7 +247,10 @@ def _trl_preference(row: Row) -> Example | None:
     if row.report.failed:
         return None
     split = turns.split_arms(prompt, chosen, rejected, row.report)
-    return Preference(prompt=split[0], chosen=split[1], rejected=split[2], tools=row.tools()) if split else None
+    if split is None:
+        return None
+    pair = Preference(prompt=split[0], chosen=split[1], rejected=split[2], tools=row.tools())
+    return with_system(pair, _system_prompt(row))
 
 
 SHAPES = (
@@ -220,15 +261,17 @@ SHAPES = (
         _canonical,
     ),
     Shape("preference", ("input", "preferred_output", "non_preferred_output"), (), _openai_preference),
-    Shape("chosen/rejected", ("chosen", "rejected"), ("prompt", "tools"), _trl_preference),
-    Shape("messages", ("messages",), ("tools", "parallel_tool_calls"), _chat),
-    Shape("conversations", ("conversations",), ("system", "tools"), _sharegpt),
-    Shape("prompt/completion", ("prompt", "completion"), ("tools",), _prompt_completion),
-    Shape("instruction/output", ("instruction", "output"), ("input", "system"), _alpaca),
-    Shape("question/answer", ("question", "answer"), (), _question_answer),
-    Shape("text/label", ("text", "label"), (), _text_label),
+    Shape("chosen/rejected", ("chosen", "rejected"), ("prompt", "system", "tools"), _trl_preference),
+    Shape("messages", ("messages",), ("tools", "parallel_tool_calls", "system", "history"), _chat),
+    Shape("conversations", ("conversations",), ("system", "history", "tools"), _sharegpt),
+    Shape("prompt/completion", ("prompt", "completion"), ("context", "system", "history", "tools"), _prompt_completion),
+    Shape("instruction/output", ("instruction", "output"), ("input", "context", "system", "history", "tools"), _alpaca),
+    Shape("question/answer", ("question", "answer"), ("context", "system", "history", "tools"), _question_answer),
+    Shape("text/label", ("text", "label"), ("context", "system", "history"), _text_label),
 )
 _BY_NAME = {shape.name: shape for shape in SHAPES}
+TURN_ROLES = frozenset({"system", "history", "tools"})
+"""The columns that make a prompt and its completion turns of a conversation."""
 ROLES = tuple(sorted({role for shape in SHAPES[1:] for role in shape.needs + shape.takes}))
 
 
@@ -240,18 +283,30 @@ def recognise(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], sys
     for shape in SHAPES:
         if not set(columns) <= set(shape.needs + shape.takes):
             continue
-        found = {role: column for role in shape.needs + shape.takes if (column := _column(role, columns, names))}
+        found = _found(shape, columns, names)
         fits = sum(all(role in found and found[role] in row for role in shape.needs) for row in rows)
         if shape.name == "tuneport":
             fits = sum(row.get("shape") in ("conversation", "completion", "preference") for row in rows)
         if fits and (best is None or fits > best[0]):
-            best = fits, Recipe(shape.name, found, system, tuple(names))
+            turned = any(row.get(found[role]) for row in rows for role in TURN_ROLES & found.keys())
+            rated = rating(names, found.values(), rows)
+            best = fits, Recipe(shape.name, found, system, tuple(names), rated, turned)
     if best is None and columns and names:
         raise UsageError(
             f"columns names {', '.join(columns)}, which together make no shape that tuneport knows.",
             remedy="Name for example text and label, question and answer, prompt and completion, or messages.",
         )
     return best[1] if best else None
+
+
+def _found(shape: Shape, columns: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The column of each role that there is one for; an optional role takes none that another has."""
+    found: dict[str, str] = {}
+    for role in shape.needs + shape.takes:
+        column = _column(role, columns, names)
+        if column and (role in shape.needs or role in columns or column not in found.values()):
+            found[role] = column
+    return found
 
 
 def _column(role: str, columns: Mapping[str, str], names: Sequence[str]) -> str | None:
@@ -289,10 +344,28 @@ def convert(recipe: Recipe, values: Any, report: RowReport) -> Example | None:
     if missing and (other := recognise([values], {}, None)) and other.shape != recipe.shape:
         report.add("mixed-shapes", f"The row is {other.shape}, the first rows are {recipe.shape}.")
         return None
+    if not values.keys() <= set(recipe.names):
+        recipe = _with_late_columns(recipe, shape, values)
+    if recipe.rating is not None and values.get(recipe.rating) is not None:
+        column = recipe.rating
+        report.add("kto-row", f"{column} says whether the answer is good: a row for KTO.", f"/{escape(column)}")
+        return None
     example = shape.build(Row(recipe, values, report))
     if report.failed or example is None:
         return None
-    return with_system(example, recipe.system)
+    return with_system(with_call_ids(example, report), recipe.system)
+
+
+def _with_late_columns(recipe: Recipe, shape: Shape, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with the columns that the first rows did not have."""
+    new = [name for name in values if name not in recipe.names]
+    found = dict(recipe.columns)
+    for role in shape.takes:
+        column = _column(role, {}, new)
+        if column and role not in found:
+            found[role] = column
+    late = recipe.rating or rating(new, found.values(), [values])
+    return msgspec.structs.replace(recipe, columns=found, rating=late)
 
 
 def with_system(example: Example, system: str | None) -> Example:

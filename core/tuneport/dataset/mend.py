@@ -15,6 +15,10 @@ from tuneport.dataset.formats import Recipe, convert
 from tuneport.dataset.rows import CONTROL, MOJIBAKE, check_example, trim
 
 Action = Literal["changed", "dropped"]
+_READ_OTHERWISE = frozenset(
+    {"unknown-key", "weight-not-on-assistant", "read-as-text", "read-as-tool", "read-as-tool-call", "null-left-out"}
+)
+"""Findings about what reading a row has changed already."""
 _CLIP = 200
 _TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and cursor moves, as logs hold them (ECMA-48)
 # Windows-1252 differs from Latin-1 in these bytes; those that it leaves undefined are read as in Latin-1 in practice.
@@ -35,6 +39,9 @@ REMEDIES: Mapping[str, Remedy] = {
     "weight-not-on-assistant": Remedy("changed", "removes the weight"),
     "unknown-key": Remedy("changed", "removes the key"),
     "read-as-text": Remedy("changed", "writes it as a text"),
+    "read-as-tool": Remedy("changed", "writes the usual form"),
+    "read-as-tool-call": Remedy("changed", "writes the usual form, with ids"),
+    "null-left-out": Remedy("changed", "leaves the keys out"),
     "mojibake": Remedy("changed", "reads the text in the right encoding, where all of it can be"),
     "control-character": Remedy("changed", "removes them, and the colours of a terminal as a whole"),
     "edge-whitespace": Remedy("changed", "strips the text; where prompt and completion meet it stays"),
@@ -81,7 +88,7 @@ def mend(recipe: Recipe, values: Any, line: int | None, wanted: frozenset[str]) 
     if example is None:
         return None, [dropped(report, values)]
     for finding in report.found:
-        if finding.code in ("unknown-key", "weight-not-on-assistant", "read-as-text"):
+        if finding.code in _READ_OTHERWISE:
             changes.append(Change(line, finding.pointer, finding.code, "changed"))
     found = _found(example, report)
     while codes := wanted & {finding.code for finding in found.found}:

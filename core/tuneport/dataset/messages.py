@@ -9,6 +9,7 @@ from tuneport.dataset.example import Message
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.roles import ROLES
 from tuneport.dataset.strictjson import escape
+from tuneport.dataset.tooldata import CALL_ROLES, cleaned, in_wire_form, read_calls
 
 if TYPE_CHECKING:
     from tuneport.dataset.formats import Row
@@ -24,11 +25,14 @@ _SHAREGPT_ROLES = {
     "bard": "assistant",
     "model": "assistant",
     "function_call": "assistant",
+    "tool_call": "assistant",
     "system": "system",
     "developer": "developer",
     "tool": "tool",
     "observation": "tool",
     "function_response": "tool",
+    "tool_response": "tool",
+    "function": "tool",
 }
 _PARTS = {"text": "text", "image_url": "image_url"}
 _HH_TURNS = (("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant"))
@@ -51,6 +55,8 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
     role = value.get("role")
     if len(value) == 2 and role in ROLES and type(value.get("content")) is str:  # most are of this form
         return Message(role=role, content=value["content"])
+    value = in_wire_form(value, at, report)
+    role = value.get("role")
     for key in value.keys() - _KEYS:
         if value[key] is not None:
             _unknown_key(key, f"{at}/{escape(key)}", report)
@@ -59,17 +65,14 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
         role=str(role),
         content=_content(value.get("content"), f"{at}/content", report),
         name=_optional_text(value.get("name"), f"{at}/name", report),
-        tool_calls=_tool_calls(value.get("tool_calls"), f"{at}/tool_calls", report),
+        tool_calls=read_calls(value.get("tool_calls"), f"{at}/tool_calls", report),
         tool_call_id=_optional_text(value.get("tool_call_id"), f"{at}/tool_call_id", report),
         weight=_weight(value.get("weight"), role, f"{at}/weight", report),
     )
 
 
 def _unknown_key(key: str, at: str, report: RowReport) -> None:
-    if key == "function_call":
-        report.add("bad-message", "function_call is OpenAI's old form of tool_calls.", at, "Write it as tool_calls.")
-    else:
-        report.add("unknown-key", f"{key} is no key of a message; it is left out.", at)
+    report.add("unknown-key", f"{key} is no key of a message; it is left out.", at)
 
 
 def _check_role(role: Any, at: str, report: RowReport) -> None:
@@ -87,9 +90,11 @@ def _content(value: Any, at: str, report: RowReport) -> str | list[dict[str, Any
     if not isinstance(value, list):
         report.add("bad-content", "The content is neither text nor a list of parts.", at)
         return None
+    value = cleaned(value, at, report)
     for index, part in enumerate(value):
         _check_part(part, f"{at}/{index}", report)
-    return value
+    found: list[dict[str, Any]] = value
+    return found
 
 
 def _check_part(part: Any, at: str, report: RowReport) -> None:
@@ -124,54 +129,8 @@ def _weight(value: Any, role: Any, at: str, report: RowReport) -> int | None:
     return None
 
 
-def _tool_calls(value: Any, at: str, report: RowReport) -> list[dict[str, Any]] | None:
-    if value is None or value == []:
-        return None
-    if not isinstance(value, list):
-        report.add("bad-tool-call", "tool_calls is not a list.", at)
-        return None
-    for index, call in enumerate(value):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-            report.add("bad-tool-call", "The call names no function.", f"{at}/{index}")
-        elif not _is_json_object(function.get("arguments")):
-            report.add(
-                "tool-arguments-not-json",
-                "The arguments are not a text that holds a JSON object.",
-                f"{at}/{index}/function/arguments",
-            )
-    return value
-
-
-def _is_json_object(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and isinstance(json.loads(value), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def read_tools(value: Any, pointer: str, report: RowReport) -> tuple[dict[str, Any], ...]:
-    """A row's tools: JSON-Schema descriptions of functions."""
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        report.add("bad-tool", "tools is not a list.", pointer)
-        return ()
-    for index, tool in enumerate(value):
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-            report.add("bad-tool", "The tool names no function.", f"{pointer}/{index}")
-        elif not isinstance(function.get("parameters"), dict):
-            report.add(
-                "tool-without-schema",
-                f"{function['name']} has no parameters.",
-                f"{pointer}/{index}/function/parameters",
-            )
-    return tuple(value) if not report.failed else ()
-
-
 def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
-    """ShareGPT's turns: `from` and `value`, in its own words for roles. Calls and their answers are numbered."""
+    """ShareGPT's turns: `from` and `value`, in its own words for roles."""
     if not isinstance(value, list) or not value:
         report.add("no-messages", "There are no turns." if value == [] else "This is not a list of turns.", pointer)
         return ()
@@ -181,11 +140,11 @@ def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message,
         if not isinstance(turn, dict) or "from" not in turn:
             read.append(_message(turn, at, report))
             continue
-        read.append(_sharegpt_turn(turn, len(read), at, report))
+        read.append(_sharegpt_turn(turn, at, report))
     return tuple(read)
 
 
-def _sharegpt_turn(turn: dict[str, Any], number: int, at: str, report: RowReport) -> Message:
+def _sharegpt_turn(turn: dict[str, Any], at: str, report: RowReport) -> Message:
     for key in turn.keys() - {"from", "value", "weight"}:
         if turn[key] is not None:
             report.add("unknown-key", f"{key} is no key of a turn; it is left out.", f"{at}/{escape(key)}")
@@ -195,30 +154,19 @@ def _sharegpt_turn(turn: dict[str, Any], number: int, at: str, report: RowReport
         report.add("empty-role" if speaker == "" else "missing-role", "The turn has no speaker.", f"{at}/from")
     elif role is None:
         report.add("unknown-role", f"{speaker!r:.60} is not a speaker.", f"{at}/from")
-    if text is not None and not isinstance(text, str):
+    if text is not None and not isinstance(text, str) and role == "tool":
+        report.add("read-as-text", "The tool's answer is read as JSON text.", f"{at}/value")
+        text = json.dumps(text, ensure_ascii=False)
+    if text is not None and not isinstance(text, str) and speaker not in CALL_ROLES:
         report.add("bad-content", "The value is not a text.", f"{at}/value")
         text = None
     weight = _weight(turn.get("weight"), role, f"{at}/weight", report)
-    if speaker == "function_call":
-        calls = _sharegpt_call(text, f"call_{number}", f"{at}/value", report)
+    if speaker in CALL_ROLES:
+        calls = read_calls(text, f"{at}/value", report)
+        if calls is None and not report.failed:
+            report.add("bad-tool-call", 'The call is not {"name": …, "arguments": {…}} in JSON.', f"{at}/value")
         return Message(role="assistant", tool_calls=calls, weight=weight)
-    return Message(
-        role=role or "", content=text, weight=weight, tool_call_id=f"call_{number - 1}" if role == "tool" else None
-    )
-
-
-def _sharegpt_call(text: str | None, name: str, at: str, report: RowReport) -> list[dict[str, Any]] | None:
-    try:
-        call = json.loads(text or "")
-        arguments = call["arguments"]
-        function = {
-            "name": str(call["name"]),
-            "arguments": arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False),
-        }
-    except (ValueError, RecursionError, KeyError, TypeError):
-        report.add("bad-tool-call", 'The call is not {"name": …, "arguments": {…}} in JSON.', at)
-        return None
-    return [{"id": name, "type": "function", "function": function}]
+    return Message(role=role or "", content=text, weight=weight)
 
 
 def read_arm(row: Row, role: str, speaker: str = "assistant") -> tuple[Message, ...]:

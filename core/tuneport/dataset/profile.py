@@ -39,7 +39,8 @@ class DataProfile:
     `shapes` says which shapes each method takes. `count_tokens` gives the training length of each example in tokens (of
     a preference that of its longer answer, prompt included), `preview` what is trained on, piece by piece; both are
     absent where no tokenizer can be had. `check_row` adds rules of the backend's own: it gets an example and yields
-    diagnostics without file and line, which the reader fills in.
+    diagnostics without file and line, which the reader fills in. `has_template` says whether the base has a chat
+    template, which plain prompts and completions do without.
     """
 
     shapes: Mapping[str, frozenset[Shape]] = field(default_factory=lambda: {"sft": LEARNT_BY["sft"]})
@@ -53,3 +54,4 @@ class DataProfile:
     preview: Callable[[Example], list[Piece]] | None = None
     check_row: Callable[[Example], Sequence[Diagnostic]] | None = None
     notes: tuple[str, ...] = ()
+    has_template: Callable[[], bool] | None = None

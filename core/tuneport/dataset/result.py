@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tuneport.dataset.context import changes_meaning
 from tuneport.dataset.diagnostics import Diagnostic, Severity
 from tuneport.dataset.findings import Findings
-from tuneport.dataset.formats import ALIASES, Recipe
+from tuneport.dataset.formats import ALIASES, TURN_ROLES, Recipe
 from tuneport.dataset.profile import LEARNT_BY, DataProfile
 from tuneport.dataset.scan import Scan
 from tuneport.dataset.stats import Stats
@@ -78,10 +79,17 @@ def file_findings(
     if not found.used:
         findings.add("no-rows", "No row can be used." if found.read else "There is no row in the file.")
     if recipe is not None:
-        used = set(recipe.columns.values())
+        used = {*recipe.columns.values(), recipe.rating}
         unused = [name for name in recipe.names if name not in used]
+        telling = [name for name in unused if changes_meaning(str(name))]
+        if telling:
+            names = ", ".join(map(str, telling))
+            findings.add("context-column-unused", f"Not used, and the rows may mean something else without: {names}.")
+        unused = [name for name in unused if name not in telling]
         if unused:
             findings.add("unused-columns", f"Not used: {', '.join(map(str, unused))}.", remedy=_columns_remedy(recipe))
+    for code, message in readings(recipe, found.tally.shapes, profile):
+        findings.add(code, message)
     if profile is None:
         _other_methods(found.tally.shapes, method, findings)
         return
@@ -89,6 +97,29 @@ def file_findings(
         findings.add("base-note", note)
     if profile.max_bytes is not None and found.size > profile.max_bytes:
         findings.add("file-too-large", f"The rows have {found.size:,} bytes; {profile.max_bytes:,} are the most.")
+
+
+_MEANINGS = {
+    "system": "the system prompt",
+    "history": "earlier turns, which are trained on too",
+    "context": "a part of the prompt",
+}
+
+
+def readings(recipe: Recipe | None, shapes: Collection[str], profile: DataProfile | None) -> Iterator[tuple[str, str]]:
+    """Findings on how rows are understood, code and message: what columns beside the answer mean, and whether prompts
+    and completions are plain text or turns.
+    """
+    columns = recipe.columns if recipe is not None else {}
+    meant = [f"{columns[role]} is {meaning}" for role, meaning in _MEANINGS.items() if role in columns]
+    if meant:
+        yield "read-as-context", f"In these rows {', '.join(meant)}."
+    if recipe is not None and recipe.shape == "prompt/completion" and "completion" not in shapes:
+        beside = " and ".join(columns[role] for role in sorted(TURN_ROLES & columns.keys()))
+        if beside:
+            yield "read-as-turns", f"Prompt and completion are a user's and an assistant's turn, because of {beside}."
+    if "completion" in shapes and profile is not None and profile.has_template is not None and profile.has_template():
+        yield "plain-text", "The rows are trained as plain text, without the chat template that the model has."
 
 
 def _other_methods(shapes: Mapping[str, int], method: str, findings: Findings) -> None:

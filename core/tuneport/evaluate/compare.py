@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ from tuneport.errors import DataError
 from tuneport.evaluate import graders
 from tuneport.evaluate.comparison import Comparison
 from tuneport.evaluate.exchange import answer_text, prompt_and_reference
+from tuneport.evaluate.fitting import AUTO, fitting
 from tuneport.evaluate.tally import Answer, Tally
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def compare_models(
     tuned: Model,
     base: Model | None,
     holdout: Examples,
-    grader: str | graders.Grade | graders.Grader = "exact",
+    grader: str | graders.Grade | graders.Grader = AUTO,
     *,
     max_tokens: int | None = None,
     schema: Shape | None = None,
@@ -45,6 +46,7 @@ def compare_models(
 ) -> Comparison:
     """Let both models answer every row, greedily, and grade the answers.
 
+    The grader `auto` is the one that fits the answers.
     With `schema`, a JSON Schema, a pydantic class or True (any JSON object), both models are held to it alike, so that
     the comparison is of what they answer and not of who knows JSON. `max_tokens` bounds an answer; by default there is
     room for the longest reference and half as much again. At most `keep` rows of each outcome are kept with their
@@ -52,7 +54,8 @@ def compare_models(
     "tuned"). The base model answers first and is closed before the tuned one starts: only one of them needs to be in
     memory. Raises DataError where there is nothing to compare.
     """
-    judge = graders.grader(grader)
+    fit = fitting(holdout, len(holdout))
+    judge = graders.grader(fit.grader if grader == AUTO else grader)
     judge.load()
     if not len(holdout):
         raise DataError(
@@ -71,7 +74,8 @@ def compare_models(
             spool.seek(0)
         for example, answer in _graded(tuned, holdout, judge, limit, form, "tuned", progress):
             tally.add(example, answer, _next_answer(spool) if base is not None else None)
-    return tally.comparison(judge.name, limit, str(tuned.ref), str(base.ref) if base is not None else None)
+    found = tally.comparison(judge.name, limit, str(tuned.ref), str(base.ref) if base is not None else None)
+    return replace(found, misfit=fit.misfit(judge.name))
 
 
 def answer_room(examples: Iterable[Example]) -> int:

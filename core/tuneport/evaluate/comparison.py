@@ -68,7 +68,7 @@ class Comparison:
     """What a comparison found. `outcomes` counts rows: both, only_tuned, only_base, neither (without a base model:
     right, wrong). `examples` are the first rows of each outcome that is not simply right. `labels` is empty where the
     references are not a small set of labels. `trained_on` counts the rows that the tuned model was trained on; None
-    where that is not known.
+    where that is not known. `misfit` says why the grader does not fit the answers, where it clearly does not.
     """
 
     grader: str
@@ -82,6 +82,7 @@ class Comparison:
     examples: tuple[Compared, ...] = ()
     notes: tuple[str, ...] = ()
     trained_on: int | None = None
+    misfit: str | None = None
 
     @property
     def rows_told(self) -> str:
@@ -91,7 +92,11 @@ class Comparison:
 
     @property
     def warning(self) -> str | None:
-        """What is to be said before the scores: that rows were not held out."""
+        """What is to be said before the scores: that rows were not held out, or that the grader does not fit."""
+        return " ".join(filter(None, (self._seen, self.misfit))) or None
+
+    @property
+    def _seen(self) -> str | None:
         if not self.trained_on:
             return None
         many = f"{self.trained_on:,} of these {self.rows:,} rows were" if self.rows > 1 else "this row was"

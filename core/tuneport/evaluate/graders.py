@@ -101,7 +101,8 @@ def grader(which: str | Grade | Grader, **options: Any) -> Grader:
         return Grader(which, OwnGrader(which))
     raise UsageError(
         f"There is no grader {which!r}.",
-        remedy=f"Graders are {', '.join(BUILT_IN)}, or module:function for a function of your own.",
+        remedy=f"Graders are {', '.join(BUILT_IN)}, or module:function for a function of your own; "
+        "auto chooses one by the answers.",
     )
 
 

@@ -94,7 +94,7 @@ def compare(
     model: Model | str,
     holdout: Rows,
     *,
-    grader: str | Grader = "exact",
+    grader: str | Grader = "auto",
     base: Model | str | Literal[False] | None = None,
     max_tokens: int | None = None,
     schema: Shape | None = None,
@@ -102,9 +102,10 @@ def compare(
 ) -> Comparison:
     """The tuned model beside its base (from its lineage; another `base`, or False for none) on rows it never saw.
 
-    `grader` is a built-in's name, `module:function`, or a function `(example, answer) -> float` from 0 to 1. `schema`
-    holds the answers of both models to JSON of that form (see `Model.reply`). `progress` gets (rows answered, rows,
-    "base" or "tuned"). The result's `trained_on` counts rows that it saw after all.
+    `grader` is `auto` (the one that fits the answers), a built-in's name, `module:function`, or a function
+    `(example, answer) -> float` from 0 to 1. `schema` holds the answers of both models to JSON of that form (see
+    `Model.reply`). `progress` gets (rows answered, rows, "base" or "tuned"). The result's `trained_on` counts rows that
+    it saw after all.
     """
     from tuneport.evaluate import compare_models
     from tuneport.workflow.starting import opened

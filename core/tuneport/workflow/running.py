@@ -25,6 +25,7 @@ from tuneport.job import Patience
 from tuneport.ledger import Ledger, RunRecord
 from tuneport.refs import Ref
 from tuneport.workflow import starting
+from tuneport.workflow.advice import fit_of, with_notes
 from tuneport.workflow.opening import compare, default_report, open_backend, open_job
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def run(
     tell = on or _silent
     loaded = config if isinstance(config, RunConfig) else load_config(config)
     split, checked, prepared = _check_and_split(loaded, tell)
-    foretold = prepared.plan()
+    foretold = with_notes(prepared.plan(), loaded, checked, split.train, split.holdout)
     tell("planned", foretold)
     with Ledger.open() as ledger:
         record = ledger.begin_run(prepared.identity, loaded.to_dict(), again=again)
@@ -148,8 +149,8 @@ def _job_goes_on(job: Job) -> Iterator[None]:
 
 def plan_run(config: RunConfig) -> tuple[Plan, Split]:
     """What `run` would do and cost, and how the rows fall. Starts, sends and spends nothing."""
-    split, _, prepared = _check_and_split(config, _silent, to_plan=True)
-    return prepared.plan(), split
+    split, checked, prepared = _check_and_split(config, _silent, to_plan=True)
+    return with_notes(prepared.plan(), config, checked, split.train, split.holdout), split
 
 
 def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
@@ -237,12 +238,13 @@ def _check_and_split(
     config: RunConfig, tell: Sink, *, to_plan: bool = False
 ) -> tuple[Split, CheckResult, starting.Prepared]:
     """Refuse what can be refused, and let the rows that may be used fall into their parts."""
-    from tuneport.evaluate import grader
+    from tuneport.evaluate import AUTO, grader
 
     data = config.data
     if data.train is None:
         raise DataError("The config names no rows to train on.", remedy="Set data.train, or name a file.")
-    judge = grader(config.compare.grader, **config.compare.options)
+    named = config.compare.grader
+    judge = None if named == AUTO else grader(named, **config.compare.options)
     choice = starting.choose(config, to_plan=to_plan)
     _refuse_schema(config)
     validation, holdout = _file(config, data.validation), _file(config, data.holdout)
@@ -253,8 +255,10 @@ def _check_and_split(
     if validation is not None:
         validation = choice.sound_validation(validation, holdout)
     split = _split(config, checked.dataset, validation, holdout)
-    if split.holdout is not None and not (to_plan and judge.runs_own_code):  # a plan runs nobody's code
-        judge.rehearse(split.holdout)  # finds a grader that cannot read these rows before anything is spent
+    if split.holdout is not None:
+        judge = judge or grader(fit_of(split.train, split.holdout).grader, **config.compare.options)
+        if not (to_plan and judge.runs_own_code):  # a plan runs nobody's code
+            judge.rehearse(split.holdout)  # finds a grader that cannot read these rows before anything is spent
     tell("split", split)
     return split, checked, choice.with_rows(split.train, split.validation)
 
@@ -292,7 +296,7 @@ def _compared(
     config: RunConfig,
     tell: Sink,
 ) -> Comparison | None:
-    from tuneport.evaluate import Comparison, grader
+    from tuneport.evaluate import AUTO, Comparison, grader
 
     if split.holdout is None or not len(split.holdout):
         return None
@@ -300,13 +304,14 @@ def _compared(
     rows = split.holdout if asked.rows is None else split.holdout.sample(asked.rows, seed=config.train.seed)
     key = hashlib.sha256(f"{job.ref} {asked.model_dump_json()} {rows.fingerprint}".encode()).hexdigest()
     done = ledger.run(record.id).results.get("compared", {})
+    named = fit_of(split.train, split.holdout).grader if asked.grader == AUTO else asked.grader
     if done.get("key") == key:
         comparison = Comparison.from_dict(done["comparison"])
     else:
         comparison = compare(
             model,
             rows,
-            grader=grader(asked.grader, **asked.options),
+            grader=grader(named, **asked.options),
             base=None if asked.base else False,
             max_tokens=asked.max_tokens,
             schema=asked.json_schema,

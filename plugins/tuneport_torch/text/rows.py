@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tuneport import Conversation, DataError, Preference
+from tuneport_torch.text.lengths import Lengths
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Rendered, Renderer, Style
@@ -64,12 +65,13 @@ def read_rows(worker: Worker, request: Mapping[str, Any], text: Text, limit: int
     try:
         for part, facts in request["data"].items():
             examples = openings.noted(worker.folder.rows(part, facts["fingerprint"]))
-            reading = _Part(worker, part, limit, options["too_long"])
+            asked = request.get("settings", {}).get("max_tokens", "auto") != "auto"
+            reading = _Part(worker, part, limit, options["too_long"], asked=asked)
             parts[part] = reading.rows(examples, lambda some: render(renderer, some))
     finally:
         text.close()
     if not parts["train"]:
-        raise DataError("No row is left to train on.", remedy="See why: tuneport check FILE --for torch:…")
+        raise DataError("No row is left to train on.", remedy="Name a file that has rows.")
     shaped = {part: [row[0] if len(row) == 1 else Pair(*row) for row in rows] for part, rows in parts.items()}
     return Rows(
         train=shaped["train"],
@@ -96,8 +98,9 @@ def _render_pairs(renderer: Renderer, examples: Sequence[Example]) -> list[_Arms
 class _Part:
     """Reads one part of the data, and counts what becomes of its rows."""
 
-    def __init__(self, worker: Worker, part: str, limit: int | None, policy: str) -> None:
-        self._worker, self._part, self._limit, self._policy = worker, part, limit, policy
+    def __init__(self, worker: Worker, part: str, limit: int | None, policy: str, *, asked: bool) -> None:
+        self._worker, self._part, self._limit, self._policy, self._asked = worker, part, limit, policy, asked
+        self._longest = self._longer = 0
         self._wrong: list[str] = []
         self._left_out = self._dropped = self._cut = self._read = 0
 
@@ -123,8 +126,11 @@ class _Part:
         longest = max(len(row.ids) for row in rows)
         if self._limit is None or longest <= self._limit:
             return rows
+        self._longer += 1
+        self._longest = max(self._longest, longest)
         if self._policy == "stop":
-            self._wrong.append(f"row {number}: too-long: {longest} tokens, the model takes {self._limit}")
+            of = "backends.torch.max_tokens is" if self._asked else "the model takes"
+            self._wrong.append(f"row {number}: too-long: {longest} tokens, {of} {self._limit}")
             return None
         rows = tuple(Row(row.ids[: self._limit], row.weights[: self._limit]) for row in rows)
         if self._policy == "drop" or not all(any(row.weights) for row in rows):
@@ -133,14 +139,30 @@ class _Part:
         self._cut += 1
         return rows
 
+    @property
+    def _lengths(self) -> Lengths:
+        return Lengths(
+            rows=self._read,
+            longer=self._longer,
+            lost=self._dropped,
+            longest=self._longest,
+            limit=self._limit,
+            policy=self._policy,
+            asked=self._asked,
+        )
+
     def _tell(self, used: int) -> None:
         part, read = self._part, self._read
         if self._wrong:
             shown = "".join(f"\n  {line}" for line in self._wrong[:_SHOWN])
+            refusal = self._lengths.refusal(part) if self._longer == len(self._wrong) else None
             raise DataError(
                 f"{len(self._wrong)} of {read} rows ({part}) cannot be trained on:{shown}",
-                remedy="See them all, with what to do: tuneport check FILE --for torch:MODEL",
+                remedy=(refusal.remedy if refusal else None)
+                or "See them all, with what to do: tuneport check FILE --for torch:MODEL",
             )
+        if refusal := self._lengths.refusal(part):
+            raise refusal
         if left_out := self._left_out:
             told = f"{part}: {left_out} assistant turns are context only: the model's template rewrites them later on."
             self._worker.emit("log", told, level="warning", turns_left_out=left_out)

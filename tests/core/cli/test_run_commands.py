@@ -242,3 +242,39 @@ def test_that_rows_are_for_another_method_is_told_before_what_follows_from_it(cl
     code, _, err = cli("plan", "pairs.jsonl", "--model", "parrot:grey", "--method", "dpo")
     assert code == 2
     assert "cannot train by 'dpo'" in err
+
+
+ANSWERS = {
+    "numeric": lambda number: f"{number} + 1 = {number + 1}\n#### {number + 1}",
+    "token_f1": lambda number: f"The parcel number {number} left our depot and will be with you in {number} days.",
+    "json": lambda number: json.dumps({"total": number}),
+    "exact": lambda number: ("card", "refund")[number % 2],
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_grader_suits_the_answers_from_init_to_the_comparison(cli: Cli, tmp_path: Path, name: str) -> None:
+    rows = [{"question": f"Number {number}?", "answer": ANSWERS[name](number)} for number in range(40)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    flags = (data, "--model", "parrot:grey", "--holdout", "0.3")
+    assert f"graded by {name}" in cli("plan", *flags)[1]
+    code, out, err = cli("run", *flags)
+    assert code == 0, err
+    assert f"graded by {name}" in out
+    assert cli("init", data, "--model", "parrot:grey", "-o", "tune.yaml")[0] == 0
+    assert f"grader: {name}" in (tmp_path / "tune.yaml").read_text(encoding="utf-8")
+    misfit = cli("plan", *flags, "--set", "compare.grader=contains")[1]
+    assert ("right answers may score 0" in misfit) == (name != "exact")
+    assert cli("plan", *flags, "--set", f"compare.grader={name}")[1].count("graded by") == 0
+
+
+def test_a_plan_says_how_rows_are_read(cli: Cli, tmp_path: Path) -> None:
+    rows = [{"system": "Be brief.", "prompt": f"Number {n}?", "completion": f"{n}", "docs": 1} for n in range(9)]
+    rows = [row | {"documents": "more"} for row in rows]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    out = cli("plan", data, "--model", "parrot:grey")[1]
+    assert "because of system" in out
+    assert "documents" in out
+    assert "because of system" in cli("preview", data, "--rows", "1")[1]

@@ -59,7 +59,7 @@ backends:
   torch: {learning_rate: 2e-4, adapter: {rank: 16}, export: merged}
   openai: {learning_rate_multiplier: 1.8}
 budget: {usd: 5}
-compare: {grader: exact}
+compare: {grader: auto}
 """
 TOML = """\
 model = "torch:smollm2-135m"

@@ -29,7 +29,7 @@ def said(*turns: str) -> Conversation:
     return Conversation(messages=tuple(Message(role=role, content=text) for role, text in pairs))
 
 
-CALL = {"id": "call_1", "type": "function", "function": {"name": "rain", "arguments": '{"city": "Oslo"}'}}
+CALL = {"id": "call00001", "type": "function", "function": {"name": "rain", "arguments": '{"city": "Oslo"}'}}
 TOOL = {"type": "function", "function": {"name": "rain", "parameters": {"type": "object"}}}
 PROMPT, GOOD, BAD = (Message(role=r, content=c) for r, c in (("user", "Hi"), ("assistant", "Yes"), ("assistant", "No")))
 PAIR = Preference(prompt=(PROMPT,), chosen=(GOOD,), rejected=(BAD,))
@@ -83,7 +83,7 @@ def test_tool_calls_and_their_answers_survive() -> None:
     messages = [
         {"role": "user", "content": "Rain?"},
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
-        {"role": "tool", "tool_call_id": "call_1", "content": "no"},
+        {"role": "tool", "tool_call_id": "call00001", "content": "no"},
         {"role": "assistant", "content": "It is dry.", "weight": 1},
     ]
     example = one({"messages": messages, "tools": [TOOL], "parallel_tool_calls": False})

@@ -103,6 +103,18 @@ FILES = {
     "unused-columns": Trigger(
         bad="text,label,id\nHello,greeting,7\n", good="text,label\nHello,greeting\n", suffix=".csv"
     ),
+    "context-column-unused": Trigger(
+        bad='{"text": "Is it red?", "label": "yes", "documents": ["It is red."]}\n',
+        good='{"text": "Is it red?", "label": "yes", "document_id": 7}\n',
+    ),
+    "read-as-context": Trigger(
+        bad='{"context": "It is red.", "question": "Which color?", "answer": "red"}\n',
+        good='{"question": "Which color?", "answer": "red"}\n',
+    ),
+    "read-as-turns": Trigger(
+        bad='{"system": "Be brief.", "prompt": "Hello", "completion": "Hi"}\n',
+        good='{"prompt": "Hello", "completion": "Hi"}\n',
+    ),
     "needs-other-method": Trigger(bad=PAIR, good=GOOD),
     "no-column-names": Trigger(
         bad="text,,label\nHello,x,greeting\n", good="text,label\nHello,greeting\n", suffix=".csv"
@@ -145,6 +157,14 @@ SHAPE = {
     "not-text": Trigger(bad='{"text": "Hello", "label": ["greeting"]}\n', good='{"text": "Hello", "label": 7}\n'),
     "read-as-text": Trigger(
         bad='{"prompt": "2 + 2 =", "completion": 4}\n', good='{"prompt": "2 + 2 =", "completion": "4"}\n'
+    ),
+    "bad-history": Trigger(
+        bad='{"instruction": "And now?", "output": "Yes.", "history": "We spoke before."}\n',
+        good='{"instruction": "And now?", "output": "Yes.", "history": [["Is it?", "No."]]}\n',
+    ),
+    "kto-row": Trigger(
+        bad='{"prompt": "Hello", "completion": "Go away", "label": false}\n',
+        good='{"prompt": "Hello", "completion": "Hi", "label": "greeting"}\n',
     ),
     "no-messages": Trigger(bad='{"messages": []}\n', good=GOOD),
     "bad-message": Trigger(bad='{"messages": ["Hello", "Hi"]}\n', good=GOOD),
@@ -196,6 +216,11 @@ TURNS = {
     ),
 }
 TOOLS = {
+    "read-as-tool": Trigger(bad=row("Rain?", "No.", tools=[TOOL["function"]]), good=CALLED),
+    "read-as-tool-call": Trigger(bad=_called(arguments={"city": "Oslo"}), good=_called(arguments='{"city": "Oslo"}')),
+    "null-left-out": Trigger(
+        bad=row("Rain?", "No.", tools=[{**TOOL, "strict": None}]), good=row("Rain?", "No.", tools=[TOOL], more=None)
+    ),
     "bad-tool": Trigger(bad=row("Rain?", "No.", tools=["rain"]), good=CALLED),
     "tool-without-schema": Trigger(
         bad=row("Rain?", "No.", tools=[{"type": "function", "function": {"name": "rain"}}]), good=CALLED
@@ -276,6 +301,11 @@ ROWS = {
     "few-rows": Trigger(bad=GOOD, good="".join(row(f"{n} + 1?", f"{n + 1}") for n in range(50)), shown="(49 rows)"),
 }
 NOTES = {
+    "plain-text": Trigger(
+        bad='{"prompt": "Hello", "completion": "Hi"}\n',
+        good=GOOD,
+        profile=DataProfile(has_template=lambda: True),
+    ),
     "base-note": Trigger(
         bad=GOOD,
         good=GOOD,

@@ -1,0 +1,36 @@
+"""What a plan says beside its figures: how the rows are read, and how answers will be graded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuneport.backend import Plan
+    from tuneport.config import RunConfig
+    from tuneport.dataset import CheckResult, Dataset
+    from tuneport.evaluate import Fit
+
+_READINGS = ("context-column-unused", "plain-text", "read-as-turns")
+
+
+def with_notes(plan: Plan, config: RunConfig, checked: CheckResult, train: Dataset, holdout: Dataset | None) -> Plan:
+    """The plan with what is to be known of how rows are read and how answers will be graded."""
+    from tuneport.evaluate import AUTO
+
+    said = [f"{one.message} {one.remedy}" for one in checked.diagnostics if one.code in _READINGS]
+    if holdout is not None:
+        fit, named = fit_of(train, holdout), config.compare.grader
+        grading = f"Answers are graded by {fit.grader}: {fit.why}." if named == AUTO else fit.misfit(named)
+        said += [grading] if grading else []
+    return replace(plan, notes=(*plan.notes, *said))
+
+
+def fit_of(train: Dataset, holdout: Dataset) -> Fit:
+    """The grader that fits the answers: all that are graded, and some that are learned, since a few rows do not show
+    that answers are labels.
+    """
+    from tuneport.evaluate import LOOKED_AT, fitting
+
+    return fitting(chain(holdout, islice(train, LOOKED_AT)), len(holdout) + LOOKED_AT)
