@@ -43,7 +43,31 @@ _FILE = (
     ),
     Code("byte-order-mark", "note", "The file starts with a byte order mark; it is skipped.", "Nothing to do."),
     Code("crlf", "note", "Lines end with CR LF, as on Windows; that is accepted.", "Nothing to do."),
-    Code("blank-line", "note", "A line is empty; it is not counted as a row.", "Nothing to do."),
+    Code("cr-line-ends", "note", "Lines end with CR alone, as on old Macs; that is accepted.", "Nothing to do."),
+    Code(
+        "blank-line",
+        "note",
+        "A line is empty, or holds separators alone; it is not counted as a row.",
+        "Nothing to do.",
+    ),
+    Code(
+        "separator-line",
+        "note",
+        "The first line names the separator, as Excel writes it; it is obeyed.",
+        "Nothing to do.",
+    ),
+    Code(
+        "unnamed-column",
+        "note",
+        "A column has no name, such as the index that pandas writes; it is not used.",
+        "Nothing to do, or name the column if it is meant.",
+    ),
+    Code(
+        "column-names",
+        "note",
+        "Columns are recognized although the case of their names, or the spaces around them, differ.",
+        "Nothing to do.",
+    ),
     Code(
         "unused-columns",
         "note",
@@ -92,6 +116,18 @@ _TEXT = (
         "Quote fields that hold the separator.",
     ),
     Code("bad-quoting", "error", "Quotes in a row do not match.", 'Write a quote inside a quoted field twice: "".'),
+    Code(
+        "swallowed-rows",
+        "error",
+        "A cell takes in ten or more lines that look like rows: a quote may not be closed.",
+        'Close the quote, or write a quote inside a quoted field twice: "". If the cell is meant, write JSONL.',
+    ),
+    Code(
+        "rows-in-a-cell",
+        "warning",
+        "A cell takes in some lines that look like rows: a quote may not be closed.",
+        'Look at the lines named. Write a quote inside a quoted field twice: "".',
+    ),
 )
 _SHAPE = (
     Code(
