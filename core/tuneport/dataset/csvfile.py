@@ -29,11 +29,13 @@ def rows(stream: BinaryIO, separator: str | None) -> Iterator[Read]:
     csv.field_size_limit(ROW_BYTES)
     lines = Lines(stream)
     header, named = lines.start()
-    for report in lines.notes:
-        yield None, report
     separator = named or separator or _separator(header)
     names = re.split(re.escape(separator), header)
     spaced = len(names) > 1 and all(name.startswith(" ") for name in names[1:])
+    if spaced:
+        lines.note("column-names", "A space follows each separator in the first line; it is left out.")
+    for report in lines.notes:
+        yield None, report
     yield from _Table(lines, separator, spaced=spaced).rows()
 
 
@@ -155,7 +157,9 @@ class _Table:
             return False
         report.found.clear()
         self._torn_until = last
-        self._go_on_after(first, "bad-quoting", "A quote is not closed, or stands where none belongs: one row takes in", report)
+        self._go_on_after(
+            first, "bad-quoting", "A quote is not closed, or stands where none belongs: one row takes in", report
+        )
         return True
 
 

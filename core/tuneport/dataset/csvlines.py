@@ -42,7 +42,7 @@ class Lines:
         self.one_at_a_time = False
 
     def start(self) -> tuple[str, str | None]:
-        """The first line that is not blank, which stays to be read; and the separator that Excel's line before names."""
+        """The first line that is not blank, which stays to be read; and the separator that a line of Excel's names."""
         self._fill()
         if not self._waiting:
             return "", None
@@ -58,6 +58,12 @@ class Lines:
             self.notes.append(report)
         header = next((line for line in reversed(self._waiting) if line.strip()), b"")
         return header.decode("utf-8", "replace").rstrip("\r\n"), named[1] if named else None
+
+    def note(self, code: str, message: str) -> None:
+        """Note something about the first line."""
+        report = RowReport(self.number + 1)
+        report.add(code, message)
+        self.notes.append(report)
 
     def begin(self) -> None:
         """A row starts with the next line."""
