@@ -116,9 +116,8 @@ def check(
     _refuse_unknown(method)
     other = opened(against, format, column, system, encoding, sheet) if against else None
     with working(f"Checking {file}"):
-        result = opened(file, format, column, system, encoding, sheet).check(
-            profile_for(for_), method=method, against=other
-        )
+        data = opened(file, format, column, system, encoding, sheet)
+        result = data.check(profile_for(for_), method=method, against=other)
     if json:
         say_json(result.to_dict())
     else:

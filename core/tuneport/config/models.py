@@ -132,8 +132,8 @@ class DataConfig(Settings):
     )
     format: str = Field(
         default="auto",
-        description="The files' format: `jsonl`, `json`, `csv`, `tsv`, `parquet`, `xlsx`, `xls` or `ods`; `auto` goes by "
-        "the name, then by the first bytes.",
+        description="The files' format: `jsonl`, `json`, `csv`, `tsv`, `parquet`, `xlsx`, `xls` or `ods`; `auto` goes "
+        "by the name, then by the first bytes.",
     )
     encoding: str | None = Field(
         default=None,

@@ -97,7 +97,7 @@ def _received(process: subprocess.Popen[bytes], size: int) -> Iterator[tuple[Any
         elif kind == _NOTE:
             code, column, message = msgspec.msgpack.decode(data)
             report = RowReport(None)
-            report.add(code, message, column)
+            report.add(code, message, column or None)
             yield None, report
         elif kind == _EXPANDS:
             raise ExpansionError("expands-too-much", msgspec.msgpack.decode(data))

@@ -110,7 +110,7 @@ def recipe_of(found: Source, columns: Mapping[str, str], system: str | None) -> 
     rows = [value for value, _ in islice(read(found), _HEAD_ROWS) if isinstance(value, dict)]
     names = list(dict.fromkeys(str(name) for row in rows for name in row))
     ours = _loosely(names, (*columns.values(), *_KNOWN))
-    renamed: list[dict[str, Any]] = [{ours.get(name, name): value for name, value in row.items()} for row in rows]
+    renamed = [{ours.get(str(name), str(name)): value for name, value in row.items()} for row in rows]
     recipe = recognise(renamed, columns, system)
     if recipe is None:
         return None, ()

@@ -168,7 +168,7 @@ TEXT = {
     "not-utf8": Trigger(
         bad=row("Café", "Hi").encode() + row("Café", "Hi").encode("latin-1"),
         good=row("Café", "Hi"),
-        shown="(Café, saved as Latin-1: the byte E9)",
+        shown="(Café, saved as Latin-1 in a file that is UTF-8 otherwise: the byte E9)",
     ),
     "invalid-json": Trigger(bad=GOOD + GOOD.replace("]}", "],}"), good=GOOD),
     "not-an-object": Trigger(bad=f'{GOOD}["Hello", "Hi"]\n', good=GOOD),
