@@ -87,7 +87,7 @@ is, else its first bytes do; `format=` (`--format`) says it for certain.
 - **CSV.** The separator is the one that stands most often outside the quotes of the first line; Excel's line `sep=;` is
   obeyed. Columns without a name are not used, lines of separators alone are blank lines, and CR alone may end lines.
   Where a quote is not closed, the row's first line is refused, the finding names the lines that the quote would take
-  in, and reading goes on at the next line. After 128 MiB that were read twice, each line is a row of its own.
+  in, and reading goes on at the next line. After 64 MiB that were read twice, each line is a row of its own.
 - **JSON.** An array, an object with one list of rows, or rows one after the other. JSON of that kind that is named
   `.jsonl` is read as JSON. Where rows share a line, findings carry the number of the row.
 - **Python rows, data frames, Arrow and Parquet.** `ClassLabel` columns of Hugging Face's datasets give their names. Of

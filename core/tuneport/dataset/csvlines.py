@@ -11,7 +11,7 @@ from tuneport.dataset.source import ROW_BYTES, blocks
 
 _HEAD = 1 << 16
 _PIECE = 1 << 20
-_READ_AGAIN = 128 << 20
+_READ_AGAIN = 64 << 20
 """Bytes that may be read again in one file. After that each line is a row of its own, so that time stays linear."""
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*\Z')  # what Excel writes, and reads, as the first line
 
