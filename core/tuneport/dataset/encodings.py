@@ -16,6 +16,8 @@ _SHARE = 20  # of all lines, one in so many
 _SHOWN = 30  # characters of an example
 _NON_ASCII = re.compile(rb"[\x80-\xff]+")
 _PIECE = 1 << 16
+_JAPANESE = ("shift_jis", "cp932", "euc_jp")
+_KANA, _ASCII = re.compile("[\u3041-\u30fe]"), re.compile("[\x00-\x7f]")
 
 
 def encoding_named(name: str) -> str | None:
@@ -85,6 +87,10 @@ def _guess(lines: Sequence[bytes]) -> str | None:
             pass
         else:
             return "cp1252"
+    for name in _JAPANESE:  # kana tell these from others for certain, which statistics of a few lines do not
+        read = text.decode(name, "replace")
+        if len(_KANA.findall(read)) * 5 > len(read) - len(_ASCII.findall(read)) and "\ufffd" not in read:
+            return name
     from charset_normalizer import from_bytes
 
     best = from_bytes(text).best()

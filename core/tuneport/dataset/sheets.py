@@ -64,7 +64,6 @@ def _sent(file: BinaryIO) -> Iterator[Sent]:
     sheet = book.get_sheet_by_name(asked) if asked is not None else book.get_sheet_by_index(0)
     if asked is None and len(names) > 1:
         yield None, ("one-sheet", "", f"Read is the first sheet, {names[0]!r}, of {len(names)}.")
-    first = sheet.start[0] if sheet.start else 0
     heads: list[str] | None = None
     noted: set[str] = set()
     for number, cells in enumerate(sheet.iter_rows(), 1):
@@ -76,7 +75,7 @@ def _sent(file: BinaryIO) -> Iterator[Sent]:
         for column in kinds.keys() - noted - {""}:
             noted.add(column)
             yield None, ("read-as-text", column, note_of(column, kinds[column]))
-        yield {"line": number + first, "fields": fields}, None
+        yield {"line": number, "fields": fields}, None
 
 
 def _cell(cell: Any, kinds: dict[str, str], column: str) -> Any:

@@ -137,8 +137,8 @@ def _encoding_problem(head: bytes, *, whole: bool) -> Said | None:
     return Said(
         "utf-16" if name.startswith("utf-16") else "other-encoding",
         f"The file is not UTF-8. It looks like {name}{shown}",
-        remedy=f"Name its encoding: --encoding {name} (encoding= in Python, data.encoding in a config), or save the "
-        "file as UTF-8.",
+        remedy=f"Name its encoding: --encoding {name} (encoding= in Python, data.encoding in a config), or "
+        "another one if that reads wrong, or save the file as UTF-8.",
     )
 
 

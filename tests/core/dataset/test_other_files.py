@@ -47,7 +47,8 @@ def pairs(data: Dataset) -> list[tuple[str, str]]:
         (GERMAN, "utf-16-be", "utf-16-be"),
         (GERMAN, "utf-32", "utf-32"),
         (RUSSIAN, "cp1251", "cp1251"),
-        (JAPANESE, "shift_jis", ""),
+        (JAPANESE, "shift_jis", "shift_jis"),
+        (JAPANESE, "euc_jp", "euc_jp"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -106,7 +107,7 @@ def _workbook(sheets: dict[str, list[list[Any]]]) -> bytes:
     return file.getvalue()
 
 
-SHEET = [[], ["Text", "label", None], ["late", "delay", None], [None, None, None], ["wrong", "exchange", None], ["x"]]
+SHEET = [[], [None, "Text", "label"], [0, "late", "delay"], [None] * 3, [1, "wrong", "exchange"], [2, "x"]]
 
 
 def test_the_first_sheet_of_a_workbook_is_read_or_the_one_that_is_named(tmp_path: Path) -> None:
@@ -221,7 +222,8 @@ class ClassLabel:
 class Split:
     """Rows with features, as Hugging Face's `datasets.Dataset` is."""
 
-    features = {"text": object(), "label": ClassLabel(["delay", "exchange"])}
+    def __init__(self) -> None:
+        self.features = {"text": object(), "label": ClassLabel(["delay", "exchange"])}
 
     def __iter__(self) -> Any:
         yield from ({"text": "late", "label": 0}, {"text": "wrong", "label": 1}, {"text": "odd", "label": None})
