@@ -59,31 +59,31 @@ class _Table:
         columns: Columns | None = None
         while (read := self._next()) is not None:
             fields, report = read
-            if fields is BAD:
+            if columns is not None and fields is not BAD:
+                row = columns.row(fields, report)
+                if report.failed and self._rewind_where_rows_were_torn(report):
+                    row = None
+                yield BAD if report.failed else row, report
+            elif fields is BAD:
                 if columns is None:
                     yield BAD, _of_file(report, 1)
                     return
                 yield BAD, report
-            elif columns is None and any(map(str.strip, fields)):
+            elif any(map(str.strip, fields)):
                 columns = read_header(fields, report)
                 if columns is None:
                     yield BAD, _of_file(report)
                     return
                 if report.found:
                     yield None, report
-            elif columns is None:
+            else:
                 report.add("blank-line", "The line is empty.")
                 yield None, report
-            else:
-                row = columns.row(fields, report)
-                if report.failed and self._rewind_where_rows_were_torn(report):
-                    row = None
-                yield BAD if report.failed else row, report
 
     def _next(self) -> tuple[Any, RowReport] | None:
         """The fields of the next row, or BAD with the reason; None at the end."""
         lines = self._lines
-        lines.begin()
+        lines.record.clear()
         first = lines.number + 1
         report = RowReport(first)
         try:
@@ -101,6 +101,7 @@ class _Table:
             return BAD, report
         if lines.bad_bytes:
             report.add("not-utf8", lines.bad_bytes)
+            lines.bad_bytes = ""
             return BAD, report
         if lines.number > first:
             return self._checked(fields, first, report)

@@ -33,7 +33,8 @@ class Lines:
         self._waiting: list[bytes] = []
         self._later: list[bytes] = []  # blocks to read before the stream goes on, the next one last
         self._too_long = 0
-        self._record = bytearray()
+        self.record = bytearray()
+        """The lines of the row so far; cleared by who reads rows, before each."""
         self._again = 0
         self.number = 0
         self.bad_bytes = ""
@@ -65,23 +66,19 @@ class Lines:
         report.add(code, message)
         self.notes.append(report)
 
-    def begin(self) -> None:
-        """A row starts with the next line."""
-        self._record.clear()
-        self.bad_bytes = ""
-
     def after_first(self) -> list[bytes]:
         """The lines of the row without its first."""
-        return bytes(self._record).split(b"\n")[1:-1]
+        return bytes(self.record).split(b"\n")[1:-1]
 
     def has_odd_quotes(self) -> bool:
         """Whether the row has a quote without a counterpart."""
-        return self._record.count(b'"') % 2 == 1
+        return self.record.count(b'"') % 2 == 1
 
     def rewind(self, first: int) -> None:
         """Give the lines of the row again, but for its first, whose number is given."""
-        rest = bytes(self._record[self._record.find(b"\n") + 1 :])
+        rest = bytes(self.record[self.record.find(b"\n") + 1 :])
         self.number = first
+        self.bad_bytes = ""
         self._again += len(rest)
         self.one_at_a_time = self.one_at_a_time or self._again > _READ_AGAIN
         if len(rest) <= _PIECE:
@@ -103,22 +100,22 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        if self.one_at_a_time and self._record:
+        if self.one_at_a_time and self.record:
             raise Unreadable("bad-quoting", "A quote is open at the end of the line.")
         if not self._waiting and (self._later or not self._too_long):
             self._fill()
         if not self._waiting:
             if not self._too_long:
                 raise StopIteration
-            if self._record:  # the row before it ends here; the line itself comes next
+            if self.record:  # the row before it ends here; the line itself comes next
                 raise Unreadable("row-too-large", "A quote is not closed before a line that is too long.")
             size, self._too_long = self._too_long, 0
             self.number += 1
             raise Unreadable("row-too-large", f"The row has {size:,} bytes; {ROW_BYTES:,} are the most.")
         line = self._waiting.pop()
         self.number += 1
-        self._record += line
-        if len(self._record) > ROW_BYTES:
+        self.record += line
+        if len(self.record) > ROW_BYTES:
             raise Unreadable("row-too-large", f"The row has more than {ROW_BYTES:,} bytes: a quote may not be closed.")
         try:
             return line.decode("utf-8")

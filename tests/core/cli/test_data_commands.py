@@ -154,9 +154,10 @@ def test_a_file_in_another_encoding_is_proposed_and_read(cli: Cli, tmp_path: Pat
     assert fixed["written"] == 80
     assert "Größe 7 falsch" in (tmp_path / "new.jsonl").read_text(encoding="utf-8")
     config = tmp_path / "tune.yaml"
-    as_json(cli, "init", old, "-o", config, "--encoding", "latin-1", "--model", "parrot:small")
+    as_json(cli, "init", old, "-o", config, "--encoding", "latin-1", "--model", "parrot:grey")
     assert load_config(config).data.encoding == "latin-1"
-    assert cli("plan", config)[0] == 0
+    code, out, err = cli("plan", config)
+    assert code == 0, out + err
 
 
 def test_a_sheet_is_named_on_the_command_line_and_kept_in_the_config(cli: Cli, tmp_path: Path) -> None:
@@ -171,9 +172,10 @@ def test_a_sheet_is_named_on_the_command_line_and_kept_in_the_config(cli: Cli, t
     book.save(tmp_path / "book.xlsx")
     assert as_json(cli, "check", tmp_path / "book.xlsx", "--sheet", "Tickets")["used"] == 60
     config = tmp_path / "tune.yaml"
-    as_json(cli, "init", tmp_path / "book.xlsx", "-o", config, "--sheet", "Tickets", "--model", "parrot:small")
+    as_json(cli, "init", tmp_path / "book.xlsx", "-o", config, "--sheet", "Tickets", "--model", "parrot:grey")
     assert load_config(config).data.sheet == "Tickets"
-    assert cli("plan", config)[0] == 0
+    code, out, err = cli("plan", config)
+    assert code == 0, out + err
 
 
 def test_fix_stops_where_errors_would_drop_most_rows(cli: Cli, tmp_path: Path) -> None:
@@ -184,4 +186,4 @@ def test_fix_stops_where_errors_would_drop_most_rows(cli: Cli, tmp_path: Path) -
     assert "--drop-most" in err
     code, out, _ = cli("fix", tmp_path / "rows.csv", "-o", tmp_path / "new.jsonl", "--drop-most")
     assert code == 0
-    assert "1 written + 2 dropped" in out
+    assert "written 1 + dropped 2" in out
