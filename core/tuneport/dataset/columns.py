@@ -25,7 +25,7 @@ class Columns:
 
         Fields that are missing or too many do no harm where their columns have no name and they are empty.
         """
-        if not (fields and fields[0]) and not any(str(field).strip() for field in fields):
+        if not (fields and str(fields[0]).strip()) and not any(str(field).strip() for field in fields):
             report.add("blank-line", "The line is empty." if len(fields) < 2 else "Each field of the line is empty.")
             return None
         if len(fields) == self._width and self._all_named:
