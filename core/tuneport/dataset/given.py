@@ -19,6 +19,7 @@ from tuneport.dataset.values import line_of
 from tuneport.errors import UsageError
 
 _HEAD_ROWS = 20
+_HEAD_READS = 1000  # rows and blank lines that are looked at to find so many rows
 _NAMED = 10  # splits or columns in one message
 _KNOWN = {role for shape in SHAPES for role in shape.needs + shape.takes} | {
     name for names in ALIASES.values() for name in names
@@ -107,7 +108,8 @@ def recipe_of(found: Source, columns: Mapping[str, str], system: str | None) -> 
 
     None when they are of no known shape, which each row's finding then says.
     """
-    rows = [value for value, _ in islice(read(found), _HEAD_ROWS) if isinstance(value, dict)]
+    values = (value for value, _ in islice(read(found), _HEAD_READS))
+    rows = list(islice((value for value in values if isinstance(value, dict)), _HEAD_ROWS))
     names = list(dict.fromkeys(str(name) for row in rows for name in row))
     ours = _loosely(names, (*columns.values(), *_KNOWN))
     renamed = [{ours.get(str(name), str(name)): value for name, value in row.items()} for row in rows]

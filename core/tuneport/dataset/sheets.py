@@ -67,6 +67,8 @@ def _sent(file: BinaryIO) -> Iterator[Sent]:
     heads: list[str] | None = None
     noted: set[str] = set()
     for number, cells in enumerate(sheet.iter_rows(), 1):
+        if all(cell in ("", None) for cell in cells):  # many sheets have empty rows without end
+            continue
         kinds: dict[str, str] = {}
         named = heads or []
         fields = [_cell(cell, kinds, named[place] if place < len(named) else "") for place, cell in enumerate(cells)]

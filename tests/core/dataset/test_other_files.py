@@ -116,7 +116,7 @@ def test_the_first_sheet_of_a_workbook_is_read_or_the_one_that_is_named(tmp_path
     result = data.check()
     assert pairs(data) == WANTED
     assert (data.format, result.read, result.rejected) == ("xlsx", 3, 1)
-    assert result.counts["one-sheet"] == result.counts["unnamed-column"] == result.counts["blank-line"] == 1
+    assert result.counts["one-sheet"] == result.counts["unnamed-column"] == 1
     assert [one.line for one in result.diagnostics if one.severity == "error"] == [6]
     assert pairs(load(tmp_path, "rows.xlsx", book, sheet="Others")) == [("1", "2.5")]
     assert pairs(load(tmp_path, "renamed.csv", book)) == WANTED
