@@ -136,6 +136,18 @@ def test_a_workbook_that_expands_too_much_is_refused(tmp_path: Path) -> None:
     assert "expands-too-much" in load(tmp_path, "rows.xlsx", book.getvalue()).check().counts
 
 
+def test_a_workbook_of_two_cells_far_apart_ends_in_an_error_within_the_bound_of_memory(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    from tuneport import DataError
+
+    book = Workbook()
+    book.active["A1"], book.active["XFD1048576"] = "text", "x"
+    book.save(tmp_path / "rows.xlsx")
+    with pytest.raises(DataError, match="may take more than 1,073,741,824 bytes of memory"):
+        Dataset.load(tmp_path / "rows.xlsx").check()
+
+
 def test_a_broken_workbook_is_an_error_that_names_it(tmp_path: Path) -> None:
     from tuneport import DataError
 
