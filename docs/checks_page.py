@@ -35,21 +35,23 @@ The first {KEPT_PER_CODE} findings of each code are kept with their place; all a
 row by row: *read = written + dropped*. A row with an error that no remedy removes is dropped. Remedies that might lose
 something are applied only when they are named: `--only near-duplicate` applies that one alone, `--only safe --only
 near-duplicate` (`remedies=["safe", "near-duplicate"]`) beside the others. `--changes FILE` keeps every change, one JSON
-object a line. Fixing a fixed file changes nothing.
+object a line. Fixing a fixed file changes nothing. Where errors would drop more than half of the rows, `fix` stops and
+says why; `--drop-most` (`drop_most=True`) writes the file all the same.
 
 This page is written from the code: a test has, for every code, data that gives rise to it and data that does not.
 """
 
 SHAPES_INTRO = """## Shapes
 
-A file's shape is recognised by its columns, from the first rows; `columns=` (`--column OURS=THEIRS`) says which column
-is which where they have other names. All rows of a file have one shape.
+A file's shape is recognized by its columns, from the first rows; `columns=` (`--column OURS=THEIRS`) says which column
+is which where they have other names. Case and outer spaces of a name make no difference. All rows of a file have one
+shape.
 
 | shape | columns | may have |
 |---|---|---|"""
 
 SHAPES_DETAILS = """
-A whole number, such as a label's, and true or false are read as texts, which is noted. `system=` (`--system`) puts a
+A number, a date, bytes, and true or false are read as texts, see [Files](#files). `system=` (`--system`) puts a
 system prompt before the conversations that bring none. Earlier
 turns in `history` are pairs of a user's and an assistant's text, or messages; their answers are trained on too. A
 `context` stands behind the question, or before a prompt that its completion goes on with. `Dataset.write` and `fix`
@@ -81,6 +83,37 @@ beyond, so that ten million rows take no more memory than a quarter million. Two
 once in 370,000 files of ten million rows.
 """
 
+FILES_DETAILS = """## Files
+
+JSONL, JSON, CSV, TSV and gzip of these; Parquet and data frames (`tuneport[parquet]`); `.xlsx`, `.xls` and `.ods`
+(`tuneport[xlsx]`), whose first sheet is read unless `sheet=` (`--sheet NAME`) names another. The name says what a file
+is, else its first bytes do; `format=` (`--format`) says it for certain.
+
+- **Encoding.** Text is UTF-8. A file in another encoding is one error that proposes the encoding with an example of how
+  the text reads in it; `encoding=` (`--encoding latin-1`, `data.encoding`) names it.
+- **CSV.** The separator is the one that stands most often outside the quotes of the first line; Excel's line `sep=;` is
+  obeyed. Columns without a name are not used, lines of separators alone are blank lines, and CR alone may end lines.
+  Where a quote is not closed, the row's first line is refused, the finding names the lines that the quote would take
+  in, and reading goes on at the next line. After 64 MiB that were read twice, each line is a row of its own.
+- **JSON.** An array, an object with one list of rows, or rows one after the other. JSON of that kind that is named
+  `.jsonl` is read as JSON. Where rows share a line, findings carry the number of the row.
+- **Python rows, data frames, Arrow and Parquet.** `ClassLabel` columns of Hugging Face's datasets give their names. Of
+  a `DatasetDict`, choose a split: `Dataset.load(data["train"])`.
+
+The same value is the same text, whatever brings it, and the text is noted:
+
+| value | read as |
+|---|---|
+| whole number, also `1.0` | `1` |
+| other number | its shortest form: `2.5` |
+| decimal | as written: `1.50` |
+| true, false | `true`, `false` |
+| date; date and time at midnight without a zone | `2026-01-01` |
+| other date and time | `2026-01-01T10:30:00`, with its zone |
+| bytes | the text, where they are UTF-8; else an error |
+| missing, null, NaN | no value |
+"""
+
 GROUPS: Mapping[str, Mapping[str, triggers.Trigger]] = {
     "The file": triggers.FILES,
     "Text and JSON": triggers.TEXT,
@@ -96,7 +129,7 @@ GROUPS: Mapping[str, Mapping[str, triggers.Trigger]] = {
 def page() -> str:
     """The whole page."""
     groups = (line for name in GROUPS for line in _group(name))
-    return "\n".join([INTRO, *_contents(), SHAPES_INTRO, *_shapes(), SHAPES_DETAILS, *groups, DETAILS])
+    return "\n".join([INTRO, *_contents(), SHAPES_INTRO, *_shapes(), SHAPES_DETAILS, FILES_DETAILS, *groups, DETAILS])
 
 
 def _contents() -> Iterator[str]:
@@ -142,7 +175,19 @@ def _fix(code: str) -> str:
     return "\n\n`fix` drops the row." if code in _ROW_ERRORS else ""
 
 
-_NOT_WRITTEN = ("byte-order-mark", "crlf", "blank-line", "unused-columns", "context-column-unused")
+_NOT_WRITTEN = (
+    "byte-order-mark",
+    "crlf",
+    "cr-line-ends",
+    "blank-line",
+    "separator-line",
+    "unnamed-column",
+    "column-names",
+    "unused-columns",
+    "context-column-unused",
+    "read-as-json",
+    "row-numbers",
+)
 _ROW_GROUPS = (triggers.TEXT, triggers.SHAPE, triggers.TURNS, triggers.TOOLS, triggers.PREFERENCE)
 _ROW_ERRORS = {code for group in _ROW_GROUPS for code in group if CODES[code].severity == "error"}
 

@@ -13,7 +13,11 @@ from tuneport_server.hyperparameters import METHODS, Asked
 
 _SHOWN = 5
 _HEAD = 1 << 16
-_UNREADABLE = frozenset({"invalid-json", "not-an-object", "not-utf8", "unknown-shape", "utf-16"})
+_UNREADABLE = frozenset({"invalid-json", "not-an-object", "not-json-lines", "not-utf8", "unknown-shape"}) | {
+    "other-encoding",
+    "other-file",
+    "utf-16",
+}
 _SIGNATURES = {b"PAR1": "is Parquet", b"PK\x03\x04": "is a ZIP archive or a spreadsheet", b"%PDF": "is a PDF"}
 _SEPARATORS = {b"\t": "TSV", b",": "CSV", b";": "CSV"}
 _ROWS = {

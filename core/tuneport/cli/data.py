@@ -21,11 +21,22 @@ if TYPE_CHECKING:
 File = Annotated[
     str,
     typer.Argument(
-        metavar="FILE", help="A data file: JSONL, JSON, CSV, TSV, Parquet, .gz of these, or - for standard input."
+        metavar="FILE",
+        help="A data file: JSONL, JSON, CSV, TSV, .gz of these, Parquet, .xlsx, .xls, .ods, or - for standard input.",
     ),
 ]
 Format = Annotated[
-    str, typer.Option("--format", metavar="FORMAT", help="jsonl, json, csv, tsv or parquet; auto goes by the name.")
+    str,
+    typer.Option(
+        "--format", metavar="FORMAT", help="jsonl, json, csv, tsv, parquet, xlsx, xls or ods; auto goes by the name."
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option("--encoding", metavar="NAME", help="The encoding of a text file that is not UTF-8, such as latin-1."),
+]
+Sheet = Annotated[
+    str | None, typer.Option("--sheet", metavar="NAME", help="The sheet of a workbook; the first where none is named.")
 ]
 Column = Annotated[
     list[str] | None,
@@ -46,11 +57,18 @@ Method = Annotated[
 ]
 
 
-def opened(file: str, format: str = "auto", column: list[str] | None = None, system: str | None = None) -> Dataset:  # noqa: A002 - the option's name
+def opened(
+    file: str,
+    format: str = "auto",  # noqa: A002 - the option's name
+    column: list[str] | None = None,
+    system: str | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
+) -> Dataset:
     """The dataset that a command's arguments name."""
     from tuneport.dataset import Dataset
 
-    return Dataset.load(file, format, _pairs(column) or None, system=system)
+    return Dataset.load(file, format, _pairs(column) or None, system=system, encoding=encoding, sheet=sheet)
 
 
 def _pairs(column: list[str] | None) -> dict[str, str]:
@@ -85,6 +103,8 @@ def check(
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
     system: System = None,
+    encoding: Encoding = None,
+    sheet: Sheet = None,
     all_: Annotated[
         bool, typer.Option("--all", help="Print every finding that was kept, not the first of each code.")
     ] = False,
@@ -95,9 +115,10 @@ def check(
     from tuneport.cli.terminal import working
 
     _refuse_unknown(method)
-    other = opened(against, format, column, system) if against else None
+    other = opened(against, format, column, system, encoding, sheet) if against else None
     with working(f"Checking {file}"):
-        result = opened(file, format, column, system).check(profile_for(for_), method=method, against=other)
+        data = opened(file, format, column, system, encoding, sheet)
+        result = data.check(profile_for(for_), method=method, against=other)
     if json:
         say_json(result.to_dict())
     else:
@@ -121,19 +142,24 @@ def fix(
         Path | None,
         typer.Option("--changes", metavar="FILE", help="A new file for every change, one JSON object a line."),
     ] = None,
+    drop_most: Annotated[
+        bool, typer.Option("--drop-most", help="Write the file although errors drop more than half of the rows.")
+    ] = False,
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
     system: System = None,
+    encoding: Encoding = None,
+    sheet: Sheet = None,
     json: Json = False,
 ) -> int:
     """Write a mended copy and say what changed, row by row."""
     from tuneport.cli import show
     from tuneport.cli.terminal import working
 
-    other = opened(against, format, column, system) if against else None
+    other = opened(against, format, column, system, encoding, sheet) if against else None
     with working(f"Mending {file}"):
-        data = opened(file, format, column, system)
-        result = data.fix(output, remedies=only, against=other, changes_to=changes)
+        data = opened(file, format, column, system, encoding, sheet)
+        result = data.fix(output, remedies=only, against=other, changes_to=changes, drop_most=drop_most)
     if json:
         say_json(result.to_dict())
     else:
@@ -148,12 +174,14 @@ def preview(
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
     system: System = None,
+    encoding: Encoding = None,
+    sheet: Sheet = None,
     json: Json = False,
 ) -> int:
     """Show rows as the model sees them, what is trained on marked."""
     from tuneport.cli import show
 
-    show.previews(opened(file, format, column, system), profile_for(for_), rows, as_json=json)
+    show.previews(opened(file, format, column, system, encoding, sheet), profile_for(for_), rows, as_json=json)
     return 0
 
 
@@ -167,6 +195,8 @@ def init(
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
     system: System = None,
+    encoding: Encoding = None,
+    sheet: Sheet = None,
     json: Json = False,
 ) -> int:
     """Look at a data file and write a commented tune.yaml for it."""
@@ -178,13 +208,15 @@ def init(
     if file == "-":
         raise UsageError("A config cannot name standard input for later.", remedy="Save the rows to a file first.")
     _refuse_to_write(output, force=force)
-    result = opened(file, format, column, system).check()
+    result = opened(file, format, column, system, encoding, sheet).check()
     if not result.used:
         raise DataError(f"{file} has no row that can be used.", remedy=f"See why: tuneport check {file}")
     said = {
         "model": model,
         "data.train": file,
         "data.format": format,
+        "data.encoding": encoding,
+        "data.sheet": sheet,
         "data.columns": _pairs(column),
         "data.system": system,
         "train.suffix": output.stem if output.stem != "tune" else None,

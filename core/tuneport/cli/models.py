@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuneport.cli.data import Column, Format, System, opened
+from tuneport.cli.data import Column, Encoding, Format, Sheet, System, opened
 from tuneport.cli.outlet import say, say_json, say_lines
 from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
@@ -151,13 +151,15 @@ def compare(
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
     system: System = None,
+    encoding: Encoding = None,
+    sheet: Sheet = None,
     json: Json = False,
 ) -> int:
     """Let a tuned model and its base answer unseen rows; grade both."""
     from tuneport.cli.progress import RunProgress
     from tuneport.workflow import compare as judge
 
-    holdout = opened(data, format, column, system)
+    holdout = opened(data, format, column, system, encoding, sheet)
     if rows is not None:
         holdout = holdout.sample(rows, seed=seed)
     with RunProgress() as progress:

@@ -115,7 +115,7 @@ def identity(config: RunConfig, settings: BaseModel | None = None, fingerprints:
 
 def resolve_path(text: str, folder: Path) -> str:
     """A relative path made absolute from `folder`; `-`, `~/…`, absolute paths and addresses (`s3://…`) as they are."""
-    if text == "-" or text.startswith(("/", "~")) or re.match(r"[a-z][a-z0-9+.-]+:", text):
+    if text == "-" or text.startswith(("/", "~")) or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         return text
     return os.path.normpath(folder / text)
 

@@ -130,7 +130,21 @@ class DataConfig(Settings):
         description="Rows that no training sees, to compare the tuned model with its base on: a share, such as "
         "0.1 (approximate: rows are chosen by their content), or a file.",
     )
-    format: str = Field(default="auto", description="The shape of the rows; `auto` recognises it from the keys.")
+    format: str = Field(
+        default="auto",
+        description="The files' format: `jsonl`, `json`, `csv`, `tsv`, `parquet`, `xlsx`, `xls` or `ods`; `auto` goes "
+        "by the name, then by the first bytes.",
+    )
+    encoding: str | None = Field(
+        default=None,
+        examples=["latin-1"],
+        description="The encoding of text files that are not UTF-8; `tuneport check` proposes one.",
+    )
+    sheet: str | None = Field(
+        default=None,
+        examples=["Tickets"],
+        description="The sheet of a workbook to read; the first where none is named.",
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Which column holds what, where the names are not recognised.",

@@ -30,7 +30,43 @@ _FILE = (
         "The file holds no row that can be used.",
         "Check that this is the right file, and the other errors.",
     ),
-    Code("utf-16", "error", "The file is UTF-16, not UTF-8.", "Convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW"),
+    Code("utf-16", "error", "The file is UTF-16, not UTF-8.", "Name its encoding: --encoding utf-16"),
+    Code(
+        "other-encoding",
+        "error",
+        "The file is not UTF-8 but in another encoding, which is guessed.",
+        "Name its encoding, such as --encoding latin-1 (encoding= in Python, data.encoding in a config).",
+    ),
+    Code(
+        "other-file",
+        "error",
+        "The file is neither text nor a table, such as a PDF document or an archive.",
+        "Expand it, or save its table as CSV, JSONL or Parquet.",
+    ),
+    Code(
+        "not-json-lines",
+        "error",
+        "The file was to be read as JSON lines, and is JSON of another layout.",
+        "Name it .json, or say --format json.",
+    ),
+    Code(
+        "read-as-json",
+        "note",
+        "The file is named as JSON lines and is JSON of another layout; it is read as JSON.",
+        "Nothing to do, or name the file .json.",
+    ),
+    Code(
+        "row-numbers",
+        "note",
+        "Several rows of a JSON file stand on one line, so findings carry the number of the row in place of the line.",
+        "Nothing to do.",
+    ),
+    Code(
+        "one-sheet",
+        "note",
+        "The workbook has several sheets, of which the first is read.",
+        "Nothing to do, or name another one: --sheet NAME",
+    ),
     Code(
         "broken-gzip", "error", "The compressed file is damaged or cut off.", "Compress or download the file once more."
     ),
@@ -43,7 +79,31 @@ _FILE = (
     ),
     Code("byte-order-mark", "note", "The file starts with a byte order mark; it is skipped.", "Nothing to do."),
     Code("crlf", "note", "Lines end with CR LF, as on Windows; that is accepted.", "Nothing to do."),
-    Code("blank-line", "note", "A line is empty; it is not counted as a row.", "Nothing to do."),
+    Code("cr-line-ends", "note", "Lines end with CR alone, as on old Macs; that is accepted.", "Nothing to do."),
+    Code(
+        "blank-line",
+        "note",
+        "A line is empty, or holds separators alone; it is not counted as a row.",
+        "Nothing to do.",
+    ),
+    Code(
+        "separator-line",
+        "note",
+        "The first line names the separator, as Excel writes it; it is obeyed.",
+        "Nothing to do.",
+    ),
+    Code(
+        "unnamed-column",
+        "note",
+        "A column has no name, such as the index that pandas writes; it is not used.",
+        "Nothing to do, or name the column if it is meant.",
+    ),
+    Code(
+        "column-names",
+        "note",
+        "Columns are recognized although the case of their names, or the spaces around them, differ.",
+        "Nothing to do.",
+    ),
     Code(
         "unused-columns",
         "note",
@@ -110,6 +170,18 @@ _TEXT = (
         "Quote fields that hold the separator.",
     ),
     Code("bad-quoting", "error", "Quotes in a row do not match.", 'Write a quote inside a quoted field twice: "".'),
+    Code(
+        "swallowed-rows",
+        "error",
+        "A cell takes in ten or more lines that look like rows: a quote may not be closed.",
+        'Close the quote, or write a quote inside a quoted field twice: "". If the cell is meant, write JSONL.',
+    ),
+    Code(
+        "rows-in-a-cell",
+        "warning",
+        "A cell takes in some lines that look like rows: a quote may not be closed.",
+        'Look at the lines named. Write a quote inside a quoted field twice: "".',
+    ),
 )
 _SHAPE = (
     Code(
@@ -126,8 +198,8 @@ _SHAPE = (
     Code(
         "read-as-text",
         "note",
-        "A whole number, or true or false, stands where a text should; it is read as that text.",
-        "Write it as a text, in quotes.",
+        "A number, a date, bytes, or true or false stand where a text should; the value is read as text.",
+        "Nothing to do, or write it as a text, in quotes.",
     ),
     Code(
         "bad-history",

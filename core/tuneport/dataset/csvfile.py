@@ -1,131 +1,189 @@
-"""A table of separated values to rows."""
+"""A table of separated values to rows, as spreadsheets and programs really write it."""
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
+import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from tuneport.dataset.columns import Columns, read_header
+from tuneport.dataset.csvlines import Lines, Unreadable
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.lines import Read, split_lines, without_bom
-from tuneport.dataset.source import ROW_BYTES, blocks
+from tuneport.dataset.lines import Read
+from tuneport.dataset.source import ROW_BYTES
 from tuneport.dataset.strictjson import BAD
 
-_NAMED = 10  # columns in one message
+_SUSPECT = 3
+"""A cell with so many lines inside that each look like a row gets a warning."""
+_SWALLOWED = 10
+"""With so many of them, a quote was not closed where it should be."""
+_ROW_LIKE = 0.9  # the share of lines that must look like rows; a few cells hold a separator of their own
 
 
 def rows(stream: BinaryIO, separator: str | None) -> Iterator[Read]:
-    """A table whose first line names its columns. Lines may stand inside quotes; a row has the line where it starts."""
+    """A table whose first line names its columns. Lines may stand inside quotes; a row has the line where it starts.
+
+    Where a quote takes in lines that it should not, the row's first line is refused and reading goes on behind it.
+    """
     csv.field_size_limit(ROW_BYTES)
-    lines = _Lines(stream)
-    header = lines.first()
+    lines = Lines(stream)
+    header, named = lines.start()
+    separator = named or separator or _separator(header)
+    names = re.split(re.escape(separator), header)
+    spaced = len(names) > 1 and all(name.startswith(" ") for name in names[1:])
+    if spaced:
+        lines.note("column-names", "A space follows each separator in the first line; it is left out.")
     for report in lines.notes:
         yield None, report
-    if separator is None:
-        separator = max(",;\t|", key=lambda one: (header.count(one), one == ","))
-    table = csv.reader(lines, delimiter=separator, strict=True)
-    names: list[str] | None = None
-    while True:
-        report = RowReport(lines.number + 1)
-        lines.row_bytes = 0
-        try:
-            row = next(table)
-        except StopIteration:
-            return
-        except (csv.Error, _Unreadable) as error:
-            yield BAD, _csv_error(error, report)
-            if names is None:
-                return
-            continue
-        if not row:
-            report.add("blank-line", "The line is empty.")
-            yield None, report
-        elif names is None:
-            names = row
-            if problem := _header_problem(names):
-                report.add("no-column-names", problem)
+    yield from _Table(lines, separator, spaced=spaced).rows()
+
+
+def _separator(header: str) -> str:
+    """The separator that stands most often outside the quotes of a line."""
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(",;\t|", key=lambda one: (bare.count(one), one == ","))
+
+
+class _Table:
+    """The rows of a table, one after the other."""
+
+    def __init__(self, lines: Lines, separator: str, *, spaced: bool) -> None:
+        self._lines = lines
+        self._separator = separator
+        self._fields = csv.reader(lines, delimiter=separator, skipinitialspace=spaced, strict=True)
+        self._torn_until = 0  # up to this line, rows may be parts of a row that a quote tore
+
+    def rows(self) -> Iterator[Read]:
+        """All rows after the first line, which names the columns."""
+        columns: Columns | None = None
+        while (read := self._next()) is not None:
+            fields, report = read
+            if columns is not None and fields is not BAD:
+                row = columns.row(fields, report)
+                if report.failed and self._rewind_where_rows_were_torn(report):
+                    row = None
+                yield BAD if report.failed else row, report
+            elif fields is BAD:
+                if columns is None:
+                    yield BAD, _of_file(report, 1)
+                    return
                 yield BAD, report
-                return
-        elif len(row) != len(names):
-            report.add("ragged-row", f"The row has {len(row)} fields, the first line names {len(names)}.")
-            yield BAD, report
+            elif any(map(str.strip, fields)):
+                columns = read_header(fields, report)
+                if columns is None:
+                    yield BAD, _of_file(report)
+                    return
+                if report.found:
+                    yield None, report
+            else:
+                report.add("blank-line", "The line is empty.")
+                yield None, report
+
+    def _next(self) -> tuple[Any, RowReport] | None:
+        """The fields of the next row, or BAD with the reason; None at the end."""
+        lines = self._lines
+        lines.record.clear()
+        first = lines.number + 1
+        report = RowReport(first)
+        try:
+            fields = next(self._fields)
+        except StopIteration:
+            return None
+        except Unreadable as error:
+            if lines.number > first:
+                self._go_on_after(first, error.code, f"{error} It would take in", report)
+            else:
+                report.add(error.code, str(error))
+            return BAD, report
+        except csv.Error as error:
+            self._explain(str(error), first, report)
+            return BAD, report
+        if lines.bad_bytes:
+            report.add("not-utf8", lines.bad_bytes)
+            lines.bad_bytes = ""
+            return BAD, report
+        if lines.number > first:
+            return self._checked(fields, first, report)
+        if first <= self._torn_until and lines.has_odd_quotes():
+            report.add("bad-quoting", "A quote has no counterpart, in lines that a quote before them has torn.")
+            return BAD, report
+        return fields, report
+
+    def _explain(self, error: str, first: int, report: RowReport) -> None:
+        last = self._lines.number
+        if last == first or self._lines.one_at_a_time:
+            report.add("bad-quoting", _reason(error, self._separator))
+        elif "end of data" in error:
+            self._go_on_after(first, "bad-quoting", "A quote is not closed: it would take in", report)
         else:
-            yield dict(zip(names, row, strict=True)), report
+            self._torn_until = last
+            what = f"A quote is not closed, or {_reason(error, self._separator, last)} It would take in"
+            self._go_on_after(first, "bad-quoting", what, report)
+
+    def _go_on_after(self, first: int, code: str, what: str, report: RowReport) -> None:
+        """Refuse the line where the row starts, and set the lines back so that reading goes on behind it."""
+        last = self._lines.number
+        goes_on = f"Line {first} is refused, and reading goes on at line {first + 1}."
+        report.add(code, f"{what} lines {first} to {last}. {goes_on}")
+        self._lines.rewind(first)
+
+    def _checked(self, fields: list[str], first: int, report: RowReport) -> tuple[Any, RowReport]:
+        """A row over several lines: refused where it has most likely swallowed rows."""
+        inside, alike = self._row_like(len(fields))
+        last = self._lines.number
+        if inside < _SUSPECT or alike < inside * _ROW_LIKE:
+            return fields, report
+        if inside >= _SWALLOWED:
+            self._torn_until = last
+            self._go_on_after(first, "swallowed-rows", "A quote may not be closed: one cell takes in", report)
+            return BAD, report
+        report.add("rows-in-a-cell", f"One row takes in lines {first} to {last}, and each looks like a row.")
+        return fields, report
+
+    def _row_like(self, width: int) -> tuple[int, int]:
+        """How many lines stand inside the row, without its first and its last; how many of them look like rows."""
+        if width < 2:  # without a separator every line looks like a row
+            return 0, 0
+        separator = self._separator.encode()
+        inside = self._lines.after_first()[:-1]
+        return len(inside), sum(line.count(separator) == width - 1 for line in inside)
+
+    def _rewind_where_rows_were_torn(self, report: RowReport) -> bool:
+        """Read a ragged row over several lines again from its second line on, where those lines look like rows."""
+        first, last = report.line or 0, self._lines.number
+        others = self._lines.after_first()
+        separator = self._separator.encode()
+        if last == first or sum(separator in line for line in others) * 2 < len(others):
+            return False
+        report.found.clear()
+        self._torn_until = last
+        self._go_on_after(
+            first, "bad-quoting", "A quote is not closed, or stands where none belongs: one row takes in", report
+        )
+        return True
 
 
-def _header_problem(names: list[str]) -> str | None:
-    if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
-        more = ", …" if len(repeated) > _NAMED else ""
-        return f"The first line names {', '.join(map(repr, repeated[:_NAMED]))}{more} more than once."
-    return None if all(name.strip() for name in names) else "The first line leaves a column without a name."
-
-
-def _csv_error(error: Exception, report: RowReport) -> RowReport:
-    if isinstance(error, _Unreadable):
-        report.line = error.line
-        report.add(error.code, str(error))
-    elif "field larger" in str(error):
-        report.add("bad-quoting", f"A field has more than {ROW_BYTES:,} bytes: a closing quote may be missing.")
-    else:
-        report.add("bad-quoting", f"{str(error)[:1].upper()}{str(error)[1:]}.")
+def _of_file(report: RowReport, line: int = 0) -> RowReport:
+    """The report of a first line that names no columns: it speaks of the file, and is no row that was refused."""
+    if line and report.found[0].code != "not-utf8":
+        report.found.clear()
+        report.add("no-column-names", "The quotes of the first line do not match.")
+    report.line = None
     return report
 
 
-class _Unreadable(Exception):  # noqa: N818 - passes through csv.reader, to be caught right behind it
-    def __init__(self, code: str, message: str, line: int) -> None:
-        super().__init__(message)
-        self.code = code
-        self.line = line
-
-
-class _Lines:
-    """The lines of a stream as text, for csv.reader; `number` is that of the last one."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._blocks = blocks(stream)
-        self._waiting: list[bytes] = []
-        self._too_long = 0
-        self.number = 0
-        self.row_bytes = 0
-        """What the row has so far, whose fields may go over many lines; set back by who reads rows."""
-        self.notes: list[RowReport] = []
-
-    def first(self) -> str:
-        """The first line, which stays to be read."""
-        self._fill()
-        if not self._waiting:
-            return ""
-        report = RowReport(1)
-        self._waiting[-1] = without_bom(self._waiting[-1], report)
-        if report.found:
-            self.notes.append(report)
-        return self._waiting[-1].decode("utf-8", "replace")
-
-    def _fill(self) -> None:
-        block, self._too_long = next(self._blocks, (b"", 0))
-        self._waiting = [line + b"\n" for line in split_lines(block)][::-1]
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        if not self._waiting and not self._too_long:
-            self._fill()
-        if self._too_long:
-            size, self._too_long = self._too_long, 0
-            self.number += 1
-            raise _Unreadable("row-too-large", f"The row has {size:,} bytes; {ROW_BYTES:,} are the most.", self.number)
-        if not self._waiting:
-            raise StopIteration
-        self.number += 1
-        line = self._waiting.pop()
-        self.row_bytes += len(line)
-        if self.row_bytes > ROW_BYTES:
-            message = f"The row has more than {ROW_BYTES:,} bytes: a closing quote may be missing."
-            raise _Unreadable("row-too-large", message, self.number)
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            message = f"Byte {error.start + 1} of the line is 0x{line[error.start]:02x}, which is not UTF-8 there."
-            raise _Unreadable("not-utf8", message, self.number) from error
+def _reason(error: str, separator: str, line: int | None = None) -> str:
+    """What csv says, in our words."""
+    where = f" in line {line}" if line else ""
+    if "expected after" in error:
+        said = f"a closing quote is followed by something other than {separator!r}{where}."
+    elif "new-line character" in error:
+        said = f"a carriage return stands in a field without quotes{where}."
+    elif "field larger" in error:
+        said = f"a field has more than {ROW_BYTES:,} bytes{where}: a closing quote may be missing."
+    elif "end of data" in error:
+        said = f"a quote is not closed{where}."
+    else:
+        said = f"{error}{where}."
+    return said if line else f"{said[:1].upper()}{said[1:]}"

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 from tuneport.dataset import across, source, stats
 from tuneport.dataset.example import Example
-from tuneport.dataset.formats import Recipe, recognise
+from tuneport.dataset.given import is_known, recipe_of, source_of
 from tuneport.dataset.limits import TooLong, shape_of
 from tuneport.dataset.profile import DataProfile, Piece
 from tuneport.dataset.readers import read
 from tuneport.dataset.result import CheckResult, file_findings, readings
 from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
+from tuneport.dataset.sniff import Reading
 from tuneport.dataset.source import Source
+from tuneport.dataset.values import line_of
 from tuneport.dataset.writers import named_jsonl, new_file, write
 from tuneport.errors import DataError, UsageError
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from tuneport.dataset.fix import FixResult
 
 Opener = Callable[[object], "Dataset | None"]
-_HEAD_ROWS = 20
 _openers: list[Opener] = []
 
 
@@ -41,8 +42,7 @@ class _Origin:
 
     def __init__(self, source: Source, columns: Mapping[str, str], system: str | None) -> None:
         self.source = source
-        self.recipe = _recipe(source, columns, system)
-
+        self.recipe, self.loose_names = recipe_of(source, columns, system)
         self.workers: int | None = None
 
     @cached_property
@@ -73,27 +73,32 @@ class Dataset:
         columns: Mapping[str, str] | None = None,
         *,
         system: str | None = None,
+        encoding: str | None = None,
+        sheet: str | None = None,
     ) -> Dataset:
-        """Open a file (JSONL, JSON, CSV, TSV, Parquet, also gzipped), `-` for standard input, an iterable of rows, or a
-        data frame. Known shapes are recognised; see docs/checks.md.
+        """Open a file (JSONL, JSON, CSV, TSV, Parquet, .xlsx, .xls, .ods; text also gzipped), `-` for standard input,
+        an iterable of rows, or a data frame. Known shapes are recognized; see docs/checks.md.
 
         `columns` says which column plays which role, such as `{"text": "body", "label": "queue"}`. `system` is put in
-        front of conversations that bring no system prompt. Raises UsageError when there is nothing to open.
+        front of conversations that bring no system prompt. `encoding` is that of a text file, such as `latin-1`; UTF-8
+        where none is named. `sheet` names the sheet of a workbook; the first one where none is named. Raises UsageError
+        when there is nothing to open.
 
         >>> data = Dataset.load([{"question": "2 + 2?", "answer": "4"}])
         >>> len(data)
         1
         """
-        if not _known(source):
+        if not is_known(source):
             for opener in _openers:
                 if (opened := opener(source)) is not None:
                     return opened
-        return cls(_Origin(_source(source, format), columns or {}, system))
+        how = Reading(format, encoding, sheet)
+        return cls(_Origin(source_of(source, how), columns or {}, system))
 
     @classmethod
     def from_examples(cls, examples: Iterable[Example]) -> Dataset:
         """A dataset of examples made in Python; they are read once and kept."""
-        return cls(_Origin(source.of_rows(examples, "examples"), {}, None))
+        return cls(_Origin(source.of_rows(examples, "examples", line_of, {}), {}, None))
 
     def __iter__(self) -> Iterator[Example]:
         selection = Selection(self._keep)
@@ -172,6 +177,8 @@ class Dataset:
         found = self._scan(Limits(profile, method, too_long) if profile else None)
         findings = found.findings.copy()
         file_findings(self._origin.recipe, found, profile, method, findings)
+        if loose := self._origin.loose_names:
+            findings.add("column-names", f"Columns are read by other spellings of their names: {', '.join(loose)}.")
         across.check_repeats(found.records, findings)
         for held_out in (against,) if isinstance(against, Dataset) else against or ():
             other = held_out._scan()  # noqa: SLF001 - one of its own kind
@@ -256,12 +263,13 @@ class Dataset:
         remedies: Iterable[str] | None = None,
         against: Dataset | None = None,
         changes_to: str | os.PathLike[str] | None = None,
+        drop_most: bool = False,
     ) -> FixResult:
         """Write a new JSONL file with remedies applied, and say what changed, row by row.
 
         `remedies` are codes of findings; by default `safe`, those that lose nothing. `against` is held-out data, for
         `leaked-row`. `changes_to` is a file for all changes, one JSON object a line. Raises UsageError when a file is
-        there already, DataError when no row is left.
+        there already, DataError when no row is left, or when errors would drop most rows and `drop_most` is not set.
         """
         from tuneport.dataset.fix import fix
 
@@ -283,6 +291,7 @@ class Dataset:
             remedies=remedies,
             held_out=against,
             changes_to=Path(changes_to).expanduser() if changes_to is not None else None,
+            drop_most=drop_most,
         )
 
     def text_keys(self) -> array[int]:
@@ -309,33 +318,3 @@ class Dataset:
             inner = iter(keep)
             keep = bytes(kept and next(inner) for kept in self._keep)
         return Dataset(self._origin, bytes(keep))
-
-
-def _known(given: object) -> bool:
-    if isinstance(given, str | os.PathLike):
-        try:
-            return given == "-" or Path(given).expanduser().exists()
-        except (OSError, RuntimeError):  # too long for a name, or a home folder of nobody
-            return False
-    return hasattr(given, "__arrow_c_stream__") or isinstance(given, Iterable)
-
-
-def _source(given: object, format: str) -> Source:  # noqa: A002 - as in load
-    if isinstance(given, str | os.PathLike):
-        return source.standard_input(format) if given == "-" else source.of_path(given, format)
-    if hasattr(given, "__arrow_c_stream__"):
-        from tuneport.dataset.tables import arrow_rows
-
-        return source.of_rows(arrow_rows(given), type(given).__name__)
-    if isinstance(given, Iterable) and not isinstance(given, Mapping | bytes):
-        return source.of_rows(given, type(given).__name__)
-    raise UsageError(
-        f"A dataset cannot be made of {type(given).__name__}.",
-        remedy="Give a file's path, a list of rows, or a data frame.",
-    )
-
-
-def _recipe(found: Source, columns: Mapping[str, str], system: str | None) -> Recipe | None:
-    """How the first rows are to be read; None when they are of no known shape, which each row's finding then says."""
-    rows = [value for value, _ in islice(read(found), _HEAD_ROWS) if isinstance(value, dict)]
-    return recognise(rows, columns, system)

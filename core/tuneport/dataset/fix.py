@@ -96,10 +96,12 @@ def fix(
     remedies: Iterable[str] | None = None,
     held_out: Iterable[Example] | None = None,
     changes_to: Path | None = None,
+    drop_most: bool = False,
 ) -> FixResult:
     """Write the mended rows to `path`, which appears whole or not at all; `rows` are those of a reader.
 
-    Raises UsageError for an unknown remedy or a place that cannot be written to, DataError where no row is left.
+    Raises UsageError for an unknown remedy or a place that cannot be written to, DataError where no row is left, or
+    where errors would drop more than half of them and `drop_most` is not set.
     """
     wanted = choose(remedies)
     if "leaked-row" in wanted and held_out is None:
@@ -107,7 +109,7 @@ def fix(
             "leaked-row needs to know the held-out rows.", remedy="Give them: fix(…, against=Dataset.load(…))."
         )
     try:
-        return _fix(rows, recipe, path, wanted, held_out, changes_to)
+        return _fix(rows, recipe, path, wanted, held_out, changes_to, drop_most=drop_most)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written: {error.strerror or error}.",
@@ -122,6 +124,8 @@ def _fix(
     wanted: frozenset[str],
     held_out: Iterable[Example] | None,
     changes_to: Path | None,
+    *,
+    drop_most: bool,
 ) -> FixResult:
     with ExitStack() as stack:
         log = _Log(stack.enter_context(whole_file(changes_to)) if changes_to is not None else None)
@@ -129,6 +133,8 @@ def _fix(
         draft = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
         shapes: set[type] = set()
         flags = _write_mended(rows, recipe, wanted, draft, records, log, shapes)
+        if flags and not drop_most:
+            _refuse_to_drop_most(log, len(flags), path)
         repeats = [find_repeats(records)]
         if held_out is not None and "leaked-row" in wanted:
             repeats.append(find_leaks(records, stack.enter_context(_records(held_out))))
@@ -194,6 +200,19 @@ def _refuse_broken(report: RowReport) -> None:
         raise DataError(f"{first.message} That cannot be fixed row by row.", remedy=CODES[first.code].remedy)
 
 
+def _refuse_to_drop_most(log: _Log, sound: int, path: Path) -> None:
+    """Raise DataError where errors would drop more rows than are left: one cause is likely, which can be mended."""
+    if log.dropped <= sound:
+        return
+    code, times = log.dropped_for.most_common(1)[0]
+    raise DataError(
+        f"{log.dropped:,} of {log.dropped + sound:,} rows would be dropped, {times:,} of them for {code}, so {path} is "
+        "not written.",
+        remedy=f"{CODES[code].remedy} See each row: tuneport check. To drop them all the same: --drop-most "
+        "(drop_most=True in Python).",
+    )
+
+
 def _mark_drops(found: Iterable[Any], wanted: frozenset[str], flags: bytearray, log: _Log) -> None:
     for repeat in found:
         code = _DROPS.get(repeat.kind)
@@ -229,12 +248,15 @@ class _Log:
         self.counts: Counter[str] = Counter()
         self.kept: list[Change] = []
         self.dropped = 0
+        self.dropped_for: Counter[str] = Counter()
         self._file = file
 
     def add(self, change: Change) -> None:
         """Note one change."""
         self.counts[change.code] += 1
-        self.dropped += change.action == "dropped"
+        if change.action == "dropped":
+            self.dropped += 1
+            self.dropped_for[change.code] += 1
         if len(self.kept) < KEPT_CHANGES:
             self.kept.append(change)
         if self._file is not None:

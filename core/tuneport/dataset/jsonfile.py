@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import BinaryIO
+
+import msgspec
 
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.lines import Read, as_row
@@ -16,7 +19,44 @@ _SINGLE_ROWS = ("messages", "conversations", "prompt", "instruction", "question"
 
 
 def rows(stream: BinaryIO) -> Iterator[Read]:
-    """An array of rows, an object that holds one such list, or rows one after the other."""
+    """An array of rows, an object that holds one such list, or rows one after the other.
+
+    Where the first two rows stand on one line, the number of each row stands for its line.
+    """
+    reads = _rows(stream)
+    held: list[Read] = []
+    while sum(_is_row(read) for read in held) < _ENOUGH and (read := next(reads, None)):
+        held.append(read)
+    lines = [report.line for value, report in filter(_is_row, held)]
+    if len(lines) < _ENOUGH or lines[0] != lines[1]:
+        yield from held
+        yield from reads
+        return
+    note = RowReport(None)
+    note.add("row-numbers", "Rows share a line: findings carry the numbers of the rows.")
+    yield None, note
+    yield from _numbered(chain(held, reads))
+
+
+_ENOUGH = 2
+
+
+def _is_row(read: Read) -> bool:
+    return read[0] is not None
+
+
+def _numbered(reads: Iterable[Read]) -> Iterator[Read]:
+    """The same rows, each with its number in place of its line."""
+    number = 0
+    for value, report in reads:
+        if value is not None:
+            number += 1
+            report.line = number
+            report.found = [msgspec.structs.replace(finding, line=number) for finding in report.found]
+        yield value, report
+
+
+def _rows(stream: BinaryIO) -> Iterator[Read]:
     try:
         text = _Text(stream)
         if text.marked:
@@ -31,6 +71,8 @@ def rows(stream: BinaryIO) -> Iterator[Read]:
             yield from _members(text)
         while text.peek():
             yield text.value()
+            if text.peek() == ",":  # rows that were cut out of an array
+                text.skip()
     except _Broken as broken:
         yield BAD, broken.report
 

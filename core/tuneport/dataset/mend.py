@@ -11,8 +11,9 @@ import msgspec
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.formats import Recipe, convert
+from tuneport.dataset.formats import Recipe
 from tuneport.dataset.rows import CONTROL, MOJIBAKE, check_example, trim
+from tuneport.dataset.values import example_of
 
 Action = Literal["changed", "dropped"]
 _READ_OTHERWISE = frozenset(
@@ -80,11 +81,11 @@ def mend(recipe: Recipe, values: Any, line: int | None, wanted: frozenset[str]) 
     """The example of a row with the wanted remedies applied, or None where an error stands; and what was done."""
     changes: list[Change] = []
     report = RowReport(line)
-    example = convert(recipe, values, report)
+    example = example_of(recipe, values, report)
     if example is None and "bad-weight" in wanted:
         changes += _mend_weights(values, report)
         report = RowReport(line)
-        example = convert(recipe, values, report)
+        example = example_of(recipe, values, report)
     if example is None:
         return None, [dropped(report, values)]
     for finding in report.found:

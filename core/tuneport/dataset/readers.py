@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.lines import Read, jsonl
+from tuneport.dataset.sniff import SHEETS
 from tuneport.dataset.source import ExpansionError, Source
 from tuneport.dataset.strictjson import BAD
 
@@ -15,17 +16,24 @@ def read(source: Source) -> Iterator[Read]:
     """The rows of a source, without hurry; streams, whatever the size. What is wrong with the file is a row's BAD too,
     in a report without a line.
     """
-    report = RowReport(None)
-    if source.utf16:
-        report.add("utf-16", "The file starts as UTF-16 does.")
-        yield BAD, report
+    yield from said(source)
+    if source.problem is not None:
         return
+    report = RowReport(None)
     with source.open() as stream:
         try:
             yield from _rows(source, stream)
         except ExpansionError as error:
             report.add(error.code, error.message)
             yield BAD, report
+
+
+def said(source: Source) -> Iterator[Read]:
+    """What is to be said of the file before any row is read."""
+    for one in (*source.notes, *((source.problem,) if source.problem else ())):
+        report = RowReport(None)
+        report.add(one.code, one.message, one.column, one.remedy)
+        yield BAD if one is source.problem else None, report
 
 
 def _rows(source: Source, stream: BinaryIO) -> Iterator[Read]:
@@ -38,7 +46,11 @@ def _rows(source: Source, stream: BinaryIO) -> Iterator[Read]:
     if source.format == "parquet":
         from tuneport.dataset import tables
 
-        return tables.parquet(source.name, stream)
+        return tables.parquet(source, stream)
+    if source.format in SHEETS:
+        from tuneport.dataset import sheets
+
+        return sheets.rows(source, stream)
     from tuneport.dataset import csvfile
 
     return csvfile.rows(stream, "\t" if source.format == "tsv" else None)

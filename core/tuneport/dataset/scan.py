@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from tuneport.dataset import chat, readers
 from tuneport.dataset.example import Example, canonical
 from tuneport.dataset.findings import Findings, RowReport
-from tuneport.dataset.formats import Recipe, convert
+from tuneport.dataset.formats import Recipe
 from tuneport.dataset.limits import TooLong, check_limits
 from tuneport.dataset.lines import line_too_large, read_line, split_lines, without_bom
 from tuneport.dataset.part import DIGEST, Part, digests_of
@@ -23,6 +23,7 @@ from tuneport.dataset.rows import check_example
 from tuneport.dataset.source import ExpansionError, Source, blocks
 from tuneport.dataset.stats import Tally
 from tuneport.dataset.strictjson import BAD
+from tuneport.dataset.values import example_of
 from tuneport.homefolder import home
 
 _BATCH_ROWS = 1024
@@ -229,11 +230,12 @@ def _cut(block: bytes) -> Iterator[bytes]:
 
 def batches(source: Source, recipe: Recipe | None) -> Iterator[Batch]:
     """A source's rows, batch by batch."""
-    if source.format != "jsonl" or source.utf16:
+    if source.format != "jsonl" or source.problem is not None:
         rows = readers.read(source)
         while batch := list(islice(rows, _BATCH_ROWS)):
             yield Batch([_judged(value, report, recipe) for value, report in batch])
         return
+    yield notes(source, recipe)
     with source.open() as stream:
         try:
             yield from _line_batches(stream, recipe)
@@ -242,6 +244,11 @@ def batches(source: Source, recipe: Recipe | None) -> Iterator[Batch]:
             report = RowReport(None)
             report.add(error.code, error.message)
             yield Batch([Outcome(0, report)])
+
+
+def notes(source: Source, recipe: Recipe | None) -> Batch:
+    """What is to be said of the file before any row is read."""
+    return Batch([_judged(value, report, recipe) for value, report in readers.said(source)])
 
 
 def _line_batches(stream: BinaryIO, recipe: Recipe | None) -> Iterator[Batch]:
@@ -271,14 +278,16 @@ def too_large(size: int) -> Batch:
 def _judged(value: Any, report: RowReport, recipe: Recipe | None) -> Outcome:
     """A row once it is read: converted, and checked by itself."""
     at = report.line or 0
-    if value is None:  # a blank line, or a note on the file
+    if value is None:  # a blank line, or a note on the file, which may be about a column
+        used = (None, *(recipe.columns.values() if recipe else ()))
+        report.found = [one for one in report.found if one.code != "read-as-text" or one.pointer in used]
         return Outcome(0, report)
     if value is BAD or report.failed:
         return Outcome(at, report)
     if recipe is None:
         report.add("unknown-shape", _no_recipe(value))
         return Outcome(at, report)
-    example = convert(recipe, value, report)
+    example = example_of(recipe, value, report)
     if example is not None:
         check_example(example, report)
     if report.failed or example is None:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import shutil
 import sys
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import msgspec
-
+from tuneport.dataset.encodings import Transcoding
+from tuneport.dataset.sniff import HEAD, SHEETS, Reading, Said, look
 from tuneport.errors import DataError, UsageError
 from tuneport.homefolder import home
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
 ROW_BYTES = 32 << 20
 """A row of more bytes than this is refused."""
 MAX_EXPANSION = 200
@@ -30,19 +28,8 @@ MIN_EXPANDED_BYTES = 64 << 20
 """A compressed file may always expand to this."""
 MAX_EXPANDED_BYTES = 256 << 30
 
-_HEAD = 1 << 16
 _MEMORY = 8 << 20
 _NAME_SHOWN = 200  # characters: who gives rows where a name belongs need not read them all again
-_SUFFIXES = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,11 @@ class Source:
     path: Path | None = None
     held: bytes = b""
     compressed: bool = False
-    utf16: bool = False
+    encoding: str | None = None
+    sheet: str | None = None
+    notes: tuple[Said, ...] = ()
+    problem: Said | None = None
+    """Why no row can be read."""
     stamp: tuple[int, int, int] | None = None
     spool: Spool | None = field(default=None, repr=False)
 
@@ -72,7 +63,8 @@ class Source:
         if _stamp(os.fstat(file.fileno())) != self.stamp:
             file.close()
             raise self.changed()
-        return cast("BinaryIO", _Expanding(file)) if self.compressed else file
+        stream = cast("BinaryIO", _Expanding(file)) if self.compressed else file
+        return cast("BinaryIO", Transcoding(stream, self.encoding)) if self.encoding is not None else stream
 
     def changed(self) -> DataError:
         """The error of a file that is no longer what it was when the dataset was made."""
@@ -83,13 +75,19 @@ class Source:
 
     def verify(self, file: BinaryIO) -> None:
         """Raise DataError if the file that was read has changed meanwhile; `file` is what `open` gave."""
-        if self.path is not None and not self.compressed and _stamp(os.fstat(file.fileno())) != self.stamp:
+        if (
+            self.path is not None
+            and not self.compressed
+            and self.encoding is None
+            and _stamp(os.fstat(file.fileno())) != self.stamp
+        ):
             raise self.changed()
 
     @property
     def splittable(self) -> bool:
         """Whether several processes can read parts of it by their places."""
-        return self.path is not None and not self.compressed and self.format == "jsonl"
+        plain = not self.compressed and self.encoding is None and self.problem is None
+        return self.path is not None and plain and self.format == "jsonl"
 
 
 class ExpansionError(Exception):
@@ -145,7 +143,7 @@ class Spool:
         weakref.finalize(self, self.path.unlink, missing_ok=True)
 
 
-def of_path(source: str | os.PathLike[str], format: str) -> Source:  # noqa: A002 - the public argument's name
+def of_path(source: str | os.PathLike[str], how: Reading) -> Source:
     """A file on disk; its format by suffix, else by its first bytes."""
     name = str(source)
     try:
@@ -158,17 +156,32 @@ def of_path(source: str | os.PathLike[str], format: str) -> Source:  # noqa: A00
     try:
         with path.open("rb") as file:
             if not path.is_file():  # a pipe, such as /dev/stdin or <(…)
-                return of_stream(cast("BinaryIO", file), name, format)
+                return of_stream(cast("BinaryIO", file), name, how)
             head, compressed = _head(file)
     except OSError as error:
         raise _unreadable(name, error) from error
+    return _looked_at(name, how, path, (head, compressed), found)
+
+
+def _looked_at(
+    name: str, how: Reading, path: Path, start: tuple[bytes, bool], found: os.stat_result, spool: Spool | None = None
+) -> Source:
+    """The source of a file whose first bytes were read."""
+    head, compressed = start
+    seen = look(how, Path() if spool else path, head, whole=len(head) < HEAD)
+    if how.sheet is not None and seen.format not in SHEETS:
+        raise UsageError(f"{name} has no sheets: it is {seen.format}.", remedy="Leave the sheet out.")
     return Source(
         name=name,
-        format=_format(format, path, head),
+        format=seen.format,
         path=path,
         compressed=compressed,
-        utf16=_utf16(head),
+        encoding=seen.encoding if seen.format not in ("parquet", *SHEETS) else None,
+        sheet=how.sheet,
+        notes=seen.notes,
+        problem=seen.problem,
         stamp=_stamp(found),
+        spool=spool,
     )
 
 
@@ -181,109 +194,63 @@ def _unreadable(name: str, error: Exception) -> UsageError:
     )
 
 
-def of_stream(stream: BinaryIO, name: str, format: str) -> Source:  # noqa: A002 - the public argument's name
+def of_stream(stream: BinaryIO, name: str, how: Reading) -> Source:
     """What can be read once only, such as standard input: copied to home first."""
     spool = Spool()
     with spool.file as file:
         shutil.copyfileobj(stream, file, 1 << 20)
     with spool.path.open("rb") as copy:
-        head, compressed = _head(copy)
-    return Source(
-        name=name,
-        format=_format(format, Path(), head),
-        path=spool.path,
-        compressed=compressed,
-        utf16=_utf16(head),
-        stamp=_stamp(spool.path.stat()),
-        spool=spool,
-    )
+        start = _head(copy)
+    return _looked_at(name, how, spool.path, start, spool.path.stat(), spool)
 
 
-def of_rows(rows: Iterable[Any], name: str) -> Source:
-    """Python objects, each written as one JSON line: in memory while they are few, in home beyond that."""
+Write = Callable[[Any, dict[str, str]], bytes]
+
+
+def of_rows(rows: Iterable[Any], name: str, line: Write, kinds: dict[str, str]) -> Source:
+    """Python objects, each written by `line` as one JSON line: in memory while they are few, in home beyond that.
+
+    `kinds` has what columns hold that is read as text, by column, once the rows were read.
+    """
     held, spool = io.BytesIO(), None
     out: BinaryIO = held
     for number, row in enumerate(rows, 1):
-        out.write(_line(row, number))
+        try:
+            out.write(line(row, kinds) + b"\n")
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(
+                f"Row {number} cannot be written as JSON: {error}.",
+                remedy="Give rows as dictionaries of texts, numbers and lists.",
+            ) from error
         if spool is None and held.tell() > _MEMORY:
             spool = Spool()
             out = spool.file
             out.write(held.getvalue())
             held = io.BytesIO()
+    notes = tuple(Said("read-as-text", f"{column} holds {kind}.", column) for column, kind in kinds.items())
     if spool is None:
-        return Source(name=name, format="jsonl", held=held.getvalue())
+        return Source(name=name, format="jsonl", held=held.getvalue(), notes=notes)
     spool.file.close()
-    return Source(name=name, format="jsonl", path=spool.path, stamp=_stamp(spool.path.stat()), spool=spool)
+    stamp = _stamp(spool.path.stat())
+    return Source(name=name, format="jsonl", path=spool.path, stamp=stamp, spool=spool, notes=notes)
 
 
-def standard_input(format: str) -> Source:  # noqa: A002 - the public argument's name
+def standard_input(how: Reading) -> Source:
     """Standard input, to its end."""
     if sys.stdin.isatty():
         raise UsageError("Standard input is a keyboard.", remedy="Pipe a file into it: cat FILE | tuneport check -")
-    return of_stream(sys.stdin.buffer, "-", format)
-
-
-def _line(row: Any, number: int) -> bytes:
-    """A row as one JSON line. NaN and lone surrogates are written as they are, for the checks to find."""
-    try:
-        return json.dumps(row, default=_plain).encode() + b"\n"
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"Row {number} cannot be written as JSON: {error}.",
-            remedy="Give rows as dictionaries of texts, numbers and lists.",
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has no form for: tuneport's own examples, NumPy's numbers, dates and decimals."""
-    if isinstance(value, msgspec.Struct):
-        return msgspec.to_builtins(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return msgspec.to_builtins(value, enc_hook=_refuse)
-
-
-def _refuse(value: Any) -> Any:
-    raise TypeError(f"{type(value).__name__} is no value of JSON")
+    return of_stream(sys.stdin.buffer, "-", how)
 
 
 def _head(file: BinaryIO) -> tuple[bytes, bool]:
     """The first bytes, expanded, and whether they were compressed."""
-    head = file.read(_HEAD)
+    head = file.read(HEAD)
     if not head.startswith(b"\x1f\x8b"):
         return head, False
     try:
-        return zlib.decompressobj(wbits=31).decompress(head, _HEAD), True
+        return zlib.decompressobj(wbits=31).decompress(head, HEAD), True
     except zlib.error:
         return b"", True  # reading it will say what is wrong
-
-
-def _format(asked: str, path: Path, head: bytes) -> str:
-    if asked != "auto":
-        if asked not in FORMATS:
-            raise UsageError(f"{asked!r} is no format.", remedy=f"Formats are {', '.join(FORMATS)}, or auto.")
-        return asked
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
-    return _SUFFIXES.get(suffixes[-1] if suffixes else "") or _sniff(head)
-
-
-def _sniff(head: bytes) -> str:
-    """The format that the first bytes look like."""
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    first = text.partition(b"\n")[0]
-    if text.startswith(b"["):
-        return "json"
-    if text.startswith(b"{"):
-        return "jsonl" if first.rstrip().endswith(b"}") else "json"
-    return "tsv" if b"\t" in first and b"," not in first else "csv"
-
-
-def _utf16(head: bytes) -> bool:
-    return head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in (head[:1], head[1:2])
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int, int]:

@@ -145,6 +145,8 @@ def say(error: json.JSONDecodeError) -> str:
         what = "a comma stands before the closing bracket"
     elif here == "'":
         what = "quotes must be double quotes"
+    elif error.msg == "Extra data" and error.doc[error.pos :].strip() == ",":
+        what = "a comma follows the value; remove it"
     elif error.msg == "Extra data":
         what = "something follows the end of the value"
     elif error.doc[error.pos : error.pos + 4] in ("None", "True") or error.doc[error.pos : error.pos + 5] == "False":

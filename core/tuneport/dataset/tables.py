@@ -4,129 +4,57 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import struct
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
-
+from tuneport.dataset.decoding import Sent, decoded, main
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.source import ROW_BYTES, refuse_expansion
-from tuneport.dataset.strictjson import BAD
-from tuneport.errors import DataError, UnavailableError
+from tuneport.dataset.source import Source
+from tuneport.dataset.values import note_of, plain, shortest
+from tuneport.errors import UnavailableError
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 8 << 20  # of rows of the mean size
 _BUFFER = 1 << 20
-_MEMORY = 1 << 30  # bytes that decoding may take
-_HEAD = struct.Struct("<?Q")
-_SAID = 1000  # characters of an error
 
 
-def parquet(name: str, stream: BinaryIO) -> Iterator[tuple[Any, RowReport]]:
-    """The rows of a Parquet file, as they come; their number stands for a line. Another process decodes them, within a
-    bound of memory: a few bytes can stand for gigabytes, and nothing in the file says so reliably.
-    """
+def parquet(source: Source, stream: BinaryIO) -> Iterator[tuple[Any, RowReport]]:
+    """The rows of a Parquet file, as they come; their number stands for a line. Another process decodes them."""
     _pyarrow()
-    try:
-        handle, size = stream.fileno(), os.fstat(stream.fileno()).st_size
-    except OSError:  # gzipped
-        raise DataError(f"{name} is Parquet inside of gzip.", remedy=f"Expand it first: gunzip {name}") from None
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tuneport.dataset.tables"],
-        stdin=handle,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ
-        | {
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve a gigabyte ahead
-        },
-    )
-    try:
-        yield from _received(process, size)
-        if process.wait():
-            assert process.stderr is not None  # a pipe, see above
-            why = process.stderr.read(_SAID).decode("utf-8", "replace").strip()
-            raise DataError(
-                f"{name} cannot be read as Parquet: {why or 'the process that decodes it has ended.'}",
-                remedy="Write the file once more, as Parquet with smaller row groups and pages, or as JSONL.",
-            )
-    finally:
-        process.kill()
-        process.communicate()
+    return decoded(__name__, source, stream, kind="Parquet")
 
 
-def _received(process: subprocess.Popen[bytes], size: int) -> Iterator[tuple[Any, RowReport]]:
-    assert process.stdout is not None  # a pipe
-    expanded = number = 0
-    while len(head := process.stdout.read(_HEAD.size)) == _HEAD.size:
-        beyond, length = _HEAD.unpack(head)
-        number += 1
-        report = RowReport(number)
-        expanded += _HEAD.size + length
-        refuse_expansion(size, expanded)
-        if beyond:
-            report.add("row-too-large", f"The row has {length:,} bytes; {ROW_BYTES:,} are the most.")
-            yield BAD, report
-        elif len(data := process.stdout.read(length)) == length:
-            yield msgspec.msgpack.decode(data), report
-
-
-def _send(file: BinaryIO, out: BinaryIO) -> None:
-    """Write the rows of a Parquet file: of each whether it is beyond the bound, its size, and itself if it is not."""
+def _sent(file: BinaryIO) -> Iterator[Sent]:
+    """The rows of a Parquet file, and notes on its columns."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
     pa.set_io_thread_count(1)
-    _bound_memory()
+    kinds: dict[str, str] = {}
+    noted: set[str] = set()
     with ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
         names = _label_names(table.schema_arrow)
         known = table.metadata
         for group in range(known.num_row_groups):
             mean = known.row_group(group).total_byte_size // max(1, known.row_group(group).num_rows) + 1
             rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // mean))
-            for row in _rows(table.iter_batches(rows, row_groups=[group], use_threads=False), names):
-                data = msgspec.msgpack.encode(row)
-                beyond = len(data) > ROW_BYTES
-                out.write(_HEAD.pack(beyond, len(data)) + (b"" if beyond else data))
+            for row in _rows(table.iter_batches(rows, row_groups=[group], use_threads=False), names, kinds):
+                for column in kinds.keys() - noted:
+                    noted.add(column)
+                    yield None, ("read-as-text", column, note_of(column, kinds[column]))
+                yield row, None
 
 
-def _bound_memory() -> None:
-    """Let the system refuse this process more memory than it has now and `_MEMORY` beside it."""
-    if sys.platform == "linux":
-        import resource
-
-        data = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_DATA, (data + _MEMORY, data + _MEMORY))
-
-
-def _main() -> int:
-    try:
-        _send(sys.stdin.buffer, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    except MemoryError:  # pyarrow's own is one too
-        sys.stderr.write(f"decoding it takes more than {_MEMORY:,} bytes of memory.")
-        return 1
-    except BrokenPipeError:
-        os._exit(0)  # nobody reads any more
-    except Exception as error:  # noqa: BLE001 - whatever a broken file makes the library raise
-        sys.stderr.write(f"{str(error)[:_SAID]}.")
-        return 1
-    return 0
-
-
-def arrow_rows(table: Any) -> Iterator[dict[str, Any]]:
-    """The rows of anything that speaks the Arrow C stream protocol: pandas, polars, datasets, pyarrow itself."""
+def arrow_rows(table: Any, kinds: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """The rows of anything that speaks the Arrow C stream protocol: pandas, polars, datasets, pyarrow itself. What is
+    read as text is noted in `kinds` by column.
+    """
     _pyarrow()
     from pyarrow import RecordBatchReader
 
     reader = RecordBatchReader.from_stream(table)
-    return _rows(reader, _label_names(reader.schema))
+    return _rows(reader, _label_names(reader.schema), kinds)
 
 
 def _pyarrow() -> None:
@@ -137,21 +65,42 @@ def _pyarrow() -> None:
         )
 
 
-def _rows(batches: Iterable[Any], names: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+def _rows(batches: Iterable[Any], names: dict[str, list[str]], kinds: dict[str, str]) -> Iterator[dict[str, Any]]:
     for batch in batches:
+        short = {field.name for field in batch.schema if str(field.type) in ("float", "halffloat")}
         for start in range(0, batch.num_rows, _BATCH_ROWS):
-            for row in batch.slice(start, _BATCH_ROWS).to_pylist():
+            for row in _coarser(batch.slice(start, _BATCH_ROWS)).to_pylist():
                 for column, labels in names.items():
                     if isinstance(row[column], int) and 0 <= row[column] < len(labels):
                         row[column] = labels[row[column]]
-                yield {column: _without_nulls(value) for column, value in row.items()}
+                for column in short:
+                    if row[column] is not None:
+                        row[column] = shortest(row[column])
+                yield {column: _without_nulls(value, kinds, column) for column, value in row.items()}
 
 
-def _without_nulls(value: Any) -> Any:
-    """A value without the nulls that Arrow puts where an object lacks a key that objects in other rows have."""
+def _coarser(batch: Any) -> Any:
+    """The batch with times in microseconds, which Python's own take; nanoseconds would need pandas."""
+    import pyarrow as pa
+
+    for place, field in enumerate(batch.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            cast = batch.column(place).cast(pa.timestamp("us", field.type.tz), safe=False)
+            batch = batch.set_column(place, field.name, cast)
+    return batch
+
+
+def _without_nulls(value: Any, kinds: dict[str, str], column: str) -> Any:
+    """A value without the nulls that Arrow puts where an object lacks a key that objects in other rows have. NaN is
+    what data frames put where there is no value.
+    """
+    if isinstance(value, str) or value is None:
+        return value
     if isinstance(value, dict):
-        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
-    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
+        return {key: _without_nulls(one, kinds, column) for key, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_without_nulls(one, kinds, column) for one in value]
+    return None if value != value else plain(value, kinds, column)
 
 
 def _label_names(schema: Any) -> dict[str, list[str]]:
@@ -169,4 +118,4 @@ def _label_names(schema: Any) -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(main(_sent))

@@ -21,7 +21,7 @@ import msgspec
 from tuneport.dataset.findings import Finding, Findings
 from tuneport.dataset.formats import Recipe
 from tuneport.dataset.part import Part
-from tuneport.dataset.scan import Lines, Scan, first_lines, scan, too_large
+from tuneport.dataset.scan import Lines, Scan, first_lines, notes, scan, too_large
 from tuneport.dataset.source import ROW_BYTES, Source
 from tuneport.dataset.stats import Lengths, Tally
 
@@ -55,9 +55,10 @@ def scan_with(source: Source, recipe: Recipe | None, workers: int | None) -> Sca
     """The scan of a source, by as many processes as asked for, this one included, or as there are processors."""
     count = min(workers or len(os.sched_getaffinity(0)), _AT_MOST) if hasattr(os, "sched_getaffinity") else workers or 1
     large = source.path is not None and source.path.stat().st_size > WORTH_IT
-    if not large or not source.splittable or source.utf16 or recipe is None or not hasattr(os, "pread"):
+    if not large or not source.splittable or recipe is None or not hasattr(os, "pread"):
         return scan(source, recipe)
     found = Scan()
+    found.add(notes(source, recipe).part())
     with source.open() as file, ExitStack() as stack:
         others = [stack.enter_context(_Process(file, recipe)) for _ in range(count - 1 if sys.executable else 0)]
         for part in _parts(file, recipe, others):

@@ -284,7 +284,10 @@ def _file(config: RunConfig, value: float | str | None) -> Dataset | None:
 def _opened(config: RunConfig, source: str) -> Dataset:
     from tuneport.dataset import Dataset
 
-    return Dataset.load(source, config.data.format, config.data.columns or None, system=config.data.system)
+    data = config.data
+    return Dataset.load(
+        source, data.format, data.columns or None, system=data.system, encoding=data.encoding, sheet=data.sheet
+    )
 
 
 def _compared(

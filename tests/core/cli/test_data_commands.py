@@ -139,3 +139,51 @@ def test_check_reads_standard_input(process: Any, tickets: Path) -> None:
     with tickets.open() as rows:
         out, err = process("check", "-", "--json", stdin=rows).communicate(timeout=30)
     assert json.loads(out)["read"] == 12, err
+
+
+def test_a_file_in_another_encoding_is_proposed_and_read(cli: Cli, tmp_path: Path) -> None:
+    rows = "".join(f"Größe {number} falsch,Umtausch {number % 2}\n" for number in range(80))
+    old = tmp_path / "old.csv"
+    old.write_bytes(f"text,label\n{rows}".encode("latin-1"))
+    code, out, _ = cli("check", old)
+    assert code == 1
+    assert "--encoding latin-1" in out
+    assert out.count("other-encoding") == 1
+    assert as_json(cli, "check", old, "--encoding", "latin-1")["used"] == 80
+    fixed = as_json(cli, "fix", old, "-o", tmp_path / "new.jsonl", "--encoding", "latin-1")
+    assert fixed["written"] == 80
+    assert "Größe 7 falsch" in (tmp_path / "new.jsonl").read_text(encoding="utf-8")
+    config = tmp_path / "tune.yaml"
+    as_json(cli, "init", old, "-o", config, "--encoding", "latin-1", "--model", "parrot:grey")
+    assert load_config(config).data.encoding == "latin-1"
+    code, out, err = cli("plan", config)
+    assert code == 0, out + err
+
+
+def test_a_sheet_is_named_on_the_command_line_and_kept_in_the_config(cli: Cli, tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(["notes"])
+    sheet = book.create_sheet("Tickets")
+    sheet.append(["text", "label"])
+    for number in range(60):
+        sheet.append([f"ticket {number}", f"queue {number % 3}"])
+    book.save(tmp_path / "book.xlsx")
+    assert as_json(cli, "check", tmp_path / "book.xlsx", "--sheet", "Tickets")["used"] == 60
+    config = tmp_path / "tune.yaml"
+    as_json(cli, "init", tmp_path / "book.xlsx", "-o", config, "--sheet", "Tickets", "--model", "parrot:grey")
+    assert load_config(config).data.sheet == "Tickets"
+    code, out, err = cli("plan", config)
+    assert code == 0, out + err
+
+
+def test_fix_stops_where_errors_would_drop_most_rows(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\na,b,c\na,b,d\nlate,delay\n")
+    code, _, err = cli("fix", tmp_path / "rows.csv", "-o", tmp_path / "new.jsonl")
+    assert code != 0
+    assert "2 of 3 rows would be dropped" in err
+    assert "--drop-most" in err
+    code, out, _ = cli("fix", tmp_path / "rows.csv", "-o", tmp_path / "new.jsonl", "--drop-most")
+    assert code == 0
+    assert "written 1 + dropped 2" in out

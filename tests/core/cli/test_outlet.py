@@ -20,7 +20,7 @@ ELSEWHERE = {
     "plugins/tuneport_torch/text/template_child.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/tokenizer_child.py": {"sys.stdout"},
     "plugins/tuneport_server/checking.py": {"sys.stdout", "sys.stderr"},
-    "core/tuneport/dataset/tables.py": {"sys.stdout", "sys.stderr"},
+    "core/tuneport/dataset/decoding.py": {"sys.stdout", "sys.stderr"},
     "plugins/tuneport_torch/bases/loading.py": {"sys.stderr"},  # what transformers wrote, through the guard
     "core/tuneport/cli/app.py": {"sys.stdout"},  # flushed and closed
 }

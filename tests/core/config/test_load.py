@@ -117,8 +117,14 @@ def test_relative_paths_start_at_the_file_and_those_of_overrides_here(folder: Pa
     assert config.model == f"torch:{folder}/runs/base"
     assert config.data.train == f"{folder}/b.csv"
     assert (config.data.validation, config.data.holdout) == (f"{folder}/v.csv", "/h.csv")
-    for same in ("-", "~/rows.csv", "s3://bucket/rows.jsonl", "hf:owner/name"):
+    for same in ("-", "~/rows.csv", "s3://bucket/rows.jsonl", "HTTPS://example.org/rows.jsonl"):
         assert config_from_flags({"model": "torch:x", "data.train": same}).data.train == same
+
+
+def test_a_file_name_with_a_colon_is_no_address(folder: Path) -> None:
+    for name in ("tickets-10:30.jsonl", "a:b", "data:rows/10:30.csv"):
+        (folder / "tune.yaml").write_text(f'model: torch:x\ndata: {{train: "{name}"}}')
+        assert load_config(folder / "tune.yaml").data.train == f"{folder}/{name}"
 
 
 def test_overrides_are_read_as_yaml(folder: Path) -> None:

@@ -51,7 +51,7 @@ def _zeros(times: int) -> bytes:
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "thousandfold.jsonl.gz": (lambda: _zeros(90), "expands-too-much"),
     "members.jsonl.gz": (lambda: _zeros(1) * 90, "expands-too-much"),
-    "names.csv": (lambda: b"," * (1 << 18) + b"\na\n", "no-column-names"),
+    "names.csv": (lambda: b"," * (1 << 18) + b"\na\n", "blank-line"),
     "repeated.csv": (lambda: b"a," * (1 << 18) + b"a\nb\n", "no-column-names"),
     "keys.jsonl": (lambda: b"{" + b'"a":1,' * 200_000 + b'"a":1}\n' + ROW, "duplicate-key"),
     "fields.csv": (lambda: b"a,b\n" + (b'"' + (b"x" * 999 + b"\n") * 16_000 + b'",') * 5 + b"1\n", "row-too-large"),

@@ -25,6 +25,7 @@ from tuneport import Conversation, DataError, DataProfile, Dataset, UsageError
 from tuneport.dataset import set_openers, workers
 from tuneport.dataset.example import Example, canonical
 from tuneport.dataset.scan import Scan, scan
+from tuneport.dataset.sniff import Reading
 from tuneport.dataset.source import of_path
 
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -373,4 +374,4 @@ def test_the_format_is_seen_where_no_suffix_tells(tmp_path: Path) -> None:
     ]:
         path = tmp_path / "rows"
         path.write_text(text)
-        assert of_path(path, "auto").format == format_
+        assert of_path(path, Reading()).format == format_

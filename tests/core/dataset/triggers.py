@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class Trigger:
     held_out: str | None = None
     profile: DataProfile | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    load: dict[str, Any] = field(default_factory=dict)
 
     @property
     def example(self) -> str:
@@ -41,7 +43,7 @@ class Trigger:
         if self.held_out is not None:
             other.write_text(self.held_out, encoding="utf-8")
             against = Dataset.load(other)
-        return set(Dataset.load(path).check(self.profile, against=against, **self.options).counts)
+        return set(Dataset.load(path, **self.load).check(self.profile, against=against, **self.options).counts)
 
 
 def row(*turns: str | dict[str, Any], **more: Any) -> str:
@@ -82,6 +84,26 @@ def _called(**function: Any) -> str:
     return row("Rain?", turn("assistant", None, tool_calls=[call]), tools=[TOOL])
 
 
+def _swallowed(rows: int) -> str:
+    """A table in which a cell starts with a quote that the last row closes."""
+    inside = "".join(f"Message {number},greeting\n" for number in range(rows))
+    return f'text,label\n"24 inches,screen\n{inside}and 27"",screen",screen\n'
+
+
+def _workbook(*sheets: str) -> bytes:
+    """An .xlsx file of such sheets, with a row each."""
+    from openpyxl import Workbook
+
+    book, file = Workbook(), io.BytesIO()
+    book.remove(book.worksheets[0])
+    for name in sheets:
+        sheet = book.create_sheet(name)
+        sheet.append(["text", "label"])
+        sheet.append(["Hello", "greeting"])
+    book.save(file)
+    return file.getvalue()
+
+
 FILES = {
     "no-rows": Trigger(bad="\n", good=GOOD, shown="(an empty file)"),
     "utf-16": Trigger(bad=GOOD.encode("utf-16"), good=GOOD, shown="(a file saved as UTF-16)"),
@@ -97,8 +119,41 @@ FILES = {
         suffix=".jsonl.gz",
         shown="(a .gz file of 80 kB that expands to 80 MB)",
     ),
+    "other-encoding": Trigger(
+        bad="text,label\nZu spät,delay\nGrüße,greeting\n".encode("latin-1"),
+        good="text,label\nZu spät,delay\nGrüße,greeting\n",
+        suffix=".csv",
+        shown="(a CSV file saved as Latin-1)",
+    ),
+    "other-file": Trigger(bad=b"%PDF-1.7\n", good=GOOD, shown="(a PDF document that is named rows.jsonl)"),
+    "not-json-lines": Trigger(
+        bad=f"[{GOOD.rstrip()}]", good=GOOD, load={"format": "jsonl"}, shown=f"[{GOOD.rstrip()}] (with --format jsonl)"
+    ),
+    "read-as-json": Trigger(bad=f"[{GOOD.rstrip()}]", good=GOOD),
+    "row-numbers": Trigger(
+        bad=f"[{GOOD.rstrip()}, {GOOD.rstrip()}]",
+        good=f"[{GOOD},\n{GOOD}]",
+        suffix=".json",
+        shown='[{"text": "Hello", "label": "greeting"}, {"text": "Bye", "label": "farewell"}]',
+    ),
+    "one-sheet": Trigger(
+        bad=_workbook("Tickets", "Notes"), good=_workbook("Tickets"), suffix=".xlsx", shown="(a workbook of two sheets)"
+    ),
     "byte-order-mark": Trigger(bad="\ufeff" + GOOD, good=GOOD, shown=f"<U+FEFF>{GOOD.rstrip()}"),
     "crlf": Trigger(bad=GOOD.replace("\n", "\r\n"), good=GOOD, shown=f"{GOOD.rstrip()}<CR><LF>"),
+    "cr-line-ends": Trigger(
+        bad="text,label\rHello,greeting\r",
+        good="text,label\nHello,greeting\n",
+        suffix=".csv",
+        shown="text,label<CR>Hello,greeting<CR>",
+    ),
+    "separator-line": Trigger(
+        bad="sep=;\ntext;label\nHello;greeting\n", good="text;label\nHello;greeting\n", suffix=".csv"
+    ),
+    "unnamed-column": Trigger(
+        bad=",text,label\n0,Hello,greeting\n", good="text,label\nHello,greeting\n", suffix=".csv"
+    ),
+    "column-names": Trigger(bad="Text, Label\nHello, greeting\n", good="text,label\nHello,greeting\n", suffix=".csv"),
     "blank-line": Trigger(bad=f"{GOOD}\n{GOOD}", good=GOOD * 2),
     "unused-columns": Trigger(
         bad="text,label,id\nHello,greeting,7\n", good="text,label\nHello,greeting\n", suffix=".csv"
@@ -117,13 +172,15 @@ FILES = {
     ),
     "needs-other-method": Trigger(bad=PAIR, good=GOOD),
     "no-column-names": Trigger(
-        bad="text,,label\nHello,x,greeting\n", good="text,label\nHello,greeting\n", suffix=".csv"
+        bad="text,text,label\nHello,x,greeting\n", good="text,label\nHello,greeting\n", suffix=".csv"
     ),
 }
 TEXT = {
     "row-too-large": Trigger(bad=GOOD + row("x" * (33 << 20), "Hi"), good=GOOD, shown="(a row of more than 32 MiB)"),
     "not-utf8": Trigger(
-        bad=row("Café", "Hi").encode("latin-1"), good=row("Café", "Hi"), shown="(Café, saved as Latin-1: the byte E9)"
+        bad=row("Café", "Hi").encode() + row("Café", "Hi").encode("latin-1"),
+        good=row("Café", "Hi"),
+        shown="(Café, saved as Latin-1 in a file that is UTF-8 otherwise: the byte E9)",
     ),
     "invalid-json": Trigger(bad=GOOD + GOOD.replace("]}", "],}"), good=GOOD),
     "not-an-object": Trigger(bad=f'{GOOD}["Hello", "Hi"]\n', good=GOOD),
@@ -147,6 +204,10 @@ TEXT = {
     "bad-quoting": Trigger(
         bad='text,label\n"Hello" you,greeting\n', good='text,label\n"Hello ""you""",greeting\n', suffix=".csv"
     ),
+    "swallowed-rows": Trigger(
+        bad=_swallowed(12), good=_swallowed(0), suffix=".csv", shown=_swallowed(2) + "(and ten or more such lines)"
+    ),
+    "rows-in-a-cell": Trigger(bad=_swallowed(4), good=_swallowed(0), suffix=".csv"),
 }
 SHAPE = {
     "unknown-shape": Trigger(

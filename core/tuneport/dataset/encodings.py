@@ -1,0 +1,131 @@
+"""Text in other encodings than UTF-8: which one it is most likely, and reading it as UTF-8."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from tuneport.errors import UsageError
+
+_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_FEW = 3  # lines that are not UTF-8: one or two may be broken, more are another encoding
+_SHARE = 20  # of all lines, one in so many
+_SHOWN = 30  # characters of an example
+_NON_ASCII = re.compile(rb"[\x80-\xff]+")
+_PIECE = 1 << 16
+_JAPANESE = ("shift_jis", "cp932", "euc_jp")
+_KANA, _ASCII = re.compile("[\u3041-\u30fe]"), re.compile("[\x00-\x7f]")
+
+
+def encoding_named(name: str) -> str | None:
+    """Python's name of a text encoding, None for UTF-8; raises UsageError for what is none."""
+    try:
+        found = codecs.lookup(name)
+        "".encode(found.name)  # a codec from bytes to bytes refuses that
+    except (LookupError, ValueError) as error:
+        raise UsageError(
+            f"{name!r} is no text encoding.", remedy="Name one such as utf-8, latin-1, cp1252, utf-16 or shift_jis."
+        ) from error
+    return None if found.name == "utf-8" else found.name
+
+
+def other_encoding(head: bytes, *, whole: bool) -> tuple[str, str] | None:
+    """The encoding that a file's first bytes are in, and an example of how they read in it; None for UTF-8.
+
+    A few broken lines among many sound ones make no other encoding. `whole` says that the file ends with the head.
+    """
+    if wide := _wide(head):
+        return wide, _example(head.decode(wide, "ignore"))
+    lines = head.split(b"\n")
+    if not whole and len(lines) > 1:
+        lines.pop()  # it may be cut in the middle of a character
+    foreign = [line for line in lines if not _is_utf8(line)]
+    if not foreign or (len(foreign) < _FEW and len(foreign) * _SHARE < len(lines)):
+        return None
+    if any(not line.isascii() for line in lines if line not in foreign[:_FEW] and _is_utf8(line)):
+        return None
+    name = _guess(foreign)
+    if name is None:
+        return None
+    return name, next(_example(line.decode(name, "replace")) for line in foreign)
+
+
+def _wide(head: bytes) -> str | None:
+    """UTF-16 or UTF-32 by its mark, or by the zero bytes that Latin letters leave in it."""
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    half = len(head) // 2
+    if half and odd * 3 > half and even * 10 < odd:
+        return "utf-16-le"
+    return "utf-16-be" if half and even * 3 > half and odd * 10 < even else None
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _guess(lines: Sequence[bytes]) -> str | None:
+    """The encoding of lines that are not UTF-8."""
+    text = b"\n".join(lines)[:_PIECE]
+    runs = _NON_ASCII.findall(text)
+    short = sum(len(run) <= 2 for run in runs)  # letters with accents stand alone, letters of other scripts do not
+    if short * 10 >= len(runs) * 9:
+        if not any(0x80 <= byte < 0xA0 for byte in text):
+            return "latin-1"
+        try:
+            text.decode("cp1252")
+        except UnicodeDecodeError:
+            pass
+        else:
+            return "cp1252"
+    for name in _JAPANESE:  # kana tell these from others for certain, which statistics of a few lines do not
+        read = text.decode(name, "replace")
+        if len(_KANA.findall(read)) * 5 > len(read) - len(_ASCII.findall(read)) and "\ufffd" not in read:
+            return name
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(text).best()
+    return best.encoding if best is not None and best.encoding not in ("utf_8", "ascii") else None
+
+
+def _example(text: str) -> str:
+    """A piece of the text around its first character that is not ASCII."""
+    first = next((place for place, one in enumerate(text) if not one.isascii() and one != "\ufeff"), 0)
+    start = max(0, first - _SHOWN // 2)
+    return " ".join(text[start : start + _SHOWN].replace("\ufeff", "").split())
+
+
+class Transcoding(io.RawIOBase):
+    """A stream in another encoding, as UTF-8; what cannot be decoded becomes U+FFFD, which a check finds."""
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream = stream
+        self._decode = codecs.getincrementaldecoder(encoding)("replace").decode
+        self._ready = b""
+        self._ended = False
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes; fewer only at the end."""
+        parts, held = [self._ready], len(self._ready)
+        while not self._ended and (size < 0 or held < size):
+            data = self._stream.read(_PIECE)
+            self._ended = not data
+            parts.append(self._decode(data, self._ended).encode("utf-8", "replace"))
+            held += len(parts[-1])
+        whole = b"".join(parts)
+        cut = len(whole) if size < 0 else size
+        self._ready = whole[cut:]
+        return whole[:cut]
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
