@@ -135,9 +135,6 @@ class Renderer:
         answer["lost"] = lost
         if "turns" not in row:
             return answer
-        if tagged and len(tagged) == len(row["turns"]):
-            answer["tagged"] = tagged
-            return answer
 
         def asked(turn: int) -> str:
             """What the model is asked with before a turn; in use, the form is chosen for those turns alone."""
@@ -146,6 +143,11 @@ class Renderer:
             text: str = self.row({"messages": row["messages"][:turn], "tools": tools, "prompt": True})["text"]
             return text
 
+        if tagged and len(tagged) == len(row["turns"]):
+            answer["tagged"] = [
+                _clipped(span, text, asked(turn)) for span, turn in zip(tagged, row["turns"], strict=True)
+            ]
+            return answer
         proof = Proof(write, asked, turns, text, trailer=self.trailer)
         answer["turns"] = [proof.turn(turn) for turn in row["turns"]]
         return answer
@@ -162,6 +164,12 @@ class Renderer:
             except Exception:  # noqa: BLE001, S112 - a template that refuses this form is asked with the next
                 continue
         return False
+
+
+def _clipped(span: tuple[int, int], text: str, asked: str) -> tuple[int, int]:
+    """A tagged span without what the model is asked with: some templates tag the turn's header too."""
+    start, end = span
+    return (len(asked), end) if start < len(asked) < end and text.startswith(asked) else span
 
 
 @contextmanager
