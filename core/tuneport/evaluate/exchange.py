@@ -64,7 +64,9 @@ def size_of_answer(example: Example) -> int:
     """Bytes of the answer that is wanted, with the thinking before it."""
     turns = example.messages if isinstance(example, Conversation) else ()
     thought = max((len((turn.reasoning_content or "").encode("utf-8", "replace")) for turn in turns), default=0)
-    inline = max((len(turn.text) - len(after_thinking(turn.text)) for turn in turns if turn.role == "assistant"), default=0)
+    inline = max(
+        (len(turn.text) - len(after_thinking(turn.text)) for turn in turns if turn.role == "assistant"), default=0
+    )
     return len(prompt_and_reference(example)[1].encode("utf-8", "replace")) + max(thought, 2 * inline)
 
 

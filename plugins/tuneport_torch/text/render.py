@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tuneport import Completion, Conversation, Diagnostic, Piece, UsageError
 from tuneport_torch.text.mask import LossMask
 from tuneport_torch.text.refusals import Unrenderable, no_end, no_template, refused
+from tuneport_torch.text.thinking import Mode, has_thinking, refused_thinking, split_turn, variables_of
 from tuneport_torch.text.turns import assistant_turns, bare_text, template_turn
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Rendered:
     ids: list[int]
     weights: list[float]
     turns_left_out: int = 0
+    thinks: bool = True
+    """Whether the model was asked in the way that lets it think."""
 
 
 class Renderer:
@@ -40,8 +43,8 @@ class Renderer:
     The loss is on what the assistant writes, its end of turn included; `mask` says how that is proven.
     """
 
-    def __init__(self, text: Text) -> None:
-        self.text = text
+    def __init__(self, text: Text, mode: str = Mode.ROWS) -> None:
+        self.text, self.mode = text, mode
         self._mask = LossMask(text)
 
     def render(self, example: Example) -> Rendered:
@@ -53,10 +56,32 @@ class Renderer:
 
     def try_render(self, examples: Sequence[Example]) -> list[Rendered | Unrenderable]:
         """Ids and weights of each example, or why there are none, in order. Faster than one by one."""
-        texts = self._texts(examples, turns=True)
+        ways = self._ways(examples)
+        found = self._try(examples, ways)
+        doubtful = [place for place, one in enumerate(found) if ways[place] is False and _lost_turns(one)]
+        if doubtful:  # some templates write a turn that is not the last one as they ask for it with thinking alone
+            again = self._try([examples[place] for place in doubtful], [True] * len(doubtful))
+            for place, one in zip(doubtful, again, strict=True):
+                if _lost_turns(one) < _lost_turns(found[place]):
+                    found[place] = one
+        return found
+
+    def render_thinking(self, examples: Sequence[Example]) -> list[Rendered | Unrenderable]:
+        """The same, where all of them are asked in the way that lets the model think."""
+        return self._try(examples, [True] * len(examples))
+
+    def _ways(self, examples: Sequence[Example]) -> list[bool | None]:
+        """For each example whether the model is asked to think; None where the template leaves no choice."""
+        thinking = self.text.thinking
+        if self.mode != Mode.ROWS or thinking is None or thinking.off in (None, thinking.on):
+            return [None] * len(examples)
+        return [isinstance(one, Conversation) and has_thinking(one.messages, thinking) for one in examples]
+
+    def _try(self, examples: Sequence[Example], ways: Sequence[bool | None]) -> list[Rendered | Unrenderable]:
+        texts = self._texts(examples, ways, turns=True)
         encoded = iter(self.text.encode_many([text["text"] for text in texts if isinstance(text, dict)]))
         rendered: list[Rendered | Unrenderable] = []
-        for example, text in zip(examples, texts, strict=True):
+        for example, text, thinks in zip(examples, texts, ways, strict=True):
             if isinstance(text, Unrenderable):
                 rendered.append(text)
                 continue
@@ -65,7 +90,8 @@ class Renderer:
                 if isinstance(example, Completion):
                     rendered.append(self._completion(example, tokens))
                 elif isinstance(example, Conversation):
-                    rendered.append(Rendered(tokens.ids, *self._mask.weigh(example, text, tokens)))
+                    weights, left_out = self._mask.weigh(example, text, tokens)
+                    rendered.append(Rendered(tokens.ids, weights, left_out, thinks is not False))
             except Unrenderable as why:
                 rendered.append(why)
         return rendered
@@ -74,7 +100,7 @@ class Renderer:
         """The training length of each example in tokens. A row that cannot be rendered counts its bare texts."""
         texts = [
             text["text"] if isinstance(text, dict) else bare_text(one)
-            for one, text in zip(examples, self._texts(examples, turns=False), strict=True)
+            for one, text in zip(examples, self._texts(examples, self._ways(examples), turns=False), strict=True)
         ]
         counts = self.text.count_many(texts)
         completions = [place for place, one in enumerate(examples) if isinstance(one, Completion)]
@@ -123,7 +149,7 @@ class Renderer:
                 raise UsageError("This model has no chat template, so it continues one text.", remedy="Pass one text.")
             plain = ["\n\n".join(message.text for message in one) for one in conversations]
             return [[*self.text.prefix_ids, *one.ids] for one in self.text.encode_many(plain)]
-        rows = [{**self._row(one, tools), "prompt": True} for one in conversations]
+        rows = [{**self._row(one, tools, thinks=False), "prompt": True} for one in conversations]
         answers = template.rows(rows)
         for answer in answers:
             if "error" in answer:
@@ -131,12 +157,14 @@ class Renderer:
                 raise UsageError(why.message, remedy=why.remedy)
         return [one.ids for one in self.text.encode_many([answer["text"] for answer in answers])]
 
-    def _texts(self, examples: Sequence[Example], *, turns: bool) -> list[dict[str, Any] | Unrenderable]:
+    def _texts(
+        self, examples: Sequence[Example], ways: Sequence[bool | None], *, turns: bool
+    ) -> list[dict[str, Any] | Unrenderable]:
         """Each example's text, as the template's child answers it."""
         texts: list[dict[str, Any] | Unrenderable] = []
         rows: list[dict[str, Any]] = []
         places: list[int] = []
-        for example in examples:
+        for example, thinks in zip(examples, ways, strict=True):
             if isinstance(example, Completion):
                 texts.append({"text": example.prompt + example.completion})
             elif not isinstance(example, Conversation):
@@ -147,7 +175,7 @@ class Renderer:
                 texts.append(no_template())
             else:
                 try:
-                    rows.append(self._row(example.messages, example.tools))
+                    rows.append(self._training_row(example, thinks=thinks is not False))
                 except Unrenderable as why:
                     texts.append(why)
                     continue
@@ -160,11 +188,28 @@ class Renderer:
                 texts[place] = refused(answer["error"]) if "error" in answer else answer
         return texts
 
-    def _row(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _training_row(self, example: Conversation, *, thinks: bool) -> dict[str, Any]:
+        """A row as it is trained on, with the thinking of its last answer. Raises Unrenderable."""
+        thinking = self.text.thinking
+        if has_thinking(example.messages, thinking) and not (thinking is not None and thinking.takes):
+            raise refused_thinking()
+        row = self._row(example.messages, example.tools, thinks=thinks)
+        if thinking is not None and example.messages and example.messages[-1].role == "assistant":
+            thought = self.text.quote(split_turn(example.messages[-1], thinking)[0] or "")
+            row["block"] = {"opens": thinking.opens, "closes": thinking.closes, "thought": thought}
+        return row
+
+    def _row(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, thinks: bool) -> dict[str, Any]:
         assert self.text.template is not None
         developer = "developer" if "developer" in self.text.template.source else "system"
-        turns = [template_turn(message, developer) for message in messages]
-        return {"messages": self.text.quote(turns), "tools": self.text.quote(list(tools))}
+        thinking = self.text.thinking
+        turns = self.text.quote([template_turn(message, developer, thinking) for message in messages])
+        if thinking is not None:
+            thinking.place(turns)
+        row = {"messages": turns, "tools": self.text.quote(list(tools))}
+        if variables := variables_of(self.mode, thinking, thinks=thinks):
+            row["variables"] = dict(variables)
+        return row
 
     def _completion(self, example: Completion, whole: Tokens) -> Rendered:
         """Prompt and completion in one tokenisation, but in two where a token would join them, as in use."""
@@ -179,3 +224,8 @@ class Renderer:
             after.append(self.text.eos_id)
         context = [*self.text.prefix_ids, *before]
         return Rendered(context + after, [0.0] * len(context) + [1.0] * len(after))
+
+
+def _lost_turns(one: Rendered | Unrenderable) -> float:
+    """How many turns are not trained on; all of them where the row cannot be."""
+    return one.turns_left_out if isinstance(one, Rendered) else float("inf")

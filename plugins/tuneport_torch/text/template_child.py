@@ -81,11 +81,18 @@ class Renderer:
         self.template = made.from_string(source)
         self.tag: GenerationTag = made.generation_tag  # type: ignore[attr-defined]  # put there by the extension
         self.variables = variables
+        self.asked: dict[str, Any] = {}  # the variables of the row at hand
 
     def text(self, messages: list[Any], tools: list[Any], *, prompt: bool) -> str:
         """The rendered text; with `prompt` it ends where the assistant begins to write."""
         self.tag.written, self.tag.marked = [], []
-        given = {**self.variables, "messages": messages, "tools": tools or None, "add_generation_prompt": prompt}
+        given = {
+            **self.variables,
+            **self.asked,
+            "messages": messages,
+            "tools": tools or None,
+            "add_generation_prompt": prompt,
+        }
         for piece in self.template.generate(**given):
             self.tag.written.append(piece)
         return "".join(self.tag.written)
@@ -93,13 +100,40 @@ class Renderer:
     def row(self, row: dict[str, Any]) -> dict[str, Any]:
         """One conversation: its text, the tagged spans, or for each of `turns` where it starts and ends, or why not."""
         messages, tools = row["messages"], row.get("tools", [])
+        self.asked = row.get("variables") or {}
         text = self.text(messages, tools, prompt=row.get("prompt", False))
+        tagged = self.tag.spans(text)
+        if "block" in row and messages and not row.get("prompt"):
+            text, tagged = self.behind_prompt(text, tagged, messages, tools, row["block"])
         answer: dict[str, Any] = {"text": text}
-        if tagged := self.tag.spans(text):
+        if tagged:
             answer["tagged"] = tagged
         elif "turns" in row:
             answer["turns"] = [self.turn(text, messages, tools, turn) for turn in row["turns"]]
         return answer
+
+    def behind_prompt(
+        self, text: str, tagged: list[tuple[int, int]], messages: list[Any], tools: list[Any], block: dict[str, str]
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The text whose last answer follows the prompt's thinking block, and where the tagged spans stand then.
+
+        A template may open the block in the prompt and not write it for a given answer. The prompt's opening stays, the
+        thinking and the end of the block follow it, then the answer. What the prompt holds is in no tagged span.
+        """
+        opens, closes = block["opens"], block["closes"]
+        before = self.text(messages[:-1], tools, prompt=True)
+        if text.startswith(before):
+            if tagged and tagged[-1][0] <= len(before) < tagged[-1][1]:
+                tagged = [*tagged[:-1], (len(before), tagged[-1][1])]
+            return text, tagged
+        start = before.rstrip().removesuffix(opens)
+        if not opens or not before.rstrip().endswith(opens) or not text.startswith(start):
+            return text, tagged
+        rest = text[len(start) :]
+        if rest.startswith(opens) and closes in rest:
+            rest = rest.partition(closes)[2].lstrip("\n")
+        # Its own tags would be at the wrong places; the turns are proven instead.
+        return f"{before}{block['thought']}\n{closes}\n\n{rest}", []
 
     def turn(self, text: str, messages: list[Any], tools: list[Any], turn: int) -> tuple[int, int] | str:
         """Where message number `turn` stands in the whole text, proven by two prefixes of it; else the reason."""
