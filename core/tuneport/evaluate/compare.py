@@ -75,8 +75,8 @@ def compare_models(
 
 
 def answer_room(examples: Iterable[Example]) -> int:
-    """Tokens enough for the longest reference, its thinking included, and half as much again, from 32 to 1024: counted as one token for every
-    two bytes, where common tokenizers need one for three or four.
+    """Tokens enough for the longest reference, its thinking included, and half as much again, from 32 to 1024: counted
+    as one token for every two bytes, where common tokenizers need one for three or four.
     """
     longest = max(size_of_answer(one) for one in examples)
     return max(32, min(1024, longest // 2 + 16))

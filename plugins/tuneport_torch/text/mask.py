@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tuneport_torch.text.refusals import OTHER_TEMPLATE, Unrenderable, no_end
+from tuneport_torch.text.thinking import split_turn
 from tuneport_torch.text.turns import assistant_turns
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from tuneport_torch.text.tokens import Text, Tokens
 
 _CACHED_OPENINGS = 10_000
+Span = tuple[int, float, int, int]
+"""A message, its weight, and the characters [start, end) of what the assistant writes."""
 
 
 class LossMask:
@@ -32,11 +36,16 @@ class LossMask:
         """The weight of each token, and how many assistant turns had to be left out. Raises Unrenderable."""
         self._check_tools(example, answer["text"])
         spans, left_out = _trained_spans(example, answer)
+        spans, bare = self._with_thinking(example, answer["text"], spans)
+        left_out += bare
         weights = [0.0] * len(tokens.ids)
         for turn, weight, start, end in spans:
             _check_content(example.messages[turn], self.text.quote, answer["text"][start:end])
             first = self._opening(answer["text"], tokens, start)
             last = self._end_of_turn(answer["text"], tokens, first, end, tagged="tagged" in answer)
+            if tokens.ids[last - 1] in self._inner_ids and turn + 1 < len(example.messages):
+                left_out += 1  # this token ends a thinking block too, so the model could not be stopped by it
+                continue
             weights[first:last] = [weight] * (last - first)
         if not any(weights):
             raise Unrenderable(
@@ -45,6 +54,28 @@ class LossMask:
                 "Give it an assistant turn, last in the row, whose weight is not 0.",
             )
         return weights, left_out
+
+    @cached_property
+    def _inner_ids(self) -> frozenset[int]:
+        """Control tokens that stand between thinking and answer, and so end no answer."""
+        thinking = self.text.thinking
+        return frozenset(one for _, _, one in self.text.marks_in(thinking.closes)) if thinking else frozenset()
+
+    def _with_thinking(self, example: Conversation, text: str, spans: list[Span]) -> tuple[list[Span], int]:
+        """The turns whose thinking is written where they are trained on, and how many others there are."""
+        kept = []
+        for span in spans:
+            turn, _, start, end = span
+            thought, _ = split_turn(example.messages[turn], self.text.thinking)
+            if not thought or self.text.quote(thought.strip()) in text[start:end]:
+                kept.append(span)
+            elif turn + 1 == len(example.messages):
+                raise Unrenderable(
+                    "reasoning-lost",
+                    f"The model's chat template does not write what the assistant thought in message {turn}.",
+                    "Write it into the content yourself, remove it, or choose a base model that thinks there.",
+                )
+        return kept, len(spans) - len(kept)
 
     def _opening(self, text: str, tokens: Tokens, start: int) -> int:
         """The first token that the assistant writes; proven to follow the very tokens with which the model is asked.
@@ -87,7 +118,7 @@ class LossMask:
             at -= 1
         if at < first or text[tokens.spans[at][1] : end].strip():
             raise no_end("the template ends a turn with plain text")
-        if tokens.ids[at] not in self.text.stop_ids:
+        if tokens.ids[at] not in self.text.stop_ids and tokens.ids[at] not in self._inner_ids:
             self.text.stop_ids.append(tokens.ids[at])
         return at + 1
 
@@ -108,7 +139,7 @@ class LossMask:
                 )
 
 
-def _trained_spans(example: Conversation, answer: Mapping[str, Any]) -> tuple[list[tuple[int, float, int, int]], int]:
+def _trained_spans(example: Conversation, answer: Mapping[str, Any]) -> tuple[list[Span], int]:
     """(message, weight, start, end) of what the loss is on, in characters, and how many turns had to be left out."""
     turns = assistant_turns(example)
     found: list[Any] = answer.get("tagged") or answer.get("turns") or []
