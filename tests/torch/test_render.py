@@ -142,8 +142,9 @@ def test_where_a_template_strips_earlier_thinking_only_the_last_turn_is_trained_
 
 
 def test_where_only_a_rewritten_turn_should_be_trained_the_error_says_why(renderer):
-    row = Conversation((*TWO_TURNS.messages[:3], Message("assistant", "Lost.", weight=0)))
-    with pytest.raises(Unrenderable, match="writes this turn differently once others follow") as refused:
+    thought = Message("assistant", "<think>\nHm.\n</think>\n\nThank you.")
+    row = Conversation((TWO_TURNS.messages[0], thought, TWO_TURNS.messages[2], Message("assistant", "Lost.", weight=0)))
+    with pytest.raises(Unrenderable, match="leaves out its thinking once others follow") as refused:
         renderer(templates.QWEN3).render(row)
     assert refused.value.code == "mask-unproven"
     assert renderer(templates.QWEN3).diagnose(row)[0].severity == "error"

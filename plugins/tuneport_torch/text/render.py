@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import Completion, Conversation, Diagnostic, Piece, UsageError
 from tuneport_torch.text.mask import LossMask
-from tuneport_torch.text.refusals import Unrenderable, no_end, no_template, refused
-from tuneport_torch.text.thinking import Mode, has_thinking, refused_thinking, split_turn, variables_of
+from tuneport_torch.text.refusals import (
+    Unrenderable,
+    lost,
+    no_end,
+    no_template,
+    refused,
+    refused_thinking,
+    torn,
+)
+from tuneport_torch.text.thinking import Mode, has_thinking, split_turn, variables_of
 from tuneport_torch.text.turns import assistant_turns, bare_text, template_turn
 
 if TYPE_CHECKING:
@@ -27,12 +35,14 @@ class Rendered:
     """Token ids and the weight of each in the loss, of equal length.
 
     `turns_left_out` counts assistant turns that carry no loss although their weight says so, because the template
-    rewrites them once others follow (as those do that strip earlier thinking).
+    rewrites them once others follow (as those do that strip earlier thinking). `names_left_out` counts messages whose
+    name the template does not write.
     """
 
     ids: list[int]
     weights: list[float]
     turns_left_out: int = 0
+    names_left_out: int = 0
     thinks: bool = True
     """Whether the model was asked in the way that lets it think."""
 
@@ -90,8 +100,9 @@ class Renderer:
                 if isinstance(example, Completion):
                     rendered.append(self._completion(example, tokens))
                 elif isinstance(example, Conversation):
+                    named = sum(what == "name" for _, what in text["lost"])
                     weights, left_out = self._mask.weigh(example, text, tokens)
-                    rendered.append(Rendered(tokens.ids, weights, left_out, thinks is not False))
+                    rendered.append(Rendered(tokens.ids, weights, left_out, named, thinks is not False))
             except Unrenderable as why:
                 rendered.append(why)
         return rendered
@@ -127,8 +138,9 @@ class Renderer:
         if isinstance(rendered, Unrenderable):
             why = (rendered.code, rendered.message, rendered.remedy or "")
             return [Diagnostic(code=why[0], severity="error", message=why[1], remedy=why[2])]
+        found = []
         if rendered.turns_left_out:
-            return [
+            found.append(
                 Diagnostic(
                     code="turns-left-out",
                     severity="warning",
@@ -136,8 +148,18 @@ class Renderer:
                     "rewrites them once others follow, so training on them would teach what it never sees.",
                     remedy="Write each of those turns as the last one of a row of its own, or leave it so.",
                 )
-            ]
-        return []
+            )
+        if rendered.names_left_out:
+            found.append(
+                Diagnostic(
+                    code="names-left-out",
+                    severity="warning",
+                    message=f"The model's chat template leaves out the names of {rendered.names_left_out} messages, so "
+                    "the model does not see who speaks.",
+                    remedy="Write each name into the text of its message, or leave it so.",
+                )
+            )
+        return found
 
     def prompts(
         self, conversations: Sequence[Sequence[Message]], tools: Sequence[Mapping[str, Any]] = (), style: Style = "chat"
@@ -151,9 +173,13 @@ class Renderer:
             return [[*self.text.prefix_ids, *one.ids] for one in self.text.encode_many(plain)]
         rows = [{**self._row(one, tools, thinks=False), "prompt": True} for one in conversations]
         answers = template.rows(rows)
-        for answer in answers:
+        for row, answer in zip(rows, answers, strict=True):
+            why = None
             if "error" in answer:
-                why = refused(answer["error"])
+                why = refused(answer["error"], row, template.source)
+            elif self.text.torn(answer["text"]):
+                why = torn()
+            if why is not None:
                 raise UsageError(why.message, remedy=why.remedy)
         return [one.ids for one in self.text.encode_many([answer["text"] for answer in answers])]
 
@@ -184,9 +210,25 @@ class Renderer:
                 places.append(len(texts))
                 texts.append({})
         if self.text.template is not None and rows:
-            for place, answer in zip(places, self.text.template.rows(rows), strict=True):
-                texts[place] = refused(answer["error"]) if "error" in answer else answer
+            for place, row, answer in zip(places, rows, self.text.template.rows(rows), strict=True):
+                texts[place] = self._checked(examples[place], row, answer)
         return texts
+
+    def _checked(
+        self, example: Example, row: Mapping[str, Any], answer: dict[str, Any]
+    ) -> dict[str, Any] | Unrenderable:
+        """The child's answer, or what is wrong with it: all of the row's words must be in it, and no mark of ours."""
+        assert self.text.template is not None
+        assert isinstance(example, Conversation)
+        if "error" in answer:
+            return refused(answer["error"], row, self.text.template.source)
+        if self.text.torn(answer["text"]):
+            return torn()
+        for turn, what in answer["lost"]:
+            message = example.messages[turn]
+            if what != "name":
+                return lost(turn, message.role, what, trained=message.role == "assistant" and message.weight != 0)
+        return answer
 
     def _training_row(self, example: Conversation, *, thinks: bool) -> dict[str, Any]:
         """A row as it is trained on, with the thinking of its last answer. Raises Unrenderable."""
@@ -203,7 +245,11 @@ class Renderer:
         assert self.text.template is not None
         developer = "developer" if "developer" in self.text.template.source else "system"
         thinking = self.text.thinking
-        turns = self.text.quote([template_turn(message, developer, thinking) for message in messages])
+        given = [template_turn(message, developer, thinking) for message in messages]
+        turns = self.text.quote(given)
+        for turn, one in zip(turns, given, strict=True):
+            if turn["role"] == "assistant":
+                turn["content"] = self.text.quote_answer(one["content"])
         if thinking is not None:
             thinking.place(turns)
         row = {"messages": turns, "tools": self.text.quote(list(tools))}

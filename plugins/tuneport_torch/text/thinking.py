@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneport import TuneportError
-from tuneport_torch.text.refusals import Unrenderable
 
 if TYPE_CHECKING:
     from tuneport import Message
@@ -88,23 +87,15 @@ def has_thinking(messages: Sequence[Message], thinking: Thinking | None) -> bool
 
 def split_turn(message: Message, thinking: Thinking | None) -> tuple[str | None, str]:
     """The thinking of an assistant's turn, and its text behind it. A block at the start of the text counts where the
-    template knows its tags. An empty block is none.
+    template knows its tags; its opening may be missing where the prompt writes it. An empty block is none.
     """
     if message.reasoning_content or thinking is None or not thinking.closes:
         return message.reasoning_content, message.text
     head, found, rest = message.text.partition(thinking.closes)
-    if not found or not head.lstrip().startswith(thinking.opens):
+    opened = head.lstrip().startswith(thinking.opens) or (thinking.opened and head.endswith("\n"))
+    if not found or not opened:
         return None, message.text
     return head.lstrip().removeprefix(thinking.opens).strip() or None, rest.lstrip()
-
-
-def refused_thinking() -> Unrenderable:
-    """The row brings thinking, and the template has no place for it."""
-    return Unrenderable(
-        "reasoning-not-taken",
-        "The row holds what the assistant thought, and the model's chat template has no place for it.",
-        "Write it into the content yourself as <think>…</think>, remove it, or choose a base model that thinks.",
-    )
 
 
 def settled(source: str, variables: Variables) -> str:

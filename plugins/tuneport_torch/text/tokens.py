@@ -14,16 +14,21 @@ from tuneport import UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.bases.files import check_inside, read_json, read_text
 from tuneport_torch.text.conversion import converted
+from tuneport_torch.text.forms import MARK
 from tuneport_torch.text.template import ChatTemplate
 from tuneport_torch.text.thinking import Thinking, find_thinking, settled
 from tuneport_torch.text.tokenizer import Tokenizer
 from tuneport_torch.text.tokenizer_child import CLOSE, OPEN
+from tuneport_torch.text.turns import parts
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
     from tuneport_torch.bases import Base
     from tuneport_torch.text.constraints import Constraints
+
+_MARKS = re.compile(f"[{OPEN}{CLOSE}{MARK}]")
+_QUOTED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 """The files that make a `Text`; a folder with the first of them is enough."""
@@ -98,13 +103,26 @@ class Text:
         A row's words are words: `<|im_end|>` in a message ends no turn, neither in training nor in use.
         """
         if isinstance(value, str):
-            bare = value.replace(OPEN, "").replace(CLOSE, "") if OPEN in value or CLOSE in value else value
+            bare = _MARKS.sub("", value)
             return self._control.sub(rf"{OPEN}\g<0>{CLOSE}", bare) if self._control.search(bare) else bare
         if isinstance(value, Mapping):
-            return {key: self.quote(one) for key, one in value.items()}
+            return {self.quote(key): self.quote(one) for key, one in value.items()}
         if isinstance(value, list | tuple):
             return [self.quote(one) for one in value]
         return value
+
+    def quote_answer(self, text: str) -> str:
+        """`quote` for what an assistant wrote: the tags around the thinking in front are the tokens that they name."""
+        said = parts(text)
+        return f"{said.opening}{self.quote(said.thinking)}{said.closing}{self.quote(said.answer)}"
+
+    def torn(self, text: str) -> bool:
+        """Whether a template cut a text at a control token, so that the marks which `quote` puts around it remain."""
+        if OPEN not in text and CLOSE not in text:
+            return False
+        quoted = _QUOTED.findall(text)
+        left = _QUOTED.sub("", text)
+        return OPEN in left or CLOSE in left or not all(self._control.fullmatch(one) for one in quoted)
 
     def encode(self, text: str) -> Tokens:
         """The tokens of a text, and none in front. Control tokens are read as such except where `quote` marked them."""

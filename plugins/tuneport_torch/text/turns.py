@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tuneport import Completion, Conversation
 from tuneport_torch.text.refusals import Unrenderable
@@ -12,6 +12,28 @@ from tuneport_torch.text.thinking import Thinking, split_turn
 
 if TYPE_CHECKING:
     from tuneport import Example, Message
+
+_OPEN_THINKING, _CLOSE_THINKING = "<think>", "</think>"
+
+
+class Parts(NamedTuple):
+    """What an assistant wrote: `opening + thinking + closing + answer` is the text. The first three may be empty."""
+
+    opening: str
+    thinking: str
+    closing: str
+    answer: str
+
+
+def parts(text: str) -> Parts:
+    """Cut a text behind the thinking in front of it. The opening tag may be missing, where the prompt writes it."""
+    front, closing, answer = text.partition(_CLOSE_THINKING)
+    opened = front.lstrip().startswith(_OPEN_THINKING)
+    if not closing or not (opened or front.endswith("\n") or answer.startswith("\n")):
+        return Parts("", "", "", text)
+    start = front.index(_OPEN_THINKING) + len(_OPEN_THINKING) if opened else 0
+    space = answer[: len(answer) - len(answer.lstrip())]
+    return Parts(front[:start], front[start:], closing + space, answer.lstrip())
 
 
 def template_turn(message: Message, developer: str, thinking: Thinking | None = None) -> dict[str, Any]:
