@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tuneport.dataset.formats import Row
 
 _KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "weight"})
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""The keys under which tools write what the assistant thought before it answered."""
+_OTHER_REASONING = frozenset({"reasoning_details", "thinking_blocks", "thoughts", "reasoning_text", "thought"})
 _SHAREGPT_ROLES = {
     "human": "user",
     "user": "user",
@@ -51,9 +54,10 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
     role = value.get("role")
     if len(value) == 2 and role in ROLES and type(value.get("content")) is str:  # most are of this form
         return Message(role=role, content=value["content"])
-    for key in value.keys() - _KEYS:
+    thought = _reasoning(value, role, at, report)
+    for key in value.keys() - _KEYS - {*REASONING}:
         if value[key] is not None:
-            _unknown_key(key, f"{at}/{escape(key)}", report)
+            _unknown_key(key, f"{at}/{escape(key)}", report, thought)
     _check_role(role, f"{at}/role", report)
     return Message(
         role=str(role),
@@ -62,11 +66,31 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
         tool_calls=_tool_calls(value.get("tool_calls"), f"{at}/tool_calls", report),
         tool_call_id=_optional_text(value.get("tool_call_id"), f"{at}/tool_call_id", report),
         weight=_weight(value.get("weight"), role, f"{at}/weight", report),
+        reasoning_content=thought,
     )
 
 
-def _unknown_key(key: str, at: str, report: RowReport) -> None:
-    if key == "function_call":
+def _reasoning(value: dict[str, Any], role: Any, at: str, report: RowReport) -> str | None:
+    """What the assistant thought, under whichever key it stands."""
+    given = {key: value[key] for key in REASONING if value.get(key) not in (None, "", [])}
+    for key, thought in given.items():
+        if not isinstance(thought, str):
+            report.add("bad-reasoning", f"{key} is not a text.", f"{at}/{key}")
+            return None
+        if role != "assistant":
+            report.add("bad-reasoning", f"{key} stands on a turn of {role!r:.40}.", f"{at}/{key}")
+            return None
+    if len(set(given.values())) > 1:
+        keys = list(given)
+        report.add("bad-reasoning", f"{keys[0]} and {keys[1]} hold different texts.", f"{at}/{keys[1]}")
+        return None
+    return next(iter(given.values()), None)
+
+
+def _unknown_key(key: str, at: str, report: RowReport, thought: str | None = None) -> None:
+    if key in _OTHER_REASONING and thought is None:
+        report.add("bad-reasoning", f"{key} is not read, and it holds what the assistant thought.", at)
+    elif key == "function_call":
         report.add("bad-message", "function_call is OpenAI's old form of tool_calls.", at, "Write it as tool_calls.")
     else:
         report.add("unknown-key", f"{key} is no key of a message; it is left out.", at)
@@ -186,11 +210,12 @@ def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message,
 
 
 def _sharegpt_turn(turn: dict[str, Any], number: int, at: str, report: RowReport) -> Message:
-    for key in turn.keys() - {"from", "value", "weight"}:
-        if turn[key] is not None:
-            report.add("unknown-key", f"{key} is no key of a turn; it is left out.", f"{at}/{escape(key)}")
     speaker, text = turn["from"], turn.get("value")
     role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
+    thought = _reasoning(turn, role, at, report)
+    for key in turn.keys() - {"from", "value", "weight", *REASONING}:
+        if turn[key] is not None:
+            _unknown_key(key, f"{at}/{escape(key)}", report, thought)
     if not speaker:
         report.add("empty-role" if speaker == "" else "missing-role", "The turn has no speaker.", f"{at}/from")
     elif role is None:
@@ -201,9 +226,13 @@ def _sharegpt_turn(turn: dict[str, Any], number: int, at: str, report: RowReport
     weight = _weight(turn.get("weight"), role, f"{at}/weight", report)
     if speaker == "function_call":
         calls = _sharegpt_call(text, f"call_{number}", f"{at}/value", report)
-        return Message(role="assistant", tool_calls=calls, weight=weight)
+        return Message(role="assistant", tool_calls=calls, weight=weight, reasoning_content=thought)
     return Message(
-        role=role or "", content=text, weight=weight, tool_call_id=f"call_{number - 1}" if role == "tool" else None
+        role=role or "",
+        content=text,
+        weight=weight,
+        tool_call_id=f"call_{number - 1}" if role == "tool" else None,
+        reasoning_content=thought,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tuneport_torch.text.refusals import OTHER_TEMPLATE, Unrenderable, lost, no_end, no_tools, unproven
+from tuneport_torch.text.refusals import OTHER_TEMPLATE, Unrenderable, lost, lost_thinking, no_end, no_tools, unproven
+from tuneport_torch.text.thinking import split_turn
 from tuneport_torch.text.turns import assistant_turns, parts
 
 if TYPE_CHECKING:
@@ -73,14 +75,33 @@ class LossMask:
             if found is None and not whole:
                 return "the template ends this turn differently once others follow it"
             if found is None:
-                raise no_end("the template ends a turn with plain text")
+                raise no_end("the template writes no control token behind an answer")
             last = found
         span = text[start : tokens.spans[last - 1][1]]
-        said = parts(message.text)
-        if not whole and self.text.quote(said.thinking.strip()) not in span:
-            return "the template leaves out its thinking once others follow it"
-        _check_content(message, turn, said.answer, self.text.quote, span)
+        if not whole and tokens.ids[last - 1] in self._inner_ids:
+            return "the template ends this turn with a token that ends thinking too"
+        thought, answer = self._said(message)
+        if self.text.quote(thought.strip()) not in span:
+            if whole and message.reasoning_content:
+                raise lost_thinking(turn)
+            if not whole:
+                return "the template leaves out its thinking once others follow it"
+        _check_content(message, turn, answer, self.text.quote, span)
         return first, last
+
+    def _said(self, message: Message) -> tuple[str, str]:
+        """What the assistant thought, and its answer."""
+        thought, answer = split_turn(message, self.text.thinking)
+        if thought is not None:
+            return thought, answer
+        said = parts(answer)
+        return said.thinking, said.answer
+
+    @cached_property
+    def _inner_ids(self) -> frozenset[int]:
+        """Control tokens that stand between thinking and answer, and so end no answer."""
+        thinking = self.text.thinking
+        return frozenset(one for _, _, one in self.text.marks_in(thinking.closes)) if thinking else frozenset()
 
     def _first_end(self, text: str, tokens: Tokens, first: int, place: Mapping[str, Any]) -> int | None:
         """One past the turn's end: the last control token between what the turn says and the first end that has one."""
@@ -101,7 +122,7 @@ class LossMask:
             at -= 1
         if at < first or text[tokens.spans[at][1] : tokens.spans[last - 1][1]].strip():
             return None
-        if tokens.ids[at] not in self.text.stop_ids:
+        if tokens.ids[at] not in self.text.stop_ids and tokens.ids[at] not in self._inner_ids:
             self.text.stop_ids.append(tokens.ids[at])
         return at
 
@@ -143,7 +164,7 @@ class LossMask:
             return last + 1
         at = self._last_end(text, tokens, first, last)
         if at is None:
-            raise no_end("the template ends a turn with plain text")
+            raise no_end("the template writes no control token behind an answer")
         return at + 1
 
     def _ends(self, ids: Sequence[int]) -> bool:

@@ -109,3 +109,21 @@ def no_end(why: str) -> Unrenderable:
         f"Nothing would teach the model to stop: {why}, so no end-of-turn token can be trained.",
         OTHER_TEMPLATE,
     )
+
+
+def refused_thinking() -> Unrenderable:
+    """The row brings thinking, and the template has no place for it."""
+    return Unrenderable(
+        "reasoning-not-taken",
+        "The row holds what the assistant thought, and the model's chat template has no place for it.",
+        "Write it into the content yourself as <think>…</think>, remove it, or choose a base model that thinks.",
+    )
+
+
+def lost_thinking(turn: int) -> Unrenderable:
+    """The template writes thinking, and not that of this turn."""
+    return Unrenderable(
+        "reasoning-lost",
+        f"The model's chat template does not write what the assistant thought in message {turn}.",
+        "Write it into the content yourself, remove it, or choose a base model that thinks there.",
+    )

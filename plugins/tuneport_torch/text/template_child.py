@@ -23,7 +23,7 @@ import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tuneport_torch.text.forms import forms, is_python, losses
-from tuneport_torch.text.proof import Proof, has_trailer
+from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, has_trailer
 
 TODAY = "26 Jul 2024"
 """The date that templates see. A real one would make training, use and export render differently from day to day."""
@@ -91,11 +91,13 @@ class Renderer:
         self.template = made.from_string(source)
         self.tag: GenerationTag = made.generation_tag  # type: ignore[attr-defined]  # put there by the extension
         self.variables = variables
+        self.asked: dict[str, Any] = {}  # the variables of the row at hand
 
     def text(self, messages: list[Any], tools: list[Any], *, prompt: bool) -> str:
         """The rendered text; with `prompt` it ends where the assistant begins to write."""
         self.tag.written, self.tag.marked = [], []
-        given = {**self.variables, "messages": messages, "tools": tools or None, "add_generation_prompt": prompt}
+        given = {**self.variables, **self.asked, "messages": messages, "tools": tools or None}
+        given["add_generation_prompt"] = prompt
         for piece in self.template.generate(**given):
             self.tag.written.append(piece)
         return "".join(self.tag.written)
@@ -105,6 +107,7 @@ class Renderer:
 
         The first form of it that the template takes and writes whole; else the first that it takes.
         """
+        self.asked = row.get("variables") or {}
         refusal: Exception | None = None
         taken: dict[str, Any] | None = None
         for number, turns in enumerate(forms(row["messages"])):
@@ -126,13 +129,16 @@ class Renderer:
         def write(turns: list[Any], prompt: bool = prompt) -> str:
             return self.text(turns, tools, prompt=prompt)
 
-        text = write(turns)
+        text = written = write(turns)
         answer: dict[str, Any] = {"text": text}
         tagged = self.tag.spans(text)
         lost = losses(turns, text, write)
         if is_python(turns, text):
             raise TypeError("It writes objects as Python shows them, not as JSON.")
         answer["lost"] = lost
+        if "block" in row and not prompt:
+            text, tagged = self.behind_prompt(text, tagged, turns, tools, row["block"])
+            answer["text"] = text
         if "turns" not in row:
             return answer
 
@@ -140,17 +146,40 @@ class Renderer:
             """What the model is asked with before a turn; in use, the form is chosen for those turns alone."""
             if plain:
                 return write(turns[:turn], True)
-            text: str = self.row({"messages": row["messages"][:turn], "tools": tools, "prompt": True})["text"]
+            asking = {"messages": row["messages"][:turn], "tools": tools, "variables": self.asked, "prompt": True}
+            text: str = self.row(asking)["text"]
             return text
 
         if tagged and len(tagged) == len(row["turns"]):
-            answer["tagged"] = [
-                _clipped(span, text, asked(turn)) for span, turn in zip(tagged, row["turns"], strict=True)
-            ]
+            spans = zip(tagged, row["turns"], strict=True)
+            answer["tagged"] = [_behind_asked(span, text, asked(turn)) for span, turn in spans]
             return answer
-        proof = Proof(write, asked, turns, text, trailer=self.trailer)
+        proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer)
         answer["turns"] = [proof.turn(turn) for turn in row["turns"]]
         return answer
+
+    def behind_prompt(
+        self, text: str, tagged: list[tuple[int, int]], messages: list[Any], tools: list[Any], block: dict[str, str]
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The text whose last answer follows the prompt's thinking block, and where the tagged spans stand then.
+
+        A template may open the block in the prompt and not write it for a given answer. The prompt's opening stays, the
+        thinking and the end of the block follow it, then the answer. What the prompt holds is in no tagged span.
+        """
+        opens, closes = block["opens"], block["closes"]
+        before = self.text(messages[:-1], tools, prompt=True)
+        if text.startswith(before):
+            if tagged and tagged[-1][0] <= len(before) < tagged[-1][1]:
+                tagged = [*tagged[:-1], (len(before), tagged[-1][1])]
+            return text, tagged
+        start = before.rstrip().removesuffix(opens)
+        if not opens or not before.rstrip().endswith(opens) or not text.startswith(start):
+            return text, tagged
+        rest = text[len(start) :]
+        if rest.startswith(opens) and closes in rest:
+            rest = rest.partition(closes)[2].lstrip("\n")
+        # Its own tags would be at the wrong places; the turns are proven instead.
+        return f"{before}{block['thought']}\n{closes}\n\n{rest}", []
 
     @cached_property
     def trailer(self) -> bool:
@@ -166,10 +195,11 @@ class Renderer:
         return False
 
 
-def _clipped(span: tuple[int, int], text: str, asked: str) -> tuple[int, int]:
-    """A tagged span without what the model is asked with: some templates tag the turn's header too."""
-    start, end = span
-    return (len(asked), end) if start < len(asked) < end and text.startswith(asked) else span
+def _behind_asked(span: tuple[int, int], text: str, asked: str) -> tuple[int, int] | str:
+    """A tagged span without what the model is asked with (some templates tag the header too), or why it is none."""
+    if not text.startswith(asked) or span[1] <= len(asked):
+        return OPENS_OTHERWISE
+    return max(span[0], len(asked)), span[1]
 
 
 @contextmanager

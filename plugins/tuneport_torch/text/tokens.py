@@ -16,6 +16,7 @@ from tuneport_torch.bases.files import check_inside, read_json, read_text
 from tuneport_torch.text.conversion import converted
 from tuneport_torch.text.forms import MARK
 from tuneport_torch.text.template import ChatTemplate
+from tuneport_torch.text.thinking import Thinking, find_thinking, settled
 from tuneport_torch.text.tokenizer import Tokenizer
 from tuneport_torch.text.tokenizer_child import CLOSE, OPEN
 from tuneport_torch.text.turns import parts
@@ -92,6 +93,10 @@ class Text:
         texts = sorted((text for text, steers in self._tokenizer.added.values() if steers), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
 
+    def marks_in(self, text: str) -> list[tuple[int, int, int]]:
+        """Where control tokens stand in a text: (start, end, id), in characters."""
+        return [(*one.span(), self.token_id(one[0]) or 0) for one in self._control.finditer(text)]
+
     def quote(self, value: Any) -> Any:
         """The same JSON value, where each control token's text is marked so that `encode` takes it as ordinary text.
 
@@ -140,6 +145,18 @@ class Text:
     def token_bytes(self, index: int) -> bytes:
         """The bytes that a token stands for; several tokens may share one character."""
         return self.vocabulary[index] if 0 <= index < len(self.vocabulary) else b""
+
+    @cached_property
+    def thinking(self) -> Thinking | None:
+        """What the template does with thinking; None where it knows none."""
+        return find_thinking(self.template) if self.template is not None else None
+
+    def settle(self, variables: Mapping[str, bool]) -> None:
+        """Give the template those variables as its defaults, here and wherever it is saved to."""
+        if self.template is not None:
+            self.template.close()
+            self.template = ChatTemplate(settled(self.template.source, variables), self.special)
+            self.__dict__.pop("thinking", None)
 
     @cached_property
     def constraints(self) -> Constraints:
