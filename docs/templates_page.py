@@ -21,17 +21,19 @@ read; `tests/torch/test_published_templates.py` holds every cell to the exact te
 | cell | what happens |
 |---|---|
 | trained | Every answer is trained with its end of turn, and nothing else is. |
-| last turn | The last turn is trained. The template writes the earlier ones differently once others follow, so they are \
-context, and a warning counts them. Write each as the last turn of a row of its own to train it. |
+| last turn | The last turn is trained. The template writes the earlier ones differently once others follow, so they \
+are context, and a warning counts them. Write each as the last turn of a row of its own to train it. |
 | final answer | The answer after the tool's result is trained. The call is context, for the same reason. |
-| no tools | Refused: the template leaves out tools, calls or results. Choose a base model whose template knows tools, or \
-write the calls as text. |
+| no tools | Refused: the template leaves out tools, calls or results. Choose a base model whose template knows tools, \
+or write the calls as text. |
 | no system | Refused: the template takes no system turn. Put the system text at the beginning of the first user turn. |
+| no later system | Refused: the template takes no system turn in the middle, or leaves it out. Put its text into the \
+user turn that follows it. |
 | no end | Refused: the template writes no control token behind an answer, so nothing would teach the model to stop. |
 
-The kinds: one question and answer; with a system turn; three questions and answers; both; an answer with a `<think>`
-block; two of these; a call of a tool with its result and an answer; the same with ids of one digit. Where a template
-has no thinking block, the row's block is trained as text.
+The kinds: one question and answer; with a system turn; three questions and answers; both; a system turn in the middle;
+an answer with a `<think>` block; two of these; a call of a tool with its result and an answer; the same with ids of one
+digit. Where a template has no thinking block, the row's block is trained as text.
 
 """
 
@@ -50,6 +52,8 @@ def page() -> str:
 
 def _cell(kind: str, found: object) -> str:
     if not isinstance(found, tuple):
+        if kind == "later system" and getattr(found, "code", "") != "no-end-of-turn":
+            return "no later system"
         return CODES[getattr(found, "code", "")]
     if not found[1]:
         return "trained"

@@ -1,4 +1,4 @@
-"""What becomes of eight kinds of rows with each chat template that the package trl brings."""
+"""What becomes of nine kinds of rows with each chat template that the package trl brings."""
 
 import runpy
 from dataclasses import dataclass
@@ -28,9 +28,11 @@ SAID = {
     "system": ["four"],
     "many turns": ["four", "five", "4!"],
     "system, many": ["four", "five", "4!"],
+    "later system": ["four", "five"],
 }
 THOUGHT = [("2 + 2 = 4.", "four"), ("4 + 1 = 5.", "five")]
 CONTEXT = "context"
+REFUSED, LEFT_OUT = "template-refuses", "turn-left-out"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Trained:
 
     `call` is the call's turn (None: the template has no tools; CONTEXT: it is not trained) and `result` the lead of the
     answer to a tool's result. Of the kinds in `last`, only the last turn is trained, since the template writes the
-    others differently once others follow; `again` is the lead of the last of several turns.
+    others differently once others follow; `again` is the lead of the last of several turns. `later` is about a system
+    turn in the middle: the code of its refusal, the number of turns left out, or the texts where they are special.
     """
 
     end: str
@@ -51,11 +54,14 @@ class Trained:
     again: str | None = None
     last: tuple[str, ...] = ()
     system: bool = True
+    later: str | list[str] | int = 0
 
     def expected(self, kind: str) -> tuple[list[str], int] | str:
         """The trained texts and the number of turns left out, or the code of the refusal."""
+        if kind == "later system" and not isinstance(self.later, int):
+            return self.later if isinstance(self.later, str) else (self.later, 0)
         if "system" in kind and not self.system:
-            return "template-refuses"
+            return REFUSED
         if kind in TOOLS:
             if self.call is None:
                 return "tools-ignored"
@@ -63,6 +69,8 @@ class Trained:
             return ([answer], 1) if self.call == CONTEXT else ([self.call, answer], 0)
         if kind in SAID:
             texts = [self.lead + said + self.end for said in SAID[kind]]
+            if kind == "later system" and self.later:
+                return texts[1:], 1
             if len(texts) > 1 and self.again is not None:
                 texts[-1] = self.again + texts[-1]
         else:
@@ -72,22 +80,22 @@ class Trained:
 
 
 IM_END = "<|im_end|>"
-R1 = Trained("<｜end▁of▁sentence｜>", "\n</think>\n\n", "{}\n</think>\n\n{}", last=(*MANY, *THINKING))
-QWEN3_5 = Trained(IM_END, thought="{}\n</think>\n\n{}", call=XML_CALL + IM_END)
+R1 = Trained("<｜end▁of▁sentence｜>", "\n</think>\n\n", "{}\n</think>\n\n{}", last=(*MANY, *THINKING), later=1)
+QWEN3_5 = Trained(IM_END, thought="{}\n</think>\n\n{}", call=XML_CALL + IM_END, later=REFUSED)
 GEMMA4 = Trained("<turn|>", call=GEMMA4_CALL + "<|tool_response>")
 NEMOTRON = {"end": IM_END, "call": f"\n{XML_CALL}\n{IM_END}", "last": THINKING}
 CHANNEL = "<|channel|>final<|message|>"
 GPT_OSS_CALL = ' to=functions.weather<|channel|>commentary json<|message|>{"city": "Oslo"}<|call|>'
 
 TABLE = {
-    "cohere": Trained("<|END_OF_TURN_TOKEN|>"),
-    "cohere2": Trained("<|END_RESPONSE|><|END_OF_TURN_TOKEN|>"),
+    "cohere": Trained("<|END_OF_TURN_TOKEN|>", later=REFUSED),
+    "cohere2": Trained("<|END_RESPONSE|><|END_OF_TURN_TOKEN|>", later=1),
     "deepseek_r1_distill": R1,
-    "deepseek_r1_distill_training": Trained(R1.end, R1.lead, R1.thought, last=MANY),
-    "deepseekv3": Trained(R1.end, R1.lead, R1.thought, call=CONTEXT, result="", last=R1.last),
+    "deepseek_r1_distill_training": Trained(R1.end, R1.lead, R1.thought, last=MANY, later=1),
+    "deepseekv3": Trained(R1.end, R1.lead, R1.thought, call=CONTEXT, result="", last=R1.last, later=1),
     "diffusion_gemma": Trained("<turn|>", call=GEMMA4.call, result="<|turn>model\n"),
-    "gemma": Trained("<end_of_turn>", system=False),
-    "gemma3": Trained("<end_of_turn>"),
+    "gemma": Trained("<end_of_turn>", system=False, later=REFUSED),
+    "gemma3": Trained("<end_of_turn>", later=REFUSED),
     "gemma4": GEMMA4,
     "gemma4_v2": Trained("<turn|>", call=GEMMA4_CALL + "<turn|>"),
     "gemma4_v3": GEMMA4,
@@ -95,9 +103,16 @@ TABLE = {
     "gemma4_v5": GEMMA4,
     "glm4moe": "no-end-of-turn",
     "glm4moe_training": Trained(
-        "<|user|>", "\n", "\n<think>{}</think>\n{}", call=f"\n{GLM_CALL}<|observation|>", last=THINKING
+        "<|user|>",
+        "\n",
+        "\n<think>{}</think>\n{}",
+        call=f"\n{GLM_CALL}<|observation|>",
+        last=THINKING,
+        later=["\nfour<|system|>", "\nfive<|user|>"],
     ),
-    "gptoss": Trained("<|return|>", CHANNEL, CHANNEL + TAGS, call=GPT_OSS_CALL, last=(*MANY, *THINKING)),
+    "gptoss": Trained(
+        "<|return|>", CHANNEL, CHANNEL + TAGS, call=GPT_OSS_CALL, last=(*MANY, *THINKING), later=LEFT_OUT
+    ),
     "idefics3": Trained("<end_of_utterance>", " ", " " + TAGS),
     "lfm2": Trained(IM_END),
     "lfm2_2_5": Trained(IM_END, thought="<think>{}</think>{}", call=LFM2_CALL + IM_END, last=THINKING),
@@ -109,7 +124,11 @@ TABLE = {
     "llama3_2": Trained("<|eot_id|>", call='{"name": "weather", "parameters": {"city": "Oslo"}}<|eot_id|>'),
     "llava_next": Trained("</s>", " ", " " + TAGS),
     "muse_glimmer": Trained(
-        "<|eot|>", " to=user<|message|>", " to=user<|message|>" + TAGS, call=f" to=weather<|message|>{MUSE_CALL}<|eot|>"
+        "<|eot|>",
+        " to=user<|message|>",
+        " to=user<|message|>" + TAGS,
+        call=f" to=weather<|message|>{MUSE_CALL}<|eot|>",
+        later=1,
     ),
     "nemotron_3_5_lightning": Trained(**NEMOTRON, thought="{}</think>{}"),
     "nemotron_3_nano": Trained(**NEMOTRON, thought="{}\n</think>\n{}"),
@@ -122,13 +141,13 @@ TABLE = {
     "qwen3": Trained(IM_END, call=CALL + IM_END, result=EMPTY, again=EMPTY, last=THINKING),
     "qwen3_training": Trained(IM_END, call=CALL + IM_END),
     "qwen3_instruct_2507": Trained(IM_END, call=CALL + IM_END),
-    "qwen3_vl": Trained(IM_END, call=CALL + IM_END),
+    "qwen3_vl": Trained(IM_END, call=CALL + IM_END, later=LEFT_OUT),
     "qwen3_8": QWEN3_5,
     "smolvlm": Trained("<end_of_utterance>", " ", " " + TAGS),
 }
 """By template. `X_training` has the row of X where it has none of its own."""
 for name in ("qwen3_5_nothink", "qwen3_5_think", "qwen3_6"):
-    TABLE[name] = Trained(IM_END, thought=QWEN3_5.thought, call=QWEN3_5.call, last=(*MANY, *THINKING))
+    TABLE[name] = Trained(IM_END, thought=QWEN3_5.thought, call=QWEN3_5.call, last=(*MANY, *THINKING), later=REFUSED)
     TABLE[f"{name}_training"] = QWEN3_5
 
 
@@ -142,11 +161,13 @@ def test_a_published_template_is_trained_exactly_or_refused_for_its_own_reason(n
 
 
 def test_what_a_template_cannot_do_is_refused_with_a_cure_that_fits_it():
-    cures = {"tools-ignored": "whose template knows tools", "template-refuses": "first user turn"}
     for name, kinds in published.outcomes().items():
         for kind, found in kinds.items():
             if not isinstance(found, tuple):
-                assert cures.get(found.code, "another base model") in found.remedy, (name, kind)
+                cure = "whose template knows tools" if found.code == "tools-ignored" else "another base model"
+                if found.code in (REFUSED, LEFT_OUT):
+                    cure = "user turn that follows it" if kind == "later system" else "first user turn"
+                assert cure in found.remedy, (name, kind)
 
 
 def test_the_page_of_templates_is_what_the_code_does():

@@ -245,7 +245,7 @@ def test_a_template_that_wants_parts_gets_parts(renderer):
             "FIRST_SYSTEM",
             talk(("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("system", "Be brief."), *WITH_TURN),
             r"message 3 \(system\)",
-            "first system turn",
+            "user turn that follows it",
         ),
         ("NO_TOOL_RESULTS", asked_weather(), r"message 2 \(tool\)", "knows tools"),
     ],

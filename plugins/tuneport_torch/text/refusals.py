@@ -11,7 +11,7 @@ OTHER_TEMPLATE = "Choose another base model, or mend chat_template.jinja in a co
 
 _SYSTEM = ("system", "developer")
 _SYSTEM_FIRST = "Put the system text at the beginning of the first user turn, or choose a base model that takes one."
-_SYSTEM_LATER = "Put its text into the first system turn or into the user turn that follows it."
+_SYSTEM_LATER = "Put its text into the user turn that follows it, or into a system turn at the beginning."
 _WITHOUT_TOOLS = "Choose a base model whose template knows tools, or write the calls and results as text."
 
 
@@ -36,18 +36,18 @@ def refused(why: str, row: Mapping[str, Any]) -> Unrenderable:
     """The template raised an error, `why` in its own words, for `row` as it was given to it."""
     turns = row["messages"]
     system = any(turn["role"] in _SYSTEM for turn in turns)
+    system_cure = _SYSTEM_FIRST if system and turns[0]["role"] in _SYSTEM else _SYSTEM_LATER
     cure = OTHER_TEMPLATE
     if "single tool" in why.lower():
         cure = "Split the turn: one tool call, its result, then the next call."
     elif "system" in why.lower() and system:
-        first = turns[0]["role"] in _SYSTEM
-        cure = _SYSTEM_FIRST if first else _SYSTEM_LATER
+        cure = system_cure
     elif "alternat" in why.lower() or "role" in why.lower():
         cure = "Let user and assistant take turns in the row, user first."
         if has_tools(row):
             cure = f"This template takes no tool calls and results in this place. {_WITHOUT_TOOLS}"
         elif system:
-            cure = _SYSTEM_FIRST
+            cure = system_cure
     return Unrenderable("template-refuses", f"The model's chat template refuses this: {why.rstrip('.')}.", cure)
 
 
