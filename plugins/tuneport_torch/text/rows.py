@@ -134,7 +134,7 @@ class _Part:
         self._worker, self._part, self._limit, self._policy = worker, part, limit, policy
         self.ways: Counter[bool] = Counter()
         self._wrong: list[str] = []
-        self._left_out = self._dropped = self._cut = self._read = 0
+        self._left_out = self._names_left_out = self._dropped = self._cut = self._read = 0
 
     def rows(
         self, examples: Iterator[Example], render: Callable[[Sequence[Example]], list[_Arms | Unrenderable]]
@@ -147,6 +147,7 @@ class _Part:
                 elif arms := self._within_limit(number, one):
                     found.append(arms)
                     self._left_out += sum(arm.turns_left_out for arm in one)
+                    self._names_left_out += one[0].names_left_out
                     self.ways.update(arm.thinks for arm in one)
             self._read += len(batch)
             self._worker.owner.progress(native=f"rendered {self._read} rows of {self._part}")
@@ -180,6 +181,9 @@ class _Part:
         if left_out := self._left_out:
             told = f"{part}: {left_out} assistant turns are context only: the model's template rewrites them later on."
             self._worker.emit("log", told, level="warning", turns_left_out=left_out)
+        if nameless := self._names_left_out:
+            told = f"{part}: the model's chat template leaves out the names of {nameless} messages."
+            self._worker.emit("log", told, level="warning", names_left_out=nameless)
         if self._dropped or self._cut:
             told = f"{part}: {read} rows read, {used} used, {self._dropped} too long and dropped, "
             told += f"{self._cut} cut to {self._limit} tokens."
