@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import re
+import tempfile
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +38,11 @@ def folder() -> Path | None:
     return Path(places[0]) / "chat_templates" if places else None
 
 
+def version() -> str:
+    """The version of trl."""
+    return importlib.metadata.version("trl")
+
+
 def names() -> list[str]:
     """The templates, by name."""
     here = folder()
@@ -53,6 +61,7 @@ def rows() -> dict[str, Conversation]:
         "system": Conversation((system, *single)),
         "many turns": Conversation(many),
         "system, many": Conversation((system, *many)),
+        "later system": Conversation((*single, system, *many[2:4])),
         "thinking": Conversation(thought),
         "thinking, many": Conversation((*thought, *again)),
         "tools": _tools("abc123XYZ"),
@@ -79,8 +88,6 @@ def _tokenizer():
 
 def renderer(source: str, place: Path) -> Renderer:
     """A renderer for a template, with a tiny tokenizer that knows the control tokens which the template names."""
-    from copy import deepcopy
-
     tokenizer = deepcopy(_tokenizer())
     tokenizer.add_special_tokens({"bos_token": "<|bos|>", "eos_token": "<|eos|>"})
     tokens = sorted(set(CONTROL.findall(source)) - set(tokenizer.all_special_tokens))
@@ -89,6 +96,21 @@ def renderer(source: str, place: Path) -> Renderer:
     tokenizer.save_pretrained(place)
     (place / "chat_template.jinja").write_text(source, encoding="utf-8")
     return Renderer(Text(place))
+
+
+@cache
+def outcomes() -> dict[str, dict[str, tuple[list[str], int] | Unrenderable]]:
+    """What becomes of each row with each template."""
+    here = folder()
+    found: dict[str, dict[str, tuple[list[str], int] | Unrenderable]] = {}
+    for name in names():
+        with tempfile.TemporaryDirectory() as place:
+            one = renderer((here / f"{name}.jinja").read_text(encoding="utf-8"), Path(place))
+            try:
+                found[name] = {kind: outcome(one, row) for kind, row in rows().items()}
+            finally:
+                one.text.close()
+    return found
 
 
 def outcome(one: Renderer, row: Conversation) -> tuple[list[str], int] | Unrenderable:

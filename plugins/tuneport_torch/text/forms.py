@@ -61,8 +61,8 @@ def is_python(turns: Turns, text: str) -> bool:
 
 
 def marked_end(turn: dict[str, Any]) -> dict[str, Any]:
-    """The turn with a mark behind its content and behind the name of its last call."""
-    changed = _marked(turn, {"content": MARK})
+    """The turn with a mark behind its content, if it has any, and behind the name of its last call."""
+    changed = _marked(turn, {"content": MARK} if _text(turn) or not _calls(turn) else {})
     if calls := _calls(turn):
         last = calls[-1].get("function", calls[-1])
         named = {**last, "name": f"{last.get('name')}{MARK}"}

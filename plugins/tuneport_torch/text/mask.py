@@ -75,7 +75,7 @@ class LossMask:
             if found is None and not whole:
                 return "the template ends this turn differently once others follow it"
             if found is None:
-                raise no_end("the template ends a turn with plain text")
+                raise no_end("the template writes no control token behind an answer")
             last = found
         span = text[start : tokens.spans[last - 1][1]]
         if not whole and tokens.ids[last - 1] in self._inner_ids:
@@ -164,7 +164,7 @@ class LossMask:
             return last + 1
         at = self._last_end(text, tokens, first, last)
         if at is None:
-            raise no_end("the template ends a turn with plain text")
+            raise no_end("the template writes no control token behind an answer")
         return at + 1
 
     def _ends(self, ids: Sequence[int]) -> bool:

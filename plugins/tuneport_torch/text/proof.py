@@ -18,7 +18,8 @@ class Proof:
     """One conversation's text, and where its turns are proven to stand in it.
 
     `write(turns, prompt)` renders; `asked(turn)` is what the model is asked with before a turn; `trailer` says that the
-    template writes something behind a whole conversation.
+    template writes something behind a whole conversation. `written` is the text as the template writes it, where the
+    thinking of the last answer in `text` was put behind the prompt's.
     """
 
     def __init__(
@@ -28,9 +29,11 @@ class Proof:
         turns: Turns,
         text: str,
         *,
+        written: str,
         trailer: bool,
     ) -> None:
-        self._write, self._asked, self._turns, self._text, self._trailer = write, asked, turns, text, trailer
+        self._write, self._asked, self._turns, self._trailer = write, asked, turns, trailer
+        self._text, self._written = text, written
 
     def turn(self, turn: int) -> dict[str, Any] | str:
         """{start, said, ends} in characters of the text, or why it cannot be known.
@@ -50,18 +53,20 @@ class Proof:
         if self._text.startswith(through) and len(through) >= start:
             return {"start": start, "said": start, "ends": [len(through)]}
         cut = self._common_end(turn, start, through)
-        return {"start": start, "said": cut[0], "ends": [cut[1]]} if cut else ENDS_OTHERWISE
+        if cut is None or not self._text.startswith(self._written[: cut[1]]):
+            return ENDS_OTHERWISE
+        return {"start": start, "said": cut[0], "ends": [cut[1]]}
 
     def _common_end(self, turn: int, start: int, through: str) -> tuple[int, int] | None:
         """(said, end): what stands behind the turn's words both here and where the turn is last; no later words."""
         before, later = self._turns[:turn], self._turns[turn + 1 :]
-        here = _behind(self._turns, turn, self._text, self._write)
+        here = _behind(self._turns, turn, self._written, self._write)
         last = _behind(self._turns[: turn + 1], turn, through, self._write)
         if here is None or last is None or here < start:
             return None
-        end = here + _common(self._text[here:], through[last:])
+        end = here + _common(self._written[here:], through[last:])
         other = self._write([*before, self._turns[turn], *(with_content(one, MARK) for one in later)], False)
-        return (here, end) if other.startswith(self._text[:end]) else None
+        return (here, end) if other.startswith(self._written[:end]) else None
 
     def _before_trailer(self, start: int) -> tuple[int, int] | None:
         """(said, end) of the last turn, without what the template writes behind a whole conversation."""

@@ -32,12 +32,10 @@ def no_template() -> Unrenderable:
     )
 
 
-def refused(why: str, row: Mapping[str, Any], source: str) -> Unrenderable:
+def refused(why: str, row: Mapping[str, Any]) -> Unrenderable:
     """The template raised an error, `why` in its own words, for `row` as it was given to it."""
     turns = row["messages"]
     system = any(turn["role"] in _SYSTEM for turn in turns)
-    if _has_tools(row) and "tool" not in source:
-        return no_tools("it has no place for them")
     cure = OTHER_TEMPLATE
     if "single tool" in why.lower():
         cure = "Split the turn: one tool call, its result, then the next call."
@@ -46,7 +44,7 @@ def refused(why: str, row: Mapping[str, Any], source: str) -> Unrenderable:
         cure = _SYSTEM_FIRST if first else _SYSTEM_LATER
     elif "alternat" in why.lower() or "role" in why.lower():
         cure = "Let user and assistant take turns in the row, user first."
-        if _has_tools(row):
+        if has_tools(row):
             cure = f"This template takes no tool calls and results in this place. {_WITHOUT_TOOLS}"
         elif system:
             cure = _SYSTEM_FIRST
@@ -99,7 +97,8 @@ def torn() -> Unrenderable:
     )
 
 
-def _has_tools(row: Mapping[str, Any]) -> bool:
+def has_tools(row: Mapping[str, Any]) -> bool:
+    """Whether a row, as it is given to a template, has tools, calls or results."""
     return bool(row.get("tools")) or any(turn["role"] == "tool" or turn.get("tool_calls") for turn in row["messages"])
 
 

@@ -12,9 +12,11 @@ from tuneport import Completion, Conversation, Diagnostic, Piece, UsageError
 from tuneport_torch.text.mask import LossMask
 from tuneport_torch.text.refusals import (
     Unrenderable,
+    has_tools,
     lost,
     no_end,
     no_template,
+    no_tools,
     refused,
     refused_thinking,
     torn,
@@ -176,7 +178,7 @@ class Renderer:
         for row, answer in zip(rows, answers, strict=True):
             why = None
             if "error" in answer:
-                why = refused(answer["error"], row, template.source)
+                why = refused(answer["error"], row)
             elif self.text.torn(answer["text"]):
                 why = torn()
             if why is not None:
@@ -220,14 +222,16 @@ class Renderer:
         """The child's answer, or what is wrong with it: all of the row's words must be in it, and no mark of ours."""
         assert self.text.template is not None
         assert isinstance(example, Conversation)
+        if has_tools(row) and "tool" not in self.text.template.source:
+            return no_tools("it has no place for them")
         if "error" in answer:
-            return refused(answer["error"], row, self.text.template.source)
+            return refused(answer["error"], row)
         if self.text.torn(answer["text"]):
             return torn()
-        for turn, what in answer["lost"]:
-            message = example.messages[turn]
-            if what != "name":
-                return lost(turn, message.role, what, trained=message.role == "assistant" and message.weight != 0)
+        losses = [(_is_trained(example.messages[turn]), turn, what) for turn, what in answer["lost"] if what != "name"]
+        if losses:  # of answers first: that is worse
+            trained, turn, what = max(losses, key=lambda one: (one[0], -one[1]))
+            return lost(turn, example.messages[turn].role, what, trained=trained)
         return answer
 
     def _training_row(self, example: Conversation, *, thinks: bool) -> dict[str, Any]:
@@ -270,6 +274,10 @@ class Renderer:
             after.append(self.text.eos_id)
         context = [*self.text.prefix_ids, *before]
         return Rendered(context + after, [0.0] * len(context) + [1.0] * len(after))
+
+
+def _is_trained(message: Message) -> bool:
+    return message.role == "assistant" and message.weight != 0
 
 
 def _lost_turns(one: Rendered | Unrenderable) -> float:

@@ -23,7 +23,7 @@ import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tuneport_torch.text.forms import forms, is_python, losses
-from tuneport_torch.text.proof import Proof, has_trailer
+from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, has_trailer
 
 TODAY = "26 Jul 2024"
 """The date that templates see. A real one would make training, use and export render differently from day to day."""
@@ -129,7 +129,7 @@ class Renderer:
         def write(turns: list[Any], prompt: bool = prompt) -> str:
             return self.text(turns, tools, prompt=prompt)
 
-        text = write(turns)
+        text = written = write(turns)
         answer: dict[str, Any] = {"text": text}
         tagged = self.tag.spans(text)
         lost = losses(turns, text, write)
@@ -141,18 +141,20 @@ class Renderer:
             answer["text"] = text
         if "turns" not in row:
             return answer
-        if tagged and len(tagged) == len(row["turns"]):
-            answer["tagged"] = tagged
-            return answer
 
         def asked(turn: int) -> str:
             """What the model is asked with before a turn; in use, the form is chosen for those turns alone."""
             if plain:
                 return write(turns[:turn], True)
-            text: str = self.row({**row, "messages": row["messages"][:turn], "prompt": True})["text"]
+            asking = {"messages": row["messages"][:turn], "tools": tools, "variables": self.asked, "prompt": True}
+            text: str = self.row(asking)["text"]
             return text
 
-        proof = Proof(write, asked, turns, text, trailer=self.trailer)
+        if tagged and len(tagged) == len(row["turns"]):
+            spans = zip(tagged, row["turns"], strict=True)
+            answer["tagged"] = [_behind_asked(span, text, asked(turn)) for span, turn in spans]
+            return answer
+        proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer)
         answer["turns"] = [proof.turn(turn) for turn in row["turns"]]
         return answer
 
@@ -191,6 +193,13 @@ class Renderer:
             except Exception:  # noqa: BLE001, S112 - a template that refuses this form is asked with the next
                 continue
         return False
+
+
+def _behind_asked(span: tuple[int, int], text: str, asked: str) -> tuple[int, int] | str:
+    """A tagged span without what the model is asked with (some templates tag the header too), or why it is none."""
+    if not text.startswith(asked) or span[1] <= len(asked):
+        return OPENS_OTHERWISE
+    return max(span[0], len(asked)), span[1]
 
 
 @contextmanager
