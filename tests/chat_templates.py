@@ -73,6 +73,35 @@ QWEN3 = """\
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
 """
 
+QWEN3_SWITCH = QWEN3.replace(
+    "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}",
+)
+"""A way to ask without thinking: the prompt has the empty block."""
+
+OPENS_THINKING = """\
+{%- for message in messages %}
+{%- set content = message.content.split('</think>')[-1] if message.role == 'assistant' else message.content %}
+{{- '<|im_start|>' + message.role + '\n' + content + '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}
+"""
+"""The prompt opens a block that the template does not write for a given answer, and cuts from the content."""
+
+CHANNELS = """\
+{%- for message in messages %}
+{%- if message.role == 'assistant' %}
+{%- if 'thinking' in message and loop.last %}
+{{- '<|im_start|>assistant to=self|' + message.thinking + '|over' }}
+{%- endif %}
+{{- '<|im_start|>assistant to=user|' + message.content + '<|im_end|>\n' }}
+{%- else %}{{ '<|im_start|>' + message.role + '|' + message.content + '<|im_end|>\n' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}
+"""
+"""Thinking and answer go to channels of their own; the thinking is a field of the message."""
+
 GEMMA = """\
 {{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
 {%- for message in messages %}
