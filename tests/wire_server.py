@@ -26,6 +26,8 @@ class WireServer:
         self.lock = threading.RLock()
         self.files: dict[str, dict[str, Any]] = {}
         self.content: dict[str, bytes] = {}
+        self.thinking: tuple[str, str] | None = None
+        """A field of each answer beside its text, and what it holds."""
         self.jobs: dict[str, dict[str, Any]] = {}
         self.events: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.uploads: dict[str, dict[str, Any]] = {}
@@ -172,6 +174,8 @@ class WireServer:
         best = max(known.items(), key=lambda pair: len(words & set(pair[0].lower().split())), default=("", "Hello!"))
         message: dict[str, Any] = {"role": "assistant", "content": best[1], "refusal": None}
         reason = "stop"
+        if self.thinking is not None:
+            message[self.thinking[0]] = self.thinking[1]
         if body.get("tools"):
             call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
             message, reason = (
@@ -328,9 +332,11 @@ def _handler(server: WireServer) -> type[BaseHTTPRequestHandler]:
             if status != 200 or not body.get("stream"):
                 return self._send(status, answer, {"Retry-After": "0.05"} if status == 429 else {})
             words = answer["choices"][0]["message"]["content"]
+            deltas = [{"content": one} for one in (words[: len(words) // 2], words[len(words) // 2 :])]
+            if server.thinking is not None:
+                deltas.insert(0, {server.thinking[0]: server.thinking[1]})
             chunks = [
-                {**answer, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": one}}]}
-                for one in (words[: len(words) // 2], words[len(words) // 2 :])
+                {**answer, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": one}]} for one in deltas
             ]
             stream = "".join(f"data: {json.dumps(one)}\n\n" for one in chunks) + "data: [DONE]\n\n"
             return self._send(200, stream.encode(), {"Content-Type": "text/event-stream"})

@@ -73,6 +73,8 @@ class TokenLogprob:
 class Reply(Generic[T]):
     """An answer: its text, why it ended (`stop`, `length` or `tool_calls`) and its size in tokens, where known.
 
+    `thinking` is what the model wrote in a thinking block before the answer, without the block's tags; empty for an
+    empty block, None where there was none. It is no part of `text`. The size counts it.
     `logprobs` are those of the answer's tokens, in order, where they were asked for. `shape` is the schema that was
     asked for; `parsed` reads the text by it.
     """
@@ -84,6 +86,7 @@ class Reply(Generic[T]):
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
     shape: Shape | None = field(default=None, repr=False, compare=False)
+    thinking: str | None = None
 
     def __str__(self) -> str:
         return self.text

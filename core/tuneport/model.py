@@ -291,7 +291,7 @@ class Model(ABC):
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         try:
-            turns = [one if isinstance(one, Message) else msgspec.convert(one, Message) for one in messages]
+            turns = [one if isinstance(one, Message) else msgspec.convert(_renamed(one), Message) for one in messages]
         except msgspec.ValidationError as error:
             raise UsageError(
                 f"A message is not of the form {{'role': …, 'content': …}}: {error}.",
@@ -306,6 +306,14 @@ class Model(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.ref}>"
+
+
+def _renamed(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message whose thinking, under whichever key other tools write it, is its `reasoning_content`."""
+    other = next((key for key in ("reasoning", "thinking") if isinstance(turn, Mapping) and key in turn), None)
+    if other is None or "reasoning_content" in turn:
+        return turn
+    return {("reasoning_content" if key == other else key): value for key, value in turn.items()}
 
 
 def _in_one_piece(model: Model, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:

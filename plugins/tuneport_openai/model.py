@@ -24,6 +24,7 @@ from tuneport import (
 from tuneport_openai.client import Wire
 from tuneport_openai.options import TAKES, Collected, logprobs_of, more_of
 from tuneport_openai.refusals import code_of
+from tuneport_openai.thinking import Splitter, thought_of
 from tuneport_openai.words import duration, retry_after, whole
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class HostedModel(Model):
         BackendError where the answer breaks off before its end; what came before has been yielded.
         """
         shown = self._wire.redact.pieces()  # a model may repeat the key over several pieces
-        collected = Collected()
+        collected = Collected(self._splitter())
         with self._wire.speaking("answering", ModelNotFound):
             stream = self._wire.patient.chat.completions.create(**self._asked(prompt, options), stream=True)
             with stream:
@@ -81,7 +82,7 @@ class HostedModel(Model):
                     if piece := shown.feed(collected.add(chunk)):
                         yield piece
                 ended = collected.ended or bool(stream.response.extensions["ended"])
-        if rest := shown.end():
+        if rest := shown.feed(collected.rest()) + shown.end():
             yield rest
         if not (collected.begun and ended):
             what = "broke off its answer before the end" if collected.begun else "answered without a choice"
@@ -110,7 +111,7 @@ class HostedModel(Model):
             try:
                 raw = self._wire.once.chat.completions.with_raw_response.create(**self._asked(prompt, options))
                 gate.heed(raw.headers)
-                return _reply(raw.parse(), self._wire)
+                return _reply(raw.parse(), self._wire, self._splitter())
             except openai.RateLimitError as error:
                 pause = _pause(error.response.headers, attempt)
                 if attempt == _MOST_WAITS or code_of(error) == "insufficient_quota" or pause > _LONGEST_WAIT:
@@ -127,12 +128,21 @@ class HostedModel(Model):
                 self._explain(error)
             attempt += 1
 
+    def _splitter(self) -> Splitter:
+        return Splitter(inline=self._wire.profile.vendor == "other")
+
     def _explain(self, error: Exception) -> NoReturn:
         self._wire.explain(error, f"asking {self.name}", ModelNotFound)
 
     def _asked(self, prompt: Sequence[Message], options: GenerateOptions) -> dict[str, Any]:
         """What the client is called with."""
-        turns = [{key: value for key, value in one.to_dict().items() if key != "weight"} for one in prompt]
+        # What was thought belongs to an answer that is over; only between calls of tools do servers read it.
+        other = self._wire.profile.vendor == "other"
+        left_out = [{"weight"} | (set() if other and one.tool_calls else {"reasoning_content"}) for one in prompt]
+        turns = [
+            {key: value for key, value in one.to_dict().items() if key not in out}
+            for one, out in zip(prompt, left_out, strict=True)
+        ]
         body: dict[str, Any] = {"model": self.name, "messages": turns, "timeout": _ANSWER_SECONDS}
         if _THINKS.match(self.name):
             body["max_completion_tokens"] = options.max_tokens
@@ -233,7 +243,7 @@ def _pause(headers: Any, attempt: int) -> float:
     return asked if asked is not None else min(30.0, 0.5 * 2**attempt)
 
 
-def _reply(answer: ChatCompletion, wire: Wire) -> Reply:
+def _reply(answer: ChatCompletion, wire: Wire, splitter: Splitter) -> Reply:
     """The reply in an answer; ValueError or TypeError for one that has another shape."""
     choices = getattr(answer, "choices", None)
     if not isinstance(choices, list) or not choices:
@@ -245,8 +255,10 @@ def _reply(answer: ChatCompletion, wire: Wire) -> Reply:
     calls = tuple(call.to_dict(mode="json", warnings=False) for call in choice.message.tool_calls or ())
     usage = answer.usage
     reason = choice.finish_reason
+    said = splitter.feed(text or "") + splitter.end(cut=reason == "length")
     return Reply(
-        text=text or "",
+        text=said,
+        thinking=thought_of(choice.message) or splitter.thinking,
         finish_reason=reason if reason in ("stop", "length", "tool_calls") else "stop",
         prompt_tokens=whole(getattr(usage, "prompt_tokens", None)),
         completion_tokens=whole(getattr(usage, "completion_tokens", None)),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tuneport import GenerateOptions, Reply, TokenLogprob
+from tuneport_openai.thinking import Splitter, thought_of
 from tuneport_openai.words import whole
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ def logprobs_of(told: Any) -> tuple[TokenLogprob, ...] | None:
 
 
 class Collected:
-    """A reply that comes in chunks: `add` gives each chunk's text, `reply` the whole. `begun` says whether there was a
-    choice, `ended` whether a chunk told why the answer ended.
+    """A reply that comes in chunks: `add` gives each chunk's text, `rest` what was held back, `reply` the whole.
+    `begun` says whether there was a choice, `ended` whether a chunk told why the answer ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, splitter: Splitter) -> None:
         self.begun = self.ended = False
+        self._splitter = splitter
+        self._thought: list[str] = []
         self._text: list[str] = []
         self._reason = "stop"
         self._calls: dict[int, dict[str, Any]] = {}
@@ -74,19 +77,28 @@ class Collected:
                 if one.function is not None:
                     call["function"]["name"] += one.function.name or ""
                     call["function"]["arguments"] += one.function.arguments or ""
+            self._thought.append(thought_of(choice.delta) or "")
             if choice.delta.content:
-                piece: str = choice.delta.content
-                self._text.append(piece)
-                return piece
+                return self._said(self._splitter.feed(choice.delta.content))
         return ""
+
+    def rest(self) -> str:
+        """The text that is still held back, once no chunk is left."""
+        return self._said(self._splitter.end(cut=self._reason == "length"))
+
+    def _said(self, piece: str) -> str:
+        self._text.append(piece)
+        return piece
 
     def reply(self, options: GenerateOptions, redact: Callable[[str], str]) -> Reply:
         """The whole reply, once no chunk is left; `redact` takes out secrets that came in several pieces."""
         calls = [self._calls[index] for index in sorted(self._calls)]
         for call in calls:
             call["function"] = {name: redact(value) for name, value in call["function"].items()}
+        thought = "".join(self._thought) or self._splitter.thinking
         return Reply(
             text=redact("".join(self._text)),
+            thinking=None if thought is None else redact(thought),
             finish_reason=self._reason if self._reason in ("stop", "length", "tool_calls") else "stop",
             prompt_tokens=whole(getattr(self._usage, "prompt_tokens", None)),
             completion_tokens=whole(getattr(self._usage, "completion_tokens", None)),

@@ -52,14 +52,14 @@ def data_profile(profile: Profile, model: str) -> DataProfile:
         max_tokens=facts.max_tokens if facts and count else None,
         max_bytes=_MAX_BYTES.get(profile.vendor),
         count_tokens=count,
-        check_row=partial(check_row, most_images=most_images(profile)),
+        check_row=partial(check_row, most_images=most_images(profile), vendor=profile.vendor),
         notes=tuple(notes),
     )
 
 
-def check_row(example: Example, *, most_images: int | None = None) -> list[Diagnostic]:
+def check_row(example: Example, *, most_images: int | None = None, vendor: str = "openai") -> list[Diagnostic]:
     """What the wire refuses in one row, or the vendor, who takes so many images; pointers are into the row as sent."""
-    return list(_findings(example, most_images))
+    return [*_findings(example, most_images), *_reasoning(example, vendor)]
 
 
 def wire_row(example: Example, method: str = "sft") -> dict[str, Any]:
@@ -184,6 +184,37 @@ def _findings(example: Example, most_images: int | None) -> Iterator[Diagnostic]
         yield _error(
             "too-many-images", f"The row has {images} images; {most_images} are taken.", "Split the row.", "/messages"
         )
+
+
+def _reasoning(example: Example, vendor: str) -> Iterator[Diagnostic]:
+    """What the assistant thought: the vendor's training has no field for it; other servers may know one."""
+    if isinstance(example, Completion):
+        return
+    if isinstance(example, Preference):
+        parts = {"input/messages": example.prompt, "preferred_output": example.chosen}
+        parts["non_preferred_output"] = example.rejected
+    else:
+        parts = {"messages": example.messages}
+    for part, turns in parts.items():
+        for index, turn in enumerate(turns):
+            if not turn.reasoning_content:
+                continue
+            at = f"/{part}/{index}/reasoning_content"
+            if vendor == "other":
+                yield Diagnostic(
+                    code="reasoning-sent",
+                    severity="note",
+                    message="reasoning_content is sent along; whether this server trains on it is not known here.",
+                    remedy="Ask the server's makers, or write it into the content as <think>…</think>.",
+                    pointer=at,
+                )
+            else:
+                yield _error(
+                    "reasoning-not-taken",
+                    "The vendor's training takes no reasoning_content.",
+                    "Write it into the content, or remove it.",
+                    at,
+                )
 
 
 def _check_turn(turn: Message, at: str) -> Iterator[Diagnostic]:

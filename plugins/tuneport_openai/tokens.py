@@ -62,6 +62,7 @@ def _size(example: Example, measure: Any) -> Any:
     total = _PER_MESSAGE
     for turn in turns:
         total += _PER_MESSAGE + measure(turn.role) + measure(turn.text) + measure(turn.name or "")
+        total += measure(turn.reasoning_content) if turn.reasoning_content else 0
         if turn.tool_calls:
             total += measure(json.dumps(turn.tool_calls, ensure_ascii=False))
     return total + (measure(json.dumps(example.tools, ensure_ascii=False)) if example.tools else 0)

@@ -71,6 +71,8 @@ class _Message(Body):
     tool_calls: list[_Call] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None  # what an earlier answer was thought from; templates read it between calls
+    reasoning: str | None = None  # the same under another name
     annotations: list[Any] | None = None  # of an earlier answer, and no part of what is read
     parsed: Any = None  # what the client read from an earlier answer's text
 
@@ -91,6 +93,8 @@ class _Message(Body):
             given["content"] = self.refusal
         if self.tool_calls:
             given["tool_calls"] = [call.plain() for call in self.tool_calls]
+        if self.role == "assistant" and (thought := self.reasoning_content or self.reasoning):
+            given["reasoning_content"] = thought
         return given
 
 
@@ -203,6 +207,8 @@ def _message(one: Reply) -> dict[str, Any]:
     said: dict[str, Any] = {"role": "assistant", "content": one.text, "refusal": None}
     if one.tool_calls:
         said |= {"content": one.text or None, "tool_calls": asking.calls_of(one)}
+    if one.thinking:
+        said["reasoning_content"] = one.thinking
     return said
 
 
@@ -243,6 +249,8 @@ async def _events(
         for index, one in enumerate(item):
             if rest := one.text[len(told[index]) :]:
                 yield chunk(index, {"content": rest})
+            if one.thinking:
+                yield chunk(index, {"reasoning_content": one.thinking})
             for delta in _call_deltas(one):
                 yield chunk(index, {"tool_calls": [delta]})
             yield chunk(index, {}, one.finish_reason, _logprobs(one))

@@ -121,6 +121,7 @@ class TorchModel(Model):
             loaded = self._ready()
             from tuneport_torch.answer.generate import answer
 
+            options = self._styled(options)
             ids = loaded.renderer.prompts(prompts, options.tools, "plain" if options.raw else self.style)
             return answer(loaded.model, loaded.renderer.text, ids, _seeded(options, len(ids)))
 
@@ -153,6 +154,7 @@ class TorchModel(Model):
             from tuneport_torch.answer.generate import stream
 
             ready: dict[int, list[int]] = {}
+            asked = [(prompt, self._styled(options)) for prompt, options in asked]
             for number, (prompt, options) in enumerate(asked):
                 style = "plain" if options.raw else self.style
                 try:
@@ -163,6 +165,10 @@ class TorchModel(Model):
             options_of = [asked[number][1] for number in numbers]
             for place, told in stream(loaded.model, loaded.renderer.text, list(ready.values()), options_of):
                 yield numbers[place], told
+
+    def _styled(self, options: GenerateOptions) -> GenerateOptions:
+        """A model of plain text answers as one that continues: nothing in its answer is a thinking block."""
+        return replace(options, raw=True) if self.style == "plain" else options
 
     def compute_score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy at the tokens that training would learn, each counted by its weight."""
@@ -206,17 +212,19 @@ class TorchModel(Model):
             for name, value in launch.WAITING.items():  # heard only where torch is not imported yet
                 os.environ.setdefault(name, value)
             from tuneport_torch.text.render import Renderer
+            from tuneport_torch.text.thinking import Mode
             from tuneport_torch.text.tokens import load_text
 
             base = self._resolved = bases.fetch(self._base)
             text = load_text(base)
+            mode = Mode.SAVED if self._record else Mode.ROWS
             with LOADING:
                 # What answering imports is imported here, where no other thread imports.
                 import tuneport_torch.answer.generate
                 import tuneport_torch.answer.scoring  # noqa: F401 - see above
 
                 device, dtype = devices.pool(self._device), self._kind()
-                self._loaded = _Loaded(load_model(base, dtype=dtype, device=device), Renderer(text))
+                self._loaded = _Loaded(load_model(base, dtype=dtype, device=device), Renderer(text, mode))
         return self._loaded
 
     def _kind(self) -> str:

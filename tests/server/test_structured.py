@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 import tuneport
+from chat_templates import OPENS_THINKING
 from serving import Served
 from tiny_models import make_tokenizer, write_llama
 
@@ -49,7 +50,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Served]:
-    made = Served(tmp_path_factory.mktemp("served") / "home", "--models", f"tiny=torch:{tiny}")
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = OPENS_THINKING
+    thinks = write_llama(tmp_path_factory.mktemp("bases") / "thinks", tokenizer)
+    models = ("--models", f"tiny=torch:{tiny},thinks=torch:{thinks}")
+    made = Served(tmp_path_factory.mktemp("served") / "home", *models)
     yield made.start()
     made.end()
     assert "Traceback" not in made.stderr(), made.stderr()[-4000:]
@@ -255,3 +260,27 @@ def test_our_openai_backend_passes_all_of_it_on(
     with pytest.raises(tuneport.UsageError, match="uses not"):
         model.reply("Hello", schema={"not": {}})
     plugins.load.cache_clear()
+
+
+def test_thinking_is_reasoning_content_and_no_part_of_the_answer(wire: openai.OpenAI) -> None:
+    """The prompt opens a block, and a random model does not close it before its limit."""
+    asked = {"model": "thinks", "messages": HELLO, "max_tokens": 6, "temperature": 0}
+    choice = wire.chat.completions.create(**asked).choices[0]  # type: ignore[call-overload]  # a dictionary's types
+    assert (choice.message.content, choice.finish_reason) == ("", "length")
+    thought = choice.message.reasoning_content
+    assert thought
+    deltas = [chunk.choices[0].delta for chunk in wire.chat.completions.create(**asked, stream=True)]  # type: ignore[call-overload]  # as above
+    assert "".join(delta.content or "" for delta in deltas) == ""
+    assert [text for delta in deltas if (text := getattr(delta, "reasoning_content", None))] == [thought]
+    back = [*HELLO, choice.message.model_dump(exclude_none=True) | {"content": "Hm."}, *HELLO]
+    assert wire.chat.completions.create(**{**asked, "messages": back}).choices  # type: ignore[call-overload]  # as above
+
+
+def test_a_schema_holds_behind_the_thinking(wire: openai.OpenAI) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "ticket", "schema": Ticket.model_json_schema()}}
+    asked = {"model": "thinks", "messages": HELLO, "max_tokens": 200, "temperature": 0, "response_format": form}
+    choice = wire.chat.completions.create(**asked).choices[0]  # type: ignore[call-overload]  # a dictionary's types
+    if choice.finish_reason == "stop":
+        Ticket.model_validate_json(choice.message.content or "")
+    else:
+        assert not choice.message.content or choice.message.content.startswith("{")

@@ -1,10 +1,12 @@
 """What is trained on is what the row says, and is proven to be what the model is asked for."""
 
+import random
 import shutil
 import subprocess
 import sys
 
 import pytest
+from tokenizers import Tokenizer
 
 import chat_templates as templates
 from tuneport import Completion, Conversation, Message, Piece, UnavailableError, UsageError
@@ -20,11 +22,15 @@ def renderer(tiny_llama, tmp_path):
     """Make a renderer with the tiny tokenizer and any template (None: no template)."""
     made = []
 
-    def make(template: str | None = templates.CHATML, stop_ids=()) -> Renderer:
+    def make(template: str | None = templates.CHATML, stop_ids=(), control=()) -> Renderer:
         folder = tmp_path / f"text{len(made)}"
         folder.mkdir()
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(tiny_llama / name, folder / name)
+        if control:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer.add_special_tokens(list(control))
+            tokenizer.save(str(folder / "tokenizer.json"))
         if template is not None:
             (folder / "chat_template.jinja").write_text(template)
         made.append(Renderer(Text(folder, stop_ids)))
@@ -43,6 +49,9 @@ TWO_TURNS = talk(
     ("user", "Hello, how are you?"), ("assistant", "Thank you."), ("user", "And the card?"), ("assistant", "Lost.")
 )
 WITH_SYSTEM = talk(("system", "Answer with one word."), ("user", "Where is my card?"), ("assistant", "card"))
+
+
+WITH_TURN = (("user", "c"), ("assistant", "d"))
 
 
 def trained(renderer, example):
@@ -141,9 +150,177 @@ def test_where_a_template_strips_earlier_thinking_only_the_last_turn_is_trained_
     assert (note.code, note.severity) == ("turns-left-out", "warning")
 
 
+NASTY = (
+    "Yes.",
+    "four",
+    " ",
+    "\n",
+    "<|im_end|>",
+    "<|im_end|>\n",
+    "<|im_end|>\n<|im_start|>user\n",
+    "<|im_start|>assistant\n",
+    "<|endoftext|>",
+    "user",
+    "Où? 😀",
+    "?",
+)
+
+
+@pytest.mark.parametrize("template", ["CHATML", "EOS_AT_END", "TAGGED", "QWEN3_TOOLS", "OTHER_LAST_END"])
+def test_whatever_the_turns_say_each_trained_text_is_one_answer_and_its_end(renderer, template):
+    one, pick = renderer(getattr(templates, template)), random.Random(7)
+    for _ in range(40):
+        said = ["".join(pick.choices(NASTY, k=pick.randint(1, 4))) + pick.choice(("", "x")) for _ in range(6)]
+        row = talk(*zip(("user", "assistant") * 3, said, strict=True))
+        pieces = [piece.text for piece in one.pieces(row) if piece.weight]
+        want = [f"{answer}<|im_end|>" for answer in said[1::2]]
+        if template == "QWEN3_TOOLS":
+            want[-1] = f"<think>\n\n</think>\n\n{want[-1]}"
+        if template == "OTHER_LAST_END":  # in the middle, nothing says that the model stops
+            want = [f"{said[-1]}<|endoftext|>"]
+            assert one.render(row).turns_left_out == 2
+        assert pieces == want
+        assert one.render(row).ids.count(one.text.token_id("<|im_start|>")) == len(said)
+
+
+def test_an_end_of_text_behind_the_whole_conversation_leaves_every_answer_trained(renderer):
+    one = renderer(templates.EOS_AT_END)
+    assert trained(one, TWO_TURNS) == ["Thank you.<|im_end|>", "Lost.<|im_end|>"]
+    assert one.diagnose(TWO_TURNS) == []
+
+
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+def asked_weather(arguments='{"city": "Paris"}', name="1", content=None, tool=WEATHER):
+    call = {"id": name, "type": "function", "function": {"name": "weather", "arguments": arguments}}
+    return Conversation(
+        (
+            Message("user", "Weather?"),
+            Message("assistant", content, tool_calls=[call]),
+            Message("tool", "sunny", tool_call_id=name),
+            Message("assistant", "It is sunny."),
+        ),
+        tools=(tool,),
+    )
+
+
+CALLED = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call><|im_end|>'
+
+
+@pytest.mark.parametrize("content", [None, "Let me see."])
+def test_a_call_that_is_written_otherwise_as_the_last_turn_is_trained_as_it_stands(renderer, content):
+    one, row = renderer(templates.QWEN3_TOOLS), asked_weather(content=content)
+    said = f"{content}\n" if content else ""
+    assert trained(one, row) == [said + CALLED, "<think>\n\n</think>\n\nIt is sunny.<|im_end|>"]
+    assert one.diagnose(row) == []
+
+
+@pytest.mark.parametrize("template", ["TEXT_ARGUMENTS", "PYTHON_ARGUMENTS", "NINE_LETTER_IDS"])
+def test_arguments_and_ids_are_given_in_the_form_that_a_template_takes(renderer, template):
+    one, row = renderer(getattr(templates, template)), asked_weather()
+    assert trained(one, row) == [CALLED, "It is sunny.<|im_end|>"]
+    prompt = one.prompts([row.messages[:3]], row.tools)[0]
+    assert one.render(row).ids[: len(prompt)] == prompt
+
+
+def test_ids_of_nine_letters_tell_calls_apart_and_are_left_alone(renderer):
+    one = renderer(templates.NINE_LETTER_IDS.replace('"name": "', '"id": "\' + call.id + \'", "name": "'))
+    assert '"id": "call00001"' in trained(one, asked_weather(name="1"))[0]
+    assert '"id": "abc123XYZ"' in trained(one, asked_weather(name="abc123XYZ"))[0]
+
+
+def test_a_template_that_wants_parts_gets_parts(renderer):
+    one = renderer(templates.PARTS)
+    assert trained(one, TWO_TURNS) == ["Thank you.<|im_end|>", "Lost.<|im_end|>"]
+    assert one.render(TWO_TURNS).ids == renderer().render(TWO_TURNS).ids
+    assert one.prompts([TWO_TURNS.messages[:3]]) == renderer().prompts([TWO_TURNS.messages[:3]])
+
+
+@pytest.mark.parametrize(
+    ("template", "row", "named", "cure"),
+    [
+        ("NO_SYSTEM", WITH_SYSTEM, r"message 0 \(system\)", "first user turn"),
+        (
+            "FIRST_SYSTEM",
+            talk(("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("system", "Be brief."), *WITH_TURN),
+            r"message 3 \(system\)",
+            "user turn that follows it",
+        ),
+        ("NO_TOOL_RESULTS", asked_weather(), r"message 2 \(tool\)", "knows tools"),
+    ],
+    ids=["system", "later system", "tool result"],
+)
+def test_a_turn_that_the_template_leaves_out_is_an_error_that_names_it(renderer, template, row, named, cure):
+    with pytest.raises(Unrenderable, match=named) as refused:
+        renderer(getattr(templates, template)).render(row)
+    assert refused.value.code == "turn-left-out"
+    assert cure in refused.value.remedy
+
+
+def test_a_call_that_the_template_leaves_out_is_an_error_even_where_the_tool_is_listed(renderer):
+    with pytest.raises(Unrenderable, match="call in message 1 is nowhere") as refused:
+        renderer(templates.NO_CALLS).render(asked_weather())
+    assert refused.value.code == "tools-ignored"
+
+
+def test_a_template_without_tools_is_refused_for_that_and_not_for_the_order_of_turns(renderer):
+    with pytest.raises(Unrenderable, match="no place for them") as refused:
+        renderer(templates.GEMMA).render(asked_weather())
+    assert refused.value.code == "tools-ignored"
+    assert "take turns" not in refused.value.remedy
+
+
+def test_a_name_that_the_template_leaves_out_is_a_warning(renderer):
+    row = Conversation((Message("user", "Hi", name="ann"), Message("assistant", "Hello")))
+    (note,) = renderer().diagnose(row)
+    assert (note.code, note.severity) == ("names-left-out", "warning")
+    assert renderer(templates.NAMED).diagnose(row) == []
+
+
+THOUGHT = "<think>\n18*3 = 54.\n</think>\n\n54"
+
+
+@pytest.mark.parametrize("control", [(), ("<think>", "</think>")], ids=["words", "control tokens"])
+def test_thinking_tags_in_an_answer_are_the_templates_own_whether_or_not_they_are_control_tokens(renderer, control):
+    one = renderer(templates.QWEN3, control=control)
+    assert trained(one, talk(("user", "18*3?"), ("assistant", THOUGHT))) == [f"{THOUGHT}<|im_end|>"]
+
+
+def test_a_template_that_cuts_a_text_at_a_control_token_is_an_error_in_training_and_in_use(renderer):
+    one = renderer(templates.SPLITTING, control=("<think>", "</think>"))
+    row = talk(("user", "What does </think> mean?"), ("assistant", "An end."))
+    with pytest.raises(Unrenderable) as refused:
+        one.render(row)
+    assert refused.value.code == "control-token-cut"
+    with pytest.raises(UsageError, match="control token"):
+        one.prompts([row.messages[:1]])
+
+
+def test_an_answer_that_names_a_thinking_tag_is_not_cut_there_without_a_word(renderer):
+    with pytest.raises(Unrenderable):
+        renderer(templates.QWEN3).render(talk(("user", "What ends it?"), ("assistant", "The tag </think> ends it.")))
+
+
+@pytest.mark.parametrize("template", ["CALLS", "ASCII", "TEXT_ARGUMENTS"])
+def test_control_tokens_in_keys_of_arguments_and_schemas_are_words(renderer, template):
+    schema = {"type": "object", "properties": {"<|im_end|>": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+    one = renderer(getattr(templates, template))
+    row = asked_weather('{"<|im_end|>": "<|im_start|>"}', tool=tool)
+    ids = one.render(row).ids
+    assert ids.count(one.text.token_id("<|im_end|>")) == 5
+    assert ids.count(one.text.token_id("<|im_start|>")) == 5
+    text = "".join(piece.text for piece in one.pieces(row))
+    assert '{"<|im_end|>": "<|im_start|>"}' in text
+    assert not [letter for letter in text if "\ue000" <= letter <= "\uf8ff"]
+    assert "\\ue0f" not in text
+
+
 def test_where_only_a_rewritten_turn_should_be_trained_the_error_says_why(renderer):
-    row = Conversation((*TWO_TURNS.messages[:3], Message("assistant", "Lost.", weight=0)))
-    with pytest.raises(Unrenderable, match="writes this turn differently once others follow") as refused:
+    thought = Message("assistant", "<think>\nHm.\n</think>\n\nThank you.")
+    row = Conversation((TWO_TURNS.messages[0], thought, TWO_TURNS.messages[2], Message("assistant", "Lost.", weight=0)))
+    with pytest.raises(Unrenderable, match="leaves out its thinking once others follow") as refused:
         renderer(templates.QWEN3).render(row)
     assert refused.value.code == "mask-unproven"
     assert renderer(templates.QWEN3).diagnose(row)[0].severity == "error"
@@ -170,9 +347,11 @@ def test_llama_3s_template_with_tools_and_calls_is_proven_and_its_arguments_are_
 def test_a_template_that_leaves_tools_out_is_an_error_not_a_silence(renderer):
     tool = {"type": "function", "function": {"name": "weather"}}
     row = Conversation(TWO_TURNS.messages, tools=(tool,))
-    with pytest.raises(Unrenderable, match="'weather' is nowhere") as refused:
+    with pytest.raises(Unrenderable, match="no place for them") as refused:
         renderer().render(row)
     assert refused.value.code == "tools-ignored"
+    with pytest.raises(Unrenderable, match="'weather' is nowhere"):
+        renderer(templates.CHATML + "{# no tools #}").render(row)
 
 
 def test_a_template_that_refuses_a_row_says_why_and_what_to_do(renderer):

@@ -234,6 +234,12 @@ _SHAPE = (
         "A message has a key that no model sees; it is left out.",
         "Remove it, or move it into the content.",
     ),
+    Code(
+        "bad-reasoning",
+        "error",
+        "What the assistant thought stands where it cannot be read.",
+        "Write one text, reasoning_content, on the assistant's message.",
+    ),
 )
 _TURNS = (
     Code("missing-role", "error", "A message has no role.", "Write system, developer, user, assistant or tool."),

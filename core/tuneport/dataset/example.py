@@ -13,7 +13,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     `content` is text, a list of parts (`{"type": "text", "text": …}`, `{"type": "image_url", …}`), or absent where
     there are `tool_calls`. `weight` is on assistant turns: 0 leaves the turn out of the loss, 1 (the default) trains on
-    it.
+    it. `reasoning_content` is what the assistant thought before it answered.
     """
 
     role: str
@@ -22,6 +22,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
     weight: int | float | None = None
+    reasoning_content: str | None = None
 
     @property
     def text(self) -> str:

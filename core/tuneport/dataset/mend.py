@@ -262,6 +262,8 @@ def _can_join(one: Message, other: Message) -> bool:
         return False
     if not (isinstance(one.content, str) and isinstance(other.content, str)) or one.tool_calls or other.tool_calls:
         return False
+    if other.reasoning_content:  # it would be lost: the thinking stands before the joined answer
+        return False
     return one.name == other.name and (one.weight == 0) == (other.weight == 0)
 
 

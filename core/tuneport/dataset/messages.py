@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tuneport.dataset.example import Message
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from tuneport.dataset.formats import Row
 
 _KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "weight"})
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""The keys under which tools write what the assistant thought before it answered."""
+_OTHER_REASONING = frozenset({"reasoning_details", "thinking_blocks", "thoughts", "reasoning_text", "thought"})
 _SHAREGPT_ROLES = {
     "human": "user",
     "user": "user",
@@ -57,9 +61,10 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
         return Message(role=role, content=value["content"])
     value = in_wire_form(value, at, report)
     role = value.get("role")
-    for key in value.keys() - _KEYS:
+    thought = _reasoning(value, role, at, report)
+    for key in value.keys() - _KEYS - {*REASONING}:
         if value[key] is not None:
-            _unknown_key(key, f"{at}/{escape(key)}", report)
+            _unknown_key(key, f"{at}/{escape(key)}", report, thought)
     _check_role(role, f"{at}/role", report)
     return Message(
         role=str(role),
@@ -68,11 +73,32 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
         tool_calls=read_calls(value.get("tool_calls"), f"{at}/tool_calls", report),
         tool_call_id=_optional_text(value.get("tool_call_id"), f"{at}/tool_call_id", report),
         weight=_weight(value.get("weight"), role, f"{at}/weight", report),
+        reasoning_content=thought,
     )
 
 
-def _unknown_key(key: str, at: str, report: RowReport) -> None:
-    report.add("unknown-key", f"{key} is no key of a message; it is left out.", at)
+def _reasoning(value: Mapping[str, Any], role: Any, at: str, report: RowReport) -> str | None:
+    """What the assistant thought, under whichever key it stands."""
+    given = {key: value[key] for key in REASONING if value.get(key) not in (None, "", [])}
+    for key, thought in given.items():
+        if not isinstance(thought, str):
+            report.add("bad-reasoning", f"{key} is not a text.", f"{at}/{key}")
+            return None
+        if role != "assistant":
+            report.add("bad-reasoning", f"{key} stands on a turn of {role!r:.40}.", f"{at}/{key}")
+            return None
+    if len(set(given.values())) > 1:
+        keys = list(given)
+        report.add("bad-reasoning", f"{keys[0]} and {keys[1]} hold different texts.", f"{at}/{keys[1]}")
+        return None
+    return next(iter(given.values()), None)
+
+
+def _unknown_key(key: str, at: str, report: RowReport, thought: str | None = None) -> None:
+    if key in _OTHER_REASONING and thought is None:
+        report.add("bad-reasoning", f"{key} is not read, and it holds what the assistant thought.", at)
+    else:
+        report.add("unknown-key", f"{key} is no key of a message; it is left out.", at)
 
 
 def _check_role(role: Any, at: str, report: RowReport) -> None:
@@ -145,11 +171,12 @@ def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message,
 
 
 def _sharegpt_turn(turn: dict[str, Any], at: str, report: RowReport) -> Message:
-    for key in turn.keys() - {"from", "value", "weight"}:
-        if turn[key] is not None:
-            report.add("unknown-key", f"{key} is no key of a turn; it is left out.", f"{at}/{escape(key)}")
     speaker, text = turn["from"], turn.get("value")
     role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
+    thought = _reasoning(turn, role, at, report)
+    for key in turn.keys() - {"from", "value", "weight", *REASONING}:
+        if turn[key] is not None:
+            _unknown_key(key, f"{at}/{escape(key)}", report, thought)
     if not speaker:
         report.add("empty-role" if speaker == "" else "missing-role", "The turn has no speaker.", f"{at}/from")
     elif role is None:
@@ -165,8 +192,8 @@ def _sharegpt_turn(turn: dict[str, Any], at: str, report: RowReport) -> Message:
         calls = read_calls(text, f"{at}/value", report)
         if calls is None and not report.failed:
             report.add("bad-tool-call", 'The call is not {"name": …, "arguments": {…}} in JSON.', f"{at}/value")
-        return Message(role="assistant", tool_calls=calls, weight=weight)
-    return Message(role=role or "", content=text, weight=weight)
+        return Message(role="assistant", tool_calls=calls, weight=weight, reasoning_content=thought)
+    return Message(role=role or "", content=text, weight=weight, reasoning_content=thought)
 
 
 def read_arm(row: Row, role: str, speaker: str = "assistant") -> tuple[Message, ...]:

@@ -51,7 +51,8 @@ def _turns(messages: Sequence[Message], weight: float = 1.0) -> Iterator[Piece]:
     for message in messages:
         yield Piece(f"{message.role}: ", 0, 0)
         calls = [msgspec.json.encode(call).decode() for call in message.tool_calls or ()]
-        text = "\n".join([message.text, *calls] if message.text else calls)
+        thought = [f"<think>{message.reasoning_content}</think>"] if message.reasoning_content else []
+        text = "\n".join([*thought, *([message.text] if message.text else []), *calls])
         trained = message.role == "assistant" and message.weight != 0
         yield Piece(text, weight if trained else 0, 0)
         yield Piece("\n", 0, 0)

@@ -13,7 +13,7 @@ from tuneport.dataset.example import Completion, Example
 from tuneport.errors import DataError
 from tuneport.evaluate import graders
 from tuneport.evaluate.comparison import Comparison
-from tuneport.evaluate.exchange import answer_text, prompt_and_reference
+from tuneport.evaluate.exchange import answer_text, prompt_and_reference, size_of_answer
 from tuneport.evaluate.fitting import AUTO, fitting
 from tuneport.evaluate.tally import Answer, Tally
 
@@ -79,10 +79,10 @@ def compare_models(
 
 
 def answer_room(examples: Iterable[Example]) -> int:
-    """Tokens enough for the longest reference and half as much again, from 32 to 1024: counted as one token for every
-    two bytes, where common tokenizers need one for three or four.
+    """Tokens enough for the longest reference, its thinking included, and half as much again, from 32 to 1024: counted
+    as one token for every two bytes, where common tokenizers need one for three or four.
     """
-    longest = max(len(prompt_and_reference(one)[1].encode("utf-8", "replace")) for one in examples)
+    longest = max(size_of_answer(one) for one in examples)
     return max(32, min(1024, longest // 2 + 16))
 
 

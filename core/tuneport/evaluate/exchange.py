@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tuneport.answers import Reply
 
 NOT_JSON = object()
+_BLOCK = re.compile(r"\s*<think>.*?</think>\s*(?=\S)", re.DOTALL)
 
 
 def prompt_and_reference(example: Example) -> tuple[list[Message], str]:
@@ -38,12 +40,34 @@ def prompt_and_reference(example: Example) -> tuple[list[Message], str]:
     last = max((place for place in spoken if turns[place].weight != 0), default=spoken[-1])
     asked = [msgspec.structs.replace(turn, weight=None) for turn in (*before, *turns[:last])]
     wanted = turns[last]
-    return asked, _calls_text(wanted.tool_calls) if wanted.tool_calls else wanted.text
+    return asked, _calls_text(wanted.tool_calls) if wanted.tool_calls else after_thinking(wanted.text)
 
 
 def answer_text(reply: Reply) -> str:
-    """What a reply is graded by: its text, or its tool calls as JSON, `[{"name": …, "arguments": {…}}]` without ids."""
-    return _calls_text(reply.tool_calls) if reply.tool_calls else reply.text
+    """What a reply is graded by: its text after a thinking block, or its tool calls as JSON,
+    `[{"name": …, "arguments": {…}}]` without ids.
+    """
+    return _calls_text(reply.tool_calls) if reply.tool_calls else after_thinking(reply.text)
+
+
+def after_thinking(text: str) -> str:
+    """The text behind a `<think>…</think>` block at its very start; the text itself where there is none.
+
+    References and replies are read alike, so an answer is graded by itself whether or not the model's template knows
+    the block.
+    """
+    found = _BLOCK.match(text)
+    return text[found.end() :] if found else text
+
+
+def size_of_answer(example: Example) -> int:
+    """Bytes of the answer that is wanted, with the thinking before it."""
+    turns = example.messages if isinstance(example, Conversation) else ()
+    thought = max((len((turn.reasoning_content or "").encode("utf-8", "replace")) for turn in turns), default=0)
+    inline = max(
+        (len(turn.text) - len(after_thinking(turn.text)) for turn in turns if turn.role == "assistant"), default=0
+    )
+    return len(prompt_and_reference(example)[1].encode("utf-8", "replace")) + max(thought, 2 * inline)
 
 
 def _calls_text(calls: Sequence[Mapping[str, Any]]) -> str:

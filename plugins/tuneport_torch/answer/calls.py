@@ -50,4 +50,4 @@ def _call(raw: str, number: int) -> Mapping[str, Any] | None:
     if not isinstance(arguments, dict) or not isinstance(value.get("name"), str):
         return None
     function = {"name": value["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}
-    return {"id": f"call_{number}", "type": "function", "function": function}
+    return {"id": f"call{number:05}", "type": "function", "function": function}

@@ -11,6 +11,7 @@ import torch
 
 from tuneport import GenerateOptions, Reply, TokenLogprob, TuneportError
 from tuneport_torch.answer.calls import CLOSES, shown_before_calls, tool_calls
+from tuneport_torch.answer.thought import Thought
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,11 @@ class Row:
         self.prompt, self.options = prompt, options
         self.reason = ""
         self.error: TuneportError | None = None
-        self.constraint = text.constraints.of(options) if options.must_call or options.schema is not None else None
+        self._thought = Thought(text, prompt) if text.thinking is not None and not options.raw else None
+        bound = options.must_call or options.schema is not None
+        self.constraint = (
+            text.constraints.of(options, self._thought.block if self._thought else "none") if bound else None
+        )
         self.counts: Counter[int] = Counter()
         self.ranked: list[Ranked] = []
         self._text, self._limit = text, limit
@@ -81,6 +86,9 @@ class Row:
             return
         self._ids.append(token)
         self.counts[token] += 1
+        if self._thought is not None and self._thought.add(self._ids):
+            self._context = self._read = self._thought.size
+            self._said = self._thought.rest
         if self.constraint is not None:
             try:
                 self.constraint.add(token)
@@ -100,6 +108,8 @@ class Row:
         if self.reason:
             said = self.reply().text
             shown = len(said)
+        elif self._thought is not None and not self._thought.over:
+            return ""
         else:
             # The text of a token depends on the one before it, not on all: decoding stays as cheap as it began.
             before = self._text.decode(self._ids[self._context : self._read])
@@ -107,7 +117,7 @@ class Row:
             if not now.endswith("\ufffd"):
                 self._said += now[len(before) :]
                 self._context, self._read = self._read, len(self._ids)
-            said = self._said
+            said = self._said.lstrip() if self._behind else self._said
             shown = len(said) - _unsafe(said, self.options.stop)
             if self.options.tools:
                 shown = min(shown, shown_before_calls(said))
@@ -117,7 +127,7 @@ class Row:
 
     def reply(self) -> Reply:
         """The whole answer."""
-        said = self._whole()
+        thinking, said = self._whole()
         rest, calls = tool_calls(said, self._bare()) if self.options.tools else (said, ())
         if self._one_call:
             calls = calls[:1]
@@ -128,7 +138,13 @@ class Row:
             completion_tokens=self._spent,
             tool_calls=calls,
             logprobs=None if self.options.logprobs is None else self._logprobs(rest if not calls else None),
+            thinking=thinking,
         )
+
+    @property
+    def _behind(self) -> bool:
+        """Whether the answer stands behind a thinking block, and not at the start of what is said."""
+        return self._thought is not None and self._thought.over and self._thought.size > 0
 
     def _bare(self) -> list[str] | None:
         """The names that a bare JSON object may call, where such an object may also be the answer itself."""
@@ -140,20 +156,29 @@ class Row:
         """Whether the last tokens bring a stop text, or the end of the one call that was asked for."""
         if not self.options.stop and not self._one_call:
             return False
-        said = self._text.decode(self._ids[-self._window :])
+        if self._thought is not None and not self._thought.over:
+            return False
+        start = self._thought.size if self._thought is not None else 0
+        said = self._text.decode(self._ids[max(start, len(self._ids) - self._window) :])
         return _first_stop(said, self.options.stop) is not None or (self._one_call and CLOSES in said)
 
-    def _whole(self) -> str:
-        said = self._text.decode(self._ids)
+    def _whole(self) -> tuple[str | None, str]:
+        """The thinking, and the answer behind it."""
+        thinking, said = None, ""
+        if self._thought is None:
+            said = self._text.decode(self._ids)
+        else:
+            thinking, said = self._thought.split(self._ids, cut=self.reason == "length")
         said = said[: _first_stop(said, self.options.stop)]
         # JSON that the limit cuts within a character is shown without it: it is how a valid answer begins.
-        return said.rstrip("\ufffd") if self.reason == "length" and self.constraint is not None else said
+        return thinking, said.rstrip("\ufffd") if self.reason == "length" and self.constraint is not None else said
 
     def _logprobs(self, said: str | None) -> tuple[TokenLogprob, ...]:
         """Those of the tokens that are in the text; of all tokens where `said` is None, as for the call of a tool."""
         left = None if said is None else len(said.encode("utf-8", "replace"))
         told = []
-        for token, (logprob, top) in zip(self._ids, self.ranked, strict=False):
+        start = self._first_said() if self._behind and said is not None else 0
+        for token, (logprob, top) in zip(self._ids[start:], self.ranked[start:], strict=False):
             if left is not None and left <= 0:
                 break
             one = self._logprob(token, logprob, tuple(self._logprob(*other) for other in top))
@@ -161,6 +186,14 @@ class Row:
                 left -= len(one.bytes)
             told.append(one)
         return tuple(told)
+
+    def _first_said(self) -> int:
+        """The first token of the answer behind a thinking block; white space between them is neither's."""
+        assert self._thought is not None
+        start = self._thought.size
+        while start < len(self._ids) and not self._text.token_bytes(self._ids[start]).strip():
+            start += 1
+        return start
 
     def _logprob(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
         raw = self._text.token_bytes(token)

@@ -80,6 +80,8 @@ class _Pieces:
     before_user: str
     after_user: str
     after_answer: str
+    at_end: str
+    """What the prompt ends with beyond the assistant's opening, such as an empty thinking block."""
 
     @classmethod
     def of(cls, text: Text) -> _Pieces:
@@ -102,8 +104,8 @@ class _Pieces:
             before_user = before_user.rpartition(stop)[2]  # it ends what stood before, with the space behind it
         before_user = before_user.lstrip()
         cut = -len(before_user) or None
-        found = cls(start, between[:cut], alone[:cut], before_user, opening, closing[:cut])
-        if opening != end or any(mark in found.go() for mark in ('"""', _S, _U, _A, _V)):
+        found = cls(start, between[:cut], alone[:cut], before_user, opening, closing[:cut], end.removeprefix(opening))
+        if not end.startswith(opening) or any(mark in found.go() for mark in ('"""', _S, _U, _A, _V)):
             raise _unsayable()
         for probe, wanted in zip(_PROBES, _rendered(text, _PROBES), strict=True):
             if bos + found.render(probe) != bos + wanted.removeprefix(bos):
@@ -119,7 +121,7 @@ class _Pieces:
                 texts.append(f"{self.before_user}{content}{self.after_user}")
             elif role == "assistant":
                 texts.append(f"{content}{self.after_answer}")
-        return "".join(texts)
+        return "".join([*texts, self.at_end])
 
     def go(self) -> str:
         """The same in Go's text/template, with Ollama's variables."""
@@ -130,6 +132,7 @@ class _Pieces:
             f"{{{{ if .System }}}}{system}{{{{ else }}}}{_literal(self.without_system)}{{{{ end }}}}"
             f'{{{{ range .Messages }}}}{{{{ if eq .Role "user" }}}}{user}'
             f'{{{{ else if eq .Role "assistant" }}}}{answer}{{{{ end }}}}{{{{ end }}}}'
+            f"{_literal(self.at_end)}"
         )
 
 

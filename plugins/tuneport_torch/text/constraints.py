@@ -15,14 +15,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import BackendError, GenerateOptions, OptionError, UnavailableError, read_schema
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
+    from tuneport_torch.text.thinking import Thinking
     from tuneport_torch.text.tokens import Text
+
+Block = Literal["none", "allowed", "opened"]
+"""Whether a thinking block may come before the answer, or was opened by the prompt."""
 
 CHILD_SECONDS = 2
 _WALL_SECONDS = 60.0  # a busy machine gives the child little of its time
@@ -74,14 +78,17 @@ class Constraints:
         self._made: OrderedDict[str, LLMatcher | OptionError] = OrderedDict()
         self._tokenizer: LLTokenizer | None = None
 
-    def of(self, options: GenerateOptions) -> Constraint | None:
-        """The constraint of an answer with these options, or None where it is free.
+    def of(self, options: GenerateOptions, block: Block = "none") -> Constraint | None:
+        """The constraint of an answer with these options, or None where it is free. It holds for what follows a
+        thinking block, which may come first, or which the prompt has opened, as `block` says.
 
         Raises OptionError for a schema that cannot be followed, UnavailableError where llguidance is not installed.
         """
         grammar = grammar_of(options, self._text.template.source if self._text.template else "")
         if grammar is None:
             return None
+        if block != "none" and self._text.thinking is not None:
+            grammar = behind_block(grammar, self._text, self._text.thinking, block)
         with self._lock:
             made = self._made.get(grammar)
             if made is None:
@@ -159,6 +166,30 @@ def grammar_of(options: GenerateOptions, template: str) -> str | None:
         rules += [f"calls: {body}"]
     start = "calls" if options.must_call or answer is None else f"calls | {answer}"
     return "\n".join([f"start: {start}", *rules, ""])
+
+
+def behind_block(grammar: str, text: Text, thinking: Thinking, block: Block) -> str:
+    """The grammar for an answer that may follow a thinking block, which is free and ends with its closing tag."""
+    if not thinking.closes:
+        return grammar
+    begins = "" if block == "opened" else f"{_tags(thinking.opens, text)} "
+    if text.marks_in(thinking.closes):
+        inside = f"thought: {begins}THOUGHT {_tags(thinking.closes, text)}\nTHOUGHT: /(.|\\n)*/"
+    else:
+        inside = f"thought[stop={_text(thinking.closes)}]: {begins}/(.|\\n)*/"
+    whole = grammar.replace("start: ", "wanted: ", 1)
+    start = "thought SPACE wanted" if block == "opened" else "thought SPACE wanted | wanted"
+    return f"start: {start}\n{inside}\nSPACE: /[ \\n]{{0,4}}/\n{whole}"
+
+
+def _tags(tag: str, text: Text) -> str:
+    """A tag as the grammar says it: control tokens by their ids, the text between them as it is."""
+    said, at = [], 0
+    for start, end, number in text.marks_in(tag):
+        said += [_text(tag[at:start])] if start > at else []
+        said.append(f"<[{number}]>")
+        at = end
+    return " ".join([*said, *([_text(tag[at:])] if at < len(tag) else [])])
 
 
 def _opening(tool: Mapping[str, Any], key: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tuneport import Conversation, DataError, Message, UnavailableError, UsageError
 from tuneport_torch.text.render import Renderer
+from tuneport_torch.text.thinking import Mode
 
 if TYPE_CHECKING:
     from tuneport_torch.text.tokens import Text
@@ -29,7 +30,7 @@ def learn_stops(text: Text) -> None:
 
 def golden_ids(text: Text) -> list[int]:
     """The ids of GOLDEN up to where the model would answer; of its bare texts where the template refuses it."""
-    renderer, messages = Renderer(text), [Message(turn["role"], turn["content"]) for turn in GOLDEN]
+    renderer, messages = Renderer(text, Mode.SAVED), [Message(turn["role"], turn["content"]) for turn in GOLDEN]
     if text.template is not None:
         try:
             return renderer.prompts([messages])[0]

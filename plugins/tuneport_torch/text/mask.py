@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tuneport_torch.text.refusals import OTHER_TEMPLATE, Unrenderable, no_end
-from tuneport_torch.text.turns import assistant_turns
+from tuneport_torch.text.refusals import OTHER_TEMPLATE, Unrenderable, lost, lost_thinking, no_end, no_tools, unproven
+from tuneport_torch.text.thinking import split_turn
+from tuneport_torch.text.turns import assistant_turns, parts
 
 if TYPE_CHECKING:
     from tuneport import Conversation, Message
@@ -19,9 +21,9 @@ _CACHED_OPENINGS = 10_000
 class LossMask:
     """Weighs the tokens of conversations that one template wrote.
 
-    Where the assistant writes is taken from the template's generation tags, or else proven: the text of `messages[:i]`
-    that asks for an answer is a prefix of the text of `messages[:i + 1]`, and that of the whole. `text.stop_ids` gains
-    the template's end of turn where that is missing.
+    Where the assistant writes is taken from the template's generation tags, or else proven: the whole text begins with
+    the text of `messages[:i]` that asks for an answer, and the turn's end is found in it (see proof.py).
+    `text.stop_ids` gains the template's end of turn where that is missing.
     """
 
     def __init__(self, text: Text) -> None:
@@ -31,20 +33,98 @@ class LossMask:
     def weigh(self, example: Conversation, answer: Mapping[str, Any], tokens: Tokens) -> tuple[list[float], int]:
         """The weight of each token, and how many assistant turns had to be left out. Raises Unrenderable."""
         self._check_tools(example, answer["text"])
-        spans, left_out = _trained_spans(example, answer)
+        turns, places = assistant_turns(example), answer.get("tagged") or answer.get("turns") or []
         weights = [0.0] * len(tokens.ids)
-        for turn, weight, start, end in spans:
-            _check_content(example.messages[turn], self.text.quote, answer["text"][start:end])
-            first = self._opening(answer["text"], tokens, start)
-            last = self._end_of_turn(answer["text"], tokens, first, end, tagged="tagged" in answer)
+        trained: list[int] = []
+        reasons: list[tuple[int, str]] = []
+        for turn, place in zip(turns, places, strict=True):
+            weight = example.messages[turn].weight
+            weight = 1.0 if weight is None else float(weight)
+            if weight == 0:
+                continue
+            found = self._place(example, turn, place, answer["text"], tokens)
+            if isinstance(found, str):
+                reasons.append((turn, found))
+                continue
+            first, last = found
             weights[first:last] = [weight] * (last - first)
+            trained.append(turn)
+        if reasons and trained[-1:] != turns[-1:]:
+            raise unproven(*reasons[-1], last=reasons[-1][0] + 1 == len(example.messages))
         if not any(weights):
             raise Unrenderable(
                 "nothing-to-train",
                 "No token of this row carries a loss.",
                 "Give it an assistant turn, last in the row, whose weight is not 0.",
             )
-        return weights, left_out
+        return weights, len(reasons)
+
+    def _place(self, example: Conversation, turn: int, place: Any, text: str, tokens: Tokens) -> tuple[int, int] | str:
+        """The tokens [first, last) of one turn, its end included; or why they cannot be known. Raises Unrenderable."""
+        message, whole = example.messages[turn], turn + 1 == len(example.messages)
+        if isinstance(place, str):
+            return place
+        if not isinstance(place, Mapping):  # a generation tag
+            start, end = place
+            first = self._opening(text, tokens, start)
+            last = self._end_of_turn(text, tokens, first, end, tagged=True)
+        else:
+            start = place["start"]
+            first = self._opening(text, tokens, start)
+            found = self._first_end(text, tokens, first, place)
+            if found is None and not whole:
+                return "the template ends this turn differently once others follow it"
+            if found is None:
+                raise no_end("the template writes no control token behind an answer")
+            last = found
+        span = text[start : tokens.spans[last - 1][1]]
+        if not whole and tokens.ids[last - 1] in self._inner_ids:
+            return "the template ends this turn with a token that ends thinking too"
+        thought, answer = self._said(message)
+        if self.text.quote(thought.strip()) not in span:
+            if whole and message.reasoning_content:
+                raise lost_thinking(turn)
+            if not whole:
+                return "the template leaves out its thinking once others follow it"
+        _check_content(message, turn, answer, self.text.quote, span)
+        return first, last
+
+    def _said(self, message: Message) -> tuple[str, str]:
+        """What the assistant thought, and its answer."""
+        thought, answer = split_turn(message, self.text.thinking)
+        if thought is not None:
+            return thought, answer
+        said = parts(answer)
+        return said.thinking, said.answer
+
+    @cached_property
+    def _inner_ids(self) -> frozenset[int]:
+        """Control tokens that stand between thinking and answer, and so end no answer."""
+        thinking = self.text.thinking
+        return frozenset(one for _, _, one in self.text.marks_in(thinking.closes)) if thinking else frozenset()
+
+    def _first_end(self, text: str, tokens: Tokens, first: int, place: Mapping[str, Any]) -> int | None:
+        """One past the turn's end: the last control token between what the turn says and the first end that has one."""
+        for end in place["ends"]:
+            said = max(first, bisect.bisect_left(tokens.spans, (place["said"], 0)))
+            last = bisect.bisect_left(tokens.spans, (end, 0))
+            if end != len(text) and last > said and tokens.spans[last - 1][1] > end:
+                last -= 1  # two continuations can begin with the same characters of different tokens
+            at = self._last_end(text, tokens, said, last)
+            if at is not None:
+                return at + 1
+        return None
+
+    def _last_end(self, text: str, tokens: Tokens, first: int, last: int) -> int | None:
+        """The last control token in [first, last) that has only white space behind it; it becomes a stop."""
+        at = last - 1
+        while at >= first and tokens.ids[at] not in self.text.control_ids and tokens.ids[at] not in self.text.stop_ids:
+            at -= 1
+        if at < first or text[tokens.spans[at][1] : tokens.spans[last - 1][1]].strip():
+            return None
+        if tokens.ids[at] not in self.text.stop_ids and tokens.ids[at] not in self._inner_ids:
+            self.text.stop_ids.append(tokens.ids[at])
+        return at
 
     def _opening(self, text: str, tokens: Tokens, start: int) -> int:
         """The first token that the assistant writes; proven to follow the very tokens with which the model is asked.
@@ -71,7 +151,7 @@ class LossMask:
         return first
 
     def _end_of_turn(self, text: str, tokens: Tokens, first: int, end: int, *, tagged: bool) -> int:
-        """One past the token that ends the turn. What the template writes after it, the model need not."""
+        """One past the token that ends a tagged turn. What the template writes after it, the model need not."""
         last = bisect.bisect_left(tokens.spans, (end, 0))
         if last > first and tokens.spans[last - 1][1] > end:
             raise Unrenderable(
@@ -82,13 +162,9 @@ class LossMask:
             if tokens.ids[last] not in self.text.stop_ids:
                 raise no_end("the template's generation tag does not hold it")
             return last + 1
-        at = last - 1
-        while at >= first and tokens.ids[at] not in self.text.control_ids and tokens.ids[at] not in self.text.stop_ids:
-            at -= 1
-        if at < first or text[tokens.spans[at][1] : end].strip():
-            raise no_end("the template ends a turn with plain text")
-        if tokens.ids[at] not in self.text.stop_ids:
-            self.text.stop_ids.append(tokens.ids[at])
+        at = self._last_end(text, tokens, first, last)
+        if at is None:
+            raise no_end("the template writes no control token behind an answer")
         return at + 1
 
     def _ends(self, ids: Sequence[int]) -> bool:
@@ -101,50 +177,13 @@ class LossMask:
         for one in named:
             name = one.get("name")
             if isinstance(name, str) and self.text.quote(name) not in text:
-                raise Unrenderable(
-                    "tools-ignored",
-                    f"The model's chat template does not write tools: {name!r} is nowhere in what the model would see.",
-                    "Choose a base model whose template knows tools, or write the calls as text.",
-                )
+                raise no_tools(f"{name!r} is nowhere in what the model would see")
 
 
-def _trained_spans(example: Conversation, answer: Mapping[str, Any]) -> tuple[list[tuple[int, float, int, int]], int]:
-    """(message, weight, start, end) of what the loss is on, in characters, and how many turns had to be left out."""
-    turns = assistant_turns(example)
-    found: list[Any] = answer.get("tagged") or answer.get("turns") or []
-    if len(found) != len(turns):
-        raise Unrenderable(
-            "mask-unproven",
-            f"The template marks {len(found)} assistant turns where the row has {len(turns)}.",
-            "Join assistant turns that follow one another into one.",
-        )
-    spans, reasons = [], []
-    for turn, place in zip(turns, found, strict=True):
-        weight = example.messages[turn].weight
-        weight = 1.0 if weight is None else float(weight)
-        if weight == 0:
-            continue
-        if isinstance(place, str):
-            reasons.append((turn, place))
-        else:
-            spans.append((turn, weight, *place))
-    if reasons and (not spans or spans[-1][0] != turns[-1]):
-        turn, why = reasons[-1]
-        raise Unrenderable(
-            "mask-unproven",
-            f"What the assistant writes in message {turn} cannot be told from the rest: {why}.",
-            "End the row with the turn to be trained on, or choose a base model with another template.",
-        )
-    return spans, len(reasons)
-
-
-def _check_content(message: Message, quote: Any, span: str) -> None:
+def _check_content(message: Message, turn: int, answer: str, quote: Any, span: str) -> None:
     """What is trained on holds what the row says; templates may move thinking and trim, but lose nothing else."""
-    said = [message.text.rpartition("</think>")[2].strip()]
-    said += [str(call.get("function", {}).get("name", "")) for call in message.tool_calls or ()]
-    if any(quote(one) not in span for one in said):
-        raise Unrenderable(
-            "content-lost",
-            "The template does not write the assistant's whole answer, so what is trained on is not what the row says.",
-            OTHER_TEMPLATE,
-        )
+    if quote(answer.strip()) not in span:
+        raise lost(turn, message.role, "part", trained=True)
+    for call in message.tool_calls or ():
+        if quote(str(call.get("function", {}).get("name", ""))) not in span:
+            raise lost(turn, message.role, "call", trained=True)

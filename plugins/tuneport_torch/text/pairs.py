@@ -37,13 +37,27 @@ def render_pairs(renderer: Renderer, examples: Sequence[Example]) -> list[Arms |
     Both must answer the very same tokens: else what is compared would be prompts, and not answers.
     """
     pairs = [one for one in examples if isinstance(one, Preference)]
-    arms = iter(renderer.try_render(list(chain.from_iterable(map(conversations, pairs)))))
+    arms = iter(_asked_alike(renderer, list(chain.from_iterable(map(conversations, pairs)))))
     return [
         _paired(next(arms), next(arms))
         if isinstance(one, Preference)
         else Unrenderable("shape", "This is no pair of a chosen and a rejected answer.", "Use method: sft.")
         for one in examples
     ]
+
+
+def _asked_alike(renderer: Renderer, arms: list[Conversation]) -> list[Rendered | Unrenderable]:
+    """Chosen and rejected answers in turn; both of a pair are asked with thinking where one of them brings some."""
+    found = renderer.try_render(arms)
+    unlike = [at for at in range(0, len(arms), 2) if _thinks(found[at]) != _thinks(found[at + 1])]
+    places = [place for at in unlike for place in (at, at + 1)]
+    for place, one in zip(places, renderer.render_thinking([arms[place] for place in places]), strict=True):
+        found[place] = one
+    return found
+
+
+def _thinks(one: Rendered | Unrenderable) -> bool:
+    return isinstance(one, Rendered) and one.thinks
 
 
 def longest(renderer: Renderer, examples: Sequence[Example]) -> list[int]:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tuneport import DataError
 
 OTHER_TEMPLATE = "Choose another base model, or mend chat_template.jinja in a copy of this one's folder."
+
+_SYSTEM = ("system", "developer")
+_SYSTEM_FIRST = "Put the system text at the beginning of the first user turn, or choose a base model that takes one."
+_SYSTEM_LATER = "Put its text into the user turn that follows it, or into a system turn at the beginning."
+_WITHOUT_TOOLS = "Choose a base model whose template knows tools, or write the calls and results as text."
 
 
 class Unrenderable(DataError):  # noqa: N818 - reads as what the row is
@@ -24,14 +32,74 @@ def no_template() -> Unrenderable:
     )
 
 
-def refused(why: str) -> Unrenderable:
-    """The template raised an error, `why` in its own words."""
+def refused(why: str, row: Mapping[str, Any]) -> Unrenderable:
+    """The template raised an error, `why` in its own words, for `row` as it was given to it."""
+    turns = row["messages"]
+    system = any(turn["role"] in _SYSTEM for turn in turns)
+    system_cure = _SYSTEM_FIRST if system and turns[0]["role"] in _SYSTEM else _SYSTEM_LATER
     cure = OTHER_TEMPLATE
-    if "system" in why.lower():
-        cure = "Put the system text at the beginning of the first user turn, or choose a base model that takes one."
-    elif "alternat" in why.lower():
+    if "single tool" in why.lower():
+        cure = "Split the turn: one tool call, its result, then the next call."
+    elif "system" in why.lower() and system:
+        cure = system_cure
+    elif "alternat" in why.lower() or "role" in why.lower():
         cure = "Let user and assistant take turns in the row, user first."
+        if has_tools(row):
+            cure = f"This template takes no tool calls and results in this place. {_WITHOUT_TOOLS}"
+        elif system:
+            cure = system_cure
     return Unrenderable("template-refuses", f"The model's chat template refuses this: {why.rstrip('.')}.", cure)
+
+
+def unproven(turn: int, why: str, *, last: bool) -> Unrenderable:
+    """Where the assistant writes cannot be known."""
+    cure = "End the row with the turn to be trained on, or choose a base model with another template."
+    return Unrenderable(
+        "mask-unproven",
+        f"What the assistant writes in message {turn} cannot be told from the rest: {why}.",
+        OTHER_TEMPLATE if last else cure,
+    )
+
+
+def no_tools(why: str) -> Unrenderable:
+    """The template leaves out tools, calls or results."""
+    return Unrenderable("tools-ignored", f"The model's chat template does not write tools: {why}.", _WITHOUT_TOOLS)
+
+
+def lost(turn: int, role: str, what: str, *, trained: bool) -> Unrenderable:
+    """The template leaves out a turn (`what` is "all"), a "part" of its content, or a "call"."""
+    if what == "call":
+        return no_tools(f"the call in message {turn} is nowhere in what the model would see")
+    written = (
+        f"leaves out message {turn} ({role})" if what == "all" else f"writes only a part of message {turn} ({role})"
+    )
+    if trained:
+        return Unrenderable(
+            "content-lost",
+            f"The model's chat template {written}, so what is trained on is not what the row says.",
+            OTHER_TEMPLATE,
+        )
+    cure = OTHER_TEMPLATE
+    if what == "all" and role in _SYSTEM:
+        cure = _SYSTEM_FIRST if turn == 0 else _SYSTEM_LATER
+    elif what == "all" and role == "tool":
+        cure = _WITHOUT_TOOLS
+    return Unrenderable("turn-left-out", f"The model's chat template {written}: the model would never see it.", cure)
+
+
+def torn() -> Unrenderable:
+    """The template cuts words of the row at a control token."""
+    return Unrenderable(
+        "control-token-cut",
+        "The row's text has a control token's name in it (such as </think>), and the model's chat template cuts the "
+        "text there.",
+        "Write that name otherwise in the row, or choose a base model whose template leaves texts whole.",
+    )
+
+
+def has_tools(row: Mapping[str, Any]) -> bool:
+    """Whether a row, as it is given to a template, has tools, calls or results."""
+    return bool(row.get("tools")) or any(turn["role"] == "tool" or turn.get("tool_calls") for turn in row["messages"])
 
 
 def no_end(why: str) -> Unrenderable:
@@ -40,4 +108,22 @@ def no_end(why: str) -> Unrenderable:
         "no-end-of-turn",
         f"Nothing would teach the model to stop: {why}, so no end-of-turn token can be trained.",
         OTHER_TEMPLATE,
+    )
+
+
+def refused_thinking() -> Unrenderable:
+    """The row brings thinking, and the template has no place for it."""
+    return Unrenderable(
+        "reasoning-not-taken",
+        "The row holds what the assistant thought, and the model's chat template has no place for it.",
+        "Write it into the content yourself as <think>…</think>, remove it, or choose a base model that thinks.",
+    )
+
+
+def lost_thinking(turn: int) -> Unrenderable:
+    """The template writes thinking, and not that of this turn."""
+    return Unrenderable(
+        "reasoning-lost",
+        f"The model's chat template does not write what the assistant thought in message {turn}.",
+        "Write it into the content yourself, remove it, or choose a base model that thinks there.",
     )

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import Completion, Conversation, Diagnostic, Piece, UsageError
 from tuneport_torch.text.mask import LossMask
-from tuneport_torch.text.refusals import Unrenderable, no_end, no_template, refused
+from tuneport_torch.text.refusals import (
+    Unrenderable,
+    has_tools,
+    lost,
+    no_end,
+    no_template,
+    no_tools,
+    refused,
+    refused_thinking,
+    torn,
+)
+from tuneport_torch.text.thinking import Mode, has_thinking, split_turn, variables_of
 from tuneport_torch.text.turns import assistant_turns, bare_text, template_turn
 
 if TYPE_CHECKING:
@@ -26,12 +37,16 @@ class Rendered:
     """Token ids and the weight of each in the loss, of equal length.
 
     `turns_left_out` counts assistant turns that carry no loss although their weight says so, because the template
-    rewrites them once others follow (as those do that strip earlier thinking).
+    rewrites them once others follow (as those do that strip earlier thinking). `names_left_out` counts messages whose
+    name the template does not write.
     """
 
     ids: list[int]
     weights: list[float]
     turns_left_out: int = 0
+    names_left_out: int = 0
+    thinks: bool = True
+    """Whether the model was asked in the way that lets it think."""
 
 
 class Renderer:
@@ -40,8 +55,8 @@ class Renderer:
     The loss is on what the assistant writes, its end of turn included; `mask` says how that is proven.
     """
 
-    def __init__(self, text: Text) -> None:
-        self.text = text
+    def __init__(self, text: Text, mode: str = Mode.ROWS) -> None:
+        self.text, self.mode = text, mode
         self._mask = LossMask(text)
 
     def render(self, example: Example) -> Rendered:
@@ -53,10 +68,32 @@ class Renderer:
 
     def try_render(self, examples: Sequence[Example]) -> list[Rendered | Unrenderable]:
         """Ids and weights of each example, or why there are none, in order. Faster than one by one."""
-        texts = self._texts(examples, turns=True)
+        ways = self._ways(examples)
+        found = self._try(examples, ways)
+        doubtful = [place for place, one in enumerate(found) if ways[place] is False and _lost_turns(one)]
+        if doubtful:  # some templates write a turn that is not the last one as they ask for it with thinking alone
+            again = self._try([examples[place] for place in doubtful], [True] * len(doubtful))
+            for place, one in zip(doubtful, again, strict=True):
+                if _lost_turns(one) < _lost_turns(found[place]):
+                    found[place] = one
+        return found
+
+    def render_thinking(self, examples: Sequence[Example]) -> list[Rendered | Unrenderable]:
+        """The same, where all of them are asked in the way that lets the model think."""
+        return self._try(examples, [True] * len(examples))
+
+    def _ways(self, examples: Sequence[Example]) -> list[bool | None]:
+        """For each example whether the model is asked to think; None where the template leaves no choice."""
+        thinking = self.text.thinking
+        if self.mode != Mode.ROWS or thinking is None or thinking.off in (None, thinking.on):
+            return [None] * len(examples)
+        return [isinstance(one, Conversation) and has_thinking(one.messages, thinking) for one in examples]
+
+    def _try(self, examples: Sequence[Example], ways: Sequence[bool | None]) -> list[Rendered | Unrenderable]:
+        texts = self._texts(examples, ways, turns=True)
         encoded = iter(self.text.encode_many([text["text"] for text in texts if isinstance(text, dict)]))
         rendered: list[Rendered | Unrenderable] = []
-        for example, text in zip(examples, texts, strict=True):
+        for example, text, thinks in zip(examples, texts, ways, strict=True):
             if isinstance(text, Unrenderable):
                 rendered.append(text)
                 continue
@@ -65,7 +102,9 @@ class Renderer:
                 if isinstance(example, Completion):
                     rendered.append(self._completion(example, tokens))
                 elif isinstance(example, Conversation):
-                    rendered.append(Rendered(tokens.ids, *self._mask.weigh(example, text, tokens)))
+                    named = sum(what == "name" for _, what in text["lost"])
+                    weights, left_out = self._mask.weigh(example, text, tokens)
+                    rendered.append(Rendered(tokens.ids, weights, left_out, named, thinks is not False))
             except Unrenderable as why:
                 rendered.append(why)
         return rendered
@@ -74,7 +113,7 @@ class Renderer:
         """The training length of each example in tokens. A row that cannot be rendered counts its bare texts."""
         texts = [
             text["text"] if isinstance(text, dict) else bare_text(one)
-            for one, text in zip(examples, self._texts(examples, turns=False), strict=True)
+            for one, text in zip(examples, self._texts(examples, self._ways(examples), turns=False), strict=True)
         ]
         counts = self.text.count_many(texts)
         completions = [place for place, one in enumerate(examples) if isinstance(one, Completion)]
@@ -101,8 +140,9 @@ class Renderer:
         if isinstance(rendered, Unrenderable):
             why = (rendered.code, rendered.message, rendered.remedy or "")
             return [Diagnostic(code=why[0], severity="error", message=why[1], remedy=why[2])]
+        found = []
         if rendered.turns_left_out:
-            return [
+            found.append(
                 Diagnostic(
                     code="turns-left-out",
                     severity="warning",
@@ -110,8 +150,18 @@ class Renderer:
                     "rewrites them once others follow, so training on them would teach what it never sees.",
                     remedy="Write each of those turns as the last one of a row of its own, or leave it so.",
                 )
-            ]
-        return []
+            )
+        if rendered.names_left_out:
+            found.append(
+                Diagnostic(
+                    code="names-left-out",
+                    severity="warning",
+                    message=f"The model's chat template leaves out the names of {rendered.names_left_out} messages, so "
+                    "the model does not see who speaks.",
+                    remedy="Write each name into the text of its message, or leave it so.",
+                )
+            )
+        return found
 
     def prompts(
         self, conversations: Sequence[Sequence[Message]], tools: Sequence[Mapping[str, Any]] = (), style: Style = "chat"
@@ -123,20 +173,26 @@ class Renderer:
                 raise UsageError("This model has no chat template, so it continues one text.", remedy="Pass one text.")
             plain = ["\n\n".join(message.text for message in one) for one in conversations]
             return [[*self.text.prefix_ids, *one.ids] for one in self.text.encode_many(plain)]
-        rows = [{**self._row(one, tools), "prompt": True} for one in conversations]
+        rows = [{**self._row(one, tools, thinks=False), "prompt": True} for one in conversations]
         answers = template.rows(rows)
-        for answer in answers:
+        for row, answer in zip(rows, answers, strict=True):
+            why = None
             if "error" in answer:
-                why = refused(answer["error"])
+                why = refused(answer["error"], row)
+            elif self.text.torn(answer["text"]):
+                why = torn()
+            if why is not None:
                 raise UsageError(why.message, remedy=why.remedy)
         return [one.ids for one in self.text.encode_many([answer["text"] for answer in answers])]
 
-    def _texts(self, examples: Sequence[Example], *, turns: bool) -> list[dict[str, Any] | Unrenderable]:
+    def _texts(
+        self, examples: Sequence[Example], ways: Sequence[bool | None], *, turns: bool
+    ) -> list[dict[str, Any] | Unrenderable]:
         """Each example's text, as the template's child answers it."""
         texts: list[dict[str, Any] | Unrenderable] = []
         rows: list[dict[str, Any]] = []
         places: list[int] = []
-        for example in examples:
+        for example, thinks in zip(examples, ways, strict=True):
             if isinstance(example, Completion):
                 texts.append({"text": example.prompt + example.completion})
             elif not isinstance(example, Conversation):
@@ -147,7 +203,7 @@ class Renderer:
                 texts.append(no_template())
             else:
                 try:
-                    rows.append(self._row(example.messages, example.tools))
+                    rows.append(self._training_row(example, thinks=thinks is not False))
                 except Unrenderable as why:
                     texts.append(why)
                     continue
@@ -156,15 +212,54 @@ class Renderer:
                 places.append(len(texts))
                 texts.append({})
         if self.text.template is not None and rows:
-            for place, answer in zip(places, self.text.template.rows(rows), strict=True):
-                texts[place] = refused(answer["error"]) if "error" in answer else answer
+            for place, row, answer in zip(places, rows, self.text.template.rows(rows), strict=True):
+                texts[place] = self._checked(examples[place], row, answer)
         return texts
 
-    def _row(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _checked(
+        self, example: Example, row: Mapping[str, Any], answer: dict[str, Any]
+    ) -> dict[str, Any] | Unrenderable:
+        """The child's answer, or what is wrong with it: all of the row's words must be in it, and no mark of ours."""
+        assert self.text.template is not None
+        assert isinstance(example, Conversation)
+        if has_tools(row) and "tool" not in self.text.template.source:
+            return no_tools("it has no place for them")
+        if "error" in answer:
+            return refused(answer["error"], row)
+        if self.text.torn(answer["text"]):
+            return torn()
+        losses = [(_is_trained(example.messages[turn]), turn, what) for turn, what in answer["lost"] if what != "name"]
+        if losses:  # of answers first: that is worse
+            trained, turn, what = max(losses, key=lambda one: (one[0], -one[1]))
+            return lost(turn, example.messages[turn].role, what, trained=trained)
+        return answer
+
+    def _training_row(self, example: Conversation, *, thinks: bool) -> dict[str, Any]:
+        """A row as it is trained on, with the thinking of its last answer. Raises Unrenderable."""
+        thinking = self.text.thinking
+        if has_thinking(example.messages, thinking) and not (thinking is not None and thinking.takes):
+            raise refused_thinking()
+        row = self._row(example.messages, example.tools, thinks=thinks)
+        if thinking is not None and example.messages and example.messages[-1].role == "assistant":
+            thought = self.text.quote(split_turn(example.messages[-1], thinking)[0] or "")
+            row["block"] = {"opens": thinking.opens, "closes": thinking.closes, "thought": thought}
+        return row
+
+    def _row(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, thinks: bool) -> dict[str, Any]:
         assert self.text.template is not None
         developer = "developer" if "developer" in self.text.template.source else "system"
-        turns = [template_turn(message, developer) for message in messages]
-        return {"messages": self.text.quote(turns), "tools": self.text.quote(list(tools))}
+        thinking = self.text.thinking
+        given = [template_turn(message, developer, thinking) for message in messages]
+        turns = self.text.quote(given)
+        for turn, one in zip(turns, given, strict=True):
+            if turn["role"] == "assistant":
+                turn["content"] = self.text.quote_answer(one["content"])
+        if thinking is not None:
+            thinking.place(turns)
+        row = {"messages": turns, "tools": self.text.quote(list(tools))}
+        if variables := variables_of(self.mode, thinking, thinks=thinks):
+            row["variables"] = dict(variables)
+        return row
 
     def _completion(self, example: Completion, whole: Tokens) -> Rendered:
         """Prompt and completion in one tokenisation, but in two where a token would join them, as in use."""
@@ -179,3 +274,12 @@ class Renderer:
             after.append(self.text.eos_id)
         context = [*self.text.prefix_ids, *before]
         return Rendered(context + after, [0.0] * len(context) + [1.0] * len(after))
+
+
+def _is_trained(message: Message) -> bool:
+    return message.role == "assistant" and message.weight != 0
+
+
+def _lost_turns(one: Rendered | Unrenderable) -> float:
+    """How many turns are not trained on; all of them where the row cannot be."""
+    return one.turns_left_out if isinstance(one, Rendered) else float("inf")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from tuneport_torch.text.lengths import Lengths
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Rendered, Renderer, Style
+from tuneport_torch.text.thinking import Mode
 
 if TYPE_CHECKING:
     from tuneport import Example
@@ -59,15 +62,9 @@ def read_rows(worker: Worker, request: Mapping[str, Any], text: Text, limit: int
 
     Raises DataError for those that cannot be trained on, or are too long without a policy.
     """
-    renderer, options, openings = Renderer(text), request["options"], _Openings()
-    render = _render_answers if options["method"] == "sft" else _render_pairs
-    parts: dict[str, list[tuple[Row, ...]]] = {}
+    openings = _Openings()
     try:
-        for part, facts in request["data"].items():
-            examples = openings.noted(worker.folder.rows(part, facts["fingerprint"]))
-            asked = request.get("settings", {}).get("max_tokens", "auto") != "auto"
-            reading = _Part(worker, part, limit, options["too_long"], asked=asked)
-            parts[part] = reading.rows(examples, lambda some: render(renderer, some))
+        parts = _settled(worker, request, text, limit, openings)
     finally:
         text.close()
     if not parts["train"]:
@@ -81,6 +78,43 @@ def read_rows(worker: Worker, request: Mapping[str, Any], text: Text, limit: int
         system=openings.system,
         style="chat" if openings.conversations else "plain",
     )
+
+
+_Read = dict[str, list[tuple["Row", ...]]]
+
+
+def _settled(worker: Worker, request: Mapping[str, Any], text: Text, limit: int | None, openings: _Openings) -> _Read:
+    """The rows of each part, all asked with thinking or all without; the template is settled so, for use as well.
+
+    A model that learnt from some rows to think is asked so that it may: then the others show it an empty block.
+    """
+    parts, ways = _read(worker, request, Renderer(text), limit, openings)
+    thinking = text.thinking
+    if thinking is None or thinking.off in (None, thinking.on) or not openings.conversations:
+        return parts
+    if ways[True] and ways[False]:
+        told = f"{ways[False]} of {ways.total()} answers are without thinking: they are trained with an empty block."
+        with suppress(DataError):  # then each row is read in its own way
+            parts, _ = _read(worker, request, Renderer(text, Mode.ON), limit, openings)
+            worker.emit("log", told, without_thinking=ways[False])
+    text.settle(thinking.on if ways[True] else thinking.off or {})
+    return parts
+
+
+def _read(
+    worker: Worker, request: Mapping[str, Any], renderer: Renderer, limit: int | None, openings: _Openings
+) -> tuple[_Read, Counter[bool]]:
+    """The rows of each part, and how many answers are asked with thinking and without."""
+    options, ways = request["options"], Counter[bool]()
+    render = _render_answers if options["method"] == "sft" else _render_pairs
+    asked = request.get("settings", {}).get("max_tokens", "auto") != "auto"
+    parts: _Read = {}
+    for part, facts in request["data"].items():
+        examples = openings.noted(worker.folder.rows(part, facts["fingerprint"]))
+        reading = _Part(worker, part, limit, options["too_long"], asked=asked)
+        parts[part] = reading.rows(examples, lambda some: render(renderer, some))
+        ways += reading.ways
+    return parts, ways
 
 
 _Arms = tuple[Rendered, ...]
@@ -100,9 +134,10 @@ class _Part:
 
     def __init__(self, worker: Worker, part: str, limit: int | None, policy: str, *, asked: bool) -> None:
         self._worker, self._part, self._limit, self._policy, self._asked = worker, part, limit, policy, asked
+        self.ways: Counter[bool] = Counter()
         self._longest = self._longer = 0
         self._wrong: list[str] = []
-        self._left_out = self._dropped = self._cut = self._read = 0
+        self._left_out = self._names_left_out = self._dropped = self._cut = self._read = 0
 
     def rows(
         self, examples: Iterator[Example], render: Callable[[Sequence[Example]], list[_Arms | Unrenderable]]
@@ -115,6 +150,8 @@ class _Part:
                 elif arms := self._within_limit(number, one):
                     found.append(arms)
                     self._left_out += sum(arm.turns_left_out for arm in one)
+                    self._names_left_out += one[0].names_left_out
+                    self.ways.update(arm.thinks for arm in one)
             self._read += len(batch)
             self._worker.owner.progress(native=f"rendered {self._read} rows of {self._part}")
         self._tell(len(found))
@@ -166,6 +203,9 @@ class _Part:
         if left_out := self._left_out:
             told = f"{part}: {left_out} assistant turns are context only: the model's template rewrites them later on."
             self._worker.emit("log", told, level="warning", turns_left_out=left_out)
+        if nameless := self._names_left_out:
+            told = f"{part}: the model's chat template leaves out the names of {nameless} messages."
+            self._worker.emit("log", told, level="warning", names_left_out=nameless)
         if self._dropped or self._cut:
             told = f"{part}: {read} rows read, {used} used, {self._dropped} too long and dropped, "
             told += f"{self._cut} cut to {self._limit} tokens."

@@ -1,6 +1,7 @@
 """Render chat templates in a process with limits: a template comes with a model and is a stranger's program.
 
-Runs as a script, started by template.py, and imports jinja2 and the standard library alone. Jinja's sandbox stops a
+Runs as a script, started by template.py, and imports jinja2, the standard library and two rooms that import no more
+(`forms`, `proof`). Jinja's sandbox stops a
 template from reaching Python; the limits set here stop it from looping and from filling memory. Requests and answers
 are JSON, in the messages of child.py. The process ends with its input.
 """
@@ -8,19 +9,27 @@ are JSON, in the messages of child.py. The process ends with its input.
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tuneport_torch.text.forms import forms, is_python, losses
+from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, has_trailer
+
 TODAY = "26 Jul 2024"
 """The date that templates see. A real one would make training, use and export render differently from day to day."""
+
+
+_NOT_ASCII = re.compile("[^\x00-\x7f\ue0f0-\ue0f2]")  # all but the marks around control tokens, which stay marks
 
 
 class GenerationTag(jinja2.ext.Extension):
@@ -61,7 +70,8 @@ def environment() -> ImmutableSandboxedEnvironment:
         raise jinja2.TemplateError(message)
 
     def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **more: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **more)
+        text = json.dumps(value, ensure_ascii=False, indent=indent, **more)
+        return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text) if ensure_ascii else text
 
     def strftime_now(layout: str) -> str:
         from datetime import datetime
@@ -81,36 +91,115 @@ class Renderer:
         self.template = made.from_string(source)
         self.tag: GenerationTag = made.generation_tag  # type: ignore[attr-defined]  # put there by the extension
         self.variables = variables
+        self.asked: dict[str, Any] = {}  # the variables of the row at hand
 
     def text(self, messages: list[Any], tools: list[Any], *, prompt: bool) -> str:
         """The rendered text; with `prompt` it ends where the assistant begins to write."""
         self.tag.written, self.tag.marked = [], []
-        given = {**self.variables, "messages": messages, "tools": tools or None, "add_generation_prompt": prompt}
+        given = {**self.variables, **self.asked, "messages": messages, "tools": tools or None}
+        given["add_generation_prompt"] = prompt
         for piece in self.template.generate(**given):
             self.tag.written.append(piece)
         return "".join(self.tag.written)
 
     def row(self, row: dict[str, Any]) -> dict[str, Any]:
-        """One conversation: its text, the tagged spans, or for each of `turns` where it starts and ends, or why not."""
-        messages, tools = row["messages"], row.get("tools", [])
-        text = self.text(messages, tools, prompt=row.get("prompt", False))
+        """One conversation: its text, what of it is `lost`, and the tagged spans or where each of `turns` stands.
+
+        The first form of it that the template takes and writes whole; else the first that it takes.
+        """
+        self.asked = row.get("variables") or {}
+        refusal: Exception | None = None
+        taken: dict[str, Any] | None = None
+        for number, turns in enumerate(forms(row["messages"])):
+            try:
+                answer = self._form(row, turns, plain=number == 0)
+            except Exception as error:  # noqa: BLE001 - whatever it raises, it does not take this form
+                refusal = refusal or error
+                continue
+            if not answer["lost"]:
+                return answer
+            taken = taken or answer
+        if taken is None:
+            raise refusal or ValueError("no form")
+        return taken
+
+    def _form(self, row: dict[str, Any], turns: list[Any], *, plain: bool) -> dict[str, Any]:
+        tools, prompt = row.get("tools", []), row.get("prompt", False)
+
+        def write(turns: list[Any], prompt: bool = prompt) -> str:
+            return self.text(turns, tools, prompt=prompt)
+
+        text = written = write(turns)
         answer: dict[str, Any] = {"text": text}
-        if tagged := self.tag.spans(text):
-            answer["tagged"] = tagged
-        elif "turns" in row:
-            answer["turns"] = [self.turn(text, messages, tools, turn) for turn in row["turns"]]
+        tagged = self.tag.spans(text)
+        lost = losses(turns, text, write)
+        if is_python(turns, text):
+            raise TypeError("It writes objects as Python shows them, not as JSON.")
+        answer["lost"] = lost
+        if "block" in row and not prompt:
+            text, tagged = self.behind_prompt(text, tagged, turns, tools, row["block"])
+            answer["text"] = text
+        if "turns" not in row:
+            return answer
+
+        def asked(turn: int) -> str:
+            """What the model is asked with before a turn; in use, the form is chosen for those turns alone."""
+            if plain:
+                return write(turns[:turn], True)
+            asking = {"messages": row["messages"][:turn], "tools": tools, "variables": self.asked, "prompt": True}
+            text: str = self.row(asking)["text"]
+            return text
+
+        if tagged and len(tagged) == len(row["turns"]):
+            spans = zip(tagged, row["turns"], strict=True)
+            answer["tagged"] = [_behind_asked(span, text, asked(turn)) for span, turn in spans]
+            return answer
+        proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer)
+        answer["turns"] = [proof.turn(turn) for turn in row["turns"]]
         return answer
 
-    def turn(self, text: str, messages: list[Any], tools: list[Any], turn: int) -> tuple[int, int] | str:
-        """Where message number `turn` stands in the whole text, proven by two prefixes of it; else the reason."""
-        before = self.text(messages[:turn], tools, prompt=True)
-        whole = turn + 1 == len(messages)
-        through = text if whole else self.text(messages[: turn + 1], tools, prompt=False)
-        if not text.startswith(through):
-            return "the template writes this turn differently once others follow it"
-        if not through.startswith(before):
-            return "the template opens this turn differently from how it asks the model for it"
-        return len(before), len(through)
+    def behind_prompt(
+        self, text: str, tagged: list[tuple[int, int]], messages: list[Any], tools: list[Any], block: dict[str, str]
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The text whose last answer follows the prompt's thinking block, and where the tagged spans stand then.
+
+        A template may open the block in the prompt and not write it for a given answer. The prompt's opening stays, the
+        thinking and the end of the block follow it, then the answer. What the prompt holds is in no tagged span.
+        """
+        opens, closes = block["opens"], block["closes"]
+        before = self.text(messages[:-1], tools, prompt=True)
+        if text.startswith(before):
+            if tagged and tagged[-1][0] <= len(before) < tagged[-1][1]:
+                tagged = [*tagged[:-1], (len(before), tagged[-1][1])]
+            return text, tagged
+        start = before.rstrip().removesuffix(opens)
+        if not opens or not before.rstrip().endswith(opens) or not text.startswith(start):
+            return text, tagged
+        rest = text[len(start) :]
+        if rest.startswith(opens) and closes in rest:
+            rest = rest.partition(closes)[2].lstrip("\n")
+        # Its own tags would be at the wrong places; the turns are proven instead.
+        return f"{before}{block['thought']}\n{closes}\n\n{rest}", []
+
+    @cached_property
+    def trailer(self) -> bool:
+        """Whether this template writes something behind a whole conversation."""
+        roles = ("user", "assistant", "user")
+        for turns in forms([{"role": role, "content": f"Say {at}"} for at, role in enumerate(roles)]):
+            try:
+                if losses(turns, self.text(turns, [], prompt=False), lambda some: self.text(some, [], prompt=False)):
+                    continue
+                return has_trailer(lambda some, prompt: self.text(some, [], prompt=prompt), turns)
+            except Exception:  # noqa: BLE001, S112 - a template that refuses this form is asked with the next
+                continue
+        return False
+
+
+def _behind_asked(span: tuple[int, int], text: str, asked: str) -> tuple[int, int] | str:
+    """A tagged span without what the model is asked with (some templates tag the header too), or why it is none."""
+    if not text.startswith(asked) or span[1] <= len(asked):
+        return OPENS_OTHERWISE
+    return max(span[0], len(asked)), span[1]
 
 
 @contextmanager

@@ -14,15 +14,21 @@ from tuneport import UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.bases.files import check_inside, read_json, read_text
 from tuneport_torch.text.conversion import converted
+from tuneport_torch.text.forms import MARK
 from tuneport_torch.text.template import ChatTemplate
+from tuneport_torch.text.thinking import Thinking, find_thinking, settled
 from tuneport_torch.text.tokenizer import Tokenizer
 from tuneport_torch.text.tokenizer_child import CLOSE, OPEN
+from tuneport_torch.text.turns import parts
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
     from tuneport_torch.bases import Base
     from tuneport_torch.text.constraints import Constraints
+
+_MARKS = re.compile(f"[{OPEN}{CLOSE}{MARK}]")
+_QUOTED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 """The files that make a `Text`; a folder with the first of them is enough."""
@@ -87,19 +93,36 @@ class Text:
         texts = sorted((text for text, steers in self._tokenizer.added.values() if steers), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
 
+    def marks_in(self, text: str) -> list[tuple[int, int, int]]:
+        """Where control tokens stand in a text: (start, end, id), in characters."""
+        return [(*one.span(), self.token_id(one[0]) or 0) for one in self._control.finditer(text)]
+
     def quote(self, value: Any) -> Any:
         """The same JSON value, where each control token's text is marked so that `encode` takes it as ordinary text.
 
         A row's words are words: `<|im_end|>` in a message ends no turn, neither in training nor in use.
         """
         if isinstance(value, str):
-            bare = value.replace(OPEN, "").replace(CLOSE, "") if OPEN in value or CLOSE in value else value
+            bare = _MARKS.sub("", value)
             return self._control.sub(rf"{OPEN}\g<0>{CLOSE}", bare) if self._control.search(bare) else bare
         if isinstance(value, Mapping):
-            return {key: self.quote(one) for key, one in value.items()}
+            return {self.quote(key): self.quote(one) for key, one in value.items()}
         if isinstance(value, list | tuple):
             return [self.quote(one) for one in value]
         return value
+
+    def quote_answer(self, text: str) -> str:
+        """`quote` for what an assistant wrote: the tags around the thinking in front are the tokens that they name."""
+        said = parts(text)
+        return f"{said.opening}{self.quote(said.thinking)}{said.closing}{self.quote(said.answer)}"
+
+    def torn(self, text: str) -> bool:
+        """Whether a template cut a text at a control token, so that the marks which `quote` puts around it remain."""
+        if OPEN not in text and CLOSE not in text:
+            return False
+        quoted = _QUOTED.findall(text)
+        left = _QUOTED.sub("", text)
+        return OPEN in left or CLOSE in left or not all(self._control.fullmatch(one) for one in quoted)
 
     def encode(self, text: str) -> Tokens:
         """The tokens of a text, and none in front. Control tokens are read as such except where `quote` marked them."""
@@ -122,6 +145,18 @@ class Text:
     def token_bytes(self, index: int) -> bytes:
         """The bytes that a token stands for; several tokens may share one character."""
         return self.vocabulary[index] if 0 <= index < len(self.vocabulary) else b""
+
+    @cached_property
+    def thinking(self) -> Thinking | None:
+        """What the template does with thinking; None where it knows none."""
+        return find_thinking(self.template) if self.template is not None else None
+
+    def settle(self, variables: Mapping[str, bool]) -> None:
+        """Give the template those variables as its defaults, here and wherever it is saved to."""
+        if self.template is not None:
+            self.template.close()
+            self.template = ChatTemplate(settled(self.template.source, variables), self.special)
+            self.__dict__.pop("thinking", None)
 
     @cached_property
     def constraints(self) -> Constraints:

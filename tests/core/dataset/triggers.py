@@ -258,6 +258,10 @@ TURNS = {
         bad=row(turn("user"), turn("system", "Be brief."), turn("assistant", "Hi")),
         good=row(turn("system", "Be brief."), turn("user"), turn("assistant", "Hi")),
     ),
+    "bad-reasoning": Trigger(
+        bad=row("2+2?", turn("assistant", "4", reasoning_content=["Easy."])),
+        good=row("2+2?", turn("assistant", "4", reasoning_content="Easy.")),
+    ),
     "bad-weight": Trigger(
         bad=row("Hello", turn("assistant", "Hi", weight=0.5)), good=row("Hello", turn("assistant", "Hi", weight=1.0))
     ),

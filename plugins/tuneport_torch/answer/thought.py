@@ -1,0 +1,90 @@
+"""The thinking block before an answer, found while the answer is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuneport_torch.text.constraints import Block
+    from tuneport_torch.text.tokens import Text
+
+_TAIL = 32  # tokens: the end of a prompt, which may open a block
+
+
+class Thought:
+    """Follows the tokens of an answer through a thinking block, as the model's template knows it.
+
+    `over` once the answer itself has begun, behind the first `size` tokens. `rest` is what the last of these says
+    beyond the end of the block. `opened`: the prompt opened the block; `closed`: it holds a whole one.
+    """
+
+    def __init__(self, text: Text, prompt: Sequence[int]) -> None:
+        thinking = text.thinking
+        assert thinking is not None
+        self.thinking = thinking
+        tail = text.decode(prompt[-_TAIL:], keep_control=True).rstrip()
+        self.opened = thinking.in_prompt(tail)
+        self.closed = bool(thinking.closes) and tail.endswith(thinking.closes)
+        self.over = False
+        self.size = 0
+        self.rest = ""
+        self._inside = self.opened
+        self._text = text
+        self._window = len(thinking.closes.encode()) + 4
+
+    @property
+    def block(self) -> Block:
+        """What a grammar has to know: whether a block may come, or goes on from the prompt."""
+        return "opened" if self.opened else "none" if self.closed else "allowed"
+
+    def add(self, ids: Sequence[int]) -> bool:
+        """Look at the tokens with the newest one; whether that ends the block, or what stood before the answer."""
+        if self.over:
+            return False
+        if not self._inside:
+            return self._begin(ids)
+        closes = self.thinking.closes
+        if not closes:
+            return False
+        said = self._text.decode(ids[-self._window :], keep_control=True)
+        if closes not in said:
+            return False
+        self._end(len(ids), said.rpartition(closes)[2])
+        return True
+
+    def split(self, ids: Sequence[int], *, cut: bool) -> tuple[str | None, str]:
+        """The thinking, if there is any, and the answer. `cut`: the answer ended at its limit."""
+        if self.over:
+            answer = self.rest + self._text.decode(ids[self.size :])
+            return (self._thinking(ids[: self.size]), answer.lstrip()) if self.size else (None, answer)
+        if self._inside and (cut or not self.opened):
+            return self._thinking(ids), ""
+        # The prompt opened a block and the model answered without closing it, as one may have been trained to.
+        return None, self._text.decode(ids)
+
+    def _begin(self, ids: Sequence[int]) -> bool:
+        opens, lead = self.thinking.opens, self.thinking.lead
+        said = self._text.decode(ids, keep_control=True).lstrip()
+        if opens and said.startswith(opens):
+            self._inside = True
+            return False
+        if lead and said.startswith(lead):
+            self._end(len(ids), said[len(lead) :])
+            return True
+        # Half a character, or the beginning of a tag: more must come.
+        if not said or said.endswith("\ufffd") or any(one.startswith(said) for one in (opens, lead) if one):
+            return False
+        self.over = True
+        return False
+
+    def _end(self, size: int, rest: str) -> None:
+        self.over, self.size, self.rest = True, size, rest
+
+    def _thinking(self, ids: Sequence[int]) -> str | None:
+        said = self._text.decode(ids, keep_control=True).lstrip()
+        if not self.opened and self.thinking.lead and said.startswith(self.thinking.lead):
+            return None
+        if not self.opened:
+            said = said.removeprefix(self.thinking.opens)
+        return (said.partition(self.thinking.closes)[0] if self.thinking.closes else said).strip()

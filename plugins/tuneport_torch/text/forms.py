@@ -1,0 +1,183 @@
+"""The forms in which a conversation can be given to a template, and what of it the template leaves out.
+
+Runs in the template's process; imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any
+
+Turns = list[dict[str, Any]]
+Write = Callable[[Turns], str]
+
+MARK = "\ue0f2"
+"""A character that no row has: `Text.quote` removes it. Where it comes out shows where a text goes."""
+
+_MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
+
+
+def forms(turns: Turns) -> Iterator[Turns]:
+    """The turns as they are, then in other forms that mean the same: the fewest changes first."""
+    for count in range(len(_CHANGES) + 1):
+        for changes in combinations(_CHANGES, count):
+            changed = turns
+            for change in changes:
+                before, changed = changed, change(changed)
+                if changed == before:
+                    break
+            else:
+                yield changed
+
+
+def losses(turns: Turns, text: str, write: Write) -> list[tuple[int, str]]:
+    """(turn, what is lost) for all that is nowhere in `text`: "all" or "part" of its content, a "call", its "name".
+
+    One more rendering, in which everything has a mark at its end, finds what may be lost. Each of these is then
+    changed alone: a template that writes the same text does not write it.
+    """
+    marks = {(at, what): f"{MARK}{at}{what}{MARK}" for at, turn in enumerate(turns) for what in _said(turn)}
+    try:
+        marked = write(
+            [_marked(turn, {what: marks[at, what] for what in _said(turn)}) for at, turn in enumerate(turns)]
+        )
+    except Exception:  # noqa: BLE001 - a template can refuse marks; each turn is then tried alone
+        marked = ""
+    suspects = [one for one, mark in marks.items() if mark not in marked]
+    found = [(at, _loss(turns, at, what, text, write)) for at, what in suspects]
+    return [(at, loss) for at, loss in found if loss]
+
+
+def is_python(turns: Turns, text: str) -> bool:
+    """Whether the template wrote an object as Python shows it, which is not JSON."""
+    values = [turn["content"] for turn in turns if isinstance(turn.get("content"), list)]
+    values += [
+        arguments for turn in turns for arguments in map(_arguments, _calls(turn)) if isinstance(arguments, dict)
+    ]
+    return any(one and str(one) != json.dumps(one, ensure_ascii=False) and str(one) in text for one in values)
+
+
+def marked_end(turn: dict[str, Any]) -> dict[str, Any]:
+    """The turn with a mark behind its content, if it has any, and behind the name of its last call."""
+    changed = _marked(turn, {"content": MARK} if _text(turn) or not _calls(turn) else {})
+    if calls := _calls(turn):
+        last = calls[-1].get("function", calls[-1])
+        named = {**last, "name": f"{last.get('name')}{MARK}"}
+        changed["tool_calls"] = [*calls[:-1], {**calls[-1], "function": named} if "function" in calls[-1] else named]
+    return changed
+
+
+def with_content(turn: dict[str, Any], text: str) -> dict[str, Any]:
+    """The turn with another text as its content."""
+    return {**turn, "content": [{"type": "text", "text": text}] if isinstance(turn.get("content"), list) else text}
+
+
+def _said(turn: dict[str, Any]) -> list[str]:
+    said = ["content"] if _text(turn).strip() else []
+    said += [f"call{number}" for number, call in enumerate(_calls(turn)) if _arguments(call)]
+    return said + (["name"] if turn.get("name") and turn["role"] != "tool" else [])
+
+
+def _marked(turn: dict[str, Any], marks: dict[str, str]) -> dict[str, Any]:
+    changed = with_content(turn, _text(turn) + marks["content"]) if "content" in marks else dict(turn)
+    if "name" in marks:
+        changed["name"] = turn["name"] + marks["name"]
+    if calls := _calls(turn):
+        changed["tool_calls"] = [_marked_call(call, marks.get(f"call{number}")) for number, call in enumerate(calls)]
+    return changed
+
+
+def _marked_call(call: dict[str, Any], mark: str | None) -> dict[str, Any]:
+    arguments = _arguments(call)
+    if mark is None:
+        return call
+    return _with_arguments(call, {**arguments, mark: ""} if isinstance(arguments, dict) else f"{arguments}{mark}")
+
+
+def _loss(turns: Turns, at: int, what: str, text: str, write: Write) -> str | None:
+    """What of one turn is lost, when its mark is nowhere."""
+    turn = turns[at]
+    if what == "name":
+        changed = {**turn, "name": MARK}
+    elif what == "content":
+        changed = with_content(turn, MARK)
+    else:
+        number = int(what.removeprefix("call"))
+        calls = [
+            _with_arguments(call, {MARK: ""}) if place == number else call for place, call in enumerate(_calls(turn))
+        ]
+        changed = {**turn, "tool_calls": calls}
+    try:
+        same = write([*turns[:at], changed, *turns[at + 1 :]]) == text
+    except Exception:  # noqa: BLE001 - a template that looks at it this closely does not leave it out
+        return None
+    if what != "content":
+        return what.rstrip("0123456789") if same else None
+    if same:
+        return "all"
+    said = _text(turn).strip()
+    return None if said in text or json.dumps(said, ensure_ascii=False)[1:-1] in text else "part"
+
+
+def _text(turn: dict[str, Any]) -> str:
+    content = turn.get("content")
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def _calls(turn: dict[str, Any]) -> list[dict[str, Any]]:
+    calls: list[dict[str, Any]] = turn.get("tool_calls") or []
+    return calls
+
+
+def _arguments(call: dict[str, Any]) -> Any:
+    return call.get("function", call).get("arguments")
+
+
+def _with_arguments(call: dict[str, Any], arguments: Any) -> dict[str, Any]:
+    if "function" in call:
+        return {**call, "function": {**call["function"], "arguments": arguments}}
+    return {**call, "arguments": arguments}
+
+
+def _text_arguments(turns: Turns) -> Turns:
+    """Arguments as JSON text, for templates that add them to a text."""
+
+    def written(call: dict[str, Any]) -> dict[str, Any]:
+        arguments = _arguments(call)
+        given = isinstance(arguments, dict)
+        return _with_arguments(call, json.dumps(arguments, ensure_ascii=False)) if given else call
+
+    return [{**turn, "tool_calls": list(map(written, _calls(turn)))} if _calls(turn) else turn for turn in turns]
+
+
+def _nine_letter_ids(turns: Turns) -> Turns:
+    """Ids of nine letters and digits, as Mistral's templates want them; an id only says which result is whose."""
+    ids: dict[Any, str] = {}
+
+    def short(name: Any) -> Any:
+        if isinstance(name, str) and _MISTRAL_ID.fullmatch(name):
+            return name
+        return ids.setdefault(name, f"call{len(ids) + 1:05}")
+
+    changed = []
+    for turn in turns:
+        one = dict(turn)
+        if calls := _calls(turn):
+            one["tool_calls"] = [{**call, "id": short(call["id"])} if "id" in call else call for call in calls]
+        if "tool_call_id" in turn:
+            one["tool_call_id"] = short(turn["tool_call_id"])
+        changed.append(one)
+    return changed
+
+
+def _text_parts(turns: Turns) -> Turns:
+    """Content as a list of one part, for templates of models that see."""
+    return [{**turn, "content": [{"type": "text", "text": _text(turn)}]} for turn in turns]
+
+
+_CHANGES = (_text_arguments, _nine_letter_ids, _text_parts)

@@ -1,0 +1,230 @@
+"""What a chat template does with thinking: its tags, where it takes the text, and how a prompt leaves it out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuneport import TuneportError
+
+if TYPE_CHECKING:
+    from tuneport import Message
+    from tuneport_torch.text.template import ChatTemplate
+
+FIELDS = ("reasoning_content", "thinking", "reasoning")
+TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|channel>thought", "<channel|>"),
+)
+"""Tags that templates write around thinking. Others are found where the template writes a message's field."""
+_SWITCHES = ("enable_thinking", "thinking")
+_HINT = re.compile(r"think|reasoning|thought|analysis", re.IGNORECASE)
+_ASKED, _THOUGHT, _ANSWER = "Which one is asked?", "zqThoughtqz", "zqAnswerqz"
+_SETTLED = re.compile(r"\A(\{%- if \w+ is not defined %\}\{%- set \w+ = (true|false) %\}\{%- endif %\})+")
+
+Variables = Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """What one template does with thinking.
+
+    `opens` and `closes` are the block's tags. `field` is the key of a message under which the template reads the
+    thinking; `inline`: it keeps a block at the start of the last answer. `opened`: the prompt itself may open one.
+    `lead` is what the template writes before an answer without thinking, such as a channel's name.
+
+    `on` and `off` are the template's variables with which the model is asked to think, and not to. With `off` no
+    thinking block is trained or generated: the empty one stands in the prompt, or nowhere. `off` is None where the
+    template has no such way.
+    """
+
+    opens: str
+    closes: str
+    field: str | None
+    inline: bool
+    opened: bool
+    lead: str
+    on: Variables
+    off: Variables | None
+
+    @property
+    def takes(self) -> bool:
+        """Whether thinking can be written for this template."""
+        return self.field is not None or self.inline or self.opened
+
+    def in_prompt(self, tail: str) -> bool:
+        """Whether a prompt that ends so has opened a block that the model is to close."""
+        return bool(self.opens) and tail.rstrip().endswith(self.opens)
+
+    def place(self, turns: Sequence[dict[str, Any]]) -> None:
+        """Move each turn's `reasoning_content` to where the template reads it. The turns are quoted already, so that
+        the tags stay control tokens where they are some.
+        """
+        for turn in turns:
+            thought = turn.pop("reasoning_content", None)
+            if thought is None:
+                continue
+            if self.field is not None:
+                turn[self.field] = thought
+            elif self.inline:
+                turn["content"] = f"{self.opens}\n{thought}\n{self.closes}\n\n{turn['content'] or ''}"
+
+
+def has_thinking(messages: Sequence[Message], thinking: Thinking | None) -> bool:
+    """Whether an assistant's turn brings thinking, as a field or as a block at the start of its text."""
+    return any(split_turn(one, thinking)[0] is not None for one in messages if one.role == "assistant")
+
+
+def split_turn(message: Message, thinking: Thinking | None) -> tuple[str | None, str]:
+    """The thinking of an assistant's turn, and its text behind it. A block at the start of the text counts where the
+    template knows its tags; its opening may be missing where the prompt writes it. An empty block is none.
+    """
+    if message.reasoning_content or thinking is None or not thinking.closes:
+        return message.reasoning_content, message.text
+    head, found, rest = message.text.partition(thinking.closes)
+    opened = head.lstrip().startswith(thinking.opens) or (thinking.opened and head.endswith("\n"))
+    if not found or not opened:
+        return None, message.text
+    return head.lstrip().removeprefix(thinking.opens).strip() or None, rest.lstrip()
+
+
+def settled(source: str, variables: Variables) -> str:
+    """The template with those variables as its defaults, so that whoever renders it later asks as in training."""
+    bare = _SETTLED.sub("", source)
+    return "".join(_default(name, value) for name, value in variables.items()) + bare
+
+
+def _default(name: str, value: bool) -> str:
+    return f"{{%- if {name} is not defined %}}{{%- set {name} = {str(value).lower()} %}}{{%- endif %}}"
+
+
+def find_thinking(template: ChatTemplate) -> Thinking | None:
+    """What the template does with thinking, found by rendering; None where it knows none."""
+    if not _HINT.search(template.source):
+        return None
+    with suppress(TuneportError):  # a template that breaks its limits is an error where a row needs it
+        return _Probe(template).thinking()
+    return None
+
+
+class _Probe:
+    """Renders one question and one answer in every way that tells something."""
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self.template = template
+        names = [name for name in _SWITCHES if re.search(rf"\b{name}\b", template.source)]
+        self.modes: list[Variables] = [{}, *({name: value} for name in names for value in (False, True))]
+        self.tags = [pair for pair in TAGS if pair[1] in template.source]
+        self._texts: dict[tuple[int, str], str] = {}
+        self._render()
+
+    def _render(self) -> None:
+        asked = {"role": "user", "content": _ASKED}
+        answers: dict[str, dict[str, Any]] = {"": {"content": _ANSWER}}
+        answers |= {name: {"content": _ANSWER, name: _THOUGHT} for name in FIELDS}
+        function = {"name": "look", "arguments": {}}
+        calls = [{"id": "callcall1", "type": "function", "function": function}]
+        answers |= {f"call {name}": {"content": "", name: _THOUGHT, "tool_calls": calls} for name in FIELDS}
+        answers |= {opens: {"content": f"{opens}\n{_THOUGHT}\n{closes}\n\n{_ANSWER}"} for opens, closes in self.tags}
+        keys: list[tuple[int, str]] = []
+        rows: list[dict[str, Any]] = []
+        for number, mode in enumerate(self.modes):
+            keys.append((number, "prompt"))
+            rows.append({"messages": [asked], "prompt": True, "variables": mode})
+            for name, answer in answers.items():
+                keys.append((number, name))
+                rows.append({"messages": [asked, {"role": "assistant", **answer}], "variables": mode})
+        for key, found in zip(keys, self.template.rows(rows), strict=True):
+            self._texts[key] = found.get("text", "")
+
+    def thinking(self) -> Thinking | None:
+        field = next((name for name in FIELDS if self._writes(name)), None)
+        tags = self._tags(field)
+        if tags is None:
+            return None
+        opens, closes = tags
+        inline = (opens, closes) in self.tags and self._writes(opens)
+        if field is None:  # some write it before a call of a tool alone
+            field = next((name for name in FIELDS if self._writes(f"call {name}")), None)
+        opened = any(self._text(mode, "prompt").rstrip().endswith(opens) for mode in range(len(self.modes)) if opens)
+        off = self._off(closes)
+        on = self._on(field if field and self._writes(field) else opens if inline else None, opens)
+        lead = self._lead(off if off is not None else {}, opens)
+        return Thinking(opens, closes, field, inline, opened, lead, on, off)
+
+    def _text(self, mode: int, name: str) -> str:
+        return self._texts.get((mode, name), "")
+
+    def _writes(self, name: str) -> bool:
+        return any(_THOUGHT in self._text(mode, name) for mode in range(len(self.modes)))
+
+    def _tags(self, field: str | None) -> tuple[str, str] | None:
+        """The tags around the thinking: those that the template writes, else known ones that its source cuts at."""
+        if field is None:
+            opened = [pair for pair in self.tags if self._text(0, "prompt").rstrip().endswith(pair[0])]
+            return next(iter([*opened, *self.tags]), None)
+        mode = next(mode for mode in range(len(self.modes)) if _THOUGHT in self._text(mode, field))
+        before, _, after = self._text(mode, field).partition(_THOUGHT)
+        between = after.partition(_ANSWER)[0].strip() if _ANSWER in after else ""
+        known = [pair for pair in TAGS if before.rstrip().endswith(pair[0]) and between.startswith(pair[1])]
+        if known:
+            return known[0]
+        prompt = self._text(mode, "prompt")
+        opens = before.removeprefix(prompt).strip() if before.startswith(prompt) else ""
+        return (opens, between) if opens and between else ("", "")
+
+    def _off(self, closes: str) -> Variables | None:
+        """With which variables a given answer follows the prompt without a block of its own."""
+        for number, mode in enumerate(self.modes):
+            prompt, whole = self._text(number, "prompt"), self._text(number, "")
+            if prompt and whole.startswith(prompt) and _ANSWER in whole[len(prompt) :]:
+                lead = whole[len(prompt) :].partition(_ANSWER)[0]
+                if not closes or closes not in lead:
+                    return mode
+        return None
+
+    def _on(self, name: str | None, opens: str) -> Variables:
+        """With which variables the model is asked to think: a switch where it changes the prompt, else none."""
+        plain = self._text(0, "prompt")
+        for number, mode in enumerate(self.modes):
+            prompt = self._text(number, "prompt")
+            if True not in mode.values() or not prompt or prompt == plain:
+                continue
+            if name is None or self._text(number, name).startswith(prompt) or prompt.rstrip().endswith(opens):
+                return mode
+        return {}
+
+    def _lead(self, mode: Variables, opens: str) -> str:
+        number = self.modes.index(mode)
+        prompt, whole = self._text(number, "prompt"), self._text(number, "")
+        if not whole.startswith(prompt):
+            return ""
+        lead = whole[len(prompt) :].partition(_ANSWER)[0].strip()
+        return "" if opens and opens in lead else lead
+
+
+class Mode:
+    """How a renderer asks: `rows` by what each row brings, `on` with thinking, or `saved` as the template says itself,
+    which is how a tuned model's template was settled in its training.
+    """
+
+    ROWS, ON, SAVED = "rows", "on", "saved"
+
+
+def variables_of(mode: str, thinking: Thinking | None, *, thinks: bool) -> Variables:
+    """The template's variables for a row, or for a prompt (which does not think in the mode `rows`)."""
+    if thinking is None or mode == Mode.SAVED:
+        return {}
+    if mode == Mode.ON or thinks or thinking.off is None:
+        return thinking.on
+    return thinking.off

@@ -1,0 +1,122 @@
+"""The chat templates that the package `trl` brings, a tokenizer for each, and one row of each kind."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import tempfile
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+from tiny_models import make_tokenizer
+from tuneport import Conversation, Message
+from tuneport_torch.text.refusals import Unrenderable
+from tuneport_torch.text.render import Renderer
+from tuneport_torch.text.tokens import Text
+
+CONTROL = re.compile(
+    r"<\|[^|<>\s']{1,40}\|>|<｜[^｜\s']{1,40}｜>|<\|[a-z_]+>|<[a-z_]+\|>|</?s>|<(?:start|end)_of_\w+>|<sop>|\[gMASK\]|\[/?INST\]"
+)
+"""What is a control token in these templates; `<think>`, `<tool_call>` and their like are ordinary words."""
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Weather of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def folder() -> Path | None:
+    """Where trl keeps its templates; None where it is not installed. It is never imported."""
+    found = importlib.util.find_spec("trl")
+    places = found.submodule_search_locations if found is not None else None
+    return Path(places[0]) / "chat_templates" if places else None
+
+
+def version() -> str:
+    """The version of trl."""
+    return importlib.metadata.version("trl")
+
+
+def names() -> list[str]:
+    """The templates, by name."""
+    here = folder()
+    return sorted(one.stem for one in here.glob("*.jinja")) if here is not None else []
+
+
+def rows() -> dict[str, Conversation]:
+    """One row of each kind."""
+    system = Message("system", "Be brief.")
+    single = (Message("user", "Two and two?"), Message("assistant", "four"))
+    many = (*single, Message("user", "And one?"), Message("assistant", "five"), *single[:1], Message("assistant", "4!"))
+    thought = (Message("user", "Two and two?"), Message("assistant", "<think>\n2 + 2 = 4.\n</think>\n\nfour"))
+    again = (Message("user", "And one?"), Message("assistant", "<think>\n4 + 1 = 5.\n</think>\n\nfive"))
+    return {
+        "single turn": Conversation(single),
+        "system": Conversation((system, *single)),
+        "many turns": Conversation(many),
+        "system, many": Conversation((system, *many)),
+        "later system": Conversation((*single, system, *many[2:4])),
+        "thinking": Conversation(thought),
+        "thinking, many": Conversation((*thought, *again)),
+        "tools": _tools("abc123XYZ"),
+        "tools, short ids": _tools("1"),
+    }
+
+
+def _tools(name: str) -> Conversation:
+    function = {"name": "weather", "arguments": '{"city": "Oslo"}'}
+    call = {"id": name, "type": "function", "function": function}
+    turns = (
+        Message("user", "Rain in Oslo?"),
+        Message("assistant", tool_calls=[call]),
+        Message("tool", "dry", tool_call_id=name),
+        Message("assistant", "It is dry."),
+    )
+    return Conversation(turns, tools=(TOOL,))
+
+
+@cache
+def _tokenizer():
+    return make_tokenizer()
+
+
+def renderer(source: str, place: Path) -> Renderer:
+    """A renderer for a template, with a tiny tokenizer that knows the control tokens which the template names."""
+    tokenizer = deepcopy(_tokenizer())
+    tokenizer.add_special_tokens({"bos_token": "<|bos|>", "eos_token": "<|eos|>"})
+    tokens = sorted(set(CONTROL.findall(source)) - set(tokenizer.all_special_tokens))
+    tokenizer.add_special_tokens({"additional_special_tokens": tokens})
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(place)
+    (place / "chat_template.jinja").write_text(source, encoding="utf-8")
+    return Renderer(Text(place))
+
+
+@cache
+def outcomes() -> dict[str, dict[str, tuple[list[str], int] | Unrenderable]]:
+    """What becomes of each row with each template."""
+    here = folder()
+    found: dict[str, dict[str, tuple[list[str], int] | Unrenderable]] = {}
+    for name in names():
+        with tempfile.TemporaryDirectory() as place:
+            one = renderer((here / f"{name}.jinja").read_text(encoding="utf-8"), Path(place))
+            try:
+                found[name] = {kind: outcome(one, row) for kind, row in rows().items()}
+            finally:
+                one.text.close()
+    return found
+
+
+def outcome(one: Renderer, row: Conversation) -> tuple[list[str], int] | Unrenderable:
+    """The texts that are trained on and how many turns are left out, or the refusal."""
+    try:
+        rendered = one.render(row)
+    except Unrenderable as refusal:
+        return refusal
+    return [piece.text for piece in one.shown(rendered) if piece.weight], rendered.turns_left_out

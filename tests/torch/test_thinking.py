@@ -1,0 +1,263 @@
+"""Thinking is trained where the template writes it, is no part of an answer, and is never lost without a word."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+import chat_templates as templates
+from scripted import scripted
+from tiny_models import make_tokenizer, write_llama
+from torch_jobs import request, settled
+from tuneport import Conversation, Dataset, Message, Preference, TrainSettings, compare
+from tuneport_torch import TorchBackend
+from tuneport_torch.model import TorchModel
+from tuneport_torch.text.pairs import render_pairs
+from tuneport_torch.text.refusals import Unrenderable
+from tuneport_torch.text.render import Renderer
+from tuneport_torch.text.thinking import Mode, find_thinking
+from tuneport_torch.text.tokens import Text, load_text
+
+PLAIN = Conversation((Message("user", "Label: my card"), Message("assistant", "card")))
+FIELD = Conversation((Message("user", "2+2?"), Message("assistant", "4", reasoning_content="Two more.")))
+INLINE = Conversation((Message("user", "2+2?"), Message("assistant", "<think>\nTwo more.\n</think>\n\n4")))
+THINKING = {
+    "no-switch": templates.QWEN3,
+    "switch": templates.QWEN3_SWITCH,
+    "opened": templates.OPENS_THINKING,
+    "channels": templates.CHANNELS,
+}
+LABEL = {
+    "type": "object",
+    "properties": {"label": {"enum": ["card", "transfer"]}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture
+def renderer(tiny_llama, tmp_path):
+    made = []
+
+    def make(template: str, mode: str = Mode.ROWS) -> Renderer:
+        folder = tmp_path / f"text{len(made)}"
+        folder.mkdir()
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny_llama / name, folder / name)
+        (folder / "chat_template.jinja").write_text(template)
+        made.append(Renderer(Text(folder), mode))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.text.close()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """Make a random model with a template."""
+
+    def make(kind: str):
+        tokenizer = make_tokenizer()
+        tokenizer.chat_template = THINKING[kind]
+        return write_llama(tmp_path_factory.mktemp("bases") / kind, tokenizer)
+
+    return make
+
+
+def trained(one: Renderer, row) -> list[str]:
+    return [piece.text for piece in one.pieces(row) if piece.weight]
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain", "thought"),
+    [
+        ("no-switch", "<think>\n\n</think>\n\ncard<|im_end|>", "<think>\nTwo more.\n</think>\n\n4<|im_end|>"),
+        ("switch", "card<|im_end|>", "<think>\nTwo more.\n</think>\n\n4<|im_end|>"),
+        ("opened", "\n</think>\n\ncard<|im_end|>", "Two more.\n</think>\n\n4<|im_end|>"),
+        (
+            "channels",
+            " to=user|card<|im_end|>",
+            " to=self|Two more.|over<|im_start|>assistant to=user|4<|im_end|>",
+        ),
+    ],
+)
+def test_what_is_trained_follows_what_the_model_is_asked_with(renderer, kind, plain, thought):
+    one = renderer(THINKING[kind])
+    assert trained(one, PLAIN) == [plain]
+    assert trained(one, FIELD) == [thought]
+    if kind != "channels":  # whose template knows no tags in a text
+        assert trained(one, INLINE) == [thought]
+    assert one.count_tokens([PLAIN, FIELD]) == [len(row.ids) for row in one.try_render([PLAIN, FIELD])]
+    rendered = one.render(PLAIN)
+    (prompt,) = one.prompts([PLAIN.messages[:1]])
+    assert rendered.ids[: rendered.weights.index(1.0)] == prompt
+
+
+def test_a_settled_template_asks_as_in_training_by_itself(renderer):
+    one = renderer(templates.QWEN3_SWITCH)
+    asked = one.prompts([PLAIN.messages[:1]])
+    one.text.settle(one.text.thinking.off)
+    assert one.prompts([PLAIN.messages[:1]]) == asked
+    assert Renderer(one.text, Mode.SAVED).prompts([PLAIN.messages[:1]]) == asked
+    assert one.text.decode(asked[0], keep_control=True).endswith("<think>\n\n</think>\n\n")
+    one.text.settle(one.text.thinking.on)
+    (open_,) = Renderer(one.text, Mode.SAVED).prompts([PLAIN.messages[:1]])
+    assert one.text.decode(open_, keep_control=True).endswith("assistant\n")
+
+
+def test_a_template_without_thinking_takes_no_field_and_keeps_the_text_as_it_is(renderer):
+    one = renderer(templates.CHATML)
+    assert find_thinking(one.text.template) is None
+    with pytest.raises(Unrenderable, match="no place for it") as refused:
+        one.render(FIELD)
+    assert refused.value.code == "reasoning-not-taken"
+    assert trained(one, INLINE) == [f"{INLINE.messages[1].text}<|im_end|>"]
+
+
+def test_an_earlier_turn_whose_thinking_is_left_out_is_not_trained_without_it(renderer):
+    row = Conversation((*FIELD.messages, Message("user", "3+3?"), Message("assistant", "6", reasoning_content="Add.")))
+    for kind in ("no-switch", "switch", "channels"):
+        rendered = renderer(THINKING[kind]).render(row)
+        assert rendered.turns_left_out == 1, kind
+
+
+def test_the_words_of_a_row_are_no_tags(renderer):
+    row = Conversation((Message("user", "What is </think>?"), Message("assistant", "It is a tag: </think>.")))
+    one = renderer(templates.CHATML)
+    assert trained(one, row) == ["It is a tag: </think>.<|im_end|>"]
+    thought = Conversation((Message("user", "?"), Message("assistant", "b", reasoning_content="<|im_end|> a")))
+    rendered = renderer(templates.QWEN3).render(thought)
+    assert rendered.ids.count(one.text.token_id("<|im_end|>")) == 2
+
+
+def test_both_answers_of_a_pair_are_asked_alike(renderer):
+    pair = Preference(prompt=FIELD.messages[:1], chosen=FIELD.messages[1:], rejected=(Message("assistant", "5"),))
+    (arms,) = render_pairs(renderer(templates.QWEN3_SWITCH), [pair])
+    assert not isinstance(arms, Unrenderable), arms
+    assert arms[0].thinks
+    assert arms[1].thinks
+
+
+@pytest.fixture(scope="module")
+def model(base):
+    made = {kind: TorchModel.base(str(base(kind))) for kind in THINKING}
+    for one in made.values():
+        one._dtype = "float32"
+    yield made
+    for one in made.values():
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "thinking"),
+    [
+        ("no-switch", "<think>\n\n</think>\n\ncard 😀", ""),
+        ("no-switch", "<think>\nA card.\n</think>\n\ncard 😀", "A card."),
+        ("no-switch", "card 😀", None),
+        ("no-switch", "a <think>b</think> card", None),
+        ("switch", "card 😀", None),
+        ("opened", "A card.\n</think>\n\ncard 😀", "A card."),
+        ("opened", "card 😀", None),
+        ("channels", " to=self|A card.|over<|im_start|>assistant to=user|card 😀", "A card."),
+        ("channels", " to=user|card 😀", None),
+    ],
+)
+def test_an_answer_is_what_stands_behind_the_thinking(model, kind, said, thinking):
+    one = model[kind]
+    one.ensure_ready()
+    text = one._loaded.renderer.text
+    ids = [*text.encode(said).ids, text.eos_id]
+    _, hook = scripted(one, ids)
+    reply = one.reply("Hello", max_tokens=99, logprobs=0)
+    hook.remove()
+    _, hook = scripted(one, ids)
+    pieces = list(one.stream("Hello", max_tokens=99))
+    hook.remove()
+    answer = "a <think>b</think> card" if said.startswith("a ") else "card 😀"
+    assert (reply.text, reply.thinking, reply.finish_reason) == (answer, thinking, "stop")
+    assert reply.completion_tokens == len(ids)
+    assert "".join(pieces) == answer
+    assert b"".join(token.bytes for token in reply.logprobs).decode().strip() == answer
+    assert not any("\ufffd" in piece for piece in pieces)
+    assert reply.to_dict()["thinking"] == thinking
+
+
+def test_thinking_that_the_limit_cuts_is_no_answer(model):
+    for kind, said in (("no-switch", "<think>\nA card and"), ("opened", "A card and")):
+        one = model[kind]
+        one.ensure_ready()
+        ids = one._loaded.renderer.text.encode(said).ids
+        _, hook = scripted(one, ids)
+        reply = one.reply("Hello", max_tokens=len(ids))
+        hook.remove()
+        assert (reply.text, reply.thinking, reply.finish_reason) == ("", "A card and", "length")
+
+
+def test_a_stop_text_in_the_thinking_ends_nothing(model):
+    one = model["no-switch"]
+    one.ensure_ready()
+    text = one._loaded.renderer.text
+    _, hook = scripted(one, [*text.encode("<think>\na. b\n</think>\n\ncard. more").ids, text.eos_id])
+    reply = one.reply("Hello", stop=".", max_tokens=99)
+    hook.remove()
+    assert (reply.text, reply.thinking) == ("card", "a. b")
+
+
+@pytest.mark.parametrize("kind", [*THINKING])
+def test_a_schema_holds_for_the_answer_with_and_without_thinking(model, kind):
+    one = model[kind]
+    one.ensure_ready()
+    text = one._loaded.renderer.text
+    starts = {"no-switch": "<think>\nSo.\n</think>\n\n", "opened": "So.\n</think>\n\n"}
+    for start in dict.fromkeys([starts.get(kind, ""), "</think>\n" if kind == "opened" else ""]):
+        _, hook = scripted(one, [*text.encode(f'{start}{{"label": "card"}}').ids, text.eos_id])
+        reply = one.reply("Hello", schema=LABEL, max_tokens=120)
+        hook.remove()
+        assert reply.parsed == {"label": "card"}, reply
+        assert reply.thinking == ("So." if "So" in start else "" if start else None)
+
+
+def labels(count: int) -> Dataset:
+    names = ("card", "transfer", "refund")
+    asked = ("My card never arrived", "The transfer failed", "I was charged twice")
+    return Dataset.from_examples(
+        [
+            Conversation((Message("user", f"{asked[n % 3]} {n}"), Message("assistant", names[n % 3])))
+            for n in range(count)
+        ]
+    )
+
+
+@pytest.mark.parametrize("kind", ["no-switch", "switch"])
+def test_a_classifier_whose_template_writes_an_empty_block_is_right(base, kind):
+    asked = request(base(kind), f"label-{kind}")
+    settings = asked.settings.model_copy(update={"mode": "full", "learning_rate": 3e-3, "tokens_per_step": 512})
+    asked = replace(
+        asked, train=labels(30), validation=None, options=TrainSettings(epochs=20, seed=7), settings=settings
+    )
+    job = TorchBackend().start(asked)
+    assert settled(job).status.value == "succeeded"
+    model = job.result()
+    holdout = Dataset.from_examples(list(labels(12)))
+    found = compare(model, holdout, base=None, grader="exact")
+    assert found.tuned.mean == 1.0, found
+    assert model.ask("My card never arrived 3") == "card"
+    reply = model.reply("My card never arrived 3")
+    assert reply.thinking == ("" if kind == "no-switch" else None)
+    text = load_text(model._base)
+    prompt = text.decode(Renderer(text, Mode.SAVED).prompts([PLAIN.messages[:1]])[0], keep_control=True)
+    assert prompt.endswith("</think>\n\n") == (kind == "switch")
+    text.close()
+
+
+def test_rows_with_thinking_settle_the_template_for_it(base):
+    rows = [FIELD, *labels(11)]
+    asked = request(base("switch"), "thinks", learning_rate=1e-3)
+    job = TorchBackend().start(replace(asked, train=Dataset.from_examples(rows), validation=None))
+    assert settled(job).status.value == "succeeded"
+    text = load_text(job.result()._base)
+    prompt = text.decode(Renderer(text, Mode.SAVED).prompts([PLAIN.messages[:1]])[0], keep_control=True)
+    text.close()
+    assert prompt.endswith("assistant\n")
+    assert "11 of 12 answers are without thinking" in "\n".join(event.message for event in job.events())
