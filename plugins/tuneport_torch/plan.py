@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
@@ -31,8 +31,10 @@ _LONGEST = 2.5  # a long row, in lengths of the mean one
 _BACKWARD = 3  # forward and backward cost thrice the forward pass of an evaluation
 
 
-def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
-    """The plan of a request for a resolved base; `profile` counts tokens where the base's tokenizer is here."""
+def make_plan(request: TrainRequest, base: Base, profile: DataProfile, longer: Callable[[], str | None]) -> Plan:
+    """The plan of a request for a resolved base. Where the base's tokenizer is here, `profile` counts tokens and
+    `longer` names a token of it that the model has no row for.
+    """
     settings = cast(TorchSettings, request.settings)
     check_method(settings, request.options.method)
     tokenizer_here = _tokenizer_here(base)
@@ -77,7 +79,7 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
             source="rule for auto" if request.options.epochs == "auto" else "as asked",
         ),
         resolved={**asdict(resolved), "device": device.name, "device_model": device.model},
-        notes=_notes(request, base, device, tokenizer_here, found, compiled=compiled),
+        notes=_notes(request, base, device, longer if tokenizer_here else None, found, compiled=compiled),
     )
 
 
@@ -175,7 +177,7 @@ def _notes(
     request: TrainRequest,
     base: Base,
     device: Device,
-    tokenizer_here: bool,
+    longer: Callable[[], str | None] | None,
     found: Sequence[Device],
     *,
     compiled: bool,
@@ -187,8 +189,10 @@ def _notes(
         )
     if not base.present:
         notes.append(f"{base.name} is not on this machine yet: the job downloads it first.")
-    if not tokenizer_here:
+    if longer is None:
         notes.append("Tokens are estimated: the base's tokenizer is not in the cache yet.")
+    elif why := longer():
+        notes.append(f"The tokenizer is longer than the model's embedding: {why}. A row that uses it is an error.")
     if not found:
         notes.append(f"There is no {device.name} device here: the job would fail.")
     if compiled:

@@ -51,7 +51,7 @@ def test_earlier_trainings_of_this_machine_set_the_pace(tiny_llama: Path, own_ho
     base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
     assert "arithmetic" in rates.foretell(base, settings, device).source
     monkeypatch.setattr(rates, "_WORTH_KEEPING_SECONDS", 0.0)
-    with rates.measured(base, settings, device) as measured:
+    with rates.measured(base, settings, device, "first") as measured:
         time.sleep(0.05)
         measured.tokens = 50
     pace = rates.foretell(base, settings, device)
@@ -82,7 +82,7 @@ def test_the_error_of_a_pace_is_what_was_measured_and_one_training_is_not_enough
 
     def after(*paces: float) -> rates.Rate | None:
         written = [{**kept, "tokens_per_second": pace} for pace in paces]
-        (home("cache", "torch") / "rates.json").write_text(json.dumps(written))
+        (home("paces", "torch") / "rates.json").write_text(json.dumps(written))
         return rates.foretell(base, settings, device)
 
     assert _off(after(100.0)) > 2  # it may have been a busy day
