@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 20 * 2**30
 """What all copies may take together; the longest unused go first."""
 
-WORTH_BYTES = 8 * 2**20
+WORTH_BYTES = 4 * 2**20
 """The weights of a model that is worth a copy. Smaller ones are unpacked in a moment."""
 
 _log = logging.getLogger("tuneport")
