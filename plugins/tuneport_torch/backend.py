@@ -84,7 +84,8 @@ class TorchBackend(Backend):
         from tuneport_torch.lookup import resolve_base
         from tuneport_torch.plan import make_plan
 
-        return make_plan(request, resolve_base(request.base.name), self.profile(request.base.name))
+        name = request.base.name
+        return make_plan(request, resolve_base(name), self.profile(name), lambda: _renderer(name).text.longer)
 
     def profile(self, base: str) -> DataProfile:
         """What that base takes: its longest row, and its own tokenizer and template to count, show and prove rows."""

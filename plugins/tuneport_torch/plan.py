@@ -32,8 +32,10 @@ _LONGEST = 2.5  # a long row, in lengths of the mean one
 _BACKWARD = 3  # forward and backward cost thrice the forward pass of an evaluation
 
 
-def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
-    """The plan of a request for a resolved base; `profile` counts tokens where the base's tokenizer is here."""
+def make_plan(request: TrainRequest, base: Base, profile: DataProfile, longer: Callable[[], str | None]) -> Plan:
+    """The plan of a request for a resolved base. Where the base's tokenizer is here, `profile` counts tokens and
+    `longer` names a token of it that the model has no row for.
+    """
     settings = cast(TorchSettings, request.settings)
     check_method(settings, request.options.method)
     tokenizer_here = _tokenizer_here(base)
@@ -84,7 +86,7 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile) -> Plan:
         resolved={**asdict(resolved), "device": device.name, "device_model": device.model},
         notes=(
             *([lengths.note] if lengths is not None and lengths.note else []),
-            *_notes(request, base, device, tokenizer_here, found, compiled=compiled),
+            *_notes(request, base, device, longer if tokenizer_here else None, found, compiled=compiled),
         ),
     )
 
@@ -231,7 +233,7 @@ def _notes(
     request: TrainRequest,
     base: Base,
     device: Device,
-    tokenizer_here: bool,
+    longer: Callable[[], str | None] | None,
     found: Sequence[Device],
     *,
     compiled: bool,
@@ -243,8 +245,10 @@ def _notes(
         )
     if not base.present:
         notes.append(f"{base.name} is not on this machine yet: the job downloads it first.")
-    if not tokenizer_here:
+    if longer is None:
         notes.append("Tokens are estimated: the base's tokenizer is not in the cache yet.")
+    elif why := longer():
+        notes.append(f"The tokenizer is longer than the model's embedding: {why}. A row that uses it is an error.")
     if not found:
         notes.append(f"There is no {device.name} device here: the job would fail.")
     if compiled:

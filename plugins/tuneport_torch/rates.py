@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from tuneport_torch.config import TorchSettings
     from tuneport_torch.jobs.devices import Device
 
+_FILE = "rates.json"
 _KEPT = 100
+_SHORT_KEPT = 20  # of jobs that may be resumed
 _LOOKED_AT = 10  # of a kind, the newest: machines and settings change
 _DOUBT = 0.35  # the usual spread of one machine's pace, idle or busy: standard deviation of the logarithm
 _DOUBT_WEIGHS = 2  # as many measurements
 _SCALING = 0.3  # what scaling from another model's size adds to the spread
-_WORTH_KEEPING_SECONDS = 20.0  # shorter trainings measure their own warming up
+_WORTH_KEEPING_SECONDS = 20.0  # of training, in all its parts: shorter ones measure their own warming up
 _CPU_FLOPS_PER_THREAD = 50e9  # what trainings reached on a core with AVX-512 in bfloat16; without, about half
 # Dense bfloat16 peaks by their makers' data sheets (T4: float16), by what the driver calls the card.
 _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12, "L4": 121e12, "T4": 65e12}
@@ -54,26 +57,30 @@ class Measured:
 
 
 @contextmanager
-def measured(base: Base, settings: TorchSettings, device: Device) -> Iterator[Measured]:
-    """Time a training and remember its pace for plans to come."""
+def measured(base: Base, settings: TorchSettings, device: Device, job: str) -> Iterator[Measured]:
+    """Time a training and remember its pace for plans to come. The parts of a job that was paused and resumed are one
+    measurement.
+    """
     result, begun = Measured(), time.monotonic()
     yield result
     seconds = time.monotonic() - begun - result.seconds_aside
-    if result.tokens and seconds > _WORTH_KEEPING_SECONDS:
+    if result.tokens and seconds > 0:
         _remember(
             {
+                "job": job,
                 "base": base.fingerprint,
                 "parameters": base.facts.parameters,
                 "mode": settings.mode,
                 "device": device.model,
-                "tokens_per_second": result.tokens / seconds,
+                "tokens": result.tokens,
+                "seconds": seconds,
             }
         )
 
 
 def foretell(base: Base, settings: TorchSettings, device: Device) -> Rate | None:
     """The pace to expect; None for a base of unknown size that was never trained here."""
-    alike = [rate for rate in _known() if rate["device"] == device.model]
+    alike = [rate for rate in _measurements() if rate["device"] == device.model]
     same = [rate for rate in alike if rate["base"] == base.fingerprint and rate["mode"] == settings.mode]
     if same:
         return _from_measured([rate["tokens_per_second"] for rate in same], "such")
@@ -131,13 +138,36 @@ def _flops(device: Device) -> float:
     return _REACHED * next((peak for name, peak in _PEAKS.items() if name in device.model), _OTHER_GPU)
 
 
+def _measurements() -> list[dict[str, Any]]:
+    """The measurements that are long enough to mean something, oldest first, each with its `tokens_per_second`."""
+    return [
+        {"tokens_per_second": one["tokens"] / one["seconds"], **one} if "seconds" in one else one
+        for one in _known()
+        if one.get("seconds", math.inf) > _WORTH_KEEPING_SECONDS  # older ones say their pace alone
+    ]
+
+
 def _known() -> list[dict[str, Any]]:
-    try:
-        known: list[dict[str, Any]] = msgspec.json.decode((home("cache", "torch") / "rates.json").read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
-        return []
-    return known
+    for path in (_path(), home("cache") / "torch" / _FILE):  # they stood among the caches once, where `prune` removes
+        try:
+            known: list[dict[str, Any]] = msgspec.json.decode(path.read_bytes())
+        except (FileNotFoundError, msgspec.DecodeError):
+            continue
+        return known
+    return []
 
 
-def _remember(rate: dict[str, Any]) -> None:
-    write_json(home("cache", "torch") / "rates.json", [*_known(), rate][-_KEPT:], durable=False)
+def _remember(part: dict[str, Any]) -> None:
+    """Keep a measurement; one of a job that was measured before is added to it."""
+    known = _known()
+    for one in known:
+        if one.get("job") == part["job"] and one["device"] == part["device"]:
+            part = {**part, **{key: part[key] + one[key] for key in ("tokens", "seconds")}}
+    others = [one for one in known if one.get("job") != part["job"] or one["device"] != part["device"]]
+    short = [one for one in others if one.get("seconds", math.inf) <= _WORTH_KEEPING_SECONDS][-_SHORT_KEPT:]
+    others = [one for one in others if one in short or one.get("seconds", math.inf) > _WORTH_KEEPING_SECONDS]
+    write_json(_path(), [*others, part][-_KEPT:], durable=False)
+
+
+def _path() -> Path:
+    return home("paces", "torch") / _FILE

@@ -61,7 +61,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     )
     what = "rows" if run.method == "sft" else "pairs"
     worker.stage(Status.RUNNING, f"Training on {len(rows.train)} {what}, {rows.tokens} tokens an epoch.")
-    with rates.measured(base, settings, device) as measured:
+    with rates.measured(base, settings, device, folder.name) as measured:
         result = train(run)
         measured.tokens, measured.seconds_aside = worker.tokens_trained, result.seconds_aside
     if result.stopped in ("pause", "cancel"):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from folder_doors import ALL, Doors
 from hostile_folders import ADAPTERS, FOLDERS, GGUFS, mutate, mutate_bytes, record
 from hostile_folders import SETTINGS as FILES
+from tuneport import UnavailableError
 from tuneport_torch import export
 from tuneport_torch.bases import lora, resolve
 from tuneport_torch.bases.headers import read_gguf
@@ -160,3 +161,11 @@ def test_thousands_of_mutations_are_refused_or_read(
     attack_folders(doors, whole, tmp_path, 3_000)
     attack_ggufs(doors, whole_gguf, tmp_path, 1_000, "check", "plan", "load")
     attack_ggufs(doors, whole_gguf, tmp_path, 100, *ALL)
+
+
+def test_half_of_a_surrogate_pair_in_a_folder_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token": "\ud800"}))
+    with pytest.raises(UnavailableError, match=r"tokenizer_config\.json cannot be read"):
+        load_text(resolve(str(folder)))

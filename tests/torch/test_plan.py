@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 from torch_jobs import request
 from tuneport import Ref, TrainRequest, home
+from tuneport.workflow.upkeep import prune
 from tuneport_torch import TorchBackend, TorchSettings, rates
 from tuneport_torch.bases import resolve
 from tuneport_torch.jobs.devices import Device
@@ -51,7 +53,7 @@ def test_earlier_trainings_of_this_machine_set_the_pace(tiny_llama: Path, own_ho
     base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
     assert "arithmetic" in rates.foretell(base, settings, device).source
     monkeypatch.setattr(rates, "_WORTH_KEEPING_SECONDS", 0.0)
-    with rates.measured(base, settings, device) as measured:
+    with rates.measured(base, settings, device, "first") as measured:
         time.sleep(0.05)
         measured.tokens = 50
     pace = rates.foretell(base, settings, device)
@@ -82,7 +84,7 @@ def test_the_error_of_a_pace_is_what_was_measured_and_one_training_is_not_enough
 
     def after(*paces: float) -> rates.Rate | None:
         written = [{**kept, "tokens_per_second": pace} for pace in paces]
-        (home("cache", "torch") / "rates.json").write_text(json.dumps(written))
+        (home("paces", "torch") / "rates.json").write_text(json.dumps(written))
         return rates.foretell(base, settings, device)
 
     assert _off(after(100.0)) > 2  # it may have been a busy day
@@ -123,3 +125,29 @@ def test_layers_are_compiled_where_a_gpu_has_long_enough_to_train(tiny_llama: Pa
     assert rates.repays_compiling(base, TorchSettings(compile=True), cpu, 1)
     assert "compiled first" in " ".join(TorchBackend().plan(request(tiny_llama, "compiled", compile=True)).notes)
     assert "compiled first" not in " ".join(TorchBackend().plan(request(tiny_llama, "not compiled")).notes)
+
+
+def test_a_paused_and_resumed_job_is_one_measurement_that_prune_does_not_forget(
+    tiny_llama: Path, own_home: Path, monkeypatch
+) -> None:
+    base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
+    monkeypatch.setattr(rates, "_WORTH_KEEPING_SECONDS", 0.1)
+    for _ in range(3):  # each part too short to count
+        with rates.measured(base, settings, device, "paused") as measured:
+            time.sleep(0.05)
+            measured.tokens = 50
+    pace = rates.foretell(base, settings, device)
+    assert pace.source == "measured by one such training here"
+    assert pace.tokens_per_second < 1000
+    for _ in range(30):  # jobs that were over at once
+        with rates.measured(base, settings, device, uuid.uuid4().hex) as measured:
+            measured.tokens = 50
+    prune()
+    assert rates.foretell(base, settings, device) == pace
+
+
+def test_paces_that_an_older_version_kept_among_the_caches_are_read(tiny_llama: Path, own_home: Path) -> None:
+    base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
+    kept = {"base": base.fingerprint, "parameters": 1, "mode": settings.mode, "device": device.model}
+    (home("cache", "torch") / "rates.json").write_text(json.dumps([{**kept, "tokens_per_second": 321.0}]))
+    assert rates.foretell(base, settings, device).tokens_per_second == pytest.approx(321)

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,10 @@ def _home_findings() -> Iterator[HealthCheck]:
     yield HealthCheck(
         what="home", ok=True, said=f"{root}{asked}, {known} {'job' if known == 1 else 'jobs'} in the ledger"
     )
+    if cached := _size(home("cache")):
+        yield HealthCheck(
+            what="caches", ok=True, said=f"{cached / 2**30:.1f} GiB in {home('cache')}; tuneport prune removes them"
+        )
     free = shutil.disk_usage(root).free
     yield HealthCheck(
         what="disk",
@@ -120,10 +125,11 @@ def _fact(name: str, value: object) -> str:
 
 def _pruned_folders(dry_run: bool) -> Iterator[Prunable]:
     cache = home("cache")
-    if size := _size(cache):
-        for one in _inside(cache) if not dry_run else ():
-            _remove(one)
-        yield Prunable(what=f"caches in {cache}", bytes=size)
+    for one in sorted(cache.iterdir()):
+        if size := _size(one):
+            for inner in _inside(one) if not dry_run else ():
+                _remove(inner)
+            yield Prunable(what=f"cache {one.name} in {cache}", bytes=size)
     old = [one for one in home("spool").iterdir() if time.time() - one.lstat().st_mtime > _SPOOL_SECONDS]
     if old:
         size = sum(_size(one) for one in old)
@@ -146,13 +152,13 @@ def _pruned_jobs(dry_run: bool) -> Iterator[Prunable]:
 
 
 def _inside(cache: Path) -> list[Path]:
-    """What is in the caches; the caches' own folders stay, for who is about to write into one of them."""
-    return [*(one for one in cache.iterdir() if not one.is_dir()), *cache.glob("*/*")]
+    """What is in a cache. The cache's own folder stays, for who is about to write into it."""
+    return list(cache.iterdir()) if cache.is_dir() and not cache.is_symlink() else [cache]
 
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # another process may be at work in it
     else:
         path.unlink(missing_ok=True)
 
@@ -160,4 +166,8 @@ def _remove(path: Path) -> None:
 def _size(path: Path) -> int:
     if path.is_file():
         return path.lstat().st_size
-    return sum(one.lstat().st_size for one in path.rglob("*") if one.is_file())
+    total = 0
+    for one in path.rglob("*"):
+        with suppress(FileNotFoundError):  # another process has just removed it
+            total += one.lstat().st_size if one.is_file() else 0
+    return total

@@ -6,8 +6,9 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tuneport import UnavailableError
 
@@ -24,7 +25,7 @@ _DEEPEST = 64  # levels of lists and objects; real files have under 10
 _COPY = "Download or copy it again."
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, without waiting for the writer of a pipe. Raises UnavailableError for anything
     else, FileNotFoundError when there is nothing.
     """
@@ -65,7 +66,10 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
     of more than `limit` bytes, and for JSON that is no object.
     """
     try:
-        value = json.loads(read_bytes(path, limit))
+        content = read_bytes(path, limit)
+        value = json.loads(content)
+        if b"\\ud" in content.lower():  # half of a surrogate pair is no text: no other process could be given it
+            json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         return {}
     except RecursionError as error:

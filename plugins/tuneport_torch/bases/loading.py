@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport import TuneportError, UnavailableError
 from tuneport_torch.bases import fetch
+from tuneport_torch.bases.dense import DenseCopy
 from tuneport_torch.bases.facts import weight_headers
 from tuneport_torch.bases.headers import read_gguf
 from tuneport_torch.bases.plausible import check_built, check_memory
@@ -58,8 +60,6 @@ def _fetched(base: Base) -> Base:
 def _load(
     base: Base, dtype: str, device: str, attention: str | None, config: PreTrainedConfig | None
 ) -> PreTrainedModel:
-    import torch
-
     if base.parent is not None:
         from tuneport_torch.bases.lora import load_peft, merge
 
@@ -71,28 +71,17 @@ def _load(
         round_weights(model, dtype)
         return model.requires_grad_(requires_grad=True).eval()
 
-    folder = path = base.here()
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "local_files_only": True, "output_loading_info": True}
-    if attention is not None:
-        options["attn_implementation"] = attention
+    path = base.here()
     held = sum(header.parameters for header in weight_headers(path))
     check_memory(base, held, dtype)
     with _faults(f"{base.name} could not be loaded", "Is it whole, and a causal language model?"):
-        from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
-
-        if base.kind == "gguf":
-            # Left quantised, the weights could be neither trained nor saved.
-            folder = path.parent
-            options |= {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
-            if config is None:
-                _refuse_scaled_positions(base)
-                config = AutoConfig.from_pretrained(folder, gguf_file=path.name, local_files_only=True)
+        if base.kind != "gguf":
+            model, told = _read(base, path, held, dtype, attention, config)
+        elif config is not None:
+            model, told = _unpacked(base, held, dtype, attention, config)
         else:
-            options |= {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=base.trust_remote_code)
-        with quiet():
-            check_built(base, config, held)
-            model, told = AutoModelForCausalLM.from_pretrained(folder, config=config, **options)
+            _refuse_scaled_positions(base)
+            model, told = _kept(base, held, dtype, attention)
     missing = sorted({*told["missing_keys"], *(str(key) for key in told["mismatched_keys"])})
     if missing:
         raise UnavailableError(
@@ -100,6 +89,74 @@ def _load(
             remedy="Download or convert the model again.",
         )
     return model.to(device).eval()
+
+
+_Told = Mapping[str, Any]
+"""What transformers says of a load: the keys that were missing, and so on."""
+
+
+def _kept(base: Base, held: int, dtype: str, attention: str | None) -> tuple[PreTrainedModel, _Told]:
+    """A `.gguf` model from its dense copy, which is made where there is none."""
+    path = base.here()
+    copy = DenseCopy(path, dtype)
+    if copy.is_whole():
+        try:
+            model, told = _read(base, copy.folder, held, dtype, attention, None)
+        except OSError:  # another process has just removed it
+            pass
+        else:
+            model.name_or_path = model.config.name_or_path = str(path.parent)
+            return model, told
+    model, told = _unpacked(base, held, dtype, attention, None)
+    if not told["missing_keys"] and not told["mismatched_keys"]:
+        with quiet():
+            copy.keep(model, model.save_pretrained)
+    return model, told
+
+
+def _unpacked(
+    base: Base, held: int, dtype: str, attention: str | None, config: PreTrainedConfig | None
+) -> tuple[PreTrainedModel, _Told]:
+    """A `.gguf` model, read with transformers' own reader. Left quantized, it could be neither trained nor saved."""
+    from transformers import AutoConfig, GgufConfig
+
+    path = base.here()
+    if config is None:
+        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    options = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
+    return _read(base, path.parent, held, dtype, attention, config, options)
+
+
+def _read(
+    base: Base,
+    folder: Path,
+    held: int,
+    dtype: str,
+    attention: str | None,
+    config: PreTrainedConfig | None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[PreTrainedModel, _Told]:
+    """The model in a folder, and what transformers says of it. It may have as many weights as `held` allows."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if config is None:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=base.trust_remote_code)
+    if options is None:
+        options = {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
+    chosen = {} if attention is None else {"attn_implementation": attention}
+    with quiet():
+        check_built(base, config, held)
+        model, told = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+            **chosen,
+        )
+    return model, told
 
 
 def _refuse_scaled_positions(base: Base) -> None:

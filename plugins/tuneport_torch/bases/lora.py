@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import msgspec
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from tuneport import UnavailableError, UnsupportedError, UsageError
-from tuneport_torch.bases.files import check_inside, read_json
-from tuneport_torch.bases.headers import BadHeader, read_safetensors
+from tuneport import UnsupportedError, UsageError
+from tuneport_torch.bases.adapter import PARTS, PREFIX, WEIGHTS, damaged, read_lora, read_weights
 from tuneport_torch.bases.lora_layer import LoraLinear
 from tuneport_torch.bases.quantized import NF4Linear
 
 Targets = Literal["all-linear"] | Sequence[str]
-
-
-_PREFIX = "base_model.model."
-_PARTS = ("lora_A", "lora_B")
-_NOT_PLAIN = (
-    "use_dora",
-    "use_rslora",
-    "modules_to_save",
-    "rank_pattern",
-    "alpha_pattern",
-    "lora_bias",
-    "trainable_token_indices",
-)
 
 
 def attach(
@@ -108,83 +93,54 @@ def save_peft(model: nn.Module, folder: Path, base_name: str, revision: str | No
         "bias": "none",
     }
     tensors = {
-        f"{_PREFIX}{name}.{part}.weight": getattr(layer, part).detach().cpu().contiguous()
+        f"{PREFIX}{name}.{part}.weight": getattr(layer, part).detach().cpu().contiguous()
         for name, layer in layers.items()
-        for part in _PARTS
+        for part in PARTS
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def load_peft(model: Any, folder: Path) -> None:
-    """Attach an adapter that was written in PEFT's format; raises UnsupportedError for all but plain LoRA."""
+    """Attach an adapter that was written in PEFT's format. Raises UnsupportedError for all but plain LoRA."""
     from safetensors.torch import load_file
 
-    config = read_json(folder / "adapter_config.json")
-    strange = [key for key in _NOT_PLAIN if config.get(key)]
-    if config.get("peft_type") != "LORA" or strange or config.get("bias", "none") != "none":
-        what = ", ".join(strange) or f"{config.get('peft_type')} with bias {config.get('bias')}"
-        raise UnsupportedError(
-            f"The adapter in {folder} is not plain LoRA: {what}.",
-            remedy="Merge it into its base with peft (merge_and_unload), and use the merged folder.",
-        )
-    told, names = _told(config, folder), _names(model, config, folder)
-    tensors = load_file(folder / "adapter_model.safetensors")
-    attach(model, rank=told.r, alpha=told.lora_alpha, dropout=told.lora_dropout, targets=names)
+    told = read_lora(folder)
+    names = _names(model, told.r, folder)
+    tensors = load_file(folder / WEIGHTS)
+    attach(model, rank=told.r, alpha=told.alpha, dropout=told.lora_dropout, targets=names)
     layers = adapted(model)
     with torch.no_grad():
         for name in names:
-            for part in _PARTS:
-                getattr(layers[name], part).copy_(tensors[f"{_PREFIX}{name}.{part}.weight"])
+            for part in PARTS:
+                getattr(layers[name], part).copy_(tensors[f"{PREFIX}{name}.{part}.weight"])
 
 
-class _Told(msgspec.Struct):
-    """What is used of an adapter_config.json."""
-
-    r: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
-    lora_alpha: Annotated[float, msgspec.Meta(ge=-(2**32), le=2**32)]
-    lora_dropout: Annotated[float, msgspec.Meta(ge=0, le=1)]
-
-
-def _told(config: Mapping[str, Any], folder: Path) -> _Told:
-    try:
-        return msgspec.convert(config, _Told)
-    except msgspec.ValidationError as error:
-        raise _damaged(folder, str(error)) from error
-
-
-def _names(model: Any, config: Mapping[str, Any], folder: Path) -> list[str]:
+def _names(model: Any, rank: int, folder: Path) -> list[str]:
     """The layers that an adapter's file is for. Raises UnavailableError unless it holds both parts of each, in the
     shapes that the layer and the rank ask for.
     """
-    path = folder / "adapter_model.safetensors"
-    try:
-        check_inside(path, folder)
-        shapes = read_safetensors(path).shapes
-    except (BadHeader, OSError) as error:
-        raise _damaged(folder, str(error)) from error
+    shapes = read_weights(folder).shapes
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
-    rank, wanted = config["r"], {}
-    names = sorted({key.removeprefix(_PREFIX).rpartition(".lora_")[0] for key in shapes})
+    head, wanted = model.get_output_embeddings(), {}
+    names = sorted({key.removeprefix(PREFIX).rpartition(".lora_")[0] for key in shapes})
     for name in names:
         layer = layers.get(name)
         if layer is None:
-            raise _damaged(folder, f"the model under it has no linear layer {name[:200]!r}")
+            raise damaged(folder, f"the model under it has no linear layer {name[:200]!r}")
+        if layer is head:
+            raise UnsupportedError(
+                f"The adapter in {folder} changes the output head, {name[:200]}.",
+                remedy="Merge it into its base with peft (merge_and_unload), and use the merged folder.",
+            )
         inputs, outputs = layer.weight.shape if isinstance(layer, Conv1D) else layer.weight.shape[::-1]
-        wanted[f"{_PREFIX}{name}.lora_A.weight"] = (rank, inputs)
-        wanted[f"{_PREFIX}{name}.lora_B.weight"] = (outputs, rank)
+        wanted[f"{PREFIX}{name}.lora_A.weight"] = (rank, inputs)
+        wanted[f"{PREFIX}{name}.lora_B.weight"] = (outputs, rank)
     if shapes != wanted or not names:
         odd = next((key for key in sorted({*shapes, *wanted}) if shapes.get(key) != wanted.get(key)), "no tensors")
-        raise _damaged(folder, f"{odd[:200]} is not what the model and the rank {rank} ask for")
+        raise damaged(folder, f"{odd[:200]} is not what the model and the rank {rank} ask for")
     return names
-
-
-def _damaged(folder: Path, why: str) -> UnavailableError:
-    return UnavailableError(
-        f"The adapter in {folder} cannot be loaded: {why}.",
-        remedy="Copy it again, and name the base that it was trained over.",
-    )
 
 
 def _ends(name: str, target: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tuneport import BarStream, ModelNotFound, UnavailableError, UsageError, one_line
+from tuneport_torch.bases.adapter import base_beside, check_adapter
 from tuneport_torch.bases.facts import (
     Facts,
     described,
@@ -70,7 +71,8 @@ class Base:
 def resolve(name: str, *, trust_remote_code: bool = False) -> Base:
     """The model that a name means: hub id with `@revision`, folder, `.gguf` file or alias. No network, no weights.
 
-    Raises ModelNotFound, UnavailableError (a hub model that is not here while the hub is off) or UsageError.
+    Raises ModelNotFound, UnavailableError (a hub model that is not here while the hub is off), UnsupportedError (an
+    adapter that is not plain LoRA) or UsageError.
     """
     base = _resolve(name, ())
     if not trust_remote_code:
@@ -311,7 +313,9 @@ def _adapter(folder: Path, over: tuple[Path, ...]) -> Base:
             f"The base {lost} of this model was deleted or moved; the adapter in {folder} cannot be used without it.",
             remedy="Put the base back where it was, or train again over a base that is here.",
         )
-    parent = _resolve(name, over)
+    check_adapter(folder)
+    near = None if told else base_beside(folder, name)  # PEFT writes the base's path as the trainer typed it
+    parent = _resolve(name if near is None else str(near), over)
     if told and parent.present and not parent.is_of(told["fingerprint"]):
         raise UnavailableError(
             f"The base {name} is no longer the one that {folder} was trained over: its files have changed.",

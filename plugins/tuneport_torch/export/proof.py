@@ -15,9 +15,11 @@ _ROUNDING = 0.05  # nats; rounding to 16 bit usually costs under 0.001, to 8 bit
 
 
 def logits(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
-    """(T, V), float32."""
+    """(T, V), float32, of the ids that the model has rows for."""
     import torch
 
+    rows = len(model.get_input_embeddings().weight)  # a tokenizer may be longer
+    ids = [one for one in ids if one < rows]
     with torch.inference_mode():
         logits_BTV: torch.Tensor = model(input_ids=torch.tensor([ids]), use_cache=False).logits
     return logits_BTV[0].float()

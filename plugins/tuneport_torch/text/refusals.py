@@ -15,12 +15,23 @@ _SYSTEM_LATER = "Put its text into the user turn that follows it, or into a syst
 _WITHOUT_TOOLS = "Choose a base model whose template knows tools, or write the calls and results as text."
 
 
+RESIZE = (
+    "Resize the model's embeddings (resize_token_embeddings in transformers), or take the token out of tokenizer.json."
+)
+"""What to do about a token that the model has no row for."""
+
+
 class Unrenderable(DataError):  # noqa: N818 - reads as what the row is
     """A row that cannot be trained on with this template; `code` is the diagnostic's."""
 
     def __init__(self, code: str, message: str, remedy: str) -> None:
         super().__init__(message, remedy=remedy)
         self.code = code
+
+
+def beyond(why: str) -> Unrenderable:
+    """A token of the row is one that the model has no row for; `why` names it."""
+    return Unrenderable("token-beyond-model", f"The model cannot read this row: {why}.", RESIZE)
 
 
 def no_template() -> Unrenderable:

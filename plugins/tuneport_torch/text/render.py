@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from tuneport import Completion, Conversation, Diagnostic, Piece, UsageError
 from tuneport_torch.text.mask import LossMask
 from tuneport_torch.text.refusals import (
+    RESIZE,
     Unrenderable,
+    beyond,
     has_tools,
     lost,
     no_end,
@@ -100,11 +102,11 @@ class Renderer:
             tokens = next(encoded)
             try:
                 if isinstance(example, Completion):
-                    rendered.append(self._completion(example, tokens))
+                    rendered.append(self._readable(self._completion(example, tokens)))
                 elif isinstance(example, Conversation):
                     named = sum(what == "name" for _, what in text["lost"])
                     weights, left_out = self._mask.weigh(example, text, tokens)
-                    rendered.append(Rendered(tokens.ids, weights, left_out, named, thinks is not False))
+                    rendered.append(self._readable(Rendered(tokens.ids, weights, left_out, named, thinks is not False)))
             except Unrenderable as why:
                 rendered.append(why)
         return rendered
@@ -172,7 +174,7 @@ class Renderer:
             if template is None and any(len(one) > 1 for one in conversations):
                 raise UsageError("This model has no chat template, so it continues one text.", remedy="Pass one text.")
             plain = ["\n\n".join(message.text for message in one) for one in conversations]
-            return [[*self.text.prefix_ids, *one.ids] for one in self.text.encode_many(plain)]
+            return self._askable([[*self.text.prefix_ids, *one.ids] for one in self.text.encode_many(plain)])
         rows = [{**self._row(one, tools, thinks=False), "prompt": True} for one in conversations]
         answers = template.rows(rows)
         for row, answer in zip(rows, answers, strict=True):
@@ -183,7 +185,19 @@ class Renderer:
                 why = torn()
             if why is not None:
                 raise UsageError(why.message, remedy=why.remedy)
-        return [one.ids for one in self.text.encode_many([answer["text"] for answer in answers])]
+        return self._askable([one.ids for one in self.text.encode_many([answer["text"] for answer in answers])])
+
+    def _readable(self, rendered: Rendered) -> Rendered:
+        """The same row; raises Unrenderable where the model has no row for one of its tokens."""
+        if why := self.text.beyond(rendered.ids):
+            raise beyond(why)
+        return rendered
+
+    def _askable(self, prompts: list[list[int]]) -> list[list[int]]:
+        for ids in prompts:
+            if why := self.text.beyond(ids):
+                raise UsageError(f"The model cannot read this: {why}.", remedy=RESIZE)
+        return prompts
 
     def _texts(
         self, examples: Sequence[Example], ways: Sequence[bool | None], *, turns: bool

@@ -46,11 +46,12 @@ class Text:
     """How a model reads and writes text: its tokenizer, its chat template, and the tokens that end an answer.
 
     `stop_ids` are those of the model's configuration and its tokenizer's end-of-sequence token; rendering adds the
-    template's own end of turn where that is another one.
+    template's own end of turn where that is another one. `rows` are those of the model's embedding, where known: a
+    token with a higher id cannot be read by the model.
     """
 
-    def __init__(self, folder: Path, stop_ids: Sequence[int] = ()) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, stop_ids: Sequence[int] = (), rows: int | None = None) -> None:
+        self.folder, self.rows = folder, rows
         config = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
         self.special = {
             key: text for key, value in config.items() if key.endswith("_token") and (text := _content(value))
@@ -76,12 +77,26 @@ class Text:
     def pad_id(self) -> int:
         """What to pad with; nothing is ever found by looking for this id, since it may equal another token's."""
         pad = self._id("pad_token")
-        return pad if pad is not None else next(iter(self.stop_ids), 0)
+        padding = self.stop_ids if pad is None else [pad, *self.stop_ids]
+        return next((one for one in padding if not self.beyond([one])), 0)
 
     @property
     def prefix_ids(self) -> list[int]:
         """What the tokenizer puts before plain text: beginning of sequence, or nothing. Templates write their own."""
         return list(self._prefix)
+
+    def beyond(self, ids: Sequence[int]) -> str | None:
+        """What is wrong with the first of some ids that the model has no row for; None where all can be read."""
+        if self.rows is None or not ids or max(ids) < self.rows:
+            return None
+        first = next(one for one in ids if one >= self.rows)
+        token = self._tokenizer.added[first][0] if first in self._tokenizer.added else self.decode([first])
+        return f"{token[:80]!r} has the id {first}; the model has {self.rows:,} rows"
+
+    @property
+    def longer(self) -> str | None:
+        """The same for all added tokens of the tokenizer, whether a text uses them or not."""
+        return self.beyond(sorted(self._tokenizer.added))
 
     @cached_property
     def control_ids(self) -> frozenset[int]:
@@ -243,7 +258,7 @@ def load_text(base: Base) -> Text:
     if folder is None or not (folder / "tokenizer.json").is_file():
         folder = converted(base)
     record = bases.read_record(base.path)
-    text = Text(folder, record["stop_ids"] if record else base.facts.stop_ids)
+    text = Text(folder, record["stop_ids"] if record else base.facts.stop_ids, base.facts.vocabulary)
     if record:
         check_golden(text, record["golden"], record["template_sha256"])
     else:

@@ -150,8 +150,9 @@ def test_prune_frees_what_nothing_needs_and_keeps_models(cli: Cli, ran: str, own
 def test_prune_empties_caches_and_leaves_their_folders_to_who_writes_there(cli: Cli, own_home: Path) -> None:
     kept = tuneport.home("cache", "tokenizers", "abcd")
     (kept / "tokenizer.json").write_text("{}" * 50)
+    assert "caches" in cli("doctor")[1]
     _, out, _ = cli("prune", "--yes")
-    assert f"100 bytes  caches in {own_home / 'cache'}" in out
+    assert f"100 bytes  cache tokenizers in {own_home / 'cache'}" in out
     assert not kept.exists()
     assert kept.parent.is_dir()
 

@@ -1,0 +1,139 @@
+"""Dense copies of `.gguf` models in home's cache: unpacked once, loaded many times.
+
+A copy is a folder that is named by the whole content of the file, the type of its numbers and the version of what
+unpacked it. It appears by one rename, and its checksums are compared before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import xxhash
+
+from tuneport import TuneportError, home
+from tuneport_torch.bases.files import open_regular
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MOST_BYTES = 20 * 2**30
+"""What all copies may take together; the longest unused go first."""
+
+WORTH_BYTES = 4 * 2**20
+"""The weights of a model that is worth a copy. Smaller ones are unpacked in a moment."""
+
+_log = logging.getLogger("tuneport")
+_RECORD = "copy.json"  # written last
+_VERSION = 1  # counts the ways in which copies are made
+_FREE_BYTES = 2 * 2**30  # stay free on the disk, for jobs and their checkpoints
+_ABANDONED_SECONDS = 3600.0
+_NEW = ".new-"
+
+
+class _Record(msgspec.Struct):
+    """The size and the XXH3 checksum of each file of a copy, by its name."""
+
+    files: dict[str, tuple[int, str]]
+
+
+class DenseCopy:
+    """The place of one file's copy, whether it is there or not. `dtype` is the type of its numbers."""
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        with open_regular(path) as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        made_by = f"{version('transformers')}.{_VERSION}"
+        self.folder = home("cache", "dense") / f"{content}.{dtype}.{made_by}"
+
+    def is_whole(self) -> bool:
+        """Whether the copy is there with all its bytes. A damaged one is removed."""
+        try:
+            record = msgspec.json.decode((self.folder / _RECORD).read_bytes(), type=_Record)
+            whole = all(_checksum(self.folder / name) == told for name, told in record.files.items())
+            if whole:
+                os.utime(self.folder / _RECORD)
+        except FileNotFoundError:
+            whole = False
+        except (OSError, msgspec.MsgspecError, TypeError):
+            whole = False
+        if not whole:
+            self.remove()
+        return whole
+
+    def remove(self) -> None:
+        """Forget the copy. A process that has it open keeps its files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def keep(self, model: PreTrainedModel, write: Callable[[Path], None]) -> None:
+        """Let `write` put the model into a new folder and make that the copy. Where this fails, for example on a full
+        disk, a warning says so and nothing is left.
+        """
+        size = sum({id(weight): weight.nbytes for weight in model.parameters()}.values())
+        if not WORTH_BYTES <= size <= MOST_BYTES:
+            return
+        place = self.folder.parent
+        try:
+            _make_room(place, size)
+            free = shutil.disk_usage(place).free
+            if free < size + _FREE_BYTES:
+                raise OSError(f"only {free / 1e9:.1f} GB are free")
+            with tempfile.TemporaryDirectory(prefix=_NEW, dir=place, ignore_cleanup_errors=True) as scratch:
+                made = Path(scratch) / "copy"
+                made.mkdir(mode=0o700)
+                write(made)
+                record = _Record({file.name: _checksum(file) for file in made.iterdir()})
+                (made / _RECORD).write_bytes(msgspec.json.encode(record))
+                if not self.folder.exists():  # else another process was first
+                    made.rename(self.folder)
+        except (TuneportError, KeyboardInterrupt, SystemExit):
+            raise
+        except Exception as error:  # noqa: BLE001 - safetensors has its own; a cache is no reason to fail
+            _log.warning(
+                "The unpacked copy of this model could not be kept in %s (%s), so it is unpacked each time. "
+                "Free some space on that disk: tuneport prune",
+                place,
+                error,
+            )
+
+
+def _checksum(path: Path) -> tuple[int, str]:
+    digest, size = xxhash.xxh3_128(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
+
+
+def _make_room(place: Path, size: int) -> None:
+    """Remove the copies that were not used for the longest time until one of `size` bytes more is within MOST_BYTES."""
+    for scratch in place.glob(f"{_NEW}*"):  # of a process that was killed
+        if time.time() - scratch.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(scratch, ignore_errors=True)
+    copies = sorted(_copies(place))
+    left = size + sum(taken for _, taken, _ in copies)
+    for _, taken, folder in copies:
+        if left <= MOST_BYTES:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        left -= taken
+
+
+def _copies(place: Path) -> Iterator[tuple[float, int, Path]]:
+    """When each copy was last used, its bytes, and its folder."""
+    for record in place.glob(f"*/{_RECORD}"):
+        try:
+            taken = sum(file.stat().st_size for file in record.parent.iterdir())
+            yield record.stat().st_mtime, taken, record.parent
+        except FileNotFoundError:  # another process has just removed it
+            continue
