@@ -58,14 +58,14 @@ if TYPE_CHECKING:
     )
     from tuneport.evaluate import Comparison, Grader
     from tuneport.events import Event, Status, utc_now
-    from tuneport.homefolder import home
+    from tuneport.homefolder import home, local_path
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState, Patience
     from tuneport.model import Lineage, Model, Publication, PushRequest, Score
     from tuneport.plugins import availability
     from tuneport.refs import Ref
     from tuneport.schemas import read_schema
-    from tuneport.services import Redactor, guard
+    from tuneport.services import Redactor, check_proxies, guard
     from tuneport.visible import one_line
     from tuneport.workflow import (
         backends,
@@ -95,14 +95,14 @@ _ROOMS = {
     "JobNotFinished WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
-    "homefolder": "home",
+    "homefolder": "home local_path",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
     "answers": "Reply GenerateOptions TokenLogprob",
     "schemas": "read_schema",
     "model": "Model Lineage Score Publication PushRequest",
     "evaluate": "Comparison Grader",
     "job": "Job JobState Checkpoint Patience",
-    "services": "Redactor guard",
+    "services": "Redactor check_proxies guard",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
     "config": "RunConfig Secret Settings load_section",
     "hookspecs": "hookimpl",
@@ -178,6 +178,7 @@ __all__ = [
     "ask_secret",
     "availability",
     "backends",
+    "check_proxies",
     "compare",
     "delete",
     "deliver_events",
@@ -189,6 +190,7 @@ __all__ = [
     "keep_events",
     "kept_events",
     "load_section",
+    "local_path",
     "models",
     "one_line",
     "open_backend",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from tuneport.answers import EVERYWHERE, GenerateOptions, Reply, read_options
 from tuneport.errors import TuneportError, UnsupportedError, UsageError
+from tuneport.homefolder import local_path
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -233,7 +234,7 @@ class Model(ABC):
         numbers that the weights are stored in, for kinds that leave a choice; the model's own by default.
         """
         self._require(kind, self.export_kinds, "exported")
-        target = Path(path).expanduser()
+        target = local_path(path)
         if target.exists() and (target.is_file() or any(target.iterdir())):
             raise UsageError(f"{target} already exists.", remedy="Name a new one, or remove the old one first.")
         return self.write_export(target, kind, dtype)

@@ -22,6 +22,7 @@ from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
 from tuneport.dataset.source import Source
 from tuneport.dataset.writers import named_jsonl, new_file, write
 from tuneport.errors import DataError, UsageError
+from tuneport.homefolder import local_path
 
 if TYPE_CHECKING:
     from tuneport.dataset.fix import FixResult
@@ -240,7 +241,7 @@ class Dataset:
         """Write the examples to a new JSONL file (`.gz`: compressed), in the shapes that trainers take; see
         docs/checks.md. Returns its path; raises UsageError when it is there already.
         """
-        return write(self, Path(path).expanduser(), format, len(self.stats().shapes))
+        return write(self, local_path(path), format, len(self.stats().shapes))
 
     def fix(
         self,
@@ -272,10 +273,10 @@ class Dataset:
         return fix(
             read(self._origin.source),
             self._origin.recipe,
-            Path(path).expanduser(),
+            local_path(path),
             remedies=remedies,
             held_out=against,
-            changes_to=Path(changes_to).expanduser() if changes_to is not None else None,
+            changes_to=local_path(changes_to) if changes_to is not None else None,
         )
 
     def text_keys(self) -> array[int]:

@@ -8,6 +8,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
+from tuneport.homefolder import local_path
 from tuneport.report.about import config_section, data_section, events_section, lineage_section
 from tuneport.report.data import ReportData
 from tuneport.report.headline import header, tiles
@@ -20,7 +21,7 @@ from tuneport.units import moment
 
 def write_report(path: str | Path, data: ReportData) -> Path:
     """Write the page of a run to `path`, whole or not at all, and return the path. Raises OSError as writing does."""
-    target = Path(path).expanduser()
+    target = local_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
