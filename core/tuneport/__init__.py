@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         compare,
         delete,
         deliver_events,
+        find_ref,
         job_scratch,
         jobs,
         keep_events,
@@ -108,7 +109,7 @@ _ROOMS = {
     "hookspecs": "hookimpl",
     "plugins": "availability",
     "workflow": "backends plan train run push compare delete settle open_backend open_job open_model jobs models "
-    "deliver_events job_scratch keep_events kept_events",
+    "deliver_events find_ref job_scratch keep_events kept_events",
     "visible": "one_line",
     "cli.outlet": "BarStream ask_secret say say_json transfer_bar",
 }
@@ -182,6 +183,7 @@ __all__ = [
     "compare",
     "delete",
     "deliver_events",
+    "find_ref",
     "guard",
     "home",
     "hookimpl",
@@ -216,6 +218,8 @@ def __getattr__(name: str) -> Any:
     module = importlib.import_module(f"tuneport.{room}")
     if room == "dataset":
         module.set_openers(_open_by_plugins)
+    if room == "workflow":
+        importlib.import_module("tuneport.progress").set_show(_show_progress)
     value = getattr(module, name)
     globals()[name] = value
     return value
@@ -225,6 +229,12 @@ def _open_by_plugins(source: object) -> Dataset | None:
     from tuneport.plugins import load
 
     return load().open_dataset(source)
+
+
+def _show_progress(title: str) -> Any:
+    from tuneport.cli.live import progress_line
+
+    return progress_line(title)
 
 
 def __dir__() -> list[str]:

@@ -30,7 +30,7 @@ def home(*parts: str) -> Path:
     return path
 
 
-def local_path(path: str | Path) -> Path:
+def local_path(path: str | os.PathLike[str]) -> Path:
     """The path with `~` and `~name` replaced by the user's home folder. Raises UsageError when there is no such folder.
 
     >>> local_path("rows.csv")

@@ -19,6 +19,8 @@ from tuneport.errors import (
     WaitTimeout,
 )
 from tuneport.events import Event, Status
+from tuneport.progress import Tell, shown
+from tuneport.units import duration
 
 if TYPE_CHECKING:
     from tuneport.model import Model
@@ -152,17 +154,35 @@ class Job(ABC):
                 return
             time.sleep(self.poll_seconds)
 
-    def wait(self, timeout: float | None = None, on_event: EventSink | None = None, after: int = 0) -> Model:
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_event: EventSink | None = None,
+        after: int = 0,
+        *,
+        progress: bool | None = None,
+    ) -> Model:
         """Wait for the tuned model; `timeout` in seconds. Stopping to wait does not stop the job.
 
-        `on_event` gets every event from number `after` on. A passing fault (no connection, a busy service) is borne for
+        `on_event` gets every event from number `after` on. A terminal and a notebook show how far the job is, unless
+        `progress` is False or `on_event` is given. A passing fault (no connection, a busy service) is borne for
         `outage_seconds`, with pauses that grow or that the service asks for. Raises JobFailed, JobCancelled,
         JobNotFinished (paused, interrupted, unconfirmed) or WaitTimeout.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        quiet = on_event is not None and progress is None
+        with shown(f"Waiting for {self.ref}", False if quiet else progress) as tell:
+            return self._wait(deadline, timeout or 0.0, on_event, after, tell)
+
+    def _wait(
+        self, deadline: float | None, timeout: float, on_event: EventSink | None, after: int, tell: Tell | None
+    ) -> Model:
         patience = Patience(self, deadline)
         while True:
             state = patience.ask(self.state)
+            if tell is not None:
+                left = f", {duration(state.seconds_left)} left" if state.seconds_left else ""
+                tell(state.step, state.total_steps or 0, f"{state.status}{left}")
             if on_event is not None:
                 for event in patience.ask(lambda: list(self.events(after))):  # noqa: B023 - called at once
                     after = event.seq

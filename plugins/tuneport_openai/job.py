@@ -89,10 +89,16 @@ class HostedJob(Job):
         return kept_events(self.ref, after)
 
     def wait(
-        self, timeout: float | None = None, on_event: Callable[[Event], None] | None = None, after: int = 0
+        self,
+        timeout: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        after: int = 0,
+        *,
+        progress: bool | None = None,
     ) -> Model:
         """As any job's. Events are read even if nobody here wants them: observers are told by who polls."""
-        return super().wait(timeout, on_event or _ignore, after)
+        shown = True if on_event is None and progress is None else progress
+        return super().wait(timeout, on_event or _ignore, after, progress=shown)
 
     def cancel(self) -> None:
         """End the job for good; before it was started, it never will be."""

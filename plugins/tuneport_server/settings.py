@@ -13,7 +13,7 @@ import psutil
 from pydantic import AfterValidator, Field, StrictInt
 from pydantic_core import PydanticCustomError
 
-from tuneport import ConfigError, Ref, RefError, Settings, UsageError, load_section, local_path
+from tuneport import ConfigError, Ref, RefError, Settings, UsageError, find_ref, load_section, local_path
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _Number = Annotated[StrictInt, Field(ge=1)]
@@ -176,7 +176,7 @@ def _pairs(text: str) -> dict[str, str]:
                 f"{pair!r} does not name a model.",
                 remedy="Write NAME=REF, with commas between and each name once, such as small=torch:smollm2-135m.",
             )
-        names[name] = str(Ref.parse(ref))
+        names[name] = str(find_ref(ref))
     if not names:
         raise UsageError("No model is named.", remedy="Write for example: --models small=torch:smollm2-135m")
     return names

@@ -5,16 +5,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tuneport.cli import complete
 from tuneport.cli.data import Column, Format, System, opened
 from tuneport.cli.outlet import say, say_json, say_lines
 from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
 
-ModelRef = Annotated[str, typer.Argument(metavar="REF", help="A tuned or base model; `tuneport models` lists them.")]
+if TYPE_CHECKING:
+    from tuneport.evaluate import Grader
+
+ModelRef = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF",
+        help="A tuned or base model: a reference, a job's name or its beginning, or last.",
+        autocompletion=complete.models,
+    ),
+]
 SystemPrompt = Annotated[
     str | None, typer.Option("--system", metavar="TEXT", help="The system prompt, instead of the one of training.")
 ]
@@ -34,9 +45,13 @@ Dtype = Annotated[
 ]
 
 GraderName = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--grader", metavar="GRADER", help="exact, normalised, contains, json, token_f1, numeric or module:function."
+        "--grader",
+        metavar="GRADER",
+        help=f"{', '.join(complete.GRADERS)} or module:function. By default exact; without --data, as the run's "
+        "config says.",
+        autocompletion=complete.graders,
     ),
 ]
 
@@ -61,11 +76,11 @@ def ask(
     model = open_model(ref)
     options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "schema": _read_schema(schema)}
     if json:
-        with working(_loading(ref)):
+        with working(_loading(model.ref)):
             reply = model.reply(turns, **options)
         say_json(reply.to_dict())
         return 0
-    _print_pieces(ref, model.stream(turns, **options))
+    _print_pieces(model.ref, model.stream(turns, **options))
     return 0
 
 
@@ -88,11 +103,11 @@ def _read_schema(path: Path | None) -> dict[str, Any] | None:
     return found
 
 
-def _loading(ref: str) -> str:
+def _loading(ref: object) -> str:
     return f"Loading {ref} …"
 
 
-def _print_pieces(ref: str, pieces: Iterator[str]) -> str:
+def _print_pieces(ref: object, pieces: Iterator[str]) -> str:
     """Print an answer as it comes, and return it; until it begins, say what is waited for."""
     from itertools import chain
 
@@ -112,7 +127,7 @@ def chat(
 
     model = open_model(ref)
     turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-    say(f"{ref} - an empty line ends the conversation.", err=True)
+    say(f"{model.ref} - an empty line ends the conversation.", err=True)
     while True:
         try:
             said = typed("> ")
@@ -121,15 +136,25 @@ def chat(
         if not said.strip():
             return 0
         turns.append({"role": "user", "content": said})
-        answer = _print_pieces(ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
+        answer = _print_pieces(model.ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
         turns.append({"role": "assistant", "content": answer})
 
 
 def compare(
     ref: ModelRef,
-    data: Annotated[str, typer.Option("--data", metavar="FILE", help="Rows that training never saw.")],
-    grader: GraderName = "exact",
-    base: Annotated[str | None, typer.Option("--base", metavar="REF", help="Another model to stand beside it.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="Rows that training never saw; by default the holdout of the model's own run.",
+        ),
+    ] = None,
+    grader: GraderName = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="REF", help="Another model to stand beside it.", autocompletion=complete.models),
+    ] = None,
     no_base: Annotated[bool, typer.Option("--no-base", help="Let only this model answer.")] = False,
     rows: Annotated[
         int | None, typer.Option("--rows", metavar="N", min=1, help="At most so many rows, drawn by --seed.")
@@ -147,19 +172,30 @@ def compare(
     """Let a tuned model and its base answer unseen rows; grade both."""
     from tuneport.cli.progress import RunProgress
     from tuneport.workflow import compare as judge
+    from tuneport.workflow import open_model, own_holdout
 
-    holdout = opened(data, format, column, system)
+    model = open_model(ref)
+    judge_by: str | Grader = grader or "exact"
+    form: Any = _read_schema(schema)
+    if data is not None:
+        holdout = opened(data, format, column, system)
+    elif format != "auto" or column or system is not None:
+        raise UsageError("--format, --column and --system say how to read --data.", remedy="Name the rows: --data FILE")
+    else:
+        own = own_holdout(model)
+        holdout, judge_by = own.rows, grader or own.grader
+        max_tokens, form = max_tokens or own.max_tokens, own.schema if form is None else form
     if rows is not None:
         holdout = holdout.sample(rows, seed=seed)
     with RunProgress() as progress:
-        progress("loading", ref)
+        progress("loading", str(model.ref))
         result = judge(
-            ref,
+            model,
             holdout,
-            grader=grader,
+            grader=judge_by,
             base=False if no_base else base,
             max_tokens=max_tokens,
-            schema=_read_schema(schema),
+            schema=form,
             progress=lambda done, total, who: progress("answering", (done, total, who)),
         )
     if json:
@@ -177,6 +213,7 @@ def export(
         typer.Option(
             "--kind",
             metavar="KIND",
+            autocompletion=complete.export_kinds,
             help="merged: a whole model; adapter: only what was learnt; gguf: one file for llama.cpp; ollama: that "
             "file with a Modelfile.",
         ),
@@ -187,8 +224,9 @@ def export(
     """Write a tuned model in a form that others load. It is checked before it is said to be done."""
     from tuneport.workflow import open_model
 
-    with working(f"Exporting {ref} as {kind}"):
-        written = open_model(ref).export(output, kind, dtype=dtype)
+    model = open_model(ref)
+    with working(f"Exporting {model.ref} as {kind}"):
+        written = model.export(output, kind, dtype=dtype)
     if json:
         say_json({"path": str(written), "kind": kind})
     else:
@@ -204,6 +242,7 @@ def push(
         typer.Option(
             "--kind",
             metavar="KIND",
+            autocompletion=complete.push_kinds,
             help="merged: a whole model; adapter: only what was learnt; gguf: a file for llama.cpp, with a Modelfile.",
         ),
     ] = "merged",
@@ -214,8 +253,10 @@ def push(
 ) -> int:
     """Publish a model with its card on the Hugging Face hub. Says where it goes, and asks."""
     from tuneport.cli.terminal import confirmed
+    from tuneport.workflow import find_ref
     from tuneport.workflow import push as publish
 
+    ref = str(find_ref(ref))  # once: `last` may be another job after the question
     with working(f"Asking the hub about {repository}"):
         planned = publish(ref, repository, kind=kind, private=private, dtype=dtype, dry_run=True)
     whose = "only its owner can see" if planned.private else "anybody can see"
@@ -251,7 +292,14 @@ def models(json: Json = False) -> int:
 
 
 def delete(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="The job, which goes together with its model.")],
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF",
+            help="The job, and its model with it: a reference, its name or the beginning of that, or last.",
+            autocompletion=complete.jobs,
+        ),
+    ],
     force: Annotated[
         bool, typer.Option("--force", help="Also a model that others were trained from; they may not load any more.")
     ] = False,
@@ -261,7 +309,9 @@ def delete(
     """Remove a job and its model; says what goes, and asks. Refuses to remove a model that others were trained from."""
     from tuneport.cli.terminal import confirmed
     from tuneport.workflow import delete as remove
+    from tuneport.workflow import find_ref
 
+    ref = str(find_ref(ref))  # once: `last` may be another job after the question
     doomed = remove(ref, dry_run=True, force=force)
     say("This removes:", err=True)
     for line in doomed:

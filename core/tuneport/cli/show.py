@@ -126,8 +126,13 @@ def run_result(result: RunResult) -> None:
         say(f"{ref} {standing(status)[0]}. {what_next}")
 
 
-def jobs(found: Sequence[JobSummary]) -> None:
+def jobs(found: Sequence[JobSummary], *, filtered: bool = False) -> None:
     """The table of jobs."""
+    from tuneport.evaluate.text import percent
+
+    if not found and filtered:
+        say("No job here is like that. See them all: tuneport jobs", err=True)
+        return
     if not found:
         say(
             "No job was started from this machine yet. Start one: tuneport run FILE --model torch:smollm2-135m",
@@ -141,13 +146,16 @@ def jobs(found: Sequence[JobSummary]) -> None:
         if one.status in (Status.SUCCEEDED, Status.CANCELLED):
             left = ""  # the status says it all
         now = _status(one.status, f"{one.status} (last known)" if one.stale else None)
-        rows.append([str(one.ref), now, steps, str(one.base), _ago(one.created), left.split("\n")[0]])
-    taken = sum(max(len(_text(row[column])) for row in rows) + 2 for column in range(5))
+        score = "" if one.score is None else percent(one.score)
+        if one.base_score is not None:
+            score = f"{percent(one.base_score)} → {score}"
+        rows.append([str(one.ref), now, steps, score, str(one.base), _ago(one.created), left.split("\n")[0]])
+    taken = sum(max(len(_text(row[column])) for row in rows) + 2 for column in range(6))
     room = max(30, console().width - taken) if is_terminal() else 80  # `show` tells the whole
     for row in rows:
         last = _text(row[-1])
         row[-1] = last if len(last) <= room else f"{last[: room - 1]}…"
-    print_table(("job", "status", "step", "base", "started", ""), rows)
+    print_table(("job", "status", "step", "score", "base", "started", ""), rows)
 
 
 def models(found: Sequence[ModelSummary]) -> None:

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 from tuneport import Status, UnavailableError, home, local_path
