@@ -100,7 +100,9 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run would do and cost, before it does it."""
+    """What a run would do and cost, before it does it. `resolved` has the settings that training would use, what "auto"
+    came to among them, and `reasons` says for each of them why.
+    """
 
     base: str
     rows: int
@@ -112,6 +114,7 @@ class Plan:
     usd: Quantity
     epochs: Quantity
     resolved: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 _MOST_CHECKPOINTS = 1_000
 
+_HYPERPARAMETERS = ("learning_rate_multiplier", "epochs", "batch_size", "beta", "eval_interval", "eval_samples")
+
 
 class HostedJob(Job):
     """A training at a server. `scratch` is what its start left here; see `submit`."""
@@ -283,6 +285,8 @@ class HostedJob(Job):
             "trained_tokens": trained,
             "usd": round(trained * price / 1e6, 4) if trained and price is not None else None,
         }
+        resolved, reasons = _choices(request, facts)
+        known |= {"resolved": resolved or None, "reasons": reasons or None}
         return {name: value for name, value in known.items() if value is not None}
 
     def _lineage(self) -> Lineage:
@@ -297,6 +301,31 @@ class HostedJob(Job):
             settings=request["settings"],
             versions=request["versions"],
         )
+
+
+def _choices(request: dict[str, Any], facts: dict[str, Any]) -> tuple[dict[str, int | float], dict[str, str]]:
+    """The hyperparameters that the server says it used, and whether it chose them itself."""
+    asked, told = _hyperparameters(request.get("body")), _hyperparameters(facts)
+    used = {
+        "epochs" if name == "n_epochs" else name: (value, asked.get(name, "auto") != "auto")
+        for name, value in told.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    named = {name: used[name] for name in _HYPERPARAMETERS if name in used}
+    why = {name: "as asked" if is_asked else "auto: the server chose" for name, (_, is_asked) in named.items()}
+    return {name: value for name, (value, _) in named.items()}, why
+
+
+def _hyperparameters(body: Any) -> dict[str, Any]:
+    """Those of the method, else the older field beside it; a server may send anything."""
+    method = body.get("method") if isinstance(body, dict) else None
+    kind = method.get("type") if isinstance(method, dict) else None
+    chosen = method.get(kind) if isinstance(method, dict) and isinstance(kind, str) else None
+    for place in (chosen, body):
+        found = place.get("hyperparameters") if isinstance(place, dict) else None
+        if isinstance(found, dict) and found:
+            return found
+    return {}
 
 
 class LoopbackJob(HostedJob):

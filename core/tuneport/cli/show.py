@@ -11,7 +11,7 @@ from tuneport.cli.outlet import Part, console, is_terminal, say, say_json, say_l
 from tuneport.cli.terminal import print_table
 from tuneport.errors import DataError
 from tuneport.events import Status, utc_now
-from tuneport.units import duration, money, size
+from tuneport.units import amount, duration, money, size
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -104,8 +104,17 @@ def plan(foretold: Plan) -> None:
     }
     rows = [(label, quantity(one), one.error or "", one.source) for label, one in amounts.items()]
     print_table(("", "planned", "error", "source"), rows)
+    if foretold.reasons:
+        print_table(("setting", "value", "why"), list(used(foretold.resolved, foretold.reasons)))
     for note in foretold.notes:
         say(f"  {note}")
+
+
+def used(resolved: Mapping[str, Any], reasons: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The settings that training uses: name, value and why, in the order of their reasons."""
+    for name, why in reasons.items():
+        if name in resolved:
+            yield name.replace("_", " "), amount(resolved[name]), str(why)
 
 
 def run_result(result: RunResult) -> None:
@@ -226,7 +235,11 @@ def job(handle: Job) -> None:
         if name not in _SAID_ABOVE
     ]
     rows += [("checkpoint", f"{one['name']}{' (best)' if one['best'] else ''}") for one in facts["checkpoints"]]
-    rows += _details(facts["state"]["details"])
+    details = facts["state"]["details"]
+    rows += _details(details)
+    resolved, reasons = (details.get(name) for name in ("resolved", "reasons"))
+    if isinstance(resolved, Mapping) and isinstance(reasons, Mapping):
+        rows += [(name, f"{value} ({why})") for name, value, why in used(resolved, reasons)]
     rows += [(name, said) for name, said in lineage_facts(facts["lineage"] or {}) if name not in ("job", "versions")]
     if facts["root_base"] not in (str(handle.ref), (facts["lineage"] or {}).get("base")):
         rows.append(("root base", facts["root_base"]))
