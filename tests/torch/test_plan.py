@@ -123,3 +123,18 @@ def test_layers_are_compiled_where_a_gpu_has_long_enough_to_train(tiny_llama: Pa
     assert rates.repays_compiling(base, TorchSettings(compile=True), cpu, 1)
     assert "compiled first" in " ".join(TorchBackend().plan(request(tiny_llama, "compiled", compile=True)).notes)
     assert "compiled first" not in " ".join(TorchBackend().plan(request(tiny_llama, "not compiled")).notes)
+
+
+def test_what_auto_came_to_is_told_with_its_reason(tiny_llama: Path, own_home: Path) -> None:
+    asked = request(tiny_llama, "why", learning_rate=3e-4, tokens_per_step="auto")
+    plan = TorchBackend().plan(asked)
+    named = ("learning_rate", "epochs", "total_steps", "tokens_per_step", "rank", "precision", "device", "compile")
+    assert set(named) <= set(plan.reasons)
+    assert set(plan.reasons) <= set(plan.resolved)
+    assert (plan.resolved["learning_rate"], plan.reasons["learning_rate"]) == (3e-4, "as asked")
+    assert plan.reasons["tokens_per_step"].startswith("auto: ")
+    assert plan.reasons["precision"] == "as asked"
+    assert plan.reasons["rank"] == "default"
+    free = TorchBackend().plan(request(tiny_llama, "free", learning_rate="auto", precision="auto"))
+    assert free.reasons["learning_rate"].startswith("auto: ")
+    assert str(free.resolved["precision"]) in ("float32", "bfloat16")

@@ -161,4 +161,4 @@ class RunProgress:
         return self._bars
 
     def _say(self, text: str) -> None:
-        say(text, err=True, fold=True)
+        say(text, err=True)

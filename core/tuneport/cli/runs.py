@@ -10,7 +10,7 @@ import typer
 from tuneport.cli import complete
 from tuneport.cli.outlet import say, say_interrupted, say_json
 from tuneport.cli.terminal import Json
-from tuneport.errors import UsageError
+from tuneport.errors import RefError, UsageError
 
 if TYPE_CHECKING:
     from tuneport.cli.progress import RunProgress
@@ -268,9 +268,8 @@ def configured(
 ) -> RunConfig:
     """The config that a command's arguments say: a file's, with the flags on top, or one made of the flags alone."""
     from tuneport.config import Flag, config_from_flags, load_config
-    from tuneport.workflow import find_ref
 
-    model = None if model is None else str(find_ref(model))
+    model = None if model is None else _model_of(model)
     flags: dict[str, Any] = {
         "model": Flag("--model", model),
         "train.method": Flag("--method", method),
@@ -297,6 +296,15 @@ def configured(
     if learning_rate is not None:
         flags[_rate_key(read().ref.backend)] = Flag("--learning-rate", parse_number(learning_rate))
     return read()
+
+
+def _model_of(text: str) -> str:
+    from tuneport.workflow import find_ref
+
+    try:
+        return str(find_ref(text))
+    except RefError as error:
+        raise RefError(f"--model: {error.message}", remedy=error.remedy) from error
 
 
 def _rate_key(backend: str) -> str:

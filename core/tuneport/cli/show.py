@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tuneport.cli.outlet import Part, console, is_terminal, say, say_json, say_lines
+from tuneport.cli.outlet import Part, console, folded, is_terminal, say, say_json, say_lines
 from tuneport.cli.terminal import print_table
 from tuneport.errors import DataError
 from tuneport.events import Status, utc_now
@@ -85,7 +85,8 @@ def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: 
     for number, row in enumerate(pieces, 1):
         say((f"row {number}", "dim"))
         if is_terminal():
-            console().print(coloured(row))
+            for line in folded(coloured(row), console().width):
+                console().print(line)
         else:
             say_lines(plain(row))
 
@@ -163,7 +164,7 @@ def jobs(found: Sequence[JobSummary], *, filtered: bool = False) -> None:
     room = max(30, console().width - taken) if is_terminal() else 80  # `show` tells the whole
     for row in rows:
         last = _text(row[-1])
-        row[-1] = last if len(last) <= room else f"{last[: room - 1]}…"
+        row[-1] = last if len(last) <= room else f"{last[: room - 1].rpartition(' ')[0]} …"
     print_table(("job", "status", "step", "score", "base", "started", ""), rows)
 
 
