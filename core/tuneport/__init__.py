@@ -211,7 +211,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def _found(name: str) -> Any:
     room = _HOME_OF.get(name)
     if room is None:
         raise AttributeError(f"module 'tuneport' has no attribute {name!r}")
@@ -223,6 +223,10 @@ def __getattr__(name: str) -> Any:
     value = getattr(module, name)
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours
+    __getattr__ = _found
 
 
 def _open_by_plugins(source: object) -> Dataset | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from tuneport.cards import card
 from tuneport.errors import (
     BackendError,
     JobCancelled,
@@ -21,6 +22,7 @@ from tuneport.errors import (
 from tuneport.events import Event, Status
 from tuneport.progress import Tell, shown
 from tuneport.units import duration
+from tuneport.visible import one_line
 
 if TYPE_CHECKING:
     from tuneport.model import Model
@@ -64,6 +66,24 @@ class JobState:
         """A JSON-ready dictionary."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in plain.items()}
+
+    def __repr__(self) -> str:
+        steps = f", step {self.step:,} of {self.total_steps:,}" if self.total_steps else ""
+        left = f", {duration(self.seconds_left)} left" if self.seconds_left else ""
+        return one_line(f"<JobState {self.status}{steps}{left}{f': {self.message}' if self.message else ''}>")
+
+    def _repr_html_(self) -> str:
+        """For a notebook: where the job stands, and what its backend says of it."""
+        return card(repr(self).strip("<>"), self._facts())
+
+    def _facts(self) -> list[tuple[str, object]]:
+        times = [(name, getattr(self, name)) for name in ("created", "started", "finished")]
+        facts: list[tuple[str, object]] = [("status", self.status), ("message", self.message), ("to do", self.remedy)]
+        facts += [("step", f"{self.step:,} of {self.total_steps:,}")] if self.total_steps else []
+        facts += [("tokens", f"{self.tokens:,}")] if self.tokens else []
+        facts += [(name, f"{time:%Y-%m-%d %H:%M:%S} UTC") for name, time in times if time is not None]
+        said = {name: one for name, one in self.details.items() if isinstance(one, str | int | float)}
+        return facts + [(name.replace("_", " "), one) for name, one in said.items()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +256,13 @@ class Job(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.ref}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the ref, and where the job stands as far as its backend says so now."""
+        try:
+            return card(f"Job {self.ref}", self.state()._facts())  # noqa: SLF001 - of this module
+        except (TuneportError, OSError) as error:
+            return card(f"Job {self.ref}", [("state", str(error))])
 
 
 class Patience:

@@ -61,7 +61,7 @@ class RunProgress:
 
     def _planned(self, plan: Any) -> None:
         known = [
-            f"{show.quantity(amount)}{unit if amount.value != 1 else unit.removesuffix('s')}"
+            f"{amount}{unit if amount.value != 1 else unit.removesuffix('s')}"
             for amount, unit in (
                 (plan.tokens, " tokens"),
                 (plan.steps, " steps"),

@@ -103,7 +103,7 @@ def plan(foretold: Plan) -> None:
         labels.get(name, name): getattr(foretold, name)
         for name in ("tokens", "epochs", "steps", "seconds", "memory", "usd")
     }
-    rows = [(label, quantity(one), one.error or "", one.source) for label, one in amounts.items()]
+    rows = [(label, str(one), one.error or "", one.source) for label, one in amounts.items()]
     print_table(("", "planned", "error", "source"), rows)
     if foretold.reasons:
         print_table(("setting", "value", "why"), list(used(foretold.resolved, foretold.reasons)))
@@ -318,19 +318,6 @@ def prunable(found: Sequence[Prunable]) -> None:
     for one in found:
         say(f"{size(one.bytes):>10}  {one.what}")
     say(f"{size(sum(one.bytes for one in found)):>10}  in all")
-
-
-def quantity(amount: Quantity) -> str:
-    """A foretold number as a person says it."""
-    if amount.value is None:
-        return "unknown"
-    if amount.unit in ("s", "seconds"):
-        return duration(amount.value)
-    if amount.unit in ("B", "bytes"):
-        return size(amount.value)
-    if amount.unit.lower() == "usd":
-        return f"{amount.value:,.2f} USD"
-    return f"{amount.value:,.0f}"
 
 
 def standing(status: Status) -> tuple[str, str]:

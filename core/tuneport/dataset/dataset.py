@@ -23,6 +23,9 @@ from tuneport.dataset.source import Source
 from tuneport.dataset.writers import named_jsonl, new_file, write
 from tuneport.errors import DataError, UsageError
 from tuneport.homefolder import local_path
+from tuneport.visible import one_line
+
+_SHOWN = 500  # characters of a row in a notebook
 
 if TYPE_CHECKING:
     from tuneport.dataset.fix import FixResult
@@ -120,7 +123,15 @@ class Dataset:
     def __repr__(self) -> str:
         counted = self._keep is not None or "scan" in vars(self._origin)
         rows = f"{len(self):,} rows" if counted else "rows not counted yet"
-        return f"<Dataset {self.name}: {rows}>"
+        return one_line(f"<Dataset {self.name}: {rows}>")
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the name, and the first rows as they were understood. Reads no more than those."""
+        from tuneport.cards import card, grid
+        from tuneport.dataset.preview import untokenised
+
+        rows = [["".join(piece.text for piece in untokenised(one))[:_SHOWN]] for one in islice(self, 3)]
+        return card(repr(self).strip("<>"), [("format", self.format)], grid(["first rows"], rows))
 
     @property
     def name(self) -> str:

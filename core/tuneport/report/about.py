@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from tuneport.events import Event
+from tuneport.markup import Child, Html, join, prose, tag
 from tuneport.report.charts import histogram
 from tuneport.report.data import ReportData
 from tuneport.report.lineage import lineage_facts
-from tuneport.report.markup import Child, Html, join, prose, tag
 from tuneport.units import amount, count, short
 
 SEVERITIES = ("error", "warning", "note")

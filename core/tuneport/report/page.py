@@ -10,10 +10,10 @@ from importlib import resources
 from pathlib import Path
 
 from tuneport.homefolder import local_path
+from tuneport.markup import Html, escape, tag
 from tuneport.report.about import config_section, data_section, events_section, lineage_section, settings_section
 from tuneport.report.data import ReportData
 from tuneport.report.headline import header, tiles
-from tuneport.report.markup import Html, escape, tag
 from tuneport.report.result import comparison, samples
 from tuneport.report.series import series_of
 from tuneport.report.training import training
