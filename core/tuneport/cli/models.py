@@ -119,25 +119,35 @@ def _print_pieces(ref: object, pieces: Iterator[str]) -> str:
 
 
 def chat(
-    ref: ModelRef, system: SystemPrompt = None, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0
+    ref: ModelRef,
+    system: SystemPrompt = None,
+    max_tokens: MaxTokens = 512,
+    temperature: Temperature = 0.0,
+    history: Annotated[
+        bool,
+        typer.Option(
+            "--history/--no-history", help="Keep the lines that you type in home, for the arrow keys of later chats."
+        ),
+    ] = True,
 ) -> int:
     """Talk with a model; an empty line or Ctrl-D ends it."""
-    from tuneport.cli.outlet import typed
+    from tuneport.cli.lines import conversation
     from tuneport.workflow import open_model
 
     model = open_model(ref)
     turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     say(f"{model.ref} - an empty line ends the conversation.", err=True)
-    while True:
-        try:
-            said = typed("> ")
-        except EOFError:
-            return 0
-        if not said.strip():
-            return 0
-        turns.append({"role": "user", "content": said})
-        answer = _print_pieces(model.ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
-        turns.append({"role": "assistant", "content": answer})
+    with conversation(remember=history) as next_line:
+        while True:
+            try:
+                said = next_line()
+            except EOFError:
+                return 0
+            if not said.strip():
+                return 0
+            turns.append({"role": "user", "content": said})
+            answer = _print_pieces(model.ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
+            turns.append({"role": "assistant", "content": answer})
 
 
 def compare(

@@ -60,9 +60,9 @@ def guard() -> None:
         setattr(sys, name, cast(TextIO, Guarded(stream)))
 
 
-def is_terminal(*, err: bool = False) -> bool:
-    """Whether a person looks at the stream."""
-    stream = _stream(err=err)
+def is_terminal(*, err: bool = False, stdin: bool = False) -> bool:
+    """Whether a person looks at the stream, or types into standard input."""
+    stream = sys.stdin if stdin else _stream(err=err)
     return stream is not None and stream.isatty()
 
 

@@ -137,6 +137,8 @@ class RunProgress:
     def _advance(self, what: str, done: int, total: int | None, figures: str) -> None:
         if not is_terminal(err=True):
             now = time.monotonic()
+            if done == 0:
+                return
             if now - self._said > _SECONDS_BETWEEN_LINES or done == total:
                 self._said = now
                 self._say(f"{what:<8} {done:,}{f'/{total:,}' if total else ''} {figures}".rstrip())
