@@ -85,9 +85,12 @@ CLI_INTRODUCTION = """\
 [hosted one](openai.md), `serve` and `tokens` come with the [server](server.md); they stand last.
 
 - **References** are `backend:name`, for base models, tuned models and jobs alike; a name that starts with `.`, `~` or
-  `/` is a path. `tuneport jobs` and `tuneport models` list what is there.
+  `/` is a path. `tuneport jobs` and `tuneport models` list what is there. Wherever a reference is asked for, three
+  shorter forms do: `last` (the newest job), the name of a job without its backend, and the beginning of a job's name if
+  only one job has it. Where a base model or a folder has exactly that name too, the command stops and lists both.
 - **Results go to stdout**, progress, questions and remarks to stderr. Without a terminal there are no bars, no colours
-  and no broken lines, and progress is a line every ten seconds.
+  and no broken lines, and progress is a line every ten seconds. A terminal breaks lines between words; a table that
+  does not fit becomes a few lines for each row.
 - **External text cannot control your terminal.** On stdout and stderr, also in a pipe, control characters and invisible
   characters appear as escapes: `\\x1b`, `\\x9b`, `\\u202e`, `\\u200b`. A line break inside a name or a field appears as
   `\\n`; answers, previews and comparisons keep their line breaks and tabs. Emoji codes and markup are not interpreted.
@@ -100,7 +103,10 @@ CLI_INTRODUCTION = """\
 - **Environment**: `TUNEPORT_HOME` is the folder for everything that is kept, `TUNEPORT_PLUGINS` names the plugins to
   load beside ours (distribution names, with commas between), `TUNEPORT_STRICT=1` lets a broken plugin's error surface,
   `NO_COLOR` turns colours off.
-- **Completion** for your shell: `tuneport --install-completion`.
+- **Completion** for your shell: `tuneport --install-completion`. It knows jobs, models, graders, kinds, statuses,
+  backends and the keys behind `--set`.
+- **Proxies**: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are used for what is not on this machine. A SOCKS
+  proxy (`socks5://`) needs `pip install 'httpx[socks]'`, or `httpx2[socks]` with version 3 of the openai package.
 """
 
 

@@ -58,20 +58,21 @@ if TYPE_CHECKING:
     )
     from tuneport.evaluate import Comparison, Grader
     from tuneport.events import Event, Status, utc_now
-    from tuneport.homefolder import home
+    from tuneport.homefolder import home, local_path
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState, Patience
     from tuneport.model import Lineage, Model, Publication, PushRequest, Score
     from tuneport.plugins import availability
     from tuneport.refs import Ref
     from tuneport.schemas import read_schema
-    from tuneport.services import Redactor, guard
+    from tuneport.services import Redactor, check_proxies, guard
     from tuneport.visible import one_line
     from tuneport.workflow import (
         backends,
         compare,
         delete,
         deliver_events,
+        find_ref,
         job_scratch,
         jobs,
         keep_events,
@@ -95,20 +96,20 @@ _ROOMS = {
     "JobNotFinished WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
-    "homefolder": "home",
+    "homefolder": "home local_path",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
     "answers": "Reply GenerateOptions TokenLogprob",
     "schemas": "read_schema",
     "model": "Model Lineage Score Publication PushRequest",
     "evaluate": "Comparison Grader",
     "job": "Job JobState Checkpoint Patience",
-    "services": "Redactor guard",
+    "services": "Redactor check_proxies guard",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
     "config": "RunConfig Secret Settings load_section",
     "hookspecs": "hookimpl",
     "plugins": "availability",
     "workflow": "backends plan train run push compare delete settle open_backend open_job open_model jobs models "
-    "deliver_events job_scratch keep_events kept_events",
+    "deliver_events find_ref job_scratch keep_events kept_events",
     "visible": "one_line",
     "cli.outlet": "BarStream ask_secret say say_json transfer_bar",
 }
@@ -178,9 +179,11 @@ __all__ = [
     "ask_secret",
     "availability",
     "backends",
+    "check_proxies",
     "compare",
     "delete",
     "deliver_events",
+    "find_ref",
     "guard",
     "home",
     "hookimpl",
@@ -189,6 +192,7 @@ __all__ = [
     "keep_events",
     "kept_events",
     "load_section",
+    "local_path",
     "models",
     "one_line",
     "open_backend",
@@ -207,22 +211,34 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def _found(name: str) -> Any:
     room = _HOME_OF.get(name)
     if room is None:
         raise AttributeError(f"module 'tuneport' has no attribute {name!r}")
     module = importlib.import_module(f"tuneport.{room}")
     if room == "dataset":
         module.set_openers(_open_by_plugins)
+    if room == "workflow":
+        importlib.import_module("tuneport.progress").set_show(_show_progress)
     value = getattr(module, name)
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours
+    __getattr__ = _found
 
 
 def _open_by_plugins(source: object) -> Dataset | None:
     from tuneport.plugins import load
 
     return load().open_dataset(source)
+
+
+def _show_progress(title: str) -> Any:
+    from tuneport.cli.live import progress_line
+
+    return progress_line(title)
 
 
 def __dir__() -> list[str]:

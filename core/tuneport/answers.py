@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
@@ -113,9 +114,18 @@ class Reply(Generic[T]):
         return built
 
 
-def read_options(given: Mapping[str, Any]) -> tuple[GenerateOptions, Shape | None]:
-    """The options of a call, checked, and the schema as the caller gave it. Raises OptionError or UsageError."""
+def read_options(given: Mapping[str, Any], call: str = "reply") -> tuple[GenerateOptions, Shape | None]:
+    """The options of a call, checked, and the schema as the caller gave it. `call` is the method that was called, for
+    messages. Raises OptionError or UsageError.
+    """
     options = dict(given)
+    known = list(GenerateOptions.__dataclass_fields__)
+    if unknown := [name for name in options if name not in known]:
+        near = get_close_matches(unknown[0], known, n=1)
+        raise UsageError(
+            f"{call}() takes no option {unknown[0]!r}.",
+            remedy=f"{f'Did you mean {near[0]}? ' if near else ''}Its options are {', '.join(known)}.",
+        )
     if "stop" in options:
         stop = options["stop"]
         options["stop"] = (stop,) if isinstance(stop, str) else tuple(stop or ())
@@ -123,16 +133,18 @@ def read_options(given: Mapping[str, Any]) -> tuple[GenerateOptions, Shape | Non
     if shape is False:
         shape = None
     options["schema"] = None if shape is None else read_schema(shape)
-    try:
-        asked = GenerateOptions(**options)
-    except TypeError as error:
-        known = ", ".join(GenerateOptions.__dataclass_fields__)
-        raise UsageError(f"Unknown option: {error}.", remedy=f"Options of an answer are {known}.") from error
+    asked = GenerateOptions(**options)
     _check_numbers(asked)
     return _check_tools(asked), shape
 
 
 def _check_numbers(asked: GenerateOptions) -> None:
+    for name, least in (("max_tokens", 1), ("temperature", 0), ("top_p", 0)):
+        value = getattr(asked, name)
+        kind = int if name == "max_tokens" else int | float
+        if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value) or value < least:
+            number = "a whole number" if kind is int else "a number"
+            raise OptionError(f"{name} is {value!r}.", option=name, remedy=f"Pass {number} from {least} on.")
     for name in ("frequency_penalty", "presence_penalty"):
         value = getattr(asked, name)
         if not (isinstance(value, int | float) and math.isfinite(value) and -2 <= value <= 2):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tuneport.dataset.profile import DataProfile
 from tuneport.errors import ModelNotFound
+from tuneport.visible import one_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -97,10 +98,28 @@ class Quantity:
     source: str
     error: str | None = None
 
+    def __str__(self) -> str:
+        """The number as a person says it.
+
+        >>> str(Quantity(value=90, unit="s", source="measured"))
+        '1 min 30 s'
+        """
+        from tuneport.units import duration, size
+
+        if self.value is None:
+            return "unknown"
+        if self.unit in ("s", "seconds"):
+            return duration(self.value)
+        if self.unit in ("B", "bytes"):
+            return size(self.value)
+        return f"{self.value:,.2f} USD" if self.unit.lower() == "usd" else f"{self.value:,.0f}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run would do and cost, before it does it."""
+    """What a run would do and cost, before it does it. `resolved` has the settings that training would use, what "auto"
+    came to among them, and `reasons` says for each of them why.
+    """
 
     base: str
     rows: int
@@ -112,6 +131,7 @@ class Plan:
     usd: Quantity
     epochs: Quantity
     resolved: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,6 +139,34 @@ class Plan:
         from dataclasses import asdict
 
         return asdict(self)
+
+    def __repr__(self) -> str:
+        told = ", ".join(
+            f"{one} {name}" if name in ("tokens", "steps") else str(one)
+            for name, one in self._amounts().items()
+            if one.value is not None and name in ("tokens", "steps", "time", "money")
+        )
+        return one_line(f"<Plan {self.base}: {self.rows:,} rows{f', {told}' if told else ''}>")
+
+    def _repr_html_(self) -> str:
+        """For a notebook: each amount with its error and source, the settings with their reasons, the notes."""
+        from tuneport.cards import card, grid
+        from tuneport.units import amount
+
+        amounts = [[name, str(one), one.error or "", one.source] for name, one in self._amounts().items()]
+        settings = [
+            [name.replace("_", " "), amount(self.resolved[name]), why]
+            for name, why in self.reasons.items()
+            if name in self.resolved
+        ]
+        tables = [grid(["", "planned", "error", "source"], amounts)]
+        tables += [grid(["setting", "value", "why"], settings)] if settings else []
+        return card(repr(self).strip("<>"), [("note", note) for note in self.notes], *tables)
+
+    def _amounts(self) -> dict[str, Quantity]:
+        labels = {"seconds": "time", "usd": "money"}
+        names = ("tokens", "epochs", "steps", "seconds", "memory", "usd")
+        return {labels.get(name, name): getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,35 +1,61 @@
-"""The folder of ledger, jobs, profiles and caches."""
+"""The folder of ledger, jobs, profiles and caches, and the meaning of `~` in a path."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from tuneport.errors import HomeError
+from tuneport.errors import HomeError, UsageError
+
+_CURE = "Set TUNEPORT_HOME to a folder on a local disk that you can write to."
 
 
 def home(*parts: str) -> Path:
     """A folder in tuneport's home, created when it is missing, readable by its owner only.
 
-    Home is `$TUNEPORT_HOME`, else the platform's data folder. Raises HomeError when it cannot be written.
+    Home is `$TUNEPORT_HOME`, else the platform's data folder. Raises HomeError when there is no such folder or it
+    cannot be written.
 
     >>> home("cache", "tokenizers").is_dir()
     True
     """
-    asked = os.environ.get("TUNEPORT_HOME")
-    if asked:
-        root = Path(asked).expanduser().absolute()
-    else:
-        import platformdirs
-
-        root = platformdirs.user_data_path("tuneport", appauthor=False)
+    root = _root()
     path = root.joinpath(*parts)
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise HomeError(
-            f"The home folder {path} cannot be created: {error.strerror or error}.",
-            remedy="Set TUNEPORT_HOME to a folder on a local disk that you can write to.",
-        ) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise HomeError(f"The home folder {path} cannot be created: {why}.", remedy=_CURE) from error
     return path
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` and `~name` replaced by the user's home folder. Raises UsageError when there is no such folder.
+
+    >>> local_path("rows.csv")
+    PosixPath('rows.csv')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        start = str(path).partition("/")[0]
+        who = f"no user is called {start[1:]!r}" if len(start) > 1 else "this user has no home folder"
+        raise UsageError(
+            f"{str(path)!r}: {start} cannot be resolved, because {who}.", remedy="Write the whole path instead."
+        ) from error
+
+
+def _root() -> Path:
+    asked = os.environ.get("TUNEPORT_HOME")
+    if asked:
+        try:
+            return local_path(asked).absolute()
+        except UsageError as error:
+            raise HomeError(f"TUNEPORT_HOME is {error.message}", remedy=_CURE) from error
+    import platformdirs
+
+    try:
+        return platformdirs.user_data_path("tuneport", appauthor=False)
+    except RuntimeError as error:  # HOME is not set, and the system knows no home folder of this user id
+        raise HomeError("This user has no home folder: HOME is not set.", remedy=_CURE) from error

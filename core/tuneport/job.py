@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from tuneport.cards import card
 from tuneport.errors import (
     BackendError,
     JobCancelled,
@@ -19,6 +20,9 @@ from tuneport.errors import (
     WaitTimeout,
 )
 from tuneport.events import Event, Status
+from tuneport.progress import Tell, shown
+from tuneport.units import duration
+from tuneport.visible import one_line
 
 if TYPE_CHECKING:
     from tuneport.model import Model
@@ -62,6 +66,24 @@ class JobState:
         """A JSON-ready dictionary."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in plain.items()}
+
+    def __repr__(self) -> str:
+        steps = f", step {self.step:,} of {self.total_steps:,}" if self.total_steps else ""
+        left = f", {duration(self.seconds_left)} left" if self.seconds_left else ""
+        return one_line(f"<JobState {self.status}{steps}{left}{f': {self.message}' if self.message else ''}>")
+
+    def _repr_html_(self) -> str:
+        """For a notebook: where the job stands, and what its backend says of it."""
+        return card(repr(self).strip("<>"), self._facts())
+
+    def _facts(self) -> list[tuple[str, object]]:
+        times = [(name, getattr(self, name)) for name in ("created", "started", "finished")]
+        facts: list[tuple[str, object]] = [("status", self.status), ("message", self.message), ("to do", self.remedy)]
+        facts += [("step", f"{self.step:,} of {self.total_steps:,}")] if self.total_steps else []
+        facts += [("tokens", f"{self.tokens:,}")] if self.tokens else []
+        facts += [(name, f"{time:%Y-%m-%d %H:%M:%S} UTC") for name, time in times if time is not None]
+        said = {name: one for name, one in self.details.items() if isinstance(one, str | int | float)}
+        return facts + [(name.replace("_", " "), one) for name, one in said.items()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,17 +174,35 @@ class Job(ABC):
                 return
             time.sleep(self.poll_seconds)
 
-    def wait(self, timeout: float | None = None, on_event: EventSink | None = None, after: int = 0) -> Model:
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_event: EventSink | None = None,
+        after: int = 0,
+        *,
+        progress: bool | None = None,
+    ) -> Model:
         """Wait for the tuned model; `timeout` in seconds. Stopping to wait does not stop the job.
 
-        `on_event` gets every event from number `after` on. A passing fault (no connection, a busy service) is borne for
+        `on_event` gets every event from number `after` on. A terminal and a notebook show how far the job is, unless
+        `progress` is False or `on_event` is given. A passing fault (no connection, a busy service) is borne for
         `outage_seconds`, with pauses that grow or that the service asks for. Raises JobFailed, JobCancelled,
         JobNotFinished (paused, interrupted, unconfirmed) or WaitTimeout.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        quiet = on_event is not None and progress is None
+        with shown(f"Waiting for {self.ref}", False if quiet else progress) as tell:
+            return self._wait(deadline, timeout or 0.0, on_event, after, tell)
+
+    def _wait(
+        self, deadline: float | None, timeout: float, on_event: EventSink | None, after: int, tell: Tell | None
+    ) -> Model:
         patience = Patience(self, deadline)
         while True:
             state = patience.ask(self.state)
+            if tell is not None:
+                left = f", {duration(state.seconds_left)} left" if state.seconds_left else ""
+                tell(state.step, state.total_steps or 0, f"{state.status}{left}")
             if on_event is not None:
                 for event in patience.ask(lambda: list(self.events(after))):  # noqa: B023 - called at once
                     after = event.seq
@@ -216,6 +256,13 @@ class Job(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.ref}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the ref, and where the job stands as far as its backend says so now."""
+        try:
+            return card(f"Job {self.ref}", self.state()._facts())  # noqa: SLF001 - of this module
+        except (TuneportError, OSError) as error:
+            return card(f"Job {self.ref}", [("state", str(error))])
 
 
 class Patience:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from tuneport.answers import EVERYWHERE, GenerateOptions, Reply, read_options
 from tuneport.errors import TuneportError, UnsupportedError, UsageError
+from tuneport.homefolder import local_path
 from tuneport.schemas import read_schema
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Model(ABC):
 
         With `schema`, a pydantic class or a JSON Schema, the answer is JSON of that form, and `Reply.parsed` reads it.
         """
-        return self.reply_many([messages], **options)[0]
+        return self._replies([messages], options, "reply")[0]
 
     @overload
     def reply_many(
@@ -181,28 +182,31 @@ class Model(ABC):
 
     def reply_many(self, conversations: Iterable[Conversational], **options: Any) -> list[Reply]:
         """Answer many conversations, in order; see `reply`."""
-        asked, shape = self._options(options)
+        return self._replies(conversations, options, "reply_many")
+
+    def _replies(self, conversations: Iterable[Conversational], options: dict[str, Any], call: str) -> list[Reply]:
+        asked, shape = self._options(options, call)
         replies = self.generate([self._prepared(one, asked) for one in conversations], asked)
         return [_shaped(one, shape) for one in replies]
 
     def ask(self, text: str, **options: Any) -> str:
         """The text of the answer to one user turn."""
-        return self.reply(text, **options).text
+        return self._replies([text], options, "ask")[0].text
 
     def ask_many(self, texts: Iterable[str], **options: Any) -> list[str]:
         """The texts of the answers to many separate user turns, in order."""
-        return [reply.text for reply in self.reply_many(texts, **options)]
+        return [reply.text for reply in self._replies(texts, options, "ask_many")]
 
     def stream(self, messages: Conversational, **options: Any) -> Iterator[str]:
         """The answer's text, piece by piece."""
-        asked, _ = self._options(options)
+        asked, _ = self._options(options, "stream")
         return self.generate_stream(self._prepared(messages, asked), asked)
 
     def stream_many(self, conversations: Iterable[Conversational], **options: Any) -> Iterator[tuple[int, str | Reply]]:
         """The answers to many conversations, piece by piece as they come: `(number of the conversation, piece)`, and
         after each conversation's last piece `(number, Reply)`. See `reply`.
         """
-        asked, shape = self._options(options)
+        asked, shape = self._options(options, "stream_many")
         prompts = [self._prepared(one, asked) for one in conversations]
         streamed = self.generate_streams(prompts, asked)
         return ((number, _shaped(told, shape) if isinstance(told, Reply) else told) for number, told in streamed)
@@ -218,7 +222,7 @@ class Model(ABC):
         shapes: dict[int, Shape | None] = {}
         for number, (messages, options) in enumerate(asked):
             try:
-                one, shapes[number] = self._options(dict(options))
+                one, shapes[number] = self._options(dict(options), "stream_each")
                 ready[number] = self._prepared(messages, one), one
             except TuneportError as error:
                 yield number, error
@@ -242,7 +246,7 @@ class Model(ABC):
         numbers that the weights are stored in, for kinds that leave a choice; the model's own by default.
         """
         self._require(kind, self.export_kinds, "exported")
-        target = Path(path).expanduser()
+        target = local_path(path)
         if target.exists() and (target.is_file() or any(target.iterdir())):
             raise UsageError(f"{target} already exists.", remedy="Name a new one, or remove the old one first.")
         return self.write_export(target, kind, dtype)
@@ -270,8 +274,8 @@ class Model(ABC):
         if kind not in kinds:
             raise UnsupportedError(f"{self.ref} cannot be {done} as {kind!r}; it can be {done} as: {', '.join(kinds)}.")
 
-    def _options(self, options: dict[str, Any]) -> tuple[GenerateOptions, Shape | None]:
-        asked, shape = read_options(options)
+    def _options(self, options: dict[str, Any], call: str) -> tuple[GenerateOptions, Shape | None]:
+        asked, shape = read_options(options, call)
         if asked.raw and not self.can_continue:
             raise UnsupportedError(f"{self.ref} answers conversations only: it cannot continue plain text (raw=True).")
         for name, one in GenerateOptions.__dataclass_fields__.items():
@@ -306,6 +310,14 @@ class Model(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.ref}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the ref and, of a tuned model, where it comes from."""
+        from tuneport.cards import card
+
+        told = self.lineage
+        facts = [(name, getattr(told, name)) for name in ("base", "job", "method", "system", "created")] if told else []
+        return card(f"Model {self.ref}", facts)
 
 
 def _renamed(turn: Mapping[str, Any]) -> Mapping[str, Any]:

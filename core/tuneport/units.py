@@ -98,3 +98,16 @@ def finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def amount(value: object) -> str:
+    """A setting's value as a person says it.
+
+    >>> amount(0.000498), amount(16384), amount(True)
+    ('0.000498', '16,384', 'yes')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

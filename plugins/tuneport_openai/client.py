@@ -20,6 +20,7 @@ from tuneport import (
     TuneportError,
     UnavailableError,
     UsageError,
+    check_proxies,
     guard,
 )
 from tuneport_openai import keys
@@ -230,10 +231,12 @@ def http_client(
 
     It follows no redirects, and what it receives is bounded and cleaned. `name` is the server's, for messages.
     `direct`: through no proxy, for none stands between this machine and itself. `check` sees each request before it
-    leaves.
+    leaves. Raises UnavailableError where the package is missing or a proxy of the environment cannot be used.
     """
     if importlib.util.find_spec("openai") is None:
         raise UnavailableError("This needs the package openai.", remedy=f"Run: {INSTALL}")
+    if not direct:
+        check_proxies()
     import openai
 
     client = openai.DefaultHttpxClient(

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 _MOST_CHECKPOINTS = 1_000
 
+_HYPERPARAMETERS = ("learning_rate_multiplier", "epochs", "batch_size", "beta", "eval_interval", "eval_samples")
+
 
 class HostedJob(Job):
     """A training at a server. `scratch` is what its start left here; see `submit`."""
@@ -89,10 +91,16 @@ class HostedJob(Job):
         return kept_events(self.ref, after)
 
     def wait(
-        self, timeout: float | None = None, on_event: Callable[[Event], None] | None = None, after: int = 0
+        self,
+        timeout: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        after: int = 0,
+        *,
+        progress: bool | None = None,
     ) -> Model:
         """As any job's. Events are read even if nobody here wants them: observers are told by who polls."""
-        return super().wait(timeout, on_event or _ignore, after)
+        shown = True if on_event is None and progress is None else progress
+        return super().wait(timeout, on_event or _ignore, after, progress=shown)
 
     def cancel(self) -> None:
         """End the job for good; before it was started, it never will be."""
@@ -277,6 +285,8 @@ class HostedJob(Job):
             "trained_tokens": trained,
             "usd": round(trained * price / 1e6, 4) if trained and price is not None else None,
         }
+        resolved, reasons = _choices(request, facts)
+        known |= {"resolved": resolved or None, "reasons": reasons or None}
         return {name: value for name, value in known.items() if value is not None}
 
     def _lineage(self) -> Lineage:
@@ -291,6 +301,31 @@ class HostedJob(Job):
             settings=request["settings"],
             versions=request["versions"],
         )
+
+
+def _choices(request: dict[str, Any], facts: dict[str, Any]) -> tuple[dict[str, int | float], dict[str, str]]:
+    """The hyperparameters that the server says it used, and whether it chose them itself."""
+    asked, told = _hyperparameters(request.get("body")), _hyperparameters(facts)
+    used = {
+        "epochs" if name == "n_epochs" else name: (value, asked.get(name, "auto") != "auto")
+        for name, value in told.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    named = {name: used[name] for name in _HYPERPARAMETERS if name in used}
+    why = {name: "as asked" if is_asked else "auto: the server chose" for name, (_, is_asked) in named.items()}
+    return {name: value for name, (value, _) in named.items()}, why
+
+
+def _hyperparameters(body: Any) -> dict[str, Any]:
+    """Those of the method, else the older field beside it; a server may send anything."""
+    method = body.get("method") if isinstance(body, dict) else None
+    kind = method.get("type") if isinstance(method, dict) else None
+    chosen = method.get(kind) if isinstance(method, dict) and isinstance(kind, str) else None
+    for place in (chosen, body):
+        found = place.get("hyperparameters") if isinstance(place, dict) else None
+        if isinstance(found, dict) and found:
+            return found
+    return {}
 
 
 class LoopbackJob(HostedJob):

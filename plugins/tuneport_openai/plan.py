@@ -44,6 +44,7 @@ def make_plan(endpoint: Profile, request: TrainRequest, model: str, lacks: str =
         usd=_usd(request, facts, settings, tokens),
         epochs=epochs,
         resolved=_resolved(model, settings),
+        reasons=_reasons(settings),
         notes=tuple(filter(None, (lacks, *_notes(endpoint, request, model, facts)))),
     )
 
@@ -122,6 +123,11 @@ def _resolved(model: str, settings: OpenAISettings) -> dict[str, Any]:
         "batch_size": settings.batch_size,
         "learning_rate_multiplier": settings.learning_rate_multiplier,
     }
+
+
+def _reasons(settings: OpenAISettings) -> dict[str, str]:
+    names = ("batch_size", "learning_rate_multiplier")
+    return {name: "the server chooses" if getattr(settings, name) == "auto" else "as asked" for name in names}
 
 
 def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | None) -> list[str]:

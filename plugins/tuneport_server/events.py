@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuneport import Event, Job, NotFoundError, open_job
+from tuneport import Event, Job, NotFoundError, Ref, open_job
 
 if TYPE_CHECKING:
     from tuneport_server.server import Server
@@ -54,7 +54,7 @@ class Seen:
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         with known.lock:
-            known.job = known.job or open_job(ref)
+            known.job = known.job or open_job(Ref.parse(ref))
             known.events += [_wire(event) for event in known.job.events(len(known.events))]
             return list(known.events)
 
@@ -93,7 +93,7 @@ def checkpoints_of(row: Row) -> list[dict[str, Any]]:
     if row["ref"] is None or row["removed"]:
         return []
     try:
-        found = open_job(row["ref"]).checkpoints()
+        found = open_job(Ref.parse(row["ref"])).checkpoints()
     except NotFoundError:
         return []
     stem = row["id"].removeprefix("ftjob-")

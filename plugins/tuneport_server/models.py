@@ -46,7 +46,7 @@ def delete_model(request: Request) -> Response:
     try:
         server.store.keep_events(row["id"], server.seen.of(ref))
         server.desks.forget(Ref.parse(ref))
-        delete(ref)
+        delete(Ref.parse(ref))
     except JobNotFound:
         pass  # somebody has removed it by hand
     except (JobNotFinished, UsageError) as error:

@@ -13,7 +13,7 @@ import psutil
 from pydantic import AfterValidator, Field, StrictInt
 from pydantic_core import PydanticCustomError
 
-from tuneport import ConfigError, Ref, RefError, Settings, UsageError, load_section
+from tuneport import ConfigError, Ref, RefError, Settings, UsageError, find_ref, load_section, local_path
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _Number = Annotated[StrictInt, Field(ge=1)]
@@ -151,14 +151,14 @@ def read_settings(path: Path | None) -> ServeSettings:
     """The `serve` section of a config file; the defaults without one. Raises ConfigError."""
     if path is None:
         return ServeSettings()
-    if not path.expanduser().exists():
+    if not local_path(path).exists():
         raise ConfigError(
             f"{path}: there is no such file.",
             remedy="Write it, such as: serve: {models: {small: torch:smollm2-135m}}",
             file=str(path),
         )
     section = load_section(path, "serve", ServeSettings)
-    folder = path.expanduser().absolute().parent
+    folder = local_path(path).absolute().parent
     return section.model_copy(update={"models": {name: _from(folder, ref) for name, ref in section.models.items()}})
 
 
@@ -176,7 +176,7 @@ def _pairs(text: str) -> dict[str, str]:
                 f"{pair!r} does not name a model.",
                 remedy="Write NAME=REF, with commas between and each name once, such as small=torch:smollm2-135m.",
             )
-        names[name] = str(Ref.parse(ref))
+        names[name] = str(find_ref(ref))
     if not names:
         raise UsageError("No model is named.", remedy="Write for example: --models small=torch:smollm2-135m")
     return names

@@ -113,7 +113,7 @@ class Trainer:
             self._server.store.update("jobs", id_, want="")
             row = self._server.store.row("SELECT * FROM jobs WHERE id = ?", id_)
             if row is not None and row["ref"] is not None:
-                tuneport.open_job(row["ref"]).resume()
+                tuneport.open_job(tuneport.Ref.parse(row["ref"])).resume()
             else:
                 self._server.store.update("jobs", id_, status="validating_files")
         self.look(id_)
@@ -227,7 +227,7 @@ class Trainer:
     def _follow(self, row: Row) -> None:
         id_ = row["id"]
         try:
-            job = tuneport.open_job(row["ref"])
+            job = tuneport.open_job(tuneport.Ref.parse(row["ref"]))
             state = self._obeyed(row, job)
         except JobNotFound:
             self._fail(id_, "job_removed", "The training was removed from the machine.")
@@ -268,7 +268,7 @@ class Trainer:
             return state
         self._looked[row["id"]] = time.monotonic() + _DOUBT_SECONDS
         try:
-            return tuneport.settle(row["ref"]).state()
+            return tuneport.settle(tuneport.Ref.parse(row["ref"])).state()
         except JobNotFinished:
             return state
         except JobNotFound as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from tuneport import Completion, Conversation, Plan, Preference, Quantity, TuneportError
 from tuneport_torch import rates
 from tuneport_torch.bases import text_folder
+from tuneport_torch.choices import choices, planned_precision
 from tuneport_torch.config import Resolved, TorchSettings, check_method, resolve
 from tuneport_torch.engine import footprint
 from tuneport_torch.jobs import devices
@@ -61,6 +62,17 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile, longer: C
     )
     referred = (tokens.value or 0) + (aside.value or 0 if aside else 0) if request.options.method == "dpo" else 0
     compiled = rates.repays_compiling(base, settings, device, (tokens.value or 0) * resolved.epochs)
+    used, why = choices(
+        settings,
+        resolved,
+        epochs=request.options.epochs,
+        method=request.options.method,
+        hidden_size=base.facts.hidden or 1024,
+        device=device.name,
+        device_model=device.model,
+        precision=planned_precision(settings, kind),
+        compiled=compiled,
+    )
     seconds = _seconds(settings, base, device, resolved, tokens, aside, referred, compiled=compiled)
     return Plan(
         base=str(request.base),
@@ -83,7 +95,8 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile, longer: C
             unit="epochs",
             source="rule for auto" if request.options.epochs == "auto" else "as asked",
         ),
-        resolved={**asdict(resolved), "device": device.name, "device_model": device.model},
+        resolved={**asdict(resolved), **used, "device_model": device.model},
+        reasons=why,
         notes=(
             *([lengths.note] if lengths is not None and lengths.note else []),
             *_notes(request, base, device, longer if tokenizer_here else None, found, compiled=compiled),

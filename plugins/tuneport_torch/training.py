@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tuneport import Lineage, ModelNotFound, Status, TuneportError, UnavailableError, UnsupportedError, utc_now
 from tuneport_torch import bases, export, rates
 from tuneport_torch.bases.loading import load_model
-from tuneport_torch.config import TorchSettings, resolve_epochs
+from tuneport_torch.choices import choices
+from tuneport_torch.config import Resolved, TorchSettings, resolve_epochs
 from tuneport_torch.engine import footprint
 from tuneport_torch.text.rows import Rows, read_rows
 from tuneport_torch.text.tokens import load_text
@@ -58,6 +59,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
         store=store,
         emit=worker.emit,
         should_stop=worker.should_stop,
+        on_plan=lambda plan, dtype: _tell_choices(worker, base, device, plan, str(dtype), compiled=settings.compile),
     )
     what = "rows" if run.method == "sft" else "pairs"
     worker.stage(Status.RUNNING, f"Training on {len(rows.train)} {what}, {rows.tokens} tokens an epoch.")
@@ -128,6 +130,25 @@ def _compiled(
         known = rates.repays_compiling(base, settings, device, rows.tokens * resolve_epochs(epochs, rows.tokens))
         worker.owner.progress(now=True, details={**worker.owner.now.details, "compile": known})
     return settings.model_copy(update={"compile": known})
+
+
+def _tell_choices(
+    worker: Worker, base: Base, device: Device, plan: Resolved, dtype: str, *, compiled: bool | Literal["auto"]
+) -> None:
+    """Keep with the job what "auto" came to, and why."""
+    request = worker.folder.request()
+    used, why = choices(
+        TorchSettings.model_validate(request["settings"]),
+        plan,
+        epochs=request["options"]["epochs"],
+        method=request["options"]["method"],
+        hidden_size=base.facts.hidden or 1024,
+        device=device.name,
+        device_model=device.model,
+        precision=dtype.removeprefix("torch."),
+        compiled=compiled is True,
+    )
+    worker.owner.progress(now=True, details={**worker.owner.now.details, "resolved": used, "reasons": why})
 
 
 def _tell_untold(worker: Worker, store: Store) -> None:

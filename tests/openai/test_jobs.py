@@ -573,3 +573,26 @@ def test_an_observer_that_failed_at_the_last_event_is_told_it_again(
     last = list(job.events())[-1].message
     assert last.endswith("from the result file")
     assert seen.count(last) == 2
+
+
+@pytest.mark.parametrize("where", ["method", "beside it"])
+def test_what_the_server_chose_for_auto_is_told(where: str, lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows, epochs=3)
+    (kept,) = lab.jobs.values()
+    used = {"n_epochs": 3, "batch_size": 2, "learning_rate_multiplier": 1.8, "odd": {"x": 1}, "beta": "auto"}
+    kept["method"] = {"type": "supervised", "supervised": {"hyperparameters": used}} if where == "method" else None
+    kept["hyperparameters"] = {} if where == "method" else used
+    job.wait()
+    details = tuneport.open_job(job.ref).state().details
+    assert details["resolved"] == {"epochs": 3, "batch_size": 2, "learning_rate_multiplier": 1.8}
+    chose = "auto: the server chose"
+    assert details["reasons"] == {"epochs": "as asked", "batch_size": chose, "learning_rate_multiplier": chose}
+
+
+@pytest.mark.parametrize("odd", [None, [], "x", {"type": []}, {"type": "supervised", "supervised": 3}])
+def test_hyperparameters_of_a_nasty_server_are_passed_over(odd: object, lab: WireServer, rows: Dataset) -> None:
+    job = tuneport.train("lab:base", rows, epochs=3)
+    (kept,) = lab.jobs.values()
+    kept["method"] = kept["hyperparameters"] = odd
+    job.wait()
+    assert job.state().details.get("resolved") is None

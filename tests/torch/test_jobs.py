@@ -89,6 +89,12 @@ def test_a_job_goes_from_start_to_model_and_can_be_read_all_the_while(tiny_llama
     assert state.step == state.total_steps
     assert state.tokens > 0
     assert state.finished > state.started > state.created
+    plan = TorchBackend().plan(asked)
+    assert set(plan.reasons) == set(state.details["reasons"])
+    told = state.details["resolved"]
+    assert (told["precision"], told["tokens_per_step"], told["epochs"]) == ("float32", 64, 2)
+    assert (told["learning_rate"], told["total_steps"]) == (plan.resolved["learning_rate"], state.total_steps)
+    assert state.details["reasons"]["learning_rate"].startswith("auto: ")
     assert statuses(job)[0] == "queued"
     assert statuses(job)[-2:] == ["preparing", "succeeded"]
     assert seqs(job) == list(range(1, len(seqs(job)) + 1))

@@ -151,3 +151,18 @@ def test_paces_that_an_older_version_kept_among_the_caches_are_read(tiny_llama: 
     kept = {"base": base.fingerprint, "parameters": 1, "mode": settings.mode, "device": device.model}
     (home("cache", "torch") / "rates.json").write_text(json.dumps([{**kept, "tokens_per_second": 321.0}]))
     assert rates.foretell(base, settings, device).tokens_per_second == pytest.approx(321)
+
+
+def test_what_auto_came_to_is_told_with_its_reason(tiny_llama: Path, own_home: Path) -> None:
+    asked = request(tiny_llama, "why", learning_rate=3e-4, tokens_per_step="auto")
+    plan = TorchBackend().plan(asked)
+    named = ("learning_rate", "epochs", "total_steps", "tokens_per_step", "rank", "precision", "device", "compile")
+    assert set(named) <= set(plan.reasons)
+    assert set(plan.reasons) <= set(plan.resolved)
+    assert (plan.resolved["learning_rate"], plan.reasons["learning_rate"]) == (3e-4, "as asked")
+    assert plan.reasons["tokens_per_step"].startswith("auto: ")
+    assert plan.reasons["precision"] == "as asked"
+    assert plan.reasons["rank"] == "default"
+    free = TorchBackend().plan(request(tiny_llama, "free", learning_rate="auto", precision="auto"))
+    assert free.reasons["learning_rate"].startswith("auto: ")
+    assert str(free.resolved["precision"]) in ("float32", "bfloat16")

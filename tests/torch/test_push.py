@@ -110,6 +110,7 @@ def test_without_token_network_or_right_nothing_is_sent(push, hub, tuned):
     for environment, said in (
         ({"HF_TOKEN": ""}, "There is no token for the hub.\nRun: hf auth login"),
         ({"HF_HUB_OFFLINE": "1"}, "The hub is switched off here.\nUnset HF_HUB_OFFLINE"),
+        ({"ALL_PROXY": "socks://127.0.0.1:9"}, "ALL_PROXY names a proxy of a kind that is not supported"),
         ({"HF_TOKEN": "hf_another"}, "does not let this token write to ada/tickets (HTTP 401)"),
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "The hub cannot be reached"),
     ):

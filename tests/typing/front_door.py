@@ -70,5 +70,6 @@ def refuse(model: tuneport.Model, data: tuneport.Dataset) -> None:
     tuneport.train("torch:smollm2-135m", data, epochs="many")  # type: ignore[arg-type]
     tuneport.train("torch:smollm2-135m", data, method="osmosis")  # type: ignore[arg-type]
     model.ask(1)  # type: ignore[arg-type]
+    tuneport.nosuch()  # type: ignore[attr-defined]
     settings: dict[str, Any] = {"again": True}
     tuneport.run("tune.yaml", **settings)

@@ -10,7 +10,6 @@ import typer
 from tuneport.cli.outlet import say, say_json
 from tuneport.cli.terminal import Json
 from tuneport.errors import DataError, UsageError
-from tuneport.refs import Ref
 
 if TYPE_CHECKING:
     from tuneport.backend import Backend
@@ -85,8 +84,9 @@ def profile_for(ref: str | None) -> DataProfile | None:
     if ref is None:
         return None
     from tuneport.plugins import load
+    from tuneport.workflow import find_ref
 
-    parsed = Ref.parse(ref)
+    parsed = find_ref(ref)
     backend = load().backend(parsed.backend)
     backend.check_base(parsed.name)
     return backend.profile(parsed.name)
@@ -203,8 +203,10 @@ def init(
     from tuneport.cli import show
     from tuneport.config import commented_yaml
     from tuneport.plugins import load
+    from tuneport.workflow import find_ref
 
-    backend = load().backend(Ref.parse(model).backend)
+    base = find_ref(model)
+    model, backend = str(base), load().backend(base.backend)
     if file == "-":
         raise UsageError("A config cannot name standard input for later.", remedy="Save the rows to a file first.")
     _refuse_to_write(output, force=force)

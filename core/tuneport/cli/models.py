@@ -5,16 +5,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tuneport.cli import complete
 from tuneport.cli.data import Column, Encoding, Format, Sheet, System, opened
 from tuneport.cli.outlet import say, say_json, say_lines
 from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
 
-ModelRef = Annotated[str, typer.Argument(metavar="REF", help="A tuned or base model; `tuneport models` lists them.")]
+if TYPE_CHECKING:
+    from tuneport.evaluate import Grader
+
+ModelRef = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF",
+        help="A tuned or base model: a reference, a job's name or its beginning, or last.",
+        autocompletion=complete.models,
+    ),
+]
 SystemPrompt = Annotated[
     str | None, typer.Option("--system", metavar="TEXT", help="The system prompt, instead of the one of training.")
 ]
@@ -34,11 +45,13 @@ Dtype = Annotated[
 ]
 
 GraderName = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--grader",
         metavar="GRADER",
-        help="auto (chosen by the answers), exact, normalised, contains, json, token_f1, numeric or module:function.",
+        help=f"auto (chosen by the answers, the default), {', '.join(complete.GRADERS)} or module:function. Without "
+        "--data, as the run's config says.",
+        autocompletion=complete.graders,
     ),
 ]
 
@@ -63,11 +76,11 @@ def ask(
     model = open_model(ref)
     options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "schema": _read_schema(schema)}
     if json:
-        with working(_loading(ref)):
+        with working(_loading(model.ref)):
             reply = model.reply(turns, **options)
         say_json(reply.to_dict())
         return 0
-    _print_pieces(ref, model.stream(turns, **options))
+    _print_pieces(model.ref, model.stream(turns, **options))
     return 0
 
 
@@ -97,11 +110,11 @@ def _read_schema(path: Path | None) -> dict[str, Any] | None:
     return found
 
 
-def _loading(ref: str) -> str:
+def _loading(ref: object) -> str:
     return f"Loading {ref} …"
 
 
-def _print_pieces(ref: str, pieces: Iterator[str]) -> str:
+def _print_pieces(ref: object, pieces: Iterator[str]) -> str:
     """Print an answer as it comes, and return it; until it begins, say what is waited for."""
     from itertools import chain
 
@@ -113,32 +126,52 @@ def _print_pieces(ref: str, pieces: Iterator[str]) -> str:
 
 
 def chat(
-    ref: ModelRef, system: SystemPrompt = None, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0
+    ref: ModelRef,
+    system: SystemPrompt = None,
+    max_tokens: MaxTokens = 512,
+    temperature: Temperature = 0.0,
+    history: Annotated[
+        bool,
+        typer.Option(
+            "--history/--no-history", help="Keep the lines that you type in home, for the arrow keys of later chats."
+        ),
+    ] = True,
 ) -> int:
     """Talk with a model; an empty line or Ctrl-D ends it."""
-    from tuneport.cli.outlet import typed
+    from tuneport.cli.lines import conversation
     from tuneport.workflow import open_model
 
     model = open_model(ref)
     turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-    say(f"{ref} - an empty line ends the conversation.", err=True)
-    while True:
-        try:
-            said = typed("> ")
-        except EOFError:
-            return 0
-        if not said.strip():
-            return 0
-        turns.append({"role": "user", "content": said})
-        answer = _print_pieces(ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
-        turns.append({"role": "assistant", "content": answer})
+    say(f"{model.ref} - an empty line ends the conversation.", err=True)
+    with conversation(remember=history) as next_line:
+        while True:
+            try:
+                said = next_line()
+            except EOFError:
+                return 0
+            if not said.strip():
+                return 0
+            turns.append({"role": "user", "content": said})
+            answer = _print_pieces(model.ref, model.stream(turns, max_tokens=max_tokens, temperature=temperature))
+            turns.append({"role": "assistant", "content": answer})
 
 
 def compare(
     ref: ModelRef,
-    data: Annotated[str, typer.Option("--data", metavar="FILE", help="Rows that training never saw.")],
-    grader: GraderName = "auto",
-    base: Annotated[str | None, typer.Option("--base", metavar="REF", help="Another model to stand beside it.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="Rows that training never saw; by default the holdout of the model's own run.",
+        ),
+    ] = None,
+    grader: GraderName = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="REF", help="Another model to stand beside it.", autocompletion=complete.models),
+    ] = None,
     no_base: Annotated[bool, typer.Option("--no-base", help="Let only this model answer.")] = False,
     rows: Annotated[
         int | None, typer.Option("--rows", metavar="N", min=1, help="At most so many rows, drawn by --seed.")
@@ -158,19 +191,33 @@ def compare(
     """Let a tuned model and its base answer unseen rows; grade both."""
     from tuneport.cli.progress import RunProgress
     from tuneport.workflow import compare as judge
+    from tuneport.workflow import open_model, own_holdout
 
-    holdout = opened(data, format, column, system, encoding, sheet)
+    model = open_model(ref)
+    judge_by: str | Grader = grader or "auto"
+    form: Any = _read_schema(schema)
+    if data is not None:
+        holdout = opened(data, format, column, system, encoding, sheet)
+    elif format != "auto" or column or system is not None or encoding is not None or sheet is not None:
+        raise UsageError(
+            "--format, --column, --system, --encoding and --sheet say how to read --data.",
+            remedy="Name the rows: --data FILE",
+        )
+    else:
+        own = own_holdout(model)
+        holdout, judge_by = own.rows, grader or own.grader
+        max_tokens, form = max_tokens or own.max_tokens, own.schema if form is None else form
     if rows is not None:
         holdout = holdout.sample(rows, seed=seed)
     with RunProgress() as progress:
-        progress("loading", ref)
+        progress("loading", str(model.ref))
         result = judge(
-            ref,
+            model,
             holdout,
-            grader=grader,
+            grader=judge_by,
             base=False if no_base else base,
             max_tokens=max_tokens,
-            schema=_read_schema(schema),
+            schema=form,
             progress=lambda done, total, who: progress("answering", (done, total, who)),
         )
     if json:
@@ -188,6 +235,7 @@ def export(
         typer.Option(
             "--kind",
             metavar="KIND",
+            autocompletion=complete.export_kinds,
             help="merged: a whole model; adapter: only what was learnt; gguf: one file for llama.cpp; ollama: that "
             "file with a Modelfile.",
         ),
@@ -198,8 +246,9 @@ def export(
     """Write a tuned model in a form that others load. It is checked before it is said to be done."""
     from tuneport.workflow import open_model
 
-    with working(f"Exporting {ref} as {kind}"):
-        written = open_model(ref).export(output, kind, dtype=dtype)
+    model = open_model(ref)
+    with working(f"Exporting {model.ref} as {kind}"):
+        written = model.export(output, kind, dtype=dtype)
     if json:
         say_json({"path": str(written), "kind": kind})
     else:
@@ -215,6 +264,7 @@ def push(
         typer.Option(
             "--kind",
             metavar="KIND",
+            autocompletion=complete.push_kinds,
             help="merged: a whole model; adapter: only what was learnt; gguf: a file for llama.cpp, with a Modelfile.",
         ),
     ] = "merged",
@@ -225,8 +275,10 @@ def push(
 ) -> int:
     """Publish a model with its card on the Hugging Face hub. Says where it goes, and asks."""
     from tuneport.cli.terminal import confirmed
+    from tuneport.workflow import find_ref
     from tuneport.workflow import push as publish
 
+    ref = str(find_ref(ref))  # once: `last` may be another job after the question
     with working(f"Asking the hub about {repository}"):
         planned = publish(ref, repository, kind=kind, private=private, dtype=dtype, dry_run=True)
     whose = "only its owner can see" if planned.private else "anybody can see"
@@ -262,7 +314,14 @@ def models(json: Json = False) -> int:
 
 
 def delete(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="The job, which goes together with its model.")],
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF",
+            help="The job, and its model with it: a reference, its name or the beginning of that, or last.",
+            autocompletion=complete.jobs,
+        ),
+    ],
     force: Annotated[
         bool, typer.Option("--force", help="Also a model that others were trained from; they may not load any more.")
     ] = False,
@@ -272,7 +331,9 @@ def delete(
     """Remove a job and its model; says what goes, and asks. Refuses to remove a model that others were trained from."""
     from tuneport.cli.terminal import confirmed
     from tuneport.workflow import delete as remove
+    from tuneport.workflow import find_ref
 
+    ref = str(find_ref(ref))  # once: `last` may be another job after the question
     doomed = remove(ref, dry_run=True, force=force)
     say("This removes:", err=True)
     for line in doomed:

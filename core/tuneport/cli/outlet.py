@@ -17,10 +17,12 @@ from tuneport.visible import Stream, one_line, visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 JSON_VERSION = 1
 _UNBOUNDED = 10_000  # columns: what is piped is not broken into lines
 
+_INDENT = re.compile(r" *(?:[-→] )?")
 _MOVES = re.compile("(\r|\x1b\\[A)")
 
 Part = str | tuple[str, str]
@@ -58,9 +60,9 @@ def guard() -> None:
         setattr(sys, name, cast(TextIO, Guarded(stream)))
 
 
-def is_terminal(*, err: bool = False) -> bool:
-    """Whether a person looks at the stream."""
-    stream = _stream(err=err)
+def is_terminal(*, err: bool = False, stdin: bool = False) -> bool:
+    """Whether a person looks at the stream, or types into standard input."""
+    stream = sys.stdin if stdin else _stream(err=err)
     return stream is not None and stream.isatty()
 
 
@@ -95,12 +97,12 @@ def console(*, err: bool = False) -> Console:
     return Plain(stderr=err, markup=False, emoji=False, highlight=False, soft_wrap=not err, width=width)
 
 
-def say(*parts: Part, err: bool = False, fold: bool = False) -> None:
-    """One line on stdout or stderr. A line break in a part is shown as an escape; `fold` breaks a long line between
-    words where a terminal shows it.
+def say(*parts: Part, err: bool = False) -> None:
+    """One line on stdout or stderr. A line break in a part is shown as an escape. A terminal that is narrower shows it
+    on several lines, broken between words.
     """
     shown = [(one_line(one), "") if isinstance(one, str) else (one_line(one[0]), one[1]) for one in parts]
-    _put(shown, stderr=err, fold=fold)
+    _put(shown, stderr=err)
 
 
 def say_interrupted(*lines: str) -> None:
@@ -113,7 +115,7 @@ def say_interrupted(*lines: str) -> None:
 
 def say_lines(text: str, style: str = "", *, err: bool = False) -> None:
     """A text that may have several lines, such as a comparison."""
-    _put([(visible(text), style)], stderr=err, fold=False)
+    _put([(visible(text), style)], stderr=err)
 
 
 def say_json(value: Mapping[str, Any], *, version: int | None = JSON_VERSION, indent: int | None = 2) -> None:
@@ -185,13 +187,42 @@ class BarStream:
         return is_terminal(err=True)
 
 
-def _put(parts: list[tuple[str, str]], *, stderr: bool, fold: bool) -> None:
+def folded(text: Text, width: int) -> Iterator[Text]:
+    """The lines of a text, broken between words where they are wider than `width` cells, with the indent of the line
+    that goes on. A longer word stays whole, so that a path can be copied.
+    """
+    for line in text.split("\n", allow_blank=True):
+        indent = min(len(_INDENT.match(line.plain)[0]), width // 2)  # type: ignore[index]  # it always matches
+        head, rest = line[:indent], line[indent:]
+        for part in rest.divide(_breaks(rest.plain, width - indent)):
+            part.rstrip()
+            yield head + part
+            head = type(text)(" " * indent)
+
+
+def _breaks(text: str, width: int) -> list[int]:
+    """Where the lines of a text begin, but for the first: at words that do not fit on the line before."""
+    from rich.cells import cell_len
+
+    found: list[int] = []
+    used = 0
+    for word in re.finditer(r"\S+\s*|\s+", text):
+        if used and used + cell_len(word[0].rstrip()) > width:
+            found.append(word.start())
+            used = 0
+        used += cell_len(word[0])
+    return found
+
+
+def _put(parts: list[tuple[str, str]], *, stderr: bool) -> None:
     if not is_terminal(err=stderr):
         _write("".join(text for text, _ in parts) + "\n", stderr=stderr)
         return
     from rich.text import Text
 
-    console(err=stderr).print(Text.assemble(*parts), soft_wrap=not fold)
+    shown = console(err=stderr)
+    for line in folded(Text.assemble(*parts), shown.width):
+        shown.print(line, soft_wrap=True)
 
 
 def _write(text: str, *, stderr: bool) -> None:

@@ -61,7 +61,7 @@ class RunProgress:
 
     def _planned(self, plan: Any) -> None:
         known = [
-            f"{show.quantity(amount)}{unit if amount.value != 1 else unit.removesuffix('s')}"
+            f"{amount}{unit if amount.value != 1 else unit.removesuffix('s')}"
             for amount, unit in (
                 (plan.tokens, " tokens"),
                 (plan.steps, " steps"),
@@ -139,6 +139,8 @@ class RunProgress:
     def _advance(self, what: str, done: int, total: int | None, figures: str) -> None:
         if not is_terminal(err=True):
             now = time.monotonic()
+            if done == 0:
+                return
             if now - self._said > _SECONDS_BETWEEN_LINES or done == total:
                 self._said = now
                 self._say(f"{what:<8} {done:,}{f'/{total:,}' if total else ''} {figures}".rstrip())
@@ -163,4 +165,4 @@ class RunProgress:
         return self._bars
 
     def _say(self, text: str) -> None:
-        say(text, err=True, fold=True)
+        say(text, err=True)

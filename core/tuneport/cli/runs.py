@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tuneport.cli import complete
 from tuneport.cli.outlet import say, say_interrupted, say_json
 from tuneport.cli.terminal import Json
-from tuneport.errors import UsageError
+from tuneport.errors import RefError, UsageError
 
 if TYPE_CHECKING:
     from tuneport.cli.progress import RunProgress
@@ -20,13 +21,32 @@ Source = Annotated[
     typer.Argument(metavar="FILE", help="A config file (YAML, TOML, JSON), or a data file together with --model."),
 ]
 JobRef = Annotated[
-    str, typer.Argument(metavar="REF", help="The job, such as torch:tickets-ab12; `tuneport jobs` lists them.")
+    str,
+    typer.Argument(
+        metavar="REF",
+        help="The job: a reference, its name or the beginning of that, or last.",
+        autocompletion=complete.jobs,
+    ),
 ]
-ModelOption = Annotated[str | None, typer.Option("--model", metavar="REF", help="The base model.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="REF", help="The base model.", autocompletion=complete.models)
+]
 MethodOption = Annotated[
-    str | None, typer.Option("--method", metavar="METHOD", help="The training method: sft, dpo, orpo or reinforcement.")
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help="The training method: sft, dpo, orpo or reinforcement.",
+        autocompletion=complete.methods,
+    ),
 ]
 Epochs = Annotated[str | None, typer.Option("--epochs", metavar="N", help="How often each row is seen, or auto.")]
+LearningRate = Annotated[
+    str | None,
+    typer.Option(
+        "--learning-rate", metavar="RATE", help="The learning rate, or auto; for backends that take an absolute one."
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes the split, the order and the draws.")]
 Holdout = Annotated[
     str | None,
@@ -37,7 +57,12 @@ Validation = Annotated[
     typer.Option("--validation", metavar="SHARE", help="The share of rows that steer training, or a file of them."),
 ]
 Suffix = Annotated[str | None, typer.Option("--suffix", metavar="TEXT", help="The beginning of the model's name.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the config.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one key of the config.", autocompletion=complete.config_keys
+    ),
+]
 
 
 def plan(
@@ -45,6 +70,7 @@ def plan(
     model: ModelOption = None,
     method: MethodOption = None,
     epochs: Epochs = None,
+    learning_rate: LearningRate = None,
     seed: Seed = None,
     holdout: Holdout = None,
     validation: Validation = None,
@@ -56,7 +82,7 @@ def plan(
     from tuneport.cli.terminal import working
     from tuneport.workflow import plan_run, refuse_over_budget
 
-    config = configured("plan", source, model, method, epochs, seed, holdout, validation, None, set_)
+    config = configured("plan", source, model, method, epochs, seed, holdout, validation, None, set_, learning_rate)
     with working(f"Planning {source}"):
         foretold, split = plan_run(config)
     if json:
@@ -73,6 +99,7 @@ def run(
     model: ModelOption = None,
     method: MethodOption = None,
     epochs: Epochs = None,
+    learning_rate: LearningRate = None,
     seed: Seed = None,
     holdout: Holdout = None,
     validation: Validation = None,
@@ -87,7 +114,7 @@ def run(
     from tuneport.cli.progress import RunProgress
     from tuneport.workflow import run as carry
 
-    config = configured("run", source, model, method, epochs, seed, holdout, validation, suffix, set_)
+    config = configured("run", source, model, method, epochs, seed, holdout, validation, suffix, set_, learning_rate)
     with RunProgress(waits=wait) as progress:
         try:
             result = carry(config, again=again, wait=wait, on=progress)
@@ -104,17 +131,30 @@ def run(
 
 def jobs(
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The newest so many.")] = 30,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="Only jobs that stand so now, such as running; may be repeated.",
+            autocompletion=complete.statuses,
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", metavar="NAME", help="Only jobs of this backend.", autocompletion=complete.backends),
+    ] = None,
     json: Json = False,
 ) -> int:
     """List what was started from this machine, on any backend."""
     from tuneport.cli import show
     from tuneport.workflow import jobs as known
 
-    found = known(limit)
+    found = known(limit, backend=backend, status=status or None)
     if json:
         say_json({"jobs": [job.to_dict() for job in found]})
     else:
-        show.jobs(found)
+        show.jobs(found, filtered=bool(status or backend))
     return 0
 
 
@@ -159,7 +199,7 @@ def watch(
                     progress("event", event)
         state = patience.ask(lambda: look_at(job))
     except KeyboardInterrupt:
-        say_interrupted(_goes_on(ref))
+        say_interrupted(_goes_on(job.ref))
         return 130
     if not json:
         show.state(job.ref, state)
@@ -224,10 +264,12 @@ def configured(
     validation: str | None,
     suffix: str | None,
     overrides: list[str] | None,
+    learning_rate: str | None = None,
 ) -> RunConfig:
     """The config that a command's arguments say: a file's, with the flags on top, or one made of the flags alone."""
     from tuneport.config import Flag, config_from_flags, load_config
 
+    model = None if model is None else _model_of(model)
     flags: dict[str, Any] = {
         "model": Flag("--model", model),
         "train.method": Flag("--method", method),
@@ -237,16 +279,53 @@ def configured(
         "data.holdout": Flag("--holdout", holdout),
         "data.validation": Flag("--validation", validation),
     }
-    if _is_config(source):
-        return load_config(source, overrides or (), flags)
-    if model is None:
+    is_config = _is_config(source)
+    if not is_config and model is None:
         raise UsageError(
             f"{source} is data, so the base model must be named.",
             remedy=f"Write: tuneport {command} {source} --model torch:smollm2-135m. Or first: tuneport init {source}",
         )
-    if holdout is None:
-        flags["data.holdout"] = 0.1
-    return config_from_flags({**flags, "data.train": source}, overrides or ())
+    if not is_config:
+        flags |= {"data.train": source, "data.holdout": 0.1 if holdout is None else flags["data.holdout"]}
+
+    def read() -> RunConfig:
+        if is_config:
+            return load_config(source, overrides or (), flags)
+        return config_from_flags(flags, overrides or ())
+
+    if learning_rate is not None:
+        flags[_rate_key(read().ref.backend)] = Flag("--learning-rate", parse_number(learning_rate))
+    return read()
+
+
+def _model_of(text: str) -> str:
+    from tuneport.workflow import find_ref
+
+    try:
+        return str(find_ref(text))
+    except RefError as error:
+        raise RefError(f"--model: {error.message}", remedy=error.remedy) from error
+
+
+def _rate_key(backend: str) -> str:
+    """The key of a backend's learning rate. Raises UsageError where it takes none, or a factor on its own choice."""
+    from tuneport.workflow import open_backend
+
+    fields = open_backend(backend).config_class.model_fields
+    if "learning_rate" in fields:
+        return f"backends.{backend}.learning_rate"
+    cure = "Leave --learning-rate out."
+    if "learning_rate_multiplier" in fields:
+        cure = f"Scale the rate that the server chooses: --set backends.{backend}.learning_rate_multiplier=2"
+    raise UsageError(f"The backend {backend!r} takes no learning rate.", remedy=cure)
+
+
+def parse_number(text: str) -> float | str:
+    """The number that an option was given, or its text where it is none, which the config's own check then names."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _is_config(source: str) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tuneport.cli.outlet import Part, console, is_terminal, say, say_json, say_lines
+from tuneport.cli.outlet import Part, console, folded, is_terminal, say, say_json, say_lines
 from tuneport.cli.terminal import print_table
 from tuneport.errors import DataError
 from tuneport.events import Status, utc_now
-from tuneport.units import duration, money, size
+from tuneport.units import amount, duration, money, size
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -87,7 +87,8 @@ def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: 
     for number, row in enumerate(pieces, 1):
         say((f"row {number}", "dim"))
         if is_terminal():
-            console().print(coloured(row))
+            for line in folded(coloured(row), console().width):
+                console().print(line)
         else:
             say_lines(plain(row))
 
@@ -104,10 +105,19 @@ def plan(foretold: Plan) -> None:
         labels.get(name, name): getattr(foretold, name)
         for name in ("tokens", "epochs", "steps", "seconds", "memory", "usd")
     }
-    rows = [(label, quantity(one), one.error or "", one.source) for label, one in amounts.items()]
+    rows = [(label, str(one), one.error or "", one.source) for label, one in amounts.items()]
     print_table(("", "planned", "error", "source"), rows)
+    if foretold.reasons:
+        print_table(("setting", "value", "why"), list(used(foretold.resolved, foretold.reasons)))
     for note in foretold.notes:
         say(f"  {note}")
+
+
+def used(resolved: Mapping[str, Any], reasons: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The settings that training uses: name, value and why, in the order of their reasons."""
+    for name, why in reasons.items():
+        if name in resolved:
+            yield name.replace("_", " "), amount(resolved[name]), str(why)
 
 
 def run_result(result: RunResult) -> None:
@@ -128,8 +138,13 @@ def run_result(result: RunResult) -> None:
         say(f"{ref} {standing(status)[0]}. {what_next}")
 
 
-def jobs(found: Sequence[JobSummary]) -> None:
+def jobs(found: Sequence[JobSummary], *, filtered: bool = False) -> None:
     """The table of jobs."""
+    from tuneport.evaluate.text import percent
+
+    if not found and filtered:
+        say("No job here is like that. See them all: tuneport jobs", err=True)
+        return
     if not found:
         say(
             "No job was started from this machine yet. Start one: tuneport run FILE --model torch:smollm2-135m",
@@ -143,13 +158,16 @@ def jobs(found: Sequence[JobSummary]) -> None:
         if one.status in (Status.SUCCEEDED, Status.CANCELLED):
             left = ""  # the status says it all
         now = _status(one.status, f"{one.status} (last known)" if one.stale else None)
-        rows.append([str(one.ref), now, steps, str(one.base), _ago(one.created), left.split("\n")[0]])
-    taken = sum(max(len(_text(row[column])) for row in rows) + 2 for column in range(5))
+        score = "" if one.score is None else percent(one.score)
+        if one.base_score is not None:
+            score = f"{percent(one.base_score)} → {score}"
+        rows.append([str(one.ref), now, steps, score, str(one.base), _ago(one.created), left.split("\n")[0]])
+    taken = sum(max(len(_text(row[column])) for row in rows) + 2 for column in range(6))
     room = max(30, console().width - taken) if is_terminal() else 80  # `show` tells the whole
     for row in rows:
         last = _text(row[-1])
-        row[-1] = last if len(last) <= room else f"{last[: room - 1]}…"
-    print_table(("job", "status", "step", "base", "started", ""), rows)
+        row[-1] = last if len(last) <= room else f"{last[: room - 1].rpartition(' ')[0]} …"
+    print_table(("job", "status", "step", "score", "base", "started", ""), rows)
 
 
 def models(found: Sequence[ModelSummary]) -> None:
@@ -220,7 +238,11 @@ def job(handle: Job) -> None:
         if name not in _SAID_ABOVE
     ]
     rows += [("checkpoint", f"{one['name']}{' (best)' if one['best'] else ''}") for one in facts["checkpoints"]]
-    rows += _details(facts["state"]["details"])
+    details = facts["state"]["details"]
+    rows += _details(details)
+    resolved, reasons = (details.get(name) for name in ("resolved", "reasons"))
+    if isinstance(resolved, Mapping) and isinstance(reasons, Mapping):
+        rows += [(name, f"{value} ({why})") for name, value, why in used(resolved, reasons)]
     rows += [(name, said) for name, said in lineage_facts(facts["lineage"] or {}) if name not in ("job", "versions")]
     if facts["root_base"] not in (str(handle.ref), (facts["lineage"] or {}).get("base")):
         rows.append(("root base", facts["root_base"]))
@@ -298,19 +320,6 @@ def prunable(found: Sequence[Prunable]) -> None:
     for one in found:
         say(f"{size(one.bytes):>10}  {one.what}")
     say(f"{size(sum(one.bytes for one in found)):>10}  in all")
-
-
-def quantity(amount: Quantity) -> str:
-    """A foretold number as a person says it."""
-    if amount.value is None:
-        return "unknown"
-    if amount.unit in ("s", "seconds"):
-        return duration(amount.value)
-    if amount.unit in ("B", "bytes"):
-        return size(amount.value)
-    if amount.unit.lower() == "usd":
-        return f"{amount.value:,.2f} USD"
-    return f"{amount.value:,.0f}"
 
 
 def standing(status: Status) -> tuple[str, str]:

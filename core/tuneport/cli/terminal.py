@@ -6,13 +6,16 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuneport.cli.outlet import Part, console, is_terminal, prompt, say
 from tuneport.errors import UsageError
 from tuneport.visible import one_line
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _LONG_SECONDS = 2.0
 
@@ -42,17 +45,48 @@ def working(text: str) -> Iterator[None]:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, head: bool = True) -> None:
-    """A table on stdout. Each cell is one line of text, or such a text with its style."""
-    from rich.table import Table
+    """A table on stdout. Each cell is one line of text, or such a text with its style. No word of it is broken: where
+    a terminal is too narrow for that, each row is a few lines of its own.
+    """
     from rich.text import Text
 
+    cells = [
+        [Text(one_line(text), style) for text, style in ((cell, "") if isinstance(cell, str) else cell for cell in row)]
+        for row in rows
+    ]
+    names = [*columns] if head else ["" for _ in columns]
+    least = [
+        max([len(names[place]), *(_least(row[place], whole=place == 0) for row in cells)])
+        for place in range(len(columns))
+    ]
+    if sum(least) + 2 * (len(columns) - 1) > console().width:
+        _print_stacked(names, cells)
+    else:
+        _print_side_by_side(names, cells, least, head=head)
+
+
+def _least(cell: Text, *, whole: bool) -> int:
+    """The cells that a text needs: its longest word, or all of it."""
+    return cell.cell_len if whole else max((word.cell_len for word in cell.split(" ")), default=0)
+
+
+def _print_side_by_side(names: list[str], cells: list[list[Text]], least: list[int], *, head: bool) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, show_header=head, header_style="dim")
-    for number, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=number == 0)  # names are there to be copied
-    for row in rows:
-        pairs = ((cell, "") if isinstance(cell, str) else cell for cell in row)
-        table.add_row(*(Text(one_line(text), style) for text, style in pairs))
+    for number, (name, width) in enumerate(zip(names, least, strict=True)):
+        table.add_column(name, overflow="fold", no_wrap=number == 0, min_width=width)  # names are there to be copied
+    for row in cells:
+        table.add_row(*row)
     console().print(table)
+
+
+def _print_stacked(names: list[str], cells: list[list[Text]]) -> None:
+    for first, *others in cells:
+        say((first.plain, "bold"))
+        for name, cell in zip(names[1:], others, strict=True):
+            if cell.plain:
+                say("  ", (f"{name} " if name else "", "dim"), (cell.plain, str(cell.style)))
 
 
 def warn(text: object) -> None:

@@ -17,6 +17,7 @@ from tuneport.config.models import OWNED, VARIABLE, RunConfig, Secret
 from tuneport.config.problems import Problem, config_error, fields_at, nearest, unknown_key, validated
 from tuneport.config.source import SET, KeyPath, Source, dotted, parse_value, read
 from tuneport.errors import ConfigError
+from tuneport.homefolder import local_path
 from tuneport.refs import Ref
 
 M = TypeVar("M", bound=BaseModel)
@@ -41,7 +42,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), flags: Mapping[
     current one. Raises ConfigError that lists every problem with file, line and key; the sections under `backends` are
     checked by `backend_settings`.
     """
-    file = Path(path).expanduser()
+    file = local_path(path)
     values, source = read(file, str(path))
     return _checked(values, source, flags or {}, overrides, file.absolute().parent)
 
@@ -67,7 +68,7 @@ def load_section(path: str | Path, name: str, config_class: type[M]) -> M:
     """A section that a plugin owns, such as `serve`, checked by that plugin's own class. The file may hold a run too,
     or nothing else. Raises ConfigError like `load_config`.
     """
-    values, source = read(Path(path).expanduser(), str(path))
+    values, source = read(local_path(path), str(path))
     problems = [
         Problem((key,), unknown_key(RunConfig, values, (key,))) for key in values if key not in RunConfig.model_fields
     ]

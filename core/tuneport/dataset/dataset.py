@@ -24,6 +24,10 @@ from tuneport.dataset.source import Source
 from tuneport.dataset.values import line_of
 from tuneport.dataset.writers import named_jsonl, new_file, write
 from tuneport.errors import DataError, UsageError
+from tuneport.homefolder import local_path
+from tuneport.visible import one_line
+
+_SHOWN = 500  # characters of a row in a notebook
 
 if TYPE_CHECKING:
     from tuneport.dataset.fix import FixResult
@@ -124,7 +128,15 @@ class Dataset:
     def __repr__(self) -> str:
         counted = self._keep is not None or "scan" in vars(self._origin)
         rows = f"{len(self):,} rows" if counted else "rows not counted yet"
-        return f"<Dataset {self.name}: {rows}>"
+        return one_line(f"<Dataset {self.name}: {rows}>")
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the name, and the first rows as they were understood. Reads no more than those."""
+        from tuneport.cards import card, grid
+        from tuneport.dataset.preview import untokenised
+
+        rows = [["".join(piece.text for piece in untokenised(one))[:_SHOWN]] for one in islice(self, 3)]
+        return card(repr(self).strip("<>"), [("format", self.format)], grid(["first rows"], rows))
 
     @property
     def name(self) -> str:
@@ -254,7 +266,7 @@ class Dataset:
         """Write the examples to a new JSONL file (`.gz`: compressed), in the shapes that trainers take; see
         docs/checks.md. Returns its path; raises UsageError when it is there already.
         """
-        return write(self, Path(path).expanduser(), format, len(self.stats().shapes))
+        return write(self, local_path(path), format, len(self.stats().shapes))
 
     def fix(
         self,
@@ -287,10 +299,10 @@ class Dataset:
         return fix(
             read(self._origin.source),
             self._origin.recipe,
-            Path(path).expanduser(),
+            local_path(path),
             remedies=remedies,
             held_out=against,
-            changes_to=Path(changes_to).expanduser() if changes_to is not None else None,
+            changes_to=local_path(changes_to) if changes_to is not None else None,
             drop_most=drop_most,
         )
 

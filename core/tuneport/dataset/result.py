@@ -13,6 +13,7 @@ from tuneport.dataset.formats import ALIASES, TURN_ROLES, Recipe
 from tuneport.dataset.profile import LEARNT_BY, DataProfile
 from tuneport.dataset.scan import Scan
 from tuneport.dataset.stats import Stats
+from tuneport.visible import one_line
 
 if TYPE_CHECKING:
     from tuneport.dataset.dataset import Dataset
@@ -57,6 +58,23 @@ class CheckResult:
     def ok(self) -> bool:
         """Whether no error stands."""
         return not self.errors
+
+    def __repr__(self) -> str:
+        counts = f"{self.errors:,} errors, {self.warnings:,} warnings, {self.notes:,} notes"
+        return one_line(f"<CheckResult {self.file}: {self.used:,} of {self.read:,} rows used; {counts}>")
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the counts, then the first finding of each code."""
+        from tuneport.cards import card, grid
+
+        first = {one.code: one for one in reversed(self.diagnostics)}
+        rows = [
+            [one.severity, code, f"{self.counts[code]:,}", one.line or "", one.message, one.remedy or ""]
+            for code, one in reversed(first.items())
+        ]
+        facts = [("read", f"{self.read:,}"), ("used", f"{self.used:,}"), ("rejected", f"{self.rejected:,}")]
+        heads = ["severity", "code", "times", "first line", "message", "remedy"]
+        return card(repr(self).strip("<>"), facts, *([grid(heads, rows)] if rows else []))
 
     def to_dict(self) -> dict[str, Any]:
         """The object of `tuneport check --json`; `stats.findings` counts the findings by code."""

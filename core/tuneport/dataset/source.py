@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 from tuneport.dataset.encodings import Transcoding
 from tuneport.dataset.sniff import HEAD, SHEETS, Reading, Said, look
 from tuneport.errors import DataError, UsageError
-from tuneport.homefolder import home
+from tuneport.homefolder import home, local_path
 
 ROW_BYTES = 32 << 20
 """A row of more bytes than this is refused."""
@@ -146,10 +146,11 @@ class Spool:
 def of_path(source: str | os.PathLike[str], how: Reading) -> Source:
     """A file on disk; its format by suffix, else by its first bytes."""
     name = str(source)
+    path = local_path(name)
     try:
-        path = Path(source).expanduser().absolute()
+        path = path.absolute()
         found = path.stat()
-    except (OSError, ValueError, RuntimeError) as error:  # also a zero byte in it, or the home folder of nobody
+    except (OSError, ValueError) as error:  # also a zero byte in it
         raise _unreadable(name, error) from error
     if path.is_dir():
         raise UsageError(f"{name} is a folder.", remedy=f"Name a file in it, such as {name.rstrip('/')}/train.jsonl.")

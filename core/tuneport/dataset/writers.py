@@ -14,6 +14,7 @@ import msgspec
 
 from tuneport.dataset.example import Completion, Conversation, Example, canonical
 from tuneport.errors import UsageError
+from tuneport.homefolder import local_path
 
 _TAG = {"conversation": len(b'"shape":"conversation",'), "completion": len(b'"shape":"completion",')}
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -48,7 +49,7 @@ def encoder(shapes: int) -> Callable[[Example], bytes]:
 
 def new_file(path: Path) -> None:
     """Raise UsageError when that file is there already."""
-    if path.expanduser().exists():
+    if local_path(path).exists():
         raise UsageError(f"{path} already exists.", remedy="Name a new file, or remove the old one first.")
 
 

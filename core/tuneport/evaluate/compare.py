@@ -100,6 +100,8 @@ def _graded(
     progress: Progress | None,
 ) -> Iterator[tuple[Example, Answer]]:
     rows, done, total = iter(holdout), 0, len(holdout)
+    if progress is not None:
+        progress(0, total, side)  # the model is loaded now, which takes its time
     while chunk := list(islice(rows, CHUNK_ROWS)):
         for example, reply in zip(chunk, _replies(model, chunk, limit, form), strict=True):
             text = answer_text(reply)

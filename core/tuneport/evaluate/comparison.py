@@ -8,7 +8,11 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from tuneport.visible import one_line
+
 Outcome = Literal["both", "only_tuned", "only_base", "neither", "right", "wrong"]
+
+_SHOWN = 10  # rows in a notebook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,27 @@ class Comparison:
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """The comparison that `to_dict` wrote."""
         return msgspec.convert(raw, cls)
+
+    def __repr__(self) -> str:
+        before = f"{self.base.mean:.1%} -> " if self.base else ""
+        return one_line(
+            f"<Comparison {self.tuned.ref}: {before}{self.tuned.mean:.1%}, {self.grader}, {self.rows_told}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the scores with their intervals, then rows that were not simply right."""
+        from tuneport.cards import card, grid
+
+        sides = [one for one in (self.base, self.tuned) if one is not None]
+        scores = [
+            [one.ref, f"{one.mean:.1%}", f"{one.low:.1%} to {one.high:.1%}", f"{one.right:,}", f"{one.cut:,}"]
+            for one in sides
+        ]
+        rows = [[one.row, one.prompt, one.reference, one.base or "", one.tuned] for one in self.examples[:_SHOWN]]
+        facts = [("warning", self.warning or ""), *(("note", note) for note in self.notes)]
+        tables = [grid(["model", "score", "95% interval", "right", "cut"], scores)]
+        tables += [grid(["row", "prompt", "wanted", "base", "tuned"], rows)] if rows else []
+        return card(repr(self).strip("<>"), facts, *tables)
 
     def __str__(self) -> str:
         from tuneport.evaluate.text import comparison_text

@@ -181,6 +181,12 @@ class Ledger:
             )
             return [JobRecord.from_row(row) for row in rows]
 
+    def refs(self) -> list[Ref]:
+        """The refs of the jobs that are not forgotten, newest first."""
+        with self._database.read() as sql:
+            rows = sql.execute("SELECT backend, name FROM jobs WHERE forgotten IS NULL ORDER BY rowid DESC")
+            return [Ref(row["backend"], row["name"]) for row in rows]
+
     def find_live_or_finished(self, identity: str) -> JobRecord | None:
         """The newest job of that identity that neither failed nor was cancelled nor forgotten."""
         with self._database.read() as sql:

@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from tuneport.events import Event
+from tuneport.markup import Child, Html, join, prose, tag
 from tuneport.report.charts import histogram
 from tuneport.report.data import ReportData
 from tuneport.report.lineage import lineage_facts
-from tuneport.report.markup import Child, Html, join, prose, tag
-from tuneport.units import count, short
+from tuneport.units import amount, count, short
 
 SEVERITIES = ("error", "warning", "note")
 EVENTS_AT_ONCE = 12
@@ -59,6 +59,17 @@ def config_section(config: Mapping[str, Any]) -> Html:
     yaml.width = 10_000
     yaml.dump(json.loads(json.dumps(config, default=str)), text)
     return tag("pre", tag("code", text.getvalue()))
+
+
+def settings_section(resolved: Mapping[str, Any], reasons: Mapping[str, Any]) -> Html:
+    """The settings that training used, what "auto" came to among them, and why."""
+    head = tag("tr", [tag("th", word) for word in ("Setting", "Value", "Why")])
+    rows = [
+        tag("tr", tag("td", name.replace("_", " ")), tag("td", amount(resolved[name])), tag("td", str(why)))
+        for name, why in reasons.items()
+        if name in resolved
+    ]
+    return tag("table", tag("thead", head), tag("tbody", rows))
 
 
 def lineage_section(data: ReportData) -> Html:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from tuneport.report.markup import Html, join, tag
+from tuneport.markup import Html, join, tag
 from tuneport.units import count, short
 
 Points = Sequence[tuple[float, float]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import median
 
 from tuneport.evaluate.text import percent
+from tuneport.markup import Html, breakable, join, prose, tag
 from tuneport.report.data import ReportData
-from tuneport.report.markup import Html, breakable, join, prose, tag
 from tuneport.report.series import Series
 from tuneport.report.times import times_of
 from tuneport.units import count, duration, loss, moment, money, parsed_time, short

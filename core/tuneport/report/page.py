@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from tuneport.report.about import config_section, data_section, events_section, lineage_section
+from tuneport.homefolder import local_path
+from tuneport.markup import Html, escape, tag
+from tuneport.report.about import config_section, data_section, events_section, lineage_section, settings_section
 from tuneport.report.data import ReportData
 from tuneport.report.headline import header, tiles
-from tuneport.report.markup import Html, escape, tag
 from tuneport.report.result import comparison, samples
 from tuneport.report.series import series_of
 from tuneport.report.training import training
@@ -20,7 +22,7 @@ from tuneport.units import moment
 
 def write_report(path: str | Path, data: ReportData) -> Path:
     """Write the page of a run to `path`, whole or not at all, and return the path. Raises OSError as writing does."""
-    target = Path(path).expanduser()
+    target = local_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -42,6 +44,7 @@ def page(data: ReportData) -> str:
         ("samples", "Samples", samples(data.samples) if data.samples else None),
         ("data", "Data", data_section(data.check) if data.check else None),
         ("events", "Events", events_section(data.events) if data.events else None),
+        ("settings", "Settings as used", _settings(data)),
         ("config", "Configuration", config_section(data.config) if data.config else None),
         ("lineage", "Lineage", lineage_section(data) if data.lineage or data.versions or data.machine else None),
     ]
@@ -57,6 +60,15 @@ def page(data: ReportData) -> str:
         tag("footer", tag("p", f"Written by tuneport on {moment(data.created)}. This page needs no network.")),
     )
     return f"<!doctype html>\n{tag('html', _head(data.ref), tag('body', body, _script()), lang='en')}\n"
+
+
+def _settings(data: ReportData) -> Html | None:
+    """What the job says that it used, else what was planned."""
+    for told in (data.state.get("details"), data.plan):
+        resolved, reasons = ((told or {}).get(name) for name in ("resolved", "reasons"))
+        if isinstance(resolved, Mapping) and isinstance(reasons, Mapping) and reasons:
+            return settings_section(resolved, reasons)
+    return None
 
 
 def _head(title: str) -> Html:

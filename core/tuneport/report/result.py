@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from tuneport.evaluate import Compared, Comparison, LabelScore, Outcome
 from tuneport.evaluate.text import OUTCOMES, percent, points, probability
+from tuneport.markup import Html, breakable, join, table, tag
 from tuneport.report.charts import interval_chart
 from tuneport.report.data import Sample
-from tuneport.report.markup import Html, breakable, join, table, tag
 from tuneport.units import count
 
 ROWS_AT_ONCE = 5

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tuneport.markup import Html, join, table, tag
 from tuneport.report.charts import Line, Mark, line_chart, smoothed
 from tuneport.report.data import ReportData
-from tuneport.report.markup import Html, join, table, tag
 from tuneport.report.series import Series
 from tuneport.report.times import times_of
 from tuneport.units import count, duration, loss, money, short, size

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tuneport.workflow.comparing import compare, own_holdout
 from tuneport.workflow.keeping import job_scratch, keep_events, kept_events
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
+from tuneport.workflow.naming import find_ref
 from tuneport.workflow.observe import deliver_events
 from tuneport.workflow.opening import (
     backends,
-    compare,
     delete,
     look_at,
     open_backend,
@@ -34,6 +35,7 @@ __all__ = [
     "delete",
     "deliver_events",
     "examine",
+    "find_ref",
     "found_comparison",
     "job_scratch",
     "jobs",
@@ -44,6 +46,7 @@ __all__ = [
     "open_backend",
     "open_job",
     "open_model",
+    "own_holdout",
     "plan",
     "plan_run",
     "prune",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport.errors import JobNotFound, TuneportError
+from tuneport.errors import JobNotFound, TuneportError, UsageError
 from tuneport.events import Status
 from tuneport.ledger import JobRecord, Ledger
 from tuneport.plugins import load, told_by
@@ -25,7 +26,9 @@ _log = logging.getLogger("tuneport")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
-    """One line of `tuneport jobs`. `stale` says why the status is only the last one heard; None: it is of now."""
+    """One line of `tuneport jobs`. `stale` says why the status is only the last one heard; None: it is of now. `score`
+    and `base_score` are the mean scores, from 0 to 1, that the job's run found on its holdout.
+    """
 
     ref: Ref
     status: Status
@@ -37,6 +40,8 @@ class JobSummary:
     total_steps: int | None = None
     seconds_left: float | None = None
     stale: str | None = None
+    score: float | None = None
+    base_score: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
@@ -66,12 +71,28 @@ class ModelSummary:
         }
 
 
-def jobs(limit: int | None = None, *, backend: str | None = None) -> list[JobSummary]:
+def jobs(
+    limit: int | None = None, *, backend: str | None = None, status: str | Collection[str] | None = None
+) -> list[JobSummary]:
     """What was started from this machine on any backend, or on one, newest first, with the status of now where it can
-    be had.
+    be had; only jobs of one `status` or of several, where they are named. Raises UsageError for a status that is none.
     """
+    wanted = _statuses(status)
     with Ledger.open() as ledger:
-        return [_summary(ledger, record) for record in ledger.jobs(limit, backend=backend)]
+        records = ledger.jobs(limit if wanted is None else None, backend=backend)
+        # One that is over stays so: nobody is asked about it again.
+        asked = [one for one in records if wanted is None or one.status in wanted or not one.status.terminal]
+        found = (_summary(ledger, record) for record in asked)
+        return list(islice((one for one in found if wanted is None or one.status in wanted), limit))
+
+
+def _statuses(given: str | Collection[str] | None) -> set[Status] | None:
+    if given is None:
+        return None
+    names = {given} if isinstance(given, str) else set(given)
+    if unknown := sorted(names - set(map(str, Status))):
+        raise UsageError(f"There is no status {unknown[0]!r}.", remedy=f"Name one of: {', '.join(map(str, Status))}")
+    return {Status(name) for name in names}
 
 
 def models(*, on_failure: OnFailure | None = None) -> list[ModelSummary]:
@@ -128,6 +149,7 @@ def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:
         "base": record.base,
         "method": record.method,
         "created": record.created,
+        **_scores(ledger, record),
     }
     if record.status.terminal:
         return JobSummary(
@@ -153,6 +175,15 @@ def _summary(ledger: Ledger, record: JobRecord) -> JobSummary:
         total_steps=state.total_steps,
         seconds_left=state.seconds_left,
     )
+
+
+def _scores(ledger: Ledger, record: JobRecord) -> dict[str, float]:
+    """The mean scores that the job's run found, where it has compared this job's model."""
+    compared = ledger.run(record.run).results.get("compared", {}) if record.run else {}
+    if compared.get("job") != str(record.ref):
+        return {}
+    sides = {"score": compared["comparison"]["tuned"], "base_score": compared["comparison"]["base"]}
+    return {name: side["mean"] for name, side in sides.items() if side}
 
 
 def _without_a_job(record: JobRecord) -> Status:

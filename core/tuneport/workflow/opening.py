@@ -1,14 +1,12 @@
-"""Jobs and models opened again by their refs, compared and deleted."""
+"""Jobs and models opened again by their refs, and deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tuneport.errors import BackendNotFound, JobNotFinished, JobNotFound, NotFoundError, UsageError
+from tuneport.errors import BackendNotFound, JobNotFinished, JobNotFound, ModelNotFound, NotFoundError, UsageError
 from tuneport.events import Status
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
@@ -16,14 +14,12 @@ from tuneport.plugins import load
 from tuneport.refs import Ref
 from tuneport.workflow import trained_rows
 from tuneport.workflow.keeping import keep_state
+from tuneport.workflow.naming import find_ref, job_refs, suggestion
 
 if TYPE_CHECKING:
     from tuneport.backend import Backend
-    from tuneport.evaluate import Comparison, Grader
     from tuneport.job import Job, JobState
     from tuneport.model import Model
-    from tuneport.schemas import Shape
-    from tuneport.workflow.starting import Rows
 
 
 def open_backend(name: str) -> Backend:
@@ -32,16 +28,19 @@ def open_backend(name: str) -> Backend:
 
 
 def open_job(ref: str | Ref) -> Job:
-    """The job of that ref, from any process. Raises JobNotFound, which says why where a start was refused, or
+    """The job of that ref, from any process. A job's name, the beginning of one, and `last` will do as well.
+
+    Raises RefError where nothing or more than one job fits, JobNotFound, which says why where a start was refused, or
     BackendNotFound when its plugin is missing.
     """
-    ref = Ref.parse(ref)
+    ref = find_ref(ref)
     try:
         return load().backend(ref.backend).job(ref.name)
     except JobNotFound as error:
         reason = _why_never_started(ref)
         if not reason:
-            raise
+            near = suggestion(str(ref), job_refs())
+            raise JobNotFound(error.message, remedy=f"{near}{error.remedy or 'Run: tuneport jobs'}") from error
         raise JobNotFound(
             f"{ref} was never started: {reason}", remedy=f"Take it off the list with: tuneport delete {ref}"
         ) from error
@@ -55,9 +54,17 @@ def look_at(job: Job) -> JobState:
 
 
 def open_model(ref: str | Ref) -> Model:
-    """The base or tuned model of that ref, loaded when it is first used. Raises ModelNotFound or JobNotFinished."""
-    ref = Ref.parse(ref)
-    return load().backend(ref.backend).model(ref.name)
+    """The base or tuned model of that ref, loaded when it is first used. A job's name, the beginning of one, and `last`
+    will do as well. Raises RefError, ModelNotFound or JobNotFinished.
+    """
+    ref = find_ref(ref)
+    try:
+        return load().backend(ref.backend).model(ref.name)
+    except ModelNotFound as error:
+        near = "" if "Did you mean" in (error.remedy or "") else suggestion(str(ref))
+        if not near:
+            raise
+        raise ModelNotFound(error.message, remedy=f"{near}{error.remedy or ''}".rstrip()) from error
 
 
 def backends() -> dict[str, Backend]:
@@ -70,7 +77,7 @@ def settle(ref: str | Ref) -> Job:
 
     Raises JobNotFound when nothing was started, for certain, and JobNotFinished while nobody can tell.
     """
-    ref = Ref.parse(ref)
+    ref = find_ref(ref)
     with Ledger.open() as ledger:
         record = ledger.job(ref)
         try:
@@ -90,36 +97,6 @@ def settle(ref: str | Ref) -> Job:
     return job
 
 
-def compare(
-    model: Model | str,
-    holdout: Rows,
-    *,
-    grader: str | Grader = "auto",
-    base: Model | str | Literal[False] | None = None,
-    max_tokens: int | None = None,
-    schema: Shape | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Comparison:
-    """The tuned model beside its base (from its lineage; another `base`, or False for none) on rows it never saw.
-
-    `grader` is `auto` (the one that fits the answers), a built-in's name, `module:function`, or a function
-    `(example, answer) -> float` from 0 to 1. `schema` holds the answers of both models to JSON of that form (see
-    `Model.reply`). `progress` gets (rows answered, rows, "base" or "tuned"). The result's `trained_on` counts rows that
-    it saw after all.
-    """
-    from tuneport.evaluate import compare_models
-    from tuneport.workflow.starting import opened
-
-    tuned = open_model(model) if isinstance(model, str) else model
-    if base is None and tuned.lineage is not None:
-        base = tuned.lineage.base
-    beside = open_model(base) if isinstance(base, str) else (base or None)
-    rows = opened(holdout)
-    seen = trained_rows.count_trained_on(tuned, rows)
-    found = compare_models(tuned, beside, rows, grader, max_tokens=max_tokens, schema=schema, progress=progress)
-    return replace(found, trained_on=seen)
-
-
 def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> list[str]:
     """Remove a job, its model and its report from its backend, home and the ledger; what was (or would be) removed, a
     line each.
@@ -128,7 +105,7 @@ def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> lis
     others were trained from (they may need it to load) and BackendNotFound where its backend is missing (what that
     keeps stays).
     """
-    ref = Ref.parse(ref)
+    ref = find_ref(ref)
     if not force:
         _refuse_needed(ref)
     removed = _removed_from_backend(ref, dry_run=dry_run, force=force)
@@ -145,7 +122,9 @@ def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> lis
             if not dry_run:
                 ledger.forget(ref)
     if not removed:
-        raise JobNotFound(f"No job {ref} is known here.", remedy="Run: tuneport jobs")
+        raise JobNotFound(
+            f"No job {ref} is known here.", remedy=f"{suggestion(str(ref), job_refs())}Run: tuneport jobs"
+        )
     return removed
 
 
@@ -173,7 +152,7 @@ def default_report(ref: Ref) -> Path:
 
 def root_base(ref: str | Ref) -> Ref:
     """The model under all trainings that led to this one, as far as this machine knows them; itself where none did."""
-    ref = Ref.parse(ref)
+    ref = find_ref(ref)
     with Ledger.open() as ledger:
         while True:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tuneport.model import Publication, PushRequest
 from tuneport.refs import Ref
+from tuneport.workflow.naming import find_ref
 from tuneport.workflow.opening import open_model
 from tuneport.workflow.running import found_comparison
 
@@ -23,7 +24,7 @@ def push(
     Raises UnsupportedError where the backend has no such kind, UnavailableError without a token or a network, and
     UsageError for a repository that holds something else.
     """
-    ref = Ref.parse(ref)
+    ref = find_ref(ref)
     found = found_comparison(ref)
     request = PushRequest(private=private, dtype=dtype, comparison=found.to_dict() if found else None, dry_run=dry_run)
     return open_model(ref).push(repository, kind, request)

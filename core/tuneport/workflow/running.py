@@ -26,7 +26,8 @@ from tuneport.ledger import Ledger, RunRecord
 from tuneport.refs import Ref
 from tuneport.workflow import starting
 from tuneport.workflow.advice import fit_of, with_notes
-from tuneport.workflow.opening import compare, default_report, open_backend, open_job
+from tuneport.workflow.judging import compare_rows
+from tuneport.workflow.opening import default_report, open_backend, open_job
 
 if TYPE_CHECKING:
     from tuneport.config import RunConfig
@@ -151,6 +152,11 @@ def plan_run(config: RunConfig) -> tuple[Plan, Split]:
     """What `run` would do and cost, and how the rows fall. Starts, sends and spends nothing."""
     split, checked, prepared = _check_and_split(config, _silent, to_plan=True)
     return with_notes(prepared.plan(), config, checked, split.train, split.holdout), split
+
+
+def split_of(config: RunConfig) -> Split:
+    """How the rows of a config fall. Starts and spends nothing."""
+    return _check_and_split(config, _silent, to_plan=True)[0]
 
 
 def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
@@ -311,14 +317,14 @@ def _compared(
     if done.get("key") == key:
         comparison = Comparison.from_dict(done["comparison"])
     else:
-        comparison = compare(
+        comparison = compare_rows(
             model,
             rows,
             grader=grader(named, **asked.options),
             base=None if asked.base else False,
             max_tokens=asked.max_tokens,
             schema=asked.json_schema,
-            progress=lambda done, total, who: tell("answering", (done, total, who)),
+            tell=lambda done, total, who: tell("answering", (done, total, who)),
         )
         ledger.advance(record.id, "compared", {"job": str(job.ref), "key": key, "comparison": comparison.to_dict()})
     tell("compared", comparison)

@@ -29,6 +29,7 @@ from tuneport.plugins import availability, load
 from tuneport.refs import Ref
 from tuneport.visible import one_line
 from tuneport.workflow import trained_rows
+from tuneport.workflow.naming import find_ref
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -314,7 +315,7 @@ def _config(
     """The config that says what a call says: one way to validate, one way to tell two trainings apart."""
     from tuneport.config import config_from_flags
 
-    ref = Ref.parse(base)
+    ref = find_ref(base)
     train = {"method": method, "epochs": epochs, "seed": seed, "suffix": suffix}
     return config_from_flags(
         {

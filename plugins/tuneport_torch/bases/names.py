@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from tuneport import BarStream, ModelNotFound, UnavailableError, UsageError, one_line
+from tuneport import BarStream, ModelNotFound, UnavailableError, UsageError, check_proxies, local_path, one_line
 from tuneport_torch.bases.adapter import base_beside, check_adapter
 from tuneport_torch.bases.facts import (
     Facts,
@@ -90,12 +90,13 @@ def _resolve(name: str, over: tuple[Path, ...]) -> Base:
     if name in ALIASES:
         return _alias(name)
     if name.startswith((".", "~", "/")):
+        path = local_path(name)
         try:
-            path = Path(name).expanduser().absolute()
+            path = path.absolute()
             path.stat()
         except FileNotFoundError:
             pass
-        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, nobody's home, a null byte
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a null byte
             raise ModelNotFound(f"{name!r:.200} cannot be opened: {error}.", remedy="Check the path.") from error
         return _local(path, over)
     return _hub(name)
@@ -117,6 +118,7 @@ def fetch(base: Base, *, weights: bool = True) -> Base:
         RevisionNotFoundError,
     )
 
+    check_proxies()
     repo = base.upstream
     patterns = [*_PLAIN_FILES, "*.safetensors"] if weights else [*_PLAIN_FILES]
     try:

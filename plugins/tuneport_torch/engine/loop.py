@@ -47,6 +47,8 @@ class Run:
     best weights in the end. `should_stop` is asked often, and answers at once. With `overlap` a thread packs the next
     micro-batch while the present one is computed with, and a step's figures are read while the next one runs; None: on
     a GPU, which would wait otherwise. A CPU has nothing to win by it. It changes no number.
+    `on_plan` gets what "auto" came to and the type of numbers of the forward pass,
+    before the first step.
     """
 
     model: Any
@@ -60,6 +62,7 @@ class Run:
     emit: Emit
     should_stop: Callable[[], Stop | None] = field(default=lambda: None)
     overlap: bool | None = None
+    on_plan: Callable[[Resolved, torch.dtype], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +162,8 @@ class _Training:
         if isinstance(self.data, Pairs):
             switch_dropout_off(run.model)
         self.dtype = compute_type(settings.precision, self.device)
+        if run.on_plan is not None:
+            run.on_plan(self.plan, self.dtype)
         began = time.monotonic()
         self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}

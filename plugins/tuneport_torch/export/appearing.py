@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tuneport import UsageError
+from tuneport import UsageError, local_path
 from tuneport_torch.jobs.folder import sync
 
 
@@ -25,7 +25,7 @@ def appearing(path: Path, *, folder: bool = True) -> Iterator[Path]:
 
     Raises UsageError when something is there already; an empty folder is nothing.
     """
-    path = path.expanduser().absolute()
+    path = local_path(path).absolute()
     if path.is_file() or (path.is_dir() and (not folder or any(path.iterdir()))):
         raise UsageError(f"{path} already exists.", remedy="Name a new one, or remove the old one first.")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from tuneport import (
     UnavailableError,
     UnsupportedError,
     UsageError,
+    check_proxies,
     guard,
     home,
 )
@@ -87,6 +88,7 @@ def _check(base: Base, repository: str, kind: str, request: PushRequest) -> None
         )
     if is_offline_mode():
         raise UnavailableError("The hub is switched off here.", remedy="Unset HF_HUB_OFFLINE to push.")
+    check_proxies()
     if get_token() is None:
         raise UnavailableError("There is no token for the hub.", remedy=_LOGIN)
 

@@ -9,10 +9,9 @@ import shutil
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
-from tuneport import Status, UnavailableError, home
+from tuneport import Status, UnavailableError, home, local_path
 from tuneport_torch.jobs import devices, slots, waiting
 from tuneport_torch.jobs.folder import Folder
 from tuneport_torch.jobs.owner import Fenced, Holder, Owner
@@ -149,7 +148,7 @@ def size(count: float) -> str:
 
 def absolute(name: str) -> str:
     """A base model's name that means the same from any working folder."""
-    return str(Path(name).expanduser().absolute()) if name.startswith((".", "~", "/")) else name
+    return str(local_path(name).absolute()) if name.startswith((".", "~", "/")) else name
 
 
 def _last_words(folder: Folder, before: Holder) -> str | None:

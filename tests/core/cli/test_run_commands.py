@@ -155,7 +155,7 @@ def test_a_flag_goes_over_the_config_file(cli: Cli, tickets: Path, tmp_path: Pat
         ("--seed", "-1", "--seed: should be at least 0"),
         ("--suffix", "two words", "--suffix: should be at most 40 letters"),
         ("--holdout", "1.5", "--holdout: should be a share of the rows"),
-        ("--model", "grey", "--model: should be of the form backend:name"),
+        ("--model", "grey", "--model: 'grey' is not a job. The same name belongs to parrot:grey."),
         ("--set", "train.epochs=0", "--set train.epochs: should be at least 1 or 'auto'"),
     ],
 )

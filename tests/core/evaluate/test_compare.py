@@ -64,7 +64,7 @@ def test_without_a_base_there_is_no_difference() -> None:
 def test_progress_tells_both_sides_to_their_ends() -> None:
     told: list[tuple[int, int, str]] = []
     compare_models(oracle(), always("no"), HOLDOUT, progress=lambda *args: told.append(args))
-    assert [done for done, _, side in told if side == "base"] == [64, 128, 192, 200]
+    assert [done for done, _, side in told if side == "base"] == [0, 64, 128, 192, 200]
     assert told[-1] == (200, 200, "tuned")
 
 

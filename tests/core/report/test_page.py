@@ -240,3 +240,16 @@ def test_an_unfinished_write_leaves_the_old_page(tmp_path: Path) -> None:
         write_report(target, replace(a_run(), created="yesterday"))  # type: ignore[arg-type]
     assert target.read_text() == old
     assert [one.name for one in tmp_path.iterdir() if one.suffix == ".html" or one.name.startswith(".")] == ["x.html"]
+
+
+def test_settings_as_used_come_from_the_job_else_from_the_plan() -> None:
+    told = {"resolved": {"learning_rate": 0.0005, "rank": 16}, "reasons": {"learning_rate": "auto: <rule>"}}
+    planned = {"resolved": {"learning_rate": 0.1}, "reasons": {"learning_rate": "a guess"}}
+    state = {"status": "succeeded", "details": told}
+    shown = page(ReportData(ref="torch:x", state=state, created=START, plan=planned))
+    assert "Settings as used" in shown
+    assert "auto: &lt;rule&gt;" in shown
+    assert "a guess" not in shown
+    assert "a guess" in page(ReportData(ref="torch:x", state={"status": "queued"}, created=START, plan=planned))
+    for odd in ({"resolved": [], "reasons": 3}, {"reasons": {"rank": "x"}}, {}):
+        page(ReportData(ref="torch:x", state={"status": "queued", "details": odd}, created=START))

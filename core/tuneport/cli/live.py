@@ -1,0 +1,68 @@
+"""One line of progress for a person at a terminal or in a notebook, and nothing for a script whose output is piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tuneport.cli.outlet import BarStream, is_terminal
+from tuneport.progress import Tell
+from tuneport.visible import one_line
+
+_SECONDS_BETWEEN = 0.2
+_BAR = 24
+
+
+@contextmanager
+def progress_line(title: str) -> Iterator[Tell | None]:
+    """Yield what draws `title`, a bar and a few words over and over on one line of stderr; None where nobody looks."""
+    if not is_watched():
+        yield None
+        return
+    line = _Line(title)
+    line.draw(0, 0, "")
+    try:
+        yield line.tell
+    finally:
+        line.end()
+
+
+def is_watched() -> bool:
+    """Whether a person sees stderr as it is written: at a terminal, or in a notebook."""
+    return is_terminal(err=True) or in_notebook()
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = sys.modules.get("IPython")
+    found = shell.get_ipython() if shell is not None and hasattr(shell, "get_ipython") else None
+    return found is not None and getattr(found, "kernel", None) is not None
+
+
+class _Line:
+    def __init__(self, title: str) -> None:
+        self._title, self._stream = title, BarStream()
+        self._drawn = 0.0
+        self._width = 0
+        self._last: tuple[int, int, str] = (0, 0, "")
+
+    def tell(self, done: int, total: int, words: str) -> None:
+        """Draw, unless it was drawn a moment ago."""
+        self._last = done, total, words
+        if time.monotonic() - self._drawn >= _SECONDS_BETWEEN or (total and done >= total):
+            self.draw(done, total, words)
+
+    def draw(self, done: int, total: int, words: str) -> None:
+        full = min(_BAR, _BAR * done // total) if total else 0
+        bar = f" {'#' * full}{'.' * (_BAR - full)} {done:,}/{total:,}" if total else ""
+        text = one_line(f"{self._title}{bar}{f' {words}' if words else ''}")
+        self._stream.write(f"\r{text.ljust(self._width)}")
+        self._width, self._drawn = len(text), time.monotonic()
+
+    def end(self) -> None:
+        """Leave the last line as it stands."""
+        if any(self._last):
+            self.draw(*self._last)
+        self._stream.write("\n")

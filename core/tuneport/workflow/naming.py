@@ -1,0 +1,132 @@
+"""What a person types for a job or a model, resolved to its ref."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from tuneport.errors import HomeError, RefError, TuneportError
+from tuneport.ledger import Ledger
+from tuneport.plugins import load, told_by
+from tuneport.refs import Ref
+
+LAST = "last"
+_MOST_LISTED = 8
+_PATHS = (".", "~", "/")
+
+
+def find_ref(text: str | Ref) -> Ref:
+    """The ref that a text names: a ref, `last` (the newest job), a job's name, or the beginning of one job's name.
+
+    A base model or a folder of exactly that name is never passed over for a job. Raises RefError where nothing or more
+    than one thing fits, with what comes near.
+    """
+    if isinstance(text, Ref):
+        return text
+    text = text.strip()
+    try:
+        ref = Ref.parse(text)
+    except RefError as error:
+        return _of_bare(text, error)
+    if ref.name.startswith(_PATHS):
+        return ref
+    known = [one.name for one in job_refs() if one.backend == ref.backend]
+    begin = [] if ref.name in known else [name for name in known if name.startswith(ref.name)]
+    if not begin or _is_base(ref):
+        return ref
+    return _only_one(text, [Ref(ref.backend, name) for name in begin])
+
+
+def job_refs() -> list[Ref]:
+    """The refs of all jobs in the ledger, newest first; none where there is no home."""
+    try:
+        with Ledger.open() as ledger:
+            return ledger.refs()
+    except HomeError:  # an opened folder needs no ledger, and what does need it says so itself
+        return []
+
+
+def known_refs() -> list[Ref]:
+    """The refs of all jobs, newest first, then of the base models that backends know by name."""
+    return [*job_refs(), *_bases()]
+
+
+def suggestion(text: str, known: Iterable[Ref] | None = None) -> str:
+    """`Did you mean …? ` for a ref or a name that nothing fits, or nothing where nothing comes near."""
+    refs = list(known_refs() if known is None else known)
+    by_word = {word: str(one) for one in reversed(refs) for word in (one.name, str(one))}
+    by_stem = {one.name.rpartition("-")[0]: str(one) for one in reversed(refs) if "-" in one.name}
+    words = {**by_stem, **by_word}
+    near = get_close_matches(text, words, n=3, cutoff=0.7)
+    found = list(dict.fromkeys(words[one] for one in near if words[one] != text))
+    return f"Did you mean {' or '.join(found)}? " if found else ""
+
+
+def _of_bare(text: str, error: RefError) -> Ref:
+    if not text or ":" in text:
+        raise RefError(error.message, remedy=f"{suggestion(text)}{error.remedy}") from error
+    jobs = job_refs()
+    exact = jobs[:1] if text == LAST else [one for one in jobs if one.name == text]
+    found = exact or [one for one in jobs if one.name.startswith(text)]
+    # A base model or a folder of the same name might be what is meant. A ref says which.
+    also = [str(one) for one in _bases() if one.name == text] + _folders(text)
+    if len(found) == 1 and not also:
+        return found[0]
+    if found:
+        return _only_one(text, found, also)
+    if text == LAST and not also:
+        raise RefError("There is no last job: none was started from this machine.", remedy="Run: tuneport run FILE")
+    if also:
+        raise RefError(
+            f"{text!r} is not a job. The same name belongs to {' and '.join(also)}.", remedy=f"Write: {also[0]}"
+        )
+    raise RefError(
+        f"{text!r} names no job, and is not a reference of the form backend:name.",
+        remedy=f"{suggestion(text)}{error.remedy}",
+    ) from error
+
+
+def _only_one(text: str, found: list[Ref], also: Iterable[str] = ()) -> Ref:
+    listed = [*map(str, found), *also]
+    if len(listed) == 1:
+        return found[0]
+    more = f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
+    raise RefError(
+        f"{text!r} fits {len(listed)} names: {', '.join(listed[:_MOST_LISTED])}{more}.",
+        remedy="Write the whole reference, or more letters of it.",
+    )
+
+
+def _bases() -> list[Ref]:
+    found: list[Ref] = []
+    for backend in load().backends().values():
+        try:
+            found += [one.ref for one in told_by(backend, "listing its models", lambda one: one.bases())]
+        except (TuneportError, OSError):  # a server that cannot be asked has no names to offer now
+            continue
+    return found
+
+
+def _is_base(ref: Ref) -> bool:
+    """Whether the backend takes the name for a base model. True where it cannot be asked: it alone can know."""
+    try:
+        load().backend(ref.backend).check_base(ref.name)
+    except TuneportError as error:
+        return not isinstance(error, LookupError)
+    return True
+
+
+def _folders(text: str) -> list[str]:
+    """How a model in a folder or a file of that name is written, where there is one."""
+    try:
+        if not Path(text).exists():
+            return []
+    except (OSError, ValueError):
+        return []
+    found = []
+    for name, backend in load().backends().items():
+        ref = Ref(name, f"./{text}")
+        if backend.capabilities.local and _is_base(ref):
+            found.append(str(ref))
+    return found

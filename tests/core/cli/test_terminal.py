@@ -1,0 +1,170 @@
+"""What a terminal shows: whole words at every width, and a conversation with editing and history."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+WIDTHS = (60, 80, 100)
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
+
+
+class Terminal:
+    """A command at a terminal of so many columns."""
+
+    def __init__(self, folder: Path, columns: int, *words: str, home: Path | None = None, module: bool = True) -> None:
+        path = os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH", "")]))
+        place = {**os.environ, "TERM": "xterm", "PYTHONPATH": path}
+        place |= {"TUNEPORT_HOME": str(home)} if home else {}
+        place.pop("COLUMNS", None)
+        self._parent, child = pty.openpty()
+        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        command = [sys.executable, *(["-m", "tuneport.cli"] if module else []), *words]
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=place, stdin=child, stdout=child, stderr=child, start_new_session=True
+        )
+        os.close(child)
+        self.said = ""
+
+    def until(self, text: str, *, seconds: float = 60) -> None:
+        ends = time.monotonic() + seconds
+        while text not in self.said:
+            assert time.monotonic() < ends, self.said
+            assert self._read(), self.said
+
+    def type(self, text: str) -> None:
+        self.said = ""
+        os.write(self._parent, text.encode())
+
+    def end(self) -> str:
+        while self._read():
+            pass
+        os.close(self._parent)
+        self.process.wait(60)
+        return CONTROL.sub("", self.said)
+
+    def _read(self) -> bool:
+        try:
+            piece = os.read(self._parent, 65536)
+        except OSError:  # Linux says so that the other end is closed
+            return False
+        self.said += piece.decode(errors="replace")
+        return bool(piece)
+
+
+@pytest.fixture
+def place(tmp_path: Path, parrot: None, tickets: Path) -> Path:
+    rows = [{"messages": [{"role": "user", "content": f"word{n}" * 5}]} for n in range(3)] + [{"odd": 1}]
+    (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}, holdout: 0.25}}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "tuneport.cli", "run", "tune.yaml"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": _path(tmp_path)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def _path(folder: Path) -> str:
+    return os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH", "")]))
+
+
+COMMANDS = [
+    ["check", "bad.jsonl", "--for", "parrot:grey"],
+    ["plan", "tune.yaml"],
+    ["jobs"],
+    ["show", "last"],
+    ["models"],
+    ["plugins"],
+    ["doctor"],
+    ["show", "nothing-of-that-name"],
+    ["run", "--help"],
+    ["compare", "--help"],
+    ["prune", "--help"],
+]
+
+
+IN_TURN = """
+import json, sys
+from tuneport.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit:
+        pass
+"""
+SPINNER = re.compile("[\u2800-\u28ff]")
+
+
+def shown(folder: Path, columns: int) -> str:
+    """What all commands show, one after the other in one process, at a terminal of so many columns."""
+    return SPINNER.sub(" ", Terminal(folder, columns, "-c", IN_TURN, json.dumps(COMMANDS), module=False).end())
+
+
+def test_no_word_is_broken_and_no_line_is_too_long(place: Path) -> None:
+    wide = set(shown(place, 4_000).split())
+    for columns in WIDTHS:
+        said = shown(place, columns)
+        assert said.count("Usage:") == 3
+        unknown = {word for word in set(said.split()) - wide if not re.fullmatch(r"[\d.,]+|…", word)}
+        assert not unknown, (columns, unknown)
+        for line in said.split("\n"):
+            longest = max(map(len, line.split()), default=0)
+            assert len(line.rstrip()) <= max(columns, longest + 8) or "Planning" in line or "Checking" in line, line
+
+
+def test_a_chat_has_editing_and_a_history_that_is_the_owners_alone(place: Path, own_home: Path) -> None:
+    first = Terminal(place, 80, "chat", "last", home=own_home)
+    first.until("> ")
+    first.type("My card nevr arrived\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[De\n")
+    first.until("card_arrival")
+    first.until("> ")
+    first.type("\n")
+    first.end()
+    kept = own_home / "chat_history"
+    assert "My card never arrived" in kept.read_text()  # the arrow keys have moved the cursor
+    assert kept.stat().st_mode & 0o777 == 0o600
+    again = Terminal(place, 80, "chat", "last", home=own_home)
+    again.until("> ")
+    again.type("\x1b[A\n")  # the line of the conversation before
+    again.until("card_arrival")
+    again.until("> ")
+    again.type("\x04")
+    again.end()
+    assert again.process.returncode == 0
+
+
+def test_a_chat_keeps_no_history_when_it_is_told_so(place: Path, own_home: Path) -> None:
+    asked = Terminal(place, 80, "chat", "last", "--no-history", home=own_home)
+    asked.until("> ")
+    asked.type("I forgot my PIN\n")
+    asked.until("> ")
+    asked.type("\n")
+    asked.end()
+    assert asked.process.returncode == 0
+    assert not (own_home / "chat_history").exists()
+
+
+def test_a_history_that_cannot_be_kept_does_not_end_a_chat(place: Path, own_home: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("mine\n")
+    (own_home / "chat_history").symlink_to(outside)
+    asked = Terminal(place, 80, "chat", "last", home=own_home)
+    asked.until("> ")
+    asked.type("I forgot my PIN\n")
+    asked.until("> ")
+    asked.type("\n")
+    asked.end()
+    assert asked.process.returncode == 0
+    assert outside.read_text() == "mine\n"

@@ -1,0 +1,229 @@
+"""Jobs and models by what a person types: `last`, a name, the beginning of one, a ref."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tuneport
+from command_line import Cli
+from tuneport.cli.app import invoke
+
+pytestmark = pytest.mark.usefixtures("parrot")
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*arguments: str | Path) -> tuple[int, str, str]:
+        code = invoke([str(one) for one in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return typed
+
+
+def trained(suffix: str, **more: object) -> str:
+    rows = [{"prompt": f"{suffix} {n}", "completion": "yes"} for n in range(12)]
+    messages = [
+        {"messages": [{"role": "user", "content": one["prompt"]}, {"role": "assistant", "content": "yes"}]}
+        for one in rows
+    ]
+    job = tuneport.train("parrot:grey", messages, suffix=suffix, settings=dict(more) or None)
+    return str(job.ref)
+
+
+def test_a_job_is_found_by_last_by_name_and_by_its_beginning() -> None:
+    first, second = trained("alpha"), trained("beta")
+    assert str(tuneport.open_job("last").ref) == second
+    for text in (first, first.partition(":")[2], "alpha", "al", "parrot:alp", " alpha "):
+        assert str(tuneport.open_job(text).ref) == first, text
+        assert str(tuneport.open_model(text).ref) == first, text
+        assert str(tuneport.find_ref(text)) == first
+
+
+def test_what_fits_more_than_one_job_lists_them() -> None:
+    first, second = trained("beak"), trained("bear")
+    for text in ("be", "parrot:bea"):
+        with pytest.raises(tuneport.RefError, match="fits 2 names") as caught:
+            tuneport.open_job(text)
+        assert first in str(caught.value)
+        assert second in str(caught.value)
+
+
+def test_an_exact_name_is_never_a_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = trained("wing")
+    second = trained(first.partition(":")[2])  # its name begins with the first one's
+    assert str(tuneport.find_ref(first)) == first
+    assert str(tuneport.find_ref(first.partition(":")[2])) == first
+    tuneport.delete(first)
+    assert str(tuneport.find_ref(tuneport.Ref.parse(first))) == first  # a Ref is never read as a beginning
+    assert str(tuneport.find_ref(first)) == second
+
+
+def test_a_base_model_is_never_passed_over_for_a_job() -> None:
+    ref = trained("grey")  # the parrot's only base has that name
+    assert str(tuneport.open_model("parrot:grey").ref) == "parrot:grey"
+    with pytest.raises(tuneport.RefError, match="fits 2 names") as caught:
+        tuneport.open_model("grey")
+    assert ref in str(caught.value)
+    assert "parrot:grey" in str(caught.value)
+    with pytest.raises(tuneport.JobNotFound):
+        tuneport.open_job("parrot:grey")
+
+
+def test_a_base_model_alone_says_how_it_is_written() -> None:
+    with pytest.raises(tuneport.RefError, match="Write: parrot:grey"):
+        tuneport.open_model("grey")
+
+
+def test_a_folder_of_the_name_is_never_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ref = trained("words")
+    (tmp_path / "words").mkdir()
+    assert str(tuneport.find_ref("words")) == ref  # no model is in it
+    config = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 32}
+    (tmp_path / "words" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "words" / "model.safetensors").write_bytes(bytes(8))
+    with pytest.raises(tuneport.RefError, match="fits 2 names") as caught:
+        tuneport.open_model("words")
+    assert "torch:./words" in str(caught.value)
+    assert ref in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("tickts", "tickets"), ("parrot:ticket-xxxx", "tickets"), ("parrot:gray", "parrot:grey"), ("tikets-", "tickets")],
+)
+def test_what_comes_near_is_offered(typed: str, meant: str) -> None:
+    ref = trained("tickets")
+    with pytest.raises(tuneport.TuneportError, match="Did you mean") as caught:
+        tuneport.open_model(typed)
+    assert (ref if meant == "tickets" else meant) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", ":", ":x", "Parrot:x", "x:", "nothing-like-it", "last"])
+def test_what_names_nothing_is_a_usage_error(text: str) -> None:
+    with pytest.raises(tuneport.RefError) as caught:
+        tuneport.open_job(text)
+    assert caught.value.remedy
+
+
+def test_every_command_takes_them(cli: Cli, tickets: Path) -> None:
+    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.25", "--suffix", "queue")
+    assert code == 0, err
+    ref = str(tuneport.find_ref("last"))
+    for command in (
+        ["show", "last"],
+        ["watch", "que"],
+        ["report", "queue"],
+        ["ask", "last", "words"],
+        ["export", "last", "-o", "x"],
+        ["push", "last", "a/b"],
+        ["compare", "queue", "--base", "last"],
+        ["check", str(tickets), "--for", "last"],
+        ["plan", str(tickets), "--model", "queue"],
+        ["cancel", "queue"],
+        ["settle", "queue"],
+    ):
+        code, out, err = cli(*command)
+        assert "form backend:name" not in err
+        assert "fits" not in err
+        assert code == 0 or ref in err, (command, err)
+    code, out, err = cli("delete", "last", "-y")
+    assert (code, ref in out) == (0, True)
+    code, out, err = cli("delete", "last", "-y")
+    assert code == 2
+    assert "no last job" in err
+
+
+def test_a_comparison_without_rows_takes_the_holdout_of_the_run(cli: Cli, tickets: Path) -> None:
+    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.3", "--set", "compare.grader=contains")
+    assert code == 0, err
+    found = tuneport.compare("last")
+    assert found.trained_on == 0
+    assert found.grader == "contains"
+    run = tuneport.jobs()[0]
+    assert run.score == found.tuned.mean
+    assert found.base is not None
+    assert run.base_score == found.base.mean
+    code, out, err = cli("compare", "last", "--rows", "1", "--grader", "exact")
+    assert code == 0, err
+    assert "exact" in out
+    code, _, err = cli("compare", "last", "--column", "text=text")
+    assert code == 2
+    tickets.unlink()
+    code, _, err = cli("compare", "last")
+    assert code in (1, 2)
+    assert tickets.name in err
+
+
+def test_a_model_without_a_holdout_says_how_to_name_rows(cli: Cli) -> None:
+    trained("alone")
+    for ref in ("alone", "parrot:grey"):
+        code, _, err = cli("compare", ref)
+        assert code == 2, err
+        assert "--data FILE" in err
+
+
+def test_jobs_are_listed_by_status_and_backend_and_with_their_score(cli: Cli, tickets: Path) -> None:
+    failed = trained("lost", stop_at="failed")
+    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.25")
+    assert code == 0, err
+    code, out, _ = cli("jobs", "--status", "failed")
+    assert code == 0
+    assert failed in out
+    assert "tickets" not in out
+    code, out, _ = cli("jobs", "--status", "succeeded", "--backend", "parrot", "--limit", "1")
+    assert "%" in out
+    assert failed not in out
+    code, out, err = cli("jobs", "--backend", "torch")
+    assert (code, out) == (0, "")
+    assert "No job here is like that" in err
+    code, _, err = cli("jobs", "--status", "done")
+    assert code == 2
+    assert "succeeded" in err
+    assert [str(one.ref) for one in tuneport.jobs(1, status=["failed", "cancelled"])] == [failed]
+
+
+def test_learning_rate_goes_to_the_backend_that_takes_one(cli: Cli, tickets: Path) -> None:
+    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--learning-rate", "0.25", "--no-wait")
+    assert code == 0, err
+    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--learning-rate", "fast")
+    assert code == 2
+    assert "--learning-rate" in err
+    code, _, err = cli("plan", tickets, "--model", "openai:gpt-4.1-mini-2025-04-14", "--learning-rate", "1e-4")
+    assert code == 2
+    assert "learning_rate_multiplier" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("tuneport show ", ["last", "parrot:oak-"]),
+        ("tuneport show o", ["oak-"]),
+        ("tuneport ask parrot:g", ["parrot:grey"]),
+        ("tuneport run x --set train.ep", ["train.epochs="]),
+        ("tuneport run x --set backends.parrot.st", ["backends.parrot.stop_at="]),
+        ("tuneport compare x --grader con", ["contains"]),
+        ("tuneport export x --kind a", ["adapter"]),
+        ("tuneport jobs --status que", ["queued"]),
+        ("tuneport jobs --backend par", ["parrot"]),
+        ("tuneport run x --method d", ["dpo"]),
+    ],
+)
+def test_a_shell_completes(
+    words: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained("oak")
+    monkeypatch.setenv("_TUNEPORT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    with pytest.raises(SystemExit):
+        invoke([])
+    found = capsys.readouterr().out.split()
+    for one in offered:
+        assert any(word.startswith(one) for word in found), found
