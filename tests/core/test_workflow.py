@@ -208,6 +208,15 @@ def test_a_model_that_others_were_trained_from_is_deleted_after_them_or_by_force
     assert tuneport.delete(third.ref, force=True)
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_base_model_is_no_job_to_be_deleted(data: tuneport.Dataset, force: bool) -> None:
+    job = tuneport.train("parrot:grey", data)
+    with pytest.raises(tuneport.JobNotFound, match="parrot:grey is a base model") as refused:
+        tuneport.delete("parrot:grey", force=force)
+    assert "--force" not in str(refused.value.remedy)
+    assert job.status.terminal
+
+
 def test_a_job_whose_backend_is_missing_is_taken_off_the_list_by_force_only(
     data: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch, own_home: Path
 ) -> None:

@@ -64,3 +64,11 @@ def test_what_is_there_already_is_refused_but_for_an_empty_folder(tmp_path: Path
         (made / "config.json").write_text("{}")
     with pytest.raises(tuneport.UsageError, match="already exists"), appearing(tmp_path / "model"):
         pass
+
+
+def test_others_may_read_what_others_may_read_of_any_file_here(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    with appearing(tmp_path / "made") as made:
+        (made / "weights.safetensors").touch(mode=0o600)
+    assert (tmp_path / "made" / "weights.safetensors").stat().st_mode == plain.stat().st_mode

@@ -19,6 +19,7 @@ from tuneport.workflow.naming import find_ref, job_refs, suggestion
 if TYPE_CHECKING:
     from tuneport.backend import Backend
     from tuneport.job import Job, JobState
+    from tuneport.ledger import JobRecord
     from tuneport.model import Model
 
 
@@ -121,6 +122,11 @@ def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> lis
             removed.append(f"the ledger's entry of {ref}")
             if not dry_run:
                 ledger.forget(ref)
+    if not removed and any(job.base == ref for job in _jobs()):
+        raise JobNotFound(
+            f"{ref} is a base model; only jobs and their models can be deleted.",
+            remedy="Remove its files yourself once no tuned model needs them.",
+        )
     if not removed:
         raise JobNotFound(
             f"No job {ref} is known here.", remedy=f"{suggestion(str(ref), job_refs())}Run: tuneport jobs"
@@ -169,6 +175,10 @@ def written_report(ref: Ref) -> Path | None:
 
 def _refuse_needed(ref: Ref) -> None:
     with Ledger.open() as ledger:
+        try:
+            ledger.job(ref)
+        except JobNotFound:
+            return  # a base model, or nothing: `delete` removes jobs alone
         heirs = [
             str(job.ref)
             for job in ledger.jobs()
@@ -180,6 +190,11 @@ def _refuse_needed(ref: Ref) -> None:
             "load any more.",
             remedy=f"Delete first what stands on it: tuneport delete {heirs[0]}. Or delete {ref} anyway: --force.",
         )
+
+
+def _jobs() -> list[JobRecord]:
+    with Ledger.open() as ledger:
+        return ledger.jobs()
 
 
 def _why_never_started(ref: Ref) -> str:

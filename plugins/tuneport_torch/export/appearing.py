@@ -39,6 +39,8 @@ def appearing(path: Path, *, folder: bool = True) -> Iterator[Path]:
         _lock(held)
         yield made
         for one in [*made.iterdir(), made] if folder else [made]:
+            if one.is_file():  # safetensors lets only its owner read what it writes
+                one.chmod(place.stat().st_mode & 0o666)
             sync(one)
         made.rename(path)
         sync(path.parent)
