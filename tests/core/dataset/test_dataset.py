@@ -201,7 +201,7 @@ def test_a_program_can_be_piped_into_standard_input() -> None:
         ({"a": 1}, "dict"),
         (".", "is a folder"),
         ('{"text": "rows where a name belongs"}\n' * 500, r"belongs.{1,200}… cannot be read: File name too long"),
-        ("~nobody-here/rows.csv", "cannot be read"),
+        ("~nobody-here/rows.csv", "no user is called .nobody-here."),
         ("rows\0.csv", "cannot be read"),
     ],
 )
