@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,8 @@ def test_an_address_that_cannot_be_listened_on_says_the_cure(stopped: Served, ar
 
 
 def test_too_few_descriptors_are_refused_with_the_cure(stopped: Served) -> None:
-    command = ["sh", "-c", 'ulimit -n 140; exec "$@"', "sh", "tuneport", "serve", "--models", "grey=parrot:grey"]
+    limited = ["sh", "-c", 'ulimit -n 140; exec "$@"', "sh"]
+    command = [*limited, sys.executable, "-m", "tuneport.cli", "serve", "--models", "grey=parrot:grey"]
     done = subprocess.run(command, env={**os.environ, **stopped._environment}, capture_output=True, text=True)
     assert done.returncode == 2
     assert "may open 140 files" in done.stderr

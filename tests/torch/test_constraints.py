@@ -154,7 +154,7 @@ def test_both_sides_of_a_comparison_are_held_to_the_schema(llama, tmp_path, caps
     jsonschema.validate(json.loads(json.loads(capsys.readouterr().out)["text"]), LABEL)
     file.write_text("[")
     assert invoke(["ask", str(llama.ref), "Hello", "--schema", str(file)]) == 2
-    assert "cannot be read as JSON" in capsys.readouterr().err
+    assert "is not JSON" in capsys.readouterr().err
 
 
 def test_without_the_library_the_error_names_the_extra(llama):
