@@ -13,41 +13,17 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from tuneport_server import jobs, samples
-from tuneport_server.bodies import read_fields
 from tuneport_server.events import events_of
 from tuneport_server.files import PURPOSE, find_file
 from tuneport_server.frame import button, document, link, live, moment, nothing, state
 from tuneport_server.markup import Html, Point, curves, facts, join, table, tag
 from tuneport_server.pools import expensive
 from tuneport_server.server import Server, owner_of, server_of
-from tuneport_server.sessions import COOKIE, LIFE_SECONDS
 from tuneport_server.store import Row
 from tuneport_server.wire import missing
 
 _NEWEST = 200  # rows of a list on the page
 _FINDING = ("code", "line", "pointer", "message", "remedy")
-
-
-async def login(request: Request) -> Response:
-    """`GET /login` shows the form, `POST /login` takes the token."""
-    if request.method == "GET":
-        return _login_form()
-    server = server_of(request)
-    token = (await read_fields(request, server.limits)).get("token", "").strip()
-    fingerprint = server.tokens.fingerprint(token)
-    if await server.roster.owner(fingerprint) is None:
-        return _login_form("The token is not known here.", 401)
-    answer = RedirectResponse("/", 303)
-    answer.set_cookie(COOKIE, server.sessions.open(fingerprint), max_age=LIFE_SECONDS, httponly=True, samesite="strict")
-    return answer
-
-
-async def logout(request: Request) -> Response:
-    """`POST /logout`."""
-    server_of(request).sessions.close(request.cookies.get(COOKIE, ""))
-    answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
-    return answer
 
 
 def index(request: Request) -> Response:
@@ -245,34 +221,8 @@ def _size(row: Row) -> str:
     return f"{row['bytes']:,} bytes"
 
 
-def _login_form(wrong: str = "", status: int = 200) -> Response:
-    form = tag(
-        "form",
-        tag("h1", tag("span", class_="mark"), "tuneport"),
-        tag("label", "Token", for_="token"),
-        tag(
-            "input",
-            type="password",
-            name="token",
-            id="token",
-            autocomplete="current-password",
-            required=True,
-            autofocus=True,
-        ),
-        tag("p", wrong, class_="error", role="alert") if wrong else "",
-        tag("button", "Log in", type="submit", class_="first"),
-        tag("p", tag("code", "tuneport tokens add NAME"), " makes a token on the machine that serves.", class_="quiet"),
-        method="post",
-        action="/login",
-        class_="card login",
-    )
-    return document("Log in", form, None, status=status)
-
-
 ROUTES = [
     Route("/", expensive(index), methods=["GET"]),
-    Route("/login", login, methods=["GET", "POST"]),
-    Route("/logout", logout, methods=["POST"]),
     Route("/jobs/{job_id}", expensive(job), methods=["GET"]),
     Route("/jobs/{job_id}/samples", sample, methods=["POST"]),
     Route("/jobs/{job_id}/{verb}", act, methods=["POST"]),

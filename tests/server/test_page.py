@@ -82,7 +82,7 @@ def test_without_a_session_there_is_only_the_login_form(shared: Served, token: s
     stranger = Browser(shared)
     for path in ("/", "/jobs/x", "/files/x", "/ask", "/nothing"):
         answer, _ = stranger.ask("GET", path)
-        assert (answer.status, answer.headers["Location"]) == (303, "/login")
+        assert (answer.status, answer.headers["Location"]) == (303, "/login" if path == "/" else f"/login?next={path}")
         assert stranger.ask("GET", path, Accept="*/*")[0].status == 401
         assert stranger.ask("POST", path, {})[0].status == 401
     answer, text = stranger.ask("GET", "/login")
@@ -91,6 +91,39 @@ def test_without_a_session_there_is_only_the_login_form(shared: Served, token: s
     assert stranger.log_in("tp-wrong")[0].status == 401
     assert stranger.ask("POST", "/login", {"token": token}, Origin="http://evil.example")[0].status == 403
     assert Browser(shared, "forged").ask("GET", "/")[0].status == 303
+
+
+def test_a_deep_link_survives_the_login(shared: Served, token: str) -> None:
+    made = Browser(shared)
+    answer, _ = made.ask("GET", "/ask?model=grey%20one&x=%22")
+    address = answer.headers["Location"]
+    assert address.startswith("/login?next=/ask%3Fmodel")
+    _, form = made.ask("GET", address)
+    (goal,) = [found["value"] for name, found in Elements(form).found if found.get("name") == "next"]
+    assert goal == "/ask?model=grey%20one&x=%22"
+    answer, form = made.ask("POST", "/login", {"token": "tp-wrong", "next": goal})
+    assert answer.status == 401
+    assert goal in [found.get("value") for _, found in Elements(form).found], "a wrong token forgets nothing"
+    answer, _ = made.ask("POST", "/login", {"token": token, "next": goal})
+    assert (answer.status, answer.headers["Location"]) == (303, goal)
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        *("//evil.example", "/\\evil.example", "/\t/evil.example", "/\n/evil.example", "https://evil.example/"),
+        *("\\\\evil.example", "javascript:alert(1)", " //evil.example", "evil.example", "/a\r\nSet-Cookie: x=y"),
+        *("", "/login?next=/", "/logout", "/\u202e", "/" + "x" * 3000),
+    ],
+)
+def test_a_login_leads_to_no_other_site(shared: Served, token: str, goal: str) -> None:
+    made = Browser(shared)
+    answer, _ = made.ask("POST", "/login", {"token": token, "next": goal})
+    assert (answer.status, answer.headers["Location"]) == (303, "/")
+    _, form = made.ask("GET", f"/login?next={urllib.parse.quote(goal)}")
+    harmless(form)
+    assert 'name="next"' not in form
+    assert made.ask("GET", "//evil.example/")[0].headers["Location"] == "/login"
 
 
 def test_the_cookie_is_strict_and_opens_the_page_alone(shared: Served, token: str) -> None:
