@@ -210,3 +210,60 @@ def test_a_button_acts_and_comes_back_to_the_job(shared: Served, token: str, bro
     assert answer.status == 400
     assert "already completed" in text
     assert browser.ask("POST", f"/jobs/{job.id}/explode", {})[0].status == 404
+
+
+LONG = " ".join(f"word{number}" for number in range(200))
+
+
+@pytest.fixture
+def tuned(shared: Served, token: str) -> tuple[str, str]:
+    """A job whose model answers one long text and two short ones, and the name of that model."""
+    rows = [("long story", LONG), ("My card never arrived", "card"), ("I forgot my PIN", "pin")] * 4
+    with shared.client(token) as client:
+        file = client.files.create(file=("rows.jsonl", jsonl(rows)), purpose="fine-tune").id
+        job = until_over(client, client.fine_tuning.jobs.create(model="grey", training_file=file).id)
+    assert job.fine_tuned_model
+    return job.id, job.fine_tuned_model
+
+
+def test_the_playground_says_when_an_answer_was_cut(browser: Browser, tuned: tuple[str, str]) -> None:
+    asked = {"model": tuned[1], "question": "long story", "max_tokens": "7", "temperature": "0.5"}
+    answer, text = browser.ask("POST", "/ask", asked)
+    assert answer.status == 200
+    harmless(text)
+    assert "word6</pre>" in text
+    assert text.count("Cut at the limit of 7 tokens.") == 1, "the base was not cut"
+    fields = {found["name"]: found for name, found in Elements(text).found if name == "input" and "name" in found}
+    assert (fields["max_tokens"]["value"], fields["temperature"]["value"]) == ("7", "0.5")
+    _, text = browser.ask("POST", "/ask", {**asked, "max_tokens": "200"})
+    assert "word199</pre>" in text
+    assert "Cut at" not in text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("max_tokens", one) for one in ("0", "-1", "many", "1.5", "nan", "1e99", HOSTILE)),
+        *(("temperature", one) for one in ("-0.1", "2.1", "inf", "warm", HOSTILE)),
+    ],
+)
+def test_the_playground_refuses_a_number_out_of_bounds(browser: Browser, field: str, value: str) -> None:
+    answer, text = browser.ask("POST", "/ask", {"model": "grey", "question": "still here?", field: value})
+    assert answer.status == 400
+    harmless(text)
+    name = field.replace("_", " ").capitalize()
+    assert f"{name}: Enter a" in text
+    assert "still here?" in text, "the form keeps what was typed"
+
+
+def test_samples_are_marked_and_say_when_they_were_cut(browser: Browser, tuned: tuple[str, str]) -> None:
+    assert browser.ask("POST", f"/jobs/{tuned[0]}/samples", {})[0].status == 303
+    page = browser.page(f"/jobs/{tuned[0]}")
+    harmless(page)
+    marks = [found["aria-label"] for _, found in Elements(page).found if found.get("role") == "img"]
+    assert [mark for mark in marks if mark and mark.endswith("as expected")] == [
+        *("not as expected", "not as expected"),  # base and tuned: the long answer is cut
+        *("not as expected", "as expected") * 2,
+    ]
+    assert (page.count(">✓<"), page.count(">✗<")) == (2, 4)
+    assert page.count("Cut at the limit of 128 tokens.") == 1
