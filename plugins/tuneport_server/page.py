@@ -23,7 +23,8 @@ from tuneport_server.store import Row
 from tuneport_server.wire import missing
 
 _NEWEST = 200  # rows of a list on the page
-_FINDING = ("code", "line", "pointer", "message", "remedy")
+_PLACES = 3  # of a finding: messages, and places of each
+_NOTHING_WRONG = "The check finds nothing wrong."
 
 
 def index(request: Request) -> Response:
@@ -133,18 +134,40 @@ def _content(server: Server, row: Row) -> tuple[Sequence[tuple[str, object]], Ht
         return (), nothing("The file is being checked. Look again in a moment.")
     if row["refused"]:
         return (), join((tag("h2", "Check"), tag("pre", row["details"], class_="error card")))
-    found = [
-        (tag("span", one["severity"], class_=one["severity"]), *(one[name] or "" for name in _FINDING))
-        for one in result["found"]
-    ]
-    head = ("severity", "code", "line", "pointer", "finding", "remedy")
-    said = table(head, found) if found else nothing("The check finds nothing wrong.")
+    found = _findings(result)
+    said = table(("severity", "code", "count", "finding", "remedy"), found) if found else nothing(_NOTHING_WRONG)
     counts = (
         ("rows read", f"{result['read']:,}"),
         ("rows used", f"{result['used']:,}"),
         ("rows rejected", f"{result['rejected']:,}"),
     )
     return counts, join((tag("h2", "Check"), tag("div", said, class_="card")))
+
+
+def _findings(result: dict[str, Any]) -> list[Sequence[object]]:
+    """A row for each code: how often it was found, its first messages with their first places, and its cure."""
+    codes: dict[str, list[dict[str, Any]]] = {}
+    for one in result["found"]:
+        codes.setdefault(one["code"], []).append(one)
+    counts = result.get("counts", {})  # results that an older server kept have none
+    rows: list[Sequence[object]] = []
+    for code, found in codes.items():
+        messages: dict[str, list[str]] = {}
+        for one in found:
+            messages.setdefault(one["message"], []).append(_place(one))
+        shown = list(messages.items())[:_PLACES]
+        places = sum(len(where[:_PLACES]) for _, where in shown)
+        said = [tag("div", message, tag("small", "; ".join(filter(None, where[:_PLACES])))) for message, where in shown]
+        total = max(len(found), counts.get(code, 0))
+        more = tag("small", f"and {total - places:,} more") if total > places else ""
+        severity = tag("span", found[0]["severity"], class_=found[0]["severity"])
+        rows.append((severity, code, f"{total:,}", tag("div", *said, more), found[0]["remedy"] or ""))
+    return rows
+
+
+def _place(one: dict[str, Any]) -> str:
+    line, pointer = one["line"], one["pointer"]
+    return " at ".join(part for part in (f"line {line}" if line else "", pointer or "") if part)
 
 
 def _facts(server: Server, row: Row) -> Html:

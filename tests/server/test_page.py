@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from serving import Served, jsonl, until_over
+from serving import Served, jsonl, until_checked, until_over
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;\"'"
 
@@ -267,3 +267,17 @@ def test_samples_are_marked_and_say_when_they_were_cut(browser: Browser, tuned: 
     ]
     assert (page.count(">✓<"), page.count(">✗<")) == (2, 4)
     assert page.count("Cut at the limit of 128 tokens.") == 1
+
+
+def test_the_same_finding_is_shown_once_with_its_count(shared: Served, token: str, browser: Browser) -> None:
+    broken = json.dumps({"messages": [{"role": "wizard", "content": HOSTILE}]}).encode() + b"\n"
+    with shared.client(token) as client:
+        file = client.files.create(file=("rows.jsonl", jsonl() + broken * 1234), purpose="fine-tune").id
+        until_checked(client, file)
+    text = browser.page(f"/files/{file}")
+    harmless(text)
+    rows = [row for row in re.findall("<tr>(.*?)</tr>", text) if ">unknown-role<" in row]
+    assert len(rows) == 1
+    assert ">1,234<" in rows[0]
+    assert "line 13 at /messages/0" in rows[0]
+    assert "and 1,231 more" in rows[0]
