@@ -1,23 +1,27 @@
-"""`/ask`: a form that asks a tuned model and its base side by side."""
+"""`/ask`: a form that asks a tuned model and its base side by side; page.js shows the answers as they come."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tuneport_server import models, samples
+from tuneport import TuneportError
+from tuneport_server import asking, models, samples
 from tuneport_server.bodies import read_fields
 from tuneport_server.frame import document
 from tuneport_server.markup import Html, join, tag
 from tuneport_server.server import Server, owner_of, server_of
-from tuneport_server.wire import WireError, bad
+from tuneport_server.wire import WireError, bad, of_tuneport
+
+_LINES = "application/x-ndjson"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,9 @@ class _Asked:
 
 
 async def ask(request: Request) -> Response:
-    """`GET /ask` shows the form; `POST /ask` answers, a tuned model beside its base."""
+    """`GET /ask` shows the form; `POST /ask` answers, a tuned model beside its base: as a page, or as JSON lines for a
+    script that accepts them.
+    """
     server, owner = server_of(request), owner_of(request)
     names = await run_in_threadpool(_names, server, owner)
     fields = {} if request.method == "GET" else await read_fields(request, server.limits)
@@ -39,6 +45,8 @@ async def ask(request: Request) -> Response:
     if fields.get("question"):
         try:
             asked = await run_in_threadpool(_read, server, owner, fields)
+            if request.headers.get("accept") == _LINES:
+                return StreamingResponse(_lines(request, asked), media_type=_LINES)
             answers = await _answers(request, asked)
         except WireError as error:
             answers, status = tag("p", error.message, class_="error card", role="alert"), error.status
@@ -66,6 +74,7 @@ def _form(server: Server, names: Sequence[str], fields: dict[str, str]) -> Html:
         method="post",
         action="/ask",
         class_="card",
+        data_stream=True,
     )
 
 
@@ -76,7 +85,9 @@ def _number(name: str, value: object, **bounds: object) -> Html:
 def _read(server: Server, owner: str, fields: dict[str, str]) -> _Asked:
     """The form's fields. Raises WireError for a number that is none or out of bounds."""
     limits = server.limits
-    system = [{"role": "system", "content": fields["system"]}] if fields.get("system") else []
+    # A browser's form ends lines with \r\n, its script with \n: both ask the same.
+    system, question = (fields.get(name, "").replace("\r\n", "\n") for name in ("system", "question"))
+    before = [{"role": "system", "content": system}] if system else []
     chosen = fields.get("model", "")
     base = _base_of(server, owner, chosen)
     default = min(limits.answer_default, limits.answer_tokens)
@@ -85,7 +96,7 @@ def _read(server: Server, owner: str, fields: dict[str, str]) -> _Asked:
         raise bad("Max tokens: Enter a whole number.")
     return _Asked(
         names=(chosen, base) if base else (chosen,),
-        messages=[*system, {"role": "user", "content": fields["question"]}],
+        messages=[*before, {"role": "user", "content": question}],
         max_tokens=int(most),
         temperature=_value(fields.get("temperature") or 0, "Temperature", 0, 2),
     )
@@ -110,6 +121,58 @@ async def _answers(request: Request, asked: _Asked) -> Html:
         for name, one in zip(asked.names, answers, strict=True)
     ]
     return tag("div", *shown, class_="answers", aria_live="polite")
+
+
+async def _lines(request: Request, asked: _Asked) -> AsyncIterator[bytes]:
+    """The names of the models, then of each (`at`) the pieces of its answer (`text`), calls, `notice` or `error`."""
+    parts: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()
+    tasks = [asyncio.create_task(_tell(request, place, asked, parts)) for place in range(len(asked.names))]
+    try:
+        yield _line({"names": asked.names})
+        waiting = len(tasks)
+        while waiting:
+            if (part := await parts.get()) is None:
+                waiting -= 1
+            else:
+                yield _line(part)
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _tell(request: Request, place: int, asked: _Asked, parts: asyncio.Queue[dict[str, object] | None]) -> None:
+    """Put the parts of one model's answer, and None at its end."""
+    options = {"max_tokens": asked.max_tokens, "temperature": asked.temperature}
+    question = None
+    try:
+        ref = await run_in_threadpool(models.resolve, server_of(request), owner_of(request), asked.names[place])
+        question, items = await asking.pose(request, ref, asked.messages, options, stream=True)
+        told, item = "", await items.get()
+        while isinstance(item, tuple):
+            told += item[1]
+            parts.put_nowait({"at": place, "text": item[1]})
+            item = await items.get()
+        if isinstance(item, WireError):
+            raise item
+        reply = item[0]
+        parts.put_nowait({"at": place, "text": reply.text[len(told) :]})
+        for call in reply.tool_calls:
+            parts.put_nowait({"at": place, "call": json.dumps(call, indent=2, ensure_ascii=False)})
+        if reply.finish_reason == "length":
+            parts.put_nowait({"at": place, "notice": samples.cut_words(asked.max_tokens)})
+    except WireError as error:
+        parts.put_nowait({"at": place, "error": error.message})
+    except TuneportError as error:
+        parts.put_nowait({"at": place, "error": of_tuneport(error).message})
+    finally:
+        parts.put_nowait(None)
+        if question is not None:
+            question.gone.set()
+
+
+def _line(value: dict[str, object]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
 
 
 def _said(one: samples.Answer, max_tokens: int) -> Html:

@@ -111,9 +111,14 @@ def shown(server: Server, row: Row) -> Html:
     return join((tag("h2", "Samples"), nothing(f"{whose.capitalize()}."), *cards, ask))
 
 
-def cut_notice(tokens: int) -> Html:
+def cut_words(tokens: int) -> str:
     """Why an answer ends in the middle."""
-    return tag("p", f"Cut at the limit of {tokens:,} tokens.", class_="warn")
+    return f"Cut at the limit of {tokens:,} tokens."
+
+
+def cut_notice(tokens: int) -> Html:
+    """The same as a part of a page."""
+    return tag("p", cut_words(tokens), class_="warn")
 
 
 def _sample(question: Messages, reference: str, base: Answer, tuned: Answer) -> _Sample:

@@ -240,6 +240,29 @@ def test_the_playground_says_when_an_answer_was_cut(browser: Browser, tuned: tup
     assert "Cut at" not in text
 
 
+def lines_of(browser: Browser, **fields: str) -> list[dict[str, object]]:
+    answer, text = browser.ask("POST", "/ask", fields, Accept="application/x-ndjson")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/x-ndjson")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_script_gets_the_answers_as_lines(browser: Browser, tuned: tuple[str, str]) -> None:
+    lines = lines_of(browser, model=tuned[1], question="long story", max_tokens="7")
+    assert lines[0] == {"names": [tuned[1], "grey"]}
+    said = ["".join(str(one.get("text", "")) for one in lines if one.get("at") == place) for place in (0, 1)]
+    assert said == [" ".join(LONG.split()[:7]), "Hello!"]
+    assert [one for one in lines if "notice" in one] == [{"at": 0, "notice": "Cut at the limit of 7 tokens."}]
+    assert lines_of(browser, model="none", question="x")[1:] == [{"at": 0, "error": "No such model: none"}]
+
+
+def test_a_stream_needs_the_session_and_the_pages_own_origin(shared: Served, browser: Browser) -> None:
+    fields, accept = {"model": "grey", "question": "x"}, "application/x-ndjson"
+    assert Browser(shared).ask("POST", "/ask", fields, Accept=accept)[0].status == 401
+    assert browser.ask("POST", "/ask", fields, Accept=accept, Origin="http://evil.example")[0].status == 403
+    answer, text = browser.ask("POST", "/ask", {**fields, "max_tokens": "0"}, Accept=accept)
+    assert (answer.status, "<form" in text) == (400, True)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
