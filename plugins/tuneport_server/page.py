@@ -115,8 +115,8 @@ def file(request: Request) -> Response:
     parts = (
         tag("p", link("/", "Jobs"), " / ", row["id"], class_="path"),
         tag("h1", row["filename"]),
-        tag("div", facts([*known, *counts]), class_="card"),
-        said,
+        live("facts", facts([*known, *counts]), class_="card"),
+        live("check", said),
     )
     return document(row["filename"], join(parts), owner, here="/")
 
