@@ -27,8 +27,13 @@ def text(value: object) -> Html:
     return _escaped(value)
 
 
+def steady(value: object) -> str:
+    """A text without the characters that would turn the text around it about."""
+    return _STEERING.sub("\ufffd", str(value))
+
+
 def _escaped(value: object) -> Html:
-    return Html(html.escape(_STEERING.sub("\ufffd", str(value))))
+    return Html(html.escape(steady(value)))
 
 
 def tag(name: str, /, *inside: object, **attributes: object) -> Html:

@@ -17,7 +17,7 @@ from tuneport import TuneportError
 from tuneport_server import asking, models, samples
 from tuneport_server.bodies import read_fields
 from tuneport_server.frame import document
-from tuneport_server.markup import Html, join, tag
+from tuneport_server.markup import Html, join, steady, tag
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.wire import WireError, bad, of_tuneport
 
@@ -128,7 +128,7 @@ async def _lines(request: Request, asked: _Asked) -> AsyncIterator[bytes]:
     parts: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()
     tasks = [asyncio.create_task(_tell(request, place, asked, parts)) for place in range(len(asked.names))]
     try:
-        yield _line({"names": asked.names})
+        yield _line({"names": [steady(name) for name in asked.names]})
         waiting = len(tasks)
         while waiting:
             if (part := await parts.get()) is None:
@@ -171,8 +171,9 @@ async def _tell(request: Request, place: int, asked: _Asked, parts: asyncio.Queu
             question.gone.set()
 
 
-def _line(value: dict[str, object]) -> bytes:
-    return json.dumps(value).encode() + b"\n"
+def _line(part: dict[str, object]) -> bytes:
+    safe = {name: steady(one) if isinstance(one, str) else one for name, one in part.items()}
+    return json.dumps(safe).encode() + b"\n"
 
 
 def _said(one: samples.Answer, max_tokens: int) -> Html:

@@ -252,6 +252,7 @@ def test_a_script_gets_the_answers_as_lines(browser: Browser, tuned: tuple[str, 
     said = ["".join(str(one.get("text", "")) for one in lines if one.get("at") == place) for place in (0, 1)]
     assert said == [" ".join(LONG.split()[:7]), "Hello!"]
     assert [one for one in lines if "notice" in one] == [{"at": 0, "notice": "Cut at the limit of 7 tokens."}]
+    assert "\u202e" not in json.dumps(lines_of(browser, model=HOSTILE, question="x"), ensure_ascii=False)
     assert lines_of(browser, model="none", question="x")[1:] == [{"at": 0, "error": "No such model: none"}]
 
 
