@@ -134,3 +134,12 @@ def until_over(client: openai.OpenAI, id_: str, seconds: float = PATIENCE):
         assert time.monotonic() < deadline, job
         time.sleep(0.05)
     return job
+
+
+def until_checked(client: openai.OpenAI, id_: str, seconds: float = 2 * PATIENCE):
+    """Poll a file until its check is over."""
+    deadline = time.monotonic() + seconds
+    while (file := client.files.retrieve(id_)).status == "uploaded":
+        assert time.monotonic() < deadline, file
+        time.sleep(0.05)
+    return file

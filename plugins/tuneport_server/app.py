@@ -13,12 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from tuneport import TuneportError
-from tuneport_server import chat, creation, files, frame, jobs, models, page, playground, responses, uploads
+from tuneport_server import chat, creation, files, frame, jobs, login, models, page, playground, responses, uploads
 from tuneport_server.guard import Guard, log_failure, mistake
 from tuneport_server.server import Server
 from tuneport_server.wire import WireError, of_tuneport
 
-_ROOMS = (files, uploads, creation, jobs, models, chat, responses, page, playground, frame)
+_ROOMS = (files, uploads, creation, jobs, models, chat, responses, login, page, playground, frame)
 
 
 def application(server: Server, hosts: Collection[str] = ()) -> Guard:

@@ -140,10 +140,14 @@ async def whole(request: Request, question: Question, items: asyncio.Queue[Told]
 
 
 async def answer(
-    request: Request, ref: Ref, messages: Sequence[Mapping[str, Any]], max_tokens: int | None = None
+    request: Request,
+    ref: Ref,
+    messages: Sequence[Mapping[str, Any]],
+    max_tokens: int | None = None,
+    temperature: float = 0.0,
 ) -> Reply:
-    """A model's likeliest answer to a conversation. Raises WireError."""
-    options = {"max_tokens": max_tokens or server_of(request).limits.answer_default, "temperature": 0.0}
+    """A model's answer to a conversation, the likeliest one at temperature 0. Raises WireError."""
+    options = {"max_tokens": max_tokens or server_of(request).limits.answer_default, "temperature": temperature}
     question, items = await pose(request, ref, messages, options)
     return (await whole(request, question, items))[0]
 

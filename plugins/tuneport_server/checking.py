@@ -39,7 +39,8 @@ class _Refused(Exception):  # noqa: N818 - reads as what happened
 
 def check(path: Path, bounds: Bounds) -> dict[str, Any]:
     """What the check finds: `details` says why the file cannot be trained on, if so, `refused` that nothing may read
-    it; `read`, `used`, `rejected` count rows, `found` has the first findings.
+    it; `read`, `used`, `rejected` count rows, `found` has the first findings, `counts` how many there are
+    of each code.
     """
     try:
         _measure(path, bounds)
@@ -92,7 +93,7 @@ def _found(path: Path) -> dict[str, Any]:
         for one in result.diagnostics[:_FOUND]
     ]
     counts = {"read": result.read, "used": result.used, "rejected": result.rejected}
-    return {"refused": False, "details": details, **counts, "found": found}
+    return {"refused": False, "details": details, **counts, "found": found, "counts": dict(result.counts)}
 
 
 def _bound(bounds: Bounds) -> None:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuneport import TuneportError
 from tuneport_server import frame
+from tuneport_server.login import form_address
 from tuneport_server.logs import REQUEST, new_id
 from tuneport_server.protocol import CONNECTION, Connection
 from tuneport_server.sessions import COOKIE
@@ -109,7 +110,7 @@ class Guard:
             if connection is not None:
                 connection.recognize(known=owner is not None)
         if owner is None and _wants_page(scope, headers):
-            await RedirectResponse("/login", 303)(scope, receive, send)
+            await RedirectResponse(_login_address(scope), 303)(scope, receive, send)
             return
         if owner is None and (scope["method"], scope["path"]) not in _OPEN:
             raise _refused("Send the token as the API key (Authorization: Bearer …).", "missing_api_key")
@@ -207,6 +208,10 @@ def _wants_page(scope: Scope, headers: Headers) -> bool:
     """Whether a browser asks for a page to look at, other than the login form."""
     shown = scope["method"] == "GET" and (scope["method"], scope["path"]) not in _OPEN
     return shown and not scope["path"].startswith("/v1/") and "text/html" in headers.get("accept", "")
+
+
+def _login_address(scope: Scope) -> str:
+    return form_address(scope["path"], scope.get("query_string", b"").decode("latin-1"))
 
 
 def _loopback(name: str) -> bool:

@@ -24,7 +24,16 @@ def text(value: object) -> Html:
     """A text as it reads; HTML as it is."""
     if isinstance(value, Html):
         return value
-    return Html(html.escape(_STEERING.sub("\ufffd", str(value))))
+    return _escaped(value)
+
+
+def steady(value: object) -> str:
+    """A text without the characters that would turn the text around it about."""
+    return _STEERING.sub("\ufffd", str(value))
+
+
+def _escaped(value: object) -> Html:
+    return Html(html.escape(steady(value)))
 
 
 def tag(name: str, /, *inside: object, **attributes: object) -> Html:
@@ -32,7 +41,7 @@ def tag(name: str, /, *inside: object, **attributes: object) -> Html:
     None and False are left out.
     """
     said = "".join(
-        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
+        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{_escaped(value)}"')
         for key, value in attributes.items()
         if value is not None and value is not False
     )

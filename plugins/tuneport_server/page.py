@@ -13,41 +13,18 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from tuneport_server import jobs, samples
-from tuneport_server.bodies import read_fields
 from tuneport_server.events import events_of
 from tuneport_server.files import PURPOSE, find_file
 from tuneport_server.frame import button, document, link, live, moment, nothing, state
 from tuneport_server.markup import Html, Point, curves, facts, join, table, tag
 from tuneport_server.pools import expensive
 from tuneport_server.server import Server, owner_of, server_of
-from tuneport_server.sessions import COOKIE, LIFE_SECONDS
 from tuneport_server.store import Row
 from tuneport_server.wire import missing
 
 _NEWEST = 200  # rows of a list on the page
-_FINDING = ("code", "line", "pointer", "message", "remedy")
-
-
-async def login(request: Request) -> Response:
-    """`GET /login` shows the form, `POST /login` takes the token."""
-    if request.method == "GET":
-        return _login_form()
-    server = server_of(request)
-    token = (await read_fields(request, server.limits)).get("token", "").strip()
-    fingerprint = server.tokens.fingerprint(token)
-    if await server.roster.owner(fingerprint) is None:
-        return _login_form("The token is not known here.", 401)
-    answer = RedirectResponse("/", 303)
-    answer.set_cookie(COOKIE, server.sessions.open(fingerprint), max_age=LIFE_SECONDS, httponly=True, samesite="strict")
-    return answer
-
-
-async def logout(request: Request) -> Response:
-    """`POST /logout`."""
-    server_of(request).sessions.close(request.cookies.get(COOKIE, ""))
-    answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
-    return answer
+_PLACES = 3  # of a finding: messages, and places of each
+_NOTHING_WRONG = "The check finds nothing wrong."
 
 
 def index(request: Request) -> Response:
@@ -138,8 +115,8 @@ def file(request: Request) -> Response:
     parts = (
         tag("p", link("/", "Jobs"), " / ", row["id"], class_="path"),
         tag("h1", row["filename"]),
-        tag("div", facts([*known, *counts]), class_="card"),
-        said,
+        live("facts", facts([*known, *counts]), class_="card"),
+        live("check", said),
     )
     return document(row["filename"], join(parts), owner, here="/")
 
@@ -157,18 +134,40 @@ def _content(server: Server, row: Row) -> tuple[Sequence[tuple[str, object]], Ht
         return (), nothing("The file is being checked. Look again in a moment.")
     if row["refused"]:
         return (), join((tag("h2", "Check"), tag("pre", row["details"], class_="error card")))
-    found = [
-        (tag("span", one["severity"], class_=one["severity"]), *(one[name] or "" for name in _FINDING))
-        for one in result["found"]
-    ]
-    head = ("severity", "code", "line", "pointer", "finding", "remedy")
-    said = table(head, found) if found else nothing("The check finds nothing wrong.")
+    found = _findings(result)
+    said = table(("severity", "code", "count", "finding", "remedy"), found) if found else nothing(_NOTHING_WRONG)
     counts = (
         ("rows read", f"{result['read']:,}"),
         ("rows used", f"{result['used']:,}"),
         ("rows rejected", f"{result['rejected']:,}"),
     )
     return counts, join((tag("h2", "Check"), tag("div", said, class_="card")))
+
+
+def _findings(result: dict[str, Any]) -> list[Sequence[object]]:
+    """A row for each code: how often it was found, its first messages with their first places, and its cure."""
+    codes: dict[str, list[dict[str, Any]]] = {}
+    for one in result["found"]:
+        codes.setdefault(one["code"], []).append(one)
+    counts = result.get("counts", {})  # results that an older server kept have none
+    rows: list[Sequence[object]] = []
+    for code, found in codes.items():
+        messages: dict[str, list[str]] = {}
+        for one in found:
+            messages.setdefault(one["message"], []).append(_place(one))
+        shown = list(messages.items())[:_PLACES]
+        places = sum(len(where[:_PLACES]) for _, where in shown)
+        said = [tag("div", message, tag("small", "; ".join(filter(None, where[:_PLACES])))) for message, where in shown]
+        total = max(len(found), counts.get(code, 0))
+        more = tag("small", f"and {total - places:,} more") if total > places else ""
+        severity = tag("span", found[0]["severity"], class_=found[0]["severity"])
+        rows.append((severity, code, f"{total:,}", tag("div", *said, more), found[0]["remedy"] or ""))
+    return rows
+
+
+def _place(one: dict[str, Any]) -> str:
+    line, pointer = one["line"], one["pointer"]
+    return " at ".join(part for part in (f"line {line}" if line else "", pointer or "") if part)
 
 
 def _facts(server: Server, row: Row) -> Html:
@@ -245,34 +244,8 @@ def _size(row: Row) -> str:
     return f"{row['bytes']:,} bytes"
 
 
-def _login_form(wrong: str = "", status: int = 200) -> Response:
-    form = tag(
-        "form",
-        tag("h1", tag("span", class_="mark"), "tuneport"),
-        tag("label", "Token", for_="token"),
-        tag(
-            "input",
-            type="password",
-            name="token",
-            id="token",
-            autocomplete="current-password",
-            required=True,
-            autofocus=True,
-        ),
-        tag("p", wrong, class_="error", role="alert") if wrong else "",
-        tag("button", "Log in", type="submit", class_="first"),
-        tag("p", tag("code", "tuneport tokens add NAME"), " makes a token on the machine that serves.", class_="quiet"),
-        method="post",
-        action="/login",
-        class_="card login",
-    )
-    return document("Log in", form, None, status=status)
-
-
 ROUTES = [
     Route("/", expensive(index), methods=["GET"]),
-    Route("/login", login, methods=["GET", "POST"]),
-    Route("/logout", logout, methods=["POST"]),
     Route("/jobs/{job_id}", expensive(job), methods=["GET"]),
     Route("/jobs/{job_id}/samples", sample, methods=["POST"]),
     Route("/jobs/{job_id}/{verb}", act, methods=["POST"]),

@@ -30,21 +30,24 @@ Messages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said, or why it could not."""
+    """What a model said, or why it could not; `cut` where its limit in tokens ended it."""
 
     text: str = ""
     tool_calls: Sequence[Mapping[str, Any]] = ()
     error: str = ""
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """A row's question and reference, and both answers."""
+    """A row's question and reference, and both answers; samples kept by older servers lack the rest."""
 
     question: str
     reference: str
     base: str
     tuned: str
+    failed: Sequence[str] = ()  # of "base" and "tuned", those whose text is an error
+    cut: Sequence[str] = ()  # of the same, those that reached the limit in tokens
 
 
 def tuned(row: Row) -> str | None:
@@ -53,10 +56,10 @@ def tuned(row: Row) -> str | None:
 
 
 async def ask_all(
-    request: Request, asked: Sequence[tuple[str, Messages]], max_tokens: int | None = None
+    request: Request, asked: Sequence[tuple[str, Messages]], max_tokens: int | None = None, temperature: float = 0.0
 ) -> list[Answer]:
     """Ask models, by their names, all at once."""
-    return await asyncio.gather(*(_ask(request, name, messages, max_tokens) for name, messages in asked))
+    return await asyncio.gather(*(_ask(request, name, messages, max_tokens, temperature) for name, messages in asked))
 
 
 async def make(request: Request, row: Row) -> None:
@@ -70,9 +73,7 @@ async def make(request: Request, row: Row) -> None:
     names = (row["model"], name)
     answers = await ask_all(request, [(one, question) for question, _ in rows for one in names], _TOKENS)
     kept = [
-        _Sample(
-            question[-1]["content"], reference, *(one.error or one.text for one in answers[2 * place : 2 * place + 2])
-        )
+        _sample(question, reference, *answers[2 * place : 2 * place + 2])
         for place, (question, reference) in enumerate(rows)
     ]
     text = json.dumps([asdict(one) for one in kept])
@@ -99,8 +100,8 @@ def shown(server: Server, row: Row) -> Html:
             tag(
                 "div",
                 _part("Expected", one.reference),
-                _part(row["model"], one.base),
-                _part("tuned", one.tuned),
+                _answer(row["model"], one, "base"),
+                _answer("tuned", one, "tuned"),
                 class_="answers thirds",
             ),
             class_="card",
@@ -110,18 +111,57 @@ def shown(server: Server, row: Row) -> Html:
     return join((tag("h2", "Samples"), nothing(f"{whose.capitalize()}."), *cards, ask))
 
 
+def cut_words(tokens: int) -> str:
+    """Why an answer ends in the middle."""
+    return f"Cut at the limit of {tokens:,} tokens."
+
+
+def cut_notice(tokens: int) -> Html:
+    """The same as a part of a page."""
+    return tag("p", cut_words(tokens), class_="warn")
+
+
+def _sample(question: Messages, reference: str, base: Answer, tuned: Answer) -> _Sample:
+    both = {"base": base, "tuned": tuned}
+    return _Sample(
+        question[-1]["content"],
+        reference,
+        base.error or base.text,
+        tuned.error or tuned.text,
+        [side for side, one in both.items() if one.error],
+        [side for side, one in both.items() if one.cut],
+    )
+
+
+def _answer(name: str, one: _Sample, side: str) -> Html:
+    """An answer, marked by whether it is the expected one but for white space around it."""
+    said = one.base if side == "base" else one.tuned
+    if side in one.failed:
+        return tag("section", tag("h3", name), tag("p", said, class_="error"))
+    right = said.strip() == one.reference.strip()
+    mark = tag(
+        "span",
+        "✓" if right else "✗",
+        role="img",
+        aria_label="as expected" if right else "not as expected",
+        title="as expected" if right else "not as expected",
+        class_="right" if right else "wrong-answer",
+    )
+    return tag("section", tag("h3", name, " ", mark), tag("pre", said), cut_notice(_TOKENS) if side in one.cut else "")
+
+
 def _part(name: str, said: str) -> Html:
     return tag("section", tag("h3", name), tag("pre", said))
 
 
-async def _ask(request: Request, name: str, messages: Messages, max_tokens: int | None) -> Answer:
+async def _ask(request: Request, name: str, messages: Messages, max_tokens: int | None, temperature: float) -> Answer:
     server, owner = server_of(request), owner_of(request)
     try:
         ref = await run_in_threadpool(models.resolve, server, owner, name)
-        reply = await asking.answer(request, ref, messages, max_tokens)
+        reply = await asking.answer(request, ref, messages, max_tokens, temperature)
     except WireError as error:
         return Answer(error=error.message)
-    return Answer(text=reply.text, tool_calls=reply.tool_calls)
+    return Answer(text=reply.text, tool_calls=reply.tool_calls, cut=reply.finish_reason == "length")
 
 
 def _rows(server: Server, row: Row) -> list[tuple[Messages, str]]:

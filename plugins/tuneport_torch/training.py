@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import Lineage, ModelNotFound, Status, TuneportError, UnavailableError, UnsupportedError, utc_now
@@ -66,6 +70,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     with rates.measured(base, settings, device, folder.name) as measured:
         result = train(run)
         measured.tokens, measured.seconds_aside = worker.tokens_trained, result.seconds_aside
+    _tell_memory(worker, settings.device)
     if result.stopped in ("pause", "cancel"):
         return result.stopped
     worker.stage(Status.PREPARING, "Writing the model.")
@@ -149,6 +154,26 @@ def _tell_choices(
         compiled=compiled is True,
     )
     worker.owner.progress(now=True, details={**worker.owner.now.details, "resolved": used, "reasons": why})
+
+
+def _tell_memory(worker: Worker, device: str) -> None:
+    """Keep with the job how many bytes training took at its peak, over all times that it was resumed."""
+    known = worker.owner.now.details
+    peak = max(_peak_memory(device), known.get("peak_memory") or 0)
+    worker.owner.progress(now=True, details={**known, "peak_memory": peak})
+
+
+def _peak_memory(device: str) -> int:
+    """Bytes: of tensors on the GPU, else of this whole process."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not getrusage: Linux counts there what the parent had when it started this process.
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii", errors="replace"))
+    return int(found[1]) * 1024 if found else 0
 
 
 def _tell_untold(worker: Worker, store: Store) -> None:

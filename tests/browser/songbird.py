@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,7 +44,24 @@ class Songbird(Parrot):
 
     def model(self, name: str) -> tuneport.Model:
         ref = tuneport.Ref("songbird", name)
-        return ParrotModel(ref, [], None) if name == "finch" else self.job(name).result()
+        return Finch(ref, [], None) if name == "finch" else self.job(name).result()
+
+
+class Finch(ParrotModel):
+    """Sings a word at a time when it is asked to."""
+
+    def generate_stream(
+        self, prompt: Sequence[tuneport.Message], options: tuneport.GenerateOptions
+    ) -> Generator[str, None, tuneport.Reply]:
+        if "sing" not in prompt[-1].text:
+            [reply] = self.generate([prompt], options)
+            yield reply.text
+            return reply
+        words = [f"la{number} " for number in range(1, options.max_tokens + 1)]
+        for word in words:
+            time.sleep(STEP_SECONDS / 2)
+            yield word
+        return tuneport.Reply(text="".join(words), finish_reason="length")
 
 
 class SongbirdJob(tuneport.Job):

@@ -7,7 +7,9 @@ import json
 import pytest
 from playwright.sync_api import expect
 
+from reported_run import a_run
 from serving import jsonl, until_over
+from tuneport.report import Sample, write_report
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -81,6 +83,24 @@ def _fits_and_reads_well(page) -> None:
     told = page.evaluate(CONTRAST)
     assert len(told) > 3
     assert [(text, round(ratio, 2)) for text, ratio in told if ratio < 4.5] == [], page.url
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_a_report_fits_and_its_words_are_all_in_reach(chromium, tmp_path, width: int) -> None:
+    settings = {"rank": 16, "targets": "all-linear " * 8}
+    told = {"resolved": settings, "reasons": dict.fromkeys(settings, "auto: the rule for adapters of this size")}
+    state = {"status": "succeeded", "details": {"peak_memory": 1_930_000_000, **told}}
+    long = Sample(prompt="question " * 90, answer="x" * 900, base_answer="word " * 300, reference="short")
+    file = write_report(tmp_path / "report.html", a_run(state=state, samples=[long], usd=1.25))
+    context = chromium.new_context(viewport={"width": width, "height": 800}, java_script_enabled=True)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    for summary in page.locator("details.long > summary").all():
+        summary.click()
+    assert page.locator("details.long[open]").count() == 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [one for one in page.evaluate(SPILLING) if not one.startswith("<text")] == []
+    context.close()
 
 
 def test_everything_can_be_done_by_keyboard(visit, token: str, start, client) -> None:

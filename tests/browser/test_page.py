@@ -25,11 +25,13 @@ def test_a_token_opens_the_page_and_a_wrong_one_says_so(visit, token: str) -> No
     expect(page.get_by_role("alert")).to_have_text("The token is not known here.")
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+    assert page.url.endswith("/jobs/anything"), "the login leads to what was asked for"
+    page.goto("/")
     page.get_by_role("button", name="Log out").click()
     page.goto("/")
     expect(page).to_have_title("Log in · tuneport")
-    visitor.wrong = [one for one in visitor.wrong if "401" not in one]  # the console's word for the wrong token
+    visitor.wrong = [one for one in visitor.wrong if "401" not in one and "404" not in one]  # the console's words
 
 
 def test_a_job_is_seen_live_from_its_first_step_to_its_model(page, start) -> None:
@@ -79,6 +81,8 @@ def test_samples_show_base_and_tuned_beside_what_was_expected(page, start, clien
     assert samples.nth(0).locator("pre").all_inner_texts() == ["My card never arrived 0", "card", "Hello!", "card"]
     page.reload()
     expect(samples).to_have_count(3)
+    expect(samples.nth(0).get_by_role("img", name="as expected", exact=True)).to_have_text("✓")
+    expect(samples.nth(0).get_by_role("img", name="not as expected")).to_have_text("✗")
     expect(page.get_by_role("button", name="Ask again")).to_be_visible()
 
 
@@ -101,11 +105,44 @@ def test_the_playground_asks_a_tuned_model_beside_its_base(page, start, client) 
     page.get_by_role("link", name="Playground").click()
     page.get_by_label("Model").select_option(name)
     page.get_by_label("Question").fill("where is my card?")
+    page.evaluate("window.stays = true")
     page.get_by_role("button", name="Ask").click()
     answers = page.locator(".answers section")
+    expect(page.locator(".answers")).not_to_have_attribute("aria-busy", "true")
+    assert page.evaluate("window.stays"), "the answers came without another page"
     expect(answers).to_have_count(2)
     assert answers.all_inner_texts() == [f"{name}\ncard", "finch\nHello!"]
     expect(page.get_by_label("Question")).to_have_value("where is my card?")
+
+
+def test_an_answer_is_shown_while_it_comes(page) -> None:
+    page.goto("/ask")
+    page.get_by_label("Question").fill("sing a song")
+    page.get_by_label("Max tokens").fill("40")
+    page.get_by_role("button", name="Ask").click()
+    answer = page.locator(".answers pre")
+    expect(answer).to_contain_text("la1 ")
+    early = answer.inner_text()
+    expect(page.get_by_text("Cut at the limit of 40 tokens.")).to_be_visible()
+    assert answer.inner_text().count("la") == 40 > early.count("la")
+
+
+def test_a_number_out_of_bounds_is_refused_by_the_page_itself(page) -> None:
+    page.goto("/ask")
+    page.get_by_label("Question").fill("sing a song")
+    page.get_by_label("Max tokens").fill("0")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("input:invalid")).to_have_count(1)
+    expect(page.locator(".answers")).to_have_count(0)
+
+
+def test_the_playground_works_without_a_script(visit) -> None:
+    page = visit(java_script_enabled=False).log_in().page
+    page.goto("/ask")
+    page.get_by_label("Question").fill("where is my card?")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".answers pre")).to_have_text("Hello!")
+    expect(page.get_by_label("Max tokens")).to_have_value("512")
 
 
 def test_a_part_in_use_is_left_alone_while_the_others_stay_live(page, start) -> None:

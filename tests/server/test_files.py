@@ -18,20 +18,11 @@ import openai
 import psutil
 import pytest
 
-from serving import Served, jsonl, until_over
+from serving import Served, jsonl, until_checked, until_over
 
 PATIENCE = 120.0
 TINY = gzip.compress((b"{}\n" * 300_000 + b'{"a":1}\n' * 200) * 200, 9)  # 60 million rows, 180 MB, from 0.3 MB
 LIFE = {"anchor": "created_at", "seconds": 3600}
-
-
-def until_checked(client: openai.OpenAI, id_: str):
-    """Poll a file until its check is over."""
-    deadline = time.monotonic() + PATIENCE
-    while (file := client.files.retrieve(id_)).status == "uploaded":
-        assert time.monotonic() < deadline, file
-        time.sleep(0.05)
-    return file
 
 
 def send(client: openai.OpenAI, content: bytes, name: str = "rows.jsonl", **more):

@@ -92,6 +92,7 @@ def test_a_job_goes_from_start_to_model_and_can_be_read_all_the_while(tiny_llama
     plan = TorchBackend().plan(asked)
     assert set(plan.reasons) == set(state.details["reasons"])
     told = state.details["resolved"]
+    assert 10**7 < state.details["peak_memory"] < 10**11
     assert (told["precision"], told["tokens_per_step"], told["epochs"]) == ("float32", 64, 2)
     assert (told["learning_rate"], told["total_steps"]) == (plan.resolved["learning_rate"], state.total_steps)
     assert state.details["reasons"]["learning_rate"].startswith("auto: ")

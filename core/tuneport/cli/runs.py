@@ -240,12 +240,13 @@ def report(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it; else into home.")
     ] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="Show folders too; else the page names files alone.")] = False,
     json: Json = False,
 ) -> int:
     """Write a job's HTML page and print where it is."""
     from tuneport.workflow import report as write
 
-    path = write(ref, output)
+    path = write(ref, output, paths=paths)
     if json:
         say_json({"path": str(path)})
     else:

@@ -2,5 +2,6 @@
 
 from tuneport.report.data import ReportData, Sample
 from tuneport.report.page import page, write_report
+from tuneport.report.paths import without_paths
 
-__all__ = ["ReportData", "Sample", "page", "write_report"]
+__all__ = ["ReportData", "Sample", "page", "without_paths", "write_report"]

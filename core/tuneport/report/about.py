@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from tuneport.events import Event
-from tuneport.markup import Child, Html, join, prose, tag
+from tuneport.markup import Child, Html, join, prose, table, tag
 from tuneport.report.charts import histogram
 from tuneport.report.data import ReportData
 from tuneport.report.lineage import lineage_facts
@@ -63,13 +63,12 @@ def config_section(config: Mapping[str, Any]) -> Html:
 
 def settings_section(resolved: Mapping[str, Any], reasons: Mapping[str, Any]) -> Html:
     """The settings that training used, what "auto" came to among them, and why."""
-    head = tag("tr", [tag("th", word) for word in ("Setting", "Value", "Why")])
     rows = [
         tag("tr", tag("td", name.replace("_", " ")), tag("td", amount(resolved[name])), tag("td", str(why)))
         for name, why in reasons.items()
         if name in resolved
     ]
-    return tag("table", tag("thead", head), tag("tbody", rows))
+    return table(("Setting", "Value", "Why"), rows, class_="settings")
 
 
 def lineage_section(data: ReportData) -> Html:

@@ -270,7 +270,7 @@ def interval_chart(sides: Sequence[tuple[str, str, float, float, float, str]], *
     ]
     for place, (name, kind, mean, low, high, text) in enumerate(sides):
         y = row * place + 28
-        end = x_of(mean) > width * 0.7
+        end = x_of(mean) > x_of(0.5)  # the text reaches over the wider half, which holds it
         drawn.append(
             [
                 tag("text", name, class_="name", x=0, y=y + 4),

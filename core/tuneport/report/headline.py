@@ -9,7 +9,7 @@ from tuneport.markup import Html, breakable, join, prose, tag
 from tuneport.report.data import ReportData
 from tuneport.report.series import Series
 from tuneport.report.times import times_of
-from tuneport.units import count, duration, loss, moment, money, parsed_time, short
+from tuneport.units import count, duration, finite, loss, moment, money, parsed_time, short, size
 
 
 def header(data: ReportData) -> Html:
@@ -53,6 +53,7 @@ def tiles(data: ReportData, series: Series) -> Html:
         _tokens(data, series),
         _steps(data, series),
         _time(data),
+        _memory(data),
         _cost(data),
     ]
     shown = [tile for tile in built if tile]
@@ -132,8 +133,13 @@ def _time(data: ReportData) -> Html | None:
     return _tile("Training time", duration(times.worked), f"and {' · '.join(apart)}" if apart else None)
 
 
+def _memory(data: ReportData) -> Html | None:
+    peak = finite((data.state.get("details") or {}).get("peak_memory"))
+    return _tile("Memory", size(peak), "measured at its peak") if peak else None
+
+
 def _cost(data: ReportData) -> Html | None:
     if data.usd is not None:
-        return _tile("Cost", money(data.usd))
+        return _tile("Cost", money(data.usd), "as the job reports")
     planned = ((data.plan or {}).get("usd") or {}).get("value")
     return _tile("Cost", money(planned), "as planned") if planned else None

@@ -12,7 +12,7 @@
         row.hidden = !row.textContent.toLowerCase().includes(wanted);
         shown += row.hidden ? 0 : 1;
       }
-      for (const rest of group.querySelectorAll("details")) rest.open = wanted !== "";
+      for (const rest of group.querySelectorAll(":scope > details")) rest.open = wanted !== "";
       group.hidden = shown === 0;
     }
   });

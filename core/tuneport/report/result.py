@@ -13,6 +13,8 @@ from tuneport.units import count
 
 ROWS_AT_ONCE = 5
 LABELS_AT_ONCE = 15
+LONG_TEXT, LONG_LINES = 400, 10  # characters and lines from which a text is folded
+START_OF_TEXT = 160
 _GROUPS: tuple[Outcome, ...] = ("only_base", "wrong", "neither", "only_tuned")
 
 
@@ -206,10 +208,20 @@ def _score(score: float | None) -> Html | None:
     if score is None:
         return None
     if score in (0, 1):
-        return tag("span", " ✓" if score else " ✗", class_="good" if score else "bad", title=f"score {score:g}")
+        words, kind = ("right", "good") if score else ("wrong", "bad")
+        return join([" ", tag("span", "✓" if score else "✗", class_=kind, role="img", aria_label=words, title=words)])
     return tag("span", f" {score:.2f}", class_="quiet")
 
 
 def _text(text: str) -> Html:
+    """A text as it is; a long one is folded behind its beginning."""
     shown = text.strip("\n")
-    return tag("div", shown, class_="text") if shown.strip() else tag("div", "(nothing)", class_="text quiet")
+    if not shown.strip():
+        return tag("div", "(nothing)", class_="text quiet")
+    whole = tag("div", shown, class_="text")
+    if len(shown) <= LONG_TEXT and shown.count("\n") < LONG_LINES:
+        return whole
+    start = " ".join(shown[:LONG_TEXT].split())[:START_OF_TEXT].rstrip()
+    size = tag("span", f"{count(len(shown))} characters", class_="size")
+    summary = tag("summary", tag("span", f"{start}…", class_="start"), size)
+    return tag("details", summary, whole, class_="long")

@@ -9,7 +9,7 @@ from tuneport.report.charts import Line, Mark, line_chart, smoothed
 from tuneport.report.data import ReportData
 from tuneport.report.series import Series
 from tuneport.report.times import times_of
-from tuneport.units import count, duration, loss, money, short, size
+from tuneport.units import count, duration, finite, loss, money, short, size
 
 _SMALL = (
     ("rewards/margins", "Reward margin", "chosen minus rejected", short, True),
@@ -123,7 +123,7 @@ def _outcome(data: ReportData) -> Html:
         "tokens": data.state.get("tokens") or None,
         "steps": data.state.get("step") or None,
         "seconds": times.worked if times else None,
-        "memory": (data.state.get("details") or {}).get("peak_memory"),
+        "memory": finite((data.state.get("details") or {}).get("peak_memory")),
         "usd": data.usd,
     }
     rows = []

@@ -24,6 +24,7 @@ from tuneport.events import Status, utc_now
 from tuneport.job import Patience
 from tuneport.ledger import Ledger, RunRecord
 from tuneport.refs import Ref
+from tuneport.units import finite
 from tuneport.workflow import starting
 from tuneport.workflow.advice import fit_of, with_notes
 from tuneport.workflow.judging import compare_rows
@@ -178,9 +179,11 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
         )
 
 
-def report(ref: str | Ref, path: str | Path | None = None) -> Path:
-    """Write the HTML page of a job (into home, or to `path`) and return where it is."""
-    from tuneport.report import ReportData, Sample, write_report
+def report(ref: str | Ref, path: str | Path | None = None, *, paths: bool = False) -> Path:
+    """Write the HTML page of a job (into home, or to `path`) and return where it is. The page names files without
+    their folders, so that it can be sent to others; `paths` keeps the folders.
+    """
+    from tuneport.report import ReportData, Sample, without_paths, write_report
 
     job = open_job(ref)
     state = job.state()
@@ -205,9 +208,10 @@ def report(ref: str | Ref, path: str | Path | None = None) -> Path:
         check=results.get("checked"),
         comparison=found_comparison(job.ref),
         samples=tuple(Sample(**one) for one in trained.get("samples", ()) if trained.get("job") == str(job.ref)),
+        usd=finite(state.details.get("usd")),
         machine={name: value for name, value in state.details.items() if isinstance(value, str)},
     )
-    return write_report(Path(path) if path else default_report(job.ref), page)
+    return write_report(Path(path) if path else default_report(job.ref), page if paths else without_paths(page))
 
 
 def found_comparison(ref: Ref) -> Comparison | None:

@@ -195,6 +195,15 @@ def test_a_run_without_a_holdout_shows_samples_in_its_report(cli: Cli, tickets: 
     assert "My card never arrived" in page
 
 
+def test_a_report_shows_folders_only_when_asked(cli: Cli, tickets: Path) -> None:
+    found = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")
+    page = Path(found["report"]).read_text()
+    assert tickets.name in page
+    assert str(tickets.parent) not in page
+    page = Path(as_json(cli, "report", found["ref"], "--paths")["path"]).read_text()
+    assert str(tickets) in page
+
+
 def test_a_model_is_asked_for_samples_once(cli: Cli, tickets: Path) -> None:
     command = ("run", tickets, "--model", "parrot:grey", "--holdout", "0")
     job = as_json(cli, *command)["ref"]

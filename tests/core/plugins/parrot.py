@@ -171,7 +171,11 @@ class ParrotModel(tuneport.Model):
     def generate(
         self, prompts: Sequence[Sequence[tuneport.Message]], options: tuneport.GenerateOptions
     ) -> list[tuneport.Reply]:
-        return [tuneport.Reply(text=self._nearest(prompt[-1].text)) for prompt in prompts]
+        return [self._reply(self._nearest(prompt[-1].text).split(" "), options.max_tokens) for prompt in prompts]
+
+    def _reply(self, words: list[str], most: int) -> tuneport.Reply:
+        """A word is a token to a parrot."""
+        return tuneport.Reply(text=" ".join(words[:most]), finish_reason="length" if len(words) > most else "stop")
 
     def _nearest(self, text: str) -> str:
         words = set(text.lower().split())

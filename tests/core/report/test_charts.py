@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from reported_run import START, noisy_events
 from tuneport import Event
-from tuneport.report.charts import smoothed, thinned
+from tuneport.report.charts import interval_chart, smoothed, thinned
 from tuneport.report.series import series_of
 
 
@@ -34,3 +36,14 @@ def test_thinning_keeps_every_spike() -> None:
     assert len(kept) <= 500
     assert (77_777, 1000.0) in kept
     assert list(kept) == sorted(kept)
+
+
+@pytest.mark.parametrize("mean", [place / 20 for place in range(21)])
+def test_the_label_of_an_interval_stays_inside_its_chart(mean: float) -> None:
+    text = "100.0%  (100.0% to 100.0%)"
+    chart = interval_chart([("tuned", "tuned", mean, mean, mean, text)], title="", width=420)
+    kind, x = re.search(r'<text class="value ?(end)?" x="([\d.]+)"', chart).groups()
+    wide = 7.4 * len(text)  # of semibold digits at 13 px
+    left, right = (float(x) - wide, float(x)) if kind else (float(x), float(x) + wide)
+    assert left >= 0
+    assert right <= 420

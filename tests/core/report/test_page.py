@@ -253,3 +253,29 @@ def test_settings_as_used_come_from_the_job_else_from_the_plan() -> None:
     assert "a guess" in page(ReportData(ref="torch:x", state={"status": "queued"}, created=START, plan=planned))
     for odd in ({"resolved": [], "reasons": 3}, {"reasons": {"rank": "x"}}, {}):
         page(ReportData(ref="torch:x", state={"status": "queued", "details": odd}, created=START))
+
+
+def test_long_answers_are_folded_and_whole() -> None:
+    long, lines, brief = "word " * 200 + "THE END", "\n".join("abcdefghijklmno"), "a short answer"
+    shown = [Sample(prompt=long, answer=lines, base_answer=brief, reference=brief)]
+    html = page(a_run(samples=shown, comparison=None))
+    folded = re.findall(r'<details class="long">(.*?)</details>', html, re.DOTALL)
+    assert len(folded) == 2
+    assert "1,007 characters" in folded[0]
+    assert "THE END" in folded[0]
+    assert lines in folded[1]
+    assert not any(brief in one for one in folded)
+    assert "max-height" not in html, "nothing scrolls inside a scrolling page"
+
+
+def test_memory_and_cost_are_shown_as_measured() -> None:
+    read = Reader(page(a_run(usd=1.25, plan=None)))
+    assert "Memory1.9 GBmeasured at its peak" in read.text
+    assert "Cost$1.25as the job reports" in read.text
+    odd = {"status": "succeeded", "details": {"peak_memory": "much"}}
+    assert "measured at its peak" not in page(a_run(state=odd))
+
+
+def test_marks_of_answers_have_words(whole: str) -> None:
+    marks = [one for _, one in Reader(whole).tags if one.get("role") == "img" and one.get("class") in ("good", "bad")]
+    assert {(one["class"], one["aria-label"]) for one in marks} == {("good", "right"), ("bad", "wrong")}
