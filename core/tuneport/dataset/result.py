@@ -164,7 +164,7 @@ def _context_remedy(recipe: Recipe, telling: Sequence[str]) -> str:
     if thought is not None and "reasoning" in ways:
         return f"Train on it as the assistant's thoughts: --column reasoning={thought}. Or remove it from the file."
     ways = [way for way in ways if way != "reasoning"]
-    if not ways or thought is not None:
+    if "context" not in takes or not ways or thought is not None:
         return "Write it into the messages that it belongs to. Or remove it from the file."
     name = telling[0]
     return f"Name it as {' or '.join(ways)}: --column {ways[0]}={name}. Or remove it from the file."
