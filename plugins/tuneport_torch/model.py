@@ -212,12 +212,13 @@ class TorchModel(Model):
             for name, value in launch.WAITING.items():  # heard only where torch is not imported yet
                 os.environ.setdefault(name, value)
             from tuneport_torch.text.render import Renderer
-            from tuneport_torch.text.thinking import Mode
+            from tuneport_torch.text.thinking import Mode, is_settled
             from tuneport_torch.text.tokens import load_text
 
             base = self._resolved = bases.fetch(self._base)
             text = load_text(base)
-            mode = Mode.SAVED if self._record else Mode.ROWS
+            known = self._record or (text.template is not None and is_settled(text.template.source))
+            mode = Mode.SAVED if known else Mode.ROWS
             with LOADING:
                 # What answering imports is imported here, where no other thread imports.
                 import tuneport_torch.answer.generate

@@ -258,6 +258,7 @@ def test_rows_with_thinking_settle_the_template_for_it(base):
     assert settled(job).status.value == "succeeded"
     text = load_text(job.result()._base)
     prompt = text.decode(Renderer(text, Mode.SAVED).prompts([PLAIN.messages[:1]])[0], keep_control=True)
+    assert "enable_thinking = true" in text.template.source  # said in the template, for forms without a record: GGUF
     text.close()
     assert prompt.endswith("assistant\n")
     assert "11 of 12 answers are without thinking" in "\n".join(event.message for event in job.events())

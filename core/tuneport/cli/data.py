@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -221,7 +222,7 @@ def init(
         "data.sheet": sheet,
         "data.columns": _pairs(column),
         "data.system": system,
-        "train.suffix": output.stem if output.stem != "tune" else None,
+        "train.suffix": _suffix_of(output.stem),
     }
     fit = _fitting(result)
     written = commented_yaml(
@@ -255,6 +256,12 @@ def _refuse_to_write(output: Path, *, force: bool) -> None:
         )
     if not output.absolute().parent.is_dir():
         raise UsageError(f"There is no folder {output.parent}.", remedy="Make it first, or name another file with -o.")
+
+
+def _suffix_of(stem: str) -> str | None:
+    """A job's name from that of its config file; None where the file has the usual name."""
+    plain = re.sub("[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:40]
+    return plain if plain and stem != "tune" else None
 
 
 def _fitting(result: CheckResult) -> Fit:

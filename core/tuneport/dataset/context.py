@@ -69,6 +69,11 @@ def changes_meaning(column: str) -> bool:
     return bool(words & _MEANS_MORE) and not words & _ABOUT
 
 
+def about_thoughts(column: str) -> bool:
+    """Whether a column's name says that it holds what stands before an answer as thoughts."""
+    return bool({"reasoning", "thinking", "thought", "thoughts"} & set(column.lower().replace("-", "_").split("_")))
+
+
 def rating(columns: Iterable[str], used: Iterable[str], rows: Sequence[Mapping[str, Any]]) -> str | None:
     """The column that says whether each answer is a good one, as the method KTO wants it."""
     taken = set(used)

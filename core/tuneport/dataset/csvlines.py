@@ -13,7 +13,7 @@ _HEAD = 1 << 16
 _PIECE = 1 << 20
 _READ_AGAIN = 64 << 20
 """Bytes that may be read again in one file. After that each line is a row of its own, so that time stays linear."""
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*\Z')  # what Excel writes, and reads, as the first line
+_SEPARATOR_LINE = re.compile(r'"?(?i:sep)=(.)"?\s*\Z')  # what Excel writes, and reads, as the first line
 
 
 class Unreadable(Exception):  # noqa: N818 - passes through csv.reader, to be caught right behind it

@@ -28,6 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt", "system_message"),
     "history": ("history", "chat_history", "conversation_history"),
     "tools": ("tools", "functions"),
+    "reasoning": ("reasoning_content",),  # other names may mean a text for people: to be named
 }
 """The column names that stand for one of ours; any other role is named as itself."""
 
@@ -184,6 +185,9 @@ def _system_prompt(row: Row) -> str:
 def _prompt_completion(row: Row) -> Example:
     if isinstance(row.get("prompt"), list) or isinstance(row.get("completion"), list):
         prompt = row.messages("prompt")
+        if row.get("reasoning"):
+            message = f"{row.pointer('reasoning')[1:]} stands beside turns, not on the assistant's."
+            row.report.add("bad-reasoning", message, row.pointer("reasoning"))
         found = _around(
             row,
             prompt + row.messages("completion"),
@@ -218,7 +222,10 @@ def _text_label(row: Row) -> Example:
 
 
 def _turns(row: Row, question: str, asked: str, answered: str) -> Conversation:
-    pair = (Message(role="user", content=question), Message(role="assistant", content=row.text(answered)))
+    thought = row.text("reasoning") if row.get("reasoning") is not None else ""
+    said = turns.once(row.text(answered), thought, row.pointer(answered), row.report)
+    answer = Message(role="assistant", content=said, reasoning_content=thought or None)
+    pair = (Message(role="user", content=question), answer)
     found = _around(row, pair, lambda index: row.pointer(answered if index else asked))
     return Conversation(messages=found, tools=row.tools())
 
@@ -264,15 +271,35 @@ SHAPES = (
     Shape("chosen/rejected", ("chosen", "rejected"), ("prompt", "system", "tools"), _trl_preference),
     Shape("messages", ("messages",), ("tools", "parallel_tool_calls", "system", "history"), _chat),
     Shape("conversations", ("conversations",), ("system", "history", "tools"), _sharegpt),
-    Shape("prompt/completion", ("prompt", "completion"), ("context", "system", "history", "tools"), _prompt_completion),
-    Shape("instruction/output", ("instruction", "output"), ("input", "context", "system", "history", "tools"), _alpaca),
-    Shape("question/answer", ("question", "answer"), ("context", "system", "history", "tools"), _question_answer),
-    Shape("text/label", ("text", "label"), ("context", "system", "history"), _text_label),
+    Shape(
+        "prompt/completion",
+        ("prompt", "completion"),
+        ("context", "system", "history", "tools", "reasoning"),
+        _prompt_completion,
+    ),
+    Shape(
+        "instruction/output",
+        ("instruction", "output"),
+        ("input", "context", "system", "history", "tools", "reasoning"),
+        _alpaca,
+    ),
+    Shape(
+        "question/answer",
+        ("question", "answer"),
+        ("context", "system", "history", "tools", "reasoning"),
+        _question_answer,
+    ),
+    Shape("text/label", ("text", "label"), ("context", "system", "history", "reasoning"), _text_label),
 )
 _BY_NAME = {shape.name: shape for shape in SHAPES}
-TURN_ROLES = frozenset({"system", "history", "tools"})
+TURN_ROLES = frozenset({"system", "history", "tools", "reasoning"})
 """The columns that make a prompt and its completion turns of a conversation."""
 ROLES = tuple(sorted({role for shape in SHAPES[1:] for role in shape.needs + shape.takes}))
+
+
+def takes_of(shape: str) -> tuple[str, ...]:
+    """The roles that rows of a shape may have beside those that they must have."""
+    return _BY_NAME[shape].takes
 
 
 def recognise(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], system: str | None) -> Recipe | None:

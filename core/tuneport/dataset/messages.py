@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ _SHAREGPT_ROLES = {
     "tool_response": "tool",
     "function": "tool",
 }
+Content = str | list[dict[str, Any]] | None
+_THINK_BLOCK = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _PARTS = {"text": "text", "image_url": "image_url"}
 _HH_TURNS = (("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant"))
 
@@ -66,15 +69,26 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
         if value[key] is not None:
             _unknown_key(key, f"{at}/{escape(key)}", report, thought)
     _check_role(role, f"{at}/role", report)
+    content = _content(value.get("content"), f"{at}/content", report)
     return Message(
         role=str(role),
-        content=_content(value.get("content"), f"{at}/content", report),
+        content=once(content, thought, f"{at}/content", report),
         name=_optional_text(value.get("name"), f"{at}/name", report),
         tool_calls=read_calls(value.get("tool_calls"), f"{at}/tool_calls", report),
         tool_call_id=_optional_text(value.get("tool_call_id"), f"{at}/tool_call_id", report),
         weight=_weight(value.get("weight"), role, f"{at}/weight", report),
         reasoning_content=thought,
     )
+
+
+def once(content: Content, thought: str | None, at: str, report: RowReport) -> Content:
+    """The content without a think block at its start that repeats the thought beside it: it is trained on once."""
+    opened = _THINK_BLOCK.match(content) if thought and isinstance(content, str) else None
+    if opened is None or thought is None:
+        return content
+    if opened[1].strip() not in ("", thought.strip()):
+        report.add("bad-reasoning", "The think block in the text and the key beside it hold different texts.", at)
+    return opened.string[opened.end() :]
 
 
 def _reasoning(value: Mapping[str, Any], role: Any, at: str, report: RowReport) -> str | None:
@@ -110,7 +124,7 @@ def _check_role(role: Any, at: str, report: RowReport) -> None:
         report.add("unknown-role", f"{role!r:.60} is not a role.", at)
 
 
-def _content(value: Any, at: str, report: RowReport) -> str | list[dict[str, Any]] | None:
+def _content(value: Any, at: str, report: RowReport) -> Content:
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, list):
@@ -193,6 +207,7 @@ def _sharegpt_turn(turn: dict[str, Any], at: str, report: RowReport) -> Message:
         if calls is None and not report.failed:
             report.add("bad-tool-call", 'The call is not {"name": …, "arguments": {…}} in JSON.', f"{at}/value")
         return Message(role="assistant", tool_calls=calls, weight=weight, reasoning_content=thought)
+    text = once(text, thought, f"{at}/value", report)
     return Message(role=role or "", content=text, weight=weight, reasoning_content=thought)
 
 

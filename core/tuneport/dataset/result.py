@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuneport.dataset.context import changes_meaning
+from tuneport.dataset.context import about_thoughts, changes_meaning
 from tuneport.dataset.diagnostics import Diagnostic, Severity
 from tuneport.dataset.findings import Findings
-from tuneport.dataset.formats import ALIASES, TURN_ROLES, Recipe
+from tuneport.dataset.formats import ALIASES, TURN_ROLES, Recipe, takes_of
 from tuneport.dataset.profile import LEARNT_BY, DataProfile
 from tuneport.dataset.scan import Scan
 from tuneport.dataset.stats import Stats
@@ -102,7 +102,11 @@ def file_findings(
         telling = [name for name in unused if changes_meaning(str(name))]
         if telling:
             names = ", ".join(map(str, telling))
-            findings.add("context-column-unused", f"Not used, and the rows may mean something else without: {names}.")
+            findings.add(
+                "context-column-unused",
+                f"Not used, and the rows may mean something else without: {names}.",
+                remedy=_context_remedy(recipe, telling),
+            )
         unused = [name for name in unused if name not in telling]
         if unused:
             findings.add("unused-columns", f"Not used: {', '.join(map(str, unused))}.", remedy=_columns_remedy(recipe))
@@ -121,6 +125,7 @@ _MEANINGS = {
     "system": "the system prompt",
     "history": "earlier turns, which are trained on too",
     "context": "a part of the prompt",
+    "reasoning": "what is thought before the answer",
 }
 
 
@@ -149,6 +154,20 @@ def _other_methods(shapes: Mapping[str, int], method: str, findings: Findings) -
             findings.add(
                 "needs-other-method", f"{are}: {method} does not learn from these, {' or '.join(others)} does."
             )
+
+
+def _context_remedy(recipe: Recipe, telling: Sequence[str]) -> str:
+    """How to use the columns that are left out, as far as rows of this shape can."""
+    takes = takes_of(recipe.shape)
+    ways = [role for role in _MEANINGS if role in takes and role not in recipe.columns]
+    thought = next((str(name) for name in telling if about_thoughts(str(name))), None)
+    if thought is not None and "reasoning" in ways:
+        return f"Train on it as the assistant's thoughts: --column reasoning={thought}. Or remove it from the file."
+    ways = [way for way in ways if way != "reasoning"]
+    if "context" not in takes or not ways or thought is not None:
+        return "Write it into the messages that it belongs to. Or remove it from the file."
+    name = telling[0]
+    return f"Name it as {' or '.join(ways)}: --column {ways[0]}={name}. Or remove it from the file."
 
 
 def _columns_remedy(recipe: Recipe) -> str:

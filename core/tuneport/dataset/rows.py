@@ -54,7 +54,7 @@ def _check_order(roles: Sequence[str], place: Place, report: RowReport) -> None:
     for index, role in enumerate(roles[1:], 1):
         if role in ("system", "developer"):
             if roles[index - 1] not in ("system", "developer"):
-                report.add("system-not-first", f"A {role} turn follows a {roles[index - 1]} turn.", place(index))
+                report.add("system-not-first", f"A {role} turn follows one of the {roles[index - 1]}.", place(index))
         elif role == roles[index - 1] and role != "tool":
             report.add("consecutive-roles", f"Two {role} turns follow each other.", place(index))
 

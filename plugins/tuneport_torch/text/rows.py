@@ -15,7 +15,7 @@ from tuneport_torch.text.lengths import Lengths
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Rendered, Renderer, Style
-from tuneport_torch.text.thinking import Mode
+from tuneport_torch.text.thinking import Mode, switched_on
 
 if TYPE_CHECKING:
     from tuneport import Example
@@ -97,7 +97,7 @@ def _settled(worker: Worker, request: Mapping[str, Any], text: Text, limit: int 
         with suppress(DataError):  # then each row is read in its own way
             parts, _ = _read(worker, request, Renderer(text, Mode.ON), limit, openings)
             worker.emit("log", told, without_thinking=ways[False])
-    text.settle(thinking.on if ways[True] else thinking.off or {})
+    text.settle(switched_on(thinking) if ways[True] else thinking.off or {})
     return parts
 
 

@@ -104,6 +104,16 @@ def settled(source: str, variables: Variables) -> str:
     return "".join(_default(name, value) for name, value in variables.items()) + bare
 
 
+def is_settled(source: str) -> bool:
+    """Whether a training settled how the template asks: known where no record lies beside it, as in a GGUF file."""
+    return _SETTLED.match(source) is not None
+
+
+def switched_on(thinking: Thinking) -> Variables:
+    """The variables that ask to think, written out where the template does so by itself."""
+    return thinking.on or {name: not value for name, value in (thinking.off or {}).items()}
+
+
 def _default(name: str, value: bool) -> str:
     return f"{{%- if {name} is not defined %}}{{%- set {name} = {str(value).lower()} %}}{{%- endif %}}"
 

@@ -94,6 +94,13 @@ def test_init_writes_a_config_that_runs(cli: Cli, tickets: Path, tmp_path: Path)
     assert "report" in out
 
 
+@pytest.mark.parametrize("name", ["tune.v2.yaml", "my tickets (1).yaml", "été.yaml", f"{'long-' * 12}.yaml", "_.yaml"])
+def test_init_takes_any_name_for_the_config(cli: Cli, tickets: Path, name: str) -> None:
+    code, _, err = cli("init", tickets, "--model", "parrot:grey", "-o", name)
+    assert code == 0, err
+    assert cli("plan", name)[0] == 0
+
+
 def test_init_writes_down_how_odd_columns_are_read(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text("body,queue\nwhere is it,post\npay me,money\nno pin,card\nlost it,card\n")
     flags = ("--column", "text=body", "--column", "label=queue", "--system", "One word.")

@@ -149,6 +149,7 @@ def test_stray_quotes_in_every_line_take_linear_time(
         ("text,label,,\nlate,delay,,\nwrong,exchange,,\n", "unnamed-column"),
         ("text,label,,\nlate,delay\nwrong,exchange,\n", "unnamed-column"),
         ("text,label\nlate,delay,,,\nwrong,exchange\n", None),
+        ("SEP=\t\ntext\tlabel\nlate\tdelay\nwrong\texchange\n", "separator-line"),
         ("sep=;\ntext;label\nlate;delay\nwrong;exchange\n", "separator-line"),
         ("\ufeffsep=,\r\ntext,label\r\nlate,delay\r\nwrong,exchange\r\n", "separator-line"),
         ('"sep=|"\ntext|label\nlate|delay\nwrong|exchange\n', "separator-line"),

@@ -113,3 +113,51 @@ def test_preferences_keep_it_on_both_sides(tmp_path: Path) -> None:
     assert example == Preference(
         prompt=(Message("user", "2+2?"),), chosen=(WANTED,), rejected=(Message("assistant", "4"),)
     )
+
+
+@pytest.mark.parametrize("text", ["<think>\nTwo more.\n</think>\n\n4", "<think>\n\n</think>\n\n4"])
+@pytest.mark.parametrize("shape", ["messages", "conversations", "columns"])
+def test_a_think_block_beside_the_key_is_trained_on_once(shape: str, text: str) -> None:
+    row: dict[str, Any] = {
+        "messages": {"messages": [ASKED, {"role": "assistant", "content": text, "reasoning": THOUGHT}]},
+        "conversations": {
+            "conversations": [{"from": "human", "value": "2+2?"}, {"from": "gpt", "value": text, "thinking": THOUGHT}]
+        },
+        "columns": {"question": "2+2?", "answer": text, "reasoning_content": THOUGHT},
+    }[shape]
+    (example,) = Dataset.load([row])
+    assert answers(example) == [WANTED]
+    row = json.loads(json.dumps(row).replace(THOUGHT, "Another thought.", 1).replace("<think>\\n\\n", "<think>No. "))
+    assert Dataset.load([row]).check().counts["bad-reasoning"] == 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "2+2?", "answer": "4"},
+        {"prompt": "2+2?", "completion": "4"},
+        {"instruction": "2+2?", "output": "4"},
+        {"text": "2+2?", "label": "4"},
+    ],
+)
+def test_a_column_of_thoughts_is_kept_or_its_cure_is_named(row: dict[str, Any]) -> None:
+    (example,) = Dataset.load([row | {"reasoning_content": THOUGHT}])
+    assert answers(example) == [WANTED]
+    dataset = Dataset.load([row | {"thinking": THOUGHT}])
+    found = {one.code: one for one in dataset.check().diagnostics}
+    assert "--column reasoning=thinking" in str(found["context-column-unused"].remedy)
+    (example,) = Dataset.load([row | {"thinking": THOUGHT}], columns={"reasoning": "thinking"})
+    assert answers(example) == [WANTED]
+
+
+def test_a_column_of_thoughts_beside_turns_is_an_error() -> None:
+    row = {"prompt": [ASKED], "completion": [SAID], "reasoning_content": THOUGHT}
+    assert Dataset.load([row]).check().counts["bad-reasoning"] == 1
+
+
+@pytest.mark.parametrize(
+    "row", [{"messages": [ASKED, SAID]}, {"prompt": "2+2?", "chosen": "4", "rejected": "5"}], ids=["turns", "pair"]
+)
+def test_no_remedy_names_a_role_that_the_rows_cannot_have(row: dict[str, Any]) -> None:
+    found = {one.code: one for one in Dataset.load([row | {"context": "Counting."}]).check().diagnostics}
+    assert "--column" not in str(found["context-column-unused"].remedy)
