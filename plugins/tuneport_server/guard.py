@@ -181,8 +181,13 @@ def log_failure(method: str, path: str, error: BaseException) -> None:
 
 
 def mistake() -> WireError:
-    """The answer to a request that found a fault of ours."""
-    return WireError(500, "The server made a mistake; its log says which, by x-request-id.", code="server_error")
+    """The answer to a request that found a fault of ours. The connection is closed behind it, and says so."""
+    return WireError(
+        500,
+        "The server made a mistake; its log says which, by x-request-id.",
+        code="server_error",
+        headers={"connection": "close"},
+    )
 
 
 def _check_head(scope: Scope, headers: Headers) -> None:

@@ -78,7 +78,7 @@ def test_a_foreign_host_or_page_is_refused(shared: Served, token: str) -> None:
         ({"seed": -1}, "seed", "greater"),
         ({"metadata": {"k" * 65: "v"}}, None, "64"),
         ({"metadata": {str(n): "v" for n in range(17)}}, "metadata", "16"),
-        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "none"),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "does not support"),
         ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs", "1 to 50"),
         ({"hyperparameters": {"batch_size": True}}, "hyperparameters.batch_size", "1 to 256"),
         ({"hyperparameters": {"learning_rate_multiplier": 0}}, "hyperparameters.learning_rate_multiplier", "above 0"),
