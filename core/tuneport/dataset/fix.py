@@ -201,7 +201,7 @@ def _refuse_broken(report: RowReport) -> None:
 
 
 def _refuse_to_drop_most(log: _Log, sound: int, path: Path) -> None:
-    """Raise DataError where errors would drop more rows than are left: one cause is likely, which can be mended."""
+    """Raise DataError where errors would drop more rows than are left: one cause is likely, and it can be fixed."""
     if log.dropped <= sound:
         return
     code, times = log.dropped_for.most_common(1)[0]
