@@ -100,9 +100,9 @@ def _name(value: str) -> str:
 
 def _ref(value: str) -> str:
     try:
-        return str(Ref.parse(value))
-    except RefError:
-        raise PydanticCustomError("ref", "should be of the form backend:name, such as torch:smollm2-135m") from None
+        return str(find_ref(value))
+    except RefError as error:
+        raise PydanticCustomError("ref", "{told}", {"told": f"{error.message} {error.remedy}"}) from None
 
 
 class ServeSettings(Settings):

@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +25,7 @@ from tuneport import (
 )
 from tuneport_torch import bases
 from tuneport_torch.bases import precision
-from tuneport_torch.bases.loading import LOADING, load_model
+from tuneport_torch.bases.loading import LOADING, import_libraries, load_model
 from tuneport_torch.jobs import devices, launch
 
 if TYPE_CHECKING:
@@ -216,7 +217,10 @@ class TorchModel(Model):
             from tuneport_torch.text.tokens import load_text
 
             base = self._resolved = bases.fetch(self._base)
-            text = load_text(base)
+            with ThreadPoolExecutor(1, "text") as aside:  # its tokenizer starts in a process of its own meanwhile
+                loading = aside.submit(load_text, base)
+                import_libraries()
+                text = loading.result()
             known = self._record or (text.template is not None and is_settled(text.template.source))
             mode = Mode.SAVED if known else Mode.ROWS
             with LOADING:

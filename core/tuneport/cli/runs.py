@@ -269,6 +269,7 @@ def configured(
 ) -> RunConfig:
     """The config that a command's arguments say: a file's, with the flags on top, or one made of the flags alone."""
     from tuneport.config import Flag, config_from_flags, load_config
+    from tuneport.workflow.naming import with_base
 
     model = None if model is None else _model_of(model)
     flags: dict[str, Any] = {
@@ -291,8 +292,8 @@ def configured(
 
     def read() -> RunConfig:
         if is_config:
-            return load_config(source, overrides or (), flags)
-        return config_from_flags(flags, overrides or ())
+            return with_base(load_config(source, overrides or (), flags))
+        return with_base(config_from_flags(flags, overrides or ()))
 
     if learning_rate is not None:
         flags[_rate_key(read().ref.backend)] = Flag("--learning-rate", parse_number(learning_rate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,30 @@ holds this lock while a model answers or while files are downloaded; `push` hold
 """
 
 
+def import_libraries() -> None:
+    """Import torch and what all of transformers' models share, for a first load or to do it while something else waits.
+
+    Python's garbage collector rests meanwhile: it would look again and again at a million objects that stay, a quarter
+    of the time. They then count as old, as they would after it had looked.
+    """
+    with LOADING:
+        if "transformers.masking_utils" in sys.modules:
+            return
+        rests = gc.isenabled() and not gc.get_freeze_count()
+        if rests:
+            gc.disable()
+        try:
+            import torch  # noqa: F401 - see above
+            import transformers.masking_utils
+            import transformers.modeling_layers  # noqa: F401
+            from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
+        finally:
+            if rests:
+                gc.freeze()
+                gc.unfreeze()
+                gc.enable()
+
+
 def load_model(
     base: Base,
     *,
@@ -48,6 +73,7 @@ def load_model(
     """
     base = _fetched(base)
     with LOADING:
+        import_libraries()
         return _load(base, dtype, device, attention, config)
 
 

@@ -92,6 +92,7 @@ COMMANDS = [
     ["run", "--help"],
     ["compare", "--help"],
     ["prune", "--help"],
+    ["ask", "parrot:grey", " ".join(f"wandering{n}" for n in range(80))],
 ]
 
 
