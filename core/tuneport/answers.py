@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, TypedDict
 
 from typing_extensions import TypeVar
 
@@ -56,6 +56,29 @@ class GenerateOptions:
     def must_call(self) -> bool:
         """Whether the answer has to be a call of a tool."""
         return self.tool_choice == "required" or isinstance(self.tool_choice, Mapping)
+
+
+class FreeOptions(TypedDict, total=False):
+    """The fields of GenerateOptions but `schema`, as a call takes them: for type checkers and editors."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    stop: str | Sequence[str] | None
+    seed: int | None
+    tools: Sequence[Mapping[str, Any]]
+    raw: bool
+    tool_choice: str | Mapping[str, str]
+    parallel_tool_calls: bool
+    logprobs: int | None
+    frequency_penalty: float
+    presence_penalty: float
+
+
+class AskOptions(FreeOptions, total=False):
+    """All of them; `schema` as JSON, or a pydantic class where the text alone is wanted."""
+
+    schema: Mapping[str, Any] | type | bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
-from tuneport.answers import EVERYWHERE, GenerateOptions, Reply, read_options
+from typing_extensions import Unpack
+
+from tuneport.answers import EVERYWHERE, AskOptions, FreeOptions, GenerateOptions, Reply, read_options
 from tuneport.errors import TuneportError, UnsupportedError, UsageError
 from tuneport.homefolder import local_path
 from tuneport.schemas import read_schema
@@ -159,12 +161,12 @@ class Model(ABC):
         """Give back memory and connections; the model may be used again and comes back by itself."""
 
     @overload
-    def reply(self, messages: Conversational, *, schema: type[M], **options: Any) -> Reply[M]: ...
+    def reply(self, messages: Conversational, *, schema: type[M], **options: Unpack[FreeOptions]) -> Reply[M]: ...
 
     @overload
-    def reply(self, messages: Conversational, **options: Any) -> Reply: ...
+    def reply(self, messages: Conversational, **options: Unpack[AskOptions]) -> Reply: ...
 
-    def reply(self, messages: Conversational, **options: Any) -> Reply:
+    def reply(self, messages: Conversational, **options: Unpack[AskOptions]) -> Reply:
         """Answer a conversation, or a text as its only user turn. The system prompt of training is put first when the
         messages bring none of their own. `options` are the fields of GenerateOptions.
 
@@ -174,35 +176,37 @@ class Model(ABC):
 
     @overload
     def reply_many(
-        self, conversations: Iterable[Conversational], *, schema: type[M], **options: Any
+        self, conversations: Iterable[Conversational], *, schema: type[M], **options: Unpack[FreeOptions]
     ) -> list[Reply[M]]: ...
 
     @overload
-    def reply_many(self, conversations: Iterable[Conversational], **options: Any) -> list[Reply]: ...
+    def reply_many(self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]) -> list[Reply]: ...
 
-    def reply_many(self, conversations: Iterable[Conversational], **options: Any) -> list[Reply]:
+    def reply_many(self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]) -> list[Reply]:
         """Answer many conversations, in order; see `reply`."""
         return self._replies(conversations, options, "reply_many")
 
-    def _replies(self, conversations: Iterable[Conversational], options: dict[str, Any], call: str) -> list[Reply]:
+    def _replies(self, conversations: Iterable[Conversational], options: Mapping[str, Any], call: str) -> list[Reply]:
         asked, shape = self._options(options, call)
         replies = self.generate([self._prepared(one, asked) for one in conversations], asked)
         return [_shaped(one, shape) for one in replies]
 
-    def ask(self, text: str, **options: Any) -> str:
+    def ask(self, text: str, **options: Unpack[AskOptions]) -> str:
         """The text of the answer to one user turn."""
         return self._replies([text], options, "ask")[0].text
 
-    def ask_many(self, texts: Iterable[str], **options: Any) -> list[str]:
+    def ask_many(self, texts: Iterable[str], **options: Unpack[AskOptions]) -> list[str]:
         """The texts of the answers to many separate user turns, in order."""
         return [reply.text for reply in self._replies(texts, options, "ask_many")]
 
-    def stream(self, messages: Conversational, **options: Any) -> Iterator[str]:
+    def stream(self, messages: Conversational, **options: Unpack[AskOptions]) -> Iterator[str]:
         """The answer's text, piece by piece."""
         asked, _ = self._options(options, "stream")
         return self.generate_stream(self._prepared(messages, asked), asked)
 
-    def stream_many(self, conversations: Iterable[Conversational], **options: Any) -> Iterator[tuple[int, str | Reply]]:
+    def stream_many(
+        self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]
+    ) -> Iterator[tuple[int, str | Reply]]:
         """The answers to many conversations, piece by piece as they come: `(number of the conversation, piece)`, and
         after each conversation's last piece `(number, Reply)`. See `reply`.
         """
@@ -274,7 +278,7 @@ class Model(ABC):
         if kind not in kinds:
             raise UnsupportedError(f"{self.ref} cannot be {done} as {kind!r}; it can be {done} as: {', '.join(kinds)}.")
 
-    def _options(self, options: dict[str, Any], call: str) -> tuple[GenerateOptions, Shape | None]:
+    def _options(self, options: Mapping[str, Any], call: str) -> tuple[GenerateOptions, Shape | None]:
         asked, shape = read_options(options, call)
         if asked.raw and not self.can_continue:
             raise UnsupportedError(f"{self.ref} answers conversations only: it cannot continue plain text (raw=True).")
