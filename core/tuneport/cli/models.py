@@ -204,7 +204,8 @@ def compare(
             remedy="Name the rows: --data FILE",
         )
     else:
-        own = own_holdout(model)
+        with working(f"Reading the holdout of {model.ref}"):
+            own = own_holdout(model)
         holdout, judge_by = own.rows, grader or own.grader
         max_tokens, form = max_tokens or own.max_tokens, own.schema if form is None else form
     if rows is not None:
@@ -303,7 +304,8 @@ def models(json: Json = False) -> int:
     from tuneport.workflow import models as known
 
     silent: dict[str, str] = {}
-    found = known(on_failure=lambda name, error: silent.update({name: " ".join(str(error).split("\n"))}))
+    with working("Listing the models"):
+        found = known(on_failure=lambda name, error: silent.update({name: " ".join(str(error).split("\n"))}))
     if json:
         say_json({"models": [model.to_dict() for model in found], "failed": silent})
         return 0
@@ -340,7 +342,8 @@ def delete(
         say(f"  {line}", err=True)
     if not confirmed("Remove it?", yes=yes):
         return 1
-    removed = remove(ref, force=force)
+    with working(f"Removing {ref}"):
+        removed = remove(ref, force=force)
     if json:
         say_json({"removed": removed})
     else:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tuneport.cli.outlet import Part, console, folded, is_terminal, say, say_json, say_lines
-from tuneport.cli.terminal import print_table
+from tuneport.cli.terminal import print_table, working
 from tuneport.errors import DataError
 from tuneport.events import Status, utc_now
 from tuneport.units import amount, duration, money, size
@@ -75,7 +75,8 @@ def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: 
 
     from tuneport.dataset import coloured, plain, untokenised
 
-    pieces = data.preview(profile, rows) if profile else [untokenised(one) for one in islice(data, rows)]
+    with working(f"Reading {data.name}"):
+        pieces = data.preview(profile, rows) if profile else [untokenised(one) for one in islice(data, rows)]
     if not pieces:
         raise DataError(f"{data.name} has no row that can be used.", remedy=f"See why: tuneport check {data.name}")
     if as_json:

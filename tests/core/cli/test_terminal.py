@@ -169,3 +169,21 @@ def test_a_history_that_cannot_be_kept_does_not_end_a_chat(place: Path, own_home
     asked.end()
     assert asked.process.returncode == 0
     assert outside.read_text() == "mine\n"
+
+
+def test_a_run_shows_what_it_is_doing_and_a_script_does_not(place: Path) -> None:
+    at_terminal = Terminal(place, 80, "run", "tune.yaml", "--again")
+    said = at_terminal.end()
+    assert at_terminal.process.returncode == 0, said
+    # In this order, each with a bar that moves until the next: the base and the tuned model are loaded on first use.
+    steps = ["checking the rows", "starting the job", "loading the base model", "loading the tuned model"]
+    places = [said.index(step) for step in steps]
+    assert places == sorted(places)
+    last = said.rpartition("graded by")[2]
+    assert not any(step in last for step in steps)
+    piped = subprocess.run(
+        [sys.executable, "-m", "tuneport.cli", "run", "tune.yaml", "--again"],
+        cwd=place, env={**os.environ, "PYTHONPATH": _path(place)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert piped.returncode == 0, piped.stderr
+    assert not any(step in piped.stderr for step in steps)
