@@ -297,7 +297,8 @@ class RunConfig(Settings):
         examples=["torch:smollm2-135m"],
         description="The base model as `backend:name`: the one word that changes where training runs. "
         "`torch:smollm2-135m` is this machine; a name that starts with `.`, `~` or `/` is a folder or file. To train a "
-        "tuned model further: its reference, its job's name, the beginning of that, or `last`, the newest job.",
+        "tuned model further: its reference, its job's name, the beginning of that, or `last`, the newest job. What is "
+        "newest changes: for a run that may have to be finished later, write the name.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description="The rows.")
     train: TrainConfig = Field(default_factory=TrainConfig, description="Portable settings of training.")

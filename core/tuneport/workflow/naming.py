@@ -37,7 +37,7 @@ def find_ref(text: str | Ref) -> Ref:
     if ref.name.startswith(_PATHS):
         return ref
     known = [one.name for one in job_refs() if one.backend == ref.backend]
-    if ref.name == LAST and known and ref not in _bases():
+    if ref.name == LAST and known and ref not in base_refs():
         return Ref(ref.backend, known[0])
     begin = [] if ref.name in known else [name for name in known if name.startswith(ref.name)]
     if not begin or _is_base(ref):
@@ -70,7 +70,7 @@ def job_refs() -> list[Ref]:
 
 def known_refs() -> list[Ref]:
     """The refs of all jobs, newest first, then of the base models that backends know by name."""
-    return [*job_refs(), *_bases()]
+    return [*job_refs(), *base_refs()]
 
 
 def suggestion(text: str, known: Iterable[Ref] | None = None) -> str:
@@ -91,7 +91,7 @@ def _of_bare(text: str, error: RefError) -> Ref:
     exact = jobs[:1] if text == LAST else [one for one in jobs if one.name == text]
     found = exact or [one for one in jobs if one.name.startswith(text)]
     # A base model or a folder of the same name might be what is meant. A ref says which.
-    also = [str(one) for one in _bases() if one.name == text] + _folders(text)
+    also = [str(one) for one in base_refs() if one.name == text] + _folders(text)
     if len(found) == 1 and not also:
         return found[0]
     if found:
@@ -119,7 +119,8 @@ def _only_one(text: str, found: list[Ref], also: Iterable[str] = ()) -> Ref:
     )
 
 
-def _bases() -> list[Ref]:
+def base_refs() -> list[Ref]:
+    """The refs of the base models that backends know by name."""
     found: list[Ref] = []
     for backend in load().backends().values():
         try:
