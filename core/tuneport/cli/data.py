@@ -11,6 +11,7 @@ import typer
 from tuneport.cli.outlet import say, say_json
 from tuneport.cli.terminal import Json, working
 from tuneport.errors import DataError, UsageError
+from tuneport.units import many
 
 if TYPE_CHECKING:
     from tuneport.backend import Backend
@@ -278,7 +279,7 @@ def _fitting(result: CheckResult) -> Fit:
 
 def _notes(result: CheckResult, backend: Backend) -> dict[str, str]:
     """What a config's comments say of these rows and of this backend."""
-    notes = {"data.train": f"This one has {result.used:,} rows."}
+    notes = {"data.train": f"This one has {many(result.used, 'row')}."}
     if backend.capabilities.auto_epochs:
         notes["train.epochs"] = f"With {backend.name}, auto is {backend.capabilities.auto_epochs}."
     return notes

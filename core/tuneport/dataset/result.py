@@ -13,6 +13,7 @@ from tuneport.dataset.formats import ALIASES, TURN_ROLES, Recipe, takes_of
 from tuneport.dataset.profile import LEARNT_BY, DataProfile
 from tuneport.dataset.scan import Scan
 from tuneport.dataset.stats import Stats
+from tuneport.units import many
 from tuneport.visible import one_line
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class CheckResult:
         return not self.errors
 
     def __repr__(self) -> str:
-        counts = f"{self.errors:,} errors, {self.warnings:,} warnings, {self.notes:,} notes"
-        return one_line(f"<CheckResult {self.file}: {self.used:,} of {self.read:,} rows used; {counts}>")
+        counts = f"{many(self.errors, 'error')}, {many(self.warnings, 'warning')}, {many(self.notes, 'note')}"
+        return one_line(f"<CheckResult {self.file}: {self.used:,} of {many(self.read, 'row')} used; {counts}>")
 
     def _repr_html_(self) -> str:
         """For a notebook: the counts, then the first finding of each code."""

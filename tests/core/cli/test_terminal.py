@@ -92,7 +92,6 @@ COMMANDS = [
     ["run", "--help"],
     ["compare", "--help"],
     ["prune", "--help"],
-    ["ask", "parrot:grey", " ".join(f"wandering{n}" for n in range(80))],
 ]
 
 
@@ -187,3 +186,14 @@ def test_a_run_shows_what_it_is_doing_and_a_script_does_not(place: Path) -> None
     )  # fmt: skip
     assert piped.returncode == 0, piped.stderr
     assert not any(step in piped.stderr for step in steps)
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_streamed_answer_breaks_between_words(tmp_path: Path, columns: int) -> None:
+    words = " ".join(f"wandering{'!' * (n % 9)}" for n in range(60))
+    pieces = [words[start : start + 3] for start in range(0, len(words), 3)]
+    code = f"from tuneport.cli.outlet import say_pieces; assert say_pieces(iter({pieces!r})) == {words!r}"
+    lines = Terminal(tmp_path, columns, "-c", code, module=False).end().strip("\n").split("\n")
+    assert len(lines) > 5
+    assert all(len(line) <= columns for line in lines)
+    assert [word for line in lines for word in line.split()] == words.split()
