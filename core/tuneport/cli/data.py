@@ -11,7 +11,6 @@ import typer
 from tuneport.cli.outlet import say, say_json
 from tuneport.cli.terminal import Json, working
 from tuneport.errors import DataError, UsageError
-from tuneport.units import many
 
 if TYPE_CHECKING:
     from tuneport.backend import Backend
@@ -279,6 +278,8 @@ def _fitting(result: CheckResult) -> Fit:
 
 def _notes(result: CheckResult, backend: Backend) -> dict[str, str]:
     """What a config's comments say of these rows and of this backend."""
+    from tuneport.units import many
+
     notes = {"data.train": f"This one has {many(result.used, 'row')}."}
     if backend.capabilities.auto_epochs:
         notes["train.epochs"] = f"With {backend.name}, auto is {backend.capabilities.auto_epochs}."
