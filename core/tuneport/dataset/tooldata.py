@@ -106,8 +106,39 @@ def read_tools(value: Any, pointer: str, report: RowReport, *, filled: bool = Tr
     if not isinstance(value, list):
         report.add("bad-tool", "tools is not a list.", pointer)
         return ()
-    tools = [_tool(tool, f"{pointer}/{index}", report, filled=filled) for index, tool in enumerate(value)]
+    tools = [
+        _tool(tool, f"{pointer}/{index}", report, filled=filled)
+        for index, one in enumerate(value)
+        for tool in _declared(one, f"{pointer}/{index}", report)
+    ]
     return tuple(tools) if not report.failed else ()
+
+
+def _declared(value: Any, at: str, report: RowReport) -> list[Any]:
+    """The tools that one entry declares: Gemini puts several into one, Bedrock each into an object of its own."""
+    if not isinstance(value, dict):
+        return [value]
+    several = value.get("functionDeclarations", value.get("function_declarations"))
+    spec = value.get("toolSpec")
+    if isinstance(several, list):
+        report.add("read-as-tool", "Function declarations, as Gemini takes them, are read as tools.", at)
+        return [_lower_types(one) for one in several]
+    if isinstance(spec, dict):
+        schema = spec.get("inputSchema")
+        if isinstance(schema, dict) and isinstance(schema.get("json"), dict):
+            spec = {**spec, "inputSchema": schema["json"]}
+        return [spec]
+    return [value]
+
+
+def _lower_types(value: Any) -> Any:
+    """A schema whose types are JSON Schema's: Gemini writes them in capitals."""
+    if isinstance(value, dict):
+        return {
+            key: one.lower() if key == "type" and isinstance(one, str) and one.isupper() else _lower_types(one)
+            for key, one in value.items()
+        }
+    return [_lower_types(one) for one in value] if isinstance(value, list) else value
 
 
 def _tool(value: Any, at: str, report: RowReport, *, filled: bool) -> dict[str, Any]:

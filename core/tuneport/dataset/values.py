@@ -15,9 +15,8 @@ import msgspec
 from tuneport.dataset.example import Example
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.formats import Recipe, convert
+from tuneport.dataset.passages import FOREIGN, foreign_in
 
-FOREIGN = "\0bytes"
-"""The one key of an object that stands for bytes which are no text; its value says why."""
 _EXACT = 1 << 53  # beyond, not every whole number is a float
 _OUTSIDE_TEXT = frozenset({"messages", "conversations", "tools", "parallel_tool_calls"})
 
@@ -121,7 +120,7 @@ def example_of(recipe: Recipe, values: Any, report: RowReport) -> Example | None
         value = values.get(column)
         if isinstance(value, float) and role not in _OUTSIDE_TEXT:
             settled[column] = _number(value, column, again)
-        elif foreign := _foreign(value):
+        elif foreign := foreign_in(value):
             again.add("not-utf8", f"{column} holds {foreign}.", f"/{column}")
     if again.failed:
         _take(report, again)
@@ -148,17 +147,3 @@ def _number(value: float, column: str, report: RowReport) -> str | None:
     text = str(int(value)) if value.is_integer() and abs(value) <= _EXACT else repr(value)
     report.add("read-as-text", f'{column} is {value!r}, read as "{text}".', f"/{column}")
     return text
-
-
-def _foreign(value: Any) -> str | None:
-    """What is said of bytes that are no text, somewhere in a value."""
-    stack = [value]
-    while stack:
-        one = stack.pop()
-        if isinstance(one, dict):
-            if FOREIGN in one:
-                return str(one[FOREIGN])
-            stack.extend(one.values())
-        elif isinstance(one, list):
-            stack.extend(one)
-    return None

@@ -237,6 +237,7 @@ SHAPE = {
     "unknown-key": Trigger(bad=row(turn("user", mood="glad"), "Hi"), good=row(turn("user", name="Ann"), "Hi")),
 }
 TURNS = {
+    "read-as-turn": Trigger(bad=row(turn("User", "Rain?"), turn("model", "No.")), good=row("Rain?", "No.")),
     "missing-role": Trigger(bad=row({"content": "Hello"}, "Hi"), good=GOOD),
     "empty-role": Trigger(bad=row(turn(""), "Hi"), good=GOOD),
     "unknown-role": Trigger(bad=row(turn("customer"), "Hi"), good=row(turn("developer"), "Hello", "Hi")),
