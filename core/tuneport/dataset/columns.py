@@ -25,6 +25,8 @@ class Columns:
 
         Fields that are missing or too many do no harm where their columns have no name and they are empty.
         """
+        if len(fields) == self._width and self._all_named and str(fields[0]).strip():
+            return dict(zip(self._names, fields))  # noqa: B905 - both are as wide, and `strict` takes as long again
         if not (fields and str(fields[0]).strip()) and not any(str(field).strip() for field in fields):
             report.add("blank-line", "The line is empty." if len(fields) < 2 else "Each field of the line is empty.")
             return None
