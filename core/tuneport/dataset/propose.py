@@ -12,12 +12,34 @@ _ABOUT = re.compile(
 _BETTER = re.compile(r"(?i)chosen|accept|prefer|win|better|good|positive|(_j|_1|_a)$")
 _WORSE = re.compile(r"(?i)reject|lose|loser|worse|bad|negative|(_k|_2|_b)$")
 _LABEL_LENGTH = 40
+_WORDS = 3
+_TURN = frozenset({"role", "from", "content", "value", "user", "human", "assistant", "speaker"})
+_PLAIN = ("text", "content", "document", "body", "article", "passage", "paragraph", "story", "code", "raw", "output")
+BY_ROW = "Write the rows one by one. In pandas: frame.to_json('rows.jsonl', orient='records', lines=True)"
+
+
+def by_column(row: Any) -> bool:
+    """Whether what was read as a row is a table written column by column, as pandas writes JSON."""
+    if not isinstance(row, Mapping) or not row:
+        return False
+    if {"columns", "data"} <= row.keys():
+        return True
+    columns = list(row.values())
+    if all(isinstance(one, list) and len(one) > 1 and not isinstance(one[0], dict) for one in columns):
+        return len({len(one) for one in columns}) == 1 and len(columns) > 1
+    return all(isinstance(one, Mapping) and one.keys() == columns[0].keys() and one for one in columns)
 
 
 def proposal(row: Any) -> str | None:
     """The options that would fit the columns of a row; None where nothing can be proposed."""
     if not isinstance(row, Mapping):
-        return None
+        return 'Write each row as an object with named columns: {"text": "…", "label": "…"}.'
+    if by_column(row):
+        return BY_ROW
+    if len(row) == 1 and re.search(r"[^\w.-]", str(next(iter(row)))):
+        return "Name the columns in the first line. In a table of text a comma, a semicolon, a tab or | separates them."
+    if any(len(str(name).split()) > _WORDS for name in row):
+        return "The first line should name the columns: write text,label or question,answer above it."
     turns = [name for name, value in row.items() if _is_turns(value)]
     if turns:
         return _columns({"messages": turns[0]})
@@ -30,14 +52,16 @@ def proposal(row: Any) -> str | None:
             return f"If the second answers the first: {_columns({'question': first, 'answer': second})}"
         asked, labeled = _columns({"question": first, "answer": second}), _columns({"text": first, "label": second})
         return f"If the second answers the first: {asked} If it is a label: {labeled}"
-    if len(texts) == 1:
+    if len(texts) == 1 and texts[0].lower() in _PLAIN:
         plain = _columns({"completion": texts[0]})
         return f"A text alone has no question and no answer. To train on it as plain text: {plain}"
     return None
 
 
 def _is_turns(value: Any) -> bool:
-    return isinstance(value, Sequence) and bool(value) and isinstance(value[0], Mapping)
+    return (
+        isinstance(value, Sequence) and bool(value) and isinstance(value[0], Mapping) and bool(value[0].keys() & _TURN)
+    )
 
 
 def _about(name: Any) -> bool:

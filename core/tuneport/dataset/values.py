@@ -45,9 +45,14 @@ def plain(value: Any, kinds: dict[str, str], column: str) -> Any:
     if type(value).__name__ == "datetime64":
         return plain(value.astype("datetime64[us]").item(), kinds, column)
     if hasattr(value, "tolist"):
-        return plain(value.tolist(), kinds, column)
+        listed = value.tolist()
+        short = str(getattr(value, "dtype", "")) in ("float32", "float16") and isinstance(listed, float)
+        return plain(shortest(listed) if short and math.isfinite(listed) else listed, kinds, column)
     if type(value).__name__ == "NAType":
         return None
+    if type(value).__name__ in ("Period", "Interval"):  # of pandas
+        kinds.setdefault(column, f"{type(value).__name__.lower()}s, read as texts such as {value}")
+        return str(value)
     return msgspec.to_builtins(value, enc_hook=_refuse)
 
 
@@ -98,8 +103,15 @@ def line_of(row: Any, kinds: dict[str, str]) -> bytes:
         return json.dumps(row).encode()
     except TypeError:  # some value is none of JSON's
         if isinstance(row, Mapping):
-            row = {name: plain(value, kinds, str(name)) for name, value in row.items()}
+            row = {name: _plain_in(str(name), value, kinds) for name, value in row.items()}
         return json.dumps(plain(row, kinds, "")).encode()
+
+
+def _plain_in(column: str, value: Any, kinds: dict[str, str]) -> Any:
+    try:
+        return plain(value, kinds, column)
+    except TypeError as error:
+        raise TypeError(f"in {column}, {error}") from error
 
 
 def note_of(column: str, kind: str) -> str:

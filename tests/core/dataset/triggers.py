@@ -187,7 +187,7 @@ TEXT = {
     "duplicate-key": Trigger(
         bad='{"question": "1+1", "answer": "2", "answer": "3"}\n', good='{"question": "1+1", "answer": "2"}\n'
     ),
-    "non-finite-number": Trigger(bad='{"text": "Hello", "label": NaN}\n', good='{"text": "Hello", "label": 1}\n'),
+    "non-finite-number": Trigger(bad='{"text": "Hello", "label": Infinity}\n', good='{"text": "Hello", "label": 1}\n'),
     "number-too-large": Trigger(bad='{"text": "Hello", "label": 1e400}\n', good='{"text": "Hello", "label": 1}\n'),
     "lone-surrogate": Trigger(
         bad='{"text": "Hello \\ud83d", "label": "greeting"}\n',
