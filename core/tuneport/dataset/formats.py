@@ -18,7 +18,7 @@ from tuneport.dataset.findings import RowReport
 from tuneport.dataset.parts import texts_of
 from tuneport.dataset.passages import as_text, foreign_in
 from tuneport.dataset.strictjson import BAD, escape, parse
-from tuneport.dataset.tooldata import read_tools
+from tuneport.dataset.tooldata import decoded, read_calls, read_tools
 from tuneport.errors import UsageError
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -34,7 +34,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "context": ("context", "passage", "background", "document"),
     "system": ("system", "system_prompt", "system_message", "systemInstruction", "system_instruction"),
     "history": ("history", "chat_history", "conversation_history"),
-    "tools": ("tools", "functions"),
+    "tools": ("tools", "functions", "toolConfig"),
     "reasoning": ("reasoning_content",),  # other names may mean a text for people: to be named
 }
 """The column names that stand for one of ours; any other role is named as itself."""
@@ -161,6 +161,7 @@ class Row:
 
     def messages(self, role: str) -> tuple[Message, ...]:
         value = self.parsed(role)
+        value = [value] if isinstance(value, dict) and isinstance(value.get("role"), str) else value
         if value is None and not self.report.failed:
             self.report.add("missing-value", f"{self.pointer(role)[1:]} is missing.", self.pointer(role))
         return () if self.report.failed else turns.read_messages(value, self.pointer(role), self.report)
@@ -224,7 +225,7 @@ def _system_prompt(row: Row) -> str:
 
 
 def _prompt_completion(row: Row) -> Example:
-    if isinstance(row.get("prompt"), list) or isinstance(row.get("completion"), list):
+    if isinstance(row.get("prompt"), list | dict) or isinstance(row.get("completion"), list | dict):
         prompt = row.messages("prompt")
         if row.get("reasoning"):
             message = f"{row.pointer('reasoning')[1:]} stands beside turns, not on the assistant's."
@@ -267,10 +268,23 @@ def _turns(row: Row, question: str, asked: str, answered: str) -> Conversation:
     thought = row.text("reasoning") if row.get("reasoning") is not None else ""
     text = row.answer(answered) if answered == "answer" else row.text(answered)
     said = turns.once(text, thought, row.pointer(answered), row.report)
-    answer = Message(role="assistant", content=said, reasoning_content=thought or None)
+    calls = _calls(row, answered, said)
+    answer = Message(
+        role="assistant", content=None if calls else said, tool_calls=calls, reasoning_content=thought or None
+    )
     pair = (Message(role="user", content=question), answer)
     found = _around(row, pair, lambda index: row.pointer(answered if index else asked))
     return Conversation(messages=found, tools=row.tools())
+
+
+def _calls(row: Row, answered: str, said: turns.Content) -> list[dict[str, Any]] | None:
+    """The calls that an answer in JSON is, in a row that has tools."""
+    if not row.get("tools"):
+        return None
+    calls = decoded(said)
+    if not (isinstance(calls, list) and calls and all(isinstance(one, dict) and "name" in one for one in calls)):
+        return None
+    return read_calls(calls, row.pointer(answered), row.report)
 
 
 def _openai_preference(row: Row) -> Example:

@@ -45,7 +45,8 @@ _TURN_KEYS = frozenset({"role", "content", "from", "value"})
 _OTHER_ROLES: dict[str, str] = {
     **dict(zip(ROLES, ROLES, strict=True)),
     **dict.fromkeys(("gpt", "chatgpt", "model", "bot", "chatbot", "ai"), "assistant"),
-    **dict.fromkeys(("human",), "user"),
+    "human": "user",
+    "ipython": "tool",
 }
 """What others call the speakers of a list of messages, in lower case."""
 Content = str | list[dict[str, Any]] | None
@@ -56,6 +57,7 @@ _HH_TURNS = (("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant"))
 
 def read_messages(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
     """The messages of a list such as OpenAI's; what is wrong goes into the report."""
+    value = _by_turn(value)
     if not isinstance(value, list) or not value:
         report.add(
             "no-messages", "There are no messages." if value == [] else "This is not a list of messages.", pointer
@@ -80,6 +82,15 @@ def _read_turns(
     return tuple(found)
 
 
+def _by_turn(value: Any) -> Any:
+    """Turns that stand as a list for each key, as old data sets of Hugging Face hold them, one by one."""
+    if not (isinstance(value, dict) and value and all(isinstance(one, list) for one in value.values())):
+        return value
+    if len({len(one) for one in value.values()}) > 1 or not value.keys() & _TURN_KEYS:
+        return value
+    return [dict(zip(value, turn, strict=True)) for turn in zip(*value.values(), strict=True)]
+
+
 def _may_mean_more(value: Any) -> bool:
     """Whether a message is written in other words than ours."""
     if not isinstance(value, dict) or "from" in value:
@@ -90,6 +101,11 @@ def _may_mean_more(value: Any) -> bool:
 def _in_our_roles(message: dict[str, Any], at: str, report: RowReport) -> dict[str, Any]:
     """The message with our word for its speaker, where it has another vendor's, or ours in other case."""
     role = message.get("role")
+    kind = message.get("type")
+    if role is None and isinstance(kind, str) and kind.lower() in _OTHER_ROLES:  # LangChain's
+        inner = message["data"] if isinstance(message.get("data"), dict) else message
+        role = kind
+        message = {"role": role, **{key: one for key, one in inner.items() if key not in ("type", "data", "role")}}
     if not isinstance(role, str) or role in ROLES or role in CALL_ROLES:
         return message
     ours = _OTHER_ROLES.get(role.strip().lower())
@@ -225,6 +241,7 @@ def _weight(value: Any, role: Any, at: str, report: RowReport) -> int | None:
 
 def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
     """ShareGPT's turns: `from` and `value`, in its own words for roles."""
+    value = _by_turn(value)
     if not isinstance(value, list) or not value:
         report.add("no-messages", "There are no turns." if value == [] else "This is not a list of turns.", pointer)
         return ()
@@ -290,7 +307,8 @@ def read_arm(row: Row, role: str, speaker: str = "assistant") -> tuple[Message, 
 
 
 def _dialogue(text: str) -> tuple[Message, ...]:
-    if not text.startswith(_HH_TURNS[0][0]):
+    text = f"\n\n{text.lstrip()}"
+    if not text.startswith(_HH_TURNS[0][0]) or _HH_TURNS[1][0] not in text:
         return ()
     found: list[Message] = []
     for piece in text.split("\n\nHuman:")[1:]:

@@ -28,11 +28,15 @@ def unfolded(message: Mapping[str, Any], at: str, report: RowReport) -> list[Map
         message = {key: value for key, value in message.items() if key != "parts"}
     elif content is None and isinstance(refused := message.get("refusal"), str) and refused:
         content = [{"type": "refusal", "refusal": refused}]
+    if isinstance(content, Mapping) and content:
+        content = [content]
+    if isinstance(content, list) and any(isinstance(part, str) for part in content):
+        content = [{"type": "input_text", "text": part} if isinstance(part, str) else part for part in content]
     if not (isinstance(content, list) and content and all(isinstance(part, dict) for part in content)):
         return [message]
     bare: list[Part] = [without_nulls(part) for part in content]
     parts = [_usual(part) for part in bare]
-    if parts == bare and not any(part.get("type") in _MEANT for part in parts):
+    if parts == bare and content is message.get("content") and not any(part.get("type") in _MEANT for part in parts):
         return [message]
     report.add("read-as-turn", f"Parts as another vendor writes them are read: {_said(parts)}.", f"{at}/content")
     rest = {key: value for key, value in message.items() if key not in ("content", "refusal")}

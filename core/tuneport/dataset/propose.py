@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _ABOUT = re.compile(
-    r"(?i)(^|_|\b)(id|idx|index|uuid|url|source|date|time|timestamp|lang|language|score|hash|type)(_|\b|$)"
+    r"(?i)(^|_|\b)(id|idx|index|uuid|url|source|date|time|timestamp|lang|language|score|hash|type|system)(_|\b|$)"
 )
 _BETTER = re.compile(r"(?i)chosen|accept|prefer|win|better|good|positive|(_j|_1|_a)$")
 _WORSE = re.compile(r"(?i)reject|lose|loser|worse|bad|negative|(_k|_2|_b)$")
+_MARKS = re.compile(r"<\|im_start\|>|\[INST\]|<\|start_header_id\|>|<start_of_turn>|<\|user\|>|### Instruction:")
 _LABEL_LENGTH = 40
 _WORDS = 3
 _TURN = frozenset({"role", "from", "content", "value", "user", "human", "assistant", "speaker"})
@@ -25,8 +26,10 @@ def by_column(row: Any) -> bool:
     if {"columns", "data"} <= row.keys():
         return True
     columns = list(row.values())
+    if len(columns) < 2:
+        return False
     if all(isinstance(one, list) and len(one) > 1 and not isinstance(one[0], dict) for one in columns):
-        return len({len(one) for one in columns}) == 1 and len(columns) > 1
+        return len({len(one) for one in columns}) == 1
     return all(isinstance(one, Mapping) and one.keys() == columns[0].keys() and one for one in columns)
 
 
@@ -52,6 +55,10 @@ def proposal(row: Any) -> str | None:
             return f"If the second answers the first: {_columns({'question': first, 'answer': second})}"
         asked, labeled = _columns({"question": first, "answer": second}), _columns({"text": first, "label": second})
         return f"If the second answers the first: {asked} If it is a label: {labeled}"
+    if len(texts) == 1 and _MARKS.search(str(row[texts[0]])):
+        return (
+            "The text holds the marks of a chat template. Write its turns as messages: the template adds its own marks."
+        )
     if len(texts) == 1 and texts[0].lower() in _PLAIN:
         plain = _columns({"completion": texts[0]})
         return f"A text alone has no question and no answer. To train on it as plain text: {plain}"

@@ -66,7 +66,7 @@ def _call(value: Any, at: str, report: RowReport, otherwise: dict[str, None]) ->
     function = call.get("function") if isinstance(call, dict) else None
     if isinstance(call, dict) and function is None and call.get("name"):
         otherwise["a call without its function object"] = None
-        arguments = next((call[key] for key in ("arguments", "parameters", "input") if key in call), None)
+        arguments = next((call[key] for key in ("arguments", "parameters", "input", "args") if key in call), None)
         name = call.get("id") or call.get("call_id")
         function = {"name": call["name"], "arguments": arguments}
         call = {"type": "function", "function": function} | ({"id": name} if name else {})
@@ -100,6 +100,8 @@ def read_tools(value: Any, pointer: str, report: RowReport, *, filled: bool = Tr
     value = decoded(value)
     if value is None:
         return ()
+    if isinstance(value, dict) and isinstance(value.get("tools"), list):  # Bedrock's toolConfig
+        value = value["tools"]
     if isinstance(value, dict):
         report.add("read-as-tool", "One tool is read as a list of one.", pointer)
         value = [value]

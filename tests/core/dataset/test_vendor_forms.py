@@ -90,7 +90,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
                 parts({"toolResult": {"toolUseId": "t1", "content": [{"text": "grey"}]}}, role="user"),
                 parts({"text": "Blue."}),
             ],
-            "tools": [{"toolSpec": {**BARE, "inputSchema": {"json": SCHEMA}}}],
+            "toolConfig": {"tools": [{"toolSpec": {**BARE, "inputSchema": {"json": SCHEMA}}}]},
         },
         THOUGHT,
     ),
@@ -193,6 +193,43 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["user Color?", f"assistant {CALL}"],
     ),
     "pairs": ({"conversation": [{"human": "Color?", "assistant": "Blue."}]}, ["user Color?", "assistant Blue."]),
+    "LangChain": (
+        {"messages": [{"type": "human", "data": {"content": "Color?"}}, {"type": "ai", "content": "Blue."}]},
+        ["user Color?", "assistant Blue."],
+    ),
+    "LangChain's calls": (
+        {
+            "messages": [
+                {"type": "human", "content": "Color?"},
+                {
+                    "type": "ai",
+                    "content": "Looking.",
+                    "tool_calls": [{"name": "sky", "args": GIVEN, "id": "1", "type": "tool_call"}],
+                },
+                {"type": "tool", "content": "grey", "tool_call_id": "1"},
+                {"type": "ai", "content": "Blue."},
+            ],
+            "tools": [TOOL],
+        },
+        EXCHANGE,
+    ),
+    "a list for each key": (
+        {"conversations": {"from": ["human", "gpt"], "value": ["Color?", "Blue."]}},
+        ["user Color?", "assistant Blue."],
+    ),
+    "roles and contents in lists": (
+        {"messages": {"role": ["user", "assistant"], "content": ["Color?", "Blue."]}},
+        ["user Color?", "assistant Blue."],
+    ),
+    "one part and one text": (
+        {"messages": [{"role": "user", "content": text("Color?")}, {"role": "assistant", "content": ["Blue."]}]},
+        ["user Color?", "assistant Blue."],
+    ),
+    "one message as the completion": ({"prompt": [ASKED], "completion": END}, ["user Color?", "assistant Blue."]),
+    "calls as the answer": (
+        {"query": "Color?", "answers": json.dumps([{"name": "sky", "arguments": GIVEN}]), "tools": [TOOL]},
+        ["user Color?", 'assistant () sky {"town": "Oslo"}'],
+    ),
     "query and response": ({"query": "Color?", "response": "Blue."}, ["user Color?", "assistant Blue."]),
     "input and output": ({"input": "Color?", "output": "Blue."}, ["user Color?", "assistant Blue."]),
 }
@@ -262,6 +299,25 @@ def test_a_call_in_text_that_cannot_be_read_is_named(call: str, tmp_path: Path) 
     assert [one.pointer for one in found.diagnostics if one.code == "bad-tool-call"] == ["/messages/1/content"]
 
 
+@pytest.mark.parametrize("said", ["[sky(town='Oslo')]", '[TOOL_CALLS] [{"name": "sky", "arguments": {}}]'])
+def test_a_call_in_other_marks_is_named_as_the_cause(said: str, tmp_path: Path) -> None:
+    _, found = load(
+        {"messages": [ASKED, {**END, "content": said}, {"role": "ipython", "content": "grey"}, END]}, tmp_path
+    )
+    [one] = [one for one in found.diagnostics if one.code == "tool-answer-without-call"]
+    assert "other marks of a call" in one.remedy
+
+
+def test_a_text_of_a_chat_template_is_not_proposed_as_plain_text(tmp_path: Path) -> None:
+    _, found = load({"text": "<|im_start|>user\nColor?<|im_end|>"}, tmp_path)
+    assert "marks of a chat template" in str(found.diagnostics[0])
+
+
+def test_choices_that_are_left_out_are_a_warning(tmp_path: Path) -> None:
+    _, found = load({"question": "Color?", "choices": ["Blue", "Red"], "answer": "A"}, tmp_path)
+    assert found.counts["context-column-unused"] == 1
+
+
 PAIR = {"chosen": "Blue.", "rejected": "Red."}
 PROMPTS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "Color?", **PAIR}, "Color?"),
@@ -277,6 +333,7 @@ PROMPTS: list[tuple[dict[str, Any], str]] = [
         },
         "Color?",
     ),
+    ({"chosen": "Human: Color?\n\nAssistant: Blue.", "rejected": "Human: Color?\n\nAssistant: Red."}, "Color?"),
     ({"prompt": [ASKED], "chosen": END, "rejected": {**END, "content": "Red."}}, "Color?"),
 ]
 
