@@ -167,8 +167,8 @@ def _context_remedy(recipe: Recipe, telling: Sequence[str]) -> str:
     ways = [way for way in ways if way != "reasoning"]
     if "context" not in takes or not ways or thought is not None:
         return "Write it into the messages that it belongs to. Or remove it from the file."
-    name = telling[0]
-    return f"Name it as {' or '.join(ways)}: --column {ways[0]}={name}. Or remove it from the file."
+    best = "context" if "context" in ways else ways[0]
+    return f"Name it as {' or '.join(ways)}: --column {best}={telling[0]}. Or remove it from the file."
 
 
 def _columns_remedy(recipe: Recipe) -> str:

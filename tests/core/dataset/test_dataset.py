@@ -350,9 +350,9 @@ def test_a_row_that_json_has_no_form_for_is_refused_at_once() -> None:
 
 
 def test_python_values_that_json_lacks_are_found_not_changed() -> None:
-    rows = [{"text": "a", "label": "x"}, {"text": "\ud800", "label": "x"}, {"text": "b", "label": float("nan")}]
-    counts = Dataset.load(rows).check().counts
-    assert counts["lone-surrogate"] == counts["non-finite-number"] == 1
+    values = ["x", "\ud800", float("inf"), float("nan")]
+    counts = Dataset.load([{"text": f"text {at}", "label": value} for at, value in enumerate(values)]).check().counts
+    assert counts["lone-surrogate"] == counts["non-finite-number"] == counts["missing-value"] == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are needed")
