@@ -13,7 +13,7 @@ _HEAD = 1 << 16
 _PIECE = 1 << 20
 _READ_AGAIN = 64 << 20
 """Bytes that may be read again in one file. After that each line is a row of its own, so that time stays linear."""
-_LINE_COSTS = 64  # as many bytes: short lines take their time by number
+_SHORT = 64  # a shorter line counts as one of so many bytes: short lines take their time by number
 _SEPARATOR_LINE = re.compile(r'"?(?i:sep)=(.)"?\s*\Z')  # what Excel writes, and reads, as the first line
 
 
@@ -80,7 +80,7 @@ class Lines:
         rest = bytes(self.record[self.record.find(b"\n") + 1 :])
         self.number = first
         self.bad_bytes = ""
-        self._again += len(rest) + _LINE_COSTS * rest.count(b"\n")
+        self._again += max(len(rest), _SHORT * rest.count(b"\n"))
         self.one_at_a_time = self.one_at_a_time or self._again > _READ_AGAIN
         if len(rest) <= _PIECE:
             self._waiting.extend([line + b"\n" for line in split_lines(rest)][::-1])
