@@ -55,7 +55,12 @@ def path_of(route: Route, owned: dict[str, str]) -> str:
 
 
 def test_nearly_every_route_is_closed() -> None:
-    assert {one.path for _, one in ROUTES} - {one.path for _, one in CLOSED} == {"/login", "/page.css", "/page.js", "/icon.svg"}
+    assert {one.path for _, one in ROUTES} - {one.path for _, one in CLOSED} == {
+        "/login",
+        "/page.css",
+        "/page.js",
+        "/icon.svg",
+    }
 
 
 @pytest.mark.parametrize(("method", "route"), CLOSED, ids=lambda one: getattr(one, "path", one))
