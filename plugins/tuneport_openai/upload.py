@@ -131,18 +131,18 @@ def _processed(wire: Wire, file_id: str) -> str:
         if status not in _WAITING:
             return file_id
         now = time.monotonic()
-        if now - begun > most:
-            raise BackendError(
-                f"{wire.profile.name} is still processing the file {file_id} after {most / 60:.0f} "
-                f"minutes: its status is {status!r}.",
-                remedy="Run the same command later: it goes on from here.",
-            )
         if now >= next_word:
             _log.warning(
                 "%s is processing the file %s (its status is %r) since %.0f s; it is waited for up to %.0f minutes.",
                 *(wire.profile.name, file_id, status, now - begun, most / 60),
             )
             next_word = now + 10 * limits.notice_seconds
+        if now - begun > most:
+            raise BackendError(
+                f"{wire.profile.name} is still processing the file {file_id} after {most / 60:.0f} "
+                f"minutes: its status is {status!r}.",
+                remedy="Run the same command later: it goes on from here.",
+            )
         time.sleep(min(pause, _LONGEST_PAUSE))
         pause = min(pause * 2, 5.0)
 

@@ -230,12 +230,13 @@ def test_a_text_that_cannot_be_sent_is_the_callers_fault(lab: WireServer, rows: 
         tuneport.open_model("lab:ba\udcffse").ask("hello")
 
 
-def test_a_proxy_from_the_environment_is_still_used(
-    lab: WireServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_proxy_from_the_environment_is_still_used() -> None:
     """The bounds do not take the way to a server on the network from it: here a proxy that is not there."""
-    code = "import tuneport; tuneport.open_model('openai:gpt-x').ask('hello')"
-    environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "OPENAI_API_KEY": "sk-nobodys-key-at-all"}
+    from tuneport_openai import profiles
+
+    profiles.add("far", "https://gpu.example.org/v1", limits=["answer_retries=0"])
+    code = "import tuneport; tuneport.open_model('far:gpt-x').ask('hello')"
+    environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "FAR_API_KEY": "sk-nobodys-key-at-all"}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment,
@@ -244,5 +245,5 @@ def test_a_proxy_from_the_environment_is_still_used(
         timeout=60,
         check=False,
     )
-    assert "could not be reached at https://api.openai.com/v1" in done.stderr
+    assert "could not be reached at https://gpu.example.org/v1" in done.stderr
     assert "refused" in done.stderr
