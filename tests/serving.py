@@ -57,7 +57,8 @@ class Served:
         self._arguments = arguments
         self._environment = {**os.environ, "TUNEPORT_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         if site is not None:
-            self._environment["PYTHONPATH"] = str(site)
+            paths = (str(site), os.environ.get("PYTHONPATH"))
+            self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self.process: subprocess.Popen[str] | None = None
         self.token = ""
         self.port = 0

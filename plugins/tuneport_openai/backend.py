@@ -216,7 +216,7 @@ class OpenAIBackend(Backend):
         return bool(scratch["request"]["endpoint"] != self.endpoint.base_url)
 
     def _job(self, name: str, scratch: MutableMapping[str, Any]) -> HostedJob:
-        from tuneport_openai.job import HostedJob, LoopbackJob
+        from tuneport_openai.job import HostedJob
 
         if self._leads_elsewhere(scratch):
             started_at = scratch["request"]["endpoint"]
@@ -226,8 +226,7 @@ class OpenAIBackend(Backend):
                 f"{self.name}:{name} was started at {started_at}, and the profile {self.name} {now}.",
                 remedy=f"Run: tuneport profiles add {self.name} {started_at}",
             )
-        kind = LoopbackJob if self.endpoint.is_loopback else HostedJob
-        return kind(Ref(self.name, name), self._wire, scratch)
+        return HostedJob(Ref(self.name, name), self._wire, scratch)
 
     def _base_model(self, name: str) -> str:
         """The server's own name of a base; raises ModelNotFound for a job of ours that has no model."""

@@ -33,11 +33,8 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'tuneport[openai]'"
 INTENT = "tuneport_intent"  # the key of the metadata that tells our own jobs
-_CREATE_SECONDS = 120.0
-_READ_SECONDS = 60.0
 _GLANCE_SECONDS = 10.0  # for what only makes a message better
 _MOST_NAMED = 12
-_READ_RETRIES = 2  # for what may be asked twice; what starts or changes something is sent once
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # httpx's and httpx2's: no byte has left this machine
 _FILE = re.compile(r"/files/[^/]+/content\Z")
 _ODD = ValueError | TypeError | AttributeError | LookupError | OSError | ArithmeticError | RecursionError
@@ -51,21 +48,21 @@ class Wire:
     ConfigError where the key or the address is.
     """
 
-    def __init__(self, profile: Profile, *, seconds: float | None = None) -> None:
+    def __init__(self, profile: Profile) -> None:
         self.profile = profile
+        self.limits = profile.limits
         self._key = keys.Key(profile)
         self.redact = Redactor(self._key.secrets)
-        self._seconds = seconds
 
     @cached_property
     def once(self) -> OpenAI:
         """For what must not be sent twice: no retries at all."""
-        return self._client(retries=0, seconds=self._seconds or _CREATE_SECONDS)
+        return self._client(retries=0, seconds=self.limits.create_seconds)
 
     @cached_property
     def patient(self) -> OpenAI:
         """For reading: asked again after a lost connection, a 429 or a 5xx, as Retry-After says."""
-        return self._client(retries=_READ_RETRIES, seconds=self._seconds or _READ_SECONDS)
+        return self._client(retries=int(self.limits.retries), seconds=self.limits.read_seconds)
 
     def _client(self, *, retries: int, seconds: float) -> OpenAI:
         checked_address(self.profile)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +57,15 @@ class Measured:
 
 
 @contextmanager
-def measured(base: Base, settings: TorchSettings, device: Device, job: str) -> Iterator[Measured]:
+def measured(
+    base: Base, settings: TorchSettings, device: Device, job: str, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Measured]:
     """Time a training and remember its pace for plans to come. The parts of a job that was paused and resumed are one
     measurement.
     """
-    result, begun = Measured(), time.monotonic()
+    result, begun = Measured(), clock()
     yield result
-    seconds = time.monotonic() - begun - result.seconds_aside
+    seconds = clock() - begun - result.seconds_aside
     if result.tokens and seconds > 0:
         _remember(
             {

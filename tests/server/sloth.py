@@ -10,6 +10,7 @@ import parrot
 import tuneport
 
 TUNEPORT_API = 1
+STEP = 0.02  # seconds for a token
 
 
 class Sloth(parrot.Parrot):
@@ -34,7 +35,7 @@ class SlothModel(parrot.ParrotModel):
             self._note(prompt[-1].text)
         try:
             for _ in range(options.max_tokens):
-                time.sleep(0.1)
+                time.sleep(STEP)
                 yield from ((number, "z") for number in range(len(prompts)))
             for number in range(len(prompts)):
                 yield number, tuneport.Reply(text="z" * options.max_tokens)
@@ -59,7 +60,7 @@ class MixingSlothModel(SlothModel):
         self._note(" and ".join(sorted(prompt[-1].text for prompt, _ in asked)))
         try:
             for step in range(1, max(limits) + 1):
-                time.sleep(0.1)
+                time.sleep(STEP)
                 for number, limit in enumerate(limits):
                     if step < limit:
                         yield number, "z"

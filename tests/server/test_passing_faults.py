@@ -51,6 +51,7 @@ def warned(client, id_: str) -> str:
         found = [one.message for one in events if one.level == "warn"]
         if found:
             return found[-1]
+        assert client.fine_tuning.jobs.retrieve(id_).status != "failed", list(events)
         assert time.monotonic() < deadline, list(events)
         time.sleep(0.05)
 

@@ -63,7 +63,7 @@ def test_tokens_take_turns_and_one_has_a_share_of_the_waiting_room(served: Serve
             return "busy"
 
     with greedy, patient, ThreadPoolExecutor(40) as pool:
-        first = pool.submit(ask, greedy, "first", 30)
+        first = pool.submit(ask, greedy, "first", 200)
         wait_for(lambda: notes(served), "the model is busy")
         many = [pool.submit(ask, greedy, f"greedy {one}", one + 1) for one in range(30)]  # none can join another
         wait_for(lambda: sum(one.done() for one in many) >= 10, "those beyond the share are refused")
@@ -74,9 +74,9 @@ def test_tokens_take_turns_and_one_has_a_share_of_the_waiting_room(served: Serve
 
 
 def test_an_answer_stops_when_its_client_leaves_and_one_that_waits_is_not_begun(served: Served) -> None:
-    gone = leave(served, "gone", 600)
+    gone = leave(served, "gone", 3000)
     wait_for(lambda: "gone" in notes(served), "the model is busy")
-    waiting = leave(served, "never begun", 601)
+    waiting = leave(served, "never begun", 3001)
     time.sleep(0.5)
     waiting.close()
     time.sleep(2.5)  # the server looks every second whether it is still there
@@ -88,9 +88,9 @@ def test_an_answer_stops_when_its_client_leaves_and_one_that_waits_is_not_begun(
 
 
 def test_who_left_a_batch_costs_nothing_once_the_others_are_answered(served: Served) -> None:
-    first = leave(served, "first", 30, "mixing")  # the next two come while it is answered, and so come together
+    first = leave(served, "first", 150, "mixing")  # the next two come while it is answered, and so come together
     wait_for(lambda: "first" in notes(served), "the model is busy")
-    gone, short = leave(served, "gone", 4096, "mixing"), leave(served, "short", 50, "mixing")
+    gone, short = leave(served, "gone", 4096, "mixing"), leave(served, "short", 100, "mixing")
     wait_for(lambda: "gone and short" in notes(served), "both are answered")
     gone.close()
     assert [one.getresponse().status for one in (first, short)] == [200, 200]

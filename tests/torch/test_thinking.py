@@ -7,11 +7,10 @@ import pytest
 
 import chat_templates as templates
 from scripted import scripted
-from tiny_models import make_tokenizer, write_llama
+from tiny_models import make_tokenizer, opened, write_llama
 from torch_jobs import request, settled
 from tuneport import Conversation, Dataset, Message, Preference, TrainSettings, compare
 from tuneport_torch import TorchBackend
-from tuneport_torch.model import TorchModel
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
@@ -141,9 +140,7 @@ def test_both_answers_of_a_pair_are_asked_alike(renderer):
 
 @pytest.fixture(scope="module")
 def model(base):
-    made = {kind: TorchModel.base(str(base(kind))) for kind in THINKING}
-    for one in made.values():
-        one._dtype = "float32"
+    made = {kind: opened(base(kind)) for kind in THINKING}
     yield made
     for one in made.values():
         one.close()

@@ -15,6 +15,7 @@ _AT_ONCE = 1024
 """Lines that are read at once where no row has several."""
 _READ_AGAIN = 64 << 20
 """Bytes that may be read again in one file. After that each line is a row of its own, so that time stays linear."""
+_SHORT = 64  # a shorter line counts as one of so many bytes: short lines take their time by number
 _SEPARATOR_LINE = re.compile(r'"?(?i:sep)=(.)"?\s*\Z')  # what Excel writes, and reads, as the first line
 
 
@@ -106,7 +107,7 @@ class Lines:
         rest = bytes(self.record[self.record.find(b"\n") + 1 :])
         self.number = first
         self.bad_bytes = ""
-        self._again += len(rest)
+        self._again += max(len(rest), _SHORT * rest.count(b"\n"))
         self.one_at_a_time = self.one_at_a_time or self._again > _READ_AGAIN
         if len(rest) <= _PIECE:
             self._waiting.extend([line + b"\n" for line in split_lines(rest)][::-1])

@@ -232,7 +232,9 @@ class Records:
     Files lie unlinked in home's cache, so that even a killed process leaves none behind. Use it in a `with` statement.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, memory_rows: int = _MEMORY_ROWS, pass_rows: int = _PASS_ROWS) -> None:
+        """`memory_rows` are kept before all go to disk; `pass_rows` are read from there at a time."""
+        self._memory_rows, self._pass_rows = memory_rows, pass_rows
         self.rows = 0
         self._batch = array("Q")  # four numbers a record
         self._file: BinaryIO | None = None
@@ -262,7 +264,7 @@ class Records:
         records[_AT::4] = places
         self._batch += records
         self.rows += len(places)
-        if len(self._batch) >= 4 * _MEMORY_ROWS:
+        if len(self._batch) >= 4 * self._memory_rows:
             self.spill()
 
     def by_text(self) -> Iterator[Passes]:
@@ -303,13 +305,12 @@ class Records:
         for extents in self._extents[base : base + _PARTITIONS]:
             yield partial(self._passes, self._file, extents)
 
-    @staticmethod
-    def _passes(file: BinaryIO, extents: list[tuple[int, int]]) -> Iterator[array[int]]:
+    def _passes(self, file: BinaryIO, extents: list[tuple[int, int]]) -> Iterator[array[int]]:
         # Never many records at once, even where every row has the same prompt and so the same partition.
         for offset, size in extents:
-            for start in range(0, size, _PASS_ROWS * _RECORD):
+            for start in range(0, size, self._pass_rows * _RECORD):
                 file.seek(offset + start)
-                yield array("Q", file.read(min(_PASS_ROWS * _RECORD, size - start)))
+                yield array("Q", file.read(min(self._pass_rows * _RECORD, size - start)))
 
 
 def find_repeats(records: Records) -> Iterator[Repeat]:

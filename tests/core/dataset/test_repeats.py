@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneport import Dataset
-from tuneport.dataset import repeats
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, digest
 from tuneport.dataset.repeats import (
     Records,
@@ -177,13 +176,13 @@ def _sorted(repeats: Iterable[Repeat]) -> list[tuple[int, str, int]]:
     return sorted((each.place, each.kind, each.first) for each in repeats)
 
 
-def test_records_on_disk_find_what_records_in_memory_find(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_on_disk_find_what_records_in_memory_find() -> None:
     rng = random.Random(0)
     rows = [keys(chat(rng.choice("aAbBcd") * rng.randint(1, 8), rng.choice("xXyz"))) for _ in range(3000)]
     held = rows[::7]
 
-    def collect(chosen: list[bytes]) -> Records:
-        collected = Records()
+    def collect(chosen: list[bytes], **sizes: int) -> Records:
+        collected = Records(**sizes)
         for place, row in enumerate(chosen, 1):
             collected.add(row, place)
         return collected
@@ -191,9 +190,8 @@ def test_records_on_disk_find_what_records_in_memory_find(monkeypatch: pytest.Mo
     with collect(rows) as memory, collect(held) as held_memory:
         expected, leaked = _sorted(find_repeats(memory)), _sorted(find_leaks(memory, held_memory))
         assert memory.spilled is False
-    monkeypatch.setattr(repeats, "_MEMORY_ROWS", 250)
-    monkeypatch.setattr(repeats, "_PASS_ROWS", 7)
-    with collect(rows) as disk, collect(held[:20]) as few, collect(held) as held_disk:
+    small = {"memory_rows": 250, "pass_rows": 7}
+    with collect(rows, **small) as disk, collect(held[:20], **small) as few, collect(held, **small) as held_disk:
         assert disk.spilled
         assert not few.spilled
         assert _sorted(find_repeats(disk)) == expected
