@@ -38,7 +38,7 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
 
     `facts` are `path`, `sha256`, `bytes` and `name`. Raises DataError when the server finds the file bad.
     """
-    last: Exception | None = None
+    last: UnavailableError | BackendError | None = None
     for attempt in range(_ATTEMPTS):
         time.sleep(attempt * _PAUSE_SECONDS)
         there = find_file(wire, facts["name"], facts["bytes"])
@@ -56,6 +56,7 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
     raise BackendError(
         f"The file could not be uploaded to {wire.profile.name}: {last}",
         remedy="Run the same command again: it goes on.",
+        passing=last is not None and last.passing,
     ) from last
 
 
@@ -141,6 +142,7 @@ def _processed(wire: Wire, file_id: str) -> str:
                 f"{wire.profile.name} is still processing the file {file_id} after {_PROCESS_SECONDS / 60:.0f} "
                 f"minutes: its status is {status!r}.",
                 remedy="Run the same command later: it goes on from here.",
+                passing=True,
             )
         if now >= next_word:
             _log.warning(

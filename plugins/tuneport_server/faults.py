@@ -51,8 +51,8 @@ class Fault(NamedTuple):
     """What the job fails with in the end."""
 
 
-def fault_of(error: Exception) -> Fault:
-    """What a start's error means for the job.
+def fault_of(error: Exception, *, checking: bool = False) -> Fault:
+    """What a start's error means for the job. `checking`: its rows were being checked, and the backend was there.
 
     A missing package, network, key or device may come back; a full disk and a broken installation get repaired. A
     backend says whether its error passes; if not, it is tried a few times, like what is no error of tuneport's and none
@@ -63,6 +63,8 @@ def fault_of(error: Exception) -> Fault:
     tries = _TRIES if isinstance(error, _PASSING) else 1
     if isinstance(error, BackendError):
         tries = _BACKEND_TRIES if error.passing else _UNKNOWN_TRIES
+    elif checking and isinstance(error, UnavailableError) and not error.passing:
+        tries = _UNKNOWN_TRIES  # such as rows that take all the time that their tokenizer has
     return Fault(tries, error.message, "training_not_started", error.message)
 
 

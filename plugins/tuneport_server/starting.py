@@ -107,12 +107,13 @@ def _outcome(job: Mapping[str, Any], say: Callable[[Any], None], bounds: Bounds)
     except JobNotFinished as error:  # it may have been started, and is paid for then: it is looked for from now on
         return {"unfinished": error.ref, "message": error.message}
     except Exception as error:  # noqa: BLE001 - whatever it is, the server decides what becomes of the job
-        if isinstance(error, MemoryError) and gate is not None and not gate.passed:
+        checking = gate is not None and not gate.passed
+        if isinstance(error, MemoryError) and checking:
             said = f"Checking the rows takes more than {bounds.memory:,} bytes of memory."
             return {"file": "training_file", "message": said}
         if not isinstance(error, TuneportError):
             traceback.print_exc()
-        return {"fault": fault_of(error), "log": str(error)}
+        return {"fault": fault_of(error, checking=checking), "log": str(error)}
 
 
 def _main(parent: str, *bounds: str) -> None:

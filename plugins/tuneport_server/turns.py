@@ -124,6 +124,7 @@ class Turns(ABC):
             with self._lock:
                 self._running.pop(row["id"], None)
                 self._processes.pop(row["id"], None)
+                self._count_turn(row["owner"])  # it was there until now: others have waited for longer
 
     def _next(self) -> Row | None:
         """What to do next: the oldest of the token that had its turn longest ago."""
@@ -138,6 +139,9 @@ class Turns(ABC):
             if not ready or self._stopping:
                 return None
             row = min(ready, key=lambda one: (self._turns.get(one["owner"], 0), one["n"]))
-            self._turns[row["owner"]] = max(self._turns.values(), default=0) + 1
+            self._count_turn(row["owner"])
             self._running[row["id"]] = row["owner"]
             return row
+
+    def _count_turn(self, owner: str) -> None:
+        self._turns[owner] = max(self._turns.values(), default=0) + 1
