@@ -20,7 +20,7 @@ class Pieces(Turns):
         self.done: list[str] = []
         self.running: set[str] = set()
         self.changed = threading.Condition()
-        self.allowed = 0
+        self.allowed: set[str] = set()
 
     def bring(self, owner: str, count: int) -> None:
         with self.changed:
@@ -32,15 +32,15 @@ class Pieces(Turns):
         with self.changed:
             assert self.changed.wait_for(fact, 60), (self.done, self.running)
 
-    def let(self, count: int) -> None:
+    def let(self, *ids: str) -> None:
         with self.changed:
-            self.allowed += count
+            self.allowed.update(ids)
             self.changed.notify_all()
 
     def stop(self) -> None:
         with self.changed:
             self.left.clear()
-        self.let(1000)
+            self.let(*self.running)
         self._end(60.0)
 
     def _waiting(self, passed: Sequence[str]) -> list[Any]:
@@ -55,8 +55,7 @@ class Pieces(Turns):
         with self.changed:
             self.running.add(row["id"])
             self.changed.notify_all()
-            self.changed.wait_for(lambda: self.allowed, 60)
-            self.allowed -= 1
+            self.changed.wait_for(lambda: row["id"] in self.allowed, 60)
             self.running.discard(row["id"])
             self.done.append(row["id"])
             self.left = [one for one in self.left if one["id"] != row["id"]]
@@ -65,22 +64,23 @@ class Pieces(Turns):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_token_with_a_hundred_pieces_leaves_the_next_turn_to_the_other(threads: int) -> None:
-    pieces = Pieces(threads)
+    pieces, share = Pieces(threads), max(1, threads - 1)
     pieces.bring("a", 100)
     pieces.start()
-    share = max(1, threads - 1)
     pieces.until(lambda: len(pieces.running) == share)
     pieces.bring("b", 2)
-    if threads > 1:  # there is a process left, whatever the first token has
+    if threads == 1:
+        pieces.let("a0")
+        pieces.until(lambda: pieces.running == {"b0"})
+        pieces.let("b0")
+        pieces.until(lambda: pieces.running == {"a1"})
+        pieces.let("a1")
+    else:  # there is one left, whatever the first token has
         pieces.until(lambda: "b0" in pieces.running)
         assert len(pieces.running) == threads
-        assert not pieces.done
-    for _ in range(share + 4):
-        pieces.let(1)
-        before = len(pieces.done)
-        pieces.until(lambda before=before: len(pieces.done) > before)
-        pieces.until(lambda: len(pieces.running) >= share)
-    assert {"b0", "b1"} <= set(pieces.done) | pieces.running
+        pieces.let("b0")
+    pieces.until(lambda: "b1" in pieces.running)
+    assert pieces.done in (["a0", "b0", "a1"], ["b0"])
     pieces.stop()
 
 
@@ -91,7 +91,7 @@ def test_tokens_that_hold_all_processes_give_way_to_one_that_comes_later() -> No
     pieces.start()
     pieces.until(lambda: pieces.running == {"a0", "b0"})
     pieces.bring("c", 1)
-    pieces.let(1)
-    pieces.until(lambda: "c0" in pieces.running)
-    assert len(pieces.done) == 1
+    pieces.let("b0")
+    pieces.until(lambda: pieces.done == ["b0"] and len(pieces.running) == 2)
+    assert pieces.running == {"a0", "c0"}
     pieces.stop()
