@@ -29,6 +29,8 @@ def look(example: tuneport.Example) -> Sequence[tuneport.Diagnostic]:
             time.sleep(0.02)
     if word == "huge":
         bytearray(int(names[0]))
+    if word == "broken":
+        os._exit(9)
     return []
 
 
@@ -42,7 +44,12 @@ class Snail(parrot.Parrot):
         question = next(iter(request.train)).messages[0].text
         limits = [resource.getrlimit(one) for one in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE)]
         note(f"start {question.split()[1]} {limits}")
-        return super().start(request)
+        job = super().start(request)
+        died = tuneport.home("snail") / "died"
+        if question.startswith("dying") and not died.exists():
+            died.touch()
+            os._exit(9)
+        return job
 
     def job(self, name: str) -> tuneport.Job:
         job = super().job(name)

@@ -24,7 +24,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def served(tmp_path: Path, site: Path) -> Iterator[Served]:
-    served = Served(tmp_path / "home", "--models", "slow=snail:grey", site=site)
+    memory = ("--limit", "check_memory=400000000")
+    served = Served(tmp_path / "home", "--models", "slow=snail:grey", *memory, site=site)
     yield served.start()
     if served.process is not None:
         served.end()
@@ -66,13 +67,16 @@ def test_expensive_starts_of_some_tokens_delay_no_other_token(served: Served) ->
     for number in range(3):
         create(greedy, f"slow G{number}")
     wait_for(lambda: checked(served) == ["G0"], "a check begins")
-    assert until_over(other, create(other, "quick")).status == "succeeded"
+    done = until_over(other, create(other, "quick 1"))
+    assert done.status == "succeeded"
     assert checked(served) == ["G0"], "a token leaves a process to others"
     for number in range(3):
         create(second, f"slow S{number}")
     wait_for(lambda: checked(served) == ["G0", "S0"], "both have one")
     waits = create(other, "slow O")
     assert len(list(other.fine_tuning.jobs.list_events(waits))) == 1
+    assert other.files.retrieve(done.training_file).status == "processed"
+    assert other.files.content(done.result_files[0]).read().startswith(b"step,")
     let(served, "G0")
     wait_for(lambda: len(checked(served)) > 2, "another check begins")
     assert checked(served) == ["G0", "S0", "O"], "it is the turn of who has waited for longest"
@@ -127,18 +131,32 @@ def test_a_killed_server_leaves_no_start_behind_and_makes_it_once(served: Served
 
 
 def test_the_check_of_a_jobs_rows_is_bounded_and_its_training_is_not(served: Served) -> None:
-    served.end()
-    served._arguments += ("--limit", "check_seconds=4", "--limit", "check_memory=400000000")
-    served.start()
     with served.client() as client:
+        broken = create(client, "broken")
         fine = until_over(client, create(client, "quick A"))
         assert fine.status == "succeeded"
         assert noted(served, "start") == [["A", str(LIMITS)]], "what a backend starts inherits no bound"
         huge = until_over(client, create(client, "huge 1000000000"))
         assert (huge.status, huge.error.code) == ("failed", "invalid_training_file")
         assert huge.error.message == "Checking the rows takes more than 400,000,000 bytes of memory."
-        slow = until_over(client, create(client, "slow X"))
-        assert (slow.status, slow.error.message) == ("failed", "The check of the rows takes more than 4 seconds.")
+        said = until_over(client, broken).error.message
+        assert said == "The check of the rows ended 3 times without a result."
+        slow = create(client, "slow X")
+        served.end()
+        served._arguments += ("--limit", "check_seconds=2")
+        served.start()
+        job = until_over(client, slow)
+        assert (job.status, job.error.message) == ("failed", "The check of the rows takes more than 2 seconds.")
+
+
+def test_a_start_that_is_cut_off_is_made_again_and_finds_the_training(served: Served) -> None:
+    with served.client() as client:
+        job = create(client, "dying A")
+        assert until_over(client, job).status == "succeeded"
+        said = [one.message for one in client.fine_tuning.jobs.list_events(job) if one.level == "warn"]
+        assert said == ["Not started yet, and tried again: The start was cut off. The server's log says why."]
+    facts = (served.home / "parrot").glob("*/facts.json")
+    assert len({json.loads(file.read_text())["intent"] for file in facts}) == 1
 
 
 def test_what_an_upload_has_shown_is_not_checked_again(served: Served) -> None:
