@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
 from tuneport import Diagnostic, HomeError
 from tuneport_server import files
@@ -98,7 +98,7 @@ class Starts(Turns):
         id_ = row["id"]
         job = self._server.store.row("SELECT * FROM jobs WHERE id = ?", id_)
         try:
-            if job is not None and not self._refused(job):
+            if _startable(job) and not self._refused(job):
                 self._start(job)
         except FileNotFoundError:
             self._retries.postpone(id_)  # cancelled just now: it will not come back
@@ -137,8 +137,10 @@ class Starts(Turns):
             process = self._launch(job["id"], command, subprocess.PIPE, printed, [self._held])
             if process is None:
                 return
-            self._server.trainer.tell_once(job["id"], f"Validating training file: {job['training_file']}")
             with process, _Timed(process) as timed:
+                if job["id"] in self._dropped:  # it was not there yet when it was to be ended
+                    process.kill()
+                self._server.trainer.tell_once(job["id"], f"Validating training file: {job['training_file']}")
                 outcome = self._talk(job, timed)
             if not self._left:
                 self._settle(job, outcome, process.returncode, _tail(printed))
@@ -171,7 +173,7 @@ class Starts(Turns):
         store = self._server.store
         with store.write():
             row = store.row("SELECT * FROM jobs WHERE id = ?", id_)
-            if row is None or row["over"] or row["ref"] is not None or (row["want"] and not row["begun"]):
+            if not _startable(row):
                 return False
             with self._lock:
                 if self._stopping or id_ in self._dropped:
@@ -211,6 +213,13 @@ class Starts(Turns):
             self._server.trainer.tell_once(id_, f"Not started yet, and tried again: {fault.reason}", "warn")
         except HomeError as full:  # the store has no room either: the job is tried again all the same
             _log.error("%s", full)
+
+
+def _startable(row: Row | None) -> TypeGuard[Row]:
+    """Whether a job should be started. A repeated start learns what became of the first."""
+    if row is None or row["over"] or row["ref"] is not None:
+        return False
+    return bool(row["begun"]) or not row["want"]
 
 
 class _Timed:
