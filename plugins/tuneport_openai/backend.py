@@ -102,7 +102,9 @@ class OpenAIBackend(Backend):
                 raise unconfirmed(self._wire, ref, scratch, error) from error
             if isinstance(error, UnavailableError) and error.passing:
                 # No refusal: the same intent goes on, with the parts that have been uploaded.
-                raise BackendError(error.message, remedy="Run the same command again: it goes on from here.") from error
+                raise BackendError(
+                    error.message, remedy="Run the same command again: it goes on from here.", passing=True
+                ) from error
             if "request" in scratch and not isinstance(error, BackendError):
                 scratch["refused"] = error.message
             raise

@@ -31,7 +31,7 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
 
     `facts` are `path`, `sha256`, `bytes` and `name`. Raises DataError when the server finds the file bad.
     """
-    last: Exception | None = None
+    last: UnavailableError | BackendError | None = None
     limits = wire.limits
     for attempt in range(int(limits.upload_retries) + 1):  # an upload costs nothing, and the file is looked for first
         time.sleep(attempt * limits.retry_seconds)
@@ -50,6 +50,7 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
     raise BackendError(
         f"The file could not be uploaded to {wire.profile.name}: {last}",
         remedy="Run the same command again: it goes on.",
+        passing=last is not None and last.passing,
     ) from last
 
 
@@ -142,6 +143,7 @@ def _processed(wire: Wire, file_id: str) -> str:
                 f"{wire.profile.name} is still processing the file {file_id} after {most / 60:.0f} "
                 f"minutes: its status is {status!r}.",
                 remedy="Run the same command later: it goes on from here.",
+                passing=True,
             )
         time.sleep(min(pause, _LONGEST_PAUSE))
         pause = min(pause * 2, 5.0)

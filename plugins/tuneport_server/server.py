@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tuneport_server.checks import Checks
     from tuneport_server.desks import Desks
     from tuneport_server.pools import Pool
+    from tuneport_server.starts import Starts
     from tuneport_server.trainer import Trainer
 
 STORE = "server.sqlite3"
@@ -44,6 +45,7 @@ class Server:
     trainer: Trainer = field(init=False)
     desks: Desks = field(init=False)
     checks: Checks = field(init=False)
+    starts: Starts = field(init=False)
     pool: Pool = field(init=False)
     seen: Seen = field(default_factory=Seen)
     started: int = field(default_factory=lambda: int(time.time()))
@@ -52,12 +54,14 @@ class Server:
         from tuneport_server.checks import Checks
         from tuneport_server.desks import Desks
         from tuneport_server.pools import Pool
+        from tuneport_server.starts import Starts
         from tuneport_server.trainer import Trainer
 
         self.roster = Roster(self.tokens)
         self.desks = Desks(self.limits)
         self.trainer = Trainer(self)
         self.checks = Checks(self)
+        self.starts = Starts(self)
         self.pool = Pool(self.limits)
 
     @property

@@ -63,6 +63,7 @@ def _begin_once(folder: Folder, request: TrainRequest, job: TorchJob) -> None:
             raise BackendError(
                 f"Another process has been starting {folder.ref} for {_START_SECONDS:g} s.",
                 remedy="End that process, then start again: nothing is started twice.",
+                passing=True,
             )
         time.sleep(0.05)
 
