@@ -253,7 +253,8 @@ def test_a_classifier_whose_template_writes_an_empty_block_is_right(base, kind):
 
 def test_rows_with_thinking_settle_the_template_for_it(base):
     rows = [FIELD, *labels(11)]
-    asked = request(base("switch"), "thinks", learning_rate=1e-3)
+    base_folder = base("switch")
+    asked = request(base_folder, "thinks", learning_rate=1e-3)
     job = TorchBackend().start(replace(asked, train=Dataset.from_examples(rows), validation=None))
     assert settled(job).status.value == "succeeded"
     text = load_text(job.result()._base)
@@ -261,4 +262,12 @@ def test_rows_with_thinking_settle_the_template_for_it(base):
     assert "enable_thinking = true" in text.template.source  # said in the template, for forms without a record: GGUF
     text.close()
     assert prompt.endswith("assistant\n")
-    assert "11 of 12 answers are without thinking" in "\n".join(event.message for event in job.events())
+    told = "\n".join(event.message for event in job.events())
+    assert "11 of 12 rows are without thinking" in told
+    # The preview and the plan show what was trained: all rows are asked to think.
+    data = Dataset.from_examples(rows)
+    shown = data.preview(TorchBackend().profile(str(base_folder)), 12)
+    assert f"{sum(piece.tokens for row in shown for piece in row)} tokens an epoch" in told
+    assert [piece.text for piece in shown[1] if piece.weight] == ["<think>\n\n</think>\n\ncard<|im_end|>"]
+    again = replace(asked, train=data, validation=None)
+    assert TorchBackend().plan(again).tokens.value == job.state().tokens

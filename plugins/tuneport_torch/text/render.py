@@ -23,7 +23,7 @@ from tuneport_torch.text.refusals import (
     refused_thinking,
     torn,
 )
-from tuneport_torch.text.thinking import Mode, has_thinking, split_turn, variables_of
+from tuneport_torch.text.thinking import Mode, asks_to_think, has_thinking, split_turn, variables_of
 from tuneport_torch.text.turns import assistant_turns, bare_text, template_turn
 
 if TYPE_CHECKING:
@@ -70,15 +70,7 @@ class Renderer:
 
     def try_render(self, examples: Sequence[Example]) -> list[Rendered | Unrenderable]:
         """Ids and weights of each example, or why there are none, in order. Faster than one by one."""
-        ways = self._ways(examples)
-        found = self._try(examples, ways)
-        doubtful = [place for place, one in enumerate(found) if ways[place] is False and _lost_turns(one)]
-        if doubtful:  # some templates write a turn that is not the last one as they ask for it with thinking alone
-            again = self._try([examples[place] for place in doubtful], [True] * len(doubtful))
-            for place, one in zip(doubtful, again, strict=True):
-                if _lost_turns(one) < _lost_turns(found[place]):
-                    found[place] = one
-        return found
+        return self._try(examples, self._ways(examples))
 
     def render_thinking(self, examples: Sequence[Example]) -> list[Rendered | Unrenderable]:
         """The same, where all of them are asked in the way that lets the model think."""
@@ -87,9 +79,9 @@ class Renderer:
     def _ways(self, examples: Sequence[Example]) -> list[bool | None]:
         """For each example whether the model is asked to think; None where the template leaves no choice."""
         thinking = self.text.thinking
-        if self.mode != Mode.ROWS or thinking is None or thinking.off in (None, thinking.on):
+        if self.mode != Mode.ROWS or thinking is None or not thinking.has_choice:
             return [None] * len(examples)
-        return [isinstance(one, Conversation) and has_thinking(one.messages, thinking) for one in examples]
+        return [isinstance(one, Conversation) and asks_to_think(one.messages, thinking) for one in examples]
 
     def _try(self, examples: Sequence[Example], ways: Sequence[bool | None]) -> list[Rendered | Unrenderable]:
         texts = self._texts(examples, ways, turns=True)
@@ -292,8 +284,3 @@ class Renderer:
 
 def _is_trained(message: Message) -> bool:
     return message.role == "assistant" and message.weight != 0
-
-
-def _lost_turns(one: Rendered | Unrenderable) -> float:
-    """How many turns are not trained on; all of them where the row cannot be."""
-    return one.turns_left_out if isinstance(one, Rendered) else float("inf")

@@ -45,7 +45,7 @@ class Thinking:
 
     `on` and `off` are the template's variables with which the model is asked to think, and not to. With `off` no
     thinking block is trained or generated: the empty one stands in the prompt, or nowhere. `off` is None where the
-    template has no such way.
+    template has no such way. `many`: answers that others follow are written as `on` asks for them, and not as `off`.
     """
 
     opens: str
@@ -56,6 +56,12 @@ class Thinking:
     lead: str
     on: Variables
     off: Variables | None
+    many: bool = False
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether the template can ask both ways."""
+        return self.off is not None and self.off != self.on
 
     @property
     def takes(self) -> bool:
@@ -78,6 +84,14 @@ class Thinking:
                 turn[self.field] = thought
             elif self.inline:
                 turn["content"] = f"{self.opens}\n{thought}\n{self.closes}\n\n{turn['content'] or ''}"
+
+
+def asks_to_think(messages: Sequence[Message], thinking: Thinking) -> bool:
+    """Whether the model is asked to think in a conversation: it brings thinking, or has answers before the last that
+    the template writes only so.
+    """
+    trained = [one for one in messages[:-1] if one.role == "assistant" and one.weight != 0]
+    return bool(thinking.many and trained) or has_thinking(messages, thinking)
 
 
 def has_thinking(messages: Sequence[Message], thinking: Thinking | None) -> bool:
@@ -146,6 +160,16 @@ class _Probe:
         calls = [{"id": "callcall1", "type": "function", "function": function}]
         answers |= {f"call {name}": {"content": "", name: _THOUGHT, "tool_calls": calls} for name in FIELDS}
         answers |= {opens: {"content": f"{opens}\n{_THOUGHT}\n{closes}\n\n{_ANSWER}"} for opens, closes in self.tags}
+        last = {"role": "assistant", "content": _ANSWER}
+        longer = {
+            "many": [asked, last, asked, last],
+            "many calls": [
+                asked,
+                {"role": "assistant", "content": "", "tool_calls": calls},
+                {"role": "tool", "content": "Found.", "tool_call_id": "callcall1"},
+                last,
+            ],
+        }
         keys: list[tuple[int, str]] = []
         rows: list[dict[str, Any]] = []
         for number, mode in enumerate(self.modes):
@@ -154,6 +178,9 @@ class _Probe:
             for name, answer in answers.items():
                 keys.append((number, name))
                 rows.append({"messages": [asked, {"role": "assistant", **answer}], "variables": mode})
+            for name, turns in longer.items():
+                keys.append((number, name))
+                rows.append({"messages": turns, "variables": mode})
         for key, found in zip(keys, self.template.rows(rows), strict=True):
             self._texts[key] = found.get("text", "")
 
@@ -170,7 +197,16 @@ class _Probe:
         off = self._off(closes)
         on = self._on(field if field and self._writes(field) else opens if inline else None, opens)
         lead = self._lead(off if off is not None else {}, opens)
-        return Thinking(opens, closes, field, inline, opened, lead, on, off)
+        many = off is not None and any(
+            self._begins(on, name) and not self._begins(off, name) for name in ("many", "many calls")
+        )
+        return Thinking(opens, closes, field, inline, opened, lead, on, off, many)
+
+    def _begins(self, mode: Variables, name: str) -> bool:
+        """Whether a conversation begins with what the model is asked with for its first answer."""
+        number = self.modes.index(mode)
+        prompt = self._text(number, "prompt")
+        return bool(prompt) and self._text(number, name).startswith(prompt)
 
     def _text(self, mode: int, name: str) -> str:
         return self._texts.get((mode, name), "")
