@@ -33,7 +33,8 @@ user turn that follows it. |
 
 The kinds: one question and answer; with a system turn; three questions and answers; both; a system turn in the middle;
 an answer with a `<think>` block; two of these; a call of a tool with its result and an answer; the same with ids of one
-digit. Where a template has no thinking block, the row's block is trained as text.
+digit. The block becomes what the template writes for thinking, such as a channel of its own. Where a template knows no
+thinking, it is trained as text.
 
 """
 

@@ -17,6 +17,9 @@ Write = Callable[[Turns], str]
 MARK = "\ue0f2"
 """A character that no row has: `Text.quote` removes it. Where it comes out shows where a text goes."""
 
+FIELDS = ("reasoning_content", "thinking", "reasoning")
+"""The keys under which templates read what an assistant thought."""
+
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 

@@ -64,7 +64,7 @@ class Proof:
         last = _behind(self._turns[: turn + 1], turn, through, self._write)
         if here is None or last is None or here < start:
             return None
-        end = here + _common(self._written[here:], through[last:])
+        end = here + common(self._written[here:], through[last:])
         other = self._write([*before, self._turns[turn], *(with_content(one, MARK) for one in later)], False)
         return (here, end) if other.startswith(self._written[:end]) else None
 
@@ -81,7 +81,7 @@ class Proof:
         here = _behind(self._turns, turn, self._text, self._write)
         if here is None or there is None or here < start:
             return None
-        return here, here + _common(self._text[here:], followed[there:])
+        return here, here + common(self._text[here:], followed[there:])
 
 
 def has_trailer(write: Callable[[Turns, bool], str], turns: Turns) -> bool:
@@ -104,7 +104,7 @@ def _behind(turns: Turns, turn: int, text: str, write: Callable[[Turns, bool], s
     return place - (count - 1)
 
 
-def _common(one: str, other: str) -> int:
+def common(one: str, other: str) -> int:
     """How many characters two texts have in common at their beginning."""
     size = min(len(one), len(other))
     return next((at for at in range(size) if one[at] != other[at]), size)

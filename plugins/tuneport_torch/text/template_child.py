@@ -22,8 +22,8 @@ import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tuneport_torch.text.forms import forms, is_python, losses
-from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, has_trailer
+from tuneport_torch.text.forms import FIELDS, MARK, forms, is_python, losses, marked_end
+from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, common, has_trailer
 
 TODAY = "26 Jul 2024"
 """The date that templates see. A real one would make training, use and export render differently from day to day."""
@@ -163,23 +163,44 @@ class Renderer:
     ) -> tuple[str, list[tuple[int, int]]]:
         """The text whose last answer follows the prompt's thinking block, and where the tagged spans stand then.
 
-        A template may open the block in the prompt and not write it for a given answer. The prompt's opening stays, the
-        thinking and the end of the block follow it, then the answer. What the prompt holds is in no tagged span.
+        A template may open the block in the prompt and not write it for a given answer: the prompt's opening stays, the
+        thinking and the end of the block follow it, then the answer. It may write no thinking there at all: a block is
+        put in front of the answer. Or it may leave out earlier thinking once a call is answered: the prompt, which has
+        it, goes first. What the prompt holds is in no tagged span.
         """
-        opens, closes = block["opens"], block["closes"]
+        opens, closes, thought = block["opens"], block["closes"], block["thought"].strip()
+        space = "\n\n" if closes.startswith("</") else ""
         before = self.text(messages[:-1], tools, prompt=True)
-        if text.startswith(before):
-            if tagged and tagged[-1][0] <= len(before) < tagged[-1][1]:
-                tagged = [*tagged[:-1], (len(before), tagged[-1][1])]
+        if opens and before.rstrip().endswith(opens) and not text.startswith(before):
+            start = before.rstrip().removesuffix(opens)
+            if not text.startswith(start):
+                return text, tagged
+            rest = text[len(start) :]
+            if closes in rest and (rest.startswith(opens) or (thought and thought in rest.partition(closes)[0])):
+                rest = rest.partition(closes)[2].lstrip("\n")
+            # Its own tags would be at the wrong places; the turns are proven instead.
+            return f"{before}{thought}\n{closes}\n\n{rest}", []
+        if not text.startswith(before) and any(name in turn for turn in messages[:-1] for name in FIELDS):
+            asked = before.removeprefix(self.text(messages[:-1], tools, prompt=False)).strip()
+            place = text.rfind(asked, 0, self._first_word(text, messages, tools)) if asked else -1
+            if place >= 0:
+                text, tagged = before + text[place + len(asked) :].removeprefix(_space(before)), []
+        if not text.startswith(before):
             return text, tagged
-        start = before.rstrip().removesuffix(opens)
-        if not opens or not before.rstrip().endswith(opens) or not text.startswith(start):
-            return text, tagged
-        rest = text[len(start) :]
-        if rest.startswith(opens) and closes in rest:
-            rest = rest.partition(closes)[2].lstrip("\n")
-        # Its own tags would be at the wrong places; the turns are proven instead.
-        return f"{before}{block['thought']}\n{closes}\n\n{rest}", []
+        rest = text[len(before) :]
+        if opens and closes and thought and thought not in rest and not rest.lstrip().startswith(opens):
+            return f"{before}{opens}\n{thought}\n{closes}{space}{rest}", []
+        if tagged and tagged[-1][0] <= len(before) < tagged[-1][1]:
+            tagged = [*tagged[:-1], (len(before), tagged[-1][1])]
+        return text, tagged
+
+    def _first_word(self, text: str, messages: list[Any], tools: list[Any]) -> int:
+        """Where the first thing that the last turn says stands in the text."""
+        changed = {
+            key: MARK + value if isinstance(value, str) and (key == "content" or key in FIELDS) else value
+            for key, value in marked_end(messages[-1]).items()
+        }
+        return common(text, self.text([*messages[:-1], changed], tools, prompt=False))
 
     @cached_property
     def trailer(self) -> bool:
@@ -200,6 +221,11 @@ def _behind_asked(span: tuple[int, int], text: str, asked: str) -> tuple[int, in
     if not text.startswith(asked) or span[1] <= len(asked):
         return OPENS_OTHERWISE
     return max(span[0], len(asked)), span[1]
+
+
+def _space(text: str) -> str:
+    """The white space at the end of a text."""
+    return text[len(text.rstrip()) :]
 
 
 @contextmanager

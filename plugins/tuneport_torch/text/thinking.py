@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneport import TuneportError
+from tuneport_torch.text.forms import FIELDS
 
 if TYPE_CHECKING:
     from tuneport import Message
     from tuneport_torch.text.template import ChatTemplate
 
-FIELDS = ("reasoning_content", "thinking", "reasoning")
 TAGS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -65,8 +65,8 @@ class Thinking:
 
     @property
     def takes(self) -> bool:
-        """Whether thinking can be written for this template."""
-        return self.field is not None or self.inline or self.opened
+        """Whether thinking can be written for this template: by it, or between its tags in front of the last answer."""
+        return self.field is not None or bool(self.opens and self.closes)
 
     def in_prompt(self, tail: str) -> bool:
         """Whether a prompt that ends so has opened a block that the model is to close."""
@@ -100,16 +100,20 @@ def has_thinking(messages: Sequence[Message], thinking: Thinking | None) -> bool
 
 
 def split_turn(message: Message, thinking: Thinking | None) -> tuple[str | None, str]:
-    """The thinking of an assistant's turn, and its text behind it. A block at the start of the text counts where the
-    template knows its tags; its opening may be missing where the prompt writes it. An empty block is none.
+    """The thinking of an assistant's turn, and its text behind it. A block at the start of the text counts, between
+    the template's tags or those that others use; its opening may be missing where the prompt writes it. An empty block
+    is none.
     """
-    if message.reasoning_content or thinking is None or not thinking.closes:
-        return message.reasoning_content, message.text
-    head, found, rest = message.text.partition(thinking.closes)
-    opened = head.lstrip().startswith(thinking.opens) or (thinking.opened and head.endswith("\n"))
-    if not found or not opened:
-        return None, message.text
-    return head.lstrip().removeprefix(thinking.opens).strip() or None, rest.lstrip()
+    said, field = message.text, (message.reasoning_content or "").strip()
+    if field or thinking is None or not thinking.takes:
+        return field or None, said
+    own = [(thinking.opens, thinking.closes)] if thinking.closes else []
+    for opens, closes in [*own, *TAGS]:
+        head, found, rest = said.partition(closes)
+        unopened = thinking.opened and closes == thinking.closes and head.endswith("\n")
+        if found and (unopened or head.lstrip().startswith(opens)):
+            return head.lstrip().removeprefix(opens).strip() or None, rest.lstrip()
+    return None, said
 
 
 def settled(source: str, variables: Variables) -> str:
