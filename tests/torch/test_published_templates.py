@@ -85,6 +85,12 @@ QWEN3_5 = Trained(IM_END, thought="{}\n</think>\n\n{}", call=XML_CALL + IM_END, 
 GEMMA4_THOUGHT = {"thought": "<|channel>thought\n{}\n<channel|>{}", "last": THINKING}
 GEMMA4 = Trained("<turn|>", call=GEMMA4_CALL + "<|tool_response>", **GEMMA4_THOUGHT)
 NEMOTRON = {"end": IM_END, "call": f"\n{XML_CALL}\n{IM_END}", "last": THINKING}
+GLM = {
+    "lead": "\n",
+    "thought": "\n<think>{}</think>\n{}",
+    "call": f"\n{GLM_CALL}<|observation|>",
+    "last": THINKING,
+}
 CHANNEL = "<|channel|>final<|message|>"
 ANALYSIS = "<|channel|>analysis<|message|>{}<|end|><|start|>assistant" + CHANNEL + "{}"
 GPT_OSS_CALL = ' to=functions.weather<|channel|>commentary json<|message|>{"city": "Oslo"}<|call|>'
@@ -103,15 +109,8 @@ TABLE = {
     "gemma4_v3": GEMMA4,
     "gemma4_v4": GEMMA4,
     "gemma4_v5": GEMMA4,
-    "glm4moe": "no-end-of-turn",
-    "glm4moe_training": Trained(
-        "<|user|>",
-        "\n",
-        "\n<think>{}</think>\n{}",
-        call=f"\n{GLM_CALL}<|observation|>",
-        last=THINKING,
-        later=["\nfour<|system|>", "\nfive<|user|>"],
-    ),
+    "glm4moe": Trained("<|user|>", **GLM, later=1),
+    "glm4moe_training": Trained("<|user|>", **GLM, later=["\nfour<|system|>", "\nfive<|user|>"]),
     "gptoss": Trained("<|return|>", CHANNEL, ANALYSIS, call=GPT_OSS_CALL, last=(*MANY, *THINKING), later=LEFT_OUT),
     "idefics3": Trained("<end_of_utterance>", " ", " " + TAGS),
     "lfm2": Trained(IM_END),
@@ -156,8 +155,7 @@ def test_a_published_template_is_trained_exactly_or_refused_for_its_own_reason(n
     row = TABLE.get(name, TABLE.get(name.removesuffix("_training")))
     assert row is not None, "a new template: look at what it writes, then give it a row"
     for kind, found in published.outcomes()[name].items():
-        expected = row if isinstance(row, str) else row.expected(kind)
-        assert (found if isinstance(found, tuple) else found.code) == expected, kind
+        assert (found if isinstance(found, tuple) else found.code) == row.expected(kind), kind
 
 
 def test_what_a_template_cannot_do_is_refused_with_a_cure_that_fits_it():

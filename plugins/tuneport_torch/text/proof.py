@@ -5,7 +5,7 @@ Runs in the template's process; imports the standard library alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tuneport_torch.text.forms import MARK, Turns, marked_end, with_content
@@ -19,7 +19,8 @@ class Proof:
 
     `write(turns, prompt)` renders; `asked(turn)` is what the model is asked with before a turn; `trailer` says that the
     template writes something behind a whole conversation. `written` is the text as the template writes it, where the
-    thinking of the last answer in `text` was put behind the prompt's.
+    thinking of the last answer in `text` was put behind the prompt's. `stops` are tokens at which the model stops and
+    which begin the next turn, for templates that write no end.
     """
 
     def __init__(
@@ -31,9 +32,10 @@ class Proof:
         *,
         written: str,
         trailer: bool,
+        stops: Sequence[str],
     ) -> None:
         self._write, self._asked, self._turns, self._trailer = write, asked, turns, trailer
-        self._text, self._written = text, written
+        self._text, self._written, self._stops = text, written, stops
 
     def turn(self, turn: int) -> dict[str, Any] | str:
         """{start, said, ends} in characters of the text, or why it cannot be known.
@@ -51,7 +53,8 @@ class Proof:
             return {**end, "said": cut[0], "ends": [cut[1], len(self._text)]} if cut else end
         through = self._write(self._turns[: turn + 1], False)
         if self._text.startswith(through) and len(through) >= start:
-            return {"start": start, "said": start, "ends": [len(through)]}
+            stop = len(through) + len(stop_behind(self._text, len(through), self._stops))
+            return {"start": start, "said": start, "ends": [len(through), stop]}
         cut = self._common_end(turn, start, through)
         if cut is None or not self._text.startswith(self._written[: cut[1]]):
             return ENDS_OTHERWISE
@@ -89,6 +92,13 @@ def has_trailer(write: Callable[[Turns, bool], str], turns: Turns) -> bool:
     text, longer = write(turns[:2], False), write(turns, False)
     here, there = _behind(turns[:2], 1, text, write), _behind(turns, 1, longer, write)
     return here is not None and there is not None and not longer[there:].startswith(text[here:])
+
+
+def stop_behind(text: str, end: int, stops: Iterable[str]) -> str:
+    """What stands behind `end` through the stop token that is the next thing there; else nothing."""
+    rest = text[end:].lstrip()
+    stop = next((one for one in stops if rest.startswith(one)), None)
+    return text[end : len(text) - len(rest)] + stop if stop else ""
 
 
 def _behind(turns: Turns, turn: int, text: str, write: Callable[[Turns, bool], str]) -> int | None:

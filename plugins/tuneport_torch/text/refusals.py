@@ -118,7 +118,8 @@ def no_end(why: str) -> Unrenderable:
     return Unrenderable(
         "no-end-of-turn",
         f"Nothing would teach the model to stop: {why}, so no end-of-turn token can be trained.",
-        OTHER_TEMPLATE,
+        "Where the next turn begins with a control token, add its id to eos_token_id in generation_config.json. "
+        f"Or: {OTHER_TEMPLATE}",
     )
 
 

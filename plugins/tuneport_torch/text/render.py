@@ -245,7 +245,7 @@ class Renderer:
         thinking = self.text.thinking
         if has_thinking(example.messages, thinking) and not (thinking is not None and thinking.takes):
             raise refused_thinking()
-        row = self._row(example.messages, example.tools, thinks=thinks)
+        row = {**self._row(example.messages, example.tools, thinks=thinks), "stops": self.text.stops}
         if thinking is not None and example.messages and example.messages[-1].role == "assistant":
             thought = self.text.quote(split_turn(example.messages[-1], thinking)[0] or "")
             row["block"] = {"opens": thinking.opens, "closes": thinking.closes, "thought": thought}

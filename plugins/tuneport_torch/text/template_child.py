@@ -13,17 +13,17 @@ import re
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tuneport_torch.text.forms import FIELDS, MARK, forms, is_python, losses, marked_end
-from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, common, has_trailer
+from tuneport_torch.text.forms import FIELDS, MARK, forms, is_python, losses, marked_end, with_content
+from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, common, has_trailer, stop_behind
 
 TODAY = "26 Jul 2024"
 """The date that templates see. A real one would make training, use and export render differently from day to day."""
@@ -139,6 +139,9 @@ class Renderer:
         if "block" in row and not prompt:
             text, tagged = self.behind_prompt(text, tagged, turns, tools, row["block"])
             answer["text"] = text
+        stops = row.get("stops", []) if not prompt and self.never_ends(tuple(row.get("stops", []))) else []
+        if turns and turns[-1]["role"] == "assistant":
+            text = answer["text"] = text + self._next_stop(turns, written, write, stops)
         if "turns" not in row:
             return answer
 
@@ -154,7 +157,7 @@ class Renderer:
             spans = zip(tagged, row["turns"], strict=True)
             answer["tagged"] = [_behind_asked(span, text, asked(turn)) for span, turn in spans]
             return answer
-        proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer)
+        proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer, stops=stops)
         answer["turns"] = [proof.turn(turn) for turn in row["turns"]]
         return answer
 
@@ -201,6 +204,33 @@ class Renderer:
             for key, value in marked_end(messages[-1]).items()
         }
         return common(text, self.text([*messages[:-1], changed], tools, prompt=False))
+
+    @cache  # noqa: B019 - there is one renderer, for as long as the process lives
+    def never_ends(self, stops: tuple[str, ...]) -> bool:
+        """Whether answers end where the next turn begins, with one of the tokens at which the model stops."""
+
+        def write(turns: list[Any], prompt: bool = False) -> str:
+            return self.text(turns, [], prompt=prompt)
+
+        for turns in forms([{"role": "user", "content": "Say 0"}, {"role": "assistant", "content": "Say 1"}]):
+            try:
+                text = write(turns)
+                return not text.rstrip().endswith(stops) and bool(self._next_stop(turns, text, write, stops))
+            except Exception:  # noqa: BLE001, S112 - a template that refuses this form is asked with the next
+                continue
+        return False
+
+    @staticmethod
+    def _next_stop(turns: list[Any], text: str, write: Callable[..., str], stops: Iterable[str]) -> str:
+        """What follows the last turn up to the stop token that begins the next; nothing where there is none."""
+        if not stops:
+            return ""
+        calls = turns[-1].get("tool_calls")
+        follows = {"role": "tool", "tool_call_id": calls[-1].get("id")} if calls else {"role": "user"}
+        bare = [{key: value for key, value in turn.items() if key not in FIELDS} for turn in turns]
+        end = len(text) if bare == turns else len(text := write(bare, False))  # thinking may go once others follow
+        longer = write([*bare, with_content({**turns[0], **follows}, "?")], False)
+        return stop_behind(longer, end, stops) if longer.startswith(text) else ""
 
     @cached_property
     def trailer(self) -> bool:

@@ -45,9 +45,9 @@ class Tokens:
 class Text:
     """How a model reads and writes text: its tokenizer, its chat template, and the tokens that end an answer.
 
-    `stop_ids` are those of the model's configuration and its tokenizer's end-of-sequence token; rendering adds the
-    template's own end of turn where that is another one. `rows` are those of the model's embedding, where known: a
-    token with a higher id cannot be read by the model.
+    `stop_ids` are those of the model's configuration and its tokenizer's end-of-sequence token, `stops` their texts;
+    rendering adds the template's own end of turn where that is another one. `rows` are those of the model's embedding,
+    where known: a token with a higher id cannot be read by the model.
     """
 
     def __init__(self, folder: Path, stop_ids: Sequence[int] = (), rows: int | None = None) -> None:
@@ -63,6 +63,7 @@ class Text:
         source = _template(folder, config)
         self.template = ChatTemplate(source, self.special) if source else None
         self.stop_ids = list(dict.fromkeys([*stop_ids, *([self.eos_id] if self.eos_id is not None else [])]))
+        self.stops = [text for one, (text, _) in self._tokenizer.added.items() if one in self.stop_ids]
 
     @property
     def eos_id(self) -> int | None:
