@@ -138,6 +138,23 @@ THINKS_BEFORE_CALLS = """\
 """
 """As Gemma 4's: thinking is written before a call, and not before an answer."""
 
+ALWAYS_OPENS = CHATML.replace("{% if add_generation_prompt %}", "{% if true %}")
+"""It opens the next answer whether it is asked to or not."""
+
+NEVER_OPENS = CHATML.partition("{% if add_generation_prompt %}")[0]
+
+IPYTHON = """\
+{%- for message in messages %}
+{%- if message.role in ['system', 'user', 'assistant', 'ipython'] %}
+{{- '<|im_start|>' + message.role + '\n' }}
+{%- if message.tool_calls %}{{ message.tool_calls[0].function | tojson }}{% else %}{{ message.content }}{% endif %}
+{{- '<|im_end|>\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+"""
+"""The results of calls have another role's name; of several calls it writes the first, and no text beside them."""
+
 ENDS_AT_NEXT = """\
 {%- for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content }}{% endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}

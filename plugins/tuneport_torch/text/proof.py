@@ -41,7 +41,8 @@ class Proof:
         """{start, said, ends} in characters of the text, or why it cannot be known.
 
         The text begins with what the model is asked with, which ends at `start`; what the row says ends at `said` or
-        before; the turn's end is the last control token between `said` and the first of `ends` that has one.
+        before; the turn's end is the last control token between `said` and the first of `ends` that has one. With
+        `first` it is the first: the template opens the next answer without being asked to.
         """
         before = self._asked(turn)
         if not self._text.startswith(before):
@@ -50,7 +51,10 @@ class Proof:
         if turn + 1 == len(self._turns):
             end = {"start": start, "said": start, "ends": [len(self._text)]}
             cut = self._before_trailer(start) if self._trailer else None
-            return {**end, "said": cut[0], "ends": [cut[1], len(self._text)]} if cut else end
+            if cut is None:
+                return end
+            first = self._write(self._turns, True) == self._written
+            return {"start": start, "said": cut[0], "ends": [cut[1], len(self._text)], "first": first}
         through = self._write(self._turns[: turn + 1], False)
         if self._text.startswith(through) and len(through) >= start:
             stop = len(through) + len(stop_behind(self._text, len(through), self._stops))
@@ -58,7 +62,8 @@ class Proof:
         cut = self._common_end(turn, start, through)
         if cut is None or not self._text.startswith(self._written[: cut[1]]):
             return ENDS_OTHERWISE
-        return {"start": start, "said": cut[0], "ends": [cut[1]]}
+        first = self._trailer and self._write(self._turns[: turn + 1], True) == through
+        return {"start": start, "said": cut[0], "ends": [cut[1]], "first": first}
 
     def _common_end(self, turn: int, start: int, through: str) -> tuple[int, int] | None:
         """(said, end): what stands behind the turn's words both here and where the turn is last; no later words."""

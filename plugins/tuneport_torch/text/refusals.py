@@ -72,18 +72,43 @@ def unproven(turn: int, why: str, *, last: bool) -> Unrenderable:
     )
 
 
+def unopened(lead: str) -> Unrenderable:
+    """The template does not open the answer when the model is asked for it: `lead` would be part of what it writes."""
+    return Unrenderable(
+        "answer-not-opened",
+        f"The model's chat template ends the prompt before {lead[:60]!r}, so the model writes that into its answer.",
+        "In a copy of the model's folder, end chat_template.jinja with that text within "
+        "{% if add_generation_prompt %}…{% endif %}.",
+    )
+
+
+def lost_calls(turn: int) -> Unrenderable:
+    """The template writes one of several calls."""
+    return Unrenderable(
+        "tools-ignored",
+        f"The model's chat template writes only a part of the calls in message {turn}.",
+        "Split the turn: one tool call, its result, then the next call.",
+    )
+
+
 def no_tools(why: str) -> Unrenderable:
     """The template leaves out tools, calls or results."""
     return Unrenderable("tools-ignored", f"The model's chat template does not write tools: {why}.", _WITHOUT_TOOLS)
 
 
-def lost(turn: int, role: str, what: str, *, trained: bool) -> Unrenderable:
-    """The template leaves out a turn (`what` is "all"), a "part" of its content, or a "call"."""
+def lost(turn: int, role: str, what: str, *, trained: bool, called: bool = False) -> Unrenderable:
+    """The template leaves out a turn (`what` is "all"), a "part" of its content, or a "call". `called`: it has some."""
     if what == "call":
         return no_tools(f"the call in message {turn} is nowhere in what the model would see")
     written = (
         f"leaves out message {turn} ({role})" if what == "all" else f"writes only a part of message {turn} ({role})"
     )
+    if trained and called:
+        return Unrenderable(
+            "content-lost",
+            f"The model's chat template leaves out the text beside the calls in message {turn}.",
+            "Take that text out of the row, or write it as an assistant turn of its own before the call.",
+        )
     if trained:
         return Unrenderable(
             "content-lost",

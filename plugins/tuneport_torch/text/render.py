@@ -16,6 +16,7 @@ from tuneport_torch.text.refusals import (
     beyond,
     has_tools,
     lost,
+    lost_calls,
     no_end,
     no_template,
     no_tools,
@@ -237,7 +238,11 @@ class Renderer:
         losses = [(_is_trained(example.messages[turn]), turn, what) for turn, what in answer["lost"] if what != "name"]
         if losses:  # of answers first: that is worse
             trained, turn, what = max(losses, key=lambda one: (one[0], -one[1]))
-            return lost(turn, example.messages[turn].role, what, trained=trained)
+            message = example.messages[turn]
+            calls = message.tool_calls or ()
+            if what == "call" and sum(one == (turn, "call") for one in map(tuple, answer["lost"])) < len(calls):
+                return lost_calls(turn)
+            return lost(turn, message.role, what, trained=trained, called=what == "all" and bool(calls))
         return answer
 
     def _training_row(self, example: Conversation, *, thinks: bool) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tuneport_torch.text.forms import FIELDS, MARK, forms, is_python, losses, marked_end, with_content
+from tuneport_torch.text.forms import FIELDS, MARK, forms, is_python, losses, marked_end, result_role, with_content
 from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, common, has_trailer, stop_behind
 
 TODAY = "26 Jul 2024"
@@ -91,6 +91,7 @@ class Renderer:
         self.template = made.from_string(source)
         self.tag: GenerationTag = made.generation_tag  # type: ignore[attr-defined]  # put there by the extension
         self.variables = variables
+        self.result_role = result_role(source)
         self.asked: dict[str, Any] = {}  # the variables of the row at hand
 
     def text(self, messages: list[Any], tools: list[Any], *, prompt: bool) -> str:
@@ -110,7 +111,7 @@ class Renderer:
         self.asked = row.get("variables") or {}
         refusal: Exception | None = None
         taken: dict[str, Any] | None = None
-        for number, turns in enumerate(forms(row["messages"])):
+        for number, turns in enumerate(forms(row["messages"], self.result_role)):
             try:
                 answer = self._form(row, turns, plain=number == 0)
             except Exception as error:  # noqa: BLE001 - whatever it raises, it does not take this form
@@ -220,13 +221,12 @@ class Renderer:
                 continue
         return False
 
-    @staticmethod
-    def _next_stop(turns: list[Any], text: str, write: Callable[..., str], stops: Iterable[str]) -> str:
+    def _next_stop(self, turns: list[Any], text: str, write: Callable[..., str], stops: Iterable[str]) -> str:
         """What follows the last turn up to the stop token that begins the next; nothing where there is none."""
         if not stops:
             return ""
         calls = turns[-1].get("tool_calls")
-        follows = {"role": "tool", "tool_call_id": calls[-1].get("id")} if calls else {"role": "user"}
+        follows = {"role": self.result_role, "tool_call_id": calls[-1].get("id")} if calls else {"role": "user"}
         bare = [{key: value for key, value in turn.items() if key not in FIELDS} for turn in turns]
         end = len(text) if bare == turns else len(text := write(bare, False))  # thinking may go once others follow
         longer = write([*bare, with_content({**turns[0], **follows}, "?")], False)
