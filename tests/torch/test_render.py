@@ -1,5 +1,6 @@
 """What is trained on is what the row says, and is proven to be what the model is asked for."""
 
+import json
 import random
 import shutil
 import subprocess
@@ -150,6 +151,32 @@ def test_results_are_given_by_the_role_that_the_template_knows(renderer):
     with pytest.raises(Unrenderable, match="text beside the calls") as refused:
         one.render(beside)
     assert "Take that text out" in refused.value.remedy
+
+
+def test_of_several_templates_the_default_is_used_and_the_one_for_tools_is_named_as_the_cure(renderer):
+    tools = templates.CALLS
+    folder = renderer().text.folder
+    (folder / "chat_template.jinja").unlink()
+    path = folder / "tokenizer_config.json"
+    given = json.loads(path.read_text())
+
+    def loaded(*named):
+        given["chat_template"] = [{"name": name, "template": source} for name, source in named]
+        path.write_text(json.dumps(given))
+        return Renderer(Text(folder))
+
+    calls = [{"id": "callcall1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
+    row = Conversation((Message("user", "Rain?"), Message("assistant", tool_calls=calls)))
+    one = loaded(("default", templates.CHATML), ("tool_use", tools))
+    assert trained(one, TWO_TURNS) == ["Thank you.<|im_end|>", "Lost.<|im_end|>"]
+    with pytest.raises(Unrenderable, match="no place for them") as refused:
+        one.render(row)
+    assert "named tool_use" in refused.value.remedy
+    (folder / "chat_template.jinja").write_text(tools)
+    assert trained(Renderer(Text(folder)), row)
+    (folder / "chat_template.jinja").unlink()
+    assert trained(loaded(("tool_use", tools)), row)
+    assert loaded(("rag", "a"), ("tool_use", tools)).text.template is None
 
 
 def test_a_template_that_cannot_be_compiled_says_so_each_time(renderer):

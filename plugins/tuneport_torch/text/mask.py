@@ -199,7 +199,7 @@ class LossMask:
         for one in named:
             name = one.get("name")
             if isinstance(name, str) and self.text.quote(name) not in text:
-                raise no_tools(f"{name!r} is nowhere in what the model would see")
+                raise no_tools(f"{name!r} is nowhere in what the model would see", another=self.text.has_tool_template)
 
 
 def _check_content(message: Message, turn: int, answer: str, quote: Any, span: str) -> None:

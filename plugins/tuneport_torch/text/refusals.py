@@ -12,6 +12,10 @@ OTHER_TEMPLATE = "Choose another base model, or mend chat_template.jinja in a co
 _SYSTEM = ("system", "developer")
 _SYSTEM_FIRST = "Put the system text at the beginning of the first user turn, or choose a base model that takes one."
 _SYSTEM_LATER = "Put its text into the user turn that follows it, or into a system turn at the beginning."
+_TOOL_TEMPLATE = (
+    "The model has another template, named tool_use: make it the chat_template.jinja in a copy of the model's folder. "
+    "Or write the calls and results as text."
+)
 _WITHOUT_TOOLS = "Choose a base model whose template knows tools, or write the calls and results as text."
 
 
@@ -91,9 +95,10 @@ def lost_calls(turn: int) -> Unrenderable:
     )
 
 
-def no_tools(why: str) -> Unrenderable:
-    """The template leaves out tools, calls or results."""
-    return Unrenderable("tools-ignored", f"The model's chat template does not write tools: {why}.", _WITHOUT_TOOLS)
+def no_tools(why: str, *, another: bool = False) -> Unrenderable:
+    """The template leaves out tools, calls or results. `another`: the model has one for tools alone."""
+    cure = _TOOL_TEMPLATE if another else _WITHOUT_TOOLS
+    return Unrenderable("tools-ignored", f"The model's chat template does not write tools: {why}.", cure)
 
 
 def lost(turn: int, role: str, what: str, *, trained: bool, called: bool = False) -> Unrenderable:

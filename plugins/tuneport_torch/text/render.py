@@ -230,7 +230,7 @@ class Renderer:
         assert self.text.template is not None
         assert isinstance(example, Conversation)
         if has_tools(row) and "tool" not in self.text.template.source:
-            return no_tools("it has no place for them")
+            return no_tools("it has no place for them", another=self.text.has_tool_template)
         if "error" in answer:
             return refused(answer["error"], row)
         if self.text.torn(answer["text"]):
