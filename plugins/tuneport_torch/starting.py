@@ -136,6 +136,7 @@ def _write(folder: Folder, request: TrainRequest, owner: Owner) -> None:
         "intent": request.intent,
         "base": str(request.base),
         "base_name": stable_name(request.base.name),
+        "base_near": base.near,
         "base_fingerprint": base.fingerprint if base.present else None,
         "options": asdict(request.options),
         "settings": settings.model_dump(mode="json"),

@@ -254,7 +254,7 @@ class Dataset:
         """What is trained on in the first `rows` examples; raises UnavailableError without a tokenizer."""
         from tuneport.dataset.preview import preview
 
-        return preview(self, profile, rows)
+        return preview(self, profile.for_rows(self), rows)
 
     def readings(self, profile: DataProfile | None = None, rows: int = 3) -> tuple[str, ...]:
         """How the first `rows` examples are understood, in sentences: which columns beside the answer are used, and

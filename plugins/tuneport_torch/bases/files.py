@@ -161,3 +161,15 @@ def _deeper(value: Any, levels: int) -> bool:
 
 def _reason(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def no_weights(folder: Path) -> UnavailableError:
+    """The error for a model's folder that lacks weights which are loaded."""
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    if not pickled:
+        return UnavailableError(f"{folder} lacks some of its .safetensors files.", remedy="Download or copy it again.")
+    return UnavailableError(
+        f"{folder} has its weights in {pickled[0]} only. Such a file is a pickle: it can run any code when it is read.",
+        remedy="Only .safetensors and .gguf weights are loaded. Where you trust the file, convert it: "
+        "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)",
+    )

@@ -91,7 +91,12 @@ class Child:
         )
         self._finalizer = weakref.finalize(self, _end_process, self.process, os.getpid())
         self._send(self._open())
-        self._opened(self.receive())
+        answer = self.receive()
+        try:
+            self._opened(answer)
+        except BaseException:  # the next message starts another, and hears the same
+            self._end()
+            raise
 
     def _send(self, message: bytes) -> None:
         assert self.process is not None
