@@ -176,7 +176,11 @@ def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> 
     part = tiny.responses.create(**asked).output[0].content[0]
     assert [len(one.top_logprobs) for one in part.logprobs] == [2] * 4
     assert all(one.bytes and one.logprob <= 0 for one in part.logprobs)
-    done = next(one for one in streamed(tiny, **asked) if one["type"] == "response.output_text.done")
+    events = streamed(tiny, **asked)
+    done = next(one for one in events if one["type"] == "response.output_text.done")
+    deltas = [one for one in events if one["type"] == "response.output_text.delta"]
+    assert [one for delta in deltas for one in delta["logprobs"]] == done["logprobs"]
+    assert all(delta["logprobs"] for delta in deltas), "each delta has those of its own tokens"
     assert [one["token"] for one in done["logprobs"]] == [one.token for one in part.logprobs]
 
 
