@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from tuneport import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob, TuneportError
-from tuneport_torch.answer.calls import CLOSES, begun_calls, shown_before_calls, tool_calls
+from tuneport_torch.answer.calls import begun_calls, shown_before_calls, tool_calls
 from tuneport_torch.answer.thought import Thought
+from tuneport_torch.text.constraints import CLOSES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import BackendError, GenerateOptions, OptionError, UnavailableError, read_schema
-from tuneport_torch.answer.calls import CLOSES, OPENS
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 
 Block = Literal["none", "allowed", "opened"]
 """Whether a thinking block may come before the answer, or was opened by the prompt."""
+
+OPENS, CLOSES = "<tool_call>", "</tool_call>"
+"""What stands around a call, as Hermes and Qwen write it."""
 
 CHILD_SECONDS = 2
 _WALL_SECONDS = 60.0  # a busy machine gives the child little of its time
