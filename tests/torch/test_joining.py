@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import wait
 from contextlib import contextmanager
 
 import jsonschema
@@ -77,6 +78,12 @@ def recurrent(tmp_path_factory):
     made.close()
 
 
+def join(model, batch, number, text, **options):
+    """Let a conversation join, and wait until it is prepared: which step takes it in is then certain."""
+    model.join(batch, number, text, **options)
+    wait(list(batch._preparing.values()))
+
+
 def run(model, asked, every=3):
     """Answer conversations of which a new one joins every few steps: the pieces and the end of each, and the order in
     which they ended.
@@ -84,7 +91,7 @@ def run(model, asked, every=3):
     batch, pieces, ends, joined, steps = model.open_batch(), {}, {}, 0, 0
     while len(ends) < len(asked):
         if joined < len(asked) and steps >= every * joined:
-            model.join(batch, joined, asked[joined][0], **asked[joined][1])
+            join(model, batch, joined, asked[joined][0], **asked[joined][1])
             joined += 1
         steps += 1
         for number, told in batch.step():
@@ -122,10 +129,10 @@ def test_a_bound_answer_joins_free_ones(llama):
 
 def test_a_short_prompt_does_not_wait_for_a_long_one_to_be_read(llama):
     batch, order = llama.open_batch(), []
-    llama.join(batch, 0, "card " * 900, max_tokens=4)
-    while batch.waiting:
-        order += batch.step()
-    llama.join(batch, 1, "PIN", max_tokens=1)
+    join(llama, batch, 0, "card " * 900, max_tokens=4)
+    order += batch.step()
+    assert not batch.waiting
+    join(llama, batch, 1, "PIN", max_tokens=1)
     while sum(isinstance(told, Reply) for _, told in order) < 2:
         order += batch.step()
     batch.close()
@@ -159,7 +166,7 @@ def sizes(model):
 def test_a_row_that_ends_or_is_dropped_is_computed_no_more(llama):
     batch, told = llama.open_batch(), []
     for number, limit in enumerate((6, 60, 60)):
-        llama.join(batch, number, PROMPTS[number], max_tokens=limit)
+        join(llama, batch, number, PROMPTS[number], max_tokens=limit)
     while not any(isinstance(one, Reply) for _, one in told):
         told += batch.step()
     with sizes(llama) as seen:
@@ -196,6 +203,21 @@ def test_answers_survive_a_batch_that_does_not_fit_into_memory(llama):
     hook.remove()
     assert refused
     assert [ends[number] for number in range(len(asked))] == alone
+
+
+def test_an_answer_that_fits_into_no_memory_fails_alone(llama):
+    asked = [(PROMPTS[number], {"max_tokens": 6}) for number in (0, 3, 2)]
+    llama.ensure_ready()
+
+    def refuse(module, args, kwargs):
+        if kwargs["input_ids"].shape[1] > 128:
+            torch.empty(1 << 60, dtype=torch.uint8)
+
+    hook = llama._loaded.model.get_decoder().register_forward_pre_hook(refuse, with_kwargs=True)
+    _, ends = run(llama, asked, every=1)
+    hook.remove()
+    assert "does not fit" in str(ends[1])
+    assert [ends[0], ends[2]] == [llama.reply(asked[number][0], max_tokens=6) for number in (0, 2)]
 
 
 def written(llama, said, **options):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tuneport import BackendError
 from tuneport_torch.answer.batch import Batch, is_plain
 from tuneport_torch.answer.room import cache_room, most_rows
 from tuneport_torch.engine.memory import out_of_memory
@@ -68,9 +69,9 @@ class Live:
             self._tidy()
             grown += self._read()
         except Exception as error:
-            if len(self._begun()) < 2 or not out_of_memory(error):
+            if not out_of_memory(error):
                 raise
-            self._retreat()
+            grown += self._retreat()
         self._tidy()
         return grown
 
@@ -128,17 +129,27 @@ class Live:
                 return
         self._batches.append(batch)
 
-    def _retreat(self) -> None:
+    def _retreat(self) -> list[Row]:
         """Begin again with half of the rows, because memory ran out. What they have said so far is read with their
-        prompts.
+        prompts. Returns the row that has failed, if it was alone.
         """
         begun = self._begun()
-        self._room = min(self._room, _room(begun) // 2)
-        self._waiting.extendleft(reversed(begun))
+        failed = begun if len(begun) == 1 else []
+        for row in failed:
+            row.fail(
+                BackendError(
+                    "This answer does not fit into the device's memory.",
+                    remedy="Shorten the conversation, or close what else uses the device.",
+                )
+            )
+        if not failed:
+            self._room = min(self._room, _room(begun) // 2)
+            self._waiting.extendleft(reversed(begun))
         self._reading.clear()
         self._batches.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        return failed
 
     def _begun(self) -> list[Row]:
         return [row for batch in (*self._reading, *self._batches) for row in batch.rows]
