@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuneport.answers import GenerateOptions, Reply, TokenLogprob
+    from tuneport.answers import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
     from tuneport.backend import (
         Availability,
         Backend,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TrainRequest,
         TrainSettings,
     )
+    from tuneport.batches import LiveBatch
     from tuneport.cli.outlet import BarStream, ask_secret, say, say_json, transfer_bar
     from tuneport.config import RunConfig, Secret, Settings, load_section
     from tuneport.dataset import (
@@ -98,7 +99,8 @@ _ROOMS = {
     "events": "Event Status utc_now",
     "homefolder": "home local_path",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
-    "answers": "Reply GenerateOptions TokenLogprob",
+    "answers": "Reply GenerateOptions TokenLogprob AnswerPiece CallPiece",
+    "batches": "LiveBatch",
     "schemas": "read_schema",
     "model": "Model Lineage Score Publication PushRequest",
     "evaluate": "Comparison Grader",
@@ -116,6 +118,7 @@ _ROOMS = {
 _HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = [
+    "AnswerPiece",
     "Availability",
     "Backend",
     "BackendError",
@@ -123,6 +126,7 @@ __all__ = [
     "BarStream",
     "BaseInfo",
     "BudgetError",
+    "CallPiece",
     "Capabilities",
     "CheckResult",
     "Checkpoint",
@@ -147,6 +151,7 @@ __all__ = [
     "JobNotFound",
     "JobState",
     "Lineage",
+    "LiveBatch",
     "Message",
     "Model",
     "ModelNotFound",

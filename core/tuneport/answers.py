@@ -94,6 +94,29 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallPiece:
+    """A part of a tool call while it is written: `index` is its place among the answer's calls. `name` comes with the
+    first part; the `arguments` of all parts are one JSON text.
+    """
+
+    index: int
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPiece:
+    """What an answer has gained: text, parts of tool calls, and the log-probabilities of the tokens they consist of."""
+
+    text: str = ""
+    calls: tuple[CallPiece, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.calls or self.logprobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply(Generic[T]):
     """An answer: its text, why it ended (`stop`, `length` or `tool_calls`) and its size in tokens, where known.
 

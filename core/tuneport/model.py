@@ -18,6 +18,7 @@ from tuneport.schemas import read_schema
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from tuneport.batches import LiveBatch
     from tuneport.dataset import Dataset, Message
     from tuneport.refs import Ref
     from tuneport.schemas import Shape
@@ -93,7 +94,8 @@ class Model(ABC):
 
     `can_score`, `can_stream`, `can_continue` (plain text, without a chat template), `export_kinds` and `push_kinds`
     declare what is there beyond that, and `takes` names the options beyond the usual ones (see GenerateOptions): asking
-    for what is not raises UnsupportedError. `can_mix`: one batch may hold different options.
+    for what is not raises UnsupportedError. `can_mix`: one batch may hold different options. `can_join`: conversations
+    may join a batch that is being answered.
     """
 
     ref: Ref
@@ -102,6 +104,7 @@ class Model(ABC):
     can_stream: ClassVar[bool] = False
     can_continue: ClassVar[bool] = False
     can_mix: ClassVar[bool] = False
+    can_join: ClassVar[bool] = False
     takes: ClassVar[frozenset[str]] = frozenset()
     export_kinds: ClassVar[tuple[str, ...]] = ()
     push_kinds: ClassVar[tuple[str, ...]] = ()
@@ -152,6 +155,12 @@ class Model(ABC):
         together, one such group after another; a plugin whose models set `can_mix` answers all of them together.
         """
         return _by_options(self, asked)
+
+    def open_batch(self) -> LiveBatch:
+        """An empty batch of answers, to be closed: `join` adds conversations to it. Written by a plugin whose models
+        set `can_join`.
+        """
+        raise UnsupportedError(f"{self.ref} answers no batch that others may join.")
 
     def ensure_ready(self) -> str | None:
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
@@ -234,6 +243,13 @@ class Model(ABC):
         for place, told in self.generate_each(list(ready.values())) if ready else ():
             number = numbers[place]
             yield number, _shaped(told, shapes[number]) if isinstance(told, Reply) else told
+
+    def join(self, batch: LiveBatch, number: int, messages: Conversational, **options: Any) -> None:
+        """Let a batch of `open_batch` answer a conversation too; see `reply`. What comes is told by `batch.step`, with
+        that number. Raises TuneportError for a conversation that cannot be answered.
+        """
+        asked, _ = self._options(options, "join")
+        batch.add(number, self._prepared(messages, asked), asked)
 
     def score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy on a dataset, weighted by token; raises UnsupportedError where not declared."""
