@@ -47,18 +47,24 @@ async def read_json(request: Request, limits: Limits, *, empty: bool = False) ->
 async def read_fields(request: Request, limits: Limits) -> dict[str, str]:
     """The fields of a form of our own page. Raises WireError."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await read_form_body(request, limits)
+    if kind != "application/x-www-form-urlencoded":
+        raise bad("This is not the page's form.", code="invalid_content_type")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=32))
+    except ValueError as error:
+        raise bad("This is not the page's form.", code="invalid_form") from error
+
+
+async def read_form_body(request: Request, limits: Limits) -> bytes:
+    """The bytes of a form of our own page, which is small and comes at once. Raises WireError."""
     body = bytearray()
     async for chunk in _chunks(request, limits, limits.head_seconds):
         body += chunk
         if len(body) > _FIELD_BYTES:  # not read on: anybody may send this
             message = f"The form is larger than {_FIELD_BYTES:,} bytes."
             raise WireError(413, message, code="too_large", headers={"connection": "close"})
-    if kind != "application/x-www-form-urlencoded":
-        raise bad("This is not the page's form.", code="invalid_content_type")
-    try:
-        return dict(parse_qsl(bytes(body).decode(), keep_blank_values=True, max_num_fields=32))
-    except ValueError as error:
-        raise bad("This is not the page's form.", code="invalid_form") from error
+    return bytes(body)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import http.client
 import re
 import resource
 import socket
@@ -59,15 +61,32 @@ def use(served: Served) -> None:
         assert client.files.content(file.id).read() == jsonl()
 
 
+def log_in(served: Served) -> bool:
+    """Whether a login gets through, with a connection of its own, and without a second try."""
+    form, origin = f"token={served.token}", f"http://127.0.0.1:{served.port}"
+    headers = {"Origin": origin, "Content-Type": "application/x-www-form-urlencoded"}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)) as one:
+        try:
+            one.request("POST", "/login", form, headers)
+            return one.getresponse().status == 303
+        except (http.client.HTTPException, ConnectionError):  # displaced before its form had come
+            return False
+
+
 def attack(served: Served, count: int, first: bytes, drip: bytes, seconds: float) -> None:
-    """A client works while a crowd attacks, and the log hardly grows."""
+    """A client works and people log in from the attacker's address, while a crowd attacks; the log hardly grows."""
     size, end = log_size(served), time.monotonic() + seconds
     with Crowd(served.port, count, first, drip=drip, pause=0.25):
         use(served)
+        logins = [log_in(served) for _ in range(10)]
         while time.monotonic() < end:
             use(served)
+            logins += [log_in(served) for _ in range(10)]
             time.sleep(0.2)
     use(served)
+    print(f"{logins.count(False)} of {len(logins)} logins cut off")
+    assert logins.count(False) <= len(logins) // 10 + 1
+    assert not re.search("F{3}", "".join("TF"[not one] for one in logins)), logins  # the third try is the last
     assert log_size(served) < size + 20_000, served.stderr()[-2000:]
 
 
@@ -280,17 +299,36 @@ def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
     assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are under way
 
 
-def test_a_stranger_whose_request_was_refused_makes_way_first() -> None:
-    connections, left = Connections(most=5, of_address=3), []
-    guests = [Guest("first", left), Guest("refused", left, busy=True), Guest("known", left)]
-    for guest in guests:
+def test_a_stranger_who_was_answered_makes_way_first_and_one_who_waits_for_an_answer_last() -> None:
+    connections, left = Connections(most=8, of_address=5), []
+    guests = {name: Guest(name, left, busy=True) for name in ("waiting", "first", "answered", "known")}
+    for guest in guests.values():
         connections.add(guest, "10.0.0.1")
-    connections.recognize(guests[1], known=False)
-    connections.recognize(guests[2], known=True)
-    for name in ("second", "third"):
+    connections.hold(guests["waiting"])
+    connections.release(guests["answered"])
+    connections.recognize(guests["known"], known=True)
+    connections.release(guests["known"])  # which changes nothing: it is no stranger
+
+    def come(*names: str) -> None:
+        for name in names:
+            assert connections.admit("10.0.0.1")
+            connections.add(Guest(name, left), "10.0.0.1")
+
+    come("second", "third", "fourth", "fifth")
+    assert left == ["answered", "first", "second"]
+    connections.release(guests["waiting"])
+    come("sixth")
+    assert left[3:] == ["waiting"]
+
+
+def test_those_who_wait_for_an_answer_leave_room_for_newcomers() -> None:
+    connections, left = Connections(most=8, of_address=6), []
+    for number in range(6):
         assert connections.admit("10.0.0.1")
-        connections.add(Guest(name, left), "10.0.0.1")
-    assert left == ["refused", "first"]
+        connections.add(guest := Guest(str(number), left), "10.0.0.1")
+        connections.hold(guest)
+    assert connections.admit("10.0.0.1")
+    assert left == ["3"]  # half of the places are held
 
 
 def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:
