@@ -238,7 +238,10 @@ def mistake() -> WireError:
 
 def _check_head(scope: Scope, headers: Headers) -> None:
     given = scope["headers"]
-    if len(given) > _HEADERS or sum(len(name) + len(value) for name, value in given) > _HEAD_BYTES:
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise WireError(505, "This server speaks HTTP/1.1.", code="invalid_http", headers={"connection": "close"})
+    size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in given)
+    if len(given) > _HEADERS or size > _HEAD_BYTES:
         raise WireError(431, "The request's head is too large.", code="head_too_large", headers={"connection": "close"})
     # A proxy in front might read the body's end from the one, and this server from the other.
     if "transfer-encoding" in headers and "content-length" in headers:

@@ -8,6 +8,7 @@ import http.client
 import re
 import resource
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +26,9 @@ LIMITS = ("requests=64", "head_seconds=2", "silence_seconds=3", "least_rate=1000
 SLACK = 20.0  # seconds beyond a limit, on a machine that is busy
 UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 FORM = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
-BAD_CHUNK = FORM + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n"
+CHUNKED = FORM + b"Transfer-Encoding: chunked\r\n\r\n"
+BAD_CHUNK = CHUNKED + b"no size\r\n"
+HIDDEN = b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n"  # to be read as a part of the body before it
 CROWDS = {
     "slow logins": (560, SLOW_LOGIN, b"a"),
     "half heads": (1100, HALF_HEAD, b""),
@@ -125,6 +128,10 @@ UNFINISHED = {
     "dripping head": (HALF_HEAD, b"a", b"408"),
     "half form": (SLOW_LOGIN, b"", b"408"),
     "dripping form": (SLOW_LOGIN, b"a", b"408"),
+    "dripping chunks": (CHUNKED, b"1\r\na\r\n", b"408"),
+    "a chunk's size without end": (CHUNKED, b"0", b"408"),
+    "a chunk's extension without end": (CHUNKED + b"1;", b"a", b"408"),
+    "a trailer without end": (CHUNKED + b"1\r\na\r\n0\r\nX: ", b"a", b"408"),
     "half body": (SLOW_BODY, b"", b"408"),
     "dripping body": (SLOW_BODY, b"a", b"408"),
     "at rest": (LOGIN_PAGE + b"\r\n", b"", b"200"),
@@ -221,24 +228,71 @@ def test_a_server_without_descriptors_says_so_once_a_second_and_comes_back(door:
     assert all("No connection can be accepted" in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        (b"GET /login HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 60_000 + b"\r\n\r\n", b"431"),
-        (b"GET /login HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 200 + b"\r\n", b"431"),
-        (FORM + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
-        (FORM + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd", b"400"),
-        (FORM + b"Transfer-Encoding: gzip\r\n\r\n", b"501"),
-        (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
-        (BAD_CHUNK, b"400"),
-    ],
-    ids=["long head", "many headers", "two framings", "two lengths", "unknown framing", "no HTTP", "broken chunk"],
-)
-def test_what_is_no_plain_http_is_refused_in_the_wires_shape(door: Served, sent: bytes, status: bytes) -> None:
+STRANGE = {
+    "long head": (b"GET /login HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 60_000 + b"\r\n\r\n", b"431"),
+    "many headers": (b"GET /login HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 200 + b"\r\n", b"431"),
+    "10,000 headers": (b"GET /login HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 10_000 + b"\r\n", b"431"),
+    "long path": (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"431"),
+    "two framings": (FORM + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN, b"400"),
+    "two lengths": (FORM + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd" + HIDDEN, b"400"),
+    "signed length": (FORM + b"Content-Length: +4\r\n\r\nabcd" + HIDDEN, b"400"),
+    "hexadecimal length": (FORM + b"Content-Length: 0x4\r\n\r\nabcd" + HIDDEN, b"400"),
+    "unknown framing": (FORM + b"Transfer-Encoding: gzip\r\n\r\n" + HIDDEN, b"501"),
+    "framing twice": (FORM + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n" + HIDDEN, b"501"),
+    "framing in disguise": (FORM + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + HIDDEN, b"400"),
+    "two hosts": (b"GET /login HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n" + HIDDEN, b"400"),
+    "no HTTP": (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"505"),
+    "HTTP/2 with a host": (b"GET /login HTTP/2.0\r\nHost: localhost\r\n\r\n" + HIDDEN, b"505"),
+    "broken chunk": (BAD_CHUNK + HIDDEN, b"400"),
+    "chunk longer than its size": (CHUNKED + b"1\r\nabc\r\n0\r\n\r\n" + HIDDEN, b"400"),
+    "chunks of bare line feeds": (CHUNKED + b"1\na\n0\n\n" + HIDDEN, b"400"),
+    "null byte": (b"GET /login HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n" + HIDDEN, b"400"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_no_plain_http_is_refused_in_the_wires_shape(door: Served, kind: str) -> None:
+    sent, status = STRANGE[kind]
     _, answer = hang_up_after(door.port, sent, PATIENCE)
     assert answer[9:12] == status, answer
+    assert answer.count(b"HTTP/1.1 ") == 1  # and nothing behind it is taken for a request
     assert b"\r\nx-request-id: req_" in answer
-    assert b'{"error": {"message": "' in answer
+    assert b'"error": {"message": "' in answer.replace(b'":{"', b'": {"').replace(b'message":"', b'message": "')
+
+
+def test_a_client_that_speaks_tls_is_hung_up_on_at_once(door: Served) -> None:
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE) as one, pytest.raises(ssl.SSLError):
+        ssl.create_default_context().wrap_socket(one, server_hostname="localhost")
+    assert time.monotonic() < began + SLACK
+
+
+def test_an_upgrade_is_not_made_and_the_request_is_answered(door: Served) -> None:
+    for protocol in (b"websocket", b"h2c"):
+        head = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\nUpgrade: %s\r\n" % protocol
+        _, answer = hang_up_after(door.port, head + b"Authorization: Bearer %s\r\n\r\n" % door.token.encode(), PATIENCE)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+
+
+def test_a_body_that_is_too_large_is_not_asked_for(door: Served) -> None:
+    head = b"Host: localhost\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\n" % door.token.encode()
+    for path, kind in ((b"chat/completions", b"application/json"), (b"files", b"multipart/form-data; boundary=b")):
+        sent = b"POST /v1/%s HTTP/1.1\r\n%sContent-Length: 99999999999\r\nContent-Type: %s\r\n\r\n"
+        _, answer = hang_up_after(door.port, sent % (path, head, kind), PATIENCE)
+        assert answer.startswith(b"HTTP/1.1 413 "), answer
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_ipv6_is_served_and_one_address_of_both_kinds_is_the_same_client(tmp_path: Path, parrot_site: Path) -> None:
+    served = Served(tmp_path / "home", "--models", "grey=parrot:grey", "--host", "::", site=parrot_site)
+    served.start()
+    try:
+        for host in ("[::1]", "127.0.0.1", "localhost"):
+            with openai.OpenAI(api_key=served.token, base_url=f"http://{host}:{served.port}/v1") as client:
+                assert client.models.retrieve("grey").id == "grey"
+    finally:
+        served.end()
 
 
 @pytest.mark.parametrize("token", [True, False])
