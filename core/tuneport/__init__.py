@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     )
     from tuneport.evaluate import Comparison, Grader
     from tuneport.events import Event, Status, utc_now
-    from tuneport.homefolder import home, local_path
+    from tuneport.homefolder import home, local_path, open_regular
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState, Patience
     from tuneport.model import Lineage, Model, Publication, PushRequest, Score
@@ -96,7 +96,7 @@ _ROOMS = {
     "JobNotFinished WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
-    "homefolder": "home local_path",
+    "homefolder": "home local_path open_regular",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
     "answers": "Reply GenerateOptions TokenLogprob",
     "schemas": "read_schema",
@@ -198,6 +198,7 @@ __all__ = [
     "open_backend",
     "open_job",
     "open_model",
+    "open_regular",
     "plan",
     "push",
     "read_schema",
