@@ -162,7 +162,7 @@ def of_path(source: str | os.PathLike[str], how: Reading) -> Source:
     try:
         with _open_pipe(path, name) if stat.S_ISFIFO(found.st_mode) else path.open("rb") as file:
             if not path.is_file():  # a pipe, such as /dev/stdin or <(…)
-                return of_stream(cast("BinaryIO", file), name, how)
+                return of_stream(file, name, how)
             head, compressed = _head(file)
     except OSError as error:
         raise _unreadable(name, error) from error
