@@ -85,7 +85,7 @@ class Connections:
 
     def hold(self, visitor: Visitor) -> None:
         """Keep a stranger whose request has arrived in full, until it is answered."""
-        if visitor in self._strangers and self._held.count(self._all[visitor]) < self._share // 2:
+        if visitor in self._strangers and self._held.count(self._all[visitor]) < max(1, self._share // 4):
             self._move(visitor, self._held)
 
     def release(self, visitor: Visitor) -> None:

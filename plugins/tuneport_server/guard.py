@@ -41,6 +41,7 @@ _NOTHING = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'n
 _OPEN = frozenset({*(("GET", path) for path in frame.OPEN), ("GET", "/login"), ("POST", "/login")})
 _OPEN_SECONDS = 10.0  # that a request without a token waits for its turn
 _OPEN_WAITING = 1024
+_FORM_SECONDS = 0.5  # that a login's form may take after its head before another takes its place
 _REFUSALS = 200  # a second; those beyond wait, so that a flood of wrong tokens leaves time for other work
 _REFUSAL_SECONDS = 5.0  # that one waits at most
 _HEADERS = 100
@@ -130,12 +131,21 @@ class Guard:
             await self._app(scope, receive, send)
 
     async def _arrive(self, scope: Scope, receive: Receive, connection: Connection | None) -> Receive:
-        """Wait for the whole request of a stranger, who takes nobody's turn meanwhile."""
-        body = await read_form_body(Request(scope, receive), self._limits) if scope["method"] == "POST" else None
+        """Wait for the whole request of a stranger, who takes nobody's turn meanwhile. A form that does not follow its
+        head at once makes way first.
+        """
         if connection is not None:
             connection.hold()
-        if body is None:
+        if scope["method"] != "POST":
             return receive
+        slow = asyncio.get_running_loop().call_later(_FORM_SECONDS, connection.release) if connection else None
+        try:
+            body = await read_form_body(Request(scope, receive), self._limits)
+        finally:
+            if slow is not None:
+                slow.cancel()
+        if connection is not None:
+            connection.hold()
         parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def arrived() -> Message:

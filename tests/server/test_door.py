@@ -382,7 +382,7 @@ def test_those_who_wait_for_an_answer_leave_room_for_newcomers() -> None:
         connections.add(guest := Guest(str(number), left), "10.0.0.1")
         connections.hold(guest)
     assert connections.admit("10.0.0.1")
-    assert left == ["3"]  # half of the places are held
+    assert left == ["1"]  # a quarter of the places are held
 
 
 def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:
