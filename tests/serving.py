@@ -84,7 +84,7 @@ class Served:
             self.printed.append(line)
             if found := re.match(r"token +(\S+)", line):
                 self.token = found[1]
-            if found := re.match(r"serving +http://127\.0\.0\.1:(\d+)/v1", line):
+            if found := re.match(r"serving +http://\S+:(\d+)/v1", line):
                 self.port = int(found[1])
                 return self
         raise AssertionError(f"the server ended: {self.stderr()}")

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     )
     from tuneport.evaluate import Comparison, Grader
     from tuneport.events import Event, Status, utc_now
-    from tuneport.homefolder import home, local_path
+    from tuneport.homefolder import home, local_path, open_regular
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState, Patience
     from tuneport.model import Lineage, Model, Publication, PushRequest, Score
@@ -97,7 +97,7 @@ _ROOMS = {
     "JobNotFinished WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
-    "homefolder": "home local_path",
+    "homefolder": "home local_path open_regular",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
     "answers": "Reply GenerateOptions TokenLogprob AnswerPiece CallPiece",
     "batches": "LiveBatch",
@@ -203,6 +203,7 @@ __all__ = [
     "open_backend",
     "open_job",
     "open_model",
+    "open_regular",
     "plan",
     "push",
     "read_schema",

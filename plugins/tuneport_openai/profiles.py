@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tuneport import ConfigError, HomeError, NotFoundError, UsageError, home
+from tuneport import ConfigError, HomeError, NotFoundError, UsageError, home, open_regular
 from tuneport_openai.limits import Limits, limits_of
+from tuneport_openai.locks import open_lock
 
 Vendor = Literal["openai", "azure", "other"]
 
@@ -250,7 +251,8 @@ class _Stored:
 def _stored() -> _Stored:
     path = _file()
     try:
-        kept = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            kept = json.loads(file.read())
         found = {name: _profile(name, **facts) for name, facts in kept["profiles"].items()}
         for one in found.values():
             checked_url(one.base_url)
@@ -269,7 +271,7 @@ def _stored() -> _Stored:
 @contextmanager
 def _changing() -> Iterator[_Stored]:
     """What is stored, to be changed; written whole when the block ends well, by one process at a time."""
-    with (home() / "profiles.lock").open("w") as lock:
+    with open_lock(home() / "profiles.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stored = _stored()
         yield stored

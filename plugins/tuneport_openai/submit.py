@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport import ConfigError, JobNotFinished, JobNotFound, JobState, Ref, Status, TuneportError, home, utc_now
 from tuneport_openai.client import INTENT, Wire, never_sent
+from tuneport_openai.locks import open_lock
 from tuneport_openai.pages import Pages
 from tuneport_openai.refusals import answer_of, surely_refused
 from tuneport_openai.upload import ensure_file
@@ -40,7 +41,7 @@ _CLOCK_SECONDS = 24 * 3600  # how far two clocks may be apart
 @contextmanager
 def alone(intent: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold the intent against every other process; without `wait`, False where another holds it."""
-    with (home("openai", "locks") / intent).open("w") as lock:
+    with open_lock(home("openai", "locks") / intent) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

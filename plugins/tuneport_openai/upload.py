@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError, transfer_bar
+from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError, open_regular, transfer_bar
 from tuneport_openai.client import Wire
 from tuneport_openai.pages import Pages
 from tuneport_openai.refusals import message_of, shown, surely_refused
@@ -79,7 +79,7 @@ def _send(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, Any]) 
         raise UsageError(f"The file {path} is gone.", remedy="Run the same command again: it is written anew.")
     if facts["bytes"] > wire.limits.request_bytes:
         return _send_parts(wire, path, facts, scratch)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         made = wire.once.files.create(file=(facts["name"], file, "application/jsonl"), purpose="fine-tune")
     return _id_of(made)
 
@@ -95,7 +95,7 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
         state = {"id": _id_of(made), "at": time.time(), "part_bytes": int(wire.limits.part_bytes), "parts": []}
         scratch[key] = state
     try:
-        with path.open("rb") as file, transfer_bar("uploading", facts["bytes"]) as advance:
+        with open_regular(path) as file, transfer_bar("uploading", facts["bytes"]) as advance:
             advance(len(state["parts"]) * state["part_bytes"])
             file.seek(len(state["parts"]) * state["part_bytes"])
             while chunk := file.read(state["part_bytes"]):
@@ -172,5 +172,5 @@ def _id_of(made: Any) -> str:
 
 
 def _md5(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

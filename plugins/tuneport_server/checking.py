@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from tuneport import Dataset, TuneportError
+from tuneport import Dataset, TuneportError, open_regular
 from tuneport_server.bounded import TRY_AGAIN, Bounds, bound, end_with
 
 _BLOCK = 1 << 20
@@ -39,7 +39,7 @@ def check(path: Path, bounds: Bounds) -> dict[str, Any]:
 
 def _measure(path: Path, bounds: Bounds) -> None:
     """Raise _Refused where a compressed file expands beyond the bounds; its rows are counted expanded too."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file.read(2) != b"\x1f\x8b":
             return
         file.seek(0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tuneport import home
-from tuneport_torch.jobs.folder import write_json
+from tuneport_torch.jobs.folder import read_file, write_json
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
@@ -152,8 +152,8 @@ def _measurements() -> list[dict[str, Any]]:
 def _known() -> list[dict[str, Any]]:
     for path in (_path(), home("cache") / "torch" / _FILE):  # they stood among the caches once, where `prune` removes
         try:
-            known: list[dict[str, Any]] = msgspec.json.decode(path.read_bytes())
-        except (FileNotFoundError, msgspec.DecodeError):
+            known: list[dict[str, Any]] = msgspec.json.decode(read_file(path))
+        except (OSError, msgspec.DecodeError):
             continue
         return known
     return []

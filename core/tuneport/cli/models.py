@@ -14,6 +14,7 @@ from tuneport.cli.data import Column, Encoding, Format, Sheet, System, opened
 from tuneport.cli.outlet import say, say_json, say_lines
 from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
+from tuneport.homefolder import open_regular
 
 if TYPE_CHECKING:
     from tuneport.evaluate import Grader
@@ -94,7 +95,7 @@ def _read_schema(path: Path | None) -> dict[str, Any] | None:
         return None
     remedy = "Pass a file that holds a JSON Schema."
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:  # its beginning alone would read as malformed JSON
             raise UsageError(

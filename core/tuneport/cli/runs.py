@@ -11,6 +11,7 @@ from tuneport.cli import complete
 from tuneport.cli.outlet import say, say_interrupted, say_json
 from tuneport.cli.terminal import Json, working
 from tuneport.errors import RefError, UsageError
+from tuneport.homefolder import open_regular
 
 if TYPE_CHECKING:
     from tuneport.cli.progress import RunProgress
@@ -342,7 +343,7 @@ def _is_config(source: str) -> bool:
     import json
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = json.loads(file.read(2**20))
     except OSError as error:
         raise UsageError(

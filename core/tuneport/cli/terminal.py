@@ -47,7 +47,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, head:
     ]
     names = [*columns] if head else ["" for _ in columns]
     least = [
-        max([len(names[place]), *(_least(row[place], whole=place == 0) for row in cells)])
+        max([Text(names[place]).cell_len, *(_least(row[place], whole=place == 0) for row in cells)])
         for place in range(len(columns))
     ]
     if sum(least) + 2 * (len(columns) - 1) > console().width:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import HomeError
+from tuneport.homefolder import open_regular
 
 BUSY_SECONDS = 30.0
 _NETWORK = re.compile(
@@ -30,6 +31,7 @@ class Database:
         self._local = threading.local()
         self._inherited: list[sqlite3.Connection] = []
         refuse_network(path)
+        _refuse_special(path)
         with self._guard():
             self._migrate(self._connection())
 
@@ -143,6 +145,17 @@ def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None
             f"The home folder {path.parent} is on a network file system ({kind}), whose locks cannot be relied on.",
             remedy="Set TUNEPORT_HOME to a folder on a local disk.",
         )
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise HomeError for a pipe or a device, of which sqlite says only that it failed, if it ever does."""
+    try:
+        open_regular(path).close()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        why = error.strerror or error
+        raise HomeError(f"The ledger {path} cannot be used: {why}.", remedy=_cure(error, path)) from error
 
 
 def _use_wal(connection: sqlite3.Connection, seconds: float) -> None:

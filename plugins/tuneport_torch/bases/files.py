@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+import tuneport
 from tuneport import UnavailableError
 
 JSON_BYTES = 4 * 2**20
@@ -30,15 +30,11 @@ def open_regular(path: Path) -> BufferedReader:
     else, FileNotFoundError when there is nothing.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        return tuneport.open_regular(path)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise UnavailableError(f"{path} cannot be opened: {_reason(error)}.", remedy=_COPY) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnavailableError(f"{path} is not a regular file.", remedy="Replace it with a regular file.")
-    return os.fdopen(descriptor, "rb")
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

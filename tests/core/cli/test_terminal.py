@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -12,9 +13,12 @@ import subprocess
 import sys
 import termios
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
+
+from tuneport.cli import live
 
 WIDTHS = (60, 80, 100)
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
@@ -197,3 +201,50 @@ def test_a_streamed_answer_breaks_between_words(tmp_path: Path, columns: int) ->
     assert len(lines) > 5
     assert all(len(line) <= columns for line in lines)
     assert [word for line in lines for word in line.split()] == words.split()
+
+
+WIDE = [
+    ("日本語のモデル", "カード 届きません でした", "card"),
+    ("résumé", "de\u0301cembre e\u0301te\u0301 mai", "date"),
+    ("한국어", "카드가 도착하지 않았습니다", "card"),
+    ("crying 😀😀", "where 😭 is my card 💳", "card"),
+    ("ภาษาไทย", "บัตรของฉัน อยู่ที่ไหน", "card"),
+    ("plain", "where is my card", "card"),
+]
+TABLE = "import json, sys; from tuneport.cli.terminal import print_table; print_table(*json.loads(sys.argv[1]))"
+
+
+def cells(text: str) -> int:
+    """How many cells a terminal gives a text: two to a wide character, none to a mark on the one before it."""
+    return sum(
+        0 if unicodedata.category(one) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
+
+
+@pytest.mark.parametrize("columns", [30, 50, 100])
+def test_a_table_with_wide_and_combining_characters_is_aligned_and_breaks_no_word(columns: int, tmp_path: Path) -> None:
+    table = json.dumps([["name", "いつ", "label"], WIDE])
+    said = Terminal(tmp_path, columns, "-c", TABLE, table, module=False).end()
+    lines = [line.rstrip() for line in said.splitlines()]
+    assert {word for row in WIDE for text in row for word in text.split()} <= set(said.split()), said
+    assert max(map(cells, lines)) <= columns, said
+    if columns == 100:
+        for column in (1, 2):
+            places = {cells(line[: line.rindex(row[column])]) for line, row in zip(lines[1:], WIDE, strict=True)}
+            assert places == {cells(lines[0][: lines[0].index(("いつ", "label")[column - 1])])}, said
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_that_is_drawn_again_covers_the_wide_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    line = live._Line("日本語")
+    line.draw(0, 0, "カード")
+    line._title = "ab"
+    line.draw(0, 0, "")
+    first, second = screen.getvalue().split("\r")[1:]
+    assert cells(second) == cells(first) == 13
