@@ -97,7 +97,7 @@ class Tokenizer:
                 found += self._result(self._worker.receive(), kind)
         return found
 
-    def _first(self) -> bytes:
+    def _first(self) -> list[bytes]:
         try:
             source = read_bytes(self.file, TOKENIZER_BYTES)
         except FileNotFoundError:
@@ -106,7 +106,7 @@ class Tokenizer:
         if self._sha256 not in (None, sha256):
             raise UnavailableError(f"{self.file} was changed while it was in use.", remedy="Load the model again.")
         self._sha256 = sha256
-        return msgspec.msgpack.encode((source, self._texts))
+        return [msgspec.msgpack.encode(self._texts), source]
 
     def _loaded(self, answer: bytes) -> None:
         try:
