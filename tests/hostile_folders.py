@@ -398,7 +398,12 @@ FOLDERS: dict[str, Attack] = {
     "special tokens of odd kinds": changed(
         "special_tokens_map.json", eos_token={"content": [1]}, bos_token=[["x"]], additional_special_tokens="x"
     ),
-    # tokenizers of the older kinds
+    # large tokenizers
+    "tokenizer of 41 MB": written("tokenizer.json", '{"version":"1.0",' + " " * 42_000_000 + "}"),
+    "model of 10 million numbers": written("tokenizer.json", '{"version":"1.0","model":[' + "0," * 10**7 + "0]}"),
+}
+
+OLDER: dict[str, Attack] = {
     "no tokenizer": without_tokenizer(),
     "tokenizer of sentencepiece without end": without_tokenizer(
         tokenizer__model=b"\x0a\xff\xff\xff\xff\x0f" + b"a" * 64
@@ -406,10 +411,8 @@ FOLDERS: dict[str, Attack] = {
     "words that are no text": without_tokenizer(vocab__txt=b"\xff\xfe\n" * 100),
     "merges of nothing known": without_tokenizer(vocab__json='{"a":0}', merges__txt="#version: 0.2\nq z\n\n\n x\n"),
     "vocabulary of odd numbers": without_tokenizer(vocab__json='{"a":-1,"b":1e400}', merges__txt="a b"),
-    # large tokenizers
-    "tokenizer of 41 MB": written("tokenizer.json", '{"version":"1.0",' + " " * 42_000_000 + "}"),
-    "model of 10 million numbers": written("tokenizer.json", '{"version":"1.0","model":[' + "0," * 10**7 + "0]}"),
 }
+"""Folders without a tokenizer.json, which must be converted: that takes seconds."""
 
 ADAPTERS: dict[str, Attack] = {
     "adapter over itself": adapter("{folder}/adapter"),

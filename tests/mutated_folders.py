@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,7 @@ def mutate_json(raw: bytes, draw: Callable[[int], int]) -> bytes:
         elif what == 2 and isinstance(inside, list):
             inside += [inside[last]] * 50
         else:
-            inside[last] = WRONG[draw(len(WRONG))]
+            inside[last] = copy.deepcopy(WRONG[draw(len(WRONG))])
     return json.dumps(told).encode()
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from folder_doors import ALL, DOORS, Doors
-from hostile_folders import ADAPTERS, FOLDERS, record
+from hostile_folders import ADAPTERS, FOLDERS, OLDER, record
 from hostile_ggufs import GGUFS
 from mutated_folders import SETTINGS as FILES
 from mutated_folders import mutate, mutate_bytes
@@ -58,13 +58,31 @@ def test_a_hostile_folder_is_refused_or_read(doors: Doors, tiny_llama: Path, tmp
     assert_held(doors.go(folder, *ALL, "train"), *ALL, "train")
 
 
-@pytest.mark.parametrize("name", ["positions without end", "vocabulary numbers repeat", "vocabulary of number 2^31"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vocabulary of number 2^31",
+        pytest.param("positions without end", marks=pytest.mark.soak),
+        pytest.param("vocabulary numbers repeat", marks=pytest.mark.soak),
+    ],
+)
 def test_a_hostile_folder_that_answers_is_exported_or_refused(
     doors: Doors, tiny_llama: Path, tmp_path: Path, name: str
 ) -> None:
     folder = shutil.copytree(tiny_llama, tmp_path / "model")
     FOLDERS[name](folder)
     assert_held(doors.go(folder, "follow", "export"), "follow", "export")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.soak] if number else []) for number, name in enumerate(OLDER)]
+)
+def test_a_hostile_tokenizer_of_an_older_kind_is_refused_or_read(
+    doors: Doors, tiny_llama: Path, tmp_path: Path, name: str
+) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    OLDER[name](folder)
+    assert_held(doors.go(folder, "text"), "text")
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
