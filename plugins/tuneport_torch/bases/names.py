@@ -202,7 +202,7 @@ def _hub(name: str) -> Base:
 def _is_repo(name: str) -> bool:
     """Whether the hub could have a model of that name."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it has no __all__
 
     try:
         validate_repo_id(name)
