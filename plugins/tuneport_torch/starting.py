@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport import BackendError, Status, UnavailableError, UsageError, utc_now
+from tuneport import BackendError, Status, TuneportError, UnavailableError, UsageError, utc_now
 from tuneport_torch.config import TorchSettings, check_method
 from tuneport_torch.job import TorchJob
 from tuneport_torch.jobs import devices
@@ -78,7 +78,7 @@ def _begin(folder: Folder, request: TrainRequest) -> bool:
         if not folder.exists:
             try:
                 _write(folder, request, owner)
-            except OSError:
+            except (OSError, TuneportError):  # no room, or a base that cannot be read
                 shutil.rmtree(folder.path, ignore_errors=True)  # half a job would only take up room
                 owner.let_go()
                 raise

