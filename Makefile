@@ -11,8 +11,9 @@ export GOMP_SPINCOUNT ?= 20000
 demo: .venv/demo.stamp
 	cd examples/tickets && ../../$(BIN)/tuneport run tune.yaml
 
+# In several processes, a file of tests in one of them: much of the time goes into waiting for servers and jobs.
 test: .venv/dev.stamp
-	$(BIN)/pytest -m "not soak" --ignore tests/browser $(ARGS)
+	$(BIN)/pytest -m "not soak" --ignore tests/browser --numprocesses 3 --dist loadfile $(ARGS)
 
 # The hosted plugin under the older major version of its client, in an environment of its own.
 test-openai2: .venv/openai2.stamp

@@ -14,7 +14,6 @@ from tuneport.cli.data import Column, Encoding, Format, Sheet, System, opened
 from tuneport.cli.outlet import say, say_json, say_lines
 from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
-from tuneport.homefolder import open_regular
 
 if TYPE_CHECKING:
     from tuneport.evaluate import Grader
@@ -89,6 +88,7 @@ def _read_schema(path: Path | None) -> dict[str, Any] | None:
     """The JSON Schema in a file; raises UsageError where there is none."""
     import msgspec
 
+    from tuneport.homefolder import open_regular
     from tuneport.schemas import MOST_BYTES
 
     if path is None:

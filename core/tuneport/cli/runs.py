@@ -11,7 +11,6 @@ from tuneport.cli import complete
 from tuneport.cli.outlet import say, say_interrupted, say_json
 from tuneport.cli.terminal import Json, working
 from tuneport.errors import RefError, UsageError
-from tuneport.homefolder import open_regular
 
 if TYPE_CHECKING:
     from tuneport.cli.progress import RunProgress
@@ -341,6 +340,8 @@ def _is_config(source: str) -> bool:
     if path.suffix.lower() != ".json":
         return path.suffix.lower() in (".yaml", ".yml", ".toml")
     import json
+
+    from tuneport.homefolder import open_regular
 
     try:
         with open_regular(path) as file:

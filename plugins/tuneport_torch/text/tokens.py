@@ -278,12 +278,12 @@ def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, bool
     """The template that conversations are written with, and whether there is another one for tools alone."""
     given = config.get("chat_template")
     listed = [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
-    named = {one.get("name"): one.get("template") for one in listed}
+    named = {name: one.get("template") for one in listed if isinstance(name := one.get("name"), str)}
     for_tools = "tool_use" in named or (folder / "additional_chat_templates" / "tool_use.jinja").is_file()
     beside = folder / "chat_template.jinja"
     if beside.exists():
         check_inside(beside, folder)
         return read_text(beside), for_tools
     if listed:
-        given = named.get("default", next(iter(named.values())) if len(named) == 1 else None)
+        given = named.get("default", next(iter(named.values())) if len(listed) == len(named) == 1 else None)
     return (given if isinstance(given, str) else None), for_tools
