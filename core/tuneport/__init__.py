@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         run,
         settle,
         train,
+        translate_settings,
     )
 
 __version__ = "0.1.0"
@@ -109,7 +110,7 @@ _ROOMS = {
     "hookspecs": "hookimpl",
     "plugins": "availability",
     "workflow": "backends plan train run push compare delete settle open_backend open_job open_model jobs models "
-    "deliver_events find_ref job_scratch keep_events kept_events",
+    "deliver_events find_ref job_scratch keep_events kept_events translate_settings",
     "visible": "one_line",
     "cli.outlet": "BarStream ask_secret say say_json transfer_bar",
 }
@@ -207,6 +208,7 @@ __all__ = [
     "settle",
     "train",
     "transfer_bar",
+    "translate_settings",
     "utc_now",
 ]
 

@@ -216,7 +216,11 @@ def _with_paths_resolved(config: RunConfig, source: Source, folder: Path) -> Run
     model = config.ref
     if model.name.startswith("."):
         model = Ref(model.backend, resolve(model.name, ("model",)))
-    return config.model_copy(update={"model": str(model), "data": config.data.model_copy(update=files)})
+    changed: dict[str, Any] = {"model": str(model), "data": config.data.model_copy(update=files)}
+    if config.compare.record is not None:
+        record = resolve(config.compare.record, ("compare", "record"))
+        changed["compare"] = config.compare.model_copy(update={"record": record})
+    return config.model_copy(update=changed)
 
 
 def _texts(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

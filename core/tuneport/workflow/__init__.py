@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tuneport.workflow.comparing import compare, own_holdout
+from tuneport.workflow.hyperparameters import translate_settings
 from tuneport.workflow.keeping import job_scratch, keep_events, kept_events
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
 from tuneport.workflow.naming import find_ref
@@ -57,5 +58,6 @@ __all__ = [
     "run",
     "settle",
     "train",
+    "translate_settings",
     "written_report",
 ]
