@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         TrainRequest,
         TrainSettings,
     )
-    from tuneport.cli.outlet import BarStream, ask_secret, say, say_json, transfer_bar
-    from tuneport.config import RunConfig, Secret, Settings, load_section
+    from tuneport.cli.outlet import BarStream, ask_secret, say, say_json, say_lines, transfer_bar
+    from tuneport.cli.terminal import confirmed, print_table, working
+    from tuneport.config import RunConfig, Secret, Settings, commented_yaml, load_section
     from tuneport.dataset import (
         CheckResult,
         Completion,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
         UsageError,
         WaitTimeout,
     )
-    from tuneport.evaluate import Comparison, Grader
+    from tuneport.evaluate import Comparison, Grader, Record, answer_room
     from tuneport.events import Event, Status, utc_now
     from tuneport.homefolder import home, local_path
     from tuneport.hookspecs import hookimpl
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from tuneport.plugins import availability
     from tuneport.refs import Ref
     from tuneport.schemas import read_schema
-    from tuneport.services import Redactor, check_proxies, guard
+    from tuneport.services import Limits, Redactor, check_proxies, guard
     from tuneport.visible import one_line
     from tuneport.workflow import (
         backends,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
         open_model,
         plan,
         push,
+        record_answers,
         run,
         settle,
         train,
@@ -102,17 +104,18 @@ _ROOMS = {
     "answers": "Reply GenerateOptions TokenLogprob",
     "schemas": "read_schema",
     "model": "Model Lineage Score Publication PushRequest",
-    "evaluate": "Comparison Grader",
+    "evaluate": "Comparison Grader Record answer_room",
     "job": "Job JobState Checkpoint Patience",
-    "services": "Redactor check_proxies guard",
+    "services": "Limits Redactor check_proxies guard",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
-    "config": "RunConfig Secret Settings load_section",
+    "config": "RunConfig Secret Settings commented_yaml load_section",
     "hookspecs": "hookimpl",
     "plugins": "availability",
     "workflow": "backends plan train run push compare delete settle open_backend open_job open_model jobs models "
-    "deliver_events find_ref job_scratch keep_events kept_events translate_settings",
+    "deliver_events find_ref job_scratch keep_events kept_events record_answers translate_settings",
     "visible": "one_line",
-    "cli.outlet": "BarStream ask_secret say say_json transfer_bar",
+    "cli.outlet": "BarStream ask_secret say say_json say_lines transfer_bar",
+    "cli.terminal": "confirmed print_table working",
 }
 _HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -147,6 +150,7 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "JobState",
+    "Limits",
     "Lineage",
     "Message",
     "Model",
@@ -160,6 +164,7 @@ __all__ = [
     "Publication",
     "PushRequest",
     "Quantity",
+    "Record",
     "Redactor",
     "Ref",
     "RefError",
@@ -177,11 +182,14 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "WaitTimeout",
+    "answer_room",
     "ask_secret",
     "availability",
     "backends",
     "check_proxies",
+    "commented_yaml",
     "compare",
+    "confirmed",
     "delete",
     "deliver_events",
     "find_ref",
@@ -200,16 +208,20 @@ __all__ = [
     "open_job",
     "open_model",
     "plan",
+    "print_table",
     "push",
     "read_schema",
+    "record_answers",
     "run",
     "say",
     "say_json",
+    "say_lines",
     "settle",
     "train",
     "transfer_bar",
     "translate_settings",
     "utc_now",
+    "working",
 ]
 
 

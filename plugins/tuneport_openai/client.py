@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from tuneport import (
     BackendError,
     JobNotFound,
+    Limits,
     ModelNotFound,
     NotFoundError,
     Redactor,
@@ -47,12 +48,13 @@ _ODD = ValueError | TypeError | AttributeError | LookupError | OSError | Arithme
 class Wire:
     """One profile's endpoint, with a client that sends once and a client that may ask again.
 
-    Neither follows redirects nor sends anything to another host. Raises UnavailableError where the package is missing,
-    ConfigError where the key or the address is.
+    Neither follows redirects nor sends anything to another host. `largest_file` is the most bytes of a file that is
+    downloaded. Raises UnavailableError where the package is missing, ConfigError where the key or the address is.
     """
 
-    def __init__(self, profile: Profile, *, seconds: float | None = None) -> None:
+    def __init__(self, profile: Profile, *, seconds: float | None = None, largest_file: int | None = None) -> None:
         self.profile = profile
+        self._limits = Limits() if largest_file is None else Limits(file=largest_file)
         self._key = keys.Key(profile)
         self.redact = Redactor(self._key.secrets)
         self._seconds = seconds
@@ -70,7 +72,12 @@ class Wire:
     def _client(self, *, retries: int, seconds: float) -> OpenAI:
         checked_address(self.profile)
         http = http_client(
-            self.profile.name, self.redact, seconds=seconds, direct=self.profile.is_loopback, check=self._check
+            self.profile.name,
+            self.redact,
+            seconds=seconds,
+            direct=self.profile.is_loopback,
+            check=self._check,
+            limits=self._limits,
         )
         import openai
 
@@ -225,7 +232,13 @@ class Wire:
 
 
 def http_client(
-    name: str, redact: Redactor, *, seconds: float, direct: bool, check: Callable[[Any], None] | None = None
+    name: str,
+    redact: Redactor,
+    *,
+    seconds: float,
+    direct: bool,
+    check: Callable[[Any], None] | None = None,
+    limits: Limits | None = None,
 ) -> Any:
     """A client of the HTTP library that the openai package uses: httpx, or httpx2 from its version 3 on.
 
@@ -245,7 +258,7 @@ def http_client(
         event_hooks={"request": [check] if check else []},
         timeout=seconds,
     )
-    guard(client, name, redact, is_file=lambda request: bool(_FILE.search(request.url.path)))
+    guard(client, name, redact, is_file=lambda request: bool(_FILE.search(request.url.path)), limits=limits)
     return client
 
 

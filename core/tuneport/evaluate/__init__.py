@@ -1,6 +1,6 @@
 """Graders, and a tuned model beside its base on rows that training never saw."""
 
-from tuneport.evaluate.compare import compare_models
+from tuneport.evaluate.compare import answer_room, compare_models
 from tuneport.evaluate.comparison import (
     Compared,
     Comparison,
@@ -32,6 +32,7 @@ __all__ = [
     "Recorded",
     "Side",
     "answer_line",
+    "answer_room",
     "answer_text",
     "compare_models",
     "fitting",

@@ -114,7 +114,7 @@ def _graded(
     if progress is not None:
         progress(0, total, side)  # the model is loaded now, which takes its time
     while chunk := list(islice(rows, CHUNK_ROWS)):
-        for example, reply in zip(chunk, _replies(model, chunk, limit, form), strict=True):
+        for example, reply in zip(chunk, replies(model, chunk, limit, form), strict=True):
             text = answer_text(reply)
             yield example, Answer(text, judge(example, text), reply.finish_reason == "length")
         done += len(chunk)
@@ -122,7 +122,7 @@ def _graded(
             progress(done, total, side)
 
 
-def _replies(model: Model, chunk: list[Example], limit: int, form: Mapping[str, Any]) -> Iterator[Reply]:
+def replies(model: Model, chunk: list[Example], limit: int, form: Mapping[str, Any]) -> Iterator[Reply]:
     """The replies to a chunk, in order: rows that are asked with the same options go to the model together."""
     together: dict[str, list[int]] = {}
     options: dict[str, dict[str, Any]] = {}

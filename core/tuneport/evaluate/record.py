@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
-from tuneport.dataset.example import Completion, Example, Message
+from tuneport.dataset.example import Completion, Conversation, Example, Message
 from tuneport.errors import DataError
 from tuneport.evaluate.exchange import prompt_and_reference
 from tuneport.events import Event
@@ -63,6 +63,18 @@ class Record:
     def answer_to(self, example: Example) -> RecordedAnswer | None:
         """What the model answered to a row, or None where it was not asked."""
         return self.answers.get(prompt_key(example))
+
+    def with_answers(self, rows: Iterable[Example]) -> Iterator[Example]:
+        """The rows that the model was asked, with what it answered as the answer to train on; an answer that was cut
+        off is left out.
+        """
+        for row in rows:
+            kept = self.answer_to(row)
+            if kept is not None and not kept.cut and kept.text.strip():
+                asked = prompt_and_reference(row)[0]
+                tools = () if isinstance(row, Completion) else row.tools
+                turns = (*asked, Message(role="assistant", content=kept.text))
+                yield Conversation(messages=turns, tools=tools)
 
     def events(self) -> Iterator[Event]:
         """The events of its training, oldest first. Raises DataError for a damaged file."""

@@ -97,7 +97,8 @@ def _guard_class(library: str) -> type[Any]:
             bound_time(inner)
 
         def handle_request(self, request: Any) -> Any:
-            request.headers["Accept-Encoding"] = _ASKED
+            # A file is asked for as it is: a download that goes on counts the bytes of the file, not of its encoding.
+            request.headers["Accept-Encoding"] = "identity" if self._is_file(request) else _ASKED
             raw = self._inner.handle_request(request)
             facts = self._answer.facts(raw)
             if request.method == "HEAD":

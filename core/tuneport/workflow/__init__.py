@@ -20,6 +20,7 @@ from tuneport.workflow.opening import (
     written_report,
 )
 from tuneport.workflow.pushing import push
+from tuneport.workflow.recording import record_answers
 from tuneport.workflow.running import RunResult, Split, found_comparison, plan_run, refuse_over_budget, report, run
 from tuneport.workflow.starting import plan, train
 from tuneport.workflow.upkeep import HealthCheck, Prunable, examine, prune
@@ -52,6 +53,7 @@ __all__ = [
     "plan_run",
     "prune",
     "push",
+    "record_answers",
     "refuse_over_budget",
     "report",
     "root_base",

@@ -51,7 +51,7 @@ def translate_settings(
         if name in known:
             settings[name] = value
         elif name == "learning_rate_multiplier" and "learning_rate" in known:
-            settings["learning_rate"] = asked.own_rate(backend) * float(value)
+            settings["learning_rate"] = float(f"{asked.own_rate(backend) * float(value):.6g}")
         elif name == "batch_size" and "tokens_per_step" in known:
             settings["tokens_per_step"] = max(1, round(asked.mean_tokens() * float(value)))
         else:
