@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -59,20 +60,55 @@ def rows_to_ask(brought: Brought, count: int, data: Path | None, *, distill: boo
     return rows if count >= len(rows) else rows.sample(count)
 
 
-def cost_of(wire: Wire, brought: Brought, rows: Dataset, max_tokens: int | None) -> Cost:
-    """What it costs to ask these rows, by the dated table of prices."""
-    known = catalogue.known(wire.profile, brought.job.base)
-    limit = max_tokens or answer_room(rows)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """US dollars per million tokens that go in and come out, and who says so."""
+
+    inside: float
+    out: float
+    source: str
+
+    def of(self, inside: float, out: float) -> float:
+        """What so many tokens cost."""
+        return (inside * self.inside + out * self.out) / 1e6
+
+    def __str__(self) -> str:
+        return f"${self.inside:g} and ${self.out:g} per million tokens in and out, {self.source}"
+
+
+def price_of(wire: Wire, base: str, text: str | None) -> Price | None:
+    """The price of asking a model tuned from `base`: as `IN,OUT` says it, else by the dated table. None is unknown.
+    Raises UsageError for another text.
+    """
+    if text is not None:
+        try:
+            inside, out = (float(one) for one in text.split(","))
+            if not (0 <= inside < math.inf and 0 <= out < math.inf):
+                raise ValueError
+        except ValueError:
+            raise UsageError(
+                f"--price {text}: it is not two prices.", remedy="Write US dollars per million tokens: --price 0.8,3.2"
+            ) from None
+        return Price(inside=inside, out=out, source="as given")
+    known = catalogue.known(wire.profile, base)
     if known is None or known.tuned_input is None or known.tuned_output is None:
+        return None
+    return Price(inside=known.tuned_input, out=known.tuned_output, source=f"as of {catalogue.as_of()}")
+
+
+def cost_of(wire: Wire, brought: Brought, rows: Dataset, max_tokens: int | None, price: Price | None) -> Cost:
+    """What it costs to ask these rows."""
+    limit = max_tokens or answer_room(rows)
+    if price is None:
         why = f"no price of {brought.job.base or 'the model'} at {wire.profile.name} is known"
         return Cost(rows=len(rows), usd=None, most=None, per_row=None, why=why)
+    known = catalogue.known(wire.profile, brought.job.base)
     sample = list(islice(rows, _MOST_COUNTED))
-    count = tokens.counter(known.encoding)
+    count = tokens.counter(known.encoding if known is not None else None)
     inside = float(sum(count(sample))) if count is not None else tokens.estimate(sample)
     per_row = inside / len(sample)  # the prompt with the wanted answer: more than is sent
-    dearest = (per_row * known.tuned_input + limit * known.tuned_output) / 1e6
-    expected = (per_row * known.tuned_input + min(per_row, limit) * known.tuned_output) / 1e6
-    why = f"${known.tuned_input:g} and ${known.tuned_output:g} per million tokens in and out, as of {catalogue.as_of()}"
+    dearest, expected = price.of(per_row, limit), price.of(per_row, min(per_row, limit))
+    why = str(price)
     return Cost(
         rows=len(rows),
         usd=expected * len(rows),
@@ -88,7 +124,7 @@ def refuse_over_budget(cost: Cost, budget: float | None, spent: float) -> None:
         return
     if cost.per_row is None:
         raise BudgetError(
-            f"The cost is unknown: {cost.why}.", remedy="Leave --budget out, or ask few rows: --answers 20"
+            f"The cost is unknown: {cost.why}.", remedy="Say the price, --price IN,OUT, or leave --budget out."
         )
     if spent + cost.per_row * min(_AT_ONCE, cost.rows) > budget:
         raise BudgetError(
@@ -103,6 +139,7 @@ def ask(
     brought: Brought,
     rows: Dataset,
     *,
+    price: Price | None = None,
     deployment: str | None = None,
     max_tokens: int | None = None,
     budget: float | None = None,
@@ -117,8 +154,8 @@ def ask(
         raise UsageError(
             f"{brought.job.id} is {brought.job.status} and has no model to ask.", remedy="Leave --answers out."
         )
-    cost = cost_of(wire, brought, rows, max_tokens)
-    meter = _Meter(wire, brought, cost, budget)
+    cost = cost_of(wire, brought, rows, max_tokens, price)
+    meter = _Meter(brought, cost, budget, price)
     refuse_over_budget(cost, budget, meter.usd)
     ref = Ref(wire.profile.name, brought.job.model)
     model = HostedModel(ref, wire, deployment or brought.job.model, None)
@@ -150,9 +187,9 @@ class _BudgetReachedError(Exception):
 class _Meter:
     """Adds up what the replies say that they used; kept on the disk, so that a later call goes on counting."""
 
-    def __init__(self, wire: Wire, brought: Brought, cost: Cost, budget: float | None) -> None:
+    def __init__(self, brought: Brought, cost: Cost, budget: float | None, price: Price | None) -> None:
         self._path = brought.old / SPENT
-        self._known = catalogue.known(wire.profile, brought.job.base)
+        self._price = price
         self._cost = cost
         self._budget = budget
         self._spent = _read_spent(self._path)
@@ -167,9 +204,8 @@ class _Meter:
         inside, out = reply.prompt_tokens or 0, reply.completion_tokens or 0
         for name, number in (("prompt_tokens", inside), ("completion_tokens", out)):
             self._spent[name] = self._spent.get(name, 0) + number
-        if self._known is not None and self._known.tuned_input is not None and self._known.tuned_output is not None:
-            paid = (inside * self._known.tuned_input + out * self._known.tuned_output) / 1e6
-            self._spent["usd"] = self.usd + paid
+        if self._price is not None:
+            self._spent["usd"] = self.usd + self._price.of(inside, out)
         write_json(self._path, self._spent)
         self._unchecked += 1
         if self._budget is None or self._cost.per_row is None or self._unchecked % _AT_ONCE:

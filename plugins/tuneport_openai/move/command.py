@@ -13,6 +13,7 @@ from tuneport import UsageError, confirmed, say, say_json, say_lines, working
 if TYPE_CHECKING:
     from tuneport import CheckResult, Dataset
     from tuneport_openai.client import Wire
+    from tuneport_openai.move.answers import Price
     from tuneport_openai.move.bring import Brought
 
 _TERMS = (
@@ -58,6 +59,10 @@ def move(
     budget: Annotated[
         float | None, typer.Option("--budget", metavar="USD", min=0.0, help="The most that the answers may cost.")
     ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option("--price", metavar="IN,OUT", help="US dollars per million tokens, where the price is not known."),
+    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.")
     ] = None,
@@ -79,7 +84,7 @@ def move(
 
     wire = Wire(profiles.checked_address(profiles.profile(profile)), largest_file=LARGEST)
     if job is None:
-        given = (output, model, training_file, validation_file, answers, data, budget, max_tokens, deployment)
+        given = (output, model, training_file, validation_file, answers, data, budget, price, max_tokens, deployment)
         if distill or any(one is not None for one in given):
             raise UsageError("That is for one job.", remedy=f"Name it: tuneport move {profile} --job ID")
         return _list(wire, csv=csv, json=json)
@@ -87,9 +92,10 @@ def move(
         raise UsageError("--csv prints the list of jobs.", remedy="Leave out --job, or use --json.")
     if output is None:
         raise UsageError("Where shall the job go?", remedy="Name a folder: -o FOLDER")
-    if answers is None and (distill or data or budget is not None or max_tokens or deployment):
+    if answers is None and (distill or data or budget is not None or price or max_tokens or deployment):
         raise UsageError(
-            "--data, --distill, --budget, --max-tokens and --deployment belong to --answers.", remedy="Add --answers N"
+            "--data, --distill, --budget, --price, --max-tokens and --deployment belong to --answers.",
+            remedy="Add --answers N",
         )
     brought = _bring(wire, job, output, training_file, validation_file)
     from tuneport_openai.move.bring import check_rows
@@ -97,6 +103,8 @@ def move(
     found = check_rows(brought)
     told: dict[str, Any] = {}
     if answers is not None:
+        from tuneport_openai.move.answers import price_of
+
         told = _ask(
             wire,
             brought,
@@ -104,6 +112,7 @@ def move(
             data,
             distill=distill,
             budget=budget,
+            price=price_of(wire, brought.job.base, price),
             max_tokens=max_tokens,
             deployment=deployment,
             yes=yes,
@@ -160,6 +169,7 @@ def _ask(
     *,
     distill: bool,
     budget: float | None,
+    price: Price | None,
     max_tokens: int | None,
     deployment: str | None,
     yes: bool,
@@ -168,7 +178,7 @@ def _ask(
     from tuneport_openai.move import answers
 
     rows = answers.rows_to_ask(brought, count, data, distill=distill)
-    cost = answers.cost_of(wire, brought, rows, max_tokens)
+    cost = answers.cost_of(wire, brought, rows, max_tokens, price)
     before = answers.spent_on(brought)
     say(f"Asking {brought.job.model or brought.job.id}: {cost}.", err=True)
     if before:
@@ -179,7 +189,9 @@ def _ask(
     if not confirmed("Ask it?", yes=yes):
         return {"asked": 0}
     with working(f"Asking {brought.job.model} {len(rows):,} rows"):
-        record, ended = answers.ask(wire, brought, rows, deployment=deployment, max_tokens=max_tokens, budget=budget)
+        record, ended = answers.ask(
+            wire, brought, rows, price=price, deployment=deployment, max_tokens=max_tokens, budget=budget
+        )
     if ended:
         say(ended, err=True)
     kept = [one for one in rows if record.answer_to(one) is not None]

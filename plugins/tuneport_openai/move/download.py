@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,14 +108,24 @@ def _receive(wire: Wire, file: OldFile, part: Path, tell: Progress | None) -> No
         wire.once.files.with_streaming_response.content(file.id, extra_headers=headers, timeout=seconds) as answer,
     ):
         continues = answer.status_code == 206 and _starts_at(answer, here)
-        with part.open("ab" if continues else "wb") as out:
-            here = here if continues else 0
+        here = here if continues else 0
+        with _writing(part), part.open("ab" if continues else "wb") as out:
             for piece in answer.iter_bytes():
                 out.write(piece)
                 here += len(piece)
                 if tell is not None:
                     tell(here, file.bytes)
             _sync(out)
+
+
+@contextmanager
+def _writing(part: Path) -> Iterator[None]:
+    """Tell a fault of this disk from one of the connection: the HTTP library has exceptions of its own."""
+    try:
+        yield
+    except OSError as error:
+        target = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
+        raise cannot_write(target, error) from error
 
 
 def _status(error: TuneportError) -> int | None:
