@@ -265,7 +265,7 @@ def test_a_full_disk_ends_it_with_the_cure_and_the_same_command_goes_on(
 
     full = move_process(own_home, *arguments, preexec_fn=little_room)
     printed, _ = full.communicate(timeout=60)
-    assert full.returncode == 1, printed
+    assert full.returncode == 2, printed
     assert "train.jsonl" in printed
     assert "Make room" in printed
     assert "Traceback" not in printed
