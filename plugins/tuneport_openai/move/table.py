@@ -40,7 +40,7 @@ def summary(account: Account) -> list[str]:
     """How many jobs of each status, what they trained and cost, and how many models and files are still there."""
     jobs = account.jobs
     counts = ", ".join(f"{count:,} {status}" for status, count in Counter(one.status for one in jobs).most_common())
-    lines = [f"{len(jobs):,} jobs: {counts}"]
+    lines = [f"{_many(len(jobs), 'job')}: {counts}"]
     tokens = [one.trained_tokens for one in jobs if one.trained_tokens is not None]
     costs = [one.usd for one in jobs if one.usd is not None]
     if tokens:
@@ -51,10 +51,10 @@ def summary(account: Account) -> list[str]:
     if models:
         unknown = sum(one.listed is None for one in models)
         told = "it is unknown which are still listed" if unknown else f"{len(listed):,} still on the list of models"
-        lines.append(f"{len(models):,} tuned models, {told}")
+        lines.append(f"{_many(len(models), 'tuned model')}, {told}")
     lost = [one for one in jobs if one.training_file is not None and one.training_file.there is False]
     if lost:
-        lines.append(f"The training file of {len(lost):,} jobs is no longer there.")
+        lines.append(f"The training file of {_many(len(lost), 'job')} is no longer there.")
     return lines
 
 
@@ -64,9 +64,8 @@ def endings(account: Account, profile: Profile) -> list[str]:
     lines = [f"{said}."] if said else []
     ends = Counter((one.ends, one.base) for one in account.jobs if one.model and one.ends is not None)
     for (when, base), count in sorted(ends.items()):
-        word = "models" if count > 1 else "model"
         if when is not None:
-            lines.append(f"{count:,} tuned {word} of {base}: shut down on {vendors.day(when)}")
+            lines.append(f"{_many(count, 'model')} tuned from {base}: shut down on {vendors.day(when)}")
     return lines
 
 
@@ -141,3 +140,7 @@ def _cell(value: object) -> object:
 def _folder(job: OldJob) -> str:
     plain = "".join(one if one.isalnum() else "-" for one in (job.suffix or "moved")).strip("-")
     return plain or "moved"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
