@@ -101,7 +101,7 @@ def cannot_write(path: Path, error: OSError) -> UsageError:
 def _receive(wire: Wire, file: OldFile, part: Path, tell: Progress | None) -> None:
     """Ask for what is missing and write it behind what is there; all of it where the server sends all of it."""
     here = _size(part)
-    headers = {"Range": f"bytes={here}-"} if here else {}
+    headers = {"Accept": "*/*", **({"Range": f"bytes={here}-"} if here else {})}
     seconds = max(_LEAST_SECONDS, (file.bytes or 0) / _LEAST_RATE)
     with (
         wire.speaking(f"downloading {file.id}"),
