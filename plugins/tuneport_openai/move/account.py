@@ -327,7 +327,7 @@ def _described(raw: Mapping[str, Any], file_id: str | None = None) -> OldFile:
     return OldFile(
         id=file_id or str(raw.get("id") or ""),
         name=_text(raw.get("filename")),
-        bytes=whole(raw.get("bytes")),
+        bytes=whole(raw.get("bytes")) or None,
         there=not gone,
     )
 
