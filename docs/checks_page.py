@@ -62,6 +62,17 @@ Tools and tool calls are read in the forms of Hugging Face, TRL, LLaMA-Factory a
 functions, arguments as objects, one call or a list of them, `function_call` and `observation` turns, calls and answers
 without ids. Calls without ids get made-up ones of nine letters and digits (`call00001`), and answers are matched with
 calls in order. One answer that holds a JSON list answers as many calls as the list has items.
+
+Turns of parts are read in the forms of Anthropic, Bedrock, Gemini, Mistral, OpenAI's Responses and Vercel's AI SDK:
+`tool_use` parts become tool calls, `tool_result` parts become turns of tools, `thinking` parts become
+`reasoning_content`, and a `system` of parts becomes the system prompt. What no turn can hold is an error that names the
+part. Text such as `<tool_call>{"name": …}</tool_call>` is read as calls where the row has tools or a tool's answer
+follows, be it a turn of a tool or a user's `<tool_response>`; elsewhere it stays text.
+
+A `context` or an `input` that is a list or an object is read as text: passages, each behind its title if it has one,
+with an empty line between, as HotpotQA, SQuAD and lists of retrieved texts hold them; anything else as its JSON text.
+Of several `answers` the first is read. The prompt of a pair may stand in `prompt`, `conversations`, `question`, or
+`instruction` with `input`. A text alone is read as plain text only where that is asked: `--column completion=text`.
 """
 
 DETAILS = f"""## How rows are compared
@@ -69,7 +80,9 @@ DETAILS = f"""## How rows are compared
 Two rows are **duplicates** when they mean the same example, whatever their spelling in JSON. They are
 **near-duplicates** when their texts agree once case, white space, quotes, `!`, `?` and a full stop at the end are left
 out, in Unicode's compatibility form (NFKC), so that curly and straight quotes, or full-width and plain letters, are
-alike. What changes the meaning counts: `1.5` is not `15`, `2+2` is not `2-2`.
+alike. What changes the meaning counts: `1.5` is not `15`, `2+2` is not `2-2`. Rows that differ in what the assistant
+thought are neither duplicates nor in conflict, because several ways to one answer are common training data; a split
+keeps them together, since a model that was trained on one of them knows the answer of the others.
 
 The **prompt** of a conversation is everything before the assistant's last turn, with the tools; the **answer** is the
 rest. Of a completion they are what they are called; one with an empty prompt conflicts with nothing. Two preferences
@@ -112,6 +125,12 @@ The same value is the same text, whatever brings it, and the text is noted:
 | other date and time | `2026-01-01T10:30:00`, with its zone |
 | bytes | the text, where they are UTF-8; else an error |
 | missing, null, NaN | no value |
+| an error of a spreadsheet, such as `#DIV/0!` | no value |
+
+CSV is the exception: it holds texts alone, so that `1.0`, `007` and `1e3` stay as they are written. Nothing in the file
+tells whether `1.0` is a number or a version. A label that is `1` in Parquet and `1.0` in CSV was a whole number when
+pandas wrote the one, and had become a float, beside a missing value, when it wrote the other; write such columns as
+`Int64`.
 """
 
 GROUPS: Mapping[str, Mapping[str, triggers.Trigger]] = {

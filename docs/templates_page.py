@@ -29,15 +29,15 @@ or write the calls as text. |
 | no system | Refused: the template takes no system turn. Put the system text at the beginning of the first user turn. |
 | no later system | Refused: the template takes no system turn in the middle, or leaves it out. Put its text into the \
 user turn that follows it. |
-| no end | Refused: the template writes no control token behind an answer, so nothing would teach the model to stop. |
 
 The kinds: one question and answer; with a system turn; three questions and answers; both; a system turn in the middle;
 an answer with a `<think>` block; two of these; a call of a tool with its result and an answer; the same with ids of one
-digit. Where a template has no thinking block, the row's block is trained as text.
+digit. The block becomes what the template writes for thinking, such as a channel of its own. Where a template knows no
+thinking, it is trained as text.
 
 """
 
-CODES = {"tools-ignored": "no tools", "template-refuses": "no system", "no-end-of-turn": "no end"}
+CODES = {"tools-ignored": "no tools", "template-refuses": "no system"}
 
 
 def page() -> str:
@@ -52,7 +52,7 @@ def page() -> str:
 
 def _cell(kind: str, found: object) -> str:
     if not isinstance(found, tuple):
-        if kind == "later system" and getattr(found, "code", "") != "no-end-of-turn":
+        if kind == "later system":
             return "no later system"
         return CODES[getattr(found, "code", "")]
     if not found[1]:

@@ -102,6 +102,65 @@ CHANNELS = """\
 """
 """Thinking and answer go to channels of their own; the thinking is a field of the message."""
 
+CHANNELS_CALLS = """\
+{%- set ns = namespace(final=-1) %}
+{%- for message in messages %}
+{%- if message.role == 'assistant' and not message.tool_calls %}{% set ns.final = loop.index0 %}{% endif %}
+{%- endfor %}
+{%- for message in messages %}
+{%- if message.role == 'assistant' %}
+{%- if message.thinking and (loop.last or loop.index0 > ns.final) %}
+{{- '<|im_start|>assistant to=self|' + message.thinking + '|over' }}
+{%- endif %}
+{%- if message.tool_calls %}
+{%- set call = message.tool_calls[0].function %}
+{{- '<|im_start|>assistant to=' + call.name + '|' + (call.arguments | tojson) + '<|im_end|>' }}
+{%- else %}
+{{- '<|im_start|>assistant to=user|' + message.content + '<|im_end|>' }}
+{%- endif %}
+{%- else %}{{ '<|im_start|>' + message.role + '|' + message.content + '<|im_end|>' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}
+"""
+"""As gpt-oss's: what was thought before a call goes once the final answer is there."""
+
+THINKS_BEFORE_CALLS = """\
+{%- if enable_thinking is defined and enable_thinking %}{{ '<|im_start|>system\nthink<|im_end|>\n' }}{% endif %}
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\n' }}
+{%- if message.tool_calls %}
+{%- if message.reasoning_content %}{{ '<thought>\n' + message.reasoning_content + '\n</thought>' }}{% endif %}
+{{- 'call ' + message.tool_calls[0].function.name + (message.tool_calls[0].function.arguments | tojson) }}
+{%- else %}{{ message.content.split('</thought>')[-1] }}{% endif %}
+{{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+"""
+"""As Gemma 4's: thinking is written before a call, and not before an answer."""
+
+ALWAYS_OPENS = CHATML.replace("{% if add_generation_prompt %}", "{% if true %}")
+"""It opens the next answer whether it is asked to or not."""
+
+NEVER_OPENS = CHATML.partition("{% if add_generation_prompt %}")[0]
+
+IPYTHON = """\
+{%- for message in messages %}
+{%- if message.role in ['system', 'user', 'assistant', 'ipython'] %}
+{{- '<|im_start|>' + message.role + '\n' }}
+{%- if message.tool_calls %}{{ message.tool_calls[0].function | tojson }}{% else %}{{ message.content }}{% endif %}
+{{- '<|im_end|>\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+"""
+"""The results of calls have another role's name; of several calls it writes the first, and no text beside them."""
+
+ENDS_AT_NEXT = """\
+{%- for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}
+"""
+"""As GLM-4.5's: an answer ends where the next turn begins, with a token at which the model stops."""
+
 GEMMA = """\
 {{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
 {%- for message in messages %}

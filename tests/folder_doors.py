@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import re
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+import uuid
 from pathlib import Path
 from typing import Any
 
+from tuneport import TuneportError, UnavailableError
+
 MEMORY_BYTES = 500 * 10**6
 PROCESSOR_SECONDS = 10
+LOOK_SECONDS = 0.02
 WAIT_SECONDS = 120.0  # of the wall clock: others may be at work on the machine
 ROWS = (("user", "My card never arrived."), ("assistant", "card"))
 
 
 class Doors:
-    """Goes through every door with one folder after another."""
+    """Goes through every door with one folder after another; first with a sound one, so that no fork imports much."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, sound: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, str(sound)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -80,6 +87,30 @@ def ask(path: str) -> None:
         model.close()
 
 
+def train(path: str) -> None:
+    """Write a job as `start` does, and be its worker."""
+    from torch_jobs import request
+    from tuneport_torch import starting
+    from tuneport_torch.jobs.folder import Folder
+    from tuneport_torch.jobs.owner import Owner
+    from tuneport_torch.worker import Worker
+
+    asked = request(path, f"door-{uuid.uuid4().hex[:12]}", count=4)
+    folder = Folder.named(asked.name)
+    folder.path.mkdir(parents=True)
+    try:
+        with Owner.take(folder) as owner:
+            starting._write(folder, asked, owner)
+            Worker(owner).work()
+            now = owner.now
+    finally:
+        shutil.rmtree(folder.path)
+    if now.status != "succeeded":
+        assert now.remedy, now.message
+        assert "please report" not in now.remedy, now.message
+        raise UnavailableError(now.message, remedy=now.remedy)
+
+
 def load(path: str) -> None:
     from tuneport_torch.bases import resolve
     from tuneport_torch.bases.loading import load_model
@@ -111,6 +142,7 @@ DOORS = {
     "check": check,
     "plan": plan,
     "text": text,
+    "train": train,
     "load": load,
     "ask": ask,
     "follow": follow,
@@ -121,8 +153,6 @@ ALL = ("check", "plan", "text", "ask")
 
 def _through(path: str, doors: list[str], answers: int) -> None:
     """In the fork: go through the doors, a line for each."""
-    from tuneport import TuneportError
-
     os.setsid()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
@@ -135,9 +165,21 @@ def _through(path: str, doors: list[str], answers: int) -> None:
             said = "ok"
         except TuneportError as error:
             said = f"{type(error).__name__}: {error}"
-        except BaseException:  # noqa: BLE001 - a panic of a Rust library is what is looked for, too
-            said = "FAULT " + traceback.format_exc()[-1500:]
+        except BaseException as error:  # noqa: BLE001 - a panic of a Rust library is what is looked for, too
+            where = "".join(traceback.format_tb(error.__traceback__))
+            said = f"FAULT {where[-1500:]}{type(error).__name__}: {error!s:.300}"
         os.write(answers, json.dumps([door, said]).encode() + b"\n")
+
+
+def _memory(pid: int) -> int:
+    """The bytes that a process and those below it hold and share with no file."""
+    try:
+        told = Path(f"/proc/{pid}/status").read_text()
+        below = " ".join(one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:  # it has ended
+        return 0
+    own = re.search(r"RssAnon:\s+(\d+)", told)
+    return (int(own[1]) * 1024 if own else 0) + sum(_memory(int(one)) for one in below.split())
 
 
 def main() -> None:
@@ -148,6 +190,13 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - likewise
 
     import torch_jobs  # noqa: F401 - likewise
+    from tuneport_torch import backend
+
+    for door in (*ALL, "train"):
+        DOORS[door](sys.argv[1])
+    backend._renderer.cache_clear()  # its children are not the forks'
+    gc.collect()
+    gc.freeze()
 
     for line in sys.stdin:
         path, doors = json.loads(line)
@@ -162,11 +211,14 @@ def main() -> None:
                 os._exit(1)
         os.close(writer)
         heard, deadline = b"", time.monotonic() + WAIT_SECONDS
-        while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            block = os.read(reader, 65536)
-            if not block:
-                break
-            heard += block
+        first = peak = _memory(pid)
+        while time.monotonic() < deadline:
+            if select.select([reader], [], [], LOOK_SECONDS)[0]:
+                block = os.read(reader, 65536)
+                if not block:
+                    break
+                heard += block
+            peak = max(peak, _memory(pid))
         else:
             os.killpg(pid, signal.SIGKILL)
         os.close(reader)
@@ -174,6 +226,8 @@ def main() -> None:
         found: dict[str, Any] = dict(json.loads(one) for one in heard.splitlines())
         if code:
             found["end"] = f"FAULT ended with {code} after {list(found)}"
+        if peak - first > MEMORY_BYTES:
+            found["memory"] = f"FAULT took {(peak - first) / 1e6:,.0f} MB"
         print(json.dumps(found), flush=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +125,42 @@ def adapter(base: Any, **changes: Any) -> Attack:
                 )
             (inner / "adapter_config.json").write_text(json.dumps(told))
             (inner / "adapter_model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+
+    return attack
+
+
+def both(*attacks: Attack) -> Attack:
+    def attack(folder: Path) -> None:
+        for one in attacks:
+            one(folder)
+
+    return attack
+
+
+def without_tokenizer(**files: str | bytes) -> Attack:
+    """No tokenizer.json, and files of the older kinds instead: `a__b` is the file a.b."""
+
+    def attack(folder: Path) -> None:
+        (folder / "tokenizer.json").unlink()
+        for name, content in files.items():
+            written(".".join(name.rsplit("__", 1)), content)(folder)
+
+    return attack
+
+
+def hard_linked(file: str, outside: str) -> Attack:
+    def attack(folder: Path) -> None:
+        away = folder.parent / outside
+        (folder / file).rename(away)
+        os.link(away, folder / file)
+
+    return attack
+
+
+def many(count: int, name: str) -> Attack:
+    def attack(folder: Path) -> None:
+        for number in range(count):
+            (folder / name.format(number)).touch()
 
     return attack
 
@@ -290,7 +325,94 @@ FOLDERS: dict[str, Attack] = {
     "record without lineage": record(lineage=None),
     "record with another lineage": record(lineage={"zebra": 1}),
     "record nested deeply": written("tuneport.json", DEEP),
+    # numbers that JSON does not have, keys said twice, names that are no text
+    "config of no numbers": written("config.json", '{"model_type":"llama","vocab_size":NaN,"hidden_size":Infinity}'),
+    "rope of no number": changed("config.json", rope_theta=float("nan"), rope_parameters={"rope_theta": float("inf")}),
+    "norm of no number": changed("config.json", rms_norm_eps=float("nan"), initializer_range=float("-inf")),
+    "number of 5,000 digits": written("config.json", '{"model_type":"llama","vocab_size":' + "9" * 5000 + "}"),
+    "number of 400 digits": changed("config.json", vocab_size=10**400),
+    "model_type said twice": written("config.json", '{"model_type":"llama","model_type":["x"],"vocab_size":1}'),
+    "file names that are no text": lambda folder: (folder / os.fsdecode(b"\xff\xfe.json")).write_text("{}"),
+    "file names that steer": written("\x1b]0;x\x07\u202e.json", "{"),
+    "file names that differ in case": both(written("Config.json", "{"), written("TOKENIZER.JSON", "[")),
+    "100,000 files": many(12_000, "{0}.json"),
+    "code with the model": both(
+        changed("config.json", auto_map={"AutoModelForCausalLM": "--../../evil.M", "AutoTokenizer": ["evil.T", None]}),
+        written("evil.py", "raise SystemExit('the code of a model was run')"),
+    ),
+    "code for the tokenizer": both(
+        changed(
+            "tokenizer_config.json", tokenizer_class="Evil", auto_map={"AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+        ),
+        written("evil.py", "raise SystemExit('the code of a model was run')"),
+    ),
+    "code to generate": both(
+        lambda folder: (folder / "custom_generate").mkdir(),
+        written("custom_generate/generate.py", "raise SystemExit('the code of a model was run')"),
+    ),
+    # links and special files
+    "folder of templates leads out": linked("chat_templates", "/etc"),
+    "folder of templates is a pipe": pipe("additional_chat_templates"),
+    "weights of another name are a pipe": pipe("other.safetensors"),
+    "weights are another file as well": hard_linked("model.safetensors", "elsewhere"),
+    "added tokens are a device": linked("added_tokens.json", "/dev/random"),
+    "merges are a socket": listening("merges.txt"),
+    "preprocessor is a pipe": pipe("preprocessor_config.json"),
+    # generation
+    "generation_config of 6 MB": written("generation_config.json", '{"bad_words_ids":[' + "[1]," * 1_500_000 + "[1]]}"),
+    "generation_config is nested deeply": written("generation_config.json", DEEP),
+    "generation_config stops at 2^62": changed("generation_config.json", eos_token_id=[2**62], pad_token_id="x"),
+    "generation_config stops everywhere": changed("generation_config.json", eos_token_id=list(range(500))),
+    "generation_config of another class": changed(
+        "generation_config.json", cache_implementation="x", watermarking_config={"a": []}, compile_config=[1]
+    ),
+    # safetensors
+    "metadata is a list": header(lambda told: {**told, "__metadata__": [1]}),
+    "metadata of numbers": header(lambda told: {**told, "__metadata__": {"format": 5}}),
+    "metadata names another format": header(lambda told: {**told, "__metadata__": {"format": "tf"}}),
+    "tensor said twice": header(lambda told: json.dumps(told)[:-1] + "," + json.dumps(told)[1:]),
+    "header padded with zeros": header(lambda told: json.dumps(told) + "\0" * 64),
+    "tensor without a name": header(lambda told: {("" if name == max(told) else name): told[name] for name in told}),
+    # index
+    "index leads up and down again": changed(
+        "model.safetensors.index.json", weight_map={"a": "x/../../model/model.safetensors"}
+    ),
+    "index names a name of a mile": changed(
+        "model.safetensors.index.json", weight_map={"a": "a" * 5000 + ".safetensors"}
+    ),
+    "index names half a character": changed("model.safetensors.index.json", weight_map={"a": "\ud800.safetensors"}),
+    "index names a shard below a file": changed(
+        "model.safetensors.index.json", weight_map={"a": "config.json/a.safetensors"}
+    ),
+    # templates
+    "template that never ends": written("chat_template.jinja", "{% for a in range(10**9) %}{% endfor %}"),
+    "template of much text": written("chat_template.jinja", "{{ 'a' * 10**10 }}"),
+    "template is no template": written("chat_template.jinja", "{% if %}{{"),
+    "template nested deeply": written("chat_template.jinja", "{{" + "(" * 5000 + ")" * 5000 + "}}"),
+    "template calls for attributes": written("chat_template.jinja", "{{ messages.__class__.__mro__ }}"),
+    "templates without a name": changed("tokenizer_config.json", chat_template=[{"name": [1], "template": {}}] * 1000),
+    "template is an object": both(
+        lambda folder: (folder / "chat_template.jinja").unlink(missing_ok=True),
+        changed("tokenizer_config.json", chat_template={"default": "x"}),
+    ),
+    "special tokens of odd kinds": changed(
+        "special_tokens_map.json", eos_token={"content": [1]}, bos_token=[["x"]], additional_special_tokens="x"
+    ),
+    # large tokenizers
+    "tokenizer of 41 MB": written("tokenizer.json", '{"version":"1.0",' + " " * 42_000_000 + "}"),
+    "model of 10 million numbers": written("tokenizer.json", '{"version":"1.0","model":[' + "0," * 10**7 + "0]}"),
 }
+
+OLDER: dict[str, Attack] = {
+    "no tokenizer": without_tokenizer(),
+    "tokenizer of sentencepiece without end": without_tokenizer(
+        tokenizer__model=b"\x0a\xff\xff\xff\xff\x0f" + b"a" * 64
+    ),
+    "words that are no text": without_tokenizer(vocab__txt=b"\xff\xfe\n" * 100),
+    "merges of nothing known": without_tokenizer(vocab__json='{"a":0}', merges__txt="#version: 0.2\nq z\n\n\n x\n"),
+    "vocabulary of odd numbers": without_tokenizer(vocab__json='{"a":-1,"b":1e400}', merges__txt="a b"),
+}
+"""Folders without a tokenizer.json, which must be converted: that takes seconds."""
 
 ADAPTERS: dict[str, Attack] = {
     "adapter over itself": adapter("{folder}/adapter"),
@@ -299,6 +421,10 @@ ADAPTERS: dict[str, Attack] = {
     "adapter over a number": adapter(5),
     "adapter over nothing": adapter(None),
     "adapter over a null byte": adapter("/a\0b"),
+    "adapter over a name without end": adapter("a" * 20_000),
+    "adapter over a path without end": adapter("./" + "a" * 20_000),
+    "adapter over no hub name": adapter("a/-b"),
+    "adapter over a revision that leads up": adapter("a/b@../../../../etc/hosts"),
     "adapter over nobody's home": adapter("~nobody-of-that-name/x"),
     "adapter of rank 2^40": adapter("{folder}", r=2**40),
     "adapter of rank text": adapter("{folder}", r="16"),
@@ -306,128 +432,11 @@ ADAPTERS: dict[str, Attack] = {
     "adapter of dropout 7": adapter("{folder}", lora_dropout=7),
     "adapter for other layers": adapter("{folder}"),
     "adapter of an odd kind": adapter("{folder}", peft_type=["LORA"]),
-}
-
-
-def gguf_text(text: bytes, length: int | None = None) -> bytes:
-    return struct.pack("<Q", len(text) if length is None else length) + text
-
-
-def gguf(tensors: int, pairs: int, rest: bytes, version: int = 3) -> bytes:
-    return b"GGUF" + struct.pack("<IQQ", version, tensors, pairs) + rest
-
-
-def pair(key: bytes, kind: int, value: bytes) -> bytes:
-    return gguf_text(key) + struct.pack("<I", kind) + value
-
-
-def llama(*pairs: bytes, tensor: bytes = b"", tensors: int = 0) -> bytes:
-    kind = pair(b"general.architecture", 8, gguf_text(b"llama"))
-    return gguf(tensors, 1 + len(pairs), kind + b"".join(pairs) + tensor)
-
-
-GGUFS: dict[str, bytes] = {
-    "a key of 8 GB": gguf(0, 1, gguf_text(b"abcde", 2**33)),
-    "2^60 values": gguf(0, 2**60, b""),
-    "2^60 tensors": gguf(2**60, 0, b""),
-    "an array of 2^60 numbers": llama(pair(b"a", 9, struct.pack("<IQ", 0, 2**60))),
-    "an array of 2^60 texts": llama(pair(b"a", 9, struct.pack("<IQ", 8, 2**60))),
-    "an array of 2^60 arrays": llama(pair(b"a", 9, struct.pack("<IQ", 9, 2**60) + struct.pack("<IQ", 0, 0) * 1000)),
-    "arrays in arrays": llama(pair(b"a", 9, struct.pack("<IQ", 9, 1) * 100_000)),
-    "an array of a kind unknown": llama(pair(b"a", 9, struct.pack("<IQ", 77, 3))),
-    "a value of a kind unknown": llama(pair(b"a", 77, b"")),
-    "2^31 axes": llama(tensor=gguf_text(b"t") + struct.pack("<I", 2**31), tensors=1),
-    "2^120 elements": llama(tensor=gguf_text(b"t") + struct.pack("<IQQ", 2, 2**60, 2**60) + bytes(12), tensors=1),
-    "a tensor after the end": llama(
-        tensor=gguf_text(b"t") + struct.pack("<IQ", 1, 1) + struct.pack("<IQ", 0, 2**62), tensors=1
+    "adapter of odd modules": adapter(
+        "{folder}", target_modules={"a": 1}, layers_to_transform=[[1]], modules_to_save=5
     ),
-    "a key that is no text": gguf(0, 1, pair(b"\xff\xfe", 4, bytes(4))),
-    "version 99": gguf(0, 0, b"", version=99),
-    "architecture is a number": gguf(0, 1, pair(b"general.architecture", 4, bytes(4))),
-    "layers are a text": llama(pair(b"llama.block_count", 8, gguf_text(b"x"))),
-    "vocabulary is negative": llama(pair(b"llama.vocab_size", 5, struct.pack("<i", -5))),
-    "stop is a text": llama(pair(b"tokenizer.ggml.eos_token_id", 8, gguf_text(b"x"))),
-    "an embedding of one axis": llama(
-        tensor=gguf_text(b"token_embd.weight") + struct.pack("<IQ", 1, 4) + bytes(12) + bytes(64), tensors=1
-    ),
-    "nothing inside": llama(),
-    "no bytes": b"",
+    "adapter of no number": adapter("{folder}", lora_alpha=float("nan")),
+    "adapter scaled without end": adapter("{folder}", lora_alpha=1e308, use_rslora="yes"),
+    "adapter over a device": adapter("/dev/zero"),
+    "adapter over half a character": adapter("a/\ud800"),
 }
-
-
-WRONG: tuple[Any, ...] = (
-    *(None, True, False, -1, 0, 1, 7, 2**31, 2**63, 2**64, 10**9, 10**30, 0.5, 1e308, float("nan"), float("inf")),
-    *("", "x", "\0", "a" * 20_000, "../../x", "\ud800", [], {}, [[]], ["x"], [1, 2], [2**40], {"a": 1}, {"type": "x"}),
-    json.loads("[" * 100 + "]" * 100),
-)
-"""What a place in a JSON file is replaced with."""
-
-SETTINGS = (
-    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
-    *("model.safetensors.index.json", "tuneport.json", "model.safetensors", "adapter/adapter_config.json"),
-)
-"""The files of a folder that have JSON in them; of the weights, the header."""
-
-
-def places(told: Any, under: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths to everything in a JSON value."""
-    inside = told.items() if isinstance(told, dict) else enumerate(told[:4]) if isinstance(told, list) else ()
-    found = [under] if under else []
-    for key, value in list(inside)[:40]:
-        found += places(value, (*under, key))
-    return found
-
-
-def mutate_json(raw: bytes, draw: Callable[[int], int]) -> bytes:
-    """One to three places replaced, removed, renamed or repeated; `draw(n)` gives a number below n."""
-    told = json.loads(raw)
-    for _ in range(1 + draw(3)):
-        found = places(told)
-        if not found:
-            break
-        *above, last = found[draw(len(found))]
-        inside = told
-        for key in above:
-            inside = inside[key]
-        what = draw(8)
-        if what == 0:
-            del inside[last]
-        elif what == 1 and isinstance(inside, dict):
-            inside[f"{last}_"] = inside.pop(last)
-        elif what == 2 and isinstance(inside, list):
-            inside += [inside[last]] * 50
-        else:
-            inside[last] = WRONG[draw(len(WRONG))]
-    return json.dumps(told).encode()
-
-
-def mutate_bytes(raw: bytes, draw: Callable[[int], int], within: int) -> bytes:
-    """Bytes among the first `within` changed, cut out, put in, or numbers of 8 bytes made huge."""
-    changed = bytearray(raw)
-    for _ in range(1 + draw(3)):
-        at, what = draw(max(1, min(within, len(changed)))), draw(5)
-        if what == 0:
-            changed[at : at + 1] = bytes([draw(256)])
-        elif what == 1:
-            del changed[at : at + 1 + draw(16)]
-        elif what == 2:
-            changed[at:at] = bytes([draw(256)]) * (1 + draw(16))
-        elif what == 3:
-            changed[at : at + 8] = (1 << draw(64)).to_bytes(8, "little")
-        else:
-            del changed[at:]
-    return bytes(changed)
-
-
-def mutate(folder: Path, file: str, draw: Callable[[int], int]) -> None:
-    """One file of a folder mutated, with an eye for its structure."""
-    path = folder / file
-    raw = path.read_bytes()
-    if draw(6) == 0:
-        path.write_bytes(mutate_bytes(raw, draw, 4096))
-    elif file.endswith(".json"):
-        path.write_bytes(mutate_json(raw, draw))
-    else:
-        length = int.from_bytes(raw[:8], "little")
-        header = mutate_json(raw[8 : 8 + length], draw)
-        path.write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + length :])

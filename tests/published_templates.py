@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import re
 import tempfile
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -86,7 +87,11 @@ def _tokenizer():
     return make_tokenizer()
 
 
-def renderer(source: str, place: Path) -> Renderer:
+STOPS = {"glm4moe": ("<|endoftext|>", "<|user|>", "<|observation|>")}
+"""The tokens at which the models of a template stop, by their generation_config.json, where the template needs them."""
+
+
+def renderer(source: str, place: Path, stops: Sequence[str] = ()) -> Renderer:
     """A renderer for a template, with a tiny tokenizer that knows the control tokens which the template names."""
     tokenizer = deepcopy(_tokenizer())
     tokenizer.add_special_tokens({"bos_token": "<|bos|>", "eos_token": "<|eos|>"})
@@ -95,7 +100,9 @@ def renderer(source: str, place: Path) -> Renderer:
     tokenizer.chat_template = None
     tokenizer.save_pretrained(place)
     (place / "chat_template.jinja").write_text(source, encoding="utf-8")
-    return Renderer(Text(place))
+    text = Text(place)
+    known = [token for token in map(text.token_id, stops) if token is not None]
+    return Renderer(Text(place, known) if known else text)
 
 
 @cache
@@ -105,7 +112,8 @@ def outcomes() -> dict[str, dict[str, tuple[list[str], int] | Unrenderable]]:
     found: dict[str, dict[str, tuple[list[str], int] | Unrenderable]] = {}
     for name in names():
         with tempfile.TemporaryDirectory() as place:
-            one = renderer((here / f"{name}.jinja").read_text(encoding="utf-8"), Path(place))
+            source = (here / f"{name}.jinja").read_text(encoding="utf-8")
+            one = renderer(source, Path(place), STOPS.get(name, ()))
             try:
                 found[name] = {kind: outcome(one, row) for kind, row in rows().items()}
             finally:

@@ -57,7 +57,8 @@ class Served:
         self._arguments = arguments
         self._environment = {**os.environ, "TUNEPORT_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         if site is not None:
-            self._environment["PYTHONPATH"] = str(site)
+            paths = (str(site), os.environ.get("PYTHONPATH"))
+            self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self.process: subprocess.Popen[str] | None = None
         self.token = ""
         self.port = 0
@@ -83,7 +84,7 @@ class Served:
             self.printed.append(line)
             if found := re.match(r"token +(\S+)", line):
                 self.token = found[1]
-            if found := re.match(r"serving +http://127\.0\.0\.1:(\d+)/v1", line):
+            if found := re.match(r"serving +http://\S+:(\d+)/v1", line):
                 self.port = int(found[1])
                 return self
         raise AssertionError(f"the server ended: {self.stderr()}")

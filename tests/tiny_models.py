@@ -76,3 +76,12 @@ def shape(tokenizer) -> dict:
         "pad_token_id": tokenizer.pad_token_id,
         "initializer_range": 0.08,  # large enough that a random model's answers depend on what it is asked
     }
+
+
+def opened(folder: Path, dtype: str = "float32"):
+    """A base as a model that computes in that type."""
+    from tuneport import Ref
+    from tuneport_torch import bases
+    from tuneport_torch.model import TorchModel
+
+    return TorchModel(Ref("torch", str(folder)), bases.resolve(str(folder)), dtype=dtype)

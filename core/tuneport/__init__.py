@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuneport.answers import GenerateOptions, Reply, TokenLogprob
+    from tuneport.answers import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
     from tuneport.backend import (
         Availability,
         Backend,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TrainRequest,
         TrainSettings,
     )
+    from tuneport.batches import LiveBatch
     from tuneport.cli.outlet import BarStream, ask_secret, say, say_json, say_lines, transfer_bar
     from tuneport.cli.terminal import confirmed, print_table, working
     from tuneport.config import RunConfig, Secret, Settings, commented_yaml, load_section
@@ -59,14 +60,14 @@ if TYPE_CHECKING:
     )
     from tuneport.evaluate import Comparison, Grader, Record, answer_room
     from tuneport.events import Event, Status, utc_now
-    from tuneport.homefolder import home, local_path
+    from tuneport.homefolder import home, local_path, open_regular
     from tuneport.hookspecs import hookimpl
     from tuneport.job import Checkpoint, Job, JobState, Patience
     from tuneport.model import Lineage, Model, Publication, PushRequest, Score
     from tuneport.plugins import availability
     from tuneport.refs import Ref
     from tuneport.schemas import read_schema
-    from tuneport.services import Limits, Redactor, check_proxies, guard
+    from tuneport.services import Redactor, check_proxies, guard
     from tuneport.visible import one_line
     from tuneport.workflow import (
         backends,
@@ -99,14 +100,15 @@ _ROOMS = {
     "JobNotFinished WaitTimeout BackendError HomeError",
     "refs": "Ref",
     "events": "Event Status utc_now",
-    "homefolder": "home local_path",
+    "homefolder": "home local_path open_regular",
     "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
-    "answers": "Reply GenerateOptions TokenLogprob",
+    "answers": "Reply GenerateOptions TokenLogprob AnswerPiece CallPiece",
+    "batches": "LiveBatch",
     "schemas": "read_schema",
     "model": "Model Lineage Score Publication PushRequest",
     "evaluate": "Comparison Grader Record answer_room",
     "job": "Job JobState Checkpoint Patience",
-    "services": "Limits Redactor check_proxies guard",
+    "services": "Redactor check_proxies guard",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
     "config": "RunConfig Secret Settings commented_yaml load_section",
     "hookspecs": "hookimpl",
@@ -120,6 +122,7 @@ _ROOMS = {
 _HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = [
+    "AnswerPiece",
     "Availability",
     "Backend",
     "BackendError",
@@ -127,6 +130,7 @@ __all__ = [
     "BarStream",
     "BaseInfo",
     "BudgetError",
+    "CallPiece",
     "Capabilities",
     "CheckResult",
     "Checkpoint",
@@ -150,8 +154,8 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "JobState",
-    "Limits",
     "Lineage",
+    "LiveBatch",
     "Message",
     "Model",
     "ModelNotFound",
@@ -207,6 +211,7 @@ __all__ = [
     "open_backend",
     "open_job",
     "open_model",
+    "open_regular",
     "plan",
     "print_table",
     "push",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, TypedDict
 
 from typing_extensions import TypeVar
 
@@ -58,6 +58,29 @@ class GenerateOptions:
         return self.tool_choice == "required" or isinstance(self.tool_choice, Mapping)
 
 
+class FreeOptions(TypedDict, total=False):
+    """The fields of GenerateOptions but `schema`, as a call takes them: for type checkers and editors."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    stop: str | Sequence[str] | None
+    seed: int | None
+    tools: Sequence[Mapping[str, Any]]
+    raw: bool
+    tool_choice: str | Mapping[str, str]
+    parallel_tool_calls: bool
+    logprobs: int | None
+    frequency_penalty: float
+    presence_penalty: float
+
+
+class AskOptions(FreeOptions, total=False):
+    """All of them; `schema` as JSON, or a pydantic class where the text alone is wanted."""
+
+    schema: Mapping[str, Any] | type | bool | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLogprob:
     """A token of an answer and the natural logarithm of its probability, by the model's own distribution: before
@@ -68,6 +91,29 @@ class TokenLogprob:
     bytes: bytes
     logprob: float
     top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPiece:
+    """A part of a tool call while it is written: `index` is its place among the answer's calls. `name` comes with the
+    first part; the `arguments` of all parts are one JSON text.
+    """
+
+    index: int
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPiece:
+    """What an answer has gained: text, parts of tool calls, and the log-probabilities of the tokens they consist of."""
+
+    text: str = ""
+    calls: tuple[CallPiece, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.calls or self.logprobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

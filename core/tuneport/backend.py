@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tuneport.dataset.profile import DataProfile
 from tuneport.errors import ModelNotFound
+from tuneport.units import many
 from tuneport.visible import one_line
 
 if TYPE_CHECKING:
@@ -142,11 +143,11 @@ class Plan:
 
     def __repr__(self) -> str:
         told = ", ".join(
-            f"{one} {name}" if name in ("tokens", "steps") else str(one)
+            f"{one} {name.removesuffix('s') if one.value == 1 else name}" if name in ("tokens", "steps") else str(one)
             for name, one in self._amounts().items()
             if one.value is not None and name in ("tokens", "steps", "time", "money")
         )
-        return one_line(f"<Plan {self.base}: {self.rows:,} rows{f', {told}' if told else ''}>")
+        return one_line(f"<Plan {self.base}: {many(self.rows, 'row')}{f', {told}' if told else ''}>")
 
     def _repr_html_(self) -> str:
         """For a notebook: each amount with its error and source, the settings with their reasons, the notes."""

@@ -1,8 +1,11 @@
-"""The folder of ledger, jobs, profiles and caches, and the meaning of `~` in a path."""
+"""The folder of ledger, jobs, profiles and caches, the meaning of `~` in a path, and files that end."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from io import BufferedReader
 from pathlib import Path
 
 from tuneport.errors import HomeError, UsageError
@@ -44,6 +47,24 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         raise UsageError(
             f"{str(path)!r}: {start} cannot be resolved, because {who}.", remedy="Write the whole path instead."
         ) from error
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a regular file to read its bytes. Raises OSError, also for a folder, a pipe and a device: opening a pipe
+    waits for its writer, and a device may have no end.
+
+    >>> open_regular("/dev/null")
+    Traceback (most recent call last):
+    OSError: [Errno 22] it is not a regular file: '/dev/null'
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
 def _root() -> Path:

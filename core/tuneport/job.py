@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tuneport.cards import card
 from tuneport.errors import (
@@ -105,8 +105,8 @@ class Job(ABC):
     """
 
     ref: Ref
-    poll_seconds: ClassVar[float] = 5.0
-    outage_seconds: ClassVar[float] = 1800.0
+    poll_seconds: float = 5.0
+    outage_seconds: float = 1800.0
     """How long `wait` and `follow` bear a service that cannot be asked."""
 
     @abstractmethod

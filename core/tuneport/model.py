@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
-from tuneport.answers import EVERYWHERE, GenerateOptions, Reply, read_options
+from typing_extensions import Unpack
+
+from tuneport.answers import EVERYWHERE, AskOptions, FreeOptions, GenerateOptions, Reply, read_options
 from tuneport.errors import TuneportError, UnsupportedError, UsageError
 from tuneport.homefolder import local_path
 from tuneport.schemas import read_schema
@@ -16,6 +18,7 @@ from tuneport.schemas import read_schema
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from tuneport.batches import LiveBatch
     from tuneport.dataset import Dataset, Message
     from tuneport.refs import Ref
     from tuneport.schemas import Shape
@@ -91,7 +94,8 @@ class Model(ABC):
 
     `can_score`, `can_stream`, `can_continue` (plain text, without a chat template), `export_kinds` and `push_kinds`
     declare what is there beyond that, and `takes` names the options beyond the usual ones (see GenerateOptions): asking
-    for what is not raises UnsupportedError. `can_mix`: one batch may hold different options.
+    for what is not raises UnsupportedError. `can_mix`: one batch may hold different options. `can_join`: conversations
+    may join a batch that is being answered.
     """
 
     ref: Ref
@@ -100,6 +104,7 @@ class Model(ABC):
     can_stream: ClassVar[bool] = False
     can_continue: ClassVar[bool] = False
     can_mix: ClassVar[bool] = False
+    can_join: ClassVar[bool] = False
     takes: ClassVar[frozenset[str]] = frozenset()
     export_kinds: ClassVar[tuple[str, ...]] = ()
     push_kinds: ClassVar[tuple[str, ...]] = ()
@@ -151,6 +156,12 @@ class Model(ABC):
         """
         return _by_options(self, asked)
 
+    def open_batch(self) -> LiveBatch:
+        """An empty batch of answers, to be closed: `join` adds conversations to it. Written by a plugin whose models
+        set `can_join`.
+        """
+        raise UnsupportedError(f"{self.ref} answers no batch that others may join.")
+
     def ensure_ready(self) -> str | None:
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
         return None
@@ -159,12 +170,12 @@ class Model(ABC):
         """Give back memory and connections; the model may be used again and comes back by itself."""
 
     @overload
-    def reply(self, messages: Conversational, *, schema: type[M], **options: Any) -> Reply[M]: ...
+    def reply(self, messages: Conversational, *, schema: type[M], **options: Unpack[FreeOptions]) -> Reply[M]: ...
 
     @overload
-    def reply(self, messages: Conversational, **options: Any) -> Reply: ...
+    def reply(self, messages: Conversational, **options: Unpack[AskOptions]) -> Reply: ...
 
-    def reply(self, messages: Conversational, **options: Any) -> Reply:
+    def reply(self, messages: Conversational, **options: Unpack[AskOptions]) -> Reply:
         """Answer a conversation, or a text as its only user turn. The system prompt of training is put first when the
         messages bring none of their own. `options` are the fields of GenerateOptions.
 
@@ -174,35 +185,37 @@ class Model(ABC):
 
     @overload
     def reply_many(
-        self, conversations: Iterable[Conversational], *, schema: type[M], **options: Any
+        self, conversations: Iterable[Conversational], *, schema: type[M], **options: Unpack[FreeOptions]
     ) -> list[Reply[M]]: ...
 
     @overload
-    def reply_many(self, conversations: Iterable[Conversational], **options: Any) -> list[Reply]: ...
+    def reply_many(self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]) -> list[Reply]: ...
 
-    def reply_many(self, conversations: Iterable[Conversational], **options: Any) -> list[Reply]:
+    def reply_many(self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]) -> list[Reply]:
         """Answer many conversations, in order; see `reply`."""
         return self._replies(conversations, options, "reply_many")
 
-    def _replies(self, conversations: Iterable[Conversational], options: dict[str, Any], call: str) -> list[Reply]:
+    def _replies(self, conversations: Iterable[Conversational], options: Mapping[str, Any], call: str) -> list[Reply]:
         asked, shape = self._options(options, call)
         replies = self.generate([self._prepared(one, asked) for one in conversations], asked)
         return [_shaped(one, shape) for one in replies]
 
-    def ask(self, text: str, **options: Any) -> str:
+    def ask(self, text: str, **options: Unpack[AskOptions]) -> str:
         """The text of the answer to one user turn."""
         return self._replies([text], options, "ask")[0].text
 
-    def ask_many(self, texts: Iterable[str], **options: Any) -> list[str]:
+    def ask_many(self, texts: Iterable[str], **options: Unpack[AskOptions]) -> list[str]:
         """The texts of the answers to many separate user turns, in order."""
         return [reply.text for reply in self._replies(texts, options, "ask_many")]
 
-    def stream(self, messages: Conversational, **options: Any) -> Iterator[str]:
+    def stream(self, messages: Conversational, **options: Unpack[AskOptions]) -> Iterator[str]:
         """The answer's text, piece by piece."""
         asked, _ = self._options(options, "stream")
         return self.generate_stream(self._prepared(messages, asked), asked)
 
-    def stream_many(self, conversations: Iterable[Conversational], **options: Any) -> Iterator[tuple[int, str | Reply]]:
+    def stream_many(
+        self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]
+    ) -> Iterator[tuple[int, str | Reply]]:
         """The answers to many conversations, piece by piece as they come: `(number of the conversation, piece)`, and
         after each conversation's last piece `(number, Reply)`. See `reply`.
         """
@@ -230,6 +243,13 @@ class Model(ABC):
         for place, told in self.generate_each(list(ready.values())) if ready else ():
             number = numbers[place]
             yield number, _shaped(told, shapes[number]) if isinstance(told, Reply) else told
+
+    def join(self, batch: LiveBatch, number: int, messages: Conversational, **options: Any) -> None:
+        """Let a batch of `open_batch` answer a conversation too; see `reply`. What comes is told by `batch.step`, with
+        that number. Raises TuneportError for a conversation that cannot be answered.
+        """
+        asked, _ = self._options(options, "join")
+        batch.add(number, self._prepared(messages, asked), asked)
 
     def score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy on a dataset, weighted by token; raises UnsupportedError where not declared."""
@@ -274,7 +294,7 @@ class Model(ABC):
         if kind not in kinds:
             raise UnsupportedError(f"{self.ref} cannot be {done} as {kind!r}; it can be {done} as: {', '.join(kinds)}.")
 
-    def _options(self, options: dict[str, Any], call: str) -> tuple[GenerateOptions, Shape | None]:
+    def _options(self, options: Mapping[str, Any], call: str) -> tuple[GenerateOptions, Shape | None]:
         asked, shape = read_options(options, call)
         if asked.raw and not self.can_continue:
             raise UnsupportedError(f"{self.ref} answers conversations only: it cannot continue plain text (raw=True).")

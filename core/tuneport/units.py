@@ -18,6 +18,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def many(number: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
+
+
 def short(value: float) -> str:
     """A number in four characters or so.
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from tuneport import BackendError, ConfigError, NotFoundError, Redactor, TuneportError, UnavailableError
 from tuneport_openai import keys
 from tuneport_openai.client import http_client, is_http
-from tuneport_openai.profiles import checked_url
+from tuneport_openai.profiles import Profile, checked_url
 from tuneport_openai.refusals import shown, words_of
 
 RESOURCE, TOKEN, MANAGEMENT = "AZURE_OPENAI_RESOURCE_ID", keys.MANAGEMENT_TOKEN, "AZURE_MANAGEMENT_URL"
@@ -23,9 +23,6 @@ _RESOURCE_ID = re.compile(
     re.IGNORECASE,
 )
 _NEW_TOKEN = f"Run: export {TOKEN}=$(az account get-access-token --query accessToken -o tsv)"
-_SECONDS = 60.0
-_WAIT_SECONDS = 1800.0
-_POLL_SECONDS = 5.0
 _FAILED = frozenset({"failed", "canceled", "cancelled", "disabled"})
 
 
@@ -36,9 +33,9 @@ class Deployment:
     alone. Raises ConfigError where either is not set.
     """
 
-    def __init__(self, name: str, *, poll_seconds: float = _POLL_SECONDS) -> None:
+    def __init__(self, name: str, profile: Profile) -> None:
         self.name = name
-        self._poll_seconds = poll_seconds
+        self._poll_seconds, self._limits = profile.poll_seconds, profile.limits
         resource = os.environ.get(RESOURCE, "").rstrip("/")
         if not _RESOURCE_ID.match(resource):
             raise ConfigError(
@@ -57,7 +54,7 @@ class Deployment:
         if created:
             properties = {"model": {"format": "OpenAI", "name": model, "version": "1"}}
             self._ask("PUT", {"sku": _SKU, "properties": properties})
-        deadline = time.monotonic() + _WAIT_SECONDS
+        deadline = time.monotonic() + self._limits.deploy_seconds
         while (state := self._state()) != "succeeded":
             if state in _FAILED:
                 raise BackendError(
@@ -66,7 +63,7 @@ class Deployment:
                 )
             if time.monotonic() > deadline:
                 raise UnavailableError(
-                    f"Azure is still deploying {self.name} after {_WAIT_SECONDS / 60:.0f} minutes.",
+                    f"Azure is still deploying {self.name} after {self._limits.deploy_seconds / 60:.0f} minutes.",
                     remedy="It is billed once it stands. Ask again later, or take it down in the portal.",
                 )
             time.sleep(self._poll_seconds)
@@ -97,9 +94,9 @@ class Deployment:
                 remedy=_NEW_TOKEN,
             )
         redact = Redactor(lambda: [token, os.environ.get("AZURE_OPENAI_API_KEY", "")])
-        direct = urlsplit(self._url).scheme == "http"
+        direct, seconds = urlsplit(self._url).scheme == "http", self._limits.read_seconds
         try:
-            with http_client("Azure's Resource Manager", redact, seconds=_SECONDS, direct=direct) as client:
+            with http_client("Azure's Resource Manager", redact, seconds=seconds, direct=direct) as client:
                 answer = client.request(method, self._url, headers={"Authorization": f"Bearer {token}"}, json=body)
         except Exception as error:  # its class is httpx's or httpx2's, as the openai package has it
             if not is_http(error):

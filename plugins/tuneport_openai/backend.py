@@ -102,7 +102,9 @@ class OpenAIBackend(Backend):
                 raise unconfirmed(self._wire, ref, scratch, error) from error
             if isinstance(error, UnavailableError) and error.passing:
                 # No refusal: the same intent goes on, with the parts that have been uploaded.
-                raise BackendError(error.message, remedy="Run the same command again: it goes on from here.") from error
+                raise BackendError(
+                    error.message, remedy="Run the same command again: it goes on from here.", passing=True
+                ) from error
             if "request" in scratch and not isinstance(error, BackendError):
                 scratch["refused"] = error.message
             raise
@@ -216,7 +218,7 @@ class OpenAIBackend(Backend):
         return bool(scratch["request"]["endpoint"] != self.endpoint.base_url)
 
     def _job(self, name: str, scratch: MutableMapping[str, Any]) -> HostedJob:
-        from tuneport_openai.job import HostedJob, LoopbackJob
+        from tuneport_openai.job import HostedJob
 
         if self._leads_elsewhere(scratch):
             started_at = scratch["request"]["endpoint"]
@@ -226,8 +228,7 @@ class OpenAIBackend(Backend):
                 f"{self.name}:{name} was started at {started_at}, and the profile {self.name} {now}.",
                 remedy=f"Run: tuneport profiles add {self.name} {started_at}",
             )
-        kind = LoopbackJob if self.endpoint.is_loopback else HostedJob
-        return kind(Ref(self.name, name), self._wire, scratch)
+        return HostedJob(Ref(self.name, name), self._wire, scratch)
 
     def _base_model(self, name: str) -> str:
         """The server's own name of a base; raises ModelNotFound for a job of ours that has no model."""

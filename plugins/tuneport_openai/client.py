@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from tuneport import (
     BackendError,
     JobNotFound,
-    Limits,
     ModelNotFound,
     NotFoundError,
     Redactor,
@@ -34,11 +33,8 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'tuneport[openai]'"
 INTENT = "tuneport_intent"  # the key of the metadata that tells our own jobs
-_CREATE_SECONDS = 120.0
-_READ_SECONDS = 60.0
 _GLANCE_SECONDS = 10.0  # for what only makes a message better
 _MOST_NAMED = 12
-_READ_RETRIES = 2  # for what may be asked twice; what starts or changes something is sent once
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # httpx's and httpx2's: no byte has left this machine
 _FILE = re.compile(r"/files/[^/]+/content\Z")
 _ODD = ValueError | TypeError | AttributeError | LookupError | OSError | ArithmeticError | RecursionError
@@ -52,22 +48,22 @@ class Wire:
     downloaded. Raises UnavailableError where the package is missing, ConfigError where the key or the address is.
     """
 
-    def __init__(self, profile: Profile, *, seconds: float | None = None, largest_file: int | None = None) -> None:
+    def __init__(self, profile: Profile, *, largest_file: int | None = None) -> None:
         self.profile = profile
-        self._limits = Limits() if largest_file is None else Limits(file=largest_file)
+        self.limits = profile.limits
+        self._largest_file = largest_file
         self._key = keys.Key(profile)
         self.redact = Redactor(self._key.secrets)
-        self._seconds = seconds
 
     @cached_property
     def once(self) -> OpenAI:
         """For what must not be sent twice: no retries at all."""
-        return self._client(retries=0, seconds=self._seconds or _CREATE_SECONDS)
+        return self._client(retries=0, seconds=self.limits.create_seconds)
 
     @cached_property
     def patient(self) -> OpenAI:
         """For reading: asked again after a lost connection, a 429 or a 5xx, as Retry-After says."""
-        return self._client(retries=_READ_RETRIES, seconds=self._seconds or _READ_SECONDS)
+        return self._client(retries=int(self.limits.retries), seconds=self.limits.read_seconds)
 
     def _client(self, *, retries: int, seconds: float) -> OpenAI:
         checked_address(self.profile)
@@ -77,7 +73,7 @@ class Wire:
             seconds=seconds,
             direct=self.profile.is_loopback,
             check=self._check,
-            limits=self._limits,
+            largest_file=self._largest_file,
         )
         import openai
 
@@ -238,7 +234,7 @@ def http_client(
     seconds: float,
     direct: bool,
     check: Callable[[Any], None] | None = None,
-    limits: Limits | None = None,
+    largest_file: int | None = None,
 ) -> Any:
     """A client of the HTTP library that the openai package uses: httpx, or httpx2 from its version 3 on.
 
@@ -258,7 +254,7 @@ def http_client(
         event_hooks={"request": [check] if check else []},
         timeout=seconds,
     )
-    guard(client, name, redact, is_file=lambda request: bool(_FILE.search(request.url.path)), limits=limits)
+    guard(client, name, redact, is_file=lambda request: bool(_FILE.search(request.url.path)), largest_file=largest_file)
     return client
 
 

@@ -40,6 +40,9 @@ def add(
     azure: Annotated[
         bool | None, typer.Option("--azure/--no-azure", help="Whether it is Azure; else the address tells.")
     ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", metavar="NAME=NUMBER", help="Change a limit; see docs/openai.md.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Name an endpoint. Its key stays in the variable and goes to this address alone."""
@@ -50,7 +53,7 @@ def add(
     if taken is not None and not isinstance(taken, OpenAIBackend):
         raise tuneport.UsageError(f"{name!r} is another plugin's backend.", remedy="Choose another name.")
     vendor: Literal["azure", "other"] | None = None if azure is None else "azure" if azure else "other"
-    made = profiles.add(name, url, key, vendor)
+    made = profiles.add(name, url, key, vendor, limit or ())
     if json:
         say_json({"profile": _facts(made)})
     else:
@@ -132,5 +135,6 @@ def _facts(one: Profile) -> dict[str, Any]:
     from tuneport_openai import keys
 
     facts = {name: getattr(one, name) for name in ("name", "base_url", "key", "vendor")}
+    facts["limits"] = one.limits.stored()
     account = {"service": keys.SERVICE, "user": one.account} if one.in_keyring else None
     return {**facts, "key_from": keys.source(one), "keyring": account}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import (
     BackendError,
@@ -48,12 +48,12 @@ _HYPERPARAMETERS = ("learning_rate_multiplier", "epochs", "batch_size", "beta", 
 class HostedJob(Job):
     """A training at a server. `scratch` is what its start left here; see `submit`."""
 
-    poll_seconds: ClassVar[float] = 5.0
-
     def __init__(self, ref: Ref, wire: Wire, scratch: MutableMapping[str, Any]) -> None:
         self.ref = ref
         self.wire = wire
         self.scratch = scratch
+        self.poll_seconds = wire.profile.poll_seconds
+        self.outage_seconds = wire.profile.limits.outage_seconds
         self.delivering = False  # while observers are handed events, the kept ones are all there is
 
     def state(self) -> JobState:
@@ -326,12 +326,6 @@ def _hyperparameters(body: Any) -> dict[str, Any]:
         if isinstance(found, dict) and found:
             return found
     return {}
-
-
-class LoopbackJob(HostedJob):
-    """A training at a server on this machine, which may be asked more often."""
-
-    poll_seconds: ClassVar[float] = 0.5
 
 
 def _ignore(event: Event) -> None:

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 8
 """How many questions are under way at once."""
-_MOST_WAITS, _MOST_FAILURES, _MOST_TIMEOUTS = 8, 4, 1  # how often it is put again after a 429, no answer, a late one
+_MOST_WAITS, _MOST_TIMEOUTS = 8, 1  # how often a question is repeated after a 429 and a late answer
 _LONGEST_WAIT = 300.0
-_ANSWER_SECONDS = 600.0  # a busy machine of one's own takes minutes, and asked anew it would begin from the start
 _THINKS = re.compile(r"(ft:)?(o\d|gpt-[5-9])")  # families that name the limit otherwise and take no temperature
 
 
@@ -113,14 +112,16 @@ class HostedModel(Model):
                 gate.heed(raw.headers)
                 return _reply(raw.parse(), self._wire, self._splitter())
             except openai.RateLimitError as error:
-                pause = _pause(error.response.headers, attempt)
+                pause = _pause(error.response.headers, attempt, self._wire)
                 if attempt == _MOST_WAITS or code_of(error) == "insufficient_quota" or pause > _LONGEST_WAIT:
                     self._explain(error)
                 gate.pause(pause)
             except (openai.InternalServerError, openai.APIConnectionError) as error:
-                most = _MOST_TIMEOUTS if isinstance(error, openai.APITimeoutError) else _MOST_FAILURES
+                most = self._wire.limits.answer_retries
+                if isinstance(error, openai.APITimeoutError):
+                    most = min(most, _MOST_TIMEOUTS)
                 headers = error.response.headers if isinstance(error, openai.InternalServerError) else {}
-                pause = _pause(headers, attempt)
+                pause = _pause(headers, attempt, self._wire)
                 if attempt >= most or pause > _LONGEST_WAIT or isinstance(error.__cause__, TuneportError):
                     self._explain(error)
                 time.sleep(min(30.0, pause))
@@ -143,7 +144,7 @@ class HostedModel(Model):
             {key: value for key, value in one.to_dict().items() if key not in out}
             for one, out in zip(prompt, left_out, strict=True)
         ]
-        body: dict[str, Any] = {"model": self.name, "messages": turns, "timeout": _ANSWER_SECONDS}
+        body: dict[str, Any] = {"model": self.name, "messages": turns, "timeout": self._wire.limits.answer_seconds}
         if _THINKS.match(self.name):
             body["max_completion_tokens"] = options.max_tokens
         else:
@@ -172,7 +173,7 @@ class DeployedModel(HostedModel):
         from tuneport_openai.azure import Deployment
         from tuneport_openai.catalogue import cost_of_hosting
 
-        deployment = Deployment(self.ref.name)
+        deployment = Deployment(self.ref.name, self._wire.profile)
         self._scratch["deployment"] = self.ref.name  # before it is asked for, so that `delete` never forgets it
         deployment.ensure(self._model)
         self.name = self.ref.name
@@ -237,10 +238,10 @@ class Gate:
             return self._opens - self._clock()
 
 
-def _pause(headers: Any, attempt: int) -> float:
+def _pause(headers: Any, attempt: int, wire: Wire) -> float:
     """What the server asks for, else a pause that doubles."""
     asked = retry_after(headers)
-    return asked if asked is not None else min(30.0, 0.5 * 2**attempt)
+    return asked if asked is not None else min(30.0, wire.limits.retry_seconds / 2 * 2**attempt)
 
 
 def _reply(answer: ChatCompletion, wire: Wire, splitter: Splitter) -> Reply:

@@ -8,14 +8,16 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tuneport import ConfigError, HomeError, NotFoundError, UsageError, home
+from tuneport import ConfigError, HomeError, NotFoundError, UsageError, home, open_regular
+from tuneport_openai.limits import Limits, limits_of
+from tuneport_openai.locks import open_lock
 
 Vendor = Literal["openai", "azure", "other"]
 
@@ -41,11 +43,18 @@ class Profile:
     vendor: Vendor = "other"
     in_keyring: bool = False
     removed: bool = False
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def is_loopback(self) -> bool:
         """Whether it is on this machine."""
         return bool(self.base_url) and _is_loopback(urlsplit(self.base_url).hostname or "")
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long to wait between two requests for a job's state; a server on this machine may be asked more often."""
+        usual = 0.5 if self.is_loopback else 5.0
+        return usual if self.limits.poll_seconds is None else self.limits.poll_seconds
 
     @property
     def account(self) -> str:
@@ -86,9 +95,15 @@ def how_to_address(one: Profile) -> str:
     return f"Run: tuneport profiles add {one.name} URL"
 
 
-def add(name: str, base_url: str, key: str | None = None, vendor: Vendor | None = None) -> Profile:
+def add(
+    name: str,
+    base_url: str,
+    key: str | None = None,
+    vendor: Vendor | None = None,
+    limits: Iterable[str] = (),
+) -> Profile:
     """Keep an endpoint under a name of its own. `key` names the variable that holds its key; by default it is made from
-    the name, such as LAB_API_KEY.
+    the name, such as LAB_API_KEY. `limits` are texts `NAME=NUMBER`.
 
     Raises UsageError for a name that is taken or an address to which a key must not be sent.
     """
@@ -107,7 +122,13 @@ def add(name: str, base_url: str, key: str | None = None, vendor: Vendor | None 
     url = checked_url(base_url)
     if vendor is None:
         vendor = "azure" if name == "azure" or _is_azure(url) else "other"
-    made = Profile(name=name, base_url=_azure_url(url) if vendor == "azure" else url, key=key, vendor=vendor)
+    made = _profile(
+        name,
+        base_url=_azure_url(url) if vendor == "azure" else url,
+        key=key,
+        vendor=vendor,
+        limits=Limits().changed(limits).stored(),
+    )
     with _changing() as stored:
         stored.profiles[name] = made
         stored.removed.discard(name)
@@ -173,6 +194,16 @@ def _built_in() -> dict[str, Profile]:
     return {"openai": openai, "azure": azure}
 
 
+def _profile(name: str, *, base_url: str, limits: Mapping[str, Any] | None = None, **facts: Any) -> Profile:
+    return Profile(name=name, base_url=base_url, limits=limits_of(limits or {}), **facts)
+
+
+def _facts_of(one: Profile) -> dict[str, Any]:
+    """What the file in home says of a profile."""
+    facts = {name: getattr(one, name) for name in _KEPT}
+    return facts | ({"limits": changed} if (changed := one.limits.stored()) else {})
+
+
 def _removed(name: str) -> Profile:
     return Profile(name=name, base_url="", key=_variable_of(name), removed=True)
 
@@ -220,8 +251,9 @@ class _Stored:
 def _stored() -> _Stored:
     path = _file()
     try:
-        kept = json.loads(path.read_bytes())
-        found = {name: Profile(name=name, **facts) for name, facts in kept["profiles"].items()}
+        with open_regular(path) as file:
+            kept = json.loads(file.read())
+        found = {name: _profile(name, **facts) for name, facts in kept["profiles"].items()}
         for one in found.values():
             checked_url(one.base_url)
         found.pop(_FIXED, None)
@@ -239,11 +271,11 @@ def _stored() -> _Stored:
 @contextmanager
 def _changing() -> Iterator[_Stored]:
     """What is stored, to be changed; written whole when the block ends well, by one process at a time."""
-    with (home() / "profiles.lock").open("w") as lock:
+    with open_lock(home() / "profiles.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stored = _stored()
         yield stored
-        kept = {name: {k: getattr(one, k) for k in _KEPT} for name, one in stored.profiles.items()}
+        kept = {name: _facts_of(one) for name, one in stored.profiles.items()}
         facts = {"version": 1, "profiles": kept, **{notes: sorted(getattr(stored, notes)) for notes in _NOTES}}
         handle, temporary = tempfile.mkstemp(dir=home(), prefix=".profiles.")
         with os.fdopen(handle, "w") as out:

@@ -20,7 +20,7 @@ def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any],
     where = wire.profile.name
     lines = []
     if "deployment" in scratch:
-        lines.append(_take_down(scratch["deployment"], dry_run=dry_run))
+        lines.append(_take_down(wire, scratch["deployment"], dry_run=dry_run))
     model = facts.get("fine_tuned_model")
     if isinstance(model, str) and model:
         if dry_run or _delete_model(wire, model):
@@ -56,12 +56,12 @@ def remove_copies(scratch: MutableMapping[str, Any], *, dry_run: bool) -> list[t
     return found
 
 
-def _take_down(name: str, *, dry_run: bool) -> str:
+def _take_down(wire: Wire, name: str, *, dry_run: bool) -> str:
     """Remove a deployment of ours first: it is what costs."""
     from tuneport_openai.azure import Deployment
 
     line = f"the deployment {name} at Azure, billed by the hour"
-    return line if dry_run or Deployment(name).remove() else f"{line} (it was gone already)"
+    return line if dry_run or Deployment(name, wire.profile).remove() else f"{line} (it was gone already)"
 
 
 def _delete_model(wire: Wire, model: str) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport import ConfigError, JobNotFinished, JobNotFound, JobState, Ref, Status, TuneportError, home, utc_now
 from tuneport_openai.client import INTENT, Wire, never_sent
+from tuneport_openai.locks import open_lock
 from tuneport_openai.pages import Pages
 from tuneport_openai.refusals import answer_of, surely_refused
 from tuneport_openai.upload import ensure_file
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
 Scratch = MutableMapping[str, Any]
 
-LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds to wait before each look for a job that may have been started: lists may lag behind."""
+_SETTLE_LOOKS = 3  # a person waits, and can ask again
 CERTAIN_SECONDS = 900.0
 """How long after the sending a job that no list shows may still show up; after that `settle` says it is not there.
 
@@ -41,7 +41,7 @@ _CLOCK_SECONDS = 24 * 3600  # how far two clocks may be apart
 @contextmanager
 def alone(intent: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold the intent against every other process; without `wait`, False where another holds it."""
-    with (home("openai", "locks") / intent).open("w") as lock:
+    with open_lock(home("openai", "locks") / intent) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -50,7 +50,7 @@ def alone(intent: str, *, wait: bool = True) -> Iterator[bool]:
             yield True
 
 
-def finish(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOKS) -> None:
+def finish(wire: Wire, ref: Ref, scratch: Scratch) -> None:
     """Do what is left of a submission: upload, wait until the files are processed, start the job; once, whoever calls.
 
     Raises JobNotFinished (unconfirmed) when it may have been started and could not be found, and the error of a refusal
@@ -61,15 +61,15 @@ def finish(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOK
         if "job" in scratch or "cancelled" in scratch or "refused" in scratch:
             return
         if "create" in scratch:
-            adopt(wire, ref, scratch, looks)
+            adopt(wire, ref, scratch)
             return
         for part, facts in request["files"].items():
             found = ensure_file(wire, facts, scratch)
             scratch["files"] = {**scratch.get("files", {}), part: found}
-        _create(wire, ref, scratch, looks)
+        _create(wire, ref, scratch)
 
 
-def settle(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOKS[:3]) -> None:
+def settle(wire: Wire, ref: Ref, scratch: Scratch) -> None:
     """Learn what became of a start. Returns when the job is found, or was never asked for.
 
     Raises JobNotFinished while the job may still show up, JobNotFound when it certainly was not started.
@@ -77,7 +77,7 @@ def settle(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOK
     with alone(scratch["request"]["intent"]):
         if "job" in scratch or "create" not in scratch:
             return
-        found, unread = _search(wire, scratch, looks)
+        found, unread = _search(wire, scratch, wire.limits.looks[:_SETTLE_LOOKS])
         if found:
             scratch["job"] = found
             return
@@ -127,9 +127,9 @@ def withdraw(scratch: Scratch) -> bool:
         return True
 
 
-def adopt(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float] = LOOKS) -> None:
+def adopt(wire: Wire, ref: Ref, scratch: Scratch) -> None:
     """Take the job that carries this intent as ours; raises JobNotFinished (unconfirmed) when no look finds it."""
-    found, unread = _search(wire, scratch, looks)
+    found, unread = _search(wire, scratch, wire.limits.looks)
     if not found:
         raise unconfirmed(wire, ref, scratch, unread)
     scratch["job"] = found
@@ -178,7 +178,7 @@ def unconfirmed(wire: Wire, ref: Ref, scratch: Scratch, why: TuneportError | Non
     )
 
 
-def _create(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float]) -> None:
+def _create(wire: Wire, ref: Ref, scratch: Scratch) -> None:
     request, ids = scratch["request"], scratch["files"]
     body = {**request["body"], "training_file": ids["train"]}
     if "validation" in ids:
@@ -198,7 +198,7 @@ def _create(wire: Wire, ref: Ref, scratch: Scratch, looks: Sequence[float]) -> N
         if answer := answer_of(error):
             scratch["create"] = {**scratch["create"], "answer": wire.redact(answer)}
         try:
-            adopt(wire, ref, scratch, looks)
+            adopt(wire, ref, scratch)
         except TuneportError as unfound:
             raise unfound from error
         return

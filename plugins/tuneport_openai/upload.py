@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError, transfer_bar
+from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError, open_regular, transfer_bar
 from tuneport_openai.client import Wire
 from tuneport_openai.pages import Pages
 from tuneport_openai.refusals import message_of, shown, surely_refused
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("tuneport")
 
-WHOLE_BYTES = 100_000_000
-"""The largest file that is sent in one request."""
-PART_BYTES = 64 * 1024 * 1024
-_ATTEMPTS = 4  # an upload costs nothing, and the file is looked for before each
-_PAUSE_SECONDS = 1.0
-_PROCESS_SECONDS = 1800.0
-_SAY_SECONDS = 6.0  # of silence, until a person is told what is waited for
 _MOST_UNASKED, _LONGEST_PAUSE = 3, 60.0
 _BAD = frozenset({"error", "failed", "deleted"})
 _WAITING = frozenset({"uploaded", "pending", "running", "processing", "notRunning"})
@@ -38,9 +31,10 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
 
     `facts` are `path`, `sha256`, `bytes` and `name`. Raises DataError when the server finds the file bad.
     """
-    last: Exception | None = None
-    for attempt in range(_ATTEMPTS):
-        time.sleep(attempt * _PAUSE_SECONDS)
+    last: UnavailableError | BackendError | None = None
+    limits = wire.limits
+    for attempt in range(int(limits.upload_retries) + 1):  # an upload costs nothing, and the file is looked for first
+        time.sleep(attempt * limits.retry_seconds)
         there = find_file(wire, facts["name"], facts["bytes"])
         if there is not None:
             return _processed(wire, there)
@@ -56,6 +50,7 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
     raise BackendError(
         f"The file could not be uploaded to {wire.profile.name}: {last}",
         remedy="Run the same command again: it goes on.",
+        passing=last is not None and last.passing,
     ) from last
 
 
@@ -82,9 +77,9 @@ def _send(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, Any]) 
     path = Path(facts["path"])
     if not path.is_file():
         raise UsageError(f"The file {path} is gone.", remedy="Run the same command again: it is written anew.")
-    if facts["bytes"] > WHOLE_BYTES:
+    if facts["bytes"] > wire.limits.request_bytes:
         return _send_parts(wire, path, facts, scratch)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         made = wire.once.files.create(file=(facts["name"], file, "application/jsonl"), purpose="fine-tune")
     return _id_of(made)
 
@@ -97,10 +92,10 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
         made = wire.once.uploads.create(
             bytes=facts["bytes"], filename=facts["name"], mime_type="application/jsonl", purpose="fine-tune"
         )
-        state = {"id": _id_of(made), "at": time.time(), "part_bytes": PART_BYTES, "parts": []}
+        state = {"id": _id_of(made), "at": time.time(), "part_bytes": int(wire.limits.part_bytes), "parts": []}
         scratch[key] = state
     try:
-        with path.open("rb") as file, transfer_bar("uploading", facts["bytes"]) as advance:
+        with open_regular(path) as file, transfer_bar("uploading", facts["bytes"]) as advance:
             advance(len(state["parts"]) * state["part_bytes"])
             file.seek(len(state["parts"]) * state["part_bytes"])
             while chunk := file.read(state["part_bytes"]):
@@ -123,8 +118,9 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
 
 def _processed(wire: Wire, file_id: str) -> str:
     """Wait until the server has looked at the file. A status that is not known is taken for done."""
+    limits, most = wire.limits, wire.limits.process_seconds
     begun, pause, unasked = time.monotonic(), 0.02, 0
-    next_word, status = begun + _SAY_SECONDS, "uploaded"
+    next_word, status = begun + limits.notice_seconds, "uploaded"
     while True:
         try:
             status, unasked = _status_of_file(wire, file_id), 0
@@ -132,22 +128,23 @@ def _processed(wire: Wire, file_id: str) -> str:
             unasked += 1
             if not error.passing or unasked > _MOST_UNASKED:
                 raise
-            pause = max(pause, error.retry_after or _PAUSE_SECONDS)
+            pause = max(pause, error.retry_after or limits.retry_seconds)
         if status not in _WAITING:
             return file_id
         now = time.monotonic()
-        if now - begun > _PROCESS_SECONDS:
-            raise BackendError(
-                f"{wire.profile.name} is still processing the file {file_id} after {_PROCESS_SECONDS / 60:.0f} "
-                f"minutes: its status is {status!r}.",
-                remedy="Run the same command later: it goes on from here.",
-            )
         if now >= next_word:
             _log.warning(
                 "%s is processing the file %s (its status is %r) since %.0f s; it is waited for up to %.0f minutes.",
-                *(wire.profile.name, file_id, status, now - begun, _PROCESS_SECONDS / 60),
+                *(wire.profile.name, file_id, status, now - begun, most / 60),
             )
-            next_word = now + 10 * _SAY_SECONDS
+            next_word = now + 10 * limits.notice_seconds
+        if now - begun > most:
+            raise BackendError(
+                f"{wire.profile.name} is still processing the file {file_id} after {most / 60:.0f} "
+                f"minutes: its status is {status!r}.",
+                remedy="Run the same command later: it goes on from here.",
+                passing=True,
+            )
         time.sleep(min(pause, _LONGEST_PAUSE))
         pause = min(pause * 2, 5.0)
 
@@ -175,5 +172,5 @@ def _id_of(made: Any) -> str:
 
 
 def _md5(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

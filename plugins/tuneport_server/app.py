@@ -28,11 +28,13 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         server.trainer.start()
         server.checks.start()
+        server.starts.start()
         try:
             yield
         finally:
             await run_in_threadpool(server.desks.close)
             await run_in_threadpool(server.checks.stop)
+            await run_in_threadpool(server.starts.stop)
             await run_in_threadpool(server.trainer.stop)
             server.store.close()
 

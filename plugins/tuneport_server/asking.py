@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from tuneport import Ref, Reply, TokenLogprob
-from tuneport_server.desks import Question, Told
+from tuneport import AnswerPiece, CallPiece, Ref, Reply, TokenLogprob
+from tuneport_server.questions import Question, Told
 from tuneport_server.server import owner_of, server_of
 from tuneport_server.settings import Limits
 from tuneport_server.wire import Body, WireError, bad
@@ -162,14 +163,65 @@ def tokens_of(replies: Sequence[Reply]) -> tuple[int, int] | None:
 
 def calls_of(one: Reply) -> list[dict[str, Any]]:
     """A reply's tool calls as the chat wire says them, each with an id that no other call has."""
-    return [{**call, "id": f"call_{secrets.token_hex(8)}"} for call in one.tool_calls]
+    return [{**call, "id": _call_id()} for call in one.tool_calls]
+
+
+def _call_id() -> str:
+    return f"call_{secrets.token_hex(8)}"
 
 
 def logprobs_of(one: Reply) -> list[dict[str, Any]] | None:
     """The log-probabilities of a reply's tokens, as both routes say them; None where none were asked for."""
     if one.logprobs is None:
         return None
-    return [{**_logprob(token), "top_logprobs": [_logprob(other) for other in token.top]} for token in one.logprobs]
+    return [logprob_of(token) for token in one.logprobs]
+
+
+def logprob_of(token: TokenLogprob) -> dict[str, Any]:
+    """The log-probability of a token, with those of its alternatives."""
+    return {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.top]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDelta:
+    """A part of a tool call, as `CallPiece`, with the id that the call has on the wire."""
+
+    id: str
+    index: int
+    name: str | None
+    arguments: str
+
+
+class Streamed:
+    """What one streamed answer has told: its pieces, and the ids of its calls."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.logprobs = 0
+        self._ids: list[str] = []
+
+    def take(self, piece: AnswerPiece) -> list[CallDelta]:
+        """Note a piece that is told now. Returns its parts of calls."""
+        self.text += piece.text
+        self.logprobs += len(piece.logprobs)
+        deltas = []
+        for one in piece.calls:
+            if one.name is not None:
+                self._ids.append(_call_id())
+            deltas.append(CallDelta(id=self._ids[one.index], index=one.index, name=one.name, arguments=one.arguments))
+        return deltas
+
+    def rest(self, reply: Reply) -> AnswerPiece:
+        """What a reply has beyond the pieces: all of it that its model does not stream."""
+        calls = [] if self._ids else [one["function"] for one in reply.tool_calls]
+        return AnswerPiece(
+            # A call that was told and then cut is no text.
+            text="" if self._ids and not reply.tool_calls else reply.text[len(self.text) :],
+            calls=tuple(
+                CallPiece(index=index, name=one["name"], arguments=one["arguments"]) for index, one in enumerate(calls)
+            ),
+            logprobs=(reply.logprobs or ())[self.logprobs :],
+        )
 
 
 def _logprob(one: TokenLogprob) -> dict[str, Any]:

@@ -32,11 +32,12 @@ _DRAIN_BYTES = 64 * 2**20  # read on and thrown away, so that the sender gets to
 async def read_json(request: Request, limits: Limits, *, empty: bool = False) -> dict[str, Any]:
     """The JSON object of a request's body; `empty` is what takes no body for an empty object. Raises WireError."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = bytearray()
+    body, message = bytearray(), f"The body is larger than {limits.json_bytes:,} bytes."
+    _check_announced(request, limits.json_bytes, message)
     async for chunk in _chunks(request, limits):
         body += chunk
         if len(body) > limits.json_bytes:
-            raise await _too_large(request, limits, f"The body is larger than {limits.json_bytes:,} bytes.")
+            raise await _too_large(request, limits, message)
     if not body and empty:
         return {}
     if kind not in _JSON_KINDS:
@@ -47,18 +48,24 @@ async def read_json(request: Request, limits: Limits, *, empty: bool = False) ->
 async def read_fields(request: Request, limits: Limits) -> dict[str, str]:
     """The fields of a form of our own page. Raises WireError."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await read_form_body(request, limits)
+    if kind != "application/x-www-form-urlencoded":
+        raise bad("This is not the page's form.", code="invalid_content_type")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=32))
+    except ValueError as error:
+        raise bad("This is not the page's form.", code="invalid_form") from error
+
+
+async def read_form_body(request: Request, limits: Limits) -> bytes:
+    """The bytes of a form of our own page, which is small and comes at once. Raises WireError."""
     body = bytearray()
     async for chunk in _chunks(request, limits, limits.head_seconds):
         body += chunk
         if len(body) > _FIELD_BYTES:  # not read on: anybody may send this
             message = f"The form is larger than {_FIELD_BYTES:,} bytes."
             raise WireError(413, message, code="too_large", headers={"connection": "close"})
-    if kind != "application/x-www-form-urlencoded":
-        raise bad("This is not the page's form.", code="invalid_content_type")
-    try:
-        return dict(parse_qsl(bytes(body).decode(), keep_blank_values=True, max_num_fields=32))
-    except ValueError as error:
-        raise bad("This is not the page's form.", code="invalid_form") from error
+    return bytes(body)
 
 
 @dataclass(slots=True)
@@ -83,7 +90,9 @@ async def read_form(
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not 0 < len(boundary) <= 256:
         raise bad("Send the body as multipart/form-data.", code="invalid_content_type")
-    parts = _Parts(folder, limits, room, field, most or limits.file_bytes)
+    most = most or limits.file_bytes
+    _check_announced(request, most + _PARTS * _FIELD_BYTES, _larger(most))
+    parts = _Parts(folder, limits, room, field, most)
     try:
         parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]  # its TypedDict wants literal keys
         async for chunk in _chunks(request, limits):
@@ -182,7 +191,7 @@ class _Parts:
         form.size += end - start
         form.lines += data.count(b"\n", start, end)
         if form.size > self._most:
-            raise WireError(413, f"The file is larger than {self._most:,} bytes.")
+            raise WireError(413, _larger(self._most))
         if form.lines > limits.file_rows:
             raise WireError(413, f"The file has more than {limits.file_rows:,} lines.")
         if form.size > self._room:
@@ -225,6 +234,19 @@ async def _chunks(request: Request, limits: Limits, seconds: int | None = None) 
         waited += clock() - began
         received += len(chunk)
         yield chunk
+
+
+def _check_announced(request: Request, most: int, message: str) -> None:
+    """Refuse a body that is too large before it is asked for, if its sender waits to be asked. Others see an answer
+    only once they have sent it.
+    """
+    length = request.headers.get("content-length", "")
+    if "expect" in request.headers and length.isdecimal() and int(length) > most:
+        raise WireError(413, message, code="too_large", headers={"connection": "close"})
+
+
+def _larger(most: int) -> str:
+    return f"The file is larger than {most:,} bytes."
 
 
 async def _too_large(request: Request, limits: Limits, message: str) -> WireError:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tuneport import Reply
+from tuneport import AnswerPiece, Reply
 from tuneport_server import asking
 from tuneport_server.bodies import read_json
-from tuneport_server.desks import Question, Told
 from tuneport_server.models import resolve
+from tuneport_server.questions import Question, Told
 from tuneport_server.server import owner_of, server_of
 from tuneport_server.settings import Limits
 from tuneport_server.wire import Body, WireError, bad, only, parse, reply
@@ -236,24 +236,21 @@ async def _events(
     try:
         for index in range(question.count):
             yield chunk(index, {"role": "assistant", "content": ""})
-        item, told = first, [""] * question.count
+        item, streams = first, [asking.Streamed() for _ in range(question.count)]
         while isinstance(item, tuple):
             index, piece = item
-            if piece:
-                told[index] += piece
-                yield chunk(index, {"content": piece})
+            for delta, logprobs in _deltas(streams[index], piece):
+                yield chunk(index, delta, None, logprobs)
             item = await items.get()
         if isinstance(item, WireError):
             yield _event({"error": item.body()})
             return
         for index, one in enumerate(item):
-            if rest := one.text[len(told[index]) :]:
-                yield chunk(index, {"content": rest})
+            for delta, logprobs in _deltas(streams[index], streams[index].rest(one)):
+                yield chunk(index, delta, None, logprobs)
             if one.thinking:
                 yield chunk(index, {"reasoning_content": one.thinking})
-            for delta in _call_deltas(one):
-                yield chunk(index, {"tool_calls": [delta]})
-            yield chunk(index, {}, one.finish_reason, _logprobs(one))
+            yield chunk(index, {}, one.finish_reason)
         if usage:
             yield _event({"object": "chat.completion.chunk", **head, "choices": [], "usage": _usage(item)})
         yield b"data: [DONE]\n\n"
@@ -261,16 +258,21 @@ async def _events(
         question.gone.set()
 
 
-def _call_deltas(one: Reply) -> list[dict[str, Any]]:
-    """Each tool call in two pieces, as clients expect them: what is called, and then with what."""
-    deltas: list[dict[str, Any]] = []
-    for number, call in enumerate(asking.calls_of(one)):
-        function = call["function"]
-        deltas += [
-            {"index": number, **call, "function": {"name": function["name"], "arguments": ""}},
-            {"index": number, "function": {"arguments": function["arguments"]}},
-        ]
-    return deltas
+def _deltas(stream: asking.Streamed, piece: AnswerPiece) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """The deltas of a piece; the first has its log-probabilities."""
+    deltas: list[dict[str, Any]] = [{"content": piece.text}] if piece.text else []
+    for call in stream.take(piece):
+        if call.name is not None:
+            function = {"name": call.name, "arguments": ""}
+            deltas.append(
+                {"tool_calls": [{"index": call.index, "id": call.id, "type": "function", "function": function}]}
+            )
+        if call.arguments:
+            deltas.append({"tool_calls": [{"index": call.index, "function": {"arguments": call.arguments}}]})
+    told = [asking.logprob_of(one) for one in piece.logprobs]
+    for delta in deltas or ([{}] if told else []):
+        yield delta, {"content": told, "refusal": None} if told else None
+        told = []
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -5,32 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import resource
 import sys
-import threading
-import time
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from tuneport import Dataset, TuneportError
+from tuneport import Dataset, TuneportError, open_regular
+from tuneport_server.bounded import TRY_AGAIN, Bounds, bound, end_with
 
 _BLOCK = 1 << 20
 _FOUND = 200  # findings that are kept for the page
 _TEXT = 1000  # characters of a finding's texts
-_LOOK_SECONDS = 1.0
 _NO_ANSWER = "no-assistant"
-TRY_AGAIN = 75
-"""The exit status of a check that failed for a reason that may go away, such as a full disk."""
-
-
-class Bounds(NamedTuple):
-    """What a check may take; sizes in bytes."""
-
-    expanded: int
-    rows: int
-    seconds: int
-    memory: int
 
 
 class _Refused(Exception):  # noqa: N818 - reads as what happened
@@ -53,7 +39,7 @@ def check(path: Path, bounds: Bounds) -> dict[str, Any]:
 
 def _measure(path: Path, bounds: Bounds) -> None:
     """Raise _Refused where a compressed file expands beyond the bounds; its rows are counted expanded too."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file.read(2) != b"\x1f\x8b":
             return
         file.seek(0)
@@ -96,28 +82,11 @@ def _found(path: Path) -> dict[str, Any]:
     return {"refused": False, "details": details, **counts, "found": found, "counts": dict(result.counts)}
 
 
-def _bound(bounds: Bounds) -> None:
-    """Let the system hold this process to its bounds: what it has beside `memory`, and its processor time."""
-    mapped = 0
-    if sys.platform == "linux":
-        mapped = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + bounds.memory, mapped + bounds.memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (bounds.seconds + 5, bounds.seconds + 5))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(10)
-
-
-def _end_with(parent: int) -> None:
-    """End this process once the server that started it has ended, however it ended."""
-    while os.getppid() == parent:
-        time.sleep(_LOOK_SECONDS)
-    os._exit(1)
-
-
 def _main(path: str, parent: str, *bounds: str) -> int:
     asked = Bounds(*map(int, bounds))
-    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
-    _bound(asked)
+    end_with(int(parent))
+    bound(asked)
+    os.nice(10)
     try:
         result = check(Path(path), asked)
     except (OSError, TuneportError) as error:

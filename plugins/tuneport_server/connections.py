@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
+from itertools import chain
 from typing import Protocol
 
 from tuneport import UsageError
@@ -29,9 +31,10 @@ class Visitor(Protocol):
 class Connections:
     """The open connections. One whose latest request brought a known token is *known*; all others are *strangers*.
 
-    At a bound, a newcomer takes the place of a stranger: of one whose request had no known token, else of the one that
-    came first. Without strangers it takes that of a known connection at rest. So crowds of strangers displace each
-    other, and a client with a token gets in.
+    At a bound, a newcomer takes the place of a stranger: of one that was answered, else of the one that came first. A
+    stranger is *held* while the server works on a request that has arrived in full: it makes way only when no other
+    stranger is left. Without strangers, a newcomer takes the place of a known connection at rest. So crowds of
+    strangers displace each other, a login gets its answer, and a client with a token gets in.
     """
 
     def __init__(self, most: int, of_address: int) -> None:
@@ -40,29 +43,26 @@ class Connections:
         self._of_address = min(of_address, self._share)
         self._all: dict[Visitor, str] = {}
         self._count: Counter[str] = Counter()
-        self._known: OrderedDict[Visitor, None] = OrderedDict()
-        self._strangers: OrderedDict[Visitor, None] = OrderedDict()
-        self._strangers_of: dict[str, OrderedDict[Visitor, None]] = {}
+        self._known, self._strangers, self._held = _Line(), _Line(), _Line()
 
     def admit(self, address: str) -> bool:
         """Whether one more may come from there; what has to make way for it is closed."""
         key = _key(address)
         bound = self._share if key == "loopback" else self._of_address
         if self._count[key] >= bound:
-            return self._displace(self._strangers_of.get(key), key)
+            return self._displace(key)
         return len(self._all) < self._most or self.make_room()
 
     def make_room(self) -> bool:
         """Close one connection that nobody would miss, wherever it comes from; False if there is none."""
-        return self._displace(self._strangers, None)
+        return self._displace(None)
 
     def add(self, visitor: Visitor, address: str) -> None:
         """A new one; a stranger until it shows a token."""
         key = _key(address)
         self._all[visitor] = key
         self._count[key] += 1
-        self._strangers[visitor] = None
-        self._strangers_of.setdefault(key, OrderedDict())[visitor] = None
+        self._strangers.add(visitor, key)
 
     def remove(self, visitor: Visitor) -> None:
         """It is closed. May be repeated."""
@@ -72,42 +72,75 @@ class Connections:
         self._count[key] -= 1
         if not self._count[key]:
             del self._count[key]
-        self._known.pop(visitor, None)
-        self._no_stranger(visitor, key)
+        self._leave(visitor)
 
     def recognize(self, visitor: Visitor, *, known: bool) -> None:
-        """Whether its latest request brought a known token. One that did not is the first to make way."""
-        key = self._all.get(visitor)
-        if key is None:
+        """Whether the request that is under way brought a known token."""
+        if visitor not in self._all:
             return
         if known:
-            self._no_stranger(visitor, key)
-            self._known[visitor] = None
-            self._known.move_to_end(visitor)
-            return
-        self._known.pop(visitor, None)
-        for strangers in (self._strangers, self._strangers_of.setdefault(key, OrderedDict())):
-            strangers[visitor] = None
-            strangers.move_to_end(visitor, last=False)  # before those of whom nothing is known yet
+            self._move(visitor, self._known)
+        elif visitor in self._known:
+            self._move(visitor, self._strangers)
 
-    def _displace(self, strangers: OrderedDict[Visitor, None] | None, key: str | None) -> bool:
-        oldest = next(iter(strangers or ()), None)
-        if oldest is None:
-            resting = (one for one in self._known if not one.busy and (key is None or self._all[one] == key))
-            oldest = next(resting, None)
-        if oldest is None:
+    def hold(self, visitor: Visitor) -> None:
+        """Keep a stranger whose request has arrived in full, until it is answered."""
+        if visitor in self._strangers and self._held.count(self._all[visitor]) < max(1, self._share // 4):
+            self._move(visitor, self._held)
+
+    def release(self, visitor: Visitor) -> None:
+        """Its answer begins: a stranger is from now on the first to make way."""
+        if visitor in self._all and visitor not in self._known:
+            self._move(visitor, self._strangers, first=True)
+
+    def _displace(self, key: str | None) -> bool:
+        lines = (self._strangers.of(key), self._held.of(key), (one for one in self._known.of(key) if not one.busy))
+        unwanted = next(chain.from_iterable(lines), None)
+        if unwanted is None:
             return False
-        self.remove(oldest)
-        oldest.make_way()
+        self.remove(unwanted)
+        unwanted.make_way()
         return True
 
-    def _no_stranger(self, visitor: Visitor, key: str) -> None:
-        self._strangers.pop(visitor, None)
-        of_address = self._strangers_of.get(key)
-        if of_address is not None:
-            of_address.pop(visitor, None)
-            if not of_address:
-                del self._strangers_of[key]
+    def _move(self, visitor: Visitor, line: _Line, *, first: bool = False) -> None:
+        self._leave(visitor)
+        line.add(visitor, self._all[visitor], first=first)
+
+    def _leave(self, visitor: Visitor) -> None:
+        for line in (self._known, self._strangers, self._held):
+            line.discard(visitor)
+
+
+class _Line:
+    """Connections in the order in which they make way, in all and of each address."""
+
+    def __init__(self) -> None:
+        self._all: OrderedDict[Visitor, str] = OrderedDict()
+        self._of: dict[str, OrderedDict[Visitor, None]] = {}
+
+    def __contains__(self, visitor: Visitor) -> bool:
+        return visitor in self._all
+
+    def of(self, key: str | None) -> Iterable[Visitor]:
+        return self._all if key is None else self._of.get(key, ())
+
+    def count(self, key: str) -> int:
+        return len(self._of.get(key, ()))
+
+    def add(self, visitor: Visitor, key: str, *, first: bool = False) -> None:
+        of_address = self._of.setdefault(key, OrderedDict())
+        self._all[visitor], of_address[visitor] = key, None
+        if first:
+            self._all.move_to_end(visitor, last=False)
+            of_address.move_to_end(visitor, last=False)
+
+    def discard(self, visitor: Visitor) -> None:
+        key = self._all.pop(visitor, None)
+        if key is None:
+            return
+        del self._of[key][visitor]
+        if not self._of[key]:
+            del self._of[key]
 
 
 def most_connections() -> int:

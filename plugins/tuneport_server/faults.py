@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import Any, NamedTuple
 
 from tuneport import BackendError, HomeError, TuneportError, UnavailableError
 
-_PASSING = (UnavailableError, BackendError, HomeError, ImportError, OSError, MemoryError)
+_PASSING = (UnavailableError, HomeError, ImportError, OSError, MemoryError)
 _FIRST_SECONDS = 1.0
 _LONGEST_SECONDS = 300.0
+_TRIES = 1_000_000  # as long as the job is wanted
+_BACKEND_TRIES = 300  # of a service that breaks its promises and says that this may pass: about a day
 _UNKNOWN_TRIES = 5  # of a start that raises what nobody expected, which may be a mistake in a program
+_LOG_SAYS_WHY = "The server's log says why."
 
 
 class Retries:
@@ -18,9 +22,10 @@ class Retries:
     def __init__(self) -> None:
         self._tries: dict[str, tuple[int, float]] = {}
 
-    def due(self, id_: str) -> bool:
-        """Whether the job may be tried now."""
-        return time.monotonic() >= self._tries.get(id_, (0, 0.0))[1]
+    def waiting(self) -> list[str]:
+        """The jobs that may not be tried yet."""
+        now = time.monotonic()
+        return [id_ for id_, (_, then) in list(self._tries.items()) if now < then]
 
     def postpone(self, id_: str) -> int:
         """Count a failed try, and make the next one wait. How many tries have failed."""
@@ -34,26 +39,51 @@ class Retries:
         self._tries.pop(id_, None)
 
 
-def passes(error: Exception, failed: int) -> bool:
-    """Whether a job is tried again after its start raised this, for the `failed`-th time.
+class Fault(NamedTuple):
+    """What kept a job from being started, as the process that tried says it."""
 
-    A missing package, network, key or device may come back; a full disk, a service and a broken installation get
-    repaired. Bad rows and bad settings stay as they are: those raise other errors of tuneport's. What is no error of
-    tuneport's and none of these is tried a few times.
+    tries: int
+    """After how many tries the job fails: 1 for what stays as it is."""
+    reason: str
+    """What the job's owner is told of a try. Paths and names inside other programs' errors are for the server's log."""
+    code: str = "server_error"
+    message: str = "The server could not start the training; its log says why."
+    """What the job fails with in the end."""
+
+
+def fault_of(error: Exception, *, checking: bool = False) -> Fault:
+    """What a start's error means for the job. `checking`: its rows were being checked, and the backend was there.
+
+    A missing package, network, key or device may come back; a full disk and a broken installation get repaired. A
+    backend says whether its error passes; if not, it is tried a few times, like what is no error of tuneport's and none
+    of these. Bad rows and bad settings stay as they are: those raise other errors of tuneport's.
     """
-    if isinstance(error, TuneportError | ImportError | OSError | MemoryError):
-        return isinstance(error, _PASSING)
-    return failed < _UNKNOWN_TRIES
+    if not isinstance(error, TuneportError):
+        return Fault(_TRIES if isinstance(error, _PASSING) else _UNKNOWN_TRIES, _reason(error))
+    tries = _TRIES if isinstance(error, _PASSING) else 1
+    if isinstance(error, BackendError):
+        tries = _BACKEND_TRIES if error.passing else _UNKNOWN_TRIES
+    elif checking and isinstance(error, UnavailableError) and not error.passing:
+        tries = _UNKNOWN_TRIES  # such as rows that take all the time that their tokenizer has
+    return Fault(tries, error.message, "training_not_started", error.message)
 
 
-def reason(error: Exception) -> str:
-    """What a job's owner is told. Paths and names inside other programs' errors are for the server's log."""
-    if isinstance(error, TuneportError):
-        return error.message
+def late(seconds: int) -> Fault:
+    """The backend was asked, and nothing came of it in that time."""
+    said = f"The backend did not take the job within {seconds:,} seconds."
+    return Fault(_BACKEND_TRIES, said, "training_not_started", said)
+
+
+def killed(doing: str) -> Fault:
+    """The process ended without a word."""
+    return Fault(_UNKNOWN_TRIES, f"{doing} was cut off. {_LOG_SAYS_WHY}")
+
+
+def _reason(error: Any) -> str:
     if isinstance(error, ImportError):
         return "A package that training needs cannot be imported."
     if isinstance(error, MemoryError):
         return "The server is out of memory."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}."
-    return "The server's log says why."
+    return _LOG_SAYS_WHY

@@ -20,6 +20,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from tuneport import open_regular
 from tuneport_server.bodies import Form, read_form
 from tuneport_server.pools import expensive
 from tuneport_server.server import Server, owner_of, server_of
@@ -101,7 +102,7 @@ class _OpenFile(FileResponse):
     """The bytes of a file that was opened once: whoever deletes it meanwhile changes nothing about the answer."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._file = open_regular(path)
         super().__init__(
             f"/dev/fd/{self._file.fileno()}",
             media_type="application/octet-stream",
@@ -303,7 +304,7 @@ def placed(draft: Path, folder: Path, prefix: str) -> Iterator[str]:
 
 def into_place(draft: Path, target: Path) -> None:
     """Rename, and see the folder on the disk: the row that is written next must never name what is not there."""
-    with draft.open("rb") as file:
+    with open_regular(draft) as file:
         os.fsync(file.fileno())
     draft.replace(target)
     _flush_folder(target.parent)

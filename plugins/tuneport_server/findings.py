@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tuneport
-from tuneport import Diagnostic
+from tuneport import Diagnostic, open_regular
 from tuneport_server.hyperparameters import METHODS, Asked
 
 _SHOWN = 5
@@ -71,7 +71,7 @@ def _other_method(asked: Asked) -> str:
 
 def _other_format(file: Path) -> str | None:
     """What a file is in which no line is a row; None where its findings say it best, as for UTF-16."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         head = stream.read(_HEAD)
     if head.startswith((b"\x1f\x8b", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return None

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
-from collections import OrderedDict
 from collections.abc import Collection
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuneport import TuneportError
 from tuneport_server import frame
+from tuneport_server.bodies import read_form_body
 from tuneport_server.login import form_address
 from tuneport_server.logs import REQUEST, new_id
 from tuneport_server.protocol import CONNECTION, Connection
@@ -25,7 +25,7 @@ from tuneport_server.tokens import Tokens
 from tuneport_server.wire import WireError, of_tuneport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
     from tuneport_server.roster import Roster
     from tuneport_server.sessions import Sessions
@@ -39,7 +39,11 @@ _ALWAYS = (
 _NOTHING = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 # What the login form needs, and what takes it. They tell and change nothing without a token.
 _OPEN = frozenset({*(("GET", path) for path in frame.OPEN), ("GET", "/login"), ("POST", "/login")})
-_OPEN_SECONDS = 1.0  # after which a request without a token makes way for another
+_OPEN_SECONDS = 10.0  # that a request without a token waits for its turn
+_OPEN_WAITING = 1024
+_FORM_SECONDS = 0.5  # that a login's form may take after its head before another takes its place
+_REFUSALS = 200  # a second; those beyond wait, so that a flood of wrong tokens leaves time for other work
+_REFUSAL_SECONDS = 5.0  # that one waits at most
 _HEADERS = 100
 _HEAD_BYTES = 32 * 2**10
 
@@ -63,8 +67,10 @@ class Guard:
         self._roster, self._sessions = roster, sessions
         self._hosts = frozenset(hosts)
         self._limits = limits
-        self._known: OrderedDict[str, tuple[Connection | None, float]] = OrderedDict()  # by id: whose, since when
-        self._open: OrderedDict[str, tuple[Connection | None, float]] = OrderedDict()
+        self._known = 0  # requests under way with a token
+        self._open_waiting = 0
+        self._open = asyncio.Semaphore(limits.open_requests)
+        self._refused_until = 0.0  # when the refusals so far would be over, one after another
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -73,12 +79,15 @@ class Guard:
         if scope["type"] != "http":
             return  # no web socket is served: closing without an answer refuses it
         id_, begun = new_id(), False
+        connection: Connection | None = scope.get("state", {}).get(CONNECTION)
         REQUEST.set(id_)
 
         async def sent(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
+                if connection is not None:
+                    connection.release()
                 given = [one for one in message.get("headers", ()) if one[0] != b"x-request-id"]
                 own = any(name == _NOTHING[0] for name, _ in given)
                 always = (*_ALWAYS, (b"x-request-id", id_.encode()))
@@ -86,8 +95,10 @@ class Guard:
             await send(message)
 
         try:
-            await self._admit(scope, receive, sent)
+            await self._admit(scope, receive, sent, connection)
         except WireError as error:
+            if error.status == 401:
+                await self._pace()
             await error.response()(scope, receive, sent)
         except TuneportError as error:
             log_failure(scope["method"], scope["path"], error)
@@ -98,10 +109,9 @@ class Guard:
             _log.exception("%s %r", scope["method"], scope["path"][:200])
             await mistake().response()(scope, receive, sent)
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _admit(self, scope: Scope, receive: Receive, send: Send, connection: Connection | None) -> None:
         headers = Headers(scope=scope)
-        connection: Connection | None = scope.get("state", {}).get(CONNECTION)
-        owner = None
+        owner, public = None, (scope["method"], scope["path"]) in _OPEN
         try:
             _check_head(scope, headers)
             self._check_host(headers)
@@ -112,27 +122,73 @@ class Guard:
         if owner is None and _wants_page(scope, headers):
             await RedirectResponse(_login_address(scope), 303)(scope, receive, send)
             return
-        if owner is None and (scope["method"], scope["path"]) not in _OPEN:
+        if owner is None and not public:
             raise _refused("Send the token as the API key (Authorization: Bearer …).", "missing_api_key")
-        with self._counted(REQUEST.get(), connection, known=owner is not None):
+        if owner is None:
+            receive = await self._arrive(scope, receive, connection)
+        async with self._counted() if owner is not None else self._turn():
             scope["state"] = {**scope.get("state", {}), "owner": owner}
             await self._app(scope, receive, send)
 
-    @contextmanager
-    def _counted(self, id_: str, connection: Connection | None, *, known: bool) -> Iterator[None]:
-        under_way, most = (self._known, self._limits.requests) if known else (self._open, self._limits.open_requests)
-        now = time.monotonic()
-        if len(under_way) >= most:
-            slow, began = next(iter(under_way.values()))
-            if known or slow is None or now < began + _OPEN_SECONDS:
-                raise _busy(most)
-            slow.make_way()  # so that slow strangers keep nobody from logging in
-            del under_way[next(iter(under_way))]
-        under_way[id_] = (connection, now)
+    async def _arrive(self, scope: Scope, receive: Receive, connection: Connection | None) -> Receive:
+        """Wait for the whole request of a stranger, who takes nobody's turn meanwhile. A form that does not follow its
+        head at once makes way first.
+        """
+        if connection is not None:
+            connection.hold()
+        if scope["method"] != "POST":
+            return receive
+        slow = asyncio.get_running_loop().call_later(_FORM_SECONDS, connection.release) if connection else None
+        try:
+            body = await read_form_body(Request(scope, receive), self._limits)
+        finally:
+            if slow is not None:
+                slow.cancel()
+        if connection is not None:
+            connection.hold()
+        parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def arrived() -> Message:
+            return parts.pop() if parts else await receive()
+
+        return arrived
+
+    async def _pace(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._refused_until = max(self._refused_until, now - 1.0) + 1 / _REFUSALS
+        wait = min(self._refused_until - now, _REFUSAL_SECONDS)
+        self._refused_until = now + wait
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        most = self._limits.requests
+        if self._known >= most:
+            raise _busy(most)
+        self._known += 1
         try:
             yield
         finally:
-            under_way.pop(id_, None)
+            self._known -= 1
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A turn among the requests without a token, in the order of their arrival."""
+        if self._open_waiting >= _OPEN_WAITING:
+            raise _busy(_OPEN_WAITING)
+        self._open_waiting += 1
+        try:
+            async with asyncio.timeout(_OPEN_SECONDS):
+                await self._open.acquire()
+        except TimeoutError:
+            raise _busy(self._limits.open_requests) from None
+        finally:
+            self._open_waiting -= 1
+        try:
+            yield
+        finally:
+            self._open.release()
 
     def _check_host(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
@@ -192,7 +248,10 @@ def mistake() -> WireError:
 
 def _check_head(scope: Scope, headers: Headers) -> None:
     given = scope["headers"]
-    if len(given) > _HEADERS or sum(len(name) + len(value) for name, value in given) > _HEAD_BYTES:
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise WireError(505, "This server speaks HTTP/1.1.", code="invalid_http", headers={"connection": "close"})
+    size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in given)
+    if len(given) > _HEADERS or size > _HEAD_BYTES:
         raise WireError(431, "The request's head is too large.", code="head_too_large", headers={"connection": "close"})
     # A proxy in front might read the body's end from the one, and this server from the other.
     if "transfer-encoding" in headers and "content-length" in headers:

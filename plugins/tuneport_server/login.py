@@ -12,6 +12,7 @@ from starlette.routing import Route
 from tuneport_server.bodies import read_fields
 from tuneport_server.frame import document
 from tuneport_server.markup import tag
+from tuneport_server.protocol import CONNECTION, Connection
 from tuneport_server.server import server_of
 from tuneport_server.sessions import COOKIE, LIFE_SECONDS
 
@@ -30,6 +31,9 @@ async def login(request: Request) -> Response:
     fingerprint = server.tokens.fingerprint(fields.get("token", "").strip())
     if await server.roster.owner(fingerprint) is None:
         return _form(goal, "The token is not known here.", 401)
+    connection: Connection | None = request.scope["state"].get(CONNECTION)
+    if connection is not None:
+        connection.recognize(known=True)
     answer = RedirectResponse(goal, 303)
     answer.set_cookie(COOKIE, server.sessions.open(fingerprint), max_age=LIFE_SECONDS, httponly=True, samesite="strict")
     return answer

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from tuneport import open_regular
 from tuneport_server import jobs, samples
 from tuneport_server.events import events_of
 from tuneport_server.files import PURPOSE, find_file
@@ -125,8 +126,8 @@ def _content(server: Server, row: Row) -> tuple[Sequence[tuple[str, object]], Ht
     """What is to be told of a file's rows: figures, and what a check finds in them."""
     if row["purpose"] != PURPOSE:
         try:
-            with (server.files / row["id"]).open(encoding="utf-8", errors="replace") as file:
-                return (), join((tag("h2", "Content"), tag("pre", file.read(20_000))))
+            with open_regular(server.files / row["id"]) as file:
+                return (), join((tag("h2", "Content"), tag("pre", file.read(20_000).decode("utf-8", "replace"))))
         except FileNotFoundError:  # deleted since its row was read
             raise missing("file", row["id"]) from None
     result = server.checks.result(row["id"])

@@ -150,8 +150,9 @@ async def _tell(request: Request, place: int, asked: _Asked, parts: asyncio.Queu
         question, items = await asking.pose(request, ref, asked.messages, options, stream=True)
         told, item = "", await items.get()
         while isinstance(item, tuple):
-            told += item[1]
-            parts.put_nowait({"at": place, "text": item[1]})
+            told += item[1].text
+            if item[1].text:
+                parts.put_nowait({"at": place, "text": item[1].text})
             item = await items.get()
         if isinstance(item, WireError):
             raise item

@@ -58,6 +58,14 @@ class Connection(H11Protocol):
         """Take note whether the request that is under way brought a known token."""
         self._connections.recognize(self, known=known)
 
+    def hold(self) -> None:
+        """Keep it until `release`, if its client is a stranger: the request that is under way has arrived in full."""
+        self._connections.hold(self)
+
+    def release(self) -> None:
+        """Take note that its answer begins."""
+        self._connections.release(self)
+
     def make_way(self) -> None:
         """Close: another one needs the place."""
         self._unwanted = True

@@ -9,9 +9,9 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from tuneport import Reply
-from tuneport_server.asking import calls_of, logprobs_of, tokens_of
-from tuneport_server.desks import Question, Told
+from tuneport import AnswerPiece, Reply
+from tuneport_server.asking import Streamed, logprob_of, logprobs_of, tokens_of
+from tuneport_server.questions import Question, Told
 from tuneport_server.wire import WireError
 
 _FAILURES = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
@@ -59,7 +59,7 @@ async def events(
         yield stream.event("response.in_progress", response=head)
         item = first
         while isinstance(item, tuple):
-            for event in stream.text(item[1]):
+            for event in stream.piece(item[1]):
                 yield event
             item = await told.get()
         if isinstance(item, WireError):
@@ -73,12 +73,14 @@ async def events(
 
 
 class _Stream:
-    """What a stream has told so far. Its events are numbered, and its items stand at their places in the output."""
+    """What a stream has told so far. Its events are numbered, and its items stand at their places in the output: one
+    after another, each begun when the one before it has ended.
+    """
 
     def __init__(self) -> None:
         self._number = 0
-        self._message: str | None = None  # the id of the message under way
-        self._told = ""
+        self._streamed = Streamed()
+        self._item: dict[str, Any] | None = None  # the one under way
         self._output: list[dict[str, Any]] = []
 
     def event(self, kind: str, **fields: Any) -> bytes:
@@ -87,20 +89,25 @@ class _Stream:
         data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
-    def text(self, piece: str) -> Iterator[bytes]:
-        if not piece:
-            return
-        yield from self._begin()
-        self._told += piece
-        yield self.event("response.output_text.delta", **self._place(), delta=piece, logprobs=[])
+    def piece(self, piece: AnswerPiece) -> Iterator[bytes]:
+        """The events of a piece of the answer."""
+        logprobs = [logprob_of(one) for one in piece.logprobs]
+        under_way = self._item is not None and self._item["type"] == "message"
+        if piece.text or (logprobs and under_way):
+            yield from self._text(piece.text, logprobs)
+        for delta in self._streamed.take(piece):
+            if delta.name is not None:
+                yield from self._end("completed")
+                yield from self._begin(call({"id": delta.id, "function": {"name": delta.name, "arguments": ""}}))
+            if delta.arguments and self._item is not None:
+                self._item["arguments"] += delta.arguments
+                yield self.event("response.function_call_arguments.delta", **self._place(), delta=delta.arguments)
 
     def finished(self, head: Mapping[str, Any], answer: Reply) -> Iterator[bytes]:
-        yield from self.text(answer.text[len(self._told) :])
-        if self._message is not None or not answer.tool_calls:
-            yield from self._begin()
-            yield from self._end(answer)
-        for one in calls_of(answer):
-            yield from self._call(call(one))
+        yield from self.piece(self._streamed.rest(answer))
+        if self._item is None and not self._output:
+            yield from self._text("", [])
+        yield from self._end(_status(answer))
         whole = ended(head, answer, self._output)
         yield self.event(f"response.{whole['status']}", response=whole)
 
@@ -110,37 +117,46 @@ class _Stream:
         told = {**head, "status": "failed", "error": {"code": code, "message": error.message}}
         yield self.event("response.failed", response=told)
 
-    def _begin(self) -> Iterator[bytes]:
-        if self._message is not None:
+    def _text(self, text: str, logprobs: list[dict[str, Any]]) -> Iterator[bytes]:
+        if self._item is None or self._item["type"] != "message":
+            yield from self._end("completed")
+            yield from self._begin(message(None))
+            yield self.event("response.content_part.added", **self._place(), part=_part("", []))
+            self._item["content"] = [_part("", [])]  # type: ignore[index]  # begun just now
+        assert self._item is not None
+        part = self._item["content"][0]
+        part["text"] += text
+        part["logprobs"] += logprobs
+        if text:
+            plain = [_without_bytes(one) for one in logprobs]
+            yield self.event("response.output_text.delta", **self._place(), delta=text, logprobs=plain)
+
+    def _begin(self, item: dict[str, Any]) -> Iterator[bytes]:
+        self._item = {**item, "status": "in_progress"}
+        yield self.event("response.output_item.added", output_index=len(self._output), item=self._item)
+
+    def _end(self, status: str) -> Iterator[bytes]:
+        """End the item under way, if there is one."""
+        item = self._item
+        if item is None:
             return
-        item = message(None)
-        self._message = item["id"]
-        yield self.event("response.output_item.added", output_index=0, item=item)
-        yield self.event("response.content_part.added", **self._place(), part=_part("", []))
-
-    def _end(self, answer: Reply) -> Iterator[bytes]:
-        item = message(answer, self._message)
-        part = item["content"][0]
-        plain = [_without_bytes(one) for one in part["logprobs"]]
-        yield self.event("response.output_text.done", **self._place(), text=part["text"], logprobs=plain)
-        yield self.event("response.content_part.done", **self._place(), part=part)
-        yield self.event("response.output_item.done", output_index=0, item=item)
+        item["status"] = status
+        if item["type"] == "message":
+            part = item["content"][0]
+            plain = [_without_bytes(one) for one in part["logprobs"]]
+            yield self.event("response.output_text.done", **self._place(), text=part["text"], logprobs=plain)
+            yield self.event("response.content_part.done", **self._place(), part=part)
+        else:
+            named = {"name": item["name"], "arguments": item["arguments"]}
+            yield self.event("response.function_call_arguments.done", **self._place(), **named)
+        yield self.event("response.output_item.done", output_index=len(self._output), item=item)
         self._output.append(item)
-
-    def _call(self, item: dict[str, Any]) -> Iterator[bytes]:
-        index = len(self._output)
-        place = {"item_id": item["id"], "output_index": index}
-        begun = {**item, "status": "in_progress", "arguments": ""}
-        yield self.event("response.output_item.added", output_index=index, item=begun)
-        yield self.event("response.function_call_arguments.delta", **place, delta=item["arguments"])
-        yield self.event(
-            "response.function_call_arguments.done", **place, name=item["name"], arguments=item["arguments"]
-        )
-        yield self.event("response.output_item.done", output_index=index, item=item)
-        self._output.append(item)
+        self._item = None
 
     def _place(self) -> dict[str, Any]:
-        return {"item_id": self._message, "output_index": 0, "content_index": 0}
+        assert self._item is not None
+        part = {"content_index": 0} if self._item["type"] == "message" else {}
+        return {"item_id": self._item["id"], "output_index": len(self._output), **part}
 
 
 def _part(text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import fcntl
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from tuneport import Ref, UsageError, home
+from tuneport import Ref, UsageError, home, open_regular
 from tuneport_server.events import Seen
 from tuneport_server.roster import Roster
 from tuneport_server.sessions import Sessions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tuneport_server.checks import Checks
     from tuneport_server.desks import Desks
     from tuneport_server.pools import Pool
+    from tuneport_server.starts import Starts
     from tuneport_server.trainer import Trainer
 
 STORE = "server.sqlite3"
@@ -44,6 +46,7 @@ class Server:
     trainer: Trainer = field(init=False)
     desks: Desks = field(init=False)
     checks: Checks = field(init=False)
+    starts: Starts = field(init=False)
     pool: Pool = field(init=False)
     seen: Seen = field(default_factory=Seen)
     started: int = field(default_factory=lambda: int(time.time()))
@@ -52,12 +55,14 @@ class Server:
         from tuneport_server.checks import Checks
         from tuneport_server.desks import Desks
         from tuneport_server.pools import Pool
+        from tuneport_server.starts import Starts
         from tuneport_server.trainer import Trainer
 
         self.roster = Roster(self.tokens)
         self.desks = Desks(self.limits)
         self.trainer = Trainer(self)
         self.checks = Checks(self)
+        self.starts = Starts(self)
         self.pool = Pool(self.limits)
 
     @property
@@ -127,12 +132,18 @@ def _lock(path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(held)
-        where = path.read_text("utf-8", "replace").strip()
+        where = _where(path)
         raise UsageError(
             f"A server of this home is running already{': ' + where if where else ''}.",
             remedy="Use that one, or set TUNEPORT_HOME to another folder for a second one.",
         ) from error
     _write(path, f"process {os.getpid()}")
+
+
+def _where(lock: Path) -> str:
+    with suppress(OSError), open_regular(lock) as file:
+        return file.read(1000).decode("utf-8", "replace").strip()
+    return ""
 
 
 def _write(lock: Path, text: str) -> None:

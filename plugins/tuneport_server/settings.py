@@ -30,8 +30,12 @@ class Limits(Settings):
     file_rows: _Number = Field(default=3_000_000, description="lines of an uploaded file")
     expanded_bytes: _Number = Field(default=2 * 2**30, description="of a compressed file, once it is expanded")
     checks: _Number = Field(default=2, description="files checked at the same time, each in a process of its own")
-    check_seconds: _Number = Field(default=600, description="that the check of a file may take")
-    check_memory: _Number = Field(default=2**30, description="that the check of a file may take")
+    starts: _Number = Field(default=2, description="jobs started at the same time, each in a process of its own")
+    check_seconds: _Number = Field(default=600, description="that the check of a file, or of a job's rows, may take")
+    check_memory: _Number = Field(default=2**30, description="that the check of a file, or of a job's rows, may take")
+    start_seconds: _Number = Field(
+        default=14_400, description="that a backend may take for a job whose rows are checked, such as to upload them"
+    )
     total_bytes: _Number = Field(default=50 * 2**30, description="of all files of all tokens")
     files: _Number = Field(default=10_000, description="of one token")
     open_jobs: _Number = Field(default=100, description="of one token, not over yet")
@@ -109,9 +113,9 @@ def _alias(value: str) -> str:
 
 def _ref(value: str) -> str:
     try:
-        return str(Ref.parse(value))
-    except RefError:
-        raise PydanticCustomError("ref", "should be of the form backend:name, such as torch:smollm2-135m") from None
+        return str(find_ref(value))
+    except RefError as error:
+        raise PydanticCustomError("ref", "{told}", {"told": f"{error.message} {error.remedy}"}) from None
 
 
 class ServeSettings(Settings):

@@ -1,22 +1,31 @@
-"""From an accepted job to a training: its files opened and checked, its hyperparameters translated."""
+"""From an accepted job to a training, in a process of its own: its files checked, its hyperparameters translated.
+
+The server writes the job as a line of JSON. This process checks the rows within bounds and answers `{"checked": true}`;
+the server answers `go`, unless the job is not wanted any more; then the training is started. The last line says what
+came of it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import replace
+import sys
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tuneport
-from tuneport import DataError, Dataset, Diagnostic, Job, Ref
+from tuneport import DataError, Dataset, Diagnostic, Job, JobNotFinished, Ref, TuneportError
+from tuneport_server.bounded import Bounds, bound, end_with
+from tuneport_server.faults import fault_of
 from tuneport_server.findings import told
-from tuneport_server.hyperparameters import METHODS, Asked, settings_for
+from tuneport_server.hyperparameters import METHODS, Asked, refuse, settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from tuneport_server.store import Row
+GO = b"go\n"
 
 
 class BadFile(Exception):  # noqa: N818 - reads as what happened
@@ -27,16 +36,23 @@ class BadFile(Exception):  # noqa: N818 - reads as what happened
         self.param = param
 
 
-def start(row: Row, file_of: Callable[[str], Path]) -> Job:
-    """Start the training of a job, or find the one that an earlier start has begun. `file_of` gives the path of its
+class _NotWanted(BaseException):
+    """The server does not want the training any more."""
+
+
+def asked_of(job: Mapping[str, Any]) -> Asked:
+    """The training that a job's row describes."""
+    return Asked(base=Ref.parse(job["base"]), **json.loads(job["request"])["asked"])
+
+
+def start(job: Mapping[str, Any], files: Mapping[str, Path], before_start: Callable[[], object]) -> Job:
+    """Start the training of a job, or find the one that an earlier start has begun. `files` has the paths of its
     `training_file` and `validation_file`. Raises BadFile for rows that cannot be trained on, and TuneportError for what
     else stands in the way.
     """
-    request = json.loads(row["request"])
-    asked = Asked(base=Ref.parse(row["base"]), **request["asked"])
-    training = open_file(file_of("training_file"))
-    steering = _checked(file_of("validation_file"), asked) if row["validation_file"] is not None else None
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", request["suffix"] or "").strip("-")[:24] or "job"
+    asked, training = asked_of(job), open_file(files["training_file"])
+    steering = open_file(files["validation_file"]) if "validation_file" in files else None
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", json.loads(job["request"])["suffix"] or "").strip("-")[:24] or "job"
     try:
         return tuneport.train(
             asked.base,
@@ -46,14 +62,16 @@ def start(row: Row, file_of: Callable[[str], Path]) -> Job:
             epochs=asked.n_epochs,
             seed=asked.seed,
             # Part of what makes a training itself: no other job, and this one started again, has the same.
-            suffix=f"{stem}-{row['id'][-12:]}",
+            suffix=f"{stem}-{job['id'][-12:]}",
             settings=settings_for(asked, training, steering),
-            metadata={"fine_tuning_job": row["id"]},
+            metadata={"fine_tuning_job": job["id"]},
+            before_start=before_start,
         )
     except DataError as error:
         found = [one for one in error.diagnostics if isinstance(one, Diagnostic)]
-        said = told(found, file_of("training_file"), asked) if found else error.message
-        raise BadFile("training_file", said) from error
+        param = next((name for name, path in files.items() if found and found[0].file == str(path)), "training_file")
+        said = told(found, files[param], asked) if found else error.message
+        raise BadFile(param, said) from error
 
 
 def open_file(path: Path) -> Dataset:
@@ -61,11 +79,58 @@ def open_file(path: Path) -> Dataset:
     return Dataset.load(path, "jsonl")
 
 
-def _checked(path: Path, asked: Asked) -> Dataset:
-    rows = open_file(path)
-    profile = tuneport.open_backend(asked.base.backend).profile(asked.base.name)
-    result = rows.check(replace(profile, min_rows=1), method=METHODS[asked.method])  # to steer by, few will do
-    if not result.ok:
-        wrong = [one for one in result.diagnostics if one.severity == "error"]
-        raise BadFile("validation_file", told(wrong, path, asked))
-    return rows
+class _Gate:
+    """What stands between the checks and the start: the bounds hold before it, and the server's word opens it."""
+
+    def __init__(self, say: Callable[[Any], None], bounds: Bounds) -> None:
+        self._say, self._lift = say, bound(bounds)
+        self.passed = False
+
+    def __call__(self) -> None:
+        self._say({"checked": True})
+        if sys.stdin.buffer.readline() != GO:
+            raise _NotWanted
+        self.passed = True
+        self._lift()
+
+
+def _outcome(job: Mapping[str, Any], say: Callable[[Any], None], bounds: Bounds) -> dict[str, Any]:
+    gate = None
+    try:
+        # As the creation of the job did. It brings the backend and its tokenizer here, which is no part of the bounds.
+        refuse(asked_of(job))
+        gate = _Gate(say, bounds)
+        started = start(job, {param: Path(path) for param, path in job["files"].items()}, gate)
+        return {"ref": str(started.ref)}
+    except BadFile as error:
+        return {"file": error.param, "message": str(error)}
+    except JobNotFinished as error:  # it may have been started, and is paid for then: it is looked for from now on
+        return {"unfinished": error.ref, "message": error.message}
+    except Exception as error:  # noqa: BLE001 - whatever it is, the server decides what becomes of the job
+        checking = gate is not None and not gate.passed
+        if isinstance(error, MemoryError) and checking:
+            said = f"Checking the rows takes more than {bounds.memory:,} bytes of memory."
+            return {"file": "training_file", "message": said}
+        if not isinstance(error, TuneportError):
+            traceback.print_exc()
+        return {"fault": fault_of(error, checking=checking), "log": str(error)}
+
+
+def _main(parent: str, *bounds: str) -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no answer
+
+    def say(what: Any) -> None:
+        answers.write(json.dumps(what) + "\n")
+        answers.flush()
+
+    end_with(int(parent))
+    job = json.loads(sys.stdin.buffer.readline())
+    try:
+        say(_outcome(job, say, Bounds(*map(int, bounds))))
+    except _NotWanted:
+        return
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

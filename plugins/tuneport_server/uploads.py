@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tuneport import open_regular
 from tuneport_server import files
 from tuneport_server.bodies import Form, plain_name, read_form, read_json
 from tuneport_server.server import Server, owner_of, server_of
@@ -163,7 +164,7 @@ def _join(parts: list[Path], target: Path) -> str:
     md5 = hashlib.md5(usedforsecurity=False)
     with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
         for part in parts:
-            with part.open("rb") as file:
+            with open_regular(part) as file:
                 while block := file.read(_BLOCK):
                     md5.update(block)
                     out.write(block)

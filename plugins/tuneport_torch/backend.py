@@ -19,13 +19,14 @@ from tuneport import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tuneport import DataProfile, Diagnostic, Example, Piece, Plan, TrainRequest
     from tuneport_torch.config import TorchSettings
     from tuneport_torch.job import TorchJob
     from tuneport_torch.model import TorchModel
     from tuneport_torch.text.render import Renderer
+    from tuneport_torch.text.tokens import Text
 
 
 class TorchBackend(Backend):
@@ -85,27 +86,13 @@ class TorchBackend(Backend):
         from tuneport_torch.plan import make_plan
 
         name = request.base.name
-        return make_plan(request, resolve_base(name), self.profile(name), lambda: _renderer(name).text.longer)
+        return make_plan(request, resolve_base(name), self.profile(name), lambda: _text(name).longer)
 
     def profile(self, base: str) -> DataProfile:
         """What that base takes: its longest row, and its own tokenizer and template to count, show and prove rows."""
-        from tuneport import DataProfile
         from tuneport_torch.lookup import resolve_base
 
-        facts = resolve_base(base).facts
-        reading = _Reading(base)
-        return DataProfile(
-            shapes={
-                "sft": frozenset({"conversation", "completion"}),
-                "dpo": frozenset({"preference"}),
-                "orpo": frozenset({"preference"}),
-            },
-            max_tokens=facts.max_positions,
-            count_tokens=reading.count_tokens,
-            preview=reading.preview,
-            check_row=reading.check_row,
-            has_template=reading.has_template,
-        )
+        return _Reading(base, resolve_base(base).facts.max_positions).profile()
 
     def check_base(self, base: str) -> None:
         """Raise ModelNotFound or UnavailableError when that base cannot be trained; asks no network."""
@@ -159,34 +146,67 @@ class TorchBackend(Backend):
 class _Reading:
     """How a base reads rows; its tokenizer is loaded when first needed. Can be sent to other processes."""
 
-    def __init__(self, base: str) -> None:
-        self._base = base
+    def __init__(self, base: str, max_tokens: int | None, mode: str = "rows") -> None:
+        self._base, self._max_tokens, self._mode = base, max_tokens, mode
+
+    def profile(self) -> DataProfile:
+        from tuneport import DataProfile
+
+        return DataProfile(
+            shapes={
+                "sft": frozenset({"conversation", "completion"}),
+                "dpo": frozenset({"preference"}),
+                "orpo": frozenset({"preference"}),
+            },
+            max_tokens=self._max_tokens,
+            count_tokens=self.count_tokens,
+            preview=self.preview,
+            check_row=self.check_row,
+            has_template=self.has_template,
+            together=self.together,
+        )
+
+    def together(self, examples: Iterable[Example]) -> DataProfile:
+        from tuneport_torch.text.ways import count_ways, mode_of
+
+        mode = mode_of(count_ways(_text(self._base), examples))
+        return _Reading(self._base, self._max_tokens, mode).profile()
 
     def count_tokens(self, examples: Sequence[Example]) -> list[int]:
         from tuneport_torch.text import pairs
 
-        return pairs.longest(_renderer(self._base), examples)
+        return pairs.longest(self._renderer, examples)
 
     def preview(self, example: Example) -> list[Piece]:
         from tuneport_torch.text import pairs
 
-        renderer = _renderer(self._base)
+        renderer = self._renderer
         return pairs.pieces(renderer, example) if isinstance(example, Preference) else renderer.pieces(example)
 
     def check_row(self, example: Example) -> list[Diagnostic]:
         from tuneport_torch.text import pairs
 
-        renderer = _renderer(self._base)
+        renderer = self._renderer
         return pairs.diagnose(renderer, example) if isinstance(example, Preference) else renderer.diagnose(example)
 
+    @property
+    def _renderer(self) -> Renderer:
+        return _renderer(self._base, self._mode)
+
     def has_template(self) -> bool:
-        return _renderer(self._base).text.template is not None
+        return _text(self._base).template is not None
 
 
 @lru_cache(maxsize=4)
-def _renderer(name: str) -> Renderer:
+def _text(name: str) -> Text:
     from tuneport_torch.lookup import resolve_base
-    from tuneport_torch.text.render import Renderer
     from tuneport_torch.text.tokens import load_text
 
-    return Renderer(load_text(resolve_base(name)))
+    return load_text(resolve_base(name))
+
+
+@lru_cache(maxsize=4)
+def _renderer(name: str, mode: str) -> Renderer:
+    from tuneport_torch.text.render import Renderer
+
+    return Renderer(_text(name), mode)

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tuneport import BackendError, Checkpoint, Event, Job, JobNotFinished, JobState, Ref, Status, UsageError, utc_now
 from tuneport_torch.jobs import devices, slots
@@ -26,7 +26,7 @@ _PAUSE_SECONDS = 120.0  # how long a resume waits for the last checkpoint of a w
 class TorchJob(Job):
     """A training on this machine. The worker is a process of its own: a handle only reads, asks and, at need, kills."""
 
-    poll_seconds: ClassVar[float] = 0.5
+    poll_seconds: float = 0.5
 
     def __init__(self, folder: Folder) -> None:
         self.ref = Ref("torch", folder.name)

@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,13 +25,15 @@ from tuneport import (
 )
 from tuneport_torch import bases
 from tuneport_torch.bases import precision
-from tuneport_torch.bases.loading import LOADING, load_model
+from tuneport_torch.bases.loading import LOADING, import_libraries, load_model
 from tuneport_torch.jobs import devices, launch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tuneport import Dataset, GenerateOptions
+    from tuneport_torch.answer.joining import JoiningBatch
+    from tuneport_torch.answer.row import Row
     from tuneport_torch.bases import Base
     from tuneport_torch.text.render import Renderer, Style
 
@@ -52,6 +55,7 @@ class TorchModel(Model):
     can_stream = True
     can_continue = True
     can_mix = True
+    can_join = True
     takes = frozenset(
         {"schema", "tool_choice", "parallel_tool_calls", "logprobs", "frequency_penalty", "presence_penalty"}
     )
@@ -156,15 +160,30 @@ class TorchModel(Model):
             ready: dict[int, list[int]] = {}
             asked = [(prompt, self._styled(options)) for prompt, options in asked]
             for number, (prompt, options) in enumerate(asked):
-                style = "plain" if options.raw else self.style
                 try:
-                    ready[number] = loaded.renderer.prompts([prompt], options.tools, style)[0]
+                    ready[number] = self._prompt(loaded, prompt, options)
                 except TuneportError as error:
                     yield number, error
             numbers = list(ready)
             options_of = [asked[number][1] for number in numbers]
             for place, told in stream(loaded.model, loaded.renderer.text, list(ready.values()), options_of):
                 yield numbers[place], told
+
+    def open_batch(self) -> JoiningBatch:
+        """Conversations that join it are answered step by step; between two steps other calls may compute."""
+        with self._lock:
+            loaded = self._ready()
+            from tuneport_torch.answer.generate import make_row
+            from tuneport_torch.answer.joining import JoiningBatch
+
+            def prepare(prompt: Sequence[Message], options: GenerateOptions) -> Row:
+                options = self._styled(options)
+                return make_row(loaded.model, loaded.renderer.text, self._prompt(loaded, prompt, options), options)
+
+            return JoiningBatch(loaded.model, loaded.renderer.text, prepare, self._lock)
+
+    def _prompt(self, loaded: _Loaded, prompt: Sequence[Message], options: GenerateOptions) -> list[int]:
+        return loaded.renderer.prompts([prompt], options.tools, "plain" if options.raw else self.style)[0]
 
     def _styled(self, options: GenerateOptions) -> GenerateOptions:
         """A model of plain text answers as one that continues: nothing in its answer is a thinking block."""
@@ -216,12 +235,16 @@ class TorchModel(Model):
             from tuneport_torch.text.tokens import load_text
 
             base = self._resolved = bases.fetch(self._base)
-            text = load_text(base)
+            with ThreadPoolExecutor(1, "text") as aside:  # its tokenizer starts in a process of its own meanwhile
+                loading = aside.submit(load_text, base)
+                import_libraries()
+                text = loading.result()
             known = self._record or (text.template is not None and is_settled(text.template.source))
             mode = Mode.SAVED if known else Mode.ROWS
             with LOADING:
                 # What answering imports is imported here, where no other thread imports.
                 import tuneport_torch.answer.generate
+                import tuneport_torch.answer.joining
                 import tuneport_torch.answer.scoring  # noqa: F401 - see above
 
                 device, dtype = devices.pool(self._device), self._kind()

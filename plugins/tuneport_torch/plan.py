@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 from tuneport import Completion, Conversation, Plan, Preference, Quantity, TuneportError
@@ -44,7 +45,8 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile, longer: C
     found = devices.devices(kind)
     device = found[0] if found else devices.Device(kind, f"no {kind} device", 0)
     rows, checked = len(request.train), len(request.validation) if request.validation is not None else 0
-    counting = _Counting(settings, base, profile if tokenizer_here else None, request.options.too_long)
+    read = profile.for_rows(chain(request.train, request.validation or ())) if tokenizer_here else None
+    counting = _Counting(settings, base, read, request.options.too_long)
     tokens, lengths = counting.tokens(request.train, rows)
     aside, aside_lengths = counting.tokens(request.validation, checked) if request.validation else (None, None)
     for part, found_lengths in (("train", lengths), ("validation", aside_lengths)):

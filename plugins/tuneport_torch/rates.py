@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tuneport import home
-from tuneport_torch.jobs.folder import write_json
+from tuneport_torch.jobs.folder import read_file, write_json
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
@@ -57,13 +57,15 @@ class Measured:
 
 
 @contextmanager
-def measured(base: Base, settings: TorchSettings, device: Device, job: str) -> Iterator[Measured]:
+def measured(
+    base: Base, settings: TorchSettings, device: Device, job: str, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Measured]:
     """Time a training and remember its pace for plans to come. The parts of a job that was paused and resumed are one
     measurement.
     """
-    result, begun = Measured(), time.monotonic()
+    result, begun = Measured(), clock()
     yield result
-    seconds = time.monotonic() - begun - result.seconds_aside
+    seconds = clock() - begun - result.seconds_aside
     if result.tokens and seconds > 0:
         _remember(
             {
@@ -150,8 +152,8 @@ def _measurements() -> list[dict[str, Any]]:
 def _known() -> list[dict[str, Any]]:
     for path in (_path(), home("cache") / "torch" / _FILE):  # they stood among the caches once, where `prune` removes
         try:
-            known: list[dict[str, Any]] = msgspec.json.decode(path.read_bytes())
-        except (FileNotFoundError, msgspec.DecodeError):
+            known: list[dict[str, Any]] = msgspec.json.decode(read_file(path))
+        except (OSError, msgspec.DecodeError):
             continue
         return known
     return []

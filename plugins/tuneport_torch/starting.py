@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport import BackendError, Status, UnavailableError, UsageError, utc_now
+from tuneport import BackendError, Status, TuneportError, UnavailableError, UsageError, utc_now
 from tuneport_torch.config import TorchSettings, check_method
 from tuneport_torch.job import TorchJob
 from tuneport_torch.jobs import devices
@@ -63,6 +63,7 @@ def _begin_once(folder: Folder, request: TrainRequest, job: TorchJob) -> None:
             raise BackendError(
                 f"Another process has been starting {folder.ref} for {_START_SECONDS:g} s.",
                 remedy="End that process, then start again: nothing is started twice.",
+                passing=True,
             )
         time.sleep(0.05)
 
@@ -77,7 +78,7 @@ def _begin(folder: Folder, request: TrainRequest) -> bool:
         if not folder.exists:
             try:
                 _write(folder, request, owner)
-            except OSError:
+            except (OSError, TuneportError):  # no room, or a base that cannot be read
                 shutil.rmtree(folder.path, ignore_errors=True)  # half a job would only take up room
                 owner.let_go()
                 raise
@@ -135,6 +136,7 @@ def _write(folder: Folder, request: TrainRequest, owner: Owner) -> None:
         "intent": request.intent,
         "base": str(request.base),
         "base_name": stable_name(request.base.name),
+        "base_near": base.near,
         "base_fingerprint": base.fingerprint if base.present else None,
         "options": asdict(request.options),
         "settings": settings.model_dump(mode="json"),

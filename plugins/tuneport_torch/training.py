@@ -85,7 +85,8 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
 def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
     """The base on this machine, and the same one as when the job was started."""
     try:
-        base = bases.fetch(bases.resolve(request["base_name"], trust_remote_code=settings.trust_remote_code))
+        near, trust = request.get("base_near"), settings.trust_remote_code
+        base = bases.fetch(bases.resolve(request["base_name"], trust_remote_code=trust, near=near))
     except ModelNotFound as error:  # it was there, or might be, when the job was started
         raise UnavailableError(error.message, remedy="Put it back.") from error
     wanted = request["base_fingerprint"]

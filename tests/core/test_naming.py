@@ -45,6 +45,30 @@ def test_a_job_is_found_by_last_by_name_and_by_its_beginning() -> None:
         assert str(tuneport.find_ref(text)) == first
 
 
+def test_a_config_names_its_model_as_a_command_does(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+    def base() -> str:
+        return str(tuneport.jobs(1)[0].base)
+
+    first, second = trained("gamma"), trained("delta")
+    file = tmp_path / "tune.yaml"
+    for text, meant in (("gamma", first), ("parrot:del", second), (first, first)):
+        file.write_text(f"model: {text}\ndata: {{train: {tickets}, holdout: 0}}\n")
+        tuneport.run(file, wait=False, again=True)
+        assert base() == meant, text
+    for text in ("last", "parrot:last"):
+        newest = str(tuneport.find_ref("last"))
+        file.write_text(f"model: {text}\ndata: {{train: {tickets}, holdout: 0}}\n")
+        assert cli("plan", file)[0] == 0
+        assert cli("run", file, "--no-wait")[0] == 0
+        assert base() == newest, text
+    newest = str(tuneport.find_ref("last"))
+    tuneport.run(tuneport.RunConfig(model="last", data={"train": str(tickets)}), wait=False)  # type: ignore[arg-type]
+    assert base() == newest
+    file.write_text("model: a\ndata: {train: rows.csv}\n")
+    with pytest.raises(tuneport.ConfigError, match=r"tune.yaml:1: model: 'a' names no job"):
+        tuneport.run(file)
+
+
 def test_what_fits_more_than_one_job_lists_them() -> None:
     first, second = trained("beak"), trained("bear")
     for text in ("be", "parrot:bea"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -156,3 +157,13 @@ def test_a_wrong_option_names_the_function_that_was_called() -> None:
     for name, value in {"temperature": "hot", "max_tokens": 0, "top_p": None, "max_tokens ": 1}.items():
         with pytest.raises(tuneport.UsageError, match=name.strip()):
             model.ask("x", **{name: value})
+
+
+def test_one_of_a_thing_is_singular() -> None:
+    """A notebook's first try is small."""
+    rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
+    plan = tuneport.plan("parrot:grey", rows)
+    assert re.search(r": 1 row, .*, 1 step[,>]", repr(plan)), repr(plan)
+    data = tuneport.Dataset.load(rows)
+    assert "1 of 1 row used; 0 errors, 1 warning," in repr(data.check()), repr(data.check())
+    assert "1 row>" in repr(data)

@@ -43,6 +43,27 @@ def test_the_same_training_finds_the_finished_job_and_again_starts_anew(data: tu
     assert tuneport.train("parrot:grey", data, again=True).ref != first.ref
 
 
+def test_what_is_called_before_a_start_may_stop_it_once_the_rows_are_checked(
+    data: tuneport.Dataset, own_home: Path
+) -> None:
+    called: list[str] = []
+
+    def stop() -> None:
+        called.append("stop")
+        raise KeyboardInterrupt
+
+    with pytest.raises(tuneport.DataError):
+        tuneport.train("parrot:grey", [{"question": "", "answer": ""}], before_start=stop)
+    assert not called
+    with pytest.raises(KeyboardInterrupt):
+        tuneport.train("parrot:grey", data, before_start=stop)
+    assert called == ["stop"]
+    assert not (own_home / "parrot").exists()
+    assert not tuneport.jobs()
+    assert tuneport.train("parrot:grey", data, before_start=lambda: called.append("go")).wait()
+    assert called == ["stop", "go"]
+
+
 def test_a_default_written_out_makes_no_other_training(data: tuneport.Dataset) -> None:
     first = tuneport.train("parrot:grey", data)
     assert tuneport.train("parrot:grey", data, settings={"learning_rate": 1.0}).ref == first.ref
@@ -210,11 +231,11 @@ def test_a_model_that_others_were_trained_from_is_deleted_after_them_or_by_force
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_base_model_is_no_job_to_be_deleted(data: tuneport.Dataset, force: bool) -> None:
-    job = tuneport.train("parrot:grey", data)
-    with pytest.raises(tuneport.JobNotFound, match="parrot:grey is a base model") as refused:
-        tuneport.delete("parrot:grey", force=force)
-    assert "--force" not in str(refused.value.remedy)
-    assert job.status.terminal
+    for _ in range(2):  # before and after a job was trained from it
+        with pytest.raises(tuneport.JobNotFound, match="parrot:grey is a base model") as refused:
+            tuneport.delete("parrot:grey", force=force)
+        assert "--force" not in str(refused.value.remedy)
+        assert tuneport.train("parrot:grey", data).status.terminal
 
 
 def test_a_job_whose_backend_is_missing_is_taken_off_the_list_by_force_only(

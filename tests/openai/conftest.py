@@ -39,12 +39,18 @@ def server() -> Iterator[WireServer]:
 
 
 @pytest.fixture
-def lab(server: WireServer) -> Iterator[WireServer]:
+def limits() -> tuple[str, ...]:
+    """Those of `lab`, as `profiles add --limit` takes them: a server on this machine need not be spared."""
+    return ("poll_seconds=0.01", "retry_seconds=0")
+
+
+@pytest.fixture
+def lab(server: WireServer, limits: tuple[str, ...]) -> Iterator[WireServer]:
     """The server as the backend `lab`, added as a user does."""
     from tuneport import plugins
     from tuneport_openai import profiles
 
-    profiles.add("lab", server.url)
+    profiles.add("lab", server.url, limits=limits)
     plugins.load.cache_clear()
     yield server
     plugins.load.cache_clear()

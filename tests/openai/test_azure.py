@@ -13,7 +13,7 @@ import pytest
 import tuneport
 from nasty import Scenario, deep, drip, endless, page, reply
 from tuneport import Dataset
-from tuneport_openai import azure
+from tuneport_openai import azure, profiles
 from tuneport_openai.job import HostedJob
 from wire_server import KEY, WireServer
 
@@ -79,15 +79,14 @@ def _handler(manager: Manager) -> type[BaseHTTPRequestHandler]:
 def manager(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
     """The profile `azure` on loopback, with a Resource Manager beside it."""
     from tuneport import plugins
-    from tuneport_openai import profiles
 
     made = Manager(server)
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
     monkeypatch.setenv(azure.RESOURCE, RESOURCE)
     monkeypatch.setenv(azure.TOKEN, "the-managers-token")
     monkeypatch.setenv(azure.MANAGEMENT, f"http://127.0.0.1:{made.http.server_address[1]}")
-    monkeypatch.setattr(azure.Deployment.__init__, "__kwdefaults__", {"poll_seconds": 0.01})
-    profiles.add("azure", server.url)
+    limits = ("poll_seconds=0.01", "read_seconds=2", "deploy_seconds=30")
+    profiles.add("azure", server.url, limits=limits)
     plugins.load.cache_clear()
     yield made
     made.http.shutdown()
@@ -210,11 +209,10 @@ def test_a_nasty_manager_is_answered_with_words(
     act: Any, says: str, manager: Manager, server: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(azure.MANAGEMENT, f"http://127.0.0.1:{server.port}")
-    monkeypatch.setattr(azure, "_SECONDS", 2.0)
-    monkeypatch.setattr(azure, "_WAIT_SECONDS", 0.1)
     Scenario(".*/subscriptions/.*", act).spoil(server)
+    impatient = profiles.add("azure", server.url, limits=("poll_seconds=0.01", "read_seconds=2", "deploy_seconds=0.1"))
     with pytest.raises(tuneport.TuneportError) as caught:
-        azure.Deployment("topics").ensure("ft:base")
+        azure.Deployment("topics", impatient).ensure("ft:base")
     assert says in caught.value.message
     assert caught.value.remedy
     assert "the-managers-token" not in f"{caught.value} {caught.value.__cause__!r}"

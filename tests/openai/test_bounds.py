@@ -36,11 +36,10 @@ from nasty import (
 from tuneport import Dataset
 from tuneport.cli import outlet
 from tuneport.cli.app import invoke
-from tuneport_openai import client, upload
-from tuneport_openai.job import LoopbackJob
 from wire_server import WireServer
 
 MOST_MEGABYTES = 500
+QUICK = ("poll_seconds=0.01", "retry_seconds=0", "retries=0")
 CONFIG = "model: lab:base\ndata: {train: rows.jsonl}\ntrain: {epochs: 3, suffix: topics}\n"
 CHILD = """
 import sys, time, tuneport
@@ -129,9 +128,12 @@ def test_memory_is_bounded_whatever_a_server_sends(name: str, lab: WireServer, r
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LoopbackJob, "poll_seconds", 0.01)
-    monkeypatch.setattr(client, "_READ_RETRIES", 0)
+def limits() -> tuple[str, ...]:
+    return QUICK
+
+
+@pytest.fixture
+def own_console() -> None:
     outlet.console.cache_clear()
 
 
@@ -146,7 +148,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_answer_without_an_end_is_no_success(
-    answer: Any, shown: str, lab: WireServer, quick: None, capfd: pytest.CaptureFixture[str]
+    answer: Any, shown: str, lab: WireServer, own_console: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Scenario(CHAT, answer).spoil(lab)
     assert invoke(["ask", "lab:base", "hello"]) == 1
@@ -156,7 +158,7 @@ def test_an_answer_without_an_end_is_no_success(
     assert "Ask again" in printed.err or "Try again" in printed.err
 
 
-def test_an_answer_without_a_choice_is_no_success_as_json(lab: WireServer, quick: None, capfd: Any) -> None:
+def test_an_answer_without_a_choice_is_no_success_as_json(lab: WireServer, own_console: None, capfd: Any) -> None:
     Scenario(CHAT, reply(200, completion(choices=[]))).spoil(lab)
     assert invoke(["ask", "lab:base", "hello", "--json"]) == 1
     assert "without a choice" in json.loads(capfd.readouterr().out)["error"]["message"]
@@ -164,7 +166,13 @@ def test_an_answer_without_a_choice_is_no_success_as_json(lab: WireServer, quick
 
 @pytest.mark.parametrize("act", [reply(429, BUSY), page(503, "maintenance"), page(200, "please wait")])
 def test_a_run_goes_on_when_the_server_is_busy_for_a_while(
-    act: Any, lab: WireServer, rows: Dataset, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+    act: Any,
+    lab: WireServer,
+    rows: Dataset,
+    own_console: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rows.write("rows.jsonl")
@@ -173,17 +181,17 @@ def test_a_run_goes_on_when_the_server_is_busy_for_a_while(
     assert invoke(["run", "tune.yaml"]) == 0, capfd.readouterr().err
 
 
+@pytest.mark.parametrize("limits", [(*QUICK, "outage_seconds=0.5")])
 @pytest.mark.parametrize("verb", ["run", "watch"])
 def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
     verb: str,
     lab: WireServer,
     rows: Dataset,
-    quick: None,
+    own_console: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: Any,
 ) -> None:
-    monkeypatch.setattr(LoopbackJob, "outage_seconds", 0.5)
     monkeypatch.chdir(tmp_path)
     rows.write("rows.jsonl")
     Path("tune.yaml").write_text(CONFIG)
@@ -198,7 +206,7 @@ def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
     assert invoke(["run", "tune.yaml"]) == 0
 
 
-def test_a_wait_with_a_timeout_ends_in_an_outage_too(lab: WireServer, rows: Dataset, quick: None) -> None:
+def test_a_wait_with_a_timeout_ends_in_an_outage_too(lab: WireServer, rows: Dataset, own_console: None) -> None:
     job = tuneport.train("lab:base", rows)
     Scenario(JOB, reply(429, BUSY)).spoil(lab)
     with pytest.raises(tuneport.WaitTimeout, match="could not be asked about"):
@@ -207,11 +215,8 @@ def test_a_wait_with_a_timeout_ends_in_an_outage_too(lab: WireServer, rows: Data
     assert job.wait().ref == job.ref
 
 
-def test_what_a_file_is_waited_for_is_said(
-    lab: WireServer, rows: Dataset, quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(upload, "_SAY_SECONDS", 0.05)
-    monkeypatch.setattr(upload, "_PROCESS_SECONDS", 0.4)
+@pytest.mark.parametrize("limits", [(*QUICK, "notice_seconds=0.05", "process_seconds=0.4")])
+def test_what_a_file_is_waited_for_is_said(lab: WireServer, rows: Dataset, caplog: pytest.LogCaptureFixture) -> None:
     lab.file_looks = 10**6
     with pytest.raises(tuneport.BackendError, match=r"still processing the file .* its status is 'uploaded'"):
         tuneport.train("lab:base", rows)
@@ -225,12 +230,13 @@ def test_a_text_that_cannot_be_sent_is_the_callers_fault(lab: WireServer, rows: 
         tuneport.open_model("lab:ba\udcffse").ask("hello")
 
 
-def test_a_proxy_from_the_environment_is_still_used(
-    lab: WireServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_proxy_from_the_environment_is_still_used() -> None:
     """The bounds do not take the way to a server on the network from it: here a proxy that is not there."""
-    code = "import tuneport; tuneport.open_model('openai:gpt-x').ask('hello')"
-    environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "OPENAI_API_KEY": "sk-nobodys-key-at-all"}
+    from tuneport_openai import profiles
+
+    profiles.add("far", "https://gpu.example.org/v1", limits=["answer_retries=0"])
+    code = "import tuneport; tuneport.open_model('far:gpt-x').ask('hello')"
+    environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "FAR_API_KEY": "sk-nobodys-key-at-all"}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment,
@@ -239,5 +245,5 @@ def test_a_proxy_from_the_environment_is_still_used(
         timeout=60,
         check=False,
     )
-    assert "could not be reached at https://api.openai.com/v1" in done.stderr
+    assert "could not be reached at https://gpu.example.org/v1" in done.stderr
     assert "refused" in done.stderr

@@ -19,13 +19,6 @@ from tuneport_openai.results import read_results
 from wire_server import KEY, WireServer
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tuneport_openai.job import LoopbackJob
-
-    monkeypatch.setattr(LoopbackJob, "poll_seconds", 0.01)
-
-
 def test_ten_lines_train_and_ask_a_hosted_model(lab: WireServer, rows: Dataset) -> None:
     train, holdout = rows.split(holdout=0.2)
     job = tuneport.train("lab:base", train, epochs=3, suffix="topics")
@@ -430,12 +423,7 @@ def test_a_start_that_is_killed_while_uploading_is_finished_by_the_same_command(
     assert len(lab.jobs) == lab.calls("POST", "/v1/files") == 1
 
 
-def test_a_start_that_an_outage_stops_goes_on_with_the_same_intent(
-    lab: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tuneport_openai import upload
-
-    monkeypatch.setattr(upload, "_PAUSE_SECONDS", 0.0)
+def test_a_start_that_an_outage_stops_goes_on_with_the_same_intent(lab: WireServer, rows: Dataset) -> None:
     lab.refuse["POST /v1/files"] = (503, {"error": {"message": "down"}}, {})
     with pytest.raises(tuneport.BackendError, match="down") as caught:
         tuneport.train("lab:base", rows)
@@ -476,15 +464,13 @@ def test_a_start_that_was_refused_is_over(lab: WireServer, rows: Dataset) -> Non
     assert len(lab.jobs) == 1
 
 
+@pytest.mark.parametrize("limits", [("poll_seconds=0.01", "retry_seconds=0", "search_seconds=0")])
 def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
     lab: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tuneport.cli.app import invoke
-    from tuneport_openai import submit
 
     lab.refuse["POST /v1/fine_tuning/jobs"] = (500, {"error": {"message": "broken"}}, {})
-    monkeypatch.setattr(submit.finish, "__defaults__", ((0.0,),))
-    monkeypatch.setattr(submit.settle, "__defaults__", ((0.0,),))
     with pytest.raises(tuneport.JobNotFinished, match="not sent again"):
         tuneport.train("lab:base", rows)
     (job,) = tuneport.jobs()

@@ -10,24 +10,15 @@ import pytest
 import tuneport
 from nasty import SCENARIOS
 from tuneport import Dataset, TuneportError
-from tuneport_openai import client, model, submit, upload
-from tuneport_openai.job import LoopbackJob
 from wire_server import WireServer
 
 
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def limits() -> tuple[str, ...]:
     """The same waits, of a length for tests."""
-    monkeypatch.setattr(LoopbackJob, "poll_seconds", 0.01)
-    monkeypatch.setattr(LoopbackJob, "outage_seconds", 1.5)
-    monkeypatch.setattr(client, "_READ_RETRIES", 0)
-    monkeypatch.setattr(client, "_READ_SECONDS", 1.0)
-    monkeypatch.setattr(client, "_CREATE_SECONDS", 1.0)
-    monkeypatch.setattr(model, "_MOST_FAILURES", 1)
-    monkeypatch.setattr(model, "_ANSWER_SECONDS", 10.0)
-    monkeypatch.setattr(upload, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(upload, "_PROCESS_SECONDS", 3.0)
-    monkeypatch.setattr(submit.finish, "__defaults__", ((0.0, 0.01),))
+    seconds = {"poll": 0.01, "outage": 1.5, "read": 1, "create": 1, "answer": 10, "retry": 0, "process": 3}
+    retries = ("retries=0", "answer_retries=1", "search_seconds=0.01")
+    return (*(f"{name}_seconds={value}" for name, value in seconds.items()), *retries)
 
 
 def live(rows: Dataset) -> dict[str, TuneportError | None]:

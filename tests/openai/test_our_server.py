@@ -17,7 +17,6 @@ import tuneport
 from fault_proxy import AFTER, FAULTS, FaultProxy
 from serving import Served, install_parrot
 from tuneport import Dataset, JobNotFinished, Status
-from tuneport_openai import submit
 from tuneport_openai.job import HostedJob
 
 
@@ -67,10 +66,9 @@ def test_no_fault_between_the_two_starts_two_jobs(
 
     proxy = FaultProxy(ours.url, timeout=1.2)
     proxy.fault, proxy.lag = fault, 1
-    profiles.add("lab", proxy.url)
+    limits = ("poll_seconds=0.05", "retry_seconds=0.1", "search_seconds=0.1", "create_seconds=1")
+    profiles.add("lab", proxy.url, limits=limits)
     plugins.load.cache_clear()
-    monkeypatch.setattr(submit.finish, "__defaults__", ((0.0, 0.05, 0.05),))
-    monkeypatch.setattr("tuneport_openai.client._CREATE_SECONDS", 1.0)
     with contextlib.suppress(JobNotFinished):
         tuneport.train("lab:base", rows, suffix="faulted", again=True)
     (job,) = tuneport.jobs()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import stat
 import subprocess
 import sys
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import tuneport
 from tuneport import Dataset
 from tuneport_openai import profiles, vendors
 from tuneport_openai.client import Wire
+from tuneport_openai.limits import Limits
 from wire_server import KEY, WireServer
 
 
@@ -80,6 +84,56 @@ def test_the_file_holds_no_key_and_is_its_owners(own_home: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_limits_are_kept_with_the_profile_and_govern_its_jobs(lab: WireServer, rows: Dataset) -> None:
+    limits = ("outage_seconds=7", "poll_seconds=0.02", "request_bytes=100", "part_bytes=300", "retry_seconds=0")
+    made = profiles.add("lab", lab.url, limits=limits)
+    assert profiles.profile("lab") == made
+    assert profiles.add("other", "https://example.org/v1").poll_seconds == 5.0
+    assert profiles.add("near", "http://127.0.0.1:1/v1").poll_seconds == 0.5
+    assert profiles.profile("lab").limits == made.limits  # a change of another profile leaves them
+    tuneport.plugins.load.cache_clear()
+    job = tuneport.train("lab:base", rows)
+    job.wait()
+    assert (job.poll_seconds, job.outage_seconds) == (0.02, 7.0)
+    (sent,) = lab.uploads.values()
+    assert len(sent["parts"]) > 1
+    assert profiles.add("lab", lab.url).limits == Limits()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("outage_second=7", "did you mean 'outage_seconds'"),
+        ("7", "is not a limit"),
+        ("retries=1.5", "whole number"),
+        ("read_seconds=nan", "cannot be read_seconds"),
+        ("read_seconds=-1", "cannot be read_seconds"),
+        ("answer_seconds=inf", "cannot be answer_seconds"),
+        ("part_bytes=0", "cannot be part_bytes"),
+        ("part_bytes=", "cannot be part_bytes"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(text: str, said: str, own_home: Path) -> None:
+    with pytest.raises(tuneport.UsageError, match=said):
+        profiles.add("lab", "https://example.org/v1", limits=[text])
+    assert "lab" not in profiles.profiles()
+    name, _, value = text.partition("=")
+    stored = {"base_url": "https://example.org/v1", "key": "K", "vendor": "other", "limits": {name: value}}
+    (own_home / "profiles.json").write_text(json.dumps({"profiles": {"lab": stored}}))
+    with pytest.raises(tuneport.ConfigError, match=r"profiles\.json is damaged"):
+        profiles.profiles()
+
+
+def test_every_limit_is_in_the_docs_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "openai.md").read_text()
+    listed = re.findall(r"(?m)^\| `(\w+)` \| ([\d.,]*) \| (.+) \|$", page.partition("### Limits")[2])
+    default = {name: float(number.replace(",", "")) if number else None for name, number, _ in listed}
+    assert default == asdict(Limits())
+    assert {name: words for name, _, words in listed} == {
+        one.name: one.metadata["description"] for one in fields(Limits)
+    }
+
+
 def test_the_commands_add_list_and_remove(capsys: pytest.CaptureFixture[str]) -> None:
     from tuneport.cli.app import invoke
 
@@ -90,6 +144,11 @@ def test_the_commands_add_list_and_remove(capsys: pytest.CaptureFixture[str]) ->
 
     assert "with the key in the variable LAB_API_KEY." in cli("add", "lab", "http://127.0.0.1:1/v1")
     assert "lab     http://127.0.0.1:1/v1" in cli("list")
+    assert "is not a limit" in cli("add", "lab", "http://127.0.0.1:1/v1", "--limit", "speed=9")
+    limited = cli(
+        "add", "lab", "http://127.0.0.1:1/v1", "--limit", "retries=0", "--limit", "read_seconds=0.5", "--json"
+    )
+    assert json.loads(limited)["profile"]["limits"] == {"retries": 0, "read_seconds": 0.5}
     assert "another plugin's backend" in cli("add", "torch", "https://example.org/v1")
     assert "forgotten" in cli("remove", "lab")
     assert "lab" not in cli("list")

@@ -8,6 +8,7 @@ import pytest
 
 import tuneport
 from tuneport_openai.azure import RESOURCE, TOKEN, Deployment
+from tuneport_openai.profiles import profile
 from wire_server import WireServer
 
 VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy", "NO_PROXY", "no_proxy")
@@ -46,7 +47,7 @@ def test_azure_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     account = "/subscriptions/a/resourceGroups/b/providers/Microsoft.CognitiveServices/accounts/c"
     monkeypatch.setenv(RESOURCE, account)
     with pytest.raises(tuneport.UnavailableError, match="ALL_PROXY names a proxy"):
-        Deployment("tickets").ensure("ft:x")
+        Deployment("tickets", profile("azure")).ensure("ft:x")
 
 
 def test_a_proxy_that_does_not_apply_stops_nothing(lab: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,6 @@ from nasty import CHAT, Scenario, both, completion, piece, reply, stream
 from tuneport import Dataset, Redactor
 from tuneport.cli import outlet
 from tuneport.cli.app import invoke
-from tuneport_openai import submit
-from tuneport_openai.job import LoopbackJob
 from wire_server import KEY, WireServer
 
 FORMS = (KEY, base64.b64encode(KEY.encode()).decode().rstrip("=")[:-1], KEY.encode().hex(), KEY.upper())
@@ -28,10 +26,13 @@ NEEDED = {"id", "object", "status", "filename", "training_file", "tuneport_inten
 CONFIG = "model: lab:base\ndata: {train: rows.jsonl, holdout: 0.2}\ntrain: {epochs: 3, suffix: topics}\n"
 
 
+@pytest.fixture
+def limits() -> tuple[str, ...]:
+    return ("poll_seconds=0.01", "retry_seconds=0", "search_seconds=0")
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(LoopbackJob, "poll_seconds", 0.01)
-    monkeypatch.setattr(submit.finish, "__defaults__", ((0.0,),))
+def own_console() -> Iterator[None]:
     yield
     outlet.console.cache_clear()
 

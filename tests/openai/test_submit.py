@@ -14,12 +14,13 @@ from fault_proxy import AFTER, BEFORE, FAULTS, FaultProxy
 from tuneport import Dataset, JobNotFinished, JobNotFound, Ref
 from tuneport_openai import submit
 from tuneport_openai.client import Wire
+from tuneport_openai.limits import Limits
 from tuneport_openai.profiles import Profile
 from tuneport_openai.rules import write_file
 from wire_server import KEY, WireServer
 
-LOOKS = (0.0, 0.0, 0.01)
 REF = Ref("lab", "tickets")
+IMPATIENT = Limits(read_seconds=0.15, create_seconds=0.15, retry_seconds=0.0, search_seconds=0.01, retries=0)
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def proxy(server: WireServer) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def wire(proxy: FaultProxy) -> Wire:
-    return Wire(Profile(name="lab", base_url=proxy.url, key="LAB_API_KEY"), seconds=0.15)
+    return Wire(Profile(name="lab", base_url=proxy.url, key="LAB_API_KEY", limits=IMPATIENT))
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def carry(wire: Wire, scratch: dict, ref: Ref = REF) -> str | None:
     doubt = None
     for _ in range(2):
         try:
-            submit.finish(wire, ref, scratch, LOOKS)
+            submit.finish(wire, ref, scratch)
             return doubt
         except JobNotFinished as error:
             assert error.status == "unconfirmed"
@@ -91,13 +92,13 @@ def test_a_start_that_may_have_been_lost_is_unconfirmed_and_never_sent_again(
     assert proxy.suffered == [fault]
 
 
-def test_two_hundred_faulted_creations_never_make_two_jobs_of_one_intent(
+def test_a_hundred_faulted_creations_never_make_two_jobs_of_one_intent(
     wire: Wire, proxy: FaultProxy, server: WireServer, sent: dict
 ) -> None:
     proxy.fault = "random"
     server.file_looks = 0
     adopted = 0
-    for number in range(200):
+    for number in range(100):
         proxy.lag = proxy.drawn.choice([0, 0, 1, 2, 5])
         proxy.broken_lists = int(number % 50 == 0)  # the client waits half a second before it asks again
         server.filters = number % 10 > 0
@@ -107,7 +108,7 @@ def test_two_hundred_faulted_creations_never_make_two_jobs_of_one_intent(
         assert len(jobs) <= 1
         assert scratch.get("job") in (None, *jobs)
         adopted += "job" in scratch
-    assert len(proxy.suffered) == 200
+    assert len(proxy.suffered) == 100
     assert set(proxy.suffered) == set(FAULTS)
     assert server.calls("POST", "/v1/fine_tuning/jobs") == len(server.jobs) == sum(f in AFTER for f in proxy.suffered)
     assert 0 < adopted <= len(server.jobs)
@@ -128,7 +129,7 @@ def test_the_bare_client_makes_three_jobs_of_one_call(proxy: FaultProxy, server:
 def test_a_list_that_lags_is_looked_at_again(wire: Wire, proxy: FaultProxy, server: WireServer, sent: dict) -> None:
     proxy.fault, proxy.lag = "500 after", 2
     scratch = started(sent)
-    submit.finish(wire, REF, scratch, LOOKS)
+    submit.finish(wire, REF, scratch)
     assert server.of_intent(intent_of(scratch)) == [scratch["job"]]
 
 
@@ -137,9 +138,9 @@ def test_settle_adopts_a_job_that_shows_up_late(wire: Wire, proxy: FaultProxy, s
     scratch = started(sent)
     assert carry(wire, scratch)
     with pytest.raises(JobNotFinished):
-        submit.settle(wire, REF, scratch, LOOKS)
+        submit.settle(wire, REF, scratch)
     proxy.lag = 0
-    submit.settle(wire, REF, scratch, LOOKS)
+    submit.settle(wire, REF, scratch)
     assert server.of_intent(intent_of(scratch)) == [scratch["job"]]
 
 
@@ -148,11 +149,11 @@ def test_settle_is_certain_only_after_a_quarter_of_an_hour(wire: Wire, proxy: Fa
     scratch = started(sent)
     assert carry(wire, scratch)
     with pytest.raises(JobNotFinished):
-        submit.settle(wire, REF, scratch, LOOKS)
+        submit.settle(wire, REF, scratch)
     earlier = tuneport.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
     scratch["create"] = {**scratch["create"], "at": earlier.isoformat()}
     with pytest.raises(JobNotFound, match="15 minutes after"):
-        submit.settle(wire, REF, scratch, LOOKS)
+        submit.settle(wire, REF, scratch)
 
 
 def test_settle_is_never_certain_while_the_list_cannot_be_read(
@@ -165,7 +166,7 @@ def test_settle_is_never_certain_while_the_list_cannot_be_read(
     scratch["create"] = {**scratch["create"], "at": earlier.isoformat()}
     server.refuse["GET /v1/fine_tuning/jobs"] = (401, {"error": {"message": "no"}}, {})
     with pytest.raises(JobNotFinished, match="does not accept the key"):
-        submit.settle(wire, REF, scratch, LOOKS)
+        submit.settle(wire, REF, scratch)
 
 
 def test_a_job_that_does_not_say_whose_it_is_keeps_the_start_in_doubt(
@@ -182,7 +183,7 @@ def test_a_job_that_does_not_say_whose_it_is_keeps_the_start_in_doubt(
     earlier = tuneport.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
     scratch["create"] = {**scratch["create"], "at": earlier.isoformat()}
     with pytest.raises(JobNotFinished, match=f"may be the job {job['id']}"):
-        submit.settle(wire, REF, scratch, LOOKS)
+        submit.settle(wire, REF, scratch)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429])
@@ -192,7 +193,7 @@ def test_a_refusal_in_the_wires_own_words_leaves_no_doubt(
     server.refuse["POST /v1/fine_tuning/jobs"] = (status, {"error": {"message": "not you", "param": "model"}}, {})
     scratch = started(sent)
     with pytest.raises(tuneport.TuneportError, match="not you") as caught:
-        submit.finish(wire, REF, scratch, LOOKS)
+        submit.finish(wire, REF, scratch)
     assert not isinstance(caught.value, tuneport.JobError | tuneport.BackendError)
     assert "create" not in scratch
 
@@ -203,15 +204,15 @@ def test_a_connection_that_was_never_made_leaves_no_doubt(wire: Wire, proxy: Fau
     url = gone.url
     gone.close()
     scratch["files"] = {"train": "file-1"}
-    dead = Wire(Profile(name="lab", base_url=url, key="LAB_API_KEY"), seconds=0.2)
+    dead = Wire(Profile(name="lab", base_url=url, key="LAB_API_KEY", limits=IMPATIENT))
     with pytest.raises(tuneport.UnavailableError, match="could not be reached"):
-        submit._create(dead, REF, scratch, LOOKS)
+        submit._create(dead, REF, scratch)
     assert "create" not in scratch
 
 
 def test_a_cancelled_start_is_never_finished(wire: Wire, server: WireServer, sent: dict) -> None:
     scratch = {**started(sent), "cancelled": "2026-01-01"}
-    submit.finish(wire, REF, scratch, LOOKS)
+    submit.finish(wire, REF, scratch)
     assert not server.jobs
 
 
@@ -220,7 +221,7 @@ def test_two_threads_that_finish_one_start_make_one_job(wire: Wire, server: Wire
 
     scratch = started(sent)
     with ThreadPoolExecutor(4) as pool:
-        for one in [pool.submit(submit.finish, wire, REF, scratch, LOOKS) for _ in range(4)]:
+        for one in [pool.submit(submit.finish, wire, REF, scratch) for _ in range(4)]:
             one.result()
     assert server.of_intent(intent_of(scratch)) == [scratch["job"]]
     assert server.calls("POST", "/v1/files") == 1

@@ -10,6 +10,7 @@ import tuneport
 from tuneport import Dataset
 from tuneport_openai import upload
 from tuneport_openai.client import Wire
+from tuneport_openai.limits import Limits
 from tuneport_openai.profiles import Profile
 from tuneport_openai.rules import write_file
 from wire_server import KEY, WireServer
@@ -17,25 +18,23 @@ from wire_server import KEY, WireServer
 
 @pytest.fixture
 def wire(server: WireServer) -> Wire:
-    return Wire(Profile(name="lab", base_url=server.url, key="LAB_API_KEY"))
+    return wire_of(server, Limits(retry_seconds=0))
+
+
+@pytest.fixture
+def in_parts(server: WireServer) -> Wire:
+    """Which sends parts of a size for tests."""
+    return wire_of(server, Limits(retry_seconds=0, request_bytes=1000, part_bytes=700))
+
+
+def wire_of(server: WireServer, limits: Limits) -> Wire:
+    return Wire(Profile(name="lab", base_url=server.url, key="LAB_API_KEY", limits=limits))
 
 
 @pytest.fixture
 def facts(rows: Dataset) -> dict[str, object]:
     file = write_file(rows, tuneport.home("openai", "files"))
     return {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "_PAUSE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of a size for tests."""
-    monkeypatch.setattr(upload, "WHOLE_BYTES", 1000)
-    monkeypatch.setattr(upload, "PART_BYTES", 700)
 
 
 def test_the_same_bytes_are_sent_once(wire: Wire, server: WireServer, facts: dict) -> None:
@@ -72,22 +71,18 @@ def test_a_failing_upload_is_repeated_a_few_times_and_then_said(wire: Wire, serv
     assert 1 < server.calls("POST", "/v1/files") < 10
 
 
-def test_a_large_file_goes_in_parts_and_arrives_whole(
-    wire: Wire, server: WireServer, facts: dict, in_parts: None
-) -> None:
+def test_a_large_file_goes_in_parts_and_arrives_whole(in_parts: Wire, server: WireServer, facts: dict) -> None:
     scratch: dict = {}
-    found = upload.ensure_file(wire, facts, scratch)
+    found = upload.ensure_file(in_parts, facts, scratch)
     assert server.content[found] == Path(facts["path"]).read_bytes()
     (sent,) = server.uploads.values()
     assert len(sent["parts"]) == -(-facts["bytes"] // 700)
     assert not scratch
 
 
-def test_an_upload_that_was_cut_off_goes_on_where_it_stood(
-    wire: Wire, server: WireServer, facts: dict, in_parts: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_was_cut_off_goes_on_where_it_stood(server: WireServer, facts: dict) -> None:
     scratch: dict = {}
-    monkeypatch.setattr(upload, "_ATTEMPTS", 1)
+    wire = wire_of(server, Limits(upload_retries=0, request_bytes=1000, part_bytes=700))
     server.refuse["POST /v1/uploads/upload-000001/complete"] = (500, {"error": {"message": "broken"}}, {})
     with pytest.raises(tuneport.BackendError):
         upload.ensure_file(wire, facts, scratch)
@@ -101,21 +96,17 @@ def test_an_upload_that_was_cut_off_goes_on_where_it_stood(
     assert server.calls("POST", f"/v1/uploads/{state['id']}/parts") - before == -(-facts["bytes"] // 700) - 2
 
 
-def test_an_upload_that_the_server_has_forgotten_begins_anew(
-    wire: Wire, server: WireServer, facts: dict, in_parts: None
-) -> None:
+def test_an_upload_that_the_server_has_forgotten_begins_anew(in_parts: Wire, server: WireServer, facts: dict) -> None:
     scratch: dict = {}
     server.refuse["POST /v1/uploads/upload-000001/parts"] = (404, {"error": {"message": "expired"}}, {})
-    found = upload.ensure_file(wire, facts, scratch)
+    found = upload.ensure_file(in_parts, facts, scratch)
     assert server.content[found] == Path(facts["path"]).read_bytes()
     assert len(server.uploads) == 2
 
 
-def test_a_refusal_that_repeats_the_key_does_not_show_it(
-    wire: Wire, server: WireServer, facts: dict, in_parts: None
-) -> None:
+def test_a_refusal_that_repeats_the_key_does_not_show_it(in_parts: Wire, server: WireServer, facts: dict) -> None:
     for number in range(1, 9):
         server.refuse[f"POST /v1/uploads/upload-{number:06}/parts"] = (400, {"error": {"message": f"{KEY} is bad"}}, {})
     with pytest.raises(tuneport.BackendError, match="… is bad") as caught:
-        upload.ensure_file(wire, facts, {})
+        upload.ensure_file(in_parts, facts, {})
     assert KEY not in str(caught.value)

@@ -1,4 +1,6 @@
-"""A backend whose starts fail as the file `fault` in its home says, as long as it is there; else the parrot."""
+"""A backend whose starts fail as the file `fault` in its home says, as long as it is there; else the parrot. A file
+`fault.NAME` is for the jobs of that suffix alone.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,8 @@ class Jay(parrot.Parrot):
 
     def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
         fault = tuneport.home("jay") / "fault"
+        own = fault.with_suffix(f".{request.name.partition('-')[0]}")
+        fault = own if own.exists() else fault
         match fault.read_text() if fault.exists() else "":
             case "import":
                 from parrot import a_name_that_is_not_there  # noqa: F401 - the import fails as a torn installation does
@@ -25,7 +29,9 @@ class Jay(parrot.Parrot):
             case "outage":
                 raise tuneport.UnavailableError("The service cannot be reached.")
             case "service":
-                raise tuneport.BackendError("The service answered 503.")
+                raise tuneport.BackendError("The service answered 503.", passing=True)
+            case "broken":
+                raise tuneport.BackendError("The service answered in another language.")
             case "home":
                 raise tuneport.HomeError("The ledger is locked.")
             case "memory":

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import parrot
 
 import tuneport
 
 TUNEPORT_API = 1
+STEP = 0.02  # seconds for a token
 
 
 class Sloth(parrot.Parrot):
     name = "sloth"
 
     def model(self, name: str) -> tuneport.Model:
-        kind = MixingSlothModel if name == "mixing" else SlothModel
-        return kind(tuneport.Ref("sloth", name), [], None)
+        kinds = {"mixing": MixingSlothModel, "joining": JoiningSlothModel}
+        return kinds.get(name, SlothModel)(tuneport.Ref("sloth", name), [], None)
 
 
 class SlothModel(parrot.ParrotModel):
@@ -34,7 +35,7 @@ class SlothModel(parrot.ParrotModel):
             self._note(prompt[-1].text)
         try:
             for _ in range(options.max_tokens):
-                time.sleep(0.1)
+                time.sleep(STEP)
                 yield from ((number, "z") for number in range(len(prompts)))
             for number in range(len(prompts)):
                 yield number, tuneport.Reply(text="z" * options.max_tokens)
@@ -59,7 +60,7 @@ class MixingSlothModel(SlothModel):
         self._note(" and ".join(sorted(prompt[-1].text for prompt, _ in asked)))
         try:
             for step in range(1, max(limits) + 1):
-                time.sleep(0.1)
+                time.sleep(STEP)
                 for number, limit in enumerate(limits):
                     if step < limit:
                         yield number, "z"
@@ -68,6 +69,49 @@ class MixingSlothModel(SlothModel):
         except GeneratorExit:
             self._note("stopped")
             raise
+
+
+class JoiningSlothModel(MixingSlothModel):
+    """Lets questions join the answers under way. It has room for twelve answers."""
+
+    can_join = True
+
+    def open_batch(self) -> tuneport.LiveBatch:
+        return SlothBatch(self._note)
+
+
+class SlothBatch(tuneport.LiveBatch):
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._left: dict[int, tuple[str, int]] = {}
+
+    def add(self, number: int, prompt: Sequence[tuneport.Message], options: tuneport.GenerateOptions) -> None:
+        self._left[number] = prompt[-1].text, options.max_tokens
+        self._note(prompt[-1].text)
+
+    @property
+    def waiting(self) -> list[int]:
+        return list(self._left)[12:]
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if number in self._left:
+                self._note(f"dropped {self._left.pop(number)[0]}")
+
+    def step(self) -> list[tuple[int, tuneport.AnswerPiece | tuneport.Reply | tuneport.TuneportError]]:
+        time.sleep(0.05)
+        told: list[tuple[int, tuneport.AnswerPiece | tuneport.Reply | tuneport.TuneportError]] = []
+        for number, (text, left) in list(self._left.items())[:12]:
+            self._left[number] = text, left - 1
+            told.append((number, tuneport.AnswerPiece(text="z")))
+            if left == 1:
+                del self._left[number]
+                self._note(f"answered {text}")
+                told.append((number, tuneport.Reply(text="z")))
+        return told
+
+    def close(self) -> None:
+        self._note("closed")
 
 
 @tuneport.hookimpl

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import http.client
 import re
 import resource
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,12 +21,15 @@ import pytest
 from attacks import HALF_HEAD, NO_HTTP, SLOW_BODY, SLOW_LOGIN, WRONG_TOKEN, Crowd, hang_up_after
 from serving import PATIENCE, Served, jsonl
 from tuneport_server.connections import Connections
+from tuneport_server.pace import too_slow
 
 LIMITS = ("requests=64", "head_seconds=2", "silence_seconds=3", "least_rate=1000")
 SLACK = 20.0  # seconds beyond a limit, on a machine that is busy
 UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 FORM = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
-BAD_CHUNK = FORM + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n"
+CHUNKED = FORM + b"Transfer-Encoding: chunked\r\n\r\n"
+BAD_CHUNK = CHUNKED + b"no size\r\n"
+HIDDEN = b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n"  # to be read as a part of the body before it
 CROWDS = {
     "slow logins": (560, SLOW_LOGIN, b"a"),
     "half heads": (1100, HALF_HEAD, b""),
@@ -59,15 +65,32 @@ def use(served: Served) -> None:
         assert client.files.content(file.id).read() == jsonl()
 
 
+def log_in(served: Served) -> bool:
+    """Whether a login gets through, with a connection of its own, and without a second try."""
+    form, origin = f"token={served.token}", f"http://127.0.0.1:{served.port}"
+    headers = {"Origin": origin, "Content-Type": "application/x-www-form-urlencoded"}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)) as one:
+        try:
+            one.request("POST", "/login", form, headers)
+            return one.getresponse().status == 303
+        except (http.client.HTTPException, ConnectionError):  # displaced before its form had come
+            return False
+
+
 def attack(served: Served, count: int, first: bytes, drip: bytes, seconds: float) -> None:
-    """A client works while a crowd attacks, and the log hardly grows."""
+    """A client works and people log in from the attacker's address, while a crowd attacks; the log hardly grows."""
     size, end = log_size(served), time.monotonic() + seconds
     with Crowd(served.port, count, first, drip=drip, pause=0.25):
         use(served)
+        logins = [log_in(served) for _ in range(10)]
         while time.monotonic() < end:
             use(served)
+            logins += [log_in(served) for _ in range(10)]
             time.sleep(0.2)
     use(served)
+    print(f"{logins.count(False)} of {len(logins)} logins cut off")
+    assert logins.count(False) <= len(logins) // 10 + 1
+    assert not re.search("F{3}", "".join("TF"[not one] for one in logins)), logins  # the third try is the last
     assert log_size(served) < size + 20_000, served.stderr()[-2000:]
 
 
@@ -106,6 +129,10 @@ UNFINISHED = {
     "dripping head": (HALF_HEAD, b"a", b"408"),
     "half form": (SLOW_LOGIN, b"", b"408"),
     "dripping form": (SLOW_LOGIN, b"a", b"408"),
+    "dripping chunks": (CHUNKED, b"1\r\na\r\n", b"408"),
+    "a chunk's size without end": (CHUNKED, b"0", b"408"),
+    "a chunk's extension without end": (CHUNKED + b"1;", b"a", b"408"),
+    "a trailer without end": (CHUNKED + b"1\r\na\r\n0\r\nX: ", b"a", b"408"),
     "half body": (SLOW_BODY, b"", b"408"),
     "dripping body": (SLOW_BODY, b"a", b"408"),
     "at rest": (LOGIN_PAGE + b"\r\n", b"", b"200"),
@@ -125,6 +152,12 @@ def test_what_does_not_go_on_is_given_up(door: Served) -> None:
         assert answer[9:12] == UNFINISHED[kind][2], (kind, answer)
         assert (b"\r\nx-request-id: req_" in answer) == bool(answer), (kind, answer)
         assert (b'"code": "request_timeout"' in answer.replace(b'":"', b'": "')) == (answer[9:12] == b"408")
+
+
+def test_a_sender_of_few_bytes_is_given_up_before_the_last_deadline() -> None:
+    assert too_slow(received=0, taken=10.1, grace=10, rate=1024)
+    assert too_slow(received=50 * 1024, taken=60.1, grace=10, rate=1024)
+    assert not too_slow(received=50 * 1024, taken=59.9, grace=10, rate=1024)
 
 
 def until(true: Callable[[], bool], seconds: float = 3 + SLACK) -> None:
@@ -202,24 +235,71 @@ def test_a_server_without_descriptors_says_so_once_a_second_and_comes_back(door:
     assert all("No connection can be accepted" in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        (b"GET /login HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 60_000 + b"\r\n\r\n", b"431"),
-        (b"GET /login HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 200 + b"\r\n", b"431"),
-        (FORM + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
-        (FORM + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd", b"400"),
-        (FORM + b"Transfer-Encoding: gzip\r\n\r\n", b"501"),
-        (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
-        (BAD_CHUNK, b"400"),
-    ],
-    ids=["long head", "many headers", "two framings", "two lengths", "unknown framing", "no HTTP", "broken chunk"],
-)
-def test_what_is_no_plain_http_is_refused_in_the_wires_shape(door: Served, sent: bytes, status: bytes) -> None:
+STRANGE = {
+    "long head": (b"GET /login HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 60_000 + b"\r\n\r\n", b"431"),
+    "many headers": (b"GET /login HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 200 + b"\r\n", b"431"),
+    "10,000 headers": (b"GET /login HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 10_000 + b"\r\n", b"431"),
+    "long path": (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"431"),
+    "two framings": (FORM + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN, b"400"),
+    "two lengths": (FORM + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd" + HIDDEN, b"400"),
+    "signed length": (FORM + b"Content-Length: +4\r\n\r\nabcd" + HIDDEN, b"400"),
+    "hexadecimal length": (FORM + b"Content-Length: 0x4\r\n\r\nabcd" + HIDDEN, b"400"),
+    "unknown framing": (FORM + b"Transfer-Encoding: gzip\r\n\r\n" + HIDDEN, b"501"),
+    "framing twice": (FORM + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n" + HIDDEN, b"501"),
+    "framing in disguise": (FORM + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + HIDDEN, b"400"),
+    "two hosts": (b"GET /login HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n" + HIDDEN, b"400"),
+    "no HTTP": (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"505"),
+    "HTTP/2 with a host": (b"GET /login HTTP/2.0\r\nHost: localhost\r\n\r\n" + HIDDEN, b"505"),
+    "broken chunk": (BAD_CHUNK + HIDDEN, b"400"),
+    "chunk longer than its size": (CHUNKED + b"1\r\nabc\r\n0\r\n\r\n" + HIDDEN, b"400"),
+    "chunks of bare line feeds": (CHUNKED + b"1\na\n0\n\n" + HIDDEN, b"400"),
+    "null byte": (b"GET /login HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n" + HIDDEN, b"400"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_no_plain_http_is_refused_in_the_wires_shape(door: Served, kind: str) -> None:
+    sent, status = STRANGE[kind]
     _, answer = hang_up_after(door.port, sent, PATIENCE)
     assert answer[9:12] == status, answer
+    assert answer.count(b"HTTP/1.1 ") == 1  # and nothing behind it is taken for a request
     assert b"\r\nx-request-id: req_" in answer
-    assert b'{"error": {"message": "' in answer
+    assert b'"error": {"message": "' in answer.replace(b'":{"', b'": {"').replace(b'message":"', b'message": "')
+
+
+def test_a_client_that_speaks_tls_is_hung_up_on_at_once(door: Served) -> None:
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE) as one, pytest.raises(ssl.SSLError):
+        ssl.create_default_context().wrap_socket(one, server_hostname="localhost")
+    assert time.monotonic() < began + SLACK
+
+
+def test_an_upgrade_is_not_made_and_the_request_is_answered(door: Served) -> None:
+    for protocol in (b"websocket", b"h2c"):
+        head = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\nUpgrade: %s\r\n" % protocol
+        _, answer = hang_up_after(door.port, head + b"Authorization: Bearer %s\r\n\r\n" % door.token.encode(), PATIENCE)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+
+
+def test_a_body_that_is_too_large_is_not_asked_for(door: Served) -> None:
+    head = b"Host: localhost\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\n" % door.token.encode()
+    for path, kind in ((b"chat/completions", b"application/json"), (b"files", b"multipart/form-data; boundary=b")):
+        sent = b"POST /v1/%s HTTP/1.1\r\n%sContent-Length: 99999999999\r\nContent-Type: %s\r\n\r\n"
+        _, answer = hang_up_after(door.port, sent % (path, head, kind), PATIENCE)
+        assert answer.startswith(b"HTTP/1.1 413 "), answer
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_ipv6_is_served_and_one_address_of_both_kinds_is_the_same_client(tmp_path: Path, parrot_site: Path) -> None:
+    served = Served(tmp_path / "home", "--models", "grey=parrot:grey", "--host", "::", site=parrot_site)
+    served.start()
+    try:
+        for host in ("[::1]", "127.0.0.1", "localhost"):
+            with openai.OpenAI(api_key=served.token, base_url=f"http://{host}:{served.port}/v1") as client:
+                assert client.models.retrieve("grey").id == "grey"
+    finally:
+        served.end()
 
 
 @pytest.mark.parametrize("token", [True, False])
@@ -280,17 +360,36 @@ def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
     assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are under way
 
 
-def test_a_stranger_whose_request_was_refused_makes_way_first() -> None:
-    connections, left = Connections(most=5, of_address=3), []
-    guests = [Guest("first", left), Guest("refused", left, busy=True), Guest("known", left)]
-    for guest in guests:
+def test_a_stranger_who_was_answered_makes_way_first_and_one_who_waits_for_an_answer_last() -> None:
+    connections, left = Connections(most=8, of_address=5), []
+    guests = {name: Guest(name, left, busy=True) for name in ("waiting", "first", "answered", "known")}
+    for guest in guests.values():
         connections.add(guest, "10.0.0.1")
-    connections.recognize(guests[1], known=False)
-    connections.recognize(guests[2], known=True)
-    for name in ("second", "third"):
+    connections.hold(guests["waiting"])
+    connections.release(guests["answered"])
+    connections.recognize(guests["known"], known=True)
+    connections.release(guests["known"])  # which changes nothing: it is no stranger
+
+    def come(*names: str) -> None:
+        for name in names:
+            assert connections.admit("10.0.0.1")
+            connections.add(Guest(name, left), "10.0.0.1")
+
+    come("second", "third", "fourth", "fifth")
+    assert left == ["answered", "first", "second"]
+    connections.release(guests["waiting"])
+    come("sixth")
+    assert left[3:] == ["waiting"]
+
+
+def test_those_who_wait_for_an_answer_leave_room_for_newcomers() -> None:
+    connections, left = Connections(most=8, of_address=6), []
+    for number in range(6):
         assert connections.admit("10.0.0.1")
-        connections.add(Guest(name, left), "10.0.0.1")
-    assert left == ["refused", "first"]
+        connections.add(guest := Guest(str(number), left), "10.0.0.1")
+        connections.hold(guest)
+    assert connections.admit("10.0.0.1")
+    assert left == ["1"]  # a quarter of the places are held
 
 
 def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -17,8 +18,15 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.types import Message
 
 from serving import Served, jsonl, until_checked, until_over
+from tuneport_server import files
+from tuneport_server.server import open_server
+from tuneport_server.settings import Limits
+from tuneport_server.wire import WireError
 
 PATIENCE = 120.0
 TINY = gzip.compress((b"{}\n" * 300_000 + b'{"a":1}\n' * 200) * 200, 9)  # 60 million rows, 180 MB, from 0.3 MB
@@ -147,6 +155,35 @@ def test_a_killed_server_leaves_no_check_behind_and_makes_it_again(own: Served) 
         wait_for(lambda: not workers(own.home), "the check ends with its file")
     own.end()
     assert not workers(own.home)
+
+
+def test_a_file_that_was_found_is_sent_whole_though_it_is_deleted_before_its_first_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path))
+    server = open_server({}, Limits())
+    id_ = files.add_result(server, "me", "ftjob-1", "rows\n")
+    app = Starlette()
+    app.state.server = server
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [], "app": app}
+    scope |= {"path_params": {"file_id": id_}, "state": {"owner": "me"}}
+    answer = files.content(Request(scope))
+    files.delete(Request(scope))
+    assert not (server.files / id_).exists()
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()  # the client stays
+        raise AssertionError
+
+    asyncio.run(answer(scope, receive, send))
+    assert sent[0]["status"] == 200
+    assert b"".join(one.get("body", b"") for one in sent) == b"rows\n"
+    with pytest.raises(WireError):
+        files.content(Request(scope))
 
 
 @pytest.mark.parametrize("times", [100, pytest.param(800, marks=pytest.mark.soak)])

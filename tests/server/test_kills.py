@@ -123,6 +123,9 @@ def test_every_accepted_file_and_job_survives_kills(own: Served) -> None:
 
 @pytest.mark.soak
 def test_every_accepted_file_and_job_survives_a_hundred_kills(own: Served) -> None:
+    own.end()
+    own._arguments += ("--limit", "open_jobs=1000")  # they come faster than a server that is killed can start them
+    own.start()
     survive_kills(own, 100)
 
 

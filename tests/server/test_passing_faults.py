@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from serving import Served, install_parrot, install_plugin, jsonl, until_over
+from tuneport import BackendError, UnavailableError, UsageError
+from tuneport_server.faults import Retries, fault_of
 
 PASSING = {
     "import": "A package that training needs cannot be imported.",
@@ -38,9 +40,9 @@ def fault(served: Served) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
-def begin(client) -> str:
+def begin(client, **more: str) -> str:
     file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
-    return client.fine_tuning.jobs.create(model="blue", training_file=file).id
+    return client.fine_tuning.jobs.create(model="blue", training_file=file, **more).id
 
 
 def warned(client, id_: str) -> str:
@@ -51,6 +53,7 @@ def warned(client, id_: str) -> str:
         found = [one.message for one in events if one.level == "warn"]
         if found:
             return found[-1]
+        assert client.fine_tuning.jobs.retrieve(id_).status != "failed", list(events)
         assert time.monotonic() < deadline, list(events)
         time.sleep(0.05)
 
@@ -70,19 +73,41 @@ def test_a_fault_that_passes_leaves_the_job_in_the_queue_and_says_why(served: Se
             assert until_over(client, id_).status == "succeeded", kind
 
 
-@pytest.mark.parametrize(
-    ("kind", "code", "said"),
-    [
-        ("rows", "invalid_training_file", "Row 3 is empty."),
-        ("settings", "training_not_started", "The rate is too high."),
-        ("mistake", "server_error", "The server could not start the training; its log says why."),
-    ],
-)
-def test_what_comes_again_ends_the_job(served: Served, fault: Path, kind: str, code: str, said: str) -> None:
-    fault.write_text(kind)
+ENDS = {
+    "rows": ("invalid_training_file", "Row 3 is empty."),
+    "settings": ("training_not_started", "The rate is too high."),
+    "mistake": ("server_error", "The server could not start the training; its log says why."),
+    "broken": ("training_not_started", "The service answered in another language."),
+}
+
+
+def test_what_comes_again_ends_the_job(served: Served, fault: Path) -> None:
+    for kind in ENDS:
+        fault.with_suffix(f".{kind}").write_text(kind)
     with served.client() as client:
-        job = until_over(client, begin(client))
-        assert (job.status, job.error.code, job.error.message) == ("failed", code, said)
+        jobs = {kind: begin(client, suffix=kind) for kind in ENDS}
+        for kind, id_ in jobs.items():
+            job = until_over(client, id_)
+            assert (job.status, job.error.code, job.error.message) == ("failed", *ENDS[kind])
+            warned = [one.message for one in client.fine_tuning.jobs.list_events(id_) if one.level == "warn"]
+            assert len(warned) == (kind in ("mistake", "broken")), "what may pass is tried again first, and says so"
+
+
+def test_what_a_backend_calls_passing_is_tried_for_long_and_what_rows_cost_is_not() -> None:
+    passing, lasting = (BackendError("It broke.", passing=one) for one in (True, False))
+    here, away = (UnavailableError("It is not there.", passing=one) for one in (False, True))
+    tries = [fault_of(one).tries for one in (UsageError("No."), lasting, passing, here, away)]
+    assert tries[0] == 1
+    assert 3 < tries[1] < 10
+    assert 200 < tries[2] < 400
+    assert tries[3] == tries[4] > 100_000
+    assert [fault_of(one, checking=True).tries for one in (here, away)] == [tries[1], tries[4]]
+    retries, before = Retries(), time.monotonic()
+    assert [retries.postpone("a") for _ in range(20)] == list(range(1, 21))
+    assert retries.waiting() == ["a"]
+    assert 290 < retries._tries["a"][1] - before < 310
+    retries.forget("a")
+    assert retries.waiting() == []
 
 
 def test_a_start_without_room_waits_for_room(served: Served) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import openai
 import pytest
 
+import tuneport
 from serving import Served, jsonl, until_over
-from tuneport import ConfigError, UsageError
+from tuneport import ConfigError, UsageError, plugins
 from tuneport_server.settings import ServeSettings, read_settings
 
 RAW = b"GET /v1/models HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n%s\r\n"
@@ -216,3 +217,21 @@ def test_settings_that_cannot_be_say_the_cure(tmp_path: Path) -> None:
         read_settings(run)
     assert error.value.remedy is not None
     assert "`serve:`" in error.value.remedy
+
+
+def test_a_config_may_name_a_model_to_serve_as_a_command_does(
+    tmp_path: Path, parrot_site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path / "home"))
+    monkeypatch.syspath_prepend(str(parrot_site))
+    plugins.load.cache_clear()
+    file = tmp_path / "serve.yaml"
+    file.write_text("serve: {models: {a: torch:smollm2-135m, b: ./folder, c: last}}\n")
+    with pytest.raises(ConfigError, match=r"serve\.models\.c: there is no last job") as error:
+        read_settings(file)
+    assert "serve.models.b: './folder' names no job" in str(error.value)
+    rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
+    ref = tuneport.train("parrot:grey", rows, suffix="served").ref
+    file.write_text("serve: {models: {a: last, b: served, c: 'parrot:serv', d: 'parrot:last'}}\n")
+    assert set(read_settings(file).models.values()) == {str(ref)}
+    plugins.load.cache_clear()

@@ -17,10 +17,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from serving import Served
 from tiny_models import make_tokenizer, write_llama
-from tuneport import Reply
+from tuneport import AnswerPiece, Reply
 from tuneport_server import response_events
-from tuneport_server.desks import Question, Told
 from tuneport_server.items import messages_of
+from tuneport_server.questions import Question, Told
 from tuneport_server.wire import WireError
 
 pytestmark = pytest.mark.timeout(300)
@@ -143,12 +143,16 @@ def test_a_tool_is_called_whole_and_streamed_and_its_output_is_answered(tiny: op
     assert (call.type, call.name, call.status) == ("function_call", "weather", "completed")
     assert json.loads(call.arguments)["city"] in ("Paris", "Rome")
     events = streamed(tiny, **asked)
+    parts = [one["delta"] for one in events if one["type"].endswith("arguments.delta")]
     assert [one["type"].removeprefix("response.") for one in events] == [
         *("created", "in_progress", "output_item.added"),
-        *("function_call_arguments.delta", "function_call_arguments.done", "output_item.done", "completed"),
+        *["function_call_arguments.delta"] * len(parts),
+        *("function_call_arguments.done", "output_item.done", "completed"),
     ]
+    assert len(parts) > 1, "the arguments come as they are written"
     assert events[2]["item"]["arguments"] == ""
-    assert events[3]["delta"] == events[4]["arguments"] == events[-1]["response"]["output"][0]["arguments"]
+    assert events[2]["item"]["name"] == "weather"
+    assert "".join(parts) == events[-3]["arguments"] == events[-1]["response"]["output"][0]["arguments"]
     items = [{"role": "user", "content": "Hello"}, call.model_dump()]
     items += [{"type": "function_call_output", "call_id": call.call_id, "output": "Rain"}]
     answer = tiny.responses.create(**{**asked, "input": items, "tool_choice": "none"})
@@ -172,7 +176,11 @@ def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> 
     part = tiny.responses.create(**asked).output[0].content[0]
     assert [len(one.top_logprobs) for one in part.logprobs] == [2] * 4
     assert all(one.bytes and one.logprob <= 0 for one in part.logprobs)
-    done = next(one for one in streamed(tiny, **asked) if one["type"] == "response.output_text.done")
+    events = streamed(tiny, **asked)
+    done = next(one for one in events if one["type"] == "response.output_text.done")
+    deltas = [one for one in events if one["type"] == "response.output_text.delta"]
+    assert [one for delta in deltas for one in delta["logprobs"]] == done["logprobs"]
+    assert all(delta["logprobs"] for delta in deltas), "each delta has those of its own tokens"
     assert [one["token"] for one in done["logprobs"]] == [one.token for one in part.logprobs]
 
 
@@ -341,7 +349,7 @@ def test_an_answer_that_fails_midway_ends_its_stream_with_the_reason(status: int
             messages=[], options={}, count=1, stream=True, tell=items.put_nowait, gone=threading.Event()
         )
         head = {**json.loads(RESPONSE), "status": "in_progress"}
-        sent = [one async for one in response_events.events(head, (0, "My"), items, question)]
+        sent = [one async for one in response_events.events(head, (0, AnswerPiece(text="My")), items, question)]
         return [json.loads(one.split(b"data: ")[1]) for one in sent], question.gone.is_set()
 
     events, gone = asyncio.run(told())

@@ -150,7 +150,14 @@ def test_a_tool_that_must_be_called_is_called_whole_and_streamed(wire: openai.Op
     with wire.chat.completions.stream(model="tiny", messages=HELLO, max_tokens=200, **asked) as stream:
         deltas = [one for one in stream if one.type == "tool_calls.function.arguments.delta"]
         final = stream.get_final_completion().choices[0]
-    assert deltas
+    assert len(deltas) > 1
+    chunks = [one.choices[0].delta for one in ask(wire, stream=True, **asked) if one.choices]
+    first, *rest = [one.tool_calls[0] for one in chunks if one.tool_calls]
+    assert (first.index, first.type, first.function.name, first.function.arguments) == (0, "function", "weather", "")
+    assert first.id.startswith("call_")
+    assert {(one.index, one.id, one.function.name) for one in rest} == {(0, None, None)}
+    assert "".join(one.function.arguments for one in rest) == call.function.arguments
+    assert not any(one.content for one in chunks), "what is told as a call is not told as text"
     assert final.message.tool_calls[0].function.arguments == call.function.arguments
     assert final.finish_reason == "tool_calls"
 
@@ -198,6 +205,8 @@ def test_log_probabilities_come_whole_and_streamed(wire: openai.OpenAI) -> None:
     chunks = [one.choices[0] for one in ask(wire, stream=True, **asked)]
     streamed = [token for one in chunks if one.logprobs for token in one.logprobs.content]
     assert [one.logprob for one in streamed] == [one.logprob for one in told]
+    for one in chunks:
+        assert bool(one.logprobs) == bool(one.delta.content), "each chunk has those of its own tokens"
     assert ask(wire, logprobs=False, temperature=0, max_tokens=2).choices[0].logprobs is None
 
 

@@ -21,9 +21,8 @@ PATIENCE = 120.0
 def served(tmp_path: Path) -> Iterator[Served]:
     site = tmp_path / "packages"
     install_plugin(install_parrot(site), Path(__file__).parent / "sloth.py")
-    served = Served(
-        tmp_path / "home", "--models", "slow=sloth:grey,mixing=sloth:mixing", "--limit", "waiting=20", site=site
-    )
+    models = "slow=sloth:grey,mixing=sloth:mixing,joining=sloth:joining"
+    served = Served(tmp_path / "home", "--models", models, "--limit", "waiting=20", site=site)
     yield served.start()
     served.end()
 
@@ -63,7 +62,7 @@ def test_tokens_take_turns_and_one_has_a_share_of_the_waiting_room(served: Serve
             return "busy"
 
     with greedy, patient, ThreadPoolExecutor(40) as pool:
-        first = pool.submit(ask, greedy, "first", 30)
+        first = pool.submit(ask, greedy, "first", 200)
         wait_for(lambda: notes(served), "the model is busy")
         many = [pool.submit(ask, greedy, f"greedy {one}", one + 1) for one in range(30)]  # none can join another
         wait_for(lambda: sum(one.done() for one in many) >= 10, "those beyond the share are refused")
@@ -74,9 +73,9 @@ def test_tokens_take_turns_and_one_has_a_share_of_the_waiting_room(served: Serve
 
 
 def test_an_answer_stops_when_its_client_leaves_and_one_that_waits_is_not_begun(served: Served) -> None:
-    gone = leave(served, "gone", 600)
+    gone = leave(served, "gone", 3000)
     wait_for(lambda: "gone" in notes(served), "the model is busy")
-    waiting = leave(served, "never begun", 601)
+    waiting = leave(served, "never begun", 3001)
     time.sleep(0.5)
     waiting.close()
     time.sleep(2.5)  # the server looks every second whether it is still there
@@ -88,10 +87,57 @@ def test_an_answer_stops_when_its_client_leaves_and_one_that_waits_is_not_begun(
 
 
 def test_who_left_a_batch_costs_nothing_once_the_others_are_answered(served: Served) -> None:
-    first = leave(served, "first", 30, "mixing")  # the next two come while it is answered, and so come together
+    first = leave(served, "first", 150, "mixing")  # the next two come while it is answered, and so come together
     wait_for(lambda: "first" in notes(served), "the model is busy")
-    gone, short = leave(served, "gone", 4096, "mixing"), leave(served, "short", 50, "mixing")
+    gone, short = leave(served, "gone", 4096, "mixing"), leave(served, "short", 100, "mixing")
     wait_for(lambda: "gone and short" in notes(served), "both are answered")
     gone.close()
     assert [one.getresponse().status for one in (first, short)] == [200, 200]
     wait_for(lambda: "stopped" in notes(served), "the answer that nobody waits for stops")
+
+
+def test_a_question_does_not_wait_for_the_answers_under_way(served: Served) -> None:
+    long = leave(served, "long", 4000, "joining")
+    wait_for(lambda: "long" in notes(served), "the model is busy")
+    short = leave(served, "short", 1, "joining")
+    assert short.getresponse().status == 200
+    assert notes(served) == ["long", "short", "answered short"]
+    long.close()
+    wait_for(lambda: "closed" in notes(served), "the answer that nobody waits for stops")
+    assert notes(served)[3:] == ["dropped long", "closed"]
+
+
+def test_many_long_questions_of_one_token_leave_room_for_another(served: Served) -> None:
+    other = served.add_token("other")
+    long = [leave(served, f"long {one}", 4000, "joining") for one in range(20)]
+    wait_for(lambda: len(notes(served)) >= 16, "the model is full of one token's questions")
+    with served.client(other, max_retries=0) as client:
+        begun = [text for text in notes(served) if text.startswith("long")]
+        assert len(begun) == 16, "twelve that are answered, and no more than four that wait for memory"
+        hello = [{"role": "user", "content": "other"}]
+        asked = client.with_options(max_retries=0)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(asked.chat.completions.create, model="joining", messages=hello, max_tokens=1)
+            wait_for(lambda: "other" in notes(served), "the other token's question is taken in")
+            for one in long[:9]:
+                one.close()
+            assert answer.result(PATIENCE).choices[0].message.content == "z"
+    for one in long:
+        one.close()
+    order = notes(served)
+    assert order.index("other") < 18, order
+    assert not any(text.startswith("answered long") for text in order)
+
+
+def test_a_model_that_is_wanted_away_finishes_what_it_answers_and_takes_no_more(tmp_path: Path) -> None:
+    site = tmp_path / "packages"
+    install_plugin(install_parrot(site), Path(__file__).parent / "sloth.py")
+    models = ("--models", "joining=sloth:joining,mixing=sloth:mixing", "--limit", "models=1")
+    served = Served(tmp_path / "home", *models, site=site).start()
+    long = leave(served, "long", 240, "joining")
+    wait_for(lambda: "long" in notes(served), "the model is busy")
+    wanting = leave(served, "wanting", 1, "mixing")
+    assert wanting.getresponse().status == 200
+    assert long.getresponse().status == 200
+    assert notes(served) == ["long", "answered long", "closed", "wanting"]
+    served.end()

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import tiny_training as tiny
+from torch_jobs import begin, settled
 from tuneport import UnavailableError, UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.bases import adapter, lora
 from tuneport_torch.bases.loading import load_model
+from tuneport_torch.model import TorchModel
 
 peft = pytest.importorskip("peft")
 
@@ -205,5 +207,26 @@ def test_a_relative_base_path_is_a_folder_before_it_is_a_hub_id(place, name, tin
 
 def test_a_relative_base_path_of_nothing_is_a_hub_id(changed, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UnavailableError, match="owner/model is not on this machine"):
+    with pytest.raises(UnavailableError, match="owner/model is not on this machine") as refusal:
         bases.resolve(over(changed, "owner/model"))
+    assert "Where owner/model is a folder, write its full path" in refusal.value.remedy
+
+
+def test_a_base_in_the_working_folder_is_found_by_the_job_and_from_any_other_folder(tiny_llama, tmp_path, monkeypatch):
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    for place in (work, elsewhere):
+        place.mkdir()
+    shutil.copytree(tiny_llama, work / "models" / "base")
+    folder = tmp_path / "adapters" / "one"
+    real = peft.LoraConfig(**PLAIN, init_lora_weights=False)
+    peft.get_peft_model(load_model(bases.resolve(str(tiny_llama))), real).save_pretrained(folder)
+    over(folder, "models/base")
+    monkeypatch.chdir(work)
+    assert bases.resolve(str(folder)).near == str(work)
+    job = begin(folder, "near", count=12)
+    monkeypatch.chdir(elsewhere)
+    assert settled(job).status.value == "succeeded"
+    model = job.result()
+    assert model.reply("Hello", max_tokens=2).completion_tokens
+    model.close()
+    assert TorchModel.tuned("near").memory

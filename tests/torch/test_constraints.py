@@ -56,10 +56,9 @@ class Ticket(BaseModel):
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
-    from tiny_models import make_tokenizer, write_llama
+    from tiny_models import make_tokenizer, opened, write_llama
 
-    made = TorchModel.base(str(write_llama(tmp_path_factory.mktemp("bases") / "tiny", make_tokenizer())))
-    made._dtype = "float32"
+    made = opened(write_llama(tmp_path_factory.mktemp("bases") / "tiny", make_tokenizer()))
     yield made
     made.close()
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scripted import scripted
+from tiny_models import opened
 from tuneport import Completion, Conversation, DataError, GenerateOptions, Message, Reply, UsageError
 from tuneport_torch import bases
 from tuneport_torch.answer.calls import tool_calls
@@ -30,16 +31,14 @@ PROMPTS = [
 
 @pytest.fixture(params=["tiny_llama", "tiny_qwen3"])
 def model(request):
-    made = TorchModel.base(str(request.getfixturevalue(request.param)))
-    made._dtype = "float32"
+    made = opened(request.getfixturevalue(request.param))
     yield made
     made.close()
 
 
 @pytest.fixture
 def llama(tiny_llama):
-    made = TorchModel.base(str(tiny_llama))
-    made._dtype = "float32"
+    made = opened(tiny_llama)
     yield made
     made.close()
 
@@ -161,8 +160,7 @@ def test_answers_streamed_together_are_the_answers_and_come_in_turns(model):
 
 
 def test_memory_is_foretold_and_given_back(tiny_llama):
-    made = TorchModel.base(str(tiny_llama))
-    made._dtype = "float32"
+    made = opened(tiny_llama)
     foretold = made.memory
     made.ensure_ready()
     assert foretold <= made.memory <= foretold * 1.01, "buffers are no weights, and small"
@@ -279,8 +277,7 @@ def test_naming_a_model_loads_nothing(tiny_llama):
 def test_bfloat16_is_chosen_by_the_hardware_and_answers_alike(tiny_llama):
     assert precision.fastest("cpu") in ("float32", "bfloat16")
     assert precision.fastest("mps") == "float32"
-    model = TorchModel.base(str(tiny_llama))
-    model._dtype = "bfloat16"
+    model = opened(tiny_llama, "bfloat16")
     assert isinstance(model.reply("Hello", max_tokens=4), Reply)
     assert model._loaded.model.dtype == torch.bfloat16
     model.close()

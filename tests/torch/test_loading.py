@@ -61,7 +61,7 @@ def test_two_tied_models_loaded_from_two_threads_twenty_times(tied: tuple[Path, 
 
 
 COLD = """
-    import sys, threading, traceback
+    import gc, sys, threading, traceback
     from pathlib import Path
     import tuneport
     answers, gate = {}, threading.Barrier(4)
@@ -76,6 +76,9 @@ COLD = """
     threads = [threading.Thread(target=do, args=[folder]) for folder in sys.argv[1:] for do in (chat, convert)]
     for thread in threads: thread.start()
     for thread in threads: thread.join()
+    # Python's garbage collector rested while the libraries were imported, and looks again; nothing was kept from it.
+    young = gc.get_stats()[0]["collections"]
+    assert gc.isenabled() and not gc.get_freeze_count() and young < 500, (gc.isenabled(), young)
     sys.exit(len(answers) != 4)
 """
 

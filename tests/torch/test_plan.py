@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,15 +49,18 @@ def test_money_is_hours_times_what_an_hour_costs(tiny_llama: Path, own_home: Pat
     assert "3600 USD an hour" in plan.usd.source
 
 
-def test_earlier_trainings_of_this_machine_set_the_pace(tiny_llama: Path, own_home: Path, monkeypatch) -> None:
+def clock_of(*seconds: float) -> Callable[[], float]:
+    """A clock that shows these, one after another."""
+    return iter(seconds).__next__
+
+
+def test_earlier_trainings_of_this_machine_set_the_pace(tiny_llama: Path, own_home: Path) -> None:
     base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
     assert "arithmetic" in rates.foretell(base, settings, device).source
-    monkeypatch.setattr(rates, "_WORTH_KEEPING_SECONDS", 0.0)
-    with rates.measured(base, settings, device, "first") as measured:
-        time.sleep(0.05)
-        measured.tokens = 50
+    with rates.measured(base, settings, device, "first", clock_of(5, 105)) as measured:
+        measured.tokens = 50_000
     pace = rates.foretell(base, settings, device)
-    assert 0 < pace.tokens_per_second < 1000
+    assert pace.tokens_per_second == pytest.approx(500)
     assert pace.source == "measured by one such training here"
     assert "scaled" in rates.foretell(base, TorchSettings(mode="full"), device).source
     assert "arithmetic" in rates.foretell(base, settings, Device("cuda:0", "NVIDIA H100 80GB HBM3", 0)).source
@@ -128,20 +131,18 @@ def test_layers_are_compiled_where_a_gpu_has_long_enough_to_train(tiny_llama: Pa
 
 
 def test_a_paused_and_resumed_job_is_one_measurement_that_prune_does_not_forget(
-    tiny_llama: Path, own_home: Path, monkeypatch
+    tiny_llama: Path, own_home: Path
 ) -> None:
     base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
-    monkeypatch.setattr(rates, "_WORTH_KEEPING_SECONDS", 0.1)
-    for _ in range(3):  # each part too short to count
-        with rates.measured(base, settings, device, "paused") as measured:
-            time.sleep(0.05)
-            measured.tokens = 50
+    for number in range(3):  # each part too short to count
+        with rates.measured(base, settings, device, "paused", clock_of(number, number + 8)) as measured:
+            measured.tokens = 4_000
     pace = rates.foretell(base, settings, device)
     assert pace.source == "measured by one such training here"
-    assert pace.tokens_per_second < 1000
+    assert pace.tokens_per_second == pytest.approx(500)
     for _ in range(30):  # jobs that were over at once
-        with rates.measured(base, settings, device, uuid.uuid4().hex) as measured:
-            measured.tokens = 50
+        with rates.measured(base, settings, device, uuid.uuid4().hex, clock_of(0, 0.1)) as measured:
+            measured.tokens = 4_000
     prune()
     assert rates.foretell(base, settings, device) == pace
 

@@ -82,9 +82,17 @@ class Trained:
 IM_END = "<|im_end|>"
 R1 = Trained("<｜end▁of▁sentence｜>", "\n</think>\n\n", "{}\n</think>\n\n{}", last=(*MANY, *THINKING), later=1)
 QWEN3_5 = Trained(IM_END, thought="{}\n</think>\n\n{}", call=XML_CALL + IM_END, later=REFUSED)
-GEMMA4 = Trained("<turn|>", call=GEMMA4_CALL + "<|tool_response>")
+GEMMA4_THOUGHT = {"thought": "<|channel>thought\n{}\n<channel|>{}", "last": THINKING}
+GEMMA4 = Trained("<turn|>", call=GEMMA4_CALL + "<|tool_response>", **GEMMA4_THOUGHT)
 NEMOTRON = {"end": IM_END, "call": f"\n{XML_CALL}\n{IM_END}", "last": THINKING}
+GLM = {
+    "lead": "\n",
+    "thought": "\n<think>{}</think>\n{}",
+    "call": f"\n{GLM_CALL}<|observation|>",
+    "last": THINKING,
+}
 CHANNEL = "<|channel|>final<|message|>"
+ANALYSIS = "<|channel|>analysis<|message|>{}<|end|><|start|>assistant" + CHANNEL + "{}"
 GPT_OSS_CALL = ' to=functions.weather<|channel|>commentary json<|message|>{"city": "Oslo"}<|call|>'
 
 TABLE = {
@@ -93,26 +101,17 @@ TABLE = {
     "deepseek_r1_distill": R1,
     "deepseek_r1_distill_training": Trained(R1.end, R1.lead, R1.thought, last=MANY, later=1),
     "deepseekv3": Trained(R1.end, R1.lead, R1.thought, call=CONTEXT, result="", last=R1.last, later=1),
-    "diffusion_gemma": Trained("<turn|>", call=GEMMA4.call, result="<|turn>model\n"),
+    "diffusion_gemma": Trained("<turn|>", call=GEMMA4.call, result="<|turn>model\n", **GEMMA4_THOUGHT),
     "gemma": Trained("<end_of_turn>", system=False, later=REFUSED),
     "gemma3": Trained("<end_of_turn>", later=REFUSED),
     "gemma4": GEMMA4,
-    "gemma4_v2": Trained("<turn|>", call=GEMMA4_CALL + "<turn|>"),
+    "gemma4_v2": Trained("<turn|>", call=GEMMA4_CALL + "<turn|>", **GEMMA4_THOUGHT),
     "gemma4_v3": GEMMA4,
     "gemma4_v4": GEMMA4,
     "gemma4_v5": GEMMA4,
-    "glm4moe": "no-end-of-turn",
-    "glm4moe_training": Trained(
-        "<|user|>",
-        "\n",
-        "\n<think>{}</think>\n{}",
-        call=f"\n{GLM_CALL}<|observation|>",
-        last=THINKING,
-        later=["\nfour<|system|>", "\nfive<|user|>"],
-    ),
-    "gptoss": Trained(
-        "<|return|>", CHANNEL, CHANNEL + TAGS, call=GPT_OSS_CALL, last=(*MANY, *THINKING), later=LEFT_OUT
-    ),
+    "glm4moe": Trained("<|user|>", **GLM, later=1),
+    "glm4moe_training": Trained("<|user|>", **GLM, later=["\nfour<|system|>", "\nfive<|user|>"]),
+    "gptoss": Trained("<|return|>", CHANNEL, ANALYSIS, call=GPT_OSS_CALL, last=(*MANY, *THINKING), later=LEFT_OUT),
     "idefics3": Trained("<end_of_utterance>", " ", " " + TAGS),
     "lfm2": Trained(IM_END),
     "lfm2_2_5": Trained(IM_END, thought="<think>{}</think>{}", call=LFM2_CALL + IM_END, last=THINKING),
@@ -126,7 +125,7 @@ TABLE = {
     "muse_glimmer": Trained(
         "<|eot|>",
         " to=user<|message|>",
-        " to=user<|message|>" + TAGS,
+        " to=self<|message|>{}<|eom|><|start|>assistant to=user<|message|>{}",
         call=f" to=weather<|message|>{MUSE_CALL}<|eot|>",
         later=1,
     ),
@@ -156,8 +155,7 @@ def test_a_published_template_is_trained_exactly_or_refused_for_its_own_reason(n
     row = TABLE.get(name, TABLE.get(name.removesuffix("_training")))
     assert row is not None, "a new template: look at what it writes, then give it a row"
     for kind, found in published.outcomes()[name].items():
-        expected = row if isinstance(row, str) else row.expected(kind)
-        assert (found if isinstance(found, tuple) else found.code) == expected, kind
+        assert (found if isinstance(found, tuple) else found.code) == row.expected(kind), kind
 
 
 def test_what_a_template_cannot_do_is_refused_with_a_cure_that_fits_it():

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -32,21 +34,27 @@ def hub():
 
 
 @pytest.fixture
-def push(hub, tmp_path):
+def logged_in(hub, tmp_path):
+    """An environment that knows no hub but this one."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    return {
+        **clean,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",  # whose storage service is not spoken here
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+@pytest.fixture
+def push(logged_in):
     """`tuneport push` with these arguments, as (exit code, stdout, stderr)."""
 
     def run(*arguments, answer="", **environment):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-        known = {
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_ENDPOINT": hub.url,
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_DISABLE_XET": "1",  # whose storage service is not spoken here
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
         done = subprocess.run(
             [sys.executable, "-m", "tuneport.cli", "push", *arguments],
-            env={**clean, **known, **environment},
+            env={**logged_in, **environment},
             input=answer,
             capture_output=True,
             text=True,
@@ -133,6 +141,44 @@ def test_an_adapter_over_a_folder_of_this_machine_is_not_published(tuned):
         tuneport.push(tuned, "ada/tickets", kind="adapter", dry_run=True)
     with pytest.raises(UnsupportedError, match="adapter, merged, gguf"):
         tuneport.push(tuned, "ada/tickets", kind="ollama", dry_run=True)
+
+
+UPLOADING = """
+import sys, threading, tuneport
+from tuneport_torch.bases.loading import LOADING, quiet
+from transformers.utils import logging
+pushing = threading.Thread(target=tuneport.push, args=(sys.argv[1], "ada/tickets"))
+pushing.start()
+sys.stdin.readline()
+free = LOADING.acquire(timeout=20)
+with quiet():  # as a load of another model
+    pass
+print(free, logging.is_progress_bar_enabled(), flush=True)
+LOADING.release()
+pushing.join()
+print(logging.is_progress_bar_enabled())
+"""
+
+
+def test_models_can_be_loaded_while_one_is_uploaded(hub, logged_in, tuned):
+    hub.may_go_on = threading.Event()
+    command = [sys.executable, "-c", UPLOADING, tuned]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=logged_in, text=True, **pipes) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while "PUT" not in hub.requests:
+                assert time.monotonic() < deadline
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.02)
+            process.stdin.write("uploading\n")
+            process.stdin.flush()
+            said = process.stdout.readline()
+        finally:
+            hub.may_go_on.set()
+        rest, errors = process.communicate(timeout=60)
+    assert (said, rest, errors) == ("True False\n", "True\n", "")
+    assert hub.repositories["ada/tickets"].commits
 
 
 def test_a_hosted_model_cannot_leave_its_host(tmp_path):

@@ -1,5 +1,6 @@
 """What is trained on is what the row says, and is proven to be what the model is asked for."""
 
+import json
 import random
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 import chat_templates as templates
-from tuneport import Completion, Conversation, Message, Piece, UnavailableError, UsageError
+from tuneport import Completion, Conversation, DataError, Message, Piece, UnavailableError, UsageError
 from tuneport_torch import bases
 from tuneport_torch.text.golden import check_golden, golden_ids
 from tuneport_torch.text.refusals import Unrenderable
@@ -116,6 +117,73 @@ def test_a_template_whose_turns_end_in_plain_text_is_refused(renderer):
     with pytest.raises(Unrenderable, match="stop") as refused:
         renderer(templates.NO_END).render(WITH_SYSTEM)
     assert refused.value.code == "no-end-of-turn"
+
+
+def test_a_template_that_always_opens_the_next_answer_is_trained_to_the_end_of_this_one(renderer):
+    one = renderer(templates.ALWAYS_OPENS)
+    assert trained(one, TWO_TURNS) == ["Thank you.<|im_end|>", "Lost.<|im_end|>"]
+    assert one.text.token_id("<|im_start|>") not in one.text.stop_ids
+
+
+def test_a_template_that_never_opens_an_answer_is_refused_with_a_cure_that_works(renderer):
+    with pytest.raises(Unrenderable, match=r"before '<\|im_start\|>assistant\\n'") as refused:
+        renderer(templates.NEVER_OPENS).render(WITH_SYSTEM)
+    assert refused.value.code == "answer-not-opened"
+    added = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    assert trained(renderer(templates.NEVER_OPENS + added), WITH_SYSTEM)
+
+
+def test_results_are_given_by_the_role_that_the_template_knows(renderer):
+    function = {"name": "look", "arguments": '{"at": "it"}'}
+    calls = [{"id": f"callcall{n}", "type": "function", "function": function} for n in range(2)]
+    result = Message("tool", "dry", tool_call_id="callcall0")
+    asked, said = Message("user", "Rain?"), Message("assistant", "No.")
+    one = renderer(templates.IPYTHON)
+    row = Conversation((asked, Message("assistant", tool_calls=calls[:1]), result, said))
+    assert len(trained(one, row)) == 2
+    assert "ipython\ndry" in one.text.decode(one.render(row).ids, keep_control=True)
+    assert "ipython\ndry" in one.text.decode(one.prompts([row.messages[:3]])[0], keep_control=True)
+    both = Conversation((asked, Message("assistant", tool_calls=calls), result, said))
+    with pytest.raises(Unrenderable, match="only a part of the calls") as refused:
+        one.render(both)
+    assert "one tool call, its result" in refused.value.remedy
+    beside = Conversation((asked, Message("assistant", "Wait.", tool_calls=calls[:1]), result, said))
+    with pytest.raises(Unrenderable, match="text beside the calls") as refused:
+        one.render(beside)
+    assert "Take that text out" in refused.value.remedy
+
+
+def test_of_several_templates_the_default_is_used_and_the_one_for_tools_is_named_as_the_cure(renderer):
+    tools = templates.CALLS
+    folder = renderer().text.folder
+    (folder / "chat_template.jinja").unlink()
+    path = folder / "tokenizer_config.json"
+    given = json.loads(path.read_text())
+
+    def loaded(*named):
+        given["chat_template"] = [{"name": name, "template": source} for name, source in named]
+        path.write_text(json.dumps(given))
+        return Renderer(Text(folder))
+
+    calls = [{"id": "callcall1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
+    row = Conversation((Message("user", "Rain?"), Message("assistant", tool_calls=calls)))
+    one = loaded(("default", templates.CHATML), ("tool_use", tools))
+    assert trained(one, TWO_TURNS) == ["Thank you.<|im_end|>", "Lost.<|im_end|>"]
+    with pytest.raises(Unrenderable, match="no place for them") as refused:
+        one.render(row)
+    assert "named tool_use" in refused.value.remedy
+    (folder / "chat_template.jinja").write_text(tools)
+    assert trained(Renderer(Text(folder)), row)
+    (folder / "chat_template.jinja").unlink()
+    assert trained(loaded(("tool_use", tools)), row)
+    assert loaded(("rag", "a"), ("tool_use", tools)).text.template is None
+
+
+def test_a_template_that_cannot_be_compiled_says_so_each_time(renderer):
+    one = renderer("{% for message in messages %}")
+    for _ in range(2):
+        with pytest.raises(DataError, match="cannot be compiled"):
+            one.render(WITH_SYSTEM)
 
 
 def test_a_turn_of_weight_0_is_context(renderer):

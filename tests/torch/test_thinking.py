@@ -7,16 +7,16 @@ import pytest
 
 import chat_templates as templates
 from scripted import scripted
-from tiny_models import make_tokenizer, write_llama
+from tiny_models import make_tokenizer, opened, write_llama
 from torch_jobs import request, settled
 from tuneport import Conversation, Dataset, Message, Preference, TrainSettings, compare
 from tuneport_torch import TorchBackend
-from tuneport_torch.model import TorchModel
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
 from tuneport_torch.text.thinking import Mode, find_thinking
 from tuneport_torch.text.tokens import Text, load_text
+from tuneport_torch.text.ways import count_ways, mode_of
 
 PLAIN = Conversation((Message("user", "Label: my card"), Message("assistant", "card")))
 FIELD = Conversation((Message("user", "2+2?"), Message("assistant", "4", reasoning_content="Two more.")))
@@ -86,8 +86,9 @@ def test_what_is_trained_follows_what_the_model_is_asked_with(renderer, kind, pl
     one = renderer(THINKING[kind])
     assert trained(one, PLAIN) == [plain]
     assert trained(one, FIELD) == [thought]
-    if kind != "channels":  # whose template knows no tags in a text
-        assert trained(one, INLINE) == [thought]
+    assert trained(one, INLINE) == [thought]
+    loose = Conversation((*FIELD.messages[:1], Message("assistant", "4", reasoning_content="\nTwo more.\n\n")))
+    assert trained(one, loose) == [thought]
     assert one.count_tokens([PLAIN, FIELD]) == [len(row.ids) for row in one.try_render([PLAIN, FIELD])]
     rendered = one.render(PLAIN)
     (prompt,) = one.prompts([PLAIN.messages[:1]])
@@ -122,6 +123,68 @@ def test_an_earlier_turn_whose_thinking_is_left_out_is_not_trained_without_it(re
         assert rendered.turns_left_out == 1, kind
 
 
+CALL = [{"id": "callcall1", "type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}]
+CALLED = (
+    Message("user", "2+2?"),
+    Message("assistant", tool_calls=CALL, reasoning_content="Look."),
+    Message("tool", "4", tool_call_id="callcall1"),
+    Message("assistant", "It is 4", reasoning_content="So."),
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "call", "final"),
+    [
+        (
+            templates.CHANNELS_CALLS,
+            ' to=self|Look.|over<|im_start|>assistant to=look|{"at": "it"}<|im_end|>',
+            " to=self|So.|over<|im_start|>assistant to=user|It is 4<|im_end|>",
+        ),
+        (
+            templates.THINKS_BEFORE_CALLS,
+            '<thought>\nLook.\n</thought>call look{"at": "it"}<|im_end|>',
+            "<thought>\nSo.\n</thought>\n\nIt is 4<|im_end|>",
+        ),
+    ],
+)
+def test_thinking_before_a_call_and_before_the_answer_is_trained_behind_what_the_model_is_asked_with(
+    renderer, template, call, final
+):
+    one = renderer(template)
+    rendered = one.render(Conversation(CALLED))
+    assert [piece.text for piece in one.shown(rendered) if piece.weight] == [call, final]
+    asked = Renderer(one.text, Mode.ON)
+    first = rendered.weights.index(1.0)
+    second = rendered.weights.index(1.0, rendered.weights.index(0.0, first))
+    assert rendered.ids[:first] == asked.prompts([CALLED[:1]])[0]
+    assert rendered.ids[:second] == asked.prompts([CALLED[:3]])[0]
+
+
+def test_a_row_without_thinking_is_asked_to_think_where_its_earlier_answers_can_be_trained_only_so(renderer):
+    one = renderer(templates.QWEN3_SWITCH)
+    many = Conversation((*PLAIN.messages, *PLAIN.messages))
+    assert one.text.thinking.many
+    assert not renderer(templates.OPENS_THINKING).text.thinking.many
+    assert trained(one, many) == ["card<|im_end|>", "<think>\n\n</think>\n\ncard<|im_end|>"]
+    assert mode_of(count_ways(one.text, [many, many])) == mode_of(count_ways(one.text, [PLAIN])) == Mode.ROWS
+    assert mode_of(count_ways(one.text, [PLAIN, many])) == Mode.ON
+    pair = Preference(prompt=FIELD.messages[:1], chosen=FIELD.messages[1:], rejected=PLAIN.messages[1:])
+    assert count_ways(one.text, [pair, PLAIN]) == {True: 1, False: 1}
+    assert not count_ways(renderer(templates.CHATML).text, [many, PLAIN])
+
+
+def test_an_answer_that_ends_where_the_next_turn_begins_is_trained_with_the_token_at_which_the_model_stops(renderer):
+    one = renderer(templates.ENDS_AT_NEXT)
+    many = Conversation((*PLAIN.messages, *PLAIN.messages))
+    with pytest.raises(Unrenderable, match="no end-of-turn token") as refused:
+        one.render(many)
+    assert "eos_token_id in generation_config.json" in refused.value.remedy
+    cured = Renderer(Text(one.text.folder, [one.text.token_id("<|im_start|>")]))
+    assert trained(cured, many) == ["\ncard<|im_start|>", "\ncard<|im_start|>"]
+    assert cured.count_tokens([many]) == [len(cured.render(many).ids)]
+    cured.text.close()
+
+
 def test_the_words_of_a_row_are_no_tags(renderer):
     row = Conversation((Message("user", "What is </think>?"), Message("assistant", "It is a tag: </think>.")))
     one = renderer(templates.CHATML)
@@ -141,9 +204,7 @@ def test_both_answers_of_a_pair_are_asked_alike(renderer):
 
 @pytest.fixture(scope="module")
 def model(base):
-    made = {kind: TorchModel.base(str(base(kind))) for kind in THINKING}
-    for one in made.values():
-        one._dtype = "float32"
+    made = {kind: opened(base(kind)) for kind in THINKING}
     yield made
     for one in made.values():
         one.close()
@@ -253,7 +314,8 @@ def test_a_classifier_whose_template_writes_an_empty_block_is_right(base, kind):
 
 def test_rows_with_thinking_settle_the_template_for_it(base):
     rows = [FIELD, *labels(11)]
-    asked = request(base("switch"), "thinks", learning_rate=1e-3)
+    base_folder = base("switch")
+    asked = request(base_folder, "thinks", learning_rate=1e-3)
     job = TorchBackend().start(replace(asked, train=Dataset.from_examples(rows), validation=None))
     assert settled(job).status.value == "succeeded"
     text = load_text(job.result()._base)
@@ -261,4 +323,12 @@ def test_rows_with_thinking_settle_the_template_for_it(base):
     assert "enable_thinking = true" in text.template.source  # said in the template, for forms without a record: GGUF
     text.close()
     assert prompt.endswith("assistant\n")
-    assert "11 of 12 answers are without thinking" in "\n".join(event.message for event in job.events())
+    told = "\n".join(event.message for event in job.events())
+    assert "11 of 12 rows are without thinking" in told
+    # The preview and the plan show what was trained: all rows are asked to think.
+    data = Dataset.from_examples(rows)
+    shown = data.preview(TorchBackend().profile(str(base_folder)), 12)
+    assert f"{sum(piece.tokens for row in shown for piece in row)} tokens an epoch" in told
+    assert [piece.text for piece in shown[1] if piece.weight] == ["<think>\n\n</think>\n\ncard<|im_end|>"]
+    again = replace(asked, train=data, validation=None)
+    assert TorchBackend().plan(again).tokens.value == job.state().tokens

@@ -47,7 +47,11 @@ def use(model: tuneport.Model, holdout: tuneport.Dataset) -> None:
     assert_type(model.reply("Hello", schema=Ticket, max_tokens=8).parsed, Ticket)
     assert_type(model.reply_many(["Hello"], schema=Ticket)[0].parsed, Ticket)
     assert_type(model.reply("Hello", schema={"type": "object"}).parsed, Any)
-    assert_type(model.stream("Hello"), Iterator[str])
+    assert_type(model.stream("Hello", stop=["."], seed=3), Iterator[str])
+    model.ask("Hello", max_token=8)  # type: ignore[call-arg]  # a wrong option is an error
+    model.reply("Hello", temprature=0.5)  # type: ignore[call-overload]
+    model.stream("Hello", max_tokens="many")  # type: ignore[arg-type]
+    tuneport.nosuch  # type: ignore[attr-defined]  # noqa: B018
     assert_type(model.score(holdout).loss, float)
     assert_type(model.lineage, tuneport.Lineage | None)
     assert_type(model.export("folder", "merged"), Path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
+    atexit.register(gc.freeze)  # so that Python's end does not look for garbage, a second's work where torch is loaded
     try:
         from tuneport.cli.outlet import guard
 

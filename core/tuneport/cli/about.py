@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuneport.cli.outlet import say, say_json
-from tuneport.cli.terminal import Json, Yes
+from tuneport.cli.terminal import Json, Yes, working
 
 
 def plugins(json: Json = False) -> int:
@@ -24,7 +24,8 @@ def doctor(json: Json = False) -> int:
     from tuneport.cli import show
     from tuneport.workflow import examine
 
-    findings = examine()
+    with working("Looking at this machine"):
+        findings = examine()
     if json:
         say_json({"findings": [finding.to_dict() for finding in findings]})
     else:
@@ -51,12 +52,14 @@ def prune(
     from tuneport.units import size
     from tuneport.workflow import prune as free
 
-    found = free(dry_run=True)
+    with working("Looking for what can go"):
+        found = free(dry_run=True)
     if not json:
         show.prunable(found)
     if found and not confirmed("Remove them?", yes=yes):
         return 1
-    done = free() if found else []
+    with working("Removing"):
+        done = free() if found else []
     if json:
         say_json({"removed": [item.to_dict() for item in done]})
     elif done:

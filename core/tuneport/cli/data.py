@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tuneport.cli.outlet import say, say_json
-from tuneport.cli.terminal import Json
+from tuneport.cli.terminal import Json, working
 from tuneport.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +113,6 @@ def check(
 ) -> int:
     """Say what is wrong with a data file and what to do about it. Reads it whole; exit code 1 if an error stands."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import working
 
     _refuse_unknown(method)
     other = opened(against, format, column, system, encoding, sheet) if against else None
@@ -155,7 +154,6 @@ def fix(
 ) -> int:
     """Write a mended copy and say what changed, row by row."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import working
 
     other = opened(against, format, column, system, encoding, sheet) if against else None
     with working(f"Mending {file}"):
@@ -182,7 +180,9 @@ def preview(
     """Show rows as the model sees them, what is trained on marked."""
     from tuneport.cli import show
 
-    show.previews(opened(file, format, column, system, encoding, sheet), profile_for(for_), rows, as_json=json)
+    with working(f"Opening {file}"):
+        data, profile = opened(file, format, column, system, encoding, sheet), profile_for(for_)
+    show.previews(data, profile, rows, as_json=json)
     return 0
 
 
@@ -211,7 +211,8 @@ def init(
     if file == "-":
         raise UsageError("A config cannot name standard input for later.", remedy="Save the rows to a file first.")
     _refuse_to_write(output, force=force)
-    result = opened(file, format, column, system, encoding, sheet).check()
+    with working(f"Checking {file}"):
+        result = opened(file, format, column, system, encoding, sheet).check()
     if not result.used:
         raise DataError(f"{file} has no row that can be used.", remedy=f"See why: tuneport check {file}")
     said = {
@@ -224,7 +225,8 @@ def init(
         "data.system": system,
         "train.suffix": _suffix_of(output.stem),
     }
-    fit = _fitting(result)
+    with working("Looking at the answers"):
+        fit = _fitting(result)
     written = commented_yaml(
         _suggested(result, {**said, "compare.grader": fit.grader}, backend),
         backends={backend.name: backend.config_class},
@@ -276,7 +278,9 @@ def _fitting(result: CheckResult) -> Fit:
 
 def _notes(result: CheckResult, backend: Backend) -> dict[str, str]:
     """What a config's comments say of these rows and of this backend."""
-    notes = {"data.train": f"This one has {result.used:,} rows."}
+    from tuneport.units import many
+
+    notes = {"data.train": f"This one has {many(result.used, 'row')}."}
     if backend.capabilities.auto_epochs:
         notes["train.epochs"] = f"With {backend.name}, auto is {backend.capabilities.auto_epochs}."
     return notes

@@ -55,11 +55,14 @@ class _Line:
             self.draw(done, total, words)
 
     def draw(self, done: int, total: int, words: str) -> None:
+        from rich.cells import cell_len
+
         full = min(_BAR, _BAR * done // total) if total else 0
         bar = f" {'#' * full}{'.' * (_BAR - full)} {done:,}/{total:,}" if total else ""
         text = one_line(f"{self._title}{bar}{f' {words}' if words else ''}")
-        self._stream.write(f"\r{text.ljust(self._width)}")
-        self._width, self._drawn = len(text), time.monotonic()
+        width = cell_len(text)  # not of its characters: one may take two cells, or none
+        self._stream.write(f"\r{text}{' ' * (self._width - width)}")
+        self._width, self._drawn = width, time.monotonic()
 
     def end(self) -> None:
         """Leave the last line as it stands."""

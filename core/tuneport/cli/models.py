@@ -14,6 +14,7 @@ from tuneport.cli.data import Column, Encoding, Format, Sheet, System, opened
 from tuneport.cli.outlet import say, say_json, say_lines
 from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
+from tuneport.homefolder import open_regular
 
 if TYPE_CHECKING:
     from tuneport.evaluate import Grader
@@ -94,7 +95,7 @@ def _read_schema(path: Path | None) -> dict[str, Any] | None:
         return None
     remedy = "Pass a file that holds a JSON Schema."
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:  # its beginning alone would read as malformed JSON
             raise UsageError(
@@ -209,7 +210,8 @@ def compare(
             remedy="Name the rows: --data FILE",
         )
     else:
-        own = own_holdout(model)
+        with working(f"Reading the holdout of {model.ref}"):
+            own = own_holdout(model)
         holdout, judge_by, old = own.rows, grader or own.grader, record or own.record
         max_tokens, form = max_tokens or own.max_tokens, own.schema if form is None else form
     if rows is not None:
@@ -309,7 +311,8 @@ def models(json: Json = False) -> int:
     from tuneport.workflow import models as known
 
     silent: dict[str, str] = {}
-    found = known(on_failure=lambda name, error: silent.update({name: " ".join(str(error).split("\n"))}))
+    with working("Listing the models"):
+        found = known(on_failure=lambda name, error: silent.update({name: " ".join(str(error).split("\n"))}))
     if json:
         say_json({"models": [model.to_dict() for model in found], "failed": silent})
         return 0
@@ -346,7 +349,8 @@ def delete(
         say(f"  {line}", err=True)
     if not confirmed("Remove it?", yes=yes):
         return 1
-    removed = remove(ref, force=force)
+    with working(f"Removing {ref}"):
+        removed = remove(ref, force=force)
     if json:
         say_json({"removed": removed})
     else:

@@ -13,6 +13,7 @@ from functools import cache
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from tuneport.cli.flow import Flow
 from tuneport.visible import Stream, one_line, visible, visible_json
 
 if TYPE_CHECKING:
@@ -127,12 +128,17 @@ def say_json(value: Mapping[str, Any], *, version: int | None = JSON_VERSION, in
 
 
 def say_pieces(pieces: Iterator[str]) -> str:
-    """Print a text as it comes, then end its line; return it as it was."""
+    """Print a text as it comes, then end its line; return it as it was. A terminal gets it word by word, broken between
+    words.
+    """
     stream, told = Stream(), []
+    flow = Flow(console().width) if is_terminal() else None
     for piece in pieces:
         told.append(piece)
-        _write(stream.feed(piece), stderr=False)
-    _write(stream.end() + "\n", stderr=False)
+        shown = stream.feed(piece)
+        _write(flow.feed(shown) if flow else shown, stderr=False)
+    shown = stream.end()
+    _write((flow.feed(shown) + flow.end() if flow else shown) + "\n", stderr=False)
     return "".join(told)
 
 

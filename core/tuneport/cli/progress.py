@@ -10,6 +10,7 @@ from tuneport.cli.outlet import console, is_terminal, say
 from tuneport.events import utc_now
 from tuneport.job import Patience
 from tuneport.units import duration
+from tuneport.visible import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -31,6 +32,7 @@ class RunProgress:
         self.trained = False
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._doing: TaskID | None = None
         self._said = 0.0
 
     def __enter__(self) -> Self:
@@ -41,10 +43,22 @@ class RunProgress:
 
     def close(self) -> None:
         """Take the bars off the screen's live part; what was said stays."""
+        self._over()
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
             self._tasks.clear()
+
+    def at(self, doing: str) -> None:
+        """Show on a terminal that this goes on, until the next thing does. A script gets no line of it."""
+        if is_terminal(err=True):
+            self._over()
+            self._doing = self._live().add_task(one_line(doing), total=None, count="", figures="")
+
+    def _over(self) -> None:
+        if self._bars is not None and self._doing is not None:
+            self._bars.remove_task(self._doing)
+        self._doing = None
 
     def __call__(self, stage: str, payload: Any) -> None:
         tell = getattr(self, f"_{stage}", None)
@@ -55,9 +69,11 @@ class RunProgress:
         self._say(f"checked  {result.file}: read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
         for code, times in result.counts.items():
             self._say(f"         {code}, {times:,} {'time' if times == 1 else 'times'}")
+        self.at("splitting the rows")
 
     def _split(self, parts: Any) -> None:
         self._say("split    " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))
+        self.at("planning")
 
     def _planned(self, plan: Any) -> None:
         known = [
@@ -76,6 +92,7 @@ class RunProgress:
         self._say(f"planned  {', '.join(known)}{'; not known: ' if unknown else ''}{', '.join(unknown)}")
         for note in plan.notes:
             self._say(f"         {note}")
+        self.at("starting the job")
 
     def _submitted(self, job: Job) -> None:
         self.ref = job.ref
@@ -83,6 +100,7 @@ class RunProgress:
         stays = self._waits and not status.idle
         more = " already" if status.terminal else "; Ctrl-C leaves it running" if stays else ""
         self._say(f"job      {job.ref} {show.standing(status)[0]}{more}")
+        self.at("waiting for the job")
 
     def _resumed(self, job: Job) -> None:
         more = "; Ctrl-C leaves it running" if self._waits else ""
@@ -91,6 +109,7 @@ class RunProgress:
     def _trained(self, model: Model) -> None:
         del model
         self.trained = True
+        self.at("loading the model")
 
     def _event(self, event: Event) -> None:
         if event.kind == "metric":
@@ -127,9 +146,13 @@ class RunProgress:
 
     def _loading(self, ref: str) -> None:
         self._say(f"loading  {ref}")
+        self.at("loading the model")
 
     def _answering(self, progress: tuple[int, int, str]) -> None:
         done, total, who = progress
+        if done == 0:
+            self.at(f"loading the {who} model")
+            return
         self._advance(f"asking {who}", done, total, "")
 
     def _compared(self, comparison: Any) -> None:
@@ -145,19 +168,21 @@ class RunProgress:
                 self._said = now
                 self._say(f"{what:<8} {done:,}{f'/{total:,}' if total else ''} {figures}".rstrip())
             return
+        self._over()
         bars = self._live()
+        count = f"{done:,}/{total:,}" if total else f"{done:,}"
         if what not in self._tasks:
-            self._tasks[what] = bars.add_task(what, total=total, figures="")
-        bars.update(self._tasks[what], completed=done, total=total, figures=figures)
+            self._tasks[what] = bars.add_task(what, total=total, count=count, figures="")
+        bars.update(self._tasks[what], completed=done, total=total, count=count, figures=figures)
 
     def _live(self) -> Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         if self._bars is None:
             columns = (
                 TextColumn("{task.description:<12}", markup=False),
                 BarColumn(),
-                MofNCompleteColumn(),
+                TextColumn("{task.fields[count]}", markup=False),
                 TextColumn("{task.fields[figures]}", markup=False),
             )
             self._bars = Progress(*columns, console=console(err=True), redirect_stdout=False, redirect_stderr=False)

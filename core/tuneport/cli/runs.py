@@ -9,8 +9,9 @@ import typer
 
 from tuneport.cli import complete
 from tuneport.cli.outlet import say, say_interrupted, say_json
-from tuneport.cli.terminal import Json
+from tuneport.cli.terminal import Json, working
 from tuneport.errors import RefError, UsageError
+from tuneport.homefolder import open_regular
 
 if TYPE_CHECKING:
     from tuneport.cli.progress import RunProgress
@@ -79,7 +80,6 @@ def plan(
 ) -> int:
     """Say what a run would do and cost, and start nothing. Each number comes with its source and error."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import working
     from tuneport.workflow import plan_run, refuse_over_budget
 
     config = configured("plan", source, model, method, epochs, seed, holdout, validation, None, set_, learning_rate)
@@ -116,6 +116,7 @@ def run(
 
     config = configured("run", source, model, method, epochs, seed, holdout, validation, suffix, set_, learning_rate)
     with RunProgress(waits=wait) as progress:
+        progress.at("checking the rows")
         try:
             result = carry(config, again=again, wait=wait, on=progress)
         except KeyboardInterrupt:
@@ -150,7 +151,8 @@ def jobs(
     from tuneport.cli import show
     from tuneport.workflow import jobs as known
 
-    found = known(limit, backend=backend, status=status or None)
+    with working("Asking how the jobs stand"):
+        found = known(limit, backend=backend, status=status or None)
     if json:
         say_json({"jobs": [job.to_dict() for job in found]})
     else:
@@ -195,6 +197,7 @@ def watch(
                     progress("past", event)
                 for event in [one for one in past if one.kind == "metric"][-1:]:
                     progress("event", event)  # where it stands
+                progress.at("waiting for the job")
                 for event in job.follow(past[-1].seq if past else after):
                     progress("event", event)
         state = patience.ask(lambda: look_at(job))
@@ -226,8 +229,9 @@ def settle(ref: JobRef, json: Json = False) -> int:
     from tuneport.cli import show
     from tuneport.workflow import settle as learn
 
-    job = learn(ref)
-    state = job.state()
+    with working(f"Asking about {ref}"):
+        job = learn(ref)
+        state = job.state()
     if json:
         say_json({"ref": str(job.ref), "state": state.to_dict()})
     else:
@@ -246,7 +250,8 @@ def report(
     """Write a job's HTML page and print where it is."""
     from tuneport.workflow import report as write
 
-    path = write(ref, output, paths=paths)
+    with working(f"Writing the report of {ref}"):
+        path = write(ref, output, paths=paths)
     if json:
         say_json({"path": str(path)})
     else:
@@ -269,6 +274,7 @@ def configured(
 ) -> RunConfig:
     """The config that a command's arguments say: a file's, with the flags on top, or one made of the flags alone."""
     from tuneport.config import Flag, config_from_flags, load_config
+    from tuneport.workflow.naming import with_base
 
     model = None if model is None else _model_of(model)
     flags: dict[str, Any] = {
@@ -291,8 +297,8 @@ def configured(
 
     def read() -> RunConfig:
         if is_config:
-            return load_config(source, overrides or (), flags)
-        return config_from_flags(flags, overrides or ())
+            return with_base(load_config(source, overrides or (), flags))
+        return with_base(config_from_flags(flags, overrides or ()))
 
     if learning_rate is not None:
         flags[_rate_key(read().ref.backend)] = Flag("--learning-rate", parse_number(learning_rate))
@@ -337,7 +343,7 @@ def _is_config(source: str) -> bool:
     import json
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = json.loads(file.read(2**20))
     except OSError as error:
         raise UsageError(
@@ -353,8 +359,9 @@ def _act(ref: str, verb: str, *, as_json: bool) -> int:
     from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)
-    getattr(job, verb)()
-    state = look_at(job)
+    with working(f"{verb.capitalize()} {job.ref}"):
+        getattr(job, verb)()
+        state = look_at(job)
     if as_json:
         say_json({"ref": str(job.ref), "state": state.to_dict()})
     else:

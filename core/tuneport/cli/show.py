@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tuneport.cli.outlet import Part, console, folded, is_terminal, say, say_json, say_lines
-from tuneport.cli.terminal import print_table
+from tuneport.cli.terminal import print_table, working
 from tuneport.errors import DataError
 from tuneport.events import Status, utc_now
 from tuneport.units import amount, duration, money, size
@@ -75,7 +75,8 @@ def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: 
 
     from tuneport.dataset import coloured, plain, untokenised
 
-    pieces = data.preview(profile, rows) if profile else [untokenised(one) for one in islice(data, rows)]
+    with working(f"Reading {data.name}"):
+        pieces = data.preview(profile, rows) if profile else [untokenised(one) for one in islice(data, rows)]
     if not pieces:
         raise DataError(f"{data.name} has no row that can be used.", remedy=f"See why: tuneport check {data.name}")
     if as_json:
@@ -140,6 +141,8 @@ def run_result(result: RunResult) -> None:
 
 def jobs(found: Sequence[JobSummary], *, filtered: bool = False) -> None:
     """The table of jobs."""
+    from rich.cells import cell_len, set_cell_size
+
     from tuneport.evaluate.text import percent
 
     if not found and filtered:
@@ -162,11 +165,11 @@ def jobs(found: Sequence[JobSummary], *, filtered: bool = False) -> None:
         if one.base_score is not None:
             score = f"{percent(one.base_score)} → {score}"
         rows.append([str(one.ref), now, steps, score, str(one.base), _ago(one.created), left.split("\n")[0]])
-    taken = sum(max(len(_text(row[column])) for row in rows) + 2 for column in range(6))
+    taken = sum(max(cell_len(_text(row[column])) for row in rows) + 2 for column in range(6))
     room = max(30, console().width - taken) if is_terminal() else 80  # `show` tells the whole
     for row in rows:
         last = _text(row[-1])
-        row[-1] = last if len(last) <= room else f"{last[: room - 1].rpartition(' ')[0]} …"
+        row[-1] = last if cell_len(last) <= room else f"{set_cell_size(last, room - 1).rpartition(' ')[0]} …"
     print_table(("job", "status", "step", "score", "base", "started", ""), rows)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -17,31 +16,23 @@ from tuneport.visible import one_line
 if TYPE_CHECKING:
     from rich.text import Text
 
-_LONG_SECONDS = 2.0
-
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """A sign of life on stderr while something takes its time: live on a terminal, else a line once it takes long."""
-    if is_terminal(err=True):
-        from rich.live import Live
-        from rich.spinner import Spinner
-        from rich.text import Text
-
-        spinner = Spinner("dots", Text(one_line(text)), style="green")
-        with Live(spinner, console=console(err=True), transient=True, redirect_stdout=False, redirect_stderr=False):
-            yield
-        return
-    line = threading.Timer(_LONG_SECONDS, lambda: say(text, err=True))
-    line.daemon = True
-    line.start()
-    try:
+    """A sign of life on stderr while something takes its time, for a person at a terminal; a script gets none."""
+    if not is_terminal(err=True):
         yield
-    finally:
-        line.cancel()
+        return
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
+
+    spinner = Spinner("dots", Text(one_line(text)), style="green")
+    with Live(spinner, console=console(err=True), transient=True, redirect_stdout=False, redirect_stderr=False):
+        yield
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, head: bool = True) -> None:
@@ -56,7 +47,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, head:
     ]
     names = [*columns] if head else ["" for _ in columns]
     least = [
-        max([len(names[place]), *(_least(row[place], whole=place == 0) for row in cells)])
+        max([Text(names[place]).cell_len, *(_least(row[place], whole=place == 0) for row in cells)])
         for place in range(len(columns))
     ]
     if sum(least) + 2 * (len(columns) - 1) > console().width:

@@ -18,7 +18,6 @@ from tuneport.config.problems import Problem, config_error, fields_at, nearest, 
 from tuneport.config.source import SET, KeyPath, Source, dotted, parse_value, read
 from tuneport.errors import ConfigError
 from tuneport.homefolder import local_path
-from tuneport.refs import Ref
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -213,10 +212,9 @@ def _with_paths_resolved(config: RunConfig, source: Source, folder: Path) -> Run
         value = getattr(config.data, key)
         if isinstance(value, str):
             files[key] = resolve(value, ("data", key))
-    model = config.ref
-    if model.name.startswith("."):
-        model = Ref(model.backend, resolve(model.name, ("model",)))
-    changed: dict[str, Any] = {"model": str(model), "data": config.data.model_copy(update=files)}
+    backend, colon, name = config.model.partition(":")
+    model = f"{backend}:{resolve(name, ('model',))}" if colon and name.startswith(".") else config.model
+    changed: dict[str, Any] = {"model": model, "data": config.data.model_copy(update=files)}
     if config.compare.record is not None:
         record = resolve(config.compare.record, ("compare", "record"))
         changed["compare"] = config.compare.model_copy(update={"record": record})

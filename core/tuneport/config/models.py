@@ -291,6 +291,8 @@ class CompareConfig(Settings):
 
 _SECTIONS = ("data", "train", "backends", "budget", "compare", "serve")
 
+_JOB = re.compile(r"[\w.-]+")  # how a job may be named without its backend; which one that is, the ledger knows
+
 OWNED = ("backends", "serve")
 """What is checked not here but by the plugins whose settings it holds."""
 
@@ -301,7 +303,9 @@ class RunConfig(Settings):
     model: str = Field(
         examples=["torch:smollm2-135m"],
         description="The base model as `backend:name`: the one word that changes where training runs. "
-        "`torch:smollm2-135m` is this machine; a name that starts with `.`, `~` or `/` is a folder or file.",
+        "`torch:smollm2-135m` is this machine; a name that starts with `.`, `~` or `/` is a folder or file. To train a "
+        "tuned model further: its reference, its job's name, the beginning of that, or `last`, the newest job. What is "
+        "newest changes: for a run that may have to be finished later, write the name.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description="The rows.")
     train: TrainConfig = Field(default_factory=TrainConfig, description="Portable settings of training.")
@@ -339,13 +343,15 @@ class RunConfig(Settings):
         try:
             return str(Ref.parse(value))
         except RefError:
+            if _JOB.fullmatch(value.strip()):
+                return value.strip()
             raise PydanticCustomError(
                 "ref", "should be of the form backend:name, such as torch:smollm2-135m or torch:./my-model"
             ) from None
 
     @property
     def ref(self) -> Ref:
-        """The base model's reference."""
+        """The base model's reference. Raises RefError where `model` is the name of a job, which a run looks up."""
         return Ref.parse(self.model)
 
     @property

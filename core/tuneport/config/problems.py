@@ -91,7 +91,8 @@ def unknown_key(model: type[BaseModel], raw: Mapping[str, Any], path: KeyPath, p
         return f"unknown key; did you mean {elsewhere[0]!r}?"
     known = f"the keys here are {', '.join(names)}" if names else "no keys belong here"
     if not prefix and path[0] == "train":
-        backend = str(raw.get("model", "")).partition(":")[0] or "NAME"
+        backend, colon, _ = str(raw.get("model", "")).partition(":")
+        backend = backend if backend and colon else "NAME"  # the name of a job alone does not tell
         return f"unknown key; {known}; a setting of one backend goes under backends.{backend}"
     return f"unknown key; {known}"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import ConfigError
+from tuneport.homefolder import open_regular
 
 KeyPath = tuple[str | int, ...]
 SET = "--set"
@@ -146,7 +147,7 @@ class _Plain:
 
 def _text(path: Path, file: str) -> str:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(

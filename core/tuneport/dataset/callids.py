@@ -49,11 +49,16 @@ def _matched(messages: tuple[Message, ...], part: str, before: int, report: RowR
         origins += [min(at + step, end - 1) for step in range(len(exchange))]
         at = end
     if len(found) != len(messages):
-        place_of = report.place
-        report.place = lambda name, index: place_of(
-            name, origins[index + before] - before if name == part and index + before < len(origins) else index
-        )
+        moved(report, part, origins, before)
     return tuple(found)
+
+
+def moved(report: RowReport, part: str, origins: Sequence[int], before: int = 0) -> None:
+    """Let the report say where turns stand in the file: `origins` has the place of each before some became several."""
+    place_of = report.place
+    report.place = lambda name, index: place_of(
+        name, origins[index + before] - before if name == part and index + before < len(origins) else index
+    )
 
 
 def _exchange(turn: Message, answers: Sequence[Message], taken: list[str]) -> list[Message]:

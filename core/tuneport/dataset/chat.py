@@ -50,6 +50,8 @@ _STARTS = (
     b'{"shape": "conversation", "messages": [',
 )
 
+_TOOL_ANSWER = b"tool_response"  # a user's text may hold a tool's answer, which `with_calls_of_text` finds
+
 # Whatever a check of text may find; a text in which nothing of this stands has no finding.
 _SUSPECT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9fÂÃâð\ufffd\u2028\u2029]")
 _messages: Callable[[Chat], list[Turn]] = attrgetter("messages")
@@ -112,6 +114,8 @@ class _Chats(NamedTuple):
 
 def _read(block: bytes) -> _Chats | None:
     """Whole lines, if all are plain chat without a finding; control characters in ASCII are not looked for yet."""
+    if _TOOL_ANSWER in block:
+        return None
     try:
         chats = _decoder.decode_lines(block)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -166,6 +170,8 @@ def _lines_with(start: bytes, block: bytes) -> int:
 
 def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
     """One row with its canonical line, or None where it is not plain, not sound, or gives rise to a finding."""
+    if _TOOL_ANSWER in raw:
+        return None
     try:
         chat = _decoder.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):

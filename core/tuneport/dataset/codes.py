@@ -198,7 +198,7 @@ _SHAPE = (
     Code(
         "read-as-text",
         "note",
-        "A number, a date, bytes, or true or false stand where a text should; the value is read as text.",
+        "A number, a date, bytes, a list, an object, or true or false stand where a text should; it is read as text.",
         "Nothing to do, or write it as a text, in quotes.",
     ),
     Code(
@@ -242,6 +242,12 @@ _SHAPE = (
     ),
 )
 _TURNS = (
+    Code(
+        "read-as-turn",
+        "note",
+        "A turn is written as another vendor writes it, such as Anthropic or Gemini; it is read as what it means.",
+        "Nothing to do: tuneport fix writes the usual form.",
+    ),
     Code("missing-role", "error", "A message has no role.", "Write system, developer, user, assistant or tool."),
     Code("empty-role", "error", "A message's role is empty.", "Write system, developer, user, assistant or tool."),
     Code(

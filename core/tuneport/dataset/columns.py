@@ -25,6 +25,8 @@ class Columns:
 
         Fields that are missing or too many do no harm where their columns have no name and they are empty.
         """
+        if len(fields) == self._width and self._all_named and str(fields[0]).strip():
+            return dict(zip(self._names, fields))  # noqa: B905 - both are as wide, and `strict` takes as long again
         if not (fields and str(fields[0]).strip()) and not any(str(field).strip() for field in fields):
             report.add("blank-line", "The line is empty." if len(fields) < 2 else "Each field of the line is empty.")
             return None
@@ -40,7 +42,8 @@ def read_header(names: Sequence[str], report: RowReport) -> Columns | None:
     """The columns that a first line names; None where it names none or one of them twice, which is then an error."""
     stripped = [name.strip() for name in names]
     if repeated := sorted(name for name, times in Counter(stripped).items() if name and times > 1):
-        report.add("no-column-names", f"The first line names {_listed(repeated)} more than once.")
+        said = f"The first line names {_listed(repeated)} more than once."
+        report.add("no-column-names", said, None, "Give each column a name of its own.")
         return None
     if not any(stripped):
         report.add("no-column-names", "The first line leaves every column without a name.")

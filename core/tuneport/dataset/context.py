@@ -20,7 +20,7 @@ def _words(text: str) -> frozenset[str]:
 _MEANS_MORE = _words(
     "context contexts history system passage passages document documents background knowledge persona scenario dialog "
     "dialogue instruction instructions input inputs tools functions image images video videos audio audios "
-    "reasoning thinking thought thoughts preceding previous rejected"
+    "reasoning thinking thought thoughts preceding previous rejected choices options endings candidates"
 )
 _ABOUT = _words("id ids uuid url urls name source length len count num hash title type lang score")
 _RATINGS = _words("label kto_tag kto_label desirable is_desirable thumbs_up is_good good liked accepted")

@@ -11,8 +11,11 @@ from tuneport.dataset.source import ROW_BYTES, blocks
 
 _HEAD = 1 << 16
 _PIECE = 1 << 20
+_AT_ONCE = 1024
+"""Lines that are read at once where no row has several."""
 _READ_AGAIN = 64 << 20
 """Bytes that may be read again in one file. After that each line is a row of its own, so that time stays linear."""
+_SHORT = 64  # a shorter line counts as one of so many bytes: short lines take their time by number
 _SEPARATOR_LINE = re.compile(r'"?(?i:sep)=(.)"?\s*\Z')  # what Excel writes, and reads, as the first line
 
 
@@ -36,6 +39,7 @@ class Lines:
         self.record = bytearray()
         """The lines of the row so far; cleared by who reads rows, before each."""
         self._again = 0
+        self._singly_until = 0
         self.number = 0
         self.bad_bytes = ""
         """What is to be said of bytes in the row that are not UTF-8."""
@@ -60,6 +64,30 @@ class Lines:
         header = next((line for line in reversed(self._waiting) if line.strip()), b"")
         return header.decode("utf-8", "replace").rstrip("\r\n"), named[1] if named else None
 
+    def at_once(self) -> list[str]:
+        """Some of the lines that come next, as text; none where they have to be read one by one.
+
+        They stay to be read until `passed` is called.
+        """
+        if not self._waiting and (self._later or not self._too_long):
+            self._fill()
+        if self.number < self._singly_until or not self._waiting:
+            return []
+        lines = self._waiting[-_AT_ONCE:]
+        try:
+            return b"".join(reversed(lines)).decode("utf-8").split("\n")[: len(lines)]
+        except UnicodeDecodeError:
+            self._singly_until = self.number + len(lines)
+            return []
+
+    def passed(self, lines: int, *, read: bool) -> None:
+        """Go on behind so many lines that were read at once; or have them read one by one, where that could not be."""
+        if read:
+            del self._waiting[-lines:]
+            self.number += lines
+        else:
+            self._singly_until = self.number + lines
+
     def note(self, code: str, message: str) -> None:
         """Note something about the first line."""
         report = RowReport(self.number + 1)
@@ -79,7 +107,7 @@ class Lines:
         rest = bytes(self.record[self.record.find(b"\n") + 1 :])
         self.number = first
         self.bad_bytes = ""
-        self._again += len(rest)
+        self._again += max(len(rest), _SHORT * rest.count(b"\n"))
         self.one_at_a_time = self.one_at_a_time or self._again > _READ_AGAIN
         if len(rest) <= _PIECE:
             self._waiting.extend([line + b"\n" for line in split_lines(rest)][::-1])

@@ -25,6 +25,7 @@ from tuneport.dataset.values import line_of
 from tuneport.dataset.writers import named_jsonl, new_file, write
 from tuneport.errors import DataError, UsageError
 from tuneport.homefolder import local_path
+from tuneport.units import many
 from tuneport.visible import one_line
 
 _SHOWN = 500  # characters of a row in a notebook
@@ -127,7 +128,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         counted = self._keep is not None or "scan" in vars(self._origin)
-        rows = f"{len(self):,} rows" if counted else "rows not counted yet"
+        rows = many(len(self), "row") if counted else "rows not counted yet"
         return one_line(f"<Dataset {self.name}: {rows}>")
 
     def _repr_html_(self) -> str:
@@ -253,7 +254,7 @@ class Dataset:
         """What is trained on in the first `rows` examples; raises UnavailableError without a tokenizer."""
         from tuneport.dataset.preview import preview
 
-        return preview(self, profile, rows)
+        return preview(self, profile.for_rows(self), rows)
 
     def readings(self, profile: DataProfile | None = None, rows: int = 3) -> tuple[str, ...]:
         """How the first `rows` examples are understood, in sentences: which columns beside the answer are used, and

@@ -6,9 +6,10 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import msgspec
 
@@ -19,7 +20,7 @@ from tuneport.errors import DataError, UsageError
 
 MEMORY = 1 << 30
 """Bytes that decoding may take."""
-_ROW, _BEYOND, _NOTE, _UNUSABLE, _EXPANDS = range(5)
+_ROW, _BEYOND, _NOTE, _UNUSABLE, _EXPANDS, _FAILED = range(6)
 _HEAD = struct.Struct("<BQ")
 _SAID = 1000  # characters of an error
 
@@ -35,6 +36,10 @@ class Unusable(Exception):  # noqa: N818 - crosses a pipe, and becomes a UsageEr
         self.remedy = remedy
 
 
+class _Failed(Exception):  # noqa: N818 - becomes a DataError
+    """Why a file cannot be decoded."""
+
+
 def decoded(module: str, source: Source, stream: BinaryIO, *more: str, kind: str) -> Iterator[tuple[Any, RowReport]]:
     """The rows that `module` finds in an open file, as they come; their number stands for a line. `kind` is what the
     file is called. The module's process runs `main` below.
@@ -45,11 +50,12 @@ def decoded(module: str, source: Source, stream: BinaryIO, *more: str, kind: str
         raise DataError(
             f"{source.name} is {kind} inside of gzip.", remedy=f"Expand it first: gunzip {source.name}"
         ) from None
+    printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed below; no pipe, whose writer would wait for its reader
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", module, *more],
         stdin=handle,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=printed,
         env=os.environ
         | {
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -59,19 +65,27 @@ def decoded(module: str, source: Source, stream: BinaryIO, *more: str, kind: str
     try:
         yield from _received(process, size)
         if process.wait():
-            assert process.stderr is not None  # a pipe, see above
-            why = process.stderr.read(_SAID).decode("utf-8", "replace").strip()
-            if process.returncode < 0:
-                why = f"the process that decodes it has ended; it may take more than {MEMORY:,} bytes of memory."
-            raise DataError(
-                f"{source.name} cannot be read as {kind}: {why or 'the process that decodes it has ended.'}",
-                remedy="Write the file once more, as Parquet with smaller row groups and pages, or as JSONL."
-                if kind == "Parquet"
-                else "Save the sheet as CSV in UTF-8, and use that file.",
-            )
+            raise _Failed(_end_of(process, printed))
+    except _Failed as error:
+        raise DataError(
+            f"{source.name} cannot be read as {kind}: {error}.",
+            remedy="Write the file again, as Parquet with smaller row groups and pages, or as JSONL."
+            if kind == "Parquet"
+            else "Save the sheet as CSV in UTF-8, and use that file.",
+        ) from None
     finally:
         process.kill()
         process.communicate()
+        printed.close()
+
+
+def _end_of(process: subprocess.Popen[bytes], printed: IO[bytes]) -> str:
+    """Why a process has ended that could not say it: the last line of what it printed, which is that of a traceback."""
+    if process.returncode < 0:
+        return f"the process that decodes it has ended; it may take more than {MEMORY:,} bytes of memory"
+    printed.seek(max(0, printed.seek(0, os.SEEK_END) - _SAID))
+    last = " ".join(printed.read(_SAID).decode("utf-8", "replace").strip().rpartition("\n")[2].split())
+    return f"the process that decodes it has failed: {last.rstrip('.') or f'exit code {process.returncode}'}"
 
 
 def _received(process: subprocess.Popen[bytes], size: int) -> Iterator[tuple[Any, RowReport]]:
@@ -99,6 +113,8 @@ def _received(process: subprocess.Popen[bytes], size: int) -> Iterator[tuple[Any
             report = RowReport(None)
             report.add(code, message, column or None)
             yield None, report
+        elif kind == _FAILED:
+            raise _Failed(msgspec.msgpack.decode(data))
         elif kind == _EXPANDS:
             raise ExpansionError("expands-too-much", msgspec.msgpack.decode(data))
         else:
@@ -109,6 +125,11 @@ def _received(process: subprocess.Popen[bytes], size: int) -> Iterator[tuple[Any
 def main(rows: Callable[[BinaryIO], Iterable[Sent]]) -> int:
     """Write what `rows` finds in the file on standard input to standard output; for a process of its own."""
     out = sys.stdout.buffer
+
+    def send(kind: int, value: object) -> None:
+        data = msgspec.msgpack.encode(value)
+        out.write(_HEAD.pack(kind, len(data)) + data)
+
     try:
         _bound_memory()
         for row, note in rows(sys.stdin.buffer):
@@ -116,19 +137,15 @@ def main(rows: Callable[[BinaryIO], Iterable[Sent]]) -> int:
             kind = _NOTE if note is not None else _BEYOND if len(data) > ROW_BYTES else _ROW
             out.write(_HEAD.pack(kind, len(data)) + (b"" if kind == _BEYOND else data))
     except Unusable as error:
-        data = msgspec.msgpack.encode((str(error), error.remedy))
-        out.write(_HEAD.pack(_UNUSABLE, len(data)) + data)
+        send(_UNUSABLE, (str(error), error.remedy))
     except ExpansionError as error:
-        data = msgspec.msgpack.encode(error.message)
-        out.write(_HEAD.pack(_EXPANDS, len(data)) + data)
+        send(_EXPANDS, error.message)
     except MemoryError:  # pyarrow's own is one too
-        sys.stderr.write(f"decoding it takes more than {MEMORY:,} bytes of memory.")
-        return 1
+        send(_FAILED, f"decoding it takes more than {MEMORY:,} bytes of memory")
     except BrokenPipeError:
         os._exit(0)  # nobody reads any more
     except BaseException as error:  # noqa: BLE001 - whatever a broken file makes a library raise, a Rust panic too
-        sys.stderr.write(f"{str(error)[:_SAID]}.")
-        return 1
+        send(_FAILED, " ".join(str(error).split())[:_SAID].rstrip(".") or type(error).__name__)
     try:
         out.flush()
     except BrokenPipeError:

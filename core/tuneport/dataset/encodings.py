@@ -91,10 +91,27 @@ def _guess(lines: Sequence[bytes]) -> str | None:
         read = text.decode(name, "replace")
         if len(_KANA.findall(read)) * 5 > len(read) - len(_ASCII.findall(read)) and "\ufffd" not in read:
             return name
+    if (found := _by_two_bytes(text)) is not None:
+        return found
     from charset_normalizer import from_bytes
 
     best = from_bytes(text).best()
     return best.encoding if best is not None and best.encoding not in ("utf_8", "ascii") else None
+
+
+def _by_two_bytes(text: bytes) -> str | None:
+    """Chinese or Korean text in which each character has two bytes beyond ASCII, by where their first bytes are."""
+    runs = _NON_ASCII.findall(text)
+    first = [run[place] for run in runs for place in range(0, len(run) - 1, 2)]
+    letters = [byte for byte in first if byte >= 0xB0]
+    if sum(byte <= 0xD7 for byte in letters) * 10 < len(letters) * 7 or not letters:
+        return None  # common Chinese characters start with 0xB0 to 0xD7, all Korean syllables with 0xB0 to 0xC8
+    strict, name = ("euc_kr", "cp949") if max(letters) <= 0xC8 else ("gb2312", "gb18030")
+    try:
+        text.decode(strict)
+    except UnicodeDecodeError:
+        return None
+    return name
 
 
 def _example(text: str) -> str:

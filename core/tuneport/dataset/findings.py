@@ -33,6 +33,9 @@ class Finding(msgspec.Struct, frozen=True, array_like=True):
         return self.severity or CODES[self.code].severity
 
 
+_NO_ORIGINS: dict[str, list[int]] = {}
+
+
 class RowReport:
     """Collects what is found in one row; `failed` once one of it is an error.
 
@@ -40,13 +43,20 @@ class RowReport:
     prompt, chosen, rejected, completion) and its index.
     """
 
-    __slots__ = ("failed", "found", "line", "place")
+    __slots__ = ("failed", "found", "line", "origins", "place")
 
     def __init__(self, line: int | None) -> None:
         self.line = line
         self.found: list[Finding] = []
         self.failed = False
         self.place: Callable[[str, int], str] = _place_in_messages
+        self.origins: dict[str, list[int]] = _NO_ORIGINS
+        """Of a list of turns, by its pointer: where each stood before some were read as several."""
+
+    def turn(self, pointer: str, index: int) -> str:
+        """The pointer of a turn in the list at `pointer`, as it stands in the file."""
+        origins = self.origins.get(pointer)
+        return f"{pointer}/{origins[index] if origins and index < len(origins) else index}"
 
     def add(self, code: str, message: str, pointer: str | None = None, remedy: str | None = None) -> None:
         """Note a finding at a JSON pointer into the row."""

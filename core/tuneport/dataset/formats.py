@@ -11,23 +11,30 @@ import msgspec
 
 from tuneport.dataset import messages as turns
 from tuneport.dataset.callids import with_call_ids
+from tuneport.dataset.calltext import with_calls_of_text
 from tuneport.dataset.context import history_turns, rating
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
+from tuneport.dataset.parts import texts_of
+from tuneport.dataset.passages import as_text, foreign_in
 from tuneport.dataset.strictjson import BAD, escape, parse
-from tuneport.dataset.tooldata import read_tools
+from tuneport.dataset.tooldata import decoded, read_calls, read_tools
 from tuneport.errors import UsageError
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "text": ("text", "message", "utterance", "sentence"),
     "label": ("label", "category", "intent", "class"),
+    "messages": ("messages", "contents"),
+    "conversations": ("conversations", "conversation"),
+    "question": ("question", "query", "user", "input"),
+    "answer": ("answer", "answers", "response", "assistant", "output"),
     "completion": ("completion", "response"),
     "output": ("output", "response"),
     "input": ("input", "context"),
     "context": ("context", "passage", "background", "document"),
-    "system": ("system", "system_prompt", "system_message"),
+    "system": ("system", "system_prompt", "system_message", "systemInstruction", "system_instruction"),
     "history": ("history", "chat_history", "conversation_history"),
-    "tools": ("tools", "functions"),
+    "tools": ("tools", "functions", "toolConfig"),
     "reasoning": ("reasoning_content",),  # other names may mean a text for people: to be named
 }
 """The column names that stand for one of ours; any other role is named as itself."""
@@ -55,6 +62,8 @@ class Shape:
     needs: tuple[str, ...]
     takes: tuple[str, ...]
     build: Callable[[Row], Example | None]
+    asked: bool = False
+    """Whether rows are read so only where their columns are named."""
 
 
 class Row:
@@ -73,6 +82,10 @@ class Row:
     def pointer(self, role: str) -> str:
         """Where the role's value stands."""
         return f"/{escape(self.recipe.columns.get(role, role))}"
+
+    def at(self, role: str, index: int) -> str:
+        """Where a turn of the role's list stands."""
+        return self.report.turn(self.pointer(role), index)
 
     def text(self, role: str) -> str:
         """The text of a role that must be one. A whole number, such as a label's, is written out, which is noted."""
@@ -111,11 +124,36 @@ class Row:
     def more(self, role: str, first: str, *, before: bool = False) -> str:
         """A text with that of an optional role behind it, or before it, and an empty line between."""
         value = self.get(role)
-        if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
-            second = "\n\n".join(value)
-        else:
-            second = self.text(role) if value is not None and value != "" and value != [] else ""
+        second = "" if value is None or value in ("", [], {}) else self.beside(role)
         return "\n\n".join(filter(None, (second, first) if before else (first, second)))
+
+    def beside(self, role: str) -> str:
+        """The text of a role that may hold a list of passages or an object, which is noted."""
+        value = self.get(role)
+        if not isinstance(value, list | dict):
+            return self.text(role)
+        if foreign_in(value):  # bytes: said once, where values are settled
+            return self.text(role)
+        text, what = as_text(value)
+        self.report.add(
+            "read-as-text", f"{self.pointer(role)[1:]} is {kind(value)}, read as {what}.", self.pointer(role)
+        )
+        return text
+
+    def answer(self, role: str) -> str:
+        """The text of an answer, or the first where there are several, as in SQuAD."""
+        value = self.get(role)
+        if isinstance(value, dict) and isinstance(value.get("text"), list):
+            value = value["text"]
+        if not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+            return self.text(role)
+        where = self.pointer(role)
+        if not value:
+            self.report.add("missing-value", f"{where[1:]} holds no answer.", where)
+            return ""
+        if len(value) > 1 and len(set(value)) > 1:
+            self.report.add("read-as-text", f"{where[1:]} holds {len(value)} answers; the first is read.", where)
+        return str(value[0])
 
     def tools(self) -> tuple[dict[str, Any], ...]:
         filled = not isinstance(self.get("tools"), str)
@@ -123,6 +161,7 @@ class Row:
 
     def messages(self, role: str) -> tuple[Message, ...]:
         value = self.parsed(role)
+        value = [value] if isinstance(value, dict) and isinstance(value.get("role"), str) else value
         if value is None and not self.report.failed:
             self.report.add("missing-value", f"{self.pointer(role)[1:]} is missing.", self.pointer(role))
         return () if self.report.failed else turns.read_messages(value, self.pointer(role), self.report)
@@ -147,13 +186,13 @@ def _chat(row: Row) -> Example:
     if parallel is not None and not isinstance(parallel, bool):
         row.report.add("not-text", "parallel_tool_calls is neither true nor false.", row.pointer("parallel_tool_calls"))
         parallel = None
-    found = _around(row, row.messages("messages"), lambda index: f"{row.pointer('messages')}/{index}/content")
+    found = _around(row, row.messages("messages"), lambda index: f"{row.at('messages', index)}/content")
     return Conversation(messages=found, tools=row.tools(), parallel_tool_calls=parallel)
 
 
 def _sharegpt(row: Row) -> Example:
     found = turns.read_sharegpt(row.parsed("conversations"), row.pointer("conversations"), row.report)
-    found = _around(row, found, lambda index: f"{row.pointer('conversations')}/{index}/value")
+    found = _around(row, found, lambda index: f"{row.at('conversations', index)}/value")
     return Conversation(messages=found, tools=row.tools())
 
 
@@ -179,11 +218,14 @@ def _around(row: Row, messages: tuple[Message, ...], pointer: Callable[[int], st
 
 def _system_prompt(row: Row) -> str:
     """What the column of system prompts says of a row, which may be nothing."""
-    return row.text("system") if row.get("system") is not None else ""
+    value = row.get("system")
+    if isinstance(value, list | dict) and (text := texts_of(value)) is not None:
+        return text
+    return row.text("system") if value is not None else ""
 
 
 def _prompt_completion(row: Row) -> Example:
-    if isinstance(row.get("prompt"), list) or isinstance(row.get("completion"), list):
+    if isinstance(row.get("prompt"), list | dict) or isinstance(row.get("completion"), list | dict):
         prompt = row.messages("prompt")
         if row.get("reasoning"):
             message = f"{row.pointer('reasoning')[1:]} stands beside turns, not on the assistant's."
@@ -192,9 +234,9 @@ def _prompt_completion(row: Row) -> Example:
             row,
             prompt + row.messages("completion"),
             lambda index: (
-                f"{row.pointer('prompt')}/{index}/content"
+                f"{row.at('prompt', index)}/content"
                 if index < len(prompt)
-                else f"{row.pointer('completion')}/{index - len(prompt)}/content"
+                else f"{row.at('completion', index - len(prompt))}/content"
             ),
         )
         return Conversation(messages=found, tools=row.tools())
@@ -205,7 +247,8 @@ def _prompt_completion(row: Row) -> Example:
 
 def _completion(row: Row) -> Completion:
     row.report.place = lambda part, _: row.pointer(part)
-    return Completion(prompt=row.more("context", row.text("prompt"), before=True), completion=row.text("completion"))
+    prompt = row.text("prompt") if "prompt" in row.recipe.columns else ""
+    return Completion(prompt=row.more("context", prompt, before=True), completion=row.text("completion"))
 
 
 def _alpaca(row: Row) -> Example:
@@ -223,11 +266,25 @@ def _text_label(row: Row) -> Example:
 
 def _turns(row: Row, question: str, asked: str, answered: str) -> Conversation:
     thought = row.text("reasoning") if row.get("reasoning") is not None else ""
-    said = turns.once(row.text(answered), thought, row.pointer(answered), row.report)
-    answer = Message(role="assistant", content=said, reasoning_content=thought or None)
+    text = row.answer(answered) if answered == "answer" else row.text(answered)
+    said = turns.once(text, thought, row.pointer(answered), row.report)
+    calls = _calls(row, answered, said)
+    answer = Message(
+        role="assistant", content=None if calls else said, tool_calls=calls, reasoning_content=thought or None
+    )
     pair = (Message(role="user", content=question), answer)
     found = _around(row, pair, lambda index: row.pointer(answered if index else asked))
     return Conversation(messages=found, tools=row.tools())
+
+
+def _calls(row: Row, answered: str, said: turns.Content) -> list[dict[str, Any]] | None:
+    """The calls that an answer in JSON is, in a row that has tools."""
+    if not row.get("tools"):
+        return None
+    calls = decoded(said)
+    if not (isinstance(calls, list) and calls and all(isinstance(one, dict) and "name" in one for one in calls)):
+        return None
+    return read_calls(calls, row.pointer(answered), row.report)
 
 
 def _openai_preference(row: Row) -> Example:
@@ -250,14 +307,44 @@ def _openai_preference(row: Row) -> Example:
 def _trl_preference(row: Row) -> Example | None:
     row.report.place = lambda part, _: row.pointer(part)
     chosen, rejected = (turns.read_arm(row, role) for role in ("chosen", "rejected"))
-    prompt = turns.read_arm(row, "prompt", "user") if row.get("prompt") is not None else None
+    prompt = _asked(row)
     if row.report.failed:
         return None
     split = turns.split_arms(prompt, chosen, rejected, row.report)
     if split is None:
         return None
-    pair = Preference(prompt=split[0], chosen=split[1], rejected=split[2], tools=row.tools())
+    prompt = _with_context(row, split[0])
+    pair = Preference(prompt=prompt, chosen=split[1], rejected=split[2], tools=row.tools())
     return with_system(pair, _system_prompt(row))
+
+
+def _with_context(row: Row, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The prompt of a pair whose last question has the row's context behind it."""
+    if row.get("context") in (None, "", [], {}):
+        return prompt
+    last = max((place for place, turn in enumerate(prompt) if turn.role == "user"), default=-1)
+    if last < 0 or not isinstance(prompt[last].content, str):
+        row.report.add(
+            "not-text", "There is no question of plain text that the context belongs to.", row.pointer("context")
+        )
+        return prompt
+    asked = msgspec.structs.replace(prompt[last], content=row.more("context", prompt[last].text))
+    return (*prompt[:last], asked, *prompt[last + 1 :])
+
+
+_ASKED = ("prompt", "conversations", "instruction", "question")
+"""Where the prompt of a pair may stand; the first there is counts."""
+
+
+def _asked(row: Row) -> tuple[Message, ...] | None:
+    """The prompt of a pair, which may stand in the columns of another shape; None where the answers hold it."""
+    for role in _ASKED:
+        if row.get(role) in (None, "", []):
+            continue
+        if role == "instruction":
+            return (Message(role="user", content=row.more("input", row.text(role))),)
+        return turns.read_arm(row, role, "user")
+    return None
 
 
 SHAPES = (
@@ -268,7 +355,12 @@ SHAPES = (
         _canonical,
     ),
     Shape("preference", ("input", "preferred_output", "non_preferred_output"), (), _openai_preference),
-    Shape("chosen/rejected", ("chosen", "rejected"), ("prompt", "system", "tools"), _trl_preference),
+    Shape(
+        "chosen/rejected",
+        ("chosen", "rejected"),
+        (*_ASKED, "input", "context", "system", "tools"),
+        _trl_preference,
+    ),
     Shape("messages", ("messages",), ("tools", "parallel_tool_calls", "system", "history"), _chat),
     Shape("conversations", ("conversations",), ("system", "history", "tools"), _sharegpt),
     Shape(
@@ -289,6 +381,7 @@ SHAPES = (
         ("context", "system", "history", "tools", "reasoning"),
         _question_answer,
     ),
+    Shape("completion", ("completion",), (), _completion, asked=True),
     Shape("text/label", ("text", "label"), ("context", "system", "history", "reasoning"), _text_label),
 )
 _BY_NAME = {shape.name: shape for shape in SHAPES}
@@ -308,7 +401,7 @@ def recognise(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], sys
     _check_columns(columns, names)
     best: tuple[int, Recipe] | None = None
     for shape in SHAPES:
-        if not set(columns) <= set(shape.needs + shape.takes):
+        if not set(columns) <= set(shape.needs + shape.takes) or (shape.asked and not columns):
             continue
         found = _found(shape, columns, names)
         fits = sum(all(role in found and found[role] in row for role in shape.needs) for row in rows)
@@ -330,10 +423,19 @@ def _found(shape: Shape, columns: Mapping[str, str], names: Sequence[str]) -> di
     """The column of each role that there is one for; an optional role takes none that another has."""
     found: dict[str, str] = {}
     for role in shape.needs + shape.takes:
+        if shape.name == "chosen/rejected" and role not in columns and _asked_already(role, found):
+            continue
         column = _column(role, columns, names)
         if column and (role in shape.needs or role in columns or column not in found.values()):
             found[role] = column
     return found
+
+
+def _asked_already(role: str, found: Mapping[str, str]) -> bool:
+    """Whether a pair needs no column for a role: one prompt is enough, and `input` belongs to an instruction."""
+    if role == "input":
+        return "instruction" not in found
+    return role in _ASKED and any(other in found for other in _ASKED)
 
 
 def _column(role: str, columns: Mapping[str, str], names: Sequence[str]) -> str | None:
@@ -380,6 +482,7 @@ def convert(recipe: Recipe, values: Any, report: RowReport) -> Example | None:
     example = shape.build(Row(recipe, values, report))
     if report.failed or example is None:
         return None
+    example = with_calls_of_text(example, report)
     return with_system(with_call_ids(example, report), recipe.system)
 
 

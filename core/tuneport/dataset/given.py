@@ -33,7 +33,7 @@ def is_known(given: object) -> bool:
             return given == "-" or Path(given).expanduser().exists()
         except (OSError, RuntimeError):  # too long for a name, or a home folder of nobody
             return False
-    return hasattr(given, "__arrow_c_stream__") or isinstance(given, Iterable)
+    return hasattr(given, "__arrow_c_stream__") or isinstance(given, Iterable) or type(given).__name__ == "LazyFrame"
 
 
 def source_of(given: object, how: Reading) -> Source:
@@ -43,9 +43,11 @@ def source_of(given: object, how: Reading) -> Source:
     kinds: dict[str, str] = {}
     name = type(given).__name__
     if hasattr(given, "__arrow_c_stream__"):
-        from tuneport.dataset.tables import arrow_rows
+        from tuneport.dataset.frames import frame_rows
 
-        return source.of_rows(arrow_rows(given, kinds), name, line_of, kinds)
+        return source.of_rows(frame_rows(given, kinds), name, line_of, kinds)
+    if name == "LazyFrame":
+        raise UsageError("A LazyFrame has no rows yet.", remedy="Collect it: Dataset.load(frame.collect())")
     if isinstance(given, Mapping):
         raise _mapping(given)
     if isinstance(given, Iterable) and not isinstance(given, bytes):

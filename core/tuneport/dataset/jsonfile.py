@@ -92,7 +92,8 @@ def _members(text: _Text) -> Iterator[Read]:
             value, report = text.value()
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 report.failed = False
-                report.add("mixed-shapes", f"The object has a second list of rows, {name!r}, which is not read.")
+                said = f"The object has a second list of rows, {name!r}, which is not read."
+                report.add("mixed-shapes", said, None, "Write each list into a file of its own.")
                 yield BAD, report
         if text.peek() == ",":
             text.skip()

@@ -17,7 +17,15 @@ from tuneport.dataset.values import example_of
 
 Action = Literal["changed", "dropped"]
 _READ_OTHERWISE = frozenset(
-    {"unknown-key", "weight-not-on-assistant", "read-as-text", "read-as-tool", "read-as-tool-call", "null-left-out"}
+    {
+        "unknown-key",
+        "weight-not-on-assistant",
+        "read-as-text",
+        "read-as-tool",
+        "read-as-tool-call",
+        "read-as-turn",
+        "null-left-out",
+    }
 )
 """Findings about what reading a row has changed already."""
 _CLIP = 200
@@ -42,6 +50,7 @@ REMEDIES: Mapping[str, Remedy] = {
     "read-as-text": Remedy("changed", "writes it as a text"),
     "read-as-tool": Remedy("changed", "writes the usual form"),
     "read-as-tool-call": Remedy("changed", "writes the usual form, with ids"),
+    "read-as-turn": Remedy("changed", "writes the usual form"),
     "null-left-out": Remedy("changed", "leaves the keys out"),
     "mojibake": Remedy("changed", "reads the text in the right encoding, where all of it can be"),
     "control-character": Remedy("changed", "removes them, and the colours of a terminal as a whole"),

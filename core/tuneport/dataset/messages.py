@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tuneport.dataset.context import history_turns
 from tuneport.dataset.example import Message
 from tuneport.dataset.findings import RowReport
+from tuneport.dataset.parts import KNOWN, unfolded
 from tuneport.dataset.roles import ROLES
 from tuneport.dataset.strictjson import escape
 from tuneport.dataset.tooldata import CALL_ROLES, cleaned, in_wire_form, read_calls
@@ -39,6 +41,14 @@ _SHAREGPT_ROLES = {
     "tool_response": "tool",
     "function": "tool",
 }
+_TURN_KEYS = frozenset({"role", "content", "from", "value"})
+_OTHER_ROLES: dict[str, str] = {
+    **dict(zip(ROLES, ROLES, strict=True)),
+    **dict.fromkeys(("gpt", "chatgpt", "model", "bot", "chatbot", "ai"), "assistant"),
+    "human": "user",
+    "ipython": "tool",
+}
+"""What others call the speakers of a list of messages, in lower case."""
 Content = str | list[dict[str, Any]] | None
 _THINK_BLOCK = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _PARTS = {"text": "text", "image_url": "image_url"}
@@ -47,12 +57,62 @@ _HH_TURNS = (("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant"))
 
 def read_messages(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
     """The messages of a list such as OpenAI's; what is wrong goes into the report."""
+    value = _by_turn(value)
     if not isinstance(value, list) or not value:
         report.add(
             "no-messages", "There are no messages." if value == [] else "This is not a list of messages.", pointer
         )
         return ()
-    return tuple([_message(one, f"{pointer}/{index}", report) for index, one in enumerate(value)])
+    return _read_turns(value, pointer, report, _message)
+
+
+def _read_turns(
+    value: list[Any], pointer: str, report: RowReport, read: Callable[[Any, str, RowReport], Message]
+) -> tuple[Message, ...]:
+    """Each turn, and each of the several that one may mean."""
+    found: list[Message] = []
+    origins: list[int] = []
+    for index, one in enumerate(value):
+        at = f"{pointer}/{index}"
+        turns = unfolded(_in_our_roles(one, at, report), at, report) if _may_mean_more(one) else [one]
+        found += [read(turn, at, report) for turn in turns]
+        origins += [index] * len(turns)
+    if len(found) != len(value):
+        report.origins = {**report.origins, pointer: origins}
+    return tuple(found)
+
+
+def _by_turn(value: Any) -> Any:
+    """Turns that stand as a list for each key, as old data sets of Hugging Face hold them, one by one."""
+    if not (isinstance(value, dict) and value and all(isinstance(one, list) for one in value.values())):
+        return value
+    if len({len(one) for one in value.values()}) > 1 or not value.keys() & _TURN_KEYS:
+        return value
+    return [dict(zip(value, turn, strict=True)) for turn in zip(*value.values(), strict=True)]
+
+
+def _may_mean_more(value: Any) -> bool:
+    """Whether a message is written in other words than ours."""
+    if not isinstance(value, dict) or "from" in value:
+        return False
+    return type(value.get("content")) is not str or value.get("role") not in ROLES
+
+
+def _in_our_roles(message: dict[str, Any], at: str, report: RowReport) -> dict[str, Any]:
+    """The message with our word for its speaker, where it has another vendor's, or ours in other case."""
+    role = message.get("role")
+    kind = message.get("type")
+    if role is None and isinstance(kind, str) and kind.lower() in _OTHER_ROLES:  # LangChain's
+        inner = message["data"] if isinstance(message.get("data"), dict) else message
+        role = kind
+        message = {"role": role, **{key: one for key, one in inner.items() if key not in ("type", "data", "role")}}
+    if not isinstance(role, str) or role in ROLES or role in CALL_ROLES:
+        return message
+    ours = _OTHER_ROLES.get(role.strip().lower())
+    if ours is None:
+        return message
+    report.add("read-as-turn", f"The role {role!r:.40} is read as {ours}.", f"{at}/role")
+    return {**message, "role": ours}
 
 
 def _message(value: Any, at: str, report: RowReport) -> Message:
@@ -140,7 +200,8 @@ def _content(value: Any, at: str, report: RowReport) -> Content:
 def _check_part(part: Any, at: str, report: RowReport) -> None:
     wanted = _PARTS.get(str(part.get("type"))) if isinstance(part, dict) else None
     if wanted is None:
-        report.add("bad-part", "A part is neither text nor image_url.", at)
+        what = f"of type {part['type']!r:.40}" if isinstance(part, dict) and part.get("type") else "without a type"
+        report.add("bad-part", f"A part {what} is not read; {KNOWN} are.", at, _part_remedy(part))
     elif wanted == "text" and not isinstance(part.get("text"), str):
         report.add("bad-part", "A text part has no text.", at)
     elif wanted == "image_url":
@@ -148,6 +209,15 @@ def _check_part(part: Any, at: str, report: RowReport) -> None:
         url = image.get("url") if isinstance(image, dict) else None
         if not isinstance(url, str) or not url.startswith(("http://", "https://", "data:image/")):
             report.add("bad-part", "An image part has no url that starts with https: or data:image/.", at)
+
+
+def _part_remedy(part: Any) -> str | None:
+    kind = str(part.get("type")) if isinstance(part, dict) else ""
+    if "redacted" in kind:
+        return "Remove the part: what is encrypted teaches nothing."
+    if "image" in kind:
+        return 'Write {"type": "image_url", "image_url": {"url": "data:image/png;base64,…"}}.'
+    return 'Write what it says as {"type": "text", "text": "…"}, or remove it.' if kind else None
 
 
 def _optional_text(value: Any, at: str, report: RowReport) -> str | None:
@@ -171,22 +241,30 @@ def _weight(value: Any, role: Any, at: str, report: RowReport) -> int | None:
 
 def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
     """ShareGPT's turns: `from` and `value`, in its own words for roles."""
+    value = _by_turn(value)
     if not isinstance(value, list) or not value:
         report.add("no-messages", "There are no turns." if value == [] else "This is not a list of turns.", pointer)
         return ()
-    read: list[Message] = []
-    for index, turn in enumerate(value):
-        at = f"{pointer}/{index}"
-        if not isinstance(turn, dict) or "from" not in turn:
-            read.append(_message(turn, at, report))
-            continue
-        read.append(_sharegpt_turn(turn, at, report))
-    return tuple(read)
+    if not any(isinstance(one, dict) and one.keys() & _TURN_KEYS for one in value):
+        pairs = history_turns(value, pointer, RowReport(None))
+        if pairs:
+            report.add("read-as-turn", "Pairs of a question and an answer are read as turns.", pointer)
+            report.origins = {**report.origins, pointer: [place // 2 for place in range(len(pairs))]}
+            return tuple(pairs)
+    return _read_turns(value, pointer, report, _sharegpt_turn)
 
 
-def _sharegpt_turn(turn: dict[str, Any], at: str, report: RowReport) -> Message:
+def _sharegpt_turn(turn: Any, at: str, report: RowReport) -> Message:
+    if not isinstance(turn, dict) or "from" not in turn:
+        return _message(turn, at, report)
     speaker, text = turn["from"], turn.get("value")
     role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
+    if role is None and isinstance(speaker, str):
+        bare = speaker.strip().lower()
+        role = _SHAREGPT_ROLES.get(bare) or _OTHER_ROLES.get(bare)
+        if role is not None:
+            report.add("read-as-turn", f"The speaker {speaker!r:.40} is read as {role}.", f"{at}/from")
+            speaker = bare
     thought = _reasoning(turn, role, at, report)
     for key in turn.keys() - {"from", "value", "weight", *REASONING}:
         if turn[key] is not None:
@@ -198,11 +276,12 @@ def _sharegpt_turn(turn: dict[str, Any], at: str, report: RowReport) -> Message:
     if text is not None and not isinstance(text, str) and role == "tool":
         report.add("read-as-text", "The tool's answer is read as JSON text.", f"{at}/value")
         text = json.dumps(text, ensure_ascii=False)
-    if text is not None and not isinstance(text, str) and speaker not in CALL_ROLES:
+    calling = isinstance(speaker, str) and speaker in CALL_ROLES
+    if text is not None and not isinstance(text, str) and not calling:
         report.add("bad-content", "The value is not a text.", f"{at}/value")
         text = None
     weight = _weight(turn.get("weight"), role, f"{at}/weight", report)
-    if speaker in CALL_ROLES:
+    if calling:
         calls = read_calls(text, f"{at}/value", report)
         if calls is None and not report.failed:
             report.add("bad-tool-call", 'The call is not {"name": …, "arguments": {…}} in JSON.', f"{at}/value")
@@ -212,15 +291,24 @@ def _sharegpt_turn(turn: dict[str, Any], at: str, report: RowReport) -> Message:
 
 
 def read_arm(row: Row, role: str, speaker: str = "assistant") -> tuple[Message, ...]:
-    """A prompt or an answer of a pair: messages, one turn's text, or a dialogue in Anthropic's Human/Assistant text."""
-    value = row.parsed(role) if not isinstance(row.get(role), str) else row.get(role)
-    if isinstance(value, str):
+    """A prompt or an answer of a pair: messages, one message, one turn's text, or a dialogue in Anthropic's
+    Human/Assistant text.
+    """
+    value = row.get(role)
+    if isinstance(value, str) and role != "conversations":
         return _dialogue(value) or (Message(role=speaker, content=value),)
+    if isinstance(value, dict):
+        return _read_turns([value], row.pointer(role), row.report, _sharegpt_turn)
+    if role == "conversations" or (
+        isinstance(value, list) and any(isinstance(one, dict) and "from" in one for one in value)
+    ):
+        return read_sharegpt(row.parsed(role), row.pointer(role), row.report)
     return row.messages(role)
 
 
 def _dialogue(text: str) -> tuple[Message, ...]:
-    if not text.startswith(_HH_TURNS[0][0]):
+    text = f"\n\n{text.lstrip()}"
+    if not text.startswith(_HH_TURNS[0][0]) or _HH_TURNS[1][0] not in text:
         return ()
     found: list[Message] = []
     for piece in text.split("\n\nHuman:")[1:]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -40,7 +40,8 @@ class DataProfile:
     a preference that of its longer answer, prompt included), `preview` what is trained on, piece by piece; both are
     absent where no tokenizer can be had. `check_row` adds rules of the backend's own: it gets an example and yields
     diagnostics without file and line, which the reader fills in. `has_template` says whether the base has a chat
-    template, which plain prompts and completions do without.
+    template, which plain prompts and completions do without. `together` gives the profile for rows that are trained
+    together, where how one is written depends on the others; it reads them once.
     """
 
     shapes: Mapping[str, frozenset[Shape]] = field(default_factory=lambda: {"sft": LEARNT_BY["sft"]})
@@ -55,3 +56,8 @@ class DataProfile:
     check_row: Callable[[Example], Sequence[Diagnostic]] | None = None
     notes: tuple[str, ...] = ()
     has_template: Callable[[], bool] | None = None
+    together: Callable[[Iterable[Example]], DataProfile] | None = None
+
+    def for_rows(self, examples: Iterable[Example]) -> DataProfile:
+        """The profile for these rows, trained together."""
+        return self if self.together is None else self.together(examples)

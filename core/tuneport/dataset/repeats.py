@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 import tempfile
 import unicodedata
 from array import array
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Literal
 
+import msgspec
 from xxhash import xxh3_64_intdigest
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, canonical
@@ -21,7 +23,8 @@ from tuneport.homefolder import home
 RepeatKind = Literal["duplicate", "near-duplicate", "conflict", "leaked-row", "leaked-prompt"]
 
 ROW_KEYS = 24  # bytes: the prompt's key, the whole text's key, the exact content's
-_KEYS = struct.Struct("=QQ")
+_KEYS = struct.Struct("=QQ4sI")
+_HALVES = struct.Struct("=4sI")
 _RECORD = ROW_KEYS + 8  # and its place
 _MEMORY_ROWS = 1 << 18  # 8 MiB of records stay in memory; beyond, they go to disk by partition
 _PARTITIONS = 64
@@ -39,6 +42,8 @@ TURN = "\1"
 """Stands between the turns of a normalised conversation."""
 _TURN = TURN.encode()
 _CONTROL = b"\0"
+_THINKS, _THOUGHT = b"<think>", b"</think>"
+_THINK_BLOCK = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _SYSTEM = frozenset({"system", "developer"})
 _LOWER_OR_CONTROL = bytes(
     lower if byte in b"\t\n\r" + _TURN or 32 <= byte != 127 else _CONTROL[0] for byte, lower in enumerate(_LOWER)
@@ -56,15 +61,21 @@ class Repeat:
 
 
 def row_keys(example: Example, digest: bytes) -> bytes:
-    """24 bytes that place a row among others: 8 for its prompt, 8 for its whole text, 8 for its exact content.
+    """24 bytes that place a row among others: 8 for its prompt, 8 for its whole text, 8 for its exact content, of
+    which 4 are for what the assistant thought.
 
     The key of the text leaves out the system prompt: the same turns are the same row under any, so that a row stays in
     its part of a split and is recognized when a system prompt is added. The first two keys ignore case, white space,
-    quotes, `!`, `?` and a full stop at the end; Unicode is compared in its
-    compatibility form (NFKC). `digest` is the example's content digest.
+    quotes, `!`, `?` and a full stop at the end; Unicode is compared in its compatibility form (NFKC). They leave out
+    thoughts: the same answer after other thoughts is the same row to a split. `digest` is the example's content digest.
     """
-    prompt, bare, answer = (part.rstrip(_STRUCTURE) for part in _parts(example))
-    return _KEYS.pack(xxh3_64_intdigest(prompt), xxh3_64_intdigest(bare + _TURN + answer)) + digest[:8]
+    prompt, bare, answer, thought = (part.rstrip(_STRUCTURE) for part in _parts(example))
+    keys = xxh3_64_intdigest(prompt), xxh3_64_intdigest(bare + _TURN + answer)
+    return _KEYS.pack(*keys, digest[:4], _thought_key(thought))
+
+
+def _thought_key(thought: bytes) -> int:
+    return xxh3_64_intdigest(thought) & 0xFFFFFFFF if thought else 0
 
 
 def text_key(example: Example) -> int:
@@ -83,6 +94,9 @@ def many_row_keys(texts: list[str], counts: Sequence[int], systems: Sequence[int
     turns = _normalised_turns_of(texts)
     if turns is None:
         return None
+    thoughts = None
+    if any(turn.startswith(_THINKS) for turn in turns):
+        turns, thoughts = map(list, zip(*map(_without_thought, turns), strict=True))
     prompts, wholes, start = [], [], 0
     for count, system in zip(counts, systems, strict=True):
         end = start + count
@@ -95,8 +109,26 @@ def many_row_keys(texts: list[str], counts: Sequence[int], systems: Sequence[int
     keys = array("Q", bytes(ROW_KEYS * len(counts)))
     keys[_PROMPT::3] = array("Q", map(xxh3_64_intdigest, prompts))
     keys[_TEXT::3] = array("Q", map(xxh3_64_intdigest, wholes))
-    keys[_EXACT::3] = array("Q", digests)[::4]
+    halves = memoryview(keys).cast("B").cast("I")
+    halves[2 * _EXACT :: 6] = memoryview(array("I", digests)[::8])
+    if thoughts is not None:
+        halves[2 * _EXACT + 1 :: 6] = memoryview(array("I", _thought_keys(thoughts, counts)))
+    halves.release()
     return keys
+
+
+def _thought_keys(thoughts: Sequence[bytes], counts: Sequence[int]) -> Iterator[int]:
+    """Of each row's turns, the key of what was thought in them."""
+    start = 0
+    for count in counts:
+        yield _thought_key(_TURN.join(filter(None, thoughts[start : start + count])).rstrip(_STRUCTURE))
+        start += count
+
+
+def _without_thought(turn: bytes) -> tuple[bytes, bytes]:
+    """A normalized turn without the think block that it starts with, and what stands in that."""
+    end = turn.find(_THOUGHT) if turn.startswith(_THINKS) else -1
+    return (turn, b"") if end < 0 else (turn[end + len(_THOUGHT) :], turn[len(_THINKS) : end])
 
 
 def _normalised_turns_of(texts: list[str]) -> list[bytes] | None:
@@ -132,12 +164,12 @@ def _cut(roles: Sequence[str]) -> int:
     return next((place for place in range(len(roles) - 1, -1, -1) if roles[place] == "assistant"), len(roles))
 
 
-def _parts(example: Example) -> tuple[bytes, bytes, bytes]:
-    """What is asked, the same without the system prompt, and what is answered; normalized."""
+def _parts(example: Example) -> tuple[bytes, bytes, bytes, bytes]:
+    """What is asked, the same without the system prompt, what is answered, and what is thought; normalized."""
     if isinstance(example, Completion):
         # Without a prompt the text is all there is, and conflicts with nothing.
         prompt, answer = normalised(example.prompt.encode()), normalised(example.completion.encode())
-        return (prompt, prompt, answer) if prompt else (answer, answer, b"")
+        return (prompt, prompt, answer, b"") if prompt else (answer, answer, b"", b"")
     if isinstance(example, Preference):
         # The same two answers conflict when their order is turned round; other pairs for a prompt do not.
         arms = [_normalised_turns(arm) for arm in (example.chosen, example.rejected)]
@@ -145,15 +177,40 @@ def _parts(example: Example) -> tuple[bytes, bytes, bytes]:
         pair = b"".join(sorted(arms))
         asked = _normalised_turns(example.prompt, example.tools)
         bare = _normalised_turns(example.prompt[system:], example.tools) if system else asked
-        return asked + pair, bare + pair, arms[0]
+        return asked + pair, bare + pair, arms[0], b""
     roles = [message.role for message in example.messages]
     cut, system = _cut(roles), leading_system(roles)
     if not example.tools and all(type(one.content) is str and not one.tool_calls for one in example.messages):
-        texts = [normalised(message.text.encode("utf-8", "surrogatepass")) for message in example.messages]
-        return _TURN.join(texts[:cut]), _TURN.join(texts[system:cut]), _TURN.join(texts[cut:])
-    asked = _normalised_turns(example.messages[:cut], example.tools)
-    bare = _normalised_turns(example.messages[system:cut], example.tools) if system else asked
-    return asked, bare, _normalised_turns(example.messages[cut:])
+        pairs = [_without_thought(_normalised_text(message.text)) for message in example.messages]
+        texts = [text for text, _ in pairs]
+        thoughts = [
+            _thought_of(message) or thought for message, (_, thought) in zip(example.messages, pairs, strict=True)
+        ]
+        thought = _TURN.join(filter(None, thoughts))
+        return _TURN.join(texts[:cut]), _TURN.join(texts[system:cut]), _TURN.join(texts[cut:]), thought
+    apart = [_apart(message) for message in example.messages]
+    messages, thought = tuple([one for one, _ in apart]), _TURN.join([one for _, one in apart if one])
+    asked = _normalised_turns(messages[:cut], example.tools)
+    bare = _normalised_turns(messages[system:cut], example.tools) if system else asked
+    return asked, bare, _normalised_turns(messages[cut:]), thought
+
+
+def _apart(message: Message) -> tuple[Message, bytes]:
+    """A turn without what was thought, and that, normalized."""
+    content, thought = message.content, _thought_of(message)
+    if isinstance(content, str) and (block := _THINK_BLOCK.match(content)):
+        content, thought = content[block.end() :], thought or _normalised_text(block[1])
+    if not thought:
+        return message, b""
+    return msgspec.structs.replace(message, content=content, reasoning_content=None), thought
+
+
+def _thought_of(message: Message) -> bytes:
+    return _normalised_text(message.reasoning_content) if message.reasoning_content else b""
+
+
+def _normalised_text(text: str) -> bytes:
+    return normalised(text.encode("utf-8", "surrogatepass"))
 
 
 def _normalised_turns(messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()) -> bytes:
@@ -175,7 +232,9 @@ class Records:
     Files lie unlinked in home's cache, so that even a killed process leaves none behind. Use it in a `with` statement.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, memory_rows: int = _MEMORY_ROWS, pass_rows: int = _PASS_ROWS) -> None:
+        """`memory_rows` are kept before all go to disk; `pass_rows` are read from there at a time."""
+        self._memory_rows, self._pass_rows = memory_rows, pass_rows
         self.rows = 0
         self._batch = array("Q")  # four numbers a record
         self._file: BinaryIO | None = None
@@ -205,7 +264,7 @@ class Records:
         records[_AT::4] = places
         self._batch += records
         self.rows += len(places)
-        if len(self._batch) >= 4 * _MEMORY_ROWS:
+        if len(self._batch) >= 4 * self._memory_rows:
             self.spill()
 
     def by_text(self) -> Iterator[Passes]:
@@ -246,13 +305,12 @@ class Records:
         for extents in self._extents[base : base + _PARTITIONS]:
             yield partial(self._passes, self._file, extents)
 
-    @staticmethod
-    def _passes(file: BinaryIO, extents: list[tuple[int, int]]) -> Iterator[array[int]]:
+    def _passes(self, file: BinaryIO, extents: list[tuple[int, int]]) -> Iterator[array[int]]:
         # Never many records at once, even where every row has the same prompt and so the same partition.
         for offset, size in extents:
-            for start in range(0, size, _PASS_ROWS * _RECORD):
+            for start in range(0, size, self._pass_rows * _RECORD):
                 file.seek(offset + start)
-                yield array("Q", file.read(min(_PASS_ROWS * _RECORD, size - start)))
+                yield array("Q", file.read(min(self._pass_rows * _RECORD, size - start)))
 
 
 def find_repeats(records: Records) -> Iterator[Repeat]:
@@ -307,14 +365,15 @@ def _records(passes: Passes, column: int, keys: set[int]) -> Iterator[array[int]
 
 
 def _same_text(passes: Passes) -> Iterator[Repeat]:
-    first_of_text: dict[tuple[int, int], int] = {}
-    first_of_content: dict[int, int] = {}
+    first_of_text: dict[tuple[int, int, int], int] = {}
+    first_of_content: dict[tuple[int, int, int], int] = {}
     for prompt, text, exact, place in _records(passes, _TEXT, _repeated(passes, _TEXT)):
-        if exact in first_of_content:
-            yield Repeat("duplicate", place, first_of_content[exact])
+        first = first_of_content.setdefault((prompt, text, exact), place)
+        if first != place:
+            yield Repeat("duplicate", place, first)
             continue
-        first_of_content[exact] = place
-        first = first_of_text.setdefault((prompt, text), place)
+        _, thought = _HALVES.unpack(exact.to_bytes(8, sys.byteorder))
+        first = first_of_text.setdefault((prompt, text, thought), place)
         if first != place:
             yield Repeat("near-duplicate", place, first)
 

@@ -13,6 +13,7 @@ from tuneport.dataset.formats import ALIASES, TURN_ROLES, Recipe, takes_of
 from tuneport.dataset.profile import LEARNT_BY, DataProfile
 from tuneport.dataset.scan import Scan
 from tuneport.dataset.stats import Stats
+from tuneport.units import many
 from tuneport.visible import one_line
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class CheckResult:
         return not self.errors
 
     def __repr__(self) -> str:
-        counts = f"{self.errors:,} errors, {self.warnings:,} warnings, {self.notes:,} notes"
-        return one_line(f"<CheckResult {self.file}: {self.used:,} of {self.read:,} rows used; {counts}>")
+        counts = f"{many(self.errors, 'error')}, {many(self.warnings, 'warning')}, {many(self.notes, 'note')}"
+        return one_line(f"<CheckResult {self.file}: {self.used:,} of {many(self.read, 'row')} used; {counts}>")
 
     def _repr_html_(self) -> str:
         """For a notebook: the counts, then the first finding of each code."""
@@ -166,8 +167,8 @@ def _context_remedy(recipe: Recipe, telling: Sequence[str]) -> str:
     ways = [way for way in ways if way != "reasoning"]
     if "context" not in takes or not ways or thought is not None:
         return "Write it into the messages that it belongs to. Or remove it from the file."
-    name = telling[0]
-    return f"Name it as {' or '.join(ways)}: --column {ways[0]}={name}. Or remove it from the file."
+    best = "context" if "context" in ways else ways[0]
+    return f"Name it as {' or '.join(ways)}: --column {best}={telling[0]}. Or remove it from the file."
 
 
 def _columns_remedy(recipe: Recipe) -> str:

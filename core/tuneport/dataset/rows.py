@@ -18,6 +18,11 @@ _TEXT_CHECKS = (
     ("line-separator", re.compile("[\u2028\u2029]")),
 )
 
+_NO_CALLS = (
+    "Write the call before it as tool_calls of the assistant's turn, or in its text as <tool_call>{…}</tool_call>; "
+    "other marks of a call in a text are not read."
+)
+
 Place = Callable[[int], str]
 
 
@@ -100,7 +105,8 @@ def _check_tool_turns(messages: Sequence[Message], place: Place, report: RowRepo
         if message.role == "tool":
             if open_calls.pop(message.tool_call_id or "", None) is None:
                 named = f"no open call {message.tool_call_id!r}" if message.tool_call_id else "names no call"
-                report.add("tool-answer-without-call", f"The tool turn answers: {named}.", _parent(place(index)))
+                cure = None if any(one.tool_calls for one in messages[:index]) else _NO_CALLS
+                report.add("tool-answer-without-call", f"The tool turn answers: {named}.", _parent(place(index)), cure)
             continue
         _report_unanswered(open_calls, place, report)
         open_calls = {str(call.get("id", "")): index for call in message.tool_calls or ()}

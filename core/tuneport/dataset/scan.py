@@ -18,6 +18,7 @@ from tuneport.dataset.limits import TooLong, check_limits
 from tuneport.dataset.lines import line_too_large, read_line, split_lines, without_bom
 from tuneport.dataset.part import DIGEST, Part, digests_of
 from tuneport.dataset.profile import DataProfile
+from tuneport.dataset.propose import BY_ROW, by_column, proposal
 from tuneport.dataset.repeats import Records, row_keys
 from tuneport.dataset.rows import check_example
 from tuneport.dataset.source import ExpansionError, Source, blocks
@@ -285,11 +286,14 @@ def _judged(value: Any, report: RowReport, recipe: Recipe | None) -> Outcome:
     if value is BAD or report.failed:
         return Outcome(at, report)
     if recipe is None:
-        report.add("unknown-shape", _no_recipe(value))
+        report.add("unknown-shape", _no_recipe(value), None, proposal(value))
         return Outcome(at, report)
     example = example_of(recipe, value, report)
     if example is not None:
         check_example(example, report)
+    if report.failed and by_column(value):
+        report.found.clear()
+        report.add("not-an-object", "The file holds a table column by column, not rows.", None, BY_ROW)
     if report.failed or example is None:
         return Outcome(at, report)
     return Outcome(at, report, example, None, canonical(example))

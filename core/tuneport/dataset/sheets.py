@@ -17,6 +17,7 @@ from tuneport.dataset.values import note_of, plain
 from tuneport.errors import UnavailableError
 
 _KINDS = {"xlsx": "an Excel workbook (.xlsx)", "xls": "an Excel workbook (.xls)", "ods": "an OpenDocument sheet (.ods)"}
+_ERRORS = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"})
 _NAMED = 10  # sheets in one message
 
 
@@ -82,6 +83,9 @@ def _sent(file: BinaryIO) -> Iterator[Sent]:
 
 def _cell(cell: Any, kinds: dict[str, str], column: str) -> Any:
     """A cell's value. Spreadsheets hold whole numbers as floats."""
+    if isinstance(cell, str) and cell in _ERRORS:
+        kinds[column] = f"errors such as {cell}, which stand for no value"
+        return None
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1 << 53:
         return int(cell)
     return plain(cell, kinds, column)

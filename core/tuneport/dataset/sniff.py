@@ -42,6 +42,7 @@ _FOREIGN = (
     (b"PK\x03\x04", "a zip archive"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of Microsoft Office before 2007"),
 )
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
@@ -82,8 +83,14 @@ def look(how: Reading, path: Path, head: bytes, *, whole: bool) -> Look:
     if encoding is not None:
         head = head.decode(encoding, "ignore").encode("utf-8", "ignore")
     found = _binary(path, head)
-    chosen = how.format if how.format != "auto" else found or _suffix(path) or _sniff(head)
+    named = _suffix(path)
+    if named in SHEETS and found is None and head and b"\0" not in head:
+        named = None  # text under a spreadsheet's name, as many web services write it
+    chosen = how.format if how.format != "auto" else found or named or _sniff(head)
     look = Look(chosen, encoding)
+    if head.startswith(_OLE) and _ENCRYPTED in head:
+        said = "The workbook is protected by a password."
+        return Look(chosen, encoding, problem=Said("other-file", said, remedy="Save it without a password."))
     if chosen in ("parquet", *SHEETS):
         return look
     if (problem := _foreign(head, found)) or (
@@ -125,7 +132,16 @@ def _foreign(head: bytes, found: str | None) -> Said | None:
         what = {"parquet": "a Parquet file", "ods": "an OpenDocument spreadsheet"}.get(found, "an Excel workbook")
         return Said("other-file", f"The file is {what} (.{found}).", remedy=f"Let it be read as one: --format {found}")
     what = next((what for start, what in _FOREIGN if head.startswith(start)), "")
-    return Said("other-file", f"The file is {what}.") if what else None
+    if what:
+        return Said("other-file", f"The file is {what}.")
+    start = head[:64].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        said = "The file is a pointer of Git LFS, not the data."
+        return Said("other-file", said, remedy="Fetch the data: git lfs pull")
+    if start.startswith((b"<!doctype html", b"<html")):
+        said = "The file is a web page (HTML), such as a download that failed leaves."
+        return Said("other-file", said, remedy="Download the data again, or save the table as CSV in UTF-8.")
+    return None
 
 
 def _encoding_problem(head: bytes, *, whole: bool) -> Said | None:

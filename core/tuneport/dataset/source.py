@@ -6,8 +6,10 @@ import gzip
 import io
 import os
 import shutil
+import stat
 import sys
 import tempfile
+import threading
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +20,7 @@ from typing import Any, BinaryIO, cast
 from tuneport.dataset.encodings import Transcoding
 from tuneport.dataset.sniff import HEAD, SHEETS, Reading, Said, look
 from tuneport.errors import DataError, UsageError
-from tuneport.homefolder import home, local_path
+from tuneport.homefolder import home, local_path, open_regular
 
 ROW_BYTES = 32 << 20
 """A row of more bytes than this is refused."""
@@ -29,6 +31,7 @@ MIN_EXPANDED_BYTES = 64 << 20
 MAX_EXPANDED_BYTES = 256 << 30
 
 _MEMORY = 8 << 20
+_PIPE_SECONDS = 10.0
 _NAME_SHOWN = 200  # characters: who gives rows where a name belongs need not read them all again
 
 
@@ -57,7 +60,7 @@ class Source:
         if self.path is None:
             return io.BytesIO(self.held)
         try:
-            file = self.path.open("rb")
+            file = open_regular(self.path)
         except OSError as error:
             raise DataError(f"{self.name} cannot be read: {error.strerror}.", remedy="Put the file back.") from error
         if _stamp(os.fstat(file.fileno())) != self.stamp:
@@ -154,14 +157,36 @@ def of_path(source: str | os.PathLike[str], how: Reading) -> Source:
         raise _unreadable(name, error) from error
     if path.is_dir():
         raise UsageError(f"{name} is a folder.", remedy=f"Name a file in it, such as {name.rstrip('/')}/train.jsonl.")
+    if stat.S_ISBLK(found.st_mode) or (stat.S_ISCHR(found.st_mode) and not _ends(path)):
+        raise UsageError(f"{name} is a device.", remedy="Name a file.")
     try:
-        with path.open("rb") as file:
+        with _open_pipe(path, name) if stat.S_ISFIFO(found.st_mode) else path.open("rb") as file:
             if not path.is_file():  # a pipe, such as /dev/stdin or <(…)
-                return of_stream(cast("BinaryIO", file), name, how)
+                return of_stream(file, name, how)
             head, compressed = _head(file)
     except OSError as error:
         raise _unreadable(name, error) from error
     return _looked_at(name, how, path, (head, compressed), found)
+
+
+def _ends(device: Path) -> bool:
+    """Whether reading a character device comes to an end: a terminal's lines do, and nothing at all."""
+    with device.open("rb", buffering=0) as file:
+        return file.isatty() or device.samefile(os.devnull)
+
+
+def _open_pipe(path: Path, name: str) -> BinaryIO:
+    """Open a pipe once something writes to it. Raises UsageError when nothing comes to write."""
+    opened: list[BinaryIO] = []
+    opening = threading.Thread(target=lambda: opened.append(path.open("rb")), daemon=True)
+    opening.start()
+    opening.join(_PIPE_SECONDS)
+    if opening.is_alive():
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))  # a writer, so that the thread goes on
+        opening.join()
+        opened.pop().close()
+        raise UsageError(f"{name} is a pipe that no program writes to.", remedy="Start the program that writes to it.")
+    return opened.pop()
 
 
 def _looked_at(

@@ -119,7 +119,14 @@ def explain(raw: bytes, report: RowReport) -> Any:
 
 
 def value_of(value: Any, report: RowReport) -> Any:
-    """The value that `decoder` gave if nothing in it is marked, else BAD, with the marks in the report."""
+    """The value that `decoder` gave if nothing in it is marked, else BAD, with the marks in the report.
+
+    NaN in a column of a row stands for no value, as in data frames and in what Python writes of them.
+    """
+    if isinstance(value, dict) and any(isinstance(one, _Constant) and one == "NaN" for one in value.values()):
+        for key, one in value.items():
+            if isinstance(one, _Constant) and one == "NaN":
+                value[key] = None
     for pointer, depth, node in _walk(value):
         if depth > MAX_DEPTH:
             report.add("too-deep", f"Values are nested more than {MAX_DEPTH} deep.")
@@ -143,10 +150,14 @@ def say(error: json.JSONDecodeError) -> str:
         what = "the row ends in the middle of a value"
     elif here in "}]" and before.endswith(","):
         what = "a comma stands before the closing bracket"
+    elif error.doc[error.pos : error.pos + 2] in ("//", "/*") or here == "#":
+        what = "JSON has no comments"
     elif here == "'":
         what = "quotes must be double quotes"
     elif error.msg == "Extra data" and error.doc[error.pos :].strip() == ",":
         what = "a comma follows the value; remove it"
+    elif error.msg == "Extra data" and here == "{":
+        what = "another value follows on the line; write each on a line of its own, or name the file .json"
     elif error.msg == "Extra data":
         what = "something follows the end of the value"
     elif error.doc[error.pos : error.pos + 4] in ("None", "True") or error.doc[error.pos : error.pos + 5] == "False":

@@ -66,7 +66,7 @@ def _call(value: Any, at: str, report: RowReport, otherwise: dict[str, None]) ->
     function = call.get("function") if isinstance(call, dict) else None
     if isinstance(call, dict) and function is None and call.get("name"):
         otherwise["a call without its function object"] = None
-        arguments = next((call[key] for key in ("arguments", "parameters", "input") if key in call), None)
+        arguments = next((call[key] for key in ("arguments", "parameters", "input", "args") if key in call), None)
         name = call.get("id") or call.get("call_id")
         function = {"name": call["name"], "arguments": arguments}
         call = {"type": "function", "function": function} | ({"id": name} if name else {})
@@ -100,14 +100,47 @@ def read_tools(value: Any, pointer: str, report: RowReport, *, filled: bool = Tr
     value = decoded(value)
     if value is None:
         return ()
+    if isinstance(value, dict) and isinstance(value.get("tools"), list):  # Bedrock's toolConfig
+        value = value["tools"]
     if isinstance(value, dict):
         report.add("read-as-tool", "One tool is read as a list of one.", pointer)
         value = [value]
     if not isinstance(value, list):
         report.add("bad-tool", "tools is not a list.", pointer)
         return ()
-    tools = [_tool(tool, f"{pointer}/{index}", report, filled=filled) for index, tool in enumerate(value)]
+    tools = [
+        _tool(tool, f"{pointer}/{index}", report, filled=filled)
+        for index, one in enumerate(value)
+        for tool in _declared(one, f"{pointer}/{index}", report)
+    ]
     return tuple(tools) if not report.failed else ()
+
+
+def _declared(value: Any, at: str, report: RowReport) -> list[Any]:
+    """The tools that one entry declares: Gemini puts several into one, Bedrock each into an object of its own."""
+    if not isinstance(value, dict):
+        return [value]
+    several = value.get("functionDeclarations", value.get("function_declarations"))
+    spec = value.get("toolSpec")
+    if isinstance(several, list):
+        report.add("read-as-tool", "Function declarations, as Gemini takes them, are read as tools.", at)
+        return [_lower_types(one) for one in several]
+    if isinstance(spec, dict):
+        schema = spec.get("inputSchema")
+        if isinstance(schema, dict) and isinstance(schema.get("json"), dict):
+            spec = {**spec, "inputSchema": schema["json"]}
+        return [spec]
+    return [value]
+
+
+def _lower_types(value: Any) -> Any:
+    """A schema whose types are JSON Schema's: Gemini writes them in capitals."""
+    if isinstance(value, dict):
+        return {
+            key: one.lower() if key == "type" and isinstance(one, str) and one.isupper() else _lower_types(one)
+            for key, one in value.items()
+        }
+    return [_lower_types(one) for one in value] if isinstance(value, list) else value
 
 
 def _tool(value: Any, at: str, report: RowReport, *, filled: bool) -> dict[str, Any]:

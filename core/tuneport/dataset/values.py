@@ -15,9 +15,8 @@ import msgspec
 from tuneport.dataset.example import Example
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.formats import Recipe, convert
+from tuneport.dataset.passages import FOREIGN, foreign_in
 
-FOREIGN = "\0bytes"
-"""The one key of an object that stands for bytes which are no text; its value says why."""
 _EXACT = 1 << 53  # beyond, not every whole number is a float
 _OUTSIDE_TEXT = frozenset({"messages", "conversations", "tools", "parallel_tool_calls"})
 
@@ -46,9 +45,14 @@ def plain(value: Any, kinds: dict[str, str], column: str) -> Any:
     if type(value).__name__ == "datetime64":
         return plain(value.astype("datetime64[us]").item(), kinds, column)
     if hasattr(value, "tolist"):
-        return plain(value.tolist(), kinds, column)
+        listed = value.tolist()
+        short = str(getattr(value, "dtype", "")) in ("float32", "float16") and isinstance(listed, float)
+        return plain(shortest(listed) if short and math.isfinite(listed) else listed, kinds, column)
     if type(value).__name__ == "NAType":
         return None
+    if type(value).__name__ in ("Period", "Interval"):  # of pandas
+        kinds.setdefault(column, f"{type(value).__name__.lower()}s, read as texts such as {value}")
+        return str(value)
     return msgspec.to_builtins(value, enc_hook=_refuse)
 
 
@@ -99,8 +103,15 @@ def line_of(row: Any, kinds: dict[str, str]) -> bytes:
         return json.dumps(row).encode()
     except TypeError:  # some value is none of JSON's
         if isinstance(row, Mapping):
-            row = {name: plain(value, kinds, str(name)) for name, value in row.items()}
+            row = {name: _plain_in(str(name), value, kinds) for name, value in row.items()}
         return json.dumps(plain(row, kinds, "")).encode()
+
+
+def _plain_in(column: str, value: Any, kinds: dict[str, str]) -> Any:
+    try:
+        return plain(value, kinds, column)
+    except TypeError as error:
+        raise TypeError(f"in {column}, {error}") from error
 
 
 def note_of(column: str, kind: str) -> str:
@@ -121,7 +132,7 @@ def example_of(recipe: Recipe, values: Any, report: RowReport) -> Example | None
         value = values.get(column)
         if isinstance(value, float) and role not in _OUTSIDE_TEXT:
             settled[column] = _number(value, column, again)
-        elif foreign := _foreign(value):
+        elif foreign := foreign_in(value):
             again.add("not-utf8", f"{column} holds {foreign}.", f"/{column}")
     if again.failed:
         _take(report, again)
@@ -148,17 +159,3 @@ def _number(value: float, column: str, report: RowReport) -> str | None:
     text = str(int(value)) if value.is_integer() and abs(value) <= _EXACT else repr(value)
     report.add("read-as-text", f'{column} is {value!r}, read as "{text}".', f"/{column}")
     return text
-
-
-def _foreign(value: Any) -> str | None:
-    """What is said of bytes that are no text, somewhere in a value."""
-    stack = [value]
-    while stack:
-        one = stack.pop()
-        if isinstance(one, dict):
-            if FOREIGN in one:
-                return str(one[FOREIGN])
-            stack.extend(one.values())
-        elif isinstance(one, list):
-            stack.extend(one)
-    return None

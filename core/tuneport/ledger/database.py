@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import HomeError
+from tuneport.homefolder import open_regular
 
 BUSY_SECONDS = 30.0
 _NETWORK = re.compile(
@@ -25,11 +26,12 @@ _NETWORK = re.compile(
 class Database:
     """Connections to one file, one for each thread of each process; sqlite's own locks keep them apart."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.path, self._busy_seconds = path, busy_seconds
         self._local = threading.local()
         self._inherited: list[sqlite3.Connection] = []
         refuse_network(path)
+        _refuse_special(path)
         with self._guard():
             self._migrate(self._connection())
 
@@ -71,9 +73,9 @@ class Database:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=self._busy_seconds, isolation_level=None)
         connection.row_factory = sqlite3.Row
-        _use_wal(connection)
+        _use_wal(connection, self._busy_seconds)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         return connection
@@ -145,9 +147,20 @@ def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None
         )
 
 
-def _use_wal(connection: sqlite3.Connection) -> None:
+def _refuse_special(path: Path) -> None:
+    """Raise HomeError for a pipe or a device, of which sqlite says only that it failed, if it ever does."""
+    try:
+        open_regular(path).close()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        why = error.strerror or error
+        raise HomeError(f"The ledger {path} cannot be used: {why}.", remedy=_cure(error, path)) from error
+
+
+def _use_wal(connection: sqlite3.Connection, seconds: float) -> None:
     # Switching a new file to WAL needs it alone, and sqlite gives up at once there instead of waiting.
-    deadline = time.monotonic() + BUSY_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
             mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]

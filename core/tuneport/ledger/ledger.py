@@ -16,7 +16,7 @@ from tuneport.errors import NotFoundError, UsageError
 from tuneport.events import Status, utc_now
 from tuneport.homefolder import home
 from tuneport.job import JobState
-from tuneport.ledger.database import Database, first
+from tuneport.ledger.database import BUSY_SECONDS, Database, first
 from tuneport.ledger.history import History
 from tuneport.ledger.records import IntentState, JobRecord, RunRecord, Stage, job_of, job_of_intent, no_job
 from tuneport.ledger.scratch import Scratch
@@ -44,8 +44,9 @@ class Ledger:
     returns; all raise HomeError when the file cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
+    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        """`busy_seconds`: how long to wait for another process that holds the file."""
+        self._database = Database(path, busy_seconds)
         self.path = path
 
     @classmethod

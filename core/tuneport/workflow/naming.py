@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tuneport.errors import HomeError, RefError, TuneportError
 from tuneport.ledger import Ledger
 from tuneport.plugins import load, told_by
 from tuneport.refs import Ref
+
+if TYPE_CHECKING:
+    from tuneport.config import RunConfig
 
 LAST = "last"
 _MOST_LISTED = 8
@@ -17,7 +21,8 @@ _PATHS = (".", "~", "/")
 
 
 def find_ref(text: str | Ref) -> Ref:
-    """The ref that a text names: a ref, `last` (the newest job), a job's name, or the beginning of one job's name.
+    """The ref that a text names: a ref, `last` (the newest job; `torch:last` of that backend), a job's name, or the
+    beginning of one job's name.
 
     A base model or a folder of exactly that name is never passed over for a job. Raises RefError where nothing or more
     than one thing fits, with what comes near.
@@ -32,10 +37,26 @@ def find_ref(text: str | Ref) -> Ref:
     if ref.name.startswith(_PATHS):
         return ref
     known = [one.name for one in job_refs() if one.backend == ref.backend]
+    if ref.name == LAST and known and ref not in base_refs():
+        return Ref(ref.backend, known[0])
     begin = [] if ref.name in known else [name for name in known if name.startswith(ref.name)]
     if not begin or _is_base(ref):
         return ref
     return _only_one(text, [Ref(ref.backend, name) for name in begin])
+
+
+def with_base(config: RunConfig) -> RunConfig:
+    """The config with the ref of the model that it names: a run is known by it, and `last` changes with each job.
+
+    Raises ConfigError where nothing or more than one thing fits.
+    """
+    from tuneport.config.problems import Problem, config_error
+
+    try:
+        ref = find_ref(config.model)
+    except RefError as error:
+        raise config_error([Problem(("model",), f"{error.message} {error.remedy}")], config.source) from error
+    return config if str(ref) == config.model else config.model_copy(update={"model": str(ref)})
 
 
 def job_refs() -> list[Ref]:
@@ -49,7 +70,7 @@ def job_refs() -> list[Ref]:
 
 def known_refs() -> list[Ref]:
     """The refs of all jobs, newest first, then of the base models that backends know by name."""
-    return [*job_refs(), *_bases()]
+    return [*job_refs(), *base_refs()]
 
 
 def suggestion(text: str, known: Iterable[Ref] | None = None) -> str:
@@ -70,7 +91,7 @@ def _of_bare(text: str, error: RefError) -> Ref:
     exact = jobs[:1] if text == LAST else [one for one in jobs if one.name == text]
     found = exact or [one for one in jobs if one.name.startswith(text)]
     # A base model or a folder of the same name might be what is meant. A ref says which.
-    also = [str(one) for one in _bases() if one.name == text] + _folders(text)
+    also = [str(one) for one in base_refs() if one.name == text] + _folders(text)
     if len(found) == 1 and not also:
         return found[0]
     if found:
@@ -98,7 +119,8 @@ def _only_one(text: str, found: list[Ref], also: Iterable[str] = ()) -> Ref:
     )
 
 
-def _bases() -> list[Ref]:
+def base_refs() -> list[Ref]:
+    """The refs of the base models that backends know by name."""
     found: list[Ref] = []
     for backend in load().backends().values():
         try:

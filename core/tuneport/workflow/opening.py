@@ -14,7 +14,7 @@ from tuneport.plugins import load
 from tuneport.refs import Ref
 from tuneport.workflow import trained_rows
 from tuneport.workflow.keeping import keep_state
-from tuneport.workflow.naming import find_ref, job_refs, suggestion
+from tuneport.workflow.naming import base_refs, find_ref, job_refs, suggestion
 
 if TYPE_CHECKING:
     from tuneport.backend import Backend
@@ -122,7 +122,7 @@ def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> lis
             removed.append(f"the ledger's entry of {ref}")
             if not dry_run:
                 ledger.forget(ref)
-    if not removed and any(job.base == ref for job in _jobs()):
+    if not removed and (ref in base_refs() or any(job.base == ref for job in _jobs())):
         raise JobNotFound(
             f"{ref} is a base model; only jobs and their models can be deleted.",
             remedy="Remove its files yourself once no tuned model needs them.",

@@ -28,6 +28,7 @@ from tuneport.units import finite
 from tuneport.workflow import starting
 from tuneport.workflow.advice import fit_of, with_notes
 from tuneport.workflow.judging import compare_rows
+from tuneport.workflow.naming import with_base
 from tuneport.workflow.opening import default_report, open_backend, open_job
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def run(
     from tuneport.config import RunConfig, load_config
 
     tell = on or _silent
-    loaded = config if isinstance(config, RunConfig) else load_config(config)
+    loaded = with_base(config if isinstance(config, RunConfig) else load_config(config))
     split, checked, prepared = _check_and_split(loaded, tell)
     foretold = with_notes(prepared.plan(), loaded, checked, split.train, split.holdout)
     tell("planned", foretold)
@@ -152,13 +153,14 @@ def _job_goes_on(job: Job) -> Iterator[None]:
 
 def plan_run(config: RunConfig) -> tuple[Plan, Split]:
     """What `run` would do and cost, and how the rows fall. Starts, sends and spends nothing."""
+    config = with_base(config)
     split, checked, prepared = _check_and_split(config, _silent, to_plan=True)
     return with_notes(prepared.plan(), config, checked, split.train, split.holdout), split
 
 
 def split_of(config: RunConfig) -> Split:
     """How the rows of a config fall. Starts and spends nothing."""
-    return _check_and_split(config, _silent, to_plan=True)[0]
+    return _check_and_split(with_base(config), _silent, to_plan=True)[0]
 
 
 def refuse_over_budget(plan: Plan, config: RunConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,18 +137,22 @@ def train(
     settings: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
     again: bool = False,
+    before_start: Callable[[], object] | None = None,
 ) -> Job:
     """Start a training and return at once; it outlives this process.
 
     `settings` are the backend's own (its section of a config file). The same training over the same rows finds the job
-    that lives or succeeded, unless `again`. Raises DataError, ConfigError, UnavailableError, UnsupportedError or a
-    NotFoundError before anything is started.
+    that lives or succeeded, unless `again`. `before_start` is called when everything is checked and nothing is written
+    or sent yet; if it raises, nothing is started. Raises DataError, ConfigError, UnavailableError, UnsupportedError or
+    a NotFoundError before anything is started.
     """
     choice = choose(_config(base, method, epochs, seed, suffix, too_long, settings))
     steering = None if validation is None else opened(validation)
     checked = choice.check(opened(data), steering)
     refuse_bad_data(checked, choice.config)
     steering = choice.sound_validation(steering) if steering is not None else None
+    if before_start is not None:
+        before_start()
     return start(choice.with_rows(checked.dataset, steering, metadata), again=again)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneport.errors import HomeError, JobNotFound
-from tuneport.homefolder import home
+from tuneport.homefolder import home, open_regular
 from tuneport.ledger import Ledger
 from tuneport.refs import Ref
 
@@ -82,6 +82,6 @@ def _jobs_behind(ref: str) -> Iterator[Ref]:
 
 
 def _blocks(file: Path) -> Iterator[array[int]]:
-    with file.open("rb") as stored:
+    with open_regular(file) as stored:
         while block := stored.read(_BLOCK_BYTES):
             yield array("Q", block)

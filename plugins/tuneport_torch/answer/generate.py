@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from tuneport import GenerateOptions, Reply, TuneportError, UsageError
-from tuneport_torch.answer.row import Row
-from tuneport_torch.answer.sampling import choose
+from tuneport import AnswerPiece, GenerateOptions, Reply, TuneportError, UsageError
+from tuneport_torch.answer.batch import Batch
+from tuneport_torch.answer.room import cache_room, most_rows
+from tuneport_torch.answer.row import Row, tell
 from tuneport_torch.engine.memory import out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tuneport_torch.text.tokens import Text
-
-_MOST_ROWS = {"cpu": 64, "cuda": 256, "mps": 32}
-_CACHE_BYTES = 2**30  # for keys and values on a CPU; on a GPU it is a share of what is free
-_CACHE_SHARE = 0.4
-
-Pick = Callable[[Tensor, list[int]], list[int]]
-"""Chooses the next token of each row from its logits (B, V); the rows are given by their numbers."""
-
 
 Told = str | Reply | TuneportError
 
@@ -36,7 +28,7 @@ def answer(
     what it is batched with, seeded or greedy. Raises UsageError for a prompt that the model cannot take, OptionError
     for options that cannot be followed.
     """
-    rows = {number: _row(model, text, *one) for number, one in enumerate(zip(prompts, options, strict=True))}
+    rows = {number: make_row(model, text, *one) for number, one in enumerate(zip(prompts, options, strict=True))}
     pending = _batches(model, rows)
     while pending:
         batch = pending.pop()
@@ -47,7 +39,7 @@ def answer(
             if len(batch) == 1 or not out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
-            rows |= {number: _row(model, text, prompts[number], options[number]) for number in batch}
+            rows |= {number: make_row(model, text, prompts[number], options[number]) for number in batch}
             pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
         for number in batch:
             if (failed := rows[number].error) is not None:
@@ -65,7 +57,7 @@ def stream(
     rows: dict[int, Row] = {}
     for number, one in enumerate(zip(prompts, options, strict=True)):
         try:
-            rows[number] = _row(model, text, *one)
+            rows[number] = make_row(model, text, *one)
         except TuneportError as error:
             yield number, error
     pending = _batches(model, rows)
@@ -80,86 +72,33 @@ def stream(
             if len(batch) == 1 or begun or not out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
-            rows |= {number: _row(model, text, prompts[number], options[number]) for number in batch}
+            rows |= {number: make_row(model, text, prompts[number], options[number]) for number in batch}
             pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
 
 
-@torch.inference_mode()
-def decode(
-    model: PreTrainedModel, prompts: Mapping[int, list[int]], pick: Pick, pad_id: int
-) -> Generator[dict[int, int], set[int] | None, None]:
-    """Yield the next token of every live row, step by step; `send` the rows that are over, and they leave the batch.
-
-    Goes on until no row is left. Prompts are padded on the left, by length: no id is taken for padding.
+def make_row(model: PreTrainedModel, text: Text, prompt: list[int], options: GenerateOptions) -> Row:
+    """The row of a prompt (token ids). Raises UsageError for one that the model cannot take, OptionError for options
+    that cannot be followed.
     """
-    device, rows = model.device, list(prompts)
-    longest = max(map(len, prompts.values()))
-    pads = [longest - len(prompts[row]) for row in rows]
-    ids_BT = torch.tensor([[pad_id] * pad + prompts[row] for pad, row in zip(pads, rows, strict=True)], device=device)
-    pads_B = torch.tensor(pads, device=device)
-    mask_BT = (torch.arange(longest, device=device) >= pads_B[:, None]).long()
-    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    cache = None
-    while True:
-        padded = None if not any(pads) else mask_BT
-        out = model(
-            input_ids=ids_BT,
-            attention_mask=padded,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = out.past_key_values
-        chosen = pick(out.logits[:, -1], rows)
-        over = (yield dict(zip(rows, chosen, strict=True))) or set()
-        positions_BT = positions_BT[:, -1:] + 1
-        if over:
-            keep = [place for place, row in enumerate(rows) if row not in over]
-            if not keep:
-                return
-            rows, chosen, pads = ([one[place] for place in keep] for one in (rows, chosen, pads))
-            keep_B = torch.tensor(keep, device=device)
-            cache.batch_select_indices(keep_B)
-            mask_BT, positions_BT = mask_BT[keep_B], positions_BT[keep_B]
-        ids_BT = torch.tensor(chosen, device=device)[:, None]
-        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
-
-
-def _row(model: PreTrainedModel, text: Text, prompt: list[int], options: GenerateOptions) -> Row:
     return Row(text, prompt, _limit(model, prompt, options), options)
 
 
 def _stream_batch(model: PreTrainedModel, text: Text, rows: Mapping[int, Row]) -> Iterator[tuple[int, Told]]:
+    numbers = {row: number for number, row in rows.items()}
     for step in _steps(model, text, rows):
-        for number in step:
-            row = rows[number]
-            if row.error is not None:
-                yield number, row.error
-                continue
-            if piece := row.piece():
-                yield number, piece
-            if row.reason:
-                yield number, row.reply()
+        for row in step:
+            for told in tell(row):
+                if not isinstance(told, AnswerPiece):
+                    yield numbers[row], told
+                elif told.text:
+                    yield numbers[row], told.text
 
 
-def _steps(model: PreTrainedModel, text: Text, rows: Mapping[int, Row]) -> Iterator[Iterable[int]]:
-    """Let each row take in its next token, step by step, until every answer has ended; the numbers of those rows."""
-
-    def pick(logits_BV: Tensor, numbers: list[int]) -> list[int]:
-        return choose(logits_BV, [rows[number] for number in numbers])
-
-    steps = decode(model, {number: row.prompt for number, row in rows.items()}, pick, text.pad_id)
-    over: set[int] | None = None
-    try:
-        while any(not row.over for row in rows.values()):
-            step = steps.send(over)
-            for number, token in step.items():
-                rows[number].add(token)
-            yield step
-            over = {number for number in step if rows[number].over}
-    finally:
-        steps.close()
+def _steps(model: PreTrainedModel, text: Text, rows: Mapping[int, Row]) -> Iterator[list[Row]]:
+    """Let each row take in its next token, step by step, until every answer has ended; the rows that did."""
+    batch = Batch(model, list(rows.values()), text.pad_id)
+    while batch.rows:
+        yield batch.step()
 
 
 def _limit(model: PreTrainedModel, prompt: list[int], options: GenerateOptions) -> int:
@@ -182,21 +121,12 @@ def _batches(model: PreTrainedModel, rows: Mapping[int, Row]) -> list[list[int]]
     """Row numbers by length, so that little is padding, in batches whose keys and values fit. The longest come last and
     are taken first: what does not fit shows at once.
     """
-    device = model.device.type
-    memory = _CACHE_SHARE * torch.cuda.mem_get_info(model.device)[0] if device == "cuda" else _CACHE_BYTES
-    most = memory / _cache_bytes_per_token(model)
+    room, most = cache_room(model), most_rows(model)
     batches: list[list[int]] = []
     for number in sorted(rows, key=lambda one: (rows[one].most, one)):
         size = rows[number].most
-        if batches and len(batches[-1]) < _MOST_ROWS.get(device, 32) and size * (len(batches[-1]) + 1) <= most:
+        if batches and len(batches[-1]) < most and size * (len(batches[-1]) + 1) <= room:
             batches[-1].append(number)
         else:
             batches.append([number])
     return batches
-
-
-def _cache_bytes_per_token(model: PreTrainedModel) -> int:
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from tuneport import GenerateOptions, Reply, TokenLogprob, TuneportError
-from tuneport_torch.answer.calls import CLOSES, shown_before_calls, tool_calls
+from tuneport import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob, TuneportError
+from tuneport_torch.answer.calls import begun_calls, shown_before_calls, tool_calls
 from tuneport_torch.answer.thought import Thought
+from tuneport_torch.text.constraints import CLOSES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,9 +31,10 @@ class Row:
         self.reason = ""
         self.error: TuneportError | None = None
         self._thought = Thought(text, prompt) if text.thinking is not None and not options.raw else None
-        bound = options.must_call or options.schema is not None
         self.constraint = (
-            text.constraints.of(options, self._thought.block if self._thought else "none") if bound else None
+            text.constraints.of(options, self._thought.block if self._thought else "none")
+            if options.schema is not None or options.tools
+            else None
         )
         self.counts: Counter[int] = Counter()
         self.ranked: list[Ranked] = []
@@ -45,7 +47,14 @@ class Row:
         self._spent = 0
         self._said = ""  # the text of the tokens before `_read`, which are those that end no character in the middle
         self._context = self._read = self._shown = 0
+        self._sent: list[int] = []  # characters of each call's arguments that were shown
+        self._ranks_sent = self._rank_bytes = 0
         self._generator: torch.Generator | None = None
+
+    @property
+    def tokens(self) -> list[int]:
+        """The prompt and the answer so far."""
+        return [*self.prompt, *self._ids]
 
     @property
     def most(self) -> int:
@@ -103,27 +112,20 @@ class Row:
         elif len(self._ids) >= self._limit:
             self.reason = "length"
 
-    def piece(self) -> str:
-        """What of the text may be shown and was not yet; all that is left once the answer has ended."""
-        if self.reason:
-            said = self.reply().text
-            shown = len(said)
-        elif self._thought is not None and not self._thought.over:
-            return ""
-        else:
-            # The text of a token depends on the one before it, not on all: decoding stays as cheap as it began.
-            before = self._text.decode(self._ids[self._context : self._read])
-            now = self._text.decode(self._ids[self._context :])
-            if not now.endswith("\ufffd"):
-                self._said += now[len(before) :]
-                self._context, self._read = self._read, len(self._ids)
-            said = self._said.lstrip() if self._behind else self._said
-            shown = len(said) - _unsafe(said, self.options.stop)
-            if self.options.tools:
-                shown = min(shown, shown_before_calls(said))
-        piece = said[self._shown : shown]
-        self._shown = max(self._shown, shown)
-        return piece
+    def piece(self) -> AnswerPiece:
+        """What may be shown and was not yet; all that is left once the answer has ended."""
+        said, calls = self._showable()
+        text, self._shown = said[self._shown :], max(self._shown, len(said))
+        pieces = []
+        for index, (name, arguments) in enumerate(calls):
+            if index == len(self._sent):
+                self._sent.append(0)
+                pieces.append(CallPiece(index=index, name=name, arguments=arguments))
+            elif len(arguments) > self._sent[index]:
+                pieces.append(CallPiece(index=index, arguments=arguments[self._sent[index] :]))
+            self._sent[index] = len(arguments)
+        logprobs = () if self.options.logprobs is None else self._new_logprobs(None if calls else said)
+        return AnswerPiece(text=text, calls=tuple(pieces), logprobs=logprobs)
 
     def reply(self) -> Reply:
         """The whole answer."""
@@ -133,13 +135,41 @@ class Row:
             calls = calls[:1]
         return Reply(
             text=rest,
-            finish_reason="tool_calls" if calls else self.reason,
+            # A call that was shown and then cut is no call to make.
+            finish_reason="tool_calls" if calls and len(self._sent) <= len(calls) else self.reason,
             prompt_tokens=len(self.prompt),
             completion_tokens=self._spent,
             tool_calls=calls,
-            logprobs=None if self.options.logprobs is None else self._logprobs(rest if not calls else None),
+            logprobs=None if self.options.logprobs is None else tuple(self._logprobs(rest if not calls else None)),
             thinking=thinking,
         )
+
+    def _showable(self) -> tuple[str, list[tuple[str, str]]]:
+        """The text that may be shown so far, and the calls: their names and the text of their arguments."""
+        if self.reason:
+            said = self._whole()[1]
+            reply = self.reply()
+            if reply.tool_calls or not self._sent:
+                made = [call["function"] for call in reply.tool_calls]
+                return reply.text, [(one["name"], one["arguments"]) for one in made]
+            return said[: self._shown], self._begun(said)  # what was shown as a call is not shown as text too
+        if self._thought is not None and not self._thought.over:
+            return "", []
+        # The text of a token depends on the one before it, not on all: decoding stays as cheap as it began.
+        before = self._text.decode(self._ids[self._context : self._read])
+        now = self._text.decode(self._ids[self._context :])
+        if not now.endswith("\ufffd"):
+            self._said += now[len(before) :]
+            self._context, self._read = self._read, len(self._ids)
+        said = self._said.lstrip() if self._behind else self._said
+        said = said[: len(said) - _unsafe(said, self.options.stop)]
+        if not self.options.tools:
+            return said, []
+        return said[: shown_before_calls(said)], self._begun(said)
+
+    def _begun(self, said: str) -> list[tuple[str, str]]:
+        begun = begun_calls(said, [tool.get("function", tool).get("name", "") for tool in self.options.tools])
+        return begun[:1] if self._one_call else begun
 
     @property
     def _behind(self) -> bool:
@@ -173,23 +203,34 @@ class Row:
         # JSON that the limit cuts within a character is shown without it: it is how a valid answer begins.
         return thinking, said.rstrip("\ufffd") if self.reason == "length" and self.constraint is not None else said
 
-    def _logprobs(self, said: str | None) -> tuple[TokenLogprob, ...]:
+    def _new_logprobs(self, said: str | None) -> tuple[TokenLogprob, ...]:
+        """Those that were not sent yet of the tokens in the text."""
+        if said == "":
+            return ()
+        left = None if said is None else len(said.encode("utf-8", "replace")) - self._rank_bytes
+        told = tuple(self._ranked(self._ranks_sent or self._first_said(), left))
+        if told:
+            self._ranks_sent = (self._ranks_sent or self._first_said()) + len(told)
+            self._rank_bytes += sum(len(one.bytes) for one in told)
+        return told
+
+    def _logprobs(self, said: str | None) -> Iterator[TokenLogprob]:
         """Those of the tokens that are in the text; of all tokens where `said` is None, as for the call of a tool."""
-        left = None if said is None else len(said.encode("utf-8", "replace"))
-        told = []
-        start = self._first_said() if self._behind and said is not None else 0
+        return self._ranked(self._first_said(), None if said is None else len(said.encode("utf-8", "replace")))
+
+    def _ranked(self, start: int, left: int | None) -> Iterator[TokenLogprob]:
+        """The log-probabilities from that token on, of tokens that begin in the next `left` bytes."""
         for token, (logprob, top) in zip(self._ids[start:], self.ranked[start:], strict=False):
             if left is not None and left <= 0:
-                break
+                return
             one = self._logprob(token, logprob, tuple(self._logprob(*other) for other in top))
-            if left is not None:
-                left -= len(one.bytes)
-            told.append(one)
-        return tuple(told)
+            left = None if left is None else left - len(one.bytes)
+            yield one
 
     def _first_said(self) -> int:
         """The first token of the answer behind a thinking block; white space between them is neither's."""
-        assert self._thought is not None
+        if self._thought is None or not self._behind:
+            return 0
         start = self._thought.size
         while start < len(self._ids) and not self._text.token_bytes(self._ids[start]).strip():
             start += 1
@@ -198,6 +239,18 @@ class Row:
     def _logprob(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
         raw = self._text.token_bytes(token)
         return TokenLogprob(token=raw.decode("utf-8", "replace"), bytes=raw, logprob=logprob, top=top)
+
+
+def tell(row: Row) -> Iterator[AnswerPiece | Reply | TuneportError]:
+    """What a row that has grown brings: a piece, and at its end the reply, or the error."""
+    if row.error is not None:
+        yield row.error
+        return
+    piece = row.piece()
+    if piece:
+        yield piece
+    if row.reason:
+        yield row.reply()
 
 
 def _first_stop(said: str, stops: Sequence[str]) -> int | None:

@@ -131,14 +131,14 @@ def damaged(folder: Path, why: str) -> UnavailableError:
     )
 
 
-def base_beside(folder: Path, name: str) -> Path | None:
+def base_beside(folder: Path, name: str, working: Path | None) -> Path | None:
     """The model's folder or file that a relative base path means: beside the adapter, in the working folder, or beside
     a folder above the adapter. None where there is nothing of that name.
     """
     if name.startswith(("/", "~")):
         return None
     folder = folder.absolute()
-    for root in (folder.parent, Path.cwd(), *folder.parent.parents):
+    for root in (folder.parent, *([working] if working else []), *folder.parent.parents):
         path = Path(os.path.normpath(root / name))
         if path != folder and _is_model(path):
             return path

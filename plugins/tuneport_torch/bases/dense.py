@@ -21,7 +21,7 @@ import msgspec
 import xxhash
 
 from tuneport import TuneportError, home
-from tuneport_torch.bases.files import open_regular
+from tuneport_torch.bases.files import JSON_BYTES, open_regular, read_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,7 +58,7 @@ class DenseCopy:
     def is_whole(self) -> bool:
         """Whether the copy is there with all its bytes. A damaged one is removed."""
         try:
-            record = msgspec.json.decode((self.folder / _RECORD).read_bytes(), type=_Record)
+            record = msgspec.json.decode(read_bytes(self.folder / _RECORD, JSON_BYTES), type=_Record)
             whole = all(_checksum(self.folder / name) == told for name, told in record.files.items())
             if whole:
                 os.utime(self.folder / _RECORD)
@@ -108,7 +108,7 @@ class DenseCopy:
 
 def _checksum(path: Path) -> tuple[int, str]:
     digest, size = xxhash.xxh3_128(), 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
             size += len(block)

@@ -151,7 +151,7 @@ def shards(folder: Path) -> list[str]:
 
 def is_whole(folder: Path) -> bool:
     """Whether all .safetensors files that belong to the model are in the folder."""
-    return all((folder / name).exists() for name in shards(folder))
+    return all(os.path.lexists(folder / name) for name in shards(folder))  # of any length
 
 
 def weights(folder: Path) -> list[Path]:
@@ -161,7 +161,7 @@ def weights(folder: Path) -> list[Path]:
     files = [file for file in model_files(folder) if file.suffix == ".safetensors" and file.parent == folder]
     for name in shards(folder):
         file = folder / name
-        if file.parent != folder and file.exists():
+        if file.parent != folder and os.path.lexists(file):
             check_inside(file, folder)
             files.append(file)
     return files

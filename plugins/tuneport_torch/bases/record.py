@@ -20,6 +20,7 @@ MOST_ADAPTERS = 8
 class _Under(msgspec.Struct):
     name: str
     fingerprint: str
+    near: str | None = None
 
 
 class _Record(msgspec.Struct):

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import Checkpoint
-from tuneport_torch.jobs.folder import sync
+from tuneport import Checkpoint, open_regular
+from tuneport_torch.jobs.folder import read_file, sync
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -175,7 +175,7 @@ def _why_broken(folder: Path) -> str | None:
 def _whole_state(folder: Path) -> Mapping[str, Any] | None:
     """What was saved beside the tensors, or None where that or the manifest has changed; newest_whole says why."""
     try:
-        raw, manifest = (folder / _STATE).read_bytes(), _manifest(folder)
+        raw, manifest = read_file(folder / _STATE), _manifest(folder)
         whole = hashlib.sha256(raw).hexdigest() == manifest["files"][_STATE]["sha256"]
         ours = whole and _name(manifest["step"]) == folder.name
     except (OSError, ValueError, KeyError, TypeError):
@@ -184,7 +184,7 @@ def _whole_state(folder: Path) -> Mapping[str, Any] | None:
 
 
 def _manifest(folder: Path) -> Any:
-    return json.loads((folder / _MANIFEST).read_bytes())
+    return json.loads(read_file(folder / _MANIFEST))
 
 
 def _discard(folder: Path) -> None:
@@ -195,10 +195,10 @@ def _discard(folder: Path) -> None:
 
 
 def _saved(folder: Path) -> Saved:
-    state = json.loads((folder / _STATE).read_bytes())
+    state = json.loads(read_file(folder / _STATE))
     return Saved(folder, state["step"], state)
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,7 +25,7 @@ from tuneport import (
     home,
 )
 from tuneport_torch import export
-from tuneport_torch.bases.loading import quiet
+from tuneport_torch.bases.loading import without_bars
 from tuneport_torch.export.card import root
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def push(base: Base, repository: str, kind: str, request: PushRequest) -> Public
         )
     with tempfile.TemporaryDirectory(dir=home("spool"), prefix="push-") as scratch:
         folder = export.write(base, Path(scratch) / "model", "ollama" if kind == "gguf" else kind, request.dtype, facts)
-        with _told(repository), quiet():
+        with _told(repository), without_bars():
             if there.new:
                 api.create_repo(repository, private=request.private)
             done = api.upload_folder(

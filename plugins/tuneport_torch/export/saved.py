@@ -46,7 +46,7 @@ def save(folder: Path, model: torch.nn.Module, *, base: Base, text: Text, lineag
         text.save(made)
         record = {
             "format": 1,
-            "base": {"name": base.name, "fingerprint": base.fingerprint},
+            "base": {"name": base.name, "fingerprint": base.fingerprint, **({"near": base.near} if base.near else {})},
             "lineage": lineage.to_dict(),
             "style": style,
             "stop_ids": text.stop_ids,

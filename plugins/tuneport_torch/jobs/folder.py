@@ -15,7 +15,6 @@ checkpoints/  model/
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tuneport import DataError, Event, HomeError, JobNotFound, Status, UsageError, home, utc_now
+from tuneport import DataError, Event, HomeError, JobNotFound, Status, UsageError, home, open_regular, utc_now
 
 if TYPE_CHECKING:
     from tuneport import Dataset, Example
@@ -161,11 +160,11 @@ class Folder:
         path, seen = self.path / f"{name}.jsonl", hashlib.sha256()
         remedy = "The job's own copy of the data is damaged. Start the run again: tuneport run … --again"
         try:
-            with path.open("rb") as stream:
+            with open_regular(path) as stream:
                 for line in stream:
                     seen.update(hashlib.sha256(line.removesuffix(b"\n")).digest())
                     yield decode(line)
-        except (FileNotFoundError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError) as error:
             raise DataError(f"{path} cannot be read: {error}.", remedy=remedy) from error
         if seen.hexdigest() != fingerprint:
             raise DataError(f"{path} is not what was written when the job was started.", remedy=remedy)
@@ -184,7 +183,7 @@ class EventReader:
         if seq < self._seq:
             self._seq = self._offset = 0
         try:
-            stream = self._path.open("rb")
+            stream = open_regular(self._path)
         except FileNotFoundError:
             return
         with stream:
@@ -269,9 +268,8 @@ def write_json(path: Path, value: object, *, durable: bool = True) -> None:
 
 def read_file(path: Path) -> bytes:
     """The bytes of a file. Raises OSError, also for a pipe or a device, where reading might never end."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file")
-    return path.read_bytes()
+    with open_regular(path) as file:
+        return file.read()
 
 
 def sync(path: Path) -> None:
@@ -294,7 +292,7 @@ def claim_intent(intent: str, name: str) -> str:
         try:
             os.link(beside.name, claim)  # fails where the name exists, which a rename does not
         except FileExistsError:
-            return claim.read_text("utf-8")
+            return read_file(claim).decode()
     sync(claims)
     return name
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import msgspec
 
-from tuneport import BackendError, Event, Status, utc_now
+from tuneport import BackendError, Event, Status, open_regular, utc_now
 from tuneport_torch.jobs.folder import Folder, JobStatus, caught_up, read_file, size_of, sync, whole_event, write_json
 from tuneport_torch.jobs.process import Identity, out_of_memory_kills
 
@@ -139,7 +139,7 @@ class Owner:
 
     def catch_up(self) -> None:
         """Read where the job stands, and cut a torn last line off the events."""
-        with self.folder.events_file.open("rb") as stream:
+        with open_regular(self.folder.events_file) as stream:
             for line in stream:
                 event = whole_event(line)
                 if event is None or event.seq != self._seq + 1:

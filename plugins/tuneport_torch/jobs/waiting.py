@@ -59,7 +59,7 @@ class Queue:
 def read(slots: str) -> list[Ticket]:
     """The tickets as they were last written, dead ones included; needs no lock."""
     try:
-        handle = os.open(f"{slots}/queue", os.O_RDONLY)
+        handle = os.open(f"{slots}/queue", os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return []
     try:
@@ -73,7 +73,7 @@ def read(slots: str) -> list[Ticket]:
 def owned(folder: str) -> bool:
     """Whether a process holds the lock of a job's folder."""
     try:
-        lock = os.open(f"{folder}/lock", os.O_RDONLY)
+        lock = os.open(f"{folder}/lock", os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -30,12 +30,13 @@ class Ended(Exception):  # noqa: N818 - reads as what happened
 class Child:
     """Runs a script that answers each message on standard input with one on standard output. Thread-safe.
 
-    It starts with the first message, and again with the next one after it ended. `open` makes its first message, and
-    `opened` looks at the answer, on every start. A message is 8 bytes of length and the bytes.
+    It starts with the first message, and again with the next one after it ended. `opening` makes what it is sent
+    first, in one or more messages, and `opened` looks at the one answer to them, on every start. A message is 8 bytes
+    of length and the bytes.
     """
 
-    def __init__(self, script: Path, open: Callable[[], bytes], opened: Callable[[bytes], None]) -> None:  # noqa: A002
-        self._script, self._open, self._opened = script, open, opened
+    def __init__(self, script: Path, opening: Callable[[], Sequence[bytes]], opened: Callable[[bytes], None]) -> None:
+        self._script, self._opening, self._opened = script, opening, opened
         self._forget()
 
     @contextmanager
@@ -90,8 +91,14 @@ class Child:
             env=environment(),
         )
         self._finalizer = weakref.finalize(self, _end_process, self.process, os.getpid())
-        self._send(self._open())
-        self._opened(self.receive())
+        for message in self._opening():
+            self._send(message)
+        answer = self.receive()
+        try:
+            self._opened(answer)
+        except BaseException:  # the next message starts another, and hears the same
+            self._end()
+            raise
 
     def _send(self, message: bytes) -> None:
         assert self.process is not None

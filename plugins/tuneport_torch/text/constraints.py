@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 Block = Literal["none", "allowed", "opened"]
 """Whether a thinking block may come before the answer, or was opened by the prompt."""
 
+OPENS, CLOSES = "<tool_call>", "</tool_call>"
+"""What stands around a call, as Hermes and Qwen write it."""
+
 CHILD_SECONDS = 2
 _WALL_SECONDS = 60.0  # a busy machine gives the child little of its time
 _CHILD = Path(__file__).with_name("constraints_child.py")
@@ -35,6 +39,12 @@ _KEPT = 16  # of at most 100 MB each
 _MOST_CALLS = 16
 # One line break and its indentation between two tokens of JSON: enough to be pretty, and no model gets lost in it.
 _STYLE = {"whitespace_pattern": r"\n? {0,16}"}
+_ANY_ARGUMENTS = {"type": "object"}
+# Any text without a call; and any text up to where the first call begins.
+_FREE = (
+    f"FREE: /(.|\\n)*/ & ~/(.|\\n)*{OPENS}(.|\\n)*/",
+    f'before[suffix="{OPENS}"]: /(.|\\n)*/',
+)
 _COSTLY = re.compile(r'"(pattern|patternProperties|allOf|format|multipleOf)"')
 _COSTLY_BYTES = 16_384
 _CHILD_BYTES = 2**27  # some 30 MB of it for the process itself
@@ -82,10 +92,11 @@ class Constraints:
         """The constraint of an answer with these options, or None where it is free. It holds for what follows a
         thinking block, which may come first, or which the prompt has opened, as `block` says.
 
-        Raises OptionError for a schema that cannot be followed, UnavailableError where llguidance is not installed.
+        Raises OptionError for a schema that cannot be followed, UnavailableError where llguidance is not installed and
+        the answer must be JSON or a call.
         """
         grammar = grammar_of(options, self._text.template.source if self._text.template else "")
-        if grammar is None:
+        if grammar is None or (options.schema is None and not options.must_call and not is_installed()):
             return None
         if block != "none" and self._text.thinking is not None:
             grammar = behind_block(grammar, self._text, self._text.thinking, block)
@@ -121,6 +132,11 @@ class Constraints:
         raise _refused(matcher.get_error(), option)
 
 
+def is_installed() -> bool:
+    """Whether llguidance is there."""
+    return find_spec("llguidance") is not None
+
+
 def check_schema(schema: Mapping[str, Any]) -> None:
     """Raise OptionError for a schema that answers cannot follow, UnavailableError where llguidance is missing."""
     parser_limits()
@@ -145,26 +161,30 @@ def grammar_of(options: GenerateOptions, template: str) -> str | None:
     free. Tools are called in the form that the model's chat template teaches.
     """
     answer = None if options.schema is None else _json(options.schema)
-    if not options.must_call:
-        if answer is None:
-            return None
-        if not options.tools:
-            return f"start: {answer}\n"
+    tagged = OPENS in template
+    free = answer is None and not options.must_call  # but for what a call must be, once the model begins one
     tools = [tool.get("function", tool) for tool in options.tools]
+    if free and not (tagged and any(tool.get("strict") for tool in tools)):
+        return None
+    if not tools:
+        return f"start: {answer}\n"
     if isinstance(options.tool_choice, Mapping):
         tools = [tool for tool in tools if tool["name"] == options.tool_choice["name"]]
-    tagged = "<tool_call>" in template
     key = "parameters" if '"parameters": ' in template and '"arguments": ' not in template else "arguments"
     many = options.parallel_tool_calls and not isinstance(options.tool_choice, Mapping)
     rules = [f'call{number}: {_text(_opening(tool, key))} args{number} "}}"' for number, tool in enumerate(tools)]
-    rules += [f"args{number}: {_json(_parameters(tool))}" for number, tool in enumerate(tools)]
+    rules += [
+        f"args{number}: {_json(_parameters(tool) if tool.get('strict') or not free else _ANY_ARGUMENTS)}"
+        for number, tool in enumerate(tools)
+    ]
     body = " | ".join(f"call{number}" for number in range(len(tools)))
     if tagged:
-        more = f' ("\\n" call){{0,{_MOST_CALLS - 1}}}' if many else ""
-        rules += [f"calls: call{more}", 'call: "<tool_call>\\n" body "\\n</tool_call>"', f"body: {body}"]
+        more = f' ("\\n{OPENS}" rest){{0,{_MOST_CALLS - 1}}}' if many else ""
+        rules += [f'calls: "{OPENS}" rest{more}', f'rest: "\\n" body "\\n{CLOSES}"', f"body: {body}"]
+        rules += [f"said: FREE | before rest{more}", *_FREE] if free else []
     else:
         rules += [f"calls: {body}"]
-    start = "calls" if options.must_call or answer is None else f"calls | {answer}"
+    start = "said" if free else "calls" if options.must_call or answer is None else f"calls | {answer}"
     return "\n".join([f"start: {start}", *rules, ""])
 
 

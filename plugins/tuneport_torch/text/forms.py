@@ -17,11 +17,19 @@ Write = Callable[[Turns], str]
 MARK = "\ue0f2"
 """A character that no row has: `Text.quote` removes it. Where it comes out shows where a text goes."""
 
+FIELDS = ("reasoning_content", "thinking", "reasoning")
+"""The keys under which templates read what an assistant thought."""
+
+_ROLE = re.compile(r"role\b[^%}]{0,60}[\"'](ipython|observation|function|tool_response)[\"']")
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
-def forms(turns: Turns) -> Iterator[Turns]:
-    """The turns as they are, then in other forms that mean the same: the fewest changes first."""
+def forms(turns: Turns, result_role: str = "tool") -> Iterator[Turns]:
+    """The turns as they are, then in other forms that mean the same: the fewest changes first. `result_role` is how the
+    template calls the results of calls.
+    """
+    if result_role != "tool":
+        turns = [{**turn, "role": result_role} if turn["role"] == "tool" else turn for turn in turns]
     for count in range(len(_CHANGES) + 1):
         for changes in combinations(_CHANGES, count):
             changed = turns
@@ -31,6 +39,13 @@ def forms(turns: Turns) -> Iterator[Turns]:
                     break
             else:
                 yield changed
+
+
+def result_role(source: str) -> str:
+    """The role by which a template knows the results of calls: `tool`, or another that it names instead."""
+    named = set(re.findall(r"[\"'](tool|ipython|observation|function|tool_response)[\"']", source))
+    other = sorted(named - {"tool", "function"}) or sorted(named & {"function"})
+    return "tool" if "tool" in named or not _ROLE.search(source) or not other else other[0]
 
 
 def losses(turns: Turns, text: str, write: Write) -> list[tuple[int, str]]:
@@ -78,7 +93,7 @@ def with_content(turn: dict[str, Any], text: str) -> dict[str, Any]:
 def _said(turn: dict[str, Any]) -> list[str]:
     said = ["content"] if _text(turn).strip() else []
     said += [f"call{number}" for number, call in enumerate(_calls(turn)) if _arguments(call)]
-    return said + (["name"] if turn.get("name") and turn["role"] != "tool" else [])
+    return said + (["name"] if turn.get("name") and "tool_call_id" not in turn and turn["role"] != "tool" else [])
 
 
 def _marked(turn: dict[str, Any], marks: dict[str, str]) -> dict[str, Any]:

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tuneport_torch.text.refusals import OTHER_TEMPLATE, Unrenderable, lost, lost_thinking, no_end, no_tools, unproven
+from tuneport_torch.text.refusals import (
+    OTHER_TEMPLATE,
+    Unrenderable,
+    lost,
+    lost_thinking,
+    no_end,
+    no_tools,
+    unopened,
+    unproven,
+)
 from tuneport_torch.text.thinking import split_turn
 from tuneport_torch.text.turns import assistant_turns, parts
 
@@ -87,6 +96,11 @@ class LossMask:
             if not whole:
                 return "the template leaves out its thinking once others follow it"
         _check_content(message, turn, answer, self.text.quote, span)
+        asked = turn == 0 or example.messages[turn - 1].role != "assistant"
+        if asked and answer.strip() and self.text.thinking is None and not message.tool_calls:
+            lead = span.partition(self.text.quote(answer.strip()))[0]
+            if self.text.marks_in(lead):
+                raise unopened(lead)
         return first, last
 
     def _said(self, message: Message) -> tuple[str, str]:
@@ -110,10 +124,18 @@ class LossMask:
             last = bisect.bisect_left(tokens.spans, (end, 0))
             if end != len(text) and last > said and tokens.spans[last - 1][1] > end:
                 last -= 1  # two continuations can begin with the same characters of different tokens
+            if place.get("first"):
+                last = self._first_run(tokens, said, last)
             at = self._last_end(text, tokens, said, last)
             if at is not None:
                 return at + 1
         return None
+
+    def _first_run(self, tokens: Tokens, first: int, last: int) -> int:
+        """One past the first control tokens in [first, last) that stand side by side."""
+        control = self.text.control_ids
+        start = next((at for at in range(first, last) if tokens.ids[at] in control), last)
+        return next((at for at in range(start, last) if tokens.ids[at] not in control), last)
 
     def _last_end(self, text: str, tokens: Tokens, first: int, last: int) -> int | None:
         """The last control token in [first, last) that has only white space behind it; it becomes a stop."""
@@ -146,7 +168,7 @@ class LossMask:
             raise Unrenderable(
                 "token-straddles",
                 "The answer's first token begins in the text before it, so in use the model would be asked otherwise.",
-                f"Take white space away from the beginning of the answer. {OTHER_TEMPLATE}",
+                f"Where the answer begins with white space, take that away. Else: {OTHER_TEMPLATE}",
             )
         return first
 
@@ -177,7 +199,7 @@ class LossMask:
         for one in named:
             name = one.get("name")
             if isinstance(name, str) and self.text.quote(name) not in text:
-                raise no_tools(f"{name!r} is nowhere in what the model would see")
+                raise no_tools(f"{name!r} is nowhere in what the model would see", another=self.text.has_tool_template)
 
 
 def _check_content(message: Message, turn: int, answer: str, quote: Any, span: str) -> None:

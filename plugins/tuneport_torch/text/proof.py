@@ -5,7 +5,7 @@ Runs in the template's process; imports the standard library alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tuneport_torch.text.forms import MARK, Turns, marked_end, with_content
@@ -19,7 +19,8 @@ class Proof:
 
     `write(turns, prompt)` renders; `asked(turn)` is what the model is asked with before a turn; `trailer` says that the
     template writes something behind a whole conversation. `written` is the text as the template writes it, where the
-    thinking of the last answer in `text` was put behind the prompt's.
+    thinking of the last answer in `text` was put behind the prompt's. `stops` are tokens at which the model stops and
+    which begin the next turn, for templates that write no end.
     """
 
     def __init__(
@@ -31,15 +32,17 @@ class Proof:
         *,
         written: str,
         trailer: bool,
+        stops: Sequence[str],
     ) -> None:
         self._write, self._asked, self._turns, self._trailer = write, asked, turns, trailer
-        self._text, self._written = text, written
+        self._text, self._written, self._stops = text, written, stops
 
     def turn(self, turn: int) -> dict[str, Any] | str:
         """{start, said, ends} in characters of the text, or why it cannot be known.
 
         The text begins with what the model is asked with, which ends at `start`; what the row says ends at `said` or
-        before; the turn's end is the last control token between `said` and the first of `ends` that has one.
+        before; the turn's end is the last control token between `said` and the first of `ends` that has one. With
+        `first` it is the first: the template opens the next answer without being asked to.
         """
         before = self._asked(turn)
         if not self._text.startswith(before):
@@ -48,14 +51,19 @@ class Proof:
         if turn + 1 == len(self._turns):
             end = {"start": start, "said": start, "ends": [len(self._text)]}
             cut = self._before_trailer(start) if self._trailer else None
-            return {**end, "said": cut[0], "ends": [cut[1], len(self._text)]} if cut else end
+            if cut is None:
+                return end
+            first = self._write(self._turns, True) == self._written
+            return {"start": start, "said": cut[0], "ends": [cut[1], len(self._text)], "first": first}
         through = self._write(self._turns[: turn + 1], False)
         if self._text.startswith(through) and len(through) >= start:
-            return {"start": start, "said": start, "ends": [len(through)]}
+            stop = len(through) + len(stop_behind(self._text, len(through), self._stops))
+            return {"start": start, "said": start, "ends": [len(through), stop]}
         cut = self._common_end(turn, start, through)
         if cut is None or not self._text.startswith(self._written[: cut[1]]):
             return ENDS_OTHERWISE
-        return {"start": start, "said": cut[0], "ends": [cut[1]]}
+        first = self._trailer and self._write(self._turns[: turn + 1], True) == through
+        return {"start": start, "said": cut[0], "ends": [cut[1]], "first": first}
 
     def _common_end(self, turn: int, start: int, through: str) -> tuple[int, int] | None:
         """(said, end): what stands behind the turn's words both here and where the turn is last; no later words."""
@@ -64,7 +72,7 @@ class Proof:
         last = _behind(self._turns[: turn + 1], turn, through, self._write)
         if here is None or last is None or here < start:
             return None
-        end = here + _common(self._written[here:], through[last:])
+        end = here + common(self._written[here:], through[last:])
         other = self._write([*before, self._turns[turn], *(with_content(one, MARK) for one in later)], False)
         return (here, end) if other.startswith(self._written[:end]) else None
 
@@ -81,7 +89,7 @@ class Proof:
         here = _behind(self._turns, turn, self._text, self._write)
         if here is None or there is None or here < start:
             return None
-        return here, here + _common(self._text[here:], followed[there:])
+        return here, here + common(self._text[here:], followed[there:])
 
 
 def has_trailer(write: Callable[[Turns, bool], str], turns: Turns) -> bool:
@@ -89,6 +97,13 @@ def has_trailer(write: Callable[[Turns, bool], str], turns: Turns) -> bool:
     text, longer = write(turns[:2], False), write(turns, False)
     here, there = _behind(turns[:2], 1, text, write), _behind(turns, 1, longer, write)
     return here is not None and there is not None and not longer[there:].startswith(text[here:])
+
+
+def stop_behind(text: str, end: int, stops: Iterable[str]) -> str:
+    """What stands behind `end` through the stop token that is the next thing there; else nothing."""
+    rest = text[end:].lstrip()
+    stop = next((one for one in stops if rest.startswith(one)), None)
+    return text[end : len(text) - len(rest)] + stop if stop else ""
 
 
 def _behind(turns: Turns, turn: int, text: str, write: Callable[[Turns, bool], str]) -> int | None:
@@ -104,7 +119,7 @@ def _behind(turns: Turns, turn: int, text: str, write: Callable[[Turns, bool], s
     return place - (count - 1)
 
 
-def _common(one: str, other: str) -> int:
+def common(one: str, other: str) -> int:
     """How many characters two texts have in common at their beginning."""
     size = min(len(one), len(other))
     return next((at for at in range(size) if one[at] != other[at]), size)

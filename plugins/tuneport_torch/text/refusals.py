@@ -12,6 +12,10 @@ OTHER_TEMPLATE = "Choose another base model, or mend chat_template.jinja in a co
 _SYSTEM = ("system", "developer")
 _SYSTEM_FIRST = "Put the system text at the beginning of the first user turn, or choose a base model that takes one."
 _SYSTEM_LATER = "Put its text into the user turn that follows it, or into a system turn at the beginning."
+_TOOL_TEMPLATE = (
+    "The model has another template, named tool_use: make it the chat_template.jinja in a copy of the model's folder. "
+    "Or write the calls and results as text."
+)
 _WITHOUT_TOOLS = "Choose a base model whose template knows tools, or write the calls and results as text."
 
 
@@ -72,18 +76,44 @@ def unproven(turn: int, why: str, *, last: bool) -> Unrenderable:
     )
 
 
-def no_tools(why: str) -> Unrenderable:
-    """The template leaves out tools, calls or results."""
-    return Unrenderable("tools-ignored", f"The model's chat template does not write tools: {why}.", _WITHOUT_TOOLS)
+def unopened(lead: str) -> Unrenderable:
+    """The template does not open the answer when the model is asked for it: `lead` would be part of what it writes."""
+    return Unrenderable(
+        "answer-not-opened",
+        f"The model's chat template ends the prompt before {lead[:60]!r}, so the model writes that into its answer.",
+        "In a copy of the model's folder, end chat_template.jinja with that text within "
+        "{% if add_generation_prompt %}…{% endif %}.",
+    )
 
 
-def lost(turn: int, role: str, what: str, *, trained: bool) -> Unrenderable:
-    """The template leaves out a turn (`what` is "all"), a "part" of its content, or a "call"."""
+def lost_calls(turn: int) -> Unrenderable:
+    """The template writes one of several calls."""
+    return Unrenderable(
+        "tools-ignored",
+        f"The model's chat template writes only a part of the calls in message {turn}.",
+        "Split the turn: one tool call, its result, then the next call.",
+    )
+
+
+def no_tools(why: str, *, another: bool = False) -> Unrenderable:
+    """The template leaves out tools, calls or results. `another`: the model has one for tools alone."""
+    cure = _TOOL_TEMPLATE if another else _WITHOUT_TOOLS
+    return Unrenderable("tools-ignored", f"The model's chat template does not write tools: {why}.", cure)
+
+
+def lost(turn: int, role: str, what: str, *, trained: bool, called: bool = False) -> Unrenderable:
+    """The template leaves out a turn (`what` is "all"), a "part" of its content, or a "call". `called`: it has some."""
     if what == "call":
         return no_tools(f"the call in message {turn} is nowhere in what the model would see")
     written = (
         f"leaves out message {turn} ({role})" if what == "all" else f"writes only a part of message {turn} ({role})"
     )
+    if trained and called:
+        return Unrenderable(
+            "content-lost",
+            f"The model's chat template leaves out the text beside the calls in message {turn}.",
+            "Take that text out of the row, or write it as an assistant turn of its own before the call.",
+        )
     if trained:
         return Unrenderable(
             "content-lost",
@@ -118,7 +148,8 @@ def no_end(why: str) -> Unrenderable:
     return Unrenderable(
         "no-end-of-turn",
         f"Nothing would teach the model to stop: {why}, so no end-of-turn token can be trained.",
-        OTHER_TEMPLATE,
+        "Where the next turn begins with a control token, add its id to eos_token_id in generation_config.json. "
+        f"Or: {OTHER_TEMPLATE}",
     )
 
 

@@ -16,6 +16,7 @@ from tuneport_torch.text.refusals import (
     beyond,
     has_tools,
     lost,
+    lost_calls,
     no_end,
     no_template,
     no_tools,
@@ -23,7 +24,7 @@ from tuneport_torch.text.refusals import (
     refused_thinking,
     torn,
 )
-from tuneport_torch.text.thinking import Mode, has_thinking, split_turn, variables_of
+from tuneport_torch.text.thinking import Mode, asks_to_think, has_thinking, split_turn, variables_of
 from tuneport_torch.text.turns import assistant_turns, bare_text, template_turn
 
 if TYPE_CHECKING:
@@ -70,15 +71,7 @@ class Renderer:
 
     def try_render(self, examples: Sequence[Example]) -> list[Rendered | Unrenderable]:
         """Ids and weights of each example, or why there are none, in order. Faster than one by one."""
-        ways = self._ways(examples)
-        found = self._try(examples, ways)
-        doubtful = [place for place, one in enumerate(found) if ways[place] is False and _lost_turns(one)]
-        if doubtful:  # some templates write a turn that is not the last one as they ask for it with thinking alone
-            again = self._try([examples[place] for place in doubtful], [True] * len(doubtful))
-            for place, one in zip(doubtful, again, strict=True):
-                if _lost_turns(one) < _lost_turns(found[place]):
-                    found[place] = one
-        return found
+        return self._try(examples, self._ways(examples))
 
     def render_thinking(self, examples: Sequence[Example]) -> list[Rendered | Unrenderable]:
         """The same, where all of them are asked in the way that lets the model think."""
@@ -87,9 +80,9 @@ class Renderer:
     def _ways(self, examples: Sequence[Example]) -> list[bool | None]:
         """For each example whether the model is asked to think; None where the template leaves no choice."""
         thinking = self.text.thinking
-        if self.mode != Mode.ROWS or thinking is None or thinking.off in (None, thinking.on):
+        if self.mode != Mode.ROWS or thinking is None or not thinking.has_choice:
             return [None] * len(examples)
-        return [isinstance(one, Conversation) and has_thinking(one.messages, thinking) for one in examples]
+        return [isinstance(one, Conversation) and asks_to_think(one.messages, thinking) for one in examples]
 
     def _try(self, examples: Sequence[Example], ways: Sequence[bool | None]) -> list[Rendered | Unrenderable]:
         texts = self._texts(examples, ways, turns=True)
@@ -237,7 +230,7 @@ class Renderer:
         assert self.text.template is not None
         assert isinstance(example, Conversation)
         if has_tools(row) and "tool" not in self.text.template.source:
-            return no_tools("it has no place for them")
+            return no_tools("it has no place for them", another=self.text.has_tool_template)
         if "error" in answer:
             return refused(answer["error"], row)
         if self.text.torn(answer["text"]):
@@ -245,7 +238,11 @@ class Renderer:
         losses = [(_is_trained(example.messages[turn]), turn, what) for turn, what in answer["lost"] if what != "name"]
         if losses:  # of answers first: that is worse
             trained, turn, what = max(losses, key=lambda one: (one[0], -one[1]))
-            return lost(turn, example.messages[turn].role, what, trained=trained)
+            message = example.messages[turn]
+            calls = message.tool_calls or ()
+            if what == "call" and sum(one == (turn, "call") for one in map(tuple, answer["lost"])) < len(calls):
+                return lost_calls(turn)
+            return lost(turn, message.role, what, trained=trained, called=what == "all" and bool(calls))
         return answer
 
     def _training_row(self, example: Conversation, *, thinks: bool) -> dict[str, Any]:
@@ -253,7 +250,7 @@ class Renderer:
         thinking = self.text.thinking
         if has_thinking(example.messages, thinking) and not (thinking is not None and thinking.takes):
             raise refused_thinking()
-        row = self._row(example.messages, example.tools, thinks=thinks)
+        row = {**self._row(example.messages, example.tools, thinks=thinks), "stops": self.text.stops}
         if thinking is not None and example.messages and example.messages[-1].role == "assistant":
             thought = self.text.quote(split_turn(example.messages[-1], thinking)[0] or "")
             row["block"] = {"opens": thinking.opens, "closes": thinking.closes, "thought": thought}
@@ -292,8 +289,3 @@ class Renderer:
 
 def _is_trained(message: Message) -> bool:
     return message.role == "assistant" and message.weight != 0
-
-
-def _lost_turns(one: Rendered | Unrenderable) -> float:
-    """How many turns are not trained on; all of them where the row cannot be."""
-    return one.turns_left_out if isinstance(one, Rendered) else float("inf")

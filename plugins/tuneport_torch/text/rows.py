@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from tuneport import Conversation, DataError, Preference
@@ -15,7 +13,8 @@ from tuneport_torch.text.lengths import Lengths
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Rendered, Renderer, Style
-from tuneport_torch.text.thinking import Mode, switched_on
+from tuneport_torch.text.thinking import Mode
+from tuneport_torch.text.ways import count_ways, mode_of, settle
 
 if TYPE_CHECKING:
     from tuneport import Example
@@ -84,37 +83,34 @@ _Read = dict[str, list[tuple["Row", ...]]]
 
 
 def _settled(worker: Worker, request: Mapping[str, Any], text: Text, limit: int | None, openings: _Openings) -> _Read:
-    """The rows of each part, all asked with thinking or all without; the template is settled so, for use as well.
-
-    A model that learnt from some rows to think is asked so that it may: then the others show it an empty block.
-    """
-    parts, ways = _read(worker, request, Renderer(text), limit, openings)
-    thinking = text.thinking
-    if thinking is None or thinking.off in (None, thinking.on) or not openings.conversations:
-        return parts
-    if ways[True] and ways[False]:
-        told = f"{ways[False]} of {ways.total()} answers are without thinking: they are trained with an empty block."
-        with suppress(DataError):  # then each row is read in its own way
-            parts, _ = _read(worker, request, Renderer(text, Mode.ON), limit, openings)
-            worker.emit("log", told, without_thinking=ways[False])
-    text.settle(switched_on(thinking) if ways[True] else thinking.off or {})
+    """The rows of each part, all asked with thinking or all without; the template is settled so, for use as well."""
+    ways = count_ways(text, chain.from_iterable(_examples(worker, request).values()))
+    mode = mode_of(ways)
+    parts = _read(worker, request, Renderer(text, mode), limit, openings)
+    if mode == Mode.ON:
+        told = f"{ways[False]} of {ways.total()} rows are without thinking: they are trained with an empty block."
+        worker.emit("log", told, without_thinking=ways[False])
+    settle(text, ways)
     return parts
+
+
+def _examples(worker: Worker, request: Mapping[str, Any]) -> dict[str, Iterator[Example]]:
+    """The examples of each part."""
+    return {part: worker.folder.rows(part, facts["fingerprint"]) for part, facts in request["data"].items()}
 
 
 def _read(
     worker: Worker, request: Mapping[str, Any], renderer: Renderer, limit: int | None, openings: _Openings
-) -> tuple[_Read, Counter[bool]]:
-    """The rows of each part, and how many answers are asked with thinking and without."""
-    options, ways = request["options"], Counter[bool]()
+) -> _Read:
+    """The rows of each part."""
+    options = request["options"]
     render = _render_answers if options["method"] == "sft" else _render_pairs
     asked = request.get("settings", {}).get("max_tokens", "auto") != "auto"
     parts: _Read = {}
-    for part, facts in request["data"].items():
-        examples = openings.noted(worker.folder.rows(part, facts["fingerprint"]))
+    for part, examples in _examples(worker, request).items():
         reading = _Part(worker, part, limit, options["too_long"], asked=asked)
-        parts[part] = reading.rows(examples, lambda some: render(renderer, some))
-        ways += reading.ways
-    return parts, ways
+        parts[part] = reading.rows(openings.noted(examples), lambda some: render(renderer, some))
+    return parts
 
 
 _Arms = tuple[Rendered, ...]
@@ -134,7 +130,6 @@ class _Part:
 
     def __init__(self, worker: Worker, part: str, limit: int | None, policy: str, *, asked: bool) -> None:
         self._worker, self._part, self._limit, self._policy, self._asked = worker, part, limit, policy, asked
-        self.ways: Counter[bool] = Counter()
         self._longest = self._longer = 0
         self._wrong: list[str] = []
         self._left_out = self._names_left_out = self._dropped = self._cut = self._read = 0
@@ -151,7 +146,6 @@ class _Part:
                     found.append(arms)
                     self._left_out += sum(arm.turns_left_out for arm in one)
                     self._names_left_out += one[0].names_left_out
-                    self.ways.update(arm.thinks for arm in one)
             self._read += len(batch)
             self._worker.owner.progress(native=f"rendered {self._read} rows of {self._part}")
         self._tell(len(found))

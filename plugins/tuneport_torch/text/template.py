@@ -71,16 +71,15 @@ class ChatTemplate:
             raise self._why(ended) from None
         return answers
 
-    def _first(self) -> bytes:
-        return msgspec.json.encode(
-            {
-                "template": self.source,
-                "variables": self.variables,
-                "seconds": self.seconds,
-                "seconds_per_row": SECONDS_PER_ROW,
-                "memory_bytes": MEMORY_BYTES,
-            }
-        )
+    def _first(self) -> list[bytes]:
+        asked = {
+            "template": self.source,
+            "variables": self.variables,
+            "seconds": self.seconds,
+            "seconds_per_row": SECONDS_PER_ROW,
+            "memory_bytes": MEMORY_BYTES,
+        }
+        return [msgspec.json.encode(asked)]
 
     def _compiled(self, answer: bytes) -> None:
         reply = msgspec.json.decode(answer)

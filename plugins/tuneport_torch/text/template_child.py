@@ -13,17 +13,17 @@ import re
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tuneport_torch.text.forms import forms, is_python, losses
-from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, has_trailer
+from tuneport_torch.text.forms import FIELDS, MARK, forms, is_python, losses, marked_end, result_role, with_content
+from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, common, has_trailer, stop_behind
 
 TODAY = "26 Jul 2024"
 """The date that templates see. A real one would make training, use and export render differently from day to day."""
@@ -91,6 +91,7 @@ class Renderer:
         self.template = made.from_string(source)
         self.tag: GenerationTag = made.generation_tag  # type: ignore[attr-defined]  # put there by the extension
         self.variables = variables
+        self.result_role = result_role(source)
         self.asked: dict[str, Any] = {}  # the variables of the row at hand
 
     def text(self, messages: list[Any], tools: list[Any], *, prompt: bool) -> str:
@@ -110,7 +111,7 @@ class Renderer:
         self.asked = row.get("variables") or {}
         refusal: Exception | None = None
         taken: dict[str, Any] | None = None
-        for number, turns in enumerate(forms(row["messages"])):
+        for number, turns in enumerate(forms(row["messages"], self.result_role)):
             try:
                 answer = self._form(row, turns, plain=number == 0)
             except Exception as error:  # noqa: BLE001 - whatever it raises, it does not take this form
@@ -139,6 +140,9 @@ class Renderer:
         if "block" in row and not prompt:
             text, tagged = self.behind_prompt(text, tagged, turns, tools, row["block"])
             answer["text"] = text
+        stops = row.get("stops", []) if not prompt and self.never_ends(tuple(row.get("stops", []))) else []
+        if turns and turns[-1]["role"] == "assistant":
+            text = answer["text"] = text + self._next_stop(turns, written, write, stops)
         if "turns" not in row:
             return answer
 
@@ -154,7 +158,7 @@ class Renderer:
             spans = zip(tagged, row["turns"], strict=True)
             answer["tagged"] = [_behind_asked(span, text, asked(turn)) for span, turn in spans]
             return answer
-        proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer)
+        proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer, stops=stops)
         answer["turns"] = [proof.turn(turn) for turn in row["turns"]]
         return answer
 
@@ -163,23 +167,70 @@ class Renderer:
     ) -> tuple[str, list[tuple[int, int]]]:
         """The text whose last answer follows the prompt's thinking block, and where the tagged spans stand then.
 
-        A template may open the block in the prompt and not write it for a given answer. The prompt's opening stays, the
-        thinking and the end of the block follow it, then the answer. What the prompt holds is in no tagged span.
+        A template may open the block in the prompt and not write it for a given answer: the prompt's opening stays, the
+        thinking and the end of the block follow it, then the answer. It may write no thinking there at all: a block is
+        put in front of the answer. Or it may leave out earlier thinking once a call is answered: the prompt, which has
+        it, goes first. What the prompt holds is in no tagged span.
         """
-        opens, closes = block["opens"], block["closes"]
+        opens, closes, thought = block["opens"], block["closes"], block["thought"].strip()
+        space = "\n\n" if closes.startswith("</") else ""
         before = self.text(messages[:-1], tools, prompt=True)
-        if text.startswith(before):
-            if tagged and tagged[-1][0] <= len(before) < tagged[-1][1]:
-                tagged = [*tagged[:-1], (len(before), tagged[-1][1])]
+        if opens and before.rstrip().endswith(opens) and not text.startswith(before):
+            start = before.rstrip().removesuffix(opens)
+            if not text.startswith(start):
+                return text, tagged
+            rest = text[len(start) :]
+            if closes in rest and (rest.startswith(opens) or (thought and thought in rest.partition(closes)[0])):
+                rest = rest.partition(closes)[2].lstrip("\n")
+            # Its own tags would be at the wrong places; the turns are proven instead.
+            return f"{before}{thought}\n{closes}\n\n{rest}", []
+        if not text.startswith(before) and any(name in turn for turn in messages[:-1] for name in FIELDS):
+            asked = before.removeprefix(self.text(messages[:-1], tools, prompt=False)).strip()
+            place = text.rfind(asked, 0, self._first_word(text, messages, tools)) if asked else -1
+            if place >= 0:
+                text, tagged = before + text[place + len(asked) :].removeprefix(_space(before)), []
+        if not text.startswith(before):
             return text, tagged
-        start = before.rstrip().removesuffix(opens)
-        if not opens or not before.rstrip().endswith(opens) or not text.startswith(start):
-            return text, tagged
-        rest = text[len(start) :]
-        if rest.startswith(opens) and closes in rest:
-            rest = rest.partition(closes)[2].lstrip("\n")
-        # Its own tags would be at the wrong places; the turns are proven instead.
-        return f"{before}{block['thought']}\n{closes}\n\n{rest}", []
+        rest = text[len(before) :]
+        if opens and closes and thought and thought not in rest and not rest.lstrip().startswith(opens):
+            return f"{before}{opens}\n{thought}\n{closes}{space}{rest}", []
+        if tagged and tagged[-1][0] <= len(before) < tagged[-1][1]:
+            tagged = [*tagged[:-1], (len(before), tagged[-1][1])]
+        return text, tagged
+
+    def _first_word(self, text: str, messages: list[Any], tools: list[Any]) -> int:
+        """Where the first thing that the last turn says stands in the text."""
+        changed = {
+            key: MARK + value if isinstance(value, str) and (key == "content" or key in FIELDS) else value
+            for key, value in marked_end(messages[-1]).items()
+        }
+        return common(text, self.text([*messages[:-1], changed], tools, prompt=False))
+
+    @cache  # noqa: B019 - there is one renderer, for as long as the process lives
+    def never_ends(self, stops: tuple[str, ...]) -> bool:
+        """Whether answers end where the next turn begins, with one of the tokens at which the model stops."""
+
+        def write(turns: list[Any], prompt: bool = False) -> str:
+            return self.text(turns, [], prompt=prompt)
+
+        for turns in forms([{"role": "user", "content": "Say 0"}, {"role": "assistant", "content": "Say 1"}]):
+            try:
+                text = write(turns)
+                return not text.rstrip().endswith(stops) and bool(self._next_stop(turns, text, write, stops))
+            except Exception:  # noqa: BLE001, S112 - a template that refuses this form is asked with the next
+                continue
+        return False
+
+    def _next_stop(self, turns: list[Any], text: str, write: Callable[..., str], stops: Iterable[str]) -> str:
+        """What follows the last turn up to the stop token that begins the next; nothing where there is none."""
+        if not stops:
+            return ""
+        calls = turns[-1].get("tool_calls")
+        follows = {"role": self.result_role, "tool_call_id": calls[-1].get("id")} if calls else {"role": "user"}
+        bare = [{key: value for key, value in turn.items() if key not in FIELDS} for turn in turns]
+        end = len(text) if bare == turns else len(text := write(bare, False))  # thinking may go once others follow
+        longer = write([*bare, with_content({**turns[0], **follows}, "?")], False)
+        return stop_behind(longer, end, stops) if longer.startswith(text) else ""
 
     @cached_property
     def trailer(self) -> bool:
@@ -200,6 +251,11 @@ def _behind_asked(span: tuple[int, int], text: str, asked: str) -> tuple[int, in
     if not text.startswith(asked) or span[1] <= len(asked):
         return OPENS_OTHERWISE
     return max(span[0], len(asked)), span[1]
+
+
+def _space(text: str) -> str:
+    """The white space at the end of a text."""
+    return text[len(text.rstrip()) :]
 
 
 @contextmanager

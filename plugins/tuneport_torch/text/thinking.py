@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneport import TuneportError
+from tuneport_torch.text.forms import FIELDS
 
 if TYPE_CHECKING:
     from tuneport import Message
     from tuneport_torch.text.template import ChatTemplate
 
-FIELDS = ("reasoning_content", "thinking", "reasoning")
 TAGS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -45,7 +45,7 @@ class Thinking:
 
     `on` and `off` are the template's variables with which the model is asked to think, and not to. With `off` no
     thinking block is trained or generated: the empty one stands in the prompt, or nowhere. `off` is None where the
-    template has no such way.
+    template has no such way. `many`: answers that others follow are written as `on` asks for them, and not as `off`.
     """
 
     opens: str
@@ -56,11 +56,17 @@ class Thinking:
     lead: str
     on: Variables
     off: Variables | None
+    many: bool = False
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether the template can ask both ways."""
+        return self.off is not None and self.off != self.on
 
     @property
     def takes(self) -> bool:
-        """Whether thinking can be written for this template."""
-        return self.field is not None or self.inline or self.opened
+        """Whether thinking can be written for this template: by it, or between its tags in front of the last answer."""
+        return self.field is not None or bool(self.opens and self.closes)
 
     def in_prompt(self, tail: str) -> bool:
         """Whether a prompt that ends so has opened a block that the model is to close."""
@@ -80,22 +86,34 @@ class Thinking:
                 turn["content"] = f"{self.opens}\n{thought}\n{self.closes}\n\n{turn['content'] or ''}"
 
 
+def asks_to_think(messages: Sequence[Message], thinking: Thinking) -> bool:
+    """Whether the model is asked to think in a conversation: it brings thinking, or has answers before the last that
+    the template writes only so.
+    """
+    trained = [one for one in messages[:-1] if one.role == "assistant" and one.weight != 0]
+    return bool(thinking.many and trained) or has_thinking(messages, thinking)
+
+
 def has_thinking(messages: Sequence[Message], thinking: Thinking | None) -> bool:
     """Whether an assistant's turn brings thinking, as a field or as a block at the start of its text."""
     return any(split_turn(one, thinking)[0] is not None for one in messages if one.role == "assistant")
 
 
 def split_turn(message: Message, thinking: Thinking | None) -> tuple[str | None, str]:
-    """The thinking of an assistant's turn, and its text behind it. A block at the start of the text counts where the
-    template knows its tags; its opening may be missing where the prompt writes it. An empty block is none.
+    """The thinking of an assistant's turn, and its text behind it. A block at the start of the text counts, between
+    the template's tags or those that others use; its opening may be missing where the prompt writes it. An empty block
+    is none.
     """
-    if message.reasoning_content or thinking is None or not thinking.closes:
-        return message.reasoning_content, message.text
-    head, found, rest = message.text.partition(thinking.closes)
-    opened = head.lstrip().startswith(thinking.opens) or (thinking.opened and head.endswith("\n"))
-    if not found or not opened:
-        return None, message.text
-    return head.lstrip().removeprefix(thinking.opens).strip() or None, rest.lstrip()
+    said, field = message.text, (message.reasoning_content or "").strip()
+    if field or thinking is None or not thinking.takes:
+        return field or None, said
+    own = [(thinking.opens, thinking.closes)] if thinking.closes else []
+    for opens, closes in [*own, *TAGS]:
+        head, found, rest = said.partition(closes)
+        unopened = thinking.opened and closes == thinking.closes and head.endswith("\n")
+        if found and (unopened or head.lstrip().startswith(opens)):
+            return head.lstrip().removeprefix(opens).strip() or None, rest.lstrip()
+    return None, said
 
 
 def settled(source: str, variables: Variables) -> str:
@@ -146,6 +164,16 @@ class _Probe:
         calls = [{"id": "callcall1", "type": "function", "function": function}]
         answers |= {f"call {name}": {"content": "", name: _THOUGHT, "tool_calls": calls} for name in FIELDS}
         answers |= {opens: {"content": f"{opens}\n{_THOUGHT}\n{closes}\n\n{_ANSWER}"} for opens, closes in self.tags}
+        last = {"role": "assistant", "content": _ANSWER}
+        longer = {
+            "many": [asked, last, asked, last],
+            "many calls": [
+                asked,
+                {"role": "assistant", "content": "", "tool_calls": calls},
+                {"role": "tool", "content": "Found.", "tool_call_id": "callcall1"},
+                last,
+            ],
+        }
         keys: list[tuple[int, str]] = []
         rows: list[dict[str, Any]] = []
         for number, mode in enumerate(self.modes):
@@ -154,6 +182,9 @@ class _Probe:
             for name, answer in answers.items():
                 keys.append((number, name))
                 rows.append({"messages": [asked, {"role": "assistant", **answer}], "variables": mode})
+            for name, turns in longer.items():
+                keys.append((number, name))
+                rows.append({"messages": turns, "variables": mode})
         for key, found in zip(keys, self.template.rows(rows), strict=True):
             self._texts[key] = found.get("text", "")
 
@@ -170,7 +201,16 @@ class _Probe:
         off = self._off(closes)
         on = self._on(field if field and self._writes(field) else opens if inline else None, opens)
         lead = self._lead(off if off is not None else {}, opens)
-        return Thinking(opens, closes, field, inline, opened, lead, on, off)
+        many = off is not None and any(
+            self._begins(on, name) and not self._begins(off, name) for name in ("many", "many calls")
+        )
+        return Thinking(opens, closes, field, inline, opened, lead, on, off, many)
+
+    def _begins(self, mode: Variables, name: str) -> bool:
+        """Whether a conversation begins with what the model is asked with for its first answer."""
+        number = self.modes.index(mode)
+        prompt = self._text(number, "prompt")
+        return bool(prompt) and self._text(number, name).startswith(prompt)
 
     def _text(self, mode: int, name: str) -> str:
         return self._texts.get((mode, name), "")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
@@ -24,9 +25,33 @@ _BATCH_CHARACTERS = 2**19
 _STEERING = 20_000  # models with many have a thousand; each is looked for in every row
 _OTHER = "Bring back the model's own tokenizer.json, or choose another model."
 
-Encoded = tuple[list[int], list[tuple[int, int]]]
 _Facts = tuple[list[tuple[int, str, bool]], list[int | None], list[int]]
 _T = TypeVar("_T")
+
+
+class Spans(Sequence[tuple[int, int]]):
+    """The characters [start, end) that each token of a text stands for; made into tuples where they are looked at."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self, raw: bytes) -> None:
+        self._ends = array("I", raw)
+
+    def __len__(self) -> int:
+        return len(self._ends) // 2
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[int, int]: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[tuple[int, int]]: ...
+    def __getitem__(self, at: int | slice) -> tuple[int, int] | list[tuple[int, int]]:
+        if isinstance(at, slice):
+            return list(self)[at]
+        at = range(len(self))[at]
+        return self._ends[2 * at], self._ends[2 * at + 1]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._ends[::2], self._ends[1::2], strict=True)
 
 
 class Tokenizer:
@@ -50,9 +75,10 @@ class Tokenizer:
         with self._worker.turn(), self._told():
             self._worker.ask(msgspec.msgpack.encode(["count", []]))
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], Spans]]:
         """The ids of each text, and the characters [start, end) that each id stands for."""
-        return self._in_batches("encode", texts, list[Encoded])
+        packed = self._in_batches("encode", texts, list[tuple[bytes, bytes]])
+        return [(array("I", ids).tolist(), Spans(spans)) for ids, spans in packed]
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has."""
@@ -97,7 +123,7 @@ class Tokenizer:
                 found += self._result(self._worker.receive(), kind)
         return found
 
-    def _first(self) -> bytes:
+    def _first(self) -> list[bytes]:
         try:
             source = read_bytes(self.file, TOKENIZER_BYTES)
         except FileNotFoundError:
@@ -106,7 +132,7 @@ class Tokenizer:
         if self._sha256 not in (None, sha256):
             raise UnavailableError(f"{self.file} was changed while it was in use.", remedy="Load the model again.")
         self._sha256 = sha256
-        return msgspec.msgpack.encode((source, self._texts))
+        return [msgspec.msgpack.encode(self._texts), source]
 
     def _loaded(self, answer: bytes) -> None:
         try:

@@ -12,9 +12,11 @@ import re
 import resource
 import signal
 import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ _TOKENS_PER_BYTE = 4  # tokenizers give up to one; with Unicode's compatibility 
 _TOKENS = 256
 _CHARACTERS_PER_TOKEN = 4096
 _LOAD_BYTES = 192 * 2**20, 16  # of memory, and per byte of tokenizer.json
+_MOST_BYTES = 448 * 2**20  # of memory in all, without what a text explains: the largest real tokenizer takes 424 MB
 _WORK_BYTES = 192 * 2**20, 400  # of memory, and per byte of text
 _LOAD_SECONDS = 3.0, 1e-6  # of processor time, and per byte
 _WORK_SECONDS = 3.0, 20e-6
@@ -56,16 +59,17 @@ class Tokenizer:
         tokens = [(number, token.content, token.special) for number, token in added.items()]
         return tokens, [self._library.token_to_id(text) for text in texts], self._start[:8]
 
-    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """The ids of each text and the characters that each stands for."""
+    def encode(self, texts: Sequence[str]) -> list[tuple[bytes, bytes]]:
+        """The ids of each text and the characters [start, end) that each stands for, as numbers of 32 bits."""
         plain = [text for text in texts if OPEN not in text]
         encoded = iter(self._library.encode_batch(plain, add_special_tokens=False))
-        return [self._quoted(text) if OPEN in text else _both(text, next(encoded)) for text in texts]
+        both = (self._quoted(text) if OPEN in text else _both(text, next(encoded)) for text in texts)
+        return [(array("I", ids).tobytes(), array("I", chain.from_iterable(spans)).tobytes()) for ids, spans in both]
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has."""
         if any(OPEN in text for text in texts):
-            return [len(ids) for ids, _ in self.encode(texts)]
+            return [len(ids) // array("I").itemsize for ids, _ in self.encode(texts)]
         encoded = self._library.encode_batch_fast(texts, add_special_tokens=False)
         return [_bounded(text, len(one)) for text, one in zip(texts, encoded, strict=True)]
 
@@ -145,11 +149,13 @@ def _pieces(text: str) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def limited(memory: tuple[float, float], seconds: tuple[float, float], size: int) -> Iterator[None]:
+def limited(
+    memory: tuple[float, float], seconds: tuple[float, float], size: int, most: float = float("inf")
+) -> Iterator[None]:
     """End this process, by the kernel's hand, when what is inside takes more processor time or memory than its input
-    of so many bytes explains. Memory counts from what is in use now.
+    of so many bytes explains. Memory counts from what is in use now; `most` bounds the part that depends on no size.
     """
-    _limit_memory(memory[0] + memory[1] * size)
+    _limit_memory(memory[0], most, memory[1] * size)
     signal.setitimer(signal.ITIMER_PROF, seconds[0] + seconds[1] * size)
     try:
         yield
@@ -157,13 +163,13 @@ def limited(memory: tuple[float, float], seconds: tuple[float, float], size: int
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _limit_memory(more: float) -> None:
+def _limit_memory(more: float, most: float, explained: float) -> None:
     try:
         used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     except OSError:
         return  # no Linux: the limit on time still holds
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = int(used + more)
+    wanted = int(min(used + more, most) + explained)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
@@ -181,24 +187,29 @@ def confine() -> None:
 
 
 def serve() -> None:
-    """The first message: a tokenizer.json and the texts whose ids are wanted. Every other: a verb and what it needs."""
+    """First come the texts whose ids are wanted, and a tokenizer.json; then requests, each a verb and what it needs."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     confine()
-    source, texts = msgspec.msgpack.decode(_read(), type=tuple[bytes, list[str]])
+    texts = msgspec.msgpack.decode(_read(), type=list[str])
     made: list[Tokenizer] = []
+    _write(_load(_read(), texts, made))
+    while made and (message := _read()):
+        with limited(_WORK_BYTES, _WORK_SECONDS, len(message), _MOST_BYTES):
+            verb, *given = msgspec.msgpack.decode(message)
+            reply = _guarded(partial(getattr(made[0], verb), *given))  # our own words: encode, count, decode …
+        _write(reply)
+
+
+def _load(source: bytes, texts: Sequence[str], made: list[Tokenizer]) -> bytes:
+    """The facts of a tokenizer.json, whose tokenizer becomes the one in `made`."""
 
     def load() -> Any:
         made.append(Tokenizer(source))
         return made[0].facts(texts)
 
-    with limited(_LOAD_BYTES, _LOAD_SECONDS, len(source)):
-        reply = _guarded(load)
-    _write(reply)
-    while made and (message := _read()):
-        with limited(_WORK_BYTES, _WORK_SECONDS, len(message)):
-            verb, *given = msgspec.msgpack.decode(message)
-            reply = _guarded(partial(getattr(made[0], verb), *given))  # our own words: encode, count, decode …
-        _write(reply)
+    more = _LOAD_BYTES[0] + _LOAD_BYTES[1] * len(source)
+    with limited((more, 0), _LOAD_SECONDS, len(source), _MOST_BYTES):
+        return _guarded(load)
 
 
 def _guarded(work: Callable[[], Any]) -> bytes:

@@ -39,15 +39,16 @@ class Tokens:
     """Token ids, and the characters [start, end) of the text that each stands for."""
 
     ids: list[int]
-    spans: list[tuple[int, int]]
+    spans: Sequence[tuple[int, int]]
 
 
 class Text:
     """How a model reads and writes text: its tokenizer, its chat template, and the tokens that end an answer.
 
-    `stop_ids` are those of the model's configuration and its tokenizer's end-of-sequence token; rendering adds the
-    template's own end of turn where that is another one. `rows` are those of the model's embedding, where known: a
-    token with a higher id cannot be read by the model.
+    `stop_ids` are those of the model's configuration and its tokenizer's end-of-sequence token, `stops` their texts;
+    rendering adds the template's own end of turn where that is another one. `rows` are those of the model's embedding,
+    where known: a token with a higher id cannot be read by the model. `has_tool_template`: the model has a template for
+    tools beside the one that is used.
     """
 
     def __init__(self, folder: Path, stop_ids: Sequence[int] = (), rows: int | None = None) -> None:
@@ -60,9 +61,10 @@ class Text:
             check_inside(folder / "tokenizer.json", folder)
         self._tokenizer = Tokenizer(folder / "tokenizer.json", list(self.special.values()))
         self._prefix = self._beginning(config)
-        source = _template(folder, config)
+        source, self.has_tool_template = _template(folder, config)
         self.template = ChatTemplate(source, self.special) if source else None
         self.stop_ids = list(dict.fromkeys([*stop_ids, *([self.eos_id] if self.eos_id is not None else [])]))
+        self.stops = [text for one, (text, _) in self._tokenizer.added.items() if one in self.stop_ids]
 
     @property
     def eos_id(self) -> int | None:
@@ -272,13 +274,16 @@ def _content(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
+def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """The template that conversations are written with, and whether there is another one for tools alone."""
+    given = config.get("chat_template")
+    listed = [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
+    named = {one.get("name"): one.get("template") for one in listed}
+    for_tools = "tool_use" in named or (folder / "additional_chat_templates" / "tool_use.jinja").is_file()
     beside = folder / "chat_template.jinja"
     if beside.exists():
         check_inside(beside, folder)
-        return read_text(beside)
-    given = config.get("chat_template")
-    if isinstance(given, list):
-        named = (one for one in given if isinstance(one, Mapping) and one.get("name") == "default")
-        given = next((one.get("template") for one in named), None)
-    return given if isinstance(given, str) else None
+        return read_text(beside), for_tools
+    if listed:
+        given = named.get("default", next(iter(named.values())) if len(named) == 1 else None)
+    return (given if isinstance(given, str) else None), for_tools

@@ -97,14 +97,78 @@ def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
                 assert "Move it" in err or command == ["doctor"], err
 
 
-@pytest.mark.parametrize("name", ["request.json", "status.json", "owner.json", "beat.json"])
-def test_a_pipe_in_a_jobs_folder_is_not_waited_for(name: str, cli: Cli, own_home: Path, home_with_all: str) -> None:
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+SPECIAL: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a loop of links": loop,
+    "a folder": Path.mkdir,
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("what", SPECIAL)
+def test_a_special_file_in_home_is_neither_waited_for_nor_read_without_end(
+    what: str, cli: Cli, tickets: Path, own_home: Path, home_with_all: str
+) -> None:
     torch_ref = (own_home / "torch_ref").read_text()
     (job,) = (own_home / "jobs" / "torch").glob("tickets-*")
-    (job / name).unlink()
-    os.mkfifo(job / name)
-    for command in (["jobs"], ["show", torch_ref], ["cancel", torch_ref]):
-        assert cli(*command)[0] in (0, 1), command
+    lines = own_home / "rows" / f"{home_with_all.partition(':')[2]}.texts"
+    plan = ["plan", str(tickets), "--model", "parrot:grey"]
+    places: list[tuple[Path, list[list[str]]]] = [
+        *((job / name, [["show", torch_ref], ["jobs"]]) for name in ("request.json", "status.json", "beat.json")),
+        *((job / name, [["cancel", torch_ref], ["watch", torch_ref]]) for name in ("owner.json", "lock", "log.txt")),
+        (job / "events.jsonl", [["show", torch_ref], ["report", torch_ref], ["watch", torch_ref]]),
+        (own_home / "profiles.json", [["profiles", "list"], ["ask", "lab:x", "hi"], ["jobs"], ["doctor"]]),
+        (own_home / "profiles.lock", [["profiles", "add", "two", "http://127.0.0.1:9/v1"]]),
+        (own_home / "chat_history", [["jobs"]]),
+        (lines, [["show", home_with_all], ["compare", home_with_all, "--data", str(tickets), "--no-base"]]),
+        (own_home / "paces", [plan]),
+        (own_home / "cache", [plan, ["prune", "-y"]]),
+        (own_home / "server" / "server.sqlite3", [["tokens", "list"], ["tokens", "add", "x"]]),
+        (own_home / "server" / "lock", [["doctor"]]),
+        (own_home / "ledger.sqlite3", [["jobs"], ["show", home_with_all], ["doctor"], plan]),
+    ]  # fmt: skip
+    for path, commands in places:
+        for beside in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            beside.rename(f"{beside}.good") if beside.exists() else None
+        path.parent.mkdir(exist_ok=True, parents=True)
+        SPECIAL[what](path)
+        for command in commands:
+            code, _, err = cli(*command)
+            assert code in (0, 1, 2, 3), (path, command)
+            assert "Traceback" not in err, (path, command)
+            assert code == 0 or "error:" in err or command == ["doctor"], (path, command, err)
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for beside in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            Path(f"{beside}.good").rename(beside) if Path(f"{beside}.good").exists() else None
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("what", SPECIAL)
+def test_a_special_file_that_is_named_is_refused(
+    what: str, cli: Cli, tickets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuneport.dataset.source._PIPE_SECONDS", 0.2)
+    monkeypatch.chdir(tmp_path)
+    for name in ("c.yaml", "c.toml", "c.json", "rows.jsonl", "rows.csv", "rows.parquet", "rows.jsonl.gz", "grader.py"):
+        SPECIAL[what](Path(name))
+    plan = ("plan", str(tickets), "--model", "parrot:grey")
+    commands = [
+        *(("plan", f"c.{kind}") for kind in ("yaml", "toml", "json")),
+        *(("check", f"rows.{kind}") for kind in ("jsonl", "csv", "parquet", "jsonl.gz")),
+        (*plan, "--validation", "rows.jsonl"),
+        (*plan, "--set", "compare.grader=grader:grade"),
+        ("serve", "--config", "c.yaml", "--port", "0"),
+        ("ask", "parrot:grey", "hi", "--schema", "c.json"),
+    ]
+    for command in commands:
+        code, _, err = cli(*command)
+        assert code in (1, 2), (command, code)
+        assert "error:" in err and "Traceback" not in err, (command, err)
 
 
 @pytest.mark.parametrize("value", ["garbage", DEEP.decode(), "[1]", "null", b"\xff\xfe"])

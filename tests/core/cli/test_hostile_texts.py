@@ -61,7 +61,12 @@ CASES: dict[str, list[list[str]]] = {
     "prune": [["-y"]],
     "serve": [["--models", f"{H}=cockatoo:{H}"], ["--config", KEYS], ["--alias", f"{H}=cockatoo:{H}"]],
     "move": [[H], ["openai", "--job", H, "-o", H], ["openai", "--csv", "--job", H]],
-    "profiles add": [[H, "https://x.example"], ["lab", f"https://x.example/{H}"]],
+    "profiles add": [
+        [H, "https://x.example"],
+        ["lab", f"https://x.example/{H}"],
+        ["lab", "https://x.example", "--limit", H],
+        ["lab", "https://x.example", "--limit", f"retries={H}"],
+    ],
     "profiles list": [[]],
     "profiles key": [[H]],
     "profiles remove": [[H]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -12,9 +13,12 @@ import subprocess
 import sys
 import termios
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
+
+from tuneport.cli import live
 
 WIDTHS = (60, 80, 100)
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
@@ -168,3 +172,79 @@ def test_a_history_that_cannot_be_kept_does_not_end_a_chat(place: Path, own_home
     asked.end()
     assert asked.process.returncode == 0
     assert outside.read_text() == "mine\n"
+
+
+def test_a_run_shows_what_it_is_doing_and_a_script_does_not(place: Path) -> None:
+    at_terminal = Terminal(place, 80, "run", "tune.yaml", "--again")
+    said = at_terminal.end()
+    assert at_terminal.process.returncode == 0, said
+    # In this order, each with a bar that moves until the next: the base and the tuned model are loaded on first use.
+    steps = ["checking the rows", "starting the job", "loading the base model", "loading the tuned model"]
+    places = [said.index(step) for step in steps]
+    assert places == sorted(places)
+    last = said.rpartition("graded by")[2]
+    assert not any(step in last for step in steps)
+    piped = subprocess.run(
+        [sys.executable, "-m", "tuneport.cli", "run", "tune.yaml", "--again"],
+        cwd=place, env={**os.environ, "PYTHONPATH": _path(place)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert piped.returncode == 0, piped.stderr
+    assert not any(step in piped.stderr for step in steps)
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_streamed_answer_breaks_between_words(tmp_path: Path, columns: int) -> None:
+    words = " ".join(f"wandering{'!' * (n % 9)}" for n in range(60))
+    pieces = [words[start : start + 3] for start in range(0, len(words), 3)]
+    code = f"from tuneport.cli.outlet import say_pieces; assert say_pieces(iter({pieces!r})) == {words!r}"
+    lines = Terminal(tmp_path, columns, "-c", code, module=False).end().strip("\n").split("\n")
+    assert len(lines) > 5
+    assert all(len(line) <= columns for line in lines)
+    assert [word for line in lines for word in line.split()] == words.split()
+
+
+WIDE = [
+    ("日本語のモデル", "カード 届きません でした", "card"),
+    ("résumé", "de\u0301cembre e\u0301te\u0301 mai", "date"),
+    ("한국어", "카드가 도착하지 않았습니다", "card"),
+    ("crying 😀😀", "where 😭 is my card 💳", "card"),
+    ("ภาษาไทย", "บัตรของฉัน อยู่ที่ไหน", "card"),
+    ("plain", "where is my card", "card"),
+]
+TABLE = "import json, sys; from tuneport.cli.terminal import print_table; print_table(*json.loads(sys.argv[1]))"
+
+
+def cells(text: str) -> int:
+    """How many cells a terminal gives a text: two to a wide character, none to a mark on the one before it."""
+    return sum(
+        0 if unicodedata.category(one) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
+
+
+@pytest.mark.parametrize("columns", [30, 50, 100])
+def test_a_table_with_wide_and_combining_characters_is_aligned_and_breaks_no_word(columns: int, tmp_path: Path) -> None:
+    table = json.dumps([["name", "いつ", "label"], WIDE])
+    said = Terminal(tmp_path, columns, "-c", TABLE, table, module=False).end()
+    lines = [line.rstrip() for line in said.splitlines()]
+    assert {word for row in WIDE for text in row for word in text.split()} <= set(said.split()), said
+    assert max(map(cells, lines)) <= columns, said
+    if columns == 100:
+        for column in (1, 2):
+            places = {cells(line[: line.rindex(row[column])]) for line, row in zip(lines[1:], WIDE, strict=True)}
+            assert places == {cells(lines[0][: lines[0].index(("いつ", "label")[column - 1])])}, said
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_that_is_drawn_again_covers_the_wide_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    line = live._Line("日本語")
+    line.draw(0, 0, "カード")
+    line._title = "ab"
+    line.draw(0, 0, "")
+    first, second = screen.getvalue().split("\r")[1:]
+    assert cells(second) == cells(first) == 13

@@ -142,7 +142,7 @@ def test_overrides_are_read_as_yaml(folder: Path) -> None:
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(folder: Path) -> None:
     error = refused(
         "tune.yaml",
-        "model: smollm\ndata: {train: 3, holdout: 1.5}\ntrain:\n  epoch: 3\n  method: sftt\n  seed: 1.5\n"
+        "model: smollm/\ndata: {train: 3, holdout: 1.5}\ntrain:\n  epoch: 3\n  method: sftt\n  seed: 1.5\n"
         "  learning_rate: 1\nepochs: 2\nbudget: {usd: -1, hours: 0}\ncompare: yes please\nbackends: {torch: 3}\n",
     )
     assert (
@@ -156,7 +156,7 @@ The config has 12 errors:
   5: train.method: should be 'sft', 'dpo', 'orpo' or 'reinforcement'
   6: train.seed: should be a whole number
   7: train.learning_rate: unknown key; the keys here are epochs, method, seed, suffix; a setting of one backend goes \
-under backends.smollm
+under backends.NAME
   8: epochs: unknown key; did you mean 'train.epochs'?
   9: budget.usd: should be at least 0
   9: budget.hours: should be above 0

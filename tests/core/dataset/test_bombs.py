@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tuneport import DataError, Dataset
+
 ROW = b'{"text": "a", "label": "b"}\n'
 PARENT_MB, CHILD_MB = 300, 1400
 LOOK = """
@@ -101,3 +103,30 @@ def test_a_parquet_file_of_many_equal_rows_stops_where_no_honest_file_goes_on(tm
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 80_000, pa.int32()), pa.array(["x" * 1000]))
     parquet.write_table(pa.table({"text": text, "label": text}), tmp_path / "rows.parquet", compression="zstd")
     assert "expands-too-much" in check(tmp_path / "rows.parquet", tmp_path / "home")["codes"]
+
+
+BROKEN = {
+    "pyarrow.py": {
+        "raise OSError('Footer is broken.\\n  at page 3\\n')": "Parquet: Footer is broken. at page 3.",
+        "import sys; sys.stderr.write('warning\\n' * 100_000); raise OSError('no footer')": "Parquet: no footer.",
+        "import os; os._exit(3)": "Parquet: the process that decodes it has failed: exit code 3.",
+        "import os; os.kill(os.getpid(), 11)": "Parquet: the process that decodes it has ended; it may take more",
+    },
+    "msgspec.py": {"raise ImportError('no such symbol')": "has failed: ImportError: no such symbol."},
+}
+
+
+@pytest.mark.parametrize(("library", "code"), [(name, code) for name, codes in BROKEN.items() for code in codes])
+def test_what_ends_the_process_that_decodes_is_told_in_one_line(
+    library: str, code: str, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    file = tmp_path / "rows.parquet"
+    file.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / library).write_text(code)
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    with pytest.raises(DataError) as caught:
+        Dataset.load(file).check()
+    assert BROKEN[library][code] in caught.value.message
+    assert "\n" not in caught.value.message and "Traceback" not in caught.value.message

@@ -114,15 +114,14 @@ def test_a_repeated_key_is_found_where_it_takes_just_the_room_of_spaces(tmp_path
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_several_processes_find_what_one_finds(broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "WORTH_IT", 0)
-    monkeypatch.setattr(workers, "CHUNK", 5000)
-    lines = [json.dumps(row) for row in numbered(500)]
-    chats = [
-        json.dumps(ROW | {"messages": [*ROW["messages"], {"role": "user", "content": f"{n} "}]}) for n in range(100)
-    ]
+def test_several_processes_find_what_one_finds(broken: bool, tmp_path: Path) -> None:
+    turns, long = ROW["messages"], "word " * 16_000  # few rows, and yet a file that is worth several processes
+    rows = [ROW | {"messages": [*turns, {"role": "user", "content": f"{long}{n} "}]} for n in range(105)]
+    chats = [json.dumps(row) for row in rows]
     path = tmp_path / "rows.jsonl"
-    path.write_text("\ufeff" + "\n".join([*chats, *(lines if broken else chats), "", "{", chats[0]]))
+    others = [json.dumps(row) for row in numbered(500)] if broken else chats
+    path.write_text("\ufeff" + "\n".join([*chats, *others, *chats[::-1], "", "{", chats[0]]))
+    assert path.stat().st_size > workers.WORTH_IT
     data = Dataset.load(path)
     alone = seen(scan(data._origin.source, data._origin.recipe))
     assert seen(workers.scan_with(data._origin.source, data._origin.recipe, 2)) == alone
@@ -350,9 +349,9 @@ def test_a_row_that_json_has_no_form_for_is_refused_at_once() -> None:
 
 
 def test_python_values_that_json_lacks_are_found_not_changed() -> None:
-    rows = [{"text": "a", "label": "x"}, {"text": "\ud800", "label": "x"}, {"text": "b", "label": float("nan")}]
-    counts = Dataset.load(rows).check().counts
-    assert counts["lone-surrogate"] == counts["non-finite-number"] == 1
+    values = ["x", "\ud800", float("inf"), float("nan")]
+    counts = Dataset.load([{"text": f"text {at}", "label": value} for at, value in enumerate(values)]).check().counts
+    assert counts["lone-surrogate"] == counts["non-finite-number"] == counts["missing-value"] == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are needed")

@@ -267,3 +267,50 @@ def test_datasets_of_hugging_face_are_read_with_the_names_of_labels(tmp_path: Pa
     assert pairs(Dataset.load(tmp_path / "rows.parquet")) == WANTED
     with pytest.raises(UsageError, match="The DatasetDict holds several datasets"):
         Dataset.load(datasets.DatasetDict(train=table, test=table))
+
+
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says", "cure"),
+    [
+        ("rows.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
+        ("rows.csv", b"<!DOCTYPE html><html></html>", "web page", "Download the data again"),
+        ("rows.xls", b"<html><table></table></html>", "web page", "save the table as CSV"),
+        ("rows.xlsx", _OLE + "EncryptedPackage".encode("utf-16-le"), "password", "Save it"),
+        ("rows.json", b'{"text": ["a", "b"], "label": ["c", "d"]}', "column by column", "orient='records'"),
+        ("rows.json", b'{"columns": ["text"], "index": [0], "data": [["a"]]}', "no such shape", "orient='records'"),
+        ("rows.json", b'[["text", "label"], ["a", "b"]]', "not an object", "Write each row as an object"),
+        ("rows.json", b'// rows\n[{"text": "a", "label": "b"}]', "no comments", ""),
+        ("rows.json", b'{"train": [{"text": "a", "label": "b"}], "test": [{"text": "c"}]}', "'test'", "own"),
+        ("rows.jsonl", b'{"text": "a", "label": "b"}{"text": "c", "label": "d"}\n', "another value follows", ""),
+        ("rows.csv", b"text,label,label\na,b,c\n", "more than once", "a name of its own"),
+        ("rows.csv", b"text^label\na^b\n", "no such shape", "a semicolon, a tab or |"),
+        ("rows.csv", b"where is my card,card\nmy card is lost,card\n", "no such shape", "above it"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_kind_says_what_it_is(name: str, data: bytes, says: str, cure: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    found = Dataset.load(tmp_path / name).check().diagnostics
+    assert any(says in one.message and cure in one.remedy for one in found if one.severity == "error"), found
+
+
+def test_text_under_the_name_of_a_spreadsheet_is_read_as_text(tmp_path: Path) -> None:
+    (tmp_path / "rows.xls").write_bytes(b"text\tlabel\na\tb\n")
+    assert Dataset.load(tmp_path / "rows.xls").check().used == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "guessed"),
+    [
+        ("我的卡丢了怎么办,卡片\n请问如何重新申请一张,卡片\n", "gb2312", "gb18030"),
+        ("카드를 잃어버렸어요,카드\n새 카드를 어떻게 받나요,카드\n", "euc_kr", "cp949"),
+    ],
+)
+def test_chinese_and_korean_are_told_apart(text: str, encoding: str, guessed: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(("text,label\n" + text).encode(encoding))
+    assert Dataset.load(path).check().counts["other-encoding"] == 1
+    assert f"--encoding {guessed}" in str(Dataset.load(path).check().diagnostics[0])
+    assert Dataset.load(path, encoding=guessed).check().used == 2

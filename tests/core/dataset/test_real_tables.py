@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tuneport import Conversation, Dataset
-from tuneport.dataset import csvlines
 
 
 @pytest.fixture(autouse=True)
@@ -130,10 +132,7 @@ def test_whatever_the_quotes_no_line_is_lost(lines: list[str], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("line", ['a","', '"a', '","', 'a,"'])
-def test_stray_quotes_in_every_line_take_linear_time(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(csvlines, "_READ_AGAIN", 1 << 20)  # the bound, at a smaller number
+def test_stray_quotes_in_every_line_take_linear_time(line: str, tmp_path: Path) -> None:
     count = 20_000
     started = time.monotonic()
     result = load(tmp_path, table([line] * count)).check()
@@ -197,3 +196,21 @@ def test_a_fix_that_errors_would_make_drop_most_rows_stops(tmp_path: Path) -> No
     assert "--drop-most" in str(error.value.remedy)
     assert not (tmp_path / "fixed.jsonl").exists()
     assert data.fix(tmp_path / "fixed.jsonl", drop_most=True).written == 2
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_rows_of_one_line_and_of_several_are_read_alike(end: str, tmp_path: Path) -> None:
+    chosen = random.Random(7)
+    odd = ['5" pipe', "a, b", "two\nlines", "é", 'x\n"y",\nz', "  ", "Ünd\tso"]
+    texts = [f"{chosen.choice(odd)} {n}" if chosen.random() < 0.01 else f"row {n}" for n in range(4000)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator=end)
+    writer.writerows([("text", "label"), *((text, "yes") for text in texts)])
+    written = out.getvalue()
+    data = load(tmp_path, written.encode())
+    assert [asked for asked, _ in pairs(data)] == texts
+    result = data.check()
+    assert (result.read, result.rejected) == (4000, 0)
+    broken = load(tmp_path, (written + f"one{end}").encode())
+    [ragged] = [one for one in broken.check().diagnostics if one.code == "ragged-row"]
+    assert ragged.line == written.count("\n") + 1

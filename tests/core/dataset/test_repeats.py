@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneport.dataset import repeats
+from tuneport import Dataset
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, digest
 from tuneport.dataset.repeats import (
     Records,
@@ -174,13 +176,13 @@ def _sorted(repeats: Iterable[Repeat]) -> list[tuple[int, str, int]]:
     return sorted((each.place, each.kind, each.first) for each in repeats)
 
 
-def test_records_on_disk_find_what_records_in_memory_find(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_on_disk_find_what_records_in_memory_find() -> None:
     rng = random.Random(0)
     rows = [keys(chat(rng.choice("aAbBcd") * rng.randint(1, 8), rng.choice("xXyz"))) for _ in range(3000)]
     held = rows[::7]
 
-    def collect(chosen: list[bytes]) -> Records:
-        collected = Records()
+    def collect(chosen: list[bytes], **sizes: int) -> Records:
+        collected = Records(**sizes)
         for place, row in enumerate(chosen, 1):
             collected.add(row, place)
         return collected
@@ -188,9 +190,8 @@ def test_records_on_disk_find_what_records_in_memory_find(monkeypatch: pytest.Mo
     with collect(rows) as memory, collect(held) as held_memory:
         expected, leaked = _sorted(find_repeats(memory)), _sorted(find_leaks(memory, held_memory))
         assert memory.spilled is False
-    monkeypatch.setattr(repeats, "_MEMORY_ROWS", 250)
-    monkeypatch.setattr(repeats, "_PASS_ROWS", 7)
-    with collect(rows) as disk, collect(held[:20]) as few, collect(held) as held_disk:
+    small = {"memory_rows": 250, "pass_rows": 7}
+    with collect(rows, **small) as disk, collect(held[:20], **small) as few, collect(held, **small) as held_disk:
         assert disk.spilled
         assert not few.spilled
         assert _sorted(find_repeats(disk)) == expected
@@ -295,3 +296,33 @@ def test_a_held_out_row_is_found_under_another_system_prompt() -> None:
     ours.add(row_keys(prompted("Be kind."), digest(prompted("Be kind."))), 1)
     theirs.add(row_keys(chat("Hi", "Hello."), digest(chat("Hi", "Hello."))), 7)
     assert [(one.kind, one.place, one.first) for one in find_leaks(ours, theirs)] == [("leaked-row", 1, 7)]
+
+
+def thinking(thought: str, answer: str = "Four.", *, key: bool = True, **more: Any) -> dict[str, Any]:
+    said = (
+        {"content": answer, "reasoning_content": thought}
+        if key
+        else {"content": f"<think>\n{thought}\n</think>\n\n{answer}"}
+    )
+    return {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", **said}], **more}
+
+
+@pytest.mark.parametrize("more", [{}, {"tools": [{"type": "function", "function": {"name": "add", "parameters": {}}}]}])
+@pytest.mark.parametrize("key", [True, False], ids=["key", "text"])
+def test_other_thoughts_before_the_same_answer_are_another_row(key: bool, more: dict[str, Any], tmp_path: Path) -> None:
+    thoughts = ["I add.", "I count on.", "i add", "I add."]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(thinking(one, key=key, **more)) + "\n" for one in thoughts), encoding="utf-8")
+    data = Dataset.load(path)
+    found = data.check()
+    kinds = ("duplicate", "near-duplicate", "conflicting-answers")
+    assert [found.counts.get(code, 0) for code in kinds] == [1, 1, 0]
+    assert len({text_key(row) for row in data}) == 1
+    assert list(data.text_keys()) == [text_key(row) for row in data]
+
+
+def test_thoughts_in_the_text_and_beside_it_are_the_same_to_a_split() -> None:
+    rows = Dataset.load([thinking("I add."), thinking("No.", key=False), thinking("I add.", "Five.")])
+    keys = list(rows.text_keys())
+    assert keys[0] == keys[1] != keys[2]
+    assert rows.check().counts["conflicting-answers"] == 1

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+import math
+import re
+import zipfile
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tuneport import Conversation, Dataset
+from tuneport import Conversation, Dataset, UsageError
 
 UTC = dt.timezone.utc  # noqa: UP017 - the name that Arrow's types know
 
@@ -98,6 +101,48 @@ def sheet(values: list[Any], folder: Path) -> Any:
     return folder / "rows.xlsx"
 
 
+def open_sheet(values: list[Any], folder: Path) -> Any:
+    """A sheet of OpenDocument, which stores a value's type beside it."""
+    kinds = {bool: "boolean", int: "float", float: "float", dt.date: "date", dt.datetime: "date", str: "string"}
+    stored = {"boolean": "boolean-value", "float": "value", "date": "date-value"}
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "<table:table-cell/>"
+        kind = kinds[type(value)]
+        text = value.isoformat() if kind == "date" else str(value).lower() if kind == "boolean" else str(value)
+        more = f' office:{stored[kind]}="{text}"' if kind in stored else ""
+        return f'<table:table-cell office:value-type="{kind}"{more}><text:p>{text}</text:p></table:table-cell>'
+
+    rows = [["text", "label"], *(list(row.values()) for row in _rows(values))]
+    lines = "".join(f"<table:table-row>{''.join(map(cell, row))}</table:table-row>" for row in rows)
+    of = "urn:oasis:names:tc:opendocument:xmlns"
+    path = folder / "rows.ods"
+    with zipfile.ZipFile(path, "w") as book:
+        book.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        book.writestr(
+            "content.xml",
+            f'<office:document-content xmlns:office="{of}:office:1.0" xmlns:table="{of}:table:1.0" '
+            f'xmlns:text="{of}:text:1.0"><office:body><office:spreadsheet><table:table table:name="One">{lines}'
+            "</table:table></office:spreadsheet></office:body></office:document-content>",
+        )
+        book.writestr("META-INF/manifest.xml", f'<manifest:manifest xmlns:manifest="{of}:manifest:1.0"/>')
+    return path
+
+
+def pandas_objects(values: list[Any], _: Path) -> Any:
+    """A column of Python's own values, which Arrow takes as they are or not at all."""
+    import pandas as pd
+
+    return pd.DataFrame({**_columns(values), "other": pd.Series([1, "x", *values][: len(values)], dtype=object)})
+
+
+def numpy_rows(values: list[Any], _: Path) -> Any:
+    import numpy as np
+
+    return [{**row, "label": np.float32(row["label"])} for row in _rows(values)]
+
+
 ARROW = (pandas, polars, arrow)  # Parquet, which shares their code and takes a process, stands where it may differ
 JSON = (json_lines, json_array)
 DAY, OTHER = dt.date(2026, 1, 1), dt.date(2026, 1, 2)
@@ -105,13 +150,30 @@ MIDNIGHT, NOON = dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 2, 12, 30)
 VALUES: list[tuple[str, list[Any], list[str | None], tuple[Callable[..., Any], ...]]] = [
     ("text", ["card", "Ä"], ["card", "Ä"], (python, *JSON, table, *ARROW)),
     ("whole", [1, 20], ["1", "20"], (python, *JSON, table, *ARROW)),
-    ("whole floats", [1.0, 0.0], ["1", "0"], (python, *JSON, *ARROW, parquet, sheet)),
+    ("whole floats", [1.0, 0.0], ["1", "0"], (python, *JSON, *ARROW, parquet, sheet, open_sheet, pandas_objects)),
+    ("whole floats in other forms", [1e3, -0.0], ["1000", "0"], (python, *JSON, *ARROW, sheet, open_sheet, numpy_rows)),
+    ("no number", [2.5, math.nan], ["2.5", None], (python, *JSON, *ARROW, parquet, pandas_objects)),
+    ("no end", [2.5, math.inf], ["2.5", None], (python, *JSON, *ARROW, pandas_objects)),
+    ("short floats", [0.1, 2.5], ["0.1", "2.5"], (numpy_rows, sheet, open_sheet)),
+    ("floats as a table of text has them", ["1.0", "1e3"], ["1.0", "1e3"], (python, *JSON, table, *ARROW, sheet)),
+    ("errors of a sheet", ["card", "#DIV/0!"], ["card", None], (sheet, open_sheet)),
+    ("texts like errors", ["card", "#DIV/0!"], ["card", "#DIV/0!"], (python, *JSON, table, *ARROW)),
     ("whole floats beside a missing one", [1.0, None], ["1", None], (python, *JSON, *ARROW)),
     ("floats", [2.5, 0.1], ["2.5", "0.1"], (python, *JSON, table, *ARROW)),
     ("large", [1e300, -3.0], ["1e+300", "-3"], (python, *JSON, *ARROW)),
-    ("true", [True, False], ["true", "false"], (python, *JSON, *ARROW, sheet)),
-    ("dates", [DAY, OTHER], ["2026-01-01", "2026-01-02"], (python, table, *ARROW, parquet, pandas_times, sheet)),
-    ("times", [MIDNIGHT, NOON], ["2026-01-01", "2026-01-02T12:30:00"], (python, *ARROW, pandas_times, sheet)),
+    ("true", [True, False], ["true", "false"], (python, *JSON, *ARROW, sheet, open_sheet)),
+    (
+        "dates",
+        [DAY, OTHER],
+        ["2026-01-01", "2026-01-02"],
+        (python, table, *ARROW, parquet, pandas_times, sheet, open_sheet),
+    ),
+    (
+        "times",
+        [MIDNIGHT, NOON],
+        ["2026-01-01", "2026-01-02T12:30:00"],
+        (python, *ARROW, pandas_times, sheet, open_sheet),
+    ),
     (
         "zones",
         [NOON.replace(tzinfo=UTC)] * 2,
@@ -193,3 +255,35 @@ def test_fix_keeps_rows_whose_labels_are_floats(tmp_path: Path) -> None:
     assert (result.written, result.dropped) == (3, 0)
     lines = (tmp_path / "fixed.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["messages"][-1]["content"] for line in lines] == ["1", "2.5", "1"]
+
+
+def test_a_frame_that_arrow_refuses_is_read_value_by_value() -> None:
+    import pandas as pd
+
+    mixed = pd.DataFrame({"text": ["a", "b", "c"], "label": [1, "x", 2.0]})
+    periods = pd.DataFrame({"text": ["a"], "label": [pd.Period("2026-01")]})
+    cut = pd.DataFrame({"text": ["a"], "label": pd.cut([1], [0, 2])})
+    found = [[one.messages[-1].text for one in Dataset.load(frame)] for frame in (mixed, periods, cut)]
+    assert found == [["1", "x", "2"], ["2026-01"], ["(0, 2]"]]
+
+
+def test_frames_without_rows_of_columns_are_refused_with_a_cure() -> None:
+    import pandas as pd
+    import polars as pl
+
+    frames: list[tuple[Any, str]] = [
+        (pl.DataFrame({"text": ["a"], "label": ["b"]}).lazy(), "frame.collect()"),
+        (pd.Series(["a"], name="text"), "Give a data frame"),
+        (pd.DataFrame([["a", "b", "c"]], columns=["text", "label", "label"]), "several columns label"),
+        (pl.DataFrame({"text": ["a"], "label": pl.Series([object()], dtype=pl.Object)}), "in label, object"),
+    ]
+    for frame, says in frames:
+        with pytest.raises(UsageError, match=re.escape(says)):
+            Dataset.load(frame)
+
+
+def test_a_missing_number_in_a_column_that_nothing_uses_costs_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "label": "b", "score": NaN}\n', encoding="utf-8")
+    assert Dataset.load(path).check().rejected == 0
+    assert Dataset.load([{"text": "a", "label": "b", "score": math.nan}]).check().rejected == 0

@@ -187,7 +187,7 @@ TEXT = {
     "duplicate-key": Trigger(
         bad='{"question": "1+1", "answer": "2", "answer": "3"}\n', good='{"question": "1+1", "answer": "2"}\n'
     ),
-    "non-finite-number": Trigger(bad='{"text": "Hello", "label": NaN}\n', good='{"text": "Hello", "label": 1}\n'),
+    "non-finite-number": Trigger(bad='{"text": "Hello", "label": Infinity}\n', good='{"text": "Hello", "label": 1}\n'),
     "number-too-large": Trigger(bad='{"text": "Hello", "label": 1e400}\n', good='{"text": "Hello", "label": 1}\n'),
     "lone-surrogate": Trigger(
         bad='{"text": "Hello \\ud83d", "label": "greeting"}\n',
@@ -237,6 +237,7 @@ SHAPE = {
     "unknown-key": Trigger(bad=row(turn("user", mood="glad"), "Hi"), good=row(turn("user", name="Ann"), "Hi")),
 }
 TURNS = {
+    "read-as-turn": Trigger(bad=row(turn("User", "Rain?"), turn("model", "No.")), good=row("Rain?", "No.")),
     "missing-role": Trigger(bad=row({"content": "Hello"}, "Hi"), good=GOOD),
     "empty-role": Trigger(bad=row(turn(""), "Hi"), good=GOOD),
     "unknown-role": Trigger(bad=row(turn("customer"), "Hi"), good=row(turn("developer"), "Hello", "Hi")),

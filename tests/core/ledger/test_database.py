@@ -256,12 +256,9 @@ def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
     assert [event.message for event in ledger.history.events(job.ref)] == ["child", "parent"]
 
 
-def test_a_ledger_that_another_process_holds_is_said_to_be_busy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ledger_that_another_process_holds_is_said_to_be_busy(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
-    monkeypatch.setattr("tuneport.ledger.database.BUSY_SECONDS", 0.05)
-    ledger = Ledger.open(path)
+    ledger = Ledger(path, busy_seconds=0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(HomeError, match=r"(?s)database is locked.*Another process"):

@@ -1,0 +1,62 @@
+"""A backend whose check of a row waits, or takes too much, where the row says so; else the parrot."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Sequence
+
+import parrot
+
+import tuneport
+
+TUNEPORT_API = 1
+
+
+def note(text: str) -> None:
+    with (tuneport.home("snail") / "log").open("a") as out:
+        out.write(f"{text}\n")
+
+
+def look(example: tuneport.Example) -> Sequence[tuneport.Diagnostic]:
+    """Rows of the form `slow NAME …` wait until a file NAME is there."""
+    assert isinstance(example, tuneport.Conversation)
+    word, *names = example.messages[0].text.split()
+    if word == "slow":
+        note(f"check {names[0]} {os.getpid()}")
+        while not (tuneport.home("snail") / names[0]).exists():
+            time.sleep(0.02)
+    if word == "huge":
+        bytearray(int(names[0]))
+    if word == "broken":
+        os._exit(9)
+    return []
+
+
+class Snail(parrot.Parrot):
+    name = "snail"
+
+    def profile(self, base: str) -> tuneport.DataProfile:
+        return tuneport.DataProfile(check_row=look)
+
+    def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
+        question = next(iter(request.train)).messages[0].text
+        limits = [resource.getrlimit(one) for one in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE)]
+        note(f"start {question.split()[1]} {limits}")
+        job = super().start(request)
+        died = tuneport.home("snail") / "died"
+        if question.startswith("dying") and not died.exists():
+            died.touch()
+            os._exit(9)
+        return job
+
+    def job(self, name: str) -> tuneport.Job:
+        job = super().job(name)
+        job.ref = tuneport.Ref("snail", name)
+        return job
+
+
+@tuneport.hookimpl
+def tuneport_backends() -> list[tuneport.Backend]:
+    return [Snail()]
