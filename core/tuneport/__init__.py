@@ -21,8 +21,9 @@ if TYPE_CHECKING:
         TrainSettings,
     )
     from tuneport.batches import LiveBatch
-    from tuneport.cli.outlet import BarStream, ask_secret, say, say_json, transfer_bar
-    from tuneport.config import RunConfig, Secret, Settings, load_section
+    from tuneport.cli.outlet import BarStream, ask_secret, say, say_json, say_lines, transfer_bar
+    from tuneport.cli.terminal import confirmed, print_table, working
+    from tuneport.config import RunConfig, Secret, Settings, commented_yaml, load_section
     from tuneport.dataset import (
         CheckResult,
         Completion,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
         UsageError,
         WaitTimeout,
     )
-    from tuneport.evaluate import Comparison, Grader
+    from tuneport.evaluate import Comparison, Grader, Record, answer_room
     from tuneport.events import Event, Status, utc_now
     from tuneport.homefolder import home, local_path, open_regular
     from tuneport.hookspecs import hookimpl
@@ -84,9 +85,11 @@ if TYPE_CHECKING:
         open_model,
         plan,
         push,
+        record_answers,
         run,
         settle,
         train,
+        translate_settings,
     )
 
 __version__ = "0.1.0"
@@ -103,17 +106,18 @@ _ROOMS = {
     "batches": "LiveBatch",
     "schemas": "read_schema",
     "model": "Model Lineage Score Publication PushRequest",
-    "evaluate": "Comparison Grader",
+    "evaluate": "Comparison Grader Record answer_room",
     "job": "Job JobState Checkpoint Patience",
     "services": "Redactor check_proxies guard",
     "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
-    "config": "RunConfig Secret Settings load_section",
+    "config": "RunConfig Secret Settings commented_yaml load_section",
     "hookspecs": "hookimpl",
     "plugins": "availability",
     "workflow": "backends plan train run push compare delete settle open_backend open_job open_model jobs models "
-    "deliver_events find_ref job_scratch keep_events kept_events",
+    "deliver_events find_ref job_scratch keep_events kept_events record_answers translate_settings",
     "visible": "one_line",
-    "cli.outlet": "BarStream ask_secret say say_json transfer_bar",
+    "cli.outlet": "BarStream ask_secret say say_json say_lines transfer_bar",
+    "cli.terminal": "confirmed print_table working",
 }
 _HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -164,6 +168,7 @@ __all__ = [
     "Publication",
     "PushRequest",
     "Quantity",
+    "Record",
     "Redactor",
     "Ref",
     "RefError",
@@ -181,11 +186,14 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "WaitTimeout",
+    "answer_room",
     "ask_secret",
     "availability",
     "backends",
     "check_proxies",
+    "commented_yaml",
     "compare",
+    "confirmed",
     "delete",
     "deliver_events",
     "find_ref",
@@ -205,15 +213,20 @@ __all__ = [
     "open_model",
     "open_regular",
     "plan",
+    "print_table",
     "push",
     "read_schema",
+    "record_answers",
     "run",
     "say",
     "say_json",
+    "say_lines",
     "settle",
     "train",
     "transfer_bar",
+    "translate_settings",
     "utc_now",
+    "working",
 ]
 
 

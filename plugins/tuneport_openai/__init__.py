@@ -50,10 +50,12 @@ def tuneport_backends() -> list[Backend]:
 
 @hookimpl
 def tuneport_commands(app: Any) -> None:
-    """Add `tuneport profiles`."""
-    from tuneport_openai.commands import add_to
+    """Add `tuneport profiles` and `tuneport move`."""
+    from tuneport_openai import commands
+    from tuneport_openai.move import command
 
-    add_to(app)
+    commands.add_to(app)
+    command.add_to(app)
 
 
 def __getattr__(name: str) -> Any:

@@ -44,13 +44,14 @@ _ODD = ValueError | TypeError | AttributeError | LookupError | OSError | Arithme
 class Wire:
     """One profile's endpoint, with a client that sends once and a client that may ask again.
 
-    Neither follows redirects nor sends anything to another host. Raises UnavailableError where the package is missing,
-    ConfigError where the key or the address is.
+    Neither follows redirects nor sends anything to another host. `largest_file` is the most bytes of a file that is
+    downloaded. Raises UnavailableError where the package is missing, ConfigError where the key or the address is.
     """
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, *, largest_file: int | None = None) -> None:
         self.profile = profile
         self.limits = profile.limits
+        self._largest_file = largest_file
         self._key = keys.Key(profile)
         self.redact = Redactor(self._key.secrets)
 
@@ -67,7 +68,12 @@ class Wire:
     def _client(self, *, retries: int, seconds: float) -> OpenAI:
         checked_address(self.profile)
         http = http_client(
-            self.profile.name, self.redact, seconds=seconds, direct=self.profile.is_loopback, check=self._check
+            self.profile.name,
+            self.redact,
+            seconds=seconds,
+            direct=self.profile.is_loopback,
+            check=self._check,
+            largest_file=self._largest_file,
         )
         import openai
 
@@ -222,7 +228,13 @@ class Wire:
 
 
 def http_client(
-    name: str, redact: Redactor, *, seconds: float, direct: bool, check: Callable[[Any], None] | None = None
+    name: str,
+    redact: Redactor,
+    *,
+    seconds: float,
+    direct: bool,
+    check: Callable[[Any], None] | None = None,
+    largest_file: int | None = None,
 ) -> Any:
     """A client of the HTTP library that the openai package uses: httpx, or httpx2 from its version 3 on.
 
@@ -242,7 +254,7 @@ def http_client(
         event_hooks={"request": [check] if check else []},
         timeout=seconds,
     )
-    guard(client, name, redact, is_file=lambda request: bool(_FILE.search(request.url.path)))
+    guard(client, name, redact, is_file=lambda request: bool(_FILE.search(request.url.path)), largest_file=largest_file)
     return client
 
 

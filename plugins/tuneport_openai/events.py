@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tuneport import (
@@ -25,6 +25,7 @@ from tuneport_openai.words import time_of
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from tuneport_openai.client import Wire
     from tuneport_openai.job import HostedJob
 
 Found = TypeVar("Found")
@@ -47,8 +48,8 @@ def fetch(job: HostedJob) -> None:
     seen = scratch.get("newest")
     now = state.finished or utc_now()
     read = _Reading(job, over=state.status.terminal)
-    raw = read.bearing("The events", lambda: _newer(job, seen))
-    events = [(identity_of(one), _event(one)) for one in raw]
+    raw = read.bearing("The events", lambda: newer(job.wire, job.scratch["job"], seen))
+    events = [(identity_of(one), event_of(one)) for one in raw]
     events += _change(job, printable(state.native or "unknown"), now)
     new = keep_events(job.ref, events)
     if raw:
@@ -103,15 +104,15 @@ def _change(job: HostedJob, word: str, now: datetime) -> list[tuple[str, Event]]
     return [(f"status {len(told)} {word}", Event(seq=0, time=now, kind="status", message=word))]
 
 
-def _newer(job: HostedJob, seen: str | None) -> list[Any]:
+def newer(wire: Wire, job_id: str, seen: str | None = None) -> list[Any]:
     """The server's events from about the one last seen on, oldest first, whichever way the server sorts."""
     found: list[Any] = []
-    with job.wire.speaking("asking for events"):
-        ask = job.wire.patient.fine_tuning.jobs.list_events
-        page = ask(job.scratch["job"], limit=100)
+    with wire.speaking("asking for events"):
+        ask = wire.patient.fine_tuning.jobs.list_events
+        page = ask(job_id, limit=100)
         rises = _rises(items_of(page))
         if rises and seen and page.has_next_page():
-            page = ask(job.scratch["job"], after=seen, limit=100)
+            page = ask(job_id, after=seen, limit=100)
         for new in Pages(page, most_pages=_MOST_PAGES, most_items=_MOST).pages():
             found += new
             if not rises and any(identity_of(one) == seen for one in new):
@@ -125,7 +126,8 @@ def _rises(page: list[Any]) -> bool:
     return len(times) > 1 and times[0] < times[-1]
 
 
-def _event(raw: Any) -> Event:
+def event_of(raw: Any) -> Event:
+    """A server's event in tuneport's words, without its number."""
     data = raw.data if isinstance(raw.data, dict) else {}
     is_metric = raw.type == "metrics" or ("step" in data and "train_loss" in data)
     kind: Literal["metric", "log"] = "metric" if is_metric else "log"
@@ -161,7 +163,12 @@ def _of_results(job: HostedJob, when: datetime) -> Iterator[tuple[str, Event]]:
     """Metrics of steps that no event told, from the result files."""
     told = {event.data.get("step") for event in kept_events(job.ref) if event.kind == "metric"}
     for file_id in result_files_of(job.scratch.get("final") or {}):
-        for row in fetch_results(job.wire, file_id):
-            if row["step"] not in told:
-                message = f"step {row['step']}, from the result file"
-                yield f"result {row['step']}", Event(seq=0, time=when, kind="metric", message=message, data=row)
+        for event in of_rows(fetch_results(job.wire, file_id), told, when):
+            yield f"result {event.data['step']}", event
+
+
+def of_rows(rows: Iterable[dict[str, Any]], told: Collection[object], when: datetime) -> Iterator[Event]:
+    """Metric events of a result file's rows, without those steps that an event has told already."""
+    for row in rows:
+        if row["step"] not in told:
+            yield Event(seq=0, time=when, kind="metric", message=f"step {row['step']}, from the result file", data=row)

@@ -42,6 +42,15 @@ def serve(
             "By default those that `tuneport models` lists as present.",
         ),
     ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--alias",
+            metavar="NAME=REF",
+            help="Let a model answer to another name too, such as the one that it replaces: "
+            "ft:gpt-4.1-mini-2025-04-14:acme:tickets:abc123=torch:tickets-k3vd.",
+        ),
+    ] = None,
     host: Annotated[
         str | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 127.0.0.1 by default.")
     ] = None,
@@ -68,8 +77,8 @@ def serve(
     from tuneport_server.settings import read_settings
 
     asked = read_settings(config)
-    asked = asked.changed(models=models, host=host, port=port, allow_hosts=allow_host, limits=limit)
-    names, most = _served(asked.refs()), most_connections()
+    asked = asked.changed(models=models, aliases=alias, host=host, port=port, allow_hosts=allow_host, limits=limit)
+    names, most = _served(asked.refs(), asked.alias_refs()), most_connections()
     server = open_server(names, asked.limits)
     listening = bind(asked.host, asked.port)
     set_up_log()
@@ -126,14 +135,18 @@ def _need_packages() -> None:
         )
 
 
-def _served(named: Mapping[str, Ref]) -> Mapping[str, Ref]:
-    """The base models to serve; every one is known to its backend. Raises UsageError or what the backend says."""
+def _served(named: Mapping[str, Ref], aliases: Mapping[str, Ref]) -> Mapping[str, Ref]:
+    """The models to serve, by name; every one is known to its backend. Raises UsageError or what the backend says."""
+    for ref in aliases.values():
+        tuneport.open_model(ref)
     for ref in named.values():
         tuneport.open_backend(ref.backend).check_base(ref.name)
     found = named or {one.ref.name: one.ref for one in tuneport.models() if one.kind == "base" and one.present}
-    if not found:
+    if both := found.keys() & aliases.keys():
+        raise UsageError(f"{min(both)!r} is a model and an alias.", remedy="Give the alias another name.")
+    if not found and not aliases:
         raise UsageError("No base model is on this machine yet.", remedy="Name one: --models small=torch:smollm2-135m")
-    return found
+    return {**found, **aliases}
 
 
 def _run(

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from tuneport import ConfigError, Ref, RefError, Settings, UsageError, find_ref, load_section, local_path
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}")
 _Number = Annotated[StrictInt, Field(ge=1)]
 
 
@@ -102,6 +103,14 @@ def _name(value: str) -> str:
     return value
 
 
+def _alias(value: str) -> str:
+    if not _ALIAS.fullmatch(value):
+        raise PydanticCustomError(
+            "alias", "should have at most 256 letters, digits, - . _ : / and @, and begin with a letter or digit"
+        )
+    return value
+
+
 def _ref(value: str) -> str:
     try:
         return str(find_ref(value))
@@ -118,6 +127,12 @@ class ServeSettings(Settings):
         description="The base models: the name that clients ask for, and the ref it stands for; those that are on the "
         "machine when absent. A path that starts with `.` is relative to the config file's folder.",
     )
+    aliases: dict[Annotated[str, AfterValidator(_alias)], Annotated[str, AfterValidator(_ref)]] = Field(
+        default_factory=dict,
+        examples=[{"ft:gpt-4.1-mini-2025-04-14:acme:tickets:abc123": "torch:tickets-k3vd"}],
+        description="Further names that clients may ask for, such as a model's name at a vendor, and the base or tuned "
+        "model that answers. Every token may ask them.",
+    )
     host: str = Field(default="127.0.0.1", description="Where to listen.")
     port: Annotated[StrictInt, Field(ge=0, le=65535)] = Field(default=8137, description="0 takes any free one.")
     allow_hosts: tuple[str, ...] = Field(
@@ -129,16 +144,18 @@ class ServeSettings(Settings):
         self,
         *,
         models: str | None = None,
+        aliases: Iterable[str] | None = None,
         host: str | None = None,
         port: int | None = None,
         allow_hosts: Sequence[str] | None = None,
         limits: Iterable[str] | None = None,
     ) -> ServeSettings:
-        """With what the command line gives over it: `NAME=REF,…`, texts `NAME=NUMBER`, and names to allow beside those
-        that are allowed already. Raises UsageError.
+        """With what the command line gives over it: models as `NAME=REF,…`, aliases as `NAME=REF` each, limits as
+        `NAME=NUMBER` each, and names to allow beside those that are allowed already. Raises UsageError.
         """
         values: dict[str, Any] = {
             "models": _pairs(models) if models is not None else self.models,
+            "aliases": {**self.aliases, **_aliases(aliases or ())},
             "host": self.host if host is None else host,
             "port": self.port if port is None else port,
             "allow_hosts": (*self.allow_hosts, *(allow_hosts or ())),
@@ -149,6 +166,10 @@ class ServeSettings(Settings):
     def refs(self) -> dict[str, Ref]:
         """The named base models."""
         return {name: Ref.parse(ref) for name, ref in self.models.items()}
+
+    def alias_refs(self) -> dict[str, Ref]:
+        """The models that answer to other names."""
+        return {name: Ref.parse(ref) for name, ref in self.aliases.items()}
 
 
 def read_settings(path: Path | None) -> ServeSettings:
@@ -163,12 +184,30 @@ def read_settings(path: Path | None) -> ServeSettings:
         )
     section = load_section(path, "serve", ServeSettings)
     folder = local_path(path).absolute().parent
-    return section.model_copy(update={"models": {name: _from(folder, ref) for name, ref in section.models.items()}})
+    sections = {"models": section.models, "aliases": section.aliases}
+    return section.model_copy(
+        update={key: {name: _from(folder, ref) for name, ref in one.items()} for key, one in sections.items()}
+    )
 
 
 def _from(folder: Path, text: str) -> str:
     ref = Ref.parse(text)
     return str(Ref(ref.backend, os.path.normpath(folder / ref.name))) if ref.name.startswith(".") else text
+
+
+def _aliases(texts: Iterable[str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for text in texts:
+        name, equals, ref = text.partition("=")
+        if not equals or not _ALIAS.fullmatch(name) or not ref:
+            raise UsageError(
+                f"{text!r} does not name a model.",
+                remedy="Write NAME=REF, such as ft:gpt-4.1-mini-2025-04-14:acme:tickets:abc123=torch:tickets-k3vd.",
+            )
+        if name in names:
+            raise UsageError(f"The alias {name!r} is given twice.", remedy="Give each name one model.")
+        names[name] = str(find_ref(ref))
+    return names
 
 
 def _pairs(text: str) -> dict[str, str]:

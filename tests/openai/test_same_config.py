@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +14,9 @@ pytest.importorskip("starlette", reason="needs the server's extra: pip install '
 pytest.importorskip("torch", reason="needs the torch extra: pip install 'tuneport[torch]'")
 
 import tuneport
-from serving import Served
+from serving import Served, until_over
 from tiny_models import make_tokenizer, write_llama
-from tuneport import Dataset
+from tuneport import Dataset, Record
 from tuneport.workflow import RunResult
 
 QUEUES = ("card", "pin", "refund", "fees")
@@ -120,3 +122,44 @@ def test_smollm2_is_trained_here_and_there_by_a_file_that_differs_in_one_word(
         compared(run(folder, "torch:smollm2-135m"), run(folder, "lab:smollm2-135m"))
     finally:
         server.end()
+
+
+@pytest.mark.timeout(480)
+def test_a_job_that_is_moved_from_a_server_trains_here_to_the_same_curve(
+    served: Served, tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_lab(served, monkeypatch)
+    rows = Dataset.load(folder / "rows.jsonl")
+    training, validation = rows.split(validation=0.3, seed=1)
+    with served.client() as client:
+        files = [
+            client.files.create(file=(name, part.write(folder / name).read_bytes()), purpose="fine-tune").id
+            for name, part in (("training.jsonl", training), ("steering.jsonl", validation))
+        ]
+        used = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 2}
+        made = client.fine_tuning.jobs.create(
+            model="tiny",
+            training_file=files[0],
+            validation_file=files[1],
+            seed=5,
+            method={"type": "supervised", "supervised": {"hyperparameters": used}},
+        )
+        assert until_over(client, made.id).status == "succeeded"
+        # Read-only, whatever the server: it lists what it listed before.
+        before = [len(list(one)) for one in (client.files.list(), client.models.list(), client.fine_tuning.jobs.list())]
+        shop = folder / "shop"
+        move = ("move", "lab", "--job", made.id, "-o", str(shop), "--model", f"torch:{tiny}", "--answers", "6", "-y")
+        done = subprocess.run([sys.executable, "-m", "tuneport.cli", *move], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        after = [len(list(one)) for one in (client.files.list(), client.models.list(), client.fine_tuning.jobs.list())]
+    assert before == after
+    result = tuneport.run(shop / "tune.yaml")
+    here = {one.data["step"]: one.data["train_loss"] for one in result.job.events() if "train_loss" in one.data}
+    there = {
+        one.data["step"]: one.data["train_loss"] for one in Record.open(shop / "old").events() if one.kind == "metric"
+    }
+    assert len(here) > 3
+    assert here == pytest.approx({step: there[step] for step in here}, rel=1e-4)
+    recorded = result.comparison.recorded
+    assert recorded.rows == result.comparison.rows == 6
+    assert recorded.difference.mean == 0  # it is the same model

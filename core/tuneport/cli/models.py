@@ -182,6 +182,10 @@ def compare(
         int | None, typer.Option("--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.")
     ] = None,
     schema: SchemaFile = None,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="FOLDER", help="Another model's recorded answers, from `tuneport move`."),
+    ] = None,
     format: Format = "auto",  # noqa: A002 - the option's name
     column: Column = None,
     system: System = None,
@@ -197,6 +201,7 @@ def compare(
     model = open_model(ref)
     judge_by: str | Grader = grader or "auto"
     form: Any = _read_schema(schema)
+    old: str | Path | None = record
     if data is not None:
         holdout = opened(data, format, column, system, encoding, sheet)
     elif format != "auto" or column or system is not None or encoding is not None or sheet is not None:
@@ -207,7 +212,7 @@ def compare(
     else:
         with working(f"Reading the holdout of {model.ref}"):
             own = own_holdout(model)
-        holdout, judge_by = own.rows, grader or own.grader
+        holdout, judge_by, old = own.rows, grader or own.grader, record or own.record
         max_tokens, form = max_tokens or own.max_tokens, own.schema if form is None else form
     if rows is not None:
         holdout = holdout.sample(rows, seed=seed)
@@ -220,6 +225,7 @@ def compare(
             base=False if no_base else base,
             max_tokens=max_tokens,
             schema=form,
+            record=old,
             progress=lambda done, total, who: progress("answering", (done, total, who)),
         )
     if json:

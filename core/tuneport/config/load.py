@@ -214,7 +214,11 @@ def _with_paths_resolved(config: RunConfig, source: Source, folder: Path) -> Run
             files[key] = resolve(value, ("data", key))
     backend, colon, name = config.model.partition(":")
     model = f"{backend}:{resolve(name, ('model',))}" if colon and name.startswith(".") else config.model
-    return config.model_copy(update={"model": model, "data": config.data.model_copy(update=files)})
+    changed: dict[str, Any] = {"model": model, "data": config.data.model_copy(update=files)}
+    if config.compare.record is not None:
+        record = resolve(config.compare.record, ("compare", "record"))
+        changed["compare"] = config.compare.model_copy(update={"record": record})
+    return config.model_copy(update=changed)
 
 
 def _texts(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

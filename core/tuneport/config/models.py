@@ -270,6 +270,13 @@ class CompareConfig(Settings):
     base: bool = Field(
         default=True, description="Whether the base model answers too, to be shown beside the tuned one."
     )
+    record: str | None = Field(
+        default=None,
+        examples=["old"],
+        description="A folder with the recorded answers of another model, as `tuneport move` writes it. They are "
+        "graded on the same rows, and the report shows that model's training too. A relative path starts at this "
+        "config file's folder.",
+    )
 
     @field_validator("json_schema")
     @classmethod

@@ -102,7 +102,7 @@ class _Writer:
         indent = 2 * (len(path) - 1)
         note = self.notes.get(".".join(path), "")
         self.comment(" ".join(one for one in (field.description if field else "", note) if one), indent)
-        if path[0] == "data" and self.folder is not None:
+        if (path[0] == "data" or path == ("compare", "record")) and self.folder is not None:
             value = _relative(value, self.folder)
         text = f"{_flow(path[-1])}: {_flow(to_jsonable_python(value, fallback=str))}"
         self.lines.append(" " * indent + (text if given else f"# {text}"))

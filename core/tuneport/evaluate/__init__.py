@@ -1,10 +1,20 @@
 """Graders, and a tuned model beside its base on rows that training never saw."""
 
-from tuneport.evaluate.compare import compare_models
-from tuneport.evaluate.comparison import Compared, Comparison, Difference, LabelScore, Outcome, Side
+from tuneport.evaluate.compare import answer_room, compare_models
+from tuneport.evaluate.comparison import (
+    Compared,
+    Comparison,
+    Difference,
+    Differing,
+    LabelScore,
+    Outcome,
+    Recorded,
+    Side,
+)
 from tuneport.evaluate.exchange import answer_text, prompt_and_reference
 from tuneport.evaluate.fitting import AUTO, LOOKED_AT, Fit, fitting
 from tuneport.evaluate.graders import BUILT_IN, Grader, grader
+from tuneport.evaluate.record import Record, answer_line, prompt_key
 
 __all__ = [
     "AUTO",
@@ -13,14 +23,20 @@ __all__ = [
     "Compared",
     "Comparison",
     "Difference",
+    "Differing",
     "Fit",
     "Grader",
     "LabelScore",
     "Outcome",
+    "Record",
+    "Recorded",
     "Side",
+    "answer_line",
+    "answer_room",
     "answer_text",
     "compare_models",
     "fitting",
     "grader",
     "prompt_and_reference",
+    "prompt_key",
 ]

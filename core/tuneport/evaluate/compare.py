@@ -15,10 +15,12 @@ from tuneport.evaluate import graders
 from tuneport.evaluate.comparison import Comparison
 from tuneport.evaluate.exchange import answer_text, prompt_and_reference, size_of_answer
 from tuneport.evaluate.fitting import AUTO, fitting
+from tuneport.evaluate.recorded import RecordTally
 from tuneport.evaluate.tally import Answer, Tally
 
 if TYPE_CHECKING:
     from tuneport.answers import Reply
+    from tuneport.evaluate.record import Record
     from tuneport.model import Model
     from tuneport.schemas import Shape
 
@@ -41,6 +43,7 @@ def compare_models(
     *,
     max_tokens: int | None = None,
     schema: Shape | None = None,
+    record: Record | None = None,
     keep: int = 50,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -49,7 +52,8 @@ def compare_models(
     The grader `auto` is the one that fits the answers.
     With `schema`, a JSON Schema, a pydantic class or True (any JSON object), both models are held to it alike, so that
     the comparison is of what they answer and not of who knows JSON. `max_tokens` bounds an answer; by default there is
-    room for the longest reference and half as much again. At most `keep` rows of each outcome are kept with their
+    room for the longest reference and half as much again. The answers of a `record` are graded beside them, on the rows
+    that it has. At most `keep` rows of each outcome are kept with their
     texts, so memory is bounded whatever the size of `holdout`. `progress` gets (rows answered, rows in all, "base" or
     "tuned"). The base model answers first and is closed before the tuned one starts: only one of them needs to be in
     memory. Raises DataError where there is nothing to compare.
@@ -64,7 +68,7 @@ def compare_models(
         )
     limit = max_tokens or answer_room(holdout)
     form = {} if schema is None else {"schema": schema}
-    tally = Tally(keep)
+    tally, recorded = Tally(keep), RecordTally(keep)
     with tempfile.TemporaryFile() as spool:
         if base is not None:
             for _, answer in _graded(base, holdout, judge, limit, form, "base", progress):
@@ -74,7 +78,14 @@ def compare_models(
             spool.seek(0)
         for example, answer in _graded(tuned, holdout, judge, limit, form, "tuned", progress):
             tally.add(example, answer, _next_answer(spool) if base is not None else None)
+            if record is not None and (kept := record.answer_to(example)) is not None:
+                told = Answer(kept.text, judge(example, kept.text), kept.cut)
+                recorded.add(len(tally.tuned), example, answer, told)
     found = tally.comparison(judge.name, limit, str(tuned.ref), str(base.ref) if base is not None else None)
+    if record is not None:
+        found = replace(found, recorded=recorded.found(record.model, str(tuned.ref)))
+        if found.recorded is None:
+            found = replace(found, notes=(*found.notes, f"{record.model} has answered none of these rows."))
     return replace(found, misfit=fit.misfit(judge.name))
 
 
@@ -103,7 +114,7 @@ def _graded(
     if progress is not None:
         progress(0, total, side)  # the model is loaded now, which takes its time
     while chunk := list(islice(rows, CHUNK_ROWS)):
-        for example, reply in zip(chunk, _replies(model, chunk, limit, form), strict=True):
+        for example, reply in zip(chunk, replies(model, chunk, limit, form), strict=True):
             text = answer_text(reply)
             yield example, Answer(text, judge(example, text), reply.finish_reason == "length")
         done += len(chunk)
@@ -111,7 +122,7 @@ def _graded(
             progress(done, total, side)
 
 
-def _replies(model: Model, chunk: list[Example], limit: int, form: Mapping[str, Any]) -> Iterator[Reply]:
+def replies(model: Model, chunk: list[Example], limit: int, form: Mapping[str, Any]) -> Iterator[Reply]:
     """The replies to a chunk, in order: rows that are asked with the same options go to the model together."""
     together: dict[str, list[int]] = {}
     options: dict[str, dict[str, Any]] = {}

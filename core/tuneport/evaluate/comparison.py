@@ -56,6 +56,34 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Differing:
+    """A row in which the tuned model and a recorded one score differently: `row` counts from 1, texts are cut as
+    elsewhere.
+    """
+
+    row: int
+    prompt: str
+    reference: str
+    tuned: str
+    tuned_score: float
+    recorded: str
+    recorded_score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A model whose answers were recorded, such as a vendor's old one, next to the tuned model on the rows that both
+    have answered. `difference` is tuned minus recorded; `examples` are the first rows in which their scores differ.
+    """
+
+    rows: int
+    side: Side
+    tuned: Side
+    difference: Difference
+    examples: tuple[Differing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelScore:
     """One label of a classification: its rows, how many each model has right, the tuned model's usual mistake."""
 
@@ -73,6 +101,7 @@ class Comparison:
     right, wrong). `examples` are the first rows of each outcome that is not simply right. `labels` is empty where the
     references are not a small set of labels. `trained_on` counts the rows that the tuned model was trained on; None
     where that is not known. `misfit` says why the grader does not fit the answers, where it clearly does not.
+    `recorded` is the model of a record, where one was named and has answered some of the rows.
     """
 
     grader: str
@@ -87,6 +116,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     trained_on: int | None = None
     misfit: str | None = None
+    recorded: Recorded | None = None
 
     @property
     def rows_told(self) -> str:

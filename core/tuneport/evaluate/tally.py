@@ -52,11 +52,11 @@ class Tally:
                 Compared(
                     row=len(self.tuned),
                     outcome=outcome,
-                    prompt=_cut(_shown(example, prompt)),
-                    reference=_cut(reference),
-                    tuned=_cut(tuned.text),
+                    prompt=cut_text(prompt_text(example, prompt)),
+                    reference=cut_text(reference),
+                    tuned=cut_text(tuned.text),
                     tuned_score=tuned.score,
-                    base=None if base is None else _cut(base.text),
+                    base=None if base is None else cut_text(base.text),
                     base_score=None if base is None else base.score,
                 )
             )
@@ -78,9 +78,9 @@ class Tally:
             grader=grader,
             rows=rows,
             max_tokens=limit,
-            tuned=_side(tuned, self.tuned, self.tuned_cut),
-            base=None if base is None else _side(base, self.base, self.base_cut),
-            difference=None if base is None else _difference(self.tuned, self.base),
+            tuned=side(tuned, self.tuned, self.tuned_cut),
+            base=None if base is None else side(base, self.base, self.base_cut),
+            difference=None if base is None else difference(self.tuned, self.base),
             outcomes={name: self.outcomes[name] for name in names},
             labels=self.labels.scores(rows, with_base=base is not None),
             examples=tuple(self.examples),
@@ -139,13 +139,13 @@ def _outcome(tuned: Answer, base: Answer | None) -> Outcome:
     return "only_tuned" if right else "neither"
 
 
-def _side(ref: str, scores: array[float], cut: int) -> Side:
+def side(ref: str, scores: array[float], cut: int) -> Side:
     low, high = mean_interval(scores)
     right = sum(score >= 1 for score in scores)
     return Side(ref=ref, mean=fmean(scores), low=low, high=high, right=right, cut=cut)
 
 
-def _difference(tuned: array[float], base: array[float]) -> Difference:
+def difference(tuned: array[float], base: array[float]) -> Difference:
     low, high = difference_interval(tuned, base)
     better = sum(t > b for t, b in zip(tuned, base, strict=True))
     worse = sum(t < b for t, b in zip(tuned, base, strict=True))
@@ -159,7 +159,7 @@ def _difference(tuned: array[float], base: array[float]) -> Difference:
     )
 
 
-def _shown(example: Example, prompt: list[Message]) -> str:
+def prompt_text(example: Example, prompt: list[Message]) -> str:
     """The prompt as one text: a lone user turn as it is, several with their roles."""
     if isinstance(example, Completion) or (len(prompt) == 1 and prompt[0].role == "user"):
         return _said(prompt[0])
@@ -173,7 +173,7 @@ def _said(turn: Message) -> str:
     return f"{turn.text}{others}{calls}"
 
 
-def _cut(text: str) -> str:
+def cut_text(text: str) -> str:
     if len(text) <= TEXT_LIMIT:
         return text
     return f"{text[:TEXT_LIMIT]}… ({len(text) - TEXT_LIMIT:,} more characters)"

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from tuneport.visible import one_line
 
 if TYPE_CHECKING:
-    from tuneport.evaluate.comparison import Compared, Comparison, Difference, Outcome, Side
+    from tuneport.evaluate.comparison import Compared, Comparison, Difference, Differing, Outcome, Recorded, Side
 
 SHOWN_ROWS = 6
+SHOWN_DIFFERING = 4
 OUTCOMES: dict[Outcome, str] = {
     "both": "both right",
     "only_tuned": "only tuned right",
@@ -33,6 +34,8 @@ def comparison_text(comparison: Comparison) -> str:
     ]
     if one.difference:
         lines.append(_difference_line(one.difference))
+    if one.recorded:
+        lines += _recorded_lines(one.recorded, one.rows)
     counts = [f"{OUTCOMES[name]} {count:,}" for name, count in one.outcomes.items()]
     if one.graded and one.difference:
         counts += [f"better {one.difference.better:,}", f"worse {one.difference.worse:,}"]
@@ -43,7 +46,19 @@ def comparison_text(comparison: Comparison) -> str:
     picked = [row for name in order for row in [one for one in comparison.examples if one.outcome == name][:2]]
     for row in picked[:SHOWN_ROWS]:
         lines += ["", *_row_lines(row)]
+    for differing in differing_rows(one.recorded)[:SHOWN_DIFFERING] if one.recorded else ():
+        lines += ["", *_differing_lines(differing)]
     return "\n".join(lines)
+
+
+def differing_rows(found: Recorded) -> list[Differing]:
+    """The rows in which a recorded model scores differently, those that got worse first."""
+    return sorted(found.examples, key=lambda row: (row.tuned_score - row.recorded_score, row.row))
+
+
+def recorded_words(row: Differing) -> str:
+    """Which of the two is better in a row."""
+    return "tuned better than recorded" if row.tuned_score > row.recorded_score else "tuned worse than recorded"
 
 
 def percent(share: float) -> str:
@@ -71,9 +86,25 @@ def _side_line(name: str, side: Side, rows: int) -> str:
     )
 
 
-def _difference_line(one: Difference) -> str:
+def _difference_line(one: Difference, name: str = "change") -> str:
     interval = f"({points(one.low)} to {points(one.high)})"
-    return f"  {'change':<7} {points(one.mean):>6}   {interval:<18}  points, {probability(one.p_value)}"
+    return f"  {name:<7} {points(one.mean):>6}   {interval:<18}  points, {probability(one.p_value)}"
+
+
+def _recorded_lines(found: Recorded, rows: int) -> list[str]:
+    """The recorded model's score; the tuned one's on the same rows, where those are not all rows."""
+    lines = [_side_line("old", found.side, found.rows)]
+    if found.rows != rows:
+        lines.append(_side_line("tuned", found.tuned, found.rows))
+    return [*lines, _difference_line(found.difference, "to old")]
+
+
+def _differing_lines(row: Differing) -> list[str]:
+    told = [("prompt", row.prompt), ("wanted", row.reference), ("old", row.recorded), ("tuned", row.tuned)]
+    return [
+        f"  row {row.row:,}: {recorded_words(row)}",
+        *(f"    {name:<7} {_line(text)}" for name, text in told),
+    ]
 
 
 def _row_lines(row: Compared) -> list[str]:

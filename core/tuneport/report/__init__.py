@@ -1,7 +1,7 @@
 """The page of a run: one HTML file that needs nothing else."""
 
-from tuneport.report.data import ReportData, Sample
+from tuneport.report.data import Beside, ReportData, Sample
 from tuneport.report.page import page, write_report
 from tuneport.report.paths import without_paths
 
-__all__ = ["ReportData", "Sample", "page", "without_paths", "write_report"]
+__all__ = ["Beside", "ReportData", "Sample", "page", "without_paths", "write_report"]

@@ -22,6 +22,14 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """The training of another model, which a record has kept."""
+
+    model: str
+    events: Sequence[Event] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
     """All that a report tells; only the ref, the state and the moment of writing are required.
 
@@ -35,6 +43,7 @@ class ReportData:
     base: str | None = None
     events: Sequence[Event] = ()
     comparison: Comparison | None = None
+    beside: Beside | None = None
     samples: Sequence[Sample] = ()
     lineage: Mapping[str, Any] | None = None
     config: Mapping[str, Any] | None = None

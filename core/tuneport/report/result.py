@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tuneport.evaluate import Compared, Comparison, LabelScore, Outcome
-from tuneport.evaluate.text import OUTCOMES, percent, points, probability
+from tuneport.evaluate import Compared, Comparison, LabelScore, Outcome, Recorded, Side
+from tuneport.evaluate.text import OUTCOMES, differing_rows, percent, points, probability, recorded_words
 from tuneport.markup import Html, breakable, join, table, tag
 from tuneport.report.charts import interval_chart
 from tuneport.report.data import Sample
@@ -24,10 +24,12 @@ def comparison(found: Comparison) -> Html:
         [
             tag("p", tag("span", "warning", class_="severity warning"), found.warning) if found.warning else None,
             tag("p", _verdict(found), class_="verdict"),
+            tag("p", _recorded_verdict(found.recorded, found.rows), class_="verdict") if found.recorded else None,
             tag("div", _intervals(found), _counts(found), class_="two"),
             [tag("p", note, class_="quiet") for note in found.notes],
             _labels(found.labels),
             _rows(found),
+            _differing(found.recorded) if found.recorded else None,
         ]
     )
 
@@ -59,8 +61,54 @@ def _verdict(found: Comparison) -> str:
     return f"No clear difference from its base: {change}. {graded}"
 
 
+def _recorded_verdict(found: Recorded, rows: int) -> str:
+    one = found.difference
+    on = "the same rows" if found.rows == rows else f"the {count(found.rows)} rows that it has answered"
+    interval = f"95% interval {points(one.low)} to {points(one.high)}, {probability(one.p_value)}"
+    change = f"{points(one.mean)} points ({interval}) on {on}"
+    if one.low > 0:
+        return f"Better than {found.side.ref}: {change}."
+    if one.high < 0:
+        return f"Worse than {found.side.ref}: {change}."
+    return f"No clear difference from {found.side.ref}: {change}."
+
+
+def _differing(found: Recorded) -> Html:
+    """Rows in which the recorded model and the tuned one score differently."""
+    rows = differing_rows(found)
+    if not rows:
+        return Html()
+    total = found.difference.better + found.difference.worse
+    told = count(total) if len(rows) == total else f"the first {count(len(rows))} of {count(total)}"
+    cards = [
+        tag(
+            "article",
+            tag("div", tag("h4", f"Row {count(row.row)}: {recorded_words(row)}"), _text(row.prompt), class_="prompt"),
+            join(
+                tag("div", tag("h4", name, _score(score)), _text(text), class_=f"answer {kind}")
+                for name, kind, text, score in (
+                    ("Wanted", "wanted", row.reference, None),
+                    ("Old", "old", row.recorded, row.recorded_score),
+                    ("Tuned", "tuned", row.tuned, row.tuned_score),
+                )
+            ),
+            class_="row",
+        )
+        for row in rows
+    ]
+    shown, more = cards[:ROWS_AT_ONCE], cards[ROWS_AT_ONCE:]
+    folded = tag("details", tag("summary", f"{count(len(more))} more"), more) if more else None
+    title = tag("h3", "Rows that the old model answers differently", tag("span", f" {told}", class_="quiet"))
+    return join([title, shown, folded])
+
+
 def _intervals(found: Comparison) -> Html:
-    named = [("base", "base", found.base), ("tuned" if found.base else "model", "tuned", found.tuned)]
+    named: list[tuple[str, str, Side | None]] = [
+        ("base", "base", found.base),
+        ("tuned" if found.base else "model", "tuned", found.tuned),
+    ]
+    if found.recorded:
+        named.append(("old", "old", found.recorded.side))
     sides = []
     for name, kind, side in named:
         if side is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tuneport.markup import Html, join, table, tag
+from tuneport.markup import Html, breakable, join, table, tag
 from tuneport.report.charts import Line, Mark, line_chart, smoothed
-from tuneport.report.data import ReportData
-from tuneport.report.series import Series
+from tuneport.report.data import Beside, ReportData
+from tuneport.report.series import Series, series_of
 from tuneport.report.times import times_of
 from tuneport.units import count, duration, finite, loss, money, short, size
 
@@ -35,15 +35,25 @@ _FORETOLD: Mapping[str, tuple[str, Callable[[float], str]]] = {
 def training(data: ReportData, series: Series) -> Html:
     """The loss curves, three small charts, and plan against outcome."""
     curves = [_losses(series), _small_charts(series)]
+    other = _losses_beside(data.beside) if data.beside else None
     note = None
     if series.not_finite:
         note = f"{count(series.not_finite)} values were not finite and are not drawn."
     elif not any(curves):
         note = "This job has told no metrics."
-    return join([curves, tag("p", note, class_="quiet") if note else None, _outcome(data)])
+    return join([curves, tag("p", note, class_="quiet") if note else None, other, _outcome(data)])
 
 
-def _losses(series: Series) -> Html:
+def _losses_beside(beside: Beside) -> Html:
+    """The curves of a recorded training. They have a chart of their own: steps and tokens are others there."""
+    curve = _losses(series_of(beside.events), f"Loss of {beside.model}")
+    if not curve:
+        return Html()
+    note = "Another tokenizer and other steps: compare where the curves fall and flatten, not their heights."
+    return join([curve, tag("p", note, class_="quiet")])
+
+
+def _losses(series: Series, title: str = "Loss") -> Html:
     train, valid = series.points("train_loss"), series.points("valid_loss")
     if not train and not valid:
         return Html()
@@ -80,7 +90,7 @@ def _losses(series: Series) -> Html:
     ]
     return tag(
         "figure",
-        tag("figcaption", tag("b", "Loss"), legend),
+        tag("figcaption", tag("b", breakable(title)), legend),
         chart(1000, 340, "wide"),
         chart(400, 300, "narrow"),
     )

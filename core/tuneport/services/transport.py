@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -46,17 +46,22 @@ def guard(
     *,
     is_file: Callable[[Any], bool] = lambda _: False,
     limits: Limits | None = None,
+    largest_file: int | None = None,
 ) -> Callable[[], None]:
     """Hold everything that a client of httpx or httpx2 receives to the limits. Returns what takes the guard off again.
 
-    `name` is the service's, for messages. `is_file` tells requests whose answer is a file: it is bounded and passed on
-    as it is. An answer over a limit raises BackendError; one that takes too long, the library's ReadTimeout.
+    `name` is the service's, for messages. `is_file` tells requests whose answer is a file: it is bounded, by
+    `largest_file` bytes where that is given, and passed on as it is. An answer over a limit raises BackendError; one
+    that takes too long, the library's ReadTimeout.
     """
+    bounds = limits or Limits()
+    if largest_file is not None:
+        bounds = replace(bounds, file=largest_file)
     kind = _guard_class(_library_of(client))
     before = client._transport, dict(client._mounts)  # noqa: SLF001 - `transport=` would end the use of proxies from the environment
 
     def wrapped(inner: Any) -> Any:
-        return None if inner is None else kind(inner, name, redact, is_file, limits or Limits())
+        return None if inner is None else kind(inner, name, redact, is_file, bounds)
 
     client._transport = wrapped(client._transport)  # noqa: SLF001 - as above
     client._mounts = {pattern: wrapped(one) for pattern, one in client._mounts.items()}  # noqa: SLF001 - as above
@@ -97,7 +102,8 @@ def _guard_class(library: str) -> type[Any]:
             bound_time(inner)
 
         def handle_request(self, request: Any) -> Any:
-            request.headers["Accept-Encoding"] = _ASKED
+            # A file is asked for as it is: a download that goes on counts the bytes of the file, not of its encoding.
+            request.headers["Accept-Encoding"] = "identity" if self._is_file(request) else _ASKED
             raw = self._inner.handle_request(request)
             facts = self._answer.facts(raw)
             if request.method == "HEAD":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tuneport.workflow.comparing import compare, own_holdout
+from tuneport.workflow.hyperparameters import translate_settings
 from tuneport.workflow.keeping import job_scratch, keep_events, kept_events
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
 from tuneport.workflow.naming import find_ref
@@ -19,6 +20,7 @@ from tuneport.workflow.opening import (
     written_report,
 )
 from tuneport.workflow.pushing import push
+from tuneport.workflow.recording import record_answers
 from tuneport.workflow.running import RunResult, Split, found_comparison, plan_run, refuse_over_budget, report, run
 from tuneport.workflow.starting import plan, train
 from tuneport.workflow.upkeep import HealthCheck, Prunable, examine, prune
@@ -51,11 +53,13 @@ __all__ = [
     "plan_run",
     "prune",
     "push",
+    "record_answers",
     "refuse_over_budget",
     "report",
     "root_base",
     "run",
     "settle",
     "train",
+    "translate_settings",
     "written_report",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +18,7 @@ from tuneport.workflow.starting import opened
 
 if TYPE_CHECKING:
     from tuneport.dataset import Dataset
-    from tuneport.evaluate import Comparison, Grader
+    from tuneport.evaluate import Comparison, Grader, Record
     from tuneport.model import Model
     from tuneport.schemas import Shape
     from tuneport.workflow.starting import Rows
@@ -31,6 +32,7 @@ class OwnHoldout:
     grader: Grader
     max_tokens: int | None
     schema: Mapping[str, Any] | None
+    record: str | None
 
 
 def own_holdout(model: Model) -> OwnHoldout:
@@ -64,6 +66,7 @@ def own_holdout(model: Model) -> OwnHoldout:
         grader=grader(named, **asked.options),
         max_tokens=asked.max_tokens,
         schema=asked.json_schema,
+        record=asked.record,
     )
 
 
@@ -81,6 +84,7 @@ def compare(
     base: Model | str | Literal[False] | None = None,
     max_tokens: int | None = None,
     schema: Shape | None = None,
+    record: Record | str | os.PathLike[str] | None = None,
     progress: Callable[[int, int, str], None] | bool | None = None,
 ) -> Comparison:
     """The tuned model beside its base (from its lineage; another `base`, or False for none) on rows it never saw: those
@@ -88,18 +92,28 @@ def compare(
 
     `grader` is `auto` (for rows of your own: the one that fits the answers), a built-in's name, `module:function`, or a
     function `(example, answer) -> float` from 0 to 1. `schema` makes both models answer with JSON of that form (see
-    `Model.reply`). `progress` gets (rows answered, rows, "base" or "tuned"); by default a terminal and a notebook show
-    it, and False shows nothing. The result's `trained_on` counts rows that the model saw after all. Raises UsageError
-    where there is no holdout.
+    `Model.reply`). `record` is a folder with another model's recorded answers, as `tuneport move` writes it: they are
+    graded on the same rows (`Comparison.recorded`). `progress` gets (rows answered, rows, "base" or "tuned"); by
+    default a terminal and a notebook show it, and False shows nothing. The result's `trained_on` counts rows that the
+    model saw after all. Raises UsageError where there is no holdout.
     """
+    from tuneport.evaluate import Record
     from tuneport.progress import shown
 
     tuned = open_model(model) if isinstance(model, str) else model
     if holdout is None:
         own = own_holdout(tuned)
         holdout, grader = own.rows, grader or own.grader
+        record = own.record if record is None else record
         max_tokens, schema = max_tokens or own.max_tokens, own.schema if schema is None else schema
     with shown(f"Comparing {tuned.ref}", progress) as tell:
         return compare_rows(
-            tuned, opened(holdout), grader=grader or "auto", base=base, max_tokens=max_tokens, schema=schema, tell=tell
+            tuned,
+            opened(holdout),
+            grader=grader or "auto",
+            base=base,
+            max_tokens=max_tokens,
+            schema=schema,
+            record=Record.open(record) if isinstance(record, str | os.PathLike) else record,
+            tell=tell,
         )

@@ -11,7 +11,7 @@ from tuneport.workflow.opening import open_model
 
 if TYPE_CHECKING:
     from tuneport.dataset import Dataset
-    from tuneport.evaluate import Comparison, Grader
+    from tuneport.evaluate import Comparison, Grader, Record
     from tuneport.model import Model
     from tuneport.progress import Tell
     from tuneport.schemas import Shape
@@ -25,6 +25,7 @@ def compare_rows(
     base: Model | str | Literal[False] | None,
     max_tokens: int | None,
     schema: Shape | None,
+    record: Record | None,
     tell: Tell | None,
 ) -> Comparison:
     """What `compare` finds on these rows; `tell` gets (rows answered, rows, "base" or "tuned")."""
@@ -34,5 +35,7 @@ def compare_rows(
         base = open_model(Ref.parse(tuned.lineage.base))
     beside = open_model(base) if isinstance(base, str) else (base or None)
     seen = trained_rows.count_trained_on(tuned, rows)
-    found = compare_models(tuned, beside, rows, grader, max_tokens=max_tokens, schema=schema, progress=tell)
+    found = compare_models(
+        tuned, beside, rows, grader, max_tokens=max_tokens, schema=schema, record=record, progress=tell
+    )
     return replace(found, trained_on=seen)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tuneport.evaluate import Comparison
     from tuneport.job import Job
     from tuneport.model import Model
+    from tuneport.report import Beside
 
 Sink = Callable[[str, Any], None]
 """Is told what happens: `checked` CheckResult, `split` Split, `planned` Plan, `submitted` Job, `resumed` Job, `event`
@@ -209,11 +210,26 @@ def report(ref: str | Ref, path: str | Path | None = None, *, paths: bool = Fals
         plan=results.get("planned"),
         check=results.get("checked"),
         comparison=found_comparison(job.ref),
+        beside=_recorded_training(record.config),
         samples=tuple(Sample(**one) for one in trained.get("samples", ()) if trained.get("job") == str(job.ref)),
         usd=finite(state.details.get("usd")),
         machine={name: value for name, value in state.details.items() if isinstance(value, str)},
     )
     return write_report(Path(path) if path else default_report(job.ref), page if paths else without_paths(page))
+
+
+def _recorded_training(config: Mapping[str, Any] | None) -> Beside | None:
+    """The training of the record that the run's config names, while it is there to be read."""
+    from tuneport.evaluate import Record
+    from tuneport.report import Beside
+
+    folder = ((config or {}).get("compare") or {}).get("record")
+    if not folder:
+        return None
+    with suppress(DataError):  # the folder may be gone: the report of what was trained here needs it not
+        kept = Record.open(folder)
+        return Beside(model=kept.model, events=tuple(kept.events()))
+    return None
 
 
 def found_comparison(ref: Ref) -> Comparison | None:
@@ -250,13 +266,15 @@ def _check_and_split(
     config: RunConfig, tell: Sink, *, to_plan: bool = False
 ) -> tuple[Split, CheckResult, starting.Prepared]:
     """Refuse what can be refused, and let the rows that may be used fall into their parts."""
-    from tuneport.evaluate import AUTO, grader
+    from tuneport.evaluate import AUTO, Record, grader
 
     data = config.data
     if data.train is None:
         raise DataError("The config names no rows to train on.", remedy="Set data.train, or name a file.")
     named = config.compare.grader
     judge = None if named == AUTO else grader(named, **config.compare.options)
+    if config.compare.record is not None:
+        Record.open(config.compare.record)  # a missing or damaged one is found before anything is spent
     choice = starting.choose(config, to_plan=to_plan)
     _refuse_schema(config)
     validation, holdout = _file(config, data.validation), _file(config, data.holdout)
@@ -311,13 +329,15 @@ def _compared(
     config: RunConfig,
     tell: Sink,
 ) -> Comparison | None:
-    from tuneport.evaluate import AUTO, Comparison, grader
+    from tuneport.evaluate import AUTO, Comparison, Record, grader
 
     if split.holdout is None or not len(split.holdout):
         return None
     asked = config.compare
     rows = split.holdout if asked.rows is None else split.holdout.sample(asked.rows, seed=config.train.seed)
-    key = hashlib.sha256(f"{job.ref} {asked.model_dump_json()} {rows.fingerprint}".encode()).hexdigest()
+    record_of = None if asked.record is None else Record.open(asked.record)
+    answered = "" if record_of is None else record_of.fingerprint
+    key = hashlib.sha256(f"{job.ref} {asked.model_dump_json()} {rows.fingerprint}{answered}".encode()).hexdigest()
     done = ledger.run(record.id).results.get("compared", {})
     named = fit_of(split.train, split.holdout).grader if asked.grader == AUTO else asked.grader
     if done.get("key") == key:
@@ -330,6 +350,7 @@ def _compared(
             base=None if asked.base else False,
             max_tokens=asked.max_tokens,
             schema=asked.json_schema,
+            record=record_of,
             tell=lambda done, total, who: tell("answering", (done, total, who)),
         )
         ledger.advance(record.id, "compared", {"job": str(job.ref), "key": key, "comparison": comparison.to_dict()})

@@ -49,6 +49,7 @@ CASES: dict[str, list[list[str]]] = {
         [H, "--data", GOOD],
         [REF, "--data", GOOD, "--no-base"],
         [REF, "--data", GOOD, "--grader", f"{H}:x"],
+        [REF, "--data", GOOD, "--record", H],
     ],
     "export": [[REF, "-o", H, "--kind", H]],
     "push": [[REF, H]],
@@ -58,7 +59,8 @@ CASES: dict[str, list[list[str]]] = {
     "doctor": [[]],
     "schema": [[]],
     "prune": [["-y"]],
-    "serve": [["--models", f"{H}=cockatoo:{H}"], ["--config", KEYS]],
+    "serve": [["--models", f"{H}=cockatoo:{H}"], ["--config", KEYS], ["--alias", f"{H}=cockatoo:{H}"]],
+    "move": [[H], ["openai", "--job", H, "-o", H], ["openai", "--csv", "--job", H]],
     "profiles add": [
         [H, "https://x.example"],
         ["lab", f"https://x.example/{H}"],

@@ -1,0 +1,160 @@
+"""A model of elsewhere as a folder: what it answered, and how its training went."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from tuneport.dataset.example import Completion, Conversation, Example, Message
+from tuneport.errors import DataError
+from tuneport.evaluate.exchange import prompt_and_reference
+from tuneport.events import Event
+
+ABOUT, ANSWERS, EVENTS = "record.json", "answers.jsonl", "events.jsonl"
+_LARGEST = 64 * 2**20  # bytes of record.json
+_LONGEST_LINE = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedAnswer:
+    """What a model answered to a row; `cut` where the limit of tokens ended it."""
+
+    text: str
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A model's answers by the prompt that it was asked, and the events of its training.
+
+    A folder has `record.json`, an object with the model's name under `model`; `answers.jsonl`, a line
+    `{"key", "answer", "cut"}` for each row; and `events.jsonl`, a line for each event as `Event.to_dict` writes it.
+    The last two may be missing.
+    """
+
+    folder: Path
+    model: str
+    about: Mapping[str, Any]
+    answers: Mapping[str, RecordedAnswer]
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Record:
+        """Read a record. Raises DataError where the folder holds none, or a damaged one."""
+        place = Path(folder).expanduser()
+        about = _object(place / ABOUT)
+        model = about.get("model")
+        if not isinstance(model, str) or not model:
+            raise _damaged(place / ABOUT, "it names no model")
+        return cls(folder=place, model=model, about=about, answers=dict(_answers(place / ANSWERS)))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the answers."""
+        kept = sorted((key, one.text, one.cut) for key, one in self.answers.items())
+        return hashlib.sha256(json.dumps([self.model, kept]).encode()).hexdigest()
+
+    def answer_to(self, example: Example) -> RecordedAnswer | None:
+        """What the model answered to a row, or None where it was not asked."""
+        return self.answers.get(prompt_key(example))
+
+    def with_answers(self, rows: Iterable[Example]) -> Iterator[Example]:
+        """The rows that the model was asked, with what it answered as the answer to train on; an answer that was cut
+        off is left out.
+        """
+        for row in rows:
+            kept = self.answer_to(row)
+            if kept is not None and not kept.cut and kept.text.strip():
+                asked = prompt_and_reference(row)[0]
+                tools = () if isinstance(row, Completion) else row.tools
+                turns = (*asked, Message(role="assistant", content=kept.text))
+                yield Conversation(messages=turns, tools=tools)
+
+    def events(self) -> Iterator[Event]:
+        """The events of its training, oldest first. Raises DataError for a damaged file."""
+        path = self.folder / EVENTS
+        for number, raw in _lines(path):
+            try:
+                yield Event.from_dict(raw)
+            except (KeyError, TypeError, ValueError) as error:
+                raise _damaged(path, f"line {number:,} is not an event") from error
+
+
+def prompt_key(example: Example) -> str:
+    """What a model is asked for a row, as 32 hexadecimal digits: equal for rows that ask the same."""
+    turns: Sequence[Message] = prompt_and_reference(example)[0]
+    tools = None if isinstance(example, Completion) else example.tools
+    asked = [[turn.to_dict() for turn in turns], tools]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:32]
+
+
+def answer_line(example: Example, text: str, *, cut: bool) -> str:
+    """The line of `answers.jsonl` for an answer, without its end."""
+    return json.dumps({"key": prompt_key(example), "answer": text, "cut": cut}, ensure_ascii=True)
+
+
+def _answers(path: Path) -> Iterator[tuple[str, RecordedAnswer]]:
+    for number, raw in _lines(path):
+        key, text = raw.get("key"), raw.get("answer")
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise _damaged(path, f"line {number:,} is not an answer")
+        yield key, RecordedAnswer(text=text, cut=bool(raw.get("cut")))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file of JSON lines with their numbers. A last line without its end was cut off by a kill."""
+    if not path.exists():
+        return
+    with _opened(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
+            if not line.endswith(b"\n"):
+                if len(line) >= _LONGEST_LINE:
+                    raise _damaged(path, f"line {number:,} has more than {_LONGEST_LINE:,} bytes")
+                return
+            try:
+                found = msgspec.json.decode(line)
+            except (ValueError, RecursionError) as error:
+                raise _damaged(path, f"line {number:,} is not JSON") from error
+            if not isinstance(found, dict):
+                raise _damaged(path, f"line {number:,} is not an object")
+            yield number, found
+
+
+def _object(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise _damaged(path, f"it has more than {_LARGEST:,} bytes")
+    try:
+        found = msgspec.json.decode(content)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "it is not JSON") from error
+    if not isinstance(found, dict):
+        raise _damaged(path, "it is not an object")
+    return found
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        if not path.is_file():  # a FIFO would wait for a writer that may never come
+            raise FileNotFoundError
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path.parent} holds no record of a model: {path.name} is not there.",
+            remedy="Name the folder `old` that `tuneport move` has written.",
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}.", remedy="Check the name and the permissions."
+        ) from error
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged: {why}.", remedy="Run the same `tuneport move` again.")

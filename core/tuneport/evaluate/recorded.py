@@ -1,0 +1,52 @@
+"""A recorded model beside the tuned one, on the rows that both have answered."""
+
+from __future__ import annotations
+
+from array import array
+
+from tuneport.dataset.example import Example
+from tuneport.evaluate.comparison import Differing, Recorded
+from tuneport.evaluate.exchange import prompt_and_reference
+from tuneport.evaluate.tally import Answer, cut_text, difference, prompt_text, side
+
+
+class RecordTally:
+    """Sixteen bytes a row, and the texts of at most `keep` rows in which the two score differently."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._tuned, self._recorded = array("d"), array("d")
+        self._tuned_cut = self._recorded_cut = 0
+        self._differing: list[Differing] = []
+
+    def add(self, row: int, example: Example, tuned: Answer, recorded: Answer) -> None:
+        """Count a row that both have answered; `row` counts from 1 over all rows."""
+        self._tuned.append(tuned.score)
+        self._recorded.append(recorded.score)
+        self._tuned_cut += tuned.cut
+        self._recorded_cut += recorded.cut
+        if tuned.score != recorded.score and len(self._differing) < self._keep:
+            prompt, reference = prompt_and_reference(example)
+            self._differing.append(
+                Differing(
+                    row=row,
+                    prompt=cut_text(prompt_text(example, prompt)),
+                    reference=cut_text(reference),
+                    tuned=cut_text(tuned.text),
+                    tuned_score=tuned.score,
+                    recorded=cut_text(recorded.text),
+                    recorded_score=recorded.score,
+                )
+            )
+
+    def found(self, model: str, tuned: str) -> Recorded | None:
+        """What was counted; None where no row was answered by both."""
+        if not self._tuned:
+            return None
+        return Recorded(
+            rows=len(self._tuned),
+            side=side(model, self._recorded, self._recorded_cut),
+            tuned=side(tuned, self._tuned, self._tuned_cut),
+            difference=difference(self._tuned, self._recorded),
+            examples=tuple(self._differing),
+        )

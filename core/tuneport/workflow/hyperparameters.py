@@ -1,0 +1,100 @@
+"""From the OpenAI wire's hyperparameters to a backend's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from tuneport.errors import UnsupportedError
+from tuneport.refs import Ref
+from tuneport.workflow.opening import open_backend
+from tuneport.workflow.starting import plan
+
+if TYPE_CHECKING:
+    from tuneport.backend import Backend, Method, Plan
+    from tuneport.dataset import Dataset
+
+Auto = Literal["auto"]
+
+
+def translate_settings(
+    base: str | Ref,
+    data: Dataset,
+    validation: Dataset | None = None,
+    *,
+    method: Method = "sft",
+    epochs: int | Auto = "auto",
+    seed: int = 0,
+    batch_size: int | Auto = "auto",
+    learning_rate_multiplier: float | Auto = "auto",
+    beta: float | Auto = "auto",
+) -> dict[str, Any]:
+    """The settings of `base`'s backend that mean the same for these rows. `auto` is left to the backend, by leaving it
+    out.
+
+    A backend that takes the wire's own quantities gets them. One that takes an absolute learning rate gets its own
+    automatic rate times the multiplier. One that takes tokens per step gets the batch size in rows times the tokens of
+    the mean row. Starts nothing. Raises UnsupportedError where neither is possible.
+    """
+    ref = base if isinstance(base, Ref) else Ref.parse(base)
+    backend = open_backend(ref.backend)
+    asked = _Plans(ref, data, validation, method, epochs, seed)
+    known = backend.config_class.model_fields
+    settings: dict[str, Any] = {}
+    for name, value in (
+        ("learning_rate_multiplier", learning_rate_multiplier),
+        ("batch_size", batch_size),
+        ("beta", beta),
+    ):
+        if value == "auto":
+            continue
+        if name in known:
+            settings[name] = value
+        elif name == "learning_rate_multiplier" and "learning_rate" in known:
+            settings["learning_rate"] = float(f"{asked.own_rate(backend) * float(value):.6g}")
+        elif name == "batch_size" and "tokens_per_step" in known:
+            settings["tokens_per_step"] = max(1, round(asked.mean_tokens() * float(value)))
+        else:
+            raise _not_taken(backend, name)
+    return settings
+
+
+class _Plans:
+    """What the backend says of a training that leaves everything to it; it is asked once, if at all."""
+
+    def __init__(
+        self,
+        ref: Ref,
+        data: Dataset,
+        validation: Dataset | None,
+        method: Method,
+        epochs: int | Auto,
+        seed: int,
+    ) -> None:
+        self._asked: Mapping[str, Any] = {"validation": validation, "method": method, "epochs": epochs, "seed": seed}
+        self._ref, self._data = ref, data
+        self._found: Plan | None = None
+
+    def own_rate(self, backend: Backend) -> float:
+        """The learning rate that the backend takes by itself."""
+        rate = self._plan().resolved.get("learning_rate")
+        if not isinstance(rate, int | float):
+            raise _not_taken(backend, "learning_rate_multiplier")
+        return float(rate)
+
+    def mean_tokens(self) -> float:
+        """Tokens of the mean row, by the backend's own count or estimate."""
+        found = self._plan()
+        rows = found.rows * (found.epochs.value or 1)
+        if not found.tokens.value or not rows:
+            raise UnsupportedError("batch_size: nobody knows here how long the rows are in tokens. Leave it at auto.")
+        return found.tokens.value / rows
+
+    def _plan(self) -> Plan:
+        if self._found is None:
+            self._found = plan(self._ref, self._data, **self._asked)
+        return self._found
+
+
+def _not_taken(backend: Backend, name: str) -> UnsupportedError:
+    return UnsupportedError(f"The backend {backend.name!r} takes no {name}. Leave it at auto.")

@@ -1,0 +1,92 @@
+"""Open base models that a moved job could train on: proposed with what is known, never chosen here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import tuneport
+from tuneport import Dataset, Plan, TuneportError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BACKEND = "torch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A base model: its size in words, license, bytes of its weights in 16 bits; and its plan, where it is here to be
+    planned with.
+    """
+
+    model: str
+    size: str
+    license: str | None
+    weights: float | None
+    plan: Plan | None
+
+    def __str__(self) -> str:
+        facts = [self.size]
+        if self.license:
+            facts.append(self.license)
+        if self.plan is not None:
+            facts += [f"{self.plan.memory} of memory", f"{self.plan.seconds} here"]
+        elif self.weights is not None:
+            facts.append(f"{self.weights / 1e9:,.1f} GB of weights; time and memory are unknown until it is downloaded")
+        return f"{self.model} ({', '.join(facts)})"
+
+
+def proposals(rows: Dataset | None, method: str) -> list[Proposal]:
+    """The base models that are on this machine, then one for each size. Downloads nothing and starts nothing."""
+    found = [
+        Proposal(
+            model=str(one.ref),
+            size="on this machine",
+            license=None,
+            weights=None,
+            plan=_plan(str(one.ref), rows, method),
+        )
+        for one in tuneport.models()
+        if one.kind == "base" and one.present and one.ref.backend == _BACKEND
+    ]
+    known = {one.model for one in found}
+    for raw in _table()["models"]:
+        model = f"{_BACKEND}:{raw['name']}"
+        if model not in known:
+            found.append(
+                Proposal(
+                    model=model,
+                    size=f"{raw['size']}, {raw['parameters'] / 1e9:g} billion parameters",
+                    license=raw["license"],
+                    weights=raw["parameters"] * 2,
+                    plan=_plan(model, rows, method),
+                )
+            )
+    return found
+
+
+def as_of() -> str:
+    """The day of the table."""
+    return str(_table()["as_of"])
+
+
+def _plan(model: str, rows: Dataset | None, method: str) -> Plan | None:
+    """What training on the rows would take, by the backend's own word; None where it cannot say."""
+    if rows is None or method not in ("supervised", "dpo"):
+        return None
+    try:
+        return tuneport.plan(model, rows, method="dpo" if method == "dpo" else "sft")
+    except TuneportError:
+        return None
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(
+        files("tuneport_openai.move").joinpath("bases.json").read_text(encoding="utf-8")
+    )
+    return found

@@ -1,0 +1,254 @@
+"""A job brought home: its files, its events and all that is known of it, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneport import BackendError, Dataset, Event, NotFoundError, TuneportError, UsageError, utc_now
+from tuneport import __version__ as version
+from tuneport_openai.events import event_of, newer, of_rows
+from tuneport_openai.move.download import Downloaded, cannot_write, copy_in, download
+from tuneport_openai.results import read_results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from tuneport_openai.client import Wire
+    from tuneport_openai.move.account import OldFile, OldJob
+
+OLD = "old"
+"""The folder in the job's folder that has what is known of the old model: a record, as `compare` reads it."""
+RECORD, EVENTS, CHECK = "record.json", "events.jsonl", "check.json"
+TRAINING, VALIDATION, REST = "train.jsonl", "validation.jsonl", "validation-rest.jsonl"
+
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """A job that is here. `training` and `validation` are None where there is none, or it could not be had: `gone` says
+    of which and why.
+    """
+
+    folder: Path
+    job: OldJob
+    training: Path | None
+    validation: Path | None
+    gone: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def old(self) -> Path:
+        """The record of the old model."""
+        return self.folder / OLD
+
+
+def bring(
+    wire: Wire,
+    job: OldJob,
+    folder: Path,
+    *,
+    training_file: Path | None = None,
+    validation_file: Path | None = None,
+    tell: Progress = lambda *_: None,
+) -> Brought:
+    """Bring a job home into `folder`, and go on where an earlier call was ended.
+
+    A local copy takes the place of a file that the server has no more. What the server no longer has, and nobody has a
+    copy of, is told in `gone`. Files that are here already are kept as they are. Raises UsageError where the folder is
+    something else's or cannot be written, and what the server's refusals become.
+    """
+    record = _claim(folder, wire, job)
+    gone: list[str] = []
+    notes: list[str] = []
+    parts: dict[str, Path | None] = {}
+    for part, file, name, copy in (
+        ("training", job.training_file, TRAINING, training_file),
+        ("validation", job.validation_file, VALIDATION, validation_file),
+    ):
+        parts[part] = _part(wire, record, part, file, folder / name, copy, gone, tell)
+    rows = _results(wire, record, job, folder / OLD, gone, tell)
+    _write_events(wire, job, folder / OLD, rows, notes)
+    record.save()
+    return Brought(
+        folder=folder,
+        job=job,
+        training=parts["training"],
+        validation=parts["validation"],
+        gone=tuple(gone),
+        notes=tuple(notes),
+    )
+
+
+def check_rows(brought: Brought) -> Any:
+    """What `check` finds in the training rows; also kept as `old/check.json`. None where there are no rows."""
+    if brought.training is None:
+        return None
+    found = Dataset.load(brought.training).check()
+    write_json(brought.old / CHECK, found.to_dict())
+    return found
+
+
+class _Record:
+    """`old/record.json`: where the job was, what the server said of it, and which bytes came from there."""
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        self._path = path
+        self._about = about
+
+    @property
+    def files(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._about["files"]
+        return found
+
+    def keep(self, part: str, file_id: str | None, done: Downloaded, source: str) -> None:
+        """Remember a file that is complete, at once: it is not fetched again."""
+        self.files[part] = {
+            "id": file_id,
+            "name": str(done.path.name),
+            "bytes": done.bytes,
+            "sha256": done.sha256,
+            "from": source,
+        }
+        self.save()
+
+    def save(self) -> None:
+        write_json(self._path, self._about)
+
+
+def _claim(folder: Path, wire: Wire, job: OldJob) -> _Record:
+    """The folder made this job's own, or found so. Raises UsageError where it is something else's."""
+    path = folder / OLD / RECORD
+    files: dict[str, Any] = {}
+    try:
+        if path.is_file():
+            kept = json.loads(path.read_bytes())
+            if not isinstance(kept, dict) or kept.get("job") != job.id or kept.get("profile") != wire.profile.name:
+                whose = kept.get("job") if isinstance(kept, dict) else None
+                raise UsageError(
+                    f"{folder} holds the job {whose}, not {job.id}.", remedy="Name another folder with -o."
+                )
+            files = kept["files"] if isinstance(kept.get("files"), dict) else {}
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} is there already and is not a job's.", remedy="Name a new folder with -o.")
+        (folder / OLD).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} is damaged: {error}.", remedy="Remove it; the same command makes it again."
+        ) from error
+    about = {
+        "version": 1,
+        "model": f"{wire.profile.name}:{job.model or job.id}",
+        "profile": wire.profile.name,
+        "address": wire.profile.base_url,
+        "job": job.id,
+        "base": job.base,
+        "method": job.method,
+        "moved": utc_now().isoformat(),
+        "tuneport": version,
+        "files": files,
+        "described": job.to_dict(),
+        "server": dict(job.raw),
+    }
+    record = _Record(path, about)
+    record.save()
+    return record
+
+
+def _part(
+    wire: Wire,
+    record: _Record,
+    part: str,
+    file: OldFile | None,
+    target: Path,
+    copy: Path | None,
+    gone: list[str],
+    tell: Progress,
+) -> Path | None:
+    """The training or validation file; None where it cannot be had."""
+    if target.is_file():
+        return target  # of an earlier call, and perhaps edited since
+    if copy is not None:
+        record.keep(part, file.id if file else None, copy_in(copy, target), str(copy))
+        return target
+    if file is None:
+        return None
+    try:
+        done = download(wire, file, target, tell=lambda here, total: tell(part, here, total))
+    except NotFoundError:
+        option = f"--{part}-file"
+        gone.append(
+            f"{wire.profile.name} no longer has the {part} file {file.id}. Name a copy of yours with {option} FILE."
+        )
+        return None
+    record.keep(part, file.id, done, wire.profile.name)
+    return target
+
+
+def _results(
+    wire: Wire, record: _Record, job: OldJob, folder: Path, gone: list[str], tell: Progress
+) -> list[dict[str, Any]]:
+    """The rows of the result files, each kept as it came."""
+    rows: list[dict[str, Any]] = []
+    for number, file in enumerate(job.result_files, 1):
+        target = folder / (f"results-{number}.csv" if number > 1 else "results.csv")
+        if not target.is_file():
+            try:
+                done = download(wire, file, target, exact=False, tell=lambda here, total: tell("results", here, total))
+            except NotFoundError:
+                gone.append(f"{wire.profile.name} no longer has the result file {file.id}.")
+                continue
+            record.keep(f"results {number}", file.id, done, wire.profile.name)
+        with target.open("rb") as content:
+            rows += read_results(content)
+    return rows
+
+
+def _write_events(wire: Wire, job: OldJob, folder: Path, rows: list[dict[str, Any]], notes: list[str]) -> None:
+    """The server's events and the result file's figures as events of ours, oldest first."""
+    try:
+        found = [event_of(one) for one in newer(wire, job.id)]
+    except TuneportError as error:
+        if not isinstance(error, BackendError | NotFoundError):
+            raise
+        notes.append(f"The events could not be read: {error.message}")
+        found = []
+    told = {event.data.get("step") for event in found if event.kind == "metric"}
+    found = [*found, *of_rows(rows, told, _end_of(job, found))]
+    found.sort(key=lambda event: event.time)
+    _write_lines(folder / EVENTS, ({**event.to_dict(), "seq": number} for number, event in enumerate(found, 1)))
+
+
+def _end_of(job: OldJob, events: list[Event]) -> datetime:
+    return job.finished or (events[-1].time if events else None) or job.created or utc_now()
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object as a file, complete or not at all. Raises UsageError where it cannot be written."""
+    _write_whole(path, [json.dumps(value, indent=1, ensure_ascii=False)])
+
+
+def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+    _write_whole(path, (json.dumps(one, ensure_ascii=True) for one in values))
+
+
+def _write_whole(path: Path, lines: Iterable[str]) -> None:
+    """Write a file of lines, complete or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8") as out:
+            out.writelines(f"{line}\n" for line in lines)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error

@@ -1,0 +1,208 @@
+"""The config of a moved job: its settings as the vendor used them, in the words of the backend that trains next."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tuneport
+from tuneport import Dataset, Ref, RunConfig, TuneportError, UnsupportedError, commented_yaml, translate_settings
+from tuneport_openai.move.account import METHODS
+from tuneport_openai.move.answers import DISTILLED, HOLDOUT
+from tuneport_openai.move.bring import OLD, REST
+from tuneport_openai.move.download import cannot_write
+
+if TYPE_CHECKING:
+    from tuneport_openai.move.account import OldJob
+    from tuneport_openai.move.bases import Proposal
+    from tuneport_openai.move.bring import Brought
+
+CONFIG, NEW_CONFIG = "tune.yaml", "tune.new.yaml"
+_MARK = "config.sha256"  # of the config as it was written
+_UNCHOSEN = "torch:choose-a-base-model"
+_SUFFIX = re.compile(r"[^A-Za-z0-9_-]+")
+_LONGEST_SUFFIX = 40
+_MOST_EPOCHS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The files of a config, as they are in its folder."""
+
+    training: Path | None
+    validation: Path | None
+    holdout: Path | None
+
+
+def parts_of(brought: Brought) -> Parts:
+    """The files that a config of this job names: training rows made of answers before the original ones, and rows that
+    the old model has answered held out.
+    """
+
+    def there(name: str, other: Path | None = None) -> Path | None:
+        path = brought.folder / name
+        return path if path.is_file() else other
+
+    holdout = there(HOLDOUT)
+    steering = there(REST) if holdout is not None and (brought.folder / REST).is_file() else brought.validation
+    if holdout is not None and steering == brought.validation and not (brought.folder / REST).is_file():
+        steering = None  # all of its rows are held out
+    return Parts(training=there(DISTILLED, brought.training), validation=steering, holdout=holdout)
+
+
+def write_config(
+    brought: Brought, parts: Parts, model: str | None, proposed: list[Proposal], *, profile: str
+) -> tuple[Path, list[str]]:
+    """Write the config and return where it is, with what could not be translated. A config that was edited since is
+    left alone: the new one is `tune.new.yaml` then.
+
+    Without a `model`, the key is left to a person: the file names the proposals, and `tuneport run` says that it is
+    missing. Raises UnsupportedError where the backend of `model` cannot train by the job's method.
+    """
+    job, folder = brought.job, brought.folder
+    notes: list[str] = []
+    method, why = _method(job, model)
+    if why:
+        notes.append(why)
+    epochs = _epochs(job)
+    values: dict[str, Any] = {
+        "model": model or _UNCHOSEN,
+        "data": {
+            name: str(path)
+            for name, path in (
+                ("train", parts.training),
+                ("validation", parts.validation),
+                ("holdout", parts.holdout),
+            )
+            if path is not None
+        },
+        "train": {"method": method, "epochs": epochs, "seed": _seed(job), "suffix": _suffix(job)},
+        "compare": {"record": str(folder / OLD)},
+    }
+    settings, said = _settings(job, parts, model, method, epochs, notes)
+    backend = Ref.parse(values["model"]).backend
+    if settings:
+        values["backends"] = {backend: settings}
+    described = {
+        "model": f"{profile} trained {job.base}.",
+        "train.epochs": f"{profile} used {job.hyperparameters.get('n_epochs', 'auto')}.",
+        "train.method": f"{profile} calls it {job.method}.",
+        "compare.record": f"The answers and the curves of {job.model or job.id}.",
+        **said,
+    }
+    written = commented_yaml(
+        RunConfig.model_validate(values),
+        backends={backend: tuneport.open_backend(backend).config_class},
+        notes=described,
+        folder=folder,
+    )
+    if model is None:
+        written = _without_model(written, proposed)
+    return _write(folder, f"# {job.id} of {profile}, moved by `tuneport move`.\n\n{written}", notes), notes
+
+
+def _write(folder: Path, text: str, notes: list[str]) -> Path:
+    """Put the config where it belongs, but for one that somebody has edited."""
+    path, mark = folder / CONFIG, folder / OLD / _MARK
+    try:
+        if path.is_file() and (not mark.is_file() or mark.read_text() != _sha256(path.read_text(encoding="utf-8"))):
+            notes.append(f"{path} was edited and stays as it is; the new config is {folder / NEW_CONFIG}.")
+            path = folder / NEW_CONFIG
+        path.write_text(text, encoding="utf-8")
+        if path.name == CONFIG:
+            mark.write_text(_sha256(text))
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return path
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _method(job: OldJob, model: str | None) -> tuple[Literal["sft", "dpo", "reinforcement"], str]:
+    """The method to train by, and what to say where it is another than the job's."""
+    method = METHODS.get(job.method)
+    if method is None:
+        return "sft", f"The job's method, {job.method}, has no equal here; the config says sft."
+    backend = tuneport.open_backend(Ref.parse(model).backend if model else "torch")
+    if method in backend.capabilities.methods:
+        return ("dpo" if method == "dpo" else "reinforcement" if method == "reinforcement" else "sft"), ""
+    if method == "reinforcement":
+        return "sft", (
+            f"Reinforcement is not trained by {backend.name}. The nearest way is sft on good answers: keep those of "
+            "the old model with --answers N --distill, or write your own."
+        )
+    raise UnsupportedError(
+        f"{backend.name} cannot train by {method}.", remedy=f"Name a model of a backend that does {method}: --model"
+    )
+
+
+def _settings(
+    job: OldJob,
+    parts: Parts,
+    model: str | None,
+    method: Literal["sft", "dpo", "reinforcement"],
+    epochs: int | Literal["auto"],
+    notes: list[str],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The backend's settings that mean what the vendor used, and a sentence on each for the file."""
+    used = {
+        name: value
+        for name in ("batch_size", "learning_rate_multiplier", "beta")
+        if isinstance(value := job.hyperparameters.get(name), int | float) and not isinstance(value, bool) and value > 0
+    }
+    if model is None or parts.training is None:
+        if used:
+            told = ", ".join(f"{name} {value:g}" for name, value in used.items())
+            notes.append(f"Not translated before a base model is chosen: {told}. Add --model to the same command.")
+        return {}, {}
+    rows = Dataset.load(parts.training)
+    settings: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    backend = Ref.parse(model).backend
+    for name, value in used.items():
+        try:
+            found = translate_settings(model, rows, method=method, epochs=epochs, **{name: value})  # type: ignore[arg-type]  # one of three numbers
+        except TuneportError as error:
+            notes.append(f"{name} {value:g} is not in the config: {error.message}")
+            continue
+        settings |= found
+        said |= {f"backends.{backend}.{key}": _why(name, value, key) for key in found}
+    return settings, said
+
+
+def _why(name: str, value: float, key: str) -> str:
+    if key == "learning_rate":
+        return f"The rate that `auto` gives this model, times the old multiplier of {value:g}."
+    if key == "tokens_per_step":
+        return f"The mean row in tokens, times the old batch size of {value:g}."
+    return f"As the old job used it: {name} {value:g}."
+
+
+def _without_model(written: str, proposed: list[Proposal]) -> str:
+    """The file without the key `model`, which a person has to choose."""
+    lines = [line for line in written.splitlines() if line != f"model: {_UNCHOSEN}"]
+    place = next(number for number, line in enumerate(lines) if not line.startswith("#") and not line) + 1
+    place = next((n for n, line in enumerate(lines) if line.startswith("# ") and "base model" in line), place)
+    while place < len(lines) and lines[place].startswith("#"):
+        place += 1
+    choices = ["# Choose one, or name any other:", *(f"# model: {one.model}    # {one}" for one in proposed)]
+    return "\n".join([*lines[:place], *choices, *lines[place:]]) + "\n"
+
+
+def _epochs(job: OldJob) -> int | Literal["auto"]:
+    found = job.hyperparameters.get("n_epochs")
+    return found if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= _MOST_EPOCHS else "auto"
+
+
+def _seed(job: OldJob) -> int:
+    return job.seed if job.seed is not None and job.seed < 2**31 else 0
+
+
+def _suffix(job: OldJob) -> str:
+    plain = _SUFFIX.sub("-", job.suffix or "").strip("-_")[:_LONGEST_SUFFIX]
+    return plain or "moved"

@@ -1,0 +1,146 @@
+"""An account's jobs as a table, as CSV, and what ends when in sentences."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from tuneport import one_line, print_table, say
+from tuneport_openai import vendors
+
+if TYPE_CHECKING:
+    from tuneport_openai.move.account import Account, OldFile, OldJob
+    from tuneport_openai.profiles import Profile
+
+COLUMNS = ("job", "status", "base", "method", "created", "tokens", "cost", "files", "answers")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
+
+
+def print_account(account: Account, profile: Profile) -> None:
+    """The jobs, their sum, and what ends when."""
+    if not account.jobs:
+        say(f"{account.profile} has no fine-tuning jobs that this key can see.")
+    else:
+        print_table(COLUMNS, [_row(one) for one in account.jobs])
+        say()
+        for line in summary(account):
+            say(line)
+    for line in endings(account, profile):
+        say(line)
+    for note in account.notes:
+        say(("note:", "bold"), f" {note}")
+    trained = [one for one in account.jobs if one.model]
+    if trained:
+        say(f"Bring one home: tuneport move {account.profile} --job {trained[0].id} -o {_folder(trained[0])}")
+
+
+def summary(account: Account) -> list[str]:
+    """How many jobs of each status, what they trained and cost, and how many models and files are still there."""
+    jobs = account.jobs
+    counts = ", ".join(f"{count:,} {status}" for status, count in Counter(one.status for one in jobs).most_common())
+    lines = [f"{_many(len(jobs), 'job')}: {counts}"]
+    tokens = [one.trained_tokens for one in jobs if one.trained_tokens is not None]
+    costs = [one.usd for one in jobs if one.usd is not None]
+    if tokens:
+        paid = f", about ${sum(costs):,.2f} by the price table for {len(costs):,} of them" if costs else ""
+        lines.append(f"{sum(tokens):,} tokens trained{paid}")
+    models = [one for one in jobs if one.model]
+    listed = [one for one in models if one.listed]
+    if models:
+        unknown = sum(one.listed is None for one in models)
+        told = "it is unknown which are still listed" if unknown else f"{len(listed):,} still on the list of models"
+        lines.append(f"{_many(len(models), 'tuned model')}, {told}")
+    lost = [one for one in jobs if one.training_file is not None and one.training_file.there is False]
+    if lost:
+        lines.append(f"The training file of {_many(len(lost), 'job')} is no longer there.")
+    return lines
+
+
+def endings(account: Account, profile: Profile) -> list[str]:
+    """What ends when: the creation of jobs, and the models by the day on which they are shut down."""
+    said = vendors.closing(profile)
+    lines = [f"{said}."] if said else []
+    ends = Counter((one.ends, one.base) for one in account.jobs if one.model and one.ends is not None)
+    for (when, base), count in sorted(ends.items()):
+        if when is not None:
+            lines.append(f"{_many(count, 'model')} tuned from {base}: shut down on {vendors.day(when)}")
+    return lines
+
+
+def csv_text(account: Account) -> str:
+    """All jobs as CSV with a line of names. A text that a spreadsheet would take for a formula begins with `'`."""
+    rows = [_flat(one) for one in account.jobs]
+    out = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["id"]
+    writer = csv.DictWriter(out, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return out.getvalue()
+
+
+def _row(job: OldJob) -> list[str]:
+    return [
+        job.id,
+        job.status,
+        job.base or "unknown",
+        job.method,
+        f"{job.created:%Y-%m-%d}" if job.created else "unknown",
+        f"{job.trained_tokens:,}" if job.trained_tokens is not None else "",
+        f"${job.usd:,.2f}" if job.usd is not None else "",
+        _files(job),
+        _answers(job),
+    ]
+
+
+def _files(job: OldJob) -> str:
+    """Which files are gone."""
+    named = (("training", job.training_file), ("validation", job.validation_file))
+    gone = [name for name, one in named if one is not None and one.there is False]
+    if gone:
+        return f"{' and '.join(gone)} gone"
+    known = [one for _, one in named if one is not None]
+    return "there" if known and all(one.there for one in known) else "" if not known else "unknown"
+
+
+def _answers(job: OldJob) -> str:
+    if job.model is None:
+        return ""
+    if job.listed is False:
+        return "no"
+    until = f", until {job.ends:%Y-%m-%d}" if job.ends else ""
+    return f"listed{until}" if job.listed else f"unknown{until}"
+
+
+def _flat(job: OldJob) -> dict[str, Any]:
+    told = job.to_dict()
+    for name in ("training_file", "validation_file"):
+        told |= _file_columns(name, getattr(job, name))
+    told["result_files"] = " ".join(one.id for one in job.result_files)
+    told["checkpoints"] = "" if job.checkpoints is None else len(job.checkpoints)
+    for name in ("hyperparameters", "metrics", "metadata"):
+        told |= {f"{name}.{key}": value for key, value in told.pop(name).items()}
+    return told
+
+
+def _file_columns(name: str, file: OldFile | None) -> dict[str, Any]:
+    if file is None:
+        return {name: None}
+    return {name: file.id, f"{name}.name": file.name, f"{name}.bytes": file.bytes, f"{name}.there": file.there}
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        line = one_line(value)
+        return f"'{line}" if line.startswith(_FORMULA) else line
+    return value
+
+
+def _folder(job: OldJob) -> str:
+    plain = "".join(one if one.isalnum() else "-" for one in (job.suffix or "moved")).strip("-")
+    return plain or "moved"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
