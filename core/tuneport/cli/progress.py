@@ -89,7 +89,8 @@ class RunProgress:
         ]
         names = {"tokens": plan.tokens, "steps": plan.steps, "time": plan.seconds, "money": plan.usd}
         unknown = [name for name, amount in names.items() if amount.value is None]
-        self._say(f"planned  {', '.join(known)}{'; not known: ' if unknown else ''}{', '.join(unknown)}")
+        told = [", ".join(known), f"not known: {', '.join(unknown)}" if unknown else ""]
+        self._say(f"planned  {'; '.join(filter(None, told))}")
         for note in plan.notes:
             self._say(f"         {note}")
         self.at("starting the job")
