@@ -134,24 +134,27 @@ class Guard:
         """Wait for the whole request of a stranger, who takes nobody's turn meanwhile. A form that does not follow its
         head at once makes way first.
         """
+        body = await self._form(scope, receive, connection) if scope["method"] == "POST" else None
         if connection is not None:
             connection.hold()
-        if scope["method"] != "POST":
+        if body is None:
             return receive
-        slow = asyncio.get_running_loop().call_later(_FORM_SECONDS, connection.release) if connection else None
-        try:
-            body = await read_form_body(Request(scope, receive), self._limits)
-        finally:
-            if slow is not None:
-                slow.cancel()
-        if connection is not None:
-            connection.hold()
         parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def arrived() -> Message:
             return parts.pop() if parts else await receive()
 
         return arrived
+
+    async def _form(self, scope: Scope, receive: Receive, connection: Connection | None) -> bytes:
+        if connection is None:
+            return await read_form_body(Request(scope, receive), self._limits)
+        connection.expect()
+        slow = asyncio.get_running_loop().call_later(_FORM_SECONDS, connection.release)
+        try:
+            return await read_form_body(Request(scope, receive), self._limits)
+        finally:
+            slow.cancel()
 
     async def _pace(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -58,6 +58,10 @@ class Connection(H11Protocol):
         """Take note whether the request that is under way brought a known token."""
         self._connections.recognize(self, known=known)
 
+    def expect(self) -> None:
+        """Keep it until `hold` or `release`, if its client is a stranger: its form has begun."""
+        self._connections.expect(self)
+
     def hold(self) -> None:
         """Keep it until `release`, if its client is a stranger: the request that is under way has arrived in full."""
         self._connections.hold(self)

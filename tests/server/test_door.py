@@ -392,6 +392,23 @@ def test_those_who_wait_for_an_answer_leave_room_for_newcomers() -> None:
     assert left == ["1"]  # a quarter of the places are held
 
 
+def test_forms_on_their_way_take_no_place_of_those_that_have_arrived() -> None:
+    connections, left = Connections(most=8, of_address=6), []
+    guests = [Guest(str(number), left) for number in range(6)]
+    for guest in guests:
+        assert connections.admit("10.0.0.1")
+        connections.add(guest, "10.0.0.1")
+        connections.expect(guest)
+    connections.hold(guests[3])
+    for _ in range(5):
+        assert connections.admit("10.0.0.1")
+        connections.add(late := Guest("late", left), "10.0.0.1")
+        connections.expect(late)
+    assert "3" not in left  # its form has arrived
+    assert left[:5] == ["1", "2", "4", "5", "late"]  # a place is kept for one form on its way, too
+    assert "0" not in left
+
+
 def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:
     connections, left = Connections(most=4, of_address=4), []
     guests = [Guest(str(number), left) for number in range(3)]
