@@ -25,6 +25,10 @@ from tuneport_server.pace import too_slow
 
 LIMITS = ("requests=64", "head_seconds=2", "silence_seconds=3", "least_rate=1000")
 SLACK = 20.0  # seconds beyond a limit, on a machine that is busy
+WRONG_LOGIN = (
+    b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Length: 8\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken=tp"
+)
 UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 FORM = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = FORM + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -32,6 +36,7 @@ BAD_CHUNK = CHUNKED + b"no size\r\n"
 HIDDEN = b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n"  # to be read as a part of the body before it
 CROWDS = {
     "slow logins": (560, SLOW_LOGIN, b"a"),
+    "wrong logins": (700, WRONG_LOGIN, WRONG_LOGIN),
     "half heads": (1100, HALF_HEAD, b""),
     "dripping heads": (1100, HALF_HEAD, b"a"),
     "silent connections": (1100, b"", b""),
