@@ -99,7 +99,7 @@ def test_a_python_client_of_its_own_environment_runs_its_recipes(
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", *(wanted or packages(title))], check=True)
-    subprocess.run([python, "-m", "pip", "list", "--not-required", "--format=freeze"], check=True)  # for the page's table
+    subprocess.run([python, "-m", "pip", "list", "--not-required", "--format=freeze"], check=True)  # for the table
     recipe(python, title, served, tmp_path)
 
 
