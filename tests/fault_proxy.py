@@ -67,7 +67,10 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             pass
 
         def _pass(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length)
+            if len(body) < length:  # its client was killed while it sent: no request, and none is passed on
+                return self._reset()
             path = urlsplit(self.path).path
             fault = proxy.draw() if self.command == "POST" and path == proxy.path else None
             if fault in BEFORE:

@@ -51,6 +51,11 @@ async def read_fields(request: Request, limits: Limits) -> dict[str, str]:
     body = await read_form_body(request, limits)
     if kind != "application/x-www-form-urlencoded":
         raise bad("This is not the page's form.", code="invalid_content_type")
+    return form_fields(body)
+
+
+def form_fields(body: bytes) -> dict[str, str]:
+    """The fields of a form of our own page, from its bytes. Raises WireError."""
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=32))
     except ValueError as error:
@@ -223,7 +228,8 @@ async def _chunks(request: Request, limits: Limits, seconds: int | None = None) 
         left = min(most, patience(received, min(most, limits.silence_seconds), limits.least_rate)) - waited
         began = clock()
         try:
-            chunk = await asyncio.wait_for(anext(stream), max(0.0, min(left, limits.silence_seconds)))
+            async with asyncio.timeout(max(0.0, min(left, limits.silence_seconds))):  # unlike wait_for, without a task
+                chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:

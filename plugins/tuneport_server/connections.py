@@ -32,8 +32,9 @@ class Connections:
     """The open connections. One whose latest request brought a known token is *known*; all others are *strangers*.
 
     At a bound, a newcomer takes the place of a stranger: of one that was answered, else of the one that came first. A
-    stranger is *held* while the server works on a request that has arrived in full: it makes way only when no other
-    stranger is left. Without strangers, a newcomer takes the place of a known connection at rest. So crowds of
+    stranger is *expected* while its form follows the head, and *held* while the server works on a request that has
+    arrived in full: each of them makes way only when none of the kind before is left. Slow forms take no place of those
+    that have arrived. Without strangers, a newcomer takes the place of a known connection at rest. So crowds of
     strangers displace each other, a login gets its answer, and a client with a token gets in.
     """
 
@@ -43,7 +44,7 @@ class Connections:
         self._of_address = min(of_address, self._share)
         self._all: dict[Visitor, str] = {}
         self._count: Counter[str] = Counter()
-        self._known, self._strangers, self._held = _Line(), _Line(), _Line()
+        self._strangers, self._expected, self._held, self._known = _Line(), _Line(), _Line(), _Line()
 
     def admit(self, address: str) -> bool:
         """Whether one more may come from there; what has to make way for it is closed."""
@@ -83,18 +84,28 @@ class Connections:
         elif visitor in self._known:
             self._move(visitor, self._strangers)
 
+    def expect(self, visitor: Visitor) -> None:
+        """Keep a stranger whose form has begun, until it is held or released."""
+        self._keep(visitor, self._expected)
+
     def hold(self, visitor: Visitor) -> None:
         """Keep a stranger whose request has arrived in full, until it is answered."""
-        if visitor in self._strangers and self._held.count(self._all[visitor]) < max(1, self._share // 4):
-            self._move(visitor, self._held)
+        self._keep(visitor, self._held)
 
     def release(self, visitor: Visitor) -> None:
         """Its answer begins: a stranger is from now on the first to make way."""
         if visitor in self._all and visitor not in self._known:
             self._move(visitor, self._strangers, first=True)
 
+    def _keep(self, visitor: Visitor, line: _Line) -> None:
+        if visitor not in self._all or visitor in self._known:
+            return
+        if line.count(self._all[visitor]) < max(1, self._share // 4):
+            self._move(visitor, line)
+
     def _displace(self, key: str | None) -> bool:
-        lines = (self._strangers.of(key), self._held.of(key), (one for one in self._known.of(key) if not one.busy))
+        strangers = (line.of(key) for line in (self._strangers, self._expected, self._held))
+        lines = (*strangers, (one for one in self._known.of(key) if not one.busy))
         unwanted = next(chain.from_iterable(lines), None)
         if unwanted is None:
             return False
@@ -107,7 +118,7 @@ class Connections:
         line.add(visitor, self._all[visitor], first=first)
 
     def _leave(self, visitor: Visitor) -> None:
-        for line in (self._known, self._strangers, self._held):
+        for line in (self._strangers, self._expected, self._held, self._known):
             line.discard(visitor)
 
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tuneport import TuneportError
 from tuneport_server import frame
 from tuneport_server.bodies import read_form_body
-from tuneport_server.login import form_address
+from tuneport_server.login import form_address, token_in
 from tuneport_server.logs import REQUEST, new_id
 from tuneport_server.protocol import CONNECTION, Connection
 from tuneport_server.sessions import COOKIE
@@ -124,34 +124,41 @@ class Guard:
             return
         if owner is None and not public:
             raise _refused("Send the token as the API key (Authorization: Bearer …).", "missing_api_key")
-        if owner is None:
-            receive = await self._arrive(scope, receive, connection)
-        async with self._counted() if owner is not None else self._turn():
+        known = owner is not None
+        if not known:
+            receive, known = await self._arrive(scope, receive, connection)
+        async with self._counted() if known else self._turn(connection):
             scope["state"] = {**scope.get("state", {}), "owner": owner}
             await self._app(scope, receive, send)
 
-    async def _arrive(self, scope: Scope, receive: Receive, connection: Connection | None) -> Receive:
-        """Wait for the whole request of a stranger, who takes nobody's turn meanwhile. A form that does not follow its
-        head at once makes way first.
+    async def _arrive(self, scope: Scope, receive: Receive, connection: Connection | None) -> tuple[Receive, bool]:
+        """Wait for the whole request of a stranger, who takes nobody's turn meanwhile, and whether it is a login with a
+        known token, which waits for no stranger. A form that does not follow its head at once makes way first.
         """
+        body = await self._form(scope, receive, connection) if scope["method"] == "POST" else None
         if connection is not None:
             connection.hold()
-        if scope["method"] != "POST":
-            return receive
-        slow = asyncio.get_running_loop().call_later(_FORM_SECONDS, connection.release) if connection else None
-        try:
-            body = await read_form_body(Request(scope, receive), self._limits)
-        finally:
-            if slow is not None:
-                slow.cancel()
+        if body is None:
+            return receive, False
+        known = await self._known_owner(Tokens.fingerprint(token_in(body)), connection) is not None
         if connection is not None:
-            connection.hold()
+            connection.recognize(known=known)
         parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def arrived() -> Message:
             return parts.pop() if parts else await receive()
 
-        return arrived
+        return arrived, known
+
+    async def _form(self, scope: Scope, receive: Receive, connection: Connection | None) -> bytes:
+        if connection is None:
+            return await read_form_body(Request(scope, receive), self._limits)
+        connection.expect()
+        slow = asyncio.get_running_loop().call_later(_FORM_SECONDS, connection.release)
+        try:
+            return await read_form_body(Request(scope, receive), self._limits)
+        finally:
+            slow.cancel()
 
     async def _pace(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -173,8 +180,8 @@ class Guard:
             self._known -= 1
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """A turn among the requests without a token, in the order of their arrival."""
+    async def _turn(self, connection: Connection | None) -> AsyncIterator[None]:
+        """A turn among the requests without a token, in the order of their arrival. Those who have gone take none."""
         if self._open_waiting >= _OPEN_WAITING:
             raise _busy(_OPEN_WAITING)
         self._open_waiting += 1
@@ -186,6 +193,8 @@ class Guard:
         finally:
             self._open_waiting -= 1
         try:
+            if connection is not None and connection.gone:
+                raise WireError(400, "The request was broken off.")
             yield
         finally:
             self._open.release()

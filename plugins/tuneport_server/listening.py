@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tuneport_server.settings import Limits
 
 _BACKLOG = 2048  # connections that the system keeps until they are accepted
-_AT_ONCE = 32  # accepted before heads are read: well below the bounds, or newcomers would displace each other unread
+_AT_ONCE = 32  # accepted before heads are read, and a 32nd of the places: newcomers must not displace each other unread
 _SILENT_SECONDS = 5
 _LOOK_SECONDS = 1.0
 _OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -62,7 +62,7 @@ class HttpServer(uvicorn.Server):
         self._listening, self._limits, self._on_ready = listening, limits, on_ready
         most = min(limits.connections or most, most)
         self._connections = Connections(most, limits.address_connections)
-        self._at_once = max(1, min(_AT_ONCE, most // 8))
+        self._at_once = max(1, min(_AT_ONCE, most // _AT_ONCE))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

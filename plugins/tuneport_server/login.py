@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tuneport_server.bodies import read_fields
+from tuneport_server.bodies import form_fields, read_fields
 from tuneport_server.frame import document
 from tuneport_server.markup import tag
 from tuneport_server.protocol import CONNECTION, Connection
 from tuneport_server.server import server_of
 from tuneport_server.sessions import COOKIE, LIFE_SECONDS
+from tuneport_server.wire import WireError
 
 # Visible ASCII without a backslash: a browser drops tabs and line ends and reads "\" as "/", so "/\tevil" is a host.
 _LOCAL = re.compile(r"/(?!/)[!-\[\]-~]{0,2000}")
@@ -28,7 +29,7 @@ async def login(request: Request) -> Response:
     server = server_of(request)
     fields = await read_fields(request, server.limits)
     goal = _local(fields.get("next", ""))
-    fingerprint = server.tokens.fingerprint(fields.get("token", "").strip())
+    fingerprint = server.tokens.fingerprint(_token(fields))
     if await server.roster.owner(fingerprint) is None:
         return _form(goal, "The token is not known here.", 401)
     connection: Connection | None = request.scope["state"].get(CONNECTION)
@@ -47,10 +48,22 @@ async def logout(request: Request) -> Response:
     return answer
 
 
+def token_in(body: bytes) -> str:
+    """The token in a login's form; empty where there is none, or no form."""
+    try:
+        return _token(form_fields(body))
+    except WireError:
+        return ""
+
+
 def form_address(path: str, query: str) -> str:
     """The login form's address, which remembers the path and query that a browser asked for."""
     goal = _local(quote(path) + (f"?{query}" if query else ""))
     return "/login" if goal == "/" else f"/login?next={quote(goal, safe='/')}"
+
+
+def _token(fields: dict[str, str]) -> str:
+    return fields.get("token", "").strip()
 
 
 def _local(address: str) -> str:

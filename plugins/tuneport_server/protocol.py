@@ -54,9 +54,18 @@ class Connection(H11Protocol):
         """Whether a request is under way."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer to the request that is under way."""
+        return self.transport is None or self.transport.is_closing()
+
     def recognize(self, *, known: bool) -> None:
         """Take note whether the request that is under way brought a known token."""
         self._connections.recognize(self, known=known)
+
+    def expect(self) -> None:
+        """Keep it until `hold` or `release`, if its client is a stranger: its form has begun."""
+        self._connections.expect(self)
 
     def hold(self) -> None:
         """Keep it until `release`, if its client is a stranger: the request that is under way has arrived in full."""

@@ -107,8 +107,8 @@ class Turns(ABC):
                 if row is not None:
                     self._take_turn(row)
                     continue
-            except HomeError as error:
-                _log.error("%s", error)
+            except (HomeError, OSError) as error:  # what passes: no descriptor, no memory, a full disk
+                _log.error("%s: %s", threading.current_thread().name, error)
             except Exception:  # noqa: BLE001 - the trouble with one piece must not end the work for the others
                 if self._stopping:  # the store is closed by now
                     return

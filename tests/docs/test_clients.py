@@ -99,6 +99,7 @@ def test_a_python_client_of_its_own_environment_runs_its_recipes(
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", *(wanted or packages(title))], check=True)
+    subprocess.run([python, "-m", "pip", "list", "--not-required", "--format=freeze"], check=True)  # for the table
     recipe(python, title, served, tmp_path)
 
 
@@ -109,6 +110,7 @@ def test_a_node_client_runs_its_recipes(title: str, served: Served, tmp_path: Pa
     subprocess.run(
         ["npm", "install", "--no-audit", "--no-fund", "--silent", *packages(title)], cwd=tmp_path, check=True
     )
+    subprocess.run(["npm", "ls", "--depth=0"], cwd=tmp_path, check=True)
     script = tmp_path / "recipe.mjs"
     script.write_text(code(title, "javascript"))
     run(["node", str(script)], tmp_path, OPENAI_BASE_URL=served.url, OPENAI_API_KEY=served.token)

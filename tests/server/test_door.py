@@ -11,7 +11,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
@@ -20,11 +19,14 @@ import pytest
 
 from attacks import HALF_HEAD, NO_HTTP, SLOW_BODY, SLOW_LOGIN, WRONG_TOKEN, Crowd, hang_up_after
 from serving import PATIENCE, Served, jsonl
-from tuneport_server.connections import Connections
 from tuneport_server.pace import too_slow
 
 LIMITS = ("requests=64", "head_seconds=2", "silence_seconds=3", "least_rate=1000")
 SLACK = 20.0  # seconds beyond a limit, on a machine that is busy
+WRONG_LOGIN = (
+    b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Length: 8\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken=tp"
+)
 UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 FORM = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = FORM + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -32,6 +34,7 @@ BAD_CHUNK = CHUNKED + b"no size\r\n"
 HIDDEN = b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n"  # to be read as a part of the body before it
 CROWDS = {
     "slow logins": (560, SLOW_LOGIN, b"a"),
+    "wrong logins": (700, WRONG_LOGIN, WRONG_LOGIN),
     "half heads": (1100, HALF_HEAD, b""),
     "dripping heads": (1100, HALF_HEAD, b"a"),
     "silent connections": (1100, b"", b""),
@@ -231,8 +234,9 @@ def test_a_server_without_descriptors_says_so_once_a_second_and_comes_back(door:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     lines = door.stderr()[size:].splitlines()
     use(door)
-    assert 1 <= len(lines) <= time.monotonic() - began + 2, lines
-    assert all("No connection can be accepted" in line for line in lines)
+    refused = [line for line in lines if "No connection can be accepted" in line]
+    assert 1 <= len(refused) <= time.monotonic() - began + 2, lines
+    assert all("Too many open files" in line for line in lines)  # of a check that cannot start, too
 
 
 STRANGE = {
@@ -322,88 +326,6 @@ def test_requests_on_one_connection_are_answered_one_after_another(door: Served)
     _, answer = hang_up_after(door.port, (one * 50 + last).encode(), PATIENCE)
     assert answer.count(b"HTTP/1.1 200 ") == 51
     assert len(set(re.findall(rb"req_[0-9a-f]{32}", answer))) == 51
-
-
-@dataclass(eq=False)
-class Guest:
-    name: str
-    left: list[str] = field(default_factory=list)
-    busy: bool = False
-
-    def make_way(self) -> None:
-        self.left.append(self.name)
-
-
-def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
-    connections, left = Connections(most=8, of_address=4), []
-
-    def come(name: str, address: str, *, known: bool = False, busy: bool = False) -> bool:
-        if not connections.admit(address):
-            return False
-        guest = Guest(name, left, busy)
-        connections.add(guest, address)
-        if known:
-            connections.recognize(guest, known=True)
-        return True
-
-    assert come("known", "10.0.0.1", known=True, busy=True)
-    assert all(come(f"stranger {number}", "10.0.0.1") for number in range(10))
-    assert left == [f"stranger {number}" for number in range(7)]  # three beside the known one
-    left.clear()
-    assert all(come(f"neighbor {number}", f"2001:db8::{number:x}") for number in range(5))  # one network
-    assert left == ["neighbor 0"]
-    assert come("far", "2001:db8:1::1")
-    assert left == ["neighbor 0", "stranger 7"]  # all eight places are taken: the oldest stranger goes
-    left.clear()
-    assert all(come(f"user {number}", f"10.0.1.{number}", known=True, busy=True) for number in range(7))
-    assert len(left) == 7
-    assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are under way
-
-
-def test_a_stranger_who_was_answered_makes_way_first_and_one_who_waits_for_an_answer_last() -> None:
-    connections, left = Connections(most=8, of_address=5), []
-    guests = {name: Guest(name, left, busy=True) for name in ("waiting", "first", "answered", "known")}
-    for guest in guests.values():
-        connections.add(guest, "10.0.0.1")
-    connections.hold(guests["waiting"])
-    connections.release(guests["answered"])
-    connections.recognize(guests["known"], known=True)
-    connections.release(guests["known"])  # which changes nothing: it is no stranger
-
-    def come(*names: str) -> None:
-        for name in names:
-            assert connections.admit("10.0.0.1")
-            connections.add(Guest(name, left), "10.0.0.1")
-
-    come("second", "third", "fourth", "fifth")
-    assert left == ["answered", "first", "second"]
-    connections.release(guests["waiting"])
-    come("sixth")
-    assert left[3:] == ["waiting"]
-
-
-def test_those_who_wait_for_an_answer_leave_room_for_newcomers() -> None:
-    connections, left = Connections(most=8, of_address=6), []
-    for number in range(6):
-        assert connections.admit("10.0.0.1")
-        connections.add(guest := Guest(str(number), left), "10.0.0.1")
-        connections.hold(guest)
-    assert connections.admit("10.0.0.1")
-    assert left == ["1"]  # a quarter of the places are held
-
-
-def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:
-    connections, left = Connections(most=4, of_address=4), []
-    guests = [Guest(str(number), left) for number in range(3)]
-    for guest in guests:
-        assert connections.admit("::ffff:127.0.0.1")
-        connections.add(guest, "::ffff:127.0.0.1")
-        connections.recognize(guest, known=True)
-    guests[0].busy = True
-    assert connections.admit("::1")
-    assert left == ["1"]
-    connections.recognize(guests[2], known=False)
-    assert connections.admit("127.0.0.9") and left == ["1"]
 
 
 def test_one_client_with_many_connections_is_served(door: Served) -> None:

@@ -1,0 +1,106 @@
+"""Which connection makes way for a newcomer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tuneport_server.connections import Connections
+
+
+@dataclass(eq=False)
+class Guest:
+    name: str
+    left: list[str] = field(default_factory=list)
+    busy: bool = False
+
+    def make_way(self) -> None:
+        self.left.append(self.name)
+
+
+def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
+    connections, left = Connections(most=8, of_address=4), []
+
+    def come(name: str, address: str, *, known: bool = False, busy: bool = False) -> bool:
+        if not connections.admit(address):
+            return False
+        guest = Guest(name, left, busy)
+        connections.add(guest, address)
+        if known:
+            connections.recognize(guest, known=True)
+        return True
+
+    assert come("known", "10.0.0.1", known=True, busy=True)
+    assert all(come(f"stranger {number}", "10.0.0.1") for number in range(10))
+    assert left == [f"stranger {number}" for number in range(7)]  # three beside the known one
+    left.clear()
+    assert all(come(f"neighbor {number}", f"2001:db8::{number:x}") for number in range(5))  # one network
+    assert left == ["neighbor 0"]
+    assert come("far", "2001:db8:1::1")
+    assert left == ["neighbor 0", "stranger 7"]  # all eight places are taken: the oldest stranger goes
+    left.clear()
+    assert all(come(f"user {number}", f"10.0.1.{number}", known=True, busy=True) for number in range(7))
+    assert len(left) == 7
+    assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are under way
+
+
+def test_a_stranger_who_was_answered_makes_way_first_and_one_who_waits_for_an_answer_last() -> None:
+    connections, left = Connections(most=8, of_address=5), []
+    guests = {name: Guest(name, left, busy=True) for name in ("waiting", "first", "answered", "known")}
+    for guest in guests.values():
+        connections.add(guest, "10.0.0.1")
+    connections.hold(guests["waiting"])
+    connections.release(guests["answered"])
+    connections.recognize(guests["known"], known=True)
+    connections.release(guests["known"])  # which changes nothing: it is no stranger
+
+    def come(*names: str) -> None:
+        for name in names:
+            assert connections.admit("10.0.0.1")
+            connections.add(Guest(name, left), "10.0.0.1")
+
+    come("second", "third", "fourth", "fifth")
+    assert left == ["answered", "first", "second"]
+    connections.release(guests["waiting"])
+    come("sixth")
+    assert left[3:] == ["waiting"]
+
+
+def test_those_who_wait_for_an_answer_leave_room_for_newcomers() -> None:
+    connections, left = Connections(most=8, of_address=6), []
+    for number in range(6):
+        assert connections.admit("10.0.0.1")
+        connections.add(guest := Guest(str(number), left), "10.0.0.1")
+        connections.hold(guest)
+    assert connections.admit("10.0.0.1")
+    assert left == ["1"]  # a quarter of the places are held
+
+
+def test_forms_on_their_way_take_no_place_of_those_that_have_arrived() -> None:
+    connections, left = Connections(most=8, of_address=6), []
+    guests = [Guest(str(number), left) for number in range(6)]
+    for guest in guests:
+        assert connections.admit("10.0.0.1")
+        connections.add(guest, "10.0.0.1")
+        connections.expect(guest)
+    connections.hold(guests[3])
+    for _ in range(5):
+        assert connections.admit("10.0.0.1")
+        connections.add(late := Guest("late", left), "10.0.0.1")
+        connections.expect(late)
+    assert "3" not in left  # its form has arrived
+    assert left[:5] == ["1", "2", "4", "5", "late"]  # a place is kept for one form on its way, too
+    assert "0" not in left
+
+
+def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:
+    connections, left = Connections(most=4, of_address=4), []
+    guests = [Guest(str(number), left) for number in range(3)]
+    for guest in guests:
+        assert connections.admit("::ffff:127.0.0.1")
+        connections.add(guest, "::ffff:127.0.0.1")
+        connections.recognize(guest, known=True)
+    guests[0].busy = True
+    assert connections.admit("::1")
+    assert left == ["1"]
+    connections.recognize(guests[2], known=False)
+    assert connections.admit("127.0.0.9") and left == ["1"]
