@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from concurrent.futures import wait
 from contextlib import contextmanager
 
@@ -203,6 +204,47 @@ def test_answers_survive_a_batch_that_does_not_fit_into_memory(llama):
     hook.remove()
     assert refused
     assert [ends[number] for number in range(len(asked))] == alone
+
+
+@pytest.mark.parametrize(
+    ("home", "name", "time"),
+    [
+        ("transformers.cache_utils.DynamicCache", "batch_select_indices", 2),  # a row leaves its batch
+        ("torch.nn.functional", "pad", 6),  # a row joins one
+        ("torch", "searchsorted", 9),  # a token is drawn
+    ],
+)
+def test_no_answer_is_lost_or_changed_where_memory_runs_out_between_two_steps(llama, monkeypatch, home, name, time):
+    asked = [(text, {"max_tokens": 6 + 9 * at, "temperature": 1.0, "seed": 3}) for at, text in enumerate(PROMPTS)]
+    alone = [llama.reply(text, **options) for text, options in asked]
+    whole, tries = getattr(pkgutil.resolve_name(home), name), []
+
+    def refuse(*args, **kwargs):
+        tries.append(name)
+        if len(tries) == time:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(f"{home}.{name}", refuse)
+    _, ends = run(llama, asked, every=1)
+    assert len(tries) >= time
+    assert [ends[number] for number in range(len(asked))] == alone
+
+
+def test_a_client_that_goes_while_memory_is_short_takes_no_answer_with_it(llama, monkeypatch):
+    from transformers.cache_utils import DynamicCache
+
+    batch, ends = llama.open_batch(), {}
+    for number in range(2):
+        join(llama, batch, number, PROMPTS[number], max_tokens=9)
+        batch.step()
+    with monkeypatch.context() as short:
+        short.setattr(DynamicCache, "batch_select_indices", lambda *_: torch.empty(1 << 60, dtype=torch.uint8))
+        batch.drop([1])
+    while not ends:
+        ends |= {number: told for number, told in batch.step() if isinstance(told, Reply)}
+    batch.close()
+    assert ends == {0: llama.reply(PROMPTS[0], max_tokens=9)}
 
 
 def test_an_answer_that_fits_into_no_memory_fails_alone(llama):
