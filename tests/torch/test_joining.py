@@ -82,7 +82,7 @@ def recurrent(tmp_path_factory):
 def join(model, batch, number, text, **options):
     """Let a conversation join, and wait until it is prepared: which step takes it in is then certain."""
     model.join(batch, number, text, **options)
-    wait(list(batch._preparing.values()))
+    wait(list(batch._preparing.futures.values()))
 
 
 def run(model, asked, every=3):
@@ -365,3 +365,23 @@ def test_a_strict_function_leaves_free_what_is_no_call(llama):
     hook = begins(llama, '<tool_call>\n{"name": "weather", "arguments": {"town": ')
     assert not llama.reply("Hello", tools=tools, max_tokens=60).tool_calls, "what is not strict is not bound"
     hook.remove()
+
+
+def test_a_long_text_that_is_tokenized_delays_no_answer_and_ends_with_its_client(llama):
+    batch, told = llama.open_batch(), []
+    join(llama, batch, 0, "Hello", max_tokens=40)
+    llama.join(batch, 1, "a b c " * 500_000, max_tokens=4)
+    while not any(isinstance(one, Reply) for _, one in told):
+        told += batch.step()
+    assert batch.waiting == [1]
+    assert {number for number, _ in told} == {0}
+    [working] = batch._preparing.futures.values()
+    batch.drop([1])
+    wait([working], 1.0)
+    assert working.done(), "to tokenize all of it takes longer"
+    llama.join(batch, 2, "card " * 15_000, max_tokens=4)
+    while not isinstance(told[-1][1], TuneportError):
+        told += batch.step()
+    assert told[-1][0] == 2
+    assert "15,0" in str(told[-1][1])
+    batch.close()
