@@ -161,25 +161,29 @@ class Desk:
                     question.refuse(own)
 
     def _answer_live(self, model: Model, failed: list[Question]) -> None:
-        """Answer all who come, each from the moment that there is room, until nobody waits or others want the place."""
+        """Answer all who come, each from the moment that there is room, until nobody waits or others want the place.
+        The choices of a question join one by one: it needs no more room at once than one that asks for a single answer.
+        """
         replies, live = Replies(), dict[int, tuple[Question, int]]()
+        begun: Counter[Question] = Counter()  # how many of its choices have joined
         numbers = itertools.count()
         try:
             with contextlib.closing(model.open_batch()) as batch:
                 while True:
                     self._collect()
-                    while not self._over_time() and (question := self._chosen(batch, live)) is not None:
-                        self._last = question.owner
-                        replies.expect(question)
-                        for choice in range(question.count):
-                            live[number := next(numbers)] = question, choice
-                            try:
-                                model.join(batch, number, question.messages, **question.choice(choice))
-                            except TuneportError as error:
-                                replies.tell(question, choice, error)
+                    while (question := self._chosen(batch, live, begun)) is not None:
+                        if question not in begun:
+                            replies.expect(question)
+                        choice = self._begin(question, begun)
+                        live[number := next(numbers)] = question, choice
+                        try:
+                            model.join(batch, number, question.messages, **question.choice(choice))
+                        except TuneportError as error:
+                            replies.tell(question, choice, error)
                     if not live:
                         return
-                    for number, told in batch.step():
+                    news = batch.step()
+                    for number, told in news:
                         replies.tell(*live[number], told)
                     for question in replies.open:
                         if question.gone.is_set():
@@ -187,36 +191,58 @@ class Desk:
                     awaited = set(replies.open)
                     over = [number for number, (question, _) in live.items() if question not in awaited]
                     batch.drop(over)
-                    for number in over:
+                    for number in {*over, *(number for number, told in news if isinstance(told, Reply))}:
                         del live[number]
+                    self._forget(begun, [one for one in begun if one not in awaited])
         except BaseException:
             failed[:] = replies.open
+            self._forget(begun, list(begun))
             raise
 
-    def _chosen(self, batch: LiveBatch, live: Mapping[int, tuple[Question, int]]) -> Question | None:
-        """The question that is answered next, if there is room for one: of the token that has the fewest answers under
-        way. A quarter of the room is never one token's, and few of its questions may stand in front of others.
+    def _begin(self, question: Question, begun: Counter[Question]) -> int:
+        """The number of the question's next choice, which begins now."""
+        self._last = question.owner
+        begun[question] += 1
+        if begun[question] == question.count:
+            self._kept.remove(question)
+        return begun[question] - 1
+
+    def _forget(self, begun: Counter[Question], questions: Sequence[Question]) -> None:
+        """Begin no more choices of these."""
+        for question in questions:
+            del begun[question]
+            with contextlib.suppress(ValueError):
+                self._kept.remove(question)
+
+    def _chosen(
+        self, batch: LiveBatch, live: Mapping[int, tuple[Question, int]], begun: Mapping[Question, int]
+    ) -> Question | None:
+        """The question of which a choice is answered next, if there is room for one: of the token that has the fewest
+        answers under way. A quarter of the room is never one token's, and few of its questions may stand in front of
+        others. Only those that are begun go on while others want the place.
         """
         if not self._kept:
             return None
+        ending = self._over_time()
         most, share = self._limits.batch, self._limits.batch - self._limits.batch // 4
         held = Counter(question.owner for question, _ in live.values())
         waiting = Counter(live[number][0].owner for number in batch.waiting)
         able = [
             one
             for one in self._kept
-            if not live
-            or (
-                len(live) + one.count <= most
-                and (not held[one.owner] or held[one.owner] + one.count <= share)
-                and waiting[one.owner] < _MOST_WAITING
+            if (one in begun or not ending)
+            and (
+                not live
+                or (
+                    len(live) < most
+                    and (not held[one.owner] or held[one.owner] < share)
+                    and waiting[one.owner] < _MOST_WAITING
+                )
             )
         ]
         if not able:
             return None
-        chosen = min(able, key=lambda one: (held[one.owner], one.owner == self._last))
-        self._kept.remove(chosen)
-        return chosen
+        return min(able, key=lambda one: (held[one.owner], one.owner == self._last))
 
     def _over_time(self) -> bool:
         """Whether others have waited long enough for this model's place."""

@@ -161,7 +161,7 @@ class TorchModel(Model):
             asked = [(prompt, self._styled(options)) for prompt, options in asked]
             for number, (prompt, options) in enumerate(asked):
                 try:
-                    ready[number] = self._prompt(loaded, prompt, options)
+                    ready[number] = self._prompt(loaded.renderer, prompt, options)
                 except TuneportError as error:
                     yield number, error
             numbers = list(ready)
@@ -176,14 +176,14 @@ class TorchModel(Model):
             from tuneport_torch.answer.generate import make_row
             from tuneport_torch.answer.joining import JoiningBatch
 
-            def prepare(prompt: Sequence[Message], options: GenerateOptions) -> Row:
+            def prepare(prompt: Sequence[Message], options: GenerateOptions, renderer: Renderer) -> Row:
                 options = self._styled(options)
-                return make_row(loaded.model, loaded.renderer.text, self._prompt(loaded, prompt, options), options)
+                return make_row(loaded.model, loaded.renderer.text, self._prompt(renderer, prompt, options), options)
 
-            return JoiningBatch(loaded.model, loaded.renderer.text, prepare, self._lock)
+            return JoiningBatch(loaded.model, loaded.renderer, prepare, self._lock)
 
-    def _prompt(self, loaded: _Loaded, prompt: Sequence[Message], options: GenerateOptions) -> list[int]:
-        return loaded.renderer.prompts([prompt], options.tools, "plain" if options.raw else self.style)[0]
+    def _prompt(self, renderer: Renderer, prompt: Sequence[Message], options: GenerateOptions) -> list[int]:
+        return renderer.prompts([prompt], options.tools, "plain" if options.raw else self.style)[0]
 
     def _styled(self, options: GenerateOptions) -> GenerateOptions:
         """A model of plain text answers as one that continues: nothing in its answer is a thinking block."""

@@ -107,6 +107,25 @@ def test_a_question_does_not_wait_for_the_answers_under_way(served: Served) -> N
     assert notes(served)[3:] == ["dropped long", "closed"]
 
 
+def test_a_question_for_several_answers_needs_no_room_for_all_of_them_at_once(tmp_path: Path) -> None:
+    site = install_plugin(install_parrot(tmp_path / "packages"), Path(__file__).parent / "sloth.py")
+    limits = ("--limit", "batch=4", "--limit", "choices=8")
+    served = Served(tmp_path / "home", "--models", "joining=sloth:joining", *limits, site=site).start()
+    long = [leave(served, f"long {one}", 4000, "joining") for one in range(3)]
+    wait_for(lambda: len(notes(served)) == 3, "the long questions are never begun")
+    with served.client(served.add_token("other"), max_retries=0) as client:
+        hello = [{"role": "user", "content": "hello"}]
+        answered = client.chat.completions.create(model="joining", messages=hello, max_tokens=2, n=6)
+        pieces = list(client.chat.completions.create(model="joining", messages=hello, max_tokens=2, n=6, stream=True))
+    assert [one.index for one in answered.choices] == list(range(6))
+    assert {one.choices[0].index for one in pieces if one.choices} == set(range(6))
+    assert not [note for note in notes(served) if note.startswith("answered long")]
+    for connection in long:
+        connection.close()
+    wait_for(lambda: notes(served).count("closed") == 1, "the long questions are not given up")
+    served.end()
+
+
 def test_many_long_questions_of_one_token_leave_room_for_another(served: Served) -> None:
     other = served.add_token("other")
     long = [leave(served, f"long {one}", 4000, "joining") for one in range(20)]

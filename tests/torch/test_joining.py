@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from concurrent.futures import wait
 from contextlib import contextmanager
 
@@ -81,7 +82,7 @@ def recurrent(tmp_path_factory):
 def join(model, batch, number, text, **options):
     """Let a conversation join, and wait until it is prepared: which step takes it in is then certain."""
     model.join(batch, number, text, **options)
-    wait(list(batch._preparing.values()))
+    wait(list(batch._preparing.futures.values()))
 
 
 def run(model, asked, every=3):
@@ -205,6 +206,47 @@ def test_answers_survive_a_batch_that_does_not_fit_into_memory(llama):
     assert [ends[number] for number in range(len(asked))] == alone
 
 
+@pytest.mark.parametrize(
+    ("home", "name", "time"),
+    [
+        ("transformers.cache_utils.DynamicCache", "batch_select_indices", 2),  # a row leaves its batch
+        ("torch.nn.functional", "pad", 6),  # a row joins one
+        ("torch", "searchsorted", 9),  # a token is drawn
+    ],
+)
+def test_no_answer_is_lost_or_changed_where_memory_runs_out_between_two_steps(llama, monkeypatch, home, name, time):
+    asked = [(text, {"max_tokens": 6 + 9 * at, "temperature": 1.0, "seed": 3}) for at, text in enumerate(PROMPTS)]
+    alone = [llama.reply(text, **options) for text, options in asked]
+    whole, tries = getattr(pkgutil.resolve_name(home), name), []
+
+    def refuse(*args, **kwargs):
+        tries.append(name)
+        if len(tries) == time:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(f"{home}.{name}", refuse)
+    _, ends = run(llama, asked, every=1)
+    assert len(tries) >= time
+    assert [ends[number] for number in range(len(asked))] == alone
+
+
+def test_a_client_that_goes_while_memory_is_short_takes_no_answer_with_it(llama, monkeypatch):
+    from transformers.cache_utils import DynamicCache
+
+    batch, ends = llama.open_batch(), {}
+    for number in range(2):
+        join(llama, batch, number, PROMPTS[number], max_tokens=9)
+        batch.step()
+    with monkeypatch.context() as short:
+        short.setattr(DynamicCache, "batch_select_indices", lambda *_: torch.empty(1 << 60, dtype=torch.uint8))
+        batch.drop([1])
+    while not ends:
+        ends |= {number: told for number, told in batch.step() if isinstance(told, Reply)}
+    batch.close()
+    assert ends == {0: llama.reply(PROMPTS[0], max_tokens=9)}
+
+
 def test_an_answer_that_fits_into_no_memory_fails_alone(llama):
     asked = [(PROMPTS[number], {"max_tokens": 6}) for number in (0, 3, 2)]
     llama.ensure_ready()
@@ -323,3 +365,23 @@ def test_a_strict_function_leaves_free_what_is_no_call(llama):
     hook = begins(llama, '<tool_call>\n{"name": "weather", "arguments": {"town": ')
     assert not llama.reply("Hello", tools=tools, max_tokens=60).tool_calls, "what is not strict is not bound"
     hook.remove()
+
+
+def test_a_long_text_that_is_tokenized_delays_no_answer_and_ends_with_its_client(llama):
+    batch, told = llama.open_batch(), []
+    join(llama, batch, 0, "Hello", max_tokens=40)
+    llama.join(batch, 1, "a b c " * 500_000, max_tokens=4)
+    while not any(isinstance(one, Reply) for _, one in told):
+        told += batch.step()
+    assert batch.waiting == [1]
+    assert {number for number, _ in told} == {0}
+    [working] = batch._preparing.futures.values()
+    batch.drop([1])
+    wait([working], 1.0)
+    assert working.done(), "to tokenize all of it takes longer"
+    llama.join(batch, 2, "card " * 15_000, max_tokens=4)
+    while not isinstance(told[-1][1], TuneportError):
+        told += batch.step()
+    assert told[-1][0] == 2
+    assert "15,0" in str(told[-1][1])
+    batch.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,6 +40,7 @@ class Live:
         self._at_once = _READ_AT_ONCE.get(model.device.type, 1024)
         self._columns = self._at_once if parts else None
         self._waiting: deque[Row] = deque()
+        self._begun: list[Row] = []  # those in batches, also where memory ran out while they changed their batch
         self._reading: deque[Batch] = deque()
         self._batches: list[Batch] = []  # one, or several where rows cannot join
         self._passed = 0
@@ -56,24 +57,29 @@ class Live:
     def drop(self, rows: Sequence[Row]) -> None:
         """Forget rows that nobody waits for any more."""
         self._waiting = deque(row for row in self._waiting if row not in rows)
-        for batch in (*self._reading, *self._batches):
-            batch.leave(rows)
+        self._begun = [row for row in self._begun if row not in rows]
+        if not _fits(lambda: [batch.leave(rows) for batch in (*self._reading, *self._batches)]):
+            self._retreat()
         self._tidy()
 
     def step(self) -> list[Row]:
         """Add a token to each row, and read on. Returns the rows that grew: none is in it twice."""
-        grown: list[Row] = []
-        try:
-            for batch in self._batches:
-                grown += batch.step()
-            self._tidy()
-            grown += self._read()
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            grown += self._retreat()
+        grown: dict[Row, None] = {}
+        # What a step that did not fit has computed is gone with its exception when the retreat begins.
+        if not _fits(lambda: self._advance(grown)):
+            self._fail_alone()
+            self._retreat()
+        # A row may have ended before memory ran out.
+        grown |= dict.fromkeys(row for row in self._begun if row.over)
+        self._begun = [row for row in self._begun if not row.over]
         self._tidy()
-        return grown
+        return list(grown)
+
+    def _advance(self, grown: dict[Row, None]) -> None:
+        for batch in self._batches:
+            grown |= dict.fromkeys(batch.step())
+        self._tidy()
+        grown |= dict.fromkeys(self._read())
 
     def _read(self) -> list[Row]:
         """Read the new prompts that are short, and a part of a long one; the long ones take turns."""
@@ -94,7 +100,7 @@ class Live:
         short: list[Row] = []
         long: list[Row] = []
         left: deque[Row] = deque()
-        count, used = len(self._begun()), sum(_room(batch.rows) for batch in (*self._reading, *self._batches))
+        count, used = len(self._begun), sum(_room(batch.rows) for batch in (*self._reading, *self._batches))
         for row in self._waiting:
             brief = len(row.tokens) <= self._at_once
             fits = not count or (count < self._most_rows and used + row.most <= self._room_for(row))
@@ -109,6 +115,7 @@ class Live:
             (short if brief else long).append(row)
             count, used = count + 1, used + row.most
         self._waiting = left
+        self._begun += [*short, *long]
         self._reading.extend(Batch(self._model, [row], self._pad_id) for row in long)
         now = [self._reading[0]] if self._reading else []
         if short:
@@ -129,30 +136,29 @@ class Live:
                 return
         self._batches.append(batch)
 
-    def _retreat(self) -> list[Row]:
-        """Begin again with half of the rows, because memory ran out. What they have said so far is read with their
-        prompts. Returns the row that has failed, if it was alone.
-        """
-        begun = self._begun()
-        failed = begun if len(begun) == 1 else []
-        for row in failed:
-            row.fail(
+    def _fail_alone(self) -> None:
+        """Fail a row that does not fit though no other one takes memory."""
+        if len(self._begun) == 1 and not self._begun[0].over:
+            self._begun[0].fail(
                 BackendError(
                     "This answer does not fit into the device's memory.",
                     remedy="Shorten the conversation, or close what else uses the device.",
                 )
             )
-        if not failed:
-            self._room = min(self._room, _room(begun) // 2)
-            self._waiting.extendleft(reversed(begun))
+
+    def _retreat(self) -> None:
+        """Begin again with half of the rows, because memory ran out. What they have said so far is read with their
+        prompts.
+        """
+        again = [row for row in self._begun if not row.over]
+        if again:
+            self._room = min(self._room, _room(again) // 2)
+        self._waiting.extendleft(reversed(again))
+        self._begun = [row for row in self._begun if row.over]
         self._reading.clear()
         self._batches.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return failed
-
-    def _begun(self) -> list[Row]:
-        return [row for batch in (*self._reading, *self._batches) for row in batch.rows]
 
     def _tidy(self) -> None:
         self._batches = [batch for batch in self._batches if batch.rows]
@@ -162,3 +168,14 @@ class Live:
 def _room(rows: Sequence[Row]) -> int:
     """The tokens that rows take in one batch once they are as long as they may get."""
     return len(rows) * max((row.most for row in rows), default=0)
+
+
+def _fits(work: Callable[[], object]) -> bool:
+    """Do it; False where memory ran out."""
+    try:
+        work()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return False
+    return True

@@ -50,6 +50,7 @@ class Row:
         self._sent: list[int] = []  # characters of each call's arguments that were shown
         self._ranks_sent = self._rank_bytes = 0
         self._generator: torch.Generator | None = None
+        self._drawn: float | None = None
 
     @property
     def tokens(self) -> list[int]:
@@ -67,11 +68,15 @@ class Row:
         return bool(self.reason) or self.error is not None
 
     def draw(self) -> float:
-        """The answer's next random number, of its own sequence: in any batch the same."""
+        """The random number for the next token, of the answer's own sequence: the same in any batch, and the same again
+        where memory ran out before the token was added.
+        """
         if self._generator is None:
             seed = self.options.seed if self.options.seed is not None else secrets.randbits(62)
             self._generator = torch.Generator().manual_seed(seed % 2**63)
-        return torch.rand((), generator=self._generator, dtype=torch.float32).item()
+        if self._drawn is None:
+            self._drawn = torch.rand((), generator=self._generator, dtype=torch.float32).item()
+        return self._drawn
 
     def penalize(self, logits_V: Tensor) -> None:
         """Lower the logits of the tokens that the answer holds already, in place."""
@@ -90,6 +95,7 @@ class Row:
         if self.error is not None:
             return
         self._spent += 1
+        self._drawn = None
         if token in self._text.stop_ids:
             self.reason = "stop"
             return

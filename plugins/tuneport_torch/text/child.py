@@ -69,8 +69,10 @@ class Child:
         return answer
 
     def close(self) -> None:
-        """End the process; the next message starts another."""
+        """End the process, also while somebody waits for its answer; the next message starts another."""
         if self._owner == os.getpid():
+            if (process := self.process) is not None:
+                process.kill()
             with self._lock:
                 self._end()
 

@@ -7,6 +7,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -71,7 +72,7 @@ class Tokenizer:
         """The ids of `texts`; None for one that is no token."""
         self.start: list[int] = []
         """What the tokenizer itself puts before plain text; the first few."""
-        self._worker = Child(_SCRIPT, self._first, self._loaded)
+        self._begin()
         with self._worker.turn(), self._told():
             self._worker.ask(msgspec.msgpack.encode(["count", []]))
 
@@ -98,6 +99,12 @@ class Tokenizer:
             tokens: list[bytes] = self._result(answer, list[bytes])
         return tokens
 
+    def twin(self) -> Tokenizer:
+        """The same, with a child of its own."""
+        twin = copy(self)
+        twin._begin()  # noqa: SLF001 - its own
+        return twin
+
     def close(self) -> None:
         """End the child; the next call starts another."""
         self._worker.close()
@@ -106,6 +113,9 @@ class Tokenizer:
     def process(self) -> subprocess.Popen[bytes] | None:
         """The child, while there is one."""
         return self._worker.process
+
+    def _begin(self) -> None:
+        self._worker = Child(_SCRIPT, self._first, self._loaded)
 
     def _in_batches(self, verb: str, texts: Sequence[str], kind: type[list[_T]]) -> list[_T]:
         """The results for all texts, a few at a time. While one batch is read here, the child works on the next."""

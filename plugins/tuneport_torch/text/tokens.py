@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -214,11 +215,23 @@ class Text:
         if self.template is not None:
             (folder / "chat_template.jinja").write_text(self.template.source, encoding="utf-8", newline="")
 
+    def twin(self) -> Text:
+        """The same, with processes of its own."""
+        twin = copy(self)
+        twin._separate()  # noqa: SLF001 - its own
+        return twin
+
     def close(self) -> None:
         """End the processes that tokenize and render the template; they come back when needed."""
         self._tokenizer.close()
         if self.template is not None:
             self.template.close()
+
+    def _separate(self) -> None:
+        self.__dict__.pop("constraints", None)
+        self._tokenizer = self._tokenizer.twin()
+        if self.template is not None:
+            self.template = ChatTemplate(self.template.source, self.template.variables, self.template.seconds)
 
     def _beginning(self, config: Mapping[str, Any]) -> list[int]:
         bos = self._id("bos_token")
