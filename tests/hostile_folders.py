@@ -100,6 +100,16 @@ def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Attack:
     return attack
 
 
+def beside_a_token(more: str) -> Attack:
+    """A key that no added token has, as text, in front of the first one's content."""
+
+    def attack(folder: Path) -> None:
+        path = folder / "tokenizer.json"
+        path.write_text(path.read_text().replace('"content":', f'{more},"content":', 1))
+
+    return attack
+
+
 def replaced(pattern: str, content: str, times: int = 1) -> dict[str, Any]:
     """A normalizer that replaces text, again and again."""
     one = {"type": "Replace", "pattern": {"String": pattern}, "content": content}
@@ -400,6 +410,7 @@ FOLDERS: dict[str, Attack] = {
     ),
     # large tokenizers
     "tokenizer of 41 MB": written("tokenizer.json", '{"version":"1.0",' + " " * 42_000_000 + "}"),
+    "8 million objects beside a token": beside_a_token('"x":[' + "{}," * 8_000_000 + "{}]"),
     "model of 10 million numbers": written("tokenizer.json", '{"version":"1.0","model":[' + "0," * 10**7 + "0]}"),
 }
 

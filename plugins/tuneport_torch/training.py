@@ -10,16 +10,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport import Lineage, ModelNotFound, Status, TuneportError, UnavailableError, UnsupportedError, utc_now
+from tuneport import (
+    JobFailed,
+    Lineage,
+    ModelNotFound,
+    Status,
+    TuneportError,
+    UnavailableError,
+    UnsupportedError,
+    utc_now,
+)
 from tuneport_torch import bases, export, rates
+from tuneport_torch.bases.files import DamagedModel
 from tuneport_torch.bases.loading import load_model
 from tuneport_torch.choices import choices
 from tuneport_torch.config import Resolved, TorchSettings, resolve_epochs
 from tuneport_torch.engine import footprint
+from tuneport_torch.jobs.failures import may_pass
 from tuneport_torch.text.rows import Rows, read_rows
 from tuneport_torch.text.tokens import load_text
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from tuneport_torch.bases import Base
     from tuneport_torch.engine.checkpoint import Store
     from tuneport_torch.jobs.devices import Device
@@ -53,7 +66,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     if worker.owner.last_step_told > 0 and not store.list():
         worker.emit("log", "There is no checkpoint yet: training begins anew.")
     run = Run(
-        model=load_model(base),
+        model=_model(worker, base),
         train=rows.train,
         validation=rows.validation,
         settings=settings,
@@ -96,6 +109,16 @@ def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
             remedy="Bring the old files back, or start the run again: tuneport run … --again",
         )
     return base
+
+
+def _model(worker: Worker, base: Base) -> PreTrainedModel:
+    """The base with its weights. Files that make no model end the job: it could not go on with others."""
+    try:
+        return load_model(base)
+    except DamagedModel as error:
+        if may_pass(error):
+            raise
+        raise JobFailed(error.message, ref=worker.folder.ref, remedy=error.remedy) from error
 
 
 def _on_device(worker: Worker, settings: TorchSettings, device: Device) -> TorchSettings:

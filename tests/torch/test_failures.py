@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from torch_jobs import begin, no_worker_is_left, settled  # noqa: F401 - the second is a fixture
 from tuneport import BackendError, DataError, HomeError, Status, UnavailableError
-from tuneport_torch.jobs.failures import explain
+from tuneport_torch.jobs.failures import explain, may_pass
 from tuneport_torch.jobs.folder import Folder
 
 
@@ -30,6 +31,21 @@ def chained(cause: BaseException) -> BaseException:
     error = RuntimeError("the checkpoint could not be written")
     error.__cause__ = cause
     return error
+
+
+def test_what_a_library_finds_in_a_file_comes_again_and_what_the_system_says_may_pass() -> None:
+    for cause in (KeyError("boom"), OSError("no file named config.json"), RuntimeError("size mismatch")):
+        assert not may_pass(chained(cause))
+    for cause in (OSError(errno.EIO, "Input/output error"), ImportError("no bitsandbytes")):
+        assert may_pass(chained(cause))
+
+
+def test_a_job_with_a_model_that_cannot_be_built_has_failed(tiny_llama: Path, own_home: Path) -> None:
+    base = Path(shutil.copytree(tiny_llama, own_home / "base"))
+    told = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**told, "hidden_act": "boom"}))
+    state = settled(begin(base, "boom", count=4))
+    assert (state.status, state.message) == (Status.FAILED, f"{base} could not be loaded: 'boom'")
 
 
 @pytest.mark.parametrize(

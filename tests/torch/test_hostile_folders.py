@@ -73,6 +73,7 @@ def test_a_hostile_folder_is_refused_or_read_by_every_door(
     "name",
     [
         "vocabulary of number 2^31",
+        "8 million objects beside a token",
         pytest.param("positions without end", marks=pytest.mark.soak),
         pytest.param("vocabulary numbers repeat", marks=pytest.mark.soak),
     ],
@@ -199,12 +200,10 @@ def test_mutations_of_a_real_gguf_file_are_refused_or_read(doors: Doors, whole_g
 
 
 @pytest.mark.soak
-def test_thousands_of_mutations_are_refused_or_read(
-    doors: Doors, whole: Path, whole_gguf: Path, tmp_path: Path
-) -> None:
-    attack_folders(doors, whole, tmp_path, 3_000, *ALL, "train")
-    attack_ggufs(doors, whole_gguf, tmp_path, 1_000, "check", "plan", "load")
-    attack_ggufs(doors, whole_gguf, tmp_path, 100, *ALL, "train")
+def test_many_more_mutations_are_refused_or_read(doors: Doors, whole: Path, whole_gguf: Path, tmp_path: Path) -> None:
+    attack_folders(doors, whole, tmp_path, 500, *ALL, "train")
+    attack_ggufs(doors, whole_gguf, tmp_path, 400, "check", "plan", "load")
+    attack_ggufs(doors, whole_gguf, tmp_path, 50, *ALL, "train")
 
 
 def test_half_of_a_surrogate_pair_in_a_folder_is_refused(tiny_llama: Path, tmp_path: Path) -> None:

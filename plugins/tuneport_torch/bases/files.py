@@ -25,6 +25,10 @@ _DEEPEST = 64  # levels of lists and objects; real files have under 10
 _COPY = "Download or copy it again."
 
 
+class DamagedModel(UnavailableError):  # noqa: N818 - reads as what is there
+    """The model's files cannot be made into a model: as long as they stay the same, so does the error."""
+
+
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, without waiting for the writer of a pipe. Raises UnavailableError for anything
     else, FileNotFoundError when there is nothing.

@@ -16,6 +16,7 @@ from tuneport import TuneportError, UnavailableError
 from tuneport_torch.bases import fetch
 from tuneport_torch.bases.dense import DenseCopy
 from tuneport_torch.bases.facts import weight_headers
+from tuneport_torch.bases.files import DamagedModel
 from tuneport_torch.bases.headers import read_gguf
 from tuneport_torch.bases.plausible import check_built, check_memory
 
@@ -110,7 +111,7 @@ def _load(
             model, told = _kept(base, held, dtype, attention)
     missing = sorted({*told["missing_keys"], *(str(key) for key in told["mismatched_keys"])})
     if missing:
-        raise UnavailableError(
+        raise DamagedModel(
             f"{base.name} lacks {len(missing)} of its weights, {missing[0]} first; they would be random numbers.",
             remedy="Download or convert the model again.",
         )
@@ -207,14 +208,14 @@ def round_weights(model: PreTrainedModel, dtype: str) -> None:
 
 @contextmanager
 def _faults(what: str, remedy: str) -> Iterator[None]:
-    """Whatever a library raises for a damaged model, as UnavailableError. Rust's panics are no Exception."""
+    """Whatever a library raises for a damaged model, as DamagedModel. Rust's panics are no Exception."""
     try:
         yield
     except (TuneportError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         reason = str(error) or type(error).__name__
-        raise UnavailableError(f"{what}: {reason:.1000}", remedy=remedy) from error
+        raise DamagedModel(f"{what}: {reason:.1000}", remedy=remedy) from error
 
 
 @contextmanager

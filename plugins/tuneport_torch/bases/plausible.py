@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport import UnavailableError
+from tuneport_torch.bases.files import DamagedModel
 from tuneport_torch.bases.headers import Header
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def check_memory(base: Base, parameters: int, dtype: str) -> None:
 
 
 def check_built(base: Base, config: PreTrainedConfig, held: int) -> None:
-    """Raise UnavailableError where the model that a config describes has many more weights than its files: they would
+    """Raise DamagedModel where the model that a config describes has many more weights than its files: they would
     be made up of random numbers, and fill the memory. It is built on torch's meta device, which stores no numbers.
     """
     import torch
@@ -92,7 +93,7 @@ def check_built(base: Base, config: PreTrainedConfig, held: int) -> None:
     weights = sum(weight.numel() for weight in model.parameters())
     buffers = sum(buffer.numel() for buffer in model.buffers())
     if weights > (_MORE_PACKED if packed else _MORE) * held + _SMALL or buffers > 4 * held + _BUFFERS:
-        raise UnavailableError(
+        raise DamagedModel(
             f"The config of {base.name} describes a model of {weights:,} weights; its files hold {held:,}.",
             remedy="Download or copy the model again.",
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneport import UnsupportedError
-from tuneport_torch.bases.files import TOKENIZER_BYTES, read_json
 from tuneport_torch.text.pretokenizer import name_of
 
 if TYPE_CHECKING:
@@ -50,33 +48,32 @@ def read_vocabulary(text: Text, size: int) -> Vocabulary:
 
     Raises UnsupportedError for a tokenizer that llama.cpp would read otherwise.
     """
-    told = read_json(text.folder / "tokenizer.json", TOKENIZER_BYTES)
-    pre = name_of(told)
-    ids: dict[str, int] = dict(told["model"]["vocab"])
-    kinds = dict.fromkeys(ids.values(), _NORMAL)
-    for added in told.get("added_tokens") or ():
-        ids[added["content"]] = added["id"]
-        kinds[added["id"]] = _CONTROL if added["special"] else _USER_DEFINED
-    if max(kinds, default=0) >= size:
+    pre = name_of(text.tokenizer.steps())
+    most, tokens, merges = text.tokenizer.pieces(size)
+    if most >= size:
         raise UnsupportedError(
-            f"The tokenizer has {max(kinds) + 1:,} tokens, the model's embedding only {size:,} rows.",
+            f"The tokenizer has {most + 1:,} tokens, the model's embedding only {size:,} rows.",
             remedy="Export it as: merged",
         )
-    names = {number: token for token, number in ids.items()}
+    kinds = [_UNUSED if token is None else _NORMAL for token in tokens]
+    for number, (_, steers) in text.tokenizer.added.items():
+        kinds[number] = _CONTROL if steers else _USER_DEFINED
+    named = [f"[UNUSED{number}]" if token is None else token for number, token in enumerate(tokens)]
     return Vocabulary(
         pre=pre,
-        tokens=[names.get(number, f"[UNUSED{number}]") for number in range(size)],
-        types=[kinds.get(number, _UNUSED) for number in range(size)],
-        merges=[merge if isinstance(merge, str) else " ".join(merge) for merge in told["model"]["merges"]],
-        special=_special(text, ids),
+        tokens=[*named, *(f"[UNUSED{number}]" for number in range(len(named), size))],
+        types=[*kinds, *[_UNUSED] * (size - len(kinds))],
+        merges=merges,
+        special=_special(text),
         begins=bool(text.prefix_ids),
         template=text.template.source if text.template is not None else None,
     )
 
 
-def _special(text: Text, ids: Mapping[str, int]) -> dict[str, int]:
+def _special(text: Text) -> dict[str, int]:
     """By the name that the format has for it. The tokenizer's own end of sequence is `eos` if it ends an answer."""
     named = {"bos": "bos_token", "unk": "unk_token", "pad": "pad_token"}
+    ids = text.tokenizer.ids
     found: dict[str, Any] = {name: ids.get(text.special.get(key, "")) for name, key in named.items()}
     stops = sorted(text.stop_ids, key=lambda one: one != text.eos_id)
     if len(stops) > len(_STOPS):

@@ -48,6 +48,14 @@ def explain(error: BaseException, folder: Folder, *, resumable: bool) -> Ending:
     )
 
 
+def may_pass(error: BaseException | None) -> bool:
+    """Whether the next try may go better, by what is behind an error. An OSError that no system raised says what a
+    library found in a file, and does not count.
+    """
+    causes = (found for found in _chain(error) if not isinstance(found, TuneportError))
+    return any(_passing(found) for found in causes if not (isinstance(found, OSError) and found.errno is None))
+
+
 def _passing(error: BaseException) -> tuple[str, str | None] | None:
     """What happened and its cure for an error that may be gone at the next try; None for one that comes again.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport import UnavailableError, home
 from tuneport_torch import bases
-from tuneport_torch.bases.files import TOKENIZER_BYTES, model_files, read_json
+from tuneport_torch.bases.files import model_files
 from tuneport_torch.bases.headers import BadHeader, read_gguf
 from tuneport_torch.text.child import environment
 from tuneport_torch.text.pretokenizer import with_pretokenizer
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SCRIPT = Path(__file__).with_name("conversion_child.py")
 _PASSED = ("HOME", "HF_HOME", "HF_MODULES_CACHE", "XDG_CACHE_HOME")  # where code of a trusted model is kept
+_MOST_BYTES = 16 * 2**20  # of a tokenizer's files explain memory and time: the largest real ones take 13 MB in a GGUF
 _VERSION = 2  # counts the ways in which tokenizers were converted: what an older one left in the cache is not read
 
 
@@ -47,44 +48,47 @@ def converted(base: Base) -> Path:
 
 def convert(base: Base, folder: Path) -> Path:
     """Write the files of a `Text` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
-    told: dict[str, Any] = {}
     if base.kind == "gguf":
         try:
             header = read_gguf(base.here())
         except BadHeader as error:
             raise UnavailableError(str(error), remedy="Download or copy the file again.") from error
-        told, size = header.metadata, header.length
-        _run(base, base.here().parent, base.here().name, folder, size)
+        _run(base, base.here().parent, base.here().name, folder, header.length, _told(header.metadata))
     else:
         base = bases.fetch(base, weights=False)
         source = bases.text_folder(base)
         if source is None:
             raise UnavailableError(f"The tokenizer of {base.name} is not here.", remedy="Download the model again.")
         size = sum(file.stat().st_size for file in model_files(source) if file.suffix != ".safetensors")
-        _run(base, source, None, folder, size)
+        _run(base, source, None, folder, size, {})
     if not (folder / "tokenizer.json").is_file():
         raise UnavailableError(
             f"The tokenizer of {base.name} has no fast form, a tokenizer.json.",
             remedy="Choose another base.",
         )
-    cut, begins = told.get("tokenizer.ggml.pre"), told.get("tokenizer.ggml.add_bos_token")
-    if cut is not None and told.get("tokenizer.ggml.model") == "gpt2":
-        tokenizer = read_json(folder / "tokenizer.json", TOKENIZER_BYTES)
-        _write(folder / "tokenizer.json", with_pretokenizer(tokenizer, str(cut)))
-    if begins is not None:
-        _write(
-            folder / "tokenizer_config.json",
-            {**read_json(folder / "tokenizer_config.json"), "add_bos_token": bool(begins)},
-        )
     return folder
 
 
-def _run(base: Base, folder: Path, gguf: str | None, out: Path, size: int) -> None:
+def _told(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What a GGUF header says of its tokenizer and transformers does not read: how it cuts text, as the tokenizer.json
+    of an empty tokenizer, and whether it puts a token in front.
+    """
+    cut, begins = header.get("tokenizer.ggml.pre"), header.get("tokenizer.ggml.add_bos_token")
+    cuts = cut is not None and header.get("tokenizer.ggml.model") == "gpt2"
+    empty = {"model": {"type": "BPE", "vocab": {}, "merges": []}}
+    return {
+        "like": with_pretokenizer(empty, str(cut)) if cuts else None,
+        "begins": None if begins is None else bool(begins),
+    }
+
+
+def _run(base: Base, folder: Path, gguf: str | None, out: Path, size: int, told: Mapping[str, Any]) -> None:
     request = {
         "folder": str(folder),
         "gguf": gguf,
         "out": str(out),
-        "size": size,
+        "size": min(size, _MOST_BYTES),
+        **told,
         "trust_remote_code": base.trust_remote_code,
     }
     ran = subprocess.run(
@@ -107,7 +111,3 @@ def _run(base: Base, folder: Path, gguf: str | None, out: Path, size: int) -> No
             f"The tokenizer of {base.name} could not be loaded: {why or 'the conversion failed'}",
             remedy="Is tokenizer.json beside the weights?",
         )
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")

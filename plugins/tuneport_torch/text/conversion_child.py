@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 from tuneport_torch.text.tokenizer_child import limited
@@ -19,12 +20,29 @@ _SECONDS = 6.0, 10e-6  # of processor time, and per byte
 _FILE_BYTES = 2**28
 
 
-def convert(folder: str, gguf: str | None, out: str, *, trust_remote_code: bool) -> None:
-    """Write the tokenizer's files into the folder `out`."""
+def convert(
+    folder: str,
+    gguf: str | None,
+    out: str,
+    *,
+    trust_remote_code: bool,
+    like: dict[str, Any] | None = None,
+    begins: bool | None = None,
+) -> None:
+    """Write the tokenizer's files into the folder `out`; `like` is a tokenizer.json that cuts text as it shall."""
+    from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
     more: dict[str, Any] = {"gguf_file": gguf} if gguf else {"trust_remote_code": trust_remote_code}
-    AutoTokenizer.from_pretrained(folder, local_files_only=True, **more).save_pretrained(out)
+    made = AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
+    if like is not None:
+        pattern, backend = Tokenizer.from_str(json.dumps(like)), made.backend_tokenizer
+        backend.pre_tokenizer = pattern.pre_tokenizer
+        backend.model.ignore_merges = pattern.model.ignore_merges
+    made.save_pretrained(out)
+    if begins is not None:
+        config = Path(out, "tokenizer_config.json")
+        config.write_text(json.dumps({**json.loads(config.read_text()), "add_bos_token": begins}))
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def with_pretokenizer(tokenizer: Mapping[str, Any], name: str) -> dict[str, Any]
     known = _KNOWN.get(_ALIASES.get(name, name))
     if known is None:
         raise UnavailableError(
-            f"The file's tokenizer cuts text as {name!r} does, which cannot be read from a GGUF file here.",
+            f"The file's tokenizer cuts text as {name[:80]!r} does, which cannot be read from a GGUF file here.",
             remedy="Name the folder or hub model that the file was made from.",
         )
     steps, ignore_merges = known

@@ -27,6 +27,7 @@ _STEERING = 20_000  # models with many have a thousand; each is looked for in ev
 _OTHER = "Bring back the model's own tokenizer.json, or choose another model."
 
 _Facts = tuple[list[tuple[int, str, bool]], list[int | None], list[int]]
+_Pieces = tuple[int, list[str | None], list[str]]
 _T = TypeVar("_T")
 
 
@@ -87,16 +88,12 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, keep_control: bool) -> str:
         """The text of ids, with or without the tokens that steer."""
-        with self._worker.turn(), self._told():
-            answer = self._worker.ask(msgspec.msgpack.encode(["decode", list(ids), keep_control]))
-            text: str = self._result(answer, str)
+        text: str = self._asked(str, "decode", list(ids), keep_control)
         return text
 
     def vocabulary(self) -> list[bytes]:
         """The bytes that each token stands for, by id."""
-        with self._worker.turn(), self._told():
-            answer = self._worker.ask(msgspec.msgpack.encode(["vocabulary"]))
-            tokens: list[bytes] = self._result(answer, list[bytes])
+        tokens: list[bytes] = self._asked(list[bytes], "vocabulary")
         return tokens
 
     def twin(self) -> Tokenizer:
@@ -104,6 +101,18 @@ class Tokenizer:
         twin = copy(self)
         twin._begin()  # noqa: SLF001 - its own
         return twin
+
+    def steps(self) -> dict[str, Any]:
+        """How it reads text, in the words of tokenizer.json, the vocabulary and merges left out."""
+        told: dict[str, Any] = self._asked(dict[str, Any], "steps")
+        return told
+
+    def pieces(self, rows: int) -> tuple[int, list[str | None], list[str]]:
+        """The highest id, and of a BPE the tokens by id and the merges in order; these two are empty where ids go
+        beyond so many rows.
+        """
+        found: _Pieces = self._asked(_Pieces, "pieces", rows)
+        return found
 
     def close(self) -> None:
         """End the child; the next call starts another."""
@@ -116,6 +125,11 @@ class Tokenizer:
 
     def _begin(self) -> None:
         self._worker = Child(_SCRIPT, self._first, self._loaded)
+
+    def _asked(self, kind: Any, verb: str, *given: Any) -> Any:
+        """What the child says to one request."""
+        with self._worker.turn(), self._told():
+            return self._result(self._worker.ask(msgspec.msgpack.encode([verb, *given])), kind)
 
     def _in_batches(self, verb: str, texts: Sequence[str], kind: type[list[_T]]) -> list[_T]:
         """The results for all texts, a few at a time. While one batch is read here, the child works on the next."""

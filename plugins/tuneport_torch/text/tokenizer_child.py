@@ -34,10 +34,18 @@ _MOST_BYTES = 448 * 2**20  # of memory in all, without what a text explains: the
 _WORK_BYTES = 192 * 2**20, 400  # of memory, and per byte of text
 _LOAD_SECONDS = 3.0, 1e-6  # of processor time, and per byte
 _WORK_SECONDS = 3.0, 20e-6
+_STEPS_BYTES = 2**16  # of a normalizer or a cut, whose steps are wanted: real ones have a few kilobytes
+_MERGES = 2**20  # twice those of the largest real tokenizer
 
 
 class TooLong(Exception):  # noqa: N818 - reads as what happened
     """A text became more tokens, or tokens more text, than any real tokenizer makes of it."""
+
+
+class _Model(msgspec.Struct):
+    """A byte-level BPE without its vocabulary, as the library writes it."""
+
+    merges: list[tuple[str, str]]
 
 
 class Tokenizer:
@@ -92,6 +100,27 @@ class Tokenizer:
                 tokens[number] = _bytes_of(token, number in added, "ByteLevel" in kinds)
         return tokens
 
+    def steps(self) -> dict[str, Any]:
+        """How the tokenizer reads text, in the words of tokenizer.json, its vocabulary and merges left out."""
+        model = self._library.model
+        told = {name: getattr(model, name, None) for name in _OF_MODEL}
+        parts = {name: _steps(name, getattr(self._library, name)) for name in ("normalizer", "pre_tokenizer")}
+        return {"model": {"type": type(model).__name__, **told}, **parts}
+
+    def pieces(self, rows: int) -> tuple[int, list[str | None], list[str]]:
+        """The highest id, the tokens by id, and the merges in order; no tokens where ids go beyond so many rows."""
+        ids = self._library.get_vocab()
+        most = max(ids.values(), default=-1)
+        if most >= rows:
+            return most, [], []
+        tokens: list[str | None] = [None] * (most + 1)
+        for token, number in ids.items():
+            tokens[number] = token
+        merges = msgspec.json.decode(self._library.model.__getstate__(), type=_Model).merges
+        if len(merges) > _MERGES:
+            raise TooLong(f"it has {len(merges):,} merges; at most {_MERGES:,} are read")
+        return most, tokens, [" ".join(pair) for pair in merges]
+
     def _quoted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Piece by piece: only the rare text with a quoted control token is not tokenized in one call."""
         ids: list[int] = []
@@ -106,6 +135,18 @@ class Tokenizer:
         finally:
             self._library.encode_special_tokens = False
         return ids, spans
+
+
+_OF_MODEL = ("byte_fallback", "continuing_subword_prefix", "ignore_merges")
+
+
+def _steps(name: str, part: Any) -> Any:
+    if part is None:
+        return None
+    raw = part.__getstate__()
+    if len(raw) > _STEPS_BYTES:
+        raise TooLong(f"its {name} has {len(raw):,} bytes; at most {_STEPS_BYTES:,} are read")
+    return json.loads(raw)
 
 
 def _byte_letters() -> dict[str, int]:

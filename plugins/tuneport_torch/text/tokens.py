@@ -60,12 +60,12 @@ class Text:
         }
         if (folder / "tokenizer.json").exists():
             check_inside(folder / "tokenizer.json", folder)
-        self._tokenizer = Tokenizer(folder / "tokenizer.json", list(self.special.values()))
+        self.tokenizer = Tokenizer(folder / "tokenizer.json", list(self.special.values()))
         self._prefix = self._beginning(config)
         source, self.has_tool_template = _template(folder, config)
         self.template = ChatTemplate(source, self.special) if source else None
         self.stop_ids = list(dict.fromkeys([*stop_ids, *([self.eos_id] if self.eos_id is not None else [])]))
-        self.stops = [text for one, (text, _) in self._tokenizer.added.items() if one in self.stop_ids]
+        self.stops = [text for one, (text, _) in self.tokenizer.added.items() if one in self.stop_ids]
 
     @property
     def eos_id(self) -> int | None:
@@ -74,7 +74,7 @@ class Text:
 
     def token_id(self, text: str) -> int | None:
         """The id of an added token by its text."""
-        return next((number for number, (one, _) in self._tokenizer.added.items() if one == text), None)
+        return next((number for number, (one, _) in self.tokenizer.added.items() if one == text), None)
 
     @property
     def pad_id(self) -> int:
@@ -93,22 +93,22 @@ class Text:
         if self.rows is None or not ids or max(ids) < self.rows:
             return None
         first = next(one for one in ids if one >= self.rows)
-        token = self._tokenizer.added[first][0] if first in self._tokenizer.added else self.decode([first])
+        token = self.tokenizer.added[first][0] if first in self.tokenizer.added else self.decode([first])
         return f"{token[:80]!r} has the id {first}; the model has {self.rows:,} rows"
 
     @property
     def longer(self) -> str | None:
         """The same for all added tokens of the tokenizer, whether a text uses them or not."""
-        return self.beyond(sorted(self._tokenizer.added))
+        return self.beyond(sorted(self.tokenizer.added))
 
     @cached_property
     def control_ids(self) -> frozenset[int]:
         """The ids of tokens that steer (turns, ends, padding) and that no ordinary text should become."""
-        return frozenset(number for number, (_, steers) in self._tokenizer.added.items() if steers)
+        return frozenset(number for number, (_, steers) in self.tokenizer.added.items() if steers)
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
-        texts = sorted((text for text, steers in self._tokenizer.added.values() if steers), key=len, reverse=True)
+        texts = sorted((text for text, steers in self.tokenizer.added.values() if steers), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
 
     def marks_in(self, text: str) -> list[tuple[int, int, int]]:
@@ -150,15 +150,15 @@ class Text:
         """`encode` for many texts at once, on as many cores as tokenizers takes. Raises UnavailableError for a
         tokenizer that breaks its limits.
         """
-        return [Tokens(ids, spans) for ids, spans in self._tokenizer.encode(texts)]
+        return [Tokens(ids, spans) for ids, spans in self.tokenizer.encode(texts)]
 
     def count_many(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has."""
-        return self._tokenizer.count(texts)
+        return self.tokenizer.count(texts)
 
     def decode(self, ids: Sequence[int], *, keep_control: bool = False) -> str:
         """The text of token ids, without control tokens unless asked for."""
-        return self._tokenizer.decode(ids, keep_control=keep_control)
+        return self.tokenizer.decode(ids, keep_control=keep_control)
 
     def token_bytes(self, index: int) -> bytes:
         """The bytes that a token stands for; several tokens may share one character."""
@@ -204,7 +204,7 @@ class Text:
     @cached_property
     def vocabulary(self) -> list[bytes]:
         """The bytes that each token stands for, by id."""
-        return self._tokenizer.vocabulary()
+        return self.tokenizer.vocabulary()
 
     def save(self, folder: Path) -> None:
         """Copy the files of tokenizer and template into a folder."""
@@ -223,7 +223,7 @@ class Text:
 
     def close(self) -> None:
         """End the processes that tokenize and render the template; they come back when needed."""
-        self._tokenizer.close()
+        self.tokenizer.close()
         if self.template is not None:
             self.template.close()
 
@@ -238,11 +238,11 @@ class Text:
         asked = config.get("add_bos_token")
         if asked is not None:
             return [bos] if asked and bos is not None else []
-        return [bos] if bos is not None and self._tokenizer.start[:1] == [bos] else []
+        return [bos] if bos is not None and self.tokenizer.start[:1] == [bos] else []
 
     def _id(self, name: str) -> int | None:
         text = self.special.get(name)
-        return self._tokenizer.ids.get(text) if text is not None else None
+        return self.tokenizer.ids.get(text) if text is not None else None
 
 
 class _Vocabulary:
