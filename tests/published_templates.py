@@ -158,15 +158,35 @@ def answered(one: Renderer, row: Conversation) -> tuple[Reply, list[AnswerPiece]
     pieces. Or the refusal.
     """
     try:
-        rendered = one.render(row)
+        prompt, wanted = _last_answer(one, row)
     except Unrenderable as refusal:
         return refusal
-    last = len(rendered.ids) - next(at for at, weight in enumerate(reversed(rendered.weights)) if weight)
-    start = max(at for at, weight in enumerate(rendered.weights[:last]) if not weight) + 1
-    answer = Row(one.text, rendered.ids[:start], 9999, GenerateOptions(tools=row.tools, max_tokens=9999))
+    answer = Row(one.text, prompt, 9999, GenerateOptions(tools=row.tools, max_tokens=9999))
     pieces = []
-    for token in rendered.ids[start:last]:
+    for token in wanted:
         answer.add(token)
         pieces.append(answer.piece())
     assert answer.reason == "stop"
     return answer.reply(), pieces
+
+
+def must_call(one: Renderer, row: Conversation) -> Reply | str:
+    """The same where the model must call a tool: the reply, or the text behind which a token is not allowed."""
+    prompt, wanted = _last_answer(one, row)
+    answer = Row(one.text, prompt, 9999, GenerateOptions(tools=row.tools, max_tokens=9999, tool_choice="required"))
+    for at, token in enumerate(wanted):
+        assert answer.constraint is not None
+        if not answer.constraint.bits()[token // 8] >> token % 8 & 1:
+            return one.text.decode(wanted[: at + 1], keep_control=True)
+        answer.add(token)
+        if answer.over:
+            break
+    return answer.reply()
+
+
+def _last_answer(one: Renderer, row: Conversation) -> tuple[list[int], list[int]]:
+    """The tokens before the last answer, and those of it."""
+    rendered = one.render(row)
+    last = len(rendered.ids) - next(at for at, weight in enumerate(reversed(rendered.weights)) if weight)
+    start = max(at for at, weight in enumerate(rendered.weights[:last]) if not weight) + 1
+    return rendered.ids[:start], rendered.ids[start:last]

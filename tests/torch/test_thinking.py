@@ -12,6 +12,7 @@ from torch_jobs import request, settled
 from tuneport import Conversation, Dataset, GenerateOptions, Message, Preference, TrainSettings, compare
 from tuneport_torch import TorchBackend
 from tuneport_torch.answer.row import Row
+from tuneport_torch.text.hints import hints
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
@@ -115,6 +116,21 @@ def test_a_template_without_thinking_takes_no_field_and_keeps_the_text_as_it_is(
         one.render(FIELD)
     assert refused.value.code == "reasoning-not-taken"
     assert trained(one, INLINE) == [f"{INLINE.messages[1].text}<|im_end|>"]
+
+
+def test_a_block_that_a_template_does_not_know_and_calls_that_cannot_be_read_back_are_warned_of(renderer):
+    pair = Preference(prompt=INLINE.messages[:1], chosen=INLINE.messages[1:], rejected=(Message("assistant", "5"),))
+    called = [{"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]
+    call = Conversation((INLINE.messages[0], Message("assistant", tool_calls=called)))
+    plain, switch, tools = map(renderer, (templates.CHATML, templates.QWEN3_SWITCH, templates.CALLS))
+    for row in (INLINE, pair):
+        (hint,) = hints(row, plain.text)
+        assert (hint.code, hint.severity) == ("thinking-as-text", "warning")
+        assert "knows thinking" in hint.remedy
+        assert not list(hints(row, switch.text))
+    assert [hint.code for hint in hints(call, plain.text)] == ["calls-as-text"]
+    assert not list(hints(call, tools.text))
+    assert not list(hints(PLAIN, plain.text))
 
 
 def test_an_earlier_turn_whose_thinking_is_left_out_is_not_trained_without_it(renderer):

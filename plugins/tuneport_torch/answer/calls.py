@@ -40,7 +40,8 @@ class CallReader:
     def read(self, said: str) -> tuple[str, tuple[Mapping[str, Any], ...]] | None:
         """The text beside the calls, and the calls in the wire's shape; None where there are none."""
         for form in self._forms:
-            rest, calls = form.read(said, self._tools, known=self._known)
+            own = form is self._forms[0]
+            rest, calls = form.read(said if own else self.plain(said), self._tools, known=self._known)
             if calls:
                 made = tuple(
                     {"id": f"call{number:05}", "type": "function", "function": one._asdict()}
