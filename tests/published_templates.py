@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import re
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from tiny_models import make_tokenizer
-from tuneport import Conversation, Message
+from tuneport import AnswerPiece, Conversation, GenerateOptions, Message, Reply
+from tuneport_torch.answer.row import Row
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
 from tuneport_torch.text.tokens import Text
@@ -68,6 +70,27 @@ def rows() -> dict[str, Conversation]:
         "tools": _tools("abc123XYZ"),
         "tools, short ids": _tools("1"),
     }
+
+
+def call_rows() -> dict[str, Conversation]:
+    """Rows that end in calls."""
+    hard = {"city": 'Oslo\'s "old" town\n<a> & é', "n": 7, "deep": {"list": [1, "x", None, True]}, "share": 0.5}
+    asked = Message("user", "Rain in Oslo?")
+    return {
+        "call": Conversation((asked, _calls({"city": "Oslo"})), tools=(TOOL,)),
+        "hard": Conversation((asked, _calls(hard)), tools=(TOOL,)),
+        "two": Conversation((asked, _calls({"city": "Oslo"}, {"city": "7"})), tools=(TOOL,)),
+        "said": Conversation((asked, _calls({"city": "Oslo"}, content="I look.")), tools=(TOOL,)),
+        "thought": Conversation((asked, _calls({"city": "Oslo"}, reasoning_content="Oslo is far.")), tools=(TOOL,)),
+    }
+
+
+def _calls(*arguments: dict[str, object], **more: str) -> Message:
+    calls = [
+        {"id": f"abc12345{at}", "type": "function", "function": {"name": "weather", "arguments": json.dumps(one)}}
+        for at, one in enumerate(arguments)
+    ]
+    return Message("assistant", tool_calls=calls, **more)
 
 
 def _tools(name: str) -> Conversation:
@@ -128,3 +151,42 @@ def outcome(one: Renderer, row: Conversation) -> tuple[list[str], int] | Unrende
     except Unrenderable as refusal:
         return refusal
     return [piece.text for piece in one.shown(rendered) if piece.weight], rendered.turns_left_out
+
+
+def answered(one: Renderer, row: Conversation) -> tuple[Reply, list[AnswerPiece]] | Unrenderable:
+    """What becomes of a row's last answer where a model writes exactly what it is trained to write: the reply, and its
+    pieces. Or the refusal.
+    """
+    try:
+        prompt, wanted = _last_answer(one, row)
+    except Unrenderable as refusal:
+        return refusal
+    answer = Row(one.text, prompt, 9999, GenerateOptions(tools=row.tools, max_tokens=9999))
+    pieces = []
+    for token in wanted:
+        answer.add(token)
+        pieces.append(answer.piece())
+    assert answer.reason == "stop"
+    return answer.reply(), pieces
+
+
+def must_call(one: Renderer, row: Conversation) -> Reply | str:
+    """The same where the model must call a tool: the reply, or the text behind which a token is not allowed."""
+    prompt, wanted = _last_answer(one, row)
+    answer = Row(one.text, prompt, 9999, GenerateOptions(tools=row.tools, max_tokens=9999, tool_choice="required"))
+    for at, token in enumerate(wanted):
+        assert answer.constraint is not None
+        if not answer.constraint.bits()[token // 8] >> token % 8 & 1:
+            return one.text.decode(wanted[: at + 1], keep_control=True)
+        answer.add(token)
+        if answer.over:
+            break
+    return answer.reply()
+
+
+def _last_answer(one: Renderer, row: Conversation) -> tuple[list[int], list[int]]:
+    """The tokens before the last answer, and those of it."""
+    rendered = one.render(row)
+    last = len(rendered.ids) - next(at for at, weight in enumerate(reversed(rendered.weights)) if weight)
+    start = max(at for at, weight in enumerate(rendered.weights[:last]) if not weight) + 1
+    return rendered.ids[:start], rendered.ids[start:last]

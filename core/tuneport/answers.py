@@ -106,14 +106,17 @@ class CallPiece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPiece:
-    """What an answer has gained: text, parts of tool calls, and the log-probabilities of the tokens they consist of."""
+    """What an answer has gained: text, parts of tool calls, and the log-probabilities of the tokens they consist of.
+    `thinking` is a part of the block before the answer.
+    """
 
     text: str = ""
     calls: tuple[CallPiece, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    thinking: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.calls or self.logprobs)
+        return bool(self.text or self.calls or self.logprobs or self.thinking)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,13 +196,14 @@ class Streamed:
     """What one streamed answer has told: its pieces, and the ids of its calls."""
 
     def __init__(self) -> None:
-        self.text = ""
+        self.text = self.thinking = ""
         self.logprobs = 0
         self._ids: list[str] = []
 
     def take(self, piece: AnswerPiece) -> list[CallDelta]:
         """Note a piece that is told now. Returns its parts of calls."""
         self.text += piece.text
+        self.thinking += piece.thinking
         self.logprobs += len(piece.logprobs)
         deltas = []
         for one in piece.calls:
@@ -221,6 +222,7 @@ class Streamed:
                 CallPiece(index=index, name=one["name"], arguments=one["arguments"]) for index, one in enumerate(calls)
             ),
             logprobs=(reply.logprobs or ())[self.logprobs :],
+            thinking=(reply.thinking or "")[len(self.thinking) :],
         )
 
 

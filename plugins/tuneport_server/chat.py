@@ -248,8 +248,6 @@ async def _events(
         for index, one in enumerate(item):
             for delta, logprobs in _deltas(streams[index], streams[index].rest(one)):
                 yield chunk(index, delta, None, logprobs)
-            if one.thinking:
-                yield chunk(index, {"reasoning_content": one.thinking})
             yield chunk(index, {}, one.finish_reason)
         if usage:
             yield _event({"object": "chat.completion.chunk", **head, "choices": [], "usage": _usage(item)})
@@ -259,7 +257,9 @@ async def _events(
 
 
 def _deltas(stream: asking.Streamed, piece: AnswerPiece) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """The deltas of a piece; the first has its log-probabilities."""
+    """The deltas of a piece; the first of its answer has its log-probabilities."""
+    if piece.thinking:
+        yield {"reasoning_content": piece.thinking}, None
     deltas: list[dict[str, Any]] = [{"content": piece.text}] if piece.text else []
     for call in stream.take(piece):
         if call.name is not None:

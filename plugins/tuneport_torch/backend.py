@@ -167,9 +167,9 @@ class _Reading:
         )
 
     def together(self, examples: Iterable[Example]) -> DataProfile:
-        from tuneport_torch.text.ways import count_ways, mode_of
+        from tuneport_torch.text.ways import mode_for
 
-        mode = mode_of(count_ways(_text(self._base), examples))
+        mode = mode_for(_text(self._base), examples)
         return _Reading(self._base, self._max_tokens, mode).profile()
 
     def count_tokens(self, examples: Sequence[Example]) -> list[int]:
@@ -184,10 +184,14 @@ class _Reading:
         return pairs.pieces(renderer, example) if isinstance(example, Preference) else renderer.pieces(example)
 
     def check_row(self, example: Example) -> list[Diagnostic]:
+        from tuneport import Completion
         from tuneport_torch.text import pairs
+        from tuneport_torch.text.hints import hints
 
         renderer = self._renderer
-        return pairs.diagnose(renderer, example) if isinstance(example, Preference) else renderer.diagnose(example)
+        found = pairs.diagnose(renderer, example) if isinstance(example, Preference) else renderer.diagnose(example)
+        failed = any(one.severity == "error" for one in found)
+        return found if failed or isinstance(example, Completion) else [*found, *hints(example, renderer.text)]
 
     @property
     def _renderer(self) -> Renderer:

@@ -11,7 +11,7 @@ from scripted import scripted
 from tiny_models import opened
 from tuneport import Completion, Conversation, DataError, GenerateOptions, Message, Reply, UsageError
 from tuneport_torch import bases
-from tuneport_torch.answer.calls import tool_calls
+from tuneport_torch.answer.calls import CallReader
 from tuneport_torch.answer.row import Row
 from tuneport_torch.answer.sampling import choose
 from tuneport_torch.answer.scoring import score
@@ -218,8 +218,8 @@ def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
         ("It is sunny.", None, []),
     ],
 )
-def test_tool_calls_are_taken_out_where_they_can_be_read_and_left_as_text_where_not(said, text, names):
-    rest, calls = tool_calls(said)
+def test_tool_calls_are_taken_out_where_they_can_be_read_and_left_as_text_where_not(llama, said, text, names):
+    rest, calls = CallReader(load_text(llama._base), GenerateOptions()).read(said) or (said, ())
     assert rest == (said if text is None else text)
     assert [call["function"]["name"] for call in calls] == names
     assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)

@@ -1,7 +1,9 @@
 """What becomes of nine kinds of rows with each chat template that the package trl brings."""
 
+import json
 import runpy
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,53 @@ def test_a_published_template_is_trained_exactly_or_refused_for_its_own_reason(n
     assert row is not None, "a new template: look at what it writes, then give it a row"
     for kind, found in published.outcomes()[name].items():
         assert (found if isinstance(found, tuple) else found.code) == row.expected(kind), kind
+
+
+FREE = ("gemma4", "diffusion_gemma", "lfm2")  # calls that are like Python or have bare keys: constrained ones are JSON
+REFUSED_CALLS = {
+    "two": ("gptoss", "llama3_1", "llama3_2"),  # one call an answer
+    "said": ("llama3_1", "llama3_2", "muse_glimmer"),  # no text beside a call
+    "thought": ("lfm2_v2", "llama3_1", "llama3_2", "qwen2_5", "qwen3_instruct_2507", "qwen3_vl"),  # no thinking
+}
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in published.names() if TABLE.get(one, TABLE["llama3"]).call and not one.endswith("_training")]
+)
+def test_what_is_trained_as_a_call_is_read_back_as_that_call(name, tmp_path):
+    source = (published.folder() / f"{name}.jinja").read_text(encoding="utf-8")
+    one = published.renderer(source, tmp_path, published.STOPS.get(name, ()))
+    for kind, row in published.call_rows().items():
+        wanted = row.messages[-1]
+        found = published.answered(one, row)
+        assert isinstance(found, tuple) != (name in REFUSED_CALLS.get(kind, ())), kind
+        if not isinstance(found, tuple):
+            continue
+        reply, pieces = found
+        said, thought = (reply.text.lstrip("\n"), reply.thinking or "")
+        if name == "gptoss" and kind == "said":
+            said, thought = thought, ""  # it writes what is said before a call into the channel of thinking
+        assert (said, thought) == (wanted.text, wanted.reasoning_content or ""), kind
+        assert list(map(called, reply.tool_calls)) == list(map(called, wanted.tool_calls)), kind
+        assert reply.finish_reason == "tool_calls"
+        assert "".join(piece.text for piece in pieces) == reply.text
+        assert "".join(piece.thinking for piece in pieces) == (reply.thinking or "")
+        streamed = [part for piece in pieces for part in piece.calls]
+        for index, call in enumerate(reply.tool_calls):
+            parts = [part for part in streamed if part.index == index]
+            assert parts[0].name == call["function"]["name"]
+            assert "".join(part.arguments for part in parts) == call["function"]["arguments"]
+        if kind in ("two", "thought") and find_spec("llguidance") and not name.startswith(FREE):
+            must = published.must_call(one, row)
+            if isinstance(must, str):  # the grammar ends an answer before the line break in front of its end
+                assert must.rpartition("<|im_end|>")[0].endswith("</tool_call>\n"), kind
+            else:
+                assert list(map(called, must.tool_calls)) == list(map(called, wanted.tool_calls)), kind
+    one.text.close()
+
+
+def called(call):
+    return call["function"]["name"], json.loads(call["function"]["arguments"])
 
 
 def test_what_a_template_cannot_do_is_refused_with_a_cure_that_fits_it():

@@ -9,8 +9,10 @@ import chat_templates as templates
 from scripted import scripted
 from tiny_models import make_tokenizer, opened, write_llama
 from torch_jobs import request, settled
-from tuneport import Conversation, Dataset, Message, Preference, TrainSettings, compare
+from tuneport import Conversation, Dataset, GenerateOptions, Message, Preference, TrainSettings, compare
 from tuneport_torch import TorchBackend
+from tuneport_torch.answer.row import Row
+from tuneport_torch.text.hints import hints
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
@@ -114,6 +116,21 @@ def test_a_template_without_thinking_takes_no_field_and_keeps_the_text_as_it_is(
         one.render(FIELD)
     assert refused.value.code == "reasoning-not-taken"
     assert trained(one, INLINE) == [f"{INLINE.messages[1].text}<|im_end|>"]
+
+
+def test_a_block_that_a_template_does_not_know_and_calls_that_cannot_be_read_back_are_warned_of(renderer):
+    pair = Preference(prompt=INLINE.messages[:1], chosen=INLINE.messages[1:], rejected=(Message("assistant", "5"),))
+    called = [{"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]
+    call = Conversation((INLINE.messages[0], Message("assistant", tool_calls=called)))
+    plain, switch, tools = map(renderer, (templates.CHATML, templates.QWEN3_SWITCH, templates.CALLS))
+    for row in (INLINE, pair):
+        (hint,) = hints(row, plain.text)
+        assert (hint.code, hint.severity) == ("thinking-as-text", "warning")
+        assert "knows thinking" in hint.remedy
+        assert not list(hints(row, switch.text))
+    assert [hint.code for hint in hints(call, plain.text)] == ["calls-as-text"]
+    assert not list(hints(call, tools.text))
+    assert not list(hints(PLAIN, plain.text))
 
 
 def test_an_earlier_turn_whose_thinking_is_left_out_is_not_trained_without_it(renderer):
@@ -242,6 +259,22 @@ def test_an_answer_is_what_stands_behind_the_thinking(model, kind, said, thinkin
     assert b"".join(token.bytes for token in reply.logprobs).decode().strip() == answer
     assert not any("\ufffd" in piece for piece in pieces)
     assert reply.to_dict()["thinking"] == thinking
+
+
+def test_thinking_is_shown_while_it_is_written(model):
+    one = model["no-switch"]
+    one.ensure_ready()
+    text = one._loaded.renderer.text
+    row = Row(text, text.encode("Hello").ids, 99, GenerateOptions(max_tokens=99))
+    shown = []
+    for token in [*text.encode("<think>\nA card, </thin and 😀.\n</think>\n\ncard").ids, text.eos_id]:
+        row.add(token)
+        shown.append(row.piece())
+    assert "".join(piece.thinking for piece in shown) == row.reply().thinking == "A card, </thin and 😀."
+    assert "".join(piece.text for piece in shown) == "card"
+    first, last = (next(at for at, piece in enumerate(some) if piece) for some in (shown, shown[::-1]))
+    assert sum(bool(piece.thinking) for piece in shown) > 5, "not all at the end"
+    assert first < len(shown) - last - 5
 
 
 def test_thinking_that_the_limit_cuts_is_no_answer(model):

@@ -187,6 +187,7 @@ class Dataset:
         it): then it is a warning. `workers` is how many processes may read; by default as many as there are processors.
         """
         self._origin.workers = workers
+        profile = profile.for_rows(self) if profile else None
         found = self._scan(Limits(profile, method, too_long) if profile else None)
         findings = found.findings.copy()
         file_findings(self._origin.recipe, found, profile, method, findings)
@@ -247,7 +248,7 @@ class Dataset:
     def stats(self, profile: DataProfile | None = None) -> stats.Stats:
         """The rows in numbers: shapes, roles, turns, characters, labels; tokens where the profile counts them."""
         if profile is not None and profile.count_tokens is not None:
-            return stats.collect(self, profile)
+            return stats.collect(self, profile.for_rows(self))
         return self._scan().tally.stats()
 
     def preview(self, profile: DataProfile, rows: int = 3) -> list[list[Piece]]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tuneport import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob, TuneportError
-from tuneport_torch.answer.calls import begun_calls, shown_before_calls, tool_calls
+from tuneport_torch.answer.calls import CallReader, Function
+from tuneport_torch.answer.growing import Growing, unsafe_end
 from tuneport_torch.answer.thought import Thought
-from tuneport_torch.text.constraints import CLOSES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,13 +40,16 @@ class Row:
         self.ranked: list[Ranked] = []
         self._text, self._limit = text, limit
         self._one_call = bool(options.tools) and not options.parallel_tool_calls
-        texts = [*options.stop, *([CLOSES] if self._one_call else [])]
+        self._calls = CallReader(text, options) if options.tools else None
+        self._keep = self._calls is not None and self._calls.keeps_control
+        self._closes = self._calls.close if self._calls is not None and self._one_call else ""
+        texts = [*options.stop, self._closes]
         # As many last tokens as can hold a stop text, at worst a byte each.
         self._window = 4 + max((len(stop.encode()) for stop in texts), default=0)
         self._ids: list[int] = []
         self._spent = 0
-        self._said = ""  # the text of the tokens before `_read`, which are those that end no character in the middle
-        self._context = self._read = self._shown = 0
+        self._growing = Growing(text, keep_control=self._keep)
+        self._shown = self._thought_shown = 0
         self._sent: list[int] = []  # characters of each call's arguments that were shown
         self._ranks_sent = self._rank_bytes = 0
         self._generator: torch.Generator | None = None
@@ -102,8 +105,9 @@ class Row:
         self._ids.append(token)
         self.counts[token] += 1
         if self._thought is not None and self._thought.add(self._ids):
-            self._context = self._read = self._thought.size
-            self._said = self._thought.rest
+            self._growing = Growing(
+                self._text, keep_control=self._keep, start=self._thought.size, said=self._thought.rest
+            )
         if self.constraint is not None:
             try:
                 self.constraint.add(token)
@@ -120,6 +124,7 @@ class Row:
 
     def piece(self) -> AnswerPiece:
         """What may be shown and was not yet; all that is left once the answer has ended."""
+        thinking = self._new_thinking()
         said, calls = self._showable()
         text, self._shown = said[self._shown :], max(self._shown, len(said))
         pieces = []
@@ -131,12 +136,12 @@ class Row:
                 pieces.append(CallPiece(index=index, arguments=arguments[self._sent[index] :]))
             self._sent[index] = len(arguments)
         logprobs = () if self.options.logprobs is None else self._new_logprobs(None if calls else said)
-        return AnswerPiece(text=text, calls=tuple(pieces), logprobs=logprobs)
+        return AnswerPiece(text=text, thinking=thinking, calls=tuple(pieces), logprobs=logprobs)
 
     def reply(self) -> Reply:
         """The whole answer."""
         thinking, said = self._whole()
-        rest, calls = tool_calls(said, self._bare()) if self.options.tools else (said, ())
+        rest, calls = self._read(said)
         if self._one_call:
             calls = calls[:1]
         return Reply(
@@ -150,7 +155,22 @@ class Row:
             thinking=thinking,
         )
 
-    def _showable(self) -> tuple[str, list[tuple[str, str]]]:
+    def _read(self, said: str) -> tuple[str, tuple[Mapping[str, Any], ...]]:
+        """The text of an answer, and its calls."""
+        if self._calls is None:
+            return said, ()
+        kept = self._whole(keep_control=True)[1] if self._keep else said
+        return self._calls.read(kept) or (said, ())
+
+    def _new_thinking(self) -> str:
+        """The thinking that may be shown and was not yet."""
+        if self._thought is None:
+            return ""
+        said = (self._whole()[0] or "") if self.reason else self._thought.shown(self._ids)
+        new, self._thought_shown = said[self._thought_shown :], max(self._thought_shown, len(said))
+        return new
+
+    def _showable(self) -> tuple[str, list[Function]]:
         """The text that may be shown so far, and the calls: their names and the text of their arguments."""
         if self.reason:
             said = self._whole()[1]
@@ -161,32 +181,19 @@ class Row:
             return said[: self._shown], self._begun(said)  # what was shown as a call is not shown as text too
         if self._thought is not None and not self._thought.over:
             return "", []
-        # The text of a token depends on the one before it, not on all: decoding stays as cheap as it began.
-        before = self._text.decode(self._ids[self._context : self._read])
-        now = self._text.decode(self._ids[self._context :])
-        if not now.endswith("\ufffd"):
-            self._said += now[len(before) :]
-            self._context, self._read = self._read, len(self._ids)
-        said = self._said.lstrip() if self._behind else self._said
-        said = said[: len(said) - _unsafe(said, self.options.stop)]
-        if not self.options.tools:
-            return said, []
-        return said[: shown_before_calls(said)], self._begun(said)
+        said = self._growing.said(self._ids)
+        said = said.lstrip() if self._behind else said
+        said = said[: len(said) - unsafe_end(said, self.options.stop)]
+        return (said, []) if self._calls is None else (self._calls.shown(said), self._begun(said))
 
-    def _begun(self, said: str) -> list[tuple[str, str]]:
-        begun = begun_calls(said, [tool.get("function", tool).get("name", "") for tool in self.options.tools])
+    def _begun(self, said: str) -> list[Function]:
+        begun = self._calls.begun(said) if self._calls is not None else []
         return begun[:1] if self._one_call else begun
 
     @property
     def _behind(self) -> bool:
         """Whether the answer stands behind a thinking block, and not at the start of what is said."""
         return self._thought is not None and self._thought.over and self._thought.size > 0
-
-    def _bare(self) -> list[str] | None:
-        """The names that a bare JSON object may call, where such an object may also be the answer itself."""
-        if self.options.schema is None:
-            return None
-        return [tool.get("function", tool).get("name", "") for tool in self.options.tools]
 
     def _stopped(self) -> bool:
         """Whether the last tokens bring a stop text, or the end of the one call that was asked for."""
@@ -195,16 +202,17 @@ class Row:
         if self._thought is not None and not self._thought.over:
             return False
         start = self._thought.size if self._thought is not None else 0
-        said = self._text.decode(self._ids[max(start, len(self._ids) - self._window) :])
-        return _first_stop(said, self.options.stop) is not None or (self._one_call and CLOSES in said)
+        said = self._text.decode(self._ids[max(start, len(self._ids) - self._window) :], keep_control=self._keep)
+        return _first_stop(said, self.options.stop) is not None or bool(self._closes and self._closes in said)
 
-    def _whole(self) -> tuple[str | None, str]:
+    def _whole(self, *, keep_control: bool = False) -> tuple[str | None, str]:
         """The thinking, and the answer behind it."""
         thinking, said = None, ""
         if self._thought is None:
-            said = self._text.decode(self._ids)
+            said = self._text.decode(self._ids, keep_control=keep_control)
         else:
-            thinking, said = self._thought.split(self._ids, cut=self.reason == "length")
+            cut = self.reason == "length"
+            thinking, said = self._thought.split(self._ids, cut=cut, keep_control=keep_control)
         said = said[: _first_stop(said, self.options.stop)]
         # JSON that the limit cuts within a character is shown without it: it is how a valid answer begins.
         return thinking, said.rstrip("\ufffd") if self.reason == "length" and self.constraint is not None else said
@@ -262,14 +270,3 @@ def tell(row: Row) -> Iterator[AnswerPiece | Reply | TuneportError]:
 def _first_stop(said: str, stops: Sequence[str]) -> int | None:
     places = [place for stop in stops if stop and (place := said.find(stop)) >= 0]
     return min(places, default=None)
-
-
-def _unsafe(said: str, stops: Sequence[str]) -> int:
-    """How many last characters may not be shown yet, because a stop text may begin with them."""
-    unsafe = 0
-    for stop in stops:
-        for size in range(min(len(stop), len(said)), unsafe, -1):
-            if said.endswith(stop[:size]):
-                unsafe = size
-                break
-    return unsafe

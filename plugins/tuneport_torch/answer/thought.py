@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tuneport_torch.answer.growing import Growing, unsafe_end
+
 if TYPE_CHECKING:
     from tuneport_torch.text.constraints import Block
+    from tuneport_torch.text.thinking import Thinking
     from tuneport_torch.text.tokens import Text
 
 _TAIL = 32  # tokens: the end of a prompt, which may open a block
@@ -29,9 +32,12 @@ class Thought:
         self.over = False
         self.size = 0
         self.rest = ""
+        self._all: str | None = None
         self._inside = self.opened
         self._text = text
-        self._window = len(thinking.closes.encode()) + 4
+        self._growing = Growing(text, keep_control=True)
+        self._call = _call_behind(text, thinking)
+        self._window = max(len(one.encode()) for one in (thinking.closes, thinking.before_call)) + 4
 
     @property
     def block(self) -> Block:
@@ -44,24 +50,37 @@ class Thought:
             return False
         if not self._inside:
             return self._begin(ids)
-        closes = self.thinking.closes
-        if not closes:
+        if not self.thinking.closes:
             return False
         said = self._text.decode(ids[-self._window :], keep_control=True)
-        if closes not in said:
+        closing = self._closing(said)
+        if closing is None:
             return False
-        self._end(len(ids), said.rpartition(closes)[2])
+        self._end(len(ids), said[closing:])
         return True
 
-    def split(self, ids: Sequence[int], *, cut: bool) -> tuple[str | None, str]:
+    def shown(self, ids: Sequence[int]) -> str:
+        """The thinking that is certain so far, while more may come."""
+        if not self._inside and not self.size:
+            return ""
+        if self.over:
+            if self._all is None:
+                self._all = self._thinking(ids[: self.size]) or ""
+            return self._all
+        said = self._growing.said(ids).lstrip()
+        said = said if self.opened else said.removeprefix(self.thinking.opens)
+        ends = [one for one in (self.thinking.closes, self.thinking.before_call) if one]
+        return said[: len(said) - unsafe_end(said, ends)].strip()
+
+    def split(self, ids: Sequence[int], *, cut: bool, keep_control: bool = False) -> tuple[str | None, str]:
         """The thinking, if there is any, and the answer. `cut`: the answer ended at its limit."""
         if self.over:
-            answer = self.rest + self._text.decode(ids[self.size :])
+            answer = self.rest + self._text.decode(ids[self.size :], keep_control=keep_control)
             return (self._thinking(ids[: self.size]), answer.lstrip()) if self.size else (None, answer)
         if self._inside and (cut or not self.opened):
             return self._thinking(ids), ""
         # The prompt opened a block and the model answered without closing it, as one may have been trained to.
-        return None, self._text.decode(ids)
+        return None, self._text.decode(ids, keep_control=keep_control)
 
     def _begin(self, ids: Sequence[int]) -> bool:
         opens, lead = self.thinking.opens, self.thinking.lead
@@ -87,4 +106,25 @@ class Thought:
             return None
         if not self.opened:
             said = said.removeprefix(self.thinking.opens)
-        return (said.partition(self.thinking.closes)[0] if self.thinking.closes else said).strip()
+        for end in filter(None, (self.thinking.closes, self.thinking.before_call)):
+            said = said.partition(end)[0]
+        return said.strip()
+
+    def _closing(self, said: str) -> int | None:
+        """Where the answer begins behind the end of the block, if that is in the text."""
+        closes, before_call = self.thinking.closes, self.thinking.before_call
+        if closes in said:
+            return said.rindex(closes) + len(closes)
+        start = said.find(before_call) if before_call and self._call else -1
+        if start < 0 or closes.startswith(said[start:]):  # it may go on as the end before an answer
+            return None
+        return start + len(before_call) - len(self._call)
+
+
+def _call_behind(text: Text, thinking: Thinking) -> str:
+    """What of `before_call` already belongs to the call."""
+    first = text.calls.first if thinking.before_call and text.calls is not None else ""
+    start = thinking.before_call.rfind(first) if first else -1
+    if start < 0:
+        return ""
+    return thinking.before_call[start - (thinking.before_call[:start].endswith(" ")) :]

@@ -14,11 +14,15 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneport import BackendError, GenerateOptions, OptionError, UnavailableError, read_schema
+from tuneport_torch.text.callform import ANY_NAME, HERMES, CallForm
+from tuneport_torch.text.callgrammar import calls_rules, can_write
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -29,22 +33,16 @@ if TYPE_CHECKING:
 Block = Literal["none", "allowed", "opened"]
 """Whether a thinking block may come before the answer, or was opened by the prompt."""
 
-OPENS, CLOSES = "<tool_call>", "</tool_call>"
-"""What stands around a call, as Hermes and Qwen write it."""
+OPENS = "<tool_call>"
+"""What stands before a call, as Hermes and Qwen write it."""
 
 CHILD_SECONDS = 2
 _WALL_SECONDS = 60.0  # a busy machine gives the child little of its time
 _CHILD = Path(__file__).with_name("constraints_child.py")
 _KEPT = 16  # of at most 100 MB each
-_MOST_CALLS = 16
 # One line break and its indentation between two tokens of JSON: enough to be pretty, and no model gets lost in it.
 _STYLE = {"whitespace_pattern": r"\n? {0,16}"}
 _ANY_ARGUMENTS = {"type": "object"}
-# Any text without a call; and any text up to where the first call begins.
-_FREE = (
-    f"FREE: /(.|\\n)*/ & ~/(.|\\n)*{OPENS}(.|\\n)*/",
-    f'before[suffix="{OPENS}"]: /(.|\\n)*/',
-)
 _COSTLY = re.compile(r'"(pattern|patternProperties|allOf|format|multipleOf)"')
 _COSTLY_BYTES = 16_384
 _CHILD_BYTES = 2**27  # some 30 MB of it for the process itself
@@ -95,11 +93,12 @@ class Constraints:
         Raises OptionError for a schema that cannot be followed, UnavailableError where llguidance is not installed and
         the answer must be JSON or a call.
         """
-        grammar = grammar_of(options, self._text.template.source if self._text.template else "")
+        grammar = grammar_of(options, self._text.template.source if self._text.template else "", self._text)
         if grammar is None or (options.schema is None and not options.must_call and not is_installed()):
             return None
         if block != "none" and self._text.thinking is not None:
-            grammar = behind_block(grammar, self._text, self._text.thinking, block)
+            calls = options.schema is None and options.must_call
+            grammar = behind_block(grammar, self._text, self._text.thinking, block, calls=calls)
         with self._lock:
             made = self._made.get(grammar)
             if made is None:
@@ -156,50 +155,77 @@ def parser_limits() -> LLParserLimits:
     return LLParserLimits(**_LIMITS)
 
 
-def grammar_of(options: GenerateOptions, template: str) -> str | None:
+def grammar_of(options: GenerateOptions, template: str, text: Text | None = None) -> str | None:
     """The grammar, in llguidance's dialect of Lark, that an answer with these options must follow; None where it is
-    free. Tools are called in the form that the model's chat template teaches.
+    free. Tools are called in the form that the model's chat template writes, where such calls can be constrained, else
+    as JSON.
     """
     answer = None if options.schema is None else _json(options.schema)
-    tagged = OPENS in template
     free = answer is None and not options.must_call  # but for what a call must be, once the model begins one
     tools = [tool.get("function", tool) for tool in options.tools]
-    if free and not (tagged and any(tool.get("strict") for tool in tools)):
+    form = _form(template, text)
+    if free and not (any(tool.get("strict") for tool in tools) and _shows(form, text)):
         return None
     if not tools:
         return f"start: {answer}\n"
     if isinstance(options.tool_choice, Mapping):
         tools = [tool for tool in tools if tool["name"] == options.tool_choice["name"]]
-    key = "parameters" if '"parameters": ' in template and '"arguments": ' not in template else "arguments"
     many = options.parallel_tool_calls and not isinstance(options.tool_choice, Mapping)
-    rules = [f'call{number}: {_text(_opening(tool, key))} args{number} "}}"' for number, tool in enumerate(tools)]
-    rules += [
-        f"args{number}: {_json(_parameters(tool) if tool.get('strict') or not free else _ANY_ARGUMENTS)}"
-        for number, tool in enumerate(tools)
-    ]
-    body = " | ".join(f"call{number}" for number in range(len(tools)))
-    if tagged:
-        more = f' ("\\n{OPENS}" rest){{0,{_MOST_CALLS - 1}}}' if many else ""
-        rules += [f'calls: "{OPENS}" rest{more}', f'rest: "\\n" body "\\n{CLOSES}"', f"body: {body}"]
-        rules += [f"said: FREE | before rest{more}", *_FREE] if free else []
-    else:
-        rules += [f"calls: {body}"]
-    start = "said" if free else "calls" if options.must_call or answer is None else f"calls | {answer}"
-    return "\n".join([f"start: {start}", *rules, ""])
+    bound = [_parameters(tool) if tool.get("strict") or not free else _ANY_ARGUMENTS for tool in tools]
+    opens = form.first
+    start = "calls" if options.must_call or answer is None else f"calls | {answer}"
+    if free:
+        start, form = "FREE | before calls", replace(form, head=form.head.lstrip().removeprefix(opens))
+    literal = _text if text is None else partial(_tags, text=text)
+    given = [(tool["name"], schema) for tool, schema in zip(tools, bound, strict=True)]
+    rules = calls_rules(form, given, many=many, literal=literal, any_json=_json)
+    return "\n".join([f"start: {start}", *rules, *(_free(opens) if free else ()), ""])
 
 
-def behind_block(grammar: str, text: Text, thinking: Thinking, block: Block) -> str:
-    """The grammar for an answer that may follow a thinking block, which is free and ends with its closing tag."""
+def _form(template: str, text: Text | None) -> CallForm:
+    """The form in which calls are written: the template's own, or JSON as the template may teach it in words."""
+    form = text.calls if text is not None else None
+    if form is not None and can_write(form):
+        return form
+    if form is None and OPENS in template:
+        return HERMES
+    key = "parameters" if '"parameters": ' in template and '"arguments": ' not in template else "arguments"
+    return CallForm("object", "", arguments=(key,))
+
+
+def _shows(form: CallForm, text: Text | None) -> bool:
+    """Whether a call shows where it begins, by a text in which no control token stands."""
+    if form.bare or ANY_NAME in form.head:
+        return False
+    thinking = text.thinking if text is not None else None
+    return text is None or not (text.marks_in(form.first) or (thinking is not None and thinking.before_call))
+
+
+def behind_block(grammar: str, text: Text, thinking: Thinking, block: Block, *, calls: bool = False) -> str:
+    """The grammar for an answer that may follow a thinking block, which is free and ends with its closing tag; with
+    `calls`, with what the template writes between thinking and a call.
+    """
     if not thinking.closes:
         return grammar
-    begins = "" if block == "opened" else f"{_tags(thinking.opens, text)} "
-    if text.marks_in(thinking.closes):
-        inside = f"thought: {begins}THOUGHT {_tags(thinking.closes, text)}\nTHOUGHT: /(.|\\n)*/"
+    first = text.calls.first if text.calls is not None else ""
+    closes = thinking.closes
+    if calls and thinking.before_call and first and can_write(text.calls):  # type: ignore[arg-type]  # it has a first
+        closes = thinking.before_call[: thinking.before_call.rindex(first)].rstrip()
+    opens = " | ".join(_tags(f"{lead}{thinking.opens}", text) for lead in ("", " ", "\n"))  # as templates write it
+    begins = "" if block == "opened" else f"({opens}) "
+    if text.marks_in(closes):
+        inside = f"thought: {begins}THOUGHT {_tags(closes, text)}\nTHOUGHT: /(.|\\n)*/"
     else:
-        inside = f"thought[stop={_text(thinking.closes)}]: {begins}/(.|\\n)*/"
+        inside = f"thought[stop={_text(closes)}]: {begins}/(.|\\n)*/"
     whole = grammar.replace("start: ", "wanted: ", 1)
     start = "thought SPACE wanted" if block == "opened" else "thought SPACE wanted | wanted"
     return f"start: {start}\n{inside}\nSPACE: /[ \\n]{{0,4}}/\n{whole}"
+
+
+def _free(opens: str) -> tuple[str, str]:
+    """Any text without a call; and any text up to where the first call begins."""
+    literal = re.escape(opens).replace("/", "\\/").replace("\n", "n")
+    return f"FREE: /(.|\\n)*/ & ~/(.|\\n)*{literal}(.|\\n)*/", f"before[suffix={_text(opens)}]: /(.|\\n)*/"
 
 
 def _tags(tag: str, text: Text) -> str:
@@ -210,10 +236,6 @@ def _tags(tag: str, text: Text) -> str:
         said.append(f"<[{number}]>")
         at = end
     return " ".join([*said, *([_text(tag[at:])] if at < len(tag) else [])])
-
-
-def _opening(tool: Mapping[str, Any], key: str) -> str:
-    return f'{{"name": {json.dumps(tool["name"], ensure_ascii=False)}, "{key}": '
 
 
 def _parameters(tool: Mapping[str, Any]) -> dict[str, Any]:

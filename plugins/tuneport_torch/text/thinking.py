@@ -29,7 +29,7 @@ TAGS = (
 """Tags that templates write around thinking. Others are found where the template writes a message's field."""
 _SWITCHES = ("enable_thinking", "thinking")
 _HINT = re.compile(r"think|reasoning|thought|analysis", re.IGNORECASE)
-_ASKED, _THOUGHT, _ANSWER = "Which one is asked?", "zqThoughtqz", "zqAnswerqz"
+_ASKED, _THOUGHT, _ANSWER, _CALLED = "Which one is asked?", "zqThoughtqz", "zqAnswerqz", "zqCalledqz"
 _SETTLED = re.compile(r"\A(\{%- if \w+ is not defined %\}\{%- set \w+ = (true|false) %\}\{%- endif %\})+")
 
 Variables = Mapping[str, bool]
@@ -41,7 +41,8 @@ class Thinking:
 
     `opens` and `closes` are the block's tags. `field` is the key of a message under which the template reads the
     thinking; `inline`: it keeps a block at the start of the last answer. `opened`: the prompt itself may open one.
-    `lead` is what the template writes before an answer without thinking, such as a channel's name.
+    `lead` is what the template writes before an answer without thinking, such as a channel's name. `before_call` is
+    what it writes between thinking and the name of a called tool, where the block then ends otherwise than by `closes`.
 
     `on` and `off` are the template's variables with which the model is asked to think, and not to. With `off` no
     thinking block is trained or generated: the empty one stands in the prompt, or nowhere. `off` is None where the
@@ -57,6 +58,7 @@ class Thinking:
     on: Variables
     off: Variables | None
     many: bool = False
+    before_call: str = ""
 
     @property
     def has_choice(self) -> bool:
@@ -160,7 +162,7 @@ class _Probe:
         asked = {"role": "user", "content": _ASKED}
         answers: dict[str, dict[str, Any]] = {"": {"content": _ANSWER}}
         answers |= {name: {"content": _ANSWER, name: _THOUGHT} for name in FIELDS}
-        function = {"name": "look", "arguments": {}}
+        function = {"name": _CALLED, "arguments": {}}
         calls = [{"id": "callcall1", "type": "function", "function": function}]
         answers |= {f"call {name}": {"content": "", name: _THOUGHT, "tool_calls": calls} for name in FIELDS}
         answers |= {opens: {"content": f"{opens}\n{_THOUGHT}\n{closes}\n\n{_ANSWER}"} for opens, closes in self.tags}
@@ -204,7 +206,15 @@ class _Probe:
         many = off is not None and any(
             self._begins(on, name) and not self._begins(off, name) for name in ("many", "many calls")
         )
-        return Thinking(opens, closes, field, inline, opened, lead, on, off, many)
+        return Thinking(opens, closes, field, inline, opened, lead, on, off, many, self._before_call(field, closes))
+
+    def _before_call(self, field: str | None, closes: str) -> str:
+        for mode in range(len(self.modes)):
+            thought, found, after = self._text(mode, f"call {field}").partition(_THOUGHT)
+            if found and thought and _CALLED in after:
+                between = after.partition(_CALLED)[0]
+                return "" if not closes or closes in between else between.lstrip()
+        return ""
 
     def _begins(self, mode: Variables, name: str) -> bool:
         """Whether a conversation begins with what the model is asked with for its first answer."""

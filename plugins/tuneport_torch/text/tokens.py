@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from tuneport import UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.bases.files import check_inside, read_json, read_text
+from tuneport_torch.text.callform import CallForm
+from tuneport_torch.text.callprobe import find_calls
 from tuneport_torch.text.conversion import converted
 from tuneport_torch.text.forms import MARK
 from tuneport_torch.text.template import ChatTemplate
@@ -169,6 +171,15 @@ class Text:
         """What the template does with thinking; None where it knows none."""
         return find_thinking(self.template) if self.template is not None else None
 
+    @cached_property
+    def calls(self) -> CallForm | None:
+        """How the template writes calls of tools; None where it writes none, or in a way that is not understood."""
+        return find_calls(self.template, self._without_end) if self.template is not None else None
+
+    def without_control(self, text: str) -> str:
+        """A decoded text without the control tokens in it."""
+        return self._control.sub("", text)
+
     def settle(self, variables: Mapping[str, bool]) -> None:
         """Give the template those variables as its defaults, here and wherever it is saved to."""
         if self.template is not None:
@@ -232,6 +243,12 @@ class Text:
         self._tokenizer = self._tokenizer.twin()
         if self.template is not None:
             self.template = ChatTemplate(self.template.source, self.template.variables, self.template.seconds)
+
+    def _without_end(self, text: str) -> str:
+        """An answer's text without the control token at its end."""
+        said = text.rstrip()
+        last = next((start for start, end, _ in self.marks_in(said) if end == len(said)), len(said))
+        return said[:last]
 
     def _beginning(self, config: Mapping[str, Any]) -> list[int]:
         bos = self._id("bos_token")

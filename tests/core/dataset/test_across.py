@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tuneport import CheckResult, DataProfile, Dataset
+from tuneport import CheckResult, Completion, DataProfile, Dataset, Diagnostic, Example
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,20 @@ def check(given: object, profile: DataProfile | None = None, **options: Any) -> 
 
 def said(result: CheckResult, code: str) -> list[tuple[int | None, str]]:
     return [(one.line, one.message) for one in result.diagnostics if one.code == code]
+
+
+def test_rows_are_held_against_the_profile_for_all_of_them_together() -> None:
+    """Where some rows change how the others are written, a check sees what the training will see."""
+
+    def together(examples: Iterable[Example]) -> DataProfile:
+        count = len(list(examples))
+        note = Diagnostic(code="of-all", severity="warning", message=f"One of {count} rows.", remedy="None.")
+        return DataProfile(check_row=lambda example: [note])
+
+    data = Dataset.from_examples([Completion(f"a{number}", "b") for number in range(3)])
+    found = data.check(DataProfile(together=together))
+    assert found.counts["of-all"] == 3
+    assert "One of 3 rows." in {one.message for one in found.diagnostics}
 
 
 def test_a_repeat_names_the_line_of_the_first() -> None:
