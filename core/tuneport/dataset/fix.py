@@ -16,8 +16,8 @@ import msgspec
 from tuneport.dataset.codes import CODES
 from tuneport.dataset.example import Example, canonical, digest, from_canonical
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.formats import Recipe
 from tuneport.dataset.mend import REMEDIES, Change, dropped, mend
+from tuneport.dataset.recipe import Recipe
 from tuneport.dataset.repeats import Records, RepeatKind, find_leaks, find_repeats
 from tuneport.dataset.rowkeys import row_keys
 from tuneport.dataset.strictjson import BAD

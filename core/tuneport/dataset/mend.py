@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ import msgspec
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.formats import Recipe
-from tuneport.dataset.rows import CONTROL, MOJIBAKE, check_example, trim
+from tuneport.dataset.recipe import Recipe
+from tuneport.dataset.rows import CONTROL, ENTITY, INVISIBLE, MOJIBAKE, check_example, trim
 from tuneport.dataset.values import example_of
 
 Action = Literal["changed", "dropped"]
@@ -54,6 +55,8 @@ REMEDIES: Mapping[str, Remedy] = {
     "null-left-out": Remedy("changed", "leaves the keys out"),
     "mojibake": Remedy("changed", "reads the text in the right encoding, where all of it can be"),
     "control-character": Remedy("changed", "removes them, and the colours of a terminal as a whole"),
+    "html-entities": Remedy("changed", "writes the characters that they stand for", asked=True),
+    "invisible-character": Remedy("changed", "removes them", asked=True),
     "edge-whitespace": Remedy("changed", "strips the text; where prompt and completion meet it stays"),
     "empty-content": Remedy("changed", "removes the turn", asked=True),
     "consecutive-roles": Remedy("changed", "joins the turns with an empty line between, where both are text"),
@@ -225,6 +228,14 @@ def _decoded(text: str) -> str:
         return text
 
 
+def _without_entities(texts: list[str]) -> list[str]:
+    return [ENTITY.sub(lambda found: html.unescape(found[0]), text) for text in texts]
+
+
+def _without_invisible(texts: list[str]) -> list[str]:
+    return [INVISIBLE.sub("", text) for text in texts]
+
+
 def _stripped(texts: list[str]) -> list[str]:
     """The parts of one text without the white space at its two ends."""
     texts = list(texts)
@@ -288,6 +299,8 @@ def _to_last_answer(messages: tuple[Message, ...], report: RowReport, changes: l
 _TEXT_REMEDIES: tuple[tuple[str, Callable[[list[str]], list[str]]], ...] = (
     ("mojibake", _without_mojibake),
     ("control-character", _without_control),
+    ("html-entities", _without_entities),
+    ("invisible-character", _without_invisible),
     ("edge-whitespace", _stripped),
 )
 _TURN_REMEDIES: tuple[tuple[str, Callable[..., Any]], ...] = (

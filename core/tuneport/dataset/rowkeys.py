@@ -22,8 +22,8 @@ _KEYS = struct.Struct("=QQ4sI")
 
 _IGNORED = bytes((*range(33), 127)) + b"\"'`!?\\"
 _LOWER = bytes(range(256)).lower()
-# What nobody sees, or is but another way to write the same, in UTF-8: control characters, soft hyphens, joiners, marks of
-# direction, curly quotes, dashes, odd spaces (U+2000 to U+203F), variation selectors, byte order marks, tags.
+# What nobody sees, or is but another way to write the same, in UTF-8: control characters, soft hyphens, joiners, marks
+# of direction, curly quotes, dashes, odd spaces (U+2000 to U+203F), variation selectors, byte order marks, tags.
 _UNSEEN = re.compile(
     rb"\xc2[\x80-\x9f\xad]|\xcd\x8f|\xd8\x9c|\xe1\xa0[\x8b-\x8e]|\xe2(?:\x80[\x80-\xbf]|\x81[\xa0-\xaf])"
     rb"|\xef(?:\xb8[\x80-\x8f]|\xbb\xbf)|\xf3\xa0[\x80-\x87][\x80-\xbf]"
