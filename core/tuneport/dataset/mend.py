@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +12,7 @@ import msgspec
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.recipe import Recipe
-from tuneport.dataset.rows import CONTROL, ENTITY, INVISIBLE, MOJIBAKE, check_example, trim
+from tuneport.dataset.rows import CONTROL, ENTITY, INVISIBLE, MOJIBAKE, TERMINAL, blank, check_example, trim
 from tuneport.dataset.values import example_of
 
 Action = Literal["changed", "dropped"]
@@ -30,7 +29,6 @@ _READ_OTHERWISE = frozenset(
 )
 """Findings about what reading a row has changed already."""
 _CLIP = 200
-_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and cursor moves, as logs hold them (ECMA-48)
 # Windows-1252 differs from Latin-1 in these bytes; those that it leaves undefined are read as in Latin-1 in practice.
 _TO_LATIN_1 = {ord(bytes([byte]).decode("cp1252", "ignore") or chr(byte)): byte for byte in range(0x80, 0xA0)}
 
@@ -213,7 +211,7 @@ def _each_text(
 
 
 def _without_control(texts: list[str]) -> list[str]:
-    return [CONTROL.sub("", _TERMINAL.sub("", text)) for text in texts]
+    return [CONTROL.sub("", TERMINAL.sub("", text)) for text in texts]
 
 
 def _without_mojibake(texts: list[str]) -> list[str]:
@@ -223,9 +221,11 @@ def _without_mojibake(texts: list[str]) -> list[str]:
 def _decoded(text: str) -> str:
     """The text whose UTF-8 bytes were read as Windows-1252 or Latin-1, or the text itself where that cannot be."""
     try:
-        return text.translate(_TO_LATIN_1).encode("latin-1").decode("utf-8")
+        decoded = text.translate(_TO_LATIN_1).encode("latin-1").decode("utf-8")
     except UnicodeError:
         return text
+    # What gives control characters, or nothing, was no text in another encoding.
+    return text if blank(decoded) or (CONTROL.search(decoded) and not CONTROL.search(text)) else decoded
 
 
 def _without_entities(texts: list[str]) -> list[str]:
@@ -253,7 +253,7 @@ def _stripped(texts: list[str]) -> list[str]:
 def _without_empty(messages: tuple[Message, ...], report: RowReport, changes: list[Change]) -> Iterator[Message]:
     for index, message in enumerate(messages):
         plain = message.content is None or isinstance(message.content, str)
-        if plain and not message.text.strip() and not message.tool_calls and message.role not in ("assistant", "tool"):
+        if plain and blank(message.text) and not message.tool_calls and message.role not in ("assistant", "tool"):
             changes.append(
                 Change(report.line, report.place("messages", index), "empty-content", "changed", message.role)
             )

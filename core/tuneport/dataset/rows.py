@@ -9,6 +9,7 @@ from tuneport.dataset.example import Completion, Conversation, Example, Message,
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.texts import NO_VALUE
 
+TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and cursor moves, as logs hold them (ECMA-48)
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte's letter, then what a continuation byte looks like there. Where the
 # letter is common in some language, two such characters have to follow each other.
@@ -89,12 +90,20 @@ def _check_contents(messages: Sequence[Message], place: Place, report: RowReport
         check_text(text, lambda at=index: place(at), report)  # type: ignore[misc]  # mypy cannot type a lambda's default
         if text in NO_VALUE and message.role != "tool":
             report.add("no-value", f"The {message.role} turn is {text!r}.", place(index))
-        if text.strip() or message.tool_calls or _has_images(message):
+        if not blank(text) or message.tool_calls or _has_images(message):
             continue
         if message.role == "assistant" and message.weight != 0:
             report.add("empty-answer", "The assistant's turn is empty.", place(index))
         elif message.role != "tool":  # a tool may well answer nothing
             report.add("empty-content", f"The {message.role} turn is empty.", place(index))
+
+
+def blank(text: str) -> bool:
+    """Whether a text holds nothing that can be seen."""
+    bare = text.strip()
+    if not bare or bare.isprintable():
+        return not bare
+    return not INVISIBLE.sub("", CONTROL.sub("", TERMINAL.sub("", bare))).strip()
 
 
 def check_text(text: str, place: Callable[[], str], report: RowReport) -> None:
@@ -154,9 +163,9 @@ def _check_completion(example: Completion, report: RowReport) -> None:
         check_text(text.strip(), lambda place=place: place, report)  # type: ignore[misc]  # as above
         if text.strip() in NO_VALUE:
             report.add("no-value", f"The {part} is {text.strip()!r}.", place)
-    if not example.prompt.strip():
+    if blank(example.prompt):
         report.add("empty-prompt", "The prompt is empty.", report.place("prompt", 0))
-    if not example.completion.strip():
+    if blank(example.completion):
         report.add("empty-answer", "The completion is empty.", report.place("completion", 0))
 
 
@@ -177,7 +186,7 @@ def _check_preference(example: Preference, report: RowReport) -> None:
     for part, messages in arms.items():
         if len(messages) == 1 and messages[0].text in NO_VALUE:
             report.add("no-value", f"{part} is {messages[0].text!r}.", report.place(part, 0))
-        if not any(message.text.strip() or message.tool_calls for message in messages):
+        if all(blank(message.text) and not message.tool_calls for message in messages):
             report.add("empty-arm", f"{part} is empty.", report.place(part, 0))
         elif not any(message.role == "assistant" for message in messages):
             report.add("no-assistant", f"{part} holds no assistant turn.", report.place(part, 0))
