@@ -77,13 +77,13 @@ FILE = (
         "total-line",
         "warning",
         "A row of a table may be a total, which spreadsheets and reports have at their end.",
-        "Remove the line, if it is one.",
+        "Remove the line, if it is one, or: tuneport fix --only total-line",
     ),
     Code(
         "names-as-row",
         "warning",
         "A row holds the names of its columns in place of values, as joined tables do.",
-        "Remove the row.",
+        "Remove the row: tuneport fix",
     ),
     Code(
         "separator-line",

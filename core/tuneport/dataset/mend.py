@@ -59,6 +59,8 @@ REMEDIES: Mapping[str, Remedy] = {
     "empty-content": Remedy("changed", "removes the turn", asked=True),
     "consecutive-roles": Remedy("changed", "joins the turns with an empty line between, where both are text"),
     "last-not-assistant": Remedy("changed", "removes the turns after the last answer", asked=True),
+    "names-as-row": Remedy("dropped", "drops the row"),
+    "total-line": Remedy("dropped", "drops the row", asked=True),
     "duplicate": Remedy("dropped", "keeps the first of the rows"),
     "near-duplicate": Remedy("dropped", "keeps the first of the rows, and drops duplicates too", asked=True),
     "conflicting-answers": Remedy("dropped", "keeps the rows with the answer that came first", asked=True),
@@ -98,6 +100,8 @@ def mend(recipe: Recipe, values: Any, line: int | None, wanted: frozenset[str]) 
         example = example_of(recipe, values, report)
     if example is None:
         return None, [dropped(report, values)]
+    if (change := unwanted(report, values, wanted)) is not None:
+        return None, [change]
     for finding in report.found:
         if finding.code in _READ_OTHERWISE:
             changes.append(Change(line, finding.pointer, finding.code, "changed"))
@@ -108,6 +112,14 @@ def mend(recipe: Recipe, values: Any, line: int | None, wanted: frozenset[str]) 
             break
         example, found = mended, _found(mended, report)
     return (None, [dropped(found, values)]) if found.failed else (example, changes)
+
+
+def unwanted(report: RowReport, values: Any, wanted: frozenset[str]) -> Change | None:
+    """The change of a sound row that a wanted remedy drops for what was found in reading it."""
+    for one in report.found:
+        if one.code in wanted and REMEDIES[one.code].action == "dropped":
+            return Change(report.line, one.pointer, one.code, "dropped", clip(values), message=one.message)
+    return None
 
 
 def dropped(report: RowReport, values: Any) -> Change:

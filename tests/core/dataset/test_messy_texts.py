@@ -219,3 +219,15 @@ def test_durations_are_noted_and_what_arrow_has_no_type_for_is_no_traceback() ->
     assert spans.check().counts["read-as-text"] == 1
     with pytest.raises(UsageError, match="complex"):
         Dataset.load(pd.DataFrame({"text": ["a"], "label": [1 + 2j]}))
+
+
+def test_fix_drops_names_and_totals_only_as_it_says(tmp_path: Path) -> None:
+    data = table(tmp_path, "text,label\na,x\ntext,label\nTotal,1\n")
+    kept = data.fix(tmp_path / "kept.jsonl")
+    assert (kept.written, kept.changed, kept.counts) == (2, 0, {"no-row": 1})
+    assert pairs(Dataset.load(kept.path)) == [("a", "x"), ("Total", "1")]
+    asked = data.fix(tmp_path / "asked.jsonl", remedies=["total-line"])
+    assert (asked.written, asked.dropped) == (1, 1)
+    rows = load(tmp_path, [{"text": "a", "label": "x"}, {"text": "text", "label": "label"}])
+    named = rows.fix(tmp_path / "named.jsonl")
+    assert (named.written, named.counts) == (1, {"names-as-row": 1})
