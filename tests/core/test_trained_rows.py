@@ -105,7 +105,7 @@ def test_several_that_begin_the_same_training_at_once_remember_its_rows(tickets:
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(begin, range(40)))
-    assert [(file.name, file.stat().st_size) for file in (own_home / "rows").iterdir()] == [("tickets-abcd.texts", 96)]
+    assert [(file.name, file.stat().st_size) for file in (own_home / "rows").iterdir()] == [("tickets-abcd.turns", 96)]
 
 
 def test_a_system_prompt_moves_no_row_to_another_part(tickets: Path) -> None:

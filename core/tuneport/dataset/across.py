@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from tuneport.dataset.findings import Finding, Findings
 from tuneport.dataset.profile import DataProfile
-from tuneport.dataset.repeats import Records, find_leaks, find_repeats, normalised
+from tuneport.dataset.repeats import Records, find_leaks, find_repeats
+from tuneport.dataset.rowkeys import normalised
 
 FEW_ROWS = 50
 UNEVEN = 10  # times as many rows for the most frequent label as for the rarest

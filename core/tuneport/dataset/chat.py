@@ -13,12 +13,13 @@ import msgspec
 
 from tuneport.dataset.example import Conversation, Message
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.formats import Recipe
 from tuneport.dataset.part import Part, digests_of
-from tuneport.dataset.repeats import leading_system, many_row_keys
-from tuneport.dataset.rows import check_turns
+from tuneport.dataset.recipe import Recipe
+from tuneport.dataset.rowkeys import leading_system, many_row_keys
+from tuneport.dataset.rows import LEADS, check_turns
 from tuneport.dataset.stats import Tally
 from tuneport.dataset.strictjson import key_count
+from tuneport.dataset.texts import NO_VALUE
 
 
 class Turn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -53,7 +54,11 @@ _STARTS = (
 _TOOL_ANSWER = b"tool_response"  # a user's text may hold a tool's answer, which `with_calls_of_text` finds
 
 # Whatever a check of text may find; a text in which nothing of this stands has no finding.
-_SUSPECT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9fÂÃâð\ufffd\u2028\u2029]")
+_SUSPECT = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xadÂÃâð\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffd"
+    "\U000e0000-\U000e007f]"
+)
+_ENTITY = re.compile(rb"(?:&|\\u0026)[#a-zA-Z0-9]+;")
 _messages: Callable[[Chat], list[Turn]] = attrgetter("messages")
 _content: Callable[[Turn], str] = attrgetter("content")
 _quiet_orders: dict[tuple[str, ...], bool] = {}
@@ -114,7 +119,7 @@ class _Chats(NamedTuple):
 
 def _read(block: bytes) -> _Chats | None:
     """Whole lines, if all are plain chat without a finding; control characters in ASCII are not looked for yet."""
-    if _TOOL_ANSWER in block:
+    if _TOOL_ANSWER in block or _may_hold_entities(block):
         return None
     try:
         chats = _decoder.decode_lines(block)
@@ -170,7 +175,7 @@ def _lines_with(start: bytes, block: bytes) -> int:
 
 def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
     """One row with its canonical line, or None where it is not plain, not sound, or gives rise to a finding."""
-    if _TOOL_ANSWER in raw:
+    if _TOOL_ANSWER in raw or _may_hold_entities(raw):
         return None
     try:
         chat = _decoder.decode(raw)
@@ -202,9 +207,14 @@ def _odd(texts: list[str]) -> bool:
     """Whether any of the texts may give rise to a finding, but for what `many_row_keys` sees by the way: control
     characters in ASCII.
     """
-    if list(map(str.strip, texts)) != texts or not all(texts):
+    if list(map(str.strip, texts)) != texts or not all(texts) or not NO_VALUE.isdisjoint(texts):
         return True
-    return any(map(_SUSPECT.search, filterfalse(str.isascii, texts)))
+    others = list(filterfalse(str.isascii, texts))
+    return any(map(_SUSPECT.search, others)) or any(map(LEADS.search, others))
+
+
+def _may_hold_entities(lines: bytes) -> bool:
+    return (b"&" in lines or b"\\u0026" in lines) and _ENTITY.search(lines) is not None
 
 
 def _count(tally: Tally, orders: Orders, texts: Sequence[str], counts: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from tuneport.dataset.findings import RowReport
 
 _NAMED = 10  # columns in one message
+_RULE = re.compile(r":?-{2,}:?|={2,}")  # a cell of the line that Markdown's tables and terminals draw
+_TOTALS = frozenset(
+    ("total", "totals", "grand total", "subtotal", "sum", "summe", "gesamt", "insgesamt", "totale", "totaal", "итого")
+)
 
 
 class Columns:
@@ -18,6 +23,7 @@ class Columns:
         self._names = [name.strip() for name in names]
         self._width = len(names)
         self._all_named = all(self._names)
+        self._longest = max(12, *map(len, self._names))  # the first cell of a line that may be no row is not longer
         self._least = max((place for place, name in enumerate(self._names, 1) if name), default=0)
 
     def row(self, fields: Sequence[Any], report: RowReport) -> dict[str, Any] | None:
@@ -25,10 +31,15 @@ class Columns:
 
         Fields that are missing or too many do no harm where their columns have no name and they are empty.
         """
-        if len(fields) == self._width and self._all_named and str(fields[0]).strip():
+        if len(fields) == self._width and self._all_named and (first := str(fields[0]).strip()):
+            if len(first) <= self._longest and self._is_no_row(first, fields, report):
+                return None
             return dict(zip(self._names, fields))  # noqa: B905 - both are as wide, and `strict` takes as long again
         if not (fields and str(fields[0]).strip()) and not any(str(field).strip() for field in fields):
             report.add("blank-line", "The line is empty." if len(fields) < 2 else "Each field of the line is empty.")
+            return None
+        first = next(text for field in fields if (text := str(field).strip()))
+        if len(fields) >= self._least and self._is_no_row(first, fields, report):
             return None
         if len(fields) == self._width and self._all_named:
             return dict(zip(self._names, fields, strict=True))
@@ -36,6 +47,18 @@ class Columns:
             report.add("ragged-row", f"The row has {len(fields)} fields, the first line names {self._least}.")
             return None
         return {name: field for name, field in zip(self._names, fields, strict=False) if name}
+
+    def _is_no_row(self, first: str, fields: Sequence[Any], report: RowReport) -> bool:
+        """Whether a line is the names of the columns again, or a rule; a total gets a warning."""
+        if self._width < 2:
+            return False
+        if first.rstrip(":").lower() in _TOTALS:
+            report.add("total-line", f"The row starts with {first!r}: it may be a total.")
+        elif first == next(filter(None, self._names), "") and [str(field).strip() for field in fields] == self._names:
+            report.add("no-row", "The line names the columns once more.")
+        elif _RULE.fullmatch(first) and all(_RULE.fullmatch(bare) for one in fields if (bare := str(one).strip())):
+            report.add("no-row", "The line is drawn: it holds no values.")
+        return any(one.code == "no-row" for one in report.found)
 
 
 def read_header(names: Sequence[str], report: RowReport) -> Columns | None:

@@ -16,9 +16,10 @@ import msgspec
 from tuneport.dataset.codes import CODES
 from tuneport.dataset.example import Example, canonical, digest, from_canonical
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.formats import Recipe
-from tuneport.dataset.mend import REMEDIES, Change, dropped, mend
-from tuneport.dataset.repeats import Records, RepeatKind, find_leaks, find_repeats, row_keys
+from tuneport.dataset.mend import REMEDIES, Change, dropped, mend, unwanted
+from tuneport.dataset.recipe import Recipe
+from tuneport.dataset.repeats import Records, RepeatKind, find_leaks, find_repeats
+from tuneport.dataset.rowkeys import row_keys
 from tuneport.dataset.strictjson import BAD
 from tuneport.dataset.writers import encoder, whole_file
 from tuneport.errors import DataError, UsageError
@@ -178,8 +179,12 @@ def _write_mended(
             log.add(dropped(report, None))
             continue
         # What the reader notes, such as a byte order mark or a blank line, is not in the new file.
-        log.add_all(Change(report.line, None, finding.code, "changed") for finding in report.found)
+        notes = [one for one in report.found if one.level == "note"]
+        log.add_all(Change(report.line, None, finding.code, "changed") for finding in notes)
         if values is None:
+            continue
+        if (change := unwanted(report, values, wanted)) is not None:
+            log.add(change)
             continue
         example, changes = mend(recipe, values, report.line, wanted)
         log.add_all(changes)

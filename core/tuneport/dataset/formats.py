@@ -12,13 +12,14 @@ import msgspec
 from tuneport.dataset import messages as turns
 from tuneport.dataset.callids import with_call_ids
 from tuneport.dataset.calltext import with_calls_of_text
-from tuneport.dataset.context import history_turns, rating
+from tuneport.dataset.context import is_rated, rating, telling
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.parts import texts_of
-from tuneport.dataset.passages import as_text, foreign_in
-from tuneport.dataset.strictjson import BAD, escape, parse
-from tuneport.dataset.tooldata import decoded, read_calls, read_tools
+from tuneport.dataset.pairs import ASKED, openai_pair, pair, with_system
+from tuneport.dataset.recipe import Recipe, Row, kind
+from tuneport.dataset.strictjson import escape
+from tuneport.dataset.texts import with_turns
+from tuneport.dataset.tooldata import decoded, read_calls
 from tuneport.errors import UsageError
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -40,20 +41,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
 """The column names that stand for one of ours; any other role is named as itself."""
 
 
-class Recipe(msgspec.Struct, frozen=True):
-    """How the rows of one file become examples: the shape's name, the column of each role, a system prompt to add."""
-
-    shape: str
-    columns: dict[str, str]
-    system: str | None = None
-    names: tuple[str, ...] = ()
-    """All columns of the first rows."""
-    rating: str | None = None
-    """The column that says whether an answer is a good one."""
-    turns: bool = False
-    """Whether any of the first rows has a value in a column that makes prompts and completions turns."""
-
-
 @dataclass(frozen=True)
 class Shape:
     """A known shape: the roles that a row must have, those that it may have, and what makes an example of them."""
@@ -64,107 +51,6 @@ class Shape:
     build: Callable[[Row], Example | None]
     asked: bool = False
     """Whether rows are read so only where their columns are named."""
-
-
-class Row:
-    """A row seen through its recipe: asks for roles, reports what is missing."""
-
-    def __init__(self, recipe: Recipe, values: Mapping[str, Any], report: RowReport) -> None:
-        self.recipe = recipe
-        self.values = values
-        self.report = report
-
-    def get(self, role: str) -> Any:
-        """The value of a role, None where there is none."""
-        column = self.recipe.columns.get(role)
-        return None if column is None else self.values.get(column)
-
-    def pointer(self, role: str) -> str:
-        """Where the role's value stands."""
-        return f"/{escape(self.recipe.columns.get(role, role))}"
-
-    def at(self, role: str, index: int) -> str:
-        """Where a turn of the role's list stands."""
-        return self.report.turn(self.pointer(role), index)
-
-    def text(self, role: str) -> str:
-        """The text of a role that must be one. A whole number, such as a label's, is written out, which is noted."""
-        value = self.get(role)
-        if isinstance(value, str):
-            return value
-        if isinstance(value, int):
-            text = msgspec.json.encode(value).decode()
-            self.report.add(
-                "read-as-text", f'{self.pointer(role)[1:]} is {text}, read as "{text}".', self.pointer(role)
-            )
-            return text
-        if value is None:
-            self.report.add("missing-value", f"{self.pointer(role)[1:]} is missing.", self.pointer(role))
-        else:
-            self.report.add("not-text", f"{self.pointer(role)[1:]} is {kind(value)}.", self.pointer(role))
-        return ""
-
-    def parsed(self, role: str) -> Any:
-        """A value that may stand there as a JSON text, as tables hold lists."""
-        value = self.get(role)
-        if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-            inner = RowReport(self.report.line)
-            value = parse(value.encode("utf-8", "surrogatepass"), inner)
-            for one in inner.found:
-                self.report.add(one.code, one.message, self.pointer(role))
-            return None if value is BAD else value
-        return None if value == "" else value
-
-    def history(self) -> tuple[Message, ...]:
-        """The earlier turns of a row, which may be none."""
-        value = self.parsed("history")
-        found = history_turns(value, self.pointer("history"), self.report)
-        return turns.read_sharegpt(value, self.pointer("history"), self.report) if found is None else tuple(found)
-
-    def more(self, role: str, first: str, *, before: bool = False) -> str:
-        """A text with that of an optional role behind it, or before it, and an empty line between."""
-        value = self.get(role)
-        second = "" if value is None or value in ("", [], {}) else self.beside(role)
-        return "\n\n".join(filter(None, (second, first) if before else (first, second)))
-
-    def beside(self, role: str) -> str:
-        """The text of a role that may hold a list of passages or an object, which is noted."""
-        value = self.get(role)
-        if not isinstance(value, list | dict):
-            return self.text(role)
-        if foreign_in(value):  # bytes: said once, where values are settled
-            return self.text(role)
-        text, what = as_text(value)
-        self.report.add(
-            "read-as-text", f"{self.pointer(role)[1:]} is {kind(value)}, read as {what}.", self.pointer(role)
-        )
-        return text
-
-    def answer(self, role: str) -> str:
-        """The text of an answer, or the first where there are several, as in SQuAD."""
-        value = self.get(role)
-        if isinstance(value, dict) and isinstance(value.get("text"), list):
-            value = value["text"]
-        if not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
-            return self.text(role)
-        where = self.pointer(role)
-        if not value:
-            self.report.add("missing-value", f"{where[1:]} holds no answer.", where)
-            return ""
-        if len(value) > 1 and len(set(value)) > 1:
-            self.report.add("read-as-text", f"{where[1:]} holds {len(value)} answers; the first is read.", where)
-        return str(value[0])
-
-    def tools(self) -> tuple[dict[str, Any], ...]:
-        filled = not isinstance(self.get("tools"), str)
-        return read_tools(self.parsed("tools"), self.pointer("tools"), self.report, filled=filled)
-
-    def messages(self, role: str) -> tuple[Message, ...]:
-        value = self.parsed(role)
-        value = [value] if isinstance(value, dict) and isinstance(value.get("role"), str) else value
-        if value is None and not self.report.failed:
-            self.report.add("missing-value", f"{self.pointer(role)[1:]} is missing.", self.pointer(role))
-        return () if self.report.failed else turns.read_messages(value, self.pointer(role), self.report)
 
 
 def _canonical(row: Row) -> Example | None:
@@ -198,7 +84,7 @@ def _sharegpt(row: Row) -> Example:
 
 def _around(row: Row, messages: tuple[Message, ...], pointer: Callable[[int], str]) -> tuple[Message, ...]:
     """The turns of a row with its system prompt and its earlier turns in front; `pointer` says where each stands."""
-    system, earlier = _system_prompt(row), row.history()
+    system, earlier = row.system_prompt(), row.history()
     own = next((place for place, turn in enumerate(messages) if turn.role not in ("system", "developer")), 0)
     # A system prompt that differs from the turns' own stays beside it: nothing is left out in silence.
     first = (Message(role="system", content=system),) if system else ()
@@ -216,23 +102,15 @@ def _around(row: Row, messages: tuple[Message, ...], pointer: Callable[[int], st
     return (*first, *messages[:own], *earlier, *messages[own:])
 
 
-def _system_prompt(row: Row) -> str:
-    """What the column of system prompts says of a row, which may be nothing."""
-    value = row.get("system")
-    if isinstance(value, list | dict) and (text := texts_of(value)) is not None:
-        return text
-    return row.text("system") if value is not None else ""
-
-
 def _prompt_completion(row: Row) -> Example:
     if isinstance(row.get("prompt"), list | dict) or isinstance(row.get("completion"), list | dict):
-        prompt = row.messages("prompt")
+        prompt = row.side("prompt", "user")
         if row.get("reasoning"):
             message = f"{row.pointer('reasoning')[1:]} stands beside turns, not on the assistant's."
             row.report.add("bad-reasoning", message, row.pointer("reasoning"))
         found = _around(
             row,
-            prompt + row.messages("completion"),
+            prompt + row.side("completion", "assistant"),
             lambda index: (
                 f"{row.at('prompt', index)}/content"
                 if index < len(prompt)
@@ -287,66 +165,6 @@ def _calls(row: Row, answered: str, said: turns.Content) -> list[dict[str, Any]]
     return read_calls(calls, row.pointer(answered), row.report)
 
 
-def _openai_preference(row: Row) -> Example:
-    columns = {"prompt": "input", "chosen": "preferred_output", "rejected": "non_preferred_output"}
-    row.report.place = lambda part, index: (
-        f"{row.pointer(columns[part])}{'/messages' if part == 'prompt' else ''}/{index}/content"
-    )
-    value = row.parsed("input")
-    inner = value if isinstance(value, dict) else {}
-    prompt = turns.read_messages(inner.get("messages"), f"{row.pointer('input')}/messages", row.report)
-    tools = read_tools(inner.get("tools"), f"{row.pointer('input')}/tools", row.report)
-    return Preference(
-        prompt=prompt,
-        chosen=row.messages("preferred_output"),
-        rejected=row.messages("non_preferred_output"),
-        tools=tools,
-    )
-
-
-def _trl_preference(row: Row) -> Example | None:
-    row.report.place = lambda part, _: row.pointer(part)
-    chosen, rejected = (turns.read_arm(row, role) for role in ("chosen", "rejected"))
-    prompt = _asked(row)
-    if row.report.failed:
-        return None
-    split = turns.split_arms(prompt, chosen, rejected, row.report)
-    if split is None:
-        return None
-    prompt = _with_context(row, split[0])
-    pair = Preference(prompt=prompt, chosen=split[1], rejected=split[2], tools=row.tools())
-    return with_system(pair, _system_prompt(row))
-
-
-def _with_context(row: Row, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The prompt of a pair whose last question has the row's context behind it."""
-    if row.get("context") in (None, "", [], {}):
-        return prompt
-    last = max((place for place, turn in enumerate(prompt) if turn.role == "user"), default=-1)
-    if last < 0 or not isinstance(prompt[last].content, str):
-        row.report.add(
-            "not-text", "There is no question of plain text that the context belongs to.", row.pointer("context")
-        )
-        return prompt
-    asked = msgspec.structs.replace(prompt[last], content=row.more("context", prompt[last].text))
-    return (*prompt[:last], asked, *prompt[last + 1 :])
-
-
-_ASKED = ("prompt", "conversations", "instruction", "question")
-"""Where the prompt of a pair may stand; the first there is counts."""
-
-
-def _asked(row: Row) -> tuple[Message, ...] | None:
-    """The prompt of a pair, which may stand in the columns of another shape; None where the answers hold it."""
-    for role in _ASKED:
-        if row.get(role) in (None, "", []):
-            continue
-        if role == "instruction":
-            return (Message(role="user", content=row.more("input", row.text(role))),)
-        return turns.read_arm(row, role, "user")
-    return None
-
-
 SHAPES = (
     Shape(
         "tuneport",
@@ -354,12 +172,12 @@ SHAPES = (
         ("messages", "tools", "parallel_tool_calls", "prompt", "completion", "chosen", "rejected"),
         _canonical,
     ),
-    Shape("preference", ("input", "preferred_output", "non_preferred_output"), (), _openai_preference),
+    Shape("preference", ("input", "preferred_output", "non_preferred_output"), (), openai_pair),
     Shape(
         "chosen/rejected",
         ("chosen", "rejected"),
-        (*_ASKED, "input", "context", "system", "tools"),
-        _trl_preference,
+        (*ASKED, "input", "context", "system", "tools"),
+        pair,
     ),
     Shape("messages", ("messages",), ("tools", "parallel_tool_calls", "system", "history"), _chat),
     Shape("conversations", ("conversations",), ("system", "history", "tools"), _sharegpt),
@@ -409,7 +227,7 @@ def recognise(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], sys
             fits = sum(row.get("shape") in ("conversation", "completion", "preference") for row in rows)
         if fits and (best is None or fits > best[0]):
             turned = any(row.get(found[role]) for row in rows for role in TURN_ROLES & found.keys())
-            rated = rating(names, found.values(), rows)
+            rated = rating(names, found.values(), rows, labels=shape.name == "text/label")
             best = fits, Recipe(shape.name, found, system, tuple(names), rated, turned)
     if best is None and columns and names:
         raise UsageError(
@@ -435,7 +253,7 @@ def _asked_already(role: str, found: Mapping[str, str]) -> bool:
     """Whether a pair needs no column for a role: one prompt is enough, and `input` belongs to an instruction."""
     if role == "input":
         return "instruction" not in found
-    return role in _ASKED and any(other in found for other in _ASKED)
+    return role in ASKED and any(other in found for other in ASKED)
 
 
 def _column(role: str, columns: Mapping[str, str], names: Sequence[str]) -> str | None:
@@ -474,10 +292,15 @@ def convert(recipe: Recipe, values: Any, report: RowReport) -> Example | None:
         report.add("mixed-shapes", f"The row is {other.shape}, the first rows are {recipe.shape}.")
         return None
     if not values.keys() <= set(recipe.names):
-        recipe = _with_late_columns(recipe, shape, values)
-    if recipe.rating is not None and values.get(recipe.rating) is not None:
+        recipe = _with_late_columns(recipe, shape, values, report)
+    if recipe.rating is not None and is_rated(recipe.rating, values.get(recipe.rating)):
         column = recipe.rating
         report.add("kto-row", f"{column} says whether the answer is good: a row for KTO.", f"/{escape(column)}")
+        return None
+    if len(shape.needs) > 1 and all(values.get(recipe.columns[role]) == recipe.columns[role] for role in shape.needs):
+        report.add("names-as-row", "The row holds the names of its columns.", None)
+    values = with_turns(recipe.shape, recipe.columns, values, report)
+    if report.failed:
         return None
     example = shape.build(Row(recipe, values, report))
     if report.failed or example is None:
@@ -486,7 +309,7 @@ def convert(recipe: Recipe, values: Any, report: RowReport) -> Example | None:
     return with_system(with_call_ids(example, report), recipe.system)
 
 
-def _with_late_columns(recipe: Recipe, shape: Shape, values: Mapping[str, Any]) -> Recipe:
+def _with_late_columns(recipe: Recipe, shape: Shape, values: Mapping[str, Any], report: RowReport) -> Recipe:
     """The recipe with the columns that the first rows did not have."""
     new = [name for name in values if name not in recipe.names]
     found = dict(recipe.columns)
@@ -494,29 +317,9 @@ def _with_late_columns(recipe: Recipe, shape: Shape, values: Mapping[str, Any]) 
         column = _column(role, {}, new)
         if column and role not in found:
             found[role] = column
-    late = recipe.rating or rating(new, found.values(), [values])
+    late = recipe.rating or rating(new, found.values(), [values], labels=shape.name == "text/label")
+    used = {*found.values(), late}
+    for name in telling([name for name in new if name not in used and values[name] not in (None, "", [], {})]):
+        message = f"{name} is not used, and the row may mean something else without."
+        report.add("context-column-unused", message, f"/{escape(name)}")
     return msgspec.structs.replace(recipe, columns=found, rating=late)
-
-
-def with_system(example: Example, system: str | None) -> Example:
-    """The example with that system prompt in front, unless it brings one of its own or is plain text."""
-    if not system or isinstance(example, Completion):
-        return example
-    first = example.prompt if isinstance(example, Preference) else example.messages
-    if first and first[0].role in ("system", "developer"):
-        return example
-    first = (Message(role="system", content=system), *first)
-    if isinstance(example, Preference):
-        return Preference(prompt=first, chosen=example.chosen, rejected=example.rejected, tools=example.tools)
-    return Conversation(messages=first, tools=example.tools, parallel_tool_calls=example.parallel_tool_calls)
-
-
-def kind(value: object) -> str:
-    """A JSON value's kind, in words."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return "a number"
-    return "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else "an object"

@@ -31,7 +31,11 @@ def _of_pandas(frame: Any, kinds: dict[str, str]) -> Iterable[Any]:
     if not any(_kind(dtype).startswith(_NO_ARROW) for dtype in frame.dtypes):
         try:
             return arrow_rows(frame, kinds)
-        except (ValueError, TypeError):  # pyarrow's errors are such: a column of several kinds of values
+        except (
+            ValueError,
+            TypeError,
+            NotImplementedError,
+        ):  # pyarrow's errors are such: it has no type for a column
             pass
     rows: Iterable[Any] = frame.rename(columns=str).to_dict("records")
     return rows

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from tuneport.dataset import source
-from tuneport.dataset.formats import ALIASES, SHAPES, Recipe, recognise
+from tuneport.dataset.formats import ALIASES, SHAPES, recognise
 from tuneport.dataset.readers import read
+from tuneport.dataset.recipe import Recipe
 from tuneport.dataset.sniff import Reading
 from tuneport.dataset.source import Source
 from tuneport.dataset.values import line_of

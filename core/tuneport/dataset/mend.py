@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import html
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,8 +11,8 @@ import msgspec
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.formats import Recipe
-from tuneport.dataset.rows import CONTROL, MOJIBAKE, check_example, trim
+from tuneport.dataset.recipe import Recipe
+from tuneport.dataset.rows import CONTROL, ENTITY, INVISIBLE, MOJIBAKE, TERMINAL, blank, check_example, trim
 from tuneport.dataset.values import example_of
 
 Action = Literal["changed", "dropped"]
@@ -29,7 +29,6 @@ _READ_OTHERWISE = frozenset(
 )
 """Findings about what reading a row has changed already."""
 _CLIP = 200
-_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and cursor moves, as logs hold them (ECMA-48)
 # Windows-1252 differs from Latin-1 in these bytes; those that it leaves undefined are read as in Latin-1 in practice.
 _TO_LATIN_1 = {ord(bytes([byte]).decode("cp1252", "ignore") or chr(byte)): byte for byte in range(0x80, 0xA0)}
 
@@ -54,10 +53,14 @@ REMEDIES: Mapping[str, Remedy] = {
     "null-left-out": Remedy("changed", "leaves the keys out"),
     "mojibake": Remedy("changed", "reads the text in the right encoding, where all of it can be"),
     "control-character": Remedy("changed", "removes them, and the colours of a terminal as a whole"),
+    "html-entities": Remedy("changed", "writes the characters that they stand for", asked=True),
+    "invisible-character": Remedy("changed", "removes them", asked=True),
     "edge-whitespace": Remedy("changed", "strips the text; where prompt and completion meet it stays"),
     "empty-content": Remedy("changed", "removes the turn", asked=True),
     "consecutive-roles": Remedy("changed", "joins the turns with an empty line between, where both are text"),
     "last-not-assistant": Remedy("changed", "removes the turns after the last answer", asked=True),
+    "names-as-row": Remedy("dropped", "drops the row"),
+    "total-line": Remedy("dropped", "drops the row", asked=True),
     "duplicate": Remedy("dropped", "keeps the first of the rows"),
     "near-duplicate": Remedy("dropped", "keeps the first of the rows, and drops duplicates too", asked=True),
     "conflicting-answers": Remedy("dropped", "keeps the rows with the answer that came first", asked=True),
@@ -97,6 +100,8 @@ def mend(recipe: Recipe, values: Any, line: int | None, wanted: frozenset[str]) 
         example = example_of(recipe, values, report)
     if example is None:
         return None, [dropped(report, values)]
+    if (change := unwanted(report, values, wanted)) is not None:
+        return None, [change]
     for finding in report.found:
         if finding.code in _READ_OTHERWISE:
             changes.append(Change(line, finding.pointer, finding.code, "changed"))
@@ -107,6 +112,14 @@ def mend(recipe: Recipe, values: Any, line: int | None, wanted: frozenset[str]) 
             break
         example, found = mended, _found(mended, report)
     return (None, [dropped(found, values)]) if found.failed else (example, changes)
+
+
+def unwanted(report: RowReport, values: Any, wanted: frozenset[str]) -> Change | None:
+    """The change of a sound row that a wanted remedy drops for what was found in reading it."""
+    for one in report.found:
+        if one.code in wanted and REMEDIES[one.code].action == "dropped":
+            return Change(report.line, one.pointer, one.code, "dropped", clip(values), message=one.message)
+    return None
 
 
 def dropped(report: RowReport, values: Any) -> Change:
@@ -210,7 +223,7 @@ def _each_text(
 
 
 def _without_control(texts: list[str]) -> list[str]:
-    return [CONTROL.sub("", _TERMINAL.sub("", text)) for text in texts]
+    return [CONTROL.sub("", TERMINAL.sub("", text)) for text in texts]
 
 
 def _without_mojibake(texts: list[str]) -> list[str]:
@@ -220,9 +233,19 @@ def _without_mojibake(texts: list[str]) -> list[str]:
 def _decoded(text: str) -> str:
     """The text whose UTF-8 bytes were read as Windows-1252 or Latin-1, or the text itself where that cannot be."""
     try:
-        return text.translate(_TO_LATIN_1).encode("latin-1").decode("utf-8")
+        decoded = text.translate(_TO_LATIN_1).encode("latin-1").decode("utf-8")
     except UnicodeError:
         return text
+    # What gives control characters, or nothing, was no text in another encoding.
+    return text if blank(decoded) or (CONTROL.search(decoded) and not CONTROL.search(text)) else decoded
+
+
+def _without_entities(texts: list[str]) -> list[str]:
+    return [ENTITY.sub(lambda found: html.unescape(found[0]), text) for text in texts]
+
+
+def _without_invisible(texts: list[str]) -> list[str]:
+    return [INVISIBLE.sub("", text) for text in texts]
 
 
 def _stripped(texts: list[str]) -> list[str]:
@@ -242,7 +265,7 @@ def _stripped(texts: list[str]) -> list[str]:
 def _without_empty(messages: tuple[Message, ...], report: RowReport, changes: list[Change]) -> Iterator[Message]:
     for index, message in enumerate(messages):
         plain = message.content is None or isinstance(message.content, str)
-        if plain and not message.text.strip() and not message.tool_calls and message.role not in ("assistant", "tool"):
+        if plain and blank(message.text) and not message.tool_calls and message.role not in ("assistant", "tool"):
             changes.append(
                 Change(report.line, report.place("messages", index), "empty-content", "changed", message.role)
             )
@@ -288,6 +311,8 @@ def _to_last_answer(messages: tuple[Message, ...], report: RowReport, changes: l
 _TEXT_REMEDIES: tuple[tuple[str, Callable[[list[str]], list[str]]], ...] = (
     ("mojibake", _without_mojibake),
     ("control-character", _without_control),
+    ("html-entities", _without_entities),
+    ("invisible-character", _without_invisible),
     ("edge-whitespace", _stripped),
 )
 _TURN_REMEDIES: tuple[tuple[str, Callable[..., Any]], ...] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuneport.dataset.context import history_turns
 from tuneport.dataset.example import Message
@@ -15,13 +15,14 @@ from tuneport.dataset.roles import ROLES
 from tuneport.dataset.strictjson import escape
 from tuneport.dataset.tooldata import CALL_ROLES, cleaned, in_wire_form, read_calls
 
-if TYPE_CHECKING:
-    from tuneport.dataset.formats import Row
-
 _KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "weight"})
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """The keys under which tools write what the assistant thought before it answered."""
 _OTHER_REASONING = frozenset({"reasoning_details", "thinking_blocks", "thoughts", "reasoning_text", "thought"})
+_TRAINED = ("train", "training", "trainable", "loss")
+"""Keys by which other tools say whether a turn is trained on, as our weight does."""
+_MASKS = ("mask", "masked", "loss_mask", "ignore", "train_detail", "training_detail")
+_NEVER_TRAINED = frozenset({"user", "human", "system", "developer", "tool", "observation"})
 _SHAREGPT_ROLES = {
     "human": "user",
     "user": "user",
@@ -52,7 +53,6 @@ _OTHER_ROLES: dict[str, str] = {
 Content = str | list[dict[str, Any]] | None
 _THINK_BLOCK = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _PARTS = {"text": "text", "image_url": "image_url"}
-_HH_TURNS = (("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant"))
 
 
 def read_messages(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
@@ -80,6 +80,11 @@ def _read_turns(
     if len(found) != len(value):
         report.origins = {**report.origins, pointer: origins}
     return tuple(found)
+
+
+def read_one(value: dict[str, Any], pointer: str, report: RowReport) -> tuple[Message, ...]:
+    """The messages that one message or turn of ShareGPT means."""
+    return _read_turns([value], pointer, report, _sharegpt_turn)
 
 
 def _by_turn(value: Any) -> Any:
@@ -122,7 +127,7 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
     role = value.get("role")
     if len(value) == 2 and role in ROLES and type(value.get("content")) is str:  # most are of this form
         return Message(role=role, content=value["content"])
-    value = in_wire_form(value, at, report)
+    value = _with_weight(in_wire_form(value, at, report), at, report)
     role = value.get("role")
     thought = _reasoning(value, role, at, report)
     for key in value.keys() - _KEYS - {*REASONING}:
@@ -149,6 +154,28 @@ def once(content: Content, thought: str | None, at: str, report: RowReport) -> C
     if opened[1].strip() not in ("", thought.strip()):
         report.add("bad-reasoning", "The think block in the text and the key beside it hold different texts.", at)
     return opened.string[opened.end() :]
+
+
+def _with_weight(value: Mapping[str, Any], at: str, report: RowReport) -> Mapping[str, Any]:
+    """The message with a weight in place of another tool's key for whether the turn is trained on."""
+    for key in _MASKS:
+        if value.get(key) not in (None, [], ""):
+            cure = "Write weight 0 on the turns that are not to be trained on, and remove the key."
+            report.add("bad-weight", f"{key} may say which turns are trained on, and is not read.", f"{at}/{key}", cure)
+    given = next((key for key in _TRAINED if value.get(key) is not None), None)
+    if given is None:
+        return value
+    rest = {key: one for key, one in value.items() if key != given}
+    if value[given] not in (0, 1):
+        report.add("bad-weight", f"{given} is {value[given]!r:.40}.", f"{at}/{given}")
+        return rest
+    weight = int(value[given])
+    if value.get("weight", weight) != weight:
+        report.add("bad-weight", f"{given} and weight say different things.", f"{at}/{given}")
+        return rest
+    report.add("read-as-turn", f"{given} is read as the weight {weight}.", f"{at}/{given}")
+    on_others = value.get("role", value.get("from")) in _NEVER_TRAINED
+    return rest if on_others else rest | {"weight": weight}
 
 
 def _reasoning(value: Mapping[str, Any], role: Any, at: str, report: RowReport) -> str | None:
@@ -257,6 +284,7 @@ def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message,
 def _sharegpt_turn(turn: Any, at: str, report: RowReport) -> Message:
     if not isinstance(turn, dict) or "from" not in turn:
         return _message(turn, at, report)
+    turn = _with_weight(turn, at, report)
     speaker, text = turn["from"], turn.get("value")
     role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
     if role is None and isinstance(speaker, str):
@@ -288,58 +316,3 @@ def _sharegpt_turn(turn: Any, at: str, report: RowReport) -> Message:
         return Message(role="assistant", tool_calls=calls, weight=weight, reasoning_content=thought)
     text = once(text, thought, f"{at}/value", report)
     return Message(role=role or "", content=text, weight=weight, reasoning_content=thought)
-
-
-def read_arm(row: Row, role: str, speaker: str = "assistant") -> tuple[Message, ...]:
-    """A prompt or an answer of a pair: messages, one message, one turn's text, or a dialogue in Anthropic's
-    Human/Assistant text.
-    """
-    value = row.get(role)
-    if isinstance(value, str) and role != "conversations":
-        return _dialogue(value) or (Message(role=speaker, content=value),)
-    if isinstance(value, dict):
-        return _read_turns([value], row.pointer(role), row.report, _sharegpt_turn)
-    if role == "conversations" or (
-        isinstance(value, list) and any(isinstance(one, dict) and "from" in one for one in value)
-    ):
-        return read_sharegpt(row.parsed(role), row.pointer(role), row.report)
-    return row.messages(role)
-
-
-def _dialogue(text: str) -> tuple[Message, ...]:
-    text = f"\n\n{text.lstrip()}"
-    if not text.startswith(_HH_TURNS[0][0]) or _HH_TURNS[1][0] not in text:
-        return ()
-    found: list[Message] = []
-    for piece in text.split("\n\nHuman:")[1:]:
-        asked, *answers = piece.split("\n\nAssistant:")
-        found.append(Message(role="user", content=asked.strip()))
-        found.extend(Message(role="assistant", content=answer.strip()) for answer in answers)
-    return tuple(found)
-
-
-Arms = tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]
-
-
-def split_arms(
-    prompt: tuple[Message, ...] | None, chosen: tuple[Message, ...], rejected: tuple[Message, ...], report: RowReport
-) -> Arms | None:
-    """Prompt, chosen and rejected, where the two answers may repeat the prompt, or hold it alone."""
-    if prompt is None:
-        shared = 0
-        while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
-            shared += 1
-        while shared and chosen[shared - 1].role == "assistant":  # equal answers are not part of the prompt
-            shared -= 1
-        prompt = chosen[:shared]
-        if not prompt or any(arm[shared:] and arm[shared].role != "assistant" for arm in (chosen, rejected)):
-            report.add(
-                "differing-prompts", "The answers share no prompt.", "/rejected", "Name the prompt in a column prompt."
-            )
-            return None
-    for arm, role in ((chosen, "chosen"), (rejected, "rejected")):
-        if arm and arm[0].role != "assistant" and arm[: len(prompt)] != prompt:
-            report.add("differing-prompts", f"{role} starts with another prompt.", f"/{role}")
-            return None
-    repeated = tuple(arm[len(prompt) :] if arm[: len(prompt)] == prompt else arm for arm in (chosen, rejected))
-    return prompt, repeated[0], repeated[1]

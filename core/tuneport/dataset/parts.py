@@ -13,6 +13,7 @@ Part = dict[str, Any]
 KNOWN = "text, image_url, tool_use, tool_result and thinking"
 _TEXTS = ("input_text", "output_text")
 _MEANT = ("thinking", "tool_use", "tool_result", "image")
+_TOOL_ROLES = frozenset({"tool", "function", "observation", "function_response", "tool_response", "ipython"})
 _ORDER = ("thinking", "text", "tool_use")
 
 
@@ -28,6 +29,8 @@ def unfolded(message: Mapping[str, Any], at: str, report: RowReport) -> list[Map
         message = {key: value for key, value in message.items() if key != "parts"}
     elif content is None and isinstance(refused := message.get("refusal"), str) and refused:
         content = [{"type": "refusal", "refusal": refused}]
+    if message.get("role") in _TOOL_ROLES and _is_data(content):
+        return [message]
     if isinstance(content, Mapping) and content:
         content = [content]
     if isinstance(content, list) and any(isinstance(part, str) for part in content):
@@ -43,6 +46,14 @@ def unfolded(message: Mapping[str, Any], at: str, report: RowReport) -> list[Map
     if message.get("role") == "assistant":
         return [_answer(rest, parts, at, report)]
     return _asked(rest, parts, at, report)
+
+
+def _is_data(content: Any) -> bool:
+    """Whether a tool's answer is JSON of its own, not parts: an object without a type that holds more than a text."""
+    parts = content if isinstance(content, list) else [content]
+    return any(
+        isinstance(part, Mapping) and "type" not in part and "type" not in _usual(without_nulls(part)) for part in parts
+    ) or any(isinstance(part, Mapping) and "type" not in part and part.keys() > {"text"} for part in parts)
 
 
 def texts_of(value: Any) -> str | None:

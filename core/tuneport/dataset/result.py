@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuneport.dataset.context import about_thoughts, changes_meaning
+from tuneport.dataset.context import about_thoughts, telling
 from tuneport.dataset.diagnostics import Diagnostic, Severity
 from tuneport.dataset.findings import Findings
-from tuneport.dataset.formats import ALIASES, TURN_ROLES, Recipe, takes_of
+from tuneport.dataset.formats import ALIASES, TURN_ROLES, takes_of
 from tuneport.dataset.profile import LEARNT_BY, DataProfile
+from tuneport.dataset.recipe import Recipe
 from tuneport.dataset.scan import Scan
 from tuneport.dataset.stats import Stats
 from tuneport.units import many
@@ -100,15 +101,15 @@ def file_findings(
     if recipe is not None:
         used = {*recipe.columns.values(), recipe.rating}
         unused = [name for name in recipe.names if name not in used]
-        telling = [name for name in unused if changes_meaning(str(name))]
-        if telling:
-            names = ", ".join(map(str, telling))
+        missed = telling(unused)
+        if missed:
+            names = ", ".join(missed)
             findings.add(
                 "context-column-unused",
                 f"Not used, and the rows may mean something else without: {names}.",
-                remedy=_context_remedy(recipe, telling),
+                remedy=_context_remedy(recipe, missed),
             )
-        unused = [name for name in unused if name not in telling]
+        unused = [name for name in unused if str(name) not in missed]
         if unused:
             findings.add("unused-columns", f"Not used: {', '.join(map(str, unused))}.", remedy=_columns_remedy(recipe))
     for code, message in readings(recipe, found.tally.shapes, profile):

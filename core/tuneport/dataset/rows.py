@@ -7,14 +7,28 @@ from collections.abc import Callable, Sequence
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import RowReport
+from tuneport.dataset.texts import NO_VALUE
 
+TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and cursor moves, as logs hold them (ECMA-48)
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-# UTF-8 read as Latin-1 or Windows-1252: a lead byte's letter, then what a continuation byte looks like there.
-MOJIBAKE = re.compile("[ÃÂ][\x80-¿ƒ€‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\x80-¿™œ“”˜¦¢\x9d]|ðŸ[\x80-¿€-™]")
+# UTF-8 read as Latin-1 or Windows-1252: a lead byte's letter, then what a continuation byte looks like there. Where the
+# letter is common in some language, two such characters have to follow each other.
+_REST = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
+LEADS = re.compile(f"[Ä-ÛÝ-ß×]{_REST}|[à-ï]{_REST}{_REST}")
+"""What may be mojibake of the second kind."""
+MOJIBAKE = re.compile(
+    "[ÃÂ][\x80-¿ƒ€‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\x80-¿™œ“”˜¦¢\x9d]|ðŸ[\x80-¿€-™]|ï»¿|ï¿½"
+    f"|(?:[Ä-ÛÝ-ß×]{_REST}){{2}}|(?:[à-ï]{_REST}{_REST}){{2}}"
+)
+INVISIBLE = re.compile("[\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]")
+ENTITY = re.compile(
+    r"&(?:#[0-9]{2,6}|#[xX][0-9a-fA-F]{2,5}|amp|lt|gt|quot|apos|nbsp|[lr][ds]quo|hellip|[nm]dash|eacute|[aou]uml);"
+)
 _TEXT_CHECKS = (
     ("control-character", CONTROL),
     ("mojibake", MOJIBAKE),
     ("replacement-character", re.compile("�")),
+    ("invisible-character", INVISIBLE),
     ("line-separator", re.compile("[\u2028\u2029]")),
 )
 
@@ -74,7 +88,9 @@ def _check_contents(messages: Sequence[Message], place: Place, report: RowReport
     for index, message in enumerate(messages):
         text = message.text
         check_text(text, lambda at=index: place(at), report)  # type: ignore[misc]  # mypy cannot type a lambda's default
-        if text.strip() or message.tool_calls or _has_images(message):
+        if text in NO_VALUE and message.role != "tool":
+            report.add("no-value", f"The {message.role} turn is {text!r}.", place(index))
+        if not blank(text) or message.tool_calls or _has_images(message):
             continue
         if message.role == "assistant" and message.weight != 0:
             report.add("empty-answer", "The assistant's turn is empty.", place(index))
@@ -82,10 +98,20 @@ def _check_contents(messages: Sequence[Message], place: Place, report: RowReport
             report.add("empty-content", f"The {message.role} turn is empty.", place(index))
 
 
+def blank(text: str) -> bool:
+    """Whether a text holds nothing that can be seen."""
+    bare = text.strip()
+    if not bare or bare.isprintable():
+        return not bare
+    return not INVISIBLE.sub("", CONTROL.sub("", TERMINAL.sub("", bare))).strip()
+
+
 def check_text(text: str, place: Callable[[], str], report: RowReport) -> None:
     """What a text alone tells: white space at its ends, and characters that should not be there."""
     if text and (text[0].isspace() or text[-1].isspace()) and not text.isspace():
         report.add("edge-whitespace", f"The text starts or ends with white space: {_ends(text)}.", place())
+    if "&" in text and (found := ENTITY.search(text)):
+        report.add("html-entities", f"Character {found.start() + 1} starts {found[0]!r}.", place())
     if text.isascii() and text.isprintable():
         return
     for code, pattern in _TEXT_CHECKS:
@@ -135,9 +161,11 @@ def _check_completion(example: Completion, report: RowReport) -> None:
         if text != trimmed:
             report.add("edge-whitespace", f"The {part} has white space at its outer end: {_ends(text)}.", place)
         check_text(text.strip(), lambda place=place: place, report)  # type: ignore[misc]  # as above
-    if not example.prompt.strip():
+        if text.strip() in NO_VALUE:
+            report.add("no-value", f"The {part} is {text.strip()!r}.", place)
+    if blank(example.prompt):
         report.add("empty-prompt", "The prompt is empty.", report.place("prompt", 0))
-    if not example.completion.strip():
+    if blank(example.completion):
         report.add("empty-answer", "The completion is empty.", report.place("completion", 0))
 
 
@@ -156,7 +184,9 @@ def _check_preference(example: Preference, report: RowReport) -> None:
         for index, message in enumerate(messages):
             check_text(message.text, lambda part=part, at=index: report.place(part, at), report)  # type: ignore[misc]  # as above
     for part, messages in arms.items():
-        if not any(message.text.strip() or message.tool_calls for message in messages):
+        if len(messages) == 1 and messages[0].text in NO_VALUE:
+            report.add("no-value", f"{part} is {messages[0].text!r}.", report.place(part, 0))
+        if all(blank(message.text) and not message.tool_calls for message in messages):
             report.add("empty-arm", f"{part} is empty.", report.place(part, 0))
         elif not any(message.role == "assistant" for message in messages):
             report.add("no-assistant", f"{part} holds no assistant turn.", report.place(part, 0))

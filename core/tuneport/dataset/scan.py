@@ -13,13 +13,14 @@ from typing import Any, BinaryIO
 from tuneport.dataset import chat, readers
 from tuneport.dataset.example import Example, canonical
 from tuneport.dataset.findings import Findings, RowReport
-from tuneport.dataset.formats import Recipe
 from tuneport.dataset.limits import TooLong, check_limits
 from tuneport.dataset.lines import line_too_large, read_line, split_lines, without_bom
 from tuneport.dataset.part import DIGEST, Part, digests_of
 from tuneport.dataset.profile import DataProfile
 from tuneport.dataset.propose import BY_ROW, by_column, proposal
-from tuneport.dataset.repeats import Records, row_keys
+from tuneport.dataset.recipe import Recipe
+from tuneport.dataset.repeats import Records
+from tuneport.dataset.rowkeys import row_keys
 from tuneport.dataset.rows import check_example
 from tuneport.dataset.source import ExpansionError, Source, blocks
 from tuneport.dataset.stats import Tally

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from tuneport.dataset.decoding import Sent, decoded, main
+from tuneport.dataset.decoding import Sent, Unusable, decoded, main
 from tuneport.dataset.findings import RowReport
 from tuneport.dataset.source import Source
 from tuneport.dataset.values import note_of, plain, shortest
-from tuneport.errors import UnavailableError
+from tuneport.errors import UnavailableError, UsageError
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 8 << 20  # of rows of the mean size
@@ -34,6 +34,8 @@ def _sent(file: BinaryIO) -> Iterator[Sent]:
     kinds: dict[str, str] = {}
     noted: set[str] = set()
     with ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
+        if repeated := _repeated(table.schema_arrow):
+            raise Unusable(f"The file has several columns {repeated}.", "Rename all but one, or drop them.")
         names = _label_names(table.schema_arrow)
         known = table.metadata
         for group in range(known.num_row_groups):
@@ -54,7 +56,14 @@ def arrow_rows(table: Any, kinds: dict[str, str]) -> Iterator[dict[str, Any]]:
     from pyarrow import RecordBatchReader
 
     reader = RecordBatchReader.from_stream(table)
+    if repeated := _repeated(reader.schema):
+        raise UsageError(f"The table has several columns {repeated}.", remedy="Rename all but one, or drop them.")
     return _rows(reader, _label_names(reader.schema), kinds)
+
+
+def _repeated(schema: Any) -> str:
+    """The names that several columns have."""
+    return ", ".join(dict.fromkeys(name for name in schema.names if schema.names.count(name) > 1))
 
 
 def _pyarrow() -> None:

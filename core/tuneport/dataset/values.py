@@ -14,8 +14,9 @@ import msgspec
 
 from tuneport.dataset.example import Example
 from tuneport.dataset.findings import RowReport
-from tuneport.dataset.formats import Recipe, convert
+from tuneport.dataset.formats import convert
 from tuneport.dataset.passages import FOREIGN, foreign_in
+from tuneport.dataset.recipe import Recipe
 
 _EXACT = 1 << 53  # beyond, not every whole number is a float
 _OUTSIDE_TEXT = frozenset({"messages", "conversations", "tools", "parallel_tool_calls"})
@@ -36,7 +37,7 @@ def plain(value: Any, kinds: dict[str, str], column: str) -> Any:
         return [plain(one, kinds, column) for one in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return _text_of(bytes(value), kinds, column)
-    if isinstance(value, dt.date | dt.time | Decimal):
+    if isinstance(value, dt.date | dt.time | dt.timedelta | Decimal):
         text = written(value)
         kinds.setdefault(column, f"{_kind(value)}, read as texts such as {text}") if text is not None else None
         return text
@@ -56,12 +57,14 @@ def plain(value: Any, kinds: dict[str, str], column: str) -> Any:
     return msgspec.to_builtins(value, enc_hook=_refuse)
 
 
-def written(value: dt.date | dt.time | Decimal) -> str | None:
-    """A date, a time or a decimal as text. A time of midnight without a zone is not written: it is a date."""
+def written(value: dt.date | dt.time | dt.timedelta | Decimal) -> str | None:
+    """A date, a time, a duration or a decimal as text. Midnight without a zone is not written: that is a date."""
     if isinstance(value, Decimal):
         return format(value, "f") if value.is_finite() else None
     if type(value).__name__ == "NaTType":
         return None
+    if isinstance(value, dt.timedelta):
+        return str(value)
     if isinstance(value, dt.datetime):
         midnight = value.tzinfo is None and value.time() == dt.time() and not getattr(value, "nanosecond", 0)
         return value.date().isoformat() if midnight else value.isoformat()
@@ -87,9 +90,11 @@ def _text_of(value: bytes, kinds: dict[str, str], column: str) -> Any:
     return text
 
 
-def _kind(value: dt.date | dt.time | Decimal) -> str:
+def _kind(value: dt.date | dt.time | dt.timedelta | Decimal) -> str:
     if isinstance(value, Decimal):
         return "decimal numbers"
+    if isinstance(value, dt.timedelta):
+        return "durations"
     return "times" if isinstance(value, dt.time) else "dates"
 
 

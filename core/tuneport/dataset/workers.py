@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from tuneport.dataset.findings import Finding, Findings
-from tuneport.dataset.formats import Recipe
 from tuneport.dataset.part import Part
+from tuneport.dataset.recipe import Recipe
 from tuneport.dataset.scan import Lines, Scan, first_lines, notes, scan, too_large
 from tuneport.dataset.source import ROW_BYTES, Source
 from tuneport.dataset.stats import Lengths, Tally

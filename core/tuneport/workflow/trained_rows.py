@@ -49,7 +49,7 @@ def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
         return None
     if not files:
         return None
-    from tuneport.dataset.repeats import text_key
+    from tuneport.dataset.rowkeys import text_key
 
     keys = [text_key(row) for row in rows]
     wanted = set(keys)
@@ -64,8 +64,8 @@ def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
 
 
 def _file(job: Ref) -> Path:
-    # No two jobs of a ledger have one name. Files named .keys held other keys: of the text with its system prompt.
-    return home("rows") / f"{job.name}.texts"
+    # No two jobs of a ledger have one name. Files named .keys and .texts held other keys.
+    return home("rows") / f"{job.name}.turns"
 
 
 def _jobs_behind(ref: str) -> Iterator[Ref]:

@@ -72,7 +72,7 @@ def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
         "ledger.sqlite3": [["jobs"], ["show", home_with_all], ["doctor"], ["models"], ["prune", "-y"], run],
         "server/server.sqlite3": [["tokens", "list"], ["tokens", "add", "x"], ["tokens", "remove", "laptop"]],
         "profiles.json": [["profiles", "list"], ["ask", "lab:x", "hi"], ["doctor"], ["jobs"]],
-        f"rows/{home_with_all.partition(':')[2]}.texts": [["show", home_with_all], ["compare", home_with_all,
+        f"rows/{home_with_all.partition(':')[2]}.turns": [["show", home_with_all], ["compare", home_with_all,
             "--data", str(tickets), "--no-base"]],
         **{
             f"jobs/torch/{job.name}/{name}": [["jobs"], *([verb, torch_ref] for verb in ("show", "cancel", "report"))]
@@ -116,7 +116,7 @@ def test_a_special_file_in_home_is_neither_waited_for_nor_read_without_end(
 ) -> None:
     torch_ref = (own_home / "torch_ref").read_text()
     (job,) = (own_home / "jobs" / "torch").glob("tickets-*")
-    lines = own_home / "rows" / f"{home_with_all.partition(':')[2]}.texts"
+    lines = own_home / "rows" / f"{home_with_all.partition(':')[2]}.turns"
     plan = ["plan", str(tickets), "--model", "parrot:grey"]
     places: list[tuple[Path, list[list[str]]]] = [
         *((job / name, [["show", torch_ref], ["jobs"]]) for name in ("request.json", "status.json", "beat.json")),

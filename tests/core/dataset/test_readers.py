@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tuneport import Conversation, Dataset
 from tuneport.dataset import source
+from tuneport.dataset.rows import blank
 from tuneport.dataset.source import blocks
 
 FAST = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -92,7 +93,7 @@ def test_what_is_written_as_jsonl_or_json_is_read_again(
     lines = load(tmp_path, "rows.jsonl", "\n".join(json.dumps(row, **options) for row in rows))
     array = load(tmp_path, "rows.json", json.dumps(rows, indent=2 if spaced else None, ensure_ascii=plain))
     wrapped = load(tmp_path, "wrapped.json", json.dumps({"version": [1, {"a": "]"}], "data": rows, "last": None}))
-    wanted = [pair for pair in pairs if pair[1].strip()]
+    wanted = [pair for pair in pairs if not blank(pair[1])]
     assert answers(lines) == answers(array) == answers(wrapped) == wanted
     assert lines.check().read == array.check().read == wrapped.check().read == len(pairs)
 
@@ -104,7 +105,7 @@ def test_what_is_written_as_a_table_is_read_again(pairs: list[tuple[str, str]], 
     writer = csv.writer(table, delimiter=separator, quoting=csv.QUOTE_ALL)
     writer.writerows([("text", "label"), *pairs])
     data = load(tmp_path, "rows.tsv" if separator == "\t" else "rows.csv", table.getvalue())
-    assert answers(data) == [pair for pair in pairs if pair[1].strip()]
+    assert answers(data) == [pair for pair in pairs if not blank(pair[1])]
 
 
 @given(

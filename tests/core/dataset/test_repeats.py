@@ -14,16 +14,8 @@ from hypothesis import strategies as st
 
 from tuneport import Dataset
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, digest
-from tuneport.dataset.repeats import (
-    Records,
-    Repeat,
-    find_leaks,
-    find_repeats,
-    leading_system,
-    many_row_keys,
-    row_keys,
-    text_key,
-)
+from tuneport.dataset.repeats import Records, Repeat, find_leaks, find_repeats
+from tuneport.dataset.rowkeys import leading_system, many_row_keys, row_keys, text_key
 
 
 @pytest.fixture(autouse=True)
@@ -326,3 +318,72 @@ def test_thoughts_in_the_text_and_beside_it_are_the_same_to_a_split() -> None:
     keys = list(rows.text_keys())
     assert keys[0] == keys[1] != keys[2]
     assert rows.check().counts["conflicting-answers"] == 1
+
+
+def same_row() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Rows that are one row, written in two ways."""
+    tool = {"type": "function", "function": {"name": "rain", "parameters": {"type": "object"}}}
+    plain = {"messages": [turn("user", "Where is my card?"), turn("assistant", "Lost it.")]}
+
+    def called(made: str, arguments: Any, tools: list[dict[str, Any]], **answer: Any) -> dict[str, Any]:
+        call = {"id": made, "type": "function", "function": {"name": "rain", "arguments": arguments}}
+        asked = [turn("user", "Rain?"), {"role": "assistant", "tool_calls": [call]}]
+        told = [{"role": "tool", "tool_call_id": made, "content": "no", **answer}, turn("assistant", "It is dry.")]
+        return {"messages": [*asked, *told], "tools": tools}
+
+    usual = called("a", '{"city": "Köln", "days": 1}', [tool])
+    parts = [{"type": "text", "text": "Where is"}, {"type": "text", "text": " my card?"}]
+    pair = {"prompt": "Hi", "chosen": "Hello.", "rejected": "No."}
+    return [
+        ("text in parts", plain, {"messages": [turn("user", parts), turn("assistant", "Lost it.")]}),
+        ("system of null", plain, {"messages": [turn("system", None), *plain["messages"]]}),
+        ("byte order mark", plain, {"text": "\ufeffWhere is my card?", "label": "Lost it."}),
+        ("soft hyphen", plain, {"text": "Where is my ca\u00adrd?", "label": "Lost\u2060 it.\ufe0f"}),
+        ("control characters", plain, {"text": "Where\x00 is\x85 my card?", "label": "Lost it."}),
+        ("tools that nobody calls", plain, {**plain, "tools": [tool]}),
+        ("turn after the answer", plain, {"messages": [*plain["messages"], turn("user", "Thanks.")]}),
+        ("thoughts of plain text", plain, {"prompt": "Where is my card?", "completion": "<think>Hm.</think>Lost it."}),
+        ("id of a call", usual, called("b", '{"city": "Köln", "days": 1}', [tool])),
+        ("order of arguments", usual, called("a", '{"days": 1.0, "city": "K\\u00f6ln"}', [tool])),
+        ("arguments as an object", usual, called("a", {"city": "Köln", "days": 1}, [tool])),
+        ("other tools", usual, called("a", '{"city": "Köln", "days": 1}', [])),
+        ("name of the answer", usual, called("a", '{"city": "Köln", "days": 1}', [tool], name="rain")),
+        ("thoughts of a pair", pair, {**pair, "chosen": "<think>Hm.</think>Hello."}),
+        (
+            "pair in parts",
+            pair,
+            {
+                **pair,
+                "prompt": [turn("user", [{"type": "text", "text": "Hi"}])],
+                "chosen": [turn("assistant", "Hello.")],
+                "rejected": [turn("assistant", "No.")],
+            },
+        ),
+    ]
+
+
+def turn(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+@pytest.mark.parametrize(("one", "other"), [pair[1:] for pair in same_row()], ids=[pair[0] for pair in same_row()])
+def test_a_row_is_the_same_however_it_is_written(one: dict[str, Any], other: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(one) + "\n", encoding="utf-8")
+    found = [list(data.text_keys()) for data in (Dataset.load(path), Dataset.load([one]), Dataset.load([other]))]
+    assert found[0] == found[1] == found[2]
+    told = Dataset.load(path, system="Be brief.")
+    assert list(told.text_keys()) == found[0]
+
+
+def test_other_arguments_and_images_are_other_rows() -> None:
+    def calling(arguments: str) -> dict[str, Any]:
+        call = {"id": "a", "type": "function", "function": {"name": "rain", "arguments": arguments}}
+        return {"messages": [turn("user", "Rain?"), {"role": "assistant", "tool_calls": [call]}]}
+
+    def seeing(url: str) -> dict[str, Any]:
+        parts = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": url}}]
+        return {"messages": [turn("user", parts), turn("assistant", "A cat.")]}
+
+    rows = [calling('{"a": 1}'), calling('{"a": 2}'), seeing("https://a.b/1.png"), seeing("https://a.b/2.png")]
+    assert len(set(Dataset.load(rows).text_keys())) == len(rows)

@@ -140,6 +140,18 @@ FILES = {
         bad=_workbook("Tickets", "Notes"), good=_workbook("Tickets"), suffix=".xlsx", shown="(a workbook of two sheets)"
     ),
     "byte-order-mark": Trigger(bad="\ufeff" + GOOD, good=GOOD, shown=f"<U+FEFF>{GOOD.rstrip()}"),
+    "no-row": Trigger(
+        bad="| text | label |\n|---|---|\n| Hello | greeting |\n",
+        good="text,label\n---,greeting\n",
+        suffix=".csv",
+    ),
+    "total-line": Trigger(
+        bad="text,label\nHello,greeting\nTotal,1\n", good="text,label\nThe total?,bill\n", suffix=".csv"
+    ),
+    "names-as-row": Trigger(
+        bad='{"text": "Hello", "label": "greeting"}\n{"text": "text", "label": "label"}\n',
+        good='{"text": "Hello", "label": "greeting"}\n{"text": "text", "label": "type"}\n',
+    ),
     "crlf": Trigger(bad=GOOD.replace("\n", "\r\n"), good=GOOD, shown=f"{GOOD.rstrip()}<CR><LF>"),
     "cr-line-ends": Trigger(
         bad="text,label\rHello,greeting\r",
@@ -270,6 +282,21 @@ TURNS = {
         bad=row(turn("user", weight=1), "Hi"), good=row("Hello", turn("assistant", "Hi", weight=1))
     ),
     "edge-whitespace": Trigger(bad=row("Hello", " Hi"), good=row("Hello", "Hi\n\nthere")),
+    "no-value": Trigger(bad=row("Hello", "nan"), good=row("Hello", "nanny")),
+    "python-text": Trigger(
+        bad='{"question": "Who?", "answer": "[\'Ann\', \'Bob\']"}\n',
+        good='{"question": "Who?", "answer": "[\\"Ann\\"]"}\n',
+    ),
+    "turns-as-text": Trigger(
+        bad=json.dumps({"question": '[{"role": "user", "content": "Hello"}]', "answer": "Hi"}) + "\n",
+        good=json.dumps({"question": '[{"name": "Ann"}]', "answer": "Hi"}) + "\n",
+    ),
+    "html-entities": Trigger(bad=row("It&#39;s late", "Yes"), good=row("A & B; it's late", "Yes")),
+    "invisible-character": Trigger(
+        bad=row("Hello", "greeting\u200b"),
+        good=row("Hello", "greeting"),
+        shown=row("Hello", "greeting<U+200B>").rstrip(),
+    ),
     "mojibake": Trigger(bad=row("A cafÃ©", "Hi"), good=row("A café", "Hi")),
     "control-character": Trigger(
         bad=row("Hello\u0000", "Hi"),
