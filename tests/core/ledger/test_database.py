@@ -234,8 +234,8 @@ for n in range(100_000):
 def test_opening_the_ledger_again_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
     """Else a process that opens and closes it meanwhile takes itself for the last one and deletes the other's log."""
     path = tmp_path / "ledger.sqlite3"
-    look = [sys.executable, "-c", "import sqlite3, sys; print(*(r[0] for r in sqlite3.connect(sys.argv[1]).execute("
-            "'SELECT name FROM jobs ORDER BY rowid')))", str(path)]  # fmt: skip
+    names_of = "import sqlite3, sys; print(*(row[0] for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2])))"
+    look = [sys.executable, "-c", names_of, str(path), "SELECT name FROM jobs ORDER BY rowid"]
     with Ledger.open(path) as first:
         names = []
         for number in range(3):
