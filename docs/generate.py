@@ -104,7 +104,7 @@ CLI_INTRODUCTION = """\
   load beside ours (distribution names, with commas between), `TUNEPORT_STRICT=1` lets a broken plugin's error surface,
   `NO_COLOR` turns colours off.
 - **Completion** for your shell: `tuneport --install-completion`. It knows jobs, models, graders, kinds, statuses,
-  backends and the keys behind `--set`.
+  backends, and the keys and values behind `--set`.
 - **Proxies**: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are used for what is not on this machine. A SOCKS
   proxy (`socks5://`) needs `pip install 'httpx[socks]'`, or `httpx2[socks]` with version 3 of the openai package.
 """

@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
+from difflib import get_close_matches
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 
 from tuneport.errors import HomeError, UsageError
 
 _CURE = "Set TUNEPORT_HOME to a folder on a local disk that you can write to."
+_MOST_LOOKED_AT = 1000  # files of a folder, for one that comes near
 
 
 def home(*parts: str) -> Path:
@@ -47,6 +51,16 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         raise UsageError(
             f"{str(path)!r}: {start} cannot be resolved, because {who}.", remedy="Write the whole path instead."
         ) from error
+
+
+def near_files(name: str) -> str:
+    """`Did you mean …? ` for a file that is not there, or nothing where no file in its folder comes near."""
+    with suppress(OSError, ValueError, UsageError):
+        path = local_path(name)
+        there = [one.name for one in islice(path.parent.iterdir(), _MOST_LOOKED_AT)]
+        near = get_close_matches(path.name, there, n=2, cutoff=0.75)
+        return f"Did you mean {' or '.join(str(path.with_name(one)) for one in near)}? " if near else ""
+    return ""
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:

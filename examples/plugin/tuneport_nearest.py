@@ -55,6 +55,10 @@ class Nearest(tuneport.Backend):
             return NearestModel(tuneport.Ref("nearest", "blank"), {"pairs": [], "shortest": 1}, None)
         return self.job(name).result()
 
+    def check_base(self, base: str) -> None:
+        if base != "blank":
+            self.job(base)  # one that was trained may be trained from; else it says that there is none
+
     def bases(self) -> list[tuneport.BaseInfo]:
         blank = tuneport.Ref("nearest", "blank")
         return [tuneport.BaseInfo(ref=blank, description="has heard nothing yet", present=True)]

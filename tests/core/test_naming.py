@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -207,9 +208,12 @@ def test_jobs_are_listed_by_status_and_backend_and_with_their_score(cli: Cli, ti
     code, out, err = cli("jobs", "--backend", "torch")
     assert (code, out) == (0, "")
     assert "No job here is like that" in err
-    code, _, err = cli("jobs", "--status", "done")
+    code, _, err = cli("jobs", "--backend", "parot")
     assert code == 2
-    assert "succeeded" in err
+    assert "Did you mean parrot?" in err
+    code, _, err = cli("jobs", "--status", "succeded")
+    assert code == 2
+    assert "Did you mean succeeded?" in err
     assert [str(one.ref) for one in tuneport.jobs(1, status=["failed", "cancelled"])] == [failed]
 
 
@@ -224,13 +228,37 @@ def test_learning_rate_goes_to_the_backend_that_takes_one(cli: Cli, tickets: Pat
     assert "learning_rate_multiplier" in err
 
 
+def test_what_is_mistyped_leads_to_what_is_there(cli: Cli, tickets: Path) -> None:
+    trained("oak")
+    for command, said in {
+        ("show", "parrot:grey"): "parrot:grey is a base model, not a job.",
+        ("show", "parrot:oka"): "Did you mean parrot:oak-",
+        ("ask", "parrot:gray", "hi"): "Did you mean parrot:grey?",
+        ("compare", "oak", "--data", str(tickets), "--grader", "exct"): "Did you mean exact?",
+        ("run", str(tickets.with_name("tickts.csv"))): f"Did you mean {tickets}?",
+        ("check", str(tickets.with_name("tickts.csv"))): f"Did you mean {tickets}?",
+        ("plan", str(tickets.with_name("tune.yml"))): "there is no such file",
+    }.items():
+        code, _, err = cli(*command)
+        assert code == 2, (command, err)
+        assert said in " ".join(err.split()), (command, err)
+
+
 @pytest.mark.parametrize(
-    ("words", "offered"),
+    ("line", "offered"),
     [
         ("tuneport show ", ["last", "parrot:oak-"]),
         ("tuneport show o", ["oak-"]),
-        ("tuneport ask parrot:g", ["parrot:grey"]),
-        ("tuneport run x --set train.ep", ["train.epochs="]),
+        ("tuneport show parrot:", ["oak-"]),
+        ("tuneport show parrot:oa", ["oak-"]),
+        ("tuneport ask parrot:g", ["grey"]),
+        ("tuneport run x --model=parrot:g", ["grey"]),
+        ("tuneport run x --set train.ep", ["train.epochs=", "train.epochs=auto"]),
+        ("tuneport run x --set train.epochs=a", ["auto"]),
+        ("tuneport run x --set compare.grader=", ["exact", "numeric"]),
+        ("tuneport run x --set data.on_error=st", ["stop"]),
+        ("tuneport run x --set compare.base=", ["true", "false"]),
+        ("tuneport run x --set model=parrot:g", ["grey"]),
         ("tuneport run x --set backends.parrot.st", ["backends.parrot.stop_at="]),
         ("tuneport compare x --grader con", ["contains"]),
         ("tuneport export x --kind a", ["adapter"]),
@@ -239,15 +267,16 @@ def test_learning_rate_goes_to_the_backend_that_takes_one(cli: Cli, tickets: Pat
         ("tuneport run x --method d", ["dpo"]),
     ],
 )
-def test_a_shell_completes(
-    words: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_bash_completes(
+    line: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained("oak")
+    # Bash takes a word apart at each colon and each `=`, and puts the answer behind the last of them.
+    words = [part for word in line.split(" ") for part in re.split("([:=])", word) if part or not word]
     monkeypatch.setenv("_TUNEPORT_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
-    with pytest.raises(SystemExit):
-        invoke([])
+    monkeypatch.setenv("COMP_WORDS", "\n".join(words))
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    assert invoke([]) == 0
     found = capsys.readouterr().out.split()
     for one in offered:
         assert any(word.startswith(one) for word in found), found

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout, suppress
 from typing import Annotated, Any
 
 import typer
 
 from tuneport.cli import about, data, models, runs
+from tuneport.cli.complete import join_words_of_bash
 from tuneport.cli.outlet import say, say_interrupted, say_json
 from tuneport.errors import (
     DataError,
@@ -135,12 +138,22 @@ def _run(arguments: list[str]) -> int:
     if not _is_ours(app, arguments):
         _add_plugins_commands(app)
     if "_TUNEPORT_COMPLETE" in os.environ:
-        app(args=arguments, prog_name="tuneport")  # a shell asks for completions; ends the process
+        return _complete(app, arguments)
     _leave_out_what_is_not_asked(app, arguments)
     # Not by calling the application: that makes what it likes of an interrupt and of a reader that went away.
     with typer.main.get_command(app).make_context("tuneport", arguments) as context:
         code = context.command.invoke(context)
     return code if isinstance(code, int) else OK
+
+
+def _complete(app: typer.Typer, arguments: list[str]) -> int:
+    """Answer a shell that asks for completions."""
+    begin = join_words_of_bash() if os.environ["_TUNEPORT_COMPLETE"] == "complete_bash" else ""
+    with redirect_stdout(io.StringIO()) as answer, suppress(SystemExit):  # typer ends the process
+        app(args=arguments, prog_name="tuneport")
+    for line in answer.getvalue().splitlines():
+        say(line.removeprefix(begin))
+    return OK
 
 
 def _is_ours(app: typer.Typer, arguments: list[str]) -> bool:

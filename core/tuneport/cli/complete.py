@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any, get_args
 
 from tuneport.errors import TuneportError
 from tuneport.refs import Ref
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 GRADERS = ("exact", "normalised", "contains", "json", "token_f1", "numeric")
 
@@ -42,8 +47,6 @@ def push_kinds(incomplete: str) -> list[str]:
 
 def methods(incomplete: str) -> list[str]:
     """The training methods."""
-    from typing import get_args
-
     from tuneport.backend import Method
 
     return _starting(incomplete, get_args(Method))
@@ -66,13 +69,20 @@ def backends(incomplete: str) -> list[str]:
 
 
 def config_keys(incomplete: str) -> list[str]:
-    """The keys of a config file as --set takes them, each with its `=`."""
+    """The keys of a config file as --set takes them, each with its `=`; behind that, the values that are known."""
+    found: list[str] = []
     with suppress(TuneportError, OSError):
-        return _starting(incomplete, [f"{key}=" for key in _config_keys()])
-    return []
+        fields = dict(_config_fields())
+        keys = _starting(incomplete.partition("=")[0], fields)
+        if "=" in incomplete:
+            keys = [key for key in keys if key == incomplete.partition("=")[0]]
+        found = [f"{key}=" for key in keys]
+        if len(keys) == 1:  # with its values: a shell puts a space behind the only match, and no value could follow
+            found += [f"{keys[0]}={value}" for value in _values(keys[0], fields[keys[0]])]
+    return _starting(incomplete, found)
 
 
-def _config_keys() -> Iterator[str]:
+def _config_fields() -> Iterator[tuple[str, FieldInfo]]:
     from pydantic import BaseModel
 
     from tuneport.config import RunConfig
@@ -82,21 +92,62 @@ def _config_keys() -> Iterator[str]:
         inner = field.annotation
         if name == "backends":
             for backend, one in load().backends().items():
-                yield from (f"backends.{backend}.{key}" for key in one.config_class.model_fields)
+                yield from ((f"backends.{backend}.{key}", of) for key, of in one.config_class.model_fields.items())
         elif isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from (f"{name}.{key}" for key in inner.model_fields)
+            yield from ((f"{name}.{key}", of) for key, of in inner.model_fields.items())
         elif name != "serve":
-            yield name
+            yield name, field
+
+
+def _values(key: str, field: FieldInfo) -> list[str]:
+    if key == "model":
+        return models("")
+    if key == "compare.grader":
+        return graders("")
+    default = field.get_default(call_default_factory=True)
+    plain = [default] if default is None or isinstance(default, str | int | float) else []
+    return [_as_yaml(one) for one in dict.fromkeys([*_choices(field.annotation), *plain])]
+
+
+def _choices(kind: Any) -> list[Any]:
+    """What a type lists: the values of a Literal, yes and no, and those inside a union."""
+    if kind is bool:
+        return [True, False]
+    return [one for part in get_args(kind) for one in ([part] if isinstance(part, str | int) else _choices(part))]
+
+
+def _as_yaml(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def join_words_of_bash() -> str:
+    """Put together what bash takes apart at each colon and each `=`: it sends `torch:tick` as three words. Returns the
+    part of the last word that bash does not expect in an answer.
+    """
+    words = os.environ.get("COMP_WORDS", "").split("\n")
+    at = int(os.environ.get("COMP_CWORD") or 0)
+    joined: list[str] = []
+    for number, word in enumerate(words[: at + 1]):
+        behind = number > 1 and _is_break(words[number - 1]) and word
+        if joined and (_is_break(word) or behind):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    os.environ.update(COMP_WORDS="\n".join(joined), COMP_CWORD=str(len(joined) - 1))
+    last = words[at] if at < len(words) else ""
+    begin = joined[-1] if _is_break(last) else joined[-1].removesuffix(last)
+    return begin.partition("=")[2] if begin.startswith("-") else begin  # what is behind --model= is answered alone
+
+
+def _is_break(word: str) -> bool:
+    return bool(word) and not word.strip(":=")
 
 
 def _refs(incomplete: str, known: Callable[[], list[Ref]]) -> list[str]:
     found: list[Ref] = []
     with suppress(TuneportError, OSError):  # a shell has no place for an error
         found = known()
-    # Bash takes a colon for the end of a word: behind `torch:` it asks for the rest alone.
     words = ["last", *(one.name for one in found)] if found else []
-    if incomplete == ":":
-        return words[1:]
     return _starting(incomplete, [*words, *map(str, found)] if incomplete else ["last", *map(str, found)])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tuneport.cli import show
@@ -66,7 +68,8 @@ class RunProgress:
             tell(payload)
 
     def _checked(self, result: Any) -> None:
-        self._say(f"checked  {result.file}: read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
+        rows = f"read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}"
+        self._say(f"checked  {_from_here(result.file)}: {rows}")
         for code, times in result.counts.items():
             self._say(f"         {code}, {times:,} {'time' if times == 1 else 'times'}")
         self.at("splitting the rows")
@@ -192,3 +195,10 @@ class RunProgress:
 
     def _say(self, text: str) -> None:
         say(text, err=True)
+
+
+def _from_here(file: str) -> str:
+    """A file as a person in the current folder would type it: a config's data file is known by its complete path."""
+    with suppress(ValueError, OSError):
+        return str(Path(file).relative_to(Path.cwd()))
+    return file

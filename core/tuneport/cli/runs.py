@@ -273,6 +273,8 @@ def configured(
 ) -> RunConfig:
     """The config that a command's arguments say: a file's, with the flags on top, or one made of the flags alone."""
     from tuneport.config import Flag, config_from_flags, load_config
+    from tuneport.dataset.source import missing_file
+    from tuneport.homefolder import local_path
     from tuneport.workflow.naming import with_base
 
     model = None if model is None else _model_of(model)
@@ -287,6 +289,8 @@ def configured(
     }
     is_config = _is_config(source)
     if not is_config and model is None:
+        if source != "-" and not local_path(source).exists():
+            raise missing_file(source)
         raise UsageError(
             f"{source} is data, so the base model must be named.",
             remedy=f"Write: tuneport {command} {source} --model torch:smollm2-135m. Or first: tuneport init {source}",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import ConfigError
-from tuneport.homefolder import open_regular
+from tuneport.homefolder import near_files, open_regular
 
 KeyPath = tuple[str | int, ...]
 SET = "--set"
@@ -151,7 +151,9 @@ def _text(path: Path, file: str) -> str:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(
-            f"{file}: there is no such file.", remedy="`tuneport init DATA` writes a config for your data.", file=file
+            f"{file}: there is no such file.",
+            remedy=f"{near_files(file)}`tuneport init DATA` writes a config for your data.",
+            file=file,
         ) from None
     except OSError as error:
         raise ConfigError(f"{file}: it cannot be read: {error.strerror or error}.", file=file) from error

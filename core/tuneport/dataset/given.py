@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,19 @@ def _named_labels(given: Iterable[Any]) -> Iterable[Any]:
 def _renamed(rows: Iterable[Any], names: Mapping[str, Sequence[str]]) -> Iterator[Any]:
     for row in rows:
         yield {
-            column: names[column][value]
-            if column in names and isinstance(value, int) and 0 <= value < len(names[column])
+            column: names[column][number]
+            if column in names and 0 <= (number := _whole(value)) < len(names[column])
             else value
             for column, value in row.items()
         }
+
+
+def _whole(value: object) -> int:
+    """A whole number, also as NumPy and PyTorch have it (`with_format`); -1 for anything else."""
+    try:
+        return index(value)  # type: ignore[arg-type]  # what is no whole number is found out so
+    except TypeError:
+        return -1
 
 
 def recipe_of(found: Source, columns: Mapping[str, str], system: str | None) -> tuple[Recipe | None, tuple[str, ...]]:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 from tuneport.dataset.encodings import Transcoding
 from tuneport.dataset.sniff import HEAD, SHEETS, Reading, Said, look
 from tuneport.errors import DataError, UsageError
-from tuneport.homefolder import home, local_path, open_regular
+from tuneport.homefolder import home, local_path, near_files, open_regular
 
 ROW_BYTES = 32 << 20
 """A row of more bytes than this is refused."""
@@ -32,6 +32,7 @@ MAX_EXPANDED_BYTES = 256 << 30
 
 _MEMORY = 8 << 20
 _PIPE_SECONDS = 10.0
+_CURE = "Check the name and the rights. Rows themselves are given as a list, or on standard input with `-`."
 _NAME_SHOWN = 200  # characters: who gives rows where a name belongs need not read them all again
 
 
@@ -156,7 +157,7 @@ def of_path(source: str | os.PathLike[str], how: Reading) -> Source:
     except (OSError, ValueError) as error:  # also a zero byte in it
         raise _unreadable(name, error) from error
     if path.is_dir():
-        raise UsageError(f"{name} is a folder.", remedy=f"Name a file in it, such as {name.rstrip('/')}/train.jsonl.")
+        raise UsageError(f"{name} is a folder.", remedy=_cure_of_folder(path, name.rstrip("/")))
     if stat.S_ISBLK(found.st_mode) or (stat.S_ISCHR(found.st_mode) and not _ends(path)):
         raise UsageError(f"{name} is a device.", remedy="Name a file.")
     try:
@@ -167,6 +168,12 @@ def of_path(source: str | os.PathLike[str], how: Reading) -> Source:
     except OSError as error:
         raise _unreadable(name, error) from error
     return _looked_at(name, how, path, (head, compressed), found)
+
+
+def _cure_of_folder(path: Path, name: str) -> str:
+    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():  # as save_to_disk writes it
+        return f"A dataset of Hugging Face is loaded in Python: Dataset.load(datasets.load_from_disk({name!r}))"
+    return f"Name a file in it, such as {name}/train.jsonl."
 
 
 def _ends(device: Path) -> bool:
@@ -213,11 +220,19 @@ def _looked_at(
 
 def _unreadable(name: str, error: Exception) -> UsageError:
     said = f"{name[:_NAME_SHOWN]}…" if len(name) > _NAME_SHOWN else name
+    if isinstance(error, FileNotFoundError):
+        return missing_file(name)
     why = error.strerror if isinstance(error, OSError) else error
     return UsageError(
         f"{said} cannot be read: {why}.",
-        remedy="Check the name and the rights. Rows themselves are given as a list, or on standard input with `-`.",
+        remedy=_CURE,
     )
+
+
+def missing_file(name: str) -> UsageError:
+    """What is said of a file that is not there."""
+    said = f"{name[:_NAME_SHOWN]}…" if len(name) > _NAME_SHOWN else name
+    return UsageError(f"There is no file {said}.", remedy=f"{near_files(name)}{_CURE}")
 
 
 def of_stream(stream: BinaryIO, name: str, how: Reading) -> Source:

@@ -8,6 +8,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -99,9 +100,11 @@ def grader(which: str | Grade | Grader, **options: Any) -> Grader:
         return _with_options(which, BUILT_IN[which], options)
     if ":" in which:
         return Grader(which, OwnGrader(which))
+    near = get_close_matches(which, BUILT_IN, n=1)
+    meant = f"Did you mean {near[0]}? " if near else ""
     raise UsageError(
         f"There is no grader {which!r}.",
-        remedy=f"Graders are {', '.join(BUILT_IN)}, or module:function for a function of your own; "
+        remedy=f"{meant}Graders are {', '.join(BUILT_IN)}, or module:function for a function of your own; "
         "auto chooses one by the answers.",
     )
 

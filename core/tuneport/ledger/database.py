@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import HomeError
-from tuneport.homefolder import open_regular
 
 BUSY_SECONDS = 30.0
 _NETWORK = re.compile(
@@ -148,14 +148,20 @@ def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None
 
 
 def _refuse_special(path: Path) -> None:
-    """Raise HomeError for a pipe or a device, of which sqlite says only that it failed, if it ever does."""
+    """Raise HomeError for a pipe or a device, of which sqlite says only that it failed, if it ever does.
+
+    Never opens the file: to close it again would drop the locks that this process's other connections hold on it
+    (https://www.sqlite.org/howtocorrupt.html, 2.2), and another process could then delete their write-ahead log.
+    """
     try:
-        open_regular(path).close()
+        mode = path.stat().st_mode
     except FileNotFoundError:
         return
     except OSError as error:
         why = error.strerror or error
         raise HomeError(f"The ledger {path} cannot be used: {why}.", remedy=_cure(error, path)) from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, sqlite's own error leads to the cure
+        raise HomeError(f"The ledger {path} cannot be used: it is not a regular file.", remedy=_cure(OSError(), path))
 
 
 def _use_wal(connection: sqlite3.Connection, seconds: float) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,10 +76,13 @@ def jobs(
     limit: int | None = None, *, backend: str | None = None, status: str | Collection[str] | None = None
 ) -> list[JobSummary]:
     """What was started from this machine on any backend, or on one, newest first, with the status of now where it can
-    be had; only jobs of one `status` or of several, where they are named. Raises UsageError for a status that is none.
+    be had; only jobs of one `status` or of several, where they are named. Raises UsageError for a status that is none,
+    and BackendNotFound for a backend that is not here and has no job here.
     """
     wanted = _statuses(status)
     with Ledger.open() as ledger:
+        if backend is not None and all(one.backend != backend for one in ledger.refs()):
+            load().backend(backend)  # one whose plugin is gone still has its jobs listed
         records = ledger.jobs(limit if wanted is None else None, backend=backend)
         # One that is over stays so: nobody is asked about it again.
         asked = [one for one in records if wanted is None or one.status in wanted or not one.status.terminal]
@@ -91,7 +95,11 @@ def _statuses(given: str | Collection[str] | None) -> set[Status] | None:
         return None
     names = {given} if isinstance(given, str) else set(given)
     if unknown := sorted(names - set(map(str, Status))):
-        raise UsageError(f"There is no status {unknown[0]!r}.", remedy=f"Name one of: {', '.join(map(str, Status))}")
+        near = get_close_matches(unknown[0], map(str, Status), n=1)
+        raise UsageError(
+            f"There is no status {unknown[0]!r}.",
+            remedy=f"{f'Did you mean {near[0]}? ' if near else ''}Name one of: {', '.join(map(str, Status))}",
+        )
     return {Status(name) for name in names}
 
 

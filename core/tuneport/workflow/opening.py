@@ -39,6 +39,11 @@ def open_job(ref: str | Ref) -> Job:
         return load().backend(ref.backend).job(ref.name)
     except JobNotFound as error:
         reason = _why_never_started(ref)
+        if not reason and ref in base_refs():
+            raise JobNotFound(
+                f"{ref} is a base model, not a job.",
+                remedy=f"`tuneport jobs` lists the jobs. Ask it: tuneport ask {ref} TEXT",
+            ) from error
         if not reason:
             near = suggestion(str(ref), job_refs())
             raise JobNotFound(error.message, remedy=f"{near}{error.remedy or 'Run: tuneport jobs'}") from error
@@ -61,11 +66,11 @@ def open_model(ref: str | Ref) -> Model:
     ref = find_ref(ref)
     try:
         return load().backend(ref.backend).model(ref.name)
-    except ModelNotFound as error:
+    except (ModelNotFound, JobNotFound) as error:
         near = "" if "Did you mean" in (error.remedy or "") else suggestion(str(ref))
         if not near:
             raise
-        raise ModelNotFound(error.message, remedy=f"{near}{error.remedy or ''}".rstrip()) from error
+        raise type(error)(error.message, remedy=f"{near}{error.remedy or ''}".rstrip()) from error
 
 
 def backends() -> dict[str, Backend]:

@@ -74,7 +74,9 @@ def move(
     csv: Annotated[bool, typer.Option("--csv", help="Print the list of jobs as CSV.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """List the fine-tuning jobs of an account, or bring one home: data, settings, curves, and the old model's answers.
+    """List the fine-tuning jobs of an account, or bring one home.
+
+    A job comes with its data, settings, curves, and the old model's answers.
 
     Nothing is created, changed or deleted there. Only --answers costs money; it says how much first, and asks.
     """

@@ -25,6 +25,7 @@ def test_plan_starts_nothing(cli: Cli, tickets: Path) -> None:
 def test_run_goes_through_all_stages_and_leaves_a_report(cli: Cli, tickets: Path) -> None:
     code, out, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.3")
     assert code == 0, err
+    assert f"checked  {tickets.relative_to(Path.cwd())}: read" in err
     for word in ("checked", "split", "planned", "job"):
         assert word in err
     assert re.search(r"asking base (\d+)/\1\n", err)

@@ -194,7 +194,7 @@ def test_a_program_can_be_piped_into_standard_input() -> None:
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("nowhere.jsonl", "cannot be read"),
+        ("nowhere.jsonl", "There is no file"),
         (7, "cannot be made of int"),
         (b"rows", "bytes"),
         ({"a": 1}, "dict"),

@@ -241,6 +241,43 @@ class Split:
         yield from ({"text": "late", "label": 0}, {"text": "wrong", "label": 1}, {"text": "odd", "label": None})
 
 
+class WholeNumber:
+    """As the values of a formatted dataset are: no int, but good as an index."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+class FormattedSplit(Split):
+    def __iter__(self) -> Any:
+        yield from ({"text": "late", "label": WholeNumber(0)}, {"text": "wrong", "label": WholeNumber(1)})
+
+
+def test_class_labels_of_a_formatted_dataset_have_their_names() -> None:
+    assert pairs(Dataset.load(FormattedSplit())) == WANTED
+
+
+def test_a_folder_of_save_to_disk_says_how_it_is_loaded(tmp_path: Path) -> None:
+    for info in ("dataset_info.json", "dataset_dict.json"):
+        folder = tmp_path / info.partition(".")[0]
+        folder.mkdir()
+        (folder / info).write_text("{}")
+        with pytest.raises(UsageError, match="is a folder") as error:
+            Dataset.load(folder)
+        assert "load_from_disk" in str(error.value.remedy)
+
+
+def test_a_file_that_is_not_there_leads_to_the_one_that_is(tmp_path: Path) -> None:
+    (tmp_path / "tickets.csv").write_text("text,label\n")
+    for near, said in (("tickts.csv", True), ("other.jsonl", False)):
+        with pytest.raises(UsageError, match="There is no file") as error:
+            Dataset.load(tmp_path / near)
+        assert (f"Did you mean {tmp_path / 'tickets.csv'}?" in str(error.value.remedy)) == said
+
+
 def test_class_labels_have_their_names_and_a_dictionary_of_splits_asks_for_one() -> None:
     data = Dataset.load(Split())
     assert pairs(data) == WANTED

@@ -231,6 +231,27 @@ for n in range(100_000):
         ledger.close()
 
 
+def test_opening_the_ledger_again_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Else a process that opens and closes it meanwhile takes itself for the last one and deletes the other's log."""
+    path = tmp_path / "ledger.sqlite3"
+    names_of = "import sqlite3, sys; print(*(row[0] for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2])))"
+    look = [sys.executable, "-c", names_of, str(path), "SELECT name FROM jobs ORDER BY rowid"]
+    with Ledger.open(path) as first:
+        names = []
+        for number in range(3):
+            with Ledger.open(path):
+                pass
+            subprocess.run(look, check=True, capture_output=True)
+            job = first.record_intent(
+                backend="torch", base=Ref("torch", "x"), identity=f"{number}", fingerprint="f", stem="kept"
+            )
+            names.append(job.ref.name)
+            found = subprocess.run(look, check=True, capture_output=True, text=True)
+            assert found.stdout.split() == names
+    with Ledger.open(path) as ledger:
+        assert [ref.name for ref in ledger.refs()] == names[::-1]
+
+
 def test_opening_waits_for_another_process_that_is_creating_the_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
