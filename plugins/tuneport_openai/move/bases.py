@@ -29,6 +29,18 @@ class Proposal:
     weights: float | None
     plan: Plan | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "model": self.model,
+            "size": self.size,
+            "license": self.license,
+            "weights": self.weights,
+            "memory": self.plan.memory.value if self.plan is not None else None,
+            "seconds": self.plan.seconds.value if self.plan is not None else None,
+            "about": str(self),
+        }
+
     def __str__(self) -> str:
         facts = [self.size]
         if self.license:
