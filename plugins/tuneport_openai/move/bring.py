@@ -97,7 +97,7 @@ def alone(folder: Path) -> Iterator[None]:
     """
     try:
         if not (folder / OLD / RECORD).is_file() and not _is_free(folder):
-            raise UsageError(f"{folder} is there already and is not a job's.", remedy="Name a new folder with -o.")
+            raise _not_ours(folder)
         (folder / OLD).mkdir(parents=True, exist_ok=True)
         lock = (folder / OLD / _LOCK).open("wb")
     except OSError as error:
@@ -162,28 +162,39 @@ def _is_free(folder: Path) -> bool:
     )
 
 
+def _items(value: object) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _not_ours(folder: Path) -> UsageError:
+    return UsageError(f"{folder} is there already and is not a job's.", remedy="Name a new folder with -o.")
+
+
 def _claimed(folder: Path, wire: Wire, job: OldJob) -> _Record:
     """The record of the folder, this job's own. Raises UsageError where the folder is something else's."""
     path = folder / OLD / RECORD
-    files: dict[str, Any] = {}
+    files: Any = {}
     try:
-        if path.is_file():
-            kept = json.loads(path.read_bytes())
-            if not isinstance(kept, dict) or kept.get("job") != job.id or kept.get("profile") != wire.profile.name:
-                whose = kept.get("job") if isinstance(kept, dict) else None
-                raise UsageError(
-                    f"{folder} holds the job {whose}, not {job.id}.", remedy="Name another folder with -o."
-                )
-            files = kept["files"] if isinstance(kept.get("files"), dict) else {}
-        elif not _is_free(folder):
-            raise UsageError(f"{folder} is there already and is not a job's.", remedy="Name a new folder with -o.")
-        (folder / OLD).mkdir(parents=True, exist_ok=True)
+        kept = json.loads(path.read_bytes()) if path.is_file() else None
+        is_free = kept is not None or _is_free(folder)
+        if is_free:
+            (folder / OLD).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is damaged: {error}.", remedy="Remove it; the same command makes it again."
         ) from error
+    if not is_free:
+        raise _not_ours(folder)
+    if kept is not None:
+        if not isinstance(kept, dict) or kept.get("job") != job.id or kept.get("profile") != wire.profile.name:
+            whose = f"{kept.get('profile')} {kept.get('job')}" if isinstance(kept, dict) else "unknown"
+            raise UsageError(
+                f"{folder} holds the job {whose}, not {wire.profile.name} {job.id}.",
+                remedy="Name another folder with -o.",
+            )
+        files = {key: one for key, one in _items(kept.get("files")) if isinstance(one, dict)}
     about = {
         "version": 1,
         "model": f"{wire.profile.name}:{job.model or job.id}",
