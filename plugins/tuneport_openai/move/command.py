@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tuneport import Example
     from tuneport_openai.client import Wire
+    from tuneport_openai.move.account import OldJob
     from tuneport_openai.move.bring import Brought
 
 _TERMS = (
@@ -100,11 +101,18 @@ def move(
             "--data, --distill, --budget, --price, --max-tokens and --deployment belong to --answers.",
             remedy="Add --answers N",
         )
-    from tuneport_openai.move.bring import alone
+    from tuneport_openai.move.bring import alone, bring
+    from tuneport_openai.move.showing import Bars
 
     folder = local_path(output).absolute()
+    notes: list[str] = []
+    found = _asked_for(wire, job, notes)
     with alone(folder):
-        brought = _bring(wire, job, folder, training_file, validation_file)
+        with Bars() as bars:
+            brought = bring(
+                wire, found, folder, training_file=training_file, validation_file=validation_file, tell=bars.tell
+            )
+        brought = replace(brought, notes=(*notes, *brought.notes))
         told: dict[str, Any] = {}
         failed: TuneportError | None = None
         if answers is not None:
@@ -161,12 +169,10 @@ def _list(wire: Wire, *, csv: bool, json: bool) -> int:
 
 def _show(wire: Wire, job_id: str, *, json: bool) -> int:
     """One job, which stays where it is."""
-    from tuneport_openai.move.account import read_job
     from tuneport_openai.move.table import bring_home, print_job
 
     notes: list[str] = []
-    with working(f"Asking {wire.profile.name} for {job_id}"):
-        job = read_job(wire, job_id, notes)
+    job = _asked_for(wire, job_id, notes)
     if json:
         say_json({"profile": wire.profile.name, "address": wire.profile.base_url, "job": job.to_dict(), "notes": notes})
         return 0
@@ -177,17 +183,13 @@ def _show(wire: Wire, job_id: str, *, json: bool) -> int:
     return 0
 
 
-def _bring(wire: Wire, job_id: str, folder: Path, training: Path | None, validation: Path | None) -> Brought:
+def _asked_for(wire: Wire, job_id: str, notes: list[str]) -> OldJob:
     from tuneport_openai.move.account import read_job
-    from tuneport_openai.move.bring import bring
-    from tuneport_openai.move.showing import Bars
 
-    notes: list[str] = []
+    if not job_id.strip():
+        raise UsageError("--job names no job.", remedy=f"See which are there: tuneport move {wire.profile.name}")
     with working(f"Asking {wire.profile.name} for {job_id}"):
-        job = read_job(wire, job_id, notes)
-    with Bars() as bars:
-        brought = bring(wire, job, folder, training_file=training, validation_file=validation, tell=bars.tell)
-    return replace(brought, notes=(*notes, *brought.notes))
+        return read_job(wire, job_id, notes)
 
 
 def _ask(
@@ -216,7 +218,7 @@ def _ask(
     cost = answers.cost_of(wire, brought, rows, max_tokens, known)
     say(f"Asking {brought.job.model or brought.job.id}: {cost}.", err=True)
     if before := answers.spent_on(brought):
-        say(f"Spent on it before: about ${before:,.2f}.", err=True)
+        say(f"Spent on it before: at most about ${before:,.2f}.", err=True)
     answers.refuse_over_budget(cost, budget)
     if distill:
         say(_TERMS, err=True)
