@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tuneport import Dataset, Record, UsageError
+from tuneport import Dataset, Lineage, Record, UsageError
 from tuneport.cli.app import invoke
 from tuneport_openai.client import Wire
 from tuneport_openai.move.account import read_account, read_job
@@ -323,6 +323,22 @@ def test_what_may_have_been_spent_is_on_the_disk_before_it_is(lab: WireServer, m
     assert spent_on(brought) == pytest.approx(4 * 0.003)
     (folder / "old/spent.json").write_text('{"usd": 0.01, "reserved": 0.04}')  # killed while it asked
     assert spent_on(brought) == pytest.approx(0.05)
+
+
+def test_how_far_it_is_and_where_the_model_comes_from_are_told(lab: WireServer, move: Move, tmp_path: Path) -> None:
+    job = finished(lab, content(ROWS), content(ROWS[:2]), n_epochs=3)
+    wire = Wire(profile("lab"))
+    told: list[Any] = []
+    read_account(wire, tell=told.append)
+    assert told[0] == "Reading the jobs of lab: 1"
+    bring(wire, read_job(wire, job["id"]), tmp_path / "shop", tell=lambda *one: told.append(one))
+    size = len(content(ROWS))
+    assert ("train.jsonl", size, size) in told
+    move("--job", job["id"], "-o", str(tmp_path / "shop"))
+    lineage = Lineage.from_dict(json.loads((tmp_path / "shop/old/lineage.json").read_text()))
+    assert (lineage.base, lineage.job) == ("lab:gpt-4.1-mini-2025-04-14", f"lab:{job['id']}")
+    assert lineage.data_fingerprint == Dataset.load(tmp_path / "shop/train.jsonl").fingerprint
+    assert lineage.settings["n_epochs"] == 3
 
 
 def test_a_price_that_is_none_is_refused(lab: WireServer) -> None:

@@ -175,7 +175,7 @@ def _opened(path: Path) -> IO[bytes]:
     except FileNotFoundError as error:
         raise DataError(
             f"{path.parent} holds no record of a model: {path.name} is not there.",
-            remedy="Name the folder `old` that `tuneport move` has written.",
+            remedy="Name the folder `old` that `tuneport move` has written, or leave `record` out.",
         ) from error
     except OSError as error:
         raise DataError(

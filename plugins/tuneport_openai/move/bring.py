@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import BackendError, Dataset, Event, NotFoundError, TuneportError, UsageError, utc_now
+from tuneport import BackendError, Dataset, Event, Lineage, NotFoundError, TuneportError, UsageError, utc_now
 from tuneport import __version__ as version
 from tuneport_openai.events import event_of, newer, of_rows
+from tuneport_openai.move.account import METHODS
 from tuneport_openai.move.download import Downloaded, cannot_write, copy_in, download, is_refused
 from tuneport_openai.results import read_results
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 OLD = "old"
 """The folder in the job's folder that has what is known of the old model: a record, as `compare` reads it."""
-RECORD, EVENTS, CHECK = "record.json", "events.jsonl", "check.json"
+RECORD, EVENTS, CHECK, LINEAGE = "record.json", "events.jsonl", "check.json", "lineage.json"
 _LOCK = ".lock"
 TRAINING, VALIDATION, REST = "train.jsonl", "validation.jsonl", "validation-rest.jsonl"
 
@@ -123,6 +124,21 @@ def check_rows(brought: Brought, held_out: Sequence[Path] = ()) -> Any:
     found = Dataset.load(brought.training).check(against=[Dataset.load(one) for one in held_out])
     write_json(brought.old / CHECK, found.to_dict())
     return found
+
+
+def write_lineage(brought: Brought, profile: str, fingerprint: str) -> None:
+    """Where the old model comes from, as `old/lineage.json`: in the words of any tuned model's lineage."""
+    job = brought.job
+    ended = job.finished or job.created
+    lineage = Lineage(
+        base=f"{profile}:{job.base}",
+        job=f"{profile}:{job.id}",
+        data_fingerprint=fingerprint,
+        created=ended.isoformat() if ended is not None else "",
+        method=METHODS.get(job.method, job.method),
+        settings={**job.hyperparameters, "seed": job.seed, "suffix": job.suffix},
+    )
+    write_json(brought.old / LINEAGE, lineage.to_dict())
 
 
 class _Record:

@@ -30,7 +30,10 @@ def move(
         typer.Argument(metavar="PROFILE", help="Where the jobs are: openai, azure, or a name of tuneport profiles."),
     ],
     job: Annotated[
-        str | None, typer.Option("--job", metavar="ID", help="Bring this job home; without it, all jobs are listed.")
+        str | None,
+        typer.Option(
+            "--job", metavar="ID", help="This job: shown, or brought home with -o. Without it, all jobs are listed."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the job, made if needed.")
@@ -66,7 +69,13 @@ def move(
         typer.Option("--price", metavar="IN,OUT", help="US dollars per million tokens, where the price is not known."),
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.")
+        int | None,
+        typer.Option(
+            "--max-tokens",
+            metavar="N",
+            min=1,
+            help="The longest answer, in tokens. A higher number asks answers that were cut again.",
+        ),
     ] = None,
     deployment: Annotated[
         str | None,
@@ -267,13 +276,14 @@ def _write_rows(brought: Brought, rows: Iterable[Example], name: str) -> None:
 def _finish(wire: Wire, brought: Brought, model: str | None, told: dict[str, Any], *, json: bool, quiet: bool) -> None:
     """Check the rows, write the config and, unless `quiet`, say what is here."""
     from tuneport_openai.move.bases import proposals
-    from tuneport_openai.move.bring import check_rows
+    from tuneport_openai.move.bring import check_rows, write_lineage
     from tuneport_openai.move.config import parts_of, write_config
     from tuneport_openai.move.showing import print_brought
 
     parts = parts_of(brought)
     with working("Checking the rows"):
         found = check_rows(brought, [one for one in (parts.validation, parts.holdout) if one is not None])
+        write_lineage(brought, wire.profile.name, found.fingerprint if found is not None else "")
         rows = None if parts.training is None else Dataset.load(parts.training)
         proposed = [] if model or quiet else proposals(rows, brought.job.method)
         config, notes = write_config(brought, parts, model, proposed, profile=wire.profile.name)
