@@ -366,17 +366,19 @@ def test_the_old_answers_are_kept_and_stand_in_the_comparison(vendor: WireServer
 def test_answers_stop_within_the_budget_and_go_on_with_more(vendor: WireServer, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     # An answer of at most 10 tokens costs at most 10 * 1000 / 1e6 = 0.01, and uses 3: each row 0.003.
-    price = ("--price", "0,1000", "--max-tokens", "10", "--yes")
-    refused = ask(vendor, folder, "--answers", "20", "--budget", "0.1", *price)
+    (tmp_path / "rows.jsonl").write_bytes(content(ROWS[:40]))
+    price = ("--price", "0,1000", "--max-tokens", "10", "--yes", "--answers", "40", "--data", f"{tmp_path}/rows.jsonl")
+    refused = ask(vendor, folder, "--budget", "0.15", *price)
     assert refused.returncode == 1
-    assert "--budget allows $0.10" in refused.stderr
-    stopped = ask(vendor, folder, "--answers", "20", "--budget", "0.17", *price)
+    assert "--budget allows $0.15" in refused.stderr
+    assert (folder / "tune.yaml").exists()  # the rest is done all the same
+    stopped = ask(vendor, folder, "--budget", "0.2", *price)  # after 16 rows 0.048, and the next 16 may cost 0.16
     assert stopped.returncode == 0, stopped.stderr
-    assert "16 of 20 rows are answered" in stopped.stderr
+    assert "16 of 40 rows are answered" in stopped.stderr
     assert len(Record.open(folder / "old").answers) == 16
-    done = ask(vendor, folder, "--answers", "20", "--budget", "0.3", *price)
-    assert len(Record.open(folder / "old").answers) == 20, done.stderr
-    assert json.loads((folder / "old/spent.json").read_text())["usd"] == pytest.approx(20 * 0.003)
+    done = ask(vendor, folder, "--budget", "0.21", *price)
+    assert len(Record.open(folder / "old").answers) == 40, done.stderr
+    assert json.loads((folder / "old/spent.json").read_text())["usd"] == pytest.approx(40 * 0.003)
 
 
 def test_a_budget_without_a_known_price_asks_nothing(vendor: WireServer, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,22 @@ def test_a_base_that_is_not_here_yet_has_unknowns_and_notes(own_home: Path, monk
     assert plan.seconds.value is None
     assert plan.tokens.error == "±40%"
     assert any("downloads it first" in note for note in plan.notes)
+
+
+def test_memory_and_time_of_a_base_that_is_often_chosen_are_told_before_its_download(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    asked = request(Path("/nowhere"), "plan")
+    found = []
+    for name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-4B-Instruct-2507", "Qwen/Qwen3-14B"):
+        plan = TorchBackend().plan(replace(asked, base=Ref("torch", name)))
+        assert plan.memory.value is not None
+        assert plan.seconds.value is not None
+        assert any("downloads it first" in note for note in plan.notes)
+        found.append((plan.memory.value, plan.seconds.value))
+    assert found == sorted(found)
+    assert found[-1][0] > 14.7e9 * 2  # its weights alone
 
 
 def test_layers_are_compiled_where_a_gpu_has_long_enough_to_train(tiny_llama: Path, own_home: Path) -> None:

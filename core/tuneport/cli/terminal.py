@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,10 +21,12 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @contextmanager
-def working(text: str) -> Iterator[None]:
-    """A sign of life on stderr while something takes its time, for a person at a terminal; a script gets none."""
+def working(text: str) -> Iterator[Callable[[str], None]]:
+    """A sign of life on stderr while something takes its time, for a person at a terminal; a script gets none. Yields
+    what changes its text.
+    """
     if not is_terminal(err=True):
-        yield
+        yield lambda _: None
         return
     from rich.live import Live
     from rich.spinner import Spinner
@@ -32,7 +34,7 @@ def working(text: str) -> Iterator[None]:
 
     spinner = Spinner("dots", Text(one_line(text)), style="green")
     with Live(spinner, console=console(err=True), transient=True, redirect_stdout=False, redirect_stderr=False):
-        yield
+        yield lambda changed: spinner.update(text=Text(one_line(changed)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, head: bool = True) -> None:

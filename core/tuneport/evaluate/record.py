@@ -8,14 +8,17 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message
 from tuneport.errors import DataError
-from tuneport.evaluate.exchange import prompt_and_reference
+from tuneport.evaluate.exchange import answer_text, prompt_and_reference
 from tuneport.events import Event
+
+if TYPE_CHECKING:
+    from tuneport.answers import Reply
 
 ABOUT, ANSWERS, EVENTS = "record.json", "answers.jsonl", "events.jsonl"
 _LARGEST = 64 * 2**20  # bytes of record.json
@@ -24,10 +27,14 @@ _LONGEST_LINE = 16 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedAnswer:
-    """What a model answered to a row; `cut` where the limit of tokens ended it."""
+    """What a model answered to a row; `cut` where the limit of tokens, `limit`, ended it. `calls` are its tool calls,
+    which `text` has as JSON.
+    """
 
     text: str
     cut: bool = False
+    limit: int | None = None
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +42,8 @@ class Record:
     """A model's answers by the prompt that it was asked, and the events of its training.
 
     A folder has `record.json`, an object with the model's name under `model`; `answers.jsonl`, a line
-    `{"key", "answer", "cut"}` for each row; and `events.jsonl`, a line for each event as `Event.to_dict` writes it.
-    The last two may be missing.
+    `{"key", "answer", "cut"}` for each row, the last of several lines with one key; and `events.jsonl`, a line for each
+    event as `Event.to_dict` writes it. The last two may be missing.
     """
 
     folder: Path
@@ -64,17 +71,25 @@ class Record:
         """What the model answered to a row, or None where it was not asked."""
         return self.answers.get(prompt_key(example))
 
+    def is_answered(self, example: Example, limit: int) -> bool:
+        """Whether an answer of at most `limit` tokens is there: one that a smaller limit has cut is none."""
+        kept = self.answer_to(example)
+        return kept is not None and not (kept.cut and kept.limit is not None and kept.limit < limit)
+
     def with_answers(self, rows: Iterable[Example]) -> Iterator[Example]:
-        """The rows that the model was asked, with what it answered as the answer to train on; an answer that was cut
-        off is left out.
+        """The rows that the model was asked, with what it answered as the answer to train on, tool calls as calls; an
+        answer that was cut off or is empty is left out.
         """
         for row in rows:
             kept = self.answer_to(row)
             if kept is not None and not kept.cut and kept.text.strip():
                 asked = prompt_and_reference(row)[0]
                 tools = () if isinstance(row, Completion) else row.tools
-                turns = (*asked, Message(role="assistant", content=kept.text))
-                yield Conversation(messages=turns, tools=tools)
+                if kept.calls:
+                    told = Message(role="assistant", tool_calls=[dict(one) for one in kept.calls])
+                else:
+                    told = Message(role="assistant", content=kept.text)
+                yield Conversation(messages=(*asked, told), tools=tools)
 
     def events(self) -> Iterator[Event]:
         """The events of its training, oldest first. Raises DataError for a damaged file."""
@@ -94,17 +109,29 @@ def prompt_key(example: Example) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:32]
 
 
-def answer_line(example: Example, text: str, *, cut: bool) -> str:
-    """The line of `answers.jsonl` for an answer, without its end."""
-    return json.dumps({"key": prompt_key(example), "answer": text, "cut": cut}, ensure_ascii=True)
+def answer_line(example: Example, reply: Reply, limit: int) -> str:
+    """The line of `answers.jsonl` for a reply of at most `limit` tokens, without its end."""
+    line: dict[str, Any] = {"key": prompt_key(example), "answer": answer_text(reply)}
+    line |= {"cut": reply.finish_reason == "length", "limit": limit}
+    if reply.tool_calls:
+        line["calls"] = list(reply.tool_calls)
+    return json.dumps(line, ensure_ascii=True)
 
 
 def _answers(path: Path) -> Iterator[tuple[str, RecordedAnswer]]:
     for number, raw in _lines(path):
-        key, text = raw.get("key"), raw.get("answer")
+        key, text, limit, calls = raw.get("key"), raw.get("answer"), raw.get("limit"), raw.get("calls")
         if not isinstance(key, str) or not isinstance(text, str):
             raise _damaged(path, f"line {number:,} is not an answer")
-        yield key, RecordedAnswer(text=text, cut=bool(raw.get("cut")))
+        yield (
+            key,
+            RecordedAnswer(
+                text=text,
+                cut=bool(raw.get("cut")),
+                limit=limit if isinstance(limit, int) else None,
+                calls=tuple(one for one in calls if isinstance(one, dict)) if isinstance(calls, list) else (),
+            ),
+        )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -148,7 +175,7 @@ def _opened(path: Path) -> IO[bytes]:
     except FileNotFoundError as error:
         raise DataError(
             f"{path.parent} holds no record of a model: {path.name} is not there.",
-            remedy="Name the folder `old` that `tuneport move` has written.",
+            remedy="Name the folder `old` that `tuneport move` has written, or leave `record` out.",
         ) from error
     except OSError as error:
         raise DataError(

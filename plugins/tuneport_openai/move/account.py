@@ -149,16 +149,23 @@ def read_account(wire: Wire, *, tell: Progress = lambda _: None) -> Account:
     )
 
 
-def read_job(wire: Wire, job_id: str) -> OldJob:
-    """One job with its files, checkpoints and model. Raises JobNotFound where the server does not show it."""
-    with wire.speaking("asking for the job", JobNotFound):
-        raw = wire.patient.fine_tuning.jobs.retrieve(job_id).to_dict(mode="json", warnings=False)
+def read_job(wire: Wire, job_id: str, notes: list[str] | None = None) -> OldJob:
+    """One job with its files, checkpoints and model; `notes` gets what could not be read.
+
+    Raises JobNotFound where the server does not show it.
+    """
+    try:
+        with wire.speaking("asking for the job", JobNotFound):
+            raw = wire.patient.fine_tuning.jobs.retrieve(job_id).to_dict(mode="json", warnings=False)
+    except JobNotFound as error:
+        see = f"See which jobs are there: tuneport move {wire.profile.name}"
+        raise JobNotFound(error.message, remedy=see) from error
     found = _job(wire, raw)
     if found is None or found.id != job_id:
         raise BackendError(
             f"{wire.profile.name} answered with another job than {job_id}.", remedy="Try again in a while."
         )
-    notes: list[str] = []
+    notes = [] if notes is None else notes
     models = _listed_models(wire, notes)
     files = {one.id: _one_file(wire, one) for one in _files_of(found)}
     return next(iter(_with_checkpoints(wire, [_with_list(found, models, files)], notes, lambda _: None)))
@@ -184,7 +191,7 @@ def _job(wire: Wire, raw: Mapping[str, Any]) -> OldJob | None:
         method=kind,
         created=time_of(raw.get("created_at")),
         finished=time_of(raw.get("finished_at")),
-        suffix=_text(raw.get("user_provided_suffix")) or _text(raw.get("suffix")),
+        suffix=_text(raw.get("user_provided_suffix")) or _text(raw.get("suffix")) or _suffix(raw),
         seed=whole(raw.get("seed")),
         hyperparameters=_hyperparameters(raw, kind),
         trained_tokens=tokens,
@@ -199,6 +206,12 @@ def _job(wire: Wire, raw: Mapping[str, Any]) -> OldJob | None:
         metadata={str(key): str(one) for key, one in metadata.items()} if isinstance(metadata, Mapping) else {},
         raw=raw,
     )
+
+
+def _suffix(raw: Mapping[str, Any]) -> str | None:
+    """The suffix in the name of a tuned model, `ft:BASE:ORGANIZATION:SUFFIX:ID`: the job does not always say it."""
+    parts = (_text(raw.get("fine_tuned_model")) or "").split(":")
+    return parts[3] or None if len(parts) == 5 and parts[0] == "ft" else None
 
 
 def _hyperparameters(raw: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ _BACKEND = "torch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A base model: its size in words, license, bytes of its weights in 16 bits; and its plan, where it is here to be
-    planned with.
+    """A base model: its size in words, license, bytes of its weights in 16 bits; and its plan, where its backend can
+    make one.
     """
 
     model: str
@@ -29,14 +29,28 @@ class Proposal:
     weights: float | None
     plan: Plan | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "model": self.model,
+            "size": self.size,
+            "license": self.license,
+            "weights": self.weights,
+            "memory": self.plan.memory.value if self.plan is not None else None,
+            "seconds": self.plan.seconds.value if self.plan is not None else None,
+            "about": str(self),
+        }
+
     def __str__(self) -> str:
         facts = [self.size]
         if self.license:
             facts.append(self.license)
-        if self.plan is not None:
+        if self.weights is not None:
+            facts.append(f"{self.weights / 1e9:,.1f} GB of weights")
+        if self.plan is None or self.plan.memory.value is None:
+            facts.append("time and memory are unknown until it is downloaded")
+        else:
             facts += [f"{self.plan.memory} of memory", f"{self.plan.seconds} here"]
-        elif self.weights is not None:
-            facts.append(f"{self.weights / 1e9:,.1f} GB of weights; time and memory are unknown until it is downloaded")
         return f"{self.model} ({', '.join(facts)})"
 
 

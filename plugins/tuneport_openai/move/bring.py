@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import BackendError, Dataset, Event, NotFoundError, TuneportError, UsageError, utc_now
+from tuneport import BackendError, Dataset, Event, Lineage, NotFoundError, TuneportError, UsageError, utc_now
 from tuneport import __version__ as version
 from tuneport_openai.events import event_of, newer, of_rows
-from tuneport_openai.move.download import Downloaded, cannot_write, copy_in, download
+from tuneport_openai.move.account import METHODS
+from tuneport_openai.move.download import Downloaded, cannot_write, copy_in, download, is_refused
 from tuneport_openai.results import read_results
 
 if TYPE_CHECKING:
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
 
 OLD = "old"
 """The folder in the job's folder that has what is known of the old model: a record, as `compare` reads it."""
-RECORD, EVENTS, CHECK = "record.json", "events.jsonl", "check.json"
+RECORD, EVENTS, CHECK, LINEAGE = "record.json", "events.jsonl", "check.json", "lineage.json"
+_LOCK = ".lock"
 TRAINING, VALIDATION, REST = "train.jsonl", "validation.jsonl", "validation-rest.jsonl"
 
 Progress = Callable[[str, int, int | None], None]
@@ -64,7 +69,7 @@ def bring(
     copy of, is told in `gone`. Files that are here already are kept as they are. Raises UsageError where the folder is
     something else's or cannot be written, and what the server's refusals become.
     """
-    record = _claim(folder, wire, job)
+    record = _claimed(folder, wire, job)
     gone: list[str] = []
     notes: list[str] = []
     parts: dict[str, Path | None] = {}
@@ -86,13 +91,54 @@ def bring(
     )
 
 
-def check_rows(brought: Brought) -> Any:
-    """What `check` finds in the training rows; also kept as `old/check.json`. None where there are no rows."""
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """The folder made, and this process the only one that moves a job into it. Raises UsageError where another one
+    does, or it is something else's.
+    """
+    try:
+        if not (folder / OLD / RECORD).is_file() and not _is_free(folder):
+            raise _not_ours(folder)
+        (folder / OLD).mkdir(parents=True, exist_ok=True)
+        lock = (folder / OLD / _LOCK).open("wb")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"Another process is moving a job into {folder}.", remedy="Wait until it is done, then run this again."
+            ) from None
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        yield
+
+
+def check_rows(brought: Brought, held_out: Sequence[Path] = ()) -> Any:
+    """What `check` finds in the training rows, beside those held out; also kept as `old/check.json`. None where there
+    are no rows.
+    """
     if brought.training is None:
         return None
-    found = Dataset.load(brought.training).check()
+    found = Dataset.load(brought.training).check(against=[Dataset.load(one) for one in held_out])
     write_json(brought.old / CHECK, found.to_dict())
     return found
+
+
+def write_lineage(brought: Brought, profile: str, fingerprint: str) -> None:
+    """Where the old model comes from, as `old/lineage.json`: in the words of any tuned model's lineage."""
+    job = brought.job
+    ended = job.finished or job.created
+    lineage = Lineage(
+        base=f"{profile}:{job.base}",
+        job=f"{profile}:{job.id}",
+        data_fingerprint=fingerprint,
+        created=ended.isoformat() if ended is not None else "",
+        method=METHODS.get(job.method, job.method),
+        settings={**job.hyperparameters, "seed": job.seed, "suffix": job.suffix},
+    )
+    write_json(brought.old / LINEAGE, lineage.to_dict())
 
 
 class _Record:
@@ -122,28 +168,49 @@ class _Record:
         write_json(self._path, self._about)
 
 
-def _claim(folder: Path, wire: Wire, job: OldJob) -> _Record:
-    """The folder made this job's own, or found so. Raises UsageError where it is something else's."""
+def _is_free(folder: Path) -> bool:
+    """Whether nothing is there but what a call that was killed at its beginning has left."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(
+        one.name == OLD and one.is_dir() and all(inner.name.startswith(".") for inner in one.iterdir())
+        for one in folder.iterdir()
+    )
+
+
+def _items(value: object) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _not_ours(folder: Path) -> UsageError:
+    return UsageError(f"{folder} is there already and is not a job's.", remedy="Name a new folder with -o.")
+
+
+def _claimed(folder: Path, wire: Wire, job: OldJob) -> _Record:
+    """The record of the folder, this job's own. Raises UsageError where the folder is something else's."""
     path = folder / OLD / RECORD
-    files: dict[str, Any] = {}
+    files: Any = {}
     try:
-        if path.is_file():
-            kept = json.loads(path.read_bytes())
-            if not isinstance(kept, dict) or kept.get("job") != job.id or kept.get("profile") != wire.profile.name:
-                whose = kept.get("job") if isinstance(kept, dict) else None
-                raise UsageError(
-                    f"{folder} holds the job {whose}, not {job.id}.", remedy="Name another folder with -o."
-                )
-            files = kept["files"] if isinstance(kept.get("files"), dict) else {}
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"{folder} is there already and is not a job's.", remedy="Name a new folder with -o.")
-        (folder / OLD).mkdir(parents=True, exist_ok=True)
+        kept = json.loads(path.read_bytes()) if path.is_file() else None
+        is_free = kept is not None or _is_free(folder)
+        if is_free:
+            (folder / OLD).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is damaged: {error}.", remedy="Remove it; the same command makes it again."
         ) from error
+    if not is_free:
+        raise _not_ours(folder)
+    if kept is not None:
+        if not isinstance(kept, dict) or kept.get("job") != job.id or kept.get("profile") != wire.profile.name:
+            whose = f"{kept.get('profile')} {kept.get('job')}" if isinstance(kept, dict) else "unknown"
+            raise UsageError(
+                f"{folder} holds the job {whose}, not {wire.profile.name} {job.id}.",
+                remedy="Name another folder with -o.",
+            )
+        files = {key: one for key, one in _items(kept.get("files")) if isinstance(one, dict)}
     about = {
         "version": 1,
         "model": f"{wire.profile.name}:{job.model or job.id}",
@@ -174,23 +241,40 @@ def _part(
     tell: Progress,
 ) -> Path | None:
     """The training or validation file; None where it cannot be had."""
-    if target.is_file():
-        return target  # of an earlier call, and perhaps edited since
+    file_id = file.id if file is not None else None
+    if target.is_file():  # of an earlier call, and perhaps edited since
+        if copy is not None and record.files.get(part, {}).get("from") != str(copy):
+            raise UsageError(
+                f"{target} is there already, so --{part}-file {copy} would change nothing.",
+                remedy=f"Remove {target} first to have the copy in its place.",
+            )
+        return target
     if copy is not None:
-        record.keep(part, file.id if file else None, copy_in(copy, target), str(copy))
+        copy_in(copy, target, lambda done: record.keep(part, file_id, done, str(copy)))
         return target
     if file is None:
         return None
     try:
-        done = download(wire, file, target, tell=lambda here, total: tell(part, here, total))
-    except NotFoundError:
-        option = f"--{part}-file"
-        gone.append(
-            f"{wire.profile.name} no longer has the {part} file {file.id}. Name a copy of yours with {option} FILE."
+        download(
+            wire,
+            file,
+            target,
+            lambda done: record.keep(part, file_id, done, wire.profile.name),
+            tell=lambda here, total: tell(target.name, here, total),
         )
+    except TuneportError as error:
+        if not is_refused(error):
+            raise
+        option = f"--{part}-file"
+        gone.append(f"{_why_gone(wire, part, file, error)} Name a copy of yours with {option} FILE.")
         return None
-    record.keep(part, file.id, done, wire.profile.name)
     return target
+
+
+def _why_gone(wire: Wire, part: str, file: OldFile, error: TuneportError) -> str:
+    if isinstance(error, NotFoundError):
+        return f"{wire.profile.name} no longer has the {part} file {file.id}."
+    return f"The {part} file {file.id} is not handed out: {error.message.rstrip('.')}."
 
 
 def _results(
@@ -201,12 +285,21 @@ def _results(
     for number, file in enumerate(job.result_files, 1):
         target = folder / (f"results-{number}.csv" if number > 1 else "results.csv")
         if not target.is_file():
+            part = f"results {number}"
             try:
-                done = download(wire, file, target, exact=False, tell=lambda here, total: tell("results", here, total))
-            except NotFoundError:
-                gone.append(f"{wire.profile.name} no longer has the result file {file.id}.")
+                download(
+                    wire,
+                    file,
+                    target,
+                    partial(record.keep, part, file.id, source=wire.profile.name),
+                    exact=False,
+                    tell=partial(tell, target.name),
+                )
+            except TuneportError as error:
+                if not is_refused(error):
+                    raise
+                gone.append(_why_gone(wire, "result", file, error))
                 continue
-            record.keep(f"results {number}", file.id, done, wire.profile.name)
         with target.open("rb") as content:
             rows += read_results(content)
     return rows
@@ -217,14 +310,15 @@ def _write_events(wire: Wire, job: OldJob, folder: Path, rows: list[dict[str, An
     try:
         found = [event_of(one) for one in newer(wire, job.id)]
     except TuneportError as error:
-        if not isinstance(error, BackendError | NotFoundError):
+        if not (isinstance(error, BackendError) or is_refused(error)):
             raise
         notes.append(f"The events could not be read: {error.message}")
         found = []
     told = {event.data.get("step") for event in found if event.kind == "metric"}
     found = [*found, *of_rows(rows, told, _end_of(job, found))]
     found.sort(key=lambda event: event.time)
-    _write_lines(folder / EVENTS, ({**event.to_dict(), "seq": number} for number, event in enumerate(found, 1)))
+    told_lines = ({**event.to_dict(), "seq": number} for number, event in enumerate(found, 1))
+    write_lines(folder / EVENTS, (json.dumps(one, ensure_ascii=True) for one in told_lines))
 
 
 def _end_of(job: OldJob, events: list[Event]) -> datetime:
@@ -233,16 +327,12 @@ def _end_of(job: OldJob, events: list[Event]) -> datetime:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write an object as a file, complete or not at all. Raises UsageError where it cannot be written."""
-    _write_whole(path, [json.dumps(value, indent=1, ensure_ascii=False)])
+    write_lines(path, [json.dumps(value, indent=1, ensure_ascii=True)])
 
 
-def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
-    _write_whole(path, (json.dumps(one, ensure_ascii=True) for one in values))
-
-
-def _write_whole(path: Path, lines: Iterable[str]) -> None:
-    """Write a file of lines, complete or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a file of lines, complete or not at all. Raises UsageError where it cannot be written."""
+    part = path.with_name(f".{path.name}.part")
     try:
         with part.open("w", encoding="utf-8") as out:
             out.writelines(f"{line}\n" for line in lines)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuneport import UsageError, confirmed, say, say_json, say_lines, working
+from tuneport import Dataset, TuneportError, UsageError, confirmed, local_path, say, say_json, say_lines, working
 
 if TYPE_CHECKING:
-    from tuneport import CheckResult, Dataset
+    from collections.abc import Iterable
+
+    from tuneport import Example
     from tuneport_openai.client import Wire
-    from tuneport_openai.move.answers import Price
+    from tuneport_openai.move.account import OldJob
     from tuneport_openai.move.bring import Brought
 
 _TERMS = (
@@ -28,7 +30,10 @@ def move(
         typer.Argument(metavar="PROFILE", help="Where the jobs are: openai, azure, or a name of tuneport profiles."),
     ],
     job: Annotated[
-        str | None, typer.Option("--job", metavar="ID", help="Bring this job home; without it, all jobs are listed.")
+        str | None,
+        typer.Option(
+            "--job", metavar="ID", help="This job: shown, or brought home with -o. Without it, all jobs are listed."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the job, made if needed.")
@@ -64,7 +69,13 @@ def move(
         typer.Option("--price", metavar="IN,OUT", help="US dollars per million tokens, where the price is not known."),
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.")
+        int | None,
+        typer.Option(
+            "--max-tokens",
+            metavar="N",
+            min=1,
+            help="The longest answer, in tokens. A higher number asks answers that were cut again.",
+        ),
     ] = None,
     deployment: Annotated[
         str | None,
@@ -85,41 +96,55 @@ def move(
     from tuneport_openai.move.download import LARGEST
 
     wire = Wire(profiles.checked_address(profiles.profile(profile)), largest_file=LARGEST)
+    given = (model, training_file, validation_file, answers, data, budget, price, max_tokens, deployment)
     if job is None:
-        given = (output, model, training_file, validation_file, answers, data, budget, price, max_tokens, deployment)
-        if distill or any(one is not None for one in given):
+        if distill or output is not None or any(one is not None for one in given):
             raise UsageError("That is for one job.", remedy=f"Name it: tuneport move {profile} --job ID")
         return _list(wire, csv=csv, json=json)
     if csv:
         raise UsageError("--csv prints the list of jobs.", remedy="Leave out --job, or use --json.")
     if output is None:
-        raise UsageError("Where shall the job go?", remedy="Name a folder: -o FOLDER")
+        if distill or any(one is not None for one in given):
+            raise UsageError("Where shall the job go?", remedy="Name a folder: -o FOLDER")
+        return _show(wire, job, json=json)
     if answers is None and (distill or data or budget is not None or price or max_tokens or deployment):
         raise UsageError(
             "--data, --distill, --budget, --price, --max-tokens and --deployment belong to --answers.",
             remedy="Add --answers N",
         )
-    brought = _bring(wire, job, output, training_file, validation_file)
-    from tuneport_openai.move.bring import check_rows
+    from tuneport_openai.move.bring import alone, bring
+    from tuneport_openai.move.showing import Bars
 
-    found = check_rows(brought)
-    told: dict[str, Any] = {}
-    if answers is not None:
-        from tuneport_openai.move.answers import price_of
-
-        told = _ask(
-            wire,
-            brought,
-            answers,
-            data,
-            distill=distill,
-            budget=budget,
-            price=price_of(wire, brought.job.base, price),
-            max_tokens=max_tokens,
-            deployment=deployment,
-            yes=yes,
-        )
-    _finish(wire, brought, found, model, told, json=json)
+    folder = local_path(output).absolute()
+    notes: list[str] = []
+    found = _asked_for(wire, job, notes)
+    with alone(folder):
+        with Bars() as bars:
+            brought = bring(
+                wire, found, folder, training_file=training_file, validation_file=validation_file, tell=bars.tell
+            )
+        brought = replace(brought, notes=(*notes, *brought.notes))
+        told: dict[str, Any] = {}
+        failed: TuneportError | None = None
+        if answers is not None:
+            try:
+                told = _ask(
+                    wire,
+                    brought,
+                    answers,
+                    data,
+                    distill=distill,
+                    budget=budget,
+                    price=price,
+                    max_tokens=max_tokens,
+                    deployment=deployment,
+                    yes=yes,
+                )
+            except TuneportError as error:  # the config is written all the same
+                failed = error
+        _finish(wire, brought, model, told, json=json, quiet=failed is not None)
+    if failed is not None:
+        raise failed
     return 0
 
 
@@ -133,8 +158,8 @@ def _list(wire: Wire, *, csv: bool, json: bool) -> int:
     from tuneport_openai.move.account import read_account
     from tuneport_openai.move.table import csv_text, endings, print_account
 
-    with working(f"Reading the jobs of {wire.profile.name}"):
-        account = read_account(wire)
+    with working(f"Reading the jobs of {wire.profile.name}") as tell:
+        account = read_account(wire, tell=tell)
     if json:
         say_json(
             {
@@ -153,14 +178,29 @@ def _list(wire: Wire, *, csv: bool, json: bool) -> int:
     return 0
 
 
-def _bring(wire: Wire, job_id: str, folder: Path, training: Path | None, validation: Path | None) -> Brought:
-    from tuneport_openai.move.account import read_job
-    from tuneport_openai.move.bring import bring
+def _show(wire: Wire, job_id: str, *, json: bool) -> int:
+    """One job, which stays where it is."""
+    from tuneport_openai.move.table import bring_home, print_job
 
+    notes: list[str] = []
+    job = _asked_for(wire, job_id, notes)
+    if json:
+        say_json({"profile": wire.profile.name, "address": wire.profile.base_url, "job": job.to_dict(), "notes": notes})
+        return 0
+    print_job(job)
+    for note in notes:
+        say(("note:", "bold"), f" {note}")
+    say(bring_home(wire.profile.name, job))
+    return 0
+
+
+def _asked_for(wire: Wire, job_id: str, notes: list[str]) -> OldJob:
+    from tuneport_openai.move.account import read_job
+
+    if not job_id.strip():
+        raise UsageError("--job names no job.", remedy=f"See which are there: tuneport move {wire.profile.name}")
     with working(f"Asking {wire.profile.name} for {job_id}"):
-        job = read_job(wire, job_id)
-    with working(f"Bringing {job_id} home"):
-        return bring(wire, job, folder.absolute(), training_file=training, validation_file=validation)
+        return read_job(wire, job_id, notes)
 
 
 def _ask(
@@ -171,82 +211,93 @@ def _ask(
     *,
     distill: bool,
     budget: float | None,
-    price: Price | None,
+    price: str | None,
     max_tokens: int | None,
     deployment: str | None,
     yes: bool,
 ) -> dict[str, Any]:
     """Ask the old model, after its cost was said, and write the rows that its answers stand beside or make."""
     from tuneport_openai.move import answers
+    from tuneport_openai.move.bring import REST
 
+    if wire.profile.vendor == "azure" and deployment is None:
+        raise UsageError(
+            "At Azure, a tuned model answers under the name of its deployment.", remedy="Name it: --deployment NAME"
+        )
+    known = answers.price_of(wire, brought.job.base, price)
     rows = answers.rows_to_ask(brought, count, data, distill=distill)
-    cost = answers.cost_of(wire, brought, rows, max_tokens, price)
-    before = answers.spent_on(brought)
+    cost = answers.cost_of(wire, brought, rows, max_tokens, known)
     say(f"Asking {brought.job.model or brought.job.id}: {cost}.", err=True)
-    if before:
-        say(f"Spent on it before: about ${before:,.2f}.", err=True)
-    answers.refuse_over_budget(cost, budget, before)
+    if before := answers.spent_on(brought):
+        say(f"Spent on it before: at most about ${before:,.2f}.", err=True)
+    answers.refuse_over_budget(cost, budget)
     if distill:
         say(_TERMS, err=True)
     if not confirmed("Ask it?", yes=yes):
         return {"asked": 0}
-    with working(f"Asking {brought.job.model} {len(rows):,} rows"):
-        record, ended = answers.ask(
-            wire, brought, rows, price=price, deployment=deployment, max_tokens=max_tokens, budget=budget
-        )
+    record, ended = answers.ask(
+        wire, brought, rows, price=known, deployment=deployment, max_tokens=max_tokens, budget=budget
+    )
+    kept = [one for one in rows if record.answer_to(one) is not None]
+    cut = sum(bool(found and found.cut) for one in kept for found in [record.answer_to(one)])
     if ended:
         say(ended, err=True)
-    kept = [one for one in rows if record.answer_to(one) is not None]
+    if cut:
+        limit = answers.limit_of(rows, max_tokens)
+        say(
+            f"{cut:,} of {len(kept):,} answers were cut at {limit:,} tokens. A higher --max-tokens asks these again.",
+            err=True,
+        )
     if distill:
-        _write_rows(brought, list(record.with_answers(rows)), answers.DISTILLED)
+        _write_rows(brought, record.with_answers(rows), answers.DISTILLED)
     else:
         _write_rows(brought, kept, answers.HOLDOUT)
-        _write_rest(brought, rows, data)
+    if brought.validation is not None and (brought.folder / answers.HOLDOUT).is_file():
+        # Training may be steered by what the old model was not asked, and by nothing else.
+        left = (one for one in Dataset.load(brought.validation) if record.answer_to(one) is None)
+        _write_rows(brought, left, REST)
     return {"asked": len(rows), "answered": len(kept), "usd": answers.spent_on(brought), "ended": ended or None}
 
 
-def _write_rows(brought: Brought, rows: list[Any], name: str) -> None:
-    from tuneport import Dataset
+def _write_rows(brought: Brought, rows: Iterable[Example], name: str) -> None:
+    """Write rows as a file, complete or not at all; no rows, no file."""
+    from tuneport_openai.move.download import cannot_write
 
-    path = brought.folder / name
-    path.unlink(missing_ok=True)
-    if rows:
-        Dataset.from_examples(rows).write(path)
-
-
-def _write_rest(brought: Brought, asked: Dataset, data: Path | None) -> None:
-    """The validation rows that were not asked: training may be steered by them, and by no others."""
-    from tuneport import Dataset
-    from tuneport_openai.move.bring import REST
-
-    if brought.validation is None or data is not None:
-        return
-    keys = {_content(one) for one in asked}
-    _write_rows(brought, [one for one in Dataset.load(brought.validation) if _content(one) not in keys], REST)
+    path, part = brought.folder / name, brought.folder / f".{name}"
+    try:
+        part.unlink(missing_ok=True)
+        found = Dataset.from_examples(rows)
+        if len(found):
+            found.write(part).replace(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
-def _content(example: Any) -> str:
-    import msgspec
-
-    return hashlib.sha256(msgspec.json.encode(example)).hexdigest()
-
-
-def _finish(
-    wire: Wire,
-    brought: Brought,
-    found: CheckResult | None,
-    model: str | None,
-    told: dict[str, Any],
-    *,
-    json: bool,
-) -> None:
+def _finish(wire: Wire, brought: Brought, model: str | None, told: dict[str, Any], *, json: bool, quiet: bool) -> None:
+    """Check the rows, write the config and, unless `quiet`, say what is here."""
     from tuneport_openai.move.bases import proposals
+    from tuneport_openai.move.bring import check_rows, write_lineage
     from tuneport_openai.move.config import parts_of, write_config
+    from tuneport_openai.move.showing import print_brought
 
     parts = parts_of(brought)
-    proposed = [] if model else proposals(None if found is None else found.dataset, brought.job.method)
-    config, notes = write_config(brought, parts, model, proposed, profile=wire.profile.name)
+    with working("Checking the rows"):
+        found = check_rows(brought, [one for one in (parts.validation, parts.holdout) if one is not None])
+        write_lineage(brought, wire.profile.name, found.fingerprint if found is not None else "")
+        rows = None if parts.training is None else Dataset.load(parts.training)
+        proposed = [] if model or quiet else proposals(rows, brought.job.method)
+        config, notes = write_config(brought, parts, model, proposed, profile=wire.profile.name)
     notes = [*brought.notes, *notes]
+    shared = found.counts.get("leaked-row", 0) if found is not None else 0
+    if shared:
+        notes.append(
+            f"{shared:,} training rows are also among the rows that are held out or steer the training, so a "
+            "comparison flatters the new model and the old one."
+        )
+    if quiet:
+        return
     if json:
         say_json(
             {
@@ -257,43 +308,8 @@ def _finish(
                 "check": found.to_dict() if found is not None else None,
                 "answers": told or None,
                 "config": str(config),
-                "bases": [{"model": one.model, "about": str(one)} for one in proposed],
+                "bases": [one.to_dict() for one in proposed],
             }
         )
         return
-    _print_brought(brought, found, told)
-    for note in notes:
-        say(("note:", "bold"), f" {note}")
-    for line in brought.gone:
-        say(("gone:", "bold yellow"), f" {line}")
-    say(f"Wrote {config}.")
-    if proposed:
-        say("Choose a base model, and add it to the same command or to the file:")
-        for one in proposed:
-            say(f"  --model {one}")
-    elif parts.training is not None:
-        say(f"Look at it, then: cd {brought.folder} && tuneport run {config.name}")
-
-
-def _print_brought(brought: Brought, found: CheckResult | None, told: dict[str, Any]) -> None:
-    job = brought.job
-    used = ", ".join(f"{name} {value}" for name, value in job.hyperparameters.items())
-    say((job.id, "bold"), f" {job.status}: {job.base}, {job.method}{f', {used}' if used else ''}")
-    if job.model:
-        say(f"  model       {job.model}")
-    if brought.training is not None:
-        say(f"  training    {brought.training}")
-    if brought.validation is not None:
-        say(f"  validation  {brought.validation}")
-    say(f"  old         {brought.old}")
-    if told.get("asked"):
-        say(f"  answers     {told['answered']:,} of {told['asked']:,} rows")
-    if found is not None:
-        counts = f"{_many(found.errors, 'error')}, {_many(found.warnings, 'warning')}"
-        say(f"  rows        {found.used:,} of {found.read:,} used; {counts}")
-        if found.errors or found.warnings:
-            say(f"  findings    tuneport check {brought.training}")
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+    print_brought(brought, found, told, notes, config, proposed)

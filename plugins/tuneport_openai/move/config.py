@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,7 @@ import tuneport
 from tuneport import Dataset, Ref, RunConfig, TuneportError, UnsupportedError, commented_yaml, translate_settings
 from tuneport_openai.move.account import METHODS
 from tuneport_openai.move.answers import DISTILLED, HOLDOUT
-from tuneport_openai.move.bring import OLD, REST
+from tuneport_openai.move.bring import OLD, REST, write_lines
 from tuneport_openai.move.download import cannot_write
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _MARK = "config.sha256"  # of the config as it was written
 _UNCHOSEN = "torch:choose-a-base-model"
 _SUFFIX = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_SUFFIX = 40
-_MOST_EPOCHS = 50
+_LARGEST = 1e9  # of a number that a setting can be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,7 @@ def parts_of(brought: Brought) -> Parts:
         return path if path.is_file() else other
 
     holdout = there(HOLDOUT)
-    steering = there(REST) if holdout is not None and (brought.folder / REST).is_file() else brought.validation
-    if holdout is not None and steering == brought.validation and not (brought.folder / REST).is_file():
-        steering = None  # all of its rows are held out
+    steering = brought.validation if holdout is None else there(REST)  # without a rest, all of its rows are held out
     return Parts(training=there(DISTILLED, brought.training), validation=steering, holdout=holdout)
 
 
@@ -64,10 +63,10 @@ def write_config(
     """
     job, folder = brought.job, brought.folder
     notes: list[str] = []
-    method, why = _method(job, model)
+    method, why = _method(job, model, parts)
     if why:
         notes.append(why)
-    epochs = _epochs(job)
+    epochs = _epochs(job, notes)
     values: dict[str, Any] = {
         "model": model or _UNCHOSEN,
         "data": {
@@ -79,7 +78,7 @@ def write_config(
             )
             if path is not None
         },
-        "train": {"method": method, "epochs": epochs, "seed": _seed(job), "suffix": _suffix(job)},
+        "train": {"method": method, "epochs": epochs, "seed": _seed(job, notes), "suffix": _suffix(job)},
         "compare": {"record": str(folder / OLD)},
     }
     settings, said = _settings(job, parts, model, method, epochs, notes)
@@ -108,24 +107,26 @@ def _write(folder: Path, text: str, notes: list[str]) -> Path:
     """Put the config where it belongs, but for one that somebody has edited."""
     path, mark = folder / CONFIG, folder / OLD / _MARK
     try:
-        if path.is_file() and (not mark.is_file() or mark.read_text() != _sha256(path.read_text(encoding="utf-8"))):
-            notes.append(f"{path} was edited and stays as it is; the new config is {folder / NEW_CONFIG}.")
-            path = folder / NEW_CONFIG
-        path.write_text(text, encoding="utf-8")
-        if path.name == CONFIG:
-            mark.write_text(_sha256(text))
+        here = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        marks = mark.read_text(encoding="ascii", errors="replace").split() if mark.is_file() else []
     except OSError as error:
         raise cannot_write(path, error) from error
+    if here is not None and here not in marks:
+        notes.append(f"{path} was edited and stays as it is; the new config is {folder / NEW_CONFIG}.")
+        path = folder / NEW_CONFIG
+    else:  # the mark first: a kill between the two must not make the old config look edited
+        new = hashlib.sha256(f"{text.rstrip()}\n".encode()).hexdigest()
+        write_lines(mark, [one for one in (here, new) if one is not None])
+    write_lines(path, [text.rstrip()])
     return path
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _method(job: OldJob, model: str | None) -> tuple[Literal["sft", "dpo", "reinforcement"], str]:
+def _method(job: OldJob, model: str | None, parts: Parts) -> tuple[Literal["sft", "dpo", "reinforcement"], str]:
     """The method to train by, and what to say where it is another than the job's."""
     method = METHODS.get(job.method)
+    if parts.training is not None and parts.training.name == DISTILLED:
+        said = f"The rows are the old model's answers, so the config says sft; the job was trained by {job.method}."
+        return "sft", "" if method == "sft" else said
     if method is None:
         return "sft", f"The job's method, {job.method}, has no equal here; the config says sft."
     backend = tuneport.open_backend(Ref.parse(model).backend if model else "torch")
@@ -153,7 +154,7 @@ def _settings(
     used = {
         name: value
         for name in ("batch_size", "learning_rate_multiplier", "beta")
-        if isinstance(value := job.hyperparameters.get(name), int | float) and not isinstance(value, bool) and value > 0
+        if (value := _number(job.hyperparameters.get(name))) is not None and (name != "beta" or method == "dpo")
     }
     if model is None or parts.training is None:
         if used:
@@ -172,7 +173,30 @@ def _settings(
             continue
         settings |= found
         said |= {f"backends.{backend}.{key}": _why(name, value, key) for key in found}
+    if method == "reinforcement":
+        settings |= _reinforcement(job, backend, notes)
     return settings, said
+
+
+def _reinforcement(job: OldJob, backend: str, notes: list[str]) -> dict[str, Any]:
+    """The grader and what else only reinforcement has, as far as the backend takes it."""
+    method = job.raw.get("method")
+    told = method.get("reinforcement") if isinstance(method, Mapping) else None
+    asked = {**job.hyperparameters, "grader": told.get("grader") if isinstance(told, Mapping) else None}
+    checked = tuneport.open_backend(backend).config_class
+    settings: dict[str, Any] = {}
+    for name in ("grader", "reasoning_effort", "compute_multiplier", "eval_interval", "eval_samples"):
+        value = asked.get(name)
+        if value in (None, "auto") or name not in checked.model_fields:
+            continue
+        try:
+            checked.model_validate({name: value})
+        except ValueError as error:
+            first = str(error).splitlines()[-1].strip() if name != "grader" else "it is not one that is known here"
+            notes.append(f"{name} is not in the config: {first}.")
+        else:
+            settings[name] = value
+    return settings
 
 
 def _why(name: str, value: float, key: str) -> str:
@@ -194,13 +218,34 @@ def _without_model(written: str, proposed: list[Proposal]) -> str:
     return "\n".join([*lines[:place], *choices, *lines[place:]]) + "\n"
 
 
-def _epochs(job: OldJob) -> int | Literal["auto"]:
-    found = job.hyperparameters.get("n_epochs")
-    return found if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= _MOST_EPOCHS else "auto"
+def _number(value: object) -> int | float | None:
+    """A number above 0, whole ones as such; None for anything else, such as `auto`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if not 0 < found < _LARGEST:
+        return None
+    return int(found) if found.is_integer() and not isinstance(value, float) else found
 
 
-def _seed(job: OldJob) -> int:
-    return job.seed if job.seed is not None and job.seed < 2**31 else 0
+def _epochs(job: OldJob, notes: list[str]) -> int | Literal["auto"]:
+    told = job.hyperparameters.get("n_epochs", "auto")
+    found = _number(told)
+    if found is not None and float(found).is_integer():
+        return int(found)
+    if told != "auto":
+        notes.append(f"n_epochs {told!s:.40} is no number of epochs, so the config says auto.")
+    return "auto"
+
+
+def _seed(job: OldJob, notes: list[str]) -> int:
+    if job.seed is not None and job.seed >= 2**31:
+        notes.append(f"The seed {job.seed!s:.40} is larger than tuneport's seeds, so the config says 0.")
+        return 0
+    return job.seed or 0
 
 
 def _suffix(job: OldJob) -> str:

@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import BackendError, NotFoundError, TuneportError, UsageError
+from tuneport import BackendError, NotFoundError, TuneportError, UsageError, local_path, open_regular
 
 if TYPE_CHECKING:
     from tuneport_openai.client import Wire
@@ -23,6 +23,7 @@ _BLOCK = 2**20
 _LEAST_SECONDS, _LEAST_RATE = 300.0, 250_000.0  # the time for a download: at this many bytes a second
 _MOST_FAILURES = 4  # in a row, without a byte between them
 _LONGEST_PAUSE = 8.0
+_NOT_REFUSALS = (401, 402, 408, 416, 425, 429)  # the key, the bill, or the moment
 
 Progress = Callable[[int, int | None], None]
 
@@ -36,14 +37,18 @@ class Downloaded:
     sha256: str
 
 
+Keep = Callable[[Downloaded], None]
+
+
 def download(
-    wire: Wire, file: OldFile, target: Path, *, exact: bool = True, tell: Progress | None = None
-) -> Downloaded:
+    wire: Wire, file: OldFile, target: Path, keep: Keep, *, exact: bool = True, tell: Progress | None = None
+) -> None:
     """Bring a file here. What an earlier call has left of it is continued, where the server can send a part.
 
-    With `exact`, a file whose size is not the one that the server has told is an error. `tell` gets (bytes here, bytes
-    in all or None). Raises NotFoundError where the server has the file no more, UnavailableError or BackendError where
-    it cannot be read to its end, and UsageError where it cannot be written.
+    `keep` gets what is here before it has its name: a file of that name is complete and known. With `exact`, a file
+    whose size is not the one that the server has told is an error. `tell` gets (bytes here, bytes in all or None).
+    Raises NotFoundError where the server has the file no more, UnavailableError or BackendError where it cannot be read
+    to its end, and UsageError where it cannot be written.
     """
     part = target.with_name(f".{target.name}.part")
     try:
@@ -53,7 +58,7 @@ def download(
         while not file.bytes or _size(part) != file.bytes:
             before = _size(part)
             try:
-                _receive(wire, file, part, tell)
+                _receive(wire, file, part, tell, most=file.bytes if exact else None)
                 break
             except TuneportError as error:
                 if before and _status(error) == 416:  # what is here is not the beginning of what is there
@@ -72,22 +77,42 @@ def download(
                 f"{wire.profile.name} sent {here:,} bytes of {file.id}, which has {file.bytes:,}.",
                 remedy="Run the same command again.",
             )
-        return _put_in_place(part, target)
+        _put_in_place(part, target, keep)
     except OSError as error:
         raise cannot_write(target, error) from error
 
 
-def copy_in(source: Path, target: Path) -> Downloaded:
+def copy_in(source: Path, target: Path, keep: Keep) -> None:
     """A file of this machine in place of one that the server has no more. Raises UsageError."""
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}.copy")  # not what a download goes on with
     try:
-        with source.open("rb") as origin, part.open("wb") as out:
+        with open_regular(local_path(source)) as origin, part.open("wb") as out:
             while block := origin.read(_BLOCK):
                 out.write(block)
             _sync(out)
-        return _put_in_place(part, target)
+        _put_in_place(part, target, keep)
     except OSError as error:
-        raise cannot_write(source if error.filename == str(source) else target, error) from error
+        if error.filename in (str(source), str(local_path(source))):
+            raise UsageError(f"{source} cannot be read: {error.strerror}.", remedy="Check the name.") from error
+        part.unlink(missing_ok=True)
+        raise cannot_write(target, error) from error
+
+
+def measured(path: Path) -> Downloaded:
+    """A file that is here, with its size and its hash."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+    return Downloaded(path=path, bytes=size, sha256=digest.hexdigest())
+
+
+def is_refused(error: TuneportError) -> bool:
+    """Whether the server will not hand it out, however often it is asked: deleted, or not for this account."""
+    status = _status(error)
+    refused = status is not None and 400 <= status < 500 and status not in _NOT_REFUSALS
+    return isinstance(error, NotFoundError) or refused
 
 
 def cannot_write(path: Path, error: OSError) -> UsageError:
@@ -98,8 +123,10 @@ def cannot_write(path: Path, error: OSError) -> UsageError:
     )
 
 
-def _receive(wire: Wire, file: OldFile, part: Path, tell: Progress | None) -> None:
-    """Ask for what is missing and write it behind what is there; all of it where the server sends all of it."""
+def _receive(wire: Wire, file: OldFile, part: Path, tell: Progress | None, *, most: int | None) -> None:
+    """Ask for what is missing and write it behind what is there; all of it where the server sends all of it, and no
+    more than a block beyond `most`.
+    """
     here = _size(part)
     headers = {"Accept": "*/*", **({"Range": f"bytes={here}-"} if here else {})}
     seconds = max(_LEAST_SECONDS, (file.bytes or 0) / _LEAST_RATE)
@@ -115,6 +142,8 @@ def _receive(wire: Wire, file: OldFile, part: Path, tell: Progress | None) -> No
                 here += len(piece)
                 if tell is not None:
                     tell(here, file.bytes)
+                if most is not None and here > most:
+                    break
             _sync(out)
 
 
@@ -136,14 +165,9 @@ def _starts_at(answer: Any, byte: int) -> bool:
     return str(answer.headers.get("content-range", "")).strip().startswith(f"bytes {byte}-")
 
 
-def _put_in_place(part: Path, target: Path) -> Downloaded:
-    digest, size = hashlib.sha256(), 0
-    with part.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            size += len(block)
+def _put_in_place(part: Path, target: Path, keep: Keep) -> None:
+    keep(replace(measured(part), path=target))
     part.replace(target)
-    return Downloaded(path=target, bytes=size, sha256=digest.hexdigest())
 
 
 def _size(path: Path) -> int:

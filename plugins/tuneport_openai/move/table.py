@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import shlex
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tuneport import one_line, print_table, say
@@ -14,7 +17,22 @@ if TYPE_CHECKING:
     from tuneport_openai.move.account import Account, OldFile, OldJob
     from tuneport_openai.profiles import Profile
 
-COLUMNS = ("job", "status", "base", "method", "created", "tokens", "cost", "files", "answers")
+COLUMNS = (
+    "job",
+    "status",
+    "base",
+    "method",
+    "settings",
+    "created",
+    "tokens",
+    "cost",
+    "loss",
+    "checkpoints",
+    "files",
+    "answers",
+)
+_SHORT = {"n_epochs": "epochs", "batch_size": "batch", "learning_rate_multiplier": "rate ×"}
+_LOSSES = ("full_valid_loss", "valid_loss", "train_loss")  # the one that says most first
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 
 
@@ -33,7 +51,31 @@ def print_account(account: Account, profile: Profile) -> None:
         say(("note:", "bold"), f" {note}")
     trained = [one for one in account.jobs if one.model]
     if trained:
-        say(f"Bring one home: tuneport move {account.profile} --job {trained[0].id} -o {_folder(trained[0])}")
+        say(bring_home(account.profile, trained[0]))
+
+
+def bring_home(profile: str, job: OldJob) -> str:
+    """What to type to bring a job home."""
+    plain = "".join(one if one.isalnum() else "-" for one in (job.suffix or "moved")).strip("-") or "moved"
+    return f"Bring it home: tuneport move {shlex.quote(profile)} --job {shlex.quote(job.id)} -o {plain}"
+
+
+def print_job(job: OldJob) -> None:
+    """All that is known of a job, a line each."""
+    facts = [
+        *zip(COLUMNS[1:], _row(job)[1:], strict=True),
+        ("suffix", job.suffix or ""),
+        ("model", job.model or ""),
+        ("error", job.error or ""),
+        *((name, _file(one)) for name, one in _named_files(job)),
+        *((f"step {one.step:,}", f"{one.model} ({_figures(one.metrics)})") for one in job.checkpoints or ()),
+        *(("metadata", f"{key}: {value}") for key, value in job.metadata.items()),
+    ]
+    say((job.id, "bold"))
+    width = max(len(name) for name, value in facts if value)
+    for name, value in facts:
+        if value:
+            say("  ", (name.ljust(width), "dim"), f"  {value}")
 
 
 def summary(account: Account) -> list[str]:
@@ -86,12 +128,41 @@ def _row(job: OldJob) -> list[str]:
         job.status,
         job.base or "unknown",
         job.method,
+        settings(job),
         f"{job.created:%Y-%m-%d}" if job.created else "unknown",
         f"{job.trained_tokens:,}" if job.trained_tokens is not None else "",
         f"${job.usd:,.2f}" if job.usd is not None else "",
+        _loss(job),
+        "" if job.checkpoints is None else f"{len(job.checkpoints):,}",
         _files(job),
         _answers(job),
     ]
+
+
+def settings(job: OldJob) -> str:
+    """The hyperparameters and the seed in few words."""
+    told = [f"{_SHORT.get(name, name)} {value!s:.40}" for name, value in job.hyperparameters.items()]
+    return ", ".join([*told, *([f"seed {job.seed}"] if job.seed is not None else [])]).replace("× ", "×")
+
+
+def _loss(job: OldJob) -> str:
+    name = next((one for one in _LOSSES if one in job.metrics), None)
+    return f"{job.metrics[name]:.4g}" if name is not None else ""
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) or "no figures"
+
+
+def _named_files(job: OldJob) -> list[tuple[str, OldFile]]:
+    named = [("training", job.training_file), ("validation", job.validation_file)]
+    return [(name, one) for name, one in [*named, *(("result", file) for file in job.result_files)] if one is not None]
+
+
+def _file(file: OldFile) -> str:
+    facts = [file.name, f"{file.bytes:,} bytes" if file.bytes is not None else None]
+    told = ", ".join([one for one in facts if one] + (["no longer there"] if file.there is False else []))
+    return f"{file.id} ({told})" if told else file.id
 
 
 def _files(job: OldJob) -> str:
@@ -119,8 +190,9 @@ def _flat(job: OldJob) -> dict[str, Any]:
         told |= _file_columns(name, getattr(job, name))
     told["result_files"] = " ".join(one.id for one in job.result_files)
     told["checkpoints"] = "" if job.checkpoints is None else len(job.checkpoints)
-    for name in ("hyperparameters", "metrics", "metadata"):
+    for name in ("hyperparameters", "metrics"):
         told |= {f"{name}.{key}": value for key, value in told.pop(name).items()}
+    told["metadata"] = json.dumps(told["metadata"], ensure_ascii=False) if told["metadata"] else ""
     return told
 
 
@@ -135,11 +207,6 @@ def _cell(value: object) -> object:
         line = one_line(value)
         return f"'{line}" if line.startswith(_FORMULA) else line
     return value
-
-
-def _folder(job: OldJob) -> str:
-    plain = "".join(one if one.isalnum() else "-" for one in (job.suffix or "moved")).strip("-")
-    return plain or "moved"
 
 
 def _many(count: int, what: str) -> str:

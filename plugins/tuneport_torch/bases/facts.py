@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +50,37 @@ def facts_of_folder(folder: Path) -> Facts:
     told = folder / "config.json"
     config, headers = _own_config(told), weight_headers(folder)
     check_sizes(config, headers, told)
+    stop = read_json(folder / "generation_config.json").get("eos_token_id")
+    return _of_config(config, sum(header.parameters for header in headers) or None, told, stop)
+
+
+def facts_of_known(repository: str) -> Facts:
+    """What is known of a model of the hub that is not here; nothing of most. `known.json` lists them."""
+    found = _known().get(repository)
+    if found is None:
+        return Facts()
+    return _of_config(found["config"], found["parameters"], Path(repository), None)
+
+
+@cache
+def _known() -> Mapping[str, Any]:
+    table: Mapping[str, Any] = json.loads(
+        files("tuneport_torch.bases").joinpath("known.json").read_text(encoding="utf-8")
+    )["models"]
+    return table
+
+
+def _of_config(config: Mapping[str, Any], parameters: int | None, told: Path, stop: object) -> Facts:
     text = config.get("text_config") or config
-    stops = [read_json(folder / "generation_config.json").get("eos_token_id"), text.get("eos_token_id")]
+    stops = [stop, text.get("eos_token_id")]
     return Facts(
         model_type=_word(config.get("model_type"), "model_type", told) or "unknown",
         vocabulary=_count(text.get("vocab_size"), "vocab_size", told),
         layers=_count(text.get("num_hidden_layers"), "num_hidden_layers", told),
         hidden=_count(text.get("hidden_size"), "hidden_size", told),
         max_positions=_count(text.get("max_position_embeddings"), "max_position_embeddings", told),
-        parameters=sum(header.parameters for header in headers) or None,
-        stop_ids=_ids([one for stop in stops for one in (stop if isinstance(stop, list) else [stop])], folder),
+        parameters=parameters,
+        stop_ids=_ids([one for stop in stops for one in (stop if isinstance(stop, list) else [stop])], told.parent),
         dtype=_word(config.get("dtype") or config.get("torch_dtype"), "dtype", told),
         config=config,
     )

@@ -17,6 +17,7 @@ from tuneport_torch.bases.facts import (
     described,
     facts_of_folder,
     facts_of_gguf,
+    facts_of_known,
     fingerprint,
     first_fingerprint,
     is_whole,
@@ -234,6 +235,7 @@ def _online(name: str) -> Base:
         description=f"{name} on the hub, not downloaded yet",
         upstream=name.partition("@")[0],
         revision=name.partition("@")[2] or None,
+        facts=facts_of_known(name.partition("@")[0]),
     )
 
 

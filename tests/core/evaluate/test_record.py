@@ -134,3 +134,19 @@ def test_events_come_back_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text('{"seq": 1}\n')
     with pytest.raises(DataError, match="line 1 is not an event"):
         list(Record.open(tmp_path).events())
+
+
+def test_a_question_is_asked_once_by_one_process_and_seen_before_it_is_asked(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def before(rows: object) -> None:
+        seen.append(len(rows))  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="Another process"):
+            record_answers(Adder("old", 20), ROWS, tmp_path)
+
+    model = Adder("old", 20)
+    twice = Dataset.load([{"prompt": f"How much is {n % 5} and {n % 5}?", "completion": str(n)} for n in range(20)])
+    record = record_answers(model, twice, tmp_path, before=before)
+    assert (model.asked, seen, len(record.answers)) == (5, [5], 5)
+    assert record_answers(model, ROWS, tmp_path, progress=lambda *told: seen.append(told[0])).model == "test:old"
+    assert seen[1] == 5  # rows that were answered already

@@ -1,0 +1,88 @@
+"""What `tuneport move` prints of a job that is here, and how far a download is."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from tuneport import say, transfer_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from tuneport import CheckResult
+    from tuneport_openai.move.bases import Proposal
+    from tuneport_openai.move.bring import Brought
+
+
+class Bars:
+    """A bar for each file that comes, one after the other."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._name: str | None = None
+        self._here = 0
+        self._advance: Callable[[int], None] = lambda _: None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def tell(self, name: str, here: int, total: int | None) -> None:
+        """So many bytes of a file are here."""
+        if name != self._name:
+            self._stack.close()
+            self._name, self._here = name, 0
+            self._advance = self._stack.enter_context(transfer_bar(f"Downloading {name}", total or 0))
+        self._advance(here - self._here)
+        self._here = here
+
+
+def print_brought(
+    brought: Brought,
+    found: CheckResult | None,
+    told: dict[str, Any],
+    notes: list[str],
+    config: Path,
+    proposed: list[Proposal],
+) -> None:
+    """What is here now, and what to do next."""
+    job = brought.job
+    used = ", ".join(f"{name} {value}" for name, value in job.hyperparameters.items())
+    say((job.id, "bold"), f" {job.status}: {job.base}, {job.method}{f', {used}' if used else ''}")
+    if job.model:
+        say(f"  model       {job.model}")
+    if brought.training is not None:
+        say(f"  training    {brought.training}")
+    if brought.validation is not None:
+        say(f"  validation  {brought.validation}")
+    say(f"  old         {brought.old}")
+    if told.get("asked"):
+        say(f"  answers     {told['answered']:,} of {told['asked']:,} rows")
+    if found is not None:
+        counts = f"{_many(found.errors, 'error')}, {_many(found.warnings, 'warning')}"
+        say(f"  rows        {found.used:,} of {found.read:,} used; {counts}")
+        if found.errors or found.warnings:
+            say(f"  findings    tuneport check {shlex.quote(str(brought.training))}")
+    for note in notes:
+        say(("note:", "bold"), f" {note}")
+    for line in brought.gone:
+        say(("gone:", "bold yellow"), f" {line}")
+    say(f"Wrote {config}.")
+    if proposed:
+        say("Choose a base model, and add it to the same command or to the file:")
+        for one in proposed:
+            say(f"  --model {one}")
+    elif (found is not None and found.used) or told.get("answered"):
+        say(f"Look at it, then: cd {shlex.quote(str(brought.folder))} && tuneport run {config.name}")
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
