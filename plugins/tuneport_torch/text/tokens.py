@@ -240,7 +240,7 @@ class Text:
 
     def _separate(self) -> None:
         self.__dict__.pop("constraints", None)
-        self._tokenizer = self._tokenizer.twin()
+        self.tokenizer = self.tokenizer.twin()
         if self.template is not None:
             self.template = ChatTemplate(self.template.source, self.template.variables, self.template.seconds)
 
