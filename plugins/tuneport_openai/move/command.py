@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuneport import Dataset, TuneportError, UsageError, confirmed, local_path, say, say_json, say_lines, working
+import tuneport
+from tuneport import TuneportError, UsageError, say, say_json, say_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,7 +116,7 @@ def move(
     from tuneport_openai.move.bring import alone, bring
     from tuneport_openai.move.showing import Bars
 
-    folder = local_path(output).absolute()
+    folder = tuneport.local_path(output).absolute()
     notes: list[str] = []
     found = _asked_for(wire, job, notes)
     with alone(folder):
@@ -158,7 +159,7 @@ def _list(wire: Wire, *, csv: bool, json: bool) -> int:
     from tuneport_openai.move.account import read_account
     from tuneport_openai.move.table import csv_text, endings, print_account
 
-    with working(f"Reading the jobs of {wire.profile.name}") as tell:
+    with tuneport.working(f"Reading the jobs of {wire.profile.name}") as tell:
         account = read_account(wire, tell=tell)
     if json:
         say_json(
@@ -199,7 +200,7 @@ def _asked_for(wire: Wire, job_id: str, notes: list[str]) -> OldJob:
 
     if not job_id.strip():
         raise UsageError("--job names no job.", remedy=f"See which are there: tuneport move {wire.profile.name}")
-    with working(f"Asking {wire.profile.name} for {job_id}"):
+    with tuneport.working(f"Asking {wire.profile.name} for {job_id}"):
         return read_job(wire, job_id, notes)
 
 
@@ -233,7 +234,7 @@ def _ask(
     answers.refuse_over_budget(cost, budget)
     if distill:
         say(_TERMS, err=True)
-    if not confirmed("Ask it?", yes=yes):
+    if not tuneport.confirmed("Ask it?", yes=yes):
         return {"asked": 0}
     record, ended = answers.ask(
         wire, brought, rows, price=known, deployment=deployment, max_tokens=max_tokens, budget=budget
@@ -254,7 +255,7 @@ def _ask(
         _write_rows(brought, kept, answers.HOLDOUT)
     if brought.validation is not None and (brought.folder / answers.HOLDOUT).is_file():
         # Training may be steered by what the old model was not asked, and by nothing else.
-        left = (one for one in Dataset.load(brought.validation) if record.answer_to(one) is None)
+        left = (one for one in tuneport.Dataset.load(brought.validation) if record.answer_to(one) is None)
         _write_rows(brought, left, REST)
     return {"asked": len(rows), "answered": len(kept), "usd": answers.spent_on(brought), "ended": ended or None}
 
@@ -266,7 +267,7 @@ def _write_rows(brought: Brought, rows: Iterable[Example], name: str) -> None:
     path, part = brought.folder / name, brought.folder / f".{name}"
     try:
         part.unlink(missing_ok=True)
-        found = Dataset.from_examples(rows)
+        found = tuneport.Dataset.from_examples(rows)
         if len(found):
             found.write(part).replace(path)
         else:
@@ -283,10 +284,10 @@ def _finish(wire: Wire, brought: Brought, model: str | None, told: dict[str, Any
     from tuneport_openai.move.showing import print_brought
 
     parts = parts_of(brought)
-    with working("Checking the rows"):
+    with tuneport.working("Checking the rows"):
         found = check_rows(brought, [one for one in (parts.validation, parts.holdout) if one is not None])
         write_lineage(brought, wire.profile.name, found.fingerprint if found is not None else "")
-        rows = None if parts.training is None else Dataset.load(parts.training)
+        rows = None if parts.training is None else tuneport.Dataset.load(parts.training)
         proposed = [] if model or quiet else proposals(rows, brought.job.method)
         config, notes = write_config(brought, parts, model, proposed, profile=wire.profile.name)
     notes = [*brought.notes, *notes]
