@@ -174,7 +174,8 @@ def _with_weight(value: Mapping[str, Any], at: str, report: RowReport) -> Mappin
         report.add("bad-weight", f"{given} and weight say different things.", f"{at}/{given}")
         return rest
     report.add("read-as-turn", f"{given} is read as the weight {weight}.", f"{at}/{given}")
-    on_others = value.get("role", value.get("from")) in _NEVER_TRAINED
+    role = value.get("role", value.get("from"))
+    on_others = isinstance(role, str) and role in _NEVER_TRAINED
     return rest if on_others else rest | {"weight": weight}
 
 

@@ -29,7 +29,8 @@ def unfolded(message: Mapping[str, Any], at: str, report: RowReport) -> list[Map
         message = {key: value for key, value in message.items() if key != "parts"}
     elif content is None and isinstance(refused := message.get("refusal"), str) and refused:
         content = [{"type": "refusal", "refusal": refused}]
-    if message.get("role") in _TOOL_ROLES and _is_data(content):
+    role = message.get("role")
+    if isinstance(role, str) and role in _TOOL_ROLES and _is_data(content):
         return [message]
     if isinstance(content, Mapping) and content:
         content = [content]
