@@ -122,9 +122,12 @@ def _held(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _write_about(path: Path, model: str) -> None:
-    """Complete or not at all: a kill must leave no damaged record."""
+    """Write the record's first file, complete or not at all: a kill must leave no damaged record."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps({"model": model}) + "\n", encoding="utf-8")
+    with part.open("w", encoding="utf-8") as out:
+        out.write(json.dumps({"model": model}) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
     part.replace(path)
 
 
