@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from tuneport_torch.bases import Base
     from tuneport_torch.engine.checkpoint import Store
     from tuneport_torch.jobs.devices import Device
+    from tuneport_torch.protocols import TrainingWorker
     from tuneport_torch.text.tokens import Text
-    from tuneport_torch.worker import Worker
 
 
-def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
+def train_job(worker: TrainingWorker) -> Literal["pause", "cancel"] | None:
     """Train the worker's job, from the newest whole checkpoint if there is one; why it stopped early, or None."""
     folder, request = worker.folder, worker.folder.request()
     settings = TorchSettings.model_validate(request["settings"])
@@ -103,7 +103,7 @@ def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
     return base
 
 
-def _model(worker: Worker, base: Base) -> PreTrainedModel:
+def _model(worker: TrainingWorker, base: Base) -> PreTrainedModel:
     """The base with its weights. Files that make no model end the job: it could not go on with others."""
     try:
         return load_model(base)
@@ -113,7 +113,7 @@ def _model(worker: Worker, base: Base) -> PreTrainedModel:
         raise JobFailed(error.message, ref=worker.folder.ref, remedy=error.remedy) from error
 
 
-def _on_device(worker: Worker, settings: TorchSettings, device: Device) -> TorchSettings:
+def _on_device(worker: TrainingWorker, settings: TorchSettings, device: Device) -> TorchSettings:
     """Settings with the device from the queue and, so that a resumed job computes the same, the first run's threads."""
     kind, _, index = device.name.partition(":")
     if index:
@@ -134,7 +134,7 @@ def _on_device(worker: Worker, settings: TorchSettings, device: Device) -> Torch
     return settings.model_copy(update={"device": kind, "threads": threads})
 
 
-def _fitting(worker: Worker, settings: TorchSettings, base: Base, device: Device, rows: Rows) -> TorchSettings:
+def _fitting(worker: TrainingWorker, settings: TorchSettings, base: Base, device: Device, rows: Rows) -> TorchSettings:
     """Settings that compute activations twice where the longest row would not fit otherwise."""
     if not footprint.needs_recompute(base.facts, settings, settings.device, device.memory, rows.longest):
         return settings
@@ -143,7 +143,12 @@ def _fitting(worker: Worker, settings: TorchSettings, base: Base, device: Device
 
 
 def _compiled(
-    worker: Worker, settings: TorchSettings, base: Base, device: Device, rows: Rows, epochs: int | Literal["auto"]
+    worker: TrainingWorker,
+    settings: TorchSettings,
+    base: Base,
+    device: Device,
+    rows: Rows,
+    epochs: int | Literal["auto"],
 ) -> TorchSettings:
     """Settings that say whether layers are compiled; a resumed job does as the first run did, to compute the same."""
     known = worker.owner.now.details.get("compile")
@@ -154,7 +159,7 @@ def _compiled(
 
 
 def _tell_choices(
-    worker: Worker, base: Base, device: Device, plan: Resolved, dtype: str, *, compiled: bool | Literal["auto"]
+    worker: TrainingWorker, base: Base, device: Device, plan: Resolved, dtype: str, *, compiled: bool | Literal["auto"]
 ) -> None:
     """Keep with the job what "auto" came to, and why."""
     request = worker.folder.request()
@@ -172,7 +177,7 @@ def _tell_choices(
     worker.owner.progress(now=True, details={**worker.owner.now.details, "resolved": used, "reasons": why})
 
 
-def _tell_memory(worker: Worker, device: str) -> None:
+def _tell_memory(worker: TrainingWorker, device: str) -> None:
     """Keep with the job how many bytes training took at its peak, over all times that it was resumed."""
     known = worker.owner.now.details
     peak = max(_peak_memory(device), known.get("peak_memory") or 0)
@@ -192,14 +197,14 @@ def _peak_memory(device: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _tell_untold(worker: Worker, store: Store) -> None:
+def _tell_untold(worker: TrainingWorker, store: Store) -> None:
     """Tell of a checkpoint whose writer was killed before it could."""
     for kept in store.list():
         if kept.step > worker.owner.last_checkpoint_told:
             worker.emit("checkpoint", f"Checkpoint at step {kept.step}.", step=kept.step)
 
 
-def _lineage(worker: Worker, request: Mapping[str, Any], text: Text, rows: Rows) -> Lineage:
+def _lineage(worker: TrainingWorker, request: Mapping[str, Any], text: Text, rows: Rows) -> Lineage:
     reference = {"reference": request["base"]} if request["options"]["method"] == "dpo" else {}
     return Lineage(
         base=request["base"],
@@ -214,7 +219,7 @@ def _lineage(worker: Worker, request: Mapping[str, Any], text: Text, rows: Rows)
     )
 
 
-def _succeed(worker: Worker, settings: TorchSettings) -> None:
+def _succeed(worker: TrainingWorker, settings: TorchSettings) -> None:
     """Export if asked, then say the last word. The model is whole by now, so an export that cannot be only warns; the
     last word then says how to export again.
     """

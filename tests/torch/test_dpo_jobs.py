@@ -198,16 +198,19 @@ def test_a_pair_is_too_long_where_one_of_its_answers_is(tmp_path, tiny_llama, po
     count, fingerprint = folder.write_rows("train", Dataset.from_examples(some))
     fits = render_pairs(renderer, some[:1])[0]
     limit = max(len(arm.ids) for arm in fits) + 5
-    owner = SimpleNamespace(progress=lambda **_: None)
-    worker = SimpleNamespace(folder=folder, owner=owner, emit=lambda *_, **data: told.append(data))
+    source = SimpleNamespace(
+        examples=lambda part: folder.rows(part, fingerprint),
+        note=lambda _: None,
+        emit=lambda *_, **data: told.append(data),
+    )
     asked = {"options": {"method": "dpo", "too_long": policy}, "data": {"train": {"fingerprint": fingerprint}}}
-    rows = read_rows(worker, asked, text, limit)
+    rows = read_rows(source, asked, text, limit)
     assert len(rows.train) == used
     assert max(len(row.ids) for one in rows.train for row in (one.chosen, one.rejected)) <= limit
     assert [(one["read"], one["used"], one["dropped"]) for one in told] == [(count, used, count - used)]
     asked["options"]["too_long"] = "stop"
     with pytest.raises(DataError, match=r"row 2: too-long: \d+ tokens, the model takes"):
-        read_rows(worker, asked, text, limit)
+        read_rows(source, asked, text, limit)
 
 
 def test_the_example_is_sound(tiny_llama):

@@ -33,11 +33,13 @@ def test_every_row_that_is_read_is_used_or_counted(tmp_path: Path, tiny_llama: P
     fitting = sum(len(row.ids) <= LIMIT for row in whole)
     learnable = sum(any(row.weights[:LIMIT]) for row in whole)
     assert 0 < fitting < learnable < count == 600
-    worker = SimpleNamespace(
-        folder=folder, owner=SimpleNamespace(progress=lambda **_: None), emit=lambda *_, **data: told.append(data)
+    source = SimpleNamespace(
+        examples=lambda part: folder.rows(part, fingerprint),
+        note=lambda _: None,
+        emit=lambda *_, **data: told.append(data),
     )
     asked = {"options": {"method": "sft", "too_long": policy}, "data": {"train": {"fingerprint": fingerprint}}}
-    rows = read_rows(worker, asked, text, LIMIT)
+    rows = read_rows(source, asked, text, LIMIT)
     used = fitting if policy == "drop" else learnable
     assert len(rows.train) == used
     counts = {"read": 600, "used": used, "dropped": 600 - used, "truncated": used - fitting}
