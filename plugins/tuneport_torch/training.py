@@ -19,8 +19,8 @@ from tuneport_torch.choices import choices
 from tuneport_torch.config import Resolved, TorchSettings, resolve_epochs
 from tuneport_torch.engine import footprint
 from tuneport_torch.jobs.failures import may_pass
+from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.rows import Rows, read_rows
-from tuneport_torch.text.tokens import load_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tuneport_torch.engine.checkpoint import Store
     from tuneport_torch.jobs.devices import Device
     from tuneport_torch.protocols import TrainingWorker
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 
 def train_job(worker: TrainingWorker) -> Literal["pause", "cancel"] | None:
@@ -42,9 +42,9 @@ def train_job(worker: TrainingWorker) -> Literal["pause", "cancel"] | None:
     started = worker.owner.now.started or utc_now()
     worker.stage(Status.PREPARING, "Reading the rows.", started=started)
     base = _base(request, settings)
-    text = load_text(base)
+    codec = load_codec(base)
     limit = base.facts.max_positions if settings.max_tokens == "auto" else settings.max_tokens
-    rows = read_rows(worker, request, text, limit)
+    rows = read_rows(worker, request, codec, limit)
     device = worker.device(settings.device, 1 if settings.slots == "auto" else settings.slots)
     worker.stage(Status.PREPARING, f"Loading {base.description} on {device.model}.", queue_position=None)
     settings = _fitting(worker, _on_device(worker, settings, device), base, device, rows)
@@ -79,9 +79,9 @@ def train_job(worker: TrainingWorker) -> Literal["pause", "cancel"] | None:
     if result.stopped in ("pause", "cancel"):
         return result.stopped
     worker.stage(Status.PREPARING, "Writing the model.")
-    lineage = _lineage(worker, request, text, rows)
-    export.save(folder.model, run.model, base=base, text=text, lineage=lineage, style=rows.style)
-    text.close()
+    lineage = _lineage(worker, request, codec, rows)
+    export.save(folder.model, run.model, base=base, codec=codec, lineage=lineage, style=rows.style)
+    codec.close()
     del run
     _succeed(worker, settings)
     return None
@@ -95,7 +95,7 @@ def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
     except ModelNotFound as error:  # it was there, or might be, when the job was started
         raise UnavailableError(error.message, remedy="Put it back.") from error
     wanted = request["base_fingerprint"]
-    if wanted is not None and not base.is_of(wanted):
+    if wanted is not None and not base.matches(wanted):
         raise UnavailableError(
             f"{base.name} is no longer the model that this job was started with: its files have changed.",
             remedy="Bring the old files back, or start the run again: tuneport run … --again",
@@ -204,7 +204,7 @@ def _tell_untold(worker: TrainingWorker, store: Store) -> None:
             worker.emit("checkpoint", f"Checkpoint at step {kept.step}.", step=kept.step)
 
 
-def _lineage(worker: TrainingWorker, request: Mapping[str, Any], text: Text, rows: Rows) -> Lineage:
+def _lineage(worker: TrainingWorker, request: Mapping[str, Any], codec: Codec, rows: Rows) -> Lineage:
     reference = {"reference": request["base"]} if request["options"]["method"] == "dpo" else {}
     return Lineage(
         base=request["base"],
@@ -215,7 +215,7 @@ def _lineage(worker: TrainingWorker, request: Mapping[str, Any], text: Text, row
         system=rows.system,
         settings={**request["options"], **request["settings"], **reference},
         versions=request["versions"],
-        template_sha256=text.template.sha256 if text.template is not None else None,
+        template_sha256=codec.template.sha256 if codec.template is not None else None,
     )
 
 

@@ -20,7 +20,7 @@ from tuneport_torch.text.ways import count_ways, mode_of, settle
 if TYPE_CHECKING:
     from tuneport.plugin import Example
     from tuneport_torch.protocols import RowSource
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 _ROWS_AT_ONCE = 256
 _SHOWN = 5
@@ -57,16 +57,16 @@ class Rows:
     style: Style
 
 
-def read_rows(source: RowSource, request: Mapping[str, Any], text: Text, limit: int | None) -> Rows:
+def read_rows(source: RowSource, request: Mapping[str, Any], codec: Codec, limit: int | None) -> Rows:
     """All rows of a job, none longer than `limit` tokens.
 
     Raises DataError for those that cannot be trained on, or are too long without a policy.
     """
     openings = _Openings()
     try:
-        parts = _settled(source, request, text, limit, openings)
+        parts = _settled(source, request, codec, limit, openings)
     finally:
-        text.close()
+        codec.close()
     if not parts["train"]:
         raise DataError("No row is left to train on.", remedy="Name a file that has rows.")
     shaped = {part: [row[0] if len(row) == 1 else Pair(*row) for row in rows] for part, rows in parts.items()}
@@ -84,16 +84,18 @@ _Read = dict[str, list[tuple["Row", ...]]]
 
 
 def _settled(
-    source: RowSource, request: Mapping[str, Any], text: Text, limit: int | None, openings: _Openings
+    source: RowSource, request: Mapping[str, Any], codec: Codec, limit: int | None, openings: _Openings
 ) -> _Read:
     """The rows of each part, all asked with thinking or all without; the template is settled so, for use as well."""
-    ways = count_ways(text, chain.from_iterable(_examples(source, request).values()))
+    ways = count_ways(codec, chain.from_iterable(_examples(source, request).values()))
     mode = mode_of(ways)
-    parts = _read(source, request, Renderer(text, mode), limit, openings)
+    renderer = Renderer(codec, mode)
+    parts = _read(source, request, renderer, limit, openings)
+    codec.stop_ids += renderer.new_stop_ids
     if mode == Mode.ON:
         told = f"{ways[False]} of {ways.total()} rows are without thinking: they are trained with an empty block."
         source.emit("log", told, without_thinking=ways[False])
-    settle(text, ways)
+    settle(codec, ways)
     return parts
 
 
