@@ -158,7 +158,7 @@ class _Reading:
         )
 
     def together(self, examples: Iterable[Example]) -> DataRules:
-        from tuneport_torch.text.ways import mode_for
+        from tuneport_torch.text.thinking_mode import mode_for
 
         mode = mode_for(_text(self._base), examples)
         return _Reading(self._base, self._max_tokens, mode).rules()
@@ -177,12 +177,12 @@ class _Reading:
     def check_row(self, example: Example) -> list[Diagnostic]:
         from tuneport.plugin import Completion
         from tuneport_torch.text import pairs
-        from tuneport_torch.text.hints import hints
+        from tuneport_torch.text.row_warnings import find_warnings
 
         renderer = self._renderer
         found = pairs.diagnose(renderer, example) if isinstance(example, Preference) else renderer.diagnose(example)
         failed = any(one.severity == "error" for one in found)
-        return found if failed or isinstance(example, Completion) else [*found, *hints(example, renderer.codec)]
+        return found if failed or isinstance(example, Completion) else [*found, *find_warnings(example, renderer.codec)]
 
     @property
     def _renderer(self) -> Renderer:

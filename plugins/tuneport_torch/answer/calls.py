@@ -28,7 +28,9 @@ class CallReader:
         self._forms: list[CallForm] = list(dict.fromkeys([*([form] if form else []), HERMES, BARE]))
         # Where an object may also be the answer itself, it is a call only of a tool that there is.
         self._known = options.schema is not None
-        self.keeps_control = form is not None and bool(codec.marks_in(f"{form.head}{form.mid}{form.close}{form.quote}"))
+        self.keeps_control = form is not None and bool(
+            codec.find_control(f"{form.head}{form.mid}{form.close}{form.quote}")
+        )
 
     @property
     def close(self) -> str:

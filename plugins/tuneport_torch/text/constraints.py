@@ -39,7 +39,7 @@ OPENS = "<tool_call>"
 
 CHILD_SECONDS = 2
 _WALL_SECONDS = 60.0  # a busy machine gives the child little of its time
-_CHILD = Path(__file__).with_name("constraints_child.py")
+_CHILD = Path(__file__).with_name("sandbox") / "check_grammar.py"
 _KEPT = 16  # of at most 100 MB each
 # One line break and its indentation between two tokens of JSON: enough to be pretty, and no model gets lost in it.
 _STYLE = {"whitespace_pattern": r"\n? {0,16}"}
@@ -232,7 +232,7 @@ def _shows(form: CallForm, codec: Codec | None) -> bool:
     if form.bare or ANY_NAME in form.head:
         return False
     thinking = codec.thinking if codec is not None else None
-    return codec is None or not (codec.marks_in(form.first) or (thinking is not None and thinking.before_call))
+    return codec is None or not (codec.find_control(form.first) or (thinking is not None and thinking.before_call))
 
 
 def behind_block(grammar: str, codec: Codec, thinking: Thinking, block: Block, *, calls: bool = False) -> str:
@@ -247,7 +247,7 @@ def behind_block(grammar: str, codec: Codec, thinking: Thinking, block: Block, *
         closes = thinking.before_call[: thinking.before_call.rindex(first)].rstrip()
     opens = " | ".join(_tags(f"{lead}{thinking.opens}", codec) for lead in ("", " ", "\n"))  # as templates write it
     begins = "" if block == "opened" else f"({opens}) "
-    if codec.marks_in(closes):
+    if codec.find_control(closes):
         inside = f"thought: {begins}THOUGHT {_tags(closes, codec)}\nTHOUGHT: /(.|\\n)*/"
     else:
         inside = f"thought[stop={_text(closes)}]: {begins}/(.|\\n)*/"
@@ -265,7 +265,7 @@ def _free(opens: str) -> tuple[str, str]:
 def _tags(tag: str, codec: Codec) -> str:
     """A tag as the grammar says it: control tokens by their ids, the text between them as it is."""
     said, at = [], 0
-    for start, end, number in codec.marks_in(tag):
+    for start, end, number in codec.find_control(tag):
         said += [_text(tag[at:start])] if start > at else []
         said.append(f"<[{number}]>")
         at = end

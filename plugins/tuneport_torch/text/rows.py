@@ -15,7 +15,7 @@ from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Rendered, Renderer, Style
 from tuneport_torch.text.thinking import Mode
-from tuneport_torch.text.ways import count_ways, mode_of, settle
+from tuneport_torch.text.thinking_mode import count_thinking, mode_from_counts, set_default_mode
 
 if TYPE_CHECKING:
     from tuneport.plugin import Example
@@ -87,15 +87,15 @@ def _settled(
     source: RowSource, request: Mapping[str, Any], codec: Codec, limit: int | None, openings: _Openings
 ) -> _Read:
     """The rows of each part, all asked with thinking or all without; the template is settled so, for use as well."""
-    ways = count_ways(codec, chain.from_iterable(_examples(source, request).values()))
-    mode = mode_of(ways)
+    ways = count_thinking(codec, chain.from_iterable(_examples(source, request).values()))
+    mode = mode_from_counts(ways)
     renderer = Renderer(codec, mode)
     parts = _read(source, request, renderer, limit, openings)
     codec.stop_ids += renderer.new_stop_ids
     if mode == Mode.ON:
         told = f"{ways[False]} of {ways.total()} rows are without thinking: they are trained with an empty block."
         source.emit("log", told, without_thinking=ways[False])
-    settle(codec, ways)
+    set_default_mode(codec, ways)
     return parts
 
 

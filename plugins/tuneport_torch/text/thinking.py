@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import TuneportError
-from tuneport_torch.text.forms import FIELDS
+from tuneport_torch.text.sandbox.message_forms import FIELDS
 
 if TYPE_CHECKING:
     from tuneport.plugin import Message
@@ -118,18 +118,18 @@ def split_turn(message: Message, thinking: Thinking | None) -> tuple[str | None,
     return None, said
 
 
-def settled(source: str, variables: Variables) -> str:
+def set_defaults(source: str, variables: Variables) -> str:
     """The template with those variables as its defaults, so that whoever renders it later asks as in training."""
     bare = _SETTLED.sub("", source)
     return "".join(_default(name, value) for name, value in variables.items()) + bare
 
 
-def is_settled(source: str) -> bool:
+def has_defaults(source: str) -> bool:
     """Whether a training settled how the template asks: known where no record lies beside it, as in a GGUF file."""
     return _SETTLED.match(source) is not None
 
 
-def switched_on(thinking: Thinking) -> Variables:
+def thinking_variables(thinking: Thinking) -> Variables:
     """The variables that ask to think, written out where the template does so by itself."""
     return thinking.on or {name: not value for name, value in (thinking.off or {}).items()}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tuneport.plugin import Conversation, Preference
 from tuneport_torch.text.pairs import conversations
-from tuneport_torch.text.thinking import Mode, asks_to_think, switched_on
+from tuneport_torch.text.thinking import Mode, asks_to_think, thinking_variables
 
 if TYPE_CHECKING:
     from tuneport.plugin import Example
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tuneport_torch.text.thinking import Thinking, Variables
 
 
-def count_ways(codec: Codec, examples: Iterable[Example]) -> Counter[bool]:
+def count_thinking(codec: Codec, examples: Iterable[Example]) -> Counter[bool]:
     """How many rows ask to think, and how many do not; none where the template leaves no choice."""
     thinking = codec.thinking
     if thinking is None or not thinking.has_choice:
@@ -26,7 +26,7 @@ def count_ways(codec: Codec, examples: Iterable[Example]) -> Counter[bool]:
 
 
 def mode_for(codec: Codec, examples: Iterable[Example]) -> str:
-    """`mode_of` for those rows; reads no further than it must."""
+    """`mode_from_counts` for those rows; reads no further than it must."""
     thinking = codec.thinking
     if thinking is None or not thinking.has_choice:
         return Mode.ROWS
@@ -37,22 +37,22 @@ def mode_for(codec: Codec, examples: Iterable[Example]) -> str:
             ways[thinks] += 1
         if len(ways) == 2:
             break
-    return mode_of(ways)
+    return mode_from_counts(ways)
 
 
-def mode_of(ways: Counter[bool]) -> str:
+def mode_from_counts(ways: Counter[bool]) -> str:
     """How a renderer asks for such rows. A model is asked in one way in use, so all of them are read in that one: where
     some think, the others show an empty block.
     """
     return Mode.ON if ways[True] and ways[False] else Mode.ROWS
 
 
-def settle(codec: Codec, ways: Counter[bool]) -> None:
+def set_default_mode(codec: Codec, ways: Counter[bool]) -> None:
     """Give the template that way as its default."""
     thinking = codec.thinking
     if thinking is not None and ways:
-        variables: Variables = switched_on(thinking) if ways[True] else thinking.off or {}
-        codec.settle(variables)
+        variables: Variables = thinking_variables(thinking) if ways[True] else thinking.off or {}
+        codec.set_template_defaults(variables)
 
 
 def _thinks(example: Example, thinking: Thinking) -> bool | None:

@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tuneport.plugin import Diagnostic, Preference
+from tuneport_torch.text.messages import split_block
 from tuneport_torch.text.pairs import conversations
-from tuneport_torch.text.turns import parts
 
 if TYPE_CHECKING:
     from tuneport.plugin import Conversation, Message
     from tuneport_torch.text.codec import Codec
 
 
-def hints(example: Conversation | Preference, codec: Codec) -> Iterator[Diagnostic]:
+def find_warnings(example: Conversation | Preference, codec: Codec) -> Iterator[Diagnostic]:
     """Warnings about the words of a row, of which none stops a training."""
     turns = [turn for turn in _turns(example) if turn.role == "assistant"]
     knows_thinking = codec.thinking is not None and codec.thinking.takes
-    if not knows_thinking and any(parts(turn.text).thinking.strip() for turn in turns):
+    if not knows_thinking and any(split_block(turn.text).thinking.strip() for turn in turns):
         yield Diagnostic(
             code="thinking-as-text",
             severity="warning",

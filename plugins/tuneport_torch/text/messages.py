@@ -25,7 +25,7 @@ class Parts(NamedTuple):
     answer: str
 
 
-def parts(text: str) -> Parts:
+def split_block(text: str) -> Parts:
     """Cut a text behind the thinking in front of it. The opening tag may be missing, where the prompt writes it."""
     front, closing, answer = text.partition(_CLOSE_THINKING)
     opened = front.lstrip().startswith(_OPEN_THINKING)
@@ -36,7 +36,7 @@ def parts(text: str) -> Parts:
     return Parts(front[:start], front[start:], closing + space, answer.lstrip())
 
 
-def template_turn(message: Message, developer: str, thinking: Thinking | None = None) -> dict[str, Any]:
+def to_template_turn(message: Message, developer: str, thinking: Thinking | None = None) -> dict[str, Any]:
     """A message as templates expect it: content is always text, a tool call's arguments an object and not its JSON.
 
     What the assistant thought is its `reasoning_content`, also where it stands as a block that the template knows.
@@ -73,7 +73,7 @@ def assistant_turns(example: Conversation) -> list[int]:
     return [at for at, message in enumerate(example.messages) if message.role == "assistant"]
 
 
-def bare_text(example: Example) -> str:
+def plain_text(example: Example) -> str:
     """The texts of an example without any template, for counting."""
     if isinstance(example, Conversation):
         return "\n".join(message.text for message in example.messages)
