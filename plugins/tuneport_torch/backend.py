@@ -77,7 +77,7 @@ class TorchBackend(Backend):
         from tuneport_torch.plan import make_plan
 
         name = request.base.name
-        return make_plan(request, resolve_base(name), self.rules(name), lambda: _text(name).longer)
+        return make_plan(request, resolve_base(name), self.rules(name), lambda: _text(name).unreadable_added_token)
 
     def rules(self, base: str) -> DataRules:
         """What that base takes: its longest row, and its own tokenizer and template to count, show and prove rows."""

@@ -164,7 +164,7 @@ class _Counting:
             longest=max(map(max, arms)),
             limit=limit,
             policy=self.policy,
-            asked=asked,
+            from_setting=asked,
             estimated=scale != 1,
         )
         return counts, lengths

@@ -20,7 +20,7 @@ from tuneport_torch.config import Resolved, TorchSettings, resolve_epochs
 from tuneport_torch.engine import footprint
 from tuneport_torch.jobs.failures import may_pass
 from tuneport_torch.text.load import load_codec
-from tuneport_torch.text.rows import Rows, read_rows
+from tuneport_torch.text.rows import TrainingData, read_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -134,7 +134,9 @@ def _on_device(worker: TrainingWorker, settings: TorchSettings, device: Device) 
     return settings.model_copy(update={"device": kind, "threads": threads})
 
 
-def _fitting(worker: TrainingWorker, settings: TorchSettings, base: Base, device: Device, rows: Rows) -> TorchSettings:
+def _fitting(
+    worker: TrainingWorker, settings: TorchSettings, base: Base, device: Device, rows: TrainingData
+) -> TorchSettings:
     """Settings that compute activations twice where the longest row would not fit otherwise."""
     if not footprint.needs_recompute(base.facts, settings, settings.device, device.memory, rows.longest):
         return settings
@@ -147,7 +149,7 @@ def _compiled(
     settings: TorchSettings,
     base: Base,
     device: Device,
-    rows: Rows,
+    rows: TrainingData,
     epochs: int | Literal["auto"],
 ) -> TorchSettings:
     """Settings that say whether layers are compiled; a resumed job does as the first run did, to compute the same."""
@@ -204,7 +206,7 @@ def _tell_untold(worker: TrainingWorker, store: Store) -> None:
             worker.emit("checkpoint", f"Checkpoint at step {kept.step}.", step=kept.step)
 
 
-def _lineage(worker: TrainingWorker, request: Mapping[str, Any], codec: Codec, rows: Rows) -> Lineage:
+def _lineage(worker: TrainingWorker, request: Mapping[str, Any], codec: Codec, rows: TrainingData) -> Lineage:
     reference = {"reference": request["base"]} if request["options"]["method"] == "dpo" else {}
     return Lineage(
         base=request["base"],

@@ -171,7 +171,7 @@ def test_thinking_before_a_call_and_before_the_answer_is_trained_behind_what_the
 ):
     one = renderer(template)
     rendered = one.render(Conversation(CALLED))
-    assert [piece.text for piece in one.shown(rendered) if piece.weight] == [call, final]
+    assert [piece.text for piece in one.pieces_of(rendered) if piece.weight] == [call, final]
     asked = Renderer(one.codec, Mode.ON)
     first = rendered.weights.index(1.0)
     second = rendered.weights.index(1.0, rendered.weights.index(0.0, first))

@@ -58,14 +58,14 @@ class CallReader:
         """
         if not said.strip():
             return ""
-        return self.plain(said[: min(form.shown(said) for form in self._forms)]).rstrip()
+        return self.plain(said[: min(form.safe_length(said) for form in self._forms)]).rstrip()
 
     def begun(self, said: str) -> list[Function]:
         """The calls that a growing text holds so far: the name of each, and its arguments as far as they are shown. A
         call whose beginning is of another form ends the list: whether it is one shows at its end.
         """
         for form in self._forms:
-            calls = form.begun(said, self._tools)
+            calls = form.read_growing(said, self._tools)
             if calls:
                 return [(one.name, one.arguments) for one in calls]
         return []

@@ -11,12 +11,12 @@ from tuneport_torch.text.messages import assistant_turns, split_block
 from tuneport_torch.text.refusals import (
     OTHER_TEMPLATE,
     Unrenderable,
-    lost,
-    lost_thinking,
-    no_end,
-    no_tools,
-    unopened,
-    unproven,
+    answer_not_opened,
+    left_out,
+    mask_unproven,
+    no_end_of_turn,
+    thinking_left_out,
+    tools_ignored,
 )
 from tuneport_torch.text.thinking import split_turn
 
@@ -60,7 +60,7 @@ class LossMask:
             weights[first:last] = [weight] * (last - first)
             trained.append(turn)
         if reasons and trained[-1:] != turns[-1:]:
-            raise unproven(*reasons[-1], last=reasons[-1][0] + 1 == len(example.messages))
+            raise mask_unproven(*reasons[-1], last=reasons[-1][0] + 1 == len(example.messages))
         if not any(weights):
             raise Unrenderable(
                 "nothing-to-train",
@@ -85,7 +85,7 @@ class LossMask:
             if found is None and not is_last:
                 return "the template ends this turn differently once others follow it"
             if found is None:
-                raise no_end("the template writes no control token after an answer")
+                raise no_end_of_turn("the template writes no control token after an answer")
             last = found
         span = text[start : tokens.spans[last - 1][1]]
         if not is_last and tokens.ids[last - 1] in self._inner_ids:
@@ -93,7 +93,7 @@ class LossMask:
         thought, answer = self._thought_and_answer(message)
         if self.codec.quote(thought.strip()) not in span:
             if is_last and message.reasoning_content:
-                raise lost_thinking(turn)
+                raise thinking_left_out(turn)
             if not is_last:
                 return "the template leaves out its thinking once others follow it"
         _check_content(message, turn, answer, self.codec.quote, span)
@@ -101,7 +101,7 @@ class LossMask:
         if asked and answer.strip() and self.codec.thinking is None and not message.tool_calls:
             lead = span.partition(self.codec.quote(answer.strip()))[0]
             if self.codec.find_control(lead):
-                raise unopened(lead)
+                raise answer_not_opened(lead)
         return first, last
 
     def _thought_and_answer(self, message: Message) -> tuple[str, str]:
@@ -185,11 +185,11 @@ class LossMask:
         if tagged and last < len(tokens.ids) and not self._ends(tokens.ids[first:last]):
             # Some templates close the generation tag before their end of turn. Without it the model would never stop.
             if tokens.ids[last] not in self.codec.stop_ids and tokens.ids[last] not in self.ends:
-                raise no_end("the template's generation tag does not include it")
+                raise no_end_of_turn("the template's generation tag does not include it")
             return last + 1
         at = self._last_end(text, tokens, first, last)
         if at is None:
-            raise no_end("the template writes no control token after an answer")
+            raise no_end_of_turn("the template writes no control token after an answer")
         return at + 1
 
     def _ends(self, ids: Sequence[int]) -> bool:
@@ -202,7 +202,7 @@ class LossMask:
         for one in named:
             name = one.get("name")
             if isinstance(name, str) and self.codec.quote(name) not in text:
-                raise no_tools(
+                raise tools_ignored(
                     f"{name!r} is missing from what the model would see", another=self.codec.has_tool_template
                 )
 
@@ -210,7 +210,7 @@ class LossMask:
 def _check_content(message: Message, turn: int, answer: str, quote: Any, span: str) -> None:
     """Check that the trained text contains the row's: templates may move thinking and trim, but lose nothing else."""
     if quote(answer.strip()) not in span:
-        raise lost(turn, message.role, "part", trained=True)
+        raise left_out(turn, message.role, "part", trained=True)
     for call in message.tool_calls or ():
         if quote(str(call.get("function", {}).get("name", ""))) not in span:
-            raise lost(turn, message.role, "call", trained=True)
+            raise left_out(turn, message.role, "call", trained=True)

@@ -15,16 +15,16 @@ from tuneport_torch.text.messages import assistant_turns, plain_text, to_templat
 from tuneport_torch.text.refusals import (
     RESIZE,
     Unrenderable,
-    beyond,
+    calls_left_out,
+    control_token_cut,
     has_tools,
-    lost,
-    lost_calls,
-    no_end,
+    left_out,
+    no_end_of_turn,
     no_template,
-    no_tools,
-    refused,
-    refused_thinking,
-    torn,
+    template_refuses,
+    thinking_not_supported,
+    tools_ignored,
+    unreadable_token,
 )
 from tuneport_torch.text.thinking import Mode, asks_to_think, has_thinking, split_turn, variables_of
 
@@ -152,7 +152,7 @@ class Renderer:
                     code="turns-left-out",
                     severity="warning",
                     message=f"{rendered.turns_left_out} assistant turns are context only: the model's template "
-                    "rewrites them once others follow, so the model would be trained on text that it never sees in use.",
+                    "rewrites them once others follow, so the model would learn text that it never sees in use.",
                     remedy="Write each of those turns as the last turn of a separate row, or accept this.",
                 )
             )
@@ -185,9 +185,9 @@ class Renderer:
         for row, answer in zip(rows, answers, strict=True):
             why = None
             if "error" in answer:
-                why = refused(answer["error"], row)
+                why = template_refuses(answer["error"], row)
             elif self.codec.is_torn(answer["text"]):
-                why = torn()
+                why = control_token_cut()
             if why is not None:
                 raise UsageError(why.message, remedy=why.remedy)
         return self._check_prompts([one.ids for one in self.codec.encode_many([answer["text"] for answer in answers])])
@@ -195,7 +195,7 @@ class Renderer:
     def _check_readable(self, rendered: Rendered) -> Rendered:
         """The same row. Raises Unrenderable if the model has no embedding for one of its tokens."""
         if why := self.codec.describe_unreadable(rendered.ids):
-            raise beyond(why)
+            raise unreadable_token(why)
         return rendered
 
     def _check_prompts(self, prompts: list[list[int]]) -> list[list[int]]:
@@ -242,26 +242,26 @@ class Renderer:
         assert self.codec.template is not None
         assert isinstance(example, Conversation)
         if has_tools(row) and "tool" not in self.codec.template.source:
-            return no_tools("it has no place for them", another=self.codec.has_tool_template)
+            return tools_ignored("it has no place for them", another=self.codec.has_tool_template)
         if "error" in answer:
-            return refused(answer["error"], row)
+            return template_refuses(answer["error"], row)
         if self.codec.is_torn(answer["text"]):
-            return torn()
+            return control_token_cut()
         losses = [(_is_trained(example.messages[turn]), turn, what) for turn, what in answer["lost"] if what != "name"]
         if losses:  # those of answers first, because they are worse
             trained, turn, what = max(losses, key=lambda one: (one[0], -one[1]))
             message = example.messages[turn]
             calls = message.tool_calls or ()
             if what == "call" and sum(one == (turn, "call") for one in map(tuple, answer["lost"])) < len(calls):
-                return lost_calls(turn)
-            return lost(turn, message.role, what, trained=trained, called=what == "all" and bool(calls))
+                return calls_left_out(turn)
+            return left_out(turn, message.role, what, trained=trained, called=what == "all" and bool(calls))
         return answer
 
     def _training_row(self, example: Conversation, *, thinks: bool) -> dict[str, Any]:
         """The template's input for a training row, with the thinking of the last answer. Raises Unrenderable."""
         thinking = self.codec.thinking
-        if has_thinking(example.messages, thinking) and not (thinking is not None and thinking.takes):
-            raise refused_thinking()
+        if has_thinking(example.messages, thinking) and not (thinking is not None and thinking.supported):
+            raise thinking_not_supported()
         row = {**self._row(example.messages, example.tools, thinks=thinks), "stops": self.codec.stops}
         if thinking is not None and example.messages and example.messages[-1].role == "assistant":
             thought = self.codec.quote(split_turn(example.messages[-1], thinking)[0] or "")
@@ -287,7 +287,7 @@ class Renderer:
     def _completion(self, example: Completion, together: Tokens) -> Rendered:
         """Prompt and completion tokenized together, or separately, as in use, if a token would span both."""
         if self.codec.eos_id is None:
-            raise no_end("the tokenizer has no end-of-sequence token")
+            raise no_end_of_turn("the tokenizer has no end-of-sequence token")
         first = bisect.bisect_left(together.spans, (len(example.prompt), 0))
         before, after = together.ids[:first], together.ids[first:]
         prompt = self.codec.encode(example.prompt).ids

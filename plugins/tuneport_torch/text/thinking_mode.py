@@ -1,4 +1,4 @@
-"""How rows that are trained together ask the model: with thinking, or without."""
+"""Whether rows that are trained together prompt the model with thinking or without."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def count_thinking(codec: Codec, examples: Iterable[Example]) -> Counter[bool]:
-    """How many rows ask to think, and how many do not; none where the template leaves no choice."""
+    """How many rows ask the model to think, and how many do not; empty if the template has no choice."""
     thinking = codec.thinking
     if thinking is None or not thinking.has_choice:
         return Counter()
@@ -26,32 +26,32 @@ def count_thinking(codec: Codec, examples: Iterable[Example]) -> Counter[bool]:
 
 
 def mode_for(codec: Codec, examples: Iterable[Example]) -> str:
-    """`mode_from_counts` for those rows; reads no further than it must."""
+    """`mode_from_counts` for these rows. Reads only as many as needed."""
     thinking = codec.thinking
     if thinking is None or not thinking.has_choice:
         return Mode.ROWS
-    ways: Counter[bool] = Counter()
+    counts: Counter[bool] = Counter()
     for one in examples:
         thinks = _thinks(one, thinking)
         if thinks is not None:
-            ways[thinks] += 1
-        if len(ways) == 2:
+            counts[thinks] += 1
+        if len(counts) == 2:
             break
-    return mode_from_counts(ways)
+    return mode_from_counts(counts)
 
 
-def mode_from_counts(ways: Counter[bool]) -> str:
-    """How a renderer asks for such rows. A model is asked in one way in use, so all of them are read in that one: where
-    some think, the others show an empty block.
+def mode_from_counts(counts: Counter[bool]) -> str:
+    """How a renderer prompts for such rows. In use a model is prompted in one way, so all rows are rendered in that
+    way: if some think, the others get an empty block.
     """
-    return Mode.ON if ways[True] and ways[False] else Mode.ROWS
+    return Mode.ON if counts[True] and counts[False] else Mode.ROWS
 
 
-def set_default_mode(codec: Codec, ways: Counter[bool]) -> None:
-    """Give the template that way as its default."""
+def set_default_mode(codec: Codec, counts: Counter[bool]) -> None:
+    """Make that way of prompting the template's default."""
     thinking = codec.thinking
-    if thinking is not None and ways:
-        variables: Variables = thinking_variables(thinking) if ways[True] else thinking.off or {}
+    if thinking is not None and counts:
+        variables: Variables = thinking_variables(thinking) if counts[True] else thinking.off or {}
         codec.set_template_defaults(variables)
 
 
