@@ -1,8 +1,8 @@
-"""Run a tokenizer in a process with limits: a tokenizer.json comes with a model and can be hostile. Its
-regular expressions can run for days, its replacements can multiply a text, and the library can panic.
+"""Run a tokenizer in a process with limits: a tokenizer.json comes with a model and can be hostile.
 
-Runs as a script, started by tokenizer.py, and imports tokenizers, msgspec and the standard library alone. Requests and
-answers are MessagePack, in the messages of child.py. The process ends with its input.
+Its regular expressions can run for days, its replacements can multiply a text, and the library can panic. Runs as a
+script, started by tokenizer.py, and imports only tokenizers, msgspec and the standard library. Requests and answers are
+MessagePack, framed as in child_process.py. The process ends with its input.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from typing import Any
 
 import msgspec
 
-# Private-use characters around a control token's text that a row brought along: see tokens.Text.quote.
+# Private-use characters around a control token's text in a row: see codec.Codec.quote.
 OPEN, CLOSE = "\ue0f0", "\ue0f1"
 _QUOTED = re.compile(f"{OPEN}(.*?){CLOSE}", re.DOTALL)
 
-_TOKENS_PER_BYTE = 4  # tokenizers give up to one; with Unicode's compatibility forms, a few more for rare characters
+_TOKENS_PER_BYTE = 4  # real tokenizers make up to one; with Unicode's compatibility forms, a few more
 _TOKENS = 256
 _CHARACTERS_PER_TOKEN = 4096
 _LOAD_BYTES = 192 * 2**20, 16  # of memory, and per byte of tokenizer.json
-_MOST_BYTES = 448 * 2**20  # of memory in all, without what a text explains: the largest real tokenizer takes 424 MB
+_MOST_BYTES = 448 * 2**20  # of memory in all, without that for the text: the largest real tokenizer takes 424 MB
 _WORK_BYTES = 192 * 2**20, 400  # of memory, and per byte of text
 _LOAD_SECONDS = 3.0, 1e-6  # of processor time, and per byte
 _WORK_SECONDS = 3.0, 20e-6
-_STEPS_BYTES = 2**16  # of a normalizer or a cut, whose steps are wanted: real ones have a few kilobytes
+_STEPS_BYTES = 2**16  # of a normalizer or pre-tokenizer: real ones have a few kilobytes
 _MERGES = 2**20  # twice those of the largest real tokenizer
 
 
-class TooLong(Exception):  # noqa: N818 - reads as what happened
-    """A text became more tokens, or tokens more text, than any real tokenizer makes of it."""
+class TooLong(Exception):  # noqa: N818 - names the condition
+    """A text became more tokens, or tokens more text, than with any real tokenizer."""
 
 
 class _Model(msgspec.Struct):
@@ -49,7 +49,7 @@ class _Model(msgspec.Struct):
 
 
 class Tokenizer:
-    """The library's tokenizer, and what is asked of it."""
+    """The library's tokenizer with the requests that the parent sends."""
 
     def __init__(self, source: bytes) -> None:
         from tokenizers import Tokenizer as Library
@@ -58,20 +58,22 @@ class Tokenizer:
         self._library.no_truncation()
         self._library.no_padding()
         self._start = self._library.encode("", add_special_tokens=True).ids
-        # Added tokens at the start and trimmed offsets come from the post-processor, and we want neither.
+        # Added tokens at the start and trimmed offsets come from the post-processor; neither is wanted.
         self._library.post_processor = None
 
     def facts(self, texts: Sequence[str]) -> tuple[list[tuple[int, str, bool]], list[int | None], list[int]]:
-        """The added tokens (id, text, whether it steers), the id of each text, and what stands before plain text."""
+        """The added tokens (id, text, whether it is a control token), the id of each text, and the tokens before
+        text.
+        """
         added = self._library.get_added_tokens_decoder()
         tokens = [(number, token.content, token.special) for number, token in added.items()]
         return tokens, [self._library.token_to_id(text) for text in texts], self._start[:8]
 
     def encode(self, texts: Sequence[str]) -> list[tuple[bytes, bytes]]:
-        """The ids of each text and the characters [start, end) that each stands for, as numbers of 32 bits."""
+        """The ids of each text and the characters [start, end) that each stands for, as 32-bit numbers."""
         plain = [text for text in texts if OPEN not in text]
         encoded = iter(self._library.encode_batch(plain, add_special_tokens=False))
-        both = (self._quoted(text) if OPEN in text else _both(text, next(encoded)) for text in texts)
+        both = (self._quoted(text) if OPEN in text else _ids_and_spans(text, next(encoded)) for text in texts)
         return [(array("I", ids).tobytes(), array("I", chain.from_iterable(spans)).tobytes()) for ids, spans in both]
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -79,7 +81,7 @@ class Tokenizer:
         if any(OPEN in text for text in texts):
             return [len(ids) // array("I").itemsize for ids, _ in self.encode(texts)]
         encoded = self._library.encode_batch_fast(texts, add_special_tokens=False)
-        return [_bounded(text, len(one)) for text, one in zip(texts, encoded, strict=True)]
+        return [_check_count(text, len(one)) for text, one in zip(texts, encoded, strict=True)]
 
     def decode(self, ids: Sequence[int], keep_control: bool) -> str:
         """The text of ids."""
@@ -101,14 +103,14 @@ class Tokenizer:
         return tokens
 
     def steps(self) -> dict[str, Any]:
-        """How the tokenizer reads text, in the words of tokenizer.json, its vocabulary and merges left out."""
+        """The parts of tokenizer.json that define how text is read, without vocabulary and merges."""
         model = self._library.model
-        told = {name: getattr(model, name, None) for name in _OF_MODEL}
+        options = {name: getattr(model, name, None) for name in _MODEL_OPTIONS}
         parts = {name: _steps(name, getattr(self._library, name)) for name in ("normalizer", "pre_tokenizer")}
-        return {"model": {"type": type(model).__name__, **told}, **parts}
+        return {"model": {"type": type(model).__name__, **options}, **parts}
 
     def pieces(self, rows: int) -> tuple[int, list[str | None], list[str]]:
-        """The highest id, the tokens by id, and the merges in order; no tokens where ids go beyond so many rows."""
+        """The highest id, the tokens by id, and the merges in order; no tokens if the highest id is beyond `rows`."""
         ids = self._library.get_vocab()
         most = max(ids.values(), default=-1)
         if most >= rows:
@@ -122,22 +124,22 @@ class Tokenizer:
         return most, tokens, [" ".join(pair) for pair in merges]
 
     def _quoted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Piece by piece: only the rare text with a quoted control token is not tokenized in one call."""
+        """Tokenize piece by piece: only a text with a quoted control token, which is rare, needs that."""
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         try:
             for number, (start, end) in enumerate(_pieces(text)):
-                self._library.encode_special_tokens = bool(number % 2)  # control tokens are ordinary text then
+                self._library.encode_special_tokens = bool(number % 2)  # then control tokens are ordinary text
                 piece = self._library.encode(text[start:end], add_special_tokens=False)
                 ids += piece.ids
                 spans += [(start + left, start + right) for left, right in piece.offsets]
-                _bounded(text, len(ids))
+                _check_count(text, len(ids))
         finally:
             self._library.encode_special_tokens = False
         return ids, spans
 
 
-_OF_MODEL = ("byte_fallback", "continuing_subword_prefix", "ignore_merges")
+_MODEL_OPTIONS = ("byte_fallback", "continuing_subword_prefix", "ignore_merges")
 
 
 def _steps(name: str, part: Any) -> Any:
@@ -150,7 +152,7 @@ def _steps(name: str, part: Any) -> Any:
 
 
 def _byte_letters() -> dict[str, int]:
-    """The byte behind each letter of a byte-level vocabulary: printable ones stand for themselves."""
+    """The byte for each letter of a byte-level vocabulary: printable ones stand for themselves."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [one for one in range(256) if one not in shown]
     return {chr(one): one for one in shown} | {chr(256 + place): one for place, one in enumerate(hidden)}
@@ -168,12 +170,12 @@ def _bytes_of(token: str, added: bool, byte_level: bool) -> bytes:
     return bytes([int(byte[1], 16)]) if byte else token.replace("\u2581", " ").encode("utf-8", "replace")
 
 
-def _both(text: str, encoding: Any) -> tuple[list[int], list[tuple[int, int]]]:
-    _bounded(text, len(encoding))
+def _ids_and_spans(text: str, encoding: Any) -> tuple[list[int], list[tuple[int, int]]]:
+    _check_count(text, len(encoding))
     return encoding.ids, encoding.offsets
 
 
-def _bounded(text: str, count: int) -> int:
+def _check_count(text: str, count: int) -> int:
     size = 4 * len(text) if count > len(text) else len(text)  # a character has up to 4 bytes
     if count > _TOKENS + _TOKENS_PER_BYTE * size:
         raise TooLong(f"{len(text):,} characters became {count:,} tokens")
@@ -181,7 +183,7 @@ def _bounded(text: str, count: int) -> int:
 
 
 def _pieces(text: str) -> list[tuple[int, int]]:
-    """The stretches between marks: ordinary, quoted, ordinary, … The marks themselves stand in none."""
+    """The spans between marks: ordinary, quoted, ordinary, … The marks themselves are in none."""
     found, at = [], 0
     for match in _QUOTED.finditer(text):
         found += [(at, match.start()), match.span(1)]
@@ -193,8 +195,10 @@ def _pieces(text: str) -> list[tuple[int, int]]:
 def limited(
     memory: tuple[float, float], seconds: tuple[float, float], size: int, most: float = float("inf")
 ) -> Iterator[None]:
-    """End this process, by the kernel's hand, when what is inside takes more processor time or memory than its input
-    of so many bytes explains. Memory counts from what is in use now; `most` bounds the part that depends on no size.
+    """Let the kernel end this process if the block takes more processor time or memory than its input explains.
+
+    `size` is that of the input in bytes. Memory counts from what is in use now; `most` limits the part that does not
+    depend on the size.
     """
     _limit_memory(memory[0], most, memory[1] * size)
     signal.setitimer(signal.ITIMER_PROF, seconds[0] + seconds[1] * size)
@@ -208,14 +212,14 @@ def _limit_memory(more: float, most: float, explained: float) -> None:
     try:
         used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     except OSError:
-        return  # no Linux: the limit on time still holds
+        return  # not Linux: the limit on time still holds
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = int(min(used + more, most) + explained)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
 def confine() -> None:
-    """Give up what tokenizing does not need: files, processes and dumps of memory. Threads start before that."""
+    """Give up what tokenizing does not need: files, processes and core dumps. Threads are started before."""
     from tokenizers import Tokenizer as Library
     from tokenizers import models
 
@@ -228,7 +232,7 @@ def confine() -> None:
 
 
 def serve() -> None:
-    """First come the texts whose ids are wanted, and a tokenizer.json; then requests, each a verb and what it needs."""
+    """Read the texts whose ids are wanted and a tokenizer.json, then answer requests: a verb and its arguments."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     confine()
     texts = msgspec.msgpack.decode(_read(), type=list[str])
@@ -237,12 +241,12 @@ def serve() -> None:
     while made and (message := _read()):
         with limited(_WORK_BYTES, _WORK_SECONDS, len(message), _MOST_BYTES):
             verb, *given = msgspec.msgpack.decode(message)
-            reply = _guarded(partial(getattr(made[0], verb), *given))  # our own words: encode, count, decode …
+            reply = _try(partial(getattr(made[0], verb), *given))  # encode, count, decode …
         _write(reply)
 
 
 def _load(source: bytes, texts: Sequence[str], made: list[Tokenizer]) -> bytes:
-    """The facts of a tokenizer.json, whose tokenizer becomes the one in `made`."""
+    """The facts of a tokenizer.json, whose tokenizer is put into `made`."""
 
     def load() -> Any:
         made.append(Tokenizer(source))
@@ -250,11 +254,11 @@ def _load(source: bytes, texts: Sequence[str], made: list[Tokenizer]) -> bytes:
 
     more = _LOAD_BYTES[0] + _LOAD_BYTES[1] * len(source)
     with limited((more, 0), _LOAD_SECONDS, len(source), _MOST_BYTES):
-        return _guarded(load)
+        return _try(load)
 
 
-def _guarded(work: Callable[[], Any]) -> bytes:
-    """What it gives, or why not: [whether it worked, the result or the reason]."""
+def _try(work: Callable[[], Any]) -> bytes:
+    """(Whether it worked, the result or the reason), encoded."""
     try:
         return msgspec.msgpack.encode((True, work()))
     except BaseException as error:  # noqa: BLE001 - the library's panics are no Exception; all of them are answers

@@ -1,6 +1,6 @@
-"""The proof of where the assistant's turns stand in the text that a template writes.
+"""Proves where the assistant's turns are in the text that a template writes.
 
-Runs in the template's process; imports the standard library alone.
+Runs in the template's process, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tuneport_torch.text.forms import MARK, Turns, marked_end, with_content
+from tuneport_torch.text.sandbox.message_forms import MARK, Turns, mark_end, replace_content
 
 OPENS_OTHERWISE = "the template opens this turn differently from how it asks the model for it"
 ENDS_OTHERWISE = "the template writes this turn differently once others follow it"
 
 
 class Proof:
-    """One conversation's text, and where its turns are proven to stand in it.
+    """A conversation's text, and the proven places of its turns.
 
-    `write(turns, prompt)` renders; `asked(turn)` is what the model is asked with before a turn; `trailer` says that the
-    template writes something behind a whole conversation. `written` is the text as the template writes it, where the
-    thinking of the last answer in `text` was put behind the prompt's. `stops` are tokens at which the model stops and
-    which begin the next turn, for templates that write no end.
+    `write(turns, prompt)` renders. `asked(turn)` is the prompt before a turn. `trailer`: the template writes something
+    after a complete conversation. `written` is the text as the template writes it, while `text` may have the thinking
+    of the last answer after the prompt's. `stops` are tokens at which the model stops and which start the next turn,
+    for templates that write no end.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class Proof:
         self._text, self._written, self._stops = text, written, stops
 
     def turn(self, turn: int) -> dict[str, Any] | str:
-        """{start, said, ends} in characters of the text, or why it cannot be known.
+        """{start, said, ends} in characters of the text, or why they cannot be known.
 
-        The text begins with what the model is asked with, which ends at `start`; what the row says ends at `said` or
-        before; the turn's end is the last control token between `said` and the first of `ends` that has one. With
-        `first` it is the first: the template opens the next answer without being asked to.
+        The text starts with the prompt, which ends at `start`. The row's own words end at `said` or before. The turn's
+        end is the last control token between `said` and the first of `ends` that has one; with `first` it is the first
+        control token, because the template opens the next answer without being asked to.
         """
         before = self._asked(turn)
         if not self._text.startswith(before):
@@ -57,7 +57,7 @@ class Proof:
             return {"start": start, "said": cut[0], "ends": [cut[1], len(self._text)], "first": first}
         through = self._write(self._turns[: turn + 1], False)
         if self._text.startswith(through) and len(through) >= start:
-            stop = len(through) + len(stop_behind(self._text, len(through), self._stops))
+            stop = len(through) + len(stop_after(self._text, len(through), self._stops))
             return {"start": start, "said": start, "ends": [len(through), stop]}
         cut = self._common_end(turn, start, through)
         if cut is None or not self._text.startswith(self._written[: cut[1]]):
@@ -66,60 +66,60 @@ class Proof:
         return {"start": start, "said": cut[0], "ends": [cut[1]], "first": first}
 
     def _common_end(self, turn: int, start: int, through: str) -> tuple[int, int] | None:
-        """(said, end): what stands behind the turn's words both here and where the turn is last; no later words."""
+        """(said, end): what follows the turn's words both here and when the turn is last, without later words."""
         before, later = self._turns[:turn], self._turns[turn + 1 :]
-        here = _behind(self._turns, turn, self._written, self._write)
-        last = _behind(self._turns[: turn + 1], turn, through, self._write)
+        here = _end_of_words(self._turns, turn, self._written, self._write)
+        last = _end_of_words(self._turns[: turn + 1], turn, through, self._write)
         if here is None or last is None or here < start:
             return None
-        end = here + common(self._written[here:], through[last:])
-        other = self._write([*before, self._turns[turn], *(with_content(one, MARK) for one in later)], False)
+        end = here + common_prefix(self._written[here:], through[last:])
+        other = self._write([*before, self._turns[turn], *(replace_content(one, MARK) for one in later)], False)
         return (here, end) if other.startswith(self._written[:end]) else None
 
     def _before_trailer(self, start: int) -> tuple[int, int] | None:
-        """(said, end) of the last turn, without what the template writes behind a whole conversation."""
+        """(said, end) of the last turn, without what the template writes after a complete conversation."""
         turn = len(self._turns) - 1
         content = self._turns[turn].get("content")
-        longer = [*self._turns, with_content({"role": "user", "content": content}, "?")]
+        longer = [*self._turns, replace_content({"role": "user", "content": content}, "?")]
         try:
             followed = self._write(longer, False)
-            there = _behind(longer, turn, followed, self._write)
-        except Exception:  # noqa: BLE001 - a template that refuses another turn has the whole text as its end
+            there = _end_of_words(longer, turn, followed, self._write)
+        except Exception:  # noqa: BLE001 - if the template refuses another turn, the turn ends with the text
             return None
-        here = _behind(self._turns, turn, self._text, self._write)
+        here = _end_of_words(self._turns, turn, self._text, self._write)
         if here is None or there is None or here < start:
             return None
-        return here, here + common(self._text[here:], followed[there:])
+        return here, here + common_prefix(self._text[here:], followed[there:])
 
 
 def has_trailer(write: Callable[[Turns, bool], str], turns: Turns) -> bool:
-    """Whether the template writes something behind user and assistant that is not there when another turn follows."""
+    """Whether the template writes something after user and assistant that is missing when another turn follows."""
     text, longer = write(turns[:2], False), write(turns, False)
-    here, there = _behind(turns[:2], 1, text, write), _behind(turns, 1, longer, write)
+    here, there = _end_of_words(turns[:2], 1, text, write), _end_of_words(turns, 1, longer, write)
     return here is not None and there is not None and not longer[there:].startswith(text[here:])
 
 
-def stop_behind(text: str, end: int, stops: Iterable[str]) -> str:
-    """What stands behind `end` through the stop token that is the next thing there; else nothing."""
+def stop_after(text: str, end: int, stops: Iterable[str]) -> str:
+    """The text after `end` through a stop token, if one comes next; otherwise empty."""
     rest = text[end:].lstrip()
     stop = next((one for one in stops if rest.startswith(one)), None)
     return text[end : len(text) - len(rest)] + stop if stop else ""
 
 
-def _behind(turns: Turns, turn: int, text: str, write: Callable[[Turns, bool], str]) -> int | None:
-    """Where the words of a turn end in `text`: behind a mark that changes nothing but stands there."""
-    marked = [*turns[:turn], marked_end(turns[turn])]
+def _end_of_words(turns: Turns, turn: int, text: str, write: Callable[[Turns, bool], str]) -> int | None:
+    """Where the words of a turn end in `text`: after a mark that changes nothing else."""
+    marked = [*turns[:turn], mark_end(turns[turn])]
     count = write(marked, False).count(MARK)
-    whole = write([*marked, *turns[turn + 1 :]], False)
-    if not count or whole.count(MARK) < count or whole.replace(MARK, "") != text:
+    marked_text = write([*marked, *turns[turn + 1 :]], False)
+    if not count or marked_text.count(MARK) < count or marked_text.replace(MARK, "") != text:
         return None
     place = -1
     for _ in range(count):
-        place = whole.index(MARK, place + 1)
+        place = marked_text.index(MARK, place + 1)
     return place - (count - 1)
 
 
-def common(one: str, other: str) -> int:
-    """How many characters two texts have in common at their beginning."""
+def common_prefix(one: str, other: str) -> int:
+    """The length of the common prefix of two texts."""
     size = min(len(one), len(other))
     return next((at for at in range(size) if one[at] != other[at]), size)

@@ -1,4 +1,4 @@
-"""A process that runs what came with a model, with limits on its time and memory, and answers this one."""
+"""A child process that runs a model's own files with limits on time and memory, and answers requests."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _FRAME = 8  # bytes of a message's length
 _ENDING_SECONDS = 5.0
 
 
-class Ended(Exception):  # noqa: N818 - reads as what happened
-    """The child ended before it answered. `code` is its exit code, or minus the signal's number; None where it was
-    ended here because of an answer of more than ANSWER_BYTES.
+class ChildEnded(Exception):  # noqa: N818 - names the condition
+    """The child ended before it answered. `code` is its exit code, or minus the signal's number; None if it was killed
+    here because its answer had more than ANSWER_BYTES.
     """
 
     def __init__(self, code: int | None) -> None:
@@ -27,39 +27,41 @@ class Ended(Exception):  # noqa: N818 - reads as what happened
         self.code = code
 
 
-class Child:
+class ChildProcess:
     """Runs a script that answers each message on standard input with one on standard output. Thread-safe.
 
-    It starts with the first message, and again with the next one after it ended. `opening` makes what it is sent
-    first, in one or more messages, and `opened` looks at the one answer to them, on every start. A message is 8 bytes
-    of length and the bytes.
+    It starts with the first message, and again with the next message after it ended. On every start, `make_opening`
+    returns the first messages to send, and `check_opening` gets the one answer to them. A message is 8 bytes of length
+    and the bytes.
     """
 
-    def __init__(self, script: Path, opening: Callable[[], Sequence[bytes]], opened: Callable[[bytes], None]) -> None:
-        self._script, self._opening, self._opened = script, opening, opened
+    def __init__(
+        self, script: Path, make_opening: Callable[[], Sequence[bytes]], check_opening: Callable[[bytes], None]
+    ) -> None:
+        self._script, self._make_opening, self._check_opening = script, make_opening, check_opening
         self._forget()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """The child to oneself. In a fork it is another one: the old one's conversation with the parent goes on."""
+        """Exclusive use of the child. A fork gets another child, because the old one still talks to the parent."""
         if self._owner != os.getpid():
             self._forget()
         with self._lock:
             yield
 
     def ask(self, message: bytes) -> bytes:
-        """The answer to a message. Raises Ended."""
+        """The answer to a message. Raises ChildEnded."""
         self.send(message)
         return self.receive()
 
     def send(self, message: bytes) -> None:
-        """Send a message, whose answer `receive` gives. Raises Ended."""
+        """Send a message; `receive` returns the answer. Raises ChildEnded."""
         if self.process is None or self.process.poll() is not None:
             self._start()
         self._send(message)
 
     def receive(self) -> bytes:
-        """The answer to the last message that was sent. Raises Ended."""
+        """The answer to the last message. Raises ChildEnded."""
         assert self.process is not None
         got: IO[bytes] = self.process.stdout  # type: ignore[assignment]  # it is a pipe
         size = int.from_bytes(got.read(_FRAME), "little")
@@ -69,7 +71,7 @@ class Child:
         return answer
 
     def close(self) -> None:
-        """End the process, also while somebody waits for its answer; the next message starts another."""
+        """End the process, even while a thread waits for its answer. The next message starts another."""
         if self._owner == os.getpid():
             if (process := self.process) is not None:
                 process.kill()
@@ -80,12 +82,12 @@ class Child:
         self._owner = os.getpid()
         self._lock = threading.RLock()
         self.process: subprocess.Popen[bytes] | None = None
-        self._finalizer: weakref.finalize[..., Child] | None = None
+        self._finalizer: weakref.finalize[..., ChildProcess] | None = None
 
     def _start(self) -> None:
         self._end()
         self.process = subprocess.Popen(
-            # -P: this plugin's folder is not put on the child's path. A bare environment: it needs nobody's secrets.
+            # -P: the script's folder is not on the child's path. The environment contains no secrets.
             [sys.executable, "-P", str(self._script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -93,12 +95,12 @@ class Child:
             env=environment(),
         )
         self._finalizer = weakref.finalize(self, _end_process, self.process, os.getpid())
-        for message in self._opening():
+        for message in self._make_opening():
             self._send(message)
         answer = self.receive()
         try:
-            self._opened(answer)
-        except BaseException:  # the next message starts another, and hears the same
+            self._check_opening(answer)
+        except BaseException:  # the next message starts another child, with the same result
             self._end()
             raise
 
@@ -112,14 +114,14 @@ class Child:
         except BrokenPipeError:
             raise self._ended() from None
 
-    def _ended(self, *, too_long: bool = False) -> Ended:
+    def _ended(self, *, too_long: bool = False) -> ChildEnded:
         process = self.process
         assert process is not None
         if not too_long:
-            with suppress(subprocess.TimeoutExpired):  # it has closed its pipe, and is about to have an exit code
+            with suppress(subprocess.TimeoutExpired):  # it closed its pipe, so its exit code comes soon
                 process.wait(_ENDING_SECONDS)
         self._end()
-        return Ended(None if too_long else process.returncode)
+        return ChildEnded(None if too_long else process.returncode)
 
     def _end(self) -> None:
         if self.process is not None:
@@ -130,7 +132,7 @@ class Child:
 
 
 def environment() -> dict[str, str]:
-    """What a child is told: where packages are, how many threads to use, and no secret."""
+    """A child's environment: where packages are, how many threads to use, and no secrets."""
     kept = ("LD_LIBRARY_PATH", "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS")
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -146,7 +148,7 @@ def _end_process(process: subprocess.Popen[bytes], owner: int) -> None:
             try:
                 pipe.close()
             except OSError:
-                continue  # what was not sent is no longer wanted
+                continue  # unsent data is not needed
     if process.returncode is None:
         process.kill()
     process.wait()

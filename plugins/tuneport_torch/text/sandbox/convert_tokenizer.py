@@ -1,7 +1,7 @@
 """Convert a model's tokenizer into a tokenizer.json, in a process with limits on time and memory.
 
-Runs as a script, started by conversion.py. Standard input has the request as JSON, standard output gets the
-reason for a failure, if there is one.
+Runs as a script, started by conversion.py. The request comes as JSON on standard input; the reason for a failure, if
+any, goes to standard output.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tuneport_torch.text.tokenizer_child import limited
+from tuneport_torch.text.sandbox.run_tokenizer import limited
 
 _BYTES = 256 * 2**20, 64  # of memory, and per byte of the tokenizer's files
 _SECONDS = 6.0, 10e-6  # of processor time, and per byte
@@ -29,7 +29,7 @@ def convert(
     like: dict[str, Any] | None = None,
     begins: bool | None = None,
 ) -> None:
-    """Write the tokenizer's files into the folder `out`; `like` is a tokenizer.json that cuts text as it shall."""
+    """Write the tokenizer's files into the folder `out`; `like` is a tokenizer.json with the wanted pre-tokenizer."""
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
@@ -50,8 +50,8 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.read())
     size = request.pop("size")
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    import torch  # noqa: F401 - imported before the limits count
+    os.dup2(2, 1)  # what libraries print is not an answer
+    import torch  # noqa: F401 - imported before the limits apply
     import transformers.modeling_gguf_pytorch_utils  # noqa: F401 - likewise
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # noqa: F401 - likewise
 

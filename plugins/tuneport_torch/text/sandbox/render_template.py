@@ -1,9 +1,9 @@
-"""Render chat templates in a process with limits: a template comes with a model and is a stranger's program.
+"""Render chat templates in a process with limits: a template is a third-party program that comes with a model.
 
-Runs as a script, started by template.py, and imports jinja2, the standard library and two rooms that import no more
-(`forms`, `proof`). Jinja's sandbox stops a
-template from reaching Python; the limits set here stop it from looping and from filling memory. Requests and answers
-are JSON, in the messages of child.py. The process ends with its input.
+Runs as a script, started by template.py. It imports jinja2, the standard library and two neighbors that import only the
+standard library (`message_forms`, `turn_proof`). Jinja's sandbox stops a template from reaching Python; the limits set
+here stop it from looping and from filling memory. Requests and answers are JSON, framed as in child_process.py. The
+process ends with its input.
 """
 
 from __future__ import annotations
@@ -22,18 +22,27 @@ import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tuneport_torch.text.forms import FIELDS, MARK, forms, is_python, losses, marked_end, result_role, with_content
-from tuneport_torch.text.proof import OPENS_OTHERWISE, Proof, common, has_trailer, stop_behind
+from tuneport_torch.text.sandbox.message_forms import (
+    FIELDS,
+    MARK,
+    equivalent_forms,
+    find_losses,
+    mark_end,
+    replace_content,
+    result_role,
+    writes_python,
+)
+from tuneport_torch.text.sandbox.turn_proof import OPENS_OTHERWISE, Proof, common_prefix, has_trailer, stop_after
 
 TODAY = "26 Jul 2024"
-"""The date that templates see. A real one would make training, use and export render differently from day to day."""
+"""The date that templates see. With a real one, training, use and export would render differently from day to day."""
 
 
-_NOT_ASCII = re.compile("[^\x00-\x7f\ue0f0-\ue0f2]")  # all but the marks around control tokens, which stay marks
+_NOT_ASCII = re.compile("[^\x00-\x7f\ue0f0-\ue0f2]")  # except the marks around control tokens
 
 
 class GenerationTag(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}`: a template's own word on what the assistant writes."""
+    """`{% generation %}…{% endgeneration %}`, by which a template marks what the assistant writes."""
 
     tags = {"generation"}  # noqa: RUF012 - the name and type that jinja wants
 
@@ -54,14 +63,14 @@ class GenerationTag(jinja2.ext.Extension):
         return text
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where the marked texts stand; none at all when one is not where it seemed, as in a tag inside a macro."""
+        """The places of the marked texts; none at all if one is not where expected, as with a tag inside a macro."""
         if any(not text.startswith(marked, start) for start, marked in self.marked):
             return []
         return [(start, start + len(marked)) for start, marked in self.marked]
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as chat templates expect it, with the globals that the field's templates use."""
+    """Jinja as chat templates expect it, with the usual global functions."""
     made = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, jinja2.ext.loopcontrols]
     )
@@ -84,45 +93,46 @@ def environment() -> ImmutableSandboxedEnvironment:
 
 
 class Renderer:
-    """One template, compiled, and the variables that every rendering of it gets."""
+    """A compiled template, and the variables for every rendering."""
 
     def __init__(self, source: str, variables: dict[str, Any]) -> None:
         made = environment()
         self.template = made.from_string(source)
-        self.tag: GenerationTag = made.generation_tag  # type: ignore[attr-defined]  # put there by the extension
+        self.tag: GenerationTag = made.generation_tag  # type: ignore[attr-defined]  # set by the extension
         self.variables = variables
         self.result_role = result_role(source)
-        self.asked: dict[str, Any] = {}  # the variables of the row at hand
+        self.row_variables: dict[str, Any] = {}  # those of the current row
 
     def text(self, messages: list[Any], tools: list[Any], *, prompt: bool) -> str:
-        """The rendered text; with `prompt` it ends where the assistant begins to write."""
+        """The rendered text; with `prompt` it ends where the assistant starts to write."""
         self.tag.written, self.tag.marked = [], []
-        given = {**self.variables, **self.asked, "messages": messages, "tools": tools or None}
+        given = {**self.variables, **self.row_variables, "messages": messages, "tools": tools or None}
         given["add_generation_prompt"] = prompt
         for piece in self.template.generate(**given):
             self.tag.written.append(piece)
         return "".join(self.tag.written)
 
     def row(self, row: dict[str, Any]) -> dict[str, Any]:
-        """One conversation: its text, what of it is `lost`, and the tagged spans or where each of `turns` stands.
+        """Render one conversation: its text, what of it is `lost`, and the tagged spans or the places of `turns`.
 
-        The first form of it that the template takes and writes whole; else the first that it takes.
+        The result is of the first equivalent form that the template renders completely, or else of the first that it
+        renders at all.
         """
-        self.asked = row.get("variables") or {}
+        self.row_variables = row.get("variables") or {}
         refusal: Exception | None = None
-        taken: dict[str, Any] | None = None
-        for number, turns in enumerate(forms(row["messages"], self.result_role)):
+        accepted: dict[str, Any] | None = None
+        for number, turns in enumerate(equivalent_forms(row["messages"], self.result_role)):
             try:
                 answer = self._form(row, turns, plain=number == 0)
-            except Exception as error:  # noqa: BLE001 - whatever it raises, it does not take this form
+            except Exception as error:  # noqa: BLE001 - whatever it raises, it does not accept this form
                 refusal = refusal or error
                 continue
             if not answer["lost"]:
                 return answer
-            taken = taken or answer
-        if taken is None:
+            accepted = accepted or answer
+        if accepted is None:
             raise refusal or ValueError("no form")
-        return taken
+        return accepted
 
     def _form(self, row: dict[str, Any], turns: list[Any], *, plain: bool) -> dict[str, Any]:
         tools, prompt = row.get("tools", []), row.get("prompt", False)
@@ -133,9 +143,9 @@ class Renderer:
         text = written = write(turns)
         answer: dict[str, Any] = {"text": text}
         tagged = self.tag.spans(text)
-        lost = losses(turns, text, write)
-        if is_python(turns, text):
-            raise TypeError("It writes objects as Python shows them, not as JSON.")
+        lost = find_losses(turns, text, write)
+        if writes_python(turns, text):
+            raise TypeError("It writes objects in Python's notation, not as JSON.")
         answer["lost"] = lost
         if "block" in row and not prompt:
             text, tagged = self.behind_prompt(text, tagged, turns, tools, row["block"])
@@ -147,16 +157,21 @@ class Renderer:
             return answer
 
         def asked(turn: int) -> str:
-            """What the model is asked with before a turn; in use, the form is chosen for those turns alone."""
+            """The prompt before a turn. In use, the form is chosen for those turns alone."""
             if plain:
                 return write(turns[:turn], True)
-            asking = {"messages": row["messages"][:turn], "tools": tools, "variables": self.asked, "prompt": True}
+            asking = {
+                "messages": row["messages"][:turn],
+                "tools": tools,
+                "variables": self.row_variables,
+                "prompt": True,
+            }
             text: str = self.row(asking)["text"]
             return text
 
         if tagged and len(tagged) == len(row["turns"]):
             spans = zip(tagged, row["turns"], strict=True)
-            answer["tagged"] = [_behind_asked(span, text, asked(turn)) for span, turn in spans]
+            answer["tagged"] = [_without_prompt(span, text, asked(turn)) for span, turn in spans]
             return answer
         proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer, stops=stops)
         answer["turns"] = [proof.turn(turn) for turn in row["turns"]]
@@ -165,12 +180,12 @@ class Renderer:
     def behind_prompt(
         self, text: str, tagged: list[tuple[int, int]], messages: list[Any], tools: list[Any], block: dict[str, str]
     ) -> tuple[str, list[tuple[int, int]]]:
-        """The text whose last answer follows the prompt's thinking block, and where the tagged spans stand then.
+        """The text in which the last answer follows the prompt's thinking block, and the tagged spans in it.
 
-        A template may open the block in the prompt and not write it for a given answer: the prompt's opening stays, the
-        thinking and the end of the block follow it, then the answer. It may write no thinking there at all: a block is
-        put in front of the answer. Or it may leave out earlier thinking once a call is answered: the prompt, which has
-        it, goes first. What the prompt holds is in no tagged span.
+        A template may open the block in the prompt and not write it for a given answer: then the prompt's opening
+        stays, followed by the thinking, the end of the block and the answer. It may write no thinking there at all:
+        then a block is put before the answer. Or it may leave out earlier thinking once a call is answered: then the
+        prompt, which contains it, comes first. The prompt's text is in no tagged span.
         """
         opens, closes, thought = block["opens"], block["closes"], block["thought"].strip()
         space = "\n\n" if closes.startswith("</") else ""
@@ -182,7 +197,7 @@ class Renderer:
             rest = text[len(start) :]
             if closes in rest and (rest.startswith(opens) or (thought and thought in rest.partition(closes)[0])):
                 rest = rest.partition(closes)[2].lstrip("\n")
-            # Its own tags would be at the wrong places; the turns are proven instead.
+            # The tagged spans would be wrong; the turns are proven instead.
             return f"{before}{thought}\n{closes}\n\n{rest}", []
         if not text.startswith(before) and any(name in turn for turn in messages[:-1] for name in FIELDS):
             asked = before.removeprefix(self.text(messages[:-1], tools, prompt=False)).strip()
@@ -199,55 +214,59 @@ class Renderer:
         return text, tagged
 
     def _first_word(self, text: str, messages: list[Any], tools: list[Any]) -> int:
-        """Where the first thing that the last turn says stands in the text."""
+        """The place of the last turn's first words in the text."""
         changed = {
             key: MARK + value if isinstance(value, str) and (key == "content" or key in FIELDS) else value
-            for key, value in marked_end(messages[-1]).items()
+            for key, value in mark_end(messages[-1]).items()
         }
-        return common(text, self.text([*messages[:-1], changed], tools, prompt=False))
+        return common_prefix(text, self.text([*messages[:-1], changed], tools, prompt=False))
 
-    @cache  # noqa: B019 - there is one renderer, for as long as the process lives
+    @cache  # noqa: B019 - there is one renderer per process
     def never_ends(self, stops: tuple[str, ...]) -> bool:
-        """Whether answers end where the next turn begins, with one of the tokens at which the model stops."""
+        """Whether only the start of the next turn, a stop token, ends an answer."""
 
         def write(turns: list[Any], prompt: bool = False) -> str:
             return self.text(turns, [], prompt=prompt)
 
-        for turns in forms([{"role": "user", "content": "Say 0"}, {"role": "assistant", "content": "Say 1"}]):
+        for turns in equivalent_forms(
+            [{"role": "user", "content": "Say 0"}, {"role": "assistant", "content": "Say 1"}]
+        ):
             try:
                 text = write(turns)
                 return not text.rstrip().endswith(stops) and bool(self._next_stop(turns, text, write, stops))
-            except Exception:  # noqa: BLE001, S112 - a template that refuses this form is asked with the next
+            except Exception:  # noqa: BLE001, S112 - try the next form
                 continue
         return False
 
     def _next_stop(self, turns: list[Any], text: str, write: Callable[..., str], stops: Iterable[str]) -> str:
-        """What follows the last turn up to the stop token that begins the next; nothing where there is none."""
+        """The text after the last turn through the stop token that starts the next; empty if there is none."""
         if not stops:
             return ""
         calls = turns[-1].get("tool_calls")
         follows = {"role": self.result_role, "tool_call_id": calls[-1].get("id")} if calls else {"role": "user"}
         bare = [{key: value for key, value in turn.items() if key not in FIELDS} for turn in turns]
-        end = len(text) if bare == turns else len(text := write(bare, False))  # thinking may go once others follow
-        longer = write([*bare, with_content({**turns[0], **follows}, "?")], False)
-        return stop_behind(longer, end, stops) if longer.startswith(text) else ""
+        end = len(text) if bare == turns else len(text := write(bare, False))  # earlier thinking may be left out
+        longer = write([*bare, replace_content({**turns[0], **follows}, "?")], False)
+        return stop_after(longer, end, stops) if longer.startswith(text) else ""
 
     @cached_property
     def trailer(self) -> bool:
-        """Whether this template writes something behind a whole conversation."""
+        """Whether this template writes something after a complete conversation."""
         roles = ("user", "assistant", "user")
-        for turns in forms([{"role": role, "content": f"Say {at}"} for at, role in enumerate(roles)]):
+        for turns in equivalent_forms([{"role": role, "content": f"Say {at}"} for at, role in enumerate(roles)]):
             try:
-                if losses(turns, self.text(turns, [], prompt=False), lambda some: self.text(some, [], prompt=False)):
+                if find_losses(
+                    turns, self.text(turns, [], prompt=False), lambda some: self.text(some, [], prompt=False)
+                ):
                     continue
                 return has_trailer(lambda some, prompt: self.text(some, [], prompt=prompt), turns)
-            except Exception:  # noqa: BLE001, S112 - a template that refuses this form is asked with the next
+            except Exception:  # noqa: BLE001, S112 - try the next form
                 continue
         return False
 
 
-def _behind_asked(span: tuple[int, int], text: str, asked: str) -> tuple[int, int] | str:
-    """A tagged span without what the model is asked with (some templates tag the header too), or why it is none."""
+def _without_prompt(span: tuple[int, int], text: str, asked: str) -> tuple[int, int] | str:
+    """A tagged span without the prompt (some templates tag the header too), or why there is none."""
     if not text.startswith(asked) or span[1] <= len(asked):
         return OPENS_OTHERWISE
     return max(span[0], len(asked)), span[1]
@@ -260,7 +279,7 @@ def _space(text: str) -> str:
 
 @contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
-    """End this process, by the kernel's hand, when what is inside takes more processor time than that."""
+    """Let the kernel end this process if the block takes more processor time."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
@@ -269,7 +288,7 @@ def cpu_limit(seconds: float) -> Iterator[None]:
 
 
 def confine(memory_bytes: int) -> None:
-    """Give up what rendering does not need: memory beyond the limit, new files, new processes."""
+    """Give up what rendering does not need: more memory, new files, new processes."""
     limits = ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0))
     for what, limit in (*limits, (resource.RLIMIT_NPROC, 0)):
         try:
@@ -279,7 +298,7 @@ def confine(memory_bytes: int) -> None:
 
 
 def serve() -> None:
-    """The first message: template, variables and limits. Every other: a batch of rows."""
+    """Read template, variables and limits from the first message, and render a batch of rows for each later one."""
     first = json.loads(read())
     confine(first["memory_bytes"])
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
@@ -295,7 +314,7 @@ def serve() -> None:
     while renderer is not None and (message := read()):
         rows = json.loads(message)
         with cpu_limit(first["seconds"] + first["seconds_per_row"] * len(rows)):
-            reply = [_guarded(renderer, row) for row in rows]
+            reply = [_try_row(renderer, row) for row in rows]
             answer = json.dumps(reply).encode()
         write(answer)
 
@@ -312,10 +331,10 @@ def write(message: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _guarded(renderer: Renderer, row: dict[str, Any]) -> dict[str, Any]:
+def _try_row(renderer: Renderer, row: dict[str, Any]) -> dict[str, Any]:
     try:
         return renderer.row(row)
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's template raises is its answer for that row
+    except Exception as error:  # noqa: BLE001 - whatever the template raises is its answer for that row
         return {"error": str(error) or type(error).__name__}
 
 

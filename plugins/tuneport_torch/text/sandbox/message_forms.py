@@ -1,6 +1,6 @@
-"""The forms in which a conversation can be given to a template, and what of it the template leaves out.
+"""Equivalent forms of a conversation for different chat templates, and what of it a template leaves out.
 
-Runs in the template's process; imports the standard library alone.
+Runs in the template's process, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ Turns = list[dict[str, Any]]
 Write = Callable[[Turns], str]
 
 MARK = "\ue0f2"
-"""A character that no row has: `Text.quote` removes it. Where it comes out shows where a text goes."""
+"""A character that no row contains, because `Codec.quote` removes it. Its place in the output shows where a text goes.
+"""
 
 FIELDS = ("reasoning_content", "thinking", "reasoning")
-"""The keys under which templates read what an assistant thought."""
+"""The keys under which templates read an assistant's thinking."""
 
 _ROLE = re.compile(r"role\b[^%}]{0,60}[\"'](ipython|observation|function|tool_response)[\"']")
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
-def forms(turns: Turns, result_role: str = "tool") -> Iterator[Turns]:
-    """The turns as they are, then in other forms that mean the same: the fewest changes first. `result_role` is how the
-    template calls the results of calls.
+def equivalent_forms(turns: Turns, result_role: str = "tool") -> Iterator[Turns]:
+    """The turns as they are, then in other forms that mean the same, fewest changes first. `result_role` is the
+    template's role for the results of tool calls.
     """
     if result_role != "tool":
         turns = [{**turn, "role": result_role} if turn["role"] == "tool" else turn for turn in turns]
@@ -42,32 +43,32 @@ def forms(turns: Turns, result_role: str = "tool") -> Iterator[Turns]:
 
 
 def result_role(source: str) -> str:
-    """The role by which a template knows the results of calls: `tool`, or another that it names instead."""
+    """A template's role for the results of tool calls: `tool`, or another that it names instead."""
     named = set(re.findall(r"[\"'](tool|ipython|observation|function|tool_response)[\"']", source))
     other = sorted(named - {"tool", "function"}) or sorted(named & {"function"})
     return "tool" if "tool" in named or not _ROLE.search(source) or not other else other[0]
 
 
-def losses(turns: Turns, text: str, write: Write) -> list[tuple[int, str]]:
-    """(turn, what is lost) for all that is nowhere in `text`: "all" or "part" of its content, a "call", its "name".
+def find_losses(turns: Turns, text: str, write: Write) -> list[tuple[int, str]]:
+    """(turn, what is lost) for all that `text` does not contain: "all" or "part" of the content, a "call", the "name".
 
-    One more rendering, in which everything has a mark at its end, finds what may be lost. Each of these is then
-    changed alone: a template that writes the same text does not write it.
+    A second rendering, in which everything ends with a mark, finds what may be lost. Each candidate is then changed
+    alone: if the text stays the same, the template does not write it.
     """
-    marks = {(at, what): f"{MARK}{at}{what}{MARK}" for at, turn in enumerate(turns) for what in _said(turn)}
+    marks = {(at, what): f"{MARK}{at}{what}{MARK}" for at, turn in enumerate(turns) for what in _markable(turn)}
     try:
         marked = write(
-            [_marked(turn, {what: marks[at, what] for what in _said(turn)}) for at, turn in enumerate(turns)]
+            [_mark(turn, {what: marks[at, what] for what in _markable(turn)}) for at, turn in enumerate(turns)]
         )
-    except Exception:  # noqa: BLE001 - a template can refuse marks; each turn is then tried alone
+    except Exception:  # noqa: BLE001 - a template can refuse marks; then each turn is tried alone
         marked = ""
     suspects = [one for one, mark in marks.items() if mark not in marked]
     found = [(at, _loss(turns, at, what, text, write)) for at, what in suspects]
     return [(at, loss) for at, loss in found if loss]
 
 
-def is_python(turns: Turns, text: str) -> bool:
-    """Whether the template wrote an object as Python shows it, which is not JSON."""
+def writes_python(turns: Turns, text: str) -> bool:
+    """Whether the template wrote an object in Python's notation, which is not JSON."""
     values = [turn["content"] for turn in turns if isinstance(turn.get("content"), list)]
     values += [
         arguments for turn in turns for arguments in map(_arguments, _calls(turn)) if isinstance(arguments, dict)
@@ -75,9 +76,9 @@ def is_python(turns: Turns, text: str) -> bool:
     return any(one and str(one) != json.dumps(one, ensure_ascii=False) and str(one) in text for one in values)
 
 
-def marked_end(turn: dict[str, Any]) -> dict[str, Any]:
-    """The turn with a mark behind its content, if it has any, and behind the name of its last call."""
-    changed = _marked(turn, {"content": MARK} if _text(turn) or not _calls(turn) else {})
+def mark_end(turn: dict[str, Any]) -> dict[str, Any]:
+    """The turn with a mark after its content, if it has any, and after the name of its last call."""
+    changed = _mark(turn, {"content": MARK} if _text(turn) or not _calls(turn) else {})
     if calls := _calls(turn):
         last = calls[-1].get("function", calls[-1])
         named = {**last, "name": f"{last.get('name')}{MARK}"}
@@ -85,27 +86,27 @@ def marked_end(turn: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def with_content(turn: dict[str, Any], text: str) -> dict[str, Any]:
+def replace_content(turn: dict[str, Any], text: str) -> dict[str, Any]:
     """The turn with another text as its content."""
     return {**turn, "content": [{"type": "text", "text": text}] if isinstance(turn.get("content"), list) else text}
 
 
-def _said(turn: dict[str, Any]) -> list[str]:
-    said = ["content"] if _text(turn).strip() else []
-    said += [f"call{number}" for number, call in enumerate(_calls(turn)) if _arguments(call)]
-    return said + (["name"] if turn.get("name") and "tool_call_id" not in turn and turn["role"] != "tool" else [])
+def _markable(turn: dict[str, Any]) -> list[str]:
+    found = ["content"] if _text(turn).strip() else []
+    found += [f"call{number}" for number, call in enumerate(_calls(turn)) if _arguments(call)]
+    return found + (["name"] if turn.get("name") and "tool_call_id" not in turn and turn["role"] != "tool" else [])
 
 
-def _marked(turn: dict[str, Any], marks: dict[str, str]) -> dict[str, Any]:
-    changed = with_content(turn, _text(turn) + marks["content"]) if "content" in marks else dict(turn)
+def _mark(turn: dict[str, Any], marks: dict[str, str]) -> dict[str, Any]:
+    changed = replace_content(turn, _text(turn) + marks["content"]) if "content" in marks else dict(turn)
     if "name" in marks:
         changed["name"] = turn["name"] + marks["name"]
     if calls := _calls(turn):
-        changed["tool_calls"] = [_marked_call(call, marks.get(f"call{number}")) for number, call in enumerate(calls)]
+        changed["tool_calls"] = [_mark_call(call, marks.get(f"call{number}")) for number, call in enumerate(calls)]
     return changed
 
 
-def _marked_call(call: dict[str, Any], mark: str | None) -> dict[str, Any]:
+def _mark_call(call: dict[str, Any], mark: str | None) -> dict[str, Any]:
     arguments = _arguments(call)
     if mark is None:
         return call
@@ -113,12 +114,12 @@ def _marked_call(call: dict[str, Any], mark: str | None) -> dict[str, Any]:
 
 
 def _loss(turns: Turns, at: int, what: str, text: str, write: Write) -> str | None:
-    """What of one turn is lost, when its mark is nowhere."""
+    """What of one turn is lost, given that its mark is missing."""
     turn = turns[at]
     if what == "name":
         changed = {**turn, "name": MARK}
     elif what == "content":
-        changed = with_content(turn, MARK)
+        changed = replace_content(turn, MARK)
     else:
         number = int(what.removeprefix("call"))
         calls = [
@@ -127,14 +128,14 @@ def _loss(turns: Turns, at: int, what: str, text: str, write: Write) -> str | No
         changed = {**turn, "tool_calls": calls}
     try:
         same = write([*turns[:at], changed, *turns[at + 1 :]]) == text
-    except Exception:  # noqa: BLE001 - a template that looks at it this closely does not leave it out
+    except Exception:  # noqa: BLE001 - a template that checks it does not leave it out
         return None
     if what != "content":
         return what.rstrip("0123456789") if same else None
     if same:
         return "all"
-    said = _text(turn).strip()
-    return None if said in text or json.dumps(said, ensure_ascii=False)[1:-1] in text else "part"
+    content = _text(turn).strip()
+    return None if content in text or json.dumps(content, ensure_ascii=False)[1:-1] in text else "part"
 
 
 def _text(turn: dict[str, Any]) -> str:
@@ -160,18 +161,18 @@ def _with_arguments(call: dict[str, Any], arguments: Any) -> dict[str, Any]:
 
 
 def _text_arguments(turns: Turns) -> Turns:
-    """Arguments as JSON text, for templates that add them to a text."""
+    """Arguments as JSON text, for templates that concatenate them."""
 
-    def written(call: dict[str, Any]) -> dict[str, Any]:
+    def as_text(call: dict[str, Any]) -> dict[str, Any]:
         arguments = _arguments(call)
         given = isinstance(arguments, dict)
         return _with_arguments(call, json.dumps(arguments, ensure_ascii=False)) if given else call
 
-    return [{**turn, "tool_calls": list(map(written, _calls(turn)))} if _calls(turn) else turn for turn in turns]
+    return [{**turn, "tool_calls": list(map(as_text, _calls(turn)))} if _calls(turn) else turn for turn in turns]
 
 
 def _nine_letter_ids(turns: Turns) -> Turns:
-    """Ids of nine letters and digits, as Mistral's templates want them; an id only says which result is whose."""
+    """Ids of nine letters and digits, as Mistral's templates require. An id only links a result to its call."""
     ids: dict[Any, str] = {}
 
     def short(name: Any) -> Any:
@@ -191,7 +192,7 @@ def _nine_letter_ids(turns: Turns) -> Turns:
 
 
 def _text_parts(turns: Turns) -> Turns:
-    """Content as a list of one part, for templates of models that see."""
+    """Content as a list of one part, for templates of vision models."""
     return [{**turn, "content": [{"type": "text", "text": _text(turn)}]} for turn in turns]
 
 

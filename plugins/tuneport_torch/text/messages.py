@@ -1,4 +1,4 @@
-"""Messages in the terms of chat templates."""
+"""Messages in the form that chat templates expect."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _OPEN_THINKING, _CLOSE_THINKING = "<think>", "</think>"
 
 
-class Parts(NamedTuple):
-    """What an assistant wrote: `opening + thinking + closing + answer` is the text. The first three may be empty."""
+class SplitText(NamedTuple):
+    """An assistant's text, equal to `opening + thinking + closing + answer`. The first three may be empty."""
 
     opening: str
     thinking: str
@@ -25,24 +25,24 @@ class Parts(NamedTuple):
     answer: str
 
 
-def parts(text: str) -> Parts:
-    """Cut a text behind the thinking in front of it. The opening tag may be missing, where the prompt writes it."""
+def split_block(text: str) -> SplitText:
+    """Split a text after the thinking block at its start. The opening tag may be missing if the prompt writes it."""
     front, closing, answer = text.partition(_CLOSE_THINKING)
     opened = front.lstrip().startswith(_OPEN_THINKING)
     if not closing or not (opened or front.endswith("\n") or answer.startswith("\n")):
-        return Parts("", "", "", text)
+        return SplitText("", "", "", text)
     start = front.index(_OPEN_THINKING) + len(_OPEN_THINKING) if opened else 0
     space = answer[: len(answer) - len(answer.lstrip())]
-    return Parts(front[:start], front[start:], closing + space, answer.lstrip())
+    return SplitText(front[:start], front[start:], closing + space, answer.lstrip())
 
 
-def template_turn(message: Message, developer: str, thinking: Thinking | None = None) -> dict[str, Any]:
-    """A message as templates expect it: content is always text, a tool call's arguments an object and not its JSON.
+def to_template_turn(message: Message, developer: str, thinking: Thinking | None = None) -> dict[str, Any]:
+    """A message as templates expect it: content is text, and a tool call's arguments are an object, not JSON text.
 
-    What the assistant thought is its `reasoning_content`, also where it stands as a block that the template knows.
+    The assistant's thinking is in `reasoning_content`, even if the message has it as a block that the template knows.
     """
     if not isinstance(message.content, str | None) and any(part.get("type") != "text" for part in message.content):
-        raise Unrenderable("images", "This row holds parts that are not text.", "Leave the row out.")
+        raise Unrenderable("images", "This row contains parts that are not text.", "Leave the row out.")
     turn: dict[str, Any] = {"role": developer if message.role == "developer" else message.role, "content": message.text}
     if message.role == "assistant":
         thought, turn["content"] = split_turn(message, thinking)
@@ -53,11 +53,11 @@ def template_turn(message: Message, developer: str, thinking: Thinking | None = 
     if message.tool_call_id is not None:
         turn["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
-        turn["tool_calls"] = [_call(call) for call in message.tool_calls]
+        turn["tool_calls"] = [_parse_arguments(call) for call in message.tool_calls]
     return turn
 
 
-def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
     function = call.get("function")
     if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
         return dict(call)
@@ -69,12 +69,12 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assistant_turns(example: Conversation) -> list[int]:
-    """The places of the assistant's messages."""
+    """The indices of the assistant's messages."""
     return [at for at, message in enumerate(example.messages) if message.role == "assistant"]
 
 
-def bare_text(example: Example) -> str:
-    """The texts of an example without any template, for counting."""
+def plain_text(example: Example) -> str:
+    """The texts of an example without a template, for counting."""
     if isinstance(example, Conversation):
         return "\n".join(message.text for message in example.messages)
     if isinstance(example, Completion):
