@@ -12,7 +12,7 @@ from typing import Any
 
 from tuneport.errors import TuneportError
 from tuneport.plugin import Dataset, open_regular
-from tuneport_server.bounded import TRY_AGAIN, Bounds, bound, end_with
+from tuneport_server.background.bounds import TRY_AGAIN, Bounds, bound, end_with
 
 _BLOCK = 1 << 20
 _FOUND = 200  # findings that are kept for the page

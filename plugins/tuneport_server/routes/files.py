@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from tuneport.plugin import open_regular
 from tuneport_server.bodies import Form, read_form
-from tuneport_server.pools import expensive
+from tuneport_server.request_threads import expensive
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row
 from tuneport_server.wire import Body, bad, limit_of, missing, only, page, parse, reply

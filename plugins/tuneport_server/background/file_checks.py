@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport_server import files
-from tuneport_server.bounded import TRY_AGAIN, bounds_of
-from tuneport_server.turns import Turns
+from tuneport_server.background.bounds import TRY_AGAIN, bounds_of
+from tuneport_server.background.scheduling import Turns
 
 if TYPE_CHECKING:
     from tuneport_server.server import Server
@@ -74,7 +74,7 @@ class Checks(Turns):
         """What the process says; None where the file should be checked again later."""
         limits = self._server.limits
         words = [str(path), str(os.getpid()), *map(str, bounds_of(limits))]
-        process = self._launch(id_, ["tuneport_server.checking", *words], subprocess.DEVNULL, subprocess.PIPE)
+        process = self._launch(id_, ["tuneport_server.background.check_file", *words], subprocess.DEVNULL, subprocess.PIPE)
         if process is None:
             return None
         late = False

@@ -6,9 +6,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from tuneport.plugin import Ref
-from tuneport_server.desk import Desk
-from tuneport_server.places import Places
-from tuneport_server.questions import Question
+from tuneport_server.answering.batching import Desk
+from tuneport_server.answering.memory import Places
+from tuneport_server.answering.questions import Question
 from tuneport_server.wire import WireError
 
 if TYPE_CHECKING:

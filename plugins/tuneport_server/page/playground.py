@@ -16,8 +16,8 @@ from starlette.routing import Route
 from tuneport.errors import TuneportError
 from tuneport_server import asking, models, samples
 from tuneport_server.bodies import read_fields
-from tuneport_server.frame import document
-from tuneport_server.markup import Html, join, steady, tag
+from tuneport_server.page.frame import document
+from tuneport_server.page.markup import Html, join, steady, tag
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.wire import WireError, bad, of_tuneport
 

@@ -15,11 +15,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from tuneport_server.logs import new_id
-from tuneport_server.pace import too_slow
+from tuneport_server.network.patience import too_slow
 from tuneport_server.wire import WireError
 
 if TYPE_CHECKING:
-    from tuneport_server.connections import Connections
+    from tuneport_server.network.connections import Connections
     from tuneport_server.settings import Limits
 
 CONNECTION = "connection"

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import tuneport
 from tuneport.errors import DataError, JobNotFinished, TuneportError
 from tuneport.plugin import Dataset, Diagnostic, Job, Ref
-from tuneport_server.bounded import Bounds, bound, end_with
-from tuneport_server.faults import fault_of
-from tuneport_server.findings import told
-from tuneport_server.hyperparameters import METHODS, Asked, refuse, settings_for
+from tuneport_server.background.bounds import Bounds, bound, end_with
+from tuneport_server.background.faults import fault_of
+from tuneport_server.background.findings import told
+from tuneport_server.background.hyperparameters import METHODS, Asked, refuse, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

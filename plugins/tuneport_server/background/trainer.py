@@ -13,7 +13,7 @@ import tuneport.plugin
 from tuneport.errors import HomeError, JobNotFinished, JobNotFound, TuneportError
 from tuneport.plugin import Job, JobState, Status
 from tuneport_server import files, uploads
-from tuneport_server.events import result_csv
+from tuneport_server.background.events import result_csv
 
 if TYPE_CHECKING:
     from tuneport_server.server import Server

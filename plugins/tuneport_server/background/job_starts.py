@@ -18,11 +18,11 @@ from typing import IO, TYPE_CHECKING, Any, TypeGuard
 from tuneport.errors import HomeError
 from tuneport.plugin import Diagnostic
 from tuneport_server import files
-from tuneport_server.bounded import bounds_of
-from tuneport_server.faults import Fault, Retries, fault_of, killed, late
-from tuneport_server.findings import told
-from tuneport_server.starting import GO, asked_of
-from tuneport_server.turns import Turns
+from tuneport_server.background.bounds import bounds_of
+from tuneport_server.background.faults import Fault, Retries, fault_of, killed, late
+from tuneport_server.background.findings import told
+from tuneport_server.background.start_job import GO, asked_of
+from tuneport_server.background.scheduling import Turns
 
 if TYPE_CHECKING:
     from tuneport_server.server import Server
@@ -134,7 +134,7 @@ class Starts(Turns):
     def _start(self, job: Row) -> None:
         with tempfile.TemporaryFile() as printed:
             words = [str(os.getpid()), *map(str, bounds_of(self._server.limits))]
-            command = ["tuneport_server.starting", *words]
+            command = ["tuneport_server.background.start_job", *words]
             process = self._launch(job["id"], command, subprocess.PIPE, printed, [self._held])
             if process is None:
                 return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tuneport
 from tuneport.plugin import Diagnostic, open_regular
-from tuneport_server.hyperparameters import METHODS, Asked
+from tuneport_server.background.hyperparameters import METHODS, Asked
 
 _SHOWN = 5
 _HEAD = 1 << 16

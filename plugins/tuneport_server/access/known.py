@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter, to_thread
 
-from tuneport_server.tokens import Known, owner_in
+from tuneport_server.access.tokens import Known, owner_in
 
 if TYPE_CHECKING:
-    from tuneport_server.tokens import Tokens
+    from tuneport_server.access.tokens import Tokens
 
 
 class Roster:

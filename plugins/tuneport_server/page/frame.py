@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tuneport_server.markup import Html, tag
+from tuneport_server.page.markup import Html, tag
 from tuneport_server.store import Row
 from tuneport_server.wire import WireError
 

@@ -11,8 +11,8 @@ from starlette.routing import Route
 from tuneport import delete
 from tuneport.errors import JobNotFinished, JobNotFound, UsageError
 from tuneport.plugin import Ref
-from tuneport_server.events import CHECKPOINT
-from tuneport_server.pools import expensive
+from tuneport_server.background.events import CHECKPOINT
+from tuneport_server.request_threads import expensive
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row
 from tuneport_server.wire import WireError, missing, only, reply

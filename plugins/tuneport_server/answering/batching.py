@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import tuneport
 from tuneport.errors import TuneportError
 from tuneport.plugin import Model, Ref, Reply
-from tuneport_server.questions import Question, Replies
+from tuneport_server.answering.questions import Question, Replies
 from tuneport_server.wire import WireError
 
 if TYPE_CHECKING:
     from tuneport.plugin import LiveBatch
-    from tuneport_server.places import Places
+    from tuneport_server.answering.memory import Places
     from tuneport_server.settings import Limits
 
 _IDLE_SECONDS = 600.0  # after which a model that nobody asks is given back
