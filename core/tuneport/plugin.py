@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tuneport.doors import lazy
 
 if TYPE_CHECKING:
+    from tuneport import html
     from tuneport.config import RunConfig, Secret, Settings, commented_yaml, load_section
     from tuneport.contract.answers import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
     from tuneport.contract.backend import (
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     )
 
 _EXPORTS = {
+    "": "html",
     "config": "RunConfig Secret Settings commented_yaml load_section",
     "contract.answers": "AnswerPiece CallPiece GenerateOptions Reply TokenLogprob",
     "contract.backend": "Availability Backend BaseInfo Capabilities Plan Quantity TrainRequest TrainSettings",
@@ -135,6 +137,7 @@ __all__ = [
     "guard",
     "home",
     "hookimpl",
+    "html",
     "job_scratch",
     "keep_events",
     "kept_events",

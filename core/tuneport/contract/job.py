@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tuneport.cards import card
 from tuneport.contract.events import Event, Status
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import (
@@ -21,8 +20,9 @@ from tuneport.errors import (
     UnsupportedError,
     WaitTimeout,
 )
+from tuneport.html import card
 from tuneport.printable import one_line
-from tuneport.terminal.progress import Tell, shown
+from tuneport.terminal.progress import Progress, show_progress
 from tuneport.units import duration
 
 if TYPE_CHECKING:
@@ -195,11 +195,11 @@ class Job(ABC):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         quiet = on_event is not None and progress is None
-        with shown(f"Waiting for {self.ref}", False if quiet else progress) as tell:
+        with show_progress(f"Waiting for {self.ref}", False if quiet else progress) as tell:
             return self._wait(deadline, timeout or 0.0, on_event, after, tell)
 
     def _wait(
-        self, deadline: float | None, timeout: float, on_event: EventSink | None, after: int, tell: Tell | None
+        self, deadline: float | None, timeout: float, on_event: EventSink | None, after: int, tell: Progress | None
     ) -> Model:
         patience = Patience(self, deadline)
         while True:

@@ -1,20 +1,12 @@
 """Graders, and a tuned model beside its base on rows that training never saw."""
 
 from tuneport.evaluate.compare import answer_room, compare_models
-from tuneport.evaluate.comparison import (
-    Compared,
-    Comparison,
-    Difference,
-    Differing,
-    LabelScore,
-    Outcome,
-    Recorded,
-    Side,
-)
+from tuneport.evaluate.comparison import Comparison
 from tuneport.evaluate.exchange import answer_text, prompt_and_reference
 from tuneport.evaluate.fitting import AUTO, LOOKED_AT, Fit, fitting
 from tuneport.evaluate.graders import BUILT_IN, Grader, grader
 from tuneport.evaluate.record import Record, answer_line, prompt_key
+from tuneport.evaluate.scores import Compared, Difference, Differing, LabelScore, Outcome, Recorded, Side
 
 __all__ = [
     "AUTO",

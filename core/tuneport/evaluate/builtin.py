@@ -19,7 +19,7 @@ def exact(example: Example, answer: str) -> float:
     return float(answer.strip() == _reference(example).strip())
 
 
-def normalised(example: Example, answer: str) -> float:
+def normalized(example: Example, answer: str) -> float:
     """1 where both are the same words: letter case, punctuation, white space, forms of Unicode are ignored."""
     reference = _reference(example)
     return float(_plain(answer) == _plain(reference)) if _plain(reference) else exact(example, answer)
@@ -34,7 +34,7 @@ def contains(example: Example, answer: str) -> float:
 
 
 def token_f1(example: Example, answer: str) -> float:
-    """The harmonic mean of precision and recall over words as `normalised` sees them: SQuAD's F1, with articles."""
+    """The harmonic mean of precision and recall over words as `normalized` sees them: SQuAD's F1, with articles."""
     wanted, given = Counter(_words(_reference(example))), Counter(_words(answer))
     if not wanted or not given:
         return float(wanted == given)

@@ -26,18 +26,18 @@ _FITTING: dict[Kind, tuple[str, str]] = {
     "JSON": ("json", "the answers are JSON"),
     "marked numbers": ("numeric", "the answers end in a number behind ####"),
     "numbers": ("numeric", "the answers are numbers"),
-    "short texts": ("normalised", "the answers are short texts"),
+    "short texts": ("normalized", "the answers are short texts"),
     "long texts": ("token_f1", "the answers are long texts"),
     "unknown": ("exact", "there is no answer to look at"),
 }
 _MISFITS: dict[Kind, tuple[str, ...]] = {
-    "JSON": ("exact", "normalised", "contains"),
-    "marked numbers": ("exact", "normalised", "contains"),
-    "long texts": ("exact", "normalised", "contains"),
+    "JSON": ("exact", "normalized", "contains"),
+    "marked numbers": ("exact", "normalized", "contains"),
+    "long texts": ("exact", "normalized", "contains"),
 }
 _ASKS = {
     "exact": "the same text to the letter",
-    "normalised": "the same words",
+    "normalized": "the same words",
     "contains": "the whole reference within the answer",
 }
 

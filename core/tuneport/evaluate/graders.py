@@ -15,7 +15,7 @@ from typing import Any
 from tuneport.dataset.example import Example
 from tuneport.doors import public
 from tuneport.errors import DataError, UsageError
-from tuneport.evaluate.builtin import contains, exact, json_fields, normalised, numeric, token_f1
+from tuneport.evaluate.builtin import contains, exact, json_fields, normalized, numeric, token_f1
 from tuneport.evaluate.exchange import prompt_and_reference
 from tuneport.evaluate.own import OwnGrader
 
@@ -23,7 +23,7 @@ Grade = Callable[[Example, str], float]
 
 BUILT_IN: Mapping[str, Grade] = {
     "exact": exact,
-    "normalised": normalised,
+    "normalized": normalized,
     "contains": contains,
     "json": json_fields,
     "token_f1": token_f1,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tuneport.dataset.example import Completion, Example, Message
-from tuneport.evaluate.comparison import Compared, Comparison, Difference, LabelScore, Outcome, Side
+from tuneport.evaluate.comparison import Comparison
 from tuneport.evaluate.exchange import prompt_and_reference
 from tuneport.evaluate.intervals import difference_interval, mean_interval, sign_test
+from tuneport.evaluate.scores import Compared, Difference, LabelScore, Outcome, Side
 
 TEXT_LIMIT = 4000
 MOST_LABELS = 200

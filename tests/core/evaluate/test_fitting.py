@@ -34,7 +34,7 @@ CHOSEN = [
     ([str(number) for number in range(20)], "numeric"),
     ([f"${number},000.50" for number in range(1, 20)], "numeric"),
     ([f"{number}%" for number in range(20)], "numeric"),
-    ([f"The town of Bergen {number}" for number in range(20)], "normalised"),
+    ([f"The town of Bergen {number}" for number in range(20)], "normalized"),
     ([ESSAY.format(number) for number in range(20)], "token_f1"),
     (['{"a": 1}', ESSAY], "token_f1"),
     ([f"line\n{number}" for number in range(20)], "token_f1"),
@@ -60,7 +60,7 @@ def test_completions_and_calls_are_looked_at_too() -> None:
     ("named", "answers", "fits"),
     [
         ("exact", [ESSAY], "token_f1"),
-        ("normalised", [ESSAY], "token_f1"),
+        ("normalized", [ESSAY], "token_f1"),
         ("exact", ["so\n#### 3"], "numeric"),
         ("contains", ["so\n#### 3"], "numeric"),
         ("exact", ['{"a": 1}'], "json"),
