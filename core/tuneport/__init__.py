@@ -34,13 +34,17 @@ if TYPE_CHECKING:
     from tuneport.refs import Ref
     from tuneport.workflow import (
         HealthCheck,
+        JobDescription,
         JobSummary,
         ModelSummary,
         Prunable,
+        RunObserver,
         RunResult,
+        Split,
         backends,
         compare,
         delete,
+        describe,
         doctor,
         jobs,
         load_dataset,
@@ -71,8 +75,9 @@ _EXPORTS = {
     "errors": "TuneportError",
     "evaluate": "Comparison Grader",
     "refs": "Ref",
-    "workflow": "HealthCheck JobSummary ModelSummary Prunable RunResult backends compare delete doctor jobs "
-    "load_dataset models open_backend open_job open_model plan prune push report run settle train",
+    "workflow": "HealthCheck JobDescription JobSummary ModelSummary Prunable RunObserver RunResult Split backends "
+    "compare delete describe doctor jobs load_dataset models open_backend open_job open_model plan prune push report "
+    "run settle train",
 }
 
 __all__ = [
@@ -92,6 +97,7 @@ __all__ = [
     "Grader",
     "HealthCheck",
     "Job",
+    "JobDescription",
     "JobState",
     "JobSummary",
     "Lineage",
@@ -106,14 +112,17 @@ __all__ = [
     "Ref",
     "Reply",
     "RunConfig",
+    "RunObserver",
     "RunResult",
     "Score",
+    "Split",
     "Stats",
     "Status",
     "TuneportError",
     "backends",
     "compare",
     "delete",
+    "describe",
     "doctor",
     "errors",
     "jobs",
