@@ -244,7 +244,7 @@ class CompareConfig(Settings):
     grader: str = Field(
         default="auto",
         examples=["exact"],
-        description="How an answer is marked from 0 to 1: `auto` (chosen by the answers), `exact`, `normalised`, "
+        description="How an answer is marked from 0 to 1: `auto` (chosen by the answers), `exact`, `normalized`, "
         "`contains`, `json`, `token_f1`, `numeric`, or a function of yours as `module:function`.",
     )
     options: dict[str, bool | float] = Field(
