@@ -11,6 +11,8 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
+__all__ = ["Attribute", "Child", "Html", "breakable", "card", "escape", "grid", "join", "prose", "table", "tag"]
+
 _VOID = frozenset({"meta", "link", "input", "wbr"})
 # Control characters, lone surrogates, noncharacters, and characters that reorder the text around them.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")

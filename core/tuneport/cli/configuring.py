@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tuneport.config import Flag, config_from_flags, load_config
 from tuneport.dataset.source import missing_file
 from tuneport.errors import RefError, UsageError
-from tuneport.homefolder import local_path, open_regular
+from tuneport.files import open_regular
+from tuneport.homefolder import local_path
 from tuneport.workflow import find_ref, open_backend
 from tuneport.workflow.naming import with_base
 

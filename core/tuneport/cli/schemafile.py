@@ -9,7 +9,7 @@ import msgspec
 
 from tuneport.contract.schemas import MOST_BYTES
 from tuneport.errors import UsageError
-from tuneport.homefolder import open_regular
+from tuneport.files import open_regular
 
 _REMEDY = "Pass a file that holds a JSON Schema."
 

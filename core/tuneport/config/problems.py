@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from tuneport.config.source import KeyPath, Source, dotted
 from tuneport.errors import ConfigError
+from tuneport.spelling import similar
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -71,7 +71,7 @@ def config_error(problems: Sequence[Problem], source: Source) -> ConfigError:
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The one of the names that was probably meant."""
-    found = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
+    found = similar(name, names)
     return found[0] if found else None
 
 

@@ -8,7 +8,6 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -18,6 +17,7 @@ from tuneport.errors import DataError, UsageError
 from tuneport.evaluate.builtin import contains, exact, json_fields, normalized, numeric, token_f1
 from tuneport.evaluate.exchange import prompt_and_reference
 from tuneport.evaluate.own import OwnGrader
+from tuneport.spelling import did_you_mean
 
 Grade = Callable[[Example, str], float]
 
@@ -102,12 +102,10 @@ def grader(which: str | Grade | Grader, **options: Any) -> Grader:
         return _with_options(which, BUILT_IN[which], options)
     if ":" in which:
         return Grader(which, OwnGrader(which))
-    near = get_close_matches(which, BUILT_IN, n=1)
-    meant = f"Did you mean {near[0]}? " if near else ""
     raise UsageError(
         f"There is no grader {which!r}.",
-        remedy=f"{meant}Graders are {', '.join(BUILT_IN)}, or module:function for a function of your own; "
-        "auto chooses one by the answers.",
+        remedy=f"{did_you_mean(which, BUILT_IN)}The graders are {', '.join(BUILT_IN)}, or module:function for your own "
+        "function; auto chooses one by the answers.",
     )
 
 

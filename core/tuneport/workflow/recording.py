@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import UsageError
+from tuneport.files import write_json
 from tuneport.workflow.opening import open_model
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def record_answers(
         place.mkdir(parents=True, exist_ok=True)
         with _open_locked(place / ANSWERS) as file, show_progress(f"Asking {asked.ref}", progress) as report:
             if not (place / ABOUT).exists():
-                _write_about(place / ABOUT, str(asked.ref))
+                write_json(place / ABOUT, {"model": str(asked.ref)})
             record = Record.open(place)
             if record.model != str(asked.ref):
                 raise UsageError(
@@ -123,16 +123,6 @@ def _open_locked(path: Path) -> Iterator[IO[bytes]]:
             ) from None
         _drop_partial_line(file)
         yield file
-
-
-def _write_about(path: Path, model: str) -> None:
-    """Write the record's first file completely or not at all, so that a killed process leaves no damaged record."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as out:
-        out.write(json.dumps({"model": model}) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(path)
 
 
 def _drop_partial_line(file: IO[bytes]) -> None:

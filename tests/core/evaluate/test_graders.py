@@ -103,7 +103,7 @@ def test_a_reference_that_a_grader_cannot_read_is_the_datas_error(name: str, ref
 
 
 def test_names_and_options_that_are_not_there_are_told_with_those_that_are() -> None:
-    with pytest.raises(UsageError, match=r"no grader 'exacct'.\nDid you mean exact\? Graders are exact, normalized"):
+    with pytest.raises(UsageError, match=r"no grader 'exacct'.\nDid you mean exact\? The graders are exact, norm"):
         grader("exacct")
     with pytest.raises(UsageError, match=r"has no option 'tolerence'.\nIts options are: tolerance"):
         grader("numeric", tolerence=1)
