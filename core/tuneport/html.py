@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
-__all__ = ["Attribute", "Child", "Html", "breakable", "card", "escape", "grid", "join", "prose", "table", "tag"]
+__all__ = ["Html", "breakable", "card", "escape", "grid", "join", "prose", "table", "tag"]
 
 _VOID = frozenset({"meta", "link", "input", "wbr"})
 # Control characters, lone surrogates, noncharacters, and characters that reorder the text around them.
