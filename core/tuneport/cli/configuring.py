@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.config import Flag, config_from_flags, load_config
-from tuneport.dataset.source import missing_file
+from tuneport.dataset.read.source import missing_file
 from tuneport.errors import RefError, UsageError
 from tuneport.files import open_regular
 from tuneport.homefolder import local_path

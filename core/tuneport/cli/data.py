@@ -139,7 +139,7 @@ def _rules_for(ref: str | None) -> DataRules | None:
 def _refuse_unknown(method: str) -> None:
     from typing import get_args
 
-    from tuneport.contract.backend import Method
+    from tuneport.contract.capabilities import Method
 
     if method not in get_args(Method):
         raise UsageError(f"There is no method {method!r}.", remedy=f"The methods are {', '.join(get_args(Method))}.")

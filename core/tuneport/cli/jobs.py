@@ -14,7 +14,8 @@ from tuneport.terminal.tables import Json, working
 
 if TYPE_CHECKING:
     from tuneport.contract.events import Event
-    from tuneport.contract.job import Job, JobState
+    from tuneport.contract.job import Job
+    from tuneport.contract.state import JobState
 
 
 def jobs(
@@ -71,7 +72,7 @@ def watch(
 ) -> int:
     """Follow a job until it is over. If you stop watching, the job keeps running."""
     from tuneport.cli.show_runs import exit_code_of, show_state
-    from tuneport.contract.job import Patience
+    from tuneport.contract.patience import Patience
     from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tuneport.cli.show_runs import status_phrase
 from tuneport.contract.events import utc_now
-from tuneport.contract.job import Patience
+from tuneport.contract.patience import Patience
 from tuneport.printable import one_line
 from tuneport.terminal.outlet import console, is_terminal, say
 from tuneport.units import duration
@@ -19,10 +19,10 @@ from tuneport.workflow import RunObserver
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from tuneport.contract.backend import Plan
     from tuneport.contract.events import Event
     from tuneport.contract.job import Job
     from tuneport.contract.model import Model
+    from tuneport.contract.plan import Plan
     from tuneport.dataset import CheckResult
     from tuneport.evaluate import Comparison
     from tuneport.refs import Ref

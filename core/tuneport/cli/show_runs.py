@@ -14,8 +14,8 @@ from tuneport.units import amount, duration, money, size
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tuneport.contract.backend import Plan, Quantity
-    from tuneport.contract.job import JobState
+    from tuneport.contract.plan import Plan, Quantity
+    from tuneport.contract.state import JobState
     from tuneport.evaluate import Comparison
     from tuneport.refs import Ref
     from tuneport.workflow import JobDescription, JobSummary, ModelSummary, RunResult, Split

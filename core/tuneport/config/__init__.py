@@ -5,7 +5,6 @@ from __future__ import annotations
 from tuneport.config.load import Flag, backend_settings, config_from_flags, identity, load_config, load_section
 from tuneport.config.models import RunConfig
 from tuneport.config.sections import BudgetConfig, CompareConfig, DataConfig, TrainConfig
-from tuneport.config.settings import Secret, Settings
 from tuneport.config.source import Source
 from tuneport.config.write import commented_yaml, json_schema
 
@@ -15,8 +14,6 @@ __all__ = [
     "DataConfig",
     "Flag",
     "RunConfig",
-    "Secret",
-    "Settings",
     "Source",
     "TrainConfig",
     "backend_settings",

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from tuneport.config.models import OWNED, RunConfig
 from tuneport.config.problems import Problem, config_error, fields_at, nearest, unknown_key, validate
-from tuneport.config.settings import VARIABLE, Secret
 from tuneport.config.source import SET, KeyPath, Source, dotted, parse_value, read
+from tuneport.contract.settings import VARIABLE, Secret
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import ConfigError
 from tuneport.homefolder import local_path

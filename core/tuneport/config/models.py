@@ -10,8 +10,8 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from tuneport.config.sections import BudgetConfig, CompareConfig, DataConfig, TrainConfig
-from tuneport.config.settings import Settings
 from tuneport.config.source import Source
+from tuneport.contract.settings import Settings
 from tuneport.doors import public
 from tuneport.errors import RefError
 from tuneport.refs import Ref

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from tuneport.config.settings import Settings
-from tuneport.contract.backend import Method, TrainSettings
+from tuneport.contract.capabilities import Method
+from tuneport.contract.request import TrainSettings
 from tuneport.contract.schemas import read_schema
+from tuneport.contract.settings import Settings
 from tuneport.errors import OptionError
 
 
@@ -101,11 +102,10 @@ class TrainConfig(Settings):
     epochs: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="How many times training sees each row; `auto` lets the backend decide."
     )
-    seed: StrictInt = Field(
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = Field(
         default=0,
-        ge=0,
-        lt=2**31,
-        description="Determines the split, the order of the rows and any other randomness.",
+        description="Determines the split, the order of the rows and any other randomness. With `null`, the backend "
+        "chooses the seed of training, and the split is that of seed 0.",
     )
     suffix: str | None = Field(
         default=None,
@@ -128,6 +128,11 @@ class TrainConfig(Settings):
     @classmethod
     def _number_in_text(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @property
+    def row_seed(self) -> int:
+        """The seed that determines which rows are held out or sampled."""
+        return self.seed or 0
 
     def options(self, too_long: Literal["stop", "drop", "truncate"] = "stop") -> TrainSettings:
         """These settings in the form that backends receive."""

@@ -6,11 +6,9 @@ from tuneport.workflow.budget import refuse_over_budget
 from tuneport.workflow.comparing import compare
 from tuneport.workflow.describing import JobDescription, describe
 from tuneport.workflow.hyperparameters import translate_settings
-from tuneport.workflow.keeping import job_scratch, keep_events, kept_events
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
 from tuneport.workflow.loading import load_dataset
 from tuneport.workflow.naming import find_ref
-from tuneport.workflow.observe import deliver_events
 from tuneport.workflow.observer import RunObserver
 from tuneport.workflow.opening import (
     backends,
@@ -41,14 +39,10 @@ __all__ = [
     "backends",
     "compare",
     "delete",
-    "deliver_events",
     "describe",
     "doctor",
     "find_ref",
-    "job_scratch",
     "jobs",
-    "keep_events",
-    "kept_events",
     "load_dataset",
     "look_at",
     "models",

@@ -8,7 +8,7 @@ from tuneport.errors import BudgetError
 
 if TYPE_CHECKING:
     from tuneport.config import RunConfig
-    from tuneport.contract.backend import Plan
+    from tuneport.contract.plan import Plan
 
 
 def refuse_over_budget(plan: Plan, config: RunConfig) -> None:

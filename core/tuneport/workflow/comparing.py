@@ -139,7 +139,7 @@ def own_holdout(model: Model) -> OwnHoldout:
     wanted = config.compare
     name = fit_of(split.train, rows).grader if wanted.grader == AUTO else wanted.grader
     if wanted.rows is not None:
-        rows = rows.sample(wanted.rows, seed=config.train.seed)
+        rows = rows.sample(wanted.rows, seed=config.train.row_seed)
     return OwnHoldout(
         rows=rows,
         grader=grader(name, **wanted.options),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from tuneport.doors import public
 
 if TYPE_CHECKING:
-    from tuneport.contract.backend import Plan
     from tuneport.contract.events import Event
     from tuneport.contract.job import Job
     from tuneport.contract.model import Model
+    from tuneport.contract.plan import Plan
     from tuneport.dataset import CheckResult
     from tuneport.evaluate import Comparison
     from tuneport.workflow.split import Split

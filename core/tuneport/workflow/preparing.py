@@ -78,7 +78,7 @@ def _split(config: RunConfig, rows: Dataset, validation: Dataset | None, holdout
         for part, value in (("holdout", config.data.holdout), ("validation", config.data.validation))
         if isinstance(value, float) and value
     }
-    parts = iter(rows.split(**shares, seed=config.train.seed) if shares else (rows,))
+    parts = iter(rows.split(**shares, seed=config.train.row_seed) if shares else (rows,))
     return Split(
         train=next(parts),
         validation=next(parts) if "validation" in shares else validation,

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport.contract.backend import Plan
 from tuneport.contract.events import Status
-from tuneport.contract.job import Patience
+from tuneport.contract.patience import Patience
+from tuneport.contract.plan import Plan
 from tuneport.doors import public
 from tuneport.errors import TuneportError, WaitTimeout
 from tuneport.ledger import Ledger, RunRecord
@@ -159,7 +159,7 @@ def _compare(
     if split.holdout is None or not len(split.holdout):
         return None
     wanted = config.compare
-    rows = split.holdout if wanted.rows is None else split.holdout.sample(wanted.rows, seed=config.train.seed)
+    rows = split.holdout if wanted.rows is None else split.holdout.sample(wanted.rows, seed=config.train.row_seed)
     answers = None if wanted.record is None else Record.open(wanted.record)
     fingerprint = "" if answers is None else answers.fingerprint
     key = hashlib.sha256(f"{job.ref} {wanted.model_dump_json()} {rows.fingerprint}{fingerprint}".encode()).hexdigest()
