@@ -92,9 +92,9 @@ def _suffix_of(stem: str) -> str | None:
 
 def _fit_of(result: CheckResult) -> Fit:
     """The grader that fits the answers. For preference pairs, no answer will match the chosen one exactly."""
-    from tuneport.evaluate import Fit, fitting
+    from tuneport.evaluate import Fit, fit_grader
 
-    fit = fitting(result.dataset)
+    fit = fit_grader(result.dataset)
     if set(result.stats.shapes) == {"preference"} and fit.grader in ("exact", "normalized"):
         return Fit("token_f1", "long texts", "the rows are pairs of free-form answers")
     return fit

@@ -100,9 +100,9 @@ def _ask(
 ) -> None:
     """Ask some rows and save the answers before they are passed on."""
     from tuneport.evaluate import answer_line
-    from tuneport.evaluate.compare import replies
+    from tuneport.evaluate.compare import ask_chunk
 
-    answered = list(replies(model, chunk, limit, {}))
+    answered = list(ask_chunk(model, chunk, limit, {}))
     lines = [answer_line(example, reply, limit) for example, reply in zip(chunk, answered, strict=True)]
     file.write("".join(f"{line}\n" for line in lines).encode())
     file.flush()

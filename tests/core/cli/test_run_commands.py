@@ -275,7 +275,7 @@ def test_the_grader_suits_the_answers_from_init_to_the_comparison(cli: Cli, tmp_
     assert cli("init", data, "--model", "parrot:grey", "-o", "tune.yaml")[0] == 0
     assert f"grader: {name}" in (tmp_path / "tune.yaml").read_text(encoding="utf-8")
     misfit = cli("plan", *flags, "--set", "compare.grader=contains")[1]
-    assert ("right answers may score 0" in misfit) == (name != "exact")
+    assert ("correct answers may score 0" in misfit) == (name != "exact")
     assert cli("plan", *flags, "--set", f"compare.grader={name}")[1].count("graded by") == 0
 
 

@@ -131,7 +131,7 @@ def test_a_function_of_the_working_folder_is_a_grader(tmp_path: Path, monkeypatc
         ("own_grader_b.py:score", "names a file, not a module"),
         ("./own_grader_b:score", "names a file, not a module"),
         ("own_grader_b:missing", "does not define 'missing'"),
-        ("no_such_module_here:score", "no module is called 'no_such_module_here'"),
+        ("no_such_module_here:score", "there is no module 'no_such_module_here'"),
         ("own_grader_b:number", "is not a function but a int"),
         ("own_grader_b:", "cannot be imported"),
         (":score", "cannot be imported"),
