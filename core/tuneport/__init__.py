@@ -36,13 +36,17 @@ if TYPE_CHECKING:
     from tuneport.refs import Ref
     from tuneport.workflow import (
         HealthCheck,
+        JobDescription,
         JobSummary,
         ModelSummary,
         Prunable,
+        RunObserver,
         RunResult,
+        Split,
         backends,
         compare,
         delete,
+        describe,
         doctor,
         jobs,
         load_dataset,
@@ -75,8 +79,9 @@ _EXPORTS = {
     "errors": "TuneportError",
     "evaluate": "Comparison Grader",
     "refs": "Ref",
-    "workflow": "HealthCheck JobSummary ModelSummary Prunable RunResult backends compare delete doctor jobs "
-    "load_dataset models open_backend open_job open_model plan prune push report run settle train",
+    "workflow": "HealthCheck JobDescription JobSummary ModelSummary Prunable RunObserver RunResult Split backends "
+    "compare delete describe doctor jobs load_dataset models open_backend open_job open_model plan prune push report "
+    "run settle train",
 }
 
 __all__ = [
@@ -96,6 +101,7 @@ __all__ = [
     "Grader",
     "HealthCheck",
     "Job",
+    "JobDescription",
     "JobState",
     "JobSummary",
     "Lineage",
@@ -111,14 +117,17 @@ __all__ = [
     "Removal",
     "Reply",
     "RunConfig",
+    "RunObserver",
     "RunResult",
     "Score",
+    "Split",
     "Stats",
     "Status",
     "TuneportError",
     "backends",
     "compare",
     "delete",
+    "describe",
     "doctor",
     "errors",
     "jobs",

@@ -339,7 +339,7 @@ class Model(ABC):
 
     def _repr_html_(self) -> str:
         """For a notebook: the ref and, of a tuned model, where it comes from."""
-        from tuneport.cards import card
+        from tuneport.html import card
 
         told = self.lineage
         facts = [(name, getattr(told, name)) for name in ("base", "job", "method", "system", "created")] if told else []
