@@ -1,0 +1,27 @@
+"""Settings that every hosted backend has."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tuneport.config import Settings
+
+
+class HostedSettings(Settings):
+    """Subclass it for the settings of a service."""
+
+    usd_per_million_tokens: float | None = Field(
+        default=None,
+        ge=0,
+        description="What a million training tokens cost you; plans and budgets use it. null: the plugin's dated table.",
+    )
+
+
+class DeployedSettings(HostedSettings):
+    """For a service whose tuned models answer only while they are deployed."""
+
+    deploy: bool = Field(
+        default=False,
+        description="Deploy the tuned model when it is first asked, which is billed until it stops by itself or until "
+        "you run `tuneport hosting stop REF`. Otherwise run `tuneport hosting start REF`.",
+    )
