@@ -41,7 +41,7 @@ begin, used = time.perf_counter(), time.process_time()
 job = starting.start(choice.with_rows(checked.dataset))
 print(time.perf_counter() - begin, time.process_time() - used)
 job.cancel()
-with contextlib.suppress(tuneport.JobCancelled):
+with contextlib.suppress(tuneport.errors.JobCancelled):
     job.wait()
 """
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

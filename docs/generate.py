@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from tuneport.cli.app import EXIT_CODES, commands
 from tuneport.config import RunConfig, Secret, json_schema
-from tuneport.plugins import load
+from tuneport.loader import load
 from tuneport_server.settings import ServeSettings
 
 FOLDER = Path(__file__).parent
@@ -71,9 +71,9 @@ def config_page() -> str:
             parts.append(_heading(f"`{name}`", section, 2) + _table(section.model_fields))
     shown: set[type[BaseModel]] = set()
     for name, backend in load().backends().items():
-        if backend.config_class not in shown:  # the profiles of one plugin share their keys
-            parts += _owned_section(f"backends.{name}", backend.config_class, 2)
-            shown.add(backend.config_class)
+        if backend.settings_class not in shown:  # the profiles of one plugin share their keys
+            parts += _owned_section(f"backends.{name}", backend.settings_class, 2)
+            shown.add(backend.settings_class)
     parts += _owned_section("serve", ServeSettings, 2)
     return "\n".join(parts)
 
@@ -129,7 +129,7 @@ def cli_page() -> str:
 
 def schema() -> str:
     """The JSON Schema that the examples name to editors."""
-    sections = {name: backend.config_class for name, backend in load().backends().items()}
+    sections = {name: backend.settings_class for name, backend in load().backends().items()}
     return json.dumps(json_schema(sections), ensure_ascii=False, indent=2) + "\n"
 
 

@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from tuneport import TuneportError, UnavailableError
+from tuneport.errors import TuneportError, UnavailableError
 
 MEMORY_BYTES = 500 * 10**6
 PROCESSOR_SECONDS = 10

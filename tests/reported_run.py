@@ -11,7 +11,7 @@ from typing import Any
 from answering import ScriptedModel
 from tuneport import Conversation, Event, Message
 from tuneport.evaluate import Comparison, compare_models
-from tuneport.report import ReportData, Sample
+from tuneport.reports import ReportData, Sample
 
 START = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 LABELS = [

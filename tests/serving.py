@@ -17,7 +17,7 @@ import openai
 from tuneport_server.store import Store
 from tuneport_server.tokens import Tokens
 
-PARROT = Path(__file__).parent / "core" / "plugins" / "parrot.py"
+PARROT = Path(__file__).parent / "core" / "loader" / "parrot.py"
 PATIENCE = 60.0
 
 

@@ -63,7 +63,7 @@ def test_the_wheel_holds_our_packages_whole_and_nothing_else(wheel: Path) -> Non
     assert {"tuneport", "tuneport_torch"} <= packages
     assert names == {name for name in sources() if name.partition("/")[0] in packages}
     assert {f"{package}/py.typed" for package in packages} <= names
-    assert {"tuneport/report/page.css", "tuneport/report/page.js"} <= names
+    assert {"tuneport/reports/page.css", "tuneport/reports/page.js"} <= names
     assert any(name.startswith("tuneport/ledger/migrations/") and name.endswith(".sql") for name in names)
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tuneport import Conversation, Dataset, JobState, Message, Ref, TrainRequest, TrainSettings
+from tuneport import Conversation, Dataset, JobState, Message, Ref
+from tuneport.plugin import TrainRequest, TrainSettings
 from tuneport_torch import TorchBackend, TorchJob, TorchSettings
 from tuneport_torch.jobs.owner import holder
 

@@ -1,263 +1,138 @@
 """Prepare a dataset, train a model, use it: the same three steps over any fine-tuning backend.
 
-Everything public is here; nothing is imported before it is used.
+What users import. `tuneport.errors` has the errors; authors of plugins import from `tuneport.plugin`.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tuneport.doors import lazy
 
 if TYPE_CHECKING:
-    from tuneport.answers import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
-    from tuneport.backend import (
-        Availability,
-        Backend,
-        BaseInfo,
-        Capabilities,
-        Plan,
-        Quantity,
-        TrainRequest,
-        TrainSettings,
-    )
-    from tuneport.batches import LiveBatch
-    from tuneport.cli.outlet import BarStream, ask_secret, say, say_json, say_lines, transfer_bar
-    from tuneport.cli.terminal import confirmed, print_table, working
-    from tuneport.config import RunConfig, Secret, Settings, commented_yaml, load_section
+    from tuneport import errors
+    from tuneport.config import RunConfig
+    from tuneport.contract.answers import AnswerPiece, GenerateOptions, Reply
+    from tuneport.contract.backend import Backend, Plan, Quantity
+    from tuneport.contract.events import Event, Status
+    from tuneport.contract.job import Checkpoint, Job, JobState
+    from tuneport.contract.model import Lineage, Model, Publication, Score
     from tuneport.dataset import (
         CheckResult,
         Completion,
         Conversation,
-        DataProfile,
         Dataset,
         Diagnostic,
         Example,
+        FixResult,
         Message,
-        Piece,
         Preference,
+        Stats,
     )
-    from tuneport.errors import (
-        BackendError,
-        BackendNotFound,
-        BudgetError,
-        ConfigError,
-        DataError,
-        HomeError,
-        JobCancelled,
-        JobError,
-        JobFailed,
-        JobNotFinished,
-        JobNotFound,
-        ModelNotFound,
-        NotFoundError,
-        OptionError,
-        RefError,
-        TuneportError,
-        UnavailableError,
-        UnsupportedError,
-        UsageError,
-        WaitTimeout,
-    )
-    from tuneport.evaluate import Comparison, Grader, Record, answer_room
-    from tuneport.events import Event, Status, utc_now
-    from tuneport.homefolder import home, local_path, open_regular
-    from tuneport.hookspecs import hookimpl
-    from tuneport.job import Checkpoint, Job, JobState, Patience
-    from tuneport.model import Lineage, Model, Publication, PushRequest, Score
-    from tuneport.plugins import availability
+    from tuneport.errors import TuneportError
+    from tuneport.evaluate import Comparison, Grader
     from tuneport.refs import Ref
-    from tuneport.schemas import read_schema
-    from tuneport.services import Redactor, check_proxies, guard
-    from tuneport.visible import one_line
     from tuneport.workflow import (
+        HealthCheck,
+        JobSummary,
+        ModelSummary,
+        Prunable,
+        RunResult,
         backends,
         compare,
         delete,
-        deliver_events,
-        find_ref,
-        job_scratch,
+        doctor,
         jobs,
-        keep_events,
-        kept_events,
+        load_dataset,
         models,
         open_backend,
         open_job,
         open_model,
         plan,
+        prune,
         push,
-        record_answers,
+        report,
         run,
         settle,
         train,
-        translate_settings,
     )
 
 __version__ = "0.1.0"
 
-_ROOMS = {
-    "errors": "TuneportError UsageError RefError OptionError ConfigError DataError NotFoundError BackendNotFound "
-    "JobNotFound ModelNotFound UnsupportedError UnavailableError BudgetError JobError JobFailed JobCancelled "
-    "JobNotFinished WaitTimeout BackendError HomeError",
+_EXPORTS = {
+    "": "errors",
+    "config": "RunConfig",
+    "contract.answers": "AnswerPiece GenerateOptions Reply",
+    "contract.backend": "Backend Plan Quantity",
+    "contract.events": "Event Status",
+    "contract.job": "Checkpoint Job JobState",
+    "contract.model": "Lineage Model Publication Score",
+    "dataset": "CheckResult Completion Conversation Dataset Diagnostic Example FixResult Message Preference Stats",
+    "errors": "TuneportError",
+    "evaluate": "Comparison Grader",
     "refs": "Ref",
-    "events": "Event Status utc_now",
-    "homefolder": "home local_path open_regular",
-    "dataset": "Dataset Example Message Conversation Completion Preference Diagnostic CheckResult DataProfile Piece",
-    "answers": "Reply GenerateOptions TokenLogprob AnswerPiece CallPiece",
-    "batches": "LiveBatch",
-    "schemas": "read_schema",
-    "model": "Model Lineage Score Publication PushRequest",
-    "evaluate": "Comparison Grader Record answer_room",
-    "job": "Job JobState Checkpoint Patience",
-    "services": "Redactor check_proxies guard",
-    "backend": "Backend BaseInfo Capabilities Availability TrainRequest TrainSettings Plan Quantity",
-    "config": "RunConfig Secret Settings commented_yaml load_section",
-    "hookspecs": "hookimpl",
-    "plugins": "availability",
-    "workflow": "backends plan train run push compare delete settle open_backend open_job open_model jobs models "
-    "deliver_events find_ref job_scratch keep_events kept_events record_answers translate_settings",
-    "visible": "one_line",
-    "cli.outlet": "BarStream ask_secret say say_json say_lines transfer_bar",
-    "cli.terminal": "confirmed print_table working",
+    "workflow": "HealthCheck JobSummary ModelSummary Prunable RunResult backends compare delete doctor jobs "
+    "load_dataset models open_backend open_job open_model plan prune push report run settle train",
 }
-_HOME_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = [
     "AnswerPiece",
-    "Availability",
     "Backend",
-    "BackendError",
-    "BackendNotFound",
-    "BarStream",
-    "BaseInfo",
-    "BudgetError",
-    "CallPiece",
-    "Capabilities",
     "CheckResult",
     "Checkpoint",
     "Comparison",
     "Completion",
-    "ConfigError",
     "Conversation",
-    "DataError",
-    "DataProfile",
     "Dataset",
     "Diagnostic",
     "Event",
     "Example",
+    "FixResult",
     "GenerateOptions",
     "Grader",
-    "HomeError",
+    "HealthCheck",
     "Job",
-    "JobCancelled",
-    "JobError",
-    "JobFailed",
-    "JobNotFinished",
-    "JobNotFound",
     "JobState",
+    "JobSummary",
     "Lineage",
-    "LiveBatch",
     "Message",
     "Model",
-    "ModelNotFound",
-    "NotFoundError",
-    "OptionError",
-    "Patience",
-    "Piece",
+    "ModelSummary",
     "Plan",
     "Preference",
+    "Prunable",
     "Publication",
-    "PushRequest",
     "Quantity",
-    "Record",
-    "Redactor",
     "Ref",
-    "RefError",
     "Reply",
     "RunConfig",
+    "RunResult",
     "Score",
-    "Secret",
-    "Settings",
+    "Stats",
     "Status",
-    "TokenLogprob",
-    "TrainRequest",
-    "TrainSettings",
     "TuneportError",
-    "UnavailableError",
-    "UnsupportedError",
-    "UsageError",
-    "WaitTimeout",
-    "answer_room",
-    "ask_secret",
-    "availability",
     "backends",
-    "check_proxies",
-    "commented_yaml",
     "compare",
-    "confirmed",
     "delete",
-    "deliver_events",
-    "find_ref",
-    "guard",
-    "home",
-    "hookimpl",
-    "job_scratch",
+    "doctor",
+    "errors",
     "jobs",
-    "keep_events",
-    "kept_events",
-    "load_section",
-    "local_path",
+    "load_dataset",
     "models",
-    "one_line",
     "open_backend",
     "open_job",
     "open_model",
-    "open_regular",
     "plan",
-    "print_table",
+    "prune",
     "push",
-    "read_schema",
-    "record_answers",
+    "report",
     "run",
-    "say",
-    "say_json",
-    "say_lines",
     "settle",
     "train",
-    "transfer_bar",
-    "translate_settings",
-    "utc_now",
-    "working",
 ]
 
-
-def _found(name: str) -> Any:
-    room = _HOME_OF.get(name)
-    if room is None:
-        raise AttributeError(f"module 'tuneport' has no attribute {name!r}")
-    module = importlib.import_module(f"tuneport.{room}")
-    if room == "dataset":
-        module.set_openers(_open_by_plugins)
-    if room == "workflow":
-        importlib.import_module("tuneport.progress").set_show(_show_progress)
-    value = getattr(module, name)
-    globals()[name] = value
-    return value
-
-
-if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours
-    __getattr__ = _found
-
-
-def _open_by_plugins(source: object) -> Dataset | None:
-    from tuneport.plugins import load
-
-    return load().open_dataset(source)
-
-
-def _show_progress(title: str) -> Any:
-    from tuneport.cli.live import progress_line
-
-    return progress_line(title)
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+    __getattr__ = lazy(__name__, _EXPORTS)
 
 
 def __dir__() -> list[str]:

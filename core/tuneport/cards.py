@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tuneport.markup import Child, Html, tag
+from tuneport.html import Child, Html, tag
 
 _MOST_ROWS = 50
 _CELL = "text-align: left; vertical-align: top; padding: 2px 12px 2px 0"

@@ -11,12 +11,14 @@ from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import HomeError, UsageError
 
 _CURE = "Set TUNEPORT_HOME to a folder on a local disk that you can write to."
 _MOST_LOOKED_AT = 1000  # files of a folder, for one that comes near
 
 
+@public(AUTHORS)
 def home(*parts: str) -> Path:
     """A folder in tuneport's home, created when it is missing, readable by its owner only.
 
@@ -37,6 +39,7 @@ def home(*parts: str) -> Path:
     return path
 
 
+@public(AUTHORS)
 def local_path(path: str | os.PathLike[str]) -> Path:
     """The path with `~` and `~name` replaced by the user's home folder. Raises UsageError when there is no such folder.
 
@@ -63,6 +66,7 @@ def near_files(name: str) -> str:
     return ""
 
 
+@public(AUTHORS)
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file to read its bytes. Raises OSError, also for a folder, a pipe and a device: opening a pipe
     waits for its writer, and a device may have no end.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tuneport.doors import public
 from tuneport.errors import RefError
 
 _BACKEND = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 _HALF = re.compile("[\ud800-\udfff]")  # no database and no request takes it
 
 
+@public()
 @dataclass(frozen=True, slots=True)
 class Ref:
     """A backend's name and a name within it.

@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import Field
 
 import tuneport
+import tuneport.plugin
 
 TUNEPORT_API = 1
 
 
-class NearestSettings(tuneport.Settings):
+class NearestSettings(tuneport.plugin.Settings):
     """The keys under `backends.nearest` in a config file."""
 
     shortest: int = Field(default=1, ge=1, description="Words with fewer letters are not looked at.")
@@ -22,15 +23,17 @@ class NearestSettings(tuneport.Settings):
 
 class Nearest(tuneport.Backend):
     name = "nearest"
-    capabilities = tuneport.Capabilities(methods=frozenset({"sft"}), local=True, auto_epochs="1")
-    config_class = NearestSettings
+    capabilities = tuneport.plugin.Capabilities(methods=frozenset({"sft"}), local=True, auto_epochs="1")
+    settings_class = NearestSettings
 
-    def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
+    def start(self, request: tuneport.plugin.TrainRequest) -> tuneport.Job:
         job = NearestJob(request.name)
         if not job.path.exists():  # asked again with the same intent, it is the same job
             assert isinstance(request.settings, NearestSettings)
             pairs = [prompt_and_answer(example) for example in request.train]
-            done = tuneport.Event(seq=1, time=tuneport.utc_now(), kind="status", message=f"learnt {len(pairs)} rows")
+            done = tuneport.Event(
+                seq=1, time=tuneport.plugin.utc_now(), kind="status", message=f"learnt {len(pairs)} rows"
+            )
             lineage = tuneport.Lineage(
                 base=str(request.base),
                 job=str(job.ref),
@@ -41,13 +44,13 @@ class Nearest(tuneport.Backend):
             kept = {"model": learnt, "events": [done.to_dict()], "lineage": lineage.to_dict()}
             job.path.with_suffix(".new").write_text(json.dumps(kept))
             job.path.with_suffix(".new").rename(job.path)  # whole, or not there
-            tuneport.deliver_events(job)  # whoever owns a job tells the observers
+            tuneport.plugin.deliver_events(job)  # whoever owns a job tells the observers
         return job
 
     def job(self, name: str) -> NearestJob:
         job = NearestJob(name)
         if not job.path.exists():
-            raise tuneport.JobNotFound(f"There is no job nearest:{name}.", remedy="See: tuneport jobs")
+            raise tuneport.errors.JobNotFound(f"There is no job nearest:{name}.", remedy="See: tuneport jobs")
         return job
 
     def model(self, name: str) -> tuneport.Model:
@@ -59,11 +62,11 @@ class Nearest(tuneport.Backend):
         if base != "blank":
             self.job(base)  # one that was trained may be trained from; else it says that there is none
 
-    def bases(self) -> list[tuneport.BaseInfo]:
+    def bases(self) -> list[tuneport.plugin.BaseInfo]:
         blank = tuneport.Ref("nearest", "blank")
-        return [tuneport.BaseInfo(ref=blank, description="has heard nothing yet", present=True)]
+        return [tuneport.plugin.BaseInfo(ref=blank, description="has heard nothing yet", present=True)]
 
-    def plan(self, request: tuneport.TrainRequest) -> tuneport.Plan:
+    def plan(self, request: tuneport.plugin.TrainRequest) -> tuneport.Plan:
         def amount(value: float | None, unit: str, source: str) -> tuneport.Quantity:
             return tuneport.Quantity(value=value, unit=unit, source=source)
 
@@ -83,7 +86,7 @@ class Nearest(tuneport.Backend):
 class NearestJob(tuneport.Job):
     def __init__(self, name: str) -> None:
         self.ref = tuneport.Ref("nearest", name)
-        self.path: Path = tuneport.home("nearest") / f"{name}.json"
+        self.path: Path = tuneport.plugin.home("nearest") / f"{name}.json"
 
     def state(self) -> tuneport.JobState:
         return tuneport.JobState(status=tuneport.Status.SUCCEEDED)
@@ -131,6 +134,6 @@ def prompt_and_answer(example: tuneport.Example) -> tuple[str, str]:
     return example.messages[-2].text, example.messages[-1].text
 
 
-@tuneport.hookimpl
+@tuneport.plugin.hookimpl
 def tuneport_backends() -> list[tuneport.Backend]:
     return [Nearest()]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tuneport import hookimpl
+from tuneport.plugin import hookimpl
 
 if TYPE_CHECKING:
-    from tuneport import Backend
+    from tuneport.plugin import Backend
     from tuneport_openai.backend import OpenAIBackend
     from tuneport_openai.config import OpenAISettings
     from tuneport_openai.job import HostedJob

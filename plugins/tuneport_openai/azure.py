@@ -8,7 +8,8 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from tuneport import BackendError, ConfigError, NotFoundError, Redactor, TuneportError, UnavailableError
+from tuneport.errors import BackendError, ConfigError, NotFoundError, TuneportError, UnavailableError
+from tuneport.plugin import Redactor
 from tuneport_openai import keys
 from tuneport_openai.client import http_client, is_http
 from tuneport_openai.profiles import Profile, checked_url

@@ -7,20 +7,17 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import tuneport
-from tuneport import (
-    Availability,
-    Backend,
+import tuneport.plugin
+from tuneport.errors import (
     BackendError,
-    BaseInfo,
-    Capabilities,
     ConfigError,
     JobError,
     JobNotFound,
     ModelNotFound,
-    Ref,
     TuneportError,
     UnavailableError,
 )
+from tuneport.plugin import Availability, Backend, BaseInfo, Capabilities, Ref
 from tuneport_openai import catalogue, keys, profiles, vendors
 from tuneport_openai.client import INSTALL, Wire
 from tuneport_openai.profiles import Profile, how_to_address
@@ -28,7 +25,7 @@ from tuneport_openai.profiles import Profile, how_to_address
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from tuneport import DataProfile, Plan, TrainRequest
+    from tuneport.plugin import DataRules, Plan, TrainRequest
     from tuneport_openai.config import OpenAISettings
     from tuneport_openai.job import HostedJob
     from tuneport_openai.model import HostedModel
@@ -49,20 +46,20 @@ class OpenAIBackend(Backend):
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]  # made when asked for: it imports the rules
         """What the wire has; a server may still refuse a part of it, in its own words."""
-        from tuneport_openai.rules import data_profile
+        from tuneport_openai.rules import data_rules
 
         return Capabilities(
             methods=frozenset({"sft", "dpo", "reinforcement"}),
             verbs=frozenset({"cancel", "pause", "resume"}),
             learning_rate="multiplier",
-            profile=data_profile(self.endpoint, ""),
+            rules=data_rules(self.endpoint, ""),
             auto_epochs="the server's choice; OpenAI's published rule: 3, up to 25 so that at least 100 rows are seen, "
             "fewer so that at most 25,000 are",
             local=False,
         )
 
     @property
-    def config_class(self) -> type[OpenAISettings]:
+    def settings_class(self) -> type[OpenAISettings]:
         """The settings of the profile's section."""
         from tuneport_openai.config import OpenAISettings
 
@@ -151,11 +148,11 @@ class OpenAIBackend(Backend):
         lacks = f"It cannot be started here yet: {missing}. {self._how_to_get()}" if missing else ""
         return make_plan(self.endpoint, request, self._base_model(request.base.name), lacks)
 
-    def profile(self, base: str) -> DataProfile:
+    def rules(self, base: str) -> DataRules:
         """The vendor's rules for that model, checked offline."""
-        from tuneport_openai.rules import data_profile
+        from tuneport_openai.rules import data_rules
 
-        return data_profile(self.endpoint, self._base_model(base))
+        return data_rules(self.endpoint, self._base_model(base))
 
     def check_base(self, base: str) -> None:
         """Raise ModelNotFound for no name, a path, or a job of ours that has no model, and UnavailableError for a model
@@ -209,7 +206,7 @@ class OpenAIBackend(Backend):
         return (keys.how_to_set if self.endpoint.base_url else how_to_address)(self.endpoint)
 
     def _scratch(self, name: str) -> MutableMapping[str, Any]:
-        scratch = tuneport.job_scratch(Ref(self.name, name))
+        scratch = tuneport.plugin.job_scratch(Ref(self.name, name))
         if "request" not in scratch:
             raise JobNotFound(f"{self.name}:{name} was never asked for.", remedy="Run the same command again.")
         return scratch
@@ -246,7 +243,7 @@ class OpenAIBackend(Backend):
     def _written(self, request: TrainRequest) -> dict[str, Any]:
         from tuneport_openai.request import written
 
-        drop = self.profile(request.base.name) if request.options.too_long == "drop" else None
+        drop = self.rules(request.base.name) if request.options.too_long == "drop" else None
         return written(self.endpoint, request, self._base_model(request.base.name), drop)
 
 

@@ -11,18 +11,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from tuneport import (
+from tuneport.errors import (
     BackendError,
     JobNotFound,
     ModelNotFound,
     NotFoundError,
-    Redactor,
     TuneportError,
     UnavailableError,
     UsageError,
-    check_proxies,
-    guard,
 )
+from tuneport.plugin import Redactor, check_proxies, guard
 from tuneport_openai import keys
 from tuneport_openai.profiles import Profile, checked_address
 from tuneport_openai.refusals import code_of, message_of, param_of, shown

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tuneport import ask_secret, say, say_json
+from tuneport.plugin import ask_secret, say, say_json
 
 if TYPE_CHECKING:
     from tuneport_openai.profiles import Profile
@@ -51,7 +51,7 @@ def add(
 
     taken = tuneport.backends().get(name)
     if taken is not None and not isinstance(taken, OpenAIBackend):
-        raise tuneport.UsageError(f"{name!r} is another plugin's backend.", remedy="Choose another name.")
+        raise tuneport.errors.UsageError(f"{name!r} is another plugin's backend.", remedy="Choose another name.")
     vendor: Literal["azure", "other"] | None = None if azure is None else "azure" if azure else "other"
     made = profiles.add(name, url, key, vendor, limit or ())
     if json:

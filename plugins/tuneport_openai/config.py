@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from tuneport import Settings
+from tuneport.plugin import Settings
 from tuneport_openai.graders import TYPES, Grader
 
 Auto = Literal["auto"]

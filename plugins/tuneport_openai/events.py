@@ -6,16 +6,8 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from tuneport import (
-    ConfigError,
-    Event,
-    TuneportError,
-    UnavailableError,
-    deliver_events,
-    keep_events,
-    kept_events,
-    utc_now,
-)
+from tuneport.errors import ConfigError, TuneportError, UnavailableError
+from tuneport.plugin import Event, deliver_events, keep_events, kept_events, utc_now
 from tuneport_openai.pages import Pages, identity_of, items_of
 from tuneport_openai.refusals import printable
 from tuneport_openai.removal import result_files_of

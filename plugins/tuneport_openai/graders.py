@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tuneport import Settings
+from tuneport.plugin import Settings
 
 _TYPE = "Which grader it is."
 _NAME = "What it is called in the vendor's reports."

@@ -9,21 +9,16 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport import (
-    BackendError,
+from tuneport.errors import BackendError, JobNotFinished, JobNotFound, NotFoundError, TuneportError, UsageError
+from tuneport.plugin import (
     Checkpoint,
     Event,
     Job,
-    JobNotFinished,
-    JobNotFound,
     JobState,
     Lineage,
     Model,
-    NotFoundError,
     Ref,
     Status,
-    TuneportError,
-    UsageError,
     keep_events,
     kept_events,
     utc_now,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from tuneport import Checkpoint, Event, kept_events
+from tuneport.plugin import Checkpoint, Event, kept_events
 from tuneport_openai.job import HostedJob
 from tuneport_openai.removal import remove_copies
 

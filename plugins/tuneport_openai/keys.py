@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from tuneport import ConfigError, UsageError
+from tuneport.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from tuneport_openai.profiles import Profile

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from tuneport import UsageError
+from tuneport.errors import UsageError
 
 
 def _limit(default: float | None, description: str) -> Any:

@@ -9,18 +9,8 @@ from collections.abc import Callable, Generator, MutableMapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tuneport import (
-    BackendError,
-    GenerateOptions,
-    Lineage,
-    Message,
-    Model,
-    ModelNotFound,
-    Ref,
-    Reply,
-    TuneportError,
-    UnavailableError,
-)
+from tuneport.errors import BackendError, ModelNotFound, TuneportError, UnavailableError
+from tuneport.plugin import GenerateOptions, Lineage, Message, Model, Ref, Reply
 from tuneport_openai.client import Wire
 from tuneport_openai.options import TAKES, Collected, logprobs_of, more_of
 from tuneport_openai.refusals import code_of

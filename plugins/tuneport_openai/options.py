@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tuneport import GenerateOptions, Reply, TokenLogprob
+from tuneport.plugin import GenerateOptions, Reply, TokenLogprob
 from tuneport_openai.thinking import Splitter, thought_of
 from tuneport_openai.words import whole
 

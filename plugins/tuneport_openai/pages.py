@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tuneport import BackendError
+from tuneport.errors import BackendError
 
 MOST_PAGES = 200
 MOST_ITEMS = 20_000

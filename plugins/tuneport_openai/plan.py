@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport import Plan, Quantity
+from tuneport.plugin import Plan, Quantity
 from tuneport_openai import catalogue, vendors
 from tuneport_openai.profiles import Profile
 from tuneport_openai.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
 
 if TYPE_CHECKING:
-    from tuneport import Dataset, TrainRequest
+    from tuneport.plugin import Dataset, TrainRequest
     from tuneport_openai.catalogue import Known
     from tuneport_openai.config import OpenAISettings
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tuneport import ConfigError, HomeError, NotFoundError, UsageError, home, open_regular
+from tuneport.errors import ConfigError, HomeError, NotFoundError, UsageError
+from tuneport.plugin import home, open_regular
 from tuneport_openai.limits import Limits, limits_of
 from tuneport_openai.locks import open_lock
 

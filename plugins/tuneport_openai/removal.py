@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from tuneport import BackendError, NotFoundError, TuneportError
+from tuneport.errors import BackendError, NotFoundError, TuneportError
 from tuneport_openai.client import Wire
 from tuneport_openai.pages import Pages
 from tuneport_openai.upload import delete_file

@@ -6,13 +6,14 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport import UsageError, home, utc_now
+from tuneport.errors import UsageError
+from tuneport.plugin import home, utc_now
 from tuneport_openai import catalogue
 from tuneport_openai.client import INTENT
 from tuneport_openai.rules import write_file
 
 if TYPE_CHECKING:
-    from tuneport import DataProfile, TrainRequest
+    from tuneport.plugin import DataRules, TrainRequest
     from tuneport_openai.config import OpenAISettings
     from tuneport_openai.profiles import Profile
 
@@ -20,7 +21,7 @@ _METHODS = {"sft": "supervised", "dpo": "dpo", "reinforcement": "reinforcement"}
 _MOST_EPOCHS = 50
 
 
-def written(endpoint: Profile, request: TrainRequest, model: str, drop: DataProfile | None) -> dict[str, Any]:
+def written(endpoint: Profile, request: TrainRequest, model: str, drop: DataRules | None) -> dict[str, Any]:
     """Write the files that are sent, and return all that the start needs from then on, whichever process goes on.
 
     `model` is the base by the server's own name; `drop` leaves out rows that are longer than that profile takes.

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
-from tuneport import home
+from tuneport.plugin import home
 
 if TYPE_CHECKING:
     from tuneport_openai.client import Wire

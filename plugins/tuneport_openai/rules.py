@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tuneport import Completion, Conversation, DataProfile, Diagnostic, Example, Message, Preference, UsageError
+from tuneport.errors import UsageError
+from tuneport.plugin import Completion, Conversation, DataRules, Diagnostic, Example, Message, Preference
 from tuneport_openai import vendors
 from tuneport_openai.catalogue import known, most_images
 from tuneport_openai.profiles import Profile
@@ -33,7 +34,7 @@ _SHAPES: dict[str, frozenset[Any]] = {
 }
 
 
-def data_profile(profile: Profile, model: str) -> DataProfile:
+def data_rules(profile: Profile, model: str) -> DataRules:
     """What that endpoint takes for that model. Asks no network."""
     facts = known(profile, model)
     count = counter(facts.encoding if facts else None)
@@ -45,7 +46,7 @@ def data_profile(profile: Profile, model: str) -> DataProfile:
         notes.append(f"The limits of {model} are unknown; lengths are not checked.")
     elif facts is not None and count is None:
         notes.append(f"Lengths are not checked: tokens cannot be counted. {how_to_count(facts.encoding)}")
-    return DataProfile(
+    return DataRules(
         shapes=_SHAPES,
         images=facts is None or facts.images is not False,
         min_rows=1 if profile.vendor == "other" else MIN_ROWS,
@@ -107,7 +108,7 @@ class WireFile:
 
 
 def write_file(
-    examples: Iterable[Example], folder: Path, method: str = "sft", *, drop: DataProfile | None = None
+    examples: Iterable[Example], folder: Path, method: str = "sft", *, drop: DataRules | None = None
 ) -> WireFile:
     """Write the exact file that is sent into a folder, named by its SHA-256, whole or not at all.
 
@@ -155,7 +156,7 @@ def _system(example: Conversation) -> str | None:
     return first.text if first is not None and first.role in ("system", "developer") else None
 
 
-def _is_too_long(example: Example, profile: DataProfile) -> bool:
+def _is_too_long(example: Example, profile: DataRules) -> bool:
     if profile.count_tokens is None or profile.max_tokens is None:
         return False
     return profile.count_tokens([example])[0] > profile.max_tokens

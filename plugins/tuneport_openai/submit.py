@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tuneport import ConfigError, JobNotFinished, JobNotFound, JobState, Ref, Status, TuneportError, home, utc_now
+from tuneport.errors import ConfigError, JobNotFinished, JobNotFound, TuneportError
+from tuneport.plugin import JobState, Ref, Status, home, utc_now
 from tuneport_openai.client import INTENT, Wire, never_sent
 from tuneport_openai.locks import open_lock
 from tuneport_openai.pages import Pages

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tuneport import Completion, Conversation, Example, Message
+from tuneport.plugin import Completion, Conversation, Example, Message
 
 CHARACTERS_PER_TOKEN = 4.0
 """Of English with o200k_base: 4.4 were measured on 10,003 support messages, 3.3 on 1,319 problems with their sums."""

@@ -9,7 +9,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport import BackendError, DataError, NotFoundError, UnavailableError, UsageError, open_regular, transfer_bar
+from tuneport.errors import BackendError, DataError, NotFoundError, UnavailableError, UsageError
+from tuneport.plugin import open_regular, transfer_bar
 from tuneport_openai.client import Wire
 from tuneport_openai.pages import Pages
 from tuneport_openai.refusals import message_of, shown, surely_refused

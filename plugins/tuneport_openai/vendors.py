@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import tuneport
+import tuneport.plugin
 from tuneport_openai.profiles import Profile
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def alternatives(profile: Profile, method: str = "sft") -> list[str]:
                 continue
             ready = backend.is_set_up  # backends of ours that asked each other whether they are ready would never end
         else:
-            ready = tuneport.availability(backend).ready
+            ready = tuneport.plugin.availability(backend).ready
         found.append((not ready, name))
     return [name if not missing else f"{name} (not set up)" for missing, name in sorted(found)]
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from tuneport import Ref, Status
+from tuneport.plugin import Ref, Status
 
 _WORDS = {
     "validating_files": Status.PREPARING,

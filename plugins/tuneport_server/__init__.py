@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuneport import hookimpl
+from tuneport.plugin import hookimpl
 
 TUNEPORT_API = 1
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from tuneport import TuneportError
+from tuneport.errors import TuneportError
 from tuneport_server import chat, creation, files, frame, jobs, login, models, page, playground, responses, uploads
 from tuneport_server.guard import Guard, log_failure, mistake
 from tuneport_server.server import Server

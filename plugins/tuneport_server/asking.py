@@ -13,7 +13,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from tuneport import AnswerPiece, CallPiece, Ref, Reply, TokenLogprob
+from tuneport.plugin import AnswerPiece, CallPiece, Ref, Reply, TokenLogprob
 from tuneport_server.questions import Question, Told
 from tuneport_server.server import owner_of, server_of
 from tuneport_server.settings import Limits

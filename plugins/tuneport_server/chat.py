@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tuneport import AnswerPiece, Reply
+from tuneport.plugin import AnswerPiece, Reply
 from tuneport_server import asking
 from tuneport_server.bodies import read_json
 from tuneport_server.models import resolve

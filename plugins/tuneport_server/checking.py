@@ -10,7 +10,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from tuneport import Dataset, TuneportError, open_regular
+from tuneport.errors import TuneportError
+from tuneport.plugin import Dataset, open_regular
 from tuneport_server.bounded import TRY_AGAIN, Bounds, bound, end_with
 
 _BLOCK = 1 << 20

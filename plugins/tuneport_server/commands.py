@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tuneport
-from tuneport import Ref, UnavailableError, UsageError, say
+from tuneport.errors import UnavailableError, UsageError
+from tuneport.plugin import Ref, say
 
 if TYPE_CHECKING:
     import socket

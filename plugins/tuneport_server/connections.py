@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address
 from itertools import chain
 from typing import Protocol
 
-from tuneport import UsageError
+from tuneport.errors import UsageError
 
 _WANTED = 16_384  # descriptors; more than this server can use
 _OWN = 128  # descriptors for the store, job files, logs and pipes

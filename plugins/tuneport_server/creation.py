@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tuneport import TuneportError, UnsupportedError, UsageError
+from tuneport.errors import TuneportError, UnsupportedError, UsageError
 from tuneport_server import jobs
 from tuneport_server.bodies import read_json
 from tuneport_server.files import PURPOSE, find_file, linked_inputs

@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import tuneport
-from tuneport import Model, Ref, Reply, TuneportError
+from tuneport.errors import TuneportError
+from tuneport.plugin import Model, Ref, Reply
 from tuneport_server.questions import Question, Replies
 from tuneport_server.wire import WireError
 
 if TYPE_CHECKING:
-    from tuneport import LiveBatch
+    from tuneport.plugin import LiveBatch
     from tuneport_server.places import Places
     from tuneport_server.settings import Limits
 

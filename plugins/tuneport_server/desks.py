@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from tuneport import Ref
+from tuneport.plugin import Ref
 from tuneport_server.desk import Desk
 from tuneport_server.places import Places
 from tuneport_server.questions import Question

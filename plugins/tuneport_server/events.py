@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuneport import Event, Job, NotFoundError, Ref, open_job
+from tuneport import open_job
+from tuneport.errors import NotFoundError
+from tuneport.plugin import Event, Job, Ref
 
 if TYPE_CHECKING:
     from tuneport_server.server import Server

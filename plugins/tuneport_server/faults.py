@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple
 
-from tuneport import BackendError, HomeError, TuneportError, UnavailableError
+from tuneport.errors import BackendError, HomeError, TuneportError, UnavailableError
 
 _PASSING = (UnavailableError, HomeError, ImportError, OSError, MemoryError)
 _FIRST_SECONDS = 1.0

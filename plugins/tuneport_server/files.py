@@ -20,7 +20,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from tuneport import open_regular
+from tuneport.plugin import open_regular
 from tuneport_server.bodies import Form, read_form
 from tuneport_server.pools import expensive
 from tuneport_server.server import Server, owner_of, server_of

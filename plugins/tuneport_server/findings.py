@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tuneport
-from tuneport import Diagnostic, open_regular
+from tuneport.plugin import Diagnostic, open_regular
 from tuneport_server.hyperparameters import METHODS, Asked
 
 _SHOWN = 5

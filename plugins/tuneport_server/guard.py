@@ -14,7 +14,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tuneport import TuneportError
+from tuneport.errors import TuneportError
 from tuneport_server import frame
 from tuneport_server.bodies import read_form_body
 from tuneport_server.login import form_address, token_in

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import tuneport
-from tuneport import Conversation, Dataset, Message, Preference, Ref, UnsupportedError
+import tuneport.plugin
+from tuneport.errors import UnsupportedError
+from tuneport.plugin import Conversation, Dataset, Message, Preference, Ref
 
 METHODS: Mapping[str, Literal["sft", "dpo", "reinforcement"]] = {
     "supervised": "sft",
@@ -31,8 +33,8 @@ class Asked:
 
 
 def settings_for(asked: Asked, data: Dataset, validation: Dataset | None = None) -> dict[str, Any]:
-    """The backend's settings for these rows; see `tuneport.translate_settings`."""
-    return tuneport.translate_settings(
+    """The backend's settings for these rows; see `tuneport.plugin.translate_settings`."""
+    return tuneport.plugin.translate_settings(
         asked.base,
         data,
         validation,

@@ -9,7 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tuneport import Ref, TuneportError, UnsupportedError, open_backend
+from tuneport import open_backend
+from tuneport.errors import TuneportError, UnsupportedError
+from tuneport.plugin import Ref
 from tuneport_server.bodies import read_json
 from tuneport_server.events import checkpoints_of, events_of
 from tuneport_server.pools import expensive

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import uvicorn
 
-from tuneport import UsageError
+from tuneport.errors import UsageError
 from tuneport_server.connections import Connections
 from tuneport_server.protocol import Connection, refusal, too_many
 

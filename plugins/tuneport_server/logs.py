@@ -7,7 +7,7 @@ import secrets
 import time
 from contextvars import ContextVar
 
-from tuneport import one_line
+from tuneport.plugin import one_line
 
 REQUEST: ContextVar[str] = ContextVar("tuneport_request", default="")
 """The id of the request that this task or thread works for; empty outside of requests."""

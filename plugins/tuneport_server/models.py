@@ -8,7 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tuneport import JobNotFinished, JobNotFound, Ref, UsageError, delete
+from tuneport import delete
+from tuneport.errors import JobNotFinished, JobNotFound, UsageError
+from tuneport.plugin import Ref
 from tuneport_server.events import CHECKPOINT
 from tuneport_server.pools import expensive
 from tuneport_server.server import Server, owner_of, server_of

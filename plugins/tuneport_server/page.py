@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tuneport import open_regular
+from tuneport.plugin import open_regular
 from tuneport_server import jobs, samples
 from tuneport_server.events import events_of
 from tuneport_server.files import PURPOSE, find_file

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tuneport import Ref
+from tuneport.plugin import Ref
 from tuneport_server.wire import WireError
 
 _LOOK_SECONDS = 1.0  # between two looks for somebody who can make room

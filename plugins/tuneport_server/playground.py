@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tuneport import TuneportError
+from tuneport.errors import TuneportError
 from tuneport_server import asking, models, samples
 from tuneport_server.bodies import read_fields
 from tuneport_server.frame import document

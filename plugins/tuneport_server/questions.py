@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuneport import AnswerPiece, Reply, TuneportError
+from tuneport.errors import TuneportError
+from tuneport.plugin import AnswerPiece, Reply
 from tuneport_server.wire import WireError, of_tuneport
 
 Told = tuple[int, AnswerPiece] | list[Reply] | WireError

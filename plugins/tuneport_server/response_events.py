@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from tuneport import AnswerPiece, Reply
+from tuneport.plugin import AnswerPiece, Reply
 from tuneport_server.asking import Streamed, logprob_of, logprobs_of, tokens_of
 from tuneport_server.questions import Question, Told
 from tuneport_server.wire import WireError

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tuneport import Reply
+from tuneport.plugin import Reply
 from tuneport_server import asking, response_events
 from tuneport_server.bodies import read_json
 from tuneport_server.items import STATELESS, messages_of

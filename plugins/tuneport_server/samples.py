@@ -12,7 +12,8 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from tuneport import Completion, Conversation, Example, Preference, TuneportError
+from tuneport.errors import TuneportError
+from tuneport.plugin import Completion, Conversation, Example, Preference
 from tuneport_server import asking, models
 from tuneport_server.files import borrowed, find_file
 from tuneport_server.frame import button, nothing

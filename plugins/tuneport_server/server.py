@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from tuneport import Ref, UsageError, home, open_regular
+from tuneport.errors import UsageError
+from tuneport.plugin import Ref, home, open_regular
 from tuneport_server.events import Seen
 from tuneport_server.roster import Roster
 from tuneport_server.sessions import Sessions

@@ -13,7 +13,8 @@ import psutil
 from pydantic import AfterValidator, Field, StrictInt
 from pydantic_core import PydanticCustomError
 
-from tuneport import ConfigError, Ref, RefError, Settings, UsageError, find_ref, load_section, local_path
+from tuneport.errors import ConfigError, RefError, UsageError
+from tuneport.plugin import Ref, Settings, find_ref, load_section, local_path
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tuneport
-from tuneport import DataError, Dataset, Diagnostic, Job, JobNotFinished, Ref, TuneportError
+from tuneport.errors import DataError, JobNotFinished, TuneportError
+from tuneport.plugin import Dataset, Diagnostic, Job, Ref
 from tuneport_server.bounded import Bounds, bound, end_with
 from tuneport_server.faults import fault_of
 from tuneport_server.findings import told

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
-from tuneport import Diagnostic, HomeError
+from tuneport.errors import HomeError
+from tuneport.plugin import Diagnostic
 from tuneport_server import files
 from tuneport_server.bounded import bounds_of
 from tuneport_server.faults import Fault, Retries, fault_of, killed, late

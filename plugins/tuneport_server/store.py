@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tuneport import HomeError
+from tuneport.errors import HomeError
 
 _MIGRATIONS = (
     """

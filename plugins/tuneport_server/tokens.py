@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from tuneport import NotFoundError, UsageError
+from tuneport.errors import NotFoundError, UsageError
 from tuneport_server.store import Row, Store
 
 Known = Sequence[tuple[str, str]]

@@ -9,7 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import tuneport
-from tuneport import HomeError, Job, JobNotFinished, JobNotFound, JobState, Status, TuneportError
+import tuneport.plugin
+from tuneport.errors import HomeError, JobNotFinished, JobNotFound, TuneportError
+from tuneport.plugin import Job, JobState, Status
 from tuneport_server import files, uploads
 from tuneport_server.events import result_csv
 
@@ -153,7 +155,7 @@ class Trainer:
         if state is None:
             return
         if not tuneport.open_backend(job.ref.backend).capabilities.local:
-            tuneport.deliver_events(job)  # nobody else polls it
+            tuneport.plugin.deliver_events(job)  # nobody else polls it
         if state.status.terminal:
             self._settle(row, job, state)
             return

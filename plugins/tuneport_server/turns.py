@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
-from tuneport import HomeError, home
+from tuneport.errors import HomeError
+from tuneport.plugin import home
 
 if TYPE_CHECKING:
     from tuneport_server.store import Row

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tuneport import open_regular
+from tuneport.plugin import open_regular
 from tuneport_server import files
 from tuneport_server.bodies import Form, plain_name, read_form, read_json
 from tuneport_server.server import Server, owner_of, server_of

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
-from tuneport import BackendError, HomeError, NotFoundError, OptionError, TuneportError, UnsupportedError
+from tuneport.errors import BackendError, HomeError, NotFoundError, OptionError, TuneportError, UnsupportedError
 
 INVALID = "invalid_request_error"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 500: "server_error"}

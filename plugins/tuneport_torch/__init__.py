@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tuneport import hookimpl
+from tuneport.plugin import hookimpl
 
 if TYPE_CHECKING:
-    from tuneport import Backend
+    from tuneport.plugin import Backend
     from tuneport_torch.backend import TorchBackend
     from tuneport_torch.config import TorchSettings
     from tuneport_torch.job import TorchJob

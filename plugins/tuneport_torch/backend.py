@@ -6,22 +6,13 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from tuneport import (
-    Availability,
-    Backend,
-    BaseInfo,
-    Capabilities,
-    JobNotFound,
-    ModelNotFound,
-    Preference,
-    Ref,
-    UnavailableError,
-)
+from tuneport.errors import JobNotFound, ModelNotFound, UnavailableError
+from tuneport.plugin import Availability, Backend, BaseInfo, Capabilities, Preference, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tuneport import DataProfile, Diagnostic, Example, Piece, Plan, TrainRequest
+    from tuneport.plugin import DataRules, Diagnostic, Example, Piece, Plan, TrainRequest
     from tuneport_torch.config import TorchSettings
     from tuneport_torch.job import TorchJob
     from tuneport_torch.model import TorchModel
@@ -46,7 +37,7 @@ class TorchBackend(Backend):
         )
 
     @property
-    def config_class(self) -> type[TorchSettings]:
+    def settings_class(self) -> type[TorchSettings]:
         """The settings under `backends.torch`."""
         from tuneport_torch.config import TorchSettings
 
@@ -86,13 +77,13 @@ class TorchBackend(Backend):
         from tuneport_torch.plan import make_plan
 
         name = request.base.name
-        return make_plan(request, resolve_base(name), self.profile(name), lambda: _text(name).longer)
+        return make_plan(request, resolve_base(name), self.rules(name), lambda: _text(name).longer)
 
-    def profile(self, base: str) -> DataProfile:
+    def rules(self, base: str) -> DataRules:
         """What that base takes: its longest row, and its own tokenizer and template to count, show and prove rows."""
         from tuneport_torch.lookup import resolve_base
 
-        return _Reading(base, resolve_base(base).facts.max_positions).profile()
+        return _Reading(base, resolve_base(base).facts.max_positions).rules()
 
     def check_base(self, base: str) -> None:
         """Raise ModelNotFound or UnavailableError when that base cannot be trained; asks no network."""
@@ -149,10 +140,10 @@ class _Reading:
     def __init__(self, base: str, max_tokens: int | None, mode: str = "rows") -> None:
         self._base, self._max_tokens, self._mode = base, max_tokens, mode
 
-    def profile(self) -> DataProfile:
-        from tuneport import DataProfile
+    def rules(self) -> DataRules:
+        from tuneport.plugin import DataRules
 
-        return DataProfile(
+        return DataRules(
             shapes={
                 "sft": frozenset({"conversation", "completion"}),
                 "dpo": frozenset({"preference"}),
@@ -166,11 +157,11 @@ class _Reading:
             together=self.together,
         )
 
-    def together(self, examples: Iterable[Example]) -> DataProfile:
+    def together(self, examples: Iterable[Example]) -> DataRules:
         from tuneport_torch.text.ways import mode_for
 
         mode = mode_for(_text(self._base), examples)
-        return _Reading(self._base, self._max_tokens, mode).profile()
+        return _Reading(self._base, self._max_tokens, mode).rules()
 
     def count_tokens(self, examples: Sequence[Example]) -> list[int]:
         from tuneport_torch.text import pairs
@@ -184,7 +175,7 @@ class _Reading:
         return pairs.pieces(renderer, example) if isinstance(example, Preference) else renderer.pieces(example)
 
     def check_row(self, example: Example) -> list[Diagnostic]:
-        from tuneport import Completion
+        from tuneport.plugin import Completion
         from tuneport_torch.text import pairs
         from tuneport_torch.text.hints import hints
 

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tuneport import ConfigError, Settings
+from tuneport.errors import ConfigError
+from tuneport.plugin import Settings
 
 Auto = Literal["auto"]
 # The bound belongs to the number: a bound on the whole field would be asked of the word "auto" too.

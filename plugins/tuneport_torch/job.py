@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tuneport import BackendError, Checkpoint, Event, Job, JobNotFinished, JobState, Ref, Status, UsageError, utc_now
+from tuneport.errors import BackendError, JobNotFinished, UsageError
+from tuneport.plugin import Checkpoint, Event, Job, JobState, Ref, Status, utc_now
 from tuneport_torch.jobs import devices, slots
 from tuneport_torch.jobs.folder import EventReader, Folder, JobStatus, release_intent, size_of
 from tuneport_torch.jobs.launch import WAITS, launch, size, why_gone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuneport import ModelNotFound
+from tuneport.errors import ModelNotFound
 from tuneport_torch.bases import ALIASES, Base, resolve
 from tuneport_torch.jobs.folder import NAME, Folder
 from tuneport_torch.jobs.launch import absolute

@@ -11,18 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tuneport import (
-    Lineage,
-    Message,
-    Model,
-    ModelNotFound,
-    Publication,
-    PushRequest,
-    Ref,
-    Reply,
-    Score,
-    TuneportError,
-)
+from tuneport.errors import ModelNotFound, TuneportError
+from tuneport.plugin import Lineage, Message, Model, Publication, PushRequest, Ref, Reply, Score
 from tuneport_torch import bases
 from tuneport_torch.bases import precision
 from tuneport_torch.bases.loading import LOADING, import_libraries, load_model
@@ -31,7 +21,7 @@ from tuneport_torch.jobs import devices, launch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from tuneport import Dataset, GenerateOptions
+    from tuneport.plugin import Dataset, GenerateOptions
     from tuneport_torch.answer.joining import JoiningBatch
     from tuneport_torch.answer.row import Row
     from tuneport_torch.bases import Base

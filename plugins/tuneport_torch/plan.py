@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
-from tuneport import Completion, Conversation, Plan, Preference, Quantity, TuneportError
+from tuneport.errors import TuneportError
+from tuneport.plugin import Completion, Conversation, Plan, Preference, Quantity
 from tuneport_torch import rates
 from tuneport_torch.bases import text_folder
 from tuneport_torch.choices import choices, planned_precision
@@ -21,7 +22,7 @@ from tuneport_torch.text.lengths import Lengths, loses_answer
 from tuneport_torch.text.pairs import conversations
 
 if TYPE_CHECKING:
-    from tuneport import DataProfile, Dataset, Example, Piece, TrainRequest
+    from tuneport.plugin import DataRules, Dataset, Example, Piece, TrainRequest
     from tuneport_torch.bases import Base
     from tuneport_torch.jobs.devices import Device
 
@@ -34,8 +35,8 @@ _LONGEST = 2.5  # a long row, in lengths of the mean one
 _BACKWARD = 3  # forward and backward cost thrice the forward pass of an evaluation
 
 
-def make_plan(request: TrainRequest, base: Base, profile: DataProfile, longer: Callable[[], str | None]) -> Plan:
-    """The plan of a request for a resolved base. Where the base's tokenizer is here, `profile` counts tokens and
+def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Callable[[], str | None]) -> Plan:
+    """The plan of a request for a resolved base. Where the base's tokenizer is here, `rules` counts tokens and
     `longer` names a token of it that the model has no row for.
     """
     settings = cast(TorchSettings, request.settings)
@@ -45,7 +46,7 @@ def make_plan(request: TrainRequest, base: Base, profile: DataProfile, longer: C
     found = devices.devices(kind)
     device = found[0] if found else devices.Device(kind, f"no {kind} device", 0)
     rows, checked = len(request.train), len(request.validation) if request.validation is not None else 0
-    read = profile.for_rows(chain(request.train, request.validation or ())) if tokenizer_here else None
+    read = rules.for_rows(chain(request.train, request.validation or ())) if tokenizer_here else None
     counting = _Counting(settings, base, read, request.options.too_long)
     tokens, lengths = counting.tokens(request.train, rows)
     aside, aside_lengths = counting.tokens(request.validation, checked) if request.validation else (None, None)
@@ -120,7 +121,7 @@ class _Counting:
 
     settings: TorchSettings
     base: Base
-    profile: DataProfile | None
+    rules: DataRules | None
     policy: str
 
     def tokens(self, data: Dataset, rows: int) -> tuple[Quantity, Lengths | None]:
@@ -130,12 +131,12 @@ class _Counting:
         examples = list(data if rows <= _COUNTED_WHOLE else data.sample(_SAMPLE))
         sample = [_texts(one) for one in examples]
         scale = rows / max(1, len(sample))
-        if self.profile is None or self.profile.count_tokens is None:
+        if self.rules is None or self.rules.count_tokens is None:
             characters = sum(_characters(text) for texts in sample for text in texts) * scale
             guess = round(characters / _CHARACTERS_PER_TOKEN)
             source = "estimated from characters, no tokenizer yet"
             return Quantity(value=guess, unit="tokens", source=source, error="±40%"), None
-        each = iter(self.profile.count_tokens([text for texts in sample for text in texts]))
+        each = iter(self.rules.count_tokens([text for texts in sample for text in texts]))
         arms = [[next(each) for _ in texts] for texts in sample]
         counts, lengths = self._within(examples, arms, rows)
         if scale == 1:
@@ -169,7 +170,7 @@ class _Counting:
         return counts, lengths
 
     def _without_answer(self, examples: Sequence[Example], longer: list[int], limit: int | None) -> list[int]:
-        preview = self.profile.preview if self.profile else None
+        preview = self.rules.preview if self.rules else None
         if preview is None or limit is None or self.policy != "truncate":
             return []
         return [place for place in longer if self._loses(preview, examples[place], limit)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tuneport import home
+from tuneport.plugin import home
 from tuneport_torch.jobs.folder import read_file, write_json
 
 if TYPE_CHECKING:

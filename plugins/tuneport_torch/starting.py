@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport import BackendError, Status, TuneportError, UnavailableError, UsageError, utc_now
+from tuneport.errors import BackendError, TuneportError, UnavailableError, UsageError
+from tuneport.plugin import Status, utc_now
 from tuneport_torch.config import TorchSettings, check_method
 from tuneport_torch.job import TorchJob
 from tuneport_torch.jobs import devices
@@ -21,7 +22,7 @@ from tuneport_torch.jobs.owner import Owner
 from tuneport_torch.lookup import resolve_base, stable_name
 
 if TYPE_CHECKING:
-    from tuneport import TrainRequest
+    from tuneport.plugin import TrainRequest
 
 _START_SECONDS = 60.0  # how long a start waits for another process that is writing the same job
 _VERSIONED = ("tuneport", "torch", "transformers", "tokenizers", "safetensors", "peft")

@@ -10,16 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport import (
-    JobFailed,
-    Lineage,
-    ModelNotFound,
-    Status,
-    TuneportError,
-    UnavailableError,
-    UnsupportedError,
-    utc_now,
-)
+from tuneport.errors import JobFailed, ModelNotFound, TuneportError, UnavailableError, UnsupportedError
+from tuneport.plugin import Lineage, Status, utc_now
 from tuneport_torch import bases, export, rates
 from tuneport_torch.bases.files import DamagedModel
 from tuneport_torch.bases.loading import load_model

@@ -17,7 +17,8 @@ from types import FrameType
 from typing import Any, Literal
 
 import tuneport
-from tuneport import Status, utc_now
+import tuneport.plugin
+from tuneport.plugin import Status, utc_now
 from tuneport_torch.engine.checkpoint import Store
 from tuneport_torch.jobs import devices, slots
 from tuneport_torch.jobs.failures import explain
@@ -123,7 +124,7 @@ class Worker:
         kind = devices.pool(setting)
         found = {device.name: device for device in devices.devices(kind)}
         if not found:
-            raise tuneport.UnavailableError(
+            raise tuneport.errors.UnavailableError(
                 f"There is no {kind} device on this machine that PyTorch could use.",
                 remedy="Look at `tuneport doctor`, or train elsewhere: --set backends.torch.device=cpu",
             )
@@ -208,7 +209,7 @@ class Worker:
             self._news.clear()
             ending = self._over.is_set()
             try:
-                for observer, reason in tuneport.deliver_events(job).items():
+                for observer, reason in tuneport.plugin.deliver_events(job).items():
                     sys.stderr.write(f"The observer {observer} broke: {reason}\n")
             except BaseException:  # noqa: BLE001 - a stranger's code must not end a training
                 traceback.print_exc(file=sys.stderr)

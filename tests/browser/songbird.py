@@ -12,6 +12,7 @@ from pathlib import Path
 from parrot import Parrot, ParrotModel
 
 import tuneport
+import tuneport.plugin
 
 TUNEPORT_API = 1
 
@@ -21,12 +22,12 @@ STEPS_PER_EPOCH = 20
 
 class Songbird(Parrot):
     name = "songbird"
-    capabilities = tuneport.Capabilities(
+    capabilities = tuneport.plugin.Capabilities(
         methods=frozenset({"sft"}), verbs=frozenset({"cancel", "pause", "resume"}), local=True
     )
 
-    def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
-        folder = tuneport.home("songbird") / request.name
+    def start(self, request: tuneport.plugin.TrainRequest) -> tuneport.Job:
+        folder = tuneport.plugin.home("songbird") / request.name
         if not folder.exists():
             folder.mkdir()
             pairs = [(one.messages[-2].text, one.messages[-1].text) for one in request.train]
@@ -37,9 +38,9 @@ class Songbird(Parrot):
         return self.job(request.name)
 
     def job(self, name: str) -> tuneport.Job:
-        folder = tuneport.home("songbird") / name
+        folder = tuneport.plugin.home("songbird") / name
         if not (folder / "verbs").exists():
-            raise tuneport.JobNotFound(f"No songbird was taught as {name}.")
+            raise tuneport.errors.JobNotFound(f"No songbird was taught as {name}.")
         return SongbirdJob(folder)
 
     def model(self, name: str) -> tuneport.Model:
@@ -134,6 +135,6 @@ def _event(seq: int, seconds: float, kind: str, message: str, **data: float) -> 
     return tuneport.Event(seq=seq, time=datetime.fromtimestamp(seconds, UTC), kind=kind, message=message, data=data)
 
 
-@tuneport.hookimpl
+@tuneport.plugin.hookimpl
 def tuneport_backends() -> list[tuneport.Backend]:
     return [Songbird()]

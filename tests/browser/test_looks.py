@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from reported_run import a_run
 from serving import jsonl, until_over
-from tuneport.report import Sample, write_report
+from tuneport.reports import Sample, write_report
 
 pytestmark = pytest.mark.timeout(120)
 

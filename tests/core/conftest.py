@@ -35,18 +35,18 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def parrot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The parrot backend, installed for real: found through its entry point like any stranger's plugin."""
-    from tuneport import plugins
+    from tuneport import loader
 
     site = tmp_path / "site"
     info = site / "parrot-0.1.dist-info"
     info.mkdir(parents=True)
-    shutil.copy(HERE / "plugins" / "parrot.py", site / "parrot.py")
+    shutil.copy(HERE / "loader" / "parrot.py", site / "parrot.py")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot\nVersion: 0.1\n")
     (info / "entry_points.txt").write_text("[tuneport]\nparrot = parrot\n")
     monkeypatch.syspath_prepend(str(site))
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     yield
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tuneport
+import tuneport.plugin
 from command_line import Cli
 from tuneport.cli.app import invoke
 
@@ -55,8 +56,8 @@ def test_a_home_that_cannot_be_is_an_error_with_the_usual_cure(
     place: str, monkeypatch: pytest.MonkeyPatch, said: Cli
 ) -> None:
     monkeypatch.setenv("TUNEPORT_HOME", place)
-    with pytest.raises(tuneport.HomeError, match="Set TUNEPORT_HOME"):
-        tuneport.home()
+    with pytest.raises(tuneport.errors.HomeError, match="Set TUNEPORT_HOME"):
+        tuneport.plugin.home()
     code, _, err = said("jobs")
     assert code == 1
     assert place in err
@@ -92,5 +93,5 @@ def test_a_config_file_may_name_a_path_of_nobody(said: Cli) -> None:
 
 def test_local_path_keeps_what_has_no_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
-    assert tuneport.local_path("~/a") == Path("/somewhere/a")
-    assert tuneport.local_path("a/~b") == Path("a/~b")
+    assert tuneport.plugin.local_path("~/a") == Path("/somewhere/a")
+    assert tuneport.plugin.local_path("a/~b") == Path("a/~b")

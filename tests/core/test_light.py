@@ -30,13 +30,13 @@ def test_importing_tuneport_imports_no_third_party_package() -> None:
     assert not (modules_after("import tuneport") - bare) & set(LATER)
 
 
-@pytest.mark.parametrize("name", ["Dataset", "Job", "Model", "Backend", "train", "open_job", "hookimpl"])
+@pytest.mark.parametrize("name", ["Dataset", "Job", "Model", "plugin.Backend", "train", "open_job", "plugin.hookimpl"])
 def test_a_public_name_imports_nothing_heavy(name: str) -> None:
-    assert not modules_after(f"import tuneport; tuneport.{name}") & set(HEAVY)
+    assert not modules_after(f"import tuneport.plugin; tuneport.{name}") & set(HEAVY)
 
 
 def test_loading_our_plugins_imports_nothing_heavy_and_no_settings_model() -> None:
-    found = modules_after("from tuneport.plugins import load; load().infos()")
+    found = modules_after("from tuneport.loader import load; load().infos()")
     assert not found & {*HEAVY, "pydantic"}
 
 
@@ -44,9 +44,9 @@ def test_the_command_lines_help_imports_nothing_heavy_and_no_room_that_it_does_n
     found = modules_after(HELP.format(arguments=["--help"]), whole=True)
     assert not found & {*HEAVY, "pydantic", "msgspec", "sqlite3", "psutil", "ruamel.yaml", "rich", "asyncio"}
     rooms = {name.removeprefix("tuneport.").partition(".")[0] for name in found if name.startswith("tuneport.")}
-    assert rooms == {"cli", "errors", "refs", "plugins", "hookspecs", "visible"}
+    assert rooms == {"cli", "contract", "doors", "errors", "loader", "plugin", "printable", "refs", "terminal"}
 
 
 def test_the_help_of_one_command_asks_no_plugin() -> None:
     found = modules_after(HELP.format(arguments=["check", "--help"]), whole=True)
-    assert not {name for name in found if name.startswith(("tuneport_", "tuneport.plugins", "tuneport.dataset"))}
+    assert not {name for name in found if name.startswith(("tuneport_", "tuneport.loader", "tuneport.dataset"))}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tuneport
+import tuneport.plugin
 from command_line import Cli
 from tuneport.cli.app import invoke
 
@@ -43,7 +44,7 @@ def test_a_job_is_found_by_last_by_name_and_by_its_beginning() -> None:
     for text in (first, first.partition(":")[2], "alpha", "al", "parrot:alp", " alpha "):
         assert str(tuneport.open_job(text).ref) == first, text
         assert str(tuneport.open_model(text).ref) == first, text
-        assert str(tuneport.find_ref(text)) == first
+        assert str(tuneport.plugin.find_ref(text)) == first
 
 
 def test_a_config_names_its_model_as_a_command_does(cli: Cli, tickets: Path, tmp_path: Path) -> None:
@@ -57,23 +58,23 @@ def test_a_config_names_its_model_as_a_command_does(cli: Cli, tickets: Path, tmp
         tuneport.run(file, wait=False, again=True)
         assert base() == meant, text
     for text in ("last", "parrot:last"):
-        newest = str(tuneport.find_ref("last"))
+        newest = str(tuneport.plugin.find_ref("last"))
         file.write_text(f"model: {text}\ndata: {{train: {tickets}, holdout: 0}}\n")
         assert cli("plan", file)[0] == 0
         assert cli("run", file, "--no-wait")[0] == 0
         assert base() == newest, text
-    newest = str(tuneport.find_ref("last"))
+    newest = str(tuneport.plugin.find_ref("last"))
     tuneport.run(tuneport.RunConfig(model="last", data={"train": str(tickets)}), wait=False)  # type: ignore[arg-type]
     assert base() == newest
     file.write_text("model: a\ndata: {train: rows.csv}\n")
-    with pytest.raises(tuneport.ConfigError, match=r"tune.yaml:1: model: 'a' names no job"):
+    with pytest.raises(tuneport.errors.ConfigError, match=r"tune.yaml:1: model: 'a' names no job"):
         tuneport.run(file)
 
 
 def test_what_fits_more_than_one_job_lists_them() -> None:
     first, second = trained("beak"), trained("bear")
     for text in ("be", "parrot:bea"):
-        with pytest.raises(tuneport.RefError, match="fits 2 names") as caught:
+        with pytest.raises(tuneport.errors.RefError, match="fits 2 names") as caught:
             tuneport.open_job(text)
         assert first in str(caught.value)
         assert second in str(caught.value)
@@ -82,26 +83,26 @@ def test_what_fits_more_than_one_job_lists_them() -> None:
 def test_an_exact_name_is_never_a_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     first = trained("wing")
     second = trained(first.partition(":")[2])  # its name begins with the first one's
-    assert str(tuneport.find_ref(first)) == first
-    assert str(tuneport.find_ref(first.partition(":")[2])) == first
+    assert str(tuneport.plugin.find_ref(first)) == first
+    assert str(tuneport.plugin.find_ref(first.partition(":")[2])) == first
     tuneport.delete(first)
-    assert str(tuneport.find_ref(tuneport.Ref.parse(first))) == first  # a Ref is never read as a beginning
-    assert str(tuneport.find_ref(first)) == second
+    assert str(tuneport.plugin.find_ref(tuneport.Ref.parse(first))) == first  # a Ref is never read as a beginning
+    assert str(tuneport.plugin.find_ref(first)) == second
 
 
 def test_a_base_model_is_never_passed_over_for_a_job() -> None:
     ref = trained("grey")  # the parrot's only base has that name
     assert str(tuneport.open_model("parrot:grey").ref) == "parrot:grey"
-    with pytest.raises(tuneport.RefError, match="fits 2 names") as caught:
+    with pytest.raises(tuneport.errors.RefError, match="fits 2 names") as caught:
         tuneport.open_model("grey")
     assert ref in str(caught.value)
     assert "parrot:grey" in str(caught.value)
-    with pytest.raises(tuneport.JobNotFound):
+    with pytest.raises(tuneport.errors.JobNotFound):
         tuneport.open_job("parrot:grey")
 
 
 def test_a_base_model_alone_says_how_it_is_written() -> None:
-    with pytest.raises(tuneport.RefError, match="Write: parrot:grey"):
+    with pytest.raises(tuneport.errors.RefError, match="Write: parrot:grey"):
         tuneport.open_model("grey")
 
 
@@ -109,11 +110,11 @@ def test_a_folder_of_the_name_is_never_passed_over(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     ref = trained("words")
     (tmp_path / "words").mkdir()
-    assert str(tuneport.find_ref("words")) == ref  # no model is in it
+    assert str(tuneport.plugin.find_ref("words")) == ref  # no model is in it
     config = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 32}
     (tmp_path / "words" / "config.json").write_text(json.dumps(config))
     (tmp_path / "words" / "model.safetensors").write_bytes(bytes(8))
-    with pytest.raises(tuneport.RefError, match="fits 2 names") as caught:
+    with pytest.raises(tuneport.errors.RefError, match="fits 2 names") as caught:
         tuneport.open_model("words")
     assert "torch:./words" in str(caught.value)
     assert ref in str(caught.value)
@@ -132,7 +133,7 @@ def test_what_comes_near_is_offered(typed: str, meant: str) -> None:
 
 @pytest.mark.parametrize("text", ["", ":", ":x", "Parrot:x", "x:", "nothing-like-it", "last"])
 def test_what_names_nothing_is_a_usage_error(text: str) -> None:
-    with pytest.raises(tuneport.RefError) as caught:
+    with pytest.raises(tuneport.errors.RefError) as caught:
         tuneport.open_job(text)
     assert caught.value.remedy
 
@@ -140,7 +141,7 @@ def test_what_names_nothing_is_a_usage_error(text: str) -> None:
 def test_every_command_takes_them(cli: Cli, tickets: Path) -> None:
     code, _, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.25", "--suffix", "queue")
     assert code == 0, err
-    ref = str(tuneport.find_ref("last"))
+    ref = str(tuneport.plugin.find_ref("last"))
     for command in (
         ["show", "last"],
         ["watch", "que"],

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import tuneport
+import tuneport.plugin
 
 pytestmark = pytest.mark.usefixtures("parrot")
 HOSTILE = "\x1b[31m<script>alert(1)</script>&\u202e"
@@ -81,7 +82,7 @@ def test_every_object_has_a_short_repr_and_html_that_escapes(tmp_path: Path) -> 
 
 def test_a_job_that_cannot_be_asked_is_still_shown() -> None:
     job = tuneport.train("parrot:grey", rows(), suffix="gone")
-    for file in (tuneport.home("parrot") / job.ref.name).iterdir():
+    for file in (tuneport.plugin.home("parrot") / job.ref.name).iterdir():
         if file.name == "status":
             file.unlink()
     assert str(job.ref) in Balanced(job._repr_html_()).text
@@ -151,11 +152,11 @@ def test_a_wrong_option_names_the_function_that_was_called() -> None:
         "stream": lambda: model.stream("x", max_token=3),
         "stream_many": lambda: list(model.stream_many(["x"], max_token=3)),
     }.items():
-        with pytest.raises(tuneport.UsageError, match=rf"^{name}\(\) takes no option 'max_token'") as caught:
+        with pytest.raises(tuneport.errors.UsageError, match=rf"^{name}\(\) takes no option 'max_token'") as caught:
             call()
         assert "Did you mean max_tokens?" in str(caught.value)
     for name, value in {"temperature": "hot", "max_tokens": 0, "top_p": None, "max_tokens ": 1}.items():
-        with pytest.raises(tuneport.UsageError, match=name.strip()):
+        with pytest.raises(tuneport.errors.UsageError, match=name.strip()):
             model.ask("x", **{name: value})
 
 

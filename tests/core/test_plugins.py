@@ -13,24 +13,25 @@ import pytest
 
 GOOD = """
     import tuneport
+    import tuneport.plugin
     TUNEPORT_API = 1
     class Toy(tuneport.Backend):
         name = "{backend}"
-        capabilities = tuneport.Capabilities(methods=frozenset({{"sft"}}))
-        config_class = tuneport.Settings
-        def start(self, request): raise tuneport.UnsupportedError("a toy")
-        def job(self, name): raise tuneport.JobNotFound(name)
-        def model(self, name): raise tuneport.ModelNotFound(name)
-        def plan(self, request): raise tuneport.UnsupportedError("a toy")
-    @tuneport.hookimpl
+        capabilities = tuneport.plugin.Capabilities(methods=frozenset({{"sft"}}))
+        settings_class = tuneport.plugin.Settings
+        def start(self, request): raise tuneport.errors.UnsupportedError("a toy")
+        def job(self, name): raise tuneport.errors.JobNotFound(name)
+        def model(self, name): raise tuneport.errors.ModelNotFound(name)
+        def plan(self, request): raise tuneport.errors.UnsupportedError("a toy")
+    @tuneport.plugin.hookimpl
     def tuneport_backends(): return [Toy()]
 """
 
-PARROT = (Path(__file__).parent / "plugins" / "parrot.py").read_text()
+PARROT = (Path(__file__).parent / "loader" / "parrot.py").read_text()
 
 LIST = """
     import json
-    from tuneport.plugins import load
+    from tuneport.loader import load
     print(json.dumps([info.to_dict() for info in load().infos()]))
 """
 
@@ -90,22 +91,22 @@ def test_a_strangers_backend_is_found_through_its_entry_point_alone(zoo: Zoo) ->
         ("older", "TUNEPORT_API = 0\nraise RuntimeError('must not even be imported')", "plugin API 0"),
         (
             "hookraises",
-            "import tuneport\nTUNEPORT_API = 1\n@tuneport.hookimpl\ndef tuneport_backends(): raise OSError('disk')",
-            "OSError: disk",
+            "from tuneport.plugin import hookimpl\nTUNEPORT_API = 1\n@hookimpl\ndef tuneport_backends(): open('/no')",
+            "FileNotFoundError",
         ),
         (
             "notabackend",
-            "import tuneport\nTUNEPORT_API = 1\n@tuneport.hookimpl\ndef tuneport_backends(): return [42]",
+            "from tuneport.plugin import hookimpl\nTUNEPORT_API = 1\n@hookimpl\ndef tuneport_backends(): return [42]",
             "announces 42",
         ),
         (
             "unknownhook",
-            "import tuneport\nTUNEPORT_API = 1\n@tuneport.hookimpl\ndef tuneport_from_the_future(): pass",
+            "from tuneport.plugin import hookimpl\nTUNEPORT_API = 1\n@hookimpl\ndef tuneport_from_the_future(): pass",
             "tuneport_from_the_future",
         ),
         (
             "wrongarguments",
-            "import tuneport\nTUNEPORT_API = 1\n@tuneport.hookimpl\ndef tuneport_on_event(nonsense): pass",
+            "from tuneport.plugin import hookimpl\nTUNEPORT_API = 1\n@hookimpl\ndef tuneport_on_event(nonsense): pass",
             "nonsense",
         ),
     ],
@@ -171,10 +172,11 @@ def test_asking_for_a_missing_backend_names_the_broken_plugins(zoo: Zoo) -> None
     done = zoo.run(
         """
         import tuneport
-        from tuneport.plugins import load
+        import tuneport.plugin
+        from tuneport.loader import load
         try:
             load().backend("nosuch")
-        except tuneport.BackendNotFound as error:
+        except tuneport.errors.BackendNotFound as error:
             print(error)
         """
     )
@@ -211,12 +213,12 @@ def test_an_availability_check_that_raises_does_not_hide_the_other_plugins(zoo: 
     ("error", "told"),
     [
         ("ValueError('no list today')", "The backend 'toy' broke while listing its models: ValueError: no list today"),
-        ("tuneport.UnavailableError('no key', remedy='Set TOY_KEY.')", "no key Set TOY_KEY."),
+        ("tuneport.errors.UnavailableError('no key', remedy='Set TOY_KEY.')", "no key Set TOY_KEY."),
     ],
 )
 def test_a_backend_that_cannot_list_its_models_hides_no_other(zoo: Zoo, error: str, told: str) -> None:
-    lists = f"    def bases(self): raise {error}\n    @tuneport.hookimpl\n"
-    zoo.install("a-silent", GOOD.format(backend="toy").replace("    @tuneport.hookimpl\n", f"    {lists}", 1))
+    lists = f"    def bases(self): raise {error}\n    @tuneport.plugin.hookimpl\n"
+    zoo.install("a-silent", GOOD.format(backend="toy").replace("    @tuneport.plugin.hookimpl\n", f"    {lists}", 1))
     zoo.install("z-parrot", PARROT)
     done = zoo.run(CLI.format(arguments=["models"]))
     assert done.returncode == 0
@@ -236,7 +238,7 @@ def test_a_thread_that_asks_while_plugins_announce_waits_for_all_of_them(zoo: Zo
     done = zoo.run(
         """
         import threading
-        from tuneport.plugins import load
+        from tuneport.loader import load
         plugins, seen = load(), []
         def look(): seen.append({"slow", "toy"} <= set(plugins.backends()))
         threads = [threading.Thread(target=look) for _ in range(3)]
@@ -251,8 +253,9 @@ def test_a_thread_that_asks_while_plugins_announce_waits_for_all_of_them(zoo: Zo
 def test_a_raising_observer_starves_no_other(zoo: Zoo) -> None:
     observer = """
         import tuneport
+        import tuneport.plugin
         TUNEPORT_API = 1
-        @tuneport.hookimpl
+        @tuneport.plugin.hookimpl
         def tuneport_on_event(job, event):
             {body}
     """
@@ -261,9 +264,10 @@ def test_a_raising_observer_starves_no_other(zoo: Zoo) -> None:
     done = zoo.run(
         """
         import tuneport
-        from tuneport.plugins import load
+        import tuneport.plugin
+        from tuneport.loader import load
         plugins = load()
-        event = tuneport.Event(seq=7, time=tuneport.utc_now(), kind="log", message="hello")
+        event = tuneport.Event(seq=7, time=tuneport.plugin.utc_now(), kind="log", message="hello")
         print([plugins.notify(name, None, event) for name in plugins.observers()])
         """
     )
@@ -275,15 +279,16 @@ def test_a_plugin_opens_a_source_that_tuneport_does_not_know(zoo: Zoo) -> None:
         "opener",
         """
         import tuneport
+        import tuneport.plugin
         TUNEPORT_API = 1
-        @tuneport.hookimpl
+        @tuneport.plugin.hookimpl
         def tuneport_open_dataset(source):
             if str(source).startswith("toy://"):
                 row = tuneport.Completion(prompt="a", completion=str(source))
                 return tuneport.Dataset.from_examples([row])
         """,
     )
-    done = zoo.run("import tuneport; print(list(tuneport.Dataset.load('toy://x'))[0].completion)")
+    done = zoo.run("import tuneport; print(list(tuneport.load_dataset('toy://x'))[0].completion)")
     assert done.stdout.strip() == "toy://x", done.stderr
 
 
@@ -293,7 +298,7 @@ COMMANDS = """
     def parade():
         "March."
         typer.echo("marching")
-    @tuneport.hookimpl
+    @tuneport.plugin.hookimpl
     def tuneport_commands(app): app.command("parade")(parade)
 """
 CLI = "from tuneport.cli import main; main({arguments!r})"

@@ -53,6 +53,6 @@ def test_every_error_hangs_on_the_one_root_and_is_drawn() -> None:
 
 
 def test_an_error_says_its_cure() -> None:
-    error = tuneport.UsageError("It is wrong.", remedy="Type this.")
+    error = tuneport.errors.UsageError("It is wrong.", remedy="Type this.")
     assert str(error) == "It is wrong.\nType this."
     assert isinstance(error, ValueError)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tuneport
+import tuneport.plugin
 from tuneport import Dataset, Ref, Status
 from tuneport.cli.app import invoke
 from tuneport.ledger import JobRecord, Ledger
@@ -26,7 +27,7 @@ def doubtful() -> JobRecord:
 
 
 def test_a_start_that_certainly_was_not_made_is_over_and_may_be_made_anew(doubtful: JobRecord) -> None:
-    with pytest.raises(tuneport.JobNotFound):
+    with pytest.raises(tuneport.errors.JobNotFound):
         tuneport.settle(doubtful.ref)
     with Ledger.open() as ledger:
         record = ledger.job(doubtful.ref)
@@ -36,7 +37,7 @@ def test_a_start_that_certainly_was_not_made_is_over_and_may_be_made_anew(doubtf
 
 
 def test_a_start_that_is_found_is_confirmed(doubtful: JobRecord) -> None:
-    folder = tuneport.home("parrot", doubtful.ref.name)
+    folder = tuneport.plugin.home("parrot", doubtful.ref.name)
     (folder / "status").write_text("running")
     assert tuneport.settle(doubtful.ref).status is Status.RUNNING
     with Ledger.open() as ledger:
@@ -48,7 +49,7 @@ def test_a_start_that_is_found_is_confirmed(doubtful: JobRecord) -> None:
 def test_a_start_that_stays_in_doubt_exits_3_and_stays_unconfirmed(
     doubtful: JobRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tuneport.home("parrot", doubtful.ref.name)
+    folder = tuneport.plugin.home("parrot", doubtful.ref.name)
     (folder / "status").write_text("unconfirmed")
     assert invoke(["settle", str(doubtful.ref)]) == 3
     assert "still unconfirmed" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_what_is_called_before_a_start_may_stop_it_once_the_rows_are_checked(
         called.append("stop")
         raise KeyboardInterrupt
 
-    with pytest.raises(tuneport.DataError):
+    with pytest.raises(tuneport.errors.DataError):
         tuneport.train("parrot:grey", [{"question": "", "answer": ""}], before_start=stop)
     assert not called
     with pytest.raises(KeyboardInterrupt):
@@ -126,13 +126,13 @@ def test_threads_that_start_the_same_training_at_once_get_one_job(tickets: Path)
 
 
 def test_what_is_refused_leaves_no_live_intent(data: tuneport.Dataset) -> None:
-    with pytest.raises(tuneport.ModelNotFound):
+    with pytest.raises(tuneport.errors.ModelNotFound):
         tuneport.train("parrot:pink", data)
-    with pytest.raises(tuneport.UnsupportedError, match="cannot train by 'dpo'"):
+    with pytest.raises(tuneport.errors.UnsupportedError, match="cannot train by 'dpo'"):
         tuneport.train("parrot:grey", data, method="dpo")
-    with pytest.raises(tuneport.ConfigError, match="learning_rat"):
+    with pytest.raises(tuneport.errors.ConfigError, match="learning_rat"):
         tuneport.train("parrot:grey", data, settings={"learning_rat": 1.0})
-    with pytest.raises(tuneport.BackendNotFound):
+    with pytest.raises(tuneport.errors.BackendNotFound):
         tuneport.train("budgie:grey", data)
     assert Ledger.open().jobs() == []
 
@@ -140,7 +140,7 @@ def test_what_is_refused_leaves_no_live_intent(data: tuneport.Dataset) -> None:
 def test_validation_rows_with_errors_stop_a_start(data: tuneport.Dataset, tmp_path: Path) -> None:
     bad = tmp_path / "steering.jsonl"
     bad.write_text('{"text": "no label"}\n{"text": "my card is lost", "label": "card_arrival"}\n')
-    with pytest.raises(tuneport.DataError, match=r"steering.jsonl has 1 error"):
+    with pytest.raises(tuneport.errors.DataError, match=r"steering.jsonl has 1 error"):
         tuneport.train("parrot:grey", data, validation=bad)
     assert Ledger.open().jobs() == []
 
@@ -151,14 +151,14 @@ def test_waiting_tells_every_event_once_and_a_failure_says_why(data: tuneport.Da
     job.wait(on_event=lambda event: seen.append(event.seq))
     assert seen == [1, 2, 3]
     failed = tuneport.train("parrot:grey", data, settings={"stop_at": "failed"})
-    with pytest.raises(tuneport.JobFailed, match="it forgot") as caught:
+    with pytest.raises(tuneport.errors.JobFailed, match="it forgot") as caught:
         failed.wait()
     assert caught.value.ref == str(failed.ref)
     paused = tuneport.train("parrot:grey", data, settings={"stop_at": "paused"})
-    with pytest.raises(tuneport.JobNotFinished, match="tuneport resume"):
+    with pytest.raises(tuneport.errors.JobNotFinished, match="tuneport resume"):
         paused.wait()
     running = tuneport.train("parrot:grey", data, settings={"stop_at": "running"})
-    with pytest.raises(tuneport.WaitTimeout, match="still running"):
+    with pytest.raises(tuneport.errors.WaitTimeout, match="still running"):
         running.wait(timeout=0.05)
     with pytest.raises(TimeoutError):
         running.wait(timeout=0)
@@ -168,7 +168,7 @@ def test_waiting_tells_every_event_once_and_a_failure_says_why(data: tuneport.Da
 def test_where_a_wait_ended_is_in_the_ledger_at_once(data: tuneport.Dataset, stops_at: str) -> None:
     job = tuneport.train("parrot:grey", data, settings={"stop_at": stops_at})
     assert Ledger.open().job(job.ref).status is tuneport.Status.QUEUED
-    with suppress(tuneport.JobError):
+    with suppress(tuneport.errors.JobError):
         job.wait()
     record = Ledger.open().job(job.ref)
     assert record.status == stops_at
@@ -195,8 +195,8 @@ def test_a_tuned_model_is_the_base_of_the_next_run(data: tuneport.Dataset) -> No
 
 def test_observers_see_every_event_once_in_order_from_whichever_process(data: tuneport.Dataset, own_home: Path) -> None:
     job = tuneport.train("parrot:grey", data)
-    assert tuneport.deliver_events(job) == {}
-    assert tuneport.deliver_events(job) == {}
+    assert tuneport.plugin.deliver_events(job) == {}
+    assert tuneport.plugin.deliver_events(job) == {}
     lines = (own_home / "observed.txt").read_text().split("\n")
     assert lines == [f"{job.ref} {seq}" for seq in (1, 2, 3)] + [""]
 
@@ -204,11 +204,11 @@ def test_observers_see_every_event_once_in_order_from_whichever_process(data: tu
 def test_jobs_on_a_backend_that_is_gone_are_listed_with_the_reason(
     data: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneport import plugins
+    from tuneport import loader
 
     job = tuneport.train("parrot:grey", data, settings={"stop_at": "running"})
     monkeypatch.setenv("TUNEPORT_PLUGINS", "")
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     [found] = tuneport.jobs()
     assert found.ref == job.ref
     assert found.stale is not None
@@ -219,7 +219,7 @@ def test_a_model_that_others_were_trained_from_is_deleted_after_them_or_by_force
     first = tuneport.train("parrot:grey", data)
     second = tuneport.train(str(first.ref), data, suffix="next")
     for dry_run in (True, False):
-        with pytest.raises(tuneport.UsageError, match=f"{second.ref} was trained from {first.ref}"):
+        with pytest.raises(tuneport.errors.UsageError, match=f"{second.ref} was trained from {first.ref}"):
             tuneport.delete(first.ref, dry_run=dry_run)
     assert first.status.terminal
     tuneport.delete(second.ref)
@@ -232,7 +232,7 @@ def test_a_model_that_others_were_trained_from_is_deleted_after_them_or_by_force
 @pytest.mark.parametrize("force", [False, True])
 def test_a_base_model_is_no_job_to_be_deleted(data: tuneport.Dataset, force: bool) -> None:
     for _ in range(2):  # before and after a job was trained from it
-        with pytest.raises(tuneport.JobNotFound, match="parrot:grey is a base model") as refused:
+        with pytest.raises(tuneport.errors.JobNotFound, match="parrot:grey is a base model") as refused:
             tuneport.delete("parrot:grey", force=force)
         assert "--force" not in str(refused.value.remedy)
         assert tuneport.train("parrot:grey", data).status.terminal
@@ -241,17 +241,17 @@ def test_a_base_model_is_no_job_to_be_deleted(data: tuneport.Dataset, force: boo
 def test_a_job_whose_backend_is_missing_is_taken_off_the_list_by_force_only(
     data: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch, own_home: Path
 ) -> None:
-    from tuneport import plugins
+    from tuneport import loader
 
     job = tuneport.train("parrot:grey", data)
     monkeypatch.setenv("TUNEPORT_PLUGINS", "")
-    plugins.load.cache_clear()
-    with pytest.raises(tuneport.BackendNotFound, match=f"tuneport delete {job.ref} --force"):
+    loader.load.cache_clear()
+    with pytest.raises(tuneport.errors.BackendNotFound, match=f"tuneport delete {job.ref} --force"):
         tuneport.delete(job.ref)
     assert [one.ref for one in tuneport.jobs()] == [job.ref]
     assert tuneport.delete(job.ref, force=True) == [f"the ledger's entry of {job.ref}"]
     assert (own_home / "parrot" / job.ref.name).exists()
-    with pytest.raises(tuneport.JobNotFound):
+    with pytest.raises(tuneport.errors.JobNotFound):
         tuneport.delete(job.ref, force=True)
 
 
@@ -261,7 +261,7 @@ def test_a_job_that_the_ledger_does_not_know_can_be_deleted(data: tuneport.Datas
         file.unlink()
     assert tuneport.delete(job.ref, dry_run=True) == tuneport.delete(job.ref)
     assert not (own_home / "parrot" / job.ref.name).exists()
-    with pytest.raises(tuneport.JobNotFound):
+    with pytest.raises(tuneport.errors.JobNotFound):
         tuneport.delete(job.ref)
 
 
@@ -274,6 +274,6 @@ def test_a_schema_for_the_comparison_is_refused_before_anything_starts(tickets: 
     config = tuneport.RunConfig.model_validate(
         {"model": "parrot:grey", "data": {"train": str(tickets)}, "compare": {"json_schema": {"type": "object"}}}
     )
-    with pytest.raises(tuneport.UnsupportedError, match=r"compare\.json_schema"):
+    with pytest.raises(tuneport.errors.UnsupportedError, match=r"compare\.json_schema"):
         tuneport.run(config)
     assert not tuneport.jobs()

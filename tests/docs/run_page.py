@@ -26,9 +26,9 @@ from pathlib import Path
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
-from tuneport import plugins
-from tuneport.cli import outlet
+from tuneport import loader
 from tuneport.cli.app import invoke
+from tuneport.terminal import outlet
 
 FILE = re.compile(r"# (\S+\.(?:py|yaml|toml))\n")
 CODE = re.compile(r"exit code (\d+)")
@@ -78,7 +78,7 @@ def typed(line: str) -> tuple[int, str]:
     words = shlex.split(line, comments=True)
     if words[0] != "tuneport" or any(word in ("|", ">", "<", "&&") for word in words):
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
-        plugins.load.cache_clear()  # the command may have installed one
+        loader.load.cache_clear()  # the command may have installed one
         importlib.invalidate_caches()
         return done.returncode, done.stdout + done.stderr
     outlet.console.cache_clear()

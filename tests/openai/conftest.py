@@ -21,9 +21,9 @@ ROWS = [
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No key, no address and no profile of the machine's user is ever seen here."""
-    from tuneport import plugins
+    from tuneport import loader
 
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path / "home"))
@@ -47,13 +47,13 @@ def limits() -> tuple[str, ...]:
 @pytest.fixture
 def lab(server: WireServer, limits: tuple[str, ...]) -> Iterator[WireServer]:
     """The server as the backend `lab`, added as a user does."""
-    from tuneport import plugins
+    from tuneport import loader
     from tuneport_openai import profiles
 
     profiles.add("lab", server.url, limits=limits)
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     yield server
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def _handler(manager: Manager) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def manager(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
     """The profile `azure` on loopback, with a Resource Manager beside it."""
-    from tuneport import plugins
+    from tuneport import loader
 
     made = Manager(server)
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
@@ -87,11 +87,11 @@ def manager(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Man
     monkeypatch.setenv(azure.MANAGEMENT, f"http://127.0.0.1:{made.http.server_address[1]}")
     limits = ("poll_seconds=0.01", "read_seconds=2", "deploy_seconds=30")
     profiles.add("azure", server.url, limits=limits)
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     yield made
     made.http.shutdown()
     made.http.server_close()
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
 
 
 def trained(rows: Dataset, **settings: Any) -> tuneport.Job:
@@ -104,7 +104,7 @@ def trained(rows: Dataset, **settings: Any) -> tuneport.Job:
 def test_nothing_is_deployed_unasked(manager: Manager, rows: Dataset) -> None:
     model = trained(rows).result()
     manager.wire.models.pop(model.name)  # Azure has no model by its own name to ask
-    with pytest.raises(tuneport.ModelNotFound, match="deployed"):
+    with pytest.raises(tuneport.errors.ModelNotFound, match="deployed"):
         model.ask("Question 1 about pin")
     assert not manager.asked
 
@@ -149,7 +149,7 @@ def test_the_managers_token_follows_no_redirect(manager: Manager, rows: Dataset,
     model = trained(rows).result()
     before = len(server.asked)
     manager.moved_to = f"{server.url}/files"
-    with pytest.raises(tuneport.UnavailableError, match="307"):
+    with pytest.raises(tuneport.errors.UnavailableError, match="307"):
         model.ensure_ready()
     assert len(server.asked) == before
 
@@ -158,7 +158,7 @@ def test_a_manager_that_is_not_there_is_said_to_be(manager: Manager, rows: Datas
     model = trained(rows).result()
     manager.http.shutdown()
     manager.http.server_close()
-    with pytest.raises(tuneport.UnavailableError, match="could not be asked about topics-") as caught:
+    with pytest.raises(tuneport.errors.UnavailableError, match="could not be asked about topics-") as caught:
         model.ensure_ready()
     assert "the-managers-token" not in str(caught.value)
 
@@ -166,10 +166,10 @@ def test_a_manager_that_is_not_there_is_said_to_be(manager: Manager, rows: Datas
 def test_a_deployment_that_fails_or_is_refused_is_told(manager: Manager, rows: Dataset) -> None:
     model = trained(rows).result()
     manager.ends = "Failed"
-    with pytest.raises(tuneport.BackendError, match="it is failed"):
+    with pytest.raises(tuneport.errors.BackendError, match="it is failed"):
         model.ensure_ready()
     manager.refuse = (403, {"error": {"message": "no rights for the-managers-token"}})
-    with pytest.raises(tuneport.UnavailableError, match="no rights for …") as caught:
+    with pytest.raises(tuneport.errors.UnavailableError, match="no rights for …") as caught:
         model.ensure_ready()
     assert "az account get-access-token" in str(caught.value)
 
@@ -180,7 +180,7 @@ def test_what_is_missing_is_named(
 ) -> None:
     model = trained(rows).result()
     monkeypatch.delenv(variable)
-    with pytest.raises(tuneport.ConfigError, match=variable):
+    with pytest.raises(tuneport.errors.ConfigError, match=variable):
         model.ensure_ready()
 
 

@@ -34,8 +34,8 @@ from nasty import (
     stream,
 )
 from tuneport import Dataset
-from tuneport.cli import outlet
 from tuneport.cli.app import invoke
+from tuneport.terminal import outlet
 from wire_server import WireServer
 
 MOST_MEGABYTES = 500
@@ -209,7 +209,7 @@ def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
 def test_a_wait_with_a_timeout_ends_in_an_outage_too(lab: WireServer, rows: Dataset, own_console: None) -> None:
     job = tuneport.train("lab:base", rows)
     Scenario(JOB, reply(429, BUSY)).spoil(lab)
-    with pytest.raises(tuneport.WaitTimeout, match="could not be asked about"):
+    with pytest.raises(tuneport.errors.WaitTimeout, match="could not be asked about"):
         job.wait(timeout=0.2)
     lab.spoil = None
     assert job.wait().ref == job.ref
@@ -218,15 +218,15 @@ def test_a_wait_with_a_timeout_ends_in_an_outage_too(lab: WireServer, rows: Data
 @pytest.mark.parametrize("limits", [(*QUICK, "notice_seconds=0.05", "process_seconds=0.4")])
 def test_what_a_file_is_waited_for_is_said(lab: WireServer, rows: Dataset, caplog: pytest.LogCaptureFixture) -> None:
     lab.file_looks = 10**6
-    with pytest.raises(tuneport.BackendError, match=r"still processing the file .* its status is 'uploaded'"):
+    with pytest.raises(tuneport.errors.BackendError, match=r"still processing the file .* its status is 'uploaded'"):
         tuneport.train("lab:base", rows)
     assert "lab is processing the file" in caplog.text
 
 
 def test_a_text_that_cannot_be_sent_is_the_callers_fault(lab: WireServer, rows: Dataset) -> None:
-    with pytest.raises(tuneport.UsageError, match="half a character"):
+    with pytest.raises(tuneport.errors.UsageError, match="half a character"):
         tuneport.open_model("lab:base").ask("a\ud800b")
-    with pytest.raises(tuneport.UsageError, match="half a character"):
+    with pytest.raises(tuneport.errors.UsageError, match="half a character"):
         tuneport.open_model("lab:ba\udcffse").ask("hello")
 
 

@@ -173,13 +173,13 @@ def test_a_job_that_was_paused_is_told_to_run_again(lab: WireServer, rows: Datas
 
 
 def test_few_rows_are_enough_to_steer_by(server: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tuneport import plugins
+    from tuneport import loader
     from tuneport_openai import profiles
 
     profiles.add("azure", server.url, "LAB_API_KEY")
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     few = rows.sample(3)
-    with pytest.raises(tuneport.DataError, match="at least 10"):
+    with pytest.raises(tuneport.errors.DataError, match="at least 10"):
         tuneport.train("azure:gpt-4.1-mini-2025-04-14", few)
     job = tuneport.train("azure:gpt-4.1-mini-2025-04-14", rows, validation=few)
     assert len(server.files) == 2
@@ -189,7 +189,7 @@ def test_few_rows_are_enough_to_steer_by(server: WireServer, rows: Dataset, monk
 def test_a_failed_job_says_why(lab: WireServer, rows: Dataset) -> None:
     lab.flow = ("queued", "failed")
     job = tuneport.train("lab:base", rows)
-    with pytest.raises(tuneport.JobFailed, match="The rows are odd"):
+    with pytest.raises(tuneport.errors.JobFailed, match="The rows are odd"):
         job.wait()
     again = tuneport.train("lab:base", rows)
     assert again.ref != job.ref
@@ -201,7 +201,7 @@ def test_cancel_is_final_and_may_be_repeated(lab: WireServer, rows: Dataset) -> 
     job.cancel()
     job.cancel()
     assert job.status is Status.CANCELLED
-    with pytest.raises(tuneport.JobCancelled):
+    with pytest.raises(tuneport.errors.JobCancelled):
         job.wait()
 
 
@@ -225,7 +225,7 @@ def test_a_cancel_that_comes_too_late_is_no_error(lab: WireServer, rows: Dataset
     job = tuneport.train("lab:base", rows)
     (raw,) = lab.jobs.values()
     lab.refuse[f"POST /v1/fine_tuning/jobs/{raw['id']}/cancel"] = (400, {"error": {"message": "over"}}, {})
-    with pytest.raises(tuneport.UsageError, match="over"):
+    with pytest.raises(tuneport.errors.UsageError, match="over"):
         job.cancel()
     raw["stage"], lab.flow = 0, ("running", "succeeded")
     job.cancel()
@@ -237,7 +237,7 @@ def test_pause_and_resume(lab: WireServer, rows: Dataset) -> None:
     job = tuneport.train("lab:base", rows)
     job.pause()
     assert job.status is Status.PAUSED
-    with pytest.raises(tuneport.JobNotFinished, match="paused"):
+    with pytest.raises(tuneport.errors.JobNotFinished, match="paused"):
         job.wait()
     lab.flow = ("validating_files", "queued", "running", "succeeded")
     job.resume()
@@ -260,7 +260,7 @@ def test_a_job_that_the_key_cannot_see_is_not_forgotten_and_not_started_again(la
     tuneport.train("lab:base", rows)
     kept = dict(lab.jobs)
     lab.jobs.clear()
-    with pytest.raises(tuneport.BackendError, match="does not show the job"):
+    with pytest.raises(tuneport.errors.BackendError, match="does not show the job"):
         tuneport.train("lab:base", rows)
     assert not lab.jobs
     lab.jobs.update(kept)
@@ -286,7 +286,7 @@ def test_a_refused_key_ends_the_waiting(lab: WireServer, rows: Dataset) -> None:
     job = tuneport.train("lab:base", rows)
     assert isinstance(job, HostedJob)
     lab.refuse[f"GET /v1/fine_tuning/jobs/{job.scratch['job']}"] = (401, {"error": {"message": "revoked"}}, {})
-    with pytest.raises(tuneport.UnavailableError, match="revoked"):
+    with pytest.raises(tuneport.errors.UnavailableError, match="revoked"):
         job.wait()
 
 
@@ -340,13 +340,13 @@ def test_a_tuned_model_is_a_base(lab: WireServer, rows: Dataset) -> None:
 
 
 def test_a_profile_that_leads_elsewhere_now_gets_none_of_the_jobs_requests(lab: WireServer, rows: Dataset) -> None:
-    from tuneport import plugins
+    from tuneport import loader
     from tuneport_openai import profiles
 
     job = tuneport.train("lab:base", rows)
     profiles.add("lab", "http://127.0.0.1:9/v1")
-    plugins.load.cache_clear()
-    with pytest.raises(tuneport.ConfigError, match="was started at") as caught:
+    loader.load.cache_clear()
+    with pytest.raises(tuneport.errors.ConfigError, match="was started at") as caught:
         tuneport.open_job(str(job.ref))
     assert f"tuneport profiles add lab {lab.url}" in str(caught.value)
 
@@ -373,7 +373,8 @@ backends:
 def test_show_tells_what_was_sent_and_what_was_billed(
     lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneport.cli import outlet, show
+    from tuneport.cli import show
+    from tuneport.terminal import outlet
 
     monkeypatch.setenv("COLUMNS", "300")
     outlet.console.cache_clear()
@@ -425,7 +426,7 @@ def test_a_start_that_is_killed_while_uploading_is_finished_by_the_same_command(
 
 def test_a_start_that_an_outage_stops_goes_on_with_the_same_intent(lab: WireServer, rows: Dataset) -> None:
     lab.refuse["POST /v1/files"] = (503, {"error": {"message": "down"}}, {})
-    with pytest.raises(tuneport.BackendError, match="down") as caught:
+    with pytest.raises(tuneport.errors.BackendError, match="down") as caught:
         tuneport.train("lab:base", rows)
     assert "Run the same command again" in str(caught.value)
     (job,) = tuneport.jobs()
@@ -451,14 +452,14 @@ def test_a_model_that_the_server_does_not_have_is_answered_with_those_it_has(
 
 def test_a_start_that_was_refused_is_over(lab: WireServer, rows: Dataset) -> None:
     lab.refuse["POST /v1/fine_tuning/jobs"] = (400, {"error": {"message": "no such model"}}, {})
-    with pytest.raises(tuneport.UsageError, match="no such model"):
+    with pytest.raises(tuneport.errors.UsageError, match="no such model"):
         tuneport.train("lab:base", rows)
     lab.refuse.clear()
     (job,) = tuneport.jobs()
     refused = tuneport.open_job(job.ref)
     assert (refused.status, job.status) == (Status.FAILED, Status.FAILED)
     refused.cancel()
-    with pytest.raises(tuneport.UsageError, match="is over"):
+    with pytest.raises(tuneport.errors.UsageError, match="is over"):
         refused.resume()
     assert tuneport.train("lab:base", rows).ref != job.ref
     assert len(lab.jobs) == 1
@@ -471,11 +472,11 @@ def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
     from tuneport.cli.app import invoke
 
     lab.refuse["POST /v1/fine_tuning/jobs"] = (500, {"error": {"message": "broken"}}, {})
-    with pytest.raises(tuneport.JobNotFinished, match="not sent again"):
+    with pytest.raises(tuneport.errors.JobNotFinished, match="not sent again"):
         tuneport.train("lab:base", rows)
     (job,) = tuneport.jobs()
     assert job.status is Status.UNCONFIRMED
-    with pytest.raises(tuneport.JobNotFinished, match="not sent again") as caught:
+    with pytest.raises(tuneport.errors.JobNotFinished, match="not sent again") as caught:
         tuneport.train("lab:base", rows)
     assert f"tuneport settle {job.ref}" in str(caught.value)
     capsys.readouterr()
@@ -488,7 +489,7 @@ def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
     assert "could not be looked for" in said
     assert "export LAB_API_KEY" in said
     assert "in a few minutes" not in said
-    scratch = tuneport.job_scratch(job.ref)
+    scratch = tuneport.plugin.job_scratch(job.ref)
     lab.refuse.clear()
     intent = scratch["request"]["intent"]
     lab.create({"model": "base", "training_file": scratch["files"]["train"], "metadata": {"tuneport_intent": intent}})
@@ -501,10 +502,10 @@ def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
 def test_an_unconfirmed_job_can_neither_be_cancelled_nor_deleted(lab: WireServer, rows: Dataset) -> None:
     job = tuneport.train("lab:base", rows)
     assert isinstance(job, HostedJob)
-    job.scratch["create"] = {"at": tuneport.utc_now().isoformat(), "training_file": "x", "model": "base"}
+    job.scratch["create"] = {"at": tuneport.plugin.utc_now().isoformat(), "training_file": "x", "model": "base"}
     del job.scratch["job"]
     for act in (job.cancel, job.delete, lambda: tuneport.delete(job.ref)):
-        with pytest.raises(tuneport.JobNotFinished) as caught:
+        with pytest.raises(tuneport.errors.JobNotFinished) as caught:
             act()
         assert f"tuneport settle {job.ref}" in str(caught.value)
 
@@ -515,16 +516,16 @@ Observe = Callable[[Callable[[tuneport.Event], None]], None]
 @pytest.fixture
 def observed(monkeypatch: pytest.MonkeyPatch) -> Observe:
     """Lets a function see every event."""
-    from tuneport import plugins
+    from tuneport import loader
 
     def observe(see: Callable[[tuneport.Event], None]) -> None:
         class Observer:
             @staticmethod
-            @tuneport.hookimpl
+            @tuneport.plugin.hookimpl
             def tuneport_on_event(job: tuneport.Job, event: tuneport.Event) -> None:
                 see(event)
 
-        loaded = plugins.load()
+        loaded = loader.load()
         found = next(one for one in loaded._found if one.entry.name == "openai")
         monkeypatch.setattr(found.module, "tuneport_on_event", Observer.tuneport_on_event, raising=False)
         loaded._manager.unregister(found.module)

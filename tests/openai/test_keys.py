@@ -69,7 +69,7 @@ def test_a_training_runs_with_a_key_of_the_keyring(
     ring: Any, lab: WireServer, rows: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(monkeypatch)
-    tuneport.plugins.load.cache_clear()
+    tuneport.loader.load.cache_clear()
     assert tuneport.open_backend("lab").availability().ready
     assert tuneport.train("lab:base", rows).wait().ask("Question 1 about pin") == "pin"
 
@@ -99,7 +99,7 @@ def test_another_address_does_not_get_the_key(ring: Any, lab: WireServer, monkey
     keep(monkeypatch)
     elsewhere = profiles.add("lab", "http://127.0.0.1:9/v1")
     assert keys.source(elsewhere) is None
-    with pytest.raises(tuneport.ConfigError, match="LAB_API_KEY is not set") as caught:
+    with pytest.raises(tuneport.errors.ConfigError, match="LAB_API_KEY is not set") as caught:
         _ = Wire(elsewhere).once
     assert "tuneport profiles key lab" in str(caught.value)
     assert keys.source(profiles.add("lab", lab.url)) == "keyring"
@@ -123,7 +123,10 @@ def test_a_key_that_the_server_repeats_is_taken_out(
     keep(monkeypatch)
     lab.refuse["GET /v1/files"] = (401, {"error": {"message": f"Incorrect API key {KEY}"}}, {})
     wire = Wire(profiles.profile("lab"))
-    with pytest.raises(tuneport.UnavailableError, match="key in the keyring") as caught, wire.speaking("listing"):
+    with (
+        pytest.raises(tuneport.errors.UnavailableError, match="key in the keyring") as caught,
+        wire.speaking("listing"),
+    ):
         wire.once.files.list()
     assert KEY not in str(caught.value)
     cause = caught.value.__cause__
@@ -171,7 +174,7 @@ def test_a_keyring_that_tells_the_key_is_not_repeated(
     ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keyring.core, "_keyring_backend", Telling())
-    with pytest.raises(tuneport.ConfigError, match="could not keep the key of lab: PasswordSetError") as caught:
+    with pytest.raises(tuneport.errors.ConfigError, match="could not keep the key of lab: PasswordSetError") as caught:
         keys.keep(profiles.profile("lab"), KEY)
     assert KEY not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -180,7 +183,7 @@ def test_a_keyring_that_tells_the_key_is_not_repeated(
 def test_a_keyring_that_lost_the_key_says_so(ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch)
     ring.delete_password("tuneport", profiles.profile("lab").account)
-    with pytest.raises(tuneport.ConfigError, match="has no key for lab@"):
+    with pytest.raises(tuneport.errors.ConfigError, match="has no key for lab@"):
         _ = Wire(profiles.profile("lab")).once
 
 

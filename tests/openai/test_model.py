@@ -30,7 +30,7 @@ def test_a_busy_server_is_asked_again_when_it_says(model: tuneport.Model, lab: W
 def test_no_credit_is_not_asked_for_again(model: tuneport.Model, lab: WireServer) -> None:
     error = {"message": "You exceeded your current quota", "code": "insufficient_quota"}
     lab.refuse["POST /v1/chat/completions"] = (429, {"error": error}, {})
-    with pytest.raises(tuneport.UnavailableError, match="exceeded your current quota") as caught:
+    with pytest.raises(tuneport.errors.UnavailableError, match="exceeded your current quota") as caught:
         model.ask("question 1")
     assert "billing" in str(caught.value)
     assert lab.calls("POST", "/v1/chat/completions") == 1
@@ -38,7 +38,7 @@ def test_no_credit_is_not_asked_for_again(model: tuneport.Model, lab: WireServer
 
 def test_one_error_ends_the_whole_call(model: tuneport.Model, lab: WireServer) -> None:
     lab.refuse["POST /v1/chat/completions"] = (400, {"error": {"message": "too long"}}, {})
-    with pytest.raises(tuneport.UsageError, match="too long"):
+    with pytest.raises(tuneport.errors.UsageError, match="too long"):
         model.ask_many(["question 1"] * 500)
     assert lab.calls("POST", "/v1/chat/completions") < 100
 
@@ -56,7 +56,7 @@ def test_tools_are_passed_and_calls_come_back(model: tuneport.Model, lab: WireSe
 
 
 def test_an_unknown_model_is_said_to_be(lab: WireServer) -> None:
-    with pytest.raises(tuneport.ModelNotFound, match="nothing does not exist"):
+    with pytest.raises(tuneport.errors.ModelNotFound, match="nothing does not exist"):
         tuneport.open_model("lab:nothing").ask("hello")
 
 

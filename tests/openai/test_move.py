@@ -19,7 +19,9 @@ import pytest
 import yaml
 
 import tuneport
-from tuneport import BudgetError, Dataset, Record, UsageError
+from tuneport import Dataset
+from tuneport.errors import BudgetError, UsageError
+from tuneport.plugin import Record
 from tuneport_openai.client import Wire
 from tuneport_openai.move.account import read_account, read_job
 from tuneport_openai.move.bring import bring, check_rows

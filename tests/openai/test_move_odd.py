@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tuneport import Dataset, Lineage, Record, UsageError
+from tuneport import Dataset, Lineage
 from tuneport.cli.app import invoke
+from tuneport.errors import UsageError
+from tuneport.plugin import Record
 from tuneport_openai.client import Wire
 from tuneport_openai.move.account import read_account, read_job
 from tuneport_openai.move.answers import price_of, spent_on

@@ -9,7 +9,8 @@ import pytest
 
 import tuneport
 from nasty import SCENARIOS
-from tuneport import Dataset, TuneportError
+from tuneport import Dataset
+from tuneport.errors import TuneportError
 from wire_server import WireServer
 
 

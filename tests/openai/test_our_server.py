@@ -16,7 +16,8 @@ pytest.importorskip("starlette", reason="needs the server's extra: pip install '
 import tuneport
 from fault_proxy import AFTER, FAULTS, FaultProxy
 from serving import Served, install_parrot
-from tuneport import Dataset, JobNotFinished, Status
+from tuneport import Dataset, Status
+from tuneport.errors import JobNotFinished
 from tuneport_openai.job import HostedJob
 
 
@@ -32,14 +33,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def ours(served: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """The server as the backend `lab`."""
-    from tuneport import plugins
+    from tuneport import loader
     from tuneport_openai import profiles
 
     monkeypatch.setenv("LAB_API_KEY", served.token)
     profiles.add("lab", served.url)
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     yield served
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
 
 
 def test_ten_lines_train_compare_and_ask_through_our_own_server(ours: Served, rows: Dataset) -> None:
@@ -61,18 +62,18 @@ def test_ten_lines_train_compare_and_ask_through_our_own_server(ours: Served, ro
 def test_no_fault_between_the_two_starts_two_jobs(
     fault: str, ours: Served, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneport import plugins
+    from tuneport import loader
     from tuneport_openai import profiles
 
     proxy = FaultProxy(ours.url, timeout=1.2)
     proxy.fault, proxy.lag = fault, 1
     limits = ("poll_seconds=0.05", "retry_seconds=0.1", "search_seconds=0.1", "create_seconds=1")
     profiles.add("lab", proxy.url, limits=limits)
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     with contextlib.suppress(JobNotFinished):
         tuneport.train("lab:base", rows, suffix="faulted", again=True)
     (job,) = tuneport.jobs()
-    scratch = tuneport.job_scratch(job.ref)
+    scratch = tuneport.plugin.job_scratch(job.ref)
     intent = scratch["request"]["intent"]
     there = [one.id for one in ours.client().fine_tuning.jobs.list(metadata={"tuneport_intent": intent})]
     assert len(there) == (1 if fault in AFTER else 0)
@@ -117,7 +118,7 @@ GRADER = {
 def test_a_method_that_the_servers_backend_lacks_is_refused_in_its_own_words(
     method: Literal["dpo", "reinforcement"], data: list[Any], settings: dict[str, Any], ours: Served
 ) -> None:
-    with pytest.raises(tuneport.UsageError, match=method):
+    with pytest.raises(tuneport.errors.UsageError, match=method):
         tuneport.train("lab:base", Dataset.load(data), method=method, settings=settings)
     assert [job.status for job in tuneport.jobs()] == [Status.FAILED]
 
@@ -133,10 +134,10 @@ compare: {{base: false}}
 def test_the_same_config_file_runs_here_and_there_with_one_word_changed(
     ours: Served, rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneport import plugins
+    from tuneport import loader
 
     monkeypatch.syspath_prepend(str(ours.home.parent / "site"))
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     rows.write(tmp_path / "rows.jsonl")
     results = []
     for backend in ("parrot:grey", "lab:base"):

@@ -19,16 +19,16 @@ MODEL = "openai:gpt-4.1-mini-2025-04-14"
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that no test ever sends: nothing here asks a server."""
-    from tuneport import plugins
+    from tuneport import loader
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
 
 
 def test_a_missing_key_is_said_before_anything_else(rows: Dataset) -> None:
     answer = tuneport.backends()["openai"].availability()
     assert (answer.ready, answer.reason) == (False, "the variable OPENAI_API_KEY is not set")
-    with pytest.raises(tuneport.UnavailableError, match="OPENAI_API_KEY is not set"):
+    with pytest.raises(tuneport.errors.UnavailableError, match="OPENAI_API_KEY is not set"):
         tuneport.train(MODEL, rows)
 
 
@@ -41,7 +41,7 @@ def test_without_a_key_a_plan_is_made_and_run_doctor_and_plan_tell_the_closing_a
     assert "OPENAI_API_KEY is not set" in notes[0]
     assert "6 January 2027" in notes[1]
     assert "torch" in notes[1]
-    with pytest.raises(tuneport.UnavailableError) as caught:
+    with pytest.raises(tuneport.errors.UnavailableError) as caught:
         tuneport.train(MODEL, rows)
     assert "export OPENAI_API_KEY" in str(caught.value)
     assert "6 January 2027" in str(caught.value)
@@ -60,12 +60,12 @@ def test_a_key_that_openai_base_url_gives_to_another_host_is_not_sent_to_openai(
 
     monkeypatch.setenv("OPENAI_BASE_URL", address)
     assert not tuneport.backends()["openai"].availability().ready
-    with pytest.raises(tuneport.UnavailableError, match="OPENAI_BASE_URL") as caught:
+    with pytest.raises(tuneport.errors.UnavailableError, match="OPENAI_BASE_URL") as caught:
         tuneport.train(MODEL, rows)
     assert f"profiles add lab {address}" in (caught.value.remedy or "")
-    with pytest.raises(tuneport.ConfigError, match="is not sent to OpenAI"):
+    with pytest.raises(tuneport.errors.ConfigError, match="is not sent to OpenAI"):
         Wire(profiles.profile("openai")).once  # noqa: B018 - it would be made with the key
-    with pytest.raises(tuneport.ConfigError, match="is not sent to OpenAI"):
+    with pytest.raises(tuneport.errors.ConfigError, match="is not sent to OpenAI"):
         tuneport.open_model("openai:gpt-4.1-mini").ask("Hello")
     monkeypatch.setenv("OPENAI_BASE_URL", profiles.OPENAI_URL)
     assert tuneport.backends()["openai"].availability().ready
@@ -97,7 +97,7 @@ def test_a_plan_tells_the_closing_and_who_else_could_run_the_config(key: None, r
 def test_a_403_says_the_same(lab: WireServer, rows: Dataset) -> None:
     error = {"error": {"message": "Fine-tuning is not available to your organization", "type": "x"}}
     lab.refuse["POST /v1/fine_tuning/jobs"] = (403, error, {})
-    with pytest.raises(tuneport.UnavailableError, match="not available to your organization") as caught:
+    with pytest.raises(tuneport.errors.UnavailableError, match="not available to your organization") as caught:
         tuneport.train("lab:base", rows)
     assert "torch" in (caught.value.remedy or "")
     assert [job.status for job in tuneport.jobs()] == [tuneport.Status.FAILED]
@@ -134,7 +134,7 @@ def test_a_model_that_was_or_will_be_shut_down_is_told(key: None, rows: Dataset)
     assert "shut down on 14 January 2027" in " ".join(tuneport.plan(MODEL, rows).notes)
     shut = "gpt-4.1-nano-2025-04-14, and what is tuned from it, was shut down on 23 October 2026."
     for act in (tuneport.plan, tuneport.train):
-        with pytest.raises(tuneport.UnavailableError, match=shut) as caught:
+        with pytest.raises(tuneport.errors.UnavailableError, match=shut) as caught:
             act("openai:gpt-4.1-nano-2025-04-14", rows)
         assert "torch" in (caught.value.remedy or "")
     names = [info.ref.name for info in tuneport.open_backend("openai").bases()]
@@ -154,13 +154,13 @@ def test_auto_epochs_follow_the_published_rule(rows: int, epochs: int) -> None:
 
 
 def test_a_model_that_is_not_tunable_is_told(key: None, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tuneport import plugins
+    from tuneport import loader
 
     assert "write openai:gpt-4.1-mini-2025-04-14" in " ".join(tuneport.plan("openai:gpt-4.1-mini", rows).notes)
     assert "not among the tunable models" in " ".join(tuneport.plan("openai:gpt-9", rows).notes)
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com")
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "x")
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     assert "not tunable by sft" in " ".join(tuneport.plan("azure:o4-mini-2025-04-16", rows).notes)
 
 
@@ -187,23 +187,23 @@ def test_tokens_are_estimated_with_their_error_without_a_vocabulary(
 def test_settings_that_the_wire_refuses_are_refused_here(
     settings: dict[str, object], said: str, lab: WireServer, rows: Dataset
 ) -> None:
-    with pytest.raises(tuneport.UsageError, match=said):
+    with pytest.raises(tuneport.errors.UsageError, match=said):
         tuneport.train("lab:base", rows, settings=settings)
     assert not lab.jobs
 
 
 def test_more_epochs_than_the_wire_takes_are_refused(lab: WireServer, rows: Dataset) -> None:
-    with pytest.raises(tuneport.UsageError, match="51 epochs"):
+    with pytest.raises(tuneport.errors.UsageError, match="51 epochs"):
         tuneport.train("lab:base", rows, epochs=51)
 
 
 def test_azure_takes_a_shorter_suffix(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tuneport import plugins
+    from tuneport import loader
 
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "x")
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com")
-    plugins.load.cache_clear()
-    with pytest.raises(tuneport.UsageError, match="takes 18"):
+    loader.load.cache_clear()
+    with pytest.raises(tuneport.errors.UsageError, match="takes 18"):
         tuneport.train("azure:gpt-4.1-mini-2025-04-14", rows, suffix="a" * 19)
 
 
@@ -273,7 +273,7 @@ def test_every_grader_of_the_wire_is_sent_as_it_is_written(
 def test_a_grader_that_the_wire_refuses_is_refused_here(
     grader: dict[str, object] | None, said: str, lab: WireServer, rows: Dataset
 ) -> None:
-    with pytest.raises(tuneport.UsageError, match=said):
+    with pytest.raises(tuneport.errors.UsageError, match=said):
         tuneport.train("lab:base", rows, method="reinforcement", settings={"grader": grader} if grader else None)
     assert not lab.jobs
 

@@ -27,7 +27,7 @@ def test_openai_and_azure_are_there_and_others_are_kept() -> None:
     assert (made.base_url, made.key, made.vendor) == ("https://gpu.example.org/v1", "LAB_API_KEY", "other")
     assert profiles.profile("lab") == made
     profiles.remove("lab")
-    with pytest.raises(tuneport.NotFoundError, match="no profile 'lab'"):
+    with pytest.raises(tuneport.errors.NotFoundError, match="no profile 'lab'"):
         profiles.profile("lab")
 
 
@@ -50,29 +50,29 @@ def test_azures_address_is_completed_from_the_environment_and_by_hand(monkeypatc
     ],
 )
 def test_a_key_is_sent_to_no_such_address(url: str, said: str) -> None:
-    with pytest.raises(tuneport.UsageError, match=said) as caught:
+    with pytest.raises(tuneport.errors.UsageError, match=said) as caught:
         profiles.add("lab", url)
     assert "secret" not in str(caught.value)
 
 
 def test_a_key_given_in_place_of_its_variables_name_is_refused_and_not_repeated() -> None:
-    with pytest.raises(tuneport.UsageError, match="not the key itself") as caught:
+    with pytest.raises(tuneport.errors.UsageError, match="not the key itself") as caught:
         profiles.add("lab", "https://example.org/v1", key="sk-proj-abc")
     assert "sk-proj" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["openai", "Lab", "a:b", "../x", ""])
 def test_some_names_are_refused(name: str) -> None:
-    with pytest.raises(tuneport.UsageError):
+    with pytest.raises(tuneport.errors.UsageError):
         profiles.add(name, "https://example.org/v1")
 
 
 def test_a_damaged_file_is_named_and_nothing_is_lost(own_home: Path) -> None:
     profiles.add("lab", "https://example.org/v1")
     (own_home / "profiles.json").write_text("{")
-    with pytest.raises(tuneport.ConfigError, match=r"profiles\.json is damaged"):
+    with pytest.raises(tuneport.errors.ConfigError, match=r"profiles\.json is damaged"):
         profiles.profiles()
-    with pytest.raises(tuneport.ConfigError):
+    with pytest.raises(tuneport.errors.ConfigError):
         profiles.add("other", "https://example.org/v1")
     assert (own_home / "profiles.json").read_text() == "{"
 
@@ -91,7 +91,7 @@ def test_limits_are_kept_with_the_profile_and_govern_its_jobs(lab: WireServer, r
     assert profiles.add("other", "https://example.org/v1").poll_seconds == 5.0
     assert profiles.add("near", "http://127.0.0.1:1/v1").poll_seconds == 0.5
     assert profiles.profile("lab").limits == made.limits  # a change of another profile leaves them
-    tuneport.plugins.load.cache_clear()
+    tuneport.loader.load.cache_clear()
     job = tuneport.train("lab:base", rows)
     job.wait()
     assert (job.poll_seconds, job.outage_seconds) == (0.02, 7.0)
@@ -114,13 +114,13 @@ def test_limits_are_kept_with_the_profile_and_govern_its_jobs(lab: WireServer, r
     ],
 )
 def test_a_limit_that_is_none_is_refused(text: str, said: str, own_home: Path) -> None:
-    with pytest.raises(tuneport.UsageError, match=said):
+    with pytest.raises(tuneport.errors.UsageError, match=said):
         profiles.add("lab", "https://example.org/v1", limits=[text])
     assert "lab" not in profiles.profiles()
     name, _, value = text.partition("=")
     stored = {"base_url": "https://example.org/v1", "key": "K", "vendor": "other", "limits": {name: value}}
     (own_home / "profiles.json").write_text(json.dumps({"profiles": {"lab": stored}}))
-    with pytest.raises(tuneport.ConfigError, match=r"profiles\.json is damaged"):
+    with pytest.raises(tuneport.errors.ConfigError, match=r"profiles\.json is damaged"):
         profiles.profiles()
 
 
@@ -155,42 +155,42 @@ def test_the_commands_add_list_and_remove(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_job_of_a_removed_profile_says_what_is_missing_and_what_to_type(lab: WireServer, rows: Dataset) -> None:
-    from tuneport import plugins
+    from tuneport import loader
 
     job = tuneport.train("lab:base", rows)
     assert profiles.remove("lab")
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     for act in (tuneport.open_job, tuneport.open_model, tuneport.delete, tuneport.settle):
-        with pytest.raises(tuneport.ConfigError, match="the profile lab was removed") as caught:
+        with pytest.raises(tuneport.errors.ConfigError, match="the profile lab was removed") as caught:
             act(job.ref)
         assert f"tuneport profiles add lab {lab.url}" in str(caught.value)
     assert [one.ref for one in tuneport.jobs()] == [job.ref]
-    with pytest.raises(tuneport.UnavailableError, match="its profile was removed"):
+    with pytest.raises(tuneport.errors.UnavailableError, match="its profile was removed"):
         tuneport.train("lab:base", rows, again=True)
     assert "lab" not in " ".join(vendors.alternatives(profiles.profile("openai")))
     profiles.add("lab", lab.url)
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     assert tuneport.open_job(job.ref).wait().ask("Question 1 about pin") == "pin"
 
 
 def test_a_job_that_is_over_is_read_and_deleted_here_when_its_profile_was_removed(
     lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tuneport import plugins
+    from tuneport import loader
     from tuneport.cli.app import invoke
 
     job = tuneport.train("lab:base", rows)
     job.wait()
     events, sent = list(job.events()), Path(job.state().details["sent"])
     profiles.remove("lab")
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     asked = len(lab.asked)
     again = tuneport.open_job(job.ref)
     assert (again.status, list(again.events()), again.checkpoints()) == (tuneport.Status.SUCCEEDED, events, [])
     assert invoke(["show", str(job.ref)]) == 0
     assert invoke(["watch", str(job.ref)]) == 0
     for act in (lambda: tuneport.open_model(job.ref), lambda: again.result().ask("pin?")):
-        with pytest.raises(tuneport.ConfigError, match="was removed"):
+        with pytest.raises(tuneport.errors.ConfigError, match="was removed"):
             act()
     capsys.readouterr()
     assert invoke(["delete", str(job.ref), "--yes"]) == 0
@@ -201,16 +201,16 @@ def test_a_job_that_is_over_is_read_and_deleted_here_when_its_profile_was_remove
 
 
 def test_a_finished_job_asks_nothing_of_the_host_that_its_profile_leads_to_now(lab: WireServer, rows: Dataset) -> None:
-    from tuneport import plugins
+    from tuneport import loader
 
     job = tuneport.train("lab:base", rows)
     job.wait()
     other = WireServer()
     try:
         profiles.add("lab", other.url)
-        plugins.load.cache_clear()
+        loader.load.cache_clear()
         assert tuneport.open_job(job.ref).status is tuneport.Status.SUCCEEDED
-        with pytest.raises(tuneport.ConfigError, match="was started at"):
+        with pytest.raises(tuneport.errors.ConfigError, match="was started at"):
             tuneport.train(str(job.ref), rows)
         tuneport.delete(job.ref)
         assert not other.asked
@@ -221,7 +221,7 @@ def test_a_finished_job_asks_nothing_of_the_host_that_its_profile_leads_to_now(l
 def test_removing_a_profile_warns_of_jobs_that_are_not_over(
     lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tuneport import plugins
+    from tuneport import loader
     from tuneport.cli.app import invoke
 
     lab.flow = ("running",)
@@ -230,30 +230,30 @@ def test_removing_a_profile_warns_of_jobs_that_are_not_over(
     said = capsys.readouterr().err
     assert f"Not over: {job.ref} (running)" in said
     assert f"tuneport profiles add lab {lab.url}" in said
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     assert invoke(["jobs"]) == 0
     assert "running (last known)" in capsys.readouterr().out
-    with pytest.raises(tuneport.BackendNotFound, match="Did you mean") as caught:
+    with pytest.raises(tuneport.errors.BackendNotFound, match="Did you mean") as caught:
         tuneport.plan("opena:base", rows)
     assert "lab" not in caught.value.message
 
 
 def test_a_profile_that_no_job_was_started_at_is_gone_when_it_is_removed(lab: WireServer) -> None:
-    from tuneport import plugins
+    from tuneport import loader
 
     assert not profiles.remove("lab")
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     assert "lab" not in tuneport.backends()
 
 
 def test_the_name_of_a_removed_profile_goes_when_it_is_removed_once_more(lab: WireServer, rows: Dataset) -> None:
-    from tuneport import plugins
+    from tuneport import loader
 
     job = tuneport.train("lab:base", rows)
     assert profiles.remove("lab")
     assert not profiles.remove("lab")
-    plugins.load.cache_clear()
-    with pytest.raises(tuneport.BackendNotFound):
+    loader.load.cache_clear()
+    with pytest.raises(tuneport.errors.BackendNotFound):
         tuneport.open_job(job.ref)
 
 
@@ -290,7 +290,9 @@ def test_a_key_that_the_server_repeats_is_taken_out(lab: WireServer) -> None:
     lab.refuse["GET /v1/files"] = (401, {"error": {"message": f"Incorrect API key {KEY}"}}, {})
     wire = Wire(profiles.profile("lab"))
     with (
-        pytest.raises(tuneport.UnavailableError, match="does not accept the key in the variable LAB_API_KEY") as caught,
+        pytest.raises(
+            tuneport.errors.UnavailableError, match="does not accept the key in the variable LAB_API_KEY"
+        ) as caught,
         wire.speaking("listing"),
     ):
         wire.once.files.list()
@@ -305,6 +307,6 @@ def test_without_the_package_one_line_says_what_to_install(lab: WireServer, monk
 
 
 def test_importing_the_plugin_imports_no_openai() -> None:
-    code = "import sys; from tuneport.plugins import load; load().infos(); print('openai' in sys.modules)"
+    code = "import sys; from tuneport.loader import load; load().infos(); print('openai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ})
     assert done.stdout.strip() == "False", done.stderr

@@ -7,6 +7,7 @@ import importlib.util
 import pytest
 
 import tuneport
+import tuneport.plugin
 from tuneport_openai.azure import RESOURCE, TOKEN, Deployment
 from tuneport_openai.profiles import profile
 from wire_server import WireServer
@@ -27,14 +28,14 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS5"])
 def test_a_socks_proxy_names_the_package_that_it_needs(name: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, f"{scheme}://127.0.0.1:9")
-    with pytest.raises(tuneport.UnavailableError, match=rf"{name} .*SOCKS.*\n?.*\[socks\]"):
+    with pytest.raises(tuneport.errors.UnavailableError, match=rf"{name} .*SOCKS.*\n?.*\[socks\]"):
         tuneport.open_model("openai:gpt-4.1-mini-2025-04-14").ask("hi")
 
 
 @pytest.mark.parametrize("address", ["socks://127.0.0.1:9", "socks4://u:secret@127.0.0.1:9", "ftp://x"])
 def test_a_proxy_of_another_kind_is_named(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", address)
-    with pytest.raises(tuneport.UnavailableError, match="ALL_PROXY names a proxy") as caught:
+    with pytest.raises(tuneport.errors.UnavailableError, match="ALL_PROXY names a proxy") as caught:
         tuneport.open_model("openai:gpt-4.1-mini-2025-04-14").ask("hi")
     assert "secret" not in str(caught.value)
     assert caught.value.remedy
@@ -46,7 +47,7 @@ def test_azure_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN, "t")
     account = "/subscriptions/a/resourceGroups/b/providers/Microsoft.CognitiveServices/accounts/c"
     monkeypatch.setenv(RESOURCE, account)
-    with pytest.raises(tuneport.UnavailableError, match="ALL_PROXY names a proxy"):
+    with pytest.raises(tuneport.errors.UnavailableError, match="ALL_PROXY names a proxy"):
         Deployment("tickets", profile("azure")).ensure("ft:x")
 
 
@@ -60,7 +61,7 @@ def test_a_proxy_that_does_not_apply_stops_nothing(lab: WireServer, monkeypatch:
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "127.0.0.1:9", "https://127.0.0.1:9"])
 def test_usual_proxies_pass_and_no_proxy_ends_them_all(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", address)
-    tuneport.check_proxies()
+    tuneport.plugin.check_proxies()
     monkeypatch.setenv("ALL_PROXY", "socks://x")
     monkeypatch.setenv("NO_PROXY", "example.com, *")
-    tuneport.check_proxies()
+    tuneport.plugin.check_proxies()

@@ -14,9 +14,10 @@ import pytest
 
 import tuneport
 from nasty import CHAT, Scenario, both, completion, piece, reply, stream
-from tuneport import Dataset, Redactor
-from tuneport.cli import outlet
+from tuneport import Dataset
 from tuneport.cli.app import invoke
+from tuneport.plugin import Redactor
+from tuneport.terminal import outlet
 from wire_server import KEY, WireServer
 
 FORMS = (KEY, base64.b64encode(KEY.encode()).decode().rstrip("=")[:-1], KEY.encode().hex(), KEY.upper())
@@ -128,7 +129,7 @@ def test_what_the_http_library_quotes_does_not_show_the_key(lab: WireServer) -> 
         handler.wfile.write(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode())
 
     Scenario(".*", odd).spoil(lab)
-    with pytest.raises(tuneport.UnavailableError) as caught:
+    with pytest.raises(tuneport.errors.UnavailableError) as caught:
         tuneport.open_model("lab:base").ask("hello")
     assert KEY not in f"{caught.value} {caught.value.__cause__!r}"
 

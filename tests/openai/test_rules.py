@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 import tuneport
+import tuneport.plugin
 from tuneport import Dataset
 from tuneport_openai import catalogue
 from tuneport_openai.profiles import profile
-from tuneport_openai.rules import data_profile, write_file
+from tuneport_openai.rules import data_rules, write_file
 
 MODEL = "gpt-4o-2024-08-06"  # OpenAI tunes it with images
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG....").decode()
@@ -37,7 +38,7 @@ def turns(answer: Any = "Paris", question: Any = "Capital of France?", **more: A
 
 def codes(*rows: dict[str, Any], method: str = "sft", model: str = MODEL) -> set[str]:
     filler = [turns(f"{n} is the number", f"What is {n}?") for n in range(60)] if method == "sft" else []
-    result = Dataset.load([*rows, *filler]).check(data_profile(profile("openai"), model), method=method)
+    result = Dataset.load([*rows, *filler]).check(data_rules(profile("openai"), model), method=method)
     return {one.code for one in result.diagnostics if one.severity == "error"}
 
 
@@ -82,7 +83,7 @@ def test_images_are_refused_where_the_model_takes_none() -> None:
 
 def test_ten_rows_are_the_least() -> None:
     rows = [turns(f"{n}", f"What is {n}?") for n in range(9)]
-    result = Dataset.load(rows).check(data_profile(profile("openai"), MODEL))
+    result = Dataset.load(rows).check(data_rules(profile("openai"), MODEL))
     assert "too-few-rows" in result.counts
 
 
@@ -134,11 +135,11 @@ def test_check_for_a_hosted_model_needs_no_key_and_no_package(tmp_path: Path) ->
 
 
 def test_a_check_says_that_a_vendor_closes_and_that_a_model_ends() -> None:
-    said = " ".join(data_profile(profile("openai"), MODEL).notes)
+    said = " ".join(data_rules(profile("openai"), MODEL).notes)
     assert "creation of fine-tuning jobs for everybody on 6 January 2027." in said
     assert f"{MODEL}, and what is tuned from it, w" in said
     assert "shut down on 14 January 2027." in said
-    assert "existing customers until 14 April 2027" in " ".join(data_profile(profile("azure"), MODEL).notes)
+    assert "existing customers until 14 April 2027" in " ".join(data_rules(profile("azure"), MODEL).notes)
 
 
 def test_no_name_is_no_model_of_the_table() -> None:
@@ -150,16 +151,18 @@ def test_lengths_are_checked_where_the_vocabulary_is_here_and_said_not_to_be_whe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    without = data_profile(profile("openai"), MODEL)
+    without = data_rules(profile("openai"), MODEL)
     assert (without.count_tokens, without.max_tokens) == (None, None)
     assert "tiktoken.get_encoding('o200k_base')" in without.notes[-1]
     name = "fb374d419588a4632f3f557e76b4b70aebbca790"  # tiktoken's own name for the vocabulary's address
     (tmp_path / name).touch()
-    assert data_profile(profile("openai"), MODEL).max_tokens == 65_536
+    assert data_rules(profile("openai"), MODEL).max_tokens == 65_536
 
 
 def test_rows_that_are_too_long_are_left_out_and_counted_where_that_was_asked_for(tmp_path: Path) -> None:
-    five = tuneport.DataProfile(max_tokens=5, count_tokens=lambda rows: [len(row.messages[1].text) for row in rows])
+    five = tuneport.plugin.DataRules(
+        max_tokens=5, count_tokens=lambda rows: [len(row.messages[1].text) for row in rows]
+    )
     file = write_file(Dataset.load([turns("Paris"), turns("Not Paris")]), tmp_path, drop=five)
     assert (file.rows, file.dropped) == (1, 1)
 
@@ -168,5 +171,5 @@ def test_a_backend_of_another_vendor_checks_the_wire_alone() -> None:
     from tuneport_openai import profiles
 
     lab = profiles.add("lab", "http://127.0.0.1:1/v1")
-    result = Dataset.load([turns()]).check(data_profile(lab, "anything"))
+    result = Dataset.load([turns()]).check(data_rules(lab, "anything"))
     assert not result.errors

@@ -17,7 +17,8 @@ pytest.importorskip("torch", reason="needs the torch extra: pip install 'tunepor
 import tuneport
 from serving import Served, until_over
 from tiny_models import make_tokenizer, write_llama
-from tuneport import Dataset, Record
+from tuneport import Dataset
+from tuneport.plugin import Record
 from tuneport.workflow import RunResult
 
 QUEUES = ("card", "pin", "refund", "fees")
@@ -52,12 +53,12 @@ def folder(tmp_path: Path) -> Path:
 
 def name_lab(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the server the backend `lab`."""
-    from tuneport import plugins
+    from tuneport import loader
     from tuneport_openai import profiles
 
     monkeypatch.setenv("LAB_API_KEY", server.token)
     profiles.add("lab", server.url)
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
 
 
 def run(folder: Path, model: str) -> RunResult:

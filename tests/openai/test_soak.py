@@ -11,8 +11,10 @@ import time
 import pytest
 
 from fault_proxy import FaultProxy
-from tuneport import Dataset, JobError, JobNotFound, Ref, TuneportError, home, utc_now
+from tuneport import Dataset, Ref
+from tuneport.errors import JobError, JobNotFound, TuneportError
 from tuneport.ledger import Ledger
+from tuneport.plugin import home, utc_now
 from tuneport_openai import submit
 from tuneport_openai.client import Wire
 from tuneport_openai.limits import Limits

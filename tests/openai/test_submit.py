@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import tuneport
+import tuneport.plugin
 from fault_proxy import AFTER, BEFORE, FAULTS, FaultProxy
-from tuneport import Dataset, JobNotFinished, JobNotFound, Ref
+from tuneport import Dataset, Ref
+from tuneport.errors import JobNotFinished, JobNotFound
 from tuneport_openai import submit
 from tuneport_openai.client import Wire
 from tuneport_openai.limits import Limits
@@ -38,7 +40,7 @@ def wire(proxy: FaultProxy) -> Wire:
 @pytest.fixture
 def sent(rows: Dataset) -> dict[str, object]:
     """The facts of the file that is sent."""
-    file = write_file(rows, tuneport.home("openai", "files"))
+    file = write_file(rows, tuneport.plugin.home("openai", "files"))
     return {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
 
 
@@ -46,7 +48,12 @@ def started(sent: dict[str, object]) -> dict[str, object]:
     """A scratch as a start leaves it before anything is sent."""
     intent = str(uuid.uuid4())
     body = {"model": "base", "metadata": {"tuneport_intent": intent}}
-    request = {"intent": intent, "body": body, "files": {"train": sent}, "created": tuneport.utc_now().isoformat()}
+    request = {
+        "intent": intent,
+        "body": body,
+        "files": {"train": sent},
+        "created": tuneport.plugin.utc_now().isoformat(),
+    }
     return {"request": request}
 
 
@@ -150,7 +157,7 @@ def test_settle_is_certain_only_after_a_quarter_of_an_hour(wire: Wire, proxy: Fa
     assert carry(wire, scratch)
     with pytest.raises(JobNotFinished):
         submit.settle(wire, REF, scratch)
-    earlier = tuneport.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
+    earlier = tuneport.plugin.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
     scratch["create"] = {**scratch["create"], "at": earlier.isoformat()}
     with pytest.raises(JobNotFound, match="15 minutes after"):
         submit.settle(wire, REF, scratch)
@@ -162,7 +169,7 @@ def test_settle_is_never_certain_while_the_list_cannot_be_read(
     proxy.fault = "reset before"
     scratch = started(sent)
     assert carry(wire, scratch)
-    earlier = tuneport.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
+    earlier = tuneport.plugin.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
     scratch["create"] = {**scratch["create"], "at": earlier.isoformat()}
     server.refuse["GET /v1/fine_tuning/jobs"] = (401, {"error": {"message": "no"}}, {})
     with pytest.raises(JobNotFinished, match="does not accept the key"):
@@ -180,7 +187,7 @@ def test_a_job_that_does_not_say_whose_it_is_keeps_the_start_in_doubt(
     proxy.lag = 0
     (job,) = server.jobs.values()
     job["metadata"] = None
-    earlier = tuneport.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
+    earlier = tuneport.plugin.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
     scratch["create"] = {**scratch["create"], "at": earlier.isoformat()}
     with pytest.raises(JobNotFinished, match=f"may be the job {job['id']}"):
         submit.settle(wire, REF, scratch)
@@ -194,7 +201,7 @@ def test_a_refusal_in_the_wires_own_words_leaves_no_doubt(
     scratch = started(sent)
     with pytest.raises(tuneport.TuneportError, match="not you") as caught:
         submit.finish(wire, REF, scratch)
-    assert not isinstance(caught.value, tuneport.JobError | tuneport.BackendError)
+    assert not isinstance(caught.value, tuneport.errors.JobError | tuneport.errors.BackendError)
     assert "create" not in scratch
 
 
@@ -205,7 +212,7 @@ def test_a_connection_that_was_never_made_leaves_no_doubt(wire: Wire, proxy: Fau
     gone.close()
     scratch["files"] = {"train": "file-1"}
     dead = Wire(Profile(name="lab", base_url=url, key="LAB_API_KEY", limits=IMPATIENT))
-    with pytest.raises(tuneport.UnavailableError, match="could not be reached"):
+    with pytest.raises(tuneport.errors.UnavailableError, match="could not be reached"):
         submit._create(dead, REF, scratch)
     assert "create" not in scratch
 

@@ -10,7 +10,7 @@ import pytest
 import tuneport
 from tuneport import Dataset
 from tuneport_openai.profiles import profile
-from tuneport_openai.rules import data_profile, write_file
+from tuneport_openai.rules import data_rules, write_file
 from tuneport_openai.thinking import Splitter
 from wire_server import WireServer
 
@@ -70,13 +70,13 @@ def test_what_was_thought_is_not_sent_back(lab: WireServer) -> None:
 
 @pytest.mark.parametrize("vendor", ["openai", "azure"])
 def test_the_vendors_refuse_a_row_with_thinking_before_anything_is_sent(vendor: str) -> None:
-    result = Dataset.load([THOUGHT] * 12).check(data_profile(profile(vendor), "gpt-4.1-mini-2025-04-14"))
+    result = Dataset.load([THOUGHT] * 12).check(data_rules(profile(vendor), "gpt-4.1-mini-2025-04-14"))
     assert result.counts["reasoning-not-taken"] == 12
     assert not result.ok
 
 
 def test_another_server_gets_it_with_a_note(lab: WireServer, tmp_path: Path) -> None:
-    result = Dataset.load([THOUGHT]).check(data_profile(profile("lab"), "any"))
+    result = Dataset.load([THOUGHT]).check(data_rules(profile("lab"), "any"))
     assert {one.severity for one in result.diagnostics if one.code == "reasoning-sent"} == {"note"}
     sent = write_file(Dataset.load([THOUGHT]), tmp_path)
     row = json.loads(sent.path.read_text())

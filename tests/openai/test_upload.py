@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tuneport
+import tuneport.plugin
 from tuneport import Dataset
 from tuneport_openai import upload
 from tuneport_openai.client import Wire
@@ -33,7 +34,7 @@ def wire_of(server: WireServer, limits: Limits) -> Wire:
 
 @pytest.fixture
 def facts(rows: Dataset) -> dict[str, object]:
-    file = write_file(rows, tuneport.home("openai", "files"))
+    file = write_file(rows, tuneport.plugin.home("openai", "files"))
     return {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
 
 
@@ -52,21 +53,21 @@ def test_a_file_is_waited_for_until_it_is_processed(wire: Wire, server: WireServ
 def test_a_file_that_the_server_finds_bad_is_said_to_be(wire: Wire, server: WireServer, facts: dict) -> None:
     found = upload.ensure_file(wire, facts, {})
     server.files[found]["status"] = "error"
-    with pytest.raises(tuneport.DataError, match="finds the file bad"):
+    with pytest.raises(tuneport.errors.DataError, match="finds the file bad"):
         upload._processed(wire, found)
     assert upload.ensure_file(wire, facts, {}) != found
 
 
 def test_a_refused_upload_is_not_repeated(wire: Wire, server: WireServer, facts: dict) -> None:
     server.refuse["POST /v1/files"] = (413, {"error": {"message": "too large"}}, {})
-    with pytest.raises(tuneport.UsageError, match="too large"):
+    with pytest.raises(tuneport.errors.UsageError, match="too large"):
         upload.ensure_file(wire, facts, {})
     assert server.calls("POST", "/v1/files") == 1
 
 
 def test_a_failing_upload_is_repeated_a_few_times_and_then_said(wire: Wire, server: WireServer, facts: dict) -> None:
     server.refuse["POST /v1/files"] = (500, {"error": {"message": "broken"}}, {})
-    with pytest.raises(tuneport.BackendError, match="could not be uploaded to lab"):
+    with pytest.raises(tuneport.errors.BackendError, match="could not be uploaded to lab"):
         upload.ensure_file(wire, facts, {})
     assert 1 < server.calls("POST", "/v1/files") < 10
 
@@ -84,7 +85,7 @@ def test_an_upload_that_was_cut_off_goes_on_where_it_stood(server: WireServer, f
     scratch: dict = {}
     wire = wire_of(server, Limits(upload_retries=0, request_bytes=1000, part_bytes=700))
     server.refuse["POST /v1/uploads/upload-000001/complete"] = (500, {"error": {"message": "broken"}}, {})
-    with pytest.raises(tuneport.BackendError):
+    with pytest.raises(tuneport.errors.BackendError):
         upload.ensure_file(wire, facts, scratch)
     state = next(iter(scratch.values()))
     key = next(iter(scratch))
@@ -107,6 +108,6 @@ def test_an_upload_that_the_server_has_forgotten_begins_anew(in_parts: Wire, ser
 def test_a_refusal_that_repeats_the_key_does_not_show_it(in_parts: Wire, server: WireServer, facts: dict) -> None:
     for number in range(1, 9):
         server.refuse[f"POST /v1/uploads/upload-{number:06}/parts"] = (400, {"error": {"message": f"{KEY} is bad"}}, {})
-    with pytest.raises(tuneport.BackendError, match="… is bad") as caught:
+    with pytest.raises(tuneport.errors.BackendError, match="… is bad") as caught:
         upload.ensure_file(in_parts, facts, {})
     assert KEY not in str(caught.value)

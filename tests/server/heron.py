@@ -10,6 +10,7 @@ from typing import NoReturn
 import parrot
 
 import tuneport
+import tuneport.plugin
 
 TUNEPORT_API = 1
 
@@ -17,26 +18,26 @@ TUNEPORT_API = 1
 class Heron(parrot.Parrot):
     name = "heron"
 
-    def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
+    def start(self, request: tuneport.plugin.TrainRequest) -> tuneport.Job:
         if request.base.name == "grey":
             super().start(request)
-        (tuneport.home("heron") / request.name).touch()
+        (tuneport.plugin.home("heron") / request.name).touch()
         lost = Lost(request.name)
-        raise tuneport.JobNotFinished(
+        raise tuneport.errors.JobNotFinished(
             f"{lost.ref} may have been started.", ref=str(lost.ref), status=tuneport.Status.UNCONFIRMED
         )
 
     def job(self, name: str) -> tuneport.Job:
-        if (tuneport.home("heron") / name).exists():
+        if (tuneport.plugin.home("heron") / name).exists():
             return Lost(name)
         job = super().job(name)
         job.ref = tuneport.Ref("heron", name)
         return job
 
     def settle(self, name: str) -> tuneport.Job:
-        if not (tuneport.home("parrot") / name).exists():
-            raise tuneport.JobNotFound(f"No list shows a job {name}.")
-        (tuneport.home("heron") / name).unlink()
+        if not (tuneport.plugin.home("parrot") / name).exists():
+            raise tuneport.errors.JobNotFound(f"No list shows a job {name}.")
+        (tuneport.plugin.home("heron") / name).unlink()
         return self.job(name)
 
     def check_base(self, base: str) -> None:
@@ -66,6 +67,6 @@ class Lost(tuneport.Job):
         return []
 
 
-@tuneport.hookimpl
+@tuneport.plugin.hookimpl
 def tuneport_backends() -> list[tuneport.Backend]:
     return [Heron()]

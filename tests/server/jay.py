@@ -10,6 +10,7 @@ import os
 import parrot
 
 import tuneport
+import tuneport.plugin
 
 TUNEPORT_API = 1
 
@@ -17,8 +18,8 @@ TUNEPORT_API = 1
 class Jay(parrot.Parrot):
     name = "jay"
 
-    def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
-        fault = tuneport.home("jay") / "fault"
+    def start(self, request: tuneport.plugin.TrainRequest) -> tuneport.Job:
+        fault = tuneport.plugin.home("jay") / "fault"
         own = fault.with_suffix(f".{request.name.partition('-')[0]}")
         fault = own if own.exists() else fault
         match fault.read_text() if fault.exists() else "":
@@ -27,19 +28,19 @@ class Jay(parrot.Parrot):
             case "disk":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/secret")
             case "outage":
-                raise tuneport.UnavailableError("The service cannot be reached.")
+                raise tuneport.errors.UnavailableError("The service cannot be reached.")
             case "service":
-                raise tuneport.BackendError("The service answered 503.", passing=True)
+                raise tuneport.errors.BackendError("The service answered 503.", passing=True)
             case "broken":
-                raise tuneport.BackendError("The service answered in another language.")
+                raise tuneport.errors.BackendError("The service answered in another language.")
             case "home":
-                raise tuneport.HomeError("The ledger is locked.")
+                raise tuneport.errors.HomeError("The ledger is locked.")
             case "memory":
                 raise MemoryError
             case "rows":
-                raise tuneport.DataError("Row 3 is empty.")
+                raise tuneport.errors.DataError("Row 3 is empty.")
             case "settings":
-                raise tuneport.UsageError("The rate is too high.")
+                raise tuneport.errors.UsageError("The rate is too high.")
             case "mistake":
                 raise KeyError("layers")
         return super().start(request)
@@ -50,6 +51,6 @@ class Jay(parrot.Parrot):
         return job
 
 
-@tuneport.hookimpl
+@tuneport.plugin.hookimpl
 def tuneport_backends() -> list[tuneport.Backend]:
     return [Jay()]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import parrot
 
 import tuneport
+import tuneport.plugin
 
 TUNEPORT_API = 1
 STEP = 0.02  # seconds for a token
@@ -44,7 +45,7 @@ class SlothModel(parrot.ParrotModel):
             raise
 
     def _note(self, text: str) -> None:
-        with (tuneport.home() / "sloth.txt").open("a") as out:
+        with (tuneport.plugin.home() / "sloth.txt").open("a") as out:
             out.write(f"{text}\n")
 
 
@@ -76,11 +77,11 @@ class JoiningSlothModel(MixingSlothModel):
 
     can_join = True
 
-    def open_batch(self) -> tuneport.LiveBatch:
+    def open_batch(self) -> tuneport.plugin.LiveBatch:
         return SlothBatch(self._note)
 
 
-class SlothBatch(tuneport.LiveBatch):
+class SlothBatch(tuneport.plugin.LiveBatch):
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
         self._left: dict[int, tuple[str, int]] = {}
@@ -114,6 +115,6 @@ class SlothBatch(tuneport.LiveBatch):
         self._note("closed")
 
 
-@tuneport.hookimpl
+@tuneport.plugin.hookimpl
 def tuneport_backends() -> list[tuneport.Backend]:
     return [Sloth()]

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import parrot
 
 import tuneport
+import tuneport.plugin
 
 TUNEPORT_API = 1
 
 
 def note(text: str) -> None:
-    with (tuneport.home("snail") / "log").open("a") as out:
+    with (tuneport.plugin.home("snail") / "log").open("a") as out:
         out.write(f"{text}\n")
 
 
@@ -25,7 +26,7 @@ def look(example: tuneport.Example) -> Sequence[tuneport.Diagnostic]:
     word, *names = example.messages[0].text.split()
     if word == "slow":
         note(f"check {names[0]} {os.getpid()}")
-        while not (tuneport.home("snail") / names[0]).exists():
+        while not (tuneport.plugin.home("snail") / names[0]).exists():
             time.sleep(0.02)
     if word == "huge":
         bytearray(int(names[0]))
@@ -37,15 +38,15 @@ def look(example: tuneport.Example) -> Sequence[tuneport.Diagnostic]:
 class Snail(parrot.Parrot):
     name = "snail"
 
-    def profile(self, base: str) -> tuneport.DataProfile:
-        return tuneport.DataProfile(check_row=look)
+    def rules(self, base: str) -> tuneport.plugin.DataRules:
+        return tuneport.plugin.DataRules(check_row=look)
 
-    def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
+    def start(self, request: tuneport.plugin.TrainRequest) -> tuneport.Job:
         question = next(iter(request.train)).messages[0].text
         limits = [resource.getrlimit(one) for one in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE)]
         note(f"start {question.split()[1]} {limits}")
         job = super().start(request)
-        died = tuneport.home("snail") / "died"
+        died = tuneport.plugin.home("snail") / "died"
         if question.startswith("dying") and not died.exists():
             died.touch()
             os._exit(9)
@@ -57,6 +58,6 @@ class Snail(parrot.Parrot):
         return job
 
 
-@tuneport.hookimpl
+@tuneport.plugin.hookimpl
 def tuneport_backends() -> list[tuneport.Backend]:
     return [Snail()]

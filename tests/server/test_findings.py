@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from serving import jsonl
-from tuneport import DataProfile, Dataset, Ref
+from tuneport import Dataset, Ref
+from tuneport.plugin import DataRules
 from tuneport_server.findings import told
 from tuneport_server.hyperparameters import METHODS, Asked
 
@@ -27,7 +28,7 @@ BOTH = {"sft": frozenset({"conversation", "completion"}), "dpo": frozenset({"pre
 def message(file: Path, content: bytes, method: str = "supervised", **limits) -> str:
     file.write_bytes(content)
     result = Dataset.load(file, "jsonl").check(
-        DataProfile(shapes=BOTH, **limits),
+        DataRules(shapes=BOTH, **limits),
         method=METHODS[method],
         workers=1,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from serving import Served, install_parrot, install_plugin, jsonl, until_over
-from tuneport import BackendError, UnavailableError, UsageError
+from tuneport.errors import BackendError, UnavailableError, UsageError
 from tuneport_server.faults import Retries, fault_of
 
 PASSING = {

@@ -11,7 +11,8 @@ import pytest
 
 import tuneport
 from serving import Served, jsonl, until_over
-from tuneport import ConfigError, UsageError, plugins
+from tuneport import loader
+from tuneport.errors import ConfigError, UsageError
 from tuneport_server.settings import ServeSettings, read_settings
 
 RAW = b"GET /v1/models HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n%s\r\n"
@@ -224,7 +225,7 @@ def test_a_config_may_name_a_model_to_serve_as_a_command_does(
 ) -> None:
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path / "home"))
     monkeypatch.syspath_prepend(str(parrot_site))
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     file = tmp_path / "serve.yaml"
     file.write_text("serve: {models: {a: torch:smollm2-135m, b: ./folder, c: last}}\n")
     with pytest.raises(ConfigError, match=r"serve\.models\.c: there is no last job") as error:
@@ -234,4 +235,4 @@ def test_a_config_may_name_a_model_to_serve_as_a_command_does(
     ref = tuneport.train("parrot:grey", rows, suffix="served").ref
     file.write_text("serve: {models: {a: last, b: served, c: 'parrot:serv', d: 'parrot:last'}}\n")
     assert set(read_settings(file).models.values()) == {str(ref)}
-    plugins.load.cache_clear()
+    loader.load.cache_clear()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneport import HomeError
+from tuneport.errors import HomeError
 from tuneport_server.store import Store
 
 

@@ -256,13 +256,13 @@ def test_what_a_stream_gave_is_taken_back(wire: openai.OpenAI) -> None:
 def test_our_openai_backend_passes_all_of_it_on(
     served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tuneport import plugins
+    from tuneport import loader
     from tuneport_openai import profiles
 
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_API_KEY", served.token)
     profiles.add("lab", served.url)
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
     model = tuneport.open_model("lab:tiny")
     ticket = model.reply("Hello", schema=Ticket, temperature=1.0, seed=1, max_tokens=200)
     assert isinstance(ticket.parsed, Ticket)
@@ -276,9 +276,9 @@ def test_our_openai_backend_passes_all_of_it_on(
     told = model.reply("Hello", logprobs=2, max_tokens=4, frequency_penalty=0.5, presence_penalty=-0.5)
     assert len(told.logprobs) == told.completion_tokens
     assert all(len(one.top) == 2 for one in told.logprobs)
-    with pytest.raises(tuneport.UsageError, match="uses not"):
+    with pytest.raises(tuneport.errors.UsageError, match="uses not"):
         model.reply("Hello", schema={"not": {}})
-    plugins.load.cache_clear()
+    loader.load.cache_clear()
 
 
 def test_thinking_is_reasoning_content_and_no_part_of_the_answer(wire: openai.OpenAI) -> None:

@@ -9,7 +9,7 @@ import torch
 
 import tiny_training as tiny
 from torch_jobs import begin, settled
-from tuneport import UnavailableError, UnsupportedError
+from tuneport.errors import UnavailableError, UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.bases import adapter, lora
 from tuneport_torch.bases.loading import load_model

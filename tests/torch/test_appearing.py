@@ -62,7 +62,7 @@ def test_what_is_there_already_is_refused_but_for_an_empty_folder(tmp_path: Path
     (tmp_path / "model").mkdir()
     with appearing(tmp_path / "model") as made:
         (made / "config.json").write_text("{}")
-    with pytest.raises(tuneport.UsageError, match="already exists"), appearing(tmp_path / "model"):
+    with pytest.raises(tuneport.errors.UsageError, match="already exists"), appearing(tmp_path / "model"):
         pass
 
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from tuneport import ModelNotFound, UnavailableError, UsageError
+from tuneport.errors import ModelNotFound, UnavailableError, UsageError
 from tuneport_torch import bases
 from tuneport_torch.bases.headers import BadHeader, read_gguf, read_safetensors
 from tuneport_torch.bases.loading import load_model

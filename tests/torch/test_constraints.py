@@ -21,7 +21,8 @@ from pydantic import BaseModel
 
 import tuneport
 from scripted import scripted
-from tuneport import DataError, OptionError, Reply, UnsupportedError
+from tuneport import Reply
+from tuneport.errors import DataError, OptionError, UnsupportedError
 from tuneport.workflow.running import plan_run
 from tuneport_torch.model import TorchModel
 from tuneport_torch.text.constraints import grammar_of

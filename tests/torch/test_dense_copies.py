@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tiny_models import shape, write
-from tuneport import home
+from tuneport.plugin import home
 from tuneport_torch import export
 from tuneport_torch.bases import dense, resolve
 from tuneport_torch.bases.dense import DenseCopy

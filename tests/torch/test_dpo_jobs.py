@@ -14,8 +14,10 @@ import pytest
 import torch_jobs as jobs
 import tuneport
 from torch_jobs import no_worker_is_left  # noqa: F401 - a fixture
-from tuneport import DataError, Dataset, Message, Preference, Ref, Status, TrainRequest, TrainSettings
+from tuneport import Dataset, Message, Preference, Ref, Status
 from tuneport.config import load_config
+from tuneport.errors import DataError
+from tuneport.plugin import TrainRequest, TrainSettings
 from tuneport_torch import TorchBackend, TorchSettings
 from tuneport_torch.bases import resolve
 from tuneport_torch.jobs.folder import Folder
@@ -93,20 +95,20 @@ SHAPES = {
 def test_every_shape_of_pairs_is_checked_shown_and_rendered_alike(tmp_path, tiny_llama, shape):
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps(SHAPES[shape]) + "\n")
-    profile = TorchBackend().profile(str(tiny_llama))
+    rules = TorchBackend().rules(str(tiny_llama))
     data = Dataset.load(file)
-    assert data.check(profile, method="dpo").ok
-    refused = data.check(profile, method="sft")
+    assert data.check(rules, method="dpo").ok
+    refused = data.check(rules, method="sft")
     assert [one.code for one in refused.diagnostics if one.code == "shape-not-taken"]
     assert "--method dpo" in next(one.remedy for one in refused.diagnostics if one.code == "shape-not-taken")
-    (pieces,) = data.preview(profile)
+    (pieces,) = data.preview(rules)
     shown = [(piece.text, piece.weight) for piece in pieces if piece.weight]
     assert shown == [("Thank you<|im_end|>", 1), ("card<|im_end|>", -1)]
 
 
 def test_dpo_refuses_plain_conversations(tiny_llama):
-    profile = TorchBackend().profile(str(tiny_llama))
-    checked = jobs.rows(3).check(profile, method="dpo")
+    rules = TorchBackend().rules(str(tiny_llama))
+    checked = jobs.rows(3).check(rules, method="dpo")
     found = next(one for one in checked.diagnostics if one.code == "shape-not-taken")
     assert "sft" in found.remedy
     with pytest.raises(DataError, match="dpo takes preference"):
@@ -133,8 +135,8 @@ def test_only_the_answer_is_weighed_and_both_follow_the_same_tokens(tiny_llama):
 
 def test_a_plan_counts_both_answers_and_a_comparison_wants_the_chosen_one(tiny_llama):
     asked = request(tiny_llama, "plan")
-    plan, profile = TorchBackend().plan(asked), TorchBackend().profile(str(tiny_llama))
-    counts = profile.count_tokens(list(asked.train))
+    plan, rules = TorchBackend().plan(asked), TorchBackend().rules(str(tiny_llama))
+    counts = rules.count_tokens(list(asked.train))
     assert sum(counts) * 2 < plan.tokens.value <= 2 * sum(counts) * 2
     assert any("reference" in note for note in plan.notes)
     job = finished(tiny_llama, "planned")
@@ -209,9 +211,9 @@ def test_a_pair_is_too_long_where_one_of_its_answers_is(tmp_path, tiny_llama, po
 
 
 def test_the_example_is_sound(tiny_llama):
-    folder, profile = Path(__file__).parents[2] / "examples" / "preferences", TorchBackend().profile(str(tiny_llama))
+    folder, rules = Path(__file__).parents[2] / "examples" / "preferences", TorchBackend().rules(str(tiny_llama))
     for name in ("tune.yaml", "sft.yaml"):
         config = load_config(folder / name)
         data = Dataset.load(folder / config.data.train, columns=config.data.columns, system=config.data.system)
-        checked = data.check(profile, method=config.train.method)
+        checked = data.check(rules, method=config.train.method)
         assert (checked.used, checked.rejected) == (60, 0)

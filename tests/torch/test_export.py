@@ -6,15 +6,8 @@ import pytest
 import torch
 
 from tiny_tuned import LINEAGE, logits, opened, tune
-from tuneport import (
-    BackendError,
-    Completion,
-    Conversation,
-    Message,
-    UnavailableError,
-    UnsupportedError,
-    UsageError,
-)
+from tuneport import Completion, Conversation, Message
+from tuneport.errors import BackendError, UnavailableError, UnsupportedError, UsageError
 from tuneport_torch import bases, export
 from tuneport_torch.bases.loading import load_model
 from tuneport_torch.model import TorchModel

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from chat_templates import CHATML, FORGETFUL, GEMMA, LLAMA3, QWEN3
 from tiny_models import shape, write
 from tiny_tuned import LINEAGE, logits, opened, tune
-from tuneport import UnavailableError, UnsupportedError, UsageError
+from tuneport.errors import UnavailableError, UnsupportedError, UsageError
 from tuneport_torch import bases, export
 from tuneport_torch.bases.loading import load_model
 from tuneport_torch.export.modelfile import modelfile

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from torch_jobs import begin, no_worker_is_left, settled  # noqa: F401 - the second is a fixture
-from tuneport import BackendError, DataError, HomeError, Status, UnavailableError
+from tuneport import Status
+from tuneport.errors import BackendError, DataError, HomeError, UnavailableError
 from tuneport_torch.jobs.failures import explain, may_pass
 from tuneport_torch.jobs.folder import Folder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneport import UnavailableError
+from tuneport.errors import UnavailableError
 from tuneport_torch.bases import resolve
 from tuneport_torch.bases.facts import first_fingerprint
 from tuneport_torch.bases.loading import load_model

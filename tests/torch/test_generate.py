@@ -9,7 +9,8 @@ import torch
 
 from scripted import scripted
 from tiny_models import opened
-from tuneport import Completion, Conversation, DataError, GenerateOptions, Message, Reply, UsageError
+from tuneport import Completion, Conversation, GenerateOptions, Message, Reply
+from tuneport.errors import DataError, UsageError
 from tuneport_torch import bases
 from tuneport_torch.answer.calls import CallReader
 from tuneport_torch.answer.row import Row

@@ -17,7 +17,7 @@ from hostile_folders import ADAPTERS, FOLDERS, OLDER, record
 from hostile_ggufs import GGUFS
 from mutated_folders import SETTINGS as FILES
 from mutated_folders import mutate, mutate_bytes
-from tuneport import UnavailableError
+from tuneport.errors import UnavailableError
 from tuneport_torch import export
 from tuneport_torch.bases import lora, resolve
 from tuneport_torch.bases.headers import read_gguf

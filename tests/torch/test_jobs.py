@@ -32,18 +32,8 @@ from torch_jobs import (
     until,
     weights,
 )
-from tuneport import (
-    Conversation,
-    Dataset,
-    JobCancelled,
-    JobFailed,
-    JobNotFinished,
-    JobNotFound,
-    Message,
-    Status,
-    UnavailableError,
-    UsageError,
-)
+from tuneport import Conversation, Dataset, Message, Status
+from tuneport.errors import JobCancelled, JobFailed, JobNotFinished, JobNotFound, UnavailableError, UsageError
 from tuneport.workflow import report
 from tuneport_torch import TorchBackend
 from tuneport_torch.jobs.folder import Folder

@@ -13,7 +13,8 @@ import torch
 
 from scripted import scripted
 from tiny_models import make_tokenizer, shape, write, write_llama
-from tuneport import AnswerPiece, Reply, TuneportError, UsageError
+from tuneport import AnswerPiece, Reply
+from tuneport.errors import TuneportError, UsageError
 from tuneport_torch.model import TorchModel
 
 PROMPTS = [

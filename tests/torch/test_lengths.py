@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from torch_jobs import request, settled
-from tuneport import Completion, Conversation, DataError, Dataset, Message, Preference, Status, TrainRequest
+from tuneport import Completion, Conversation, Dataset, Message, Preference, Status
+from tuneport.errors import DataError
+from tuneport.plugin import TrainRequest
 from tuneport_torch import TorchBackend
 
 SHORT, LONG = "very " * 3, "very " * 60
@@ -30,7 +32,7 @@ CUT = [chat(f"{SHORT}{n}", LONG) for n in range(2)]
 
 def test_a_plan_says_how_many_rows_are_cut_and_how_many_lose_their_answer(tiny_llama: Path, own_home: Path) -> None:
     backend = TorchBackend()
-    count = backend.profile(str(tiny_llama)).count_tokens
+    count = backend.rules(str(tiny_llama)).count_tokens
     short = 2 * sum(count(ROWS[:6]))
     truncated = backend.plan(asked(tiny_llama, "cut", ROWS + CUT, "truncate", max_tokens=64))
     [note] = [one for one in truncated.notes if "max_tokens" in one]
@@ -49,7 +51,7 @@ def test_a_plan_without_a_row_left_names_the_settings_and_a_cure_that_works(
     tiny_llama: Path, own_home: Path, policy: str
 ) -> None:
     backend = TorchBackend()
-    longest = max(backend.profile(str(tiny_llama)).count_tokens(ROWS[6:]))
+    longest = max(backend.rules(str(tiny_llama)).count_tokens(ROWS[6:]))
     with pytest.raises(DataError) as error:
         backend.plan(asked(tiny_llama, "none", ROWS[6:], policy, max_tokens=64))
     said = f"{error.value.message} {error.value.remedy}"
@@ -82,8 +84,8 @@ def test_a_job_without_a_row_left_says_the_same(tiny_llama: Path, own_home: Path
 
 
 def test_a_base_with_a_template_says_that_plain_rows_do_without(tiny_llama: Path, own_home: Path) -> None:
-    profile = TorchBackend().profile(str(tiny_llama))
-    assert profile.has_template is not None
-    assert profile.has_template()
+    rules = TorchBackend().rules(str(tiny_llama))
+    assert rules.has_template is not None
+    assert rules.has_template()
     rows = Dataset.from_examples([Completion(f"{n} + 1 =", f" {n + 1}") for n in range(3)])
-    assert "plain-text" in rows.check(profile).counts
+    assert "plain-text" in rows.check(rules).counts

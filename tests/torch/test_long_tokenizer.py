@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from torch_jobs import request, rows, until
-from tuneport import Completion, Conversation, DataError, Dataset, Message, Preference, UsageError
+from tuneport import Completion, Conversation, Dataset, Message, Preference
+from tuneport.errors import DataError, UsageError
 from tuneport_torch import TorchBackend, TorchModel, export
 from tuneport_torch.bases import resolve
 from tuneport_torch.text.tokens import load_text
@@ -48,14 +49,14 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_check_names_the_token_of_a_row(kind, longer):
-    (found,) = TorchBackend().profile(str(longer)).check_row(EXAMPLES[kind])
+    (found,) = TorchBackend().rules(str(longer)).check_row(EXAMPLES[kind])
     assert (found.code, found.severity) == ("token-beyond-model", "error")
     assert "'<order>' has the id 501; the model has 500 rows" in found.message
     assert "Resize" in found.remedy
 
 
 def test_rows_that_use_no_such_token_are_trained_and_the_plan_says_why_others_are_not(longer, own_home):
-    assert not TorchBackend().profile(str(longer)).check_row(answered("card"))
+    assert not TorchBackend().rules(str(longer)).check_row(answered("card"))
     (note,) = (one for one in TorchBackend().plan(request(longer, "plan")).notes if "longer" in one)
     assert "'<|pad|>' has the id 500; the model has 500 rows" in note
 
@@ -88,7 +89,7 @@ def test_a_template_that_writes_such_a_token_is_named_and_the_model_can_still_be
     folder = shutil.copytree(longer, tmp_path / "base")
     template = folder / "chat_template.jinja"
     template.write_text("<order>" + template.read_text())
-    assert TorchBackend().profile(str(folder)).check_row(answered("card"))[0].code == "token-beyond-model"
+    assert TorchBackend().rules(str(folder)).check_row(answered("card"))[0].code == "token-beyond-model"
     with pytest.raises(UsageError, match=SAYS):
         TorchModel.base(str(folder)).ask("hello")
     export.write(resolve(str(folder)), tmp_path / "merged", "merged")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import tiny_training as tiny
-from tuneport import DataError, TuneportError
+from tuneport.errors import DataError, TuneportError
 from tuneport_torch.config import TorchSettings, resolve, resolve_epochs
 from tuneport_torch.engine.loop import learning_rate
 

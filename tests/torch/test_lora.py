@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import tiny_training as tiny
-from tuneport import UnsupportedError, UsageError
+from tuneport.errors import UnsupportedError, UsageError
 from tuneport_torch.bases import lora
 from tuneport_torch.bases.lora_layer import LoraLinear
 

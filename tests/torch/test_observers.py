@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tuneport
+import tuneport.plugin
 from torch_jobs import (
     SMALL,
     gone,
@@ -40,7 +41,7 @@ def test_observers_see_every_event_in_order_and_cannot_break_a_training(
         "recorder",
         f"""
         import json
-        @tuneport.hookimpl
+        @tuneport.plugin.hookimpl
         def tuneport_on_event(job, event):
             with open({str(seen)!r}, "a") as stream:
                 stream.write(json.dumps([str(job.ref), event.seq]) + "\\n")
@@ -50,7 +51,7 @@ def test_observers_see_every_event_in_order_and_cannot_break_a_training(
         site,
         "quitter",
         """
-        @tuneport.hookimpl
+        @tuneport.plugin.hookimpl
         def tuneport_on_event(job, event):
             raise SystemExit("I quit")
         """,

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny_training as tiny
-from tuneport import TuneportError
+from tuneport.errors import TuneportError
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.batches import Batches
 from tuneport_torch.engine.dpo import Dpo

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tuneport import JobNotFound, Status
+from tuneport import Status
+from tuneport.errors import JobNotFound
 from tuneport_torch.jobs.folder import EventReader, Folder, claim_intent, release_intent, write_json
 from tuneport_torch.jobs.owner import Fenced, Owner, holder
 from tuneport_torch.jobs.process import Identity

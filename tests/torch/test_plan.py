@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from torch_jobs import request
-from tuneport import Ref, TrainRequest, home
+from tuneport import Ref
+from tuneport.plugin import TrainRequest, home
 from tuneport.workflow.upkeep import prune
 from tuneport_torch import TorchBackend, TorchSettings, rates
 from tuneport_torch.bases import resolve
@@ -22,7 +23,7 @@ from tuneport_torch.jobs.devices import Device
 def test_tokens_and_steps_of_a_small_set_are_counted(tiny_llama: Path, own_home: Path) -> None:
     asked = request(tiny_llama, "plan")
     plan = TorchBackend().plan(asked)
-    counts = TorchBackend().profile(str(tiny_llama)).count_tokens(list(asked.train))
+    counts = TorchBackend().rules(str(tiny_llama)).count_tokens(list(asked.train))
     assert plan.tokens.value == 2 * sum(counts)
     assert (plan.tokens.source, plan.tokens.error) == ("counted", None)
     assert plan.rows == 60
@@ -39,7 +40,7 @@ def test_a_large_set_is_sampled_and_says_its_error(tiny_llama: Path, own_home: P
     plan = TorchBackend().plan(many)
     assert plan.tokens.source == "sample of 1000 rows"
     assert plan.tokens.error.startswith("±")
-    exact = 2 * sum(TorchBackend().profile(str(tiny_llama)).count_tokens(list(many.train)))
+    exact = 2 * sum(TorchBackend().rules(str(tiny_llama)).count_tokens(list(many.train)))
     assert abs(plan.tokens.value - exact) < 0.05 * exact
     assert plan.tokens.value > TorchBackend().plan(few).tokens.value
 

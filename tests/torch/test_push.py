@@ -16,7 +16,7 @@ import pytest
 from hub_server import TOKEN, Repository, hub_server
 from nasty import deep, endless, reply
 from tiny_tuned import LINEAGE, tune
-from tuneport import UnsupportedError
+from tuneport.errors import UnsupportedError
 
 
 @pytest.fixture(scope="module")

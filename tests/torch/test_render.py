@@ -10,7 +10,9 @@ import pytest
 from tokenizers import Tokenizer
 
 import chat_templates as templates
-from tuneport import Completion, Conversation, DataError, Message, Piece, UnavailableError, UsageError
+from tuneport import Completion, Conversation, Message
+from tuneport.errors import DataError, UnavailableError, UsageError
+from tuneport.plugin import Piece
 from tuneport_torch import bases
 from tuneport_torch.text.golden import check_golden, golden_ids
 from tuneport_torch.text.refusals import Unrenderable

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 import chat_templates as templates
-from tuneport import DataError
+from tuneport.errors import DataError
 from tuneport_torch.text.template import ChatTemplate
 
 HELLO = [{"role": "user", "content": "Hello"}]

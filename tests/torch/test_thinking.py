@@ -9,7 +9,8 @@ import chat_templates as templates
 from scripted import scripted
 from tiny_models import make_tokenizer, opened, write_llama
 from torch_jobs import request, settled
-from tuneport import Conversation, Dataset, GenerateOptions, Message, Preference, TrainSettings, compare
+from tuneport import Conversation, Dataset, GenerateOptions, Message, Preference, compare
+from tuneport.plugin import TrainSettings
 from tuneport_torch import TorchBackend
 from tuneport_torch.answer.row import Row
 from tuneport_torch.text.hints import hints
@@ -360,7 +361,7 @@ def test_rows_with_thinking_settle_the_template_for_it(base):
     assert "11 of 12 rows are without thinking" in told
     # The preview and the plan show what was trained: all rows are asked to think.
     data = Dataset.from_examples(rows)
-    shown = data.preview(TorchBackend().profile(str(base_folder)), 12)
+    shown = data.preview(TorchBackend().rules(str(base_folder)), 12)
     assert f"{sum(piece.tokens for row in shown for piece in row)} tokens an epoch" in told
     assert [piece.text for piece in shown[1] if piece.weight] == ["<think>\n\n</think>\n\ncard<|im_end|>"]
     again = replace(asked, train=data, validation=None)

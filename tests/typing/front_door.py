@@ -62,11 +62,11 @@ def use(model: tuneport.Model, holdout: tuneport.Dataset) -> None:
 def fail() -> None:
     try:
         tuneport.open_model("nonsense")
-    except tuneport.DataError as error:
+    except tuneport.errors.DataError as error:
         assert_type(error.remedy, str | None)
-    except tuneport.ConfigError as error:
+    except tuneport.errors.ConfigError as error:
         assert_type(error.line, int | None)
-    except tuneport.JobNotFinished as error:
+    except tuneport.errors.JobNotFinished as error:
         assert_type(error.status, str)
 
 

@@ -6,37 +6,38 @@ from typing import assert_type
 from pydantic import Field
 
 import tuneport
+import tuneport.plugin
 
 TUNEPORT_API = 1
 
 
-class Settings(tuneport.Settings):
+class Settings(tuneport.plugin.Settings):
     depth: int = Field(default=1, description="How deep.")
 
 
 class Backend(tuneport.Backend):
     name = "typed"
-    capabilities = tuneport.Capabilities(methods=frozenset({"sft"}))
+    capabilities = tuneport.plugin.Capabilities(methods=frozenset({"sft"}))
 
     @property
-    def config_class(self) -> type[Settings]:
+    def settings_class(self) -> type[Settings]:
         return Settings
 
-    def start(self, request: tuneport.TrainRequest) -> tuneport.Job:
+    def start(self, request: tuneport.plugin.TrainRequest) -> tuneport.Job:
         assert_type(request.intent, str)
         assert_type(request.base, tuneport.Ref)
         assert_type(request.train, tuneport.Dataset)
         assert_type(request.validation, tuneport.Dataset | None)
-        assert_type(request.options, tuneport.TrainSettings)
+        assert_type(request.options, tuneport.plugin.TrainSettings)
         return Job()
 
     def job(self, name: str) -> tuneport.Job:
-        raise tuneport.JobNotFound(name, remedy="See: tuneport jobs")
+        raise tuneport.errors.JobNotFound(name, remedy="See: tuneport jobs")
 
     def model(self, name: str) -> tuneport.Model:
         return Model()
 
-    def plan(self, request: tuneport.TrainRequest) -> tuneport.Plan:
+    def plan(self, request: tuneport.plugin.TrainRequest) -> tuneport.Plan:
         one = tuneport.Quantity(value=1.0, unit="steps", source="a guess")
         return tuneport.Plan(
             base=str(request.base),
@@ -82,12 +83,12 @@ class Forgetful(tuneport.Job):
 Forgetful()  # type: ignore[abstract]
 
 
-@tuneport.hookimpl
+@tuneport.plugin.hookimpl
 def tuneport_backends() -> list[tuneport.Backend]:
     return [Backend()]
 
 
-@tuneport.hookimpl
+@tuneport.plugin.hookimpl
 def tuneport_on_event(job: tuneport.Job, event: tuneport.Event) -> None:
     assert_type(event.seq, int)
-    assert_type(tuneport.deliver_events(job), dict[str, str])
+    assert_type(tuneport.plugin.deliver_events(job), dict[str, str])

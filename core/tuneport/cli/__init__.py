@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, _end)
     atexit.register(gc.freeze)  # so that Python's end does not look for garbage, a second's work where torch is loaded
     try:
-        from tuneport.cli.outlet import guard
+        from tuneport.terminal.outlet import guard
 
         guard()  # before anything prints, a traceback included
         from tuneport.cli.app import invoke

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tuneport.cli.outlet import say, say_json
-from tuneport.cli.terminal import Json, Yes, working
+from tuneport.terminal.outlet import say, say_json
+from tuneport.terminal.tables import Json, Yes, working
 
 
 def plugins(json: Json = False) -> int:
     """List the plugins: ready, needs, or BROKEN and why. Also each one's version, API number and origin."""
     from tuneport.cli import show
-    from tuneport.plugins import load
+    from tuneport.loader import load
 
     infos = load().infos()
     if json:
@@ -22,10 +22,10 @@ def plugins(json: Json = False) -> int:
 def doctor(json: Json = False) -> int:
     """Check this machine: Python, home, disk, plugins, backends. Exit code 1 if something is wrong."""
     from tuneport.cli import show
-    from tuneport.workflow import examine
+    from tuneport.workflow import doctor
 
     with working("Looking at this machine"):
-        findings = examine()
+        findings = doctor()
     if json:
         say_json({"findings": [finding.to_dict() for finding in findings]})
     else:
@@ -36,9 +36,9 @@ def doctor(json: Json = False) -> int:
 def schema() -> int:
     """Print the JSON Schema of a config file. It has the sections of all backends that are installed."""
     from tuneport.config import json_schema
-    from tuneport.plugins import load
+    from tuneport.loader import load
 
-    say_json(json_schema({name: backend.config_class for name, backend in load().backends().items()}), version=None)
+    say_json(json_schema({name: backend.settings_class for name, backend in load().backends().items()}), version=None)
     return 0
 
 
@@ -48,7 +48,7 @@ def prune(
 ) -> int:
     """Free space: caches, spooled rows, checkpoints of finished jobs. Models and reports stay. Asks first."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import confirmed
+    from tuneport.terminal.tables import confirmed
     from tuneport.units import size
     from tuneport.workflow import prune as free
 

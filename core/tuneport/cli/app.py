@@ -14,7 +14,6 @@ import typer
 
 from tuneport.cli import about, data, models, runs
 from tuneport.cli.complete import join_words_of_bash
-from tuneport.cli.outlet import say, say_interrupted, say_json
 from tuneport.errors import (
     DataError,
     JobNotFinished,
@@ -24,6 +23,7 @@ from tuneport.errors import (
     UsageError,
     WaitTimeout,
 )
+from tuneport.terminal.outlet import say, say_interrupted, say_json
 
 OK, FAILED, USAGE, NOT_FINISHED, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 3, 130, 141, 143
 EXIT_CODES = {
@@ -181,8 +181,8 @@ def _with_the_doc_of(function: Any) -> Any:
 
 
 def _add_plugins_commands(app: typer.Typer) -> None:
-    from tuneport.cli.terminal import warn
-    from tuneport.plugins import load
+    from tuneport.loader import load
+    from tuneport.terminal.tables import warn
 
     for error in load().add_commands(app):
         warn(" ".join(filter(None, (error.message, error.remedy))))

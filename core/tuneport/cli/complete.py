@@ -47,21 +47,21 @@ def push_kinds(incomplete: str) -> list[str]:
 
 def methods(incomplete: str) -> list[str]:
     """The training methods."""
-    from tuneport.backend import Method
+    from tuneport.contract.backend import Method
 
     return _starting(incomplete, get_args(Method))
 
 
 def statuses(incomplete: str) -> list[str]:
     """The statuses of a job."""
-    from tuneport.events import Status
+    from tuneport.contract.events import Status
 
     return _starting(incomplete, map(str, Status))
 
 
 def backends(incomplete: str) -> list[str]:
     """The backends that are installed."""
-    from tuneport.plugins import load
+    from tuneport.loader import load
 
     with suppress(TuneportError, OSError):
         return _starting(incomplete, load().backends())
@@ -86,13 +86,13 @@ def _config_fields() -> Iterator[tuple[str, FieldInfo]]:
     from pydantic import BaseModel
 
     from tuneport.config import RunConfig
-    from tuneport.plugins import load
+    from tuneport.loader import load
 
     for name, field in RunConfig.model_fields.items():
         inner = field.annotation
         if name == "backends":
             for backend, one in load().backends().items():
-                yield from ((f"backends.{backend}.{key}", of) for key, of in one.config_class.model_fields.items())
+                yield from ((f"backends.{backend}.{key}", of) for key, of in one.settings_class.model_fields.items())
         elif isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from ((f"{name}.{key}", of) for key, of in inner.model_fields.items())
         elif name != "serve":

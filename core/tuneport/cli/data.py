@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuneport.cli.outlet import say, say_json
-from tuneport.cli.terminal import Json, working
 from tuneport.errors import DataError, UsageError
+from tuneport.terminal.outlet import say, say_json
+from tuneport.terminal.tables import Json, working
 
 if TYPE_CHECKING:
-    from tuneport.backend import Backend
     from tuneport.config import RunConfig
-    from tuneport.dataset import CheckResult, DataProfile, Dataset
+    from tuneport.contract.backend import Backend
+    from tuneport.dataset import CheckResult, DataRules, Dataset
     from tuneport.evaluate import Fit
 
 File = Annotated[
@@ -66,9 +66,9 @@ def opened(
     sheet: str | None = None,
 ) -> Dataset:
     """The dataset that a command's arguments name."""
-    from tuneport.dataset import Dataset
+    from tuneport.workflow import load_dataset
 
-    return Dataset.load(file, format, _pairs(column) or None, system=system, encoding=encoding, sheet=sheet)
+    return load_dataset(file, format, _pairs(column) or None, system=system, encoding=encoding, sheet=sheet)
 
 
 def _pairs(column: list[str] | None) -> dict[str, str]:
@@ -80,17 +80,17 @@ def _pairs(column: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def profile_for(ref: str | None) -> DataProfile | None:
+def rules_for(ref: str | None) -> DataRules | None:
     """The rules of the backend and base model that --for names."""
     if ref is None:
         return None
-    from tuneport.plugins import load
+    from tuneport.loader import load
     from tuneport.workflow import find_ref
 
     parsed = find_ref(ref)
     backend = load().backend(parsed.backend)
     backend.check_base(parsed.name)
-    return backend.profile(parsed.name)
+    return backend.rules(parsed.name)
 
 
 def check(
@@ -118,7 +118,7 @@ def check(
     other = opened(against, format, column, system, encoding, sheet) if against else None
     with working(f"Checking {file}"):
         data = opened(file, format, column, system, encoding, sheet)
-        result = data.check(profile_for(for_), method=method, against=other)
+        result = data.check(rules_for(for_), method=method, against=other)
     if json:
         say_json(result.to_dict())
     else:
@@ -181,8 +181,8 @@ def preview(
     from tuneport.cli import show
 
     with working(f"Opening {file}"):
-        data, profile = opened(file, format, column, system, encoding, sheet), profile_for(for_)
-    show.previews(data, profile, rows, as_json=json)
+        data, rules = opened(file, format, column, system, encoding, sheet), rules_for(for_)
+    show.previews(data, rules, rows, as_json=json)
     return 0
 
 
@@ -203,7 +203,7 @@ def init(
     """Look at a data file and write a commented tune.yaml for it."""
     from tuneport.cli import show
     from tuneport.config import commented_yaml
-    from tuneport.plugins import load
+    from tuneport.loader import load
     from tuneport.workflow import find_ref
 
     base = find_ref(model)
@@ -229,7 +229,7 @@ def init(
         fit = _fitting(result)
     written = commented_yaml(
         _suggested(result, {**said, "compare.grader": fit.grader}, backend),
-        backends={backend.name: backend.config_class},
+        backends={backend.name: backend.settings_class},
         notes={**_notes(result, backend), "compare.grader": f"Chosen because {fit.why}."},
         folder=output.absolute().parent,
     )
@@ -245,7 +245,7 @@ def init(
 def _refuse_unknown(method: str) -> None:
     from typing import get_args
 
-    from tuneport.backend import Method
+    from tuneport.contract.backend import Method
 
     if method not in get_args(Method):
         raise UsageError(f"There is no method {method!r}.", remedy=f"Methods are {', '.join(get_args(Method))}.")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tuneport.cli.outlet import is_terminal, typed
 from tuneport.homefolder import home
+from tuneport.terminal.outlet import is_terminal, typed
 
 _MOST_LINES = 1_000
 

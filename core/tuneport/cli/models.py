@@ -11,9 +11,9 @@ import typer
 
 from tuneport.cli import complete
 from tuneport.cli.data import Column, Encoding, Format, Sheet, System, opened
-from tuneport.cli.outlet import say, say_json, say_lines
-from tuneport.cli.terminal import Json, Yes, working
 from tuneport.errors import UsageError
+from tuneport.terminal.outlet import say, say_json, say_lines
+from tuneport.terminal.tables import Json, Yes, working
 
 if TYPE_CHECKING:
     from tuneport.evaluate import Grader
@@ -88,8 +88,8 @@ def _read_schema(path: Path | None) -> dict[str, Any] | None:
     """The JSON Schema in a file; raises UsageError where there is none."""
     import msgspec
 
+    from tuneport.contract.schemas import MOST_BYTES
     from tuneport.homefolder import open_regular
-    from tuneport.schemas import MOST_BYTES
 
     if path is None:
         return None
@@ -119,7 +119,7 @@ def _print_pieces(ref: object, pieces: Iterator[str]) -> str:
     """Print an answer as it comes, and return it; until it begins, say what is waited for."""
     from itertools import chain
 
-    from tuneport.cli.outlet import say_pieces
+    from tuneport.terminal.outlet import say_pieces
 
     with working(_loading(ref)):
         first = next(pieces, "")
@@ -282,7 +282,7 @@ def push(
     json: Json = False,
 ) -> int:
     """Publish a model with its card on the Hugging Face hub. Says where it goes, and asks."""
-    from tuneport.cli.terminal import confirmed
+    from tuneport.terminal.tables import confirmed
     from tuneport.workflow import find_ref
     from tuneport.workflow import push as publish
 
@@ -307,7 +307,7 @@ def push(
 def models(json: Json = False) -> int:
     """List the tuned models here and the base models known by name."""
     from tuneport.cli import show
-    from tuneport.cli.terminal import warn
+    from tuneport.terminal.tables import warn
     from tuneport.workflow import models as known
 
     silent: dict[str, str] = {}
@@ -338,7 +338,7 @@ def delete(
     json: Json = False,
 ) -> int:
     """Remove a job and its model; says what goes, and asks. Refuses to remove a model that others were trained from."""
-    from tuneport.cli.terminal import confirmed
+    from tuneport.terminal.tables import confirmed
     from tuneport.workflow import delete as remove
     from tuneport.workflow import find_ref
 

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tuneport.cli import show
-from tuneport.cli.outlet import console, is_terminal, say
-from tuneport.events import utc_now
-from tuneport.job import Patience
+from tuneport.contract.events import utc_now
+from tuneport.contract.job import Patience
+from tuneport.printable import one_line
+from tuneport.terminal.outlet import console, is_terminal, say
 from tuneport.units import duration
-from tuneport.visible import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from tuneport.events import Event
-    from tuneport.job import Job
-    from tuneport.model import Model
+    from tuneport.contract.events import Event
+    from tuneport.contract.job import Job
+    from tuneport.contract.model import Model
     from tuneport.refs import Ref
 
 _SECONDS_BETWEEN_LINES = 10.0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tuneport.cli import complete
-from tuneport.cli.outlet import say, say_interrupted, say_json
-from tuneport.cli.terminal import Json, working
 from tuneport.errors import RefError, UsageError
+from tuneport.terminal.outlet import say, say_interrupted, say_json
+from tuneport.terminal.tables import Json, working
 
 if TYPE_CHECKING:
     from tuneport.cli.progress import RunProgress
@@ -180,7 +180,7 @@ def watch(
     """Follow a job until it is over. Stopping to watch does not stop the job."""
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
-    from tuneport.job import Patience
+    from tuneport.contract.job import Patience
     from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)
@@ -321,7 +321,7 @@ def _rate_key(backend: str) -> str:
     """The key of a backend's learning rate. Raises UsageError where it takes none, or a factor on its own choice."""
     from tuneport.workflow import open_backend
 
-    fields = open_backend(backend).config_class.model_fields
+    fields = open_backend(backend).settings_class.model_fields
     if "learning_rate" in fields:
         return f"backends.{backend}.learning_rate"
     cure = "Leave --learning-rate out."

@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tuneport.cli.outlet import Part, console, folded, is_terminal, say, say_json, say_lines
-from tuneport.cli.terminal import print_table, working
+from tuneport.contract.events import Status, utc_now
 from tuneport.errors import DataError
-from tuneport.events import Status, utc_now
+from tuneport.terminal.outlet import Part, console, folded, is_terminal, say, say_json, say_lines
+from tuneport.terminal.tables import print_table, working
 from tuneport.units import amount, duration, money, size
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tuneport.backend import Plan, Quantity
-    from tuneport.dataset import CheckResult, DataProfile, Dataset, FixResult
+    from tuneport.contract.backend import Plan, Quantity
+    from tuneport.contract.job import Job, JobState
+    from tuneport.dataset import CheckResult, DataRules, Dataset, FixResult
     from tuneport.evaluate import Comparison
-    from tuneport.job import Job, JobState
-    from tuneport.plugins import PluginInfo
+    from tuneport.loader import PluginInfo
     from tuneport.refs import Ref
     from tuneport.workflow import HealthCheck, JobSummary, ModelSummary, Prunable, RunResult, Split
 
@@ -69,21 +69,21 @@ def fix_result(result: FixResult) -> None:
     say(f"Wrote {result.path}")
 
 
-def previews(data: Dataset, profile: DataProfile | None, rows: int, *, as_json: bool) -> None:
+def previews(data: Dataset, rules: DataRules | None, rows: int, *, as_json: bool) -> None:
     """A few rows as the model sees them, what is trained on marked; without a model, as the rows were understood."""
     from itertools import islice
 
     from tuneport.dataset import coloured, plain, untokenised
 
     with working(f"Reading {data.name}"):
-        pieces = data.preview(profile, rows) if profile else [untokenised(one) for one in islice(data, rows)]
+        pieces = data.preview(rules, rows) if rules else [untokenised(one) for one in islice(data, rows)]
     if not pieces:
         raise DataError(f"{data.name} has no row that can be used.", remedy=f"See why: tuneport check {data.name}")
     if as_json:
         shown = [[{"text": p.text, "weight": p.weight, "tokens": p.tokens} for p in row] for row in pieces]
-        say_json({"rows": shown, "notes": data.readings(profile, rows)})
+        say_json({"rows": shown, "notes": data.readings(rules, rows)})
         return
-    for sentence in data.readings(profile, rows):
+    for sentence in data.readings(rules, rows):
         say(("note: ", "cyan"), sentence)
     for number, row in enumerate(pieces, 1):
         say((f"row {number}", "dim"))
@@ -182,7 +182,7 @@ def models(found: Sequence[ModelSummary]) -> None:
 
 def job_facts(job: Job) -> dict[str, Any]:
     """All that is known of one job, JSON-ready."""
-    from tuneport.report.times import times_of
+    from tuneport.reports.times import times_of
     from tuneport.workflow import found_comparison, look_at, open_backend, root_base, written_report
 
     state = look_at(job)
@@ -228,7 +228,7 @@ def _score(compared: Comparison) -> dict[str, Any]:
 def job(handle: Job) -> None:
     """One job, for a person."""
     from tuneport.evaluate.text import percent
-    from tuneport.report.lineage import lineage_facts
+    from tuneport.reports.lineage import lineage_facts
 
     facts = job_facts(handle)
     state(handle.ref, handle.state())

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from tuneport.config.models import OWNED, VARIABLE, RunConfig, Secret
 from tuneport.config.problems import Problem, config_error, fields_at, nearest, unknown_key, validated
 from tuneport.config.source import SET, KeyPath, Source, dotted, parse_value, read
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import ConfigError
 from tuneport.homefolder import local_path
 
@@ -55,15 +56,16 @@ def config_from_flags(flags: Mapping[str, Any], overrides: Sequence[str] = ()) -
     return _checked({}, Source(), flags, overrides, Path.cwd())
 
 
-def backend_settings(config: RunConfig, name: str, config_class: type[M]) -> M:
+def backend_settings(config: RunConfig, name: str, settings_class: type[M]) -> M:
     """The section of one backend, checked by that backend's own class; its defaults where the config has none.
 
     Raises ConfigError like `load_config`.
     """
-    return _owned(config_class, config.section(name), config.source, ("backends", name))
+    return _owned(settings_class, config.section(name), config.source, ("backends", name))
 
 
-def load_section(path: str | Path, name: str, config_class: type[M]) -> M:
+@public(AUTHORS)
+def load_section(path: str | Path, name: str, settings_class: type[M]) -> M:
     """A section that a plugin owns, such as `serve`, checked by that plugin's own class. The file may hold a run too,
     or nothing else. Raises ConfigError like `load_config`.
     """
@@ -82,7 +84,7 @@ def load_section(path: str | Path, name: str, config_class: type[M]) -> M:
         problems.append(Problem((name,), "should be a section with keys of its own"))
     if problems:
         raise config_error(problems, source)
-    return _owned(config_class, raw or {}, source, (name,))
+    return _owned(settings_class, raw or {}, source, (name,))
 
 
 def identity(config: RunConfig, settings: BaseModel | None = None, fingerprints: Sequence[str] = ()) -> str:
@@ -126,9 +128,9 @@ _MISPLACED_VARIABLE = (
 )
 
 
-def _owned(config_class: type[M], raw: Mapping[str, Any], source: Source, prefix: KeyPath) -> M:
+def _owned(settings_class: type[M], raw: Mapping[str, Any], source: Source, prefix: KeyPath) -> M:
     """A section by its owner's class."""
-    settings = validated(config_class, raw, source, prefix)
+    settings = validated(settings_class, raw, source, prefix)
     problems = [
         Problem((*prefix, *path), _MISPLACED_VARIABLE)
         for path, text in _texts(raw, ())

@@ -20,15 +20,17 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-from tuneport.backend import Method, TrainSettings
 from tuneport.config.source import Source
+from tuneport.contract.backend import Method, TrainSettings
+from tuneport.contract.schemas import read_schema
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import ConfigError, OptionError, RefError
 from tuneport.refs import Ref
-from tuneport.schemas import read_schema
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+@public(AUTHORS)
 class Settings(BaseModel):
     """The base of every section of a config, a plugin's own included: frozen, no unknown keys, finite numbers only.
 
@@ -39,6 +41,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
+@public(AUTHORS)
 class Secret:
     """The name of the environment variable that holds a key: all that a config knows of it, and all that is ever saved.
 
@@ -297,6 +300,7 @@ OWNED = ("backends", "serve")
 """What is checked not here but by the plugins whose settings it holds."""
 
 
+@public()
 class RunConfig(Settings):
     """A run: what to tune, on what, how, within what budget, and how to judge the result."""
 

@@ -16,10 +16,12 @@ from pydantic_core import to_jsonable_python
 
 from tuneport.config.load import resolve_path
 from tuneport.config.models import RunConfig
+from tuneport.doors import AUTHORS, public
 
 _WIDTH = 100
 
 
+@public(AUTHORS)
 def commented_yaml(
     config: RunConfig,
     *,

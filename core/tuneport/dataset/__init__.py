@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuneport.dataset.dataset import Dataset, set_openers
+    from tuneport.dataset.dataset import Dataset
     from tuneport.dataset.diagnostics import Diagnostic
     from tuneport.dataset.example import (
         Completion,
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     )
     from tuneport.dataset.fix import FixResult
     from tuneport.dataset.preview import coloured, plain, untokenised
-    from tuneport.dataset.profile import DataProfile, Piece
     from tuneport.dataset.result import CheckResult
+    from tuneport.dataset.rules import DataRules, Piece
     from tuneport.dataset.stats import Stats
 
 _FILES = {
-    "dataset": "Dataset set_openers",
+    "dataset": "Dataset",
     "diagnostics": "Diagnostic",
     "example": "Completion Conversation Example Message Preference canonical from_canonical",
     "fix": "FixResult",
     "preview": "coloured plain untokenised",
-    "profile": "DataProfile Piece",
+    "rules": "DataRules Piece",
     "result": "CheckResult",
     "stats": "Stats",
 }
@@ -39,7 +39,7 @@ __all__ = [
     "CheckResult",
     "Completion",
     "Conversation",
-    "DataProfile",
+    "DataRules",
     "Dataset",
     "Diagnostic",
     "Example",
@@ -52,7 +52,6 @@ __all__ = [
     "coloured",
     "from_canonical",
     "plain",
-    "set_openers",
     "untokenised",
 ]
 

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from tuneport.dataset.findings import Finding, Findings
-from tuneport.dataset.profile import DataProfile
 from tuneport.dataset.repeats import Records, find_leaks, find_repeats
 from tuneport.dataset.rowkeys import normalised
+from tuneport.dataset.rules import DataRules
 
 FEW_ROWS = 50
 UNEVEN = 10  # times as many rows for the most frequent label as for the rarest
@@ -58,10 +58,10 @@ def check_labels(labels: Mapping[str, int] | None, findings: Findings) -> None:
         findings.add("label-spellings", f"These labels differ only in spelling: {spelt} rows.")
 
 
-def check_size(rows: int, profile: DataProfile | None, findings: Findings) -> None:
+def check_size(rows: int, rules: DataRules | None, findings: Findings) -> None:
     """Too few rows for the backend, or too few to learn much from."""
-    if profile is not None and rows < profile.min_rows:
-        findings.add("too-few-rows", f"The data has {_rows(rows)}; at least {profile.min_rows:,} are asked for.")
+    if rules is not None and rows < rules.min_rows:
+        findings.add("too-few-rows", f"The data has {_rows(rows)}; at least {rules.min_rows:,} are asked for.")
     elif 0 < rows < FEW_ROWS:
         findings.add("few-rows", f"The data has {_rows(rows)}; a model seldom learns a task from under {FEW_ROWS}.")
 

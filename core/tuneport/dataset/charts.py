@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tuneport.visible import one_line
+from tuneport.printable import one_line
 
 if TYPE_CHECKING:
     from tuneport.dataset.stats import Bin, Distribution

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import compress, islice
 from pathlib import Path
@@ -13,33 +13,26 @@ from typing import TYPE_CHECKING
 
 from tuneport.dataset import across, source, stats
 from tuneport.dataset.example import Example
-from tuneport.dataset.given import is_known, recipe_of, source_of
+from tuneport.dataset.given import recipe_of, source_of
 from tuneport.dataset.limits import TooLong, shape_of
-from tuneport.dataset.profile import DataProfile, Piece
 from tuneport.dataset.readers import read
 from tuneport.dataset.result import CheckResult, file_findings, readings
+from tuneport.dataset.rules import DataRules, Piece
 from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
 from tuneport.dataset.sniff import Reading
 from tuneport.dataset.source import Source
 from tuneport.dataset.values import line_of
 from tuneport.dataset.writers import named_jsonl, new_file, write
+from tuneport.doors import public
 from tuneport.errors import DataError, UsageError
 from tuneport.homefolder import local_path
+from tuneport.printable import one_line
 from tuneport.units import many
-from tuneport.visible import one_line
 
 _SHOWN = 500  # characters of a row in a notebook
 
 if TYPE_CHECKING:
     from tuneport.dataset.fix import FixResult
-
-Opener = Callable[[object], "Dataset | None"]
-_openers: list[Opener] = []
-
-
-def set_openers(*openers: Opener) -> None:
-    """Say whom `Dataset.load` asks about sources that it does not know; one returns None for what is not its own."""
-    _openers[:] = openers
 
 
 class _Origin:
@@ -59,6 +52,7 @@ class _Origin:
         return scan(self.source, self.recipe)
 
 
+@public()
 class Dataset:
     """An immutable, re-iterable stream of examples: conversations, preferences or completions.
 
@@ -93,10 +87,6 @@ class Dataset:
         >>> len(data)
         1
         """
-        if not is_known(source):
-            for opener in _openers:
-                if (opened := opener(source)) is not None:
-                    return opened
         how = Reading(format, encoding, sheet)
         return cls(_Origin(source_of(source, how), columns or {}, system))
 
@@ -173,24 +163,24 @@ class Dataset:
 
     def check(
         self,
-        profile: DataProfile | None = None,
+        rules: DataRules | None = None,
         *,
         method: str = "sft",
         against: Dataset | Sequence[Dataset] | None = None,
         too_long: TooLong = "stop",
         workers: int | None = None,
     ) -> CheckResult:
-        """Check every row, and all rows together; with a profile, also against what that backend takes.
+        """Check every row, and all rows together; with a rules, also against what that backend takes.
 
         `against` is held-out data, or several, that must not share rows with this. A row that is longer than the
-        profile's `max_tokens` is an error, unless `too_long` is `drop` (it is left out) or `truncate` (the backend cuts
+        rules's `max_tokens` is an error, unless `too_long` is `drop` (it is left out) or `truncate` (the backend cuts
         it): then it is a warning. `workers` is how many processes may read; by default as many as there are processors.
         """
         self._origin.workers = workers
-        profile = profile.for_rows(self) if profile else None
-        found = self._scan(Limits(profile, method, too_long) if profile else None)
+        rules = rules.for_rows(self) if rules else None
+        found = self._scan(Limits(rules, method, too_long) if rules else None)
         findings = found.findings.copy()
-        file_findings(self._origin.recipe, found, profile, method, findings)
+        file_findings(self._origin.recipe, found, rules, method, findings)
         if loose := self._origin.loose_names:
             findings.add("column-names", f"Columns are read by other spellings of their names: {', '.join(loose)}.")
         across.check_repeats(found.records, findings)
@@ -198,7 +188,7 @@ class Dataset:
             other = held_out._scan()  # noqa: SLF001 - one of its own kind
             across.check_leaks(found.records, other.records, findings, other=held_out.name)
         across.check_labels(found.tally.labels(), findings)
-        across.check_size(found.used, profile, findings)
+        across.check_size(found.used, rules, findings)
         used = self._view(found.kept)
         used.fingerprint = found.fingerprint  # known now, which spares another pass
         return CheckResult(
@@ -245,24 +235,24 @@ class Dataset:
             keep[place] = 1
         return self._view(keep)
 
-    def stats(self, profile: DataProfile | None = None) -> stats.Stats:
-        """The rows in numbers: shapes, roles, turns, characters, labels; tokens where the profile counts them."""
-        if profile is not None and profile.count_tokens is not None:
-            return stats.collect(self, profile.for_rows(self))
+    def stats(self, rules: DataRules | None = None) -> stats.Stats:
+        """The rows in numbers: shapes, roles, turns, characters, labels; tokens where the rules counts them."""
+        if rules is not None and rules.count_tokens is not None:
+            return stats.collect(self, rules.for_rows(self))
         return self._scan().tally.stats()
 
-    def preview(self, profile: DataProfile, rows: int = 3) -> list[list[Piece]]:
+    def preview(self, rules: DataRules, rows: int = 3) -> list[list[Piece]]:
         """What is trained on in the first `rows` examples; raises UnavailableError without a tokenizer."""
         from tuneport.dataset.preview import preview
 
-        return preview(self, profile.for_rows(self), rows)
+        return preview(self, rules.for_rows(self), rows)
 
-    def readings(self, profile: DataProfile | None = None, rows: int = 3) -> tuple[str, ...]:
+    def readings(self, rules: DataRules | None = None, rows: int = 3) -> tuple[str, ...]:
         """How the first `rows` examples are understood, in sentences: which columns beside the answer are used, and
         whether prompts and completions are plain text or turns.
         """
         shapes = {shape_of(example) for example in islice(self, rows)}
-        return tuple(message for _, message in readings(self._origin.recipe, shapes, profile))
+        return tuple(message for _, message in readings(self._origin.recipe, shapes, rules))
 
     def write(self, path: str | os.PathLike[str], format: str = "auto") -> Path:  # noqa: A002 - the word that users say
         """Write the examples to a new JSONL file (`.gz`: compressed), in the shapes that trainers take; see

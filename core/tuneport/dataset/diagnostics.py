@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tuneport.doors import public
+
 Severity = Literal["error", "warning", "note"]
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
     """One finding. `line` counts lines (or rows, where a format has no lines) from 1; `pointer` is a JSON pointer into

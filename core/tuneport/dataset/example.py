@@ -7,7 +7,10 @@ from typing import Any
 
 import msgspec
 
+from tuneport.doors import public
 
+
+@public()
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One turn of a conversation, on the field's usual wire shape.
 
@@ -37,6 +40,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         return built
 
 
+@public()
 class Conversation(msgspec.Struct, frozen=True, omit_defaults=True, tag="conversation", tag_field="shape"):
     """Messages in order; the assistant's turns are trained on. `tools` are JSON-Schema function descriptions."""
 
@@ -45,6 +49,7 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True, tag="convers
     parallel_tool_calls: bool | None = None
 
 
+@public()
 class Completion(msgspec.Struct, frozen=True, tag="completion", tag_field="shape"):
     """Plain text continued by plain text, without a chat template; the loss is on `completion`."""
 
@@ -52,6 +57,7 @@ class Completion(msgspec.Struct, frozen=True, tag="completion", tag_field="shape
     completion: str
 
 
+@public()
 class Preference(msgspec.Struct, frozen=True, omit_defaults=True, tag="preference", tag_field="shape"):
     """A prompt with a better and a worse answer."""
 

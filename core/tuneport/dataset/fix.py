@@ -22,6 +22,7 @@ from tuneport.dataset.repeats import Records, RepeatKind, find_leaks, find_repea
 from tuneport.dataset.rowkeys import row_keys
 from tuneport.dataset.strictjson import BAD
 from tuneport.dataset.writers import encoder, whole_file
+from tuneport.doors import public
 from tuneport.errors import DataError, UsageError
 
 KEPT_CHANGES = 1000
@@ -37,6 +38,7 @@ _LINE_SHIFT = 32  # a record's place is the row's line above its number among th
 _NUMBER = (1 << _LINE_SHIFT) - 1
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixResult:
     """What `fix` did: `read` = `written` + `dropped` rows, `changed` of those written.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.findings import Finding, RowReport
-from tuneport.dataset.profile import DataProfile, Shape
+from tuneport.dataset.rules import DataRules, Shape
 
 TooLong = Literal["stop", "drop", "truncate"]
 
@@ -20,13 +20,13 @@ def shape_of(example: Example) -> Shape:
 
 
 def check_limits(
-    example: Example, tokens: int | None, profile: DataProfile, method: str, too_long: TooLong, report: RowReport
+    example: Example, tokens: int | None, rules: DataRules, method: str, too_long: TooLong, report: RowReport
 ) -> bool:
-    """Report what the profile does not take; whether the row is left out for its length alone (`drop`)."""
-    taken = profile.shapes.get(method, frozenset())
+    """Report what the rules does not take; whether the row is left out for its length alone (`drop`)."""
+    taken = rules.shapes.get(method, frozenset())
     shape = shape_of(example)
     if shape not in taken:
-        fitting = [name for name, shapes in sorted(profile.shapes.items()) if shape in shapes]
+        fitting = [name for name, shapes in sorted(rules.shapes.items()) if shape in shapes]
         report.add(
             "shape-not-taken",
             f"{method} takes {_listed(taken)}, and this is a {shape}." if taken else f"{method} is not trained here.",
@@ -35,15 +35,15 @@ def check_limits(
             else None,
         )
     if not isinstance(example, Completion):
-        _check_roles(example, profile, report)
-        _check_media(example, profile, report)
-    if profile.check_row is not None and not report.failed:
-        for one in profile.check_row(example):
+        _check_roles(example, rules, report)
+        _check_media(example, rules, report)
+    if rules.check_row is not None and not report.failed:
+        for one in rules.check_row(example):
             finding = Finding(one.code, one.message, report.line, one.pointer, one.severity, one.remedy)
             report.note(finding)
-    if tokens is None or profile.max_tokens is None or tokens <= profile.max_tokens:
+    if tokens is None or rules.max_tokens is None or tokens <= rules.max_tokens:
         return False
-    message = f"The row has {tokens:,} tokens, the model takes {profile.max_tokens:,}"
+    message = f"The row has {tokens:,} tokens, the model takes {rules.max_tokens:,}"
     if too_long == "stop":
         report.add("too-long", f"{message}.")
     else:
@@ -62,18 +62,18 @@ def _messages(example: Conversation | Preference) -> Iterable[tuple[str, int, Me
     return ((part, index, message) for part, messages in parts.items() for index, message in enumerate(messages))
 
 
-def _check_roles(example: Conversation | Preference, profile: DataProfile, report: RowReport) -> None:
+def _check_roles(example: Conversation | Preference, rules: DataRules, report: RowReport) -> None:
     for part, index, message in _messages(example):
-        if message.role not in profile.roles:
+        if message.role not in rules.roles:
             report.add(
-                "role-not-taken", f"{message.role} is not among {_listed(profile.roles)}.", report.place(part, index)
+                "role-not-taken", f"{message.role} is not among {_listed(rules.roles)}.", report.place(part, index)
             )
 
 
-def _check_media(example: Conversation | Preference, profile: DataProfile, report: RowReport) -> None:
-    if not profile.tools and (example.tools or any(message.tool_calls for _, _, message in _messages(example))):
+def _check_media(example: Conversation | Preference, rules: DataRules, report: RowReport) -> None:
+    if not rules.tools and (example.tools or any(message.tool_calls for _, _, message in _messages(example))):
         report.add("tools-not-taken", "The row has tools or tool calls.")
-    if profile.images:
+    if rules.images:
         return
     for part, index, message in _messages(example):
         if isinstance(message.content, list) and any(piece.get("type") != "text" for piece in message.content):

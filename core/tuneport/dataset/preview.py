@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message
-from tuneport.dataset.profile import DataProfile, Piece
+from tuneport.dataset.rules import DataRules, Piece
 from tuneport.errors import UnavailableError
-from tuneport.visible import visible
+from tuneport.printable import visible
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 
-def preview(examples: Iterable[Example], profile: DataProfile, rows: int = 3) -> list[list[Piece]]:
-    """The first `rows` examples in pieces of text with their weights, as the profile's backend trains on them.
+def preview(examples: Iterable[Example], rules: DataRules, rows: int = 3) -> list[list[Piece]]:
+    """The first `rows` examples in pieces of text with their weights, as the rules's backend trains on them.
 
     Raises UnavailableError where the backend cannot show it.
     """
-    if profile.preview is None:
+    if rules.preview is None:
         raise UnavailableError(
             "This backend cannot show what is trained on: it has no tokenizer here.",
             remedy="Ask for a model that is trained on this machine; `tuneport plugins` says what each backend needs.",
         )
-    return [profile.preview(example) for example in islice(examples, rows)]
+    return [rules.preview(example) for example in islice(examples, rows)]
 
 
 def untokenised(example: Example) -> list[Piece]:

@@ -10,17 +10,19 @@ from tuneport.dataset.context import about_thoughts, telling
 from tuneport.dataset.diagnostics import Diagnostic, Severity
 from tuneport.dataset.findings import Findings
 from tuneport.dataset.formats import ALIASES, TURN_ROLES, takes_of
-from tuneport.dataset.profile import LEARNT_BY, DataProfile
 from tuneport.dataset.recipe import Recipe
+from tuneport.dataset.rules import LEARNED_BY, DataRules
 from tuneport.dataset.scan import Scan
 from tuneport.dataset.stats import Stats
+from tuneport.doors import public
+from tuneport.printable import one_line
 from tuneport.units import many
-from tuneport.visible import one_line
 
 if TYPE_CHECKING:
     from tuneport.dataset.dataset import Dataset
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
     """What a check found; `read` is always `used` + `rejected`.
@@ -92,9 +94,7 @@ class CheckResult:
         }
 
 
-def file_findings(
-    recipe: Recipe | None, found: Scan, profile: DataProfile | None, method: str, findings: Findings
-) -> None:
+def file_findings(recipe: Recipe | None, found: Scan, rules: DataRules | None, method: str, findings: Findings) -> None:
     """What is to be said of the file as a whole."""
     if not found.used:
         findings.add("no-rows", "No row can be used." if found.read else "There is no row in the file.")
@@ -112,15 +112,15 @@ def file_findings(
         unused = [name for name in unused if str(name) not in missed]
         if unused:
             findings.add("unused-columns", f"Not used: {', '.join(map(str, unused))}.", remedy=_columns_remedy(recipe))
-    for code, message in readings(recipe, found.tally.shapes, profile):
+    for code, message in readings(recipe, found.tally.shapes, rules):
         findings.add(code, message)
-    if profile is None:
+    if rules is None:
         _other_methods(found.tally.shapes, method, findings)
         return
-    for note in profile.notes:
+    for note in rules.notes:
         findings.add("base-note", note)
-    if profile.max_bytes is not None and found.size > profile.max_bytes:
-        findings.add("file-too-large", f"The rows have {found.size:,} bytes; {profile.max_bytes:,} are the most.")
+    if rules.max_bytes is not None and found.size > rules.max_bytes:
+        findings.add("file-too-large", f"The rows have {found.size:,} bytes; {rules.max_bytes:,} are the most.")
 
 
 _MEANINGS = {
@@ -131,7 +131,7 @@ _MEANINGS = {
 }
 
 
-def readings(recipe: Recipe | None, shapes: Collection[str], profile: DataProfile | None) -> Iterator[tuple[str, str]]:
+def readings(recipe: Recipe | None, shapes: Collection[str], rules: DataRules | None) -> Iterator[tuple[str, str]]:
     """Findings on how rows are understood, code and message: what columns beside the answer mean, and whether prompts
     and completions are plain text or turns.
     """
@@ -143,14 +143,14 @@ def readings(recipe: Recipe | None, shapes: Collection[str], profile: DataProfil
         beside = " and ".join(columns[role] for role in sorted(TURN_ROLES & columns.keys()))
         if beside:
             yield "read-as-turns", f"Prompt and completion are a user's and an assistant's turn, because of {beside}."
-    if "completion" in shapes and profile is not None and profile.has_template is not None and profile.has_template():
+    if "completion" in shapes and rules is not None and rules.has_template is not None and rules.has_template():
         yield "plain-text", "The rows are trained as plain text, without the chat template that the model has."
 
 
 def _other_methods(shapes: Mapping[str, int], method: str, findings: Findings) -> None:
-    """Without a profile nothing is refused; but the method alone tells which rows it cannot learn from."""
-    for shape, rows in shapes.items() if method in LEARNT_BY else ():
-        others = [name for name, learnt in LEARNT_BY.items() if shape in learnt]
+    """Without a rules nothing is refused; but the method alone tells which rows it cannot learn from."""
+    for shape, rows in shapes.items() if method in LEARNED_BY else ():
+        others = [name for name, learnt in LEARNED_BY.items() if shape in learnt]
         if method not in others:
             are = f"{rows:,} rows are {shape}s" if rows != 1 else f"1 row is a {shape}"
             findings.add(

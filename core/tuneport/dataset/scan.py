@@ -16,12 +16,12 @@ from tuneport.dataset.findings import Findings, RowReport
 from tuneport.dataset.limits import TooLong, check_limits
 from tuneport.dataset.lines import line_too_large, read_line, split_lines, without_bom
 from tuneport.dataset.part import DIGEST, Part, digests_of
-from tuneport.dataset.profile import DataProfile
 from tuneport.dataset.propose import BY_ROW, by_column, proposal
 from tuneport.dataset.recipe import Recipe
 from tuneport.dataset.repeats import Records
 from tuneport.dataset.rowkeys import row_keys
 from tuneport.dataset.rows import check_example
+from tuneport.dataset.rules import DataRules
 from tuneport.dataset.source import ExpansionError, Source, blocks
 from tuneport.dataset.stats import Tally
 from tuneport.dataset.strictjson import BAD
@@ -57,7 +57,7 @@ class Outcome:
 class Limits:
     """What the rows are held against beyond their own soundness."""
 
-    profile: DataProfile
+    rules: DataRules
     method: str
     too_long: TooLong
 
@@ -341,13 +341,13 @@ def _count(rows: Sequence[Outcome], part: Part) -> None:
 def _hold_against(rows: list[Outcome], limits: Limits, part: Part) -> frozenset[int]:
     """The places in `rows` of those that the limits refuse; why goes into the rows' reports."""
     sound = [(number, example) for number, row in enumerate(rows) if (example := row.accepted()) is not None]
-    count = limits.profile.count_tokens
+    count = limits.rules.count_tokens
     tokens = count([example for _, example in sound]) if count and sound else [None] * len(sound)
     refused = set()
     for (number, example), size in zip(sound, tokens, strict=True):
         row = rows[number]
         row.report = row.report or RowReport(row.at)
-        if check_limits(example, size, limits.profile, limits.method, limits.too_long, row.report) or row.report.failed:
+        if check_limits(example, size, limits.rules, limits.method, limits.too_long, row.report) or row.report.failed:
             refused.add(number)
         elif size is not None:
             part.tally.tokens.add(size)

@@ -11,7 +11,8 @@ from typing import Any
 
 from tuneport.dataset.charts import histogram, label_chart
 from tuneport.dataset.example import Completion, Conversation, Example
-from tuneport.dataset.profile import DataProfile
+from tuneport.dataset.rules import DataRules
+from tuneport.doors import public
 
 _BATCH = 256
 _BINS = 12
@@ -59,12 +60,13 @@ class Distribution:
         }
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """A dataset in numbers.
 
     `roles` counts messages; `turns` (messages per row, of conversations), `characters` (of text per row) and `tokens`
-    (training length, where the profile can count) are distributions, absent where there is nothing to count. `labels`
+    (training length, where the rules can count) are distributions, absent where there is nothing to count. `labels`
     counts each distinct final answer, most frequent first, where the answers repeat enough to be labels.
     """
 
@@ -104,10 +106,10 @@ class Stats:
         return lines
 
 
-def collect(examples: Iterable[Example], profile: DataProfile | None = None) -> Stats:
-    """The stats of `examples`, read once; tokens are counted where the profile has `count_tokens`."""
+def collect(examples: Iterable[Example], rules: DataRules | None = None) -> Stats:
+    """The stats of `examples`, read once; tokens are counted where the rules has `count_tokens`."""
     tally = Tally()
-    count = profile.count_tokens if profile else None
+    count = rules.count_tokens if rules else None
     source = iter(examples)
     while batch := list(islice(source, _BATCH)):
         for example in batch:

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from tuneport.dataset.example import Completion, Example
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import DataError
 from tuneport.evaluate import graders
 from tuneport.evaluate.comparison import Comparison
@@ -19,10 +20,10 @@ from tuneport.evaluate.recorded import RecordTally
 from tuneport.evaluate.tally import Answer, Tally
 
 if TYPE_CHECKING:
-    from tuneport.answers import Reply
+    from tuneport.contract.answers import Reply
+    from tuneport.contract.model import Model
+    from tuneport.contract.schemas import Shape
     from tuneport.evaluate.record import Record
-    from tuneport.model import Model
-    from tuneport.schemas import Shape
 
 Progress = Callable[[int, int, str], None]
 CHUNK_ROWS = 64
@@ -89,6 +90,7 @@ def compare_models(
     return replace(found, misfit=fit.misfit(judge.name))
 
 
+@public(AUTHORS)
 def answer_room(examples: Iterable[Example]) -> int:
     """Tokens enough for the longest reference, its thinking included, and half as much again, from 32 to 1024: counted
     as one token for every two bytes, where common tokenizers need one for three or four.

@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from tuneport.visible import one_line
+from tuneport.doors import public
+from tuneport.printable import one_line
 
 Outcome = Literal["both", "only_tuned", "only_base", "neither", "right", "wrong"]
 
@@ -95,6 +96,7 @@ class LabelScore:
     mistakes: int = 0
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """What a comparison found. `outcomes` counts rows: both, only_tuned, only_base, neither (without a base model:

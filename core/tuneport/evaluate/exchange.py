@@ -13,7 +13,7 @@ from tuneport.dataset.example import Completion, Conversation, Example, Message
 from tuneport.errors import DataError
 
 if TYPE_CHECKING:
-    from tuneport.answers import Reply
+    from tuneport.contract.answers import Reply
 
 NOT_JSON = object()
 _BLOCK = re.compile(r"\s*<think>.*?</think>\s*(?=\S)", re.DOTALL)

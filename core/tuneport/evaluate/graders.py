@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from tuneport.dataset.example import Example
+from tuneport.doors import public
 from tuneport.errors import DataError, UsageError
 from tuneport.evaluate.builtin import contains, exact, json_fields, normalised, numeric, token_f1
 from tuneport.evaluate.exchange import prompt_and_reference
@@ -30,6 +31,7 @@ BUILT_IN: Mapping[str, Grade] = {
 }
 
 
+@public()
 @dataclass(frozen=True, slots=True)
 class Grader:
     """A grading function by its name; calling it checks that the score is a number between 0 and 1.

@@ -12,13 +12,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
+from tuneport.contract.events import Event
 from tuneport.dataset.example import Completion, Conversation, Example, Message
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import DataError
 from tuneport.evaluate.exchange import answer_text, prompt_and_reference
-from tuneport.events import Event
 
 if TYPE_CHECKING:
-    from tuneport.answers import Reply
+    from tuneport.contract.answers import Reply
 
 ABOUT, ANSWERS, EVENTS = "record.json", "answers.jsonl", "events.jsonl"
 _LARGEST = 64 * 2**20  # bytes of record.json
@@ -37,6 +38,7 @@ class RecordedAnswer:
     calls: tuple[Mapping[str, Any], ...] = ()
 
 
+@public(AUTHORS)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """A model's answers by the prompt that it was asked, and the events of its training.

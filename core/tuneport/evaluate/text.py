@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneport.visible import one_line
+from tuneport.printable import one_line
 
 if TYPE_CHECKING:
     from tuneport.evaluate.comparison import Compared, Comparison, Difference, Differing, Outcome, Recorded, Side

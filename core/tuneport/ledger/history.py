@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from tuneport.events import Event
+from tuneport.contract.events import Event
 from tuneport.ledger.database import Database, first, stored, whole_rows
 from tuneport.ledger.records import job_of
 from tuneport.refs import Ref

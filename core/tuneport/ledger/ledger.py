@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tuneport.contract.events import Status, utc_now
+from tuneport.contract.job import JobState
 from tuneport.errors import NotFoundError, UsageError
-from tuneport.events import Status, utc_now
 from tuneport.homefolder import home
-from tuneport.job import JobState
 from tuneport.ledger.database import BUSY_SECONDS, Database, first
 from tuneport.ledger.history import History
 from tuneport.ledger.records import IntentState, JobRecord, RunRecord, Stage, job_of, job_of_intent, no_job

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from tuneport.contract.events import Status
 from tuneport.errors import JobNotFound
-from tuneport.events import Status
 from tuneport.ledger.database import first, stored, whole_rows
 from tuneport.refs import Ref
 

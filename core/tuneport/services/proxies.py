@@ -6,11 +6,13 @@ import importlib.util
 import os
 from urllib.request import getproxies
 
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import UnavailableError
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")  # what httpx and httpx2 can use
 
 
+@public(AUTHORS)
 def check_proxies() -> None:
     """Raise UnavailableError when a proxy variable names what httpx (or httpx2) cannot use here. Sends nothing."""
     found = getproxies()

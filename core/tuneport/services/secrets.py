@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
+from tuneport.doors import AUTHORS, public
+
 SHOWN = "…"
 """What stands where a secret stood."""
 _SHORTEST = 4  # three letters are no secret, and would take half of any text along
 _LONG = 8  # shorter ones, such as `test`, go only where they stand as a word of their own
 
 
+@public(AUTHORS)
 class Redactor:
     """Takes secrets out of texts: as they are, and in base64, percent, hexadecimal, HTML and JSON encoding.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import BackendError
 from tuneport.services.cleaning import clean, unpaired
 from tuneport.services.deadlines import bound_time
@@ -39,6 +40,7 @@ class Limits:
     file: int = 64 * _MIB
 
 
+@public(AUTHORS)
 def guard(
     client: Any,
     name: str,

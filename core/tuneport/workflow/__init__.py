@@ -6,6 +6,7 @@ from tuneport.workflow.comparing import compare, own_holdout
 from tuneport.workflow.hyperparameters import translate_settings
 from tuneport.workflow.keeping import job_scratch, keep_events, kept_events
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
+from tuneport.workflow.loading import load_dataset
 from tuneport.workflow.naming import find_ref
 from tuneport.workflow.observe import deliver_events
 from tuneport.workflow.opening import (
@@ -23,7 +24,7 @@ from tuneport.workflow.pushing import push
 from tuneport.workflow.recording import record_answers
 from tuneport.workflow.running import RunResult, Split, found_comparison, plan_run, refuse_over_budget, report, run
 from tuneport.workflow.starting import plan, train
-from tuneport.workflow.upkeep import HealthCheck, Prunable, examine, prune
+from tuneport.workflow.upkeep import HealthCheck, Prunable, doctor, prune
 
 __all__ = [
     "HealthCheck",
@@ -36,13 +37,14 @@ __all__ = [
     "compare",
     "delete",
     "deliver_events",
-    "examine",
+    "doctor",
     "find_ref",
     "found_comparison",
     "job_scratch",
     "jobs",
     "keep_events",
     "kept_events",
+    "load_dataset",
     "look_at",
     "models",
     "open_backend",

@@ -7,8 +7,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tuneport.backend import Plan
     from tuneport.config import RunConfig
+    from tuneport.contract.backend import Plan
     from tuneport.dataset import CheckResult, Dataset
     from tuneport.evaluate import Fit
 

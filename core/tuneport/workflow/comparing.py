@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tuneport.doors import public
 from tuneport.errors import JobNotFound, UsageError
 from tuneport.ledger import Ledger
 from tuneport.refs import Ref
@@ -17,10 +18,10 @@ from tuneport.workflow.running import split_of
 from tuneport.workflow.starting import opened
 
 if TYPE_CHECKING:
+    from tuneport.contract.model import Model
+    from tuneport.contract.schemas import Shape
     from tuneport.dataset import Dataset
     from tuneport.evaluate import Comparison, Grader, Record
-    from tuneport.model import Model
-    from tuneport.schemas import Shape
     from tuneport.workflow.starting import Rows
 
 
@@ -76,6 +77,7 @@ def _no_holdout(why: str) -> UsageError:
     )
 
 
+@public()
 def compare(
     model: Model | str,
     holdout: Rows | None = None,
@@ -98,7 +100,7 @@ def compare(
     model saw after all. Raises UsageError where there is no holdout.
     """
     from tuneport.evaluate import Record
-    from tuneport.progress import shown
+    from tuneport.terminal.progress import shown
 
     tuned = open_model(model) if isinstance(model, str) else model
     if holdout is None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import UnsupportedError
 from tuneport.refs import Ref
 from tuneport.workflow.opening import open_backend
 from tuneport.workflow.starting import plan
 
 if TYPE_CHECKING:
-    from tuneport.backend import Backend, Method, Plan
+    from tuneport.contract.backend import Backend, Method, Plan
     from tuneport.dataset import Dataset
 
 Auto = Literal["auto"]
 
 
+@public(AUTHORS)
 def translate_settings(
     base: str | Ref,
     data: Dataset,
@@ -39,7 +41,7 @@ def translate_settings(
     ref = base if isinstance(base, Ref) else Ref.parse(base)
     backend = open_backend(ref.backend)
     asked = _Plans(ref, data, validation, method, epochs, seed)
-    known = backend.config_class.model_fields
+    known = backend.settings_class.model_fields
     settings: dict[str, Any] = {}
     for name, value in (
         ("learning_rate_multiplier", learning_rate_multiplier),

@@ -10,11 +10,11 @@ from tuneport.workflow import trained_rows
 from tuneport.workflow.opening import open_model
 
 if TYPE_CHECKING:
+    from tuneport.contract.model import Model
+    from tuneport.contract.schemas import Shape
     from tuneport.dataset import Dataset
     from tuneport.evaluate import Comparison, Grader, Record
-    from tuneport.model import Model
-    from tuneport.progress import Tell
-    from tuneport.schemas import Shape
+    from tuneport.terminal.progress import Tell
 
 
 def compare_rows(

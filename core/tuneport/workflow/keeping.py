@@ -9,9 +9,10 @@ from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+from tuneport.contract.events import Event
+from tuneport.contract.job import Job, JobState, set_keepers
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import HomeError, JobNotFound
-from tuneport.events import Event
-from tuneport.job import Job, JobState, set_keepers
 from tuneport.ledger import Ledger
 from tuneport.refs import Ref
 
@@ -34,6 +35,7 @@ def _keep_or_warn(job: Job, state: JobState) -> None:
 set_keepers(_keep_or_warn)
 
 
+@public(AUTHORS)
 def job_scratch(ref: str | Ref) -> MutableMapping[str, Any]:
     """The scratch that a job's start request had: text → JSON value, each assignment committed at once.
 
@@ -43,6 +45,7 @@ def job_scratch(ref: str | Ref) -> MutableMapping[str, Any]:
     return ledger.scratch(ledger.job(ref).intent)
 
 
+@public(AUTHORS)
 def keep_events(ref: str | Ref, events: Iterable[tuple[str, Event]]) -> list[Event]:
     """Number a job's events once: of (the backend's own id, event), those not seen before come back with their `seq`.
 
@@ -52,6 +55,7 @@ def keep_events(ref: str | Ref, events: Iterable[tuple[str, Event]]) -> list[Eve
         return ledger.history.append(ref, events)
 
 
+@public(AUTHORS)
 def kept_events(ref: str | Ref, after: int = 0) -> list[Event]:
     """The events that were kept for a job, in order, from the one that follows number `after`."""
     with Ledger.open() as ledger:

@@ -10,14 +10,15 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from tuneport.contract.events import Status
+from tuneport.doors import public
 from tuneport.errors import JobNotFound, TuneportError, UsageError
-from tuneport.events import Status
 from tuneport.ledger import JobRecord, Ledger
-from tuneport.plugins import load, told_by
+from tuneport.loader import load, told_by
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
-    from tuneport.backend import Backend
+    from tuneport.contract.backend import Backend
 
 OnFailure = Callable[[str, TuneportError | OSError], None]
 """Is told which backend could not answer, and why."""
@@ -25,6 +26,7 @@ OnFailure = Callable[[str, TuneportError | OSError], None]
 _log = logging.getLogger("tuneport")
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
     """One line of `tuneport jobs`. `stale` says why the status is only the last one heard; None: it is of now. `score`
@@ -51,6 +53,7 @@ class JobSummary:
         return plain | {"created": self.created.isoformat()}
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSummary:
     """One line of `tuneport models`: a tuned model of this machine, or a base model that a backend knows by name."""
@@ -72,6 +75,7 @@ class ModelSummary:
         }
 
 
+@public()
 def jobs(
     limit: int | None = None, *, backend: str | None = None, status: str | Collection[str] | None = None
 ) -> list[JobSummary]:
@@ -103,6 +107,7 @@ def _statuses(given: str | Collection[str] | None) -> set[Status] | None:
     return {Status(name) for name in names}
 
 
+@public()
 def models(*, on_failure: OnFailure | None = None) -> list[ModelSummary]:
     """The tuned models of this machine, newest first, then the base models that backends know by name.
 

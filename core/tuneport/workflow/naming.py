@@ -7,9 +7,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import HomeError, RefError, TuneportError
 from tuneport.ledger import Ledger
-from tuneport.plugins import load, told_by
+from tuneport.loader import load, told_by
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _MOST_LISTED = 8
 _PATHS = (".", "~", "/")
 
 
+@public(AUTHORS)
 def find_ref(text: str | Ref) -> Ref:
     """The ref that a text names: a ref, `last` (the newest job; `torch:last` of that backend), a job's name, or the
     beginning of one job's name.

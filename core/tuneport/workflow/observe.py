@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tuneport.job import Job
+from tuneport.contract.job import Job
+from tuneport.doors import AUTHORS, public
 from tuneport.ledger import Ledger
-from tuneport.plugins import load
+from tuneport.loader import load
 
 
+@public(AUTHORS)
 def deliver_events(job: Job) -> dict[str, str]:
     """Hand every observer the events of a job that it has not seen yet, in order; whoever owns the job calls this.
 

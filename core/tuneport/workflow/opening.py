@@ -6,28 +6,31 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneport.contract.events import Status
+from tuneport.doors import public
 from tuneport.errors import BackendNotFound, JobNotFinished, JobNotFound, ModelNotFound, NotFoundError, UsageError
-from tuneport.events import Status
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
-from tuneport.plugins import load
+from tuneport.loader import load
 from tuneport.refs import Ref
 from tuneport.workflow import trained_rows
 from tuneport.workflow.keeping import keep_state
 from tuneport.workflow.naming import base_refs, find_ref, job_refs, suggestion
 
 if TYPE_CHECKING:
-    from tuneport.backend import Backend
-    from tuneport.job import Job, JobState
+    from tuneport.contract.backend import Backend
+    from tuneport.contract.job import Job, JobState
+    from tuneport.contract.model import Model
     from tuneport.ledger import JobRecord
-    from tuneport.model import Model
 
 
+@public()
 def open_backend(name: str) -> Backend:
     """The backend of that name, with its capabilities, settings and bases. Raises BackendNotFound."""
     return load().backend(name)
 
 
+@public()
 def open_job(ref: str | Ref) -> Job:
     """The job of that ref, from any process. A job's name, the beginning of one, and `last` will do as well.
 
@@ -59,6 +62,7 @@ def look_at(job: Job) -> JobState:
     return state
 
 
+@public()
 def open_model(ref: str | Ref) -> Model:
     """The base or tuned model of that ref, loaded when it is first used. A job's name, the beginning of one, and `last`
     will do as well. Raises RefError, ModelNotFound or JobNotFinished.
@@ -73,11 +77,13 @@ def open_model(ref: str | Ref) -> Model:
         raise type(error)(error.message, remedy=f"{near}{error.remedy or ''}".rstrip()) from error
 
 
+@public()
 def backends() -> dict[str, Backend]:
     """Every backend by name, ours first."""
     return load().backends()
 
 
+@public()
 def settle(ref: str | Ref) -> Job:
     """Learn what became of an unconfirmed start, and return its job.
 
@@ -103,6 +109,7 @@ def settle(ref: str | Ref) -> Job:
     return job
 
 
+@public()
 def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> list[str]:
     """Remove a job, its model and its report from its backend, home and the ledger; what was (or would be) removed, a
     line each.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tuneport.model import Publication, PushRequest
+from tuneport.contract.model import Publication, PushRequest
+from tuneport.doors import public
 from tuneport.refs import Ref
 from tuneport.workflow.naming import find_ref
 from tuneport.workflow.opening import open_model
 from tuneport.workflow.running import found_comparison
 
 
+@public()
 def push(
     ref: str | Ref,
     repository: str,

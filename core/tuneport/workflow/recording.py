@@ -10,19 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from tuneport.doors import AUTHORS, public
 from tuneport.errors import UsageError
 from tuneport.workflow.opening import open_model
 
 if TYPE_CHECKING:
-    from tuneport.answers import Reply
+    from tuneport.contract.answers import Reply
+    from tuneport.contract.model import Model
     from tuneport.dataset import Dataset, Example
     from tuneport.evaluate import Record
-    from tuneport.model import Model
 
 ASKED_TOGETHER = 16
 """Rows that are asked at once: a kill loses at most so many answers."""
 
 
+@public(AUTHORS)
 def record_answers(
     model: Model | str,
     rows: Dataset,
@@ -45,7 +47,7 @@ def record_answers(
     """
     from tuneport.evaluate import Record, answer_room
     from tuneport.evaluate.record import ABOUT, ANSWERS
-    from tuneport.progress import shown
+    from tuneport.terminal.progress import shown
 
     asked = open_model(model) if isinstance(model, str) else model
     place = Path(folder).expanduser()

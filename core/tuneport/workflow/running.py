@@ -10,7 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport.backend import Plan
+from tuneport.contract.backend import Plan
+from tuneport.contract.events import Status, utc_now
+from tuneport.contract.job import Patience
+from tuneport.doors import public
 from tuneport.errors import (
     BudgetError,
     DataError,
@@ -20,24 +23,23 @@ from tuneport.errors import (
     UnsupportedError,
     WaitTimeout,
 )
-from tuneport.events import Status, utc_now
-from tuneport.job import Patience
 from tuneport.ledger import Ledger, RunRecord
 from tuneport.refs import Ref
 from tuneport.units import finite
 from tuneport.workflow import starting
 from tuneport.workflow.advice import fit_of, with_notes
 from tuneport.workflow.judging import compare_rows
+from tuneport.workflow.loading import load_dataset
 from tuneport.workflow.naming import with_base
 from tuneport.workflow.opening import default_report, open_backend, open_job
 
 if TYPE_CHECKING:
     from tuneport.config import RunConfig
+    from tuneport.contract.job import Job
+    from tuneport.contract.model import Model
     from tuneport.dataset import CheckResult, Dataset
     from tuneport.evaluate import Comparison
-    from tuneport.job import Job
-    from tuneport.model import Model
-    from tuneport.report import Beside
+    from tuneport.reports import Beside
 
 Sink = Callable[[str, Any], None]
 """Is told what happens: `checked` CheckResult, `split` Split, `planned` Plan, `submitted` Job, `resumed` Job, `event`
@@ -62,6 +64,7 @@ class Split:
         }
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """Where a run came to: the job and, where the run has come so far, comparison and report."""
@@ -84,6 +87,7 @@ class RunResult:
         }
 
 
+@public()
 def run(
     config: RunConfig | str | Path,
     *,
@@ -182,11 +186,12 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
         )
 
 
+@public()
 def report(ref: str | Ref, path: str | Path | None = None, *, paths: bool = False) -> Path:
     """Write the HTML page of a job (into home, or to `path`) and return where it is. The page names files without
     their folders, so that it can be sent to others; `paths` keeps the folders.
     """
-    from tuneport.report import ReportData, Sample, without_paths, write_report
+    from tuneport.reports import ReportData, Sample, without_paths, write_report
 
     job = open_job(ref)
     state = job.state()
@@ -221,7 +226,7 @@ def report(ref: str | Ref, path: str | Path | None = None, *, paths: bool = Fals
 def _recorded_training(config: Mapping[str, Any] | None) -> Beside | None:
     """The training of the record that the run's config names, while it is there to be read."""
     from tuneport.evaluate import Record
-    from tuneport.report import Beside
+    from tuneport.reports import Beside
 
     folder = ((config or {}).get("compare") or {}).get("record")
     if not folder:
@@ -312,10 +317,8 @@ def _file(config: RunConfig, value: float | str | None) -> Dataset | None:
 
 
 def _opened(config: RunConfig, source: str) -> Dataset:
-    from tuneport.dataset import Dataset
-
     data = config.data
-    return Dataset.load(
+    return load_dataset(
         source, data.format, data.columns or None, system=data.system, encoding=data.encoding, sheet=data.sheet
     )
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport.backend import Backend, Method, Plan, TrainRequest, TrainSettings
+from tuneport.contract.backend import Backend, Method, Plan, TrainRequest, TrainSettings
+from tuneport.contract.events import Status
+from tuneport.contract.job import Patience
+from tuneport.doors import public
 from tuneport.errors import (
     BudgetError,
     DataError,
@@ -22,21 +25,20 @@ from tuneport.errors import (
     UnsupportedError,
     UsageError,
 )
-from tuneport.events import Status
-from tuneport.job import Patience
 from tuneport.ledger import JobRecord, Ledger
-from tuneport.plugins import availability, load
+from tuneport.loader import availability, load
+from tuneport.printable import one_line
 from tuneport.refs import Ref
-from tuneport.visible import one_line
 from tuneport.workflow import trained_rows
+from tuneport.workflow.loading import load_dataset
 from tuneport.workflow.naming import find_ref
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from tuneport.config import RunConfig
-    from tuneport.dataset import CheckResult, DataProfile, Dataset
-    from tuneport.job import Job
+    from tuneport.contract.job import Job
+    from tuneport.dataset import CheckResult, DataRules, Dataset
 
     Rows = Dataset | str | Path | Iterable[Any]
 
@@ -56,18 +58,18 @@ class Choice:
 
     def check(self, rows: Dataset, *held_out: Dataset | None) -> CheckResult:
         """Rows against the backend's rules and against leaks from held-out ones; its `dataset` is what may be used."""
-        return self._checked(rows, self.backend.profile(self.base.name), held_out)
+        return self._checked(rows, self.backend.rules(self.base.name), held_out)
 
     def sound_validation(self, rows: Dataset, *held_out: Dataset | None) -> Dataset:
         """The rows to steer by, of which few will do. Raises DataError where an error stands."""
-        checked = self._checked(rows, replace(self.backend.profile(self.base.name), min_rows=1), held_out)
+        checked = self._checked(rows, replace(self.backend.rules(self.base.name), min_rows=1), held_out)
         refuse_bad_data(checked, self.config)
         return checked.dataset
 
-    def _checked(self, rows: Dataset, profile: DataProfile, held_out: Iterable[Dataset | None]) -> CheckResult:
+    def _checked(self, rows: Dataset, rules: DataRules, held_out: Iterable[Dataset | None]) -> CheckResult:
         against = [one for one in held_out if one is not None]
         config = self.config
-        return rows.check(profile, method=config.train.method, against=against, too_long=config.data.too_long)
+        return rows.check(rules, method=config.train.method, against=against, too_long=config.data.too_long)
 
     def with_rows(
         self, train: Dataset, validation: Dataset | None = None, metadata: Mapping[str, str] | None = None
@@ -124,6 +126,7 @@ class Prepared(Choice):
         )
 
 
+@public()
 def train(
     base: str | Ref,
     data: Rows,
@@ -156,6 +159,7 @@ def train(
     return start(choice.with_rows(checked.dataset, steering, metadata), again=again)
 
 
+@public()
 def plan(
     base: str | Ref,
     data: Rows,
@@ -176,7 +180,7 @@ def opened(data: Rows) -> Dataset:
     """A dataset as it is; whatever else, such as a path or a list of rows, loaded."""
     from tuneport.dataset import Dataset
 
-    return data if isinstance(data, Dataset) else Dataset.load(data)
+    return data if isinstance(data, Dataset) else load_dataset(data)
 
 
 def choose(config: RunConfig, *, to_plan: bool = False) -> Choice:
@@ -193,7 +197,7 @@ def choose(config: RunConfig, *, to_plan: bool = False) -> Choice:
             f"The backend {backend.name!r} cannot train by {config.train.method!r}.",
             remedy=f"Set train.method (--method) to one that it can: {can}. Or choose a model of another backend.",
         )
-    settings = backend_settings(config, backend.name, backend.config_class)
+    settings = backend_settings(config, backend.name, backend.settings_class)
     answer = availability(backend)
     if not answer.ready and not (to_plan and answer.plans):
         raise UnavailableError(

@@ -14,8 +14,8 @@ from tuneport.ledger import Ledger
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
+    from tuneport.contract.model import Model
     from tuneport.dataset import Dataset, Example
-    from tuneport.model import Model
 
 _BLOCK_BYTES = 8 << 16
 

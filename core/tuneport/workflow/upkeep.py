@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuneport.doors import public
 from tuneport.errors import TuneportError
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
-from tuneport.plugins import PluginInfo, availability, load
+from tuneport.loader import PluginInfo, availability, load
 
 _SPOOL_SECONDS = 24 * 3600
 _LOW_DISK = 5 * 2**30
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheck:
     """One thing that was looked at: fine, or what is wrong with it and the cure."""
@@ -36,6 +38,7 @@ class HealthCheck:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prunable:
     """Something in home that nothing needs any more, and its size in bytes."""
@@ -48,7 +51,8 @@ class Prunable:
         return {"what": self.what, "bytes": self.bytes}
 
 
-def examine() -> list[HealthCheck]:
+@public()
+def doctor() -> list[HealthCheck]:
     """Python, home and its ledger, the disk, and every plugin with its backends. Asks no network and loads no model."""
     findings = [
         HealthCheck(
@@ -70,6 +74,7 @@ def examine() -> list[HealthCheck]:
     return findings
 
 
+@public()
 def prune(*, dry_run: bool = False) -> list[Prunable]:
     """Remove (or, with `dry_run`, only find) caches, spooled rows of over a day ago, and what jobs that are over no
     longer need, such as checkpoints. Models, reports and the ledger stay.

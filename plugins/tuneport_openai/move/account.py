@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tuneport import BackendError, ConfigError, JobNotFound, NotFoundError, TuneportError
+from tuneport.errors import BackendError, ConfigError, JobNotFound, NotFoundError, TuneportError
 from tuneport_openai import catalogue
 from tuneport_openai.pages import Pages
 from tuneport_openai.words import numbers, time_of, whole

@@ -10,18 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import (
-    BudgetError,
-    Dataset,
-    Example,
-    Record,
-    Ref,
-    Reply,
-    UsageError,
-    answer_room,
-    open_regular,
-    record_answers,
-)
+from tuneport.errors import BudgetError, UsageError
+from tuneport.plugin import Dataset, Example, Record, Ref, Reply, answer_room, open_regular, record_answers
 from tuneport_openai import catalogue, tokens
 from tuneport_openai.model import HostedModel
 from tuneport_openai.move.bring import Brought, write_json

@@ -9,7 +9,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import tuneport
-from tuneport import Dataset, Plan, TuneportError
+from tuneport.errors import TuneportError
+from tuneport.plugin import Dataset, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

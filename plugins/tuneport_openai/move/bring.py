@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import BackendError, Dataset, Event, Lineage, NotFoundError, TuneportError, UsageError, utc_now
 from tuneport import __version__ as version
+from tuneport.errors import BackendError, NotFoundError, TuneportError, UsageError
+from tuneport.plugin import Dataset, Event, Lineage, utc_now
 from tuneport_openai.events import event_of, newer, of_rows
 from tuneport_openai.move.account import METHODS
 from tuneport_openai.move.download import Downloaded, cannot_write, copy_in, download, is_refused

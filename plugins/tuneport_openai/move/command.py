@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tuneport
-from tuneport import TuneportError, UsageError, say, say_json, say_lines
+import tuneport.plugin
+from tuneport.errors import TuneportError, UsageError
+from tuneport.plugin import say, say_json, say_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tuneport import Example
+    from tuneport.plugin import Example
     from tuneport_openai.client import Wire
     from tuneport_openai.move.account import OldJob
     from tuneport_openai.move.bring import Brought
@@ -116,7 +118,7 @@ def move(
     from tuneport_openai.move.bring import alone, bring
     from tuneport_openai.move.showing import Bars
 
-    folder = tuneport.local_path(output).absolute()
+    folder = tuneport.plugin.local_path(output).absolute()
     notes: list[str] = []
     found = _asked_for(wire, job, notes)
     with alone(folder):
@@ -159,7 +161,7 @@ def _list(wire: Wire, *, csv: bool, json: bool) -> int:
     from tuneport_openai.move.account import read_account
     from tuneport_openai.move.table import csv_text, endings, print_account
 
-    with tuneport.working(f"Reading the jobs of {wire.profile.name}") as tell:
+    with tuneport.plugin.working(f"Reading the jobs of {wire.profile.name}") as tell:
         account = read_account(wire, tell=tell)
     if json:
         say_json(
@@ -200,7 +202,7 @@ def _asked_for(wire: Wire, job_id: str, notes: list[str]) -> OldJob:
 
     if not job_id.strip():
         raise UsageError("--job names no job.", remedy=f"See which are there: tuneport move {wire.profile.name}")
-    with tuneport.working(f"Asking {wire.profile.name} for {job_id}"):
+    with tuneport.plugin.working(f"Asking {wire.profile.name} for {job_id}"):
         return read_job(wire, job_id, notes)
 
 
@@ -234,7 +236,7 @@ def _ask(
     answers.refuse_over_budget(cost, budget)
     if distill:
         say(_TERMS, err=True)
-    if not tuneport.confirmed("Ask it?", yes=yes):
+    if not tuneport.plugin.confirmed("Ask it?", yes=yes):
         return {"asked": 0}
     record, ended = answers.ask(
         wire, brought, rows, price=known, deployment=deployment, max_tokens=max_tokens, budget=budget
@@ -284,7 +286,7 @@ def _finish(wire: Wire, brought: Brought, model: str | None, told: dict[str, Any
     from tuneport_openai.move.showing import print_brought
 
     parts = parts_of(brought)
-    with tuneport.working("Checking the rows"):
+    with tuneport.plugin.working("Checking the rows"):
         found = check_rows(brought, [one for one in (parts.validation, parts.holdout) if one is not None])
         write_lineage(brought, wire.profile.name, found.fingerprint if found is not None else "")
         rows = None if parts.training is None else tuneport.Dataset.load(parts.training)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tuneport
-from tuneport import Dataset, Ref, RunConfig, TuneportError, UnsupportedError, commented_yaml, translate_settings
+from tuneport.errors import TuneportError, UnsupportedError
+from tuneport.plugin import Dataset, Ref, RunConfig, commented_yaml, translate_settings
 from tuneport_openai.move.account import METHODS
 from tuneport_openai.move.answers import DISTILLED, HOLDOUT
 from tuneport_openai.move.bring import OLD, REST, write_lines
@@ -94,7 +95,7 @@ def write_config(
     }
     written = commented_yaml(
         RunConfig.model_validate(values),
-        backends={backend: tuneport.open_backend(backend).config_class},
+        backends={backend: tuneport.open_backend(backend).settings_class},
         notes=described,
         folder=folder,
     )
@@ -183,7 +184,7 @@ def _reinforcement(job: OldJob, backend: str, notes: list[str]) -> dict[str, Any
     method = job.raw.get("method")
     told = method.get("reinforcement") if isinstance(method, Mapping) else None
     asked = {**job.hyperparameters, "grader": told.get("grader") if isinstance(told, Mapping) else None}
-    checked = tuneport.open_backend(backend).config_class
+    checked = tuneport.open_backend(backend).settings_class
     settings: dict[str, Any] = {}
     for name in ("grader", "reasoning_effort", "compute_multiplier", "eval_interval", "eval_samples"):
         value = asked.get(name)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import BackendError, NotFoundError, TuneportError, UsageError, local_path, open_regular
+from tuneport.errors import BackendError, NotFoundError, TuneportError, UsageError
+from tuneport.plugin import local_path, open_regular
 
 if TYPE_CHECKING:
     from tuneport_openai.client import Wire

@@ -6,14 +6,14 @@ import shlex
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from tuneport import say, transfer_bar
+from tuneport.plugin import say, transfer_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
-    from tuneport import CheckResult
+    from tuneport.plugin import CheckResult
     from tuneport_openai.move.bases import Proposal
     from tuneport_openai.move.bring import Brought
 

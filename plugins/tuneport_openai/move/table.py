@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tuneport import one_line, print_table, say
+from tuneport.plugin import one_line, print_table, say
 from tuneport_openai import vendors
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport_torch.text.callform import BARE, HERMES, CallForm
 
 if TYPE_CHECKING:
-    from tuneport import GenerateOptions
+    from tuneport.plugin import GenerateOptions
     from tuneport_torch.text.tokens import Text
 
 Function = tuple[str, str]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tuneport import AnswerPiece, GenerateOptions, Reply, TuneportError, UsageError
+from tuneport.errors import TuneportError, UsageError
+from tuneport.plugin import AnswerPiece, GenerateOptions, Reply
 from tuneport_torch.answer.batch import Batch
 from tuneport_torch.answer.room import cache_room, most_rows
 from tuneport_torch.answer.row import Row, tell

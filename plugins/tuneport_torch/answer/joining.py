@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tuneport import AnswerPiece, GenerateOptions, LiveBatch, Message, Reply, TuneportError
+from tuneport.errors import TuneportError
+from tuneport.plugin import AnswerPiece, GenerateOptions, LiveBatch, Message, Reply
 from tuneport_torch.answer.live import Live
 from tuneport_torch.answer.preparing import Prepare, Preparing
 from tuneport_torch.answer.row import Row, tell

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tuneport import BackendError
+from tuneport.errors import BackendError
 from tuneport_torch.answer.batch import Batch, is_plain
 from tuneport_torch.answer.room import cache_room, most_rows
 from tuneport_torch.engine.memory import out_of_memory

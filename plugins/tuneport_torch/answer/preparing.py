@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from tuneport import GenerateOptions, Message, TuneportError
+from tuneport.errors import TuneportError
+from tuneport.plugin import GenerateOptions, Message
 from tuneport_torch.text.render import Renderer
 
 if TYPE_CHECKING:

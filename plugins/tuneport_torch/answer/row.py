@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tuneport import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob, TuneportError
+from tuneport.errors import TuneportError
+from tuneport.plugin import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
 from tuneport_torch.answer.calls import CallReader, Function
 from tuneport_torch.answer.growing import Growing, unsafe_end
 from tuneport_torch.answer.thought import Thought

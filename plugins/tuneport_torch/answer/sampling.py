@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tuneport import TuneportError
+from tuneport.errors import TuneportError
 from tuneport_torch.answer.row import Row
 
 

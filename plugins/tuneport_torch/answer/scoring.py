@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tuneport import DataError, Score
+from tuneport.errors import DataError
+from tuneport.plugin import Score
 from tuneport_torch.engine.loss import head_logits, read_head
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Rendered, Renderer
@@ -17,7 +18,7 @@ from tuneport_torch.text.render import Rendered, Renderer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from tuneport import Example
+    from tuneport.plugin import Example
     from tuneport_torch.engine.loss import Head
 
 _ROWS_AT_ONCE = 512

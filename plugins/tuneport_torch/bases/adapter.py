@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from tuneport import UnavailableError, UnsupportedError
+from tuneport.errors import UnavailableError, UnsupportedError
 from tuneport_torch.bases.files import check_inside, read_json
 from tuneport_torch.bases.headers import BadHeader, Header, read_safetensors
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import xxhash
 
-from tuneport import TuneportError, home
+from tuneport.errors import TuneportError
+from tuneport.plugin import home
 from tuneport_torch.bases.files import JSON_BYTES, open_regular, read_bytes
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tuneport import UnavailableError
+from tuneport.errors import UnavailableError
 from tuneport_torch.bases.files import check_inside, check_name, model_files, open_regular, read_bytes, read_json
 from tuneport_torch.bases.headers import BadHeader, Header, read_gguf, read_safetensors
 from tuneport_torch.bases.plausible import check_sizes

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import tuneport
-from tuneport import UnavailableError
+import tuneport.plugin
+from tuneport.errors import UnavailableError
 
 JSON_BYTES = 4 * 2**20
 """A JSON file of a model: real ones have a few kilobytes. Parsed, hostile JSON takes 30 times its size."""
@@ -34,7 +35,7 @@ def open_regular(path: Path) -> BufferedReader:
     else, FileNotFoundError when there is nothing.
     """
     try:
-        return tuneport.open_regular(path)
+        return tuneport.plugin.open_regular(path)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte

@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import TuneportError, UnavailableError
+from tuneport.errors import TuneportError, UnavailableError
 from tuneport_torch.bases import fetch
 from tuneport_torch.bases.dense import DenseCopy
 from tuneport_torch.bases.facts import weight_headers

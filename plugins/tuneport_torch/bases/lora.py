@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from tuneport import UnsupportedError, UsageError
+from tuneport.errors import UnsupportedError, UsageError
 from tuneport_torch.bases.adapter import PARTS, PREFIX, WEIGHTS, damaged, read_lora, read_weights
 from tuneport_torch.bases.lora_layer import LoraLinear
 from tuneport_torch.bases.quantized import NF4Linear

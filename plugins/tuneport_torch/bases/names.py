@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from tuneport import BarStream, ModelNotFound, UnavailableError, UsageError, check_proxies, local_path, one_line
+from tuneport.errors import ModelNotFound, UnavailableError, UsageError
+from tuneport.plugin import BarStream, check_proxies, local_path, one_line
 from tuneport_torch.bases.adapter import base_beside, check_adapter
 from tuneport_torch.bases.facts import (
     Facts,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import UnavailableError
+from tuneport.errors import UnavailableError
 from tuneport_torch.bases.files import DamagedModel
 from tuneport_torch.bases.headers import Header
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from tuneport import Lineage, UnavailableError
+from tuneport.errors import UnavailableError
+from tuneport.plugin import Lineage
 from tuneport_torch.bases.files import read_json
 
 TUNED = "tuneport.json"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import Checkpoint, open_regular
+from tuneport.plugin import Checkpoint, open_regular
 from tuneport_torch.jobs.folder import read_file, sync
 
 if TYPE_CHECKING:

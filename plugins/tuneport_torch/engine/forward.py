@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuneport import UnsupportedError
+from tuneport.errors import UnsupportedError
 from tuneport_torch.bases.lora_layer import join
 from tuneport_torch.engine.attention import NAME, Documents, to_device
 from tuneport_torch.engine.fused import fuse

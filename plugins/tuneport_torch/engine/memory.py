@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from tuneport import TuneportError, UnsupportedError
+from tuneport.errors import TuneportError, UnsupportedError
 from tuneport_torch.engine import state
 
 T = TypeVar("T")

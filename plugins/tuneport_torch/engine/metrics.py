@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneport import TuneportError
+from tuneport.errors import TuneportError
 from tuneport_torch.config import Resolved
 from tuneport_torch.engine.state import Progress
 

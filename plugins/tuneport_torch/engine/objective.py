@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from tuneport import DataError
+from tuneport.errors import DataError
 
 if TYPE_CHECKING:
     from tuneport_torch.engine.forward import Forward, TensorRow

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from tuneport import TuneportError
+from tuneport.errors import TuneportError
 from tuneport_torch.config import Resolved, TorchSettings
 from tuneport_torch.engine.checkpoint import Saved, Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneport import UnavailableError, UsageError
+from tuneport.errors import UnavailableError, UsageError
 from tuneport_torch.export.card import Facts
 from tuneport_torch.export.folders import DTYPES, adapter, check_adapter, merged
 from tuneport_torch.export.gguf_file import check_gguf, gguf

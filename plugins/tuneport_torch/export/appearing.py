@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tuneport import UsageError, local_path
+from tuneport.errors import UsageError
+from tuneport.plugin import local_path
 from tuneport_torch.jobs.folder import sync
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import Comparison
+from tuneport.plugin import Comparison
 from tuneport_torch import bases
 from tuneport_torch.bases.files import read_json
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneport import UnsupportedError
+from tuneport.errors import UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.bases.loading import load_model, round_weights
 from tuneport_torch.export import proof

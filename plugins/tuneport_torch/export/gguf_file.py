@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import BackendError, UnavailableError, UnsupportedError, UsageError
+from tuneport.errors import BackendError, UnavailableError, UnsupportedError, UsageError
 from tuneport_torch import bases
 from tuneport_torch.bases.loading import load_model
 from tuneport_torch.export import proof

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneport import UnsupportedError
+from tuneport.errors import UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.export.appearing import appearing
 from tuneport_torch.export.card import Facts, card

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneport import BackendError
+from tuneport.errors import BackendError
 
 if TYPE_CHECKING:
     import torch

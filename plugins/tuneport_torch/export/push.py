@@ -10,20 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneport import (
-    BackendError,
-    Comparison,
-    Publication,
-    PushRequest,
-    Redactor,
-    TuneportError,
-    UnavailableError,
-    UnsupportedError,
-    UsageError,
-    check_proxies,
-    guard,
-    home,
-)
+from tuneport.errors import BackendError, TuneportError, UnavailableError, UnsupportedError, UsageError
+from tuneport.plugin import Comparison, Publication, PushRequest, Redactor, check_proxies, guard, home
 from tuneport_torch import export
 from tuneport_torch.bases.loading import without_bars
 from tuneport_torch.export.card import root

@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneport import Lineage
+from tuneport.plugin import Lineage
 from tuneport_torch import bases
 from tuneport_torch.bases.loading import quiet
 from tuneport_torch.export.appearing import appearing, write_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuneport import UnsupportedError
+from tuneport.errors import UnsupportedError
 from tuneport_torch.text.pretokenizer import name_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tuneport import BackendError, HomeError, Status, TuneportError, UnavailableError
+from tuneport.errors import BackendError, HomeError, TuneportError, UnavailableError
+from tuneport.plugin import Status
 from tuneport_torch.jobs.folder import Folder
 from tuneport_torch.jobs.launch import FULL, LESS_MEMORY, full_disk
 

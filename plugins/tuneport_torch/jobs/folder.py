@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tuneport import DataError, Event, HomeError, JobNotFound, Status, UsageError, home, open_regular, utc_now
+from tuneport.errors import DataError, HomeError, JobNotFound, UsageError
+from tuneport.plugin import Event, Status, home, open_regular, utc_now
 
 if TYPE_CHECKING:
-    from tuneport import Dataset, Example
+    from tuneport.plugin import Dataset, Example
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 
@@ -154,7 +155,7 @@ class Folder:
 
     def rows(self, name: str, fingerprint: str) -> Iterator[Example]:
         """The examples of a snapshot; raises DataError at the end when they are not those that were written."""
-        from tuneport import Example
+        from tuneport.plugin import Example
 
         decode = msgspec.json.Decoder(Example).decode
         path, seen = self.path / f"{name}.jsonl", hashlib.sha256()

@@ -11,7 +11,8 @@ import sys
 import threading
 from typing import Any
 
-from tuneport import Status, UnavailableError, home, local_path
+from tuneport.errors import UnavailableError
+from tuneport.plugin import Status, home, local_path
 from tuneport_torch.jobs import devices, slots, waiting
 from tuneport_torch.jobs.folder import Folder
 from tuneport_torch.jobs.owner import Fenced, Holder, Owner

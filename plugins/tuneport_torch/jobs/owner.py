@@ -15,7 +15,8 @@ from typing import Any, Self
 
 import msgspec
 
-from tuneport import BackendError, Event, Status, open_regular, utc_now
+from tuneport.errors import BackendError
+from tuneport.plugin import Event, Status, open_regular, utc_now
 from tuneport_torch.jobs.folder import Folder, JobStatus, caught_up, read_file, size_of, sync, whole_event, write_json
 from tuneport_torch.jobs.process import Identity, out_of_memory_kills
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tuneport import home
+from tuneport.plugin import home
 from tuneport_torch.jobs import waiting
 
 

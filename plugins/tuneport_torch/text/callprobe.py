@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tuneport import TuneportError
+from tuneport.errors import TuneportError
 from tuneport_torch.text.callform import ANY_ID, ANY_NAME, CallForm
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport import BackendError, GenerateOptions, OptionError, UnavailableError, read_schema
+from tuneport.errors import BackendError, OptionError, UnavailableError
+from tuneport.plugin import GenerateOptions, read_schema
 from tuneport_torch.text.callform import ANY_NAME, HERMES, CallForm
 from tuneport_torch.text.callgrammar import calls_rules, can_write
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import UnavailableError, home
+from tuneport.errors import UnavailableError
+from tuneport.plugin import home
 from tuneport_torch import bases
 from tuneport_torch.bases.files import model_files
 from tuneport_torch.bases.headers import BadHeader, read_gguf

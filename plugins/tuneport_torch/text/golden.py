@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tuneport import Conversation, DataError, Message, UnavailableError, UsageError
+from tuneport.errors import DataError, UnavailableError, UsageError
+from tuneport.plugin import Conversation, Message
 from tuneport_torch.text.render import Renderer
 from tuneport_torch.text.thinking import Mode
 

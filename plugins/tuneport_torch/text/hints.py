@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tuneport import Diagnostic, Preference
+from tuneport.plugin import Diagnostic, Preference
 from tuneport_torch.text.pairs import conversations
 from tuneport_torch.text.turns import parts
 
 if TYPE_CHECKING:
-    from tuneport import Conversation, Message
+    from tuneport.plugin import Conversation, Message
     from tuneport_torch.text.tokens import Text
 
 

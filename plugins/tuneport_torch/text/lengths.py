@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tuneport import DataError, Preference
+from tuneport.errors import DataError
+from tuneport.plugin import Preference
 
 if TYPE_CHECKING:
-    from tuneport import Example, Piece
+    from tuneport.plugin import Example, Piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

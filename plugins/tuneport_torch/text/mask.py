@@ -21,7 +21,7 @@ from tuneport_torch.text.thinking import split_turn
 from tuneport_torch.text.turns import assistant_turns, parts
 
 if TYPE_CHECKING:
-    from tuneport import Conversation, Message
+    from tuneport.plugin import Conversation, Message
     from tuneport_torch.text.tokens import Text, Tokens
 
 _CACHED_OPENINGS = 10_000

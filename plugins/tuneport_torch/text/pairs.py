@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tuneport import Conversation, Diagnostic, Piece, Preference
+from tuneport.plugin import Conversation, Diagnostic, Piece, Preference
 from tuneport_torch.text.refusals import OTHER_TEMPLATE, Unrenderable
 from tuneport_torch.text.render import Rendered
 
 if TYPE_CHECKING:
-    from tuneport import Example, Message
+    from tuneport.plugin import Example, Message
     from tuneport_torch.text.render import Renderer
 
 Arms = tuple[Rendered, Rendered]

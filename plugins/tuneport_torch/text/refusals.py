@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tuneport import DataError
+from tuneport.errors import DataError
 
 OTHER_TEMPLATE = "Choose another base model, or mend chat_template.jinja in a copy of this one's folder."
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport import Completion, Conversation, Diagnostic, Piece, UsageError
+from tuneport.errors import UsageError
+from tuneport.plugin import Completion, Conversation, Diagnostic, Piece
 from tuneport_torch.text.mask import LossMask
 from tuneport_torch.text.refusals import (
     RESIZE,
@@ -28,7 +29,7 @@ from tuneport_torch.text.thinking import Mode, asks_to_think, has_thinking, spli
 from tuneport_torch.text.turns import assistant_turns, bare_text, template_turn
 
 if TYPE_CHECKING:
-    from tuneport import Example, Message
+    from tuneport.plugin import Example, Message
     from tuneport_torch.text.tokens import Text, Tokens
 
 Style = Literal["chat", "plain"]
@@ -130,7 +131,7 @@ class Renderer:
         return pieces
 
     def diagnose(self, example: Example) -> list[Diagnostic]:
-        """What `DataProfile.check_row` reports: why the row cannot be trained on, or which turns are left out."""
+        """What `DataRules.check_row` reports: why the row cannot be trained on, or which turns are left out."""
         rendered = self.try_render([example])[0]
         if isinstance(rendered, Unrenderable):
             why = (rendered.code, rendered.message, rendered.remedy or "")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from tuneport import Conversation, DataError, Preference
+from tuneport.errors import DataError
+from tuneport.plugin import Conversation, Preference
 from tuneport_torch.text.lengths import Lengths
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
@@ -17,7 +18,7 @@ from tuneport_torch.text.thinking import Mode
 from tuneport_torch.text.ways import count_ways, mode_of, settle
 
 if TYPE_CHECKING:
-    from tuneport import Example
+    from tuneport.plugin import Example
     from tuneport_torch.text.tokens import Text
     from tuneport_torch.worker import Worker
 

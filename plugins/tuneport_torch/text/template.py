@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tuneport import BackendError, DataError
+from tuneport.errors import BackendError, DataError
 from tuneport_torch.text.child import Child, Ended
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuneport import TuneportError
+from tuneport.errors import TuneportError
 from tuneport_torch.text.forms import FIELDS
 
 if TYPE_CHECKING:
-    from tuneport import Message
+    from tuneport.plugin import Message
     from tuneport_torch.text.template import ChatTemplate
 
 TAGS = (

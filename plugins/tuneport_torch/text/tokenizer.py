@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
-from tuneport import BackendError, UnavailableError
+from tuneport.errors import BackendError, UnavailableError
 from tuneport_torch.bases.files import TOKENIZER_BYTES, read_bytes
 from tuneport_torch.text.child import Child, Ended
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport import UnsupportedError
+from tuneport.errors import UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.bases.files import check_inside, read_json, read_text
 from tuneport_torch.text.callform import CallForm

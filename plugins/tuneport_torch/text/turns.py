@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tuneport import Completion, Conversation
+from tuneport.plugin import Completion, Conversation
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.thinking import Thinking, split_turn
 
 if TYPE_CHECKING:
-    from tuneport import Example, Message
+    from tuneport.plugin import Example, Message
 
 _OPEN_THINKING, _CLOSE_THINKING = "<think>", "</think>"
 

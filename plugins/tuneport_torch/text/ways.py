@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tuneport import Conversation, Preference
+from tuneport.plugin import Conversation, Preference
 from tuneport_torch.text.pairs import conversations
 from tuneport_torch.text.thinking import Mode, asks_to_think, switched_on
 
 if TYPE_CHECKING:
-    from tuneport import Example
+    from tuneport.plugin import Example
     from tuneport_torch.text.thinking import Thinking, Variables
     from tuneport_torch.text.tokens import Text
 

@@ -16,7 +16,7 @@ from tuneport.cli.app import invoke
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    from tuneport.cli import outlet
+    from tuneport.terminal import outlet
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 import tuneport
+import tuneport.plugin
 from command_line import Cli, as_json
-from tuneport.cli import outlet, show
+from tuneport.cli import show
 from tuneport.config import load_config
+from tuneport.terminal import outlet
 
 pytestmark = pytest.mark.usefixtures("parrot")
 
@@ -27,8 +29,8 @@ def test_everything_that_is_to_be_known_of_a_base_is_shown(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     outlet.console.cache_clear()
-    profile = tuneport.DataProfile(notes=("It ends in May.", "Nobody can count its tokens."))
-    show.check_result(tuneport.Dataset.load(tickets).check(profile))
+    rules = tuneport.plugin.DataRules(notes=("It ends in May.", "Nobody can count its tokens."))
+    show.check_result(tuneport.Dataset.load(tickets).check(rules))
     said = capsys.readouterr().out
     assert "It ends in May." in said
     assert "Nobody can count its tokens." in said

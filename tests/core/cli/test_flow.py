@@ -7,7 +7,7 @@ import random
 import pytest
 from rich.cells import cell_len
 
-from tuneport.cli.flow import Flow
+from tuneport.terminal.flow import Flow
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog, and then it goes home to its own den.",

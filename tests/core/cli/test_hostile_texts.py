@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tuneport.visible import one_line
+from tuneport.printable import one_line
 
-PLUGINS = Path(__file__).parents[1] / "plugins"
+PLUGINS = Path(__file__).parents[1] / "loader"
 H = "\x1b]0;pwn\x07\x1b[31m\x9b31m\nforged\u202e:smile:[red]x"
 GOOD, BAD, CONFIG, KEYS = f"good{H}.jsonl", f"bad{H}.jsonl", f"c{H}.yaml", f"k{H}.yaml"
 REF = "REF"  # the ref of a job that has run

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import tuneport
+import tuneport.plugin
 from command_line import Cli, as_json
 
 pytestmark = pytest.mark.usefixtures("parrot")
@@ -148,7 +149,7 @@ def test_prune_frees_what_nothing_needs_and_keeps_models(cli: Cli, ran: str, own
 
 
 def test_prune_empties_caches_and_leaves_their_folders_to_who_writes_there(cli: Cli, own_home: Path) -> None:
-    kept = tuneport.home("cache", "tokenizers", "abcd")
+    kept = tuneport.plugin.home("cache", "tokenizers", "abcd")
     (kept / "tokenizer.json").write_text("{}" * 50)
     assert "caches" in cli("doctor")[1]
     _, out, _ = cli("prune", "--yes")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tuneport.visible import Stream, one_line, visible, visible_json
+from tuneport.printable import Stream, one_line, visible, visible_json
 
 ROOT = Path(__file__).parents[3]
-OUTLET = "core/tuneport/cli/outlet.py"
+OUTLET = "core/tuneport/terminal/outlet.py"
 # What does not print for a person: processes of their own whose streams are pipes or a job's log, and standard input.
 ELSEWHERE = {
     "plugins/tuneport_torch/worker.py": {"sys.stderr", "traceback.print_exception", "traceback.print_exc"},
@@ -66,7 +66,7 @@ def test_nothing_prints_around_the_outlet() -> None:
         if name != OUTLET and (around := set(prints(tree)) - ELSEWHERE.get(name, set())):
             found[name] = around
     # bars and a sign of life are drawn on the outlet's console
-    drawn = {"core/tuneport/cli/progress.py": {"rich.progress"}, "core/tuneport/cli/terminal.py": {"rich.live"}}
+    drawn = {"core/tuneport/cli/progress.py": {"rich.progress"}, "core/tuneport/terminal/tables.py": {"rich.live"}}
     assert found == drawn
 
 

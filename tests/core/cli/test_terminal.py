@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneport.cli import live
+from tuneport.terminal import progress as live
 
 WIDTHS = (60, 80, 100)
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
@@ -196,7 +196,7 @@ def test_a_run_shows_what_it_is_doing_and_a_script_does_not(place: Path) -> None
 def test_a_streamed_answer_breaks_between_words(tmp_path: Path, columns: int) -> None:
     words = " ".join(f"wandering{'!' * (n % 9)}" for n in range(60))
     pieces = [words[start : start + 3] for start in range(0, len(words), 3)]
-    code = f"from tuneport.cli.outlet import say_pieces; assert say_pieces(iter({pieces!r})) == {words!r}"
+    code = f"from tuneport.terminal.outlet import say_pieces; assert say_pieces(iter({pieces!r})) == {words!r}"
     lines = Terminal(tmp_path, columns, "-c", code, module=False).end().strip("\n").split("\n")
     assert len(lines) > 5
     assert all(len(line) <= columns for line in lines)
@@ -211,7 +211,7 @@ WIDE = [
     ("ภาษาไทย", "บัตรของฉัน อยู่ที่ไหน", "card"),
     ("plain", "where is my card", "card"),
 ]
-TABLE = "import json, sys; from tuneport.cli.terminal import print_table; print_table(*json.loads(sys.argv[1]))"
+TABLE = "import json, sys; from tuneport.terminal.tables import print_table; print_table(*json.loads(sys.argv[1]))"
 
 
 def cells(text: str) -> int:

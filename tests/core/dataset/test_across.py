@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tuneport import CheckResult, Completion, DataProfile, Dataset, Diagnostic, Example
+from tuneport import CheckResult, Completion, Dataset, Diagnostic, Example
+from tuneport.plugin import DataRules
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +22,8 @@ def rows(*pairs: tuple[str, str]) -> list[dict[str, Any]]:
     return [{"text": text, "label": label} for text, label in pairs]
 
 
-def check(given: object, profile: DataProfile | None = None, **options: Any) -> CheckResult:
-    return Dataset.load(given).check(profile, **options)
+def check(given: object, rules: DataRules | None = None, **options: Any) -> CheckResult:
+    return Dataset.load(given).check(rules, **options)
 
 
 def said(result: CheckResult, code: str) -> list[tuple[int | None, str]]:
@@ -32,13 +33,13 @@ def said(result: CheckResult, code: str) -> list[tuple[int | None, str]]:
 def test_rows_are_held_against_the_profile_for_all_of_them_together() -> None:
     """Where some rows change how the others are written, a check sees what the training will see."""
 
-    def together(examples: Iterable[Example]) -> DataProfile:
+    def together(examples: Iterable[Example]) -> DataRules:
         count = len(list(examples))
         note = Diagnostic(code="of-all", severity="warning", message=f"One of {count} rows.", remedy="None.")
-        return DataProfile(check_row=lambda example: [note])
+        return DataRules(check_row=lambda example: [note])
 
     data = Dataset.from_examples([Completion(f"a{number}", "b") for number in range(3)])
-    found = data.check(DataProfile(together=together))
+    found = data.check(DataRules(together=together))
     assert found.counts["of-all"] == 3
     assert "One of 3 rows." in {one.message for one in found.diagnostics}
 
@@ -110,7 +111,7 @@ def test_a_single_label_is_said_with_its_name() -> None:
 def test_too_few_rows_are_an_error_only_where_the_backend_says_so() -> None:
     few = rows(("a", "b"))
     assert check(few).ok
-    result = check(few, DataProfile(min_rows=10))
+    result = check(few, DataRules(min_rows=10))
     assert said(result, "too-few-rows") == [(None, "The data has 1 row; at least 10 are asked for.")]
     assert not result.ok
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tuneport import Dataset, TuneportError
+from tuneport import Dataset
+from tuneport.errors import TuneportError
 
 CALL = {"id": "b", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 USE = {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}}

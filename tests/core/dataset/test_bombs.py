@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tuneport import DataError, Dataset
+from tuneport import Dataset
+from tuneport.errors import DataError
 
 ROW = b'{"text": "a", "label": "b"}\n'
 PARENT_MB, CHILD_MB = 300, 1400

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from core.dataset.triggers import TRIGGERS
-from tuneport import DataProfile, Dataset
+from tuneport import Dataset
 from tuneport.dataset.codes import CODES
 from tuneport.dataset.mend import REMEDIES
+from tuneport.plugin import DataRules
 
 
 @pytest.fixture(autouse=True)
@@ -33,14 +34,14 @@ def test_a_code_is_found_where_it_should_be(code: str, tmp_path: Path) -> None:
 def test_a_code_is_not_found_where_it_should_not_be(code: str, tmp_path: Path) -> None:
     trigger = TRIGGERS[code]
     if trigger.good == trigger.bad:  # it is the model that makes the difference
-        trigger = replace(trigger, profile=DataProfile())
+        trigger = replace(trigger, rules=DataRules())
     assert code not in trigger.codes(tmp_path, trigger.good)
 
 
 def test_a_method_by_which_nothing_is_trained_here_is_named_with_one_by_which_it_is() -> None:
     pairs = Dataset.load([{"prompt": "Hello", "chosen": "Hi", "rejected": "Go away"}])
     assert pairs.check(method="orpo").ok
-    refused = pairs.check(DataProfile(shapes={"dpo": frozenset({"preference"})}), method="orpo")
+    refused = pairs.check(DataRules(shapes={"dpo": frozenset({"preference"})}), method="orpo")
     found = next(one for one in refused.diagnostics if one.code == "shape-not-taken")
     assert found.message == "orpo is not trained here."
     assert found.remedy == "Choose the method dpo: --method dpo, or convert the data."

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tuneport import Completion, Conversation, DataProfile, Dataset, Preference
+from tuneport import Completion, Conversation, Dataset, Preference
+from tuneport.plugin import DataRules
 
 HISTORY = [["Who wrote it?", "Ibsen."], ["When?", "In 1879."]]
 ASKED = {
@@ -144,7 +145,7 @@ def test_a_truth_value_that_is_the_answer_is_learned() -> None:
 
 def test_plain_text_beside_a_template_is_said_once() -> None:
     rows = [{"prompt": f"{n} + 1 =", "completion": f" {n + 1}"} for n in range(60)]
-    instruct, plain = (DataProfile(has_template=lambda yes=yes: yes) for yes in (True, False))
+    instruct, plain = (DataRules(has_template=lambda yes=yes: yes) for yes in (True, False))
     [found] = [one for one in Dataset.load(rows).check(instruct).diagnostics if one.code == "plain-text"]
     assert found.severity == "warning"
     assert "--column question=prompt --column answer=completion" in found.remedy

@@ -21,12 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tuneport
-from tuneport import Conversation, DataError, DataProfile, Dataset, UsageError
-from tuneport.dataset import set_openers, workers
+import tuneport.plugin
+from tuneport import Conversation, Dataset
+from tuneport.dataset import workers
 from tuneport.dataset.example import Example, canonical
 from tuneport.dataset.scan import Scan, scan
 from tuneport.dataset.sniff import Reading
 from tuneport.dataset.source import of_path
+from tuneport.errors import DataError, UsageError
+from tuneport.plugin import DataRules
 
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 ROW = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]}
@@ -156,11 +159,11 @@ def test_reading_again_gives_the_same_rows_and_an_iterator_is_kept(tmp_path: Pat
     assert data.files == ()
     large = Dataset.load({"question": "q" * 1_000_000, "answer": str(number)} for number in range(12))
     assert len(list(large)) == len(list(large)) == 12
-    kept = list(tuneport.home("spool").iterdir())
+    kept = list(tuneport.plugin.home("spool").iterdir())
     assert len(kept) == 1
     del large
     gc.collect()
-    assert not list(tuneport.home("spool").iterdir())
+    assert not list(tuneport.plugin.home("spool").iterdir())
 
 
 def test_a_list_that_changes_later_does_not_change_the_dataset() -> None:
@@ -215,16 +218,6 @@ def test_a_format_that_is_unknown_is_refused_and_one_that_is_said_is_used(tmp_pa
     assert len(Dataset.load(path, format="tsv")) == 1
     with pytest.raises(UsageError, match="Formats are jsonl"):
         Dataset.load(path, format="xml")
-
-
-def test_others_are_asked_about_sources_that_are_not_known() -> None:
-    set_openers(lambda source: Dataset.load(numbered(3)) if source == "db://rows" else None)
-    try:
-        assert len(Dataset.load("db://rows")) == 3
-        with pytest.raises(UsageError):
-            Dataset.load("db://others")
-    finally:
-        set_openers()
 
 
 @given(rows=st.integers(3, 200), seed=st.integers(0, 5), holdout=st.floats(0.01, 0.6), both=st.booleans())
@@ -297,8 +290,8 @@ def _by_words(examples: Sequence[Example]) -> list[int]:
 @pytest.mark.parametrize(("too_long", "used", "ok"), [("stop", 9, False), ("drop", 9, True), ("truncate", 10, True)])
 def test_rows_that_are_too_long_stop_or_go_or_stay(too_long: Any, used: int, ok: bool) -> None:
     rows = [*numbered(9), {"question": "very " * 50, "answer": "long"}]
-    profile = DataProfile(max_tokens=20, count_tokens=_by_words)
-    result = Dataset.load(rows).check(profile, too_long=too_long)
+    rules = DataRules(max_tokens=20, count_tokens=_by_words)
+    result = Dataset.load(rows).check(rules, too_long=too_long)
     assert (result.read, result.used, result.rejected, result.ok) == (10, used, 10 - used, ok)
     assert result.counts["too-long"] == 1
     assert len(result.dataset) == len(list(result.dataset)) == used

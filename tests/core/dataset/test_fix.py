@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneport import DataError, UsageError
 from tuneport.dataset import Completion, Conversation, Dataset, FixResult, Message, canonical
 from tuneport.dataset.fix import KEPT_CHANGES
 from tuneport.dataset.mend import REMEDIES
+from tuneport.errors import DataError, UsageError
 
 
 @pytest.fixture(autouse=True)

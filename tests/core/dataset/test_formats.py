@@ -8,8 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tuneport import Completion, Conversation, DataProfile, Dataset, Message, Preference, UsageError
+from tuneport import Completion, Conversation, Dataset, Message, Preference
 from tuneport.dataset.formats import SHAPES, Shape
+from tuneport.errors import UsageError
+from tuneport.plugin import DataRules
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +177,7 @@ JSON = st.recursive(
 def test_no_value_under_known_columns_crashes_a_check(shape: Shape, data: st.DataObject) -> None:
     columns = st.fixed_dictionaries(dict.fromkeys(shape.needs, JSON), optional=dict.fromkeys(shape.takes, JSON))
     rows = data.draw(st.lists(columns, min_size=1, max_size=4))
-    result = Dataset.load(rows).check(DataProfile(tools=False))
+    result = Dataset.load(rows).check(DataRules(tools=False))
     assert (result.read, result.used + result.rejected) == (len(rows), len(rows))
     assert len(list(result.dataset)) == result.used
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tuneport import Dataset, UsageError
+from tuneport import Dataset
 from tuneport.dataset.example import Completion, Conversation, Preference
+from tuneport.errors import UsageError
 
 
 def turn(role: str, content: Any, **more: Any) -> dict[str, Any]:

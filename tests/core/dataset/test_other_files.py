@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tuneport import Conversation, Dataset, UsageError
+from tuneport import Conversation, Dataset
+from tuneport.errors import UsageError
 
 GERMAN = "text,label\nZu spät geliefert,Verzögerung\nFalsche Größe,Umtausch\nGrüße,Gruß\n"
 RUSSIAN = "text,label\n" + "Посылка ещё не пришла и я хочу вернуть деньги,задержка\nПришёл не тот размер,обмен\n" * 3
@@ -139,7 +140,7 @@ def test_a_workbook_that_expands_too_much_is_refused(tmp_path: Path) -> None:
 def test_a_workbook_of_two_cells_far_apart_ends_in_an_error_within_the_bound_of_memory(tmp_path: Path) -> None:
     from openpyxl import Workbook
 
-    from tuneport import DataError
+    from tuneport.errors import DataError
 
     book = Workbook()
     book.active["A1"], book.active["XFD1048576"] = "text", "x"
@@ -149,7 +150,7 @@ def test_a_workbook_of_two_cells_far_apart_ends_in_an_error_within_the_bound_of_
 
 
 def test_a_broken_workbook_is_an_error_that_names_it(tmp_path: Path) -> None:
-    from tuneport import DataError
+    from tuneport.errors import DataError
 
     with pytest.raises(DataError, match="cannot be read as an Excel workbook"):
         load(tmp_path, "rows.xlsx", _workbook({"Tickets": SHEET})[:-200]).check()

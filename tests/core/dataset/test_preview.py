@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tuneport import UnavailableError
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.preview import coloured, plain, preview, untokenised
-from tuneport.dataset.profile import DataProfile, Piece
+from tuneport.dataset.rules import DataRules, Piece
+from tuneport.errors import UnavailableError
 
 PIECES = [Piece("<user>hi", 0, 3), Piece("hel", 1, 1), Piece("lo<end>", 1, 2), Piece("\n", 0, 1)]
 
@@ -34,12 +34,12 @@ def test_the_first_rows_are_shown() -> None:
         return [Piece(example.prompt, 0, 1), Piece(example.completion, 1, 1)]
 
     rows = (Completion(str(index), "x") for index in range(10))
-    assert [pieces[0].text for pieces in preview(rows, DataProfile(preview=show), 2)] == ["0", "1"]
+    assert [pieces[0].text for pieces in preview(rows, DataRules(preview=show), 2)] == ["0", "1"]
 
 
 def test_a_backend_without_a_tokenizer_says_so() -> None:
     with pytest.raises(UnavailableError, match="tuneport plugins"):
-        preview([], DataProfile())
+        preview([], DataRules())
 
 
 def test_a_row_can_be_shown_before_a_model_is_chosen() -> None:

@@ -187,7 +187,7 @@ def test_a_carriage_return_in_a_field_is_told_in_plain_words(tmp_path: Path) -> 
 
 
 def test_a_fix_that_errors_would_make_drop_most_rows_stops(tmp_path: Path) -> None:
-    from tuneport import DataError
+    from tuneport.errors import DataError
 
     rows = [f"a,b,c{number}" for number in range(8)] + ["late,delay", "wrong,exchange"]
     data = load(tmp_path, table(rows))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tuneport.dataset.charts import bar, histogram, label_chart
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
-from tuneport.dataset.profile import DataProfile
+from tuneport.dataset.rules import DataRules
 from tuneport.dataset.stats import Lengths, Tally, collect
 
 
@@ -52,7 +52,7 @@ def test_tokens_are_counted_by_the_profile_in_batches() -> None:
         sizes.append(len(batch))
         return [7] * len(batch)
 
-    stats = collect([chat("a", "b")] * 600, DataProfile(count_tokens=count))
+    stats = collect([chat("a", "b")] * 600, DataRules(count_tokens=count))
     assert stats.tokens is not None
     assert (stats.tokens.total, stats.tokens.median) == (4200, 7)
     assert sum(sizes) == 600

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tuneport import Conversation, Dataset, UsageError
+from tuneport import Conversation, Dataset
+from tuneport.errors import UsageError
 
 UTC = dt.timezone.utc  # noqa: UP017 - the name that Arrow's types know
 

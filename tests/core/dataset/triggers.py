@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuneport import DataProfile, Dataset
+from tuneport import Dataset
 from tuneport.dataset.example import Example
+from tuneport.plugin import DataRules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Trigger:
     shown: str | None = None
     suffix: str = ".jsonl"
     held_out: str | None = None
-    profile: DataProfile | None = None
+    rules: DataRules | None = None
     options: dict[str, Any] = field(default_factory=dict)
     load: dict[str, Any] = field(default_factory=dict)
 
@@ -43,7 +44,7 @@ class Trigger:
         if self.held_out is not None:
             other.write_text(self.held_out, encoding="utf-8")
             against = Dataset.load(other)
-        return set(Dataset.load(path, **self.load).check(self.profile, against=against, **self.options).counts)
+        return set(Dataset.load(path, **self.load).check(self.rules, against=against, **self.options).counts)
 
 
 def row(*turns: str | dict[str, Any], **more: Any) -> str:
@@ -343,31 +344,31 @@ PREFERENCE = {
     "empty-arm": Trigger(bad='{"prompt": "Hello", "chosen": "Hi", "rejected": ""}\n', good=PAIR),
 }
 PROFILE = {
-    "shape-not-taken": Trigger(bad=PAIR, good=GOOD, profile=DataProfile()),
+    "shape-not-taken": Trigger(bad=PAIR, good=GOOD, rules=DataRules()),
     "role-not-taken": Trigger(
         bad=row(turn("developer", "Be brief."), turn("user"), turn("assistant", "Hi")),
         good=GOOD,
-        profile=DataProfile(roles=frozenset({"system", "user", "assistant"})),
+        rules=DataRules(roles=frozenset({"system", "user", "assistant"})),
     ),
-    "tools-not-taken": Trigger(bad=CALLED, good=GOOD, profile=DataProfile(tools=False)),
+    "tools-not-taken": Trigger(bad=CALLED, good=GOOD, rules=DataRules(tools=False)),
     "images-not-taken": Trigger(
         bad=row(turn("user", [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]), "A cat."),
         good=GOOD,
-        profile=DataProfile(images=False),
+        rules=DataRules(images=False),
     ),
     "too-long": Trigger(
         bad=row("A long question", "Hi"),
         good=GOOD,
-        profile=DataProfile(max_tokens=5, count_tokens=_tokens),
+        rules=DataRules(max_tokens=5, count_tokens=_tokens),
         shown="(a row of 9,000 tokens, for a model that takes 8,192)",
     ),
     "too-few-rows": Trigger(
-        bad=GOOD, good=GOOD * 10, profile=DataProfile(min_rows=10), shown="(9 rows, for a backend that asks for 10)"
+        bad=GOOD, good=GOOD * 10, rules=DataRules(min_rows=10), shown="(9 rows, for a backend that asks for 10)"
     ),
     "file-too-large": Trigger(
         bad=GOOD * 9,
         good=GOOD,
-        profile=DataProfile(max_bytes=200),
+        rules=DataRules(max_bytes=200),
         shown="(a file of 600 MB, for a service that takes 512 MB)",
     ),
 }
@@ -397,12 +398,12 @@ NOTES = {
     "plain-text": Trigger(
         bad='{"prompt": "Hello", "completion": "Hi"}\n',
         good=GOOD,
-        profile=DataProfile(has_template=lambda: True),
+        rules=DataRules(has_template=lambda: True),
     ),
     "base-note": Trigger(
         bad=GOOD,
         good=GOOD,
-        profile=DataProfile(notes=("This base has no chat template.",)),
+        rules=DataRules(notes=("This base has no chat template.",)),
         shown="(any data; the model has no chat template)",
     ),
 }

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from answering import ContinuingModel, ScriptedModel
-from tuneport import Comparison, Completion, Conversation, DataError, Example, Lineage, Message, Reply
+from tuneport import Comparison, Completion, Conversation, Example, Lineage, Message, Reply
+from tuneport.errors import DataError
 from tuneport.evaluate import compare_models
 
 TRUTH = {f"question {number}": "yes" if number % 3 else "no" for number in range(200)}

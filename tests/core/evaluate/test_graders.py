@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tuneport import Completion, Conversation, DataError, Example, Message, Preference, Reply, UsageError
+from tuneport import Completion, Conversation, Example, Message, Preference, Reply
+from tuneport.errors import DataError, UsageError
 from tuneport.evaluate import BUILT_IN, answer_text, grader, prompt_and_reference
 
 

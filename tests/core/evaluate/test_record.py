@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tuneport import DataError, Dataset, Event, GenerateOptions, Message, Model, Ref, Reply, UsageError, utc_now
+from tuneport import Dataset, Event, GenerateOptions, Message, Model, Ref, Reply
+from tuneport.errors import DataError, UsageError
 from tuneport.evaluate import Record, compare_models, prompt_key
+from tuneport.plugin import utc_now
 from tuneport.workflow import record_answers
 
 ROWS = Dataset.load([{"prompt": f"How much is {n} and {n}?", "completion": str(n + n)} for n in range(40)])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tuneport.contract.events import Event, utc_now
 from tuneport.errors import HomeError
-from tuneport.events import Event, utc_now
 from tuneport.ledger import Ledger
 from tuneport.ledger.database import migrations, refuse_network
 from tuneport.refs import Ref
@@ -22,7 +22,7 @@ from tuneport.refs import Ref
 HERE = Path(__file__).parent
 COMMON = """
 import sys
-from tuneport.events import Event, utc_now
+from tuneport.contract.events import Event, utc_now
 from tuneport.ledger import Ledger
 from tuneport.refs import Ref
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tuneport.contract.events import Event, Status
+from tuneport.contract.job import JobState
 from tuneport.errors import JobNotFound, NotFoundError, UsageError
-from tuneport.events import Event, Status
-from tuneport.job import JobState
 from tuneport.ledger import STAGES, JobRecord, Ledger
 from tuneport.refs import Ref
 

@@ -1,0 +1,402 @@
+"""Something that answers: a base model or a tuned one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
+
+from typing_extensions import Unpack
+
+from tuneport.contract.answers import EVERYWHERE, AskOptions, FreeOptions, GenerateOptions, Reply, read_options
+from tuneport.contract.schemas import read_schema
+from tuneport.doors import AUTHORS, public
+from tuneport.errors import TuneportError, UnsupportedError, UsageError
+from tuneport.homefolder import local_path
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from tuneport.contract.batches import LiveBatch
+    from tuneport.contract.schemas import Shape
+    from tuneport.dataset import Dataset, Message
+    from tuneport.refs import Ref
+
+    Conversational = str | Sequence[Mapping[str, Any] | Message]
+    M = TypeVar("M", bound=BaseModel)
+
+
+@public()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Loss (mean negative log-likelihood, nats) and accuracy of the next token, over the `tokens` that carry weight."""
+
+    loss: float
+    token_accuracy: float
+    tokens: int
+    examples: int
+
+
+@public()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where a tuned model comes from. Refs are texts; `data_fingerprint` is of the rows that were trained on."""
+
+    base: str
+    job: str
+    data_fingerprint: str
+    created: str
+    method: str = "sft"
+    system: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    template_sha256: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """The lineage that `to_dict` wrote."""
+        return cls(**raw)
+
+
+@public(AUTHORS)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushRequest:
+    """How a model is pushed. `comparison` is what `Comparison.to_dict` gave, for the model card. With `dry_run` nothing
+    is made or uploaded: it is only looked whether it could be.
+    """
+
+    private: bool = False
+    dtype: str | None = None
+    comparison: Mapping[str, Any] | None = None
+    dry_run: bool = False
+
+
+@public()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A model on a hub, or (`commit` None) what would be there. `new`: there is no repository of that name yet."""
+
+    url: str
+    kind: str
+    private: bool
+    new: bool
+    account: str
+    commit: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+
+@public()
+class Model(ABC):
+    """A model that answers. A plugin writes `generate`; everything else has a default here.
+
+    `can_score`, `can_stream`, `can_continue` (plain text, without a chat template), `export_kinds` and `push_kinds`
+    declare what is there beyond that, and `takes` names the options beyond the usual ones (see GenerateOptions): asking
+    for what is not raises UnsupportedError. `can_mix`: one batch may hold different options. `can_join`: conversations
+    may join a batch that is being answered.
+    """
+
+    ref: Ref
+    lineage: Lineage | None = None
+    can_score: ClassVar[bool] = False
+    can_stream: ClassVar[bool] = False
+    can_continue: ClassVar[bool] = False
+    can_mix: ClassVar[bool] = False
+    can_join: ClassVar[bool] = False
+    takes: ClassVar[frozenset[str]] = frozenset()
+    export_kinds: ClassVar[tuple[str, ...]] = ()
+    push_kinds: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of this machine's memory that the model takes once it is ready: its weights, not what answering adds.
+        None where nobody knows.
+        """
+        return None
+
+    @abstractmethod
+    def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
+        """One reply for each conversation, in order, as fast as the backend can answer them together."""
+
+    def check_schema(self, schema: Mapping[str, Any]) -> None:
+        """Raise OptionError if answers cannot follow this schema, UnavailableError if a package for it is missing.
+
+        A run calls it before it trains, so it must not load the model. A backend that has rules of its own for schemas
+        extends it; the default checks the size, the depth and the references.
+        """
+        read_schema(schema)
+
+    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
+        """The pieces of one reply's text as they come; the whole at once where `can_stream` is false.
+
+        A generator may return the whole Reply at its end, for who wants to know why it ended and how long it is.
+        """
+        return _in_one_piece(self, prompt, options)
+
+    def generate_streams(
+        self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
+    ) -> Iterator[tuple[int, str | Reply]]:
+        """The pieces of several replies as they come, answered together: each with the number of its prompt, and after
+        a prompt's last piece its whole Reply. Here a single prompt is streamed, and of several each reply comes in one
+        piece once all are there.
+        """
+        if len(prompts) == 1:
+            return _numbered(self.generate_stream(prompts[0], options))
+        replies = enumerate(self.generate(prompts, options))
+        return ((number, told) for number, reply in replies for told in (reply.text, reply))
+
+    def generate_each(
+        self, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
+    ) -> Iterator[tuple[int, str | Reply | TuneportError]]:
+        """The pieces of several replies as they come, each prompt with options of its own: as `generate_streams`, and
+        an error in place of the reply of a prompt that cannot be answered. Here prompts of equal options are answered
+        together, one such group after another; a plugin whose models set `can_mix` answers all of them together.
+        """
+        return _by_options(self, asked)
+
+    def open_batch(self) -> LiveBatch:
+        """An empty batch of answers, to be closed: `join` adds conversations to it. Written by a plugin whose models
+        set `can_join`.
+        """
+        raise UnsupportedError(f"{self.ref} answers no batch that others may join.")
+
+    def ensure_ready(self) -> str | None:
+        """Make the model ready to answer; what that costs from now on, or None when nothing."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 - nothing to give back is a fine answer
+        """Give back memory and connections; the model may be used again and comes back by itself."""
+
+    @overload
+    def reply(self, messages: Conversational, *, schema: type[M], **options: Unpack[FreeOptions]) -> Reply[M]: ...
+
+    @overload
+    def reply(self, messages: Conversational, **options: Unpack[AskOptions]) -> Reply: ...
+
+    def reply(self, messages: Conversational, **options: Unpack[AskOptions]) -> Reply:
+        """Answer a conversation, or a text as its only user turn. The system prompt of training is put first when the
+        messages bring none of their own. `options` are the fields of GenerateOptions.
+
+        With `schema`, a pydantic class or a JSON Schema, the answer is JSON of that form, and `Reply.parsed` reads it.
+        """
+        return self._replies([messages], options, "reply")[0]
+
+    @overload
+    def reply_many(
+        self, conversations: Iterable[Conversational], *, schema: type[M], **options: Unpack[FreeOptions]
+    ) -> list[Reply[M]]: ...
+
+    @overload
+    def reply_many(self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]) -> list[Reply]: ...
+
+    def reply_many(self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]) -> list[Reply]:
+        """Answer many conversations, in order; see `reply`."""
+        return self._replies(conversations, options, "reply_many")
+
+    def _replies(self, conversations: Iterable[Conversational], options: Mapping[str, Any], call: str) -> list[Reply]:
+        asked, shape = self._options(options, call)
+        replies = self.generate([self._prepared(one, asked) for one in conversations], asked)
+        return [_shaped(one, shape) for one in replies]
+
+    def ask(self, text: str, **options: Unpack[AskOptions]) -> str:
+        """The text of the answer to one user turn."""
+        return self._replies([text], options, "ask")[0].text
+
+    def ask_many(self, texts: Iterable[str], **options: Unpack[AskOptions]) -> list[str]:
+        """The texts of the answers to many separate user turns, in order."""
+        return [reply.text for reply in self._replies(texts, options, "ask_many")]
+
+    def stream(self, messages: Conversational, **options: Unpack[AskOptions]) -> Iterator[str]:
+        """The answer's text, piece by piece."""
+        asked, _ = self._options(options, "stream")
+        return self.generate_stream(self._prepared(messages, asked), asked)
+
+    def stream_many(
+        self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]
+    ) -> Iterator[tuple[int, str | Reply]]:
+        """The answers to many conversations, piece by piece as they come: `(number of the conversation, piece)`, and
+        after each conversation's last piece `(number, Reply)`. See `reply`.
+        """
+        asked, shape = self._options(options, "stream_many")
+        prompts = [self._prepared(one, asked) for one in conversations]
+        streamed = self.generate_streams(prompts, asked)
+        return ((number, _shaped(told, shape) if isinstance(told, Reply) else told) for number, told in streamed)
+
+    def stream_each(
+        self, asked: Iterable[tuple[Conversational, Mapping[str, Any]]]
+    ) -> Iterator[tuple[int, str | Reply | TuneportError]]:
+        """The answers to many conversations, each with options of its own, piece by piece as they come, together where
+        the backend can. Last comes each conversation's Reply, or the error that says why there is none: the others are
+        answered all the same. A seed is that conversation's alone.
+        """
+        ready: dict[int, tuple[Sequence[Message], GenerateOptions]] = {}
+        shapes: dict[int, Shape | None] = {}
+        for number, (messages, options) in enumerate(asked):
+            try:
+                one, shapes[number] = self._options(dict(options), "stream_each")
+                ready[number] = self._prepared(messages, one), one
+            except TuneportError as error:
+                yield number, error
+        numbers = list(ready)
+        for place, told in self.generate_each(list(ready.values())) if ready else ():
+            number = numbers[place]
+            yield number, _shaped(told, shapes[number]) if isinstance(told, Reply) else told
+
+    def join(self, batch: LiveBatch, number: int, messages: Conversational, **options: Any) -> None:
+        """Let a batch of `open_batch` answer a conversation too; see `reply`. What comes is told by `batch.step`, with
+        that number. Raises TuneportError for a conversation that cannot be answered.
+        """
+        asked, _ = self._options(options, "join")
+        batch.add(number, self._prepared(messages, asked), asked)
+
+    def score(self, dataset: Dataset) -> Score:
+        """Loss and next-token accuracy on a dataset, weighted by token; raises UnsupportedError where not declared."""
+        if not self.can_score:
+            raise UnsupportedError(f"{self.ref} cannot score a dataset: its backend does not show probabilities.")
+        return self.compute_score(dataset)
+
+    def compute_score(self, dataset: Dataset) -> Score:
+        """Written by a plugin whose models set `can_score`."""
+        raise UnsupportedError(f"The backend of {self.ref} declares can_score and does not compute it: {dataset!r}.")
+
+    def export(self, path: str | Path, kind: str, *, dtype: str | None = None) -> Path:
+        """Write the model to a new folder or file and return its path; `kind` is one of `export_kinds`. `dtype` is the
+        numbers that the weights are stored in, for kinds that leave a choice; the model's own by default.
+        """
+        self._require(kind, self.export_kinds, "exported")
+        target = local_path(path)
+        if target.exists() and (target.is_file() or any(target.iterdir())):
+            raise UsageError(f"{target} already exists.", remedy="Name a new one, or remove the old one first.")
+        return self.write_export(target, kind, dtype)
+
+    def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
+        """Written by a plugin whose models have `export_kinds`; nothing is at `path` but perhaps an empty folder."""
+        raise UnsupportedError(f"The backend of {self.ref} declares {kind!r} and does not write {dtype} to {path}.")
+
+    def push(self, repository: str, kind: str, request: PushRequest | None = None) -> Publication:
+        """Export the model and upload it to `repository` (owner/name) on a hub; `kind` is one of `push_kinds`."""
+        self._require(kind, self.push_kinds, "pushed")
+        return self.write_push(repository, kind, request or PushRequest())
+
+    def write_push(self, repository: str, kind: str, request: PushRequest) -> Publication:
+        """Written by a plugin whose models have `push_kinds`; with `request.dry_run` it uploads nothing."""
+        del request
+        raise UnsupportedError(f"The backend of {self.ref} declares {kind!r} and does not push it to {repository}.")
+
+    def _require(self, kind: str, kinds: tuple[str, ...], done: str) -> None:
+        if not kinds:
+            raise UnsupportedError(
+                f"{self.ref} cannot be {done}: its backend does not hand out its weights.",
+                remedy="A model that a local backend trained can be. `tuneport plugins` lists the backends.",
+            )
+        if kind not in kinds:
+            raise UnsupportedError(f"{self.ref} cannot be {done} as {kind!r}; it can be {done} as: {', '.join(kinds)}.")
+
+    def _options(self, options: Mapping[str, Any], call: str) -> tuple[GenerateOptions, Shape | None]:
+        asked, shape = read_options(options, call)
+        if asked.raw and not self.can_continue:
+            raise UnsupportedError(f"{self.ref} answers conversations only: it cannot continue plain text (raw=True).")
+        for name, one in GenerateOptions.__dataclass_fields__.items():
+            if name not in EVERYWHERE and name not in self.takes and getattr(asked, name) != one.default:
+                raise UnsupportedError(
+                    f"{self.ref} takes no {name}: its backend does not declare it.",
+                    option=name,
+                    remedy=f"Leave out {name}, or ask a model of a backend that takes it, such as torch:.",
+                )
+        return asked, shape
+
+    def _prepared(self, messages: Conversational, options: GenerateOptions) -> list[Message]:
+        import msgspec
+
+        from tuneport.dataset import Message
+
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        try:
+            turns = [one if isinstance(one, Message) else msgspec.convert(_renamed(one), Message) for one in messages]
+        except msgspec.ValidationError as error:
+            raise UsageError(
+                f"A message is not of the form {{'role': …, 'content': …}}: {error}.",
+                remedy="Pass a text, or a list of messages such as [{'role': 'user', 'content': 'Hello'}].",
+            ) from error
+        if not turns:
+            raise UsageError("There is no message to answer.", remedy="Pass a text or at least one message.")
+        system = self.lineage.system if self.lineage and not options.raw else None
+        if system and turns[0].role not in ("system", "developer"):
+            turns.insert(0, Message(role="system", content=system))
+        return turns
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.ref}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the ref and, of a tuned model, where it comes from."""
+        from tuneport.cards import card
+
+        told = self.lineage
+        facts = [(name, getattr(told, name)) for name in ("base", "job", "method", "system", "created")] if told else []
+        return card(f"Model {self.ref}", facts)
+
+
+def _renamed(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message whose thinking, under whichever key other tools write it, is its `reasoning_content`."""
+    other = next((key for key in ("reasoning", "thinking") if isinstance(turn, Mapping) and key in turn), None)
+    if other is None or "reasoning_content" in turn:
+        return turn
+    return {("reasoning_content" if key == other else key): value for key, value in turn.items()}
+
+
+def _in_one_piece(model: Model, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
+    reply = model.generate([prompt], options)[0]
+    yield reply.text
+    return reply
+
+
+def _numbered(pieces: Iterator[str]) -> Iterator[tuple[int, str | Reply]]:
+    text = ""
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            yield 0, end.value if isinstance(end.value, Reply) else Reply(text=text)
+            return
+        text += piece
+        yield 0, piece
+
+
+def _shaped(reply: Reply, shape: Shape | None) -> Reply:
+    return reply if shape is None else replace(reply, shape=shape)
+
+
+def _by_options(
+    model: Model, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
+) -> Iterator[tuple[int, str | Reply | TuneportError]]:
+    groups: list[tuple[GenerateOptions, list[int]]] = []
+    for number, (_, options) in enumerate(asked):
+        same = next((numbers for other, numbers in groups if other == options), None)
+        if same is None or options.seed is not None:  # a seed's draws depend on the place in the batch
+            groups.append((options, [number]))
+        else:
+            same.append(number)
+    for options, numbers in groups:
+        left, begun = set(numbers), False
+        try:
+            for place, told in model.generate_streams([asked[number][0] for number in numbers], options):
+                begun = True
+                if isinstance(told, Reply):
+                    left.discard(numbers[place])
+                yield numbers[place], told
+        except TuneportError as error:
+            if len(numbers) == 1 or begun:
+                yield from ((number, error) for number in left)
+                continue
+            for number in numbers:  # one of them cannot be answered: the others must not suffer for it
+                yield from ((number, told) for _, told in _by_options(model, [asked[number]]))

@@ -1,0 +1,162 @@
+"""What authors of plugins import: the contract, the hooks, and the tools that every plugin needs.
+
+Errors are in `tuneport.errors`, functions for users such as `open_job` in `tuneport`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tuneport.doors import lazy
+
+if TYPE_CHECKING:
+    from tuneport.config import RunConfig, Secret, Settings, commented_yaml, load_section
+    from tuneport.contract.answers import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
+    from tuneport.contract.backend import (
+        Availability,
+        Backend,
+        BaseInfo,
+        Capabilities,
+        Plan,
+        Quantity,
+        TrainRequest,
+        TrainSettings,
+    )
+    from tuneport.contract.batches import LiveBatch
+    from tuneport.contract.events import Event, Status, utc_now
+    from tuneport.contract.hooks import hookimpl
+    from tuneport.contract.job import Checkpoint, Job, JobState, Patience
+    from tuneport.contract.model import Lineage, Model, Publication, PushRequest, Score
+    from tuneport.contract.schemas import read_schema
+    from tuneport.dataset import (
+        CheckResult,
+        Completion,
+        Conversation,
+        DataRules,
+        Dataset,
+        Diagnostic,
+        Example,
+        Message,
+        Piece,
+        Preference,
+    )
+    from tuneport.evaluate import Comparison, Record, answer_room
+    from tuneport.homefolder import home, local_path, open_regular
+    from tuneport.loader import availability
+    from tuneport.printable import one_line
+    from tuneport.refs import Ref
+    from tuneport.services import Redactor, check_proxies, guard
+    from tuneport.terminal.outlet import BarStream, ask_secret, say, say_json, say_lines, transfer_bar
+    from tuneport.terminal.tables import confirmed, print_table, working
+    from tuneport.workflow import (
+        deliver_events,
+        find_ref,
+        job_scratch,
+        keep_events,
+        kept_events,
+        record_answers,
+        translate_settings,
+    )
+
+_EXPORTS = {
+    "config": "RunConfig Secret Settings commented_yaml load_section",
+    "contract.answers": "AnswerPiece CallPiece GenerateOptions Reply TokenLogprob",
+    "contract.backend": "Availability Backend BaseInfo Capabilities Plan Quantity TrainRequest TrainSettings",
+    "contract.batches": "LiveBatch",
+    "contract.events": "Event Status utc_now",
+    "contract.hooks": "hookimpl",
+    "contract.job": "Checkpoint Job JobState Patience",
+    "contract.model": "Lineage Model Publication PushRequest Score",
+    "contract.schemas": "read_schema",
+    "dataset": "CheckResult Completion Conversation DataRules Dataset Diagnostic Example Message Piece Preference",
+    "evaluate": "Comparison Record answer_room",
+    "homefolder": "home local_path open_regular",
+    "loader": "availability",
+    "printable": "one_line",
+    "refs": "Ref",
+    "services": "Redactor check_proxies guard",
+    "terminal.outlet": "BarStream ask_secret say say_json say_lines transfer_bar",
+    "terminal.tables": "confirmed print_table working",
+    "workflow": "deliver_events find_ref job_scratch keep_events kept_events record_answers translate_settings",
+}
+
+__all__ = [
+    "AnswerPiece",
+    "Availability",
+    "Backend",
+    "BarStream",
+    "BaseInfo",
+    "CallPiece",
+    "Capabilities",
+    "CheckResult",
+    "Checkpoint",
+    "Comparison",
+    "Completion",
+    "Conversation",
+    "DataRules",
+    "Dataset",
+    "Diagnostic",
+    "Event",
+    "Example",
+    "GenerateOptions",
+    "Job",
+    "JobState",
+    "Lineage",
+    "LiveBatch",
+    "Message",
+    "Model",
+    "Patience",
+    "Piece",
+    "Plan",
+    "Preference",
+    "Publication",
+    "PushRequest",
+    "Quantity",
+    "Record",
+    "Redactor",
+    "Ref",
+    "Reply",
+    "RunConfig",
+    "Score",
+    "Secret",
+    "Settings",
+    "Status",
+    "TokenLogprob",
+    "TrainRequest",
+    "TrainSettings",
+    "answer_room",
+    "ask_secret",
+    "availability",
+    "check_proxies",
+    "commented_yaml",
+    "confirmed",
+    "deliver_events",
+    "find_ref",
+    "guard",
+    "home",
+    "hookimpl",
+    "job_scratch",
+    "keep_events",
+    "kept_events",
+    "load_section",
+    "local_path",
+    "one_line",
+    "open_regular",
+    "print_table",
+    "read_schema",
+    "record_answers",
+    "say",
+    "say_json",
+    "say_lines",
+    "transfer_bar",
+    "translate_settings",
+    "utc_now",
+    "working",
+]
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+    __getattr__ = lazy(__name__, _EXPORTS)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

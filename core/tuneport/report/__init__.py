@@ -1,7 +1,0 @@
-"""The page of a run: one HTML file that needs nothing else."""
-
-from tuneport.report.data import Beside, ReportData, Sample
-from tuneport.report.page import page, write_report
-from tuneport.report.paths import without_paths
-
-__all__ = ["Beside", "ReportData", "Sample", "page", "without_paths", "write_report"]

@@ -1,0 +1,54 @@
+"""What the page of a run is made from: plain values, so that any backend's job can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tuneport.contract.events import Event
+from tuneport.evaluate import Comparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A prompt with the tuned model's answer, and the base model's and the wanted one where there are any."""
+
+    prompt: str
+    answer: str
+    base_answer: str | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """The training of another model, which a record has kept."""
+
+    model: str
+    events: Sequence[Event] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """All that a report tells; only the ref, the state and the moment of writing are required.
+
+    `state`, `lineage`, `plan` and `check` are what `to_dict` of JobState, Lineage, Plan and CheckResult give, `config`
+    is the resolved configuration without secrets, `versions` and `machine` are names with texts.
+    """
+
+    ref: str
+    state: Mapping[str, Any]
+    created: datetime
+    base: str | None = None
+    events: Sequence[Event] = ()
+    comparison: Comparison | None = None
+    beside: Beside | None = None
+    samples: Sequence[Sample] = ()
+    lineage: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] | None = None
+    plan: Mapping[str, Any] | None = None
+    check: Mapping[str, Any] | None = None
+    usd: float | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,62 @@
+"""How a job spent its time: in a queue, at work, or lying still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tuneport.contract.events import Event, Status
+from tuneport.units import parsed_time
+
+_STATUSES = {str(status): status for status in Status}
+_AT_WORK = (Status.PREPARING, Status.RUNNING, Status.PAUSING)
+
+
+@dataclass(slots=True)
+class Times:
+    """Seconds. `queued` is None where it is not known apart from `worked`; `idle` is paused or interrupted."""
+
+    worked: float = 0.0
+    queued: float | None = None
+    idle: float = 0.0
+
+
+def times_of(events: Iterable[Event], state: Mapping[str, Any]) -> Times | None:
+    """From the status events that carry their status in `data`; else from start and end, the queue included.
+
+    None where nothing tells. A process that was killed told nothing of its end: it worked until its last event.
+    """
+    times, seen = Times(queued=0.0), None
+    status, since = Status.QUEUED, parsed_time(state.get("created"))
+    for event in events:
+        told = _STATUSES.get(event.data.get("status", "")) if event.kind == "status" else None
+        if told is not None:
+            if seen is not None and status in _AT_WORK and told in (Status.QUEUED, Status.INTERRUPTED):
+                _add(times, status, since, seen)
+                times.idle += (event.time - seen).total_seconds()
+            else:
+                _add(times, status, since, event.time)
+            status, since, seen = told, event.time, None
+        elif since is not None:
+            seen = event.time
+    if status is Status.QUEUED and not times.worked:
+        return _from_start_and_end(state)
+    _add(times, status, since, seen)
+    return times
+
+
+def _add(times: Times, status: Status, since: datetime | None, until: datetime | None) -> None:
+    seconds = (until - since).total_seconds() if since is not None and until is not None else 0.0
+    if status is Status.QUEUED:
+        times.queued = (times.queued or 0.0) + seconds
+    elif status in _AT_WORK:
+        times.worked += seconds
+    elif status.idle:
+        times.idle += seconds
+
+
+def _from_start_and_end(state: Mapping[str, Any]) -> Times | None:
+    started, finished = parsed_time(state.get("started")), parsed_time(state.get("finished"))
+    return Times(worked=(finished - started).total_seconds()) if started and finished else None
