@@ -29,6 +29,7 @@ class Status(StrEnum):
     PAUSED = "paused"
     INTERRUPTED = "interrupted"
     UNCONFIRMED = "unconfirmed"
+    CANCELLING = "cancelling"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"

@@ -16,7 +16,7 @@ from tuneport.hosted.refusals import (
     RefusedName,
     RefusedRequest,
 )
-from tuneport.visible import one_line
+from tuneport.printable import one_line
 
 if TYPE_CHECKING:
     from tuneport.hosted.endpoint import Endpoint
@@ -47,7 +47,9 @@ def explain_refusal(endpoint: Endpoint, status: int, code: str, message: str, he
             f"{title} sends the request to another address ({status}).", remedy="A key follows no redirect."
         )
     elif status == 401:
-        error = RefusedAccount(f"{title} does not accept the key in {endpoint.key}: {said}.", remedy=endpoint.how_to_set())
+        error = RefusedAccount(
+            f"{title} does not accept the key in {endpoint.key}: {said}.", remedy=endpoint.how_to_set()
+        )
     elif status in (402, 403):
         error = RefusedAccount(
             f"{title} refuses this account ({status}): {said}.",

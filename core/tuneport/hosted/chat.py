@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tuneport.answers import GenerateOptions, Reply
+from tuneport.contract.answers import GenerateOptions, Reply
 from tuneport.errors import BackendError
 
 if TYPE_CHECKING:
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 _REASONS = ("stop", "length", "tool_calls")
 
 
-def ask_openai_wire(
-    http: Http, path: str, model: str, prompt: Sequence[Message], options: GenerateOptions
-) -> Reply:
+def ask_openai_wire(http: Http, path: str, model: str, prompt: Sequence[Message], options: GenerateOptions) -> Reply:
     """The answer of `model` at a chat completions endpoint. Sent once: `HostedModel` repeats it.
 
     Raises BackendError for an answer that is not of the wire.

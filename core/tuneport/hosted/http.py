@@ -18,7 +18,7 @@ from tuneport.hosted.answers import error_in, explain_refusal, retry_after
 from tuneport.hosted.endpoint import KEYRING, Endpoint, is_loopback
 from tuneport.hosted.refusals import InDoubt, Unsent
 from tuneport.services import Redactor, check_proxies, guard
-from tuneport.visible import one_line
+from tuneport.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,4 +253,6 @@ def bound_to(endpoint: Endpoint, started_at: str, ref: str) -> None:
     """
     if started_at != endpoint.base_url:
         cure = f"Run: export {endpoint.address}={started_at}" if endpoint.address else "Bring back the old address."
-        raise ConfigError(f"{ref} was started at {started_at}, and {endpoint.name} is {endpoint.base_url} now.", remedy=cure)
+        raise ConfigError(
+            f"{ref} was started at {started_at}, and {endpoint.name} is {endpoint.base_url} now.", remedy=cure
+        )

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from tuneport.errors import BackendError, TuneportError
-from tuneport.hosted.refusals import InDoubt, Refused, Unsent
+from tuneport.hosted.refusals import InDoubt, Refused, RefusedName, Unsent
 
 if TYPE_CHECKING:
     from tuneport.hosted.http import Http
-    from tuneport.hosted.service import Service
-    from tuneport.hosted.words import Report, Start
+    from tuneport.hosted.reports import Report, Start
+
+
+class Calls(Protocol):
+    """The calls of a service that a proof makes; see `Service`."""
+
+    @property
+    def title(self) -> str: ...
+    def create(self, http: Http, start: Start) -> Report: ...
+    def look(self, http: Http, job_id: str) -> Report: ...
+    def find(self, http: Http, start: Start) -> Iterable[Report]: ...
+    def job_id(self, start: Start) -> str: ...
+    def is_duplicate(self, error: Refused) -> bool: ...
 
 
 class Proof(ABC):
@@ -32,7 +42,7 @@ class Proof(ABC):
         """The text to leave in the request."""
         return intent
 
-    def create(self, service: Service, http: Http, start: Start) -> Report:
+    def create(self, service: Calls, http: Http, start: Start) -> Report:
         """Send the creating request once. Raises Refused, Unsent or InDoubt."""
         report = service.create(http, start)
         if not report.id:
@@ -40,7 +50,7 @@ class Proof(ABC):
         return report
 
     @abstractmethod
-    def resolve(self, service: Service, http: Http, start: Start) -> Report | None:
+    def resolve(self, service: Calls, http: Http, start: Start) -> Report | None:
         """The job of a start that is in doubt, or None where the service shows none now. Raises what keeps it from
         being asked.
         """
@@ -60,16 +70,19 @@ class ClientId(Proof):
         """`tp-` and the 32 hexadecimal digits of the intent: 35 characters of a-z, 0-9 and -."""
         return f"{self.prefix}{uuid.UUID(intent).hex}"
 
-    def create(self, service: Service, http: Http, start: Start) -> Report:
+    def create(self, service: Calls, http: Http, start: Start) -> Report:
         """Send it; where the service says that the id is taken, the job is ours."""
         try:
             return super().create(service, http, start)
         except Refused as error:
             if not service.is_duplicate(error):
                 raise
-            return service.look(http, service.job_id(start))
+            try:
+                return service.look(http, service.job_id(start))
+            except RefusedName:  # something else has that name
+                raise error from None
 
-    def resolve(self, service: Service, http: Http, start: Start) -> Report | None:
+    def resolve(self, service: Calls, http: Http, start: Start) -> Report | None:
         """Send it again: at most one job can have the id. A repetition that is refused proves nothing about the first
         request, so the job is looked for by its id then.
         """
@@ -80,13 +93,13 @@ class ClientId(Proof):
 class Token(Proof):
     """The service takes an idempotency token and answers a repetition with the same job (Bedrock).
 
-    `Service.create` sends `start.mark` as the token; `Service.find` may look for it where the service shows the token.
+    `Service.create` sends `start.mark` as the token.
     """
 
     is_replayable = True
 
-    def resolve(self, service: Service, http: Http, start: Start) -> Report | None:
-        """Send it again, with the same token."""
+    def resolve(self, service: Calls, http: Http, start: Start) -> Report | None:
+        """Send it again, with the same token. Where the repetition is refused, `Service.find` looks for the token."""
         return _replay(self, service, http, start, lambda: _find(service, http, start, lambda report: report.mark))
 
 
@@ -98,7 +111,7 @@ class Label(Proof):
     their labels as `Report.mark`.
     """
 
-    def resolve(self, service: Service, http: Http, start: Start) -> Report | None:
+    def resolve(self, service: Calls, http: Http, start: Start) -> Report | None:
         """Look for the label."""
         return _find(service, http, start, lambda report: report.mark)
 
@@ -116,14 +129,12 @@ class Scan(Proof):
         """The first hexadecimal digits of the intent."""
         return uuid.UUID(intent).hex[: self.digits]
 
-    def resolve(self, service: Service, http: Http, start: Start) -> Report | None:
+    def resolve(self, service: Calls, http: Http, start: Start) -> Report | None:
         """Look for the mark in every name."""
         return _find(service, http, start, lambda report: start.mark if start.mark in report.mark else "")
 
 
-def _replay(
-    proof: Proof, service: Service, http: Http, start: Start, look: Callable[[], Report | None]
-) -> Report | None:
+def _replay(proof: Proof, service: Calls, http: Http, start: Start, look: Callable[[], Report | None]) -> Report | None:
     try:
         return proof.create(service, http, start)
     except (InDoubt, Unsent):
@@ -133,20 +144,11 @@ def _replay(
             raise
         try:
             return look()
-        except Refused as unseen:
-            if unseen.status == 404:
-                return None
-            raise
+        except RefusedName:
+            return None
 
 
-def _find(service: Service, http: Http, start: Start, mark_of: Callable[[Report], str]) -> Report | None:
+def _find(service: Calls, http: Http, start: Start, mark_of: Callable[[Report], str]) -> Report | None:
     """The oldest job with the mark; several could only come from a service that repeats requests by itself."""
     found = [report for report in service.find(http, start) if mark_of(report) == start.mark]
     return min(found, key=lambda one: (one.created is None, one.created), default=None)
-
-
-def why_unseen(error: TuneportError | None) -> str:
-    """What kept us from learning whether a start was carried out, as a clause."""
-    if error is None:
-        return "no list of its jobs shows it yet"
-    return f"it could not be asked ({error.message.rstrip('.')})" if not isinstance(error, BackendError) else error.message

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tuneport.backend import Quantity
+from tuneport.contract.backend import Quantity
 from tuneport.dataset import Completion, Conversation, Preference
 from tuneport.errors import UnsupportedError
 from tuneport.hosted.answers import error_in
@@ -18,16 +18,16 @@ from tuneport.hosted.settings import HostedSettings
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tuneport.answers import GenerateOptions, Reply
-    from tuneport.backend import BaseInfo, Capabilities, TrainRequest
+    from tuneport.contract.answers import GenerateOptions, Reply
+    from tuneport.contract.backend import BaseInfo, Capabilities, TrainRequest
     from tuneport.contract.hosting import Hosting
-    from tuneport.dataset import DataProfile, Example, Message
-    from tuneport.events import Status
+    from tuneport.dataset import DataRules, Example, Message
+    from tuneport.contract.events import Status
     from tuneport.hosted.endpoint import Endpoint
     from tuneport.hosted.http import Http
     from tuneport.hosted.proof import Proof
     from tuneport.hosted.refusals import Refused
-    from tuneport.hosted.words import Belonging, DataFile, Entry, Report, Start
+    from tuneport.hosted.reports import Belonging, DataFile, Entry, Report, Start
 
 
 class Service(ABC):
@@ -67,10 +67,10 @@ class Service(ABC):
 
     # ---- Before a start: no network
 
-    def rules(self, model: str) -> DataProfile:
+    def rules(self, model: str) -> DataRules:
         """The rules for rows; `model` is the base by the service's own name."""
         del model
-        return self.capabilities.profile
+        return self.capabilities.rules
 
     def model_name(self, name: str) -> str:
         """The service's own name of what follows `backend:` in a ref; raises ModelNotFound for what cannot be one."""
@@ -112,6 +112,10 @@ class Service(ABC):
         """
         del http
         return ""
+
+    def check_model(self, http: Http, start: Start) -> None:
+        """Raise UnsupportedError for a base that the service does not tune. Called before anything is uploaded."""
+        del http, start
 
     def find_file(self, http: Http, start: Start, file: DataFile) -> str | None:
         """The id of that file where it is at the service already. May be repeated."""
@@ -189,9 +193,7 @@ class Service(ABC):
 
     # ---- Use
 
-    def generate(
-        self, http: Http, model: str, prompt: Sequence[Message], options: GenerateOptions
-    ) -> Reply:
+    def generate(self, http: Http, model: str, prompt: Sequence[Message], options: GenerateOptions) -> Reply:
         """One answer. Over the OpenAI wire at `chat_path`, unless overridden."""
         if not self.chat_path:
             raise UnsupportedError(f"{self.title} does not answer questions.")
@@ -213,9 +215,9 @@ class Service(ABC):
         del hosting
         return model
 
-    def host(self, http: Http, model: str, name: str, ref: str) -> None:
+    def host(self, http: Http, start: Start, model: str, name: str) -> None:
         """Create the deployment. Called again after a failure: one that is there already is fine."""
-        raise UnsupportedError(f"{self.title} cannot deploy {model} as {name} for {ref}.")
+        raise UnsupportedError(f"{self.title} cannot deploy {model} as {name} for {start.ref}.")
 
     def read_hosting(self, http: Http, name: str, ref: str) -> Hosting | None:
         """The deployment of that name, or None where there is none."""

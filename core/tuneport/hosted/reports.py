@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from tuneport.events import EventKind, EventLevel
+from tuneport.contract.events import EventKind, EventLevel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Start:
     `mark` is the text by which the job can be recognized later, as the service's proof makes it: send it where the
     proof looks for it. `body` is what `Service.write_body` returned, `files` the service's ids by part, `account` what
     `Service.read_account` returned, `model` the base by the service's own name and `is_tuned` whether it is one of our
-    tuned models.
+    tuned models. `usd_per_million_tokens` is the price that the plan was made with, where it is known.
     """
 
     ref: str
@@ -52,6 +52,7 @@ class Start:
     model: str
     is_tuned: bool = False
     account: str = ""
+    usd_per_million_tokens: float | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -62,7 +63,8 @@ class Report:
 
     `word` is its own word for the status, `model` the tuned model's name there, `mark` the text that `Start.mark` put
     there (for proofs that look for it), `percent` from 0 to 100, `usd` what the training costs as the service says.
-    `details` are JSON values for `tuneport show` and for the author's own calls.
+    `details` are JSON values for `tuneport show` and for the author's own calls. `raw` is the service's own answer, for
+    `read_entries`; it is not kept, so a signed address may be in it.
     """
 
     id: str
@@ -81,10 +83,12 @@ class Report:
     started: datetime | None = None
     finished: datetime | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in _fields(self)}
+        """A JSON-ready dictionary, without `raw`."""
+        kept = [(name, value) for name, value in _fields(self) if name != "raw"]
+        return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in kept}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
