@@ -301,6 +301,9 @@ class FireworksServer:
     def _make_model(self, job: dict[str, Any]) -> None:
         config = job.get("trainingConfig", job)
         base = config.get("baseModel") or config["warmStartFrom"]
+        if job.setdefault("has_model", False):
+            return
+        job["has_model"] = True
         details = {"baseModel": base, "r": config.get("loraRank", 8), "targetModules": ["q_proj"]}
         name = job["outputModel"]
         made = {"name": name, "kind": "HF_PEFT_ADDON", "state": "READY", "peftDetails": details}
@@ -335,4 +338,4 @@ def now() -> str:
 
 
 def shown(kept: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in kept.items() if name not in ("looks", "stage", "flow")}
+    return {name: value for name, value in kept.items() if name not in ("looks", "stage", "flow", "has_model")}

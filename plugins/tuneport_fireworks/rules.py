@@ -46,14 +46,20 @@ def _problems(example: Example) -> Iterator[Diagnostic]:
     if isinstance(example, Preference):
         for part, turns in (("preferred_output", example.chosen), ("non_preferred_output", example.rejected)):
             if len(turns) != 1 or turns[0].role != "assistant":
-                yield _error("arm-not-one-answer", f"{part} is not one assistant turn.", "Move the rest into the input.", part)
+                yield _error(
+                    "arm-not-one-answer", f"{part} is not one assistant turn.", "Move the rest into the input.", part
+                )
     if not isinstance(example, Conversation):
         return
     for place, turn in enumerate(example.messages):
         if turn.role == "system" and place:
-            yield _error("system-not-first", "A system turn is not the first.", "Move it to the front.", f"messages/{place}")
+            yield _error(
+                "system-not-first", "A system turn is not the first.", "Move it to the front.", f"messages/{place}"
+            )
         if turn.weight not in (None, 0, 1):
-            yield _error("weight-not-taken", f"The weight is {turn.weight:g}.", "Write 0 or 1.", f"messages/{place}/weight")
+            yield _error(
+                "weight-not-taken", f"The weight is {turn.weight:g}.", "Write 0 or 1.", f"messages/{place}/weight"
+            )
 
 
 def _error(code: str, message: str, remedy: str, pointer: str) -> Diagnostic:

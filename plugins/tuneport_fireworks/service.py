@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import io
-import json
-import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from tuneport.errors import BackendError, ConfigError, DataError, ModelNotFound, UnsupportedError, UsageError
+from tuneport.errors import DataError, ModelNotFound, UnsupportedError, UsageError
 from tuneport.hosted import (
     Belonging,
     ClientId,
     DataFile,
     Endpoint,
     Entry,
-    Hosting,
     Http,
     Limits,
     Refused,
-    RefusedName,
     Report,
     Service,
     Start,
+    fetch_adapter,
+    fetch_metrics,
     parse_time,
 )
 from tuneport.plugin import Quantity, Status
-from tuneport_fireworks import hosting, weights
+from tuneport_fireworks.hosting import FireworksDeployments, read_account
 from tuneport_fireworks.rules import MOST_ROWS, make_capabilities, prices
 from tuneport_fireworks.settings import FireworksSettings
 
@@ -44,7 +40,6 @@ ENDPOINT = Endpoint(
     help="Create a key in the settings of your Fireworks account.",
     limits=Limits(poll=10.0),
 )
-ACCOUNT = "FIREWORKS_ACCOUNT_ID"
 KINDS = {"sft": "supervisedFineTuningJobs", "dpo": "dpoJobs", "orpo": "dpoJobs"}
 _FIELDS = {
     "learning_rate": "learningRate",
@@ -56,18 +51,8 @@ _FIELDS = {
     "warmup_steps": "learningRateWarmupSteps",
     "weight_decay": "optimizerWeightDecay",
 }
-_METRICS = {
-    "loss": "train_loss",
-    "train/loss": "train_loss",
-    "train_loss": "train_loss",
-    "eval_loss": "valid_loss",
-    "eval/loss": "valid_loss",
-    "learning_rate": "learning_rate",
-    "grad_norm": "grad_norm",
-    "epoch": "epoch",
-}
 _OWN_WORDS = ("beta", "idleSeconds")  # of the body, and not of the training's configuration
-_MOST_METRICS = 64 * 2**20
+_HUB = "https://huggingface.co/"
 
 
 class Fireworks(Service):
@@ -80,9 +65,9 @@ class Fireworks(Service):
     takes_seed = False
     chat_path = "/inference/v1/chat/completions"
     export_kinds = ("adapter",)
-    needs_hosting = True
+    deployments = FireworksDeployments()
     largest_request: ClassVar[int] = 150 * 2**20  # bytes of a file; a larger one goes to a signed address
-    words = {
+    words: ClassVar[Mapping[str, Status]] = {
         f"JOB_STATE_{word}": status
         for status, words in {
             Status.PREPARING: ("CREATING", "VALIDATING", "CREATING_INPUT_DATASET"),
@@ -108,6 +93,7 @@ class Fireworks(Service):
 
     def write_body(self, request: TrainRequest, model: str) -> dict[str, Any]:
         """The training's configuration; what is "auto" is left out, and Fireworks chooses."""
+        del model
         settings, options = cast("FireworksSettings", request.settings), request.options
         if len(request.train) > MOST_ROWS:
             raise UsageError(f"{len(request.train):,} rows; Fireworks takes {MOST_ROWS:,}.", remedy="Use fewer rows.")
@@ -126,20 +112,14 @@ class Fireworks(Service):
 
     def read_price(self, request: TrainRequest, model: str) -> Quantity:
         """US dollars for a million training tokens, by the dated table."""
+        del request
         found = prices()["training"].get(model)
         known = "" if found is not None else "it is shown with the job; no list price is known, "
         return Quantity(value=found, unit="USD", source=f"{known}table of {prices()['as_of']}")
 
     def read_account(self, http: Http) -> str:
-        """The account's id: the variable's, else the only one that the key belongs to."""
-        if named := os.environ.get(ACCOUNT, "").removeprefix("accounts/"):
-            return named
-        found = [str(one["name"]) for one in http.again("GET", "/v1/accounts")["accounts"]]
-        if len(found) != 1:
-            raise ConfigError(
-                f"The key belongs to {len(found)} accounts.", remedy=f"Run: export {ACCOUNT}=… with one of {', '.join(found)}"
-            )
-        return found[0].removeprefix("accounts/")
+        """The account that the key belongs to."""
+        return read_account(http)
 
     def check_model(self, http: Http, start: Start) -> None:
         """A job for a model that is not tunable is accepted, and then never runs."""
@@ -150,10 +130,7 @@ class Fireworks(Service):
     def find_file(self, http: Http, start: Start, file: DataFile) -> str | None:
         """A dataset is named by the SHA-256 of its bytes."""
         name = _dataset(start, file)
-        try:
-            return name if http.again("GET", f"/v1/{name}").get("state") == "READY" else None
-        except RefusedName:
-            return None
+        return name if (http.find(f"/v1/{name}") or {}).get("state") == "READY" else None
 
     def send_file(self, http: Http, start: Start, file: DataFile) -> str:
         """Create the dataset where it is not there, and upload its file."""
@@ -179,6 +156,7 @@ class Fireworks(Service):
 
     def is_file_ready(self, http: Http, start: Start, file_id: str) -> bool:
         """Raises DataError where Fireworks finds the dataset bad."""
+        del start
         found = http.again("GET", f"/v1/{file_id}")
         status = found.get("status") or {}
         if status.get("code") not in (None, "OK"):
@@ -220,7 +198,7 @@ class Fireworks(Service):
                 loss["dpo"] = {"beta": start.body["beta"]}
             body |= {"trainingConfig": training, "lossConfig": loss}
         path = f"/v1/accounts/{start.account}/{kind}"
-        seconds = http.endpoint.limits.create
+        seconds = http.limits.create
         return _report(http.once("POST", path, body, query={f"{kind[:-1]}Id": start.mark}, seconds=seconds))
 
     def look(self, http: Http, job_id: str) -> Report:
@@ -231,21 +209,10 @@ class Fireworks(Service):
         """The rows of the metrics file, which is at another host."""
         address = report.raw.get("metricsFileSignedUrl")
         if "/dpoJobs/" in report.id:
-            try:
-                address = http.again("GET", f"/v1/{report.id}:getMetricsFileEndpoint").get("signedUrl")
-            except RefusedName:
-                address = None
+            address = (http.find(f"/v1/{report.id}:getMetricsFileEndpoint") or {}).get("signedUrl")
         if not address:
             return
-        into = io.BytesIO()
-        try:
-            http.fetch_signed(address, into, most_bytes=_MOST_METRICS)
-        except BackendError:
-            return  # not written yet, or expired: the next look has a new address
-        for number, line in enumerate(into.getvalue().splitlines()):
-            data = _metrics(line)
-            if data and number > int(-1 if after is None else after):
-                yield Entry(id=str(number), message=f"step {data['step']}", kind="metric", data=data)
+        yield from fetch_metrics(http, address, after)
 
     def cancel(self, http: Http, job_id: str) -> None:
         """End the job."""
@@ -257,13 +224,17 @@ class Fireworks(Service):
 
     def paused_remedy(self, ref: str) -> str:
         """Nobody pauses a job at Fireworks but Fireworks."""
-        return f"Fireworks pauses the jobs of a suspended account: see its billing page. Then run: tuneport resume {ref}"
+        return (
+            f"Fireworks pauses the jobs of a suspended account: see its billing page. Then run: tuneport resume {ref}"
+        )
 
     def belongings(self, http: Http, start: Start, report: Report | None) -> Iterator[Belonging]:
         """The deployment first, because it is what costs."""
         if report is not None and report.model:
-            for name in (self.hosting_name(report.model, start.mark), report.model):
-                yield from _there(http, name)
+            name = self.deployments.name_for(report.model, start.mark)
+            if http.find(f"/v1/{name}") is not None:
+                yield Belonging(what=name, remove=lambda: self.deployments.remove(http, name))
+            yield from _there(http, report.model)
         if report is not None:
             yield from _there(http, report.id)
         in_use = {one.get(part) for one in self._unfinished(http, start) for part in ("dataset", "evaluationDataset")}
@@ -276,54 +247,15 @@ class Fireworks(Service):
     def download(self, http: Http, model: str, folder: Path, kind: str) -> None:
         """The files of a PEFT adapter, which names its base as the hub does, so that `torch:` finds it."""
         del kind
-        weights.download(http, model, folder)
-
-    def hosting_name(self, model: str, mark: str) -> str:
-        """A deployment of the model's own account."""
-        return f"{'/'.join(model.split('/')[:2])}/deployments/{mark}"
-
-    def hosted_model(self, model: str, hosting: str) -> str:
-        """A deployed model is asked by both names."""
-        return f"{model}#{hosting}"
-
-    def host(self, http: Http, start: Start, model: str, name: str) -> None:
-        """One replica at most, none while nobody asks."""
-        parent, _, deployment = name.rpartition("/")
-        body = {
-            "baseModel": model,
-            "displayName": start.ref[:60],
-            "deploymentShape": "default",  # without a shape most creations fail
-            "minReplicaCount": 0,
-            "maxReplicaCount": 1,
-            "autoscalingPolicy": {"scaleToZeroWindow": f"{start.body['idleSeconds']}s"},
-        }
-        try:
-            http.once("POST", f"/v1/{parent}", body, query={"deploymentId": deployment})
-        except Refused as error:
-            if not self.is_duplicate(error):
-                raise
-
-    def read_hosting(self, http: Http, name: str, ref: str) -> Hosting | None:
-        """The deployment as Fireworks shows it."""
-        try:
-            return hosting.describe(http.again("GET", f"/v1/{name}"), ref)
-        except RefusedName:
-            return None
-
-    def unhost(self, http: Http, name: str) -> bool:
-        """Take the deployment down, also while it is asked."""
-        return _delete(http, name, ignoreChecks="true")
-
-    def list_hosting(self, http: Http) -> Iterator[Hosting]:
-        """Every deployment of the account."""
-        for one in _pages(http, f"/v1/accounts/{self.read_account(http)}/deployments", "deployments"):
-            shown = str(one.get("displayName") or "")
-            if found := hosting.describe(one, shown if shown.startswith(f"{self.name}:") else ""):
-                yield found
+        found = http.again("GET", f"/v1/{model}:getDownloadEndpoint")
+        details = (http.find(f"/v1/{model}") or {}).get("peftDetails") or {}
+        base = http.find(f"/v1/{details['baseModel']}") if "baseModel" in details else None
+        page = str((base or {}).get("huggingFaceUrl") or "")
+        fetch_adapter(http, found["filenameToSignedUrls"], folder, page.removeprefix(_HUB) if _HUB in page else "")
 
     def _unfinished(self, http: Http, start: Start) -> Iterator[Mapping[str, Any]]:
         for kind in sorted(set(KINDS.values())):
-            for one in _pages(http, f"/v1/accounts/{start.account}/{kind}", kind):
+            for one in http.pages(f"/v1/accounts/{start.account}/{kind}", kind, pageSize=200):
                 status = self.words.get(str(one.get("state")), Status.UNKNOWN)
                 if not status.terminal and one.get("name") != self.job_id(start):
                     yield one
@@ -351,43 +283,7 @@ def _report(job: Mapping[str, Any]) -> Report:
     )
 
 
-def _metrics(line: bytes) -> dict[str, Any]:
-    """The numbers of one row by their usual names; nothing for a row without a step, such as one that is cut off."""
-    try:
-        row = json.loads(line)
-        step = row.get("step", row.get("global_step"))
-    except (ValueError, AttributeError):
-        return {}
-    if not isinstance(step, int):
-        return {}
-    named = {_METRICS[name]: value for name, value in row.items() if name in _METRICS}
-    numbers = {name: value for name, value in named.items() if isinstance(value, int | float) and math.isfinite(value)}
-    return {"step": step, **numbers} if numbers else {}
-
-
-def _pages(http: Http, path: str, key: str) -> Iterator[Mapping[str, Any]]:
-    token = ""
-    while True:
-        page = http.again("GET", path, query={"pageSize": 200, **({"pageToken": token} if token else {})})
-        yield from page.get(key) or ()
-        token = page.get("nextPageToken") or ""
-        if not token:
-            return
-
-
 def _there(http: Http, name: str) -> Iterator[Belonging]:
     """Something at Fireworks, if it is there."""
-    try:
-        http.again("GET", f"/v1/{name}")
-    except RefusedName:
-        return
-    query = {"ignoreChecks": "true"} if "/deployments/" in name else {}
-    yield Belonging(what=name, remove=lambda: _delete(http, name, **query))
-
-
-def _delete(http: Http, name: str, **query: str) -> bool:
-    try:
-        http.again("DELETE", f"/v1/{name}", query=query)
-    except RefusedName:
-        return False
-    return True
+    if http.find(f"/v1/{name}") is not None:
+        yield Belonging(what=name, remove=lambda: http.delete(f"/v1/{name}"))

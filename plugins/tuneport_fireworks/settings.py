@@ -15,9 +15,7 @@ Count = Annotated[int, Field(ge=1)]
 class FireworksSettings(DeployedSettings):
     """How to train at Fireworks. It chooses every value that is "auto"."""
 
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] | Auto = Field(
-        default="auto", description="The learning rate."
-    )
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | Auto = Field(default="auto", description="The learning rate.")
     rank: Annotated[int, Field(ge=1, le=32)] | Auto = Field(
         default="auto", description="Rank of the LoRA adapter: a power of two, at most 32."
     )
@@ -30,7 +28,8 @@ class FireworksSettings(DeployedSettings):
     )
     weight_decay: Annotated[float, Field(ge=0)] | Auto = Field(default="auto", description="Decay of the weights.")
     beta: Annotated[float, Field(gt=0, lt=0.5)] | Auto = Field(
-        default="auto", description="Method dpo: how strongly the tuned model is held to its base, above 0 and below 0.5."
+        default="auto",
+        description="Method dpo: how strongly the tuned model is held to its base, above 0 and below 0.5.",
     )
     early_stop: bool = Field(
         default=False, description="Method sft: stop when the loss on the validation rows no longer falls."

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from tuneport.hosted.backend import HostedBackend
     from tuneport.hosted.chat import ask_openai_wire
     from tuneport.hosted.endpoint import Endpoint, Limits
+    from tuneport.hosted.hosting import Deployments
     from tuneport.hosted.http import Http
     from tuneport.hosted.job import HostedJob
     from tuneport.hosted.model import HostedModel
     from tuneport.hosted.proof import ClientId, Label, Proof, Scan, Token
     from tuneport.hosted.refusals import InDoubt, Refused, RefusedName, Unsent
     from tuneport.hosted.reports import Belonging, DataFile, Entry, Report, Start
+    from tuneport.hosted.results import fetch_adapter, fetch_metrics, read_metrics
     from tuneport.hosted.service import Service, openai_row, parse_time
     from tuneport.hosted.settings import DeployedSettings, HostedSettings
 
@@ -28,12 +30,14 @@ _EXPORTS = {
     "hosted.backend": "HostedBackend",
     "hosted.chat": "ask_openai_wire",
     "hosted.endpoint": "Endpoint Limits",
+    "hosted.hosting": "Deployments",
     "hosted.http": "Http",
     "hosted.job": "HostedJob",
     "hosted.model": "HostedModel",
     "hosted.proof": "ClientId Label Proof Scan Token",
     "hosted.refusals": "InDoubt Refused RefusedName Unsent",
     "hosted.reports": "Belonging DataFile Entry Report Start",
+    "hosted.results": "fetch_adapter fetch_metrics read_metrics",
     "hosted.service": "Service openai_row parse_time",
     "hosted.settings": "DeployedSettings HostedSettings",
 }
@@ -43,6 +47,7 @@ __all__ = [
     "ClientId",
     "DataFile",
     "DeployedSettings",
+    "Deployments",
     "Endpoint",
     "Entry",
     "HostedBackend",
@@ -64,8 +69,11 @@ __all__ = [
     "Token",
     "Unsent",
     "ask_openai_wire",
+    "fetch_adapter",
+    "fetch_metrics",
     "openai_row",
     "parse_time",
+    "read_metrics",
 ]
 
 if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours

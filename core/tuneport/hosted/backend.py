@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tuneport.contract.backend import BaseInfo, Capabilities, Plan, TrainRequest
     from tuneport.contract.hosting import Hosting
     from tuneport.dataset import DataRules
+    from tuneport.hosted.reports import DataFile
     from tuneport.hosted.service import Service
     from tuneport.hosted.settings import HostedSettings
 
@@ -56,7 +57,7 @@ class HostedBackend(Backend):
         return self.service.capabilities
 
     @property
-    def config_class(self) -> type[HostedSettings]:
+    def settings_class(self) -> type[HostedSettings]:
         """The service's settings."""
         return self.service.settings_class
 
@@ -72,6 +73,8 @@ class HostedBackend(Backend):
             with self._translating(), alone(request.intent):
                 if "request" not in scratch:
                     scratch["request"] = self._write_request(request)
+                elif "job" not in scratch:
+                    self._write_files(request)  # a copy may have been removed since
             bound_to(self.service.endpoint, scratch["request"]["endpoint"], str(ref))
             job = HostedJob(ref, self.service, self._http, LedgerNotebook(ref, scratch))
             with self._translating():
@@ -147,16 +150,16 @@ class HostedBackend(Backend):
         except (TuneportError, OSError):
             return ""
         deploys = "hosting" in scratch or scratch["request"]["settings"].get("deploy")
-        if not self.service.needs_hosting or deploys:
+        if self.service.deployments is None or deploys:
             return ""
         return f"It is not deployed. Run: tuneport hosting start {self.name}:{name}"
 
     def hostings(self) -> list[Hosting]:
         """Every deployment of the account, as the service reports it now."""
-        if self.service.endpoint.missing() or not self.service.needs_hosting:
+        if self.service.endpoint.missing() or self.service.deployments is None:
             return []
         with self._translating():
-            return list(self.service.list_hosting(self._http))
+            return list(self.service.deployments.list(self._http))
 
     def availability(self) -> Availability:
         """Whether the package, the address and the key are there. Asks no network."""
@@ -191,17 +194,7 @@ class HostedBackend(Backend):
         service, options = self.service, request.options
         model, is_tuned = self._base_model(request.base.name)
         body = service.write_body(request, model)
-        rules = service.rules(model)
-        if options.too_long == "truncate" and rules.max_tokens is not None:
-            raise UsageError(f"{service.title} cannot be sent truncated rows.", remedy="Set data.too_long: drop.")
-        drop = rules if options.too_long == "drop" else None
-        folder = home("hosted", "files")
-        parts = {"train": request.train, "validation": request.validation}
-        written = {
-            part: write_rows(service, part, rows, folder, drop)
-            for part, rows in parts.items()
-            if rows is not None and len(rows)
-        }
+        written = self._write_files(request)
         return {
             "version": 1,
             "ref": str(Ref(self.name, request.name)),
@@ -221,6 +214,18 @@ class HostedBackend(Backend):
             "usd_per_million_tokens": price_of(service, request, model).value,
             "budget_usd": getattr(request, "budget_usd", None),
             "files": {part: file.to_dict() for part, (file, _) in written.items()},
+        }
+
+    def _write_files(self, request: TrainRequest) -> dict[str, tuple[DataFile, str | None]]:
+        """Write the file of each part, with the system prompt that its rows share."""
+        rules, asked = self.rules(request.base.name), request.options.too_long
+        if asked == "truncate" and rules.max_tokens is not None:
+            raise UsageError(f"{self.service.title} cannot truncate rows.", remedy="Set data.too_long: drop.")
+        parts = {"train": request.train, "validation": request.validation}
+        return {
+            part: write_rows(self.service, part, rows, home("hosted", "files"), rules if asked == "drop" else None)
+            for part, rows in parts.items()
+            if rows is not None and len(rows)
         }
 
     @contextmanager

@@ -23,7 +23,7 @@ _STEP = 10  # percent of progress between two events
 
 
 def status_of(service: Service, report: Report) -> Status:
-    """tuneport's status for the service's word; one that nobody knows does not end the job."""
+    """Tuneport's status for the service's word; one that nobody knows does not end the job."""
     return service.words.get(report.word, Status.UNKNOWN)
 
 
@@ -35,8 +35,12 @@ def look_and_keep(service: Service, http: Http, notebook: Notebook, job_id: str)
     while True:
         known = _statuses(notebook)
         report = service.look(http, job_id)
-        keep_entries(service, http, notebook, report)
-        if _keep_change(service, notebook, report, known) or not status_of(service, report).terminal:
+        if not status_of(service, report).terminal:
+            _keep_change(service, notebook, report, known)
+            keep_entries(service, http, notebook, report)
+            return report
+        keep_entries(service, http, notebook, report)  # nothing follows the end
+        if _keep_change(service, notebook, report, known):
             return report
 
 

@@ -79,7 +79,7 @@ def ensure_file(service: Service, http: Http, start: Start, file: DataFile) -> s
             except TuneportError as error:  # what was sent is looked for before it is sent again
                 if not error.passing or attempt + 1 == _SENDS:
                     raise
-                time.sleep(http.endpoint.limits.pause * 2**attempt)
+                time.sleep(http.limits.pause * 2**attempt)
                 continue
         _wait_until_ready(service, http, start, found)
         return found
@@ -87,7 +87,7 @@ def ensure_file(service: Service, http: Http, start: Start, file: DataFile) -> s
 
 
 def _wait_until_ready(service: Service, http: Http, start: Start, file_id: str) -> None:
-    limits = http.endpoint.limits
+    limits = http.limits
     deadline, pause = time.monotonic() + limits.ready, min(limits.pause, limits.poll)
     while not service.is_file_ready(http, start, file_id):
         if time.monotonic() > deadline:

@@ -9,16 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 from tuneport.errors import BackendError, ConfigError, TuneportError, UnavailableError, UsageError
 from tuneport.hosted.answers import error_in, explain_refusal, retry_after
-from tuneport.hosted.endpoint import KEYRING, Endpoint, is_loopback
-from tuneport.hosted.refusals import InDoubt, Unsent
-from tuneport.services import Redactor, check_proxies, guard
+from tuneport.hosted.endpoint import KEYRING, Endpoint, Limits, is_loopback
+from tuneport.hosted.refusals import InDoubt, RefusedName, Unsent
 from tuneport.printable import one_line
+from tuneport.services import Redactor, check_proxies, guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ PACKAGE = "httpx2"
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # no byte has left this machine
 _SAFE = "/:@-._~!$&'()*+,;="
 _LONGEST_PAUSE = 60.0
+_NEARER = 50  # how much more often a service on this machine is asked
 
 ErrorReader = Callable[[Any], tuple[str, str] | None]
 """Reads (code, message) from the JSON of a service's error, or None where it is not the service's own form."""
@@ -47,6 +49,14 @@ class Http:
         self._sent: set[str] = set()
         self._clients: dict[tuple[str, bool], Any] = {}
         self._lock = threading.Lock()
+
+    @property
+    def limits(self) -> Limits:
+        """The endpoint's limits. A service on this machine is asked more often: it need not be spared."""
+        limits = self.endpoint.limits
+        if not self.endpoint.is_loopback:
+            return limits
+        return replace(limits, poll=limits.poll / _NEARER, pause=limits.pause / _NEARER)
 
     def once(
         self,
@@ -71,7 +81,7 @@ class Http:
             options["content"] = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
         if seconds is None:
-            seconds = endpoint.limits.transfer if file else endpoint.limits.read
+            seconds = self.limits.transfer if file else self.limits.read
         client = self._client(urlsplit(url).netloc, is_signed=False)
         with self._failures(endpoint.title):
             if file is None:
@@ -89,9 +99,34 @@ class Http:
         """
         return self.retry(lambda: self.once(method, path, body, **options))
 
+    def find(self, path: str) -> Any | None:
+        """The JSON at a path, or None where the service has nothing there (404, 410). Repeated as `again` does."""
+        try:
+            return self.again("GET", path)
+        except RefusedName:
+            return None
+
+    def delete(self, path: str, **query: str) -> bool:
+        """Delete what is at a path, and return whether it was there. Repeated as `again` does."""
+        try:
+            self.again("DELETE", path, query=query)
+        except RefusedName:
+            return False
+        return True
+
+    def pages(self, path: str, key: str, **query: Any) -> Iterator[Mapping[str, Any]]:
+        """The items under `key` of a list in pages, which `nextPageToken` and `pageToken` connect (Google's form)."""
+        token = ""
+        while True:
+            page = self.again("GET", path, query={**query, **({"pageToken": token} if token else {})})
+            yield from page.get(key) or ()
+            token = page.get("nextPageToken") or ""
+            if not token:
+                return
+
     def retry(self, send: Callable[[], Any]) -> Any:
         """Call a request, and call it again after a failure that may pass. Raises the last failure."""
-        limits = self.endpoint.limits
+        limits = self.limits
         for attempt in range(limits.retries + 1):
             try:
                 return send()
@@ -109,7 +144,7 @@ class Http:
         client = self._client(f"signed {most_bytes}", is_signed=True, largest=most_bytes)
         with (
             self._failures(host),
-            client.stream("GET", address, timeout=self.endpoint.limits.transfer) as answer,
+            client.stream("GET", address, timeout=self.limits.transfer) as answer,
         ):
             if answer.is_success:
                 for piece in answer.iter_bytes():
@@ -126,7 +161,7 @@ class Http:
         def send() -> None:
             with self._failures(host), path.open("rb") as content:
                 own = {"Content-Length": str(path.stat().st_size), **(headers or {})}
-                answer = client.put(address, content=content, headers=own, timeout=self.endpoint.limits.transfer)
+                answer = client.put(address, content=content, headers=own, timeout=self.limits.transfer)
             if not answer.is_success:
                 self._refuse_signed(host, answer.status_code)
 

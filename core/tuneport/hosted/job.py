@@ -37,8 +37,8 @@ class HostedJob(Job):
         self.http = http
         self.notebook = notebook
         self.scratch = notebook.scratch
-        self.poll_seconds = http.endpoint.limits.poll
-        self.outage_seconds = http.endpoint.limits.outage
+        self.poll_seconds = http.limits.poll
+        self.outage_seconds = http.limits.outage
 
     def state(self) -> JobState:
         """What the service reports; from the notebook, without asking, before the job exists and once it is over."""
@@ -64,7 +64,7 @@ class HostedJob(Job):
             queue_position=report.queue_position,
             seconds_left=report.seconds_left,
             created=datetime.fromisoformat(self.scratch["request"]["created"]),
-            started=report.started or report.created,
+            started=report.started,
             finished=report.finished,
             details=self._details(report),
         )
@@ -220,7 +220,7 @@ class HostedJob(Job):
 
     def _ends_soon(self) -> bool:
         for pause in (0.0, 1.0, 2.0):
-            time.sleep(pause * self.http.endpoint.limits.pause)
+            time.sleep(pause * self.http.limits.pause)
             if self.status.terminal:
                 return True
         return False

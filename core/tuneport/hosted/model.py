@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.model import Lineage, Model
 from tuneport.errors import BackendError, TuneportError, UnavailableError
+from tuneport.files import sync
 from tuneport.hosted.refusals import InDoubt, RefusedName
 from tuneport.hosted.start import start_of
 
@@ -46,15 +46,9 @@ class HostedModel(Model):
         self._service = service
         self._http = http
         self._scratch = scratch
+        self._deployments = service.deployments if scratch is not None else None
         self.takes = service.takes  # type: ignore[misc]  # of one service
         self.export_kinds = service.export_kinds if scratch is not None else ()  # type: ignore[misc]  # as above
-
-    @property
-    def _deployment(self) -> str:
-        """The name of the deployment that this model answers from; empty where it needs none."""
-        if self._scratch is None or not self._service.needs_hosting:
-            return ""
-        return self._service.hosting_name(self.name, self._scratch["request"]["mark"])
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """One reply for each conversation, in order; several are asked at once. Deploys the model first where the
@@ -63,7 +57,7 @@ class HostedModel(Model):
         name = self._ready_name()
         if len(prompts) == 1:
             return [self._answer(name, prompts[0], options)]
-        with ThreadPoolExecutor(min(self._http.endpoint.limits.at_once, max(1, len(prompts)))) as pool:
+        with ThreadPoolExecutor(min(self._http.limits.at_once, max(1, len(prompts)))) as pool:
             asked = [pool.submit(self._answer, name, prompt, options) for prompt in prompts]
             try:
                 done, _ = wait(asked, return_when=FIRST_EXCEPTION)
@@ -77,37 +71,28 @@ class HostedModel(Model):
 
     def hosting(self) -> Hosting | None:
         """The deployment as the service reports it now; None for a model that has or needs none."""
-        if not self._deployment:
+        if self._deployments is None:
             return None
-        return self._service.read_hosting(self._http, self._deployment, str(self.ref))
+        return self._deployments.read(self._http, self._deployment_name(), str(self.ref))
 
     def ensure_ready(self) -> str | None:
         """Deploy the model where it is not, wait until it answers, and return what that costs from now on."""
-        name = self._deployment
-        if not name or self._scratch is None:
+        if self._deployments is None or self._scratch is None:
             return None
+        deployments, name, start = self._deployments, self._deployment_name(), start_of(self._scratch)
         self._scratch["hosting"] = name  # before it is requested, so that `delete` never forgets it
-        limits, start = self._http.endpoint.limits, start_of(self._scratch)
         if self.hosting() is None:
-            self._http.retry(lambda: self._service.host(self._http, start, self.name, name))
-        deadline = time.monotonic() + limits.ready
-        while (found := self.hosting()) is None or found.state not in ("ready", "asleep"):
-            if found is not None and found.state == "failed":
-                raise BackendError(
-                    f"{self._service.title} could not deploy {self.ref}: {found.message or 'it gives no reason'}.",
-                    remedy=found.remedy,
-                )
-            if time.monotonic() > deadline:
-                raise UnavailableError(
-                    f"{self._service.title} is still deploying {self.ref} after {limits.ready / 60:.0f} minutes.",
-                    remedy=f"It is billed once it runs. Look at: tuneport hosting. Stop it: tuneport hosting stop {self.ref}",
-                )
-            time.sleep(min(limits.poll, deadline - time.monotonic()))
+            self._http.retry(lambda: deployments.create(self._http, start, self.name, name))
+        found = self._wait_until_deployed()
         return f"{self.ref} is deployed at {found.describe_cost()}. To stop it now: tuneport hosting stop {self.ref}"
 
     def stop_hosting(self) -> bool:
         """Take the deployment down, which ends its cost; whether it was there."""
-        return bool(self._deployment) and self._service.unhost(self._http, self._deployment)
+        if self._deployments is None or self._scratch is None:
+            return False
+        was_there = self._deployments.remove(self._http, self._deployment_name())
+        self._scratch.pop("hosting", None)
+        return was_there
 
     def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
         """Download the weights into a new folder, which appears when it is complete."""
@@ -122,10 +107,30 @@ class HostedModel(Model):
         """Close the connections; the next question opens new ones."""
         self._http.close()
 
+    def _deployment_name(self) -> str:
+        assert self._deployments is not None and self._scratch is not None
+        return self._deployments.name_for(self.name, self._scratch["request"]["mark"])
+
+    def _wait_until_deployed(self) -> Hosting:
+        limits = self._http.limits
+        deadline = time.monotonic() + limits.ready
+        while (found := self.hosting()) is None or found.state not in ("ready", "asleep"):
+            if found is not None and found.state == "failed":
+                raise BackendError(
+                    f"{self._service.title} could not deploy {self.ref}: {found.message or 'it gives no reason'}.",
+                    remedy=found.remedy,
+                )
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"{self._service.title} is still deploying {self.ref} after {limits.ready / 60:.0f} minutes.",
+                    remedy=f"It is billed once it runs. To stop it: tuneport hosting stop {self.ref}",
+                )
+            time.sleep(limits.poll)
+        return found
+
     def _ready_name(self) -> str:
         """The name that is asked now."""
-        name = self._deployment
-        if not name or self._scratch is None:
+        if self._deployments is None or self._scratch is None:
             return self.name
         if "hosting" not in self._scratch:
             if not self._scratch["request"]["settings"].get("deploy"):
@@ -134,21 +139,21 @@ class HostedModel(Model):
                     remedy=f"Run: tuneport hosting start {self.ref} (it is billed while it runs)",
                 )
             self.ensure_ready()
-        return self._service.hosted_model(self.name, name)
+        return self._deployments.address_for(self.name, self._deployment_name())
 
     def _answer(self, name: str, prompt: Sequence[Message], options: GenerateOptions) -> Reply:
         """Ask, and again after a 429, a 5xx or a lost connection; for as long as a deployment may take to wake."""
-        limits = self._http.endpoint.limits
+        limits = self._http.limits
         deadline = time.monotonic() + limits.ready
         attempt = 0
         while True:
             try:
                 return self._service.generate(self._http, name, prompt, options)
             except RefusedName as error:
-                remedy = f"Run: tuneport hosting start {self.ref}" if self._deployment else error.remedy
+                remedy = f"Run: tuneport hosting start {self.ref}" if self._deployments else error.remedy
                 raise UnavailableError(error.message, remedy=remedy) from error
             except TuneportError as error:
-                is_waking = bool(self._deployment) and isinstance(error, InDoubt) and error.status == 503
+                is_waking = self._deployments is not None and isinstance(error, InDoubt) and error.status == 503
                 tries_left = attempt < limits.retries or (is_waking and time.monotonic() < deadline)
                 asked_for = getattr(error, "retry_after", None)
                 pause = limits.pause * 2 ** min(attempt, 5) if asked_for is None else asked_for
@@ -166,11 +171,7 @@ def _new_folder(path: Path) -> Iterator[Path]:
     try:
         yield place
         for one in [*place.iterdir(), place]:
-            descriptor = os.open(one, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(one)
         place.chmod(0o755)
         place.rename(path)
     finally:

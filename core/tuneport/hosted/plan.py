@@ -32,10 +32,8 @@ def make_plan(service: Service, request: TrainRequest, model: str, body: dict[st
     notes = [missing] if missing else []
     if request.options.seed and not service.takes_seed:
         notes.append(f"{service.title} takes no seed: train.seed has no effect there.")
-    if service.needs_hosting:
-        notes.append(
-            f"A tuned model answers at {service.title} only while it is deployed, which is billed: see `tuneport hosting`."
-        )
+    if service.deployments is not None:
+        notes.append(f"A tuned model answers at {service.title} only while it is deployed, which costs money.")
     chosen = {name: value for name, value in body.items() if isinstance(value, str | int | float | bool)}
     return Plan(
         base=str(request.base),
@@ -48,7 +46,7 @@ def make_plan(service: Service, request: TrainRequest, model: str, body: dict[st
         memory=Quantity(value=0.0, unit="bytes", source="nothing is loaded here"),
         usd=_usd(service, request, model, tokens),
         resolved={"model": model, **chosen},
-        reasons={name: "as requested" for name in chosen},
+        reasons=dict.fromkeys(chosen, "as requested"),
         notes=(*notes, *service.plan_notes(request, model)),
     )
 

@@ -16,23 +16,23 @@ class Refused(TuneportError):  # noqa: N818 - reads as what happened, like JobFa
     code: str = ""
 
 
-class RefusedRequest(Refused, UsageError):
+class RefusedRequest(Refused, UsageError):  # noqa: N818 - as above
     """The request itself is wrong (400, 409, 413, 422, …)."""
 
 
-class RefusedName(Refused, NotFoundError):
+class RefusedName(Refused, NotFoundError):  # noqa: N818 - as above
     """The service has nothing of that name (404, 410)."""
 
 
-class RefusedAccount(Refused, UnavailableError):
+class RefusedAccount(Refused, UnavailableError):  # noqa: N818 - as above
     """The service does not accept the key, or wants to be paid first (401, 402, 403)."""
 
 
-class RefusedForNow(Refused, UnavailableError):
+class RefusedForNow(Refused, UnavailableError):  # noqa: N818 - as above
     """The service is busy (429). The same request may succeed later, in `retry_after` seconds where it says so."""
 
 
-class RefusedAddress(Refused, BackendError):
+class RefusedAddress(Refused, BackendError):  # noqa: N818 - as above
     """The service sends the request to another address. A key follows no redirect."""
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from tuneport.contract.answers import GenerateOptions, Reply
     from tuneport.contract.backend import BaseInfo, Capabilities, TrainRequest
-    from tuneport.contract.hosting import Hosting
-    from tuneport.dataset import DataRules, Example, Message
     from tuneport.contract.events import Status
+    from tuneport.dataset import DataRules, Example, Message
     from tuneport.hosted.endpoint import Endpoint
+    from tuneport.hosted.hosting import Deployments
     from tuneport.hosted.http import Http
     from tuneport.hosted.proof import Proof
     from tuneport.hosted.refusals import Refused
@@ -52,8 +52,8 @@ class Service(ABC):
     takes: ClassVar[frozenset[str]] = frozenset()
     """The options of an answer that `generate` understands beyond those that every model takes."""
     export_kinds: ClassVar[tuple[str, ...]] = ()
-    needs_hosting: ClassVar[bool] = False
-    """Whether a tuned model answers only while it is deployed; then write the four calls about hosting."""
+    deployments: ClassVar[Deployments | None] = None
+    """For a service whose tuned models answer only while they are deployed."""
 
     @property
     def name(self) -> str:
@@ -172,14 +172,17 @@ class Service(ABC):
 
     def cancel(self, http: Http, job_id: str) -> None:
         """End the job for good. May be repeated, and may come too late."""
+        del http
         raise UnsupportedError(f"{self.title} cannot cancel {job_id}.")
 
     def pause(self, http: Http, job_id: str) -> None:
         """Stop at the next checkpoint, for a service whose capabilities have the verb."""
+        del http
         raise UnsupportedError(f"{self.title} cannot pause {job_id}.")
 
     def resume(self, http: Http, job_id: str) -> None:
         """Continue a paused job, for a service whose capabilities have the verb."""
+        del http
         raise UnsupportedError(f"{self.title} cannot resume {job_id}.")
 
     def paused_remedy(self, ref: str) -> str:
@@ -203,34 +206,8 @@ class Service(ABC):
         """Write the model's weights into an empty folder, for a service with `export_kinds`. The folder appears under
         its own name only when this returns.
         """
+        del http, folder, kind
         raise UnsupportedError(f"{self.title} does not give out the weights of {model}.")
-
-    def hosting_name(self, model: str, mark: str) -> str:
-        """The name of the deployment of a tuned model."""
-        del model
-        return mark
-
-    def hosted_model(self, model: str, hosting: str) -> str:
-        """The name under which a deployed model is asked."""
-        del hosting
-        return model
-
-    def host(self, http: Http, start: Start, model: str, name: str) -> None:
-        """Create the deployment. Called again after a failure: one that is there already is fine."""
-        raise UnsupportedError(f"{self.title} cannot deploy {model} as {name} for {start.ref}.")
-
-    def read_hosting(self, http: Http, name: str, ref: str) -> Hosting | None:
-        """The deployment of that name, or None where there is none."""
-        raise UnsupportedError(f"{self.title} has no deployment {name} of {ref}.")
-
-    def unhost(self, http: Http, name: str) -> bool:
-        """Take the deployment down, and return whether it was there."""
-        raise UnsupportedError(f"{self.title} has no deployment {name}.")
-
-    def list_hosting(self, http: Http) -> Iterable[Hosting]:
-        """Every deployment of the account, whoever made it."""
-        del http
-        return ()
 
     def read_error(self, body: Any) -> tuple[str, str] | None:
         """(code, message) in the JSON of an error, or None where it is not of the service's own form."""

@@ -13,7 +13,7 @@ class HostedSettings(Settings):
     usd_per_million_tokens: float | None = Field(
         default=None,
         ge=0,
-        description="What a million training tokens cost you; plans and budgets use it. null: the plugin's dated table.",
+        description="What a million training tokens cost you, for plans and budgets. null: the plugin's dated table.",
     )
 
 

@@ -7,16 +7,16 @@ starts the job leaves), `job` (the job's id there); or `refused` or `cancelled`,
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Status, utc_now
 from tuneport.contract.job import JobState
 from tuneport.errors import BudgetError, ConfigError, JobNotFinished, JobNotFound, TuneportError
+from tuneport.files import lock_file
 from tuneport.homefolder import home
 from tuneport.hosted.files import ensure_file
 from tuneport.hosted.refusals import Refused, Unsent
@@ -37,13 +37,13 @@ _OVER = ("job", "refused", "cancelled")
 @contextmanager
 def alone(intent: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold the intent against every other process and thread; without `wait`, yield False where another holds it."""
-    with (home("hosted", "locks") / intent).open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held.enter_context(lock_file(home("hosted", "locks") / intent, wait=wait))
         except BlockingIOError:
             yield False
-        else:
-            yield True
+            return
+        yield True
 
 
 def start_of(scratch: Scratch) -> Start:
@@ -92,7 +92,7 @@ def settle(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
             scratch["job"] = found.id
             return
         passed = (utc_now() - datetime.fromisoformat(scratch["create"]["at"])).total_seconds()
-        if unseen is not None or passed < http.endpoint.limits.certain:
+        if unseen is not None or passed < http.limits.certain:
             raise unconfirmed(service, ref, scratch, unseen)
         raise JobNotFound(
             f"{service.title} has no job for {ref}, {passed / 60:.0f} minutes after it was requested.",
@@ -160,7 +160,7 @@ def _create(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
     except (Refused, Unsent):
         del scratch["create"]
         raise
-    except Exception as error:  # whatever it is, it does not prove that nothing was started
+    except Exception as error:  # noqa: BLE001 - whatever it is, it does not prove that nothing was started
         try:
             _adopt(service, http, ref, scratch)
         except TuneportError as unseen:
@@ -180,7 +180,7 @@ def _resolve(service: Service, http: Http, start: Start) -> tuple[Report | None,
     """The job, or why the last try could not be made; neither where the service shows no such job."""
     unseen: TuneportError | None = None
     for pause in _LOOKS:
-        time.sleep(pause * http.endpoint.limits.pause)
+        time.sleep(pause * http.limits.pause)
         try:
             found = service.proof.resolve(service, http, start)
         except TuneportError as error:
