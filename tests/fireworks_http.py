@@ -1,7 +1,8 @@
 """The HTTP side of the loopback server: routes, keys, strictness, and what goes wrong on purpose.
 
 Kinds of fault that come before the request counts: `reset`, `503`, `429`, `page`, `redirect` (to the other host). Kinds
-that come after it was carried out: `500 after`, `reset after`, `timeout after`, `truncated after`, `page after`.
+that come after it was carried out: `500 after`, `reset after`, `timeout after`, `truncated after`, `page after`. `kill`
+and `kill after` kill the process `victim`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import email
 import json
+import os
 import re
+import signal
 import socket
 import struct
 import time
@@ -101,6 +104,10 @@ def make_handler(server: FireworksServer) -> type[_Handler]:
             self._suffer_after(fault)
             self._send(status, json.dumps(answer).encode())
 
+        def _kill(self) -> None:
+            os.kill(server.victim, signal.SIGKILL)
+            self._reset()
+
         def _fault(self, method: str) -> Fault | None:
             with server.lock:
                 for one in server.faults:
@@ -113,6 +120,8 @@ def make_handler(server: FireworksServer) -> type[_Handler]:
             kind = fault.kind if fault else ""
             if kind == "reset":
                 self._reset()
+            elif kind == "kill":
+                self._kill()
             elif kind in ("503", "429"):
                 code = {"503": 14, "429": 8}[kind]
                 answer = {"code": code, "message": "later", "details": []}
@@ -129,6 +138,8 @@ def make_handler(server: FireworksServer) -> type[_Handler]:
             kind = fault.kind if fault else ""
             if kind == "reset after":
                 self._reset()
+            elif kind == "kill after":
+                self._kill()
             elif kind == "timeout after":
                 time.sleep(server.slow_seconds)
                 self._reset()
@@ -161,6 +172,11 @@ def make_store_handler(server: FireworksServer) -> type[_Handler]:
                 found = server.signed.get(self.path.split("/")[-1].partition("?")[0])
                 keyed = [name for name in self.headers if name.lower() in ("authorization", "x-api-key", "cookie")]
                 if keyed or found is None or found[0] != method:
+                    self._send(403, b"<Error>SignatureDoesNotMatch</Error>", "application/xml")
+                    return
+                size = f"{len(body)},{len(body)}"
+                signed = {"Content-Type": "application/octet-stream", "X-Goog-Content-Length-Range": size}
+                if method == "PUT" and any(self.headers.get(name) != value for name, value in signed.items()):
                     self._send(403, b"<Error>SignatureDoesNotMatch</Error>", "application/xml")
                     return
                 if method == "PUT":

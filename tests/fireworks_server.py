@@ -58,9 +58,13 @@ class FireworksServer:
         self.held = False
         self.failure = ""  # why jobs fail, where the flow says so
         self.cost: dict[str, Any] | None = {"currencyCode": "USD", "units": "1", "nanos": 250_000_000}
+        self.ends_before_cancel = False
+        self.more_accounts: list[str] = []
+        self.complaint = ""  # what is wrong with every dataset
         self.cold = 0  # how many questions a deployment answers with 503 before it is awake
         self.faults: list[Fault] = []
         self.slow_seconds = 0.4
+        self.victim = 0  # the process that the faults `kill` and `kill after` end
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.answers: dict[str, str] = {}
         self.signed: dict[str, tuple[str, str]] = {}  # token: (verb, what)
@@ -93,7 +97,8 @@ class FireworksServer:
     # Routes: each returns the body of a 200, or raises RefusedError.
 
     def accounts(self) -> dict[str, Any]:
-        return {"accounts": [{"name": f"accounts/{ACCOUNT}", "email": "a@example.com", "state": "READY"}]}
+        names = [f"accounts/{ACCOUNT}", *self.more_accounts]
+        return {"accounts": [{"name": name, "email": "a@example.com", "state": "READY"} for name in names]}
 
     def create_dataset(self, body: dict[str, Any]) -> dict[str, Any]:
         name = f"accounts/{ACCOUNT}/datasets/{body['datasetId']}"
@@ -129,8 +134,9 @@ class FireworksServer:
         dataset = self.datasets[name]
         lines = [json.loads(line) for line in self.content[name].splitlines() if line.strip()]
         wanted = int(dataset.get("exampleCount", len(lines)))
-        if len(lines) < 3 or len(lines) != wanted:
-            dataset["status"] = {"code": "INVALID_ARGUMENT", "message": f"{len(lines)} examples, not {wanted}"}
+        if self.complaint or len(lines) < 3 or len(lines) != wanted:
+            message = self.complaint or f"{len(lines)} examples, not {wanted}"
+            dataset["status"] = {"code": "INVALID_ARGUMENT", "message": message}
             return
         dataset |= {"state": "READY", "estimatedTokenCount": str(len(self.content[name]) // 4)}
 
@@ -180,6 +186,8 @@ class FireworksServer:
 
     def cancel_job(self, name: str) -> dict[str, Any]:
         job = self._of(self.jobs, name)
+        if self.ends_before_cancel:
+            job["stage"] = len(self.flow)
         if self._state(job) in _OVER:
             raise RefusedError(400, f"{name} is {self._state(job)}", code=9)
         job |= {"flow": ("CANCELLING", "CANCELLED"), "stage": 0}

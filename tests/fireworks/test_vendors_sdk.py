@@ -94,7 +94,11 @@ def test_the_sdk_uploads_to_a_signed_address_that_gets_no_key(server: FireworksS
     urls = client.datasets.get_upload_endpoint("big", filename_to_size={"a.jsonl": str(len(ROWS))})
     import httpx
 
-    assert httpx.put(urls.filename_to_signed_urls["a.jsonl"], content=ROWS).status_code == 200
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "X-Goog-Content-Length-Range": f"{len(ROWS)},{len(ROWS)}",
+    }
+    assert httpx.put(urls.filename_to_signed_urls["a.jsonl"], content=ROWS, headers=headers).status_code == 200
     client.datasets.validate_upload("big", body={})
     assert client.datasets.get("big").state == "READY"
 
