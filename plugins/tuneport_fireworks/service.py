@@ -26,10 +26,10 @@ from tuneport.hosted import (
 from tuneport.plugin import Quantity, Status
 from tuneport_fireworks.hosting import FireworksDeployments, read_account
 from tuneport_fireworks.rules import MOST_ROWS, make_capabilities, prices
-from tuneport_fireworks.settings import FireworksSettings
 
 if TYPE_CHECKING:
     from tuneport.plugin import TrainRequest
+    from tuneport_fireworks.settings import FireworksSettings
 
 ENDPOINT = Endpoint(
     name="fireworks",
@@ -61,7 +61,6 @@ class Fireworks(Service):
     endpoint: Endpoint = ENDPOINT
     capabilities = make_capabilities()
     proof = ClientId()
-    settings_class = FireworksSettings
     takes_seed = False
     chat_path = "/inference/v1/chat/completions"
     export_kinds = ("adapter",)
@@ -81,6 +80,13 @@ class Fireworks(Service):
         }.items()
         for word in words
     }
+
+    @property
+    def settings_class(self) -> type[FireworksSettings]:
+        """The settings of `backends.fireworks`."""
+        from tuneport_fireworks.settings import FireworksSettings
+
+        return FireworksSettings
 
     def model_name(self, name: str) -> str:
         """`accounts/…` as it is; a bare name is one of Fireworks' own models."""

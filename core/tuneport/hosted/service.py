@@ -13,7 +13,6 @@ from tuneport.dataset import Completion, Conversation, Preference
 from tuneport.errors import UnsupportedError
 from tuneport.hosted.answers import error_in
 from tuneport.hosted.chat import ask_openai_wire
-from tuneport.hosted.settings import HostedSettings
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from tuneport.hosted.proof import Proof
     from tuneport.hosted.refusals import Refused
     from tuneport.hosted.reports import Belonging, DataFile, Entry, Report, Start
+    from tuneport.hosted.settings import HostedSettings
 
 
 class Service(ABC):
@@ -43,7 +43,6 @@ class Service(ABC):
     proof: ClassVar[Proof]
     words: ClassVar[Mapping[str, Status]]
     """The service's words for a job's status. A word that is not here is `unknown`, which does not end a job."""
-    settings_class: ClassVar[type[HostedSettings]] = HostedSettings
     takes_seed: ClassVar[bool] = True
     auto_epochs: ClassVar[int | None] = None
     """What the service does where `epochs: auto` is sent as nothing; None where it does not say."""
@@ -66,6 +65,13 @@ class Service(ABC):
         return self.endpoint.title
 
     # ---- Before a start: no network
+
+    @property
+    def settings_class(self) -> type[HostedSettings]:
+        """The settings of the backend's section: a subclass of HostedSettings, imported when it is read."""
+        from tuneport.hosted.settings import HostedSettings
+
+        return HostedSettings
 
     def rules(self, model: str) -> DataRules:
         """The rules for rows; `model` is the base by the service's own name."""
