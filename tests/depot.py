@@ -1,4 +1,4 @@
-"""A small made-up service, its backend over `tuneport.hosted`, and faults: what an author who is new here would write."""
+"""A small made-up service, its backend over `tuneport.hosted`, and its faults."""
 
 from __future__ import annotations
 

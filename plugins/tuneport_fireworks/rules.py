@@ -32,6 +32,8 @@ def make_capabilities() -> Capabilities:
         learning_rate="absolute",
         rules=rules,
         auto_epochs="Fireworks' default",
+        seed=False,
+        export_kinds=("adapter",),
     )
 
 

@@ -61,9 +61,7 @@ class Fireworks(Service):
     endpoint: Endpoint = ENDPOINT
     capabilities = make_capabilities()
     proof = ClientId()
-    takes_seed = False
     chat_path = "/inference/v1/chat/completions"
-    export_kinds = ("adapter",)
     deployments = FireworksDeployments()
     largest_request: ClassVar[int] = 150 * 2**20  # bytes of a file; a larger one goes to a signed address
     words: ClassVar[Mapping[str, Status]] = {

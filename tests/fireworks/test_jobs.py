@@ -237,10 +237,10 @@ def test_delete_removes_what_is_there_and_keeps_data_in_use(server: FireworksSer
     job.wait()
     other = tuneport.train(MODEL, rows, again=True)
     server.held = True
-    lines = tuneport.delete(job.ref, dry_run=True)
+    removal = tuneport.delete(job.ref, dry_run=True)
     assert len(server.models) == 2
-    assert any("stays" in line and "another job" in line for line in lines)
-    assert tuneport.delete(job.ref) == lines
+    assert "another job uses it" in removal.kept[0]
+    assert tuneport.delete(job.ref) == removal
     assert list(server.models) == [BASE]
     assert len(server.jobs) == len(server.datasets) == 1
     server.held = False

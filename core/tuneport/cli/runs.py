@@ -180,7 +180,7 @@ def watch(
     """Follow a job until it is over. Stopping to watch does not stop the job."""
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
-    from tuneport.contract.job import Patience
+    from tuneport.contract.patience import Patience
     from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)

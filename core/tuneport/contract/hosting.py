@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from tuneport.contract.backend import Quantity
+from tuneport.contract.plan import Quantity
 from tuneport.doors import AUTHORS, public
 
 HostingState = Literal["starting", "ready", "asleep", "stopping", "failed", "unknown"]

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from tuneport.contract.backend import Availability, Backend
+from tuneport.contract.backend import Backend
+from tuneport.contract.capabilities import Availability
 from tuneport.contract.events import utc_now
 from tuneport.errors import (
     BackendError,
@@ -25,15 +26,17 @@ from tuneport.hosted.job import HostedJob
 from tuneport.hosted.model import HostedModel
 from tuneport.hosted.plan import make_plan, price_of
 from tuneport.hosted.start import alone, finish, settle, unconfirmed
-from tuneport.notebook import LedgerNotebook
+from tuneport.notebook import open_notebook
 from tuneport.printable import one_line
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tuneport.contract.backend import BaseInfo, Capabilities, Plan, TrainRequest
+    from tuneport.contract.capabilities import BaseInfo, Capabilities
     from tuneport.contract.hosting import Hosting
+    from tuneport.contract.plan import Plan
+    from tuneport.contract.request import TrainRequest
     from tuneport.dataset import DataRules
     from tuneport.hosted.reports import DataFile
     from tuneport.hosted.service import Service
@@ -66,7 +69,7 @@ class HostedBackend(Backend):
 
         Raises JobNotFinished (unconfirmed) where nobody could learn whether the job was started.
         """
-        scratch = request.scratch
+        scratch = request.notebook.scratch
         ref = Ref(self.name, request.name)
         try:
             self._require_ready()
@@ -76,7 +79,7 @@ class HostedBackend(Backend):
                 elif "job" not in scratch:
                     self._write_files(request)  # a copy may have been removed since
             bound_to(self.service.endpoint, scratch["request"]["endpoint"], str(ref))
-            job = HostedJob(ref, self.service, self._http, LedgerNotebook(ref, scratch))
+            job = HostedJob(ref, self.service, self._http, request.notebook)
             with self._translating():
                 finish(self.service, self._http, ref, scratch)
             job.keep_what_was_sent()
@@ -101,7 +104,7 @@ class HostedBackend(Backend):
         was started at another address.
         """
         ref = Ref(self.name, name)
-        notebook = LedgerNotebook(ref)
+        notebook = open_notebook(ref)
         if "request" not in notebook.scratch:
             raise JobNotFound(f"{ref} was never submitted.", remedy="Run the same command again.")
         if "final" not in notebook.scratch:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from tuneport.contract.events import Event, EventLevel, Status, utc_now
 
 if TYPE_CHECKING:
+    from tuneport.contract.notebook import Notebook
     from tuneport.hosted.http import Http
     from tuneport.hosted.reports import Entry, Report
     from tuneport.hosted.service import Service
-    from tuneport.notebook import LedgerNotebook as Notebook
 
 _CURSOR = "cursor"
 _STEP = 10  # percent of progress between two events

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Event, Status, utc_now
-from tuneport.contract.job import Job, JobState
+from tuneport.contract.job import Job
 from tuneport.contract.model import Lineage
+from tuneport.contract.state import JobState, Removal
 from tuneport.errors import BackendError, JobNotFinished, NotFoundError, TuneportError, UsageError
 from tuneport.hosted.events import keep_entries, look_and_keep, status_of
 from tuneport.hosted.model import HostedModel
@@ -20,16 +21,17 @@ from tuneport.hosted.reports import DataFile, Report
 from tuneport.hosted.start import finish, start_of, state_before, withdraw
 
 if TYPE_CHECKING:
-    from tuneport.contract.model import Model
+    from tuneport.contract.notebook import Notebook
     from tuneport.hosted.http import Http
     from tuneport.hosted.reports import Belonging
     from tuneport.hosted.service import Service
-    from tuneport.notebook import LedgerNotebook as Notebook
     from tuneport.refs import Ref
 
 
 class HostedJob(Job):
     """A training at a service. What its start left is in the notebook; see `start`."""
+
+    notebook: Notebook
 
     def __init__(self, ref: Ref, service: Service, http: Http, notebook: Notebook) -> None:
         self.ref = ref
@@ -74,18 +76,6 @@ class HostedJob(Job):
         if "job" in self.scratch and "final" not in self.scratch:
             self._report()
         return self.notebook.events(after)
-
-    def wait(
-        self,
-        timeout: float | None = None,
-        on_event: Callable[[Event], None] | None = None,
-        after: int = 0,
-        *,
-        progress: bool | None = None,
-    ) -> Model:
-        """As any job's. Events are read even where nobody passes `on_event`, because observers receive them."""
-        shown = True if on_event is None and progress is None else progress
-        return super().wait(timeout, on_event or _ignore, after, progress=shown)
 
     def cancel(self) -> None:
         """End the job for good; before it was created, it never will be."""
@@ -140,7 +130,7 @@ class HostedJob(Job):
             )
         return name
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
+    def delete(self, *, dry_run: bool = False) -> Removal:
         """Remove the deployment, then what the service lets us remove of the job, then the copies of what was sent."""
         state = self.state()
         if state.status is Status.UNCONFIRMED or not (state.status.terminal or state.status.idle):
@@ -151,11 +141,17 @@ class HostedJob(Job):
                 status=state.status,
                 remedy=f"Run: tuneport {verb} {self.ref}",
             )
-        lines = [self._remove(one, dry_run=dry_run) for one in self._belongings()]
-        lines += [f"{path} ({size:,} bytes)" for path, size in self._copies()]
+        removal = Removal()
+        for one in self._belongings():
+            line = f"{one.what} at {self.service.title}"
+            if one.remove is None:
+                removal.kept.append(f"{line}: {one.keep or 'it cannot be removed from here'}")
+            elif dry_run or one.remove():
+                removal.removed.append(line)
+        removal.removed.extend(f"{path} ({size:,} bytes)" for path, size in self._copies())
         if not dry_run:
             self._remove_copies()
-        return [line for line in lines if line]
+        return removal
 
     def prune(self, *, dry_run: bool = False) -> int:
         """Remove the copies of what was sent; how many bytes that frees."""
@@ -247,12 +243,6 @@ class HostedJob(Job):
         report = self._report() if "job" in self.scratch else None
         yield from self.service.belongings(self.http, start_of(self.scratch), report)
 
-    def _remove(self, one: Belonging, *, dry_run: bool) -> str:
-        if one.remove is None:
-            return f"{one.what} stays at {self.service.title}{f': {one.keep}' if one.keep else ''}"
-        line = f"{one.what} at {self.service.title}"
-        return line if dry_run or one.remove() else f"{line} was gone already"
-
     def _copies(self) -> list[tuple[Path, int]]:
         paths = [Path(one["path"]) for one in self.scratch["request"]["files"].values()]
         return [(path, path.stat().st_size) for path in paths if path.is_file()]
@@ -260,7 +250,3 @@ class HostedJob(Job):
     def _remove_copies(self) -> None:
         for path, _ in self._copies():
             path.unlink(missing_ok=True)
-
-
-def _ignore(event: Event) -> None:
-    del event

@@ -48,7 +48,7 @@ class HostedModel(Model):
         self._scratch = scratch
         self._deployments = service.deployments if scratch is not None else None
         self.takes = service.takes  # type: ignore[misc]  # of one service
-        self.export_kinds = service.export_kinds if scratch is not None else ()  # type: ignore[misc]  # as above
+        self.export_kinds = service.capabilities.export_kinds if scratch is not None else ()  # type: ignore[misc]  # as above
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """One reply for each conversation, in order; several are asked at once. Deploys the model first where the

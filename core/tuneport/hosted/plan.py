@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport.contract.backend import Plan, Quantity
+from tuneport.contract.plan import Plan, Quantity
 from tuneport.dataset import Completion, Conversation
 
 if TYPE_CHECKING:
-    from tuneport.contract.backend import TrainRequest
+    from tuneport.contract.request import TrainRequest
     from tuneport.dataset import Dataset, Example
     from tuneport.hosted.service import Service
     from tuneport.hosted.settings import HostedSettings
@@ -30,7 +30,7 @@ def make_plan(service: Service, request: TrainRequest, model: str, body: dict[st
         error=_ERROR,
     )
     notes = [missing] if missing else []
-    if request.options.seed and not service.takes_seed:
+    if request.options.seed is not None and not service.capabilities.seed:
         notes.append(f"{service.title} takes no seed: train.seed has no effect there.")
     if service.deployments is not None:
         notes.append(f"A tuned model answers at {service.title} only while it is deployed, which costs money.")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tuneport.contract.backend import Quantity
+from tuneport.contract.plan import Quantity
 from tuneport.dataset import Completion, Conversation, Preference
 from tuneport.errors import UnsupportedError
 from tuneport.hosted.answers import error_in
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tuneport.contract.answers import GenerateOptions, Reply
-    from tuneport.contract.backend import BaseInfo, Capabilities, TrainRequest
+    from tuneport.contract.capabilities import BaseInfo, Capabilities
     from tuneport.contract.events import Status
+    from tuneport.contract.request import TrainRequest
     from tuneport.dataset import DataRules, Example, Message
     from tuneport.hosted.endpoint import Endpoint
     from tuneport.hosted.hosting import Deployments
@@ -43,14 +44,12 @@ class Service(ABC):
     proof: ClassVar[Proof]
     words: ClassVar[Mapping[str, Status]]
     """The service's words for a job's status. A word that is not here is `unknown`, which does not end a job."""
-    takes_seed: ClassVar[bool] = True
     auto_epochs: ClassVar[int | None] = None
     """What the service does where `epochs: auto` is sent as nothing; None where it does not say."""
     chat_path: ClassVar[str] = ""
     """Where models answer over the OpenAI wire, such as `/v1/chat/completions`."""
     takes: ClassVar[frozenset[str]] = frozenset()
     """The options of an answer that `generate` understands beyond those that every model takes."""
-    export_kinds: ClassVar[tuple[str, ...]] = ()
     deployments: ClassVar[Deployments | None] = None
     """For a service whose tuned models answer only while they are deployed."""
 
@@ -209,8 +208,8 @@ class Service(ABC):
         return ask_openai_wire(http, self.chat_path, model, prompt, options)
 
     def download(self, http: Http, model: str, folder: Path, kind: str) -> None:
-        """Write the model's weights into an empty folder, for a service with `export_kinds`. The folder appears under
-        its own name only when this returns.
+        """Write the model's weights into an empty folder, for a service whose capabilities have `export_kinds`. The
+        folder appears under its own name when this returns.
         """
         del http, folder, kind
         raise UnsupportedError(f"{self.title} does not give out the weights of {model}.")

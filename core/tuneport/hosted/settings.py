@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from tuneport.config import Settings
+from tuneport.contract.settings import Settings
 
 
 class HostedSettings(Settings):

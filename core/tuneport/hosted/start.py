@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Status, utc_now
-from tuneport.contract.job import JobState
+from tuneport.contract.state import JobState
 from tuneport.errors import BudgetError, ConfigError, JobNotFinished, JobNotFound, TuneportError
 from tuneport.files import lock_file
 from tuneport.homefolder import home
