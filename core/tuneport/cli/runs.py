@@ -273,7 +273,7 @@ def configured(
 ) -> RunConfig:
     """The config that a command's arguments say: a file's, with the flags on top, or one made of the flags alone."""
     from tuneport.config import Flag, config_from_flags, load_config
-    from tuneport.dataset.source import missing_file
+    from tuneport.dataset.read.source import missing_file
     from tuneport.homefolder import local_path
     from tuneport.workflow.naming import with_base
 
