@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tuneport.contract.answers import AnswerPiece, GenerateOptions, Reply
     from tuneport.contract.backend import Backend
     from tuneport.contract.events import Event, Status
+    from tuneport.contract.hosting import Hosting
     from tuneport.contract.job import Job
     from tuneport.contract.model import Lineage, Model, Publication, Score
     from tuneport.contract.plan import Plan, Quantity
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         compare,
         delete,
         doctor,
+        hosting,
         jobs,
         load_dataset,
         models,
@@ -67,6 +69,7 @@ _EXPORTS = {
     "contract.answers": "AnswerPiece GenerateOptions Reply",
     "contract.backend": "Backend",
     "contract.events": "Event Status",
+    "contract.hosting": "Hosting",
     "contract.job": "Job",
     "contract.model": "Lineage Model Publication Score",
     "contract.plan": "Plan Quantity",
@@ -75,7 +78,7 @@ _EXPORTS = {
     "errors": "TuneportError",
     "evaluate": "Comparison Grader",
     "refs": "Ref",
-    "workflow": "HealthCheck JobSummary ModelSummary Prunable RunResult backends compare delete doctor jobs "
+    "workflow": "HealthCheck JobSummary ModelSummary Prunable RunResult backends compare delete doctor hosting jobs "
     "load_dataset models open_backend open_job open_model plan prune push report run settle train",
 }
 
@@ -95,6 +98,7 @@ __all__ = [
     "GenerateOptions",
     "Grader",
     "HealthCheck",
+    "Hosting",
     "Job",
     "JobState",
     "JobSummary",
@@ -121,6 +125,7 @@ __all__ = [
     "delete",
     "doctor",
     "errors",
+    "hosting",
     "jobs",
     "load_dataset",
     "models",

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuneport.cli import about, data, models, runs
+from tuneport.cli import about, data, hosting, models, runs
 from tuneport.cli.complete import join_words_of_bash
 from tuneport.errors import (
     DataError,
@@ -51,7 +51,7 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for room in (data, runs, models, about):
+    for room in (data, runs, models, hosting, about):
         for command in room.COMMANDS:
             app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
     return app

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tuneport.contract.plan import Quantity
-from tuneport.doors import AUTHORS, public
+from tuneport.doors import public
 
 HostingState = Literal["starting", "ready", "asleep", "stopping", "failed", "unknown"]
 
 
-@public(AUTHORS)
+@public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hosting:
     """A deployment at a service, as the service reports it now.

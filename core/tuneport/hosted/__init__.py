@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneport.doors import lazy
+from tuneport.doors import HOSTED, lazy
 
 if TYPE_CHECKING:
     from tuneport.contract.hosting import Hosting
@@ -77,7 +77,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours
-    __getattr__ = lazy("tuneport.hosted", _EXPORTS)
+    __getattr__ = lazy(HOSTED, _EXPORTS)
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport.contract.backend import Backend
 from tuneport.contract.capabilities import Availability
 from tuneport.contract.events import utc_now
+from tuneport.doors import HOSTED, public
 from tuneport.errors import (
     BackendError,
     JobError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from tuneport.hosted.settings import HostedSettings
 
 
+@public(HOSTED)
 class HostedBackend(Backend):
     """A backend over one service."""
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.answers import GenerateOptions, Reply
+from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _REASONS = ("stop", "length", "tool_calls")
 
 
+@public(HOSTED)
 def ask_openai_wire(http: Http, path: str, model: str, prompt: Sequence[Message], options: GenerateOptions) -> Reply:
     """The answer of `model` at a chat completions endpoint. Sent once: `HostedModel` repeats it.
 

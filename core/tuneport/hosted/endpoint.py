@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tuneport.doors import HOSTED, public
 from tuneport.errors import ConfigError
 
 KEYRING = "keyring"
@@ -15,6 +16,7 @@ KEYRING = "keyring"
 _SERVICE = "tuneport"
 
 
+@public(HOSTED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How long and how often a service is asked. Times are in seconds.
@@ -37,6 +39,7 @@ class Limits:
     at_once: int = 8
 
 
+@public(HOSTED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A named address and the names of the variables around it; it holds no key.

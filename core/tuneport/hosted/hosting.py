@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from tuneport.doors import HOSTED, public
+
 if TYPE_CHECKING:
     from tuneport.contract.hosting import Hosting
     from tuneport.hosted.http import Http
     from tuneport.hosted.reports import Start
 
 
+@public(HOSTED)
 class Deployments(ABC):
     """The deployments of a service. Each call may use the network and block, as those of `Service`."""
 

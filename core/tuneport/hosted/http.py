@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
+from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, ConfigError, TuneportError, UnavailableError, UsageError
 from tuneport.hosted.answers import error_in, explain_refusal, retry_after
 from tuneport.hosted.endpoint import KEYRING, Endpoint, Limits, is_loopback
@@ -34,6 +35,7 @@ ErrorReader = Callable[[Any], tuple[str, str] | None]
 """Reads (code, message) from the JSON of a service's error, or None where it is not the service's own form."""
 
 
+@public(HOSTED)
 class Http:
     """The client of one endpoint. Safe to use from several threads.
 

@@ -14,6 +14,7 @@ from tuneport.contract.events import Event, Status, utc_now
 from tuneport.contract.job import Job
 from tuneport.contract.model import Lineage
 from tuneport.contract.state import JobState, Removal
+from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, JobNotFinished, NotFoundError, TuneportError, UsageError
 from tuneport.hosted.events import keep_entries, look_and_keep, status_of
 from tuneport.hosted.model import HostedModel
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tuneport.refs import Ref
 
 
+@public(HOSTED)
 class HostedJob(Job):
     """A training at a service. What its start left is in the notebook; see `start`."""
 

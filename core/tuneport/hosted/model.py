@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.model import Lineage, Model
+from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, TuneportError, UnavailableError
 from tuneport.files import sync
 from tuneport.hosted.refusals import InDoubt, RefusedName
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _LONGEST_PAUSE = 60.0
 
 
+@public(HOSTED)
 class HostedModel(Model):
     """A base or tuned model, by the service's own name. `scratch` is the notebook's, for a tuned model of ours."""
 

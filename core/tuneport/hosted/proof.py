@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from tuneport.doors import HOSTED, public
 from tuneport.hosted.refusals import InDoubt, Refused, RefusedName, Unsent
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Calls(Protocol):
     def is_duplicate(self, error: Refused) -> bool: ...
 
 
+@public(HOSTED)
 class Proof(ABC):
     """A strategy. `mark` makes the text that a job is recognized by, from the intent, a UUID."""
 
@@ -56,6 +58,7 @@ class Proof(ABC):
         """
 
 
+@public(HOSTED)
 @dataclass(frozen=True)
 class ClientId(Proof):
     """The client chooses the job's id, so a repeated request meets the job that is there (Fireworks).
@@ -89,6 +92,7 @@ class ClientId(Proof):
         return _replay(self, service, http, start, lambda: service.look(http, service.job_id(start)))
 
 
+@public(HOSTED)
 @dataclass(frozen=True)
 class Token(Proof):
     """The service takes an idempotency token and answers a repetition with the same job (Bedrock).
@@ -103,6 +107,7 @@ class Token(Proof):
         return _replay(self, service, http, start, lambda: _find(service, http, start, lambda report: report.mark))
 
 
+@public(HOSTED)
 @dataclass(frozen=True)
 class Label(Proof):
     """The service keeps a label or metadata with each job and lists it (OpenAI, Vertex, Hugging Face Jobs).
@@ -116,6 +121,7 @@ class Label(Proof):
         return _find(service, http, start, lambda report: report.mark)
 
 
+@public(HOSTED)
 @dataclass(frozen=True)
 class Scan(Proof):
     """The service keeps nothing but a name or a suffix (Together, Nebius): the mark is a short part of it.

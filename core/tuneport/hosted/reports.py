@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from tuneport.contract.events import EventKind, EventLevel
+from tuneport.doors import HOSTED, public
 
 
+@public(HOSTED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
     """A file of rows on this machine. `part` is "train" or "validation", `name` is made from the SHA-256 of the bytes:
@@ -35,6 +37,7 @@ class DataFile:
         return cls(**{**raw, "path": Path(raw["path"])})
 
 
+@public(HOSTED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """A start as the notebook keeps it: everything a request needs, in whichever process it is sent.
@@ -57,6 +60,7 @@ class Start:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
+@public(HOSTED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What the service says about a job. Times are UTC.
@@ -97,6 +101,7 @@ class Report:
         return cls(**{**raw, **times})
 
 
+@public(HOSTED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of a service's log or one row of its metrics. `id` is the service's own, or made from what it says: the
@@ -111,6 +116,7 @@ class Entry:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+@public(HOSTED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belonging:
     """A thing that a job left at the service: `what` it is, for a person, and the call that removes it, which returns

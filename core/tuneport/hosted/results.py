@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError
 from tuneport.files import write_json
 from tuneport.hosted.reports import Entry
@@ -37,6 +38,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _MOST_METRICS, _MOST_WEIGHTS = 64 * 2**20, 64 * 2**30
 
 
+@public(HOSTED)
 def read_metrics(row: Mapping[str, Any]) -> dict[str, Any]:
     """The step and the numbers of a row by tuneport's names; empty for a row without a step or without numbers."""
     step = next((row[name] for name in _STEPS if isinstance(row.get(name), int)), None)
@@ -45,6 +47,7 @@ def read_metrics(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"step": step, **numbers} if step is not None and numbers else {}
 
 
+@public(HOSTED)
 def fetch_metrics(http: Http, address: str, after: str | None) -> Iterator[Entry]:
     """The rows of a file of JSON lines at a signed address, as entries whose ids are line numbers, after that id.
 
@@ -65,6 +68,7 @@ def fetch_metrics(http: Http, address: str, after: str | None) -> Iterator[Entry
             yield Entry(id=str(number), message=f"step {data['step']}", kind="metric", data=data)
 
 
+@public(HOSTED)
 def fetch_adapter(http: Http, addresses: Mapping[str, str], folder: Path, base: str) -> None:
     """Write the files of a PEFT adapter from their signed addresses into a folder that `torch:` opens.
 

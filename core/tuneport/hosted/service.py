@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tuneport.contract.plan import Quantity
 from tuneport.dataset import Completion, Conversation, Preference
+from tuneport.doors import HOSTED, public
 from tuneport.errors import UnsupportedError
 from tuneport.hosted.answers import error_in
 from tuneport.hosted.chat import ask_openai_wire
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tuneport.hosted.settings import HostedSettings
 
 
+@public(HOSTED)
 class Service(ABC):
     """A service that trains over HTTP. Subclass it, and announce `HostedBackend(YourService())`.
 
@@ -219,6 +221,7 @@ class Service(ABC):
         return error_in(body)
 
 
+@public(HOSTED)
 def openai_row(example: Example) -> dict[str, Any]:
     """A row in OpenAI's form for chat and preferences; a completion becomes `prompt` and `completion`."""
     if isinstance(example, Conversation):
@@ -242,6 +245,7 @@ def encode_row(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
+@public(HOSTED)
 def parse_time(text: object) -> datetime | None:
     """A time such as `2026-11-29T09:30:00Z`, in UTC; None for anything else."""
     from datetime import UTC, datetime

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from tuneport.contract.settings import Settings
+from tuneport.doors import HOSTED, public
 
 
+@public(HOSTED)
 class HostedSettings(Settings):
     """Subclass it for the settings of a service."""
 
@@ -17,6 +19,7 @@ class HostedSettings(Settings):
     )
 
 
+@public(HOSTED)
 class DeployedSettings(HostedSettings):
     """For a service whose tuned models answer only while they are deployed."""
 

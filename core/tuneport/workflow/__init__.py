@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tuneport.workflow.comparing import compare, own_holdout
+from tuneport.workflow.hosting import hosting
 from tuneport.workflow.hyperparameters import translate_settings
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
 from tuneport.workflow.loading import load_dataset
@@ -37,6 +38,7 @@ __all__ = [
     "doctor",
     "find_ref",
     "found_comparison",
+    "hosting",
     "jobs",
     "load_dataset",
     "look_at",

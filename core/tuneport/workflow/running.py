@@ -24,6 +24,7 @@ from tuneport.errors import (
     WaitTimeout,
 )
 from tuneport.ledger import Ledger, RunRecord
+from tuneport.loader import load
 from tuneport.refs import Ref
 from tuneport.units import finite
 from tuneport.workflow import starting
@@ -177,6 +178,8 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
     for key, limit, value, source, unit in limits:
         if limit is None or (value is not None and value <= limit):
             continue
+        if value is None and key == "usd" and _quotes(config):
+            continue  # the backend asks for the price after the upload, and is given the limit
         said = f"is planned to take {value:.2f} {unit}" if value is not None else f"takes an unknown number of {unit}"
         cure = f"Train on fewer rows or epochs, or raise budget.{key}."
         if value is None:
@@ -184,6 +187,10 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
         raise BudgetError(
             f"The run {said} ({source}); budget.{key} allows {limit:g}.", remedy=f"Nothing was started. {cure}"
         )
+
+
+def _quotes(config: RunConfig) -> bool:
+    return load().backend(config.ref.backend).capabilities.quotes
 
 
 @public()
