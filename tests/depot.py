@@ -32,7 +32,7 @@ KEY = "depot-key-0123456789"
 
 class Depot(Service):
     endpoint = Endpoint(name="depot", title="Depot", url="https://depot.example", key="DEPOT_KEY", address="DEPOT_URL")
-    capabilities = Capabilities(methods=frozenset({"sft"}))
+    capabilities = Capabilities(methods=frozenset({"sft"}), quotes=True)
     proof: ClassVar[Proof] = Label()
     words: ClassVar[dict[str, Status]] = {
         "waiting": Status.QUEUED,
@@ -93,6 +93,8 @@ class DepotServer:
         self.broken_lists = 0
         self.is_token = False  # whether a repeated mark is answered with the same job
         self.price: float | None = 1.0
+        self.chat_answer: Any = {}
+        self.pages = 0  # how many of the next answers are a page
         self.prefix = ""  # what the service makes of the mark: a longer name
         self.lock = threading.Lock()
         self._http = _Quiet(("127.0.0.1", 0), _handler(self))
@@ -110,6 +112,8 @@ class DepotServer:
         if (method, path) == ("POST", "/files"):
             self.files.append(body)
             return 200, {"id": f"file-{len(self.files)}"}
+        if path == "/chat/completions":
+            return 200, self.chat_answer
         if path == "/price":
             return 200, {"usd": self.price}
         if (method, path) == ("POST", "/jobs"):
@@ -178,7 +182,8 @@ def _handler(server: DepotServer) -> type[BaseHTTPRequestHandler]:
                 time.sleep(0.6)
             if fault == "500":
                 status, answer = 500, {"error": {"message": "oops"}}
-            text = b"<html>" if fault == "page" else json.dumps(answer).encode()
+            server.pages -= 1
+            text = b"<html>" if fault == "page" or server.pages >= 0 else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()

@@ -260,9 +260,9 @@ class FireworksServer:
             self.cold -= 1
             raise RefusedError(503, "DEPLOYMENT_SCALING_UP")
         last = body["messages"][-1]["content"]
-        told = self.answers.get(last, f"echo: {last}")
+        answer = self.answers.get(last, f"echo: {last}")
         usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-        choice = {"index": 0, "message": {"role": "assistant", "content": told}, "finish_reason": "stop"}
+        choice = {"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
         return {
             "id": "chatcmpl-1",
             "object": "chat.completion",

@@ -115,7 +115,7 @@ def test_the_key_may_be_in_the_keyring(
     assert len(server.jobs) == 1
 
 
-def test_several_accounts_need_to_be_told_apart(
+def test_one_of_several_accounts_has_to_be_named(
     server: FireworksServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.more_accounts = ["accounts/other"]

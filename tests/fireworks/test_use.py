@@ -65,7 +65,7 @@ def test_a_deployment_that_wakes_up_is_waited_for(server: FireworksServer, job: 
     assert model.ask("hello") == "echo: hello"
 
 
-def test_what_is_billed_now_is_listed_whoever_deployed_it(server: FireworksServer, job: tuneport.Job) -> None:
+def test_what_is_billed_now_is_listed_also_where_others_deployed_it(server: FireworksServer, job: tuneport.Job) -> None:
     job.result().ensure_ready()
     name = "accounts/acme/deployments/by-hand"
     server.deployments[name] = {"name": name, "baseModel": BASE, "state": "READY", "minReplicaCount": 1}

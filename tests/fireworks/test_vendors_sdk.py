@@ -58,10 +58,10 @@ def test_the_sdk_runs_a_supervised_job_from_the_file_to_an_answer(server: Firewo
     client.deployments.create(deployment_id="d1", base_model=model.name, deployment_shape="default")
     while client.deployments.get("d1").state != "READY":
         pass
-    told = client.chat.completions.create(
+    answer = client.chat.completions.create(
         model=f"{model.name}#accounts/{ACCOUNT}/deployments/d1", messages=[{"role": "user", "content": "hello"}]
     )
-    assert told.choices[0].message.content == "echo: hello"
+    assert answer.choices[0].message.content == "echo: hello"
     client.deployments.delete("d1")
     with pytest.raises(sdk.NotFoundError):
         client.deployments.get("d1")

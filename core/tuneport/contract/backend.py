@@ -137,7 +137,7 @@ class Backend(ABC):
         return []
 
     def hostings(self) -> list[Hosting]:
-        """Every deployment of the account that is used here, whoever made it, as the service reports it now.
+        """Every deployment of the account that is used here, also those made elsewhere, as the service reports it now.
 
         Called by `tuneport hosting`, side by side with other backends, with a time limit. May use the network; raises
         where the complete list cannot be read, because what is missing there may cost money.

@@ -217,7 +217,7 @@ class HostedBackend(Backend):
             "versions": _versions(),
             "created": utc_now().isoformat(),
             "usd_per_million_tokens": price_of(service, request, model).value,
-            "budget_usd": getattr(request, "budget_usd", None),
+            "budget_usd": request.budget_usd,
             "files": {part: file.to_dict() for part, (file, _) in written.items()},
         }
 

@@ -67,8 +67,8 @@ def _keep_change(service: Service, notebook: Notebook, report: Report, known: li
         events = [(f"status {number}", _status_event(service, report, status))]
         if status.terminal and report.started and not any(one.data.get("status") == Status.RUNNING for one in known):
             # Nobody looked while it ran, and the service says when it began.
-            begun = {"status": str(Status.RUNNING), "observed": True}
-            event = Event(seq=0, time=report.started, kind="status", message="The training began.", data=begun)
+            running = {"status": str(Status.RUNNING), "observed": True}
+            event = Event(seq=0, time=report.started, kind="status", message="The training began.", data=running)
             events.insert(0, ("began", event))
         if not any("native" in one.data for one in notebook.append(events)):
             return False

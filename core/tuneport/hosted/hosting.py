@@ -41,4 +41,4 @@ class Deployments(ABC):
 
     @abstractmethod
     def list(self, http: Http) -> Iterable[Hosting]:
-        """Every deployment of the account, whoever made it."""
+        """Every deployment of the account, also those that others made."""

@@ -16,7 +16,7 @@ from tuneport.doors import HOSTED, public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
     """A file of rows on this machine. `part` is "train" or "validation", `name` is made from the SHA-256 of the bytes:
-    the same rows are the same file, whoever uploads it. `dropped` counts rows that were left out as too long.
+    the same rows are always the same file. `dropped` counts rows that were left out as too long.
     """
 
     part: str

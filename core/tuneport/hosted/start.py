@@ -55,7 +55,7 @@ def start_of(scratch: Scratch) -> Start:
 
 
 def finish(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
-    """Do what is left of a start: upload the files, check the price, create the job. Once, whoever calls how often.
+    """Do what is left of a start: upload the files, check the price, create the job. Once, however often it is called.
 
     Raises JobNotFinished (unconfirmed) where the job may have been started and was not found, and the error of a
     refusal where it certainly was not.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 import tuneport
 from depot import Depot, DepotServer, hasty
-from tuneport.errors import BudgetError, JobNotFinished, JobNotFound, TuneportError, UsageError
-from tuneport.hosted import Label, Proof, Scan, Token
+from tuneport.errors import BackendError, BudgetError, JobNotFinished, JobNotFound, TuneportError, UsageError
+from tuneport.hosted import ClientId, Http, InDoubt, Label, Proof, Scan, Token, Unsent
 
 ROWS = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}]
 FAULTS = ("500", "page", "slow")
@@ -93,20 +96,73 @@ def test_the_services_log_is_kept_once_and_from_where_it_ended(depot: DepotServe
     for _ in range(4):
         job.state()
         other.state()
-    told = [one.message for one in job.events() if one.message.startswith("look")]
-    assert told == sorted(set(told))
+    found = [one.message for one in job.events() if one.message.startswith("look")]
+    assert found == sorted(set(found))
     assert [one.seq for one in job.events()] == list(range(1, len(list(job.events())) + 1))
     assert list(job.events())[-1].data["status"] == "succeeded"
 
 
-def test_a_model_that_no_other_service_needs_answers_nothing_of_the_wire(depot: DepotServer) -> None:
-    model = tuneport.train("depot:base", ROWS).wait()
-    with pytest.raises(TuneportError):
-        model.ask("hello")
-
-
-def test_an_offer_over_the_budget_starts_nothing(depot: DepotServer, tmp_path: object) -> None:
-    del tmp_path
+def test_an_offer_over_the_budget_starts_nothing(depot: DepotServer, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    config = tmp_path / "tune.yaml"
+    config.write_text("model: depot:base\ndata: {train: rows.jsonl}\nbudget: {usd: 2}\n")
     depot.price = 5.0
-    assert tuneport.train("depot:base", ROWS).state().details["quote"]["usd"] == 5.0
-    assert issubclass(BudgetError, TuneportError)
+    with pytest.raises(BudgetError, match=r"5.00 US dollars"):
+        tuneport.run(config, wait=False)
+    depot.price = None
+    with pytest.raises(BudgetError, match="unknown amount"):
+        tuneport.run(config, wait=False)
+    assert not depot.jobs
+    depot.price = 1.5
+    job = tuneport.run(config, wait=False).job
+    assert job.state().details["quote"]["usd"] == 1.5
+    assert len(depot.jobs) == 1
+
+
+def test_an_answer_that_is_not_of_the_wire_is_a_backend_error(depot: DepotServer) -> None:
+    model = tuneport.train("depot:base", ROWS).wait()
+    depot.chat_answer = {"choices": []}
+    with pytest.raises(BackendError, match="not of the OpenAI wire"):
+        model.ask("hello")
+    depot.chat_answer = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
+    assert model.ask("hello") == "yes"
+
+
+def test_an_author_whose_call_breaks_is_named(depot: DepotServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Depot, "find_file", lambda *_: {}["id"])
+    with pytest.raises(BackendError, match="Depot could not be read"):
+        tuneport.train("depot:base", ROWS)
+    assert not depot.jobs
+
+
+def test_a_page_instead_of_json_is_asked_for_again_and_never_believed(depot: DepotServer) -> None:
+    http = Http(hasty(pause=0.5, retries=2))
+    depot.pages = 2
+    assert http.again("GET", "/price") == {"usd": 1.0}
+    depot.pages = 9
+    with pytest.raises(InDoubt, match="not JSON"):
+        http.again("GET", "/price")
+
+
+def test_a_server_that_is_silent_leaves_doubt_and_one_that_is_gone_does_not(depot: DepotServer) -> None:
+    http = Http(hasty(read=0.2, retries=0))
+    depot.fault = "slow"
+    with pytest.raises(InDoubt, match="was lost"):
+        http.once("POST", "/jobs", {"mark": "m", "file": "f"})
+    depot.close()
+    with pytest.raises(Unsent, match="could not be reached"):
+        Http(hasty(retries=0)).once("POST", "/jobs", {"mark": "m", "file": "f"})
+
+
+@pytest.mark.parametrize("name", ["../files", "a/../../b", "."])
+def test_a_name_cannot_leave_its_path(depot: DepotServer, name: str) -> None:
+    with pytest.raises(UsageError):
+        Http(Depot.endpoint).find(f"/jobs/{name}")
+    assert not depot.asked
+
+
+@pytest.mark.parametrize("intent", ["0d9ac7ac-3b1e-4b6e-9d6f-3f0e2f7a9c11"])
+def test_marks_follow_from_the_intent(intent: str) -> None:
+    assert ClientId().mark(intent) == "tp-0d9ac7ac3b1e4b6e9d6f3f0e2f7a9c11"
+    assert Scan().mark(intent) == "0d9ac7ac3b1e"
+    assert Label().mark(intent) == Token().mark(intent) == intent
