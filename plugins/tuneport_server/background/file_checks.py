@@ -74,7 +74,9 @@ class Checks(Turns):
         """What the process says; None where the file should be checked again later."""
         limits = self._server.limits
         words = [str(path), str(os.getpid()), *map(str, bounds_of(limits))]
-        process = self._launch(id_, ["tuneport_server.background.check_file", *words], subprocess.DEVNULL, subprocess.PIPE)
+        process = self._launch(
+            id_, ["tuneport_server.background.check_file", *words], subprocess.DEVNULL, subprocess.PIPE
+        )
         if process is None:
             return None
         late = False

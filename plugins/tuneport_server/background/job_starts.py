@@ -21,8 +21,8 @@ from tuneport_server import files
 from tuneport_server.background.bounds import bounds_of
 from tuneport_server.background.faults import Fault, Retries, fault_of, killed, late
 from tuneport_server.background.findings import told
-from tuneport_server.background.start_job import GO, asked_of
 from tuneport_server.background.scheduling import Turns
+from tuneport_server.background.start_job import GO, asked_of
 
 if TYPE_CHECKING:
     from tuneport_server.server import Server

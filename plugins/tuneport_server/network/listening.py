@@ -16,8 +16,8 @@ import psutil
 import uvicorn
 
 from tuneport.errors import UsageError
-from tuneport_server.network.connections import Connections
 from tuneport_server.network.connection import Connection, refusal, too_many
+from tuneport_server.network.connections import Connections
 
 if TYPE_CHECKING:
     from tuneport_server.settings import Limits

@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from tuneport_server.access.sessions import COOKIE, LIFE_SECONDS
 from tuneport_server.bodies import form_fields, read_fields
+from tuneport_server.network.connection import CONNECTION, Connection
 from tuneport_server.page.frame import document
 from tuneport_server.page.markup import tag
-from tuneport_server.network.connection import CONNECTION, Connection
 from tuneport_server.server import server_of
-from tuneport_server.access.sessions import COOKIE, LIFE_SECONDS
 from tuneport_server.wire import WireError
 
 # Visible ASCII without a backslash: a browser drops tabs and line ends and reads "\" as "/", so "/\tevil" is a host.

@@ -15,10 +15,10 @@ from starlette.routing import Route
 from tuneport.plugin import open_regular
 from tuneport_server import jobs, samples
 from tuneport_server.background.events import events_of
-from tuneport_server.routes.files import PURPOSE, find_file
 from tuneport_server.page.frame import button, document, link, live, moment, nothing, state
 from tuneport_server.page.markup import Html, Point, curves, facts, join, table, tag
 from tuneport_server.request_threads import expensive
+from tuneport_server.routes.files import PURPOSE, find_file
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row
 from tuneport_server.wire import missing

@@ -15,11 +15,11 @@ from starlette.requests import Request
 from tuneport.errors import TuneportError
 from tuneport.plugin import Completion, Conversation, Example, Preference
 from tuneport_server import asking, models
-from tuneport_server.routes.files import borrowed, find_file
+from tuneport_server.background.start_job import open_file
 from tuneport_server.page.frame import button, nothing
 from tuneport_server.page.markup import Html, join, tag
+from tuneport_server.routes.files import borrowed, find_file
 from tuneport_server.server import Server, owner_of, server_of
-from tuneport_server.background.start_job import open_file
 from tuneport_server.store import Row
 from tuneport_server.wire import WireError, bad
 

@@ -17,9 +17,9 @@ from starlette.routing import Route
 
 from tuneport.plugin import AnswerPiece, Reply
 from tuneport_server import asking
+from tuneport_server.answering.questions import Question, Told
 from tuneport_server.bodies import read_json
 from tuneport_server.routes.models import resolve
-from tuneport_server.answering.questions import Question, Told
 from tuneport_server.server import owner_of, server_of
 from tuneport_server.settings import Limits
 from tuneport_server.wire import Body, WireError, bad, only, parse, reply

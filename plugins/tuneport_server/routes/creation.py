@@ -16,9 +16,9 @@ from starlette.routing import Route
 
 from tuneport.errors import TuneportError, UnsupportedError, UsageError
 from tuneport_server import jobs
+from tuneport_server.background.hyperparameters import Asked, refuse
 from tuneport_server.bodies import read_json
 from tuneport_server.routes.files import PURPOSE, find_file, linked_inputs
-from tuneport_server.background.hyperparameters import Asked, refuse
 from tuneport_server.routes.models import resolve
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row

@@ -12,8 +12,8 @@ from starlette.routing import Route
 from tuneport import open_backend
 from tuneport.errors import TuneportError, UnsupportedError
 from tuneport.plugin import Ref
-from tuneport_server.bodies import read_json
 from tuneport_server.background.events import checkpoints_of, events_of
+from tuneport_server.bodies import read_json
 from tuneport_server.request_threads import expensive
 from tuneport_server.server import Server, owner_of, server_of
 from tuneport_server.store import Row

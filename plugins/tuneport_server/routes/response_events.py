@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from tuneport.plugin import AnswerPiece, Reply
-from tuneport_server.routes.answers import Streamed, logprob_of, logprobs_of, tokens_of
 from tuneport_server.answering.questions import Question, Told
+from tuneport_server.routes.answers import Streamed, logprob_of, logprobs_of, tokens_of
 from tuneport_server.wire import WireError
 
 _FAILURES = {400: "invalid_prompt", 429: "rate_limit_exceeded"}

@@ -16,8 +16,8 @@ from starlette.routing import Route
 from tuneport.plugin import Reply
 from tuneport_server import asking, response_events
 from tuneport_server.bodies import read_json
-from tuneport_server.routes.response_input import STATELESS, messages_of
 from tuneport_server.routes.models import resolve
+from tuneport_server.routes.response_input import STATELESS, messages_of
 from tuneport_server.server import owner_of, server_of
 from tuneport_server.settings import Limits
 from tuneport_server.wire import Body, WireError, bad, only, parse, reply
