@@ -51,7 +51,7 @@ def test_a_removed_token_is_refused_and_its_name_can_come_back(shared: Served) -
     old = shared.add_token("rotated")
     with shared.client(old, max_retries=0) as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
-        shared.run("tokens", "remove", "rotated")
+        shared.run("access", "remove", "rotated")
         with pytest.raises(openai.AuthenticationError):
             client.files.list()
     with shared.client(shared.add_token("rotated"), max_retries=0) as client:

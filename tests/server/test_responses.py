@@ -18,9 +18,9 @@ from pydantic import BaseModel, TypeAdapter
 from serving import Served
 from tiny_models import make_tokenizer, write_llama
 from tuneport import AnswerPiece, Reply
-from tuneport_server import response_events
+from tuneport_server.answering.questions import Delivery, Question
+from tuneport_server.routes import response_events
 from tuneport_server.routes.response_input import messages_of
-from tuneport_server.answering.questions import Question, Told
 from tuneport_server.wire import WireError
 
 pytestmark = pytest.mark.timeout(300)
@@ -343,10 +343,10 @@ def test_items_become_the_messages_of_a_conversation() -> None:
 @pytest.mark.parametrize(("status", "code"), [(500, "server_error"), (400, "invalid_prompt")])
 def test_an_answer_that_fails_midway_ends_its_stream_with_the_reason(status: int, code: str) -> None:
     async def told() -> tuple[list[dict[str, Any]], bool]:
-        items: asyncio.Queue[Told] = asyncio.Queue()
+        items: asyncio.Queue[Delivery] = asyncio.Queue()
         items.put_nowait(WireError(status, "The model could not answer."))
         question = Question(
-            messages=[], options={}, count=1, stream=True, tell=items.put_nowait, gone=threading.Event()
+            messages=[], options={}, count=1, stream=True, deliver=items.put_nowait, gone=threading.Event()
         )
         head = {**json.loads(RESPONSE), "status": "in_progress"}
         sent = [one async for one in response_events.events(head, (0, AnswerPiece(text="My")), items, question)]

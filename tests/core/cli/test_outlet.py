@@ -19,8 +19,8 @@ ELSEWHERE = {
     "plugins/tuneport_torch/text/constraints_child.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/template_child.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/tokenizer_child.py": {"sys.stdout"},
-    "plugins/tuneport_server/checking.py": {"sys.stdout", "sys.stderr"},
-    "plugins/tuneport_server/starting.py": {"traceback.print_exc"},  # for the server's log
+    "plugins/tuneport_server/background/check_file.py": {"sys.stdout", "sys.stderr"},
+    "plugins/tuneport_server/background/start_job.py": {"traceback.print_exc"},  # for the server's log
     "core/tuneport/dataset/decoding.py": {"sys.stdout", "sys.stderr"},
     "plugins/tuneport_torch/bases/loading.py": {"sys.stderr"},  # what transformers wrote, through the guard
     "core/tuneport/cli/app.py": {"sys.stdout"},  # flushed and closed
