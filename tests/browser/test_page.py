@@ -22,7 +22,7 @@ def test_a_token_opens_the_page_and_a_wrong_one_says_so(visit, token: str) -> No
     with page.expect_response("**/login") as refused:
         page.get_by_role("button", name="Log in").click()
     assert refused.value.status == 401
-    expect(page.get_by_role("alert")).to_have_text("The token is not known here.")
+    expect(page.get_by_role("alert")).to_have_text("Unknown access token.")
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", name="Not found")).to_be_visible()
@@ -75,7 +75,7 @@ def test_samples_show_base_and_tuned_beside_what_was_expected(page, start, clien
     id_ = start()
     until_over(client, id_)
     page.goto(f"/jobs/{id_}")
-    page.get_by_role("button", name="Ask 3 rows that it was trained on").click()
+    page.get_by_role("button", name="Answer 3 training rows").click()
     samples = page.get_by_role("article")
     expect(samples).to_have_count(3)
     assert samples.nth(0).locator("pre").all_inner_texts() == ["My card never arrived 0", "card", "Hello!", "card"]

@@ -193,7 +193,7 @@ def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> 
         ({"background": True}, "background", "stores no responses"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt", "stores no responses"),
         ({"reasoning": {"effort": "high"}}, "reasoning", "do not reason"),
-        ({"truncation": "auto"}, "truncation", "shortens no input"),
+        ({"truncation": "auto"}, "truncation", "does not truncate"),
         ({"tools": [CLOCK, {"type": "web_search"}]}, "tools[1].type", "function tools only"),
         ({"tools": [{"type": "custom", "name": "x"}]}, "tools[0].type", "function tools only"),
         ({"tools": [{"type": "function"}]}, "tools[0].name", "is missing"),
@@ -206,7 +206,7 @@ def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> 
             "tool_choice",
             "not among the tools",
         ),
-        ({"include": ["file_search_call.results"]}, "include[0]", "is not there"),
+        ({"include": ["file_search_call.results"]}, "include[0]", "is not supported"),
         ({"top_logprobs": 2}, "top_logprobs", "needs include"),
         ({"text": {"format": {"type": "json_schema", "name": "t"}}}, "text.format.schema", "is missing"),
         ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name", "is missing"),
@@ -227,7 +227,7 @@ def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> 
         (
             {"input": [{"role": "user", "content": [{"type": "input_text", "text": 1}]}]},
             "input[0].content[0].text",
-            "should be a text",
+            "should be a string",
         ),
         (
             {"input": [{"type": "function_call_output", "call_id": "call_1", "output": "x"}]},
