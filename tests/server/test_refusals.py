@@ -209,7 +209,7 @@ def test_settings_that_cannot_be_say_the_cure(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="whole number above 0, such as models=8"):
         ServeSettings().changed(limits=["models=0"])
     absent, run = tmp_path / "absent.yaml", tmp_path / "run.yaml"
-    with pytest.raises(ConfigError, match="no such file") as error:
+    with pytest.raises(ConfigError, match="No such file") as error:
         read_settings(absent)
     assert error.value.remedy is not None
     assert "serve:" in error.value.remedy

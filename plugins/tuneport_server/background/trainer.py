@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import tuneport
-import tuneport.plugin
 from tuneport.errors import HomeError, JobNotFinished, JobNotFound, TuneportError
 from tuneport.plugin import Job, JobState, Ref, Status
 from tuneport_server.background.events import result_csv
@@ -32,6 +31,7 @@ WIRE_STATUS = {
     Status.PREPARING: "running",
     Status.RUNNING: "running",
     Status.PAUSING: "pausing",
+    Status.CANCELLING: "running",  # the wire has no such status
     Status.PAUSED: "paused",
     Status.INTERRUPTED: "running",  # the trainer resumes it
     Status.UNCONFIRMED: "queued",
@@ -159,8 +159,8 @@ class Trainer:
             return
         if state is None:
             return
-        if not tuneport.open_backend(job.ref.backend).capabilities.local:
-            tuneport.plugin.deliver_events(job)  # nothing else polls it
+        if job.notebook is not None and not job.delivers_events:
+            job.notebook.deliver(job)  # nothing else polls it
         if state.status.terminal:
             self._conclude(row, job, state)
             return
@@ -178,7 +178,8 @@ class Trainer:
         if state.status is Status.UNCONFIRMED:
             return self._search(row, state)
         if row["want"] == "cancel" and not state.status.terminal:
-            job.cancel()
+            if state.status is not Status.CANCELLING:
+                job.cancel()
         elif row["want"] == "pause" and state.status in (Status.QUEUED, Status.PREPARING, Status.RUNNING):
             job.pause()
         else:
