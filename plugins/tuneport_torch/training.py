@@ -64,7 +64,7 @@ def train_job(worker: TrainingWorker) -> Literal["pause", "cancel"] | None:
         settings=settings,
         method=request["options"]["method"],
         epochs=request["options"]["epochs"],
-        seed=request["options"]["seed"],
+        seed=request["options"]["seed"] or 0,
         store=store,
         emit=worker.emit,
         should_stop=worker.should_stop,

@@ -218,7 +218,7 @@ class Worker:
             self._news.clear()
             ending = self._over.is_set()
             try:
-                for observer, reason in tuneport.plugin.deliver_events(job).items():
+                for observer, reason in tuneport.plugin.open_notebook(job.ref).deliver(job).items():
                     sys.stderr.write(f"The observer {observer} broke: {reason}\n")
             except BaseException:  # noqa: BLE001 - a stranger's code must not end a training
                 traceback.print_exc(file=sys.stderr)

@@ -21,7 +21,7 @@ ELSEWHERE = {
     "plugins/tuneport_torch/text/sandbox/run_tokenizer.py": {"sys.stdout"},
     "plugins/tuneport_server/checking.py": {"sys.stdout", "sys.stderr"},
     "plugins/tuneport_server/starting.py": {"traceback.print_exc"},  # for the server's log
-    "core/tuneport/dataset/decoding.py": {"sys.stdout", "sys.stderr"},
+    "core/tuneport/dataset/read/decoder_process.py": {"sys.stdout", "sys.stderr"},
     "plugins/tuneport_torch/bases/loading.py": {"sys.stderr"},  # what transformers wrote, through the guard
     "core/tuneport/cli/app.py": {"sys.stdout"},  # flushed and closed
 }
