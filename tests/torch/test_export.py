@@ -108,7 +108,7 @@ def test_a_tuned_model_is_a_base_and_the_chain_merges_to_what_was_trained(tiny_l
 
 def test_a_merged_export_in_16_bit_is_rounded_once_from_float32(tuned, tmp_path):
     _, path = tuned
-    export.merged(bases.resolve(str(path)), tmp_path / "merged", dtype="bfloat16")
+    export.export_merged(bases.resolve(str(path)), tmp_path / "merged", dtype="bfloat16")
     stored = load_model(bases.resolve(str(tmp_path / "merged")))
     merged = load_model(bases.resolve(str(path)))
     for (name, have), want in zip(stored.named_parameters(), merged.parameters(), strict=True):
@@ -139,7 +139,7 @@ def test_an_export_over_something_is_refused(tuned, tmp_path):
         with pytest.raises(UsageError, match="already exists"):
             export.write(bases.resolve(str(tuned[1])), tmp_path / "full", kind)
     (tmp_path / "empty").mkdir()
-    assert export.adapter(bases.resolve(str(tuned[1])), tmp_path / "empty") == tmp_path / "empty"
+    assert export.export_adapter(bases.resolve(str(tuned[1])), tmp_path / "empty") == tmp_path / "empty"
 
 
 def test_a_base_is_written_whole_as_it_is(tiny_llama, tmp_path):

@@ -14,7 +14,7 @@ from tiny_tuned import LINEAGE, logits, opened, tune
 from tuneport.errors import UnavailableError, UnsupportedError, UsageError
 from tuneport_torch import bases, export
 from tuneport_torch.bases.loading import load_model
-from tuneport_torch.export.modelfile import modelfile
+from tuneport_torch.export.modelfile import make_modelfile
 from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pretokenizer import name_of, with_pretokenizer
 
@@ -239,7 +239,7 @@ def test_a_template_that_puts_fixed_texts_around_turns_is_said_in_ollamas_langua
     template, said, tiny_llama, tmp_path
 ):
     text = with_template(tiny_llama, tmp_path / "text", template)
-    assert said in modelfile(bases.resolve(str(tiny_llama)), text, "model.gguf")
+    assert said in make_modelfile(bases.resolve(str(tiny_llama)), text, "model.gguf")
     text.close()
 
 
@@ -247,7 +247,7 @@ def test_a_template_that_puts_fixed_texts_around_turns_is_said_in_ollamas_langua
 def test_a_template_that_does_more_is_refused_for_ollama(template, tiny_llama, tmp_path):
     text = with_template(tiny_llama, tmp_path / "text", template)
     with pytest.raises(UnsupportedError, match=r"(?s)Ollama's language.*Export it as: gguf"):
-        modelfile(bases.resolve(str(tiny_llama)), text, "model.gguf")
+        make_modelfile(bases.resolve(str(tiny_llama)), text, "model.gguf")
     text.close()
 
 
@@ -255,7 +255,7 @@ def test_a_model_of_completions_gets_the_bare_text(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model", style="plain")
     base = bases.resolve(str(tmp_path / "model"))
     codec = load_codec(base)
-    assert 'TEMPLATE """{{ .Prompt }}"""\nPARAMETER' in modelfile(base, codec, "model.gguf")
+    assert 'TEMPLATE """{{ .Prompt }}"""\nPARAMETER' in make_modelfile(base, codec, "model.gguf")
     codec.close()
 
 
@@ -288,7 +288,7 @@ def test_a_card_tells_the_figures_and_no_row(tiny_llama, tmp_path):
     card = export.card.card(
         bases.resolve(str(tmp_path / "model")),
         "merged",
-        export.Facts(here="ada/tickets", license="apache-2.0", comparison=comparison),
+        export.CardFacts(here="ada/tickets", license="apache-2.0", comparison=comparison),
     )
     assert "license: apache-2.0" in card
     assert 'AutoModelForCausalLM.from_pretrained("ada/tickets")' in card

@@ -13,7 +13,7 @@ from tuneport import Completion, Conversation, GenerateOptions, Message, Reply
 from tuneport.errors import DataError, UsageError
 from tuneport_torch import bases
 from tuneport_torch.answer.calls import CallReader
-from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.row import AnswerRow
 from tuneport_torch.answer.sampling import choose
 from tuneport_torch.answer.scoring import score
 from tuneport_torch.bases import precision
@@ -185,7 +185,9 @@ def test_sampling_follows_the_probabilities_within_the_nucleus(llama):
 
     def drawn(**options):
         codec = load_codec(llama._base)
-        rows = [Row(codec, [1], 9, GenerateOptions(temperature=1.0, seed=seed, **options)) for seed in range(4000)]
+        rows = [
+            AnswerRow(codec, [1], 9, GenerateOptions(temperature=1.0, seed=seed, **options)) for seed in range(4000)
+        ]
         return torch.tensor(choose(logits, rows))
 
     share = torch.bincount(drawn(), minlength=4) / 4000
@@ -196,7 +198,7 @@ def test_sampling_follows_the_probabilities_within_the_nucleus(llama):
 
 
 def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
-    with pytest.raises(UsageError, match=r"The prompt has [\d,]+ tokens; the model takes 1,024"):
+    with pytest.raises(UsageError, match=r"The prompt has [\d,]+ tokens; the model's limit is 1,024"):
         llama.ask("card " * 2000)
     with pytest.raises(UsageError, match="max_tokens is 0"):
         llama.ask("Hello", max_tokens=0)
@@ -257,7 +259,7 @@ def test_scoring_rows_that_cannot_be_scored_says_which(llama):
     live, renderer = llama._loaded.model, llama._loaded.renderer
     with pytest.raises(DataError, match="Row 1 cannot be scored"):
         score(live, renderer, [Conversation((Message("user", "Hello"),))])
-    with pytest.raises(DataError, match=r"Row 1 has [\d,]+ tokens; the model takes 1,024"):
+    with pytest.raises(DataError, match=r"Row 1 has [\d,]+ tokens; the model's limit is 1,024"):
         score(live, renderer, [Conversation((Message("user", "card " * 2000), Message("assistant", "x")))])
     with pytest.raises(DataError, match="nothing to score"):
         score(live, renderer, [])

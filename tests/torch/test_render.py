@@ -154,7 +154,7 @@ def test_results_are_given_by_the_role_that_the_template_knows(renderer):
     beside = Conversation((asked, Message("assistant", "Wait.", tool_calls=calls[:1]), result, said))
     with pytest.raises(Unrenderable, match="text next to the calls") as refused:
         one.render(beside)
-    assert "Take that text out" in refused.value.remedy
+    assert "Remove that text" in refused.value.remedy
 
 
 def test_of_several_templates_the_default_is_used_and_the_one_for_tools_is_named_as_the_cure(renderer):
@@ -331,7 +331,7 @@ def test_a_turn_that_the_template_leaves_out_is_an_error_that_names_it(renderer,
 
 
 def test_a_call_that_the_template_leaves_out_is_an_error_even_where_the_tool_is_listed(renderer):
-    with pytest.raises(Unrenderable, match="call in message 1 is nowhere") as refused:
+    with pytest.raises(Unrenderable, match="call in message 1 is missing") as refused:
         renderer(templates.NO_CALLS).render(asked_weather())
     assert refused.value.code == "tools-ignored"
 
@@ -340,7 +340,7 @@ def test_a_template_without_tools_is_refused_for_that_and_not_for_the_order_of_t
     with pytest.raises(Unrenderable, match="no place for them") as refused:
         renderer(templates.GEMMA).render(asked_weather())
     assert refused.value.code == "tools-ignored"
-    assert "take turns" not in refused.value.remedy
+    assert "alternate" not in refused.value.remedy
 
 
 def test_a_name_that_the_template_leaves_out_is_a_warning(renderer):
@@ -422,7 +422,7 @@ def test_a_template_that_leaves_tools_out_is_an_error_not_a_silence(renderer):
     with pytest.raises(Unrenderable, match="no place for them") as refused:
         renderer().render(row)
     assert refused.value.code == "tools-ignored"
-    with pytest.raises(Unrenderable, match="'weather' is nowhere"):
+    with pytest.raises(Unrenderable, match="'weather' is missing"):
         renderer(templates.CHATML + "{# no tools #}").render(row)
 
 
@@ -434,7 +434,7 @@ def test_a_template_that_refuses_a_row_says_why_and_what_to_do(renderer):
     assert sum(good.weights) > 0
     assert "System role not supported" in system.message
     assert "first user turn" in system.remedy
-    assert "take turns" in twice.remedy
+    assert "alternate" in twice.remedy
 
 
 def test_a_template_that_loses_part_of_the_answer_is_an_error(renderer):

@@ -12,7 +12,7 @@ from torch_jobs import request, settled
 from tuneport import Conversation, Dataset, GenerateOptions, Message, Preference, compare
 from tuneport.plugin import TrainSettings
 from tuneport_torch import TorchBackend
-from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.row import AnswerRow
 from tuneport_torch.text.codec import Codec
 from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pairs import render_pairs
@@ -271,7 +271,7 @@ def test_thinking_is_shown_while_it_is_written(model):
     one = model["no-switch"]
     one.ensure_ready()
     text = one._loaded.renderer.codec
-    row = Row(text, text.encode("Hello").ids, 99, GenerateOptions(max_tokens=99))
+    row = AnswerRow(text, text.encode("Hello").ids, 99, GenerateOptions(max_tokens=99))
     shown = []
     for token in [*text.encode("<think>\nA card, </thin and 😀.\n</think>\n\ncard").ids, text.eos_id]:
         row.add(token)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import tuneport
-from tuneport_torch.export.appearing import appearing
+from tuneport_torch.export.atomic import atomic_output
 
 WRITES = """
 import sys
 from pathlib import Path
-from tuneport_torch.export.appearing import appearing
-with appearing(Path(sys.argv[1]), folder=sys.argv[2] == "folder") as made:
-    (made / "half" if made.is_dir() else made).write_text("half of it")
+from tuneport_torch.export.atomic import atomic_output
+with atomic_output(Path(sys.argv[1]), folder=sys.argv[2] == "folder") as draft:
+    (draft / "half" if made.is_dir() else draft).write_text("half of it")
     print("half", flush=True)
     sys.stdin.read()
 """
@@ -40,8 +40,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same(
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert len(list(tmp_path.iterdir())) == 2
-    with appearing(path, folder=kind == "folder") as made:
-        (made / "all" if kind == "folder" else made).write_text("all of it")
+    with atomic_output(path, folder=kind == "folder") as draft:
+        (draft / "all" if kind == "folder" else draft).write_text("all of it")
     assert path.is_dir() == (kind == "folder")
     [left] = [one.name for one in tmp_path.iterdir() if one != path]
     assert left.endswith("-another.gguf")
@@ -50,7 +50,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same(
 def test_what_another_process_still_writes_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "model"
     process = begun(path, "folder")
-    with pytest.raises(RuntimeError), appearing(path):
+    with pytest.raises(RuntimeError), atomic_output(path):
         raise RuntimeError("given up")
     process.communicate("")
     assert process.returncode == 0
@@ -60,15 +60,15 @@ def test_what_another_process_still_writes_is_left_alone(tmp_path: Path) -> None
 
 def test_what_is_there_already_is_refused_but_for_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    with appearing(tmp_path / "model") as made:
-        (made / "config.json").write_text("{}")
-    with pytest.raises(tuneport.errors.UsageError, match="already exists"), appearing(tmp_path / "model"):
+    with atomic_output(tmp_path / "model") as draft:
+        (draft / "config.json").write_text("{}")
+    with pytest.raises(tuneport.errors.UsageError, match="already exists"), atomic_output(tmp_path / "model"):
         pass
 
 
 def test_others_may_read_what_others_may_read_of_any_file_here(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.touch()
-    with appearing(tmp_path / "made") as made:
-        (made / "weights.safetensors").touch(mode=0o600)
+    with atomic_output(tmp_path / "made") as draft:
+        (draft / "weights.safetensors").touch(mode=0o600)
     assert (tmp_path / "made" / "weights.safetensors").stat().st_mode == plain.stat().st_mode
