@@ -147,7 +147,7 @@ class ContinuousBatch:
             )
 
     def _retreat(self) -> None:
-        """Start again with half of the rows, because memory ran out. Their answers so far are read with their prompts."""
+        """Start again with half of the rows after memory ran out. Answers so far are read with their prompts."""
         again = [row for row in self._started if not row.over]
         if again:
             self._capacity = min(self._capacity, _reserved(again) // 2)
