@@ -123,11 +123,11 @@ def test_rounding_an_adapters_model_spares_the_rotary_frequencies(tuned):
     assert {buffer.dtype for buffer in loaded.buffers()} == {torch.float32}
 
 
-def test_an_export_that_would_answer_otherwise_leaves_nothing_behind(tiny_llama, tmp_path):
+def test_an_export_that_would_answer_differently_leaves_nothing_behind(tiny_llama, tmp_path):
     with_giants(tiny_llama, tmp_path / "giants")
-    with pytest.raises(BackendError, match=r"(?s)Rounded to float16 .* answers otherwise.*a wider --dtype"):
+    with pytest.raises(BackendError, match=r"(?s)Rounding to float16 changes the model's answers.*a wider --dtype"):
         opened(tmp_path / "giants").export(tmp_path / "out" / "merged", "merged", dtype="f16")
-    with pytest.raises(BackendError, match="Rounded to f16"):
+    with pytest.raises(BackendError, match="Rounding to f16"):
         opened(tmp_path / "giants").export(tmp_path / "out" / "model.gguf", "gguf", dtype="f16")
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -147,7 +147,7 @@ def test_what_cannot_be_is_refused_with_what_can(tiny_llama, tmp_path):
         model.export(tmp_path / "model.gguf", "gguf", dtype="q4_0")
     with pytest.raises(UsageError, match="f32, f16, bf16"):
         model.export(tmp_path / "model", "merged", dtype="q8_0")
-    with pytest.raises(UsageError, match=r"Leave --dtype out"):
+    with pytest.raises(UsageError, match=r"Leave out --dtype"):
         tune(tiny_llama, tmp_path / "tuned")
         opened(tmp_path / "tuned").export(tmp_path / "model", "adapter", dtype="f16")
     (tmp_path / "there.gguf").touch()
@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(kind, tiny_llama, tmp_pat
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))  # python turns the signal into an error
     try:
-        with pytest.raises(UnavailableError, match=r"(?s)could not be written whole.*Free some space"):
+        with pytest.raises(UnavailableError, match=r"(?s)could not be written completely.*Free some disk space"):
             opened(tiny_llama).export(tmp_path / "out" / "model.gguf", kind, dtype="f32")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -174,7 +174,7 @@ def test_a_tokenizer_that_llama_cpp_would_read_otherwise_is_refused(tiny_llama, 
     path = tmp_path / "base" / "tokenizer.json"
     told = json.loads(path.read_text())
     path.write_text(json.dumps({**told, "pre_tokenizer": {"type": "Whitespace"}}))
-    with pytest.raises(UnsupportedError, match=r"(?s)cuts text in a way that is not among gpt-2.*merged"):
+    with pytest.raises(UnsupportedError, match=r"(?s)splits text in a way that is not one of gpt-2.*merged"):
         opened(tmp_path / "base").export(tmp_path / "model.gguf", "gguf")
     path.write_text(json.dumps({**told, "normalizer": {"type": "Lowercase"}}))
     with pytest.raises(UnsupportedError, match="changes its text first"):

@@ -85,7 +85,7 @@ def test_a_harmed_checkpoint_costs_steps_but_changes_no_bit(tmp_path):
     newest.write_bytes(newest.read_bytes()[:100])
     again = tiny.trained(tmp_path / "harmed", **options)
     assert "step-00000005 is not used" in again.logs
-    assert "Going on after step 4" in again.logs
+    assert "Resuming after step 4" in again.logs
     assert same(again.weights, whole.weights)
 
 
@@ -182,7 +182,7 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_mathematics(tmp_path):
     base = tiny.model()
     Small(base, 40)
     small = tiny.trained(tmp_path / "a", base, learning_rate=1e-3, adapter={"dropout": 0.0})
-    assert "Out of memory: micro-batches now hold at most" in small.logs
+    assert "Out of memory: micro-batches now have at most" in small.logs
     plain = tiny.trained(tmp_path / "b", learning_rate=1e-3)
     assert small.losses == pytest.approx(plain.losses, rel=1e-5)
     assert close(small.weights, plain.weights)
@@ -225,7 +225,7 @@ def test_a_disk_that_is_full_for_a_while_does_not_stop_the_training(tmp_path):
         done = tiny.trained(tmp_path, stop=stop, checkpoint_every=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "No checkpoint at step 4, the one before stays in use" in done.logs
+    assert "No checkpoint at step 4, the previous one stays in use" in done.logs
     assert done.store.newest_intact().step == done.result.total_steps
 
 

@@ -106,7 +106,7 @@ def test_what_is_not_ours_is_left_alone(push, hub, tuned):
     for name, options, said in (
         ("ada/thesis", (), "exists already, and not from tuneport: thesis.pdf and 1 more"),
         ("ada/open", ("--private",), "exists already, and anybody can see it"),
-        ("bob/tickets", (), "Push to ada/tickets, or log in as another"),
+        ("bob/tickets", (), "Push to ada/tickets, or log in to another account"),
         ("tickets", (), "Write OWNER/NAME"),
     ):
         done = push(tuned, name, *options, "--yes")
@@ -116,10 +116,10 @@ def test_what_is_not_ours_is_left_alone(push, hub, tuned):
 
 def test_without_token_network_or_right_nothing_is_sent(push, hub, tuned):
     for environment, said in (
-        ({"HF_TOKEN": ""}, "There is no token for the hub.\nRun: hf auth login"),
-        ({"HF_HUB_OFFLINE": "1"}, "The hub is switched off here.\nUnset HF_HUB_OFFLINE"),
+        ({"HF_TOKEN": ""}, "No token for the hub was found.\nRun: hf auth login"),
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE switches the hub off.\nUnset HF_HUB_OFFLINE"),
         ({"ALL_PROXY": "socks://127.0.0.1:9"}, "ALL_PROXY names a proxy of a kind that is not supported"),
-        ({"HF_TOKEN": "hf_another"}, "does not let this token write to ada/tickets (HTTP 401)"),
+        ({"HF_TOKEN": "hf_another"}, "The token may not write to ada/tickets (HTTP 401)"),
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "The hub cannot be reached"),
     ):
         done = push(tuned, "ada/tickets", "--yes", **environment)
@@ -131,13 +131,13 @@ def test_a_refused_commit_is_told(push, hub, tuned):
     hub.refuse_commits = True
     done = push(tuned, "ada/tickets", "--yes")
     assert done.code == 1
-    assert "does not let this token write to ada/tickets (HTTP 403)" in done.err
+    assert "The token may not write to ada/tickets (HTTP 403)" in done.err
 
 
 def test_an_adapter_over_a_folder_of_this_machine_is_not_published(tuned):
     import tuneport
 
-    with pytest.raises(UnsupportedError, match=r"(?s)a folder that nobody else has.*merged"):
+    with pytest.raises(UnsupportedError, match=r"(?s)a folder on this machine.*merged"):
         tuneport.push(tuned, "ada/tickets", kind="adapter", dry_run=True)
     with pytest.raises(UnsupportedError, match="adapter, merged, gguf"):
         tuneport.push(tuned, "ada/tickets", kind="ollama", dry_run=True)

@@ -74,7 +74,7 @@ def test_what_was_learnt_is_written_as_a_plain_adapter_and_merged_over_the_base_
     outcome = tiny.trained(tmp_path / "run", tiny.model("llama", **WIDE), quantize="nf4")
     lora.save_peft(outcome.model, tmp_path / "adapter", "some/base")
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
-    with pytest.raises(TypeError, match="load the adapter over the base"):
+    with pytest.raises(TypeError, match="load the adapter over the original base"):
         lora.merge(outcome.model)
     whole = tiny.model("llama", **WIDE)
     lora.load_peft(whole, tmp_path / "adapter")

@@ -363,7 +363,7 @@ def test_rows_with_thinking_settle_the_template_for_it(base):
     codec.close()
     assert prompt.endswith("assistant\n")
     told = "\n".join(event.message for event in job.events())
-    assert "11 of 12 rows are without thinking" in told
+    assert "11 of 12 rows have no thinking" in told
     # The preview and the plan show what was trained: all rows are asked to think.
     data = Dataset.from_examples(rows)
     shown = data.preview(TorchBackend().rules(str(base_folder)), 12)
