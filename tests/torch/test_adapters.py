@@ -99,7 +99,7 @@ def test_a_start_that_changes_the_base_is_refused_with_the_cure(start, changed):
         adapter.read_lora(changed)
 
 
-def test_what_peft_writes_after_the_cure_is_loaded(tmp_path):
+def test_an_adapter_that_peft_converts_by_the_remedy_is_loaded(tmp_path):
     """The conversion that the error proposes gives plain LoRA with the same logits."""
     options = peft.LoraConfig(**{**PLAIN, "init_lora_weights": "pissa"})
     theirs = peft.get_peft_model(tiny.model(), options)
@@ -128,7 +128,7 @@ OTHER = {
 }  # fmt: skip
 
 
-def test_the_list_of_refused_settings_is_whole():
+def test_the_list_of_refused_settings_is_complete():
     assert OTHER.keys() >= adapter.NEUTRAL
 
 
@@ -163,11 +163,13 @@ def test_the_refusal_comes_before_anything_is_loaded(changed, tiny_llama):
         bases.resolve(over(changed, str(tiny_llama)))
 
 
-def test_weights_beside_lora_are_named(tmp_path, tiny_llama):
+def test_the_error_names_weights_besides_lora(tmp_path, tiny_llama):
     folder = tmp_path / "adapter"
     theirs = peft.get_peft_model(tiny.model(tie_word_embeddings=False), peft.LoraConfig(**PLAIN))
     theirs.save_pretrained(folder, save_embedding_layers=True)
-    with pytest.raises(UnsupportedError, match=r"contains more than LoRA weights: embed_tokens, lm_head\.[\s\S]*merge_and_unload"):
+    with pytest.raises(
+        UnsupportedError, match=r"more than LoRA weights: embed_tokens, lm_head\.[\s\S]*merge_and_unload"
+    ):
         bases.resolve(over(folder, str(tiny_llama)))
 
 
@@ -205,7 +207,7 @@ def test_a_relative_base_path_is_a_folder_before_it_is_a_hub_id(place, name, tin
     assert load_model(base).num_parameters() == base.facts.parameters
 
 
-def test_a_relative_base_path_of_nothing_is_a_hub_id(changed, monkeypatch):
+def test_a_relative_base_path_to_nothing_is_a_hub_id(changed, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UnavailableError, match="owner/model is not on this machine") as refusal:
         bases.resolve(over(changed, "owner/model"))

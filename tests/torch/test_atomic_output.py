@@ -33,7 +33,7 @@ def begun(path: Path, kind: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same(tmp_path: Path, kind: str) -> None:
+def test_leftovers_of_a_killed_process_are_removed_by_the_next_one_for_the_same_path(tmp_path: Path, kind: str) -> None:
     path, other = tmp_path / "model[1].gguf", tmp_path / "another.gguf"
     processes = [begun(path, kind), begun(other, kind)]
     for process in processes:
@@ -47,7 +47,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same(
     assert left.endswith("-another.gguf")
 
 
-def test_what_another_process_still_writes_is_left_alone(tmp_path: Path) -> None:
+def test_the_draft_of_another_running_process_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "model"
     process = begun(path, "folder")
     with pytest.raises(RuntimeError), atomic_output(path):
@@ -58,7 +58,7 @@ def test_what_another_process_still_writes_is_left_alone(tmp_path: Path) -> None
     assert (path / "half").read_text() == "half of it"
 
 
-def test_what_is_there_already_is_refused_but_for_an_empty_folder(tmp_path: Path) -> None:
+def test_an_existing_path_is_refused_unless_it_is_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     with atomic_output(tmp_path / "model") as draft:
         (draft / "config.json").write_text("{}")
@@ -66,7 +66,7 @@ def test_what_is_there_already_is_refused_but_for_an_empty_folder(tmp_path: Path
         pass
 
 
-def test_others_may_read_what_others_may_read_of_any_file_here(tmp_path: Path) -> None:
+def test_outputs_are_as_readable_as_other_new_files(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.touch()
     with atomic_output(tmp_path / "made") as draft:

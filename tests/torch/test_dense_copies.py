@@ -71,7 +71,7 @@ def test_a_copy_is_made_once_and_gives_the_very_same_model(gguf, dtype):
     assert copies() == [copy]  # named by the content, not by the path
 
 
-def test_the_copy_is_what_is_loaded(gguf):
+def test_the_copy_is_loaded(gguf):
     """Proof by a copy that was changed together with its checksums."""
     from safetensors.torch import load_file, save_file
 

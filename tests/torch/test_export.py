@@ -84,7 +84,7 @@ def test_an_adapter_export_loads_with_peft_and_gives_the_live_models_logits(tune
     assert opened(out).lineage == LINEAGE
 
 
-def test_a_model_trained_whole_is_kept_and_exported_whole(folder, tmp_path):
+def test_a_fully_trained_model_is_saved_and_exported_in_full(folder, tmp_path):
     live = tune(folder, tmp_path / "model", whole=True)
     model = opened(tmp_path / "model")
     assert torch.equal(logits(load_model(bases.resolve(str(tmp_path / "model")))), logits(live))
@@ -142,7 +142,7 @@ def test_an_export_over_something_is_refused(tuned, tmp_path):
     assert export.export_adapter(bases.resolve(str(tuned[1])), tmp_path / "empty") == tmp_path / "empty"
 
 
-def test_a_base_is_written_whole_as_it_is(tiny_llama, tmp_path):
+def test_a_base_is_exported_completely_and_unchanged(tiny_llama, tmp_path):
     out = TorchModel.base(str(tiny_llama)).export(tmp_path / "merged", "merged")
     assert torch.equal(logits(load_model(bases.resolve(str(out)))), logits(load_model(bases.resolve(str(tiny_llama)))))
 
@@ -180,7 +180,7 @@ def test_an_adapter_that_peft_made_is_a_model_here_with_its_bases_tokenizer(tiny
     model.close()
 
 
-def test_a_model_trained_on_completions_is_asked_with_the_bare_text(tiny_llama, tmp_path):
+def test_a_model_trained_on_completions_is_prompted_with_plain_text(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model", style="plain")
     model = opened(tmp_path / "model")
     model.lineage = None

@@ -70,7 +70,7 @@ def test_a_gguf_file_gives_the_live_models_logits_and_answers(base, request, tmp
         )
 
 
-def test_the_header_tells_tokenizer_template_and_stops(tiny_llama, tmp_path):
+def test_the_header_has_tokenizer_template_and_stops(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model")
     file = opened(tmp_path / "model").export(tmp_path / "tuned.gguf", "gguf")
     told, codec = keys(file), load_codec(bases.resolve(str(tiny_llama)))
@@ -99,7 +99,7 @@ def test_every_type_of_numbers_is_checked_and_smaller_than_the_last(tiny_llama, 
     assert kinds == [{"F32"}, {"BF16", "F32"}, {"F16", "F32"}, {"Q8_0", "F32"}]
 
 
-def test_a_model_with_scaled_positions_takes_their_factors_along(tiny_tokenizer, tmp_path):
+def test_an_export_of_a_model_with_scaled_positions_includes_their_factors(tiny_tokenizer, tmp_path):
     rope = {
         "rope_type": "llama3",
         "rope_theta": 10000.0,
@@ -137,7 +137,7 @@ def test_another_architecture_is_refused_before_any_work(tiny_tokenizer, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_what_cannot_be_is_refused_with_what_can(tiny_llama, tmp_path):
+def test_impossible_exports_are_refused_with_possible_ones(tiny_llama, tmp_path):
     model = opened(tiny_llama)
     with pytest.raises(UnsupportedError, match="adapter, merged, gguf, ollama"):
         model.export(tmp_path / "model", "onnx")
@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(kind, tiny_llama, tmp_pat
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_tokenizer_that_llama_cpp_would_read_otherwise_is_refused(tiny_llama, tmp_path):
+def test_a_tokenizer_that_llama_cpp_would_read_differently_is_refused(tiny_llama, tmp_path):
     import shutil
 
     shutil.copytree(tiny_llama, tmp_path / "base")
@@ -181,7 +181,7 @@ def test_a_tokenizer_that_llama_cpp_would_read_otherwise_is_refused(tiny_llama, 
         opened(tmp_path / "base").export(tmp_path / "model.gguf", "gguf")
 
 
-def test_a_pretokenizer_is_known_by_what_it_does(tiny_llama):
+def test_a_pretokenizer_is_recognized_by_its_steps(tiny_llama):
     told = json.loads((tiny_llama / "tokenizer.json").read_text())
     cuts = {}
     for name in ("gpt-2", "smollm", "llama-bpe", "smaug-bpe", "qwen2"):
@@ -197,7 +197,7 @@ def test_a_pretokenizer_is_known_by_what_it_does(tiny_llama):
         with_pretokenizer(told, "tekken")
 
 
-def test_a_gguf_base_reads_text_as_the_file_says(tiny_llama, tmp_path):
+def test_a_gguf_base_reads_text_with_the_files_pretokenizer(tiny_llama, tmp_path):
     import shutil
 
     shutil.copytree(tiny_llama, tmp_path / "base")
@@ -235,9 +235,7 @@ def test_a_modelfile_names_file_template_system_prompt_and_stops(tiny_llama, tmp
         (LLAMA3, "{{ if .System }}<|im_start|>system\n\nToday Date: 26 Jul 2024\n\n{{ .System }}<|im_end|>"),
     ],
 )
-def test_a_template_that_puts_fixed_texts_around_turns_is_said_in_ollamas_language(
-    template, said, tiny_llama, tmp_path
-):
+def test_a_template_that_puts_fixed_texts_around_turns_is_translated_for_ollama(template, said, tiny_llama, tmp_path):
     text = with_template(tiny_llama, tmp_path / "text", template)
     assert said in make_modelfile(bases.resolve(str(tiny_llama)), text, "model.gguf")
     text.close()
@@ -259,7 +257,7 @@ def test_a_model_of_completions_gets_the_bare_text(tiny_llama, tmp_path):
     codec.close()
 
 
-def test_a_card_tells_the_figures_and_no_row(tiny_llama, tmp_path):
+def test_a_card_has_the_figures_and_no_row(tiny_llama, tmp_path):
     from tuneport import Comparison
 
     tune(tiny_llama, tmp_path / "model")

@@ -160,7 +160,7 @@ def test_answers_streamed_together_are_the_answers_and_come_in_turns(model):
     assert order != sorted(order), "no answer waits for the one before it to be whole"
 
 
-def test_memory_is_foretold_and_given_back(tiny_llama):
+def test_memory_is_estimated_and_freed(tiny_llama):
     made = opened(tiny_llama)
     foretold = made.memory
     made.ensure_ready()
@@ -221,14 +221,14 @@ def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
         ("It is sunny.", None, []),
     ],
 )
-def test_tool_calls_are_taken_out_where_they_can_be_read_and_left_as_text_where_not(llama, said, text, names):
+def test_tool_calls_are_parsed_if_possible_and_otherwise_left_as_text(llama, said, text, names):
     rest, calls = CallReader(load_codec(llama._base), GenerateOptions()).read(said) or (said, ())
     assert rest == (said if text is None else text)
     assert [call["function"]["name"] for call in calls] == names
     assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)
 
 
-def test_score_is_the_weighted_loss_of_the_whole_and_makes_no_difference_of_batches(model):
+def test_a_score_is_the_weighted_loss_over_all_rows_for_any_batches(model):
     rows = [
         Conversation((Message("user", "Hello"), Message("assistant", "card"))),
         Conversation((Message("user", PROMPTS[1]), Message("assistant", PROMPTS[3]))),
@@ -254,7 +254,7 @@ def test_score_is_the_weighted_loss_of_the_whole_and_makes_no_difference_of_batc
     assert len(sizes) > 1
 
 
-def test_scoring_rows_that_cannot_be_scored_says_which(llama):
+def test_the_error_for_rows_that_cannot_be_scored_says_which(llama):
     llama.ensure_ready()
     live, renderer = llama._loaded.model, llama._loaded.renderer
     with pytest.raises(DataError, match="Row 1 cannot be scored"):
@@ -277,7 +277,7 @@ def test_naming_a_model_loads_nothing(tiny_llama):
     assert repr(TorchModel.base(str(tiny_llama))).startswith("<TorchModel torch:/")
 
 
-def test_bfloat16_is_chosen_by_the_hardware_and_answers_alike(tiny_llama):
+def test_bfloat16_is_chosen_by_the_hardware_and_gives_the_same_answers(tiny_llama):
     assert precision.fastest("cpu") in ("float32", "bfloat16")
     assert precision.fastest("mps") == "float32"
     model = opened(tiny_llama, "bfloat16")
@@ -286,7 +286,7 @@ def test_bfloat16_is_chosen_by_the_hardware_and_answers_alike(tiny_llama):
     model.close()
 
 
-def test_a_model_is_asked_with_the_bare_text_where_it_has_no_template(tiny_llama, tmp_path):
+def test_a_model_without_a_template_is_prompted_with_plain_text(tiny_llama, tmp_path):
     import shutil
 
     folder = shutil.copytree(tiny_llama, tmp_path / "plain")

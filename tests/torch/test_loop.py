@@ -130,7 +130,7 @@ def test_the_model_holds_the_best_weights_and_training_stops_when_patience_ends(
     assert done.result.valid_loss == min(measured.values()) == measured[done.result.best_step]
 
 
-def test_the_validation_loss_is_weighed_by_token_whatever_the_batches(tmp_path):
+def test_the_validation_loss_is_weighted_by_token_for_any_batches(tmp_path):
     rows = tiny.rows(9, seed=2)
     losses = [
         tiny.trained(tmp_path / str(size), validation=rows, tokens_per_batch=size, learning_rate=0.0).result.valid_loss
@@ -158,7 +158,7 @@ def test_a_step_whose_loss_overflows_is_skipped_and_counted_and_changes_nothing(
     assert not {event["train_loss"] for event in done.events if event["kind"] == "metric"} & {math.inf, math.nan}
 
 
-def test_data_on_which_no_step_has_a_finite_loss_stops_the_job_after_five(tmp_path):
+def test_data_without_finite_losses_stops_the_job_after_five_steps(tmp_path):
     rows = tiny.rows(30)
     for row in rows:
         row.weights[-1] = 3e38

@@ -67,7 +67,7 @@ def push(logged_in):
     return run
 
 
-def test_a_merged_model_is_published_whole_with_its_card(push, hub, tuned):
+def test_a_merged_model_is_published_completely_with_its_card(push, hub, tuned):
     done = push(tuned, "ada/tickets", "--private", "--yes", "--json")
     assert done.code == 0, done.err
     said = json.loads(done.out)
@@ -85,7 +85,7 @@ def test_a_merged_model_is_published_whole_with_its_card(push, hub, tuned):
     assert "PUT" in hub.requests  # the weights went the way of large files
 
 
-def test_it_is_asked_before_anything_is_made_and_the_same_name_is_replaced(push, hub, tuned):
+def test_push_asks_before_anything_is_created_and_replaces_the_same_name(push, hub, tuned):
     no = push(tuned, "lab/tickets", "--kind", "gguf", "--dtype", "q8_0", answer="n\n")
     assert no.code == 1
     assert f"where anybody can see it: {hub.url}/lab/tickets (a new repository)" in no.err
@@ -100,12 +100,12 @@ def test_it_is_asked_before_anything_is_made_and_the_same_name_is_replaced(push,
     assert hub.repositories["lab/tickets"].files["tickets.gguf"].startswith(b"GGUF")
 
 
-def test_what_is_not_ours_is_left_alone(push, hub, tuned):
+def test_a_repository_that_tuneport_did_not_make_is_left_alone(push, hub, tuned):
     hub.repositories["ada/thesis"] = Repository(private=True, files={"thesis.pdf": b"years", "README.md": b"mine"})
     hub.repositories["ada/open"] = Repository(private=False, files={"README.md": b""}, tags=["tuneport"])
     for name, options, said in (
-        ("ada/thesis", (), "exists already, and not from tuneport: thesis.pdf and 1 more"),
-        ("ada/open", ("--private",), "exists already, and anybody can see it"),
+        ("ada/thesis", (), "exists and was not made by tuneport: it has thesis.pdf and 1 more"),
+        ("ada/open", ("--private",), "exists and is public"),
         ("bob/tickets", (), "Push to ada/tickets, or log in to another account"),
         ("tickets", (), "Write OWNER/NAME"),
     ):
@@ -114,7 +114,7 @@ def test_what_is_not_ours_is_left_alone(push, hub, tuned):
     assert not [one for one in hub.requests if not one.startswith("GET")]
 
 
-def test_without_token_network_or_right_nothing_is_sent(push, hub, tuned):
+def test_without_token_network_or_permission_nothing_is_sent(push, hub, tuned):
     for environment, said in (
         ({"HF_TOKEN": ""}, "No token for the hub was found.\nRun: hf auth login"),
         ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE switches the hub off.\nUnset HF_HUB_OFFLINE"),
@@ -127,7 +127,7 @@ def test_without_token_network_or_right_nothing_is_sent(push, hub, tuned):
     assert hub.repositories == {}
 
 
-def test_a_refused_commit_is_told(push, hub, tuned):
+def test_a_refused_commit_is_reported(push, hub, tuned):
     hub.refuse_commits = True
     done = push(tuned, "ada/tickets", "--yes")
     assert done.code == 1
@@ -199,7 +199,7 @@ def test_a_hosted_model_cannot_leave_its_host(tmp_path):
         (reply(200, b"welcome", "text/html"), "none of the hub's"),
     ],
 )
-def test_a_nasty_hub_is_answered_with_words(act, says, push, hub, tuned):
+def test_a_hostile_hub_causes_a_clear_error(act, says, push, hub, tuned):
     hub.spoil = act
     done = push(tuned, "ada/tickets", "--yes")
     assert done.code == 1
