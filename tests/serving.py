@@ -14,8 +14,8 @@ from pathlib import Path
 
 import openai
 
+from tuneport_server.access.tokens import Tokens
 from tuneport_server.store import Store
-from tuneport_server.tokens import Tokens
 
 PARROT = Path(__file__).parent / "core" / "loader" / "parrot.py"
 PATIENCE = 60.0

@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from tuneport_server.pace import patience
+from tuneport_server.network.patience import patience
 from tuneport_server.settings import Limits
 from tuneport_server.wire import WireError, bad, decode
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
+    from tuneport_server.access.tokens import Tokens
     from tuneport_server.server import Server
     from tuneport_server.settings import ServeSettings
-    from tuneport_server.tokens import Tokens
 
 _NEEDS = ("starlette", "uvicorn", "python_multipart")
 _DRAIN_SECONDS = 30
@@ -71,9 +71,9 @@ def serve(
     on, and the next server follows them.
     """
     _need_packages()
-    from tuneport_server.connections import most_connections
-    from tuneport_server.listening import bind
     from tuneport_server.logs import set_up_log
+    from tuneport_server.network.connections import most_connections
+    from tuneport_server.network.listening import bind
     from tuneport_server.server import open_server, tell_where
     from tuneport_server.settings import read_settings
 
@@ -122,8 +122,8 @@ def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="As `tunepor
 
 def _tokens() -> Tokens:
     _need_packages()
+    from tuneport_server.access.tokens import Tokens
     from tuneport_server.server import open_store
-    from tuneport_server.tokens import Tokens
 
     return Tokens(open_store())
 
@@ -156,7 +156,7 @@ def _run(
     import uvicorn
 
     from tuneport_server.app import application
-    from tuneport_server.listening import HttpServer
+    from tuneport_server.network.listening import HttpServer
 
     config = uvicorn.Config(
         application(server, {one.lower() for one in (asked.host, *asked.allow_hosts)}),

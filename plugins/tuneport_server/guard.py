@@ -16,19 +16,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuneport.errors import TuneportError
 from tuneport_server import frame
+from tuneport_server.access.sessions import COOKIE
+from tuneport_server.access.tokens import Tokens
 from tuneport_server.bodies import read_form_body
-from tuneport_server.login import form_address, token_in
 from tuneport_server.logs import REQUEST, new_id
-from tuneport_server.protocol import CONNECTION, Connection
-from tuneport_server.sessions import COOKIE
-from tuneport_server.tokens import Tokens
+from tuneport_server.network.connection import CONNECTION, Connection
+from tuneport_server.page.login import form_address, token_in
 from tuneport_server.wire import WireError, of_tuneport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tuneport_server.roster import Roster
-    from tuneport_server.sessions import Sessions
+    from tuneport_server.access.known import Roster
+    from tuneport_server.access.sessions import Sessions
     from tuneport_server.settings import Limits
 
 _ALWAYS = (

@@ -15,19 +15,19 @@ from starlette.requests import Request
 
 from tuneport.errors import UsageError
 from tuneport.plugin import Ref, home, open_regular
-from tuneport_server.events import Seen
-from tuneport_server.roster import Roster
-from tuneport_server.sessions import Sessions
+from tuneport_server.access.known import Roster
+from tuneport_server.access.sessions import Sessions
+from tuneport_server.access.tokens import Tokens
+from tuneport_server.background.events import Seen
 from tuneport_server.settings import Limits
 from tuneport_server.store import Store
-from tuneport_server.tokens import Tokens
 
 if TYPE_CHECKING:
-    from tuneport_server.checks import Checks
-    from tuneport_server.desks import Desks
-    from tuneport_server.pools import Pool
-    from tuneport_server.starts import Starts
-    from tuneport_server.trainer import Trainer
+    from tuneport_server.answering.loaded import Desks
+    from tuneport_server.background.file_checks import Checks
+    from tuneport_server.background.job_starts import Starts
+    from tuneport_server.background.trainer import Trainer
+    from tuneport_server.request_threads import Pool
 
 STORE = "server.sqlite3"
 _LOCK = "lock"
@@ -53,11 +53,11 @@ class Server:
     started: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
-        from tuneport_server.checks import Checks
-        from tuneport_server.desks import Desks
-        from tuneport_server.pools import Pool
-        from tuneport_server.starts import Starts
-        from tuneport_server.trainer import Trainer
+        from tuneport_server.answering.loaded import Desks
+        from tuneport_server.background.file_checks import Checks
+        from tuneport_server.background.job_starts import Starts
+        from tuneport_server.background.trainer import Trainer
+        from tuneport_server.request_threads import Pool
 
         self.roster = Roster(self.tokens)
         self.desks = Desks(self.limits)

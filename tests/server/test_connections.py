@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tuneport_server.connections import Connections
+from tuneport_server.network.connections import Connections
 
 
 @dataclass(eq=False)

@@ -19,7 +19,7 @@ import pytest
 
 from attacks import HALF_HEAD, NO_HTTP, SLOW_BODY, SLOW_LOGIN, WRONG_TOKEN, Crowd, hang_up_after
 from serving import PATIENCE, Served, jsonl
-from tuneport_server.pace import too_slow
+from tuneport_server.network.patience import too_slow
 
 LIMITS = ("requests=64", "head_seconds=2", "silence_seconds=3", "least_rate=1000")
 SLACK = 20.0  # seconds beyond a limit, on a machine that is busy

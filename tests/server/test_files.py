@@ -134,7 +134,7 @@ def workers(home: Path) -> list[int]:
             line = process.cmdline()
         except psutil.Error:
             continue
-        if "tuneport_server.checking" in line and any(one.startswith(str(home)) for one in line):
+        if "tuneport_server.background.check_file" in line and any(one.startswith(str(home)) for one in line):
             found.append(process.pid)
     return found
 

@@ -11,8 +11,8 @@ import pytest
 from serving import jsonl
 from tuneport import Dataset, Ref
 from tuneport.plugin import DataRules
-from tuneport_server.findings import told
-from tuneport_server.hyperparameters import METHODS, Asked
+from tuneport_server.background.findings import told
+from tuneport_server.background.hyperparameters import METHODS, Asked
 
 CSV = b"text,label\nMy card never arrived,card\nI forgot my PIN,pin\n"
 PAIR = {

@@ -11,7 +11,7 @@ import pytest
 
 from serving import Served, install_parrot, install_plugin, jsonl, until_over
 from tuneport.errors import BackendError, UnavailableError, UsageError
-from tuneport_server.faults import Retries, fault_of
+from tuneport_server.background.faults import Retries, fault_of
 
 PASSING = {
     "import": "A package that training needs cannot be imported.",

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tuneport import Ref
-from tuneport_server.places import Places
+from tuneport_server.answering.memory import Places
 from tuneport_server.wire import WireError
 
 A, B, C = (Ref("toy", name) for name in "abc")

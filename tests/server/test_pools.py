@@ -8,7 +8,7 @@ import threading
 import pytest
 from starlette.requests import Request
 
-from tuneport_server.pools import Pool
+from tuneport_server.request_threads import Pool
 from tuneport_server.settings import Limits
 from tuneport_server.wire import WireError
 

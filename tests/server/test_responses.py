@@ -19,8 +19,8 @@ from serving import Served
 from tiny_models import make_tokenizer, write_llama
 from tuneport import AnswerPiece, Reply
 from tuneport_server import response_events
-from tuneport_server.items import messages_of
-from tuneport_server.questions import Question, Told
+from tuneport_server.answering.questions import Question, Told
+from tuneport_server.routes.response_input import messages_of
 from tuneport_server.wire import WireError
 
 pytestmark = pytest.mark.timeout(300)

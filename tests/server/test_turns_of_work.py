@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tuneport_server.turns import Turns
+from tuneport_server.background.scheduling import Turns
 
 
 class Pieces(Turns):

@@ -144,7 +144,7 @@ def _figures(comparison: Comparison) -> str:
     lines = [
         "## Comparison",
         "",
-        f"Grader `{comparison.grader}` on {comparison.rows_told}; mean score with 95% interval.",
+        f"Grader `{comparison.grader}` on {comparison.rows_text}; mean score with 95% interval.",
         "",
         "| | score | interval |",
         "|---|---|---|",

@@ -1,0 +1,1 @@
+"""What the server must not forget, in an SQLite file. Only this folder contains SQL."""
