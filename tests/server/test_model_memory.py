@@ -69,9 +69,7 @@ def test_what_a_model_weighs_once_it_is_loaded_counts() -> None:
 
 def test_a_model_larger_than_all_places_is_refused_with_both_sizes() -> None:
     loaded = Loaded(ModelMemory(most=8, memory=1000))
-    with pytest.raises(
-        WireError, match=r"takes 1,001 bytes, and .* limit for models is 1,000.*--limit model_bytes"
-    ):
+    with pytest.raises(WireError, match=r"takes 1,001 bytes, and .* limit for models is 1,000.*--limit model_bytes"):
         loaded.load(A, 1001)
 
 
