@@ -104,9 +104,7 @@ def _plain(text: str) -> str:
 
 def _words(text: str) -> list[str]:
     text = re.sub(r"['’‘`]", "", _fold(text))
-    text = re.sub(
-        r"(?<!\w)-(?=\d)", _MINUS, text
-    )  # keep the sign: this minus is not punctuation in Unicode
+    text = re.sub(r"(?<!\w)-(?=\d)", _MINUS, text)  # keep the sign: this minus is not punctuation in Unicode
     spaced = "".join(" " if unicodedata.category(letter).startswith("P") else letter for letter in text)
     return _TOKEN.findall(spaced)
 
