@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tuneport.contract.answers import AnswerPiece, GenerateOptions, Reply
     from tuneport.contract.backend import Backend
     from tuneport.contract.events import Event, Status
+    from tuneport.contract.hosting import Hosting
     from tuneport.contract.job import Job
     from tuneport.contract.model import Lineage, Model, Publication, Score
     from tuneport.contract.plan import Plan, Quantity
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         delete,
         describe,
         doctor,
+        hosting,
         jobs,
         load_dataset,
         models,
@@ -71,6 +73,7 @@ _EXPORTS = {
     "contract.answers": "AnswerPiece GenerateOptions Reply",
     "contract.backend": "Backend",
     "contract.events": "Event Status",
+    "contract.hosting": "Hosting",
     "contract.job": "Job",
     "contract.model": "Lineage Model Publication Score",
     "contract.plan": "Plan Quantity",
@@ -80,8 +83,8 @@ _EXPORTS = {
     "evaluate": "Comparison Grader",
     "refs": "Ref",
     "workflow": "HealthCheck JobDescription JobSummary ModelSummary Prunable RunObserver RunResult Split backends "
-    "compare delete describe doctor jobs load_dataset models open_backend open_job open_model plan prune push report "
-    "run settle train",
+    "compare delete describe doctor hosting jobs load_dataset models open_backend open_job open_model plan prune push "
+    "report run settle train",
 }
 
 __all__ = [
@@ -100,6 +103,7 @@ __all__ = [
     "GenerateOptions",
     "Grader",
     "HealthCheck",
+    "Hosting",
     "Job",
     "JobDescription",
     "JobState",
@@ -130,6 +134,7 @@ __all__ = [
     "describe",
     "doctor",
     "errors",
+    "hosting",
     "jobs",
     "load_dataset",
     "models",

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuneport.cli import about, asking, data, init, jobs, models, runs
+from tuneport.cli import about, asking, data, hosting, init, jobs, models, runs
 from tuneport.cli.complete import join_bash_words
 from tuneport.errors import (
     DataError,
@@ -51,7 +51,7 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for module in (data, init, runs, jobs, asking, models, about):
+    for module in (data, init, runs, jobs, asking, models, hosting, about):
         for command in module.COMMANDS:
             app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tuneport.workflow.budget import refuse_over_budget
 from tuneport.workflow.comparing import compare
 from tuneport.workflow.describing import JobDescription, describe
+from tuneport.workflow.hosting import hosting
 from tuneport.workflow.hyperparameters import translate_settings
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
 from tuneport.workflow.loading import load_dataset
@@ -42,6 +43,7 @@ __all__ = [
     "describe",
     "doctor",
     "find_ref",
+    "hosting",
     "jobs",
     "load_dataset",
     "look_at",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuneport.errors import BudgetError
+from tuneport.loader import load
 
 if TYPE_CHECKING:
     from tuneport.config import RunConfig
@@ -21,6 +22,8 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
     for key, limit, value, source, unit in limits:
         if limit is None or (value is not None and value <= limit):
             continue
+        if value is None and key == "usd" and load().backend(config.ref.backend).capabilities.quotes:
+            continue  # the backend asks for the price after the upload, and compares it with the limit itself
         if value is None:
             takes = f"would take an unknown number of {unit}"
             remedy = f"An unknown cost cannot be checked: set what is missing, or remove budget.{key}."
