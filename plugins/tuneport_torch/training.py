@@ -74,7 +74,7 @@ def train_job(worker: TrainingWorker) -> Literal["pause", "cancel"] | None:
     worker.stage(Status.RUNNING, f"Training on {len(rows.train)} {what}, {rows.tokens} tokens an epoch.")
     with rates.measured(base, settings, device, folder.name) as measured:
         result = train(run)
-        measured.tokens, measured.seconds_aside = worker.tokens_trained, result.seconds_aside
+        measured.tokens, measured.seconds_aside = worker.tokens_trained, result.setup_seconds
     _tell_memory(worker, settings.device)
     if result.stopped in ("pause", "cancel"):
         return result.stopped

@@ -54,6 +54,7 @@ CASES: dict[str, list[list[str]]] = {
     "export": [[REF, "-o", H, "--kind", H]],
     "push": [[REF, H]],
     "models": [[]],
+    "hosting": [[], ["stop", f"cockatoo:{H}"], [H]],
     "delete": [[f"cockatoo:{H}", "-y"]],
     "plugins": [[]],
     "doctor": [[]],

@@ -1,4 +1,4 @@
-"""Rows that other threads prepare, because templates, tokenizers and schemas may take seconds."""
+"""Prepares rows in other threads, because templates, tokenizers and schemas may take seconds."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tuneport.plugin import GenerateOptions, Message
 from tuneport_torch.text.render import Renderer
 
 if TYPE_CHECKING:
-    from tuneport_torch.answer.row import Row
+    from tuneport_torch.answer.row import AnswerRow
 
-_LONG = 2**15  # characters: to tokenize so many takes a small part of a second
+_LONG = 2**15  # characters, which take a small fraction of a second to tokenize
 
-Prepare = Callable[[Sequence[Message], GenerateOptions, Renderer], "Row"]
+Prepare = Callable[[Sequence[Message], GenerateOptions, Renderer], "AnswerRow"]
 
 
-class Preparing:
-    """A thread prepares the rows with long texts, another those with a schema or tools, another the rest.
+class RowPreparer:
+    """Prepares rows in three threads: one for long texts, one for rows with a schema or tools, and one for the rest.
 
-    Long texts have a tokenizer's and a template's process of their own: in the ones that the answers under way need for
-    their text, they would have to wait for each other.
+    Long texts have their own tokenizer and template processes. In the shared ones, running answers would have to wait
+    for them.
     """
 
     def __init__(self, prepare: Prepare, renderer: Renderer) -> None:
         self._prepare, self._renderer = prepare, renderer
         self._long, self._bound, self._free = (ThreadPoolExecutor(1, thread_name_prefix="prepare") for _ in range(3))
-        self._aside = Renderer(renderer.codec.twin(), renderer.mode)
+        self._long_renderer = Renderer(renderer.codec.twin(), renderer.mode)
         self._lock = threading.Lock()
-        self._at: int | None = None  # the row with a long text that is prepared now
-        self.futures: dict[int, Future[Row]] = {}
+        self._current: int | None = None  # the row with a long text that is being prepared
+        self.futures: dict[int, Future[AnswerRow]] = {}
 
     def add(self, number: int, prompt: Sequence[Message], options: GenerateOptions) -> None:
         """Prepare a row."""
@@ -44,20 +44,20 @@ class Preparing:
         self.futures[number] = lane.submit(self._prepare, prompt, options, self._renderer)
 
     def drop(self, number: int) -> None:
-        """Nobody waits for that row any more: end the work on it."""
+        """Stop the work on a row that is not needed anymore."""
         future = self.futures.pop(number, None)
         if future is None or future.cancel():
             return
         with self._lock:
-            if self._at == number:
-                self._aside.codec.close()
+            if self._current == number:
+                self._long_renderer.codec.close()
 
     def wait(self, seconds: float) -> None:
-        """Wait so long for the next row."""
+        """Wait at most `seconds` for the next row."""
         wait(self.futures.values(), seconds, return_when=FIRST_COMPLETED)
 
-    def ready(self) -> Iterator[tuple[int, Row | TuneportError]]:
-        """Take out the rows that are prepared, and the errors of what cannot be answered."""
+    def take_ready(self) -> Iterator[tuple[int, AnswerRow | TuneportError]]:
+        """Remove and return the prepared rows, and the errors of those that cannot be answered."""
         for number in [number for number, future in self.futures.items() if future.done()]:
             try:
                 yield number, self.futures.pop(number).result()
@@ -65,20 +65,20 @@ class Preparing:
                 yield number, error
 
     def close(self) -> None:
-        """Forget all of them, and wait for none."""
+        """Drop all rows without waiting."""
         for number in list(self.futures):
             self.drop(number)
         for lane in (self._long, self._bound, self._free):
             lane.shutdown(wait=False, cancel_futures=True)
-        self._aside.codec.close()
+        self._long_renderer.codec.close()
 
-    def _prepare_long(self, number: int, prompt: Sequence[Message], options: GenerateOptions) -> Row:
+    def _prepare_long(self, number: int, prompt: Sequence[Message], options: GenerateOptions) -> AnswerRow:
         with self._lock:
             if number not in self.futures:
                 raise CancelledError
-            self._at = number
+            self._current = number
         try:
-            return self._prepare(prompt, options, self._aside)
+            return self._prepare(prompt, options, self._long_renderer)
         finally:
             with self._lock:
-                self._at = None
+                self._current = None

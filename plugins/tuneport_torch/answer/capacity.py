@@ -1,4 +1,4 @@
-"""How many rows, and how many tokens of them, a model may answer together."""
+"""How many rows and tokens a model can answer in one batch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _MOST_ROWS = {"cpu": 64, "cuda": 256, "mps": 32}
-_CACHE_BYTES = 2**30  # for keys and values on a CPU; on a GPU it is a share of what is free
+_CACHE_BYTES = 2**30  # for keys and values on a CPU; on a GPU it is a share of the free memory
 _CACHE_SHARE = 0.4
 
 
-def most_rows(model: PreTrainedModel) -> int:
-    """The most rows of one batch."""
+def max_rows(model: PreTrainedModel) -> int:
+    """The maximum number of rows in a batch."""
     return _MOST_ROWS.get(model.device.type, 32)
 
 
-def cache_room(model: PreTrainedModel) -> float:
-    """Tokens whose keys and values fit into the memory that is kept for them."""
+def cache_capacity(model: PreTrainedModel) -> float:
+    """The number of tokens whose keys and values fit into the memory for them."""
     device = model.device.type
     memory = _CACHE_SHARE * torch.cuda.mem_get_info(model.device)[0] if device == "cuda" else _CACHE_BYTES
     return memory / _cache_bytes_per_token(model)
