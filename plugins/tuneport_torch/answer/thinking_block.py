@@ -9,7 +9,7 @@ from tuneport_torch.answer.decoding import IncrementalDecoder, unsafe_end
 
 if TYPE_CHECKING:
     from tuneport_torch.text.codec import Codec
-    from tuneport_torch.text.constraints import Block
+    from tuneport_torch.text.grammar import Block
     from tuneport_torch.text.thinking import Thinking
 
 _TAIL = 32  # tokens: the end of a prompt, which may open a block
