@@ -116,7 +116,7 @@ class Constraints:
             if any(first.compute_bitmask()) and not first.is_error():
                 return matcher
             raise OptionError("The schema allows no answer.", option=option, remedy="Check what it requires.")
-        raise _refused(matcher.get_error(), option)
+        raise _refusal(matcher.get_error(), option)
 
 
 class _Vocabulary:
@@ -199,10 +199,10 @@ def _try_in_child(grammar: str, option: str) -> None:
         )
     refusal = json.loads(done.stdout)["error"]
     if refusal:
-        raise _refused(refusal, option)
+        raise _refusal(refusal, option)
 
 
-def _refused(error: str, option: str) -> OptionError:
+def _refusal(error: str, option: str) -> OptionError:
     """The library's error without its position and its copy of the grammar, which mean nothing to users."""
     reason = error.partition("failed to compile JSON schema: ")[2] or error
     reason = reason.partition("\n   1 | ")[0].strip()[:300]

@@ -29,7 +29,7 @@ from tuneport_torch.text.sandbox.message_forms import (
     result_role,
     writes_python,
 )
-from tuneport_torch.text.sandbox.turn_proof import OPENS_OTHERWISE, Proof, common_prefix, has_trailer, stop_after
+from tuneport_torch.text.sandbox.turn_proof import OPENS_DIFFERENTLY, Proof, common_prefix, has_trailer, stop_after
 
 
 class Renderer:
@@ -96,7 +96,7 @@ class Renderer:
         if "turns" not in row:
             return answer
 
-        def asked(turn: int) -> str:
+        def prompt_before(turn: int) -> str:
             """The prompt before a turn. In use, the form is chosen for those turns alone."""
             if plain:
                 return write(turns[:turn], True)
@@ -111,9 +111,9 @@ class Renderer:
 
         if tagged and len(tagged) == len(row["turns"]):
             spans = zip(tagged, row["turns"], strict=True)
-            answer["tagged"] = [_without_prompt(span, text, asked(turn)) for span, turn in spans]
+            answer["tagged"] = [_without_prompt(span, text, prompt_before(turn)) for span, turn in spans]
             return answer
-        proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer, stops=stops)
+        proof = Proof(write, prompt_before, turns, text, written=written, trailer=self.trailer, stops=stops)
         answer["turns"] = [proof.turn(turn) for turn in row["turns"]]
         return answer
 
@@ -208,7 +208,7 @@ class Renderer:
 def _without_prompt(span: tuple[int, int], text: str, asked: str) -> tuple[int, int] | str:
     """A tagged span without the prompt (some templates tag the header too), or why there is none."""
     if not text.startswith(asked) or span[1] <= len(asked):
-        return OPENS_OTHERWISE
+        return OPENS_DIFFERENTLY
     return max(span[0], len(asked)), span[1]
 
 
