@@ -11,6 +11,7 @@ _T = TypeVar("_T")
 
 USERS = "tuneport"
 AUTHORS = "tuneport.plugin"
+LOCAL = "tuneport.local"
 
 
 def public(door: str = USERS) -> Callable[[_T], _T]:
