@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tuneport_torch.config import TorchSettings
     from tuneport_torch.job import TorchJob
     from tuneport_torch.model import TorchModel
+    from tuneport_torch.text.codec import Codec
     from tuneport_torch.text.render import Renderer
-    from tuneport_torch.text.tokens import Text
 
 
 class TorchBackend(Backend):
@@ -182,7 +182,7 @@ class _Reading:
         renderer = self._renderer
         found = pairs.diagnose(renderer, example) if isinstance(example, Preference) else renderer.diagnose(example)
         failed = any(one.severity == "error" for one in found)
-        return found if failed or isinstance(example, Completion) else [*found, *hints(example, renderer.text)]
+        return found if failed or isinstance(example, Completion) else [*found, *hints(example, renderer.codec)]
 
     @property
     def _renderer(self) -> Renderer:
@@ -193,11 +193,11 @@ class _Reading:
 
 
 @lru_cache(maxsize=4)
-def _text(name: str) -> Text:
+def _text(name: str) -> Codec:
     from tuneport_torch.lookup import resolve_base
-    from tuneport_torch.text.tokens import load_text
+    from tuneport_torch.text.load import load_codec
 
-    return load_text(resolve_base(name))
+    return load_codec(resolve_base(name))
 
 
 @lru_cache(maxsize=4)

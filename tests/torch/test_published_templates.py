@@ -200,7 +200,7 @@ def test_what_is_trained_as_a_call_is_read_back_as_that_call(name, tmp_path):
                 assert must.rpartition("<|im_end|>")[0].endswith("</tool_call>\n"), kind
             else:
                 assert list(map(called, must.tool_calls)) == list(map(called, wanted.tool_calls)), kind
-    one.text.close()
+    one.codec.close()
 
 
 def called(call):

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,15 +30,8 @@ from tuneport_torch.engine.state import Progress
 from tuneport_torch.engine.update import adamw, update
 
 if TYPE_CHECKING:
+    from tuneport_torch.protocols import Emit, Stop
     from tuneport_torch.text.rows import Pair
-
-Stop = Literal["pause", "cancel"]
-
-
-class Emit(Protocol):
-    """Tells the world an event; `data` holds numbers and texts only."""
-
-    def __call__(self, kind: str, message: str, *, level: str = "info", **data: Any) -> None: ...
 
 
 @dataclass(kw_only=True)

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport.errors import BackendError, OptionError, UnavailableError
+from tuneport.errors import BackendError, OptionError, UnavailableError, UnsupportedError
 from tuneport.plugin import GenerateOptions, read_schema
 from tuneport_torch.text.callform import ANY_NAME, HERMES, CallForm
 from tuneport_torch.text.callgrammar import calls_rules, can_write
@@ -28,8 +28,8 @@ from tuneport_torch.text.callgrammar import calls_rules, can_write
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
+    from tuneport_torch.text.codec import Codec
     from tuneport_torch.text.thinking import Thinking
-    from tuneport_torch.text.tokens import Text
 
 Block = Literal["none", "allowed", "opened"]
 """Whether a thinking block may come before the answer, or was opened by the prompt."""
@@ -81,8 +81,8 @@ class Constraint:
 class Constraints:
     """Makes constraints for one tokenizer. Thread-safe. Grammars are kept for the next answer of the same form."""
 
-    def __init__(self, text: Text) -> None:
-        self._text = text
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
         self._lock = threading.Lock()
         self._made: OrderedDict[str, LLMatcher | OptionError] = OrderedDict()
         self._tokenizer: LLTokenizer | None = None
@@ -94,12 +94,12 @@ class Constraints:
         Raises OptionError for a schema that cannot be followed, UnavailableError where llguidance is not installed and
         the answer must be JSON or a call.
         """
-        grammar = grammar_of(options, self._text.template.source if self._text.template else "", self._text)
+        grammar = grammar_of(options, self._codec.template.source if self._codec.template else "", self._codec)
         if grammar is None or (options.schema is None and not options.must_call and not is_installed()):
             return None
-        if block != "none" and self._text.thinking is not None:
+        if block != "none" and self._codec.thinking is not None:
             calls = options.schema is None and options.must_call
-            grammar = behind_block(grammar, self._text, self._text.thinking, block, calls=calls)
+            grammar = behind_block(grammar, self._codec, self._codec.thinking, block, calls=calls)
         with self._lock:
             made = self._made.get(grammar)
             if made is None:
@@ -122,7 +122,7 @@ class Constraints:
         from llguidance import LLMatcher
 
         if self._tokenizer is None:
-            self._tokenizer = self._text.constraint_tokenizer()
+            self._tokenizer = _library_tokenizer(self._codec)
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
         if not matcher.is_error():
             first = matcher.deep_copy()
@@ -130,6 +130,39 @@ class Constraints:
                 return matcher
             raise OptionError("The schema allows no answer.", option=option, remedy="Check what it requires.")
         raise _refused(matcher.get_error(), option)
+
+
+class _Vocabulary:
+    """A codec in the shape that llguidance's wrapper asks for."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.tokens = codec.vocabulary
+        self.special_token_ids = sorted(codec.control_ids)
+        self.eos_token_id = next(iter(codec.stop_ids), 0)
+        self.bos_token_id = None
+
+    def __call__(self, text: bytes) -> list[int]:
+        return self._codec.encode(text.decode("utf-8", "replace")).ids
+
+
+def _library_tokenizer(codec: Codec) -> LLTokenizer:
+    """The codec's tokens as llguidance reads them, with every one that ends an answer. Raises UnsupportedError.
+
+    llguidance gets the bytes of the tokens and asks the codec to encode texts, because a third-party tokenizer.json
+    is only run in the tokenizer's own process.
+    """
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    try:
+        return LLTokenizer(TokenizerWrapper(_Vocabulary(codec)), eos_token=codec.stop_ids)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the library is no Exception
+        raise UnsupportedError(
+            f"This model's tokenizer cannot be used for constrained answers: {str(error)[:200]}",
+            remedy="Leave out schema and tool_choice, or use another model.",
+        ) from error
 
 
 def is_installed() -> bool:
@@ -156,7 +189,7 @@ def parser_limits() -> LLParserLimits:
     return LLParserLimits(**_LIMITS)
 
 
-def grammar_of(options: GenerateOptions, template: str, text: Text | None = None) -> str | None:
+def grammar_of(options: GenerateOptions, template: str, codec: Codec | None = None) -> str | None:
     """The grammar, in llguidance's dialect of Lark, that an answer with these options must follow; None where it is
     free. Tools are called in the form that the model's chat template writes, where such calls can be constrained, else
     as JSON.
@@ -164,8 +197,8 @@ def grammar_of(options: GenerateOptions, template: str, text: Text | None = None
     answer = None if options.schema is None else _json(options.schema)
     free = answer is None and not options.must_call  # but for what a call must be, once the model begins one
     tools = [tool.get("function", tool) for tool in options.tools]
-    form = _form(template, text)
-    if free and not (any(tool.get("strict") for tool in tools) and _shows(form, text)):
+    form = _form(template, codec)
+    if free and not (any(tool.get("strict") for tool in tools) and _shows(form, codec)):
         return None
     if not tools:
         return f"start: {answer}\n"
@@ -177,15 +210,15 @@ def grammar_of(options: GenerateOptions, template: str, text: Text | None = None
     start = "calls" if options.must_call or answer is None else f"calls | {answer}"
     if free:
         start, form = "FREE | before calls", replace(form, head=form.head.lstrip().removeprefix(opens))
-    literal = _text if text is None else partial(_tags, text=text)
+    literal = _text if codec is None else partial(_tags, codec=codec)
     given = [(tool["name"], schema) for tool, schema in zip(tools, bound, strict=True)]
     rules = calls_rules(form, given, many=many, literal=literal, any_json=_json)
     return "\n".join([f"start: {start}", *rules, *(_free(opens) if free else ()), ""])
 
 
-def _form(template: str, text: Text | None) -> CallForm:
+def _form(template: str, codec: Codec | None) -> CallForm:
     """The form in which calls are written: the template's own, or JSON as the template may teach it in words."""
-    form = text.calls if text is not None else None
+    form = codec.calls if codec is not None else None
     if form is not None and can_write(form):
         return form
     if form is None and OPENS in template:
@@ -194,28 +227,28 @@ def _form(template: str, text: Text | None) -> CallForm:
     return CallForm("object", "", arguments=(key,))
 
 
-def _shows(form: CallForm, text: Text | None) -> bool:
+def _shows(form: CallForm, codec: Codec | None) -> bool:
     """Whether a call shows where it begins, by a text in which no control token stands."""
     if form.bare or ANY_NAME in form.head:
         return False
-    thinking = text.thinking if text is not None else None
-    return text is None or not (text.marks_in(form.first) or (thinking is not None and thinking.before_call))
+    thinking = codec.thinking if codec is not None else None
+    return codec is None or not (codec.marks_in(form.first) or (thinking is not None and thinking.before_call))
 
 
-def behind_block(grammar: str, text: Text, thinking: Thinking, block: Block, *, calls: bool = False) -> str:
+def behind_block(grammar: str, codec: Codec, thinking: Thinking, block: Block, *, calls: bool = False) -> str:
     """The grammar for an answer that may follow a thinking block, which is free and ends with its closing tag; with
     `calls`, with what the template writes between thinking and a call.
     """
     if not thinking.closes:
         return grammar
-    first = text.calls.first if text.calls is not None else ""
+    first = codec.calls.first if codec.calls is not None else ""
     closes = thinking.closes
-    if calls and thinking.before_call and first and can_write(text.calls):  # type: ignore[arg-type]  # it has a first
+    if calls and thinking.before_call and first and can_write(codec.calls):  # type: ignore[arg-type]  # it has a first
         closes = thinking.before_call[: thinking.before_call.rindex(first)].rstrip()
-    opens = " | ".join(_tags(f"{lead}{thinking.opens}", text) for lead in ("", " ", "\n"))  # as templates write it
+    opens = " | ".join(_tags(f"{lead}{thinking.opens}", codec) for lead in ("", " ", "\n"))  # as templates write it
     begins = "" if block == "opened" else f"({opens}) "
-    if text.marks_in(closes):
-        inside = f"thought: {begins}THOUGHT {_tags(closes, text)}\nTHOUGHT: /(.|\\n)*/"
+    if codec.marks_in(closes):
+        inside = f"thought: {begins}THOUGHT {_tags(closes, codec)}\nTHOUGHT: /(.|\\n)*/"
     else:
         inside = f"thought[stop={_text(closes)}]: {begins}/(.|\\n)*/"
     whole = grammar.replace("start: ", "wanted: ", 1)
@@ -229,10 +262,10 @@ def _free(opens: str) -> tuple[str, str]:
     return f"FREE: /(.|\\n)*/ & ~/(.|\\n)*{literal}(.|\\n)*/", f"before[suffix={_text(opens)}]: /(.|\\n)*/"
 
 
-def _tags(tag: str, text: Text) -> str:
+def _tags(tag: str, codec: Codec) -> str:
     """A tag as the grammar says it: control tokens by their ids, the text between them as it is."""
     said, at = [], 0
-    for start, end, number in text.marks_in(tag):
+    for start, end, number in codec.marks_in(tag):
         said += [_text(tag[at:start])] if start > at else []
         said.append(f"<[{number}]>")
         at = end

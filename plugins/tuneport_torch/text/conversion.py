@@ -29,12 +29,12 @@ _VERSION = 2  # counts the ways in which tokenizers were converted: what an olde
 
 
 def conversion(base: Base) -> Path:
-    """Where the files of a `Text` stand, or will, for a base that brings no tokenizer.json."""
+    """Where the files of a `Codec` stand, or will, for a base that brings no tokenizer.json."""
     return home("cache", "tokenizers") / f"{base.fingerprint}.{_VERSION}"
 
 
 def converted(base: Base) -> Path:
-    """The folder with the files of a `Text`, converted now unless they are in home's cache. Raises UnavailableError."""
+    """The folder with the files of a `Codec`, converted unless they are in home's cache. Raises UnavailableError."""
     folder = conversion(base)
     if not (folder / "tokenizer.json").is_file():
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -48,7 +48,7 @@ def converted(base: Base) -> Path:
 
 
 def convert(base: Base, folder: Path) -> Path:
-    """Write the files of a `Text` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
+    """Write the files of a `Codec` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
     if base.kind == "gguf":
         try:
             header = read_gguf(base.here())

@@ -15,7 +15,7 @@ Turns = list[dict[str, Any]]
 Write = Callable[[Turns], str]
 
 MARK = "\ue0f2"
-"""A character that no row has: `Text.quote` removes it. Where it comes out shows where a text goes."""
+"""A character that no row has: `Codec.quote` removes it. Where it comes out shows where a text goes."""
 
 FIELDS = ("reasoning_content", "thinking", "reasoning")
 """The keys under which templates read what an assistant thought."""

@@ -11,13 +11,13 @@ from tuneport_torch.text.turns import parts
 
 if TYPE_CHECKING:
     from tuneport.plugin import Conversation, Message
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 
-def hints(example: Conversation | Preference, text: Text) -> Iterator[Diagnostic]:
+def hints(example: Conversation | Preference, codec: Codec) -> Iterator[Diagnostic]:
     """Warnings about the words of a row, of which none stops a training."""
     turns = [turn for turn in _turns(example) if turn.role == "assistant"]
-    knows_thinking = text.thinking is not None and text.thinking.takes
+    knows_thinking = codec.thinking is not None and codec.thinking.takes
     if not knows_thinking and any(parts(turn.text).thinking.strip() for turn in turns):
         yield Diagnostic(
             code="thinking-as-text",
@@ -26,7 +26,7 @@ def hints(example: Conversation | Preference, text: Text) -> Iterator[Diagnostic
             "trained as ordinary text, and the model's answers will show it.",
             remedy="Remove the blocks from the rows, or choose a base model whose chat template knows thinking.",
         )
-    if text.calls is None and any(turn.tool_calls for turn in turns):
+    if codec.calls is None and any(turn.tool_calls for turn in turns):
         yield Diagnostic(
             code="calls-as-text",
             severity="warning",

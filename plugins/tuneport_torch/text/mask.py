@@ -22,7 +22,7 @@ from tuneport_torch.text.turns import assistant_turns, parts
 
 if TYPE_CHECKING:
     from tuneport.plugin import Conversation, Message
-    from tuneport_torch.text.tokens import Text, Tokens
+    from tuneport_torch.text.codec import Codec, Tokens
 
 _CACHED_OPENINGS = 10_000
 
@@ -32,11 +32,12 @@ class LossMask:
 
     Where the assistant writes is taken from the template's generation tags, or else proven: the whole text begins with
     the text of `messages[:i]` that asks for an answer, and the turn's end is found in it (see proof.py).
-    `text.stop_ids` gains the template's end of turn where that is missing.
+    `ends` are the control tokens that were found at ends of turns and are no `codec.stop_ids` yet, in order.
     """
 
-    def __init__(self, text: Text) -> None:
-        self.text = text
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.ends: dict[int, None] = {}
         self._openings: dict[str, list[int]] = {}
 
     def weigh(self, example: Conversation, answer: Mapping[str, Any], tokens: Tokens) -> tuple[list[float], int]:
@@ -90,22 +91,22 @@ class LossMask:
         if not whole and tokens.ids[last - 1] in self._inner_ids:
             return "the template ends this turn with a token that ends thinking too"
         thought, answer = self._said(message)
-        if self.text.quote(thought.strip()) not in span:
+        if self.codec.quote(thought.strip()) not in span:
             if whole and message.reasoning_content:
                 raise lost_thinking(turn)
             if not whole:
                 return "the template leaves out its thinking once others follow it"
-        _check_content(message, turn, answer, self.text.quote, span)
+        _check_content(message, turn, answer, self.codec.quote, span)
         asked = turn == 0 or example.messages[turn - 1].role != "assistant"
-        if asked and answer.strip() and self.text.thinking is None and not message.tool_calls:
-            lead = span.partition(self.text.quote(answer.strip()))[0]
-            if self.text.marks_in(lead):
+        if asked and answer.strip() and self.codec.thinking is None and not message.tool_calls:
+            lead = span.partition(self.codec.quote(answer.strip()))[0]
+            if self.codec.marks_in(lead):
                 raise unopened(lead)
         return first, last
 
     def _said(self, message: Message) -> tuple[str, str]:
         """What the assistant thought, and its answer."""
-        thought, answer = split_turn(message, self.text.thinking)
+        thought, answer = split_turn(message, self.codec.thinking)
         if thought is not None:
             return thought, answer
         said = parts(answer)
@@ -114,8 +115,8 @@ class LossMask:
     @cached_property
     def _inner_ids(self) -> frozenset[int]:
         """Control tokens that stand between thinking and answer, and so end no answer."""
-        thinking = self.text.thinking
-        return frozenset(one for _, _, one in self.text.marks_in(thinking.closes)) if thinking else frozenset()
+        thinking = self.codec.thinking
+        return frozenset(one for _, _, one in self.codec.marks_in(thinking.closes)) if thinking else frozenset()
 
     def _first_end(self, text: str, tokens: Tokens, first: int, place: Mapping[str, Any]) -> int | None:
         """One past the turn's end: the last control token between what the turn says and the first end that has one."""
@@ -133,19 +134,21 @@ class LossMask:
 
     def _first_run(self, tokens: Tokens, first: int, last: int) -> int:
         """One past the first control tokens in [first, last) that stand side by side."""
-        control = self.text.control_ids
+        control = self.codec.control_ids
         start = next((at for at in range(first, last) if tokens.ids[at] in control), last)
         return next((at for at in range(start, last) if tokens.ids[at] not in control), last)
 
     def _last_end(self, text: str, tokens: Tokens, first: int, last: int) -> int | None:
         """The last control token in [first, last) that has only white space behind it; it becomes a stop."""
         at = last - 1
-        while at >= first and tokens.ids[at] not in self.text.control_ids and tokens.ids[at] not in self.text.stop_ids:
+        while (
+            at >= first and tokens.ids[at] not in self.codec.control_ids and tokens.ids[at] not in self.codec.stop_ids
+        ):
             at -= 1
         if at < first or text[tokens.spans[at][1] : tokens.spans[last - 1][1]].strip():
             return None
-        if tokens.ids[at] not in self.text.stop_ids and tokens.ids[at] not in self._inner_ids:
-            self.text.stop_ids.append(tokens.ids[at])
+        if tokens.ids[at] not in self.codec.stop_ids and tokens.ids[at] not in self._inner_ids:
+            self.ends[tokens.ids[at]] = None
         return at
 
     def _opening(self, text: str, tokens: Tokens, start: int) -> int:
@@ -156,14 +159,14 @@ class LossMask:
         """
         first = bisect.bisect_left(tokens.spans, (start, 0))
         near = first - 1
-        while near > 0 and tokens.ids[near] not in self.text.control_ids:
+        while near > 0 and tokens.ids[near] not in self.codec.control_ids:
             near -= 1
         asked = text[tokens.spans[near][0] if near > 0 else 0 : start]
         ids = self._openings.get(asked)
         if ids is None:
             if len(self._openings) >= _CACHED_OPENINGS:
                 self._openings.clear()
-            ids = self._openings[asked] = self.text.encode(asked).ids
+            ids = self._openings[asked] = self.codec.encode(asked).ids
         if ids != tokens.ids[max(near, 0) : first]:
             raise Unrenderable(
                 "token-straddles",
@@ -181,7 +184,7 @@ class LossMask:
             )
         if tagged and last < len(tokens.ids) and not self._ends(tokens.ids[first:last]):
             # Some templates close the generation tag before their end of turn. Left out, the model would never stop.
-            if tokens.ids[last] not in self.text.stop_ids:
+            if tokens.ids[last] not in self.codec.stop_ids and tokens.ids[last] not in self.ends:
                 raise no_end("the template's generation tag does not hold it")
             return last + 1
         at = self._last_end(text, tokens, first, last)
@@ -190,7 +193,7 @@ class LossMask:
         return at + 1
 
     def _ends(self, ids: Sequence[int]) -> bool:
-        return any(one in self.text.stop_ids or one in self.text.control_ids for one in ids[-2:])
+        return any(one in self.codec.stop_ids or one in self.codec.control_ids for one in ids[-2:])
 
     def _check_tools(self, example: Conversation, text: str) -> None:
         """A template that knows no tools leaves them out without a word."""
@@ -198,8 +201,8 @@ class LossMask:
         named += [call.get("function", {}) for message in example.messages for call in message.tool_calls or ()]
         for one in named:
             name = one.get("name")
-            if isinstance(name, str) and self.text.quote(name) not in text:
-                raise no_tools(f"{name!r} is nowhere in what the model would see", another=self.text.has_tool_template)
+            if isinstance(name, str) and self.codec.quote(name) not in text:
+                raise no_tools(f"{name!r} is nowhere in what the model would see", another=self.codec.has_tool_template)
 
 
 def _check_content(message: Message, turn: int, answer: str, quote: Any, span: str) -> None:

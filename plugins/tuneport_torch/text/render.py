@@ -30,7 +30,7 @@ from tuneport_torch.text.turns import assistant_turns, bare_text, template_turn
 
 if TYPE_CHECKING:
     from tuneport.plugin import Example, Message
-    from tuneport_torch.text.tokens import Text, Tokens
+    from tuneport_torch.text.codec import Codec, Tokens
 
 Style = Literal["chat", "plain"]
 """How a model is asked: through its chat template, or with the bare text, as one trained on completions is."""
@@ -59,9 +59,14 @@ class Renderer:
     The loss is on what the assistant writes, its end of turn included; `mask` says how that is proven.
     """
 
-    def __init__(self, text: Text, mode: str = Mode.ROWS) -> None:
-        self.text, self.mode = text, mode
-        self._mask = LossMask(text)
+    def __init__(self, codec: Codec, mode: str = Mode.ROWS) -> None:
+        self.codec, self.mode = codec, mode
+        self._mask = LossMask(codec)
+
+    @property
+    def new_stop_ids(self) -> list[int]:
+        """The control tokens that ended turns of the rendered conversations and are not among the codec's stop ids."""
+        return [one for one in self._mask.ends if one not in self.codec.stop_ids]
 
     def render(self, example: Example) -> Rendered:
         """Ids and weights of one example; raises Unrenderable with the reason."""
@@ -80,14 +85,14 @@ class Renderer:
 
     def _ways(self, examples: Sequence[Example]) -> list[bool | None]:
         """For each example whether the model is asked to think; None where the template leaves no choice."""
-        thinking = self.text.thinking
+        thinking = self.codec.thinking
         if self.mode != Mode.ROWS or thinking is None or not thinking.has_choice:
             return [None] * len(examples)
         return [isinstance(one, Conversation) and asks_to_think(one.messages, thinking) for one in examples]
 
     def _try(self, examples: Sequence[Example], ways: Sequence[bool | None]) -> list[Rendered | Unrenderable]:
         texts = self._texts(examples, ways, turns=True)
-        encoded = iter(self.text.encode_many([text["text"] for text in texts if isinstance(text, dict)]))
+        encoded = iter(self.codec.encode_many([text["text"] for text in texts if isinstance(text, dict)]))
         rendered: list[Rendered | Unrenderable] = []
         for example, text, thinks in zip(examples, texts, ways, strict=True):
             if isinstance(text, Unrenderable):
@@ -111,7 +116,7 @@ class Renderer:
             text["text"] if isinstance(text, dict) else bare_text(one)
             for one, text in zip(examples, self._texts(examples, self._ways(examples), turns=False), strict=True)
         ]
-        counts = self.text.count_many(texts)
+        counts = self.codec.count_many(texts)
         completions = [place for place, one in enumerate(examples) if isinstance(one, Completion)]
         for place, one in zip(completions, self.try_render([examples[place] for place in completions]), strict=True):
             counts[place] = len(one.ids) if isinstance(one, Rendered) else counts[place]
@@ -126,7 +131,7 @@ class Renderer:
         pieces, at = [], 0
         for weight, run in groupby(rendered.weights):
             size = len(list(run))
-            pieces.append(Piece(self.text.decode(rendered.ids[at : at + size], keep_control=True), weight, size))
+            pieces.append(Piece(self.codec.decode(rendered.ids[at : at + size], keep_control=True), weight, size))
             at += size
         return pieces
 
@@ -163,33 +168,33 @@ class Renderer:
         self, conversations: Sequence[Sequence[Message]], tools: Sequence[Mapping[str, Any]] = (), style: Style = "chat"
     ) -> list[list[int]]:
         """Token ids of each conversation, up to where the model is to answer. Raises UsageError when it cannot be."""
-        template = self.text.template
+        template = self.codec.template
         if style == "plain" or template is None:
             if template is None and any(len(one) > 1 for one in conversations):
                 raise UsageError("This model has no chat template, so it continues one text.", remedy="Pass one text.")
             plain = ["\n\n".join(message.text for message in one) for one in conversations]
-            return self._askable([[*self.text.prefix_ids, *one.ids] for one in self.text.encode_many(plain)])
+            return self._askable([[*self.codec.prefix_ids, *one.ids] for one in self.codec.encode_many(plain)])
         rows = [{**self._row(one, tools, thinks=False), "prompt": True} for one in conversations]
         answers = template.rows(rows)
         for row, answer in zip(rows, answers, strict=True):
             why = None
             if "error" in answer:
                 why = refused(answer["error"], row)
-            elif self.text.torn(answer["text"]):
+            elif self.codec.torn(answer["text"]):
                 why = torn()
             if why is not None:
                 raise UsageError(why.message, remedy=why.remedy)
-        return self._askable([one.ids for one in self.text.encode_many([answer["text"] for answer in answers])])
+        return self._askable([one.ids for one in self.codec.encode_many([answer["text"] for answer in answers])])
 
     def _readable(self, rendered: Rendered) -> Rendered:
         """The same row; raises Unrenderable where the model has no row for one of its tokens."""
-        if why := self.text.beyond(rendered.ids):
+        if why := self.codec.beyond(rendered.ids):
             raise beyond(why)
         return rendered
 
     def _askable(self, prompts: list[list[int]]) -> list[list[int]]:
         for ids in prompts:
-            if why := self.text.beyond(ids):
+            if why := self.codec.beyond(ids):
                 raise UsageError(f"The model cannot read this: {why}.", remedy=RESIZE)
         return prompts
 
@@ -207,7 +212,7 @@ class Renderer:
                 texts.append(
                     Unrenderable("shape", "A preference is not an answer to learn.", "Use method: dpo or orpo.")
                 )
-            elif self.text.template is None:
+            elif self.codec.template is None:
                 texts.append(no_template())
             else:
                 try:
@@ -219,8 +224,8 @@ class Renderer:
                     rows[-1]["turns"] = assistant_turns(example)
                 places.append(len(texts))
                 texts.append({})
-        if self.text.template is not None and rows:
-            for place, row, answer in zip(places, rows, self.text.template.rows(rows), strict=True):
+        if self.codec.template is not None and rows:
+            for place, row, answer in zip(places, rows, self.codec.template.rows(rows), strict=True):
                 texts[place] = self._checked(examples[place], row, answer)
         return texts
 
@@ -228,13 +233,13 @@ class Renderer:
         self, example: Example, row: Mapping[str, Any], answer: dict[str, Any]
     ) -> dict[str, Any] | Unrenderable:
         """The child's answer, or what is wrong with it: all of the row's words must be in it, and no mark of ours."""
-        assert self.text.template is not None
+        assert self.codec.template is not None
         assert isinstance(example, Conversation)
-        if has_tools(row) and "tool" not in self.text.template.source:
-            return no_tools("it has no place for them", another=self.text.has_tool_template)
+        if has_tools(row) and "tool" not in self.codec.template.source:
+            return no_tools("it has no place for them", another=self.codec.has_tool_template)
         if "error" in answer:
             return refused(answer["error"], row)
-        if self.text.torn(answer["text"]):
+        if self.codec.torn(answer["text"]):
             return torn()
         losses = [(_is_trained(example.messages[turn]), turn, what) for turn, what in answer["lost"] if what != "name"]
         if losses:  # of answers first: that is worse
@@ -248,43 +253,43 @@ class Renderer:
 
     def _training_row(self, example: Conversation, *, thinks: bool) -> dict[str, Any]:
         """A row as it is trained on, with the thinking of its last answer. Raises Unrenderable."""
-        thinking = self.text.thinking
+        thinking = self.codec.thinking
         if has_thinking(example.messages, thinking) and not (thinking is not None and thinking.takes):
             raise refused_thinking()
-        row = {**self._row(example.messages, example.tools, thinks=thinks), "stops": self.text.stops}
+        row = {**self._row(example.messages, example.tools, thinks=thinks), "stops": self.codec.stops}
         if thinking is not None and example.messages and example.messages[-1].role == "assistant":
-            thought = self.text.quote(split_turn(example.messages[-1], thinking)[0] or "")
+            thought = self.codec.quote(split_turn(example.messages[-1], thinking)[0] or "")
             row["block"] = {"opens": thinking.opens, "closes": thinking.closes, "thought": thought}
         return row
 
     def _row(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, thinks: bool) -> dict[str, Any]:
-        assert self.text.template is not None
-        developer = "developer" if "developer" in self.text.template.source else "system"
-        thinking = self.text.thinking
+        assert self.codec.template is not None
+        developer = "developer" if "developer" in self.codec.template.source else "system"
+        thinking = self.codec.thinking
         given = [template_turn(message, developer, thinking) for message in messages]
-        turns = self.text.quote(given)
+        turns = self.codec.quote(given)
         for turn, one in zip(turns, given, strict=True):
             if turn["role"] == "assistant":
-                turn["content"] = self.text.quote_answer(one["content"])
+                turn["content"] = self.codec.quote_answer(one["content"])
         if thinking is not None:
             thinking.place(turns)
-        row = {"messages": turns, "tools": self.text.quote(list(tools))}
+        row = {"messages": turns, "tools": self.codec.quote(list(tools))}
         if variables := variables_of(self.mode, thinking, thinks=thinks):
             row["variables"] = dict(variables)
         return row
 
     def _completion(self, example: Completion, whole: Tokens) -> Rendered:
         """Prompt and completion in one tokenisation, but in two where a token would join them, as in use."""
-        if self.text.eos_id is None:
+        if self.codec.eos_id is None:
             raise no_end("the tokenizer has no end-of-sequence token")
         first = bisect.bisect_left(whole.spans, (len(example.prompt), 0))
         before, after = whole.ids[:first], whole.ids[first:]
-        prompt = self.text.encode(example.prompt).ids
+        prompt = self.codec.encode(example.prompt).ids
         if before != prompt:
-            before, after = prompt, self.text.encode(example.completion).ids
-        if after[-1:] != [self.text.eos_id]:
-            after.append(self.text.eos_id)
-        context = [*self.text.prefix_ids, *before]
+            before, after = prompt, self.codec.encode(example.completion).ids
+        if after[-1:] != [self.codec.eos_id]:
+            after.append(self.codec.eos_id)
+        context = [*self.codec.prefix_ids, *before]
         return Rendered(context + after, [0.0] * len(context) + [1.0] * len(after))
 
 

@@ -19,8 +19,8 @@ from tuneport_torch.text.ways import count_ways, mode_of, settle
 
 if TYPE_CHECKING:
     from tuneport.plugin import Example
-    from tuneport_torch.text.tokens import Text
-    from tuneport_torch.worker import Worker
+    from tuneport_torch.protocols import RowSource
+    from tuneport_torch.text.codec import Codec
 
 _ROWS_AT_ONCE = 256
 _SHOWN = 5
@@ -57,16 +57,16 @@ class Rows:
     style: Style
 
 
-def read_rows(worker: Worker, request: Mapping[str, Any], text: Text, limit: int | None) -> Rows:
+def read_rows(source: RowSource, request: Mapping[str, Any], codec: Codec, limit: int | None) -> Rows:
     """All rows of a job, none longer than `limit` tokens.
 
     Raises DataError for those that cannot be trained on, or are too long without a policy.
     """
     openings = _Openings()
     try:
-        parts = _settled(worker, request, text, limit, openings)
+        parts = _settled(source, request, codec, limit, openings)
     finally:
-        text.close()
+        codec.close()
     if not parts["train"]:
         raise DataError("No row is left to train on.", remedy="Name a file that has rows.")
     shaped = {part: [row[0] if len(row) == 1 else Pair(*row) for row in rows] for part, rows in parts.items()}
@@ -83,33 +83,37 @@ def read_rows(worker: Worker, request: Mapping[str, Any], text: Text, limit: int
 _Read = dict[str, list[tuple["Row", ...]]]
 
 
-def _settled(worker: Worker, request: Mapping[str, Any], text: Text, limit: int | None, openings: _Openings) -> _Read:
+def _settled(
+    source: RowSource, request: Mapping[str, Any], codec: Codec, limit: int | None, openings: _Openings
+) -> _Read:
     """The rows of each part, all asked with thinking or all without; the template is settled so, for use as well."""
-    ways = count_ways(text, chain.from_iterable(_examples(worker, request).values()))
+    ways = count_ways(codec, chain.from_iterable(_examples(source, request).values()))
     mode = mode_of(ways)
-    parts = _read(worker, request, Renderer(text, mode), limit, openings)
+    renderer = Renderer(codec, mode)
+    parts = _read(source, request, renderer, limit, openings)
+    codec.stop_ids += renderer.new_stop_ids
     if mode == Mode.ON:
         told = f"{ways[False]} of {ways.total()} rows are without thinking: they are trained with an empty block."
-        worker.emit("log", told, without_thinking=ways[False])
-    settle(text, ways)
+        source.emit("log", told, without_thinking=ways[False])
+    settle(codec, ways)
     return parts
 
 
-def _examples(worker: Worker, request: Mapping[str, Any]) -> dict[str, Iterator[Example]]:
+def _examples(source: RowSource, request: Mapping[str, Any]) -> dict[str, Iterator[Example]]:
     """The examples of each part."""
-    return {part: worker.folder.rows(part, facts["fingerprint"]) for part, facts in request["data"].items()}
+    return {part: source.examples(part) for part in request["data"]}
 
 
 def _read(
-    worker: Worker, request: Mapping[str, Any], renderer: Renderer, limit: int | None, openings: _Openings
+    source: RowSource, request: Mapping[str, Any], renderer: Renderer, limit: int | None, openings: _Openings
 ) -> _Read:
     """The rows of each part."""
     options = request["options"]
     render = _render_answers if options["method"] == "sft" else _render_pairs
     asked = request.get("settings", {}).get("max_tokens", "auto") != "auto"
     parts: _Read = {}
-    for part, examples in _examples(worker, request).items():
-        reading = _Part(worker, part, limit, options["too_long"], asked=asked)
+    for part, examples in _examples(source, request).items():
+        reading = _Part(source, part, limit, options["too_long"], asked=asked)
         parts[part] = reading.rows(openings.noted(examples), lambda some: render(renderer, some))
     return parts
 
@@ -129,8 +133,8 @@ def _render_pairs(renderer: Renderer, examples: Sequence[Example]) -> list[_Arms
 class _Part:
     """Reads one part of the data, and counts what becomes of its rows."""
 
-    def __init__(self, worker: Worker, part: str, limit: int | None, policy: str, *, asked: bool) -> None:
-        self._worker, self._part, self._limit, self._policy, self._asked = worker, part, limit, policy, asked
+    def __init__(self, source: RowSource, part: str, limit: int | None, policy: str, *, asked: bool) -> None:
+        self._source, self._part, self._limit, self._policy, self._asked = source, part, limit, policy, asked
         self._longest = self._longer = 0
         self._wrong: list[str] = []
         self._left_out = self._names_left_out = self._dropped = self._cut = self._read = 0
@@ -148,7 +152,7 @@ class _Part:
                     self._left_out += sum(arm.turns_left_out for arm in one)
                     self._names_left_out += one[0].names_left_out
             self._read += len(batch)
-            self._worker.owner.progress(native=f"rendered {self._read} rows of {self._part}")
+            self._source.note(f"rendered {self._read} rows of {self._part}")
         self._tell(len(found))
         return found
 
@@ -197,15 +201,15 @@ class _Part:
             raise refusal
         if left_out := self._left_out:
             told = f"{part}: {left_out} assistant turns are context only: the model's template rewrites them later on."
-            self._worker.emit("log", told, level="warning", turns_left_out=left_out)
+            self._source.emit("log", told, level="warning", turns_left_out=left_out)
         if nameless := self._names_left_out:
             told = f"{part}: the model's chat template leaves out the names of {nameless} messages."
-            self._worker.emit("log", told, level="warning", names_left_out=nameless)
+            self._source.emit("log", told, level="warning", names_left_out=nameless)
         if self._dropped or self._cut:
             told = f"{part}: {read} rows read, {used} used, {self._dropped} too long and dropped, "
             told += f"{self._cut} cut to {self._limit} tokens."
             counts = {"read": read, "used": used, "dropped": self._dropped, "truncated": self._cut}
-            self._worker.emit("log", told, level="warning", **counts)
+            self._source.emit("log", told, level="warning", **counts)
 
 
 class _Openings:

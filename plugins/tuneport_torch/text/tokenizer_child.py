@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-# Private-use characters around a control token's text that a row brought along: see tokens.Text.quote.
+# Private-use characters around a control token's text that a row brought along: see codec.Codec.quote.
 OPEN, CLOSE = "\ue0f0", "\ue0f1"
 _QUOTED = re.compile(f"{OPEN}(.*?){CLOSE}", re.DOTALL)
 

@@ -12,22 +12,22 @@ from tuneport_torch.text.thinking import Mode, asks_to_think, switched_on
 
 if TYPE_CHECKING:
     from tuneport.plugin import Example
+    from tuneport_torch.text.codec import Codec
     from tuneport_torch.text.thinking import Thinking, Variables
-    from tuneport_torch.text.tokens import Text
 
 
-def count_ways(text: Text, examples: Iterable[Example]) -> Counter[bool]:
+def count_ways(codec: Codec, examples: Iterable[Example]) -> Counter[bool]:
     """How many rows ask to think, and how many do not; none where the template leaves no choice."""
-    thinking = text.thinking
+    thinking = codec.thinking
     if thinking is None or not thinking.has_choice:
         return Counter()
     found = (_thinks(one, thinking) for one in examples)
     return Counter(one for one in found if one is not None)
 
 
-def mode_for(text: Text, examples: Iterable[Example]) -> str:
+def mode_for(codec: Codec, examples: Iterable[Example]) -> str:
     """`mode_of` for those rows; reads no further than it must."""
-    thinking = text.thinking
+    thinking = codec.thinking
     if thinking is None or not thinking.has_choice:
         return Mode.ROWS
     ways: Counter[bool] = Counter()
@@ -47,12 +47,12 @@ def mode_of(ways: Counter[bool]) -> str:
     return Mode.ON if ways[True] and ways[False] else Mode.ROWS
 
 
-def settle(text: Text, ways: Counter[bool]) -> None:
+def settle(codec: Codec, ways: Counter[bool]) -> None:
     """Give the template that way as its default."""
-    thinking = text.thinking
+    thinking = codec.thinking
     if thinking is not None and ways:
         variables: Variables = switched_on(thinking) if ways[True] else thinking.off or {}
-        text.settle(variables)
+        codec.settle(variables)
 
 
 def _thinks(example: Example, thinking: Thinking) -> bool | None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from tuneport.errors import UnsupportedError
-from tuneport_torch import bases
 from tuneport_torch.bases.files import check_inside, read_json, read_text
 from tuneport_torch.text.callform import CallForm
 from tuneport_torch.text.callprobe import find_calls
-from tuneport_torch.text.conversion import converted
 from tuneport_torch.text.forms import MARK
 from tuneport_torch.text.template import ChatTemplate
 from tuneport_torch.text.thinking import Thinking, find_thinking, settled
@@ -24,17 +21,12 @@ from tuneport_torch.text.tokenizer import Tokenizer
 from tuneport_torch.text.tokenizer_child import CLOSE, OPEN
 from tuneport_torch.text.turns import parts
 
-if TYPE_CHECKING:
-    from llguidance import LLTokenizer
-
-    from tuneport_torch.bases import Base
-    from tuneport_torch.text.constraints import Constraints
-
+_T = TypeVar("_T")
 _MARKS = re.compile(f"[{OPEN}{CLOSE}{MARK}]")
 _QUOTED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-"""The files that make a `Text`; a folder with the first of them is enough."""
+"""The files that make a `Codec`; a folder with the first of them is enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ class Tokens:
     spans: Sequence[tuple[int, int]]
 
 
-class Text:
+class Codec:
     """How a model reads and writes text: its tokenizer, its chat template, and the tokens that end an answer.
 
     `stop_ids` are those of the model's configuration and its tokenizer's end-of-sequence token, `stops` their texts;
@@ -56,6 +48,7 @@ class Text:
 
     def __init__(self, folder: Path, stop_ids: Sequence[int] = (), rows: int | None = None) -> None:
         self.folder, self.rows = folder, rows
+        self._companions: dict[Any, Any] = {}
         config = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
         self.special = {
             key: text for key, value in config.items() if key.endswith("_token") and (text := _content(value))
@@ -187,30 +180,12 @@ class Text:
             self.template = ChatTemplate(settled(self.template.source, variables), self.special)
             self.__dict__.pop("thinking", None)
 
-    @cached_property
-    def constraints(self) -> Constraints:
-        """What makes answers follow a schema or call a tool."""
-        from tuneport_torch.text.constraints import Constraints
-
-        return Constraints(self)
-
-    def constraint_tokenizer(self) -> LLTokenizer:
-        """The same tokens as llguidance reads them, with every one that ends an answer. Raises UnsupportedError.
-
-        It gets the tokens' bytes and asks us for the tokens of a text: what a stranger's tokenizer.json makes of a text
-        is computed in the tokenizer's own process.
-        """
-        from llguidance import LLTokenizer, TokenizerWrapper
-
-        try:
-            return LLTokenizer(TokenizerWrapper(_Vocabulary(self)), eos_token=self.stop_ids)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # a panic of the library is no Exception
-            raise UnsupportedError(
-                f"This model's tokenizer cannot hold an answer to a form: {str(error)[:200]}",
-                remedy="Leave out schema and tool_choice, or ask another model.",
-            ) from error
+    def companion(self, make: Callable[[Codec], _T]) -> _T:
+        """What `make` returns for this codec: made once, and kept as long as the codec is. A twin has its own."""
+        if make not in self._companions:
+            self._companions[make] = make(self)
+        found: _T = self._companions[make]
+        return found
 
     @cached_property
     def vocabulary(self) -> list[bytes]:
@@ -226,7 +201,7 @@ class Text:
         if self.template is not None:
             (folder / "chat_template.jinja").write_text(self.template.source, encoding="utf-8", newline="")
 
-    def twin(self) -> Text:
+    def twin(self) -> Codec:
         """The same, with processes of its own."""
         twin = copy(self)
         twin._separate()  # noqa: SLF001 - its own
@@ -239,7 +214,7 @@ class Text:
             self.template.close()
 
     def _separate(self) -> None:
-        self.__dict__.pop("constraints", None)
+        self._companions = {}
         self.tokenizer = self.tokenizer.twin()
         if self.template is not None:
             self.template = ChatTemplate(self.template.source, self.template.variables, self.template.seconds)
@@ -260,42 +235,6 @@ class Text:
     def _id(self, name: str) -> int | None:
         text = self.special.get(name)
         return self.tokenizer.ids.get(text) if text is not None else None
-
-
-class _Vocabulary:
-    """A `Text` in the shape that llguidance's wrapper asks for."""
-
-    def __init__(self, text: Text) -> None:
-        self._text = text
-        self.tokens = text.vocabulary
-        self.special_token_ids = sorted(text.control_ids)
-        self.eos_token_id = next(iter(text.stop_ids), 0)
-        self.bos_token_id = None
-
-    def __call__(self, text: bytes) -> list[int]:
-        return self._text.encode(text.decode("utf-8", "replace")).ids
-
-
-def load_text(base: Base) -> Text:
-    """The tokenizer and template of a base. Without a tokenizer.json (a `.gguf`, sentencepiece) it is converted through
-    transformers once and kept in home's cache. Raises UnavailableError.
-    """
-    from tuneport_torch.text.golden import check_golden, learn_stops
-
-    folder = bases.text_folder(base)
-    if base.parent is not None and not (folder and (folder / "tokenizer.json").is_file()):
-        return load_text(base.parent)  # an adapter of another tool's making, which brings no tokenizer of its own
-    if folder is None and base.kind == "hub":
-        folder = bases.text_folder(bases.fetch(base, weights=False))
-    if folder is None or not (folder / "tokenizer.json").is_file():
-        folder = converted(base)
-    record = bases.read_record(base.path)
-    text = Text(folder, record["stop_ids"] if record else base.facts.stop_ids, base.facts.vocabulary)
-    if record:
-        check_golden(text, record["golden"], record["template_sha256"])
-    else:
-        learn_stops(text)
-    return text
 
 
 def _content(value: object) -> str | None:
