@@ -8,14 +8,27 @@ import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from tuneport.local import Device, DevicePool, cpu, list_gpus
-
-if TYPE_CHECKING:
-    from tuneport_torch.config import TorchSettings
+from tuneport.local import Device, cpu, list_gpus
 
 Kind = Literal["cpu", "cuda", "mps"]
+
+ENVIRONMENT = {"GOMP_SPINCOUNT": "20000"}
+"""Variables for processes that compute with PyTorch. Threads that wait for each other then sleep soon instead of
+spinning. On a busy machine spinning takes the time that the others need, and makes training several times slower;
+sleeping at once halves the speed of an idle one. This is between, for GNU's OpenMP, which PyTorch uses on Linux
+(figures in docs/performance.md).
+"""
+
+
+def device_kind(setting: str) -> Kind:
+    """The kind of device that the setting `device` chooses. auto: a CUDA GPU if there is one, else an Apple GPU, else
+    the CPU.
+    """
+    if setting in ("cpu", "cuda", "mps"):
+        return setting  # type: ignore[return-value]  # the line above says so
+    return "cuda" if has_cuda() else "mps" if has_apple_gpu() else "cpu"
 
 
 def list_devices(kind: Kind) -> list[Device]:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tuneport.errors import ModelNotFound, TuneportError
+from tuneport.errors import TuneportError
 from tuneport.plugin import Lineage, Message, Model, Publication, PushRequest, Ref, Reply, Score
 from tuneport_torch import bases
 from tuneport_torch.bases import precision
 from tuneport_torch.bases.loading import LOADING, import_libraries, load_model
-from tuneport_torch.jobs import devices, launch
+from tuneport_torch.devices import ENVIRONMENT, device_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,18 +62,6 @@ class TorchModel(Model):
         self._dtype, self._device = dtype, device
         self._lock = threading.RLock()
         self._loaded: _Loaded | None = None
-
-    @classmethod
-    def tuned(cls, name: str) -> Self:
-        """The model of the job of that name; raises ModelNotFound when it has none."""
-        from tuneport_torch.jobs.folder import Folder
-
-        folder = Folder.named(name).model
-        if not (folder / bases.TUNED).is_file():
-            raise ModelNotFound(
-                f"torch:{name} has no model.", remedy=f"If it is a job that still runs: tuneport watch torch:{name}"
-            )
-        return cls(Ref("torch", name), folder)
 
     @classmethod
     def base(cls, name: str) -> Self:
@@ -218,7 +206,7 @@ class TorchModel(Model):
 
     def _ready(self) -> _Loaded:
         if self._loaded is None:
-            for name, value in launch.WAITING.items():  # heard only where torch is not imported yet
+            for name, value in ENVIRONMENT.items():  # no effect once torch is imported
                 os.environ.setdefault(name, value)
             from tuneport_torch.text.load import load_codec
             from tuneport_torch.text.render import Renderer
@@ -237,13 +225,13 @@ class TorchModel(Model):
                 import tuneport_torch.answer.joining
                 import tuneport_torch.answer.scoring  # noqa: F401 - see above
 
-                device, dtype = devices.pool(self._device), self._kind()
+                device, dtype = device_kind(self._device), self._kind()
                 self._loaded = _Loaded(load_model(base, dtype=dtype, device=device), Renderer(text, mode))
         return self._loaded
 
     def _kind(self) -> str:
         """The type of number that the weights are kept in."""
-        return precision.fastest(devices.pool(self._device)) if self._dtype == "auto" else self._dtype
+        return precision.fastest(device_kind(self._device)) if self._dtype == "auto" else self._dtype
 
 
 def _free() -> None:

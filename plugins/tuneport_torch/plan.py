@@ -9,14 +9,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 from tuneport.errors import TuneportError
-from tuneport.plugin import Completion, Conversation, Plan, Preference, Quantity
+from tuneport.local import Device
+from tuneport.plugin import Completion, Conversation, Plan, Preference, Quantity, size
 from tuneport_torch import rates
 from tuneport_torch.bases import text_folder
 from tuneport_torch.choices import choices, planned_precision
 from tuneport_torch.config import Resolved, TorchSettings, check_method, resolve
+from tuneport_torch.devices import device_kind, list_devices
 from tuneport_torch.engine import footprint
-from tuneport_torch.jobs import devices
-from tuneport_torch.jobs.launch import size
 from tuneport_torch.text.conversion import conversion
 from tuneport_torch.text.lengths import Lengths, loses_answer
 from tuneport_torch.text.pairs import conversations
@@ -24,7 +24,6 @@ from tuneport_torch.text.pairs import conversations
 if TYPE_CHECKING:
     from tuneport.plugin import DataRules, Dataset, Example, Piece, TrainRequest
     from tuneport_torch.bases import Base
-    from tuneport_torch.jobs.devices import Device
 
 _COUNTED_WHOLE = 2_000  # more rows than these are sampled
 _SAMPLE = 1_000
@@ -42,9 +41,9 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Calla
     settings = cast(TorchSettings, request.settings)
     check_method(settings, request.options.method)
     tokenizer_here = _tokenizer_here(base)
-    kind = devices.pool(settings.device)
-    found = devices.devices(kind)
-    device = found[0] if found else devices.Device(kind, f"no {kind} device", 0)
+    kind = device_kind(settings.device)
+    found = list_devices(kind)
+    device = found[0] if found else Device(kind, f"no {kind} device", 0)
     rows, checked = len(request.train), len(request.validation) if request.validation is not None else 0
     read = rules.for_rows(chain(request.train, request.validation or ())) if tokenizer_here else None
     counting = _Counting(settings, base, read, request.options.too_long)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tuneport.plugin import home
-from tuneport_torch.jobs.folder import read_file, write_json
+from tuneport.local import count_threads
+from tuneport.plugin import home, open_regular, write_file
 
 if TYPE_CHECKING:
+    from tuneport.local import Device
     from tuneport_torch.bases import Base
     from tuneport_torch.config import TorchSettings
-    from tuneport_torch.jobs.devices import Device
 
 _FILE = "rates.json"
 _KEPT = 100
@@ -134,9 +134,7 @@ def flops_per_token(parameters: int, mode: str) -> float:
 
 def _flops(device: Device) -> float:
     if device.name == "cpu":
-        from tuneport_torch.jobs.devices import threads
-
-        return _CPU_FLOPS_PER_THREAD * threads()
+        return _CPU_FLOPS_PER_THREAD * count_threads()
     return _REACHED * next((peak for name, peak in _PEAKS.items() if name in device.model), _OTHER_GPU)
 
 
@@ -152,7 +150,8 @@ def _measurements() -> list[dict[str, Any]]:
 def _known() -> list[dict[str, Any]]:
     for path in (_path(), home("cache") / "torch" / _FILE):  # they stood among the caches once, where `prune` removes
         try:
-            known: list[dict[str, Any]] = msgspec.json.decode(read_file(path))
+            with open_regular(path) as file:
+                known: list[dict[str, Any]] = msgspec.json.decode(file.read())
         except (OSError, msgspec.DecodeError):
             continue
         return known
@@ -168,7 +167,7 @@ def _remember(part: dict[str, Any]) -> None:
     others = [one for one in known if one.get("job") != part["job"] or one["device"] != part["device"]]
     short = [one for one in others if one.get("seconds", math.inf) <= _WORTH_KEEPING_SECONDS][-_SHORT_KEPT:]
     others = [one for one in others if one in short or one.get("seconds", math.inf) > _WORTH_KEEPING_SECONDS]
-    write_json(_path(), [*others, part][-_KEPT:], durable=False)
+    write_file(_path(), msgspec.json.encode([*others, part][-_KEPT:]))
 
 
 def _path() -> Path:

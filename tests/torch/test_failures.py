@@ -13,13 +13,13 @@ import pytest
 from torch_jobs import begin, no_worker_is_left, settled  # noqa: F401 - the second is a fixture
 from tuneport import Status
 from tuneport.errors import BackendError, DataError, HomeError, UnavailableError
-from tuneport_torch.jobs.failures import explain, may_pass
-from tuneport_torch.jobs.folder import Folder
+from tuneport.local.failures import explain, may_pass
+from tuneport.local.folder import Folder
 
 
 @pytest.fixture
 def folder(own_home: Path) -> Folder:
-    made = Folder.named("job")
+    made = Folder.named("torch", "job")
     made.path.mkdir()
     return made
 

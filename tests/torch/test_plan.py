@@ -13,11 +13,11 @@ import pytest
 
 from torch_jobs import request
 from tuneport import Ref
+from tuneport.local import Device
 from tuneport.plugin import TrainRequest, home
 from tuneport.workflow.upkeep import prune
 from tuneport_torch import TorchBackend, TorchSettings, rates
 from tuneport_torch.bases import resolve
-from tuneport_torch.jobs.devices import Device
 
 
 def test_tokens_and_steps_of_a_small_set_are_counted(tiny_llama: Path, own_home: Path) -> None:

@@ -10,7 +10,7 @@ import time
 import torch
 
 import tiny_training as tiny
-from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.checkpoint import Store, read_tensors
 from tuneport_torch.engine.saving import Saver
 from tuneport_torch.engine.state import Progress
 
@@ -22,10 +22,10 @@ class SlowStore(Store):
         super().__init__(folder, keep)
         self.let, self.asked = threading.Event(), []
 
-    def save(self, step, tensors, state):
+    def save_tensors(self, step, tensors, state):
         self.asked.append(step)
         assert self.let.wait(60)
-        return super().save(step, tensors, state)
+        return super().save_tensors(step, tensors, state)
 
 
 class FullStore(Store):
@@ -35,10 +35,10 @@ class FullStore(Store):
         super().__init__(folder, keep)
         self.full_at = full_at
 
-    def save(self, step, tensors, state):
+    def save_tensors(self, step, tensors, state):
         if step in self.full_at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return super().save(step, tensors, state)
+        return super().save_tensors(step, tensors, state)
 
 
 def saver(store, *, weight=None, progress=None, **options):
@@ -69,14 +69,14 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_what_is_written_is_w
             while not store.asked:
                 time.sleep(0.001)
             assert store.asked == [2]
-            assert store.newest_whole() is None
+            assert store.newest() is None
             store.let.set()
 
     slow = tiny.trained(tmp_path / "slow", stop=stop, store=store, **options)
     saved, wanted = slow.store.at(2), plain.store.at(2)
     for name in ("weights", "optimizer", "random"):
-        tensors = saved.tensors(name)
-        assert all(torch.equal(tensors[key], value) for key, value in wanted.tensors(name).items())
+        tensors = read_tensors(saved, name)
+        assert all(torch.equal(tensors[key], value) for key, value in read_tensors(wanted, name).items())
     assert saved.state["progress"] == wanted.state["progress"]
     told = [event["step"] for event in slow.events if event["kind"] == "checkpoint"]
     assert told == sorted(told) == [kept.step for kept in slow.store.list()]
@@ -99,7 +99,7 @@ def test_at_most_one_checkpoint_is_on_its_way(tmp_path):
     other.join(60)
     made.close()
     assert [data["step"] for _, _, data in told] == [1, 2]
-    assert store.newest_whole().step == 2
+    assert store.newest().step == 2
 
 
 def test_a_copy_has_the_same_bits_whatever_they_mean(tmp_path):
@@ -111,7 +111,7 @@ def test_a_copy_has_the_same_bits_whatever_they_mean(tmp_path):
     with torch.no_grad():
         weight.zero_()
     made.close()
-    assert torch.equal(Store(tmp_path).newest_whole().tensors("weights")["w"].view(torch.int32), bits)
+    assert torch.equal(read_tensors(Store(tmp_path).newest(), "weights")["w"].view(torch.int32), bits)
 
 
 def test_the_last_step_waits_for_the_disk(tmp_path):
@@ -121,7 +121,7 @@ def test_the_last_step_waits_for_the_disk(tmp_path):
     progress.step = 4
     made.save_last()
     assert [data["step"] for _, _, data in told] == [4]
-    assert store.newest_whole().step == 4
+    assert store.newest().step == 4
     made.close()
 
 
@@ -131,7 +131,7 @@ def test_where_no_copy_can_be_spared_training_waits_for_the_disk_and_says_so_onc
     for step in (1, 2):
         progress.step = step
         made.save()
-        assert store.newest_whole().step == step
+        assert store.newest().step == step
     made.close()
     words = [message for kind, message, _ in told if kind == "log"]
     assert len(words) == 1
@@ -159,7 +159,7 @@ def test_when_the_best_step_cannot_be_kept_the_best_is_the_one_that_was(tmp_path
     kept = full.result.best_step
     assert kept != best
     assert full.result.valid_loss == measured.get(kept, full.result.valid_loss)
-    weights = full.store.at(kept).tensors("weights")
+    weights = read_tensors(full.store.at(kept), "weights")
     assert all(torch.equal(weight, weights[name]) for name, weight in full.weights.items())
 
 
@@ -177,7 +177,7 @@ def test_a_full_disk_at_the_last_step_is_an_error_and_what_was_kept_stays(tmp_pa
     else:
         raise AssertionError("a full disk went unnoticed")
     made.close()
-    assert store.newest_whole().step == 1
+    assert store.newest().step == 1
 
 
 def test_a_later_best_is_kept_beside_the_newest(tmp_path):

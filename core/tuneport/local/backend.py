@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from tuneport.contract.backend import BaseInfo
 from tuneport.doors import LOCAL, public
 from tuneport.errors import JobNotFound, ModelNotFound
-from tuneport.local.folder import NAME, Folder
+from tuneport.local.folder import Folder
 from tuneport.local.trainer import Trainer
 from tuneport.refs import Ref
 
@@ -27,7 +28,7 @@ class LocalBackend(Trainer):
     absent. `base_models` are the base models by name, each with a description.
     """
 
-    base_models: dict[str, str] = {}
+    base_models: ClassVar[Mapping[str, str]] = {}
 
     def start(self, request: TrainRequest) -> LocalJob:
         """Write the job's folder and pass it to a detached worker. Called again with the same intent, by any process,
@@ -67,4 +68,4 @@ class LocalBackend(Trainer):
 
     def has_job(self, name: str) -> bool:
         """Whether a name is that of one of this backend's jobs."""
-        return name not in self.base_models and NAME.match(name) is not None and Folder.named(self.name, name).exists
+        return name not in self.base_models and Folder.can_have(name) and Folder.named(self.name, name).exists

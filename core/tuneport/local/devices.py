@@ -42,7 +42,7 @@ class DevicePool:
 
 @public(LOCAL)
 def cpu() -> Device:
-    """This machine's processor as one device."""
+    """The processor of this machine as one device."""
     import psutil
 
     return Device("cpu", f"CPU, {count_threads()} threads", psutil.virtual_memory().total)

@@ -71,7 +71,9 @@ def _passing(error: BaseException, install: str = "") -> tuple[str, str | None] 
     """
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, UnavailableError | BackendError | HomeError):
-        return error.message, error.remedy or ("Make it available again." if isinstance(error, UnavailableError) else None)
+        return error.message, error.remedy or (
+            "Make it available again." if isinstance(error, UnavailableError) else None
+        )
     if isinstance(error, TuneportError):
         return None
     if isinstance(error, ImportError) or "partially initialized module" in first:

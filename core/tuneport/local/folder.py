@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tuneport.doors import LOCAL, public
-from tuneport.errors import DataError, HomeError, JobNotFound, UsageError
+from tuneport.errors import DataError, HomeError, JobNotFound
 from tuneport.files import open_regular, replace_file, write_file
 from tuneport.homefolder import home
 from tuneport.local.eventlog import EventReader, JobStatus, apply_event
@@ -33,7 +33,7 @@ from tuneport.local.eventlog import EventReader, JobStatus, apply_event
 if TYPE_CHECKING:
     from tuneport.dataset import Dataset, Example
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 
 _REQUEST = {"intent": str, "created": str, "base": str, "settings": dict, "options": dict}
 
@@ -56,10 +56,15 @@ class Folder:
         self.log = path / "log.txt"
         self.events_file = path / "events.jsonl"
 
+    @staticmethod
+    def can_have(name: str) -> bool:
+        """Whether a job can have that name: letters, digits, dots, hyphens and underscores."""
+        return _NAME.match(name) is not None
+
     @classmethod
     def named(cls, backend: str, name: str) -> Folder:
         """The folder of a backend's job in home. Raises JobNotFound for a name that no job can have."""
-        if not NAME.match(name):
+        if not cls.can_have(name):
             raise JobNotFound(f"{backend} has no job {name!r}.", remedy="`tuneport jobs` lists the jobs.")
         return cls(home("jobs", backend) / name)
 
@@ -186,9 +191,3 @@ def read_file(path: Path) -> bytes:
     """The bytes of a file. Raises OSError, also for a pipe or a device, where reading might never end."""
     with open_regular(path) as file:
         return file.read()
-
-
-def check_name(name: str) -> None:
-    """Raise UsageError for a name that a folder cannot have."""
-    if not NAME.match(name):
-        raise UsageError(f"A job cannot be named {name!r}.", remedy="Use letters, digits, dots, hyphens and underscores.")

@@ -131,7 +131,7 @@ class LocalJob(Job):
             self.folder.make_request("pause")
 
     def resume(self) -> None:
-        """Continue from the last complete checkpoint. Called twice, or by two processes at once, it starts one worker."""
+        """Continue from the last complete checkpoint. Called twice, or by two processes, it starts one worker."""
         found = self.state()
         status = found.status
         if status.terminal:

@@ -178,7 +178,7 @@ class Owner:
             self._remember(event)
 
     def status(self, status: Status, message: str = "", *, level: str = "info", **changes: Any) -> None:
-        """Set the status; `changes` are other fields of JobStatus. The same status and message again make no new event."""
+        """Set the status; `changes` are other fields of JobStatus. The same status and message make no new event."""
         with self._mutex:
             self.verify()
             changes.setdefault("native", "")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport.contract.events import Status, utc_now
 from tuneport.errors import BackendError, TuneportError, UnavailableError, UsageError
 from tuneport.local.disk import FULL
-from tuneport.local.folder import Folder, check_name, write_record
+from tuneport.local.folder import Folder, write_record
 from tuneport.local.intents import claim_intent, release_intent
 from tuneport.local.job import LocalJob
 from tuneport.local.launch import launch
@@ -32,7 +32,10 @@ def start(trainer: Trainer, request: TrainRequest) -> LocalJob:
     """Write the job's folder and pass it to a detached worker. Called again with the same intent, by any process, it
     returns the same job, and finishes a start that was interrupted.
     """
-    check_name(request.name)
+    if not Folder.can_have(request.name):
+        raise UsageError(
+            f"A job cannot be named {request.name!r}.", remedy="Use letters, digits, dots, hyphens and underscores."
+        )
     trainer.check_request(request)
     folder = Folder.named(trainer.name, claim_intent(trainer.name, request.intent, request.name))
     _refuse_other_job(folder, request.intent)
@@ -89,7 +92,7 @@ def _write_and_launch(folder: Folder, trainer: Trainer, request: TrainRequest) -
 def _refuse_other_job(folder: Folder, intent: str) -> None:
     """Raise UsageError when the folder belongs to another intent."""
     if folder.exists and folder.request()["intent"] != intent:
-        release_intent(intent)
+        release_intent(folder.backend, intent)
         raise UsageError(f"There already is another job {folder.ref}.", remedy="Start it under another name.")
 
 

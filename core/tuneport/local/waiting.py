@@ -1,4 +1,4 @@
-"""A job in the queue is a process of 3 MB: this file, run without packages, which becomes the job's worker when its turn
+"""A job in the queue is a process of 3 MB: this file, run without packages. It becomes the job's worker when its turn
 comes.
 
 Do not add an import without measuring what it costs: a hundred jobs may wait. `slots` imports this file too, so that

@@ -32,7 +32,7 @@ LINEAGE = "lineage.json"
 
 
 @public(LOCAL)
-class Stopped(BaseException):  # noqa: N818 - not an error: somebody asked for it
+class Stopped(BaseException):
     """Leaves a training that is to be paused or cancelled. `Work.steps` raises it; do not catch it."""
 
     def __init__(self, stop: Stop) -> None:
@@ -61,7 +61,7 @@ class Work:
         self.checkpoints = checkpoints
         self.device = device
         self.model_folder = control.folder.model
-        self._metrics: dict[str, float] = {}
+        self._metrics: dict[str, Any] = {}
         self._systems: set[str | None] = set()
 
     # -- reading
@@ -197,8 +197,8 @@ class Work:
     def _report_step(self, step: int, total: int, left: float) -> None:
         numbers, self._metrics = self._metrics, {}
         loss = f" loss {numbers['train_loss']:.4f}" if "train_loss" in numbers else ""
-        told = {"step": step, "total_steps": total, "seconds_left": left}
-        self.emit("metric", f"step {step}/{total}{loss}", **told, **numbers)
+        data: dict[str, Any] = {"step": step, "total_steps": total, "seconds_left": left}
+        self._control.emit("metric", f"step {step}/{total}{loss}", **data, **numbers)
 
 
 def _system_prompt(example: Example) -> str | None:

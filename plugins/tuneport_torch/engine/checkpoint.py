@@ -1,4 +1,4 @@
-"""Checkpoints of tensors: a `NAME.safetensors` each, in the folders that the floor keeps. Light: torch comes with use."""
+"""Checkpoints of tensors, a `NAME.safetensors` for each group. Importing this imports no torch."""
 
 from __future__ import annotations
 

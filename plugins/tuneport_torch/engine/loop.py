@@ -30,7 +30,8 @@ from tuneport_torch.engine.state import Progress
 from tuneport_torch.engine.update import adamw, update
 
 if TYPE_CHECKING:
-    from tuneport_torch.protocols import Emit, Stop
+    from tuneport.local import Stop
+    from tuneport_torch.protocols import Emit
     from tuneport_torch.text.rows import Pair
 
 

@@ -14,15 +14,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from tuneport_torch.jobs.folder import writing
+from tuneport.plugin import write_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tuneport.local import Stop
     from tuneport_torch.engine.dpo import Dpo
     from tuneport_torch.engine.forward import Forward
     from tuneport_torch.engine.memory import Memory
-    from tuneport_torch.protocols import Control, Stop
+    from tuneport_torch.protocols import Control
 
 _KEEP_SECONDS = 60.0
 
@@ -84,8 +85,7 @@ class Reference:
     def _keep(self) -> None:
         tensors = {name: part.reference_P2 for name, part in self._parts.items()}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with writing(self._path) as stream:
-            stream.write(save(tensors, metadata={"facts": self._facts, "sha256": _sha256(tensors)}))
+        write_file(self._path, save(tensors, metadata={"facts": self._facts, "sha256": _sha256(tensors)}), mode=0o600)
         self._kept_at = time.monotonic()
 
     def _read(self) -> Mapping[str, Tensor]:

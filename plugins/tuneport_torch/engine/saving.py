@@ -12,11 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tuneport.local import free_memory
+from tuneport.plugin import size
 from tuneport_torch.engine import state
-from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.checkpoint import Store, read_tensors
 from tuneport_torch.engine.state import Progress
-from tuneport_torch.jobs.devices import free_memory
-from tuneport_torch.jobs.launch import size
 
 _Tensors = Mapping[str, Mapping[str, Tensor]]
 _SECONDS_BETWEEN = 60.0
@@ -123,7 +123,7 @@ class Saver:
             self.emit("log", message, level="warning")
             progress.best_step, progress.best_loss = progress.step, progress.valid_loss
             return
-        state.load_weights(saved.tensors("weights"), self.trained)
+        state.load_weights(read_tensors(saved, "weights"), self.trained)
 
     def close(self) -> None:
         """Wait for the checkpoint under way, and give back the memory of the copies."""
@@ -146,7 +146,7 @@ class Saver:
         }
         tensors = state.tensors(self.trained, self.optimizer)
         copy = self._copied(tensors) if beside else None
-        path = self._writer.submit(self.store.save, progress.step, copy or tensors, told)
+        path = self._writer.submit(self.store.save_tensors, progress.step, copy or tensors, told)
         best_loss = progress.best_loss if progress.best_step == progress.step else None
         self._writing = _Writing(progress.step, best_loss, began, path)
         if copy is None:

@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tuneport.errors import TuneportError
+from tuneport.local import Saved
 from tuneport_torch.config import Resolved, TorchSettings
-from tuneport_torch.engine.checkpoint import Saved, Store
+from tuneport_torch.engine.checkpoint import Store, read_tensors
 
 
 @dataclass
@@ -134,12 +135,12 @@ def resume(
     """Where the newest whole checkpoint stands, with everything put back as it was; None where there is none. `now` are
     the facts of this run. What was wrong with newer ones is told.
     """
-    saved = store.newest_whole(lambda why: emit("log", why, level="warning"))
+    saved = store.newest(lambda why: emit("log", why, level="warning"))
     if saved is None:
         return None
     for note in differences(saved.state["facts"], now):
         emit("log", note, level="warning")
-    weights, counts = saved.tensors("weights"), saved.state["progress"]
+    weights, counts = read_tensors(saved, "weights"), saved.state["progress"]
     alike = all(weights[name].shape == weight.shape for name, weight in trained.items() if name in weights)
     if weights.keys() != trained.keys() or not alike or counts.keys() - asdict(Progress()).keys():
         raise TuneportError(
@@ -154,12 +155,12 @@ def resume(
 def _restore(saved: Saved, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     """Put back the optimiser and the random generators."""
     device = next(iter(trained.values())).device
-    for key, value in saved.tensors("optimizer").items():
+    for key, value in read_tensors(saved, "optimizer").items():
         name, _, part = key.rpartition("/")
         optimizer.state[trained[name]][part] = value.to(device, copy=True)  # and not a view of the file, which will go
     version, numbers, gauss = saved.state["python_random"]
     random.setstate((version, tuple(numbers), gauss))
-    set_random(saved.tensors("random"), device)
+    set_random(read_tensors(saved, "random"), device)
 
 
 def is_storage_error(error: BaseException) -> bool:

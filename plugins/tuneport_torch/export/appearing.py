@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import UsageError
-from tuneport.plugin import local_path
-from tuneport_torch.jobs.folder import sync
+from tuneport.plugin import local_path, sync
 
 
 @contextmanager
