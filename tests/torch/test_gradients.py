@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 import tiny_training as tiny
 from tuneport_torch.bases.lora import adapted
 from tuneport_torch.config import TorchSettings, resolve
+from tuneport_torch.engine.checkpoint import read_tensors
 from tuneport_torch.engine.compiled import compile_layers
 from tuneport_torch.engine.loop import learning_rate
 from tuneport_torch.engine.objective import Answers

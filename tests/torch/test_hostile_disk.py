@@ -41,7 +41,7 @@ def assert_goes_back(store: Store, file: str) -> None:
     assert len(told) == 1
     assert told[0].startswith("Checkpoint step-00000002 is not used: ")
     assert file in told[0]
-    assert told[0].endswith("Going back to the one before.")
+    assert told[0].endswith("Using the one before it.")
     assert store.list()[0].step == 1
     assert store.at(2) is None
 
@@ -134,7 +134,7 @@ def test_where_none_is_whole_it_is_said_that_training_starts_anew(store: Store) 
     told: list[str] = []
     assert store.newest(told.append) is None
     assert [line.split(":")[0] for line in told] == [f"Checkpoint step-0000000{step} is not used" for step in (2, 1)]
-    assert told[1].endswith("There is none before: starting anew.")
+    assert told[1].endswith("There is no earlier one: starting again.")
 
 
 def test_a_broken_newer_checkpoint_takes_no_place_from_a_whole_one(tmp_path: Path) -> None:

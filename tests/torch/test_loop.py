@@ -7,6 +7,7 @@ import torch
 import tiny_training as tiny
 from tuneport.errors import DataError, TuneportError
 from tuneport_torch.config import TorchSettings, resolve, resolve_epochs
+from tuneport_torch.engine.checkpoint import read_tensors
 from tuneport_torch.engine.loop import learning_rate
 
 
@@ -113,7 +114,7 @@ def test_a_checkpoint_whose_weights_have_other_names_is_refused_and_not_a_riddle
     saved = store.newest()
     tensors = {name: read_tensors(saved, name) for name in ("weights", "optimizer", "random")}
     tensors["weights"] = {name.replace("lora_A", "lora.A"): weight for name, weight in tensors["weights"].items()}
-    store.save(saved.step, tensors, saved.state)
+    store.save_tensors(saved.step, tensors, saved.state)
     with pytest.raises(TuneportError, match="at step 3 was written by another version of tuneport"):
         tiny.trained(tmp_path)
 

@@ -55,8 +55,8 @@ class Trainer(Backend):
         """
 
     def finish(self, work: Work) -> tuple[str, str | None]:
-        """Do what follows the saved model, such as an export. Returns a sentence for the job's last message, or an empty
-        one, and a remedy.
+        """Do what follows the saved model, such as an export. Returns a sentence for the job's last message (it may be
+        empty) and a remedy.
 
         Called in the worker after `work`, and again when the worker was killed meanwhile. An exception ends the job as
         one of `work` does.
