@@ -210,14 +210,14 @@ class TorchModel(Model):
                 os.environ.setdefault(name, value)
             from tuneport_torch.text.load import load_codec
             from tuneport_torch.text.render import Renderer
-            from tuneport_torch.text.thinking import Mode, is_settled
+            from tuneport_torch.text.thinking import Mode, has_defaults
 
             base = self._resolved = bases.fetch(self._base)
             with ThreadPoolExecutor(1, "text") as aside:  # its tokenizer starts in a process of its own meanwhile
                 loading = aside.submit(load_codec, base)
                 import_libraries()
                 text = loading.result()
-            known = self._record or (text.template is not None and is_settled(text.template.source))
+            known = self._record or (text.template is not None and has_defaults(text.template.source))
             mode = Mode.SAVED if known else Mode.ROWS
             with LOADING:
                 # What answering imports is imported here, where no other thread imports.

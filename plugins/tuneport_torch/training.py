@@ -21,7 +21,7 @@ from tuneport_torch.choices import choices
 from tuneport_torch.config import Resolved, TorchSettings, resolve_epochs
 from tuneport_torch.engine import footprint
 from tuneport_torch.text.load import load_codec
-from tuneport_torch.text.rows import Rows, read_rows
+from tuneport_torch.text.rows import TrainingData, read_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +52,7 @@ def train_job(work: Work) -> Stop | None:
         settings=settings,
         method=request["options"]["method"],
         epochs=request["options"]["epochs"],
-        seed=request["options"]["seed"],
+        seed=request["options"]["seed"] or 0,
         store=Store(work.checkpoints.folder, keep=work.checkpoints.keep),
         emit=work.emit,
         should_stop=work.should_stop,
@@ -140,7 +140,7 @@ def _take_device(work: Work, settings: TorchSettings, device: Device) -> TorchSe
     return settings.model_copy(update={"device": kind, "threads": threads})
 
 
-def _fit(work: Work, settings: TorchSettings, base: Base, device: Device, rows: Rows) -> TorchSettings:
+def _fit(work: Work, settings: TorchSettings, base: Base, device: Device, rows: TrainingData) -> TorchSettings:
     """Settings that compute activations twice where the longest row would not fit otherwise."""
     if not footprint.needs_recompute(base.facts, settings, settings.device, device.memory, rows.longest):
         return settings
@@ -148,7 +148,9 @@ def _fit(work: Work, settings: TorchSettings, base: Base, device: Device, rows: 
     return settings.model_copy(update={"activation_checkpointing": True})
 
 
-def _decide_compiling(work: Work, settings: TorchSettings, base: Base, device: Device, rows: Rows) -> TorchSettings:
+def _decide_compiling(
+    work: Work, settings: TorchSettings, base: Base, device: Device, rows: TrainingData
+) -> TorchSettings:
     """Settings that say whether layers are compiled; a resumed job does as the first run did, to compute the same."""
     known = work.details.get("compile")
     if known is None:
@@ -195,7 +197,7 @@ def _peak_memory(device: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _describe_lineage(work: Work, codec: Codec, rows: Rows) -> Lineage:
+def _describe_lineage(work: Work, codec: Codec, rows: TrainingData) -> Lineage:
     reference = {"reference": str(work.base)} if work.options.method == "dpo" else {}
     template = codec.template.sha256 if codec.template is not None else None
     return replace(work.lineage(**reference), system=rows.system, template_sha256=template)

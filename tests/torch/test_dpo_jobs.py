@@ -209,7 +209,7 @@ def test_a_pair_is_too_long_where_one_of_its_answers_is(tmp_path, tiny_llama, po
     assert max(len(row.ids) for one in rows.train for row in (one.chosen, one.rejected)) <= limit
     assert [(one["read"], one["used"], one["dropped"]) for one in told] == [(count, used, count - used)]
     asked["options"]["too_long"] = "stop"
-    with pytest.raises(DataError, match=r"row 2: too-long: \d+ tokens, the model takes"):
+    with pytest.raises(DataError, match=r"row 2: too-long: \d+ tokens, the model's limit is"):
         read_rows(source, asked, codec, limit)
 
 

@@ -27,7 +27,7 @@ def hear(event, given):
 sys.addaudithook(hear)
 from tuneport_torch.bases import resolve
 from tuneport_torch.bases.loading import load_model
-from tuneport_torch.text.conversion_child import convert
+from tuneport_torch.text.sandbox.convert_tokenizer import convert
 from tuneport_torch.text.load import load_codec
 load_model(resolve(folder))
 load_codec(resolve(folder)).close()

@@ -152,7 +152,7 @@ def test_results_are_given_by_the_role_that_the_template_knows(renderer):
         one.render(both)
     assert "one tool call, its result" in refused.value.remedy
     beside = Conversation((asked, Message("assistant", "Wait.", tool_calls=calls[:1]), result, said))
-    with pytest.raises(Unrenderable, match="text beside the calls") as refused:
+    with pytest.raises(Unrenderable, match="text next to the calls") as refused:
         one.render(beside)
     assert "Take that text out" in refused.value.remedy
 
@@ -203,7 +203,7 @@ def test_a_turn_of_weight_0_is_context(renderer):
     ids=["no assistant", "weight 0"],
 )
 def test_a_row_with_nothing_to_train_on_is_an_error(renderer, example):
-    with pytest.raises(Unrenderable, match="No token of this row carries a loss") as refused:
+    with pytest.raises(Unrenderable, match="No token of this row would be trained") as refused:
         renderer().render(example)
     assert refused.value.code == "nothing-to-train"
 
@@ -319,7 +319,7 @@ def test_a_template_that_wants_parts_gets_parts(renderer):
             r"message 3 \(system\)",
             "user turn that follows it",
         ),
-        ("NO_TOOL_RESULTS", asked_weather(), r"message 2 \(tool\)", "knows tools"),
+        ("NO_TOOL_RESULTS", asked_weather(), r"message 2 \(tool\)", "supports tools"),
     ],
     ids=["system", "later system", "tool result"],
 )

@@ -14,13 +14,13 @@ from tuneport.plugin import TrainSettings
 from tuneport_torch import TorchBackend
 from tuneport_torch.answer.row import Row
 from tuneport_torch.text.codec import Codec
-from tuneport_torch.text.hints import hints
 from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
+from tuneport_torch.text.row_warnings import find_warnings
 from tuneport_torch.text.thinking import Mode, find_thinking
-from tuneport_torch.text.ways import count_ways, mode_of
+from tuneport_torch.text.thinking_mode import count_thinking, mode_from_counts
 
 PLAIN = Conversation((Message("user", "Label: my card"), Message("assistant", "card")))
 FIELD = Conversation((Message("user", "2+2?"), Message("assistant", "4", reasoning_content="Two more.")))
@@ -102,11 +102,11 @@ def test_what_is_trained_follows_what_the_model_is_asked_with(renderer, kind, pl
 def test_a_settled_template_asks_as_in_training_by_itself(renderer):
     one = renderer(templates.QWEN3_SWITCH)
     asked = one.prompts([PLAIN.messages[:1]])
-    one.codec.settle(one.codec.thinking.off)
+    one.codec.set_template_defaults(one.codec.thinking.off)
     assert one.prompts([PLAIN.messages[:1]]) == asked
     assert Renderer(one.codec, Mode.SAVED).prompts([PLAIN.messages[:1]]) == asked
     assert one.codec.decode(asked[0], keep_control=True).endswith("<think>\n\n</think>\n\n")
-    one.codec.settle(one.codec.thinking.on)
+    one.codec.set_template_defaults(one.codec.thinking.on)
     (open_,) = Renderer(one.codec, Mode.SAVED).prompts([PLAIN.messages[:1]])
     assert one.codec.decode(open_, keep_control=True).endswith("assistant\n")
 
@@ -126,13 +126,13 @@ def test_a_block_that_a_template_does_not_know_and_calls_that_cannot_be_read_bac
     call = Conversation((INLINE.messages[0], Message("assistant", tool_calls=called)))
     plain, switch, tools = map(renderer, (templates.CHATML, templates.QWEN3_SWITCH, templates.CALLS))
     for row in (INLINE, pair):
-        (hint,) = hints(row, plain.codec)
+        (hint,) = find_warnings(row, plain.codec)
         assert (hint.code, hint.severity) == ("thinking-as-text", "warning")
         assert "knows thinking" in hint.remedy
-        assert not list(hints(row, switch.codec))
-    assert [hint.code for hint in hints(call, plain.codec)] == ["calls-as-text"]
-    assert not list(hints(call, tools.codec))
-    assert not list(hints(PLAIN, plain.codec))
+        assert not list(find_warnings(row, switch.codec))
+    assert [hint.code for hint in find_warnings(call, plain.codec)] == ["calls-as-text"]
+    assert not list(find_warnings(call, tools.codec))
+    assert not list(find_warnings(PLAIN, plain.codec))
 
 
 def test_an_earlier_turn_whose_thinking_is_left_out_is_not_trained_without_it(renderer):
@@ -171,7 +171,7 @@ def test_thinking_before_a_call_and_before_the_answer_is_trained_behind_what_the
 ):
     one = renderer(template)
     rendered = one.render(Conversation(CALLED))
-    assert [piece.text for piece in one.shown(rendered) if piece.weight] == [call, final]
+    assert [piece.text for piece in one.pieces_of(rendered) if piece.weight] == [call, final]
     asked = Renderer(one.codec, Mode.ON)
     first = rendered.weights.index(1.0)
     second = rendered.weights.index(1.0, rendered.weights.index(0.0, first))
@@ -185,11 +185,15 @@ def test_a_row_without_thinking_is_asked_to_think_where_its_earlier_answers_can_
     assert one.codec.thinking.many
     assert not renderer(templates.OPENS_THINKING).codec.thinking.many
     assert trained(one, many) == ["card<|im_end|>", "<think>\n\n</think>\n\ncard<|im_end|>"]
-    assert mode_of(count_ways(one.codec, [many, many])) == mode_of(count_ways(one.codec, [PLAIN])) == Mode.ROWS
-    assert mode_of(count_ways(one.codec, [PLAIN, many])) == Mode.ON
+    assert (
+        mode_from_counts(count_thinking(one.codec, [many, many]))
+        == mode_from_counts(count_thinking(one.codec, [PLAIN]))
+        == Mode.ROWS
+    )
+    assert mode_from_counts(count_thinking(one.codec, [PLAIN, many])) == Mode.ON
     pair = Preference(prompt=FIELD.messages[:1], chosen=FIELD.messages[1:], rejected=PLAIN.messages[1:])
-    assert count_ways(one.codec, [pair, PLAIN]) == {True: 1, False: 1}
-    assert not count_ways(renderer(templates.CHATML).codec, [many, PLAIN])
+    assert count_thinking(one.codec, [pair, PLAIN]) == {True: 1, False: 1}
+    assert not count_thinking(renderer(templates.CHATML).codec, [many, PLAIN])
 
 
 def test_an_answer_that_ends_where_the_next_turn_begins_is_trained_with_the_token_at_which_the_model_stops(renderer):

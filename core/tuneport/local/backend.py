@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from tuneport.contract.backend import BaseInfo
+from tuneport.contract.capabilities import BaseInfo
 from tuneport.doors import LOCAL, public
 from tuneport.errors import JobNotFound, ModelNotFound
 from tuneport.local.folder import Folder
@@ -13,8 +13,8 @@ from tuneport.local.trainer import Trainer
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
-    from tuneport.contract.backend import TrainRequest
     from tuneport.contract.model import Model
+    from tuneport.contract.request import TrainRequest
     from tuneport.local.job import LocalJob
 
 

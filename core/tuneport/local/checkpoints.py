@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.contract.events import utc_now
-from tuneport.contract.job import Checkpoint
+from tuneport.contract.state import Checkpoint
 from tuneport.doors import LOCAL, public
 from tuneport.files import open_regular, sync
 from tuneport.local.folder import read_file
@@ -99,6 +99,7 @@ class Checkpoints:
                 created=datetime.fromisoformat(state["created"]),
                 metrics=state.get("metrics", {}),
                 best=state["step"] == best,
+                uses=frozenset({"resume"}),
             )
             for folder, state in listed
         ]

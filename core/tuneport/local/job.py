@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tuneport.contract.events import Event, Status, utc_now
-from tuneport.contract.job import Checkpoint, Job, JobState
+from tuneport.contract.job import Job
 from tuneport.contract.model import Lineage
+from tuneport.contract.state import Checkpoint, JobState, Removal
 from tuneport.doors import LOCAL, public
 from tuneport.errors import BackendError, JobNotFinished, UsageError
 from tuneport.local.checkpoints import Checkpoints
@@ -42,6 +43,7 @@ class LocalJob(Job):
     """A training on this machine. The worker is a separate process: a handle reads, asks and, if need be, kills."""
 
     poll_seconds: float = 0.5
+    delivers_events = True  # the worker does
 
     def __init__(self, trainer: Trainer, folder: Folder) -> None:
         self.ref = Ref.parse(folder.ref)
@@ -178,7 +180,7 @@ class LocalJob(Job):
             ) from error
         return self._trainer.load(self.ref, self.folder.model, lineage)
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
+    def delete(self, *, dry_run: bool = False) -> Removal:
         """Remove the folder with data snapshot, checkpoints and model. Returns a line for each part, with its size."""
         state, intent = self.state(), self.folder.request()["intent"]
         running = JobNotFinished(
@@ -191,7 +193,7 @@ class LocalJob(Job):
             raise running
         lines = self._parts()
         if dry_run:
-            return lines
+            return Removal(removed=lines)
         deadline = time.monotonic() + _END_SECONDS
         while (owner := Owner.take(self.folder)) is None:  # the worker of a job that is over may still be ending
             if time.monotonic() > deadline:
@@ -203,7 +205,7 @@ class LocalJob(Job):
         release_intent(self.folder.backend, intent)
         for remains in doomed.parent.glob(".deleted-*"):  # and what a killed deletion left
             shutil.rmtree(remains, ignore_errors=True)
-        return lines
+        return Removal(removed=lines)
 
     def prune(self, *, dry_run: bool = False) -> int:
         """Remove the checkpoints of a job that is over; its model is kept. Returns how many bytes that frees."""

@@ -22,7 +22,7 @@ from tuneport.local.owner import Owner
 from tuneport.units import size
 
 if TYPE_CHECKING:
-    from tuneport.contract.backend import TrainRequest
+    from tuneport.contract.request import TrainRequest
     from tuneport.local.trainer import Trainer
 
 _START_SECONDS = 60.0  # how long a start waits for another process that is writing the same job

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from tuneport.contract.backend import TrainRequest
     from tuneport.contract.model import Lineage, Model
+    from tuneport.contract.request import TrainRequest
     from tuneport.local.control import Stop
     from tuneport.local.work import Work
     from tuneport.refs import Ref

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport.contract.backend import TrainSettings
 from tuneport.contract.events import Status, utc_now
 from tuneport.contract.model import Lineage
+from tuneport.contract.request import TrainSettings
 from tuneport.dataset.example import Conversation, Preference
 from tuneport.doors import LOCAL, public
 from tuneport.files import sync, write_json
@@ -85,8 +85,13 @@ class Work:
         return self.checkpoints.newest(lambda why: self.log(why, level="warning"))
 
     @property
+    def seed(self) -> int:
+        """The seed; 0 where none was asked for."""
+        return self.options.seed or 0
+
+    @property
     def details(self) -> Mapping[str, Any]:
-        """What `keep` has kept with the job, in this process or an earlier one."""
+        """The facts that `keep` stored, in this process or an earlier one."""
         return self._control.owner.now.details
 
     @property

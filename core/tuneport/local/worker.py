@@ -30,7 +30,7 @@ from tuneport.local.owner import BEAT_SECONDS, Fenced, Owner
 from tuneport.local.slots import Slots, describe_place
 from tuneport.local.trainer import Trainer
 from tuneport.local.work import Stopped, Work
-from tuneport.workflow.observe import deliver_events
+from tuneport.notebook import attach_notebook
 
 _LOOK_SECONDS = 0.25  # how often requests are looked for
 _LAST_DELIVERY_SECONDS = 10.0  # how long slow observers may keep a finished worker alive
@@ -212,7 +212,8 @@ class Worker:
             self.control.news.clear()
             ending = self._over.is_set()
             try:
-                for observer, reason in deliver_events(job).items():
+                notebook = attach_notebook(job).notebook  # None for a job that no ledger knows
+                for observer, reason in (notebook.deliver(job) if notebook else {}).items():
                     sys.stderr.write(f"The observer {observer} failed: {reason}\n")
             except BaseException:  # noqa: BLE001 - third-party code must not end a training
                 traceback.print_exc(file=sys.stderr)

@@ -28,7 +28,9 @@ class CallReader:
         self._forms: list[CallForm] = list(dict.fromkeys([*([form] if form else []), HERMES, BARE]))
         # Where an object may also be the answer itself, it is a call only of a tool that there is.
         self._known = options.schema is not None
-        self.keeps_control = form is not None and bool(codec.marks_in(f"{form.head}{form.mid}{form.close}{form.quote}"))
+        self.keeps_control = form is not None and bool(
+            codec.find_control(f"{form.head}{form.mid}{form.close}{form.quote}")
+        )
 
     @property
     def close(self) -> str:
@@ -56,14 +58,14 @@ class CallReader:
         """
         if not said.strip():
             return ""
-        return self.plain(said[: min(form.shown(said) for form in self._forms)]).rstrip()
+        return self.plain(said[: min(form.safe_length(said) for form in self._forms)]).rstrip()
 
     def begun(self, said: str) -> list[Function]:
         """The calls that a growing text holds so far: the name of each, and its arguments as far as they are shown. A
         call whose beginning is of another form ends the list: whether it is one shows at its end.
         """
         for form in self._forms:
-            calls = form.begun(said, self._tools)
+            calls = form.read_growing(said, self._tools)
             if calls:
                 return [(one.name, one.arguments) for one in calls]
         return []

@@ -27,7 +27,7 @@ class Thought:
         assert thinking is not None
         self.thinking = thinking
         tail = codec.decode(prompt[-_TAIL:], keep_control=True).rstrip()
-        self.opened = thinking.in_prompt(tail)
+        self.opened = thinking.is_opened_by(tail)
         self.closed = bool(thinking.closes) and tail.endswith(thinking.closes)
         self.over = False
         self.size = 0

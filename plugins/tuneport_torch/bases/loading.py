@@ -165,7 +165,7 @@ def _read(
     config: PreTrainedConfig | None,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, _LoadingInfo]:
-    """The model in a folder, and what transformers reports. Raises DamagedModel if it has far more weights than `held`."""
+    """The model in a folder, and transformers' report. Raises DamagedModel for far more weights than `held`."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -21,7 +21,7 @@ from tuneport_torch.engine.memory import Memory
 from tuneport_torch.engine.metrics import Metrics
 from tuneport_torch.engine.objective import Answers, Objective
 from tuneport_torch.engine.orpo import Orpo
-from tuneport_torch.engine.pack import Row, epoch_steps
+from tuneport_torch.engine.pack import WeightedTokens, epoch_steps
 from tuneport_torch.engine.pairs import Pairs, switch_dropout_off
 from tuneport_torch.engine.prepare import compute_type, pick_device, prepare
 from tuneport_torch.engine.reference import Reference
@@ -32,7 +32,7 @@ from tuneport_torch.engine.update import adamw, update
 if TYPE_CHECKING:
     from tuneport.local import Stop
     from tuneport_torch.protocols import Emit
-    from tuneport_torch.text.rows import Pair
+    from tuneport_torch.text.rows import TrainingPair
 
 
 @dataclass(kw_only=True)
@@ -46,8 +46,8 @@ class Run:
     """
 
     model: Any
-    train: Sequence[Row] | Sequence[Pair]
-    validation: Sequence[Row] | Sequence[Pair] = ()
+    train: Sequence[WeightedTokens] | Sequence[TrainingPair]
+    validation: Sequence[WeightedTokens] | Sequence[TrainingPair] = ()
     settings: TorchSettings
     method: Literal["sft", "dpo", "orpo"] = "sft"
     epochs: int | Literal["auto"] = "auto"

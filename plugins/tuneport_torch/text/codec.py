@@ -1,4 +1,4 @@
-"""A model's tokenizer and template without torch or transformers: for counting, rendering and showing."""
+"""A model's tokenizer and chat template, without torch or transformers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Any, TypeVar
 from tuneport_torch.bases.files import check_inside, read_json, read_text
 from tuneport_torch.text.callform import CallForm
 from tuneport_torch.text.callprobe import find_calls
-from tuneport_torch.text.forms import MARK
+from tuneport_torch.text.messages import split_block
+from tuneport_torch.text.sandbox.message_forms import MARK
+from tuneport_torch.text.sandbox.run_tokenizer import CLOSE, OPEN
 from tuneport_torch.text.template import ChatTemplate
-from tuneport_torch.text.thinking import Thinking, find_thinking, settled
+from tuneport_torch.text.thinking import Thinking, find_thinking, set_defaults
 from tuneport_torch.text.tokenizer import Tokenizer
-from tuneport_torch.text.tokenizer_child import CLOSE, OPEN
-from tuneport_torch.text.turns import parts
 
 _T = TypeVar("_T")
 _MARKS = re.compile(f"[{OPEN}{CLOSE}{MARK}]")
 _QUOTED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-"""The files that make a `Codec`; a folder with the first of them is enough."""
+"""The files of a `Codec`. Only the first is required."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,11 @@ class Tokens:
 class Codec:
     """How a model reads and writes text: its tokenizer, its chat template, and the tokens that end an answer.
 
-    `stop_ids` are those of the model's configuration and its tokenizer's end-of-sequence token, `stops` their texts;
-    rendering adds the template's own end of turn where that is another one. `rows` are those of the model's embedding,
-    where known: a token with a higher id cannot be read by the model. `has_tool_template`: the model has a template for
-    tools beside the one that is used.
+    `stop_ids` are those of the model's configuration and its tokenizer's end-of-sequence token, and `stops` their
+    texts;
+    `load_codec` and training add the template's own end of turn. `rows` is the number of rows of the model's embedding,
+    if known: the model cannot read a token with a higher id. `has_tool_template`: the model has another template, for
+    tools.
     """
 
     def __init__(self, folder: Path, stop_ids: Sequence[int] = (), rows: int | None = None) -> None:
@@ -56,8 +57,8 @@ class Codec:
         if (folder / "tokenizer.json").exists():
             check_inside(folder / "tokenizer.json", folder)
         self.tokenizer = Tokenizer(folder / "tokenizer.json", list(self.special.values()))
-        self._prefix = self._beginning(config)
-        source, self.has_tool_template = _template(folder, config)
+        self._prefix = self._find_prefix(config)
+        source, self.has_tool_template = _read_template(folder, config)
         self.template = ChatTemplate(source, self.special) if source else None
         self.stop_ids = list(dict.fromkeys([*stop_ids, *([self.eos_id] if self.eos_id is not None else [])]))
         self.stops = [text for one, (text, _) in self.tokenizer.added.items() if one in self.stop_ids]
@@ -73,18 +74,20 @@ class Codec:
 
     @property
     def pad_id(self) -> int:
-        """What to pad with; nothing is ever found by looking for this id, since it may equal another token's."""
+        """The id to pad with. Never search for it: it may equal another token's id."""
         pad = self._id("pad_token")
         padding = self.stop_ids if pad is None else [pad, *self.stop_ids]
-        return next((one for one in padding if not self.beyond([one])), 0)
+        return next((one for one in padding if not self.describe_unreadable([one])), 0)
 
     @property
     def prefix_ids(self) -> list[int]:
-        """What the tokenizer puts before plain text: beginning of sequence, or nothing. Templates write their own."""
+        """What the tokenizer puts before plain text: beginning of sequence, or nothing. Templates write it
+        themselves.
+        """
         return list(self._prefix)
 
-    def beyond(self, ids: Sequence[int]) -> str | None:
-        """What is wrong with the first of some ids that the model has no row for; None where all can be read."""
+    def describe_unreadable(self, ids: Sequence[int]) -> str | None:
+        """A description of the first id that the model has no embedding row for; None if it can read all ids."""
         if self.rows is None or not ids or max(ids) < self.rows:
             return None
         first = next(one for one in ids if one >= self.rows)
@@ -92,28 +95,30 @@ class Codec:
         return f"{token[:80]!r} has the id {first}; the model has {self.rows:,} rows"
 
     @property
-    def longer(self) -> str | None:
+    def unreadable_added_token(self) -> str | None:
         """The same for all added tokens of the tokenizer, whether a text uses them or not."""
-        return self.beyond(sorted(self.tokenizer.added))
+        return self.describe_unreadable(sorted(self.tokenizer.added))
 
     @cached_property
     def control_ids(self) -> frozenset[int]:
-        """The ids of tokens that steer (turns, ends, padding) and that no ordinary text should become."""
-        return frozenset(number for number, (_, steers) in self.tokenizer.added.items() if steers)
+        """The ids of control tokens (turns, ends, padding), which ordinary text must not become."""
+        return frozenset(number for number, (_, is_control) in self.tokenizer.added.items() if is_control)
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
-        texts = sorted((text for text, steers in self.tokenizer.added.values() if steers), key=len, reverse=True)
+        texts = sorted(
+            (text for text, is_control in self.tokenizer.added.values() if is_control), key=len, reverse=True
+        )
         return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
 
-    def marks_in(self, text: str) -> list[tuple[int, int, int]]:
-        """Where control tokens stand in a text: (start, end, id), in characters."""
+    def find_control(self, text: str) -> list[tuple[int, int, int]]:
+        """The control tokens in a text: (start, end, id), in characters."""
         return [(*one.span(), self.token_id(one[0]) or 0) for one in self._control.finditer(text)]
 
     def quote(self, value: Any) -> Any:
-        """The same JSON value, where each control token's text is marked so that `encode` takes it as ordinary text.
+        """The same JSON value with marks around each control token's text, so that `encode` reads it as ordinary text.
 
-        A row's words are words: `<|im_end|>` in a message ends no turn, neither in training nor in use.
+        `<|im_end|>` in the text of a message must not end a turn, neither in training nor in use.
         """
         if isinstance(value, str):
             bare = _MARKS.sub("", value)
@@ -125,12 +130,12 @@ class Codec:
         return value
 
     def quote_answer(self, text: str) -> str:
-        """`quote` for what an assistant wrote: the tags around the thinking in front are the tokens that they name."""
-        said = parts(text)
-        return f"{said.opening}{self.quote(said.thinking)}{said.closing}{self.quote(said.answer)}"
+        """`quote` for an assistant's text: the tags around the thinking at its start remain control tokens."""
+        block = split_block(text)
+        return f"{block.opening}{self.quote(block.thinking)}{block.closing}{self.quote(block.answer)}"
 
-    def torn(self, text: str) -> bool:
-        """Whether a template cut a text at a control token, so that the marks which `quote` puts around it remain."""
+    def is_torn(self, text: str) -> bool:
+        """Whether a template cut a text at a quoted control token, which shows in single marks."""
         if OPEN not in text and CLOSE not in text:
             return False
         quoted = _QUOTED.findall(text)
@@ -138,11 +143,11 @@ class Codec:
         return OPEN in left or CLOSE in left or not all(self._control.fullmatch(one) for one in quoted)
 
     def encode(self, text: str) -> Tokens:
-        """The tokens of a text, and none in front. Control tokens are read as such except where `quote` marked them."""
+        """The tokens of a text, without a prefix. Control tokens are read as such unless `quote` marked them."""
         return self.encode_many([text])[0]
 
     def encode_many(self, texts: Sequence[str]) -> list[Tokens]:
-        """`encode` for many texts at once, on as many cores as tokenizers takes. Raises UnavailableError for a
+        """`encode` for many texts, on as many cores as the tokenizers library uses. Raises UnavailableError for a
         tokenizer that breaks its limits.
         """
         return [Tokens(ids, spans) for ids, spans in self.tokenizer.encode(texts)]
@@ -152,32 +157,32 @@ class Codec:
         return self.tokenizer.count(texts)
 
     def decode(self, ids: Sequence[int], *, keep_control: bool = False) -> str:
-        """The text of token ids, without control tokens unless asked for."""
+        """The text of token ids, without control tokens by default."""
         return self.tokenizer.decode(ids, keep_control=keep_control)
 
     def token_bytes(self, index: int) -> bytes:
-        """The bytes that a token stands for; several tokens may share one character."""
+        """The bytes of a token; several tokens may share one character."""
         return self.vocabulary[index] if 0 <= index < len(self.vocabulary) else b""
 
     @cached_property
     def thinking(self) -> Thinking | None:
-        """What the template does with thinking; None where it knows none."""
+        """How the template writes thinking; None if it has no thinking."""
         return find_thinking(self.template) if self.template is not None else None
 
     @cached_property
     def calls(self) -> CallForm | None:
-        """How the template writes calls of tools; None where it writes none, or in a way that is not understood."""
+        """How the template writes tool calls; None if it writes none, or in an unknown way."""
         return find_calls(self.template, self._without_end) if self.template is not None else None
 
     def without_control(self, text: str) -> str:
         """A decoded text without the control tokens in it."""
         return self._control.sub("", text)
 
-    def settle(self, variables: Mapping[str, bool]) -> None:
-        """Give the template those variables as its defaults, here and wherever it is saved to."""
+    def set_template_defaults(self, variables: Mapping[str, bool]) -> None:
+        """Make these variables the defaults of the template, also where it is saved."""
         if self.template is not None:
             self.template.close()
-            self.template = ChatTemplate(settled(self.template.source, variables), self.special)
+            self.template = ChatTemplate(set_defaults(self.template.source, variables), self.special)
             self.__dict__.pop("thinking", None)
 
     def companion(self, make: Callable[[Codec], _T]) -> _T:
@@ -189,7 +194,7 @@ class Codec:
 
     @cached_property
     def vocabulary(self) -> list[bytes]:
-        """The bytes that each token stands for, by id."""
+        """The bytes of each token, by id."""
         return self.tokenizer.vocabulary()
 
     def save(self, folder: Path) -> None:
@@ -202,13 +207,13 @@ class Codec:
             (folder / "chat_template.jinja").write_text(self.template.source, encoding="utf-8", newline="")
 
     def twin(self) -> Codec:
-        """The same, with processes of its own."""
+        """The same codec with its own processes."""
         twin = copy(self)
         twin._separate()  # noqa: SLF001 - its own
         return twin
 
     def close(self) -> None:
-        """End the processes that tokenize and render the template; they come back when needed."""
+        """End the processes that tokenize and render the template. They start again when needed."""
         self.tokenizer.close()
         if self.template is not None:
             self.template.close()
@@ -221,15 +226,15 @@ class Codec:
 
     def _without_end(self, text: str) -> str:
         """An answer's text without the control token at its end."""
-        said = text.rstrip()
-        last = next((start for start, end, _ in self.marks_in(said) if end == len(said)), len(said))
-        return said[:last]
+        text = text.rstrip()
+        last = next((start for start, end, _ in self.find_control(text) if end == len(text)), len(text))
+        return text[:last]
 
-    def _beginning(self, config: Mapping[str, Any]) -> list[int]:
+    def _find_prefix(self, config: Mapping[str, Any]) -> list[int]:
         bos = self._id("bos_token")
-        asked = config.get("add_bos_token")
-        if asked is not None:
-            return [bos] if asked and bos is not None else []
+        add_bos = config.get("add_bos_token")
+        if add_bos is not None:
+            return [bos] if add_bos and bos is not None else []
         return [bos] if bos is not None and self.tokenizer.start[:1] == [bos] else []
 
     def _id(self, name: str) -> int | None:
@@ -243,16 +248,16 @@ def _content(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, bool]:
-    """The template that conversations are written with, and whether there is another one for tools alone."""
+def _read_template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """The template for conversations, and whether there is another one only for tools."""
     given = config.get("chat_template")
     listed = [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
     named = {name: one.get("template") for one in listed if isinstance(name := one.get("name"), str)}
     for_tools = "tool_use" in named or (folder / "additional_chat_templates" / "tool_use.jinja").is_file()
-    beside = folder / "chat_template.jinja"
-    if beside.exists():
-        check_inside(beside, folder)
-        return read_text(beside), for_tools
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        check_inside(file, folder)
+        return read_text(file), for_tools
     if listed:
         given = named.get("default", next(iter(named.values())) if len(listed) == len(named) == 1 else None)
     return (given if isinstance(given, str) else None), for_tools

@@ -1,4 +1,4 @@
-"""A conversation whose token ids go with every tuned model: it shows whether text is still read alike."""
+"""A fixed conversation whose token ids are stored with every tuned model, to detect a changed tokenizer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_template_stops(codec: Codec) -> None:
 
 
 def golden_ids(codec: Codec) -> list[int]:
-    """The ids of GOLDEN up to where the model would answer; of its bare texts where the template refuses it."""
+    """The ids of GOLDEN up to where the model would answer, or of its plain text if the template refuses it."""
     renderer, messages = Renderer(codec, Mode.SAVED), [Message(turn["role"], turn["content"]) for turn in GOLDEN]
     if codec.template is not None:
         try:
@@ -43,15 +43,15 @@ def golden_ids(codec: Codec) -> list[int]:
 
 
 def check_golden(codec: Codec, golden: Sequence[int], template_sha256: str | None) -> None:
-    """Raise UnavailableError when tokenizer or template are not those of the training, by hash and by golden ids."""
-    have = codec.template.sha256 if codec.template is not None else None
-    if have != template_sha256:
+    """Raise UnavailableError if tokenizer or template have changed since training, by hash and by golden ids."""
+    found = codec.template.sha256 if codec.template is not None else None
+    if found != template_sha256:
         changed = "chat template"
     elif golden_ids(codec) != list(golden):
         changed = "tokenizer"
     else:
         return
     raise UnavailableError(
-        f"The {changed} in {codec.folder} is not the one of this model's training, so it would misread its input.",
-        remedy="Bring back the folder's tokenizer.json, tokenizer_config.json and chat_template.jinja as they were.",
+        f"The {changed} in {codec.folder} has changed since this model was trained, so it would misread its input.",
+        remedy="Restore the folder's original tokenizer.json, tokenizer_config.json and chat_template.jinja.",
     )

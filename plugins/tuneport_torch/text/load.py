@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tuneport_torch import bases
 from tuneport_torch.text.codec import Codec
-from tuneport_torch.text.conversion import converted
+from tuneport_torch.text.conversion import find_converted
 from tuneport_torch.text.golden import add_template_stops, check_golden
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def load_codec(base: Base) -> Codec:
     if folder is None and base.kind == "hub":
         folder = bases.text_folder(bases.fetch(base, weights=False))
     if folder is None or not (folder / "tokenizer.json").is_file():
-        folder = converted(base)
+        folder = find_converted(base)
     record = bases.read_record(base.path)
     codec = Codec(folder, record["stop_ids"] if record else base.facts.stop_ids, base.facts.vocabulary)
     if record:
