@@ -24,7 +24,7 @@ from tuneport.local.process import Identity
 
 @pytest.fixture
 def folder(own_home: Path) -> Folder:
-    made = Folder.named("torch", "tickets-1")
+    made = Folder.named("bayes", "tickets-1")
     made.path.mkdir()
     return made
 
@@ -212,14 +212,14 @@ def test_what_a_killed_writer_left_half_written_is_swept(folder: Folder) -> None
 
 
 def test_an_intent_belongs_to_the_name_that_came_first(own_home: Path) -> None:
-    assert claim_intent("torch", "1234", "a") == "a"
-    assert claim_intent("torch", "1234", "b") == "a"
-    assert claim_intent("torch", "5678", "b") == "b"
-    release_intent("torch", "1234")
-    assert claim_intent("torch", "1234", "c") == "c"
+    assert claim_intent("bayes", "1234", "a") == "a"
+    assert claim_intent("bayes", "1234", "b") == "a"
+    assert claim_intent("bayes", "5678", "b") == "b"
+    release_intent("bayes", "1234")
+    assert claim_intent("bayes", "1234", "c") == "c"
 
 
 @pytest.mark.parametrize("name", ["../etc", "a/b", "", ".hidden", "~", "a" * 300, "x\n"])
 def test_a_name_that_could_leave_home_is_no_job(own_home: Path, name: str) -> None:
     with pytest.raises(JobNotFound):
-        Folder.named("torch", name)
+        Folder.named("bayes", name)
