@@ -71,7 +71,7 @@ def measure(mode: str, tokens: int, length: int, *, checkpointing: bool) -> dict
             emit=lambda *_, **__: None,
         )  # fmt: skip
         train(run)
-    foretold = footprint.foretell(base.facts, settings, device, tokens_per_batch=tokens, longest=length)
+    foretold = footprint.estimate(base.facts, settings, device, tokens_per_batch=tokens, longest=length)
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else 1024 * usage()
     return {
         "mode": mode,

@@ -221,7 +221,7 @@ def _memory(settings: TorchSettings, base: Base, device: Device, resolved: Resol
     kind = device.name.partition(":")[0]
     tokens = max(longest, min(resolved.tokens_per_batch, resolved.tokens_per_step))
     twice = footprint.needs_recompute(base.facts, settings, kind, device.memory, longest)
-    foretold = footprint.foretell(
+    foretold = footprint.estimate(
         base.facts, settings, kind, tokens_per_batch=tokens, longest=longest, recompute=twice or None
     )
     if foretold is None:

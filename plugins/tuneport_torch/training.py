@@ -62,7 +62,7 @@ def train_job(work: Work) -> Stop | None:
     work.stage(Status.RUNNING, f"Training on {len(rows.train)} {what}, {rows.tokens} tokens an epoch.")
     with rates.measured(base, settings, device, work.ref.name) as measured:
         result = train(run)
-        measured.tokens, measured.seconds_aside = work.tokens_trained, result.seconds_aside
+        measured.tokens, measured.seconds_aside = work.tokens_trained, result.setup_seconds
     _keep_peak_memory(work, settings.device)
     if result.stopped in ("pause", "cancel"):
         return result.stopped

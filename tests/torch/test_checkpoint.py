@@ -18,14 +18,14 @@ def save(store, step, best=None, size=64):
 def test_what_is_saved_comes_back(tmp_path):
     store = Store(tmp_path / "deep" / "checkpoints")
     save(store, 3)
-    saved = store.newest()
+    saved = store.newest_intact()
     torch.manual_seed(3)
     assert (saved.step, saved.state["note"]) == (3, "after 3")
     assert torch.equal(read_tensors(saved, "weights")["w"], torch.randn(64))
 
 
 def test_nothing_is_there_at_first(tmp_path):
-    assert Store(tmp_path / "none").newest() is None
+    assert Store(tmp_path / "none").newest_intact() is None
     assert Store(tmp_path / "none").list() == []
 
 
@@ -50,12 +50,12 @@ def test_a_harmed_checkpoint_is_passed_over_for_the_one_before_and_why_is_told(t
     save(store, 1)
     harm(save(store, 2) / file)
     told = []
-    assert store.newest(told.append).step == 1
+    assert store.newest_intact(told.append).step == 1
     assert len(told) == 1
     assert "step-00000002" in told[0]
     assert store.at(2) is None
     save(store, 2)  # and it can be saved again
-    assert store.newest().step == 2
+    assert store.newest_intact().step == 2
 
 
 def test_what_a_killed_save_left_is_no_checkpoint_and_is_swept(tmp_path):
@@ -67,7 +67,7 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_is_swept(tmp_path):
     assert [kept.step for kept in store.list()] == [1]
     save(store, 2)
     assert not orphan.exists()
-    assert store.newest().step == 2
+    assert store.newest_intact().step == 2
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_in_use(tmp_path):
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_in_use(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert is_storage_error(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
-    assert store.newest().step == 1
+    assert store.newest_intact().step == 1
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
@@ -105,6 +105,6 @@ def test_listing_and_checking_import_no_torch(tmp_path):
     code = (
         "import sys, pathlib; from tuneport_torch.engine.checkpoint import Store;"
         "store = Store(pathlib.Path(sys.argv[1]));"
-        "assert store.list() and store.newest(); assert 'torch' not in sys.modules"
+        "assert store.list() and store.newest_intact(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

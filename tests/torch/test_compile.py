@@ -75,7 +75,7 @@ def test_where_compiling_fails_the_log_says_so_and_the_training_is_the_same_to_t
     one = tiny.trained(tmp_path / "without")
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}):
         other = tiny.trained(tmp_path / "with", compile=True)
-    assert "The layers are not compiled, training goes on without: InductorError: InvalidCxxCompiler" in other.logs
+    assert "Training continues without compiled layers: InductorError: InvalidCxxCompiler" in other.logs
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
@@ -85,10 +85,10 @@ def test_a_model_without_layers_that_can_be_compiled_is_trained_without(tmp_path
     for layer in base.model.layers:
         layer.__class__ = type("OddLayer", (nn.Module,), {"forward": kind.forward, "gradient_checkpointing": False})
     done = tiny.trained(tmp_path, base, compile=True)
-    assert "The layers are not compiled, training goes on without: TypeError: LlamaForCausalLM has no" in done.logs
+    assert "Training continues without compiled layers: TypeError: LlamaForCausalLM has no" in done.logs
     assert done.result.step == done.result.total_steps
 
 
 def test_padded_rows_are_not_compiled_and_the_log_says_so(tmp_path):
     done = tiny.trained(tmp_path, compile=True, packing=False)
-    assert "The layers are not compiled, training goes on without: the rows are padded" in done.logs
+    assert "Training continues without compiled layers: the rows are padded" in done.logs

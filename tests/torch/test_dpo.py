@@ -147,7 +147,7 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_mathematics(tmp_path):
 
     base.get_decoder().register_forward_pre_hook(refuse_more, with_kwargs=True)
     small, plain = trained(tmp_path / "a", base, **options), trained(tmp_path / "b", **options)
-    assert "Out of memory: micro-batches now hold at most" in small.logs
+    assert "Out of memory: micro-batches now have at most" in small.logs
     tiny.assert_alike(plain, small)
 
 

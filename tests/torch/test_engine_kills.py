@@ -56,7 +56,7 @@ def ending(folder: Path) -> tuple[dict, dict]:
 
 def files(folder: Path) -> dict[str, str]:
     """What the newest checkpoint holds, by its digests. state.json has the time in it, so its facts are compared."""
-    saved = Store(folder / "checkpoints").newest()
+    saved = Store(folder / "checkpoints").newest_intact()
     manifest = json.loads((saved.folder / "manifest.json").read_text())["files"]
     digests = {name: facts["sha256"] for name, facts in manifest.items() if name != "state.json"}
     return {**digests, "state": {name: value for name, value in saved.state.items() if name != "created"}}

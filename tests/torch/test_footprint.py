@@ -1,4 +1,4 @@
-"""The memory that a plan foretells: from the model's shape alone."""
+"""The memory that a plan estimates from the model's shape."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from tuneport_torch.bases.facts import Facts
 from tuneport_torch.config import TorchSettings
-from tuneport_torch.engine.footprint import foretell, needs_recompute
+from tuneport_torch.engine.footprint import estimate, needs_recompute
 
 LLAMA_1B = Facts(
     model_type="llama", vocabulary=128256, layers=16, hidden=2048, parameters=1_235_814_400,
@@ -23,7 +23,7 @@ ROOM = {"tokens_per_batch": 1024, "longest": 512}
 
 
 def parts(facts=LLAMA_1B, kind="cuda", **settings):
-    return foretell(facts, TorchSettings(**settings), kind, **ROOM).parts
+    return estimate(facts, TorchSettings(**settings), kind, **ROOM).parts
 
 
 def test_full_training_takes_16_bytes_a_weight_and_an_adapter_hardly_more_than_the_weights():
@@ -42,7 +42,7 @@ def test_weights_in_4_bits_take_about_half_a_byte():
 def test_activations_grow_with_the_tokens_at_once_and_shrink_when_computed_twice():
     settings = TorchSettings()
     one, two = (
-        foretell(LLAMA_1B, settings, "cuda", tokens_per_batch=tokens, longest=512).parts["activations"]
+        estimate(LLAMA_1B, settings, "cuda", tokens_per_batch=tokens, longest=512).parts["activations"]
         for tokens in (1024, 2048)
     )
     assert two == 2 * one
@@ -51,7 +51,7 @@ def test_activations_grow_with_the_tokens_at_once_and_shrink_when_computed_twice
 
 def test_activations_are_computed_twice_only_where_they_would_not_fit():
     settings = TorchSettings(mode="full")
-    needed = foretell(LLAMA_1B, settings, "cuda", tokens_per_batch=1024, longest=512).total
+    needed = estimate(LLAMA_1B, settings, "cuda", tokens_per_batch=1024, longest=512).total
     assert not needs_recompute(LLAMA_1B, settings, "cuda", round(1.2 * needed), 512)
     assert needs_recompute(LLAMA_1B, settings, "cuda", round(needed), 512)
     decided = TorchSettings(mode="full", activation_checkpointing=False)
@@ -59,7 +59,7 @@ def test_activations_are_computed_twice_only_where_they_would_not_fit():
 
 
 def test_a_model_of_unknown_shape_is_not_guessed_at():
-    assert foretell(dataclasses.replace(LLAMA_1B, parameters=None), TorchSettings(), "cpu", **ROOM) is None
+    assert estimate(dataclasses.replace(LLAMA_1B, parameters=None), TorchSettings(), "cpu", **ROOM) is None
 
 
 @pytest.mark.soak

@@ -116,14 +116,14 @@ def test_a_model_that_cannot_be_packed_is_padded_and_says_so():
 @pytest.mark.parametrize("kind", ["lfm2", "mamba", "xglm"])
 def test_a_model_whose_state_or_positions_run_on_from_row_to_row_is_not_packed(kind):
     """A convolution over tokens, a recurrent state, positions that are counted from the first row on."""
-    assert why_not_packed(tiny.model(kind)) == "packed rows give other logits than single ones"
+    assert why_not_packed(tiny.model(kind)) == "packed rows have other logits than single rows"
 
 
 def test_the_proof_notices_a_leak_that_is_smaller_than_rounding():
     model = tiny.model("lfm2")
     with torch.no_grad():
         model.model.layers[0].conv.conv.weight[..., :-1] *= 0.01  # what comes over from the tokens before
-    assert why_not_packed(model.bfloat16()) == "packed rows see each other"
+    assert why_not_packed(model.bfloat16()) == "packed rows influence each other"
 
 
 def test_the_attention_of_a_model_is_left_as_it_was_found():

@@ -168,7 +168,7 @@ def test_layers_that_read_the_same_input_compute_as_they_do_alone():
     assert mlp.gate_proj.siblings is None
 
 
-def test_an_input_that_was_written_to_is_computed_anew():
+def test_an_input_that_was_written_to_is_computed_again():
     model = adapted_model("llama")
     join(model)
     mlp, x = model.model.layers[0].mlp, torch.randn(1, 6, 32)

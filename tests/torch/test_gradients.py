@@ -19,7 +19,7 @@ from tuneport_torch.config import TorchSettings, resolve
 from tuneport_torch.engine.checkpoint import read_tensors
 from tuneport_torch.engine.compiled import compile_layers
 from tuneport_torch.engine.loop import learning_rate
-from tuneport_torch.engine.objective import Answers
+from tuneport_torch.engine.objective import AnswerRows
 from tuneport_torch.engine.pack import epoch_steps
 from tuneport_torch.engine.prepare import compute_type, prepare
 
@@ -88,7 +88,7 @@ def engine(name: str, device: str, **settings) -> tuple[nn.Module, object, torch
 
 def engine_gradients(model, forward, dtype, some, tokens_per_batch: int) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss of a step and its gradients, summed over micro-batches, as the loop makes them."""
-    data, total, everything = Answers(some, "train"), 0.0, list(range(len(some)))
+    data, total, everything = AnswerRows(some, "train"), 0.0, list(range(len(some)))
     device = next(model.parameters()).device.type
     for batch in data.split(forward, everything, tokens_per_batch):
         with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -229,7 +229,7 @@ def test_with_activations_computed_twice_over_a_16_bit_base_every_trained_weight
     done = tiny.trained(tmp_path, base, precision="bfloat16", activation_checkpointing=True, epochs=1)
     moments = {
         key.removesuffix("/exp_avg_sq"): value
-        for key, value in read_tensors(done.store.newest(), "optimizer").items()
+        for key, value in read_tensors(done.store.newest_intact(), "optimizer").items()
         if key.endswith("/exp_avg_sq")
     }
     assert moments.keys() == done.weights.keys()
@@ -266,7 +266,7 @@ def test_logits_of_a_whole_batch_are_never_held(training):
     )
     some = [SimpleNamespace(ids=[number] * 101, weights=[1.0] * 101) for number in range(6)]
     with tiny.Largest() as largest, torch.set_grad_enabled(training):
-        data = Answers(some, "validation")
+        data = AnswerRows(some, "validation")
         share = data.measure(forward, data.pack(forward, range(6)))[0]
         if training:
             share.backward()

@@ -11,7 +11,7 @@ from tuneport.errors import TuneportError
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.batches import Batches
 from tuneport_torch.engine.dpo import Dpo
-from tuneport_torch.engine.objective import Answers
+from tuneport_torch.engine.objective import AnswerRows
 from tuneport_torch.engine.orpo import Orpo
 from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.update import adamw, update
@@ -85,7 +85,7 @@ def test_with_overlap_five_steps_in_a_row_that_are_not_finite_stop_the_job_too(t
         tiny.trained(tmp_path, train=rows, overlap=True)
 
 
-class Watched(Answers):
+class Watched(AnswerRows):
     """Notes in which thread each batch was packed."""
 
     def __init__(self, rows):
@@ -117,9 +117,9 @@ def test_all_but_the_first_batch_are_made_by_a_thread_over_the_ends_of_steps_too
 
 
 def test_a_batch_that_is_not_asked_for_after_all_is_dropped():
-    """As when memory ran out and the step is cut anew, or an evaluation comes between two steps."""
+    """As when memory ran out and the step is split again, or an evaluation comes between two steps."""
     _, forward = prepared()
-    data, other = Answers(tiny.rows(12), "train"), Answers(tiny.rows(12, seed=1), "validation")
+    data, other = AnswerRows(tiny.rows(12), "train"), AnswerRows(tiny.rows(12, seed=1), "validation")
     batches = Batches(forward, ahead=True)
     next(batches.of(data, range(6), 30))  # the thread makes its second
     for examples in (other, data):
@@ -143,7 +143,7 @@ def test_a_packed_forward_and_backward_ask_the_device_for_no_number(mode, method
     """Padded ones do: transformers looks whether their mask is needed."""
     model, forward = prepared(mode=mode)
     data = {
-        "sft": lambda: Answers(tiny.rows(4), "train"),
+        "sft": lambda: AnswerRows(tiny.rows(4), "train"),
         "dpo": lambda: Dpo(pairs(4), "train", beta=0.1, label_smoothing=0.0),
         "orpo": lambda: Orpo(pairs(4), "train", beta=0.1),
     }[method]()

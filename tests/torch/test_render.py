@@ -148,7 +148,7 @@ def test_results_are_given_by_the_role_that_the_template_knows(renderer):
     assert "ipython\ndry" in one.codec.decode(one.render(row).ids, keep_control=True)
     assert "ipython\ndry" in one.codec.decode(one.prompts([row.messages[:3]])[0], keep_control=True)
     both = Conversation((asked, Message("assistant", tool_calls=calls), result, said))
-    with pytest.raises(Unrenderable, match="only a part of the calls") as refused:
+    with pytest.raises(Unrenderable, match="only some of the calls") as refused:
         one.render(both)
     assert "one tool call, its result" in refused.value.remedy
     beside = Conversation((asked, Message("assistant", "Wait.", tool_calls=calls[:1]), result, said))

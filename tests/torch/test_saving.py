@@ -69,7 +69,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_what_is_written_is_w
             while not store.asked:
                 time.sleep(0.001)
             assert store.asked == [2]
-            assert store.newest() is None
+            assert store.newest_intact() is None
             store.let.set()
 
     slow = tiny.trained(tmp_path / "slow", stop=stop, store=store, **options)
@@ -99,7 +99,7 @@ def test_at_most_one_checkpoint_is_on_its_way(tmp_path):
     other.join(60)
     made.close()
     assert [data["step"] for _, _, data in told] == [1, 2]
-    assert store.newest().step == 2
+    assert store.newest_intact().step == 2
 
 
 def test_a_copy_has_the_same_bits_whatever_they_mean(tmp_path):
@@ -111,7 +111,7 @@ def test_a_copy_has_the_same_bits_whatever_they_mean(tmp_path):
     with torch.no_grad():
         weight.zero_()
     made.close()
-    assert torch.equal(read_tensors(Store(tmp_path).newest(), "weights")["w"].view(torch.int32), bits)
+    assert torch.equal(read_tensors(Store(tmp_path).newest_intact(), "weights")["w"].view(torch.int32), bits)
 
 
 def test_the_last_step_waits_for_the_disk(tmp_path):
@@ -121,7 +121,7 @@ def test_the_last_step_waits_for_the_disk(tmp_path):
     progress.step = 4
     made.save_last()
     assert [data["step"] for _, _, data in told] == [4]
-    assert store.newest().step == 4
+    assert store.newest_intact().step == 4
     made.close()
 
 
@@ -131,7 +131,7 @@ def test_where_no_copy_can_be_spared_training_waits_for_the_disk_and_says_so_onc
     for step in (1, 2):
         progress.step = step
         made.save()
-        assert store.newest().step == step
+        assert store.newest_intact().step == step
     made.close()
     words = [message for kind, message, _ in told if kind == "log"]
     assert len(words) == 1
@@ -155,7 +155,7 @@ def test_when_the_best_step_cannot_be_kept_the_best_is_the_one_that_was(tmp_path
     measured = {event["step"]: event["valid_loss"] for event in whole.events if "valid_loss" in event}
     store = FullStore(tmp_path / "full", full_at={best}, keep=1)
     full = tiny.trained(tmp_path / "full", store=store, **options)
-    assert f"No checkpoint at step {best}, the one before stays in use" in full.logs
+    assert f"No checkpoint at step {best}; the previous one stays in use" in full.logs
     kept = full.result.best_step
     assert kept != best
     assert full.result.valid_loss == measured.get(kept, full.result.valid_loss)
@@ -177,7 +177,7 @@ def test_a_full_disk_at_the_last_step_is_an_error_and_what_was_kept_stays(tmp_pa
     else:
         raise AssertionError("a full disk went unnoticed")
     made.close()
-    assert store.newest().step == 1
+    assert store.newest_intact().step == 1
 
 
 def test_a_later_best_is_kept_beside_the_newest(tmp_path):

@@ -128,7 +128,7 @@ def test_a_block_that_a_template_does_not_know_and_calls_that_cannot_be_read_bac
     for row in (INLINE, pair):
         (hint,) = find_warnings(row, plain.codec)
         assert (hint.code, hint.severity) == ("thinking-as-text", "warning")
-        assert "knows thinking" in hint.remedy
+        assert "supports thinking" in hint.remedy
         assert not list(find_warnings(row, switch.codec))
     assert [hint.code for hint in find_warnings(call, plain.codec)] == ["calls-as-text"]
     assert not list(find_warnings(call, tools.codec))

@@ -72,14 +72,14 @@ class Checkpoints:
         self._prune(folder, state.get("best_step"))
         return folder
 
-    def newest(self, report: Callable[[str], None] = lambda _: None) -> Saved | None:
-        """The newest checkpoint that is as it was written, or None; `report` gets a message for each damaged one."""
+    def newest_intact(self, report: Callable[[str], None] = lambda _: None) -> Saved | None:
+        """The newest intact checkpoint, or None. `report` gets a message about each newer one that is damaged."""
         folders = self._folders()
         for folder in reversed(folders):
             broken = _why_broken(folder)
             if broken is None:
                 return _saved(folder)
-            then = "Using the one before it" if folder != folders[0] else "There is no earlier one: starting again"
+            then = "Trying the one before" if folder != folders[0] else "There is none before it: starting over"
             report(f"Checkpoint {folder.name} is not used: {broken}. {then}.")
         return None
 
@@ -149,7 +149,7 @@ def _why_broken(folder: Path) -> str | None:
     try:
         manifest = _manifest(folder)
         if manifest["format"] != 1:
-            return f"{_MANIFEST} has format {manifest['format']}, of a newer version of tuneport"
+            return f"{_MANIFEST} has format {manifest['format']}, from a newer version of tuneport"
         if _name(manifest["step"]) != folder.name or _STATE not in manifest["files"]:
             return f"{_MANIFEST} is of another checkpoint"
         files = {name: (facts["size"], facts["sha256"]) for name, facts in manifest["files"].items()}
@@ -163,7 +163,7 @@ def _why_broken(folder: Path) -> str | None:
             if path.stat().st_size != size:
                 return f"{name} has {path.stat().st_size} bytes, {_MANIFEST} says {size}"
             if _sha256(path) != sha256:
-                return f"{name} is not the file of {_MANIFEST}, by SHA-256"
+                return f"the SHA-256 of {name} differs from {_MANIFEST}"
         except FileNotFoundError:
             return f"{name} of {_MANIFEST} is missing"
         except OSError as error:
@@ -172,7 +172,7 @@ def _why_broken(folder: Path) -> str | None:
 
 
 def _read_state(folder: Path) -> Mapping[str, Any] | None:
-    """The facts that were saved, or None where they or the manifest have changed; `newest` reports why."""
+    """The facts that were saved, or None where they or the manifest have changed; `newest_intact` reports why."""
     try:
         raw, manifest = read_file(folder / _STATE), _manifest(folder)
         same = hashlib.sha256(raw).hexdigest() == manifest["files"][_STATE]["sha256"]

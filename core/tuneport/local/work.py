@@ -82,7 +82,7 @@ class Work:
     @cached_property
     def checkpoint(self) -> Saved | None:
         """The newest complete checkpoint, from which a resumed training continues. Damaged ones are logged."""
-        return self.checkpoints.newest(lambda why: self.log(why, level="warning"))
+        return self.checkpoints.newest_intact(lambda why: self.log(why, level="warning"))
 
     @property
     def seed(self) -> int:
