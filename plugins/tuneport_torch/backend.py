@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tuneport.errors import ModelNotFound, UnavailableError
 from tuneport.local import DevicePool, LocalBackend, count_threads
 from tuneport.plugin import Availability, BaseInfo, Capabilities, Preference, Ref
+from tuneport_torch.autos import slots
 from tuneport_torch.devices import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class TorchBackend(LocalBackend):
 
         asked = cast("TorchSettings", settings)
         kind = device_kind(asked.device)
-        return DevicePool(kind, list_devices(kind), 1 if asked.slots == "auto" else asked.slots)
+        return DevicePool(kind, list_devices(kind), slots(asked.slots))
 
     def keep_checkpoints(self, settings: BaseModel) -> int:
         """As the settings say."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
-from tuneport.local import Device, cpu, list_gpus
-
-Kind = Literal["cpu", "cuda", "mps"]
+from tuneport.local import Device, count_threads, cpu, list_gpus
+from tuneport_torch import autos
+from tuneport_torch.autos import Auto, Kind
 
 ENVIRONMENT = {"GOMP_SPINCOUNT": "20000"}
 """Variables for processes that compute with PyTorch. Threads that wait for each other then sleep soon instead of
@@ -22,13 +22,9 @@ sleeping at once halves the speed of an idle one. This is between, for GNU's Ope
 """
 
 
-def device_kind(setting: str) -> Kind:
-    """The kind of device that the setting `device` chooses. auto: a CUDA GPU if there is one, else an Apple GPU, else
-    the CPU.
-    """
-    if setting in ("cpu", "cuda", "mps"):
-        return setting  # type: ignore[return-value]  # the line above says so
-    return "cuda" if has_cuda() else "mps" if has_apple_gpu() else "cpu"
+def device_kind(setting: Kind | Auto) -> Kind:
+    """The kind of device that the setting `device` chooses on this machine."""
+    return autos.device(setting, has_cuda=setting == "auto" and has_cuda(), has_apple_gpu=has_apple_gpu())
 
 
 def list_devices(kind: Kind) -> list[Device]:
@@ -41,6 +37,12 @@ def list_devices(kind: Kind) -> list[Device]:
 def has_cuda() -> bool:
     """Whether there is an NVIDIA GPU and the installed PyTorch is built for it."""
     return _is_built_for_cuda() and bool(list_gpus())
+
+
+def usual_threads() -> int:
+    """The number of CPU threads that PyTorch chooses, found without importing it."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else count_threads()
 
 
 def has_apple_gpu() -> bool:

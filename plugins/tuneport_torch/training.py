@@ -9,19 +9,20 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tuneport.errors import JobFailed, ModelNotFound, TuneportError, UnavailableError, UnsupportedError
 from tuneport.local import may_pass
 from tuneport.plugin import Lineage, Status
-from tuneport_torch import bases, export, rates
+from tuneport_torch import autos, bases, export, pace
 from tuneport_torch.bases.files import DamagedModel
 from tuneport_torch.bases.loading import load_model
-from tuneport_torch.choices import choices
-from tuneport_torch.config import Resolved, TorchSettings, resolve_epochs
+from tuneport_torch.bases.precision import fastest
+from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine import footprint
+from tuneport_torch.resolved import Resolved, explain, resolve
 from tuneport_torch.text.load import load_codec
-from tuneport_torch.text.rows import TrainingData, read_rows
+from tuneport_torch.text.rows import TrainingData, TrainingPair, TrainingRow, read_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,38 +33,39 @@ if TYPE_CHECKING:
 
 
 def train_job(work: Work) -> Stop | None:
-    """Train a job, from the newest complete checkpoint if there is one. Returns why it stopped early, or None."""
-    request, device, settings = work.request, work.device, cast(TorchSettings, work.settings)
-    base = _find_base(request, settings)
+    """Train a job, from the newest intact checkpoint if there is one. Returns why it stopped early, or None."""
+    device, settings = work.device, cast(TorchSettings, work.settings)
+    base = _find_base(work.request, settings)
     codec = load_codec(base)
-    limit = base.facts.max_positions if settings.max_tokens == "auto" else settings.max_tokens
-    rows = read_rows(work, request, codec, limit)
+    limit = autos.max_tokens(settings.max_tokens, base.facts.max_positions)
+    rows = read_rows(work, work.request, codec, limit)
     work.stage(Status.PREPARING, f"Loading {base.description} on {device.model}.")
-    settings = _fit(work, _take_device(work, settings, device), base, device, rows)
-    settings = _decide_compiling(work, settings, base, device, rows)
+    _take_device(device)
+    model = _load_base(work, base)
+    resolved = _resolve(work, model, base, rows)
 
     from tuneport_torch.engine.checkpoint import Store
     from tuneport_torch.engine.loop import Run, train
 
     run = Run(
-        model=_load_base(work, base),
+        model=model,
         train=rows.train,
         validation=rows.validation,
         settings=settings,
-        method=request["options"]["method"],
-        epochs=request["options"]["epochs"],
-        seed=request["options"]["seed"] or 0,
+        method=work.request["options"]["method"],
+        epochs=work.options.epochs,
+        seed=work.seed,
         store=Store(work.checkpoints.folder, keep=work.checkpoints.keep),
         emit=work.emit,
         should_stop=work.should_stop,
-        on_plan=lambda plan, dtype: _keep_choices(work, base, device, plan, str(dtype), compiled=settings.compile),
+        resolved=resolved,
     )
     what = "rows" if run.method == "sft" else "pairs"
     work.stage(Status.RUNNING, f"Training on {len(rows.train)} {what}, {rows.tokens} tokens an epoch.")
-    with rates.measured(base, settings, device, work.ref.name) as measured:
+    with pace.measure(base, settings, device, work.ref.name) as measured:
         result = train(run)
         measured.tokens, measured.seconds_aside = work.tokens_trained, result.setup_seconds
-    _keep_peak_memory(work, settings.device)
+    _keep_peak_memory(work, resolved.device)
     if result.stopped in ("pause", "cancel"):
         return result.stopped
     work.stage(Status.PREPARING, "Writing the model.")
@@ -120,8 +122,8 @@ def _load_base(work: Work, base: Base) -> PreTrainedModel:
         raise JobFailed(error.message, ref=str(work.ref), remedy=error.remedy) from error
 
 
-def _take_device(work: Work, settings: TorchSettings, device: Device) -> TorchSettings:
-    """Settings with the device from the queue and, so that a resumed job computes the same, the first run's threads."""
+def _take_device(device: Device) -> None:
+    """Let PyTorch see the device from the queue alone. Raises UnavailableError where it cannot use it."""
     kind, _, index = device.name.partition(":")
     if index:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -133,50 +135,58 @@ def _take_device(work: Work, settings: TorchSettings, device: Device) -> TorchSe
             "The NVIDIA driver lists a GPU, but PyTorch cannot use it.",
             remedy=f"Python prints the reason: python -c 'import torch; torch.cuda.init()' (torch {torch.__version__})",
         )
-    known = work.details.get("threads")
-    threads = known or (torch.get_num_threads() if settings.threads == "auto" else settings.threads)
-    torch.set_num_threads(threads)
-    work.keep(device=device.name, device_model=device.model, threads=threads)
-    return settings.model_copy(update={"device": kind, "threads": threads})
 
 
-def _fit(work: Work, settings: TorchSettings, base: Base, device: Device, rows: TrainingData) -> TorchSettings:
-    """Settings that compute activations twice where the longest row would not fit otherwise."""
-    if not footprint.needs_recompute(base.facts, settings, settings.device, device.memory, rows.longest):
-        return settings
-    work.log(f"Activations are computed twice instead of kept: they would not fit into {device.model}.")
-    return settings.model_copy(update={"activation_checkpointing": True})
+def _resolve(work: Work, model: PreTrainedModel, base: Base, rows: TrainingData) -> Resolved:
+    """What "auto" comes to; kept with the job for its reports and for a resume."""
+    import torch
 
-
-def _decide_compiling(
-    work: Work, settings: TorchSettings, base: Base, device: Device, rows: TrainingData
-) -> TorchSettings:
-    """Settings that say whether layers are compiled; a resumed job does as the first run did, to compute the same."""
-    known = work.details.get("compile")
-    if known is None:
-        epochs = resolve_epochs(work.request["options"]["epochs"], rows.tokens)
-        known = rates.repays_compiling(base, settings, device, rows.tokens * epochs)
-        work.keep(compile=known)
-    return settings.model_copy(update={"compile": known})
-
-
-def _keep_choices(
-    work: Work, base: Base, device: Device, plan: Resolved, dtype: str, *, compiled: bool | Literal["auto"]
-) -> None:
-    """Keep with the job what "auto" came to, and why."""
-    options = work.request["options"]
-    used, why = choices(
-        cast(TorchSettings, work.settings),
-        plan,
-        epochs=options["epochs"],
-        method=options["method"],
-        hidden_size=base.facts.hidden or 1024,
+    settings, device, kind = cast(TorchSettings, work.settings), work.device, _kind(work.device)
+    fits = not footprint.needs_recompute(base.facts, settings, kind, device.memory, rows.longest)
+    if not fits:
+        work.log(f"Activations are computed twice instead of kept: they would not fit into {device.model}.")
+    expected = pace.estimate(base, settings, device)
+    resolved = resolve(
+        settings,
+        epochs=work.options.epochs,
+        rows=len(rows.train),
+        tokens=rows.tokens,
+        validation_tokens=sum(map(_count_tokens, rows.validation)),
+        hidden_size=model.config.get_text_config().hidden_size,
+        device=kind,
+        method=work.options.method,
+        max_positions=base.facts.max_positions,
+        has_bfloat16=fastest(kind) == "bfloat16",
+        threads=torch.get_num_threads(),
+        fits=fits,
+        tokens_per_second=expected.tokens_per_second if expected else None,
+        details=work.details,
+    )
+    used, why = explain(
+        settings,
+        resolved,
+        epochs=work.options.epochs,
+        method=work.options.method,
+        device=device.name,
+        model=device.model,
+    )
+    work.keep(
         device=device.name,
         device_model=device.model,
-        precision=dtype.removeprefix("torch."),
-        compiled=compiled is True,
+        threads=resolved.threads,
+        compile=resolved.compile,
+        resolved=used,
+        reasons=why,
     )
-    work.keep(resolved=used, reasons=why)
+    return resolved
+
+
+def _kind(device: Device) -> autos.Kind:
+    return cast(autos.Kind, device.name.partition(":")[0])
+
+
+def _count_tokens(row: TrainingRow | TrainingPair) -> int:
+    return len(row.ids) if isinstance(row, TrainingRow) else len(row.chosen.ids) + len(row.rejected.ids)
 
 
 def _keep_peak_memory(work: Work, device: str) -> None:

@@ -6,9 +6,11 @@ import torch
 
 import tiny_training as tiny
 from tuneport.errors import DataError, TuneportError
-from tuneport_torch.config import TorchSettings, resolve, resolve_epochs
+from tuneport_torch import autos
+from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.checkpoint import read_tensors
 from tuneport_torch.engine.loop import learning_rate
+from tuneport_torch.resolved import resolve
 
 
 def same(one, other):
@@ -267,7 +269,7 @@ def test_auto_follows_its_documented_rules():
     assert made.learning_rate == 1e-3
     assert plan(mode="full").learning_rate == pytest.approx(1e-4)
     assert (made.warmup_steps, made.evaluate_every, made.patience) == (5, 10, 3)
-    assert [resolve_epochs("auto", tokens) for tokens in (1000, 7842, 100_000, 6_000_000, 30_000_000)] == [
+    assert [autos.epochs("auto", tokens) for tokens in (1000, 7842, 100_000, 6_000_000, 30_000_000)] == [
         10,
         4,
         3,

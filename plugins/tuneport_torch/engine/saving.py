@@ -51,7 +51,7 @@ class Saver:
         optimizer: torch.optim.Optimizer,
         facts: Mapping[str, Any],
         *,
-        every: int | Literal["auto"],
+        every: int | Literal["by time"],
         emit: Callable[..., None],
         spare: int | None = None,
     ) -> None:
@@ -67,7 +67,7 @@ class Saver:
 
     def is_due(self) -> bool:
         """Whether a checkpoint is due now. When checkpoints are saved does not change any result."""
-        if self.every != "auto":
+        if self.every != "by time":
             return self.progress.step % self.every == 0
         waited = time.monotonic() - self._saved_at
         return self._writing is None and waited > max(_SECONDS_BETWEEN, self._seconds / _SHARE_OF_TIME)

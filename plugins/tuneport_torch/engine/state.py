@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from tuneport.errors import TuneportError
 from tuneport.local import Saved
-from tuneport_torch.config import Resolved, TorchSettings
+from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.checkpoint import Store, read_tensors
+from tuneport_torch.resolved import Resolved
 
 
 @dataclass
@@ -47,13 +48,13 @@ def facts(
             "mode": settings.mode,
             "adapter": settings.adapter.model_dump(mode="json") if settings.mode == "lora" else None,
             "schedule": settings.schedule,
-            **asdict(plan),
+            **plan.schedule(),
         },
         "should": {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "precision": str(dtype),
-            "compile": settings.compile is True,
+            "compile": plan.compile,
         },
     }
 
