@@ -11,6 +11,7 @@ _T = TypeVar("_T")
 
 USERS = "tuneport"
 AUTHORS = "tuneport.plugin"
+HOSTED = "tuneport.hosted"
 LOCAL = "tuneport.local"
 
 

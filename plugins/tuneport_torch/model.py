@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tuneport.plugin import Dataset, GenerateOptions
-    from tuneport_torch.answer.joining import JoiningBatch
-    from tuneport_torch.answer.row import Row
+    from tuneport_torch.answer.live_batch import TorchLiveBatch
+    from tuneport_torch.answer.row import AnswerRow
     from tuneport_torch.autos import Auto, Kind
     from tuneport_torch.bases import Base
     from tuneport_torch.text.render import Renderer, Style
@@ -148,18 +148,18 @@ class TorchModel(Model):
             for place, piece in stream(loaded.model, loaded.renderer.codec, list(ready.values()), options_of):
                 yield numbers[place], piece
 
-    def open_batch(self) -> JoiningBatch:
+    def open_batch(self) -> TorchLiveBatch:
         """A batch that conversations can join. It is answered step by step; other calls may compute in between."""
         with self._lock:
             loaded = self._ready()
             from tuneport_torch.answer.generate import make_row
-            from tuneport_torch.answer.joining import JoiningBatch
+            from tuneport_torch.answer.live_batch import TorchLiveBatch
 
-            def prepare(prompt: Sequence[Message], options: GenerateOptions, renderer: Renderer) -> Row:
+            def prepare(prompt: Sequence[Message], options: GenerateOptions, renderer: Renderer) -> AnswerRow:
                 options = self._styled(options)
                 return make_row(loaded.model, loaded.renderer.codec, self._prompt(renderer, prompt, options), options)
 
-            return JoiningBatch(loaded.model, loaded.renderer, prepare, self._lock)
+            return TorchLiveBatch(loaded.model, loaded.renderer, prepare, self._lock)
 
     def _prompt(self, renderer: Renderer, prompt: Sequence[Message], options: GenerateOptions) -> list[int]:
         return renderer.prompts([prompt], options.tools, "plain" if options.raw else self.style)[0]
@@ -223,7 +223,7 @@ class TorchModel(Model):
             with LOADING:
                 # What answering imports is imported here, where no other thread imports.
                 import tuneport_torch.answer.generate
-                import tuneport_torch.answer.joining
+                import tuneport_torch.answer.live_batch
                 import tuneport_torch.answer.scoring  # noqa: F401 - see above
 
                 device, dtype = device_kind(self._device), self._kind()

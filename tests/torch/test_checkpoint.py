@@ -15,7 +15,7 @@ def save(store, step, best=None, size=64):
     return store.save_tensors(step, {"weights": {"w": torch.randn(size)}}, {"best_step": best, "note": f"after {step}"})
 
 
-def test_what_is_saved_comes_back(tmp_path):
+def test_a_saved_checkpoint_can_be_read_back(tmp_path):
     store = Store(tmp_path / "deep" / "checkpoints")
     save(store, 3)
     saved = store.newest_intact()
@@ -24,7 +24,7 @@ def test_what_is_saved_comes_back(tmp_path):
     assert torch.equal(read_tensors(saved, "weights")["w"], torch.randn(64))
 
 
-def test_nothing_is_there_at_first(tmp_path):
+def test_there_is_no_checkpoint_at_first(tmp_path):
     assert Store(tmp_path / "none").newest_intact() is None
     assert Store(tmp_path / "none").list() == []
 
@@ -45,7 +45,7 @@ def removed(path):
 
 @pytest.mark.parametrize("harm", [truncated, flipped, removed])
 @pytest.mark.parametrize("file", ["weights.safetensors", "state.json", "manifest.json"])
-def test_a_harmed_checkpoint_is_passed_over_for_the_one_before_and_why_is_told(tmp_path, file, harm):
+def test_a_damaged_checkpoint_is_skipped_for_the_previous_one_and_the_reason_is_reported(tmp_path, file, harm):
     store = Store(tmp_path)
     save(store, 1)
     harm(save(store, 2) / file)
@@ -58,7 +58,7 @@ def test_a_harmed_checkpoint_is_passed_over_for_the_one_before_and_why_is_told(t
     assert store.newest_intact().step == 2
 
 
-def test_what_a_killed_save_left_is_no_checkpoint_and_is_swept(tmp_path):
+def test_leftovers_of_a_killed_save_are_not_a_checkpoint_and_are_removed(tmp_path):
     store = Store(tmp_path)
     save(store, 1)
     orphan = tmp_path / ".unfinished-step-00000002"

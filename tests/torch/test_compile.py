@@ -40,7 +40,7 @@ def _as_on_a_gpu(module, query, key, value, attention_mask, *, scaling=None, doc
 @pytest.mark.skipif(attention.varlen_attn is None, reason="this torch has no varlen attention")
 @pytest.mark.filterwarnings("ignore")  # what fake tensors say of autocast
 @pytest.mark.parametrize(("mode", "graphs"), [("full", 1), ("lora", 2)])  # the first layer's input needs no gradient
-def test_with_a_gpus_attention_all_layers_and_lengths_share_a_whole_graph(mode, graphs):
+def test_with_a_gpus_attention_all_layers_and_lengths_share_one_graph(mode, graphs):
     """Nothing is computed here: fake tensors have shapes and types alone, and the kernel says what its result's are."""
     model = tiny.model("llama", num_hidden_layers=4)
     if mode == "lora":
@@ -62,7 +62,7 @@ def test_with_a_gpus_attention_all_layers_and_lengths_share_a_whole_graph(mode, 
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
-def test_a_training_with_compile_learns_what_one_without_does(tmp_path):
+def test_training_with_and_without_compile_learns_the_same(tmp_path):
     one, other = (
         tiny.trained(tmp_path / str(wanted), tiny.model().eval(), mode="full", compile=wanted)
         for wanted in (False, True)
@@ -71,7 +71,7 @@ def test_a_training_with_compile_learns_what_one_without_does(tmp_path):
     assert other.losses == pytest.approx(one.losses, rel=1e-4)
 
 
-def test_where_compiling_fails_the_log_says_so_and_the_training_is_the_same_to_the_bit(tmp_path):
+def test_if_compiling_fails_the_log_says_so_and_training_has_the_same_bits(tmp_path):
     one = tiny.trained(tmp_path / "without")
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}):
         other = tiny.trained(tmp_path / "with", compile=True)

@@ -152,7 +152,7 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_mathematics(tmp_path):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_step_counts_both_answers_and_a_micro_batch_holds_whole_pairs(packed):
+def test_a_step_counts_both_answers_and_a_micro_batch_has_complete_pairs(packed):
     some, model = Dpo(pairs(14), "train", beta=BETA, label_smoothing=0.0), tiny.model()
     assert some.lengths == [len(pair.chosen.ids) + len(pair.rejected.ids) for pair in pairs(14)]
     batches = some.split(Packed(model, torch.float32) if packed else Padded(model), range(14), 90)

@@ -109,7 +109,7 @@ def killed_often(victims: Victims, folder: Path, mode: str, wanted: int) -> None
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_training_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
+def test_a_repeatedly_killed_run_ends_with_the_bits_of_an_uninterrupted_one(
     victims: Victims, tmp_path: Path, mode: str
 ) -> None:
     killed_often(victims, tmp_path, mode, 10)

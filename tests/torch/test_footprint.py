@@ -26,7 +26,7 @@ def parts(facts=LLAMA_1B, kind="cuda", **settings):
     return estimate(facts, TorchSettings(**settings), kind, **ROOM).parts
 
 
-def test_full_training_takes_16_bytes_a_weight_and_an_adapter_hardly_more_than_the_weights():
+def test_full_training_takes_16_bytes_per_weight_and_an_adapter_hardly_more_than_the_weights():
     full, lora = parts(mode="full"), parts()
     assert full["weights"] + full["trained"] > 16 * LLAMA_1B.parameters
     assert lora["weights"] == pytest.approx(2 * LLAMA_1B.parameters, rel=0.01)
@@ -49,7 +49,7 @@ def test_activations_grow_with_the_tokens_at_once_and_shrink_when_computed_twice
     assert parts(activation_checkpointing=True)["activations"] < one / 3
 
 
-def test_activations_are_computed_twice_only_where_they_would_not_fit():
+def test_activations_are_computed_twice_only_if_they_would_not_fit():
     settings = TorchSettings(mode="full")
     needed = estimate(LLAMA_1B, settings, "cuda", tokens_per_batch=1024, longest=512).total
     assert not needs_recompute(LLAMA_1B, settings, "cuda", round(1.2 * needed), 512)
@@ -63,7 +63,7 @@ def test_a_model_of_unknown_shape_is_not_guessed_at():
 
 
 @pytest.mark.soak
-def test_the_foretold_memory_is_within_15_percent_of_what_is_taken():
+def test_the_estimated_memory_is_within_15_percent_of_the_measured():
     root = Path(__file__).parents[2]
     command = [sys.executable, str(root / "benchmarks" / "memory.py")]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

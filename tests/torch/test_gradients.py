@@ -146,7 +146,7 @@ def test_loss_and_every_gradient_are_those_of_the_plain_reference(name, mode, pa
     ("name", "mode"),
     [("llama, tied", "lora"), ("qwen3, untied", "full"), ("gemma2, soft caps, tied", "full"), ("gpt2, tied", "lora")],
 )
-def test_so_are_those_of_compiled_layers_with_activations_computed_twice_too(name, mode, device):
+def test_compiled_layers_with_activations_computed_twice_have_the_same_gradients(name, mode, device):
     torch._dynamo.reset()
     model, forward, dtype = engine(name, device, mode=mode)
     expected, wanted = wanted_gradients(plain(name, device), model, rows())
@@ -169,7 +169,7 @@ def test_so_are_those_of_compiled_layers_with_activations_computed_twice_too(nam
 @pytest.mark.parametrize("device", tiny.DEVICES)
 @pytest.mark.parametrize("mode", ["lora", "full"])
 @pytest.mark.parametrize("name", ["llama, tied", "qwen3, untied", "gemma3, sliding, tied", "gpt2, tied"])
-def test_bfloat16_points_where_float32_does(name, mode, device):
+def test_bfloat16_gradients_have_the_direction_of_float32s(name, mode, device):
     model, forward, dtype = engine(name, device, mode=mode, precision="bfloat16")
     loss, gradients = engine_gradients(model, forward, dtype, rows(), tokens_per_batch=40)
     expected, wanted = wanted_gradients(plain(name, device), model, rows())
@@ -225,7 +225,7 @@ def adapters_of(model: nn.Module, seed: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_with_activations_computed_twice_over_a_16_bit_base_every_trained_weight_learns_in_float32(tmp_path, name):
+def test_with_activation_checkpointing_over_a_16_bit_base_every_trained_weight_is_float32(tmp_path, name):
     kind, changes = SHAPES[name]
     base = tiny.model(kind, **changes).bfloat16()
     done = tiny.trained(tmp_path, base, precision="bfloat16", activation_checkpointing=True, epochs=1)
@@ -240,7 +240,7 @@ def test_with_activations_computed_twice_over_a_16_bit_base_every_trained_weight
         assert bool((moments[weight] > 0).any()), weight
 
 
-def test_float16_is_never_computed_in_in_training():
+def test_training_never_computes_in_float16():
     """Its range is what small gradients fall out of; a base that is stored in it is trained in another type."""
     asked = [(setting, has) for setting in ("auto", "bfloat16", "float32") for has in (False, True)]
     chosen = {autos.precision(setting, has_bfloat16=has) for setting, has in asked}
@@ -260,7 +260,7 @@ def test_a_base_in_float16_is_trained_in_float32(tmp_path, mode):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_logits_of_a_whole_batch_are_never_held(training):
+def test_the_logits_of_a_complete_batch_are_never_in_memory(training):
     vocabulary, targets = 60_000, 600
     model = tiny.model(vocab_size=vocabulary)
     settings = TorchSettings(precision="float32")

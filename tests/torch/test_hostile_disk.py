@@ -77,12 +77,12 @@ def flip(store: Store, seed: int, flips: int) -> None:
     assert store.newest_intact().step == 2
 
 
-def test_a_flipped_bit_anywhere_is_noticed(store: Store) -> None:
+def test_a_flipped_bit_anywhere_is_detected(store: Store) -> None:
     flip(store, 4, 400)
 
 
 @pytest.mark.soak
-def test_a_flipped_bit_anywhere_is_noticed_forty_thousand_times(store: Store) -> None:
+def test_a_flipped_bit_anywhere_is_detected_forty_thousand_times(store: Store) -> None:
     flip(store, 5, 40_000)
 
 
@@ -116,7 +116,7 @@ def test_a_file_that_is_no_longer_itself_is_passed_over(store: Store, file: str,
     assert_goes_back(store, file)
 
 
-def test_a_file_where_a_checkpoint_should_be_is_passed_over(store: Store) -> None:
+def test_a_file_in_place_of_a_checkpoint_is_skipped(store: Store) -> None:
     shutil.rmtree(store.folder / "step-00000002")
     (store.folder / "step-00000002").write_text("not a folder")
     assert_goes_back(store, "manifest.json")

@@ -70,11 +70,11 @@ def test_a_model_learns_over_weights_in_4_bits_nearly_as_over_its_own(tmp_path):
 
 
 @here
-def test_what_was_learnt_is_written_as_a_plain_adapter_and_merged_over_the_base_as_it_was(tmp_path):
+def test_trained_weights_are_written_as_a_plain_adapter_and_merged_over_the_original_base(tmp_path):
     outcome = tiny.trained(tmp_path / "run", tiny.model("llama", **WIDE), quantize="nf4")
     lora.save_peft(outcome.model, tmp_path / "adapter", "some/base")
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
-    with pytest.raises(TypeError, match="load the adapter over the base"):
+    with pytest.raises(TypeError, match="load the adapter over the original base"):
         lora.merge(outcome.model)
     whole = tiny.model("llama", **WIDE)
     lora.load_peft(whole, tmp_path / "adapter")

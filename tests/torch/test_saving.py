@@ -58,7 +58,7 @@ def saver(store, *, weight=None, progress=None, **options):
     return made, told
 
 
-def test_training_goes_on_while_a_checkpoint_is_written_and_what_is_written_is_what_was(tmp_path):
+def test_training_continues_while_a_checkpoint_of_the_earlier_state_is_written(tmp_path):
     """Step 2's checkpoint is held up until the training is at step 5; it holds step 2's bits all the same."""
     options = {"epochs": 2, "checkpoint_every": 2, "mode": "full", "keep_checkpoints": 9, "learning_rate": 1e-3}
     plain = tiny.trained(tmp_path / "plain", stop=lambda step: "pause" if step == 2 else None, **options)
@@ -102,7 +102,7 @@ def test_at_most_one_checkpoint_is_on_its_way(tmp_path):
     assert store.newest_intact().step == 2
 
 
-def test_a_copy_has_the_same_bits_whatever_they_mean(tmp_path):
+def test_a_copy_has_the_same_bits_for_any_values(tmp_path):
     bits = torch.randint(-(2**31), 2**31 - 1, (1000,), dtype=torch.int32)  # signalling NaNs and denormals among them
     weight = torch.nn.Parameter(bits.view(torch.float32).clone())
     made, _ = saver(Store(tmp_path), weight=weight, progress=(progress := Progress()))
@@ -125,7 +125,7 @@ def test_the_last_step_waits_for_the_disk(tmp_path):
     made.close()
 
 
-def test_where_no_copy_can_be_spared_training_waits_for_the_disk_and_says_so_once(tmp_path):
+def test_without_memory_for_a_copy_training_waits_for_the_disk_and_says_so_once(tmp_path):
     store = Store(tmp_path)
     made, told = saver(store, progress=(progress := Progress()), spare=100)
     for step in (1, 2):
@@ -163,7 +163,7 @@ def test_when_the_best_step_cannot_be_kept_the_best_is_the_one_that_was(tmp_path
     assert all(torch.equal(weight, weights[name]) for name, weight in full.weights.items())
 
 
-def test_a_full_disk_at_the_last_step_is_an_error_and_what_was_kept_stays(tmp_path):
+def test_a_full_disk_at_the_last_step_is_an_error_and_saved_checkpoints_stay(tmp_path):
     store = FullStore(tmp_path, full_at=set())
     made, _ = saver(store, progress=(progress := Progress()))
     progress.step = 1
@@ -180,7 +180,7 @@ def test_a_full_disk_at_the_last_step_is_an_error_and_what_was_kept_stays(tmp_pa
     assert store.newest_intact().step == 1
 
 
-def test_a_later_best_is_kept_beside_the_newest(tmp_path):
+def test_a_later_best_is_kept_in_addition_to_the_newest(tmp_path):
     done = tiny.trained(
         tmp_path,
         epochs=60,

@@ -151,7 +151,7 @@ class Work:
         """
         first = step = self.checkpoint.step if self.checkpoint else 0
         began = saved_at = time.monotonic()
-        self.stage(Status.RUNNING, f"Training, {total} steps." if not step else f"Continuing after step {step}.")
+        self.stage(Status.RUNNING, f"Training, {total} steps." if not step else f"Resuming after step {step}.")
         while step < total:
             if stop := self.should_stop():
                 if stop == "pause":

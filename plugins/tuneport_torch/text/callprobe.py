@@ -45,7 +45,7 @@ class _Probe:
         asked = {"role": "user", "content": _ASKED}
         answers: dict[str, dict[str, Any]] = {
             "two": _turn("", (_FIRST, _TWO)),
-            "said": _turn(_SAID, (_FIRST, _TWO)),
+            "with text": _turn(_SAID, (_FIRST, _TWO)),
             "hard": _turn("", (_FIRST, _HARD)),
             "none": _turn("", (_FIRST, {})),
             "many": _turn("", (_FIRST, _ONE), (_SECOND, _ONE)),
@@ -121,14 +121,14 @@ class _Probe:
 
     def _head(self, text: str, start: int) -> str | None:
         """The text before a first call, whether the answer starts with the call or with text."""
-        prompt, said = self._texts["prompt"], self._texts["said"]
+        prompt, answer_text = self._texts["prompt"], self._texts["with text"]
         head = None
         if text.startswith(prompt) and prompt:
             head = text[len(prompt) : start]
-        after = said.rfind(_SAID) + len(_SAID)
-        place = said.find(text[start : start + 1] + text[start + 1 : text.index(_KEY)], after)
-        if _SAID in said and place >= 0:
-            lead = said[after:place]
+        after = answer_text.rfind(_SAID) + len(_SAID)
+        place = answer_text.find(text[start : start + 1] + text[start + 1 : text.index(_KEY)], after)
+        if _SAID in answer_text and place >= 0:
+            lead = answer_text[after:place]
             head = _common_end(text[:start] if head is None else head, lead)
         return head
 
@@ -164,22 +164,22 @@ class _Probe:
             text = self._texts[name]
             if not text or (name == "many" and form.between is None):
                 continue
-            said = text[text.index(_ASKED) + len(_ASKED) :]
+            answer_text = text[text.index(_ASKED) + len(_ASKED) :]
             if form.bare:
                 prompt = self._texts["prompt"]
-                said = self._without_end(text[len(prompt) :]) if text.startswith(prompt) else said
-            read = [(one.name, json.loads(one.arguments)) for one in form.read(said, tools)[1]]
+                answer_text = self._without_end(text[len(prompt) :]) if text.startswith(prompt) else answer_text
+            read = [(one.name, json.loads(one.arguments)) for one in form.read(answer_text, tools)[1]]
             if read != calls and name != "none":
                 return False
         return True
 
 
-def _turn(said: str, *calls: tuple[str, dict[str, str]]) -> dict[str, Any]:
+def _turn(text: str, *calls: tuple[str, dict[str, str]]) -> dict[str, Any]:
     made = [
         {"id": name, "type": "function", "function": {"name": tool, "arguments": arguments}}
         for name, (tool, arguments) in zip(_IDS, calls, strict=False)
     ]
-    return {"role": "assistant", "content": said, "tool_calls": made}
+    return {"role": "assistant", "content": text, "tool_calls": made}
 
 
 def _tool(name: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ class ArgumentReader:
     nothing in it. Methods raise ValueError if the text has another form or ends too early.
     """
 
-    def __init__(self, said: str, quote: str, *, raw: bool) -> None:
-        self._said, self._raw = said, raw
+    def __init__(self, text: str, quote: str, *, raw: bool) -> None:
+        self._said, self._raw = text, raw
         self._quotes = (quote, *(one for one in _PLAIN if one != quote))
         self._at = 0
 

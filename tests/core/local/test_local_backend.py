@@ -137,7 +137,7 @@ def test_pause_saves_a_checkpoint_and_resume_continues_from_it(bayes: None) -> N
     assert ended(job) is Status.SUCCEEDED, job.folder.log.read_text()
     assert losses(job) == losses(undisturbed)
     assert counts(job) == counts(undisturbed)
-    assert "Continuing after step" in " ".join(event.message for event in job.events())
+    assert "Resuming after step" in " ".join(event.message for event in job.events())
     assert job.prune() > 0
     assert job.checkpoints() == []
 

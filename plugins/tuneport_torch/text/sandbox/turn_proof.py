@@ -38,35 +38,35 @@ class Proof:
         self._text, self._written, self._stops = text, written, stops
 
     def turn(self, turn: int) -> dict[str, Any] | str:
-        """{start, said, ends} in characters of the text, or why they cannot be known.
+        """{start, words_end, ends} in characters of the text, or why they cannot be known.
 
-        The text starts with the prompt, which ends at `start`. The row's own words end at `said` or before. The turn's
-        end is the last control token between `said` and the first of `ends` that has one; with `first` it is the first
-        control token, because the template opens the next answer without being asked to.
+        The text starts with the prompt, which ends at `start`. The row's own words end at `words_end` or before. The
+        turn's end is the last control token between `words_end` and the first of `ends` that has one; with `first` it
+        is the first control token, because the template opens the next answer without being asked to.
         """
         before = self._asked(turn)
         if not self._text.startswith(before):
             return OPENS_OTHERWISE
         start = len(before)
         if turn + 1 == len(self._turns):
-            end = {"start": start, "said": start, "ends": [len(self._text)]}
+            end = {"start": start, "words_end": start, "ends": [len(self._text)]}
             cut = self._before_trailer(start) if self._trailer else None
             if cut is None:
                 return end
             first = self._write(self._turns, True) == self._written
-            return {"start": start, "said": cut[0], "ends": [cut[1], len(self._text)], "first": first}
+            return {"start": start, "words_end": cut[0], "ends": [cut[1], len(self._text)], "first": first}
         through = self._write(self._turns[: turn + 1], False)
         if self._text.startswith(through) and len(through) >= start:
             stop = len(through) + len(stop_after(self._text, len(through), self._stops))
-            return {"start": start, "said": start, "ends": [len(through), stop]}
+            return {"start": start, "words_end": start, "ends": [len(through), stop]}
         cut = self._common_end(turn, start, through)
         if cut is None or not self._text.startswith(self._written[: cut[1]]):
             return ENDS_OTHERWISE
         first = self._trailer and self._write(self._turns[: turn + 1], True) == through
-        return {"start": start, "said": cut[0], "ends": [cut[1]], "first": first}
+        return {"start": start, "words_end": cut[0], "ends": [cut[1]], "first": first}
 
     def _common_end(self, turn: int, start: int, through: str) -> tuple[int, int] | None:
-        """(said, end): what follows the turn's words both here and when the turn is last, without later words."""
+        """(words_end, end): what follows the turn's words both here and when the turn is last, without later words."""
         before, later = self._turns[:turn], self._turns[turn + 1 :]
         here = _end_of_words(self._turns, turn, self._written, self._write)
         last = _end_of_words(self._turns[: turn + 1], turn, through, self._write)
@@ -77,7 +77,7 @@ class Proof:
         return (here, end) if other.startswith(self._written[:end]) else None
 
     def _before_trailer(self, start: int) -> tuple[int, int] | None:
-        """(said, end) of the last turn, without what the template writes after a complete conversation."""
+        """(words_end, end) of the last turn, without what the template writes after a complete conversation."""
         turn = len(self._turns) - 1
         content = self._turns[turn].get("content")
         longer = [*self._turns, replace_content({"role": "user", "content": content}, "?")]
