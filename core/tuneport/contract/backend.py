@@ -6,7 +6,7 @@ import importlib.util
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tuneport.contract import returns
+from tuneport.contract import backend_returns, returns
 from tuneport.contract.border import Call, guard
 from tuneport.contract.capabilities import Availability, BaseInfo, Capabilities
 from tuneport.contract.events import Status
@@ -21,6 +21,7 @@ from tuneport.errors import JobNotFinished, JobNotFound, ModelNotFound
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from tuneport.contract.hosting import Hosting
     from tuneport.dataset import DataRules
 
 
@@ -41,19 +42,20 @@ def _check_model(call: Call, value: Any) -> Any:
 
 
 _CHECKS = {
-    "capabilities": returns.check_capabilities,
-    "capabilities_of": returns.check_capabilities,
-    "settings_class": returns.check_settings_class,
+    "capabilities": backend_returns.check_capabilities,
+    "capabilities_of": backend_returns.check_capabilities,
+    "settings_class": backend_returns.check_settings_class,
     "start": _check_job,
     "job": _check_job,
     "settle": _check_job,
     "model": _check_model,
-    "plan": returns.check_plan,
-    "rules": returns.check_rules,
+    "plan": backend_returns.check_plan,
+    "rules": backend_returns.check_rules,
     "check_base": returns.check_nothing,
-    "bases": returns.check_bases,
+    "bases": backend_returns.check_bases,
+    "hostings": backend_returns.check_hostings,
     "missing": returns.check_text,
-    "availability": returns.check_availability,
+    "availability": backend_returns.check_availability,
 }
 
 
@@ -180,6 +182,14 @@ class Backend(ABC):
 
         Called by `tuneport models` and to reserve names before each start, side by side with other backends, with a
         time limit. Should be fast and should not use the network.
+        """
+        return []
+
+    def hostings(self) -> list[Hosting]:
+        """Every deployment of the account that is used here, also those made elsewhere, as the service reports it now.
+
+        Called by `tuneport hosting`, side by side with other backends, with a time limit. May use the network; raises
+        where the complete list cannot be read, because what is missing there may cost money.
         """
         return []
 

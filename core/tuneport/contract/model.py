@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from typing_extensions import Unpack
 
-from tuneport.contract import returns
+from tuneport.contract import backend_returns, returns
 from tuneport.contract.answers import EVERYWHERE, AskOptions, FreeOptions, GenerateOptions, Reply, read_options
 from tuneport.contract.batches import LiveBatch
 from tuneport.contract.border import Call, guard
@@ -23,6 +23,7 @@ from tuneport.homefolder import local_path
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from tuneport.contract.hosting import Hosting
     from tuneport.contract.schemas import Shape
     from tuneport.dataset import Dataset, Message
     from tuneport.refs import Ref
@@ -126,6 +127,8 @@ _CHECKS = {
     "generate_each": returns.check_stream,
     "open_batch": _check_batch,
     "ensure_ready": returns.check_optional_text,
+    "hosting": backend_returns.check_hosting,
+    "stop_hosting": returns.check_answer,
     "close": returns.check_nothing,
     "compute_score": _check_score,
     "write_export": returns.check_export,
@@ -214,6 +217,18 @@ class Model(ABC):
     def ensure_ready(self) -> str | None:
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
         return None
+
+    def hosting(self) -> Hosting | None:
+        """The deployment that this model answers from, as its service reports it now; None for a model that needs none
+        or has none. Called by `tuneport hosting`. May use the network.
+        """
+        return None
+
+    def stop_hosting(self) -> bool:
+        """Take the deployment down, which ends its cost, and return whether it was there. May be repeated. Called by
+        `tuneport hosting stop`. May use the network.
+        """
+        return False
 
     def close(self) -> None:  # noqa: B027 - nothing to give back is a fine answer
         """Give back memory and connections; the model may be used again and comes back by itself."""
@@ -382,7 +397,7 @@ class Model(ABC):
 
     def _repr_html_(self) -> str:
         """For a notebook: the ref and, of a tuned model, where it comes from."""
-        from tuneport.cards import card
+        from tuneport.html import card
 
         told = self.lineage
         facts = [(name, getattr(told, name)) for name in ("base", "job", "method", "system", "created")] if told else []

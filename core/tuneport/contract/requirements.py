@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from tuneport.contract.border import WrongReturn
@@ -57,3 +57,8 @@ def require_json(value: object, what: str) -> None:
         _encode(value if isinstance(value, dict) else dict(value))  # type: ignore[call-overload]  # a mapping, as just checked
     except (TypeError, ValueError, RecursionError) as error:
         raise WrongReturn(f"{what} is not JSON: {error}") from None
+
+
+def listed(words: Collection[str]) -> str:
+    """Words in a fixed order, as a message lists them."""
+    return ", ".join(sorted(words))

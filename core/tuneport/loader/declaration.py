@@ -70,8 +70,8 @@ def check_backend(backend: object) -> Backend:
 
 
 def _check_capabilities(backend: Backend) -> None:
+    from tuneport.contract.backend_returns import require_capabilities
     from tuneport.contract.border import WrongReturn
-    from tuneport.contract.returns import require_capabilities
 
     try:
         require_capabilities(getattr(backend, "capabilities", None))
