@@ -273,7 +273,7 @@ def configured(
 ) -> RunConfig:
     """The config that a command's arguments say: a file's, with the flags on top, or one made of the flags alone."""
     from tuneport.config import Flag, config_from_flags, load_config
-    from tuneport.dataset.read.source import missing_file
+    from tuneport.dataset import missing_file_error
     from tuneport.homefolder import local_path
     from tuneport.workflow.naming import with_base
 
@@ -290,7 +290,7 @@ def configured(
     is_config = _is_config(source)
     if not is_config and model is None:
         if source != "-" and not local_path(source).exists():
-            raise missing_file(source)
+            raise missing_file_error(source)
         raise UsageError(
             f"{source} is data, so the base model must be named.",
             remedy=f"Write: tuneport {command} {source} --model torch:smollm2-135m. Or first: tuneport init {source}",

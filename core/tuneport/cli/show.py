@@ -31,11 +31,13 @@ _COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 def check_result(result: CheckResult, *, everything: bool = False, target: str | None = None) -> None:
     """The counts, then the findings by code: how many, the first with its place, and the remedy."""
+    from tuneport.dataset import draw_stats
+
     against = f" for {target}" if target else ""
     say((result.file or "data", "bold"), f" {result.format}{against}")
     say(f"  read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
-    for lines in result.stats.lines(plain=not is_terminal()):
-        say_lines("\n".join(f"  {line}" for line in lines.split("\n")))
+    for line in draw_stats(result.stats, plain=not is_terminal()):
+        say_lines(f"  {line}")
     shown: dict[str, int] = {}
     for one in result.diagnostics:
         seen = shown[one.code] = shown.get(one.code, 0) + 1
@@ -73,10 +75,10 @@ def previews(data: Dataset, rules: DataRules | None, rows: int, *, as_json: bool
     """A few rows as the model sees them, what is trained on marked; without a model, as the rows were understood."""
     from itertools import islice
 
-    from tuneport.dataset import coloured, plain, untokenised
+    from tuneport.dataset import example_pieces, to_colored_text, to_plain_text
 
     with working(f"Reading {data.name}"):
-        pieces = data.preview(rules, rows) if rules else [untokenised(one) for one in islice(data, rows)]
+        pieces = data.preview(rules, rows) if rules else [example_pieces(one) for one in islice(data, rows)]
     if not pieces:
         raise DataError(f"{data.name} has no row that can be used.", remedy=f"See why: tuneport check {data.name}")
     if as_json:
@@ -88,10 +90,10 @@ def previews(data: Dataset, rules: DataRules | None, rows: int, *, as_json: bool
     for number, row in enumerate(pieces, 1):
         say((f"row {number}", "dim"))
         if is_terminal():
-            for line in folded(coloured(row), console().width):
+            for line in folded(to_colored_text(row), console().width):
                 console().print(line)
         else:
-            say_lines(plain(row))
+            say_lines(to_plain_text(row))
 
 
 def split(parts: Split) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tuneport.dataset.rules import DataRules
+from tuneport.dataset import DataRules
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import ModelNotFound
 from tuneport.printable import one_line

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
-from tuneport.dataset.example import Example
+from tuneport.dataset import Example
 from tuneport.doors import public
 from tuneport.errors import DataError, UsageError
 from tuneport.evaluate.builtin import contains, exact, json_fields, normalised, numeric, token_f1
@@ -36,7 +36,7 @@ BUILT_IN: Mapping[str, Grade] = {
 class Grader:
     """A grading function by its name; calling it checks that the score is a number between 0 and 1.
 
-    >>> from tuneport.dataset.example import Completion
+    >>> from tuneport.dataset import Completion
     >>> grader("exact")(Completion("2 + 2 =", " 4"), "4")
     1.0
     """
