@@ -62,14 +62,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--step", type=int, default=1024, help="tokens of a step")
     parser.add_argument("--steps", type=int, default=3, help="steps of a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants, beside the one with everything")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants, next to the one with everything")
     return parser.parse_args()
 
 
 def steps(options: Options, args: argparse.Namespace, device: torch.device, changed: dict) -> float:
     """Tokens per second of some steps of a new model."""
-    unfused = changed.get("optimiser") == "not fused"
-    chosen = {name: value for name, value in changed.items() if name != "optimiser"}
+    unfused = changed.get("optimizer") == "not fused"
+    chosen = {name: value for name, value in changed.items() if name != "optimizer"}
     settings = TorchSettings(mode=options.mode, precision="bfloat16", device=device.type, **chosen)
     model = build(options, device.type)
     forward = prepare(model, settings, device, torch.bfloat16, heard)
@@ -154,7 +154,7 @@ VARIANTS: dict[str, tuple[dict, dict]] = {  # what it is called: settings, and w
     ),
     "adapters that share an input each by itself": ({}, {f"{FORWARD}.join": untouched}),
     "frozen weights rounded at every use": ({}, {"tuneport_torch.bases.lora.cast_frozen": lambda *_: None}),
-    "optimiser not fused": ({"optimiser": "not fused"}, {}),
+    "optimizer not fused": ({"optimizer": "not fused"}, {}),
     "layers compiled (not counting the time that it takes)": ({"compile": True}, {}),
 }
 
@@ -163,8 +163,8 @@ def table(rates: dict[str, list[float]]) -> str:
     whole = statistics.median(rates[EVERYTHING])
     lines = ["| | tokens/s, each round | with everything is |", "|---|---|---|"]
     for name, each in rates.items():
-        told = ", ".join(f"{rate:,.0f}" for rate in each)
-        lines.append(f"| {name} | {told} | {whole / statistics.median(each):.2f} times as fast |")
+        seen = ", ".join(f"{rate:,.0f}" for rate in each)
+        lines.append(f"| {name} | {seen} | {whole / statistics.median(each):.2f} times as fast |")
     return "\n".join(lines)
 
 

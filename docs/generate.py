@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tuneport.cli.app import EXIT_CODES, commands
-from tuneport.config import RunConfig, Secret, json_schema
+from tuneport.config import RunConfig, json_schema
+from tuneport.contract.settings import Secret
 from tuneport.loader import load
 from tuneport_server.settings import ServeSettings
 
@@ -82,7 +83,7 @@ CLI_INTRODUCTION = """\
 # Command line
 
 `tuneport COMMAND --help` says the same as this page. A plugin may add commands of its own: `profiles` comes with the
-[hosted one](openai.md), `serve` and `tokens` come with the [server](server.md); they stand last.
+[hosted one](openai.md), `serve` and `access` come with the [server](server.md); they stand last.
 
 - **References** are `backend:name`, for base models, tuned models and jobs alike; a name that starts with `.`, `~` or
   `/` is a path. `tuneport jobs` and `tuneport models` list what is there. Wherever a reference is asked for, three

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from tuneport import errors
     from tuneport.config import RunConfig
     from tuneport.contract.answers import AnswerPiece, GenerateOptions, Reply
-    from tuneport.contract.backend import Backend, Plan, Quantity
+    from tuneport.contract.backend import Backend
     from tuneport.contract.events import Event, Status
-    from tuneport.contract.job import Checkpoint, Job, JobState
+    from tuneport.contract.hosting import Hosting
+    from tuneport.contract.job import Job
     from tuneport.contract.model import Lineage, Model, Publication, Score
+    from tuneport.contract.plan import Plan, Quantity
+    from tuneport.contract.state import Checkpoint, JobState, Removal
     from tuneport.dataset import (
         CheckResult,
         Completion,
@@ -34,14 +37,19 @@ if TYPE_CHECKING:
     from tuneport.refs import Ref
     from tuneport.workflow import (
         HealthCheck,
+        JobDescription,
         JobSummary,
         ModelSummary,
         Prunable,
+        RunObserver,
         RunResult,
+        Split,
         backends,
         compare,
         delete,
+        describe,
         doctor,
+        hosting,
         jobs,
         load_dataset,
         models,
@@ -63,16 +71,20 @@ _EXPORTS = {
     "": "errors",
     "config": "RunConfig",
     "contract.answers": "AnswerPiece GenerateOptions Reply",
-    "contract.backend": "Backend Plan Quantity",
+    "contract.backend": "Backend",
     "contract.events": "Event Status",
-    "contract.job": "Checkpoint Job JobState",
+    "contract.hosting": "Hosting",
+    "contract.job": "Job",
     "contract.model": "Lineage Model Publication Score",
+    "contract.plan": "Plan Quantity",
+    "contract.state": "Checkpoint JobState Removal",
     "dataset": "CheckResult Completion Conversation Dataset Diagnostic Example FixResult Message Preference Stats",
     "errors": "TuneportError",
     "evaluate": "Comparison Grader",
     "refs": "Ref",
-    "workflow": "HealthCheck JobSummary ModelSummary Prunable RunResult backends compare delete doctor jobs "
-    "load_dataset models open_backend open_job open_model plan prune push report run settle train",
+    "workflow": "HealthCheck JobDescription JobSummary ModelSummary Prunable RunObserver RunResult Split backends "
+    "compare delete describe doctor hosting jobs load_dataset models open_backend open_job open_model plan prune push "
+    "report run settle train",
 }
 
 __all__ = [
@@ -91,7 +103,9 @@ __all__ = [
     "GenerateOptions",
     "Grader",
     "HealthCheck",
+    "Hosting",
     "Job",
+    "JobDescription",
     "JobState",
     "JobSummary",
     "Lineage",
@@ -104,18 +118,23 @@ __all__ = [
     "Publication",
     "Quantity",
     "Ref",
+    "Removal",
     "Reply",
     "RunConfig",
+    "RunObserver",
     "RunResult",
     "Score",
+    "Split",
     "Stats",
     "Status",
     "TuneportError",
     "backends",
     "compare",
     "delete",
+    "describe",
     "doctor",
     "errors",
+    "hosting",
     "jobs",
     "load_dataset",
     "models",

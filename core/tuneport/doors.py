@@ -11,6 +11,7 @@ _T = TypeVar("_T")
 
 USERS = "tuneport"
 AUTHORS = "tuneport.plugin"
+HOSTED = "tuneport.hosted"
 
 
 def public(door: str = USERS) -> Callable[[_T], _T]:

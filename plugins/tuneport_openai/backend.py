@@ -77,7 +77,7 @@ class OpenAIBackend(Backend):
         """
         from tuneport_openai.submit import alone, finish, unconfirmed
 
-        scratch = request.scratch
+        scratch = request.notebook.scratch
         try:
             if self._missing():
                 raise UnavailableError(
@@ -206,7 +206,7 @@ class OpenAIBackend(Backend):
         return (keys.how_to_set if self.endpoint.base_url else how_to_address)(self.endpoint)
 
     def _scratch(self, name: str) -> MutableMapping[str, Any]:
-        scratch = tuneport.plugin.job_scratch(Ref(self.name, name))
+        scratch = tuneport.plugin.open_notebook(Ref(self.name, name)).scratch
         if "request" not in scratch:
             raise JobNotFound(f"{self.name}:{name} was never asked for.", remedy="Run the same command again.")
         return scratch

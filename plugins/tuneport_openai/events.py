@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tuneport.errors import ConfigError, TuneportError, UnavailableError
-from tuneport.plugin import Event, deliver_events, keep_events, kept_events, utc_now
+from tuneport.plugin import Event, utc_now
 from tuneport_openai.pages import Pages, identity_of, items_of
 from tuneport_openai.refusals import printable
 from tuneport_openai.removal import result_files_of
@@ -28,7 +28,7 @@ _LONGEST_MESSAGE = 10_000
 
 
 def fetch(job: HostedJob) -> None:
-    """Bring the kept events up to date with the server, and hand new ones to the observers.
+    """Bring the kept events up to date with the server.
 
     A note in the scratch follows what it is about: killed in between, the next call does both once more, and events
     that are there already are kept once.
@@ -43,19 +43,14 @@ def fetch(job: HostedJob) -> None:
     raw = read.bearing("The events", lambda: newer(job.wire, job.scratch["job"], seen))
     events = [(identity_of(one), event_of(one)) for one in raw]
     events += _change(job, printable(state.native or "unknown"), now)
-    new = keep_events(job.ref, events)
+    new = job.notebook.append(events)
     if raw:
         scratch["newest"] = identity_of(raw[-1])
     if state.status.terminal and not scratch.get("results_read"):
         found = read.bearing("The result file", lambda: list(_of_results(job, now)))
-        new += keep_events(job.ref, found)
+        new += job.notebook.append(found)
         scratch["results_read"] = not read.may_come
-    new += keep_events(job.ref, read.remarks)
-    job.delivering = True
-    try:
-        deliver_events(job)
-    finally:
-        job.delivering = False
+    new += job.notebook.append(read.remarks)
     late = (utc_now() - now).total_seconds() > _LATE_SECONDS
     if state.status.terminal and (late or not (new or read.may_come)):
         scratch["told"] = True
@@ -90,7 +85,7 @@ def _change(job: HostedJob, word: str, now: datetime) -> list[tuple[str, Event]]
     """The server's word for the status, where it is not the last one that was told. Its number among the changes makes
     the id: a job that is paused runs twice, and two processes that see a change tell it once.
     """
-    told = [event.message for event in kept_events(job.ref) if event.kind == "status"]
+    told = [event.message for event in job.notebook.events() if event.kind == "status"]
     if told and told[-1] == word:
         return []
     return [(f"status {len(told)} {word}", Event(seq=0, time=now, kind="status", message=word))]
@@ -153,7 +148,7 @@ def _plain(data: dict[str, Any]) -> dict[str, Any]:
 
 def _of_results(job: HostedJob, when: datetime) -> Iterator[tuple[str, Event]]:
     """Metrics of steps that no event told, from the result files."""
-    told = {event.data.get("step") for event in kept_events(job.ref) if event.kind == "metric"}
+    told = {event.data.get("step") for event in job.notebook.events() if event.kind == "metric"}
     for file_id in result_files_of(job.scratch.get("final") or {}):
         for event in of_rows(fetch_results(job.wire, file_id), told, when):
             yield f"result {event.data['step']}", event

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -16,11 +16,11 @@ from tuneport.plugin import (
     Job,
     JobState,
     Lineage,
-    Model,
+    Notebook,
     Ref,
+    Removal,
     Status,
-    keep_events,
-    kept_events,
+    open_notebook,
     utc_now,
 )
 from tuneport_openai import keys
@@ -43,13 +43,15 @@ _HYPERPARAMETERS = ("learning_rate_multiplier", "epochs", "batch_size", "beta", 
 class HostedJob(Job):
     """A training at a server. `scratch` is what its start left here; see `submit`."""
 
+    notebook: Notebook
+
     def __init__(self, ref: Ref, wire: Wire, scratch: MutableMapping[str, Any]) -> None:
         self.ref = ref
         self.wire = wire
         self.scratch = scratch
         self.poll_seconds = wire.profile.poll_seconds
         self.outage_seconds = wire.profile.limits.outage_seconds
-        self.delivering = False  # while observers are handed events, the kept ones are all there is
+        self.notebook = open_notebook(ref)
 
     def state(self) -> JobState:
         """The server's word on the job, or where its start stands; from here, without asking, once it is over."""
@@ -81,21 +83,9 @@ class HostedJob(Job):
 
     def events(self, after: int = 0) -> Iterable[Event]:
         """What the server has told so far, fetched and numbered, from number `after` on."""
-        if "job" in self.scratch and not self.delivering:
+        if "job" in self.scratch:
             fetch(self)
-        return kept_events(self.ref, after)
-
-    def wait(
-        self,
-        timeout: float | None = None,
-        on_event: Callable[[Event], None] | None = None,
-        after: int = 0,
-        *,
-        progress: bool | None = None,
-    ) -> Model:
-        """As any job's. Events are read even if nobody here wants them: observers are told by who polls."""
-        shown = True if on_event is None and progress is None else progress
-        return super().wait(timeout, on_event or _ignore, after, progress=shown)
+        return self.notebook.events(after)
 
     def cancel(self) -> None:
         """End the job for good; before it was started, it never will be."""
@@ -177,7 +167,7 @@ class HostedJob(Job):
             return DeployedModel(self.ref, self.wire, name, self._lineage(), self.scratch)
         return HostedModel(self.ref, self.wire, name, self._lineage())
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
+    def delete(self, *, dry_run: bool = False) -> Removal:
         """Remove the model, the result files and the data from the server, and the copy of what was sent from here.
 
         The wire has no way to delete a job's entry itself. Raises JobNotFinished for a job that runs or may run.
@@ -211,7 +201,7 @@ class HostedJob(Job):
             level: Literal["info", "warning"] = "warning" if facts["dropped"] else "info"
             event = Event(seq=0, time=utc_now(), kind="log", level=level, message=message)
             told.append((f"sent {part}", event))
-        keep_events(self.ref, told)
+        self.notebook.append(told)
 
     def _facts(self) -> dict[str, Any]:
         """The job as the server describes it; kept once it is over, so that it can be read without the server."""
@@ -265,7 +255,7 @@ class HostedJob(Job):
 
     def _last_step(self) -> tuple[int, int | None]:
         step, total = 0, None
-        for event in kept_events(self.ref):
+        for event in self.notebook.events():
             if event.kind == "metric":
                 step, total = max(step, int(event.data.get("step") or 0)), event.data.get("total_steps") or total
         return step, int(total) if total else None
@@ -321,7 +311,3 @@ def _hyperparameters(body: Any) -> dict[str, Any]:
         if isinstance(found, dict) and found:
             return found
     return {}
-
-
-def _ignore(event: Event) -> None:
-    del event

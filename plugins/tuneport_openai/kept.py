@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from tuneport.plugin import Checkpoint, Event, kept_events
+from tuneport.plugin import Checkpoint, Event, Removal
 from tuneport_openai.job import HostedJob
 from tuneport_openai.removal import remove_copies
 
@@ -22,22 +22,20 @@ class KeptJob(HostedJob):
 
     def events(self, after: int = 0) -> Iterable[Event]:
         """The events that were fetched while the server could be asked."""
-        return kept_events(self.ref, after)
+        return self.notebook.events(after)
 
     def checkpoints(self) -> list[Checkpoint]:
         """None: only the server could list them."""
         return []
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
-        """Remove the copy of what was sent; what stays at the server is said."""
-        lines = [f"{path} ({size:,} bytes)" for path, size in remove_copies(self.scratch, dry_run=dry_run)]
+    def delete(self, *, dry_run: bool = False) -> Removal:
+        """Remove the copy of what was sent; what is at the server stays."""
+        removed = [f"{path} ({size:,} bytes)" for path, size in remove_copies(self.scratch, dry_run=dry_run)]
         model = (self.scratch.get("final") or {}).get("fine_tuned_model")
         left = [f"the model {model}"] if model else []
         if deployment := self.scratch.get("deployment"):
             left.append(f"the deployment {deployment}, billed by the hour")
         left += [f"the {part} file {file_id}" for part, file_id in self.scratch.get("files", {}).items()]
-        if left:
-            at, name = self.scratch["request"]["endpoint"], self.ref.backend
-            cure = f"to remove that too, run first: tuneport profiles add {name} {at}"
-            lines.append(f"nothing at {at}, where there may be: {', '.join(left)} ({cure})")
-        return lines
+        at, name = self.scratch["request"]["endpoint"], self.ref.backend
+        cure = f"to remove it, run first: tuneport profiles add {name} {at}"
+        return Removal(removed=removed, kept=[f"{one} may be at {at} ({cure})" for one in left])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import BackendError, NotFoundError, TuneportError
+from tuneport.plugin import Removal
 from tuneport_openai.client import Wire
 from tuneport_openai.pages import Pages
 from tuneport_openai.upload import delete_file
@@ -15,10 +16,11 @@ _MOST_FILES = 100
 _OVER = frozenset({"succeeded", "failed", "cancelled"})
 
 
-def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any], *, dry_run: bool) -> list[str]:
-    """Remove model, result files and data; a line for each thing that was (or would be) removed or had to stay."""
+def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any], *, dry_run: bool) -> Removal:
+    """Remove model, result files and data."""
     where = wire.profile.name
-    lines = []
+    lines: list[str] = []
+    kept: list[str] = []
     if "deployment" in scratch:
         lines.append(_take_down(wire, scratch["deployment"], dry_run=dry_run))
     model = facts.get("fine_tuned_model")
@@ -34,11 +36,11 @@ def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any],
     ]
     for part, file_id in scratch.get("files", {}).items():
         if _is_wanted(wire, file_id):
-            lines.append(f"the {part} file {file_id} stays at {where}: another job that is not over uses it, or may")
+            kept.append(f"the {part} file {file_id} at {where}: another job that is not over uses it, or may")
         elif dry_run or delete_file(wire, file_id):
             lines.append(f"the {part} file {file_id} at {where}")
     lines += [f"{path} ({size:,} bytes)" for path, size in remove_copies(scratch, dry_run=dry_run)]
-    return lines
+    return Removal(removed=lines, kept=kept)
 
 
 def result_files_of(facts: dict[str, Any]) -> list[str]:

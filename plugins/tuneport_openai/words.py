@@ -19,7 +19,7 @@ _WORDS = {
     "created": Status.QUEUED,
     "running": Status.RUNNING,
     "resuming": Status.RUNNING,
-    "cancelling": Status.RUNNING,
+    "cancelling": Status.CANCELLING,
     "pausing": Status.PAUSING,
     "paused": Status.PAUSED,
     "succeeded": Status.SUCCEEDED,

@@ -127,18 +127,18 @@ def follow(llama, schemas, seed):
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(SCHEMAS, min_size=8, max_size=8), st.integers(0, 2**40))
-def test_a_random_model_always_says_what_the_schema_allows(llama, schemas, seed):
+def test_a_random_model_always_answers_as_the_schema_allows(llama, schemas, seed):
     assert "stop" in follow(llama, schemas, seed)
 
 
 @pytest.mark.soak
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(SCHEMAS, min_size=8, max_size=8), st.integers(0, 2**40))
-def test_a_random_model_always_says_what_very_many_schemas_allow(llama, schemas, seed):
+def test_a_random_model_always_answers_as_very_many_schemas_allow(llama, schemas, seed):
     follow(llama, schemas, seed)
 
 
-def test_both_sides_of_a_comparison_are_held_to_the_schema(llama, tmp_path, capsys):
+def test_both_sides_of_a_comparison_follow_the_schema(llama, tmp_path, capsys):
     from tuneport import Conversation, Message
     from tuneport.cli.app import invoke
     from tuneport.evaluate import compare_models
@@ -192,7 +192,7 @@ def test_a_stream_of_json_adds_up_to_the_answer(llama):
     assert len(pieces) > 3
 
 
-def test_free_and_bound_answers_share_a_batch_and_are_what_they_are_alone(llama):
+def test_free_and_constrained_answers_in_one_batch_are_the_same_as_alone(llama):
     asked = [
         ("Hello", {"max_tokens": 12}),
         ("PIN", {"schema": LABEL, "max_tokens": 60}),
@@ -399,7 +399,7 @@ def test_penalties_and_log_probabilities_are_those_of_the_formula(llama, frequen
     said, logprobs = by_hand(llama, "Hello", 16, frequency, presence)
     asked = {"max_tokens": 16, "logprobs": 4, "frequency_penalty": frequency, "presence_penalty": presence}
     several = llama.reply_many(["My card never arrived, and the money is gone", "Hello", "PIN"], **asked)
-    text = llama._ready().renderer.text
+    text = llama._ready().renderer.codec
     for reply in (llama.reply("Hello", **asked), several[1]):
         assert [one.bytes for one in reply.logprobs] == [text.token_bytes(one) for one in said]
         for token, place, logprob in zip(said, reply.logprobs, logprobs, strict=True):
@@ -419,13 +419,13 @@ def test_log_probabilities_of_a_bound_answer_are_the_free_models(llama):
 
 
 def test_the_bytes_of_tokens_are_those_of_the_text(llama):
-    text = llama._ready().renderer.text
+    text = llama._ready().renderer.codec
     for said in ("Grüße, 😀 and\n\ttabs", "card 東京", "\x7f\x00"):
         assert b"".join(text.token_bytes(one) for one in text.encode(said).ids).decode() == said
 
 
-def test_text_beside_a_call_streams_and_the_call_does_not(llama):
-    text = llama._ready().renderer.text
+def test_text_next_to_a_call_streams_and_the_call_does_not(llama):
+    text = llama._ready().renderer.codec
     said = 'Let me see.\n<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
     for whole, shown in ((said, "Let me see."), ("a < b", "a < b"), ('{"name": "clock", "arguments": {}}', "")):
         _, hook = scripted(llama, [*text.encode(whole).ids, text.eos_id])

@@ -33,7 +33,9 @@ def gguf(tmp_path_factory, tiny_tokenizer):
 
     place = tmp_path_factory.mktemp("dense")
     config = LlamaConfig(**{**shape(tiny_tokenizer), "hidden_size": 256, "intermediate_size": 1536})
-    return export.gguf(resolve(str(write(place / "base", config, tiny_tokenizer))), place / "base.gguf", dtype="q8_0")
+    return export.export_gguf(
+        resolve(str(write(place / "base", config, tiny_tokenizer))), place / "base.gguf", dtype="q8_0"
+    )
 
 
 def copies():
@@ -69,7 +71,7 @@ def test_a_copy_is_made_once_and_gives_the_very_same_model(gguf, dtype):
     assert copies() == [copy]  # named by the content, not by the path
 
 
-def test_the_copy_is_what_is_loaded(gguf):
+def test_the_copy_is_loaded(gguf):
     """Proof by a copy that was changed together with its checksums."""
     from safetensors.torch import load_file, save_file
 
@@ -90,7 +92,7 @@ def test_training_on_a_loaded_copy_does_not_change_it(gguf):
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(1)
-    assert DenseCopy(gguf, "float32").is_whole()
+    assert DenseCopy(gguf, "float32").is_intact()
 
 
 def flip(path):
@@ -127,7 +129,7 @@ def test_a_damaged_copy_is_made_again(kind, gguf, wanted):
     DAMAGE[kind](copy)
     assert_same(load(gguf), wanted[0])
     assert copies() == [copy]
-    assert DenseCopy(gguf, "float32").is_whole()
+    assert DenseCopy(gguf, "float32").is_intact()
 
 
 def test_another_file_at_the_same_path_has_another_copy(gguf, tmp_path):
@@ -150,7 +152,7 @@ def test_processes_that_unpack_at_once_all_get_the_model(gguf, own_home):
     assert len({process.communicate()[0] for process in started}) == 1
     assert [process.returncode for process in started] == [0, 0, 0]
     assert len(copies()) == 1
-    assert DenseCopy(gguf, "float32").is_whole()
+    assert DenseCopy(gguf, "float32").is_intact()
 
 
 def test_without_room_the_model_loads_as_before_with_a_warning(gguf, own_home):
@@ -186,5 +188,5 @@ def test_the_copies_that_were_not_used_for_longest_make_room(gguf, own_home):
 
 
 def test_a_small_model_leaves_no_copy(tiny_llama, tmp_path):
-    load(export.gguf(resolve(str(tiny_llama)), tmp_path / "tiny.gguf"))
+    load(export.export_gguf(resolve(str(tiny_llama)), tmp_path / "tiny.gguf"))
     assert copies() == []

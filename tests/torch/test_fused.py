@@ -29,7 +29,7 @@ def test_norms_gates_and_rotary_positions_of_every_family_are_proven_and_taken_o
     assert not own(model)
 
 
-def test_gpt2_has_nothing_to_take_over():
+def test_gpt2_has_nothing_to_fuse():
     model = tiny.model("gpt2")
     fuse(model)
     assert not own(model)
@@ -88,7 +88,7 @@ def test_the_norm_has_the_gradients_of_its_formula(offset):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gate_has_the_bits_of_autograds_operations_and_keeps_nothing_but_its_inputs(dtype):
+def test_a_gate_has_the_bits_of_autograds_operations_and_keeps_only_its_inputs(dtype):
     torch.manual_seed(0)
     gate, up, outer = (torch.randn(2, 5, 7, dtype=dtype) for _ in range(3))
     inputs = gate.requires_grad_(), up.requires_grad_()
@@ -168,7 +168,7 @@ def test_layers_that_read_the_same_input_compute_as_they_do_alone():
     assert mlp.gate_proj.siblings is None
 
 
-def test_an_input_that_was_written_to_is_computed_anew():
+def test_an_input_that_was_written_to_is_computed_again():
     model = adapted_model("llama")
     join(model)
     mlp, x = model.model.layers[0].mlp, torch.randn(1, 6, 32)

@@ -18,7 +18,7 @@ from tuneport_torch.bases.lora import adapted
 from tuneport_torch.config import TorchSettings, resolve
 from tuneport_torch.engine.compiled import compile_layers
 from tuneport_torch.engine.loop import learning_rate
-from tuneport_torch.engine.objective import Answers
+from tuneport_torch.engine.objective import AnswerRows
 from tuneport_torch.engine.pack import epoch_steps
 from tuneport_torch.engine.prepare import compute_type, prepare
 
@@ -87,7 +87,7 @@ def engine(name: str, device: str, **settings) -> tuple[nn.Module, object, torch
 
 def engine_gradients(model, forward, dtype, some, tokens_per_batch: int) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss of a step and its gradients, summed over micro-batches, as the loop makes them."""
-    data, total, everything = Answers(some, "train"), 0.0, list(range(len(some)))
+    data, total, everything = AnswerRows(some, "train"), 0.0, list(range(len(some)))
     device = next(model.parameters()).device.type
     for batch in data.split(forward, everything, tokens_per_batch):
         with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -143,7 +143,7 @@ def test_loss_and_every_gradient_are_those_of_the_plain_reference(name, mode, pa
     ("name", "mode"),
     [("llama, tied", "lora"), ("qwen3, untied", "full"), ("gemma2, soft caps, tied", "full"), ("gpt2, tied", "lora")],
 )
-def test_so_are_those_of_compiled_layers_with_activations_computed_twice_too(name, mode, device):
+def test_compiled_layers_with_activations_computed_twice_have_the_same_gradients(name, mode, device):
     torch._dynamo.reset()
     model, forward, dtype = engine(name, device, mode=mode)
     expected, wanted = wanted_gradients(plain(name, device), model, rows())
@@ -166,7 +166,7 @@ def test_so_are_those_of_compiled_layers_with_activations_computed_twice_too(nam
 @pytest.mark.parametrize("device", tiny.DEVICES)
 @pytest.mark.parametrize("mode", ["lora", "full"])
 @pytest.mark.parametrize("name", ["llama, tied", "qwen3, untied", "gemma3, sliding, tied", "gpt2, tied"])
-def test_bfloat16_points_where_float32_does(name, mode, device):
+def test_bfloat16_gradients_have_the_direction_of_float32s(name, mode, device):
     model, forward, dtype = engine(name, device, mode=mode, precision="bfloat16")
     loss, gradients = engine_gradients(model, forward, dtype, rows(), tokens_per_batch=40)
     expected, wanted = wanted_gradients(plain(name, device), model, rows())
@@ -222,13 +222,13 @@ def adapters_of(model: nn.Module, seed: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_with_activations_computed_twice_over_a_16_bit_base_every_trained_weight_learns_in_float32(tmp_path, name):
+def test_with_activation_checkpointing_over_a_16_bit_base_every_trained_weight_is_float32(tmp_path, name):
     kind, changes = SHAPES[name]
     base = tiny.model(kind, **changes).bfloat16()
     done = tiny.trained(tmp_path, base, precision="bfloat16", activation_checkpointing=True, epochs=1)
     moments = {
         key.removesuffix("/exp_avg_sq"): value
-        for key, value in done.store.newest_whole().tensors("optimizer").items()
+        for key, value in done.store.newest_intact().tensors("optimizer").items()
         if key.endswith("/exp_avg_sq")
     }
     assert moments.keys() == done.weights.keys()
@@ -237,7 +237,7 @@ def test_with_activations_computed_twice_over_a_16_bit_base_every_trained_weight
         assert bool((moments[weight] > 0).any()), weight
 
 
-def test_float16_is_never_computed_in_in_training():
+def test_training_never_computes_in_float16():
     """Its range is what small gradients fall out of; a base that is stored in it is trained in another type."""
     devices = [torch.device(name) for name in ("cpu", "mps")]
     chosen = {compute_type(setting, device) for setting in ("auto", "bfloat16", "float32") for device in devices}
@@ -257,7 +257,7 @@ def test_a_base_in_float16_is_trained_in_float32(tmp_path, mode):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_logits_of_a_whole_batch_are_never_held(training):
+def test_the_logits_of_a_complete_batch_are_never_in_memory(training):
     vocabulary, targets = 60_000, 600
     model = tiny.model(vocab_size=vocabulary)
     forward = prepare(
@@ -265,7 +265,7 @@ def test_logits_of_a_whole_batch_are_never_held(training):
     )
     some = [SimpleNamespace(ids=[number] * 101, weights=[1.0] * 101) for number in range(6)]
     with tiny.Largest() as largest, torch.set_grad_enabled(training):
-        data = Answers(some, "validation")
+        data = AnswerRows(some, "validation")
         share = data.measure(forward, data.pack(forward, range(6)))[0]
         if training:
             share.backward()

@@ -66,7 +66,7 @@ def hub(tiny_llama, tmp_path):
         env |= {"no_proxy": "*", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         code = (
             "from tuneport import TuneportError\nfrom tuneport_torch import bases\n"
-            "from tuneport_torch.text import tokens\n" + code
+            "from tuneport_torch.text import load\n" + code
         )
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -96,7 +96,9 @@ def test_a_model_is_fetched_once_without_its_pickles_and_then_found_offline(hub,
 
 
 def test_counting_tokens_fetches_the_small_files_only(hub):
-    told = hub("text = tokens.load_text(bases.resolve('org/tiny'))\nprint(text.count_many(['Hello']), text.stop_ids)\n")
+    told = hub(
+        "codec = load.load_codec(bases.resolve('org/tiny'))\nprint(codec.count_many(['Hello']), codec.stop_ids)\n"
+    )
     assert told.startswith("[")
     assert not any(path.endswith(".safetensors") for path in hub.asked)
 
@@ -109,7 +111,7 @@ def test_counting_tokens_fetches_the_small_files_only(hub):
         ("org/gated", "UnavailableError", "hf auth login"),
     ],
 )
-def test_what_the_hub_refuses_is_told_with_its_cure(hub, name, kind, cure):
+def test_errors_of_the_hub_have_a_remedy(hub, name, kind, cure):
     told = hub(
         f"try:\n    bases.fetch(bases.resolve({name!r}))\n"
         "except TuneportError as error:\n    print(type(error).__name__, error)"
@@ -118,7 +120,7 @@ def test_what_the_hub_refuses_is_told_with_its_cure(hub, name, kind, cure):
     assert cure in told
 
 
-def test_a_hub_that_cannot_be_reached_is_told_with_what_to_type(hub):
+def test_the_error_for_an_unreachable_hub_says_what_to_type(hub):
     told = hub(
         "import huggingface_hub.constants as c\nimport os\n"
         "try:\n    bases.fetch(bases.resolve('org/tiny@v2'))\nexcept TuneportError as error:\n    print(error)",

@@ -71,8 +71,8 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_bits(tmp_path, options):
     assert [losses[step] for step in sorted(losses)] == whole.losses
     assert part.result == whole.result
     assert same(part.weights, whole.weights)
-    assert "Going on after step 7" in base_logs[-1]
-    ends = [outcome.store.newest_whole() for outcome in (part, whole)]
+    assert "Resuming after step 7" in base_logs[-1]
+    ends = [outcome.store.newest_intact() for outcome in (part, whole)]
     for name in ("weights", "optimizer", "random"):
         assert same(ends[0].tensors(name), ends[1].tensors(name)), name
 
@@ -85,7 +85,7 @@ def test_a_harmed_checkpoint_costs_steps_but_changes_no_bit(tmp_path):
     newest.write_bytes(newest.read_bytes()[:100])
     again = tiny.trained(tmp_path / "harmed", **options)
     assert "step-00000005 is not used" in again.logs
-    assert "Going on after step 4" in again.logs
+    assert "Resuming after step 4" in again.logs
     assert same(again.weights, whole.weights)
 
 
@@ -110,7 +110,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 def test_a_checkpoint_whose_weights_have_other_names_is_refused_and_not_a_riddle(tmp_path):
     store = tiny.trained(tmp_path, stop=lambda step: "pause" if step == 3 else None).store
-    saved = store.newest_whole()
+    saved = store.newest_intact()
     tensors = {name: saved.tensors(name) for name in ("weights", "optimizer", "random")}
     tensors["weights"] = {name.replace("lora_A", "lora.A"): weight for name, weight in tensors["weights"].items()}
     store.save(saved.step, tensors, saved.state)
@@ -130,7 +130,7 @@ def test_the_model_holds_the_best_weights_and_training_stops_when_patience_ends(
     assert done.result.valid_loss == min(measured.values()) == measured[done.result.best_step]
 
 
-def test_the_validation_loss_is_weighed_by_token_whatever_the_batches(tmp_path):
+def test_the_validation_loss_is_weighted_by_token_for_any_batches(tmp_path):
     rows = tiny.rows(9, seed=2)
     losses = [
         tiny.trained(tmp_path / str(size), validation=rows, tokens_per_batch=size, learning_rate=0.0).result.valid_loss
@@ -158,7 +158,7 @@ def test_a_step_whose_loss_overflows_is_skipped_and_counted_and_changes_nothing(
     assert not {event["train_loss"] for event in done.events if event["kind"] == "metric"} & {math.inf, math.nan}
 
 
-def test_data_on_which_no_step_has_a_finite_loss_stops_the_job_after_five(tmp_path):
+def test_data_without_finite_losses_stops_the_job_after_five_steps(tmp_path):
     rows = tiny.rows(30)
     for row in rows:
         row.weights[-1] = 3e38
@@ -182,7 +182,7 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_mathematics(tmp_path):
     base = tiny.model()
     Small(base, 40)
     small = tiny.trained(tmp_path / "a", base, learning_rate=1e-3, adapter={"dropout": 0.0})
-    assert "Out of memory: micro-batches now hold at most" in small.logs
+    assert "Out of memory: micro-batches now have at most" in small.logs
     plain = tiny.trained(tmp_path / "b", learning_rate=1e-3)
     assert small.losses == pytest.approx(plain.losses, rel=1e-5)
     assert close(small.weights, plain.weights)
@@ -225,8 +225,8 @@ def test_a_disk_that_is_full_for_a_while_does_not_stop_the_training(tmp_path):
         done = tiny.trained(tmp_path, stop=stop, checkpoint_every=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "No checkpoint at step 4, the one before stays in use" in done.logs
-    assert done.store.newest_whole().step == done.result.total_steps
+    assert "No checkpoint at step 4, the previous one stays in use" in done.logs
+    assert done.store.newest_intact().step == done.result.total_steps
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])

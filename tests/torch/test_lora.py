@@ -92,7 +92,7 @@ def test_merging_gives_the_same_logits_in_plain_layers(kind):
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_peft_loads_what_we_write_with_equal_logits(kind, tmp_path):
+def test_peft_loads_our_adapters_with_equal_logits(kind, tmp_path):
     peft = pytest.importorskip("peft")
     model = tiny.model(kind)
     torch.manual_seed(5)
@@ -106,7 +106,7 @@ def test_peft_loads_what_we_write_with_equal_logits(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_we_load_what_peft_writes_with_equal_logits(kind, tmp_path):
+def test_adapters_written_by_peft_load_with_equal_logits(kind, tmp_path):
     peft = pytest.importorskip("peft")
     options = peft.LoraConfig(
         r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
@@ -135,7 +135,7 @@ def test_only_named_layers_get_an_adapter():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("target", "says"), [("query", "up_proj, v_proj"), ("lm_head", "cannot carry")])
-def test_a_wrong_target_is_refused_and_the_right_ones_are_told(target, says):
+@pytest.mark.parametrize(("target", "says"), [("query", "up_proj, v_proj"), ("lm_head", "cannot have")])
+def test_a_wrong_target_is_refused_and_the_error_lists_the_right_ones(target, says):
     with pytest.raises(UsageError, match=says):
         lora.attach(tiny.model(), targets=(target,))

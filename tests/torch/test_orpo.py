@@ -80,7 +80,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_equations(kind, mode
         forward.close()
 
 
-def test_log_odds_are_right_down_to_what_float32_tells_from_certainty():
+def test_log_odds_are_right_up_to_the_precision_of_float32():
     logprob = torch.tensor([-1e4, -80.0, -5.0, -0.7, -1e-3, -1e-6], requires_grad=True)
     exact = logprob.detach().double().requires_grad_()
     expected = exact - (-torch.expm1(exact)).log()

@@ -171,7 +171,7 @@ REFUSED_CALLS = {
 @pytest.mark.parametrize(
     "name", [one for one in published.names() if TABLE.get(one, TABLE["llama3"]).call and not one.endswith("_training")]
 )
-def test_what_is_trained_as_a_call_is_read_back_as_that_call(name, tmp_path):
+def test_a_trained_call_is_parsed_as_the_same_call(name, tmp_path):
     source = (published.folder() / f"{name}.jinja").read_text(encoding="utf-8")
     one = published.renderer(source, tmp_path, published.STOPS.get(name, ()))
     for kind, row in published.call_rows().items():
@@ -200,18 +200,18 @@ def test_what_is_trained_as_a_call_is_read_back_as_that_call(name, tmp_path):
                 assert must.rpartition("<|im_end|>")[0].endswith("</tool_call>\n"), kind
             else:
                 assert list(map(called, must.tool_calls)) == list(map(called, wanted.tool_calls)), kind
-    one.text.close()
+    one.codec.close()
 
 
 def called(call):
     return call["function"]["name"], json.loads(call["function"]["arguments"])
 
 
-def test_what_a_template_cannot_do_is_refused_with_a_cure_that_fits_it():
+def test_what_a_template_cannot_do_is_refused_with_a_fitting_remedy():
     for name, kinds in published.outcomes().items():
         for kind, found in kinds.items():
             if not isinstance(found, tuple):
-                cure = "whose template knows tools" if found.code == "tools-ignored" else "another base model"
+                cure = "whose template supports tools" if found.code == "tools-ignored" else "another base model"
                 if found.code in (REFUSED, LEFT_OUT):
                     cure = "user turn that follows it" if kind == "later system" else "first user turn"
                 assert cure in found.remedy, (name, kind)

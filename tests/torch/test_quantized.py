@@ -35,7 +35,7 @@ def test_a_weight_in_4_bits_is_near_the_one_it_was():
 
 @here
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_gradients_equal_those_over_the_dequantised_weights(kind):
+def test_gradients_equal_those_over_the_dequantized_weights(kind):
     changes = WIDE if kind == "llama" else {"n_embd": 128}
     ids = torch.randint(0, tiny.VOCABULARY, (1, 20), generator=torch.Generator().manual_seed(0))
 
@@ -64,17 +64,17 @@ def test_a_model_learns_over_weights_in_4_bits_nearly_as_over_its_own(tmp_path):
     outcomes = {
         kind: tiny.trained(tmp_path / kind, tiny.model("llama", **WIDE), quantize=kind) for kind in ("none", "nf4")
     }
-    whole, quantised = (outcomes[kind].result.train_loss for kind in ("none", "nf4"))
-    assert quantised < 0.9 * outcomes["nf4"].losses[0]
-    assert quantised == pytest.approx(whole, rel=0.1)
+    whole, quantized = (outcomes[kind].result.train_loss for kind in ("none", "nf4"))
+    assert quantized < 0.9 * outcomes["nf4"].losses[0]
+    assert quantized == pytest.approx(whole, rel=0.1)
 
 
 @here
-def test_what_was_learnt_is_written_as_a_plain_adapter_and_merged_over_the_base_as_it_was(tmp_path):
+def test_trained_weights_are_written_as_a_plain_adapter_and_merged_over_the_original_base(tmp_path):
     outcome = tiny.trained(tmp_path / "run", tiny.model("llama", **WIDE), quantize="nf4")
     lora.save_peft(outcome.model, tmp_path / "adapter", "some/base")
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
-    with pytest.raises(TypeError, match="load the adapter over the base"):
+    with pytest.raises(TypeError, match="load the adapter over the original base"):
         lora.merge(outcome.model)
     whole = tiny.model("llama", **WIDE)
     lora.load_peft(whole, tmp_path / "adapter")

@@ -96,8 +96,8 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         """For a notebook: the name, and the first rows as tuneport understands them. Reads only those."""
-        from tuneport.cards import card, grid
         from tuneport.dataset.preview import example_pieces
+        from tuneport.html import card, grid
 
         rows = [["".join(piece.text for piece in example_pieces(one))[:_SHOWN]] for one in islice(self, 3)]
         return card(repr(self).strip("<>"), [("format", self.format)], grid(["first rows"], rows))
@@ -323,7 +323,7 @@ class CheckResult:
 
     def _repr_html_(self) -> str:
         """For a notebook: the counts, then the first finding of each code."""
-        from tuneport.cards import card, grid
+        from tuneport.html import card, grid
 
         first = {one.code: one for one in reversed(self.diagnostics)}
         rows = [

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from tuneport.contract.events import Event
-from tuneport.html import Child, Html, join, prose, table, tag
+from tuneport.html import Child, Html, join, prose, tag
 from tuneport.reports.charts import histogram
 from tuneport.reports.data import ReportData
 from tuneport.reports.lineage import lineage_facts
+from tuneport.reports.tables import wide_table
 from tuneport.units import amount, count, short
 
 SEVERITIES = ("error", "warning", "note")
@@ -68,7 +69,7 @@ def settings_section(resolved: Mapping[str, Any], reasons: Mapping[str, Any]) ->
         for name, why in reasons.items()
         if name in resolved
     ]
-    return table(("Setting", "Value", "Why"), rows, class_="settings")
+    return wide_table(("Setting", "Value", "Why"), rows, class_="settings")
 
 
 def lineage_section(data: ReportData) -> Html:

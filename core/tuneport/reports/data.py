@@ -22,8 +22,8 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
-    """The training of another model, which a record has kept."""
+class RecordedTraining:
+    """The training of another model, from a record."""
 
     model: str
     events: Sequence[Event] = ()
@@ -43,7 +43,7 @@ class ReportData:
     base: str | None = None
     events: Sequence[Event] = ()
     comparison: Comparison | None = None
-    beside: Beside | None = None
+    recorded: RecordedTraining | None = None
     samples: Sequence[Sample] = ()
     lineage: Mapping[str, Any] | None = None
     config: Mapping[str, Any] | None = None

@@ -81,7 +81,7 @@ def _score(data: ReportData) -> Html | None:
         return None
     interval = f"95% interval {percent(found.tuned.low)} to {percent(found.tuned.high)}"
     value = _change(percent(found.base.mean), percent(found.tuned.mean)) if found.base else percent(found.tuned.mean)
-    return _tile(f"Score, {found.grader}", value, f"on {found.rows_told}", interval, wide=True)
+    return _tile(f"Score, {found.grader}", value, f"on {found.rows_text}", interval, wide=True)
 
 
 def _loss(series: Series) -> Html | None:

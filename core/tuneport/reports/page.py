@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from tuneport.files import write_file
 from tuneport.homefolder import local_path
 from tuneport.html import Html, escape, tag
 from tuneport.reports.about import config_section, data_section, events_section, lineage_section, settings_section
@@ -24,13 +24,7 @@ def write_report(path: str | Path, data: ReportData) -> Path:
     """Write the page of a run to `path`, whole or not at all, and return the path. Raises OSError as writing does."""
     target = local_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(page(data), encoding="utf-8")
-        unfinished.replace(target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    write_file(target, page(data))
     return target
 
 

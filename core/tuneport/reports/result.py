@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tuneport.evaluate import Compared, Comparison, LabelScore, Outcome, Recorded, Side
-from tuneport.evaluate.text import OUTCOMES, differing_rows, percent, points, probability, recorded_words
-from tuneport.html import Html, breakable, join, table, tag
+from tuneport.evaluate.text import OUTCOMES, better_or_worse, differing_rows, percent, points, probability
+from tuneport.html import Html, breakable, join, tag
 from tuneport.reports.charts import interval_chart
 from tuneport.reports.data import Sample
+from tuneport.reports.tables import wide_table
 from tuneport.units import count
 
 ROWS_AT_ONCE = 5
@@ -48,7 +49,7 @@ def samples(shown: Sequence[Sample]) -> Html:
 
 
 def _verdict(found: Comparison) -> str:
-    graded = f"{found.rows_told}, graded by {found.grader}, at most {found.max_tokens} tokens an answer."
+    graded = f"{found.rows_text}, graded by {found.grader}, at most {found.max_tokens} tokens an answer."
     if found.base is None or found.difference is None:
         return f"The model scores {percent(found.tuned.mean)}. {graded}"
     one = found.difference
@@ -83,7 +84,7 @@ def _differing(found: Recorded) -> Html:
     cards = [
         tag(
             "article",
-            tag("div", tag("h4", f"Row {count(row.row)}: {recorded_words(row)}"), _text(row.prompt), class_="prompt"),
+            tag("div", tag("h4", f"Row {count(row.row)}: {better_or_worse(row)}"), _text(row.prompt), class_="prompt"),
             join(
                 tag("div", tag("h4", name, _score(score)), _text(text), class_=f"answer {kind}")
                 for name, kind, text, score in (
@@ -131,7 +132,7 @@ def _counts(found: Comparison) -> Html:
         return tag("th", words, scope=scope)
 
     counts = found.outcomes
-    if found.graded and found.difference:
+    if found.has_partial_scores and found.difference:
         better, worse = found.difference.better, found.difference.worse
         told = "tuned against base"
         rows = [
@@ -155,8 +156,8 @@ def _labels(labels: Sequence[LabelScore]) -> Html:
     with_base = labels[0].base_right is not None
     heads = ["Label", "Rows", *(["Base right"] if with_base else []), "Tuned right", "Taken for"]
     shown, more = labels[:LABELS_AT_ONCE], labels[LABELS_AT_ONCE:]
-    first = table(heads, map(_label, shown), class_="labels")
-    rest = table(heads, map(_label, more), class_="labels")
+    first = wide_table(heads, map(_label, shown), class_="labels")
+    rest = wide_table(heads, map(_label, more), class_="labels")
     folded = tag("details", tag("summary", f"{count(len(more))} more labels"), rest) if more else None
     return join([tag("h3", f"By label, weakest first ({count(len(labels))})"), first, folded])
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tuneport.html import Html, breakable, join, table, tag
+from tuneport.html import Html, breakable, join, tag
 from tuneport.reports.charts import Line, Mark, line_chart, smoothed
-from tuneport.reports.data import Beside, ReportData
+from tuneport.reports.data import RecordedTraining, ReportData
 from tuneport.reports.series import Series, series_of
+from tuneport.reports.tables import wide_table
 from tuneport.reports.times import times_of
 from tuneport.units import count, duration, finite, loss, money, short, size
 
@@ -35,7 +36,7 @@ _FORETOLD: Mapping[str, tuple[str, Callable[[float], str]]] = {
 def training(data: ReportData, series: Series) -> Html:
     """The loss curves, three small charts, and plan against outcome."""
     curves = [_losses(series), _small_charts(series)]
-    other = _losses_beside(data.beside) if data.beside else None
+    other = _recorded_losses(data.recorded) if data.recorded else None
     note = None
     if series.not_finite:
         note = f"{count(series.not_finite)} values were not finite and are not drawn."
@@ -44,9 +45,9 @@ def training(data: ReportData, series: Series) -> Html:
     return join([curves, tag("p", note, class_="quiet") if note else None, other, _outcome(data)])
 
 
-def _losses_beside(beside: Beside) -> Html:
+def _recorded_losses(recorded: RecordedTraining) -> Html:
     """The curves of a recorded training. They have a chart of their own: steps and tokens are others there."""
-    curve = _losses(series_of(beside.events), f"Loss of {beside.model}")
+    curve = _losses(series_of(recorded.events), f"Loss of {recorded.model}")
     if not curve:
         return Html()
     note = "Another tokenizer and other steps: compare where the curves fall and flatten, not their heights."
@@ -154,7 +155,7 @@ def _outcome(data: ReportData) -> Html:
         )
     heads = ["", "Happened", "Planned", "Error", "Source of the plan"]
     return (
-        join([tag("h3", "What happened, and what the plan said"), table(heads, rows, class_="plan")])
+        join([tag("h3", "What happened, and what the plan said"), wide_table(heads, rows, class_="plan")])
         if rows
         else Html()
     )

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written beside, sealed by a manifest, renamed into place."""
+"""Checkpoints that are complete or absent: written to a temporary folder with a manifest, then renamed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport.plugin import Checkpoint, open_regular
-from tuneport_torch.jobs.folder import read_file, sync
+from tuneport.plugin import Checkpoint, open_regular, sync
+from tuneport_torch.jobs.folder import read_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_List = list  # within Store the name means its method
+_List = list  # within Store `list` is a method
 _MANIFEST = "manifest.json"
 _STATE = "state.json"
 _UNFINISHED = ".unfinished-"
@@ -26,22 +26,22 @@ _UNFINISHED = ".unfinished-"
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint whose every byte was compared with its manifest. `state` is what was saved beside the tensors."""
+    """A checkpoint whose files match its manifest. `state` is what was saved besides the tensors."""
 
     folder: Path
     step: int
     state: Mapping[str, Any]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors that were saved under that name, on the CPU."""
+        """The tensors saved under that name, on the CPU."""
         from safetensors.torch import load_file
 
         return load_file(self.folder / f"{name}.safetensors")
 
 
 class Store:
-    """The checkpoints of one job: a folder `step-00000012` each, with `NAME.safetensors`, `state.json` and a manifest
-    of sizes and SHA-256. One process writes at a time; any may read. Only reading and writing tensors imports torch.
+    """The checkpoints of one job: each is a folder `step-00000012` with `NAME.safetensors`, `state.json` and a manifest
+    of sizes and SHA-256. One process may write at a time; any may read. Only reading and writing tensors imports torch.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
@@ -49,10 +49,10 @@ class Store:
         self.keep = keep
 
     def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
-        """Keep the state after a step; the newest `keep` and `state["best_step"]` stay, older ones go.
+        """Save the state after a step. The newest `keep` checkpoints and `state["best_step"]` stay; others are deleted.
 
-        Raises OSError or safetensors' error when it cannot be written, a full disk above all. The checkpoints that were
-        there before are then as they were.
+        Raises OSError or safetensors' error if it cannot be written, for example because the disk is full. Then the
+        existing checkpoints do not change.
         """
         self.sweep()
         if not self.folder.exists():
@@ -62,7 +62,7 @@ class Store:
         try:
             unfinished.mkdir()
             _write(unfinished, step, tensors, state)
-            if folder.exists():  # a broken one: a whole one would have been gone on with
+            if folder.exists():  # a broken one: training would have resumed from an intact one
                 _discard(folder)
             unfinished.rename(folder)
             sync(self.folder)
@@ -72,25 +72,25 @@ class Store:
         self._prune(folder, state.get("best_step"))
         return folder
 
-    def newest_whole(self, tell: Callable[[str], None] = lambda _: None) -> Saved | None:
-        """The newest checkpoint that is as it was written, or None; `tell` hears about each newer one that is not."""
+    def newest_intact(self, report: Callable[[str], None] = lambda _: None) -> Saved | None:
+        """The newest intact checkpoint, or None. `report` gets a message about each newer one that is damaged."""
         folders = self._folders()
         for folder in reversed(folders):
             broken = _why_broken(folder)
             if broken is None:
-                return _saved(folder)
-            then = "Going back to the one before" if folder != folders[0] else "There is none before: starting anew"
-            tell(f"Checkpoint {folder.name} is not used: {broken}. {then}.")
+                return _read_saved(folder)
+            then = "Trying the one before" if folder != folders[0] else "There is none before it: starting over"
+            report(f"Checkpoint {folder.name} is not used: {broken}. {then}.")
         return None
 
     def at(self, step: int) -> Saved | None:
-        """The checkpoint of that step, if it is there and whole."""
+        """The checkpoint of that step, if it exists and is intact."""
         folder = self.folder / _name(step)
-        return _saved(folder) if folder in self._folders() and _why_broken(folder) is None else None
+        return _read_saved(folder) if folder in self._folders() and _why_broken(folder) is None else None
 
     def list(self) -> _List[Checkpoint]:
-        """The checkpoints that are there, oldest first, by their manifests; tensors are not read."""
-        listed = [(folder, state) for folder in self._folders() if (state := _whole_state(folder)) is not None]
+        """The existing checkpoints by their manifests, oldest first. Tensors are not read."""
+        listed = [(folder, state) for folder in self._folders() if (state := _read_state(folder)) is not None]
         best = listed[-1][1].get("best_step") if listed else None
         return [
             Checkpoint(
@@ -104,7 +104,7 @@ class Store:
         ]
 
     def sweep(self) -> None:
-        """Remove what a killed or failed save left behind."""
+        """Remove what killed or failed saves left behind."""
         for orphan in self.folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(orphan, ignore_errors=True)
 
@@ -112,8 +112,8 @@ class Store:
         return sorted(self.folder.glob("step-*[0-9]"))
 
     def _prune(self, saved: Path, best_step: int | None) -> None:
-        """Let go of what is older than the newest `keep`, but for the best; and of what claims to be newer than what
-        was just saved: it was broken, or training would have gone on from there.
+        """Delete all but the newest `keep` and the best. Those with a later step than the one just saved are deleted
+        too: they are damaged, or training would have resumed from there.
         """
         folders = self._folders()
         newest = folders.index(saved) + 1
@@ -122,7 +122,7 @@ class Store:
             kept.add(self.folder / _name(best_step))
         for folder in folders:
             if folder not in kept:
-                with suppress(OSError):  # the next one to be saved tries again
+                with suppress(OSError):  # the next save tries again
                     _discard(folder)
 
 
@@ -150,7 +150,7 @@ def _why_broken(folder: Path) -> str | None:
     try:
         manifest = _manifest(folder)
         if manifest["format"] != 1:
-            return f"{_MANIFEST} has format {manifest['format']}, of a newer version of tuneport"
+            return f"{_MANIFEST} has format {manifest['format']}, from a newer version of tuneport"
         if _name(manifest["step"]) != folder.name or _STATE not in manifest["files"]:
             return f"{_MANIFEST} is of another checkpoint"
         files = {name: (facts["size"], facts["sha256"]) for name, facts in manifest["files"].items()}
@@ -164,7 +164,7 @@ def _why_broken(folder: Path) -> str | None:
             if path.stat().st_size != size:
                 return f"{name} has {path.stat().st_size} bytes, {_MANIFEST} says {size}"
             if _sha256(path) != sha256:
-                return f"{name} is not the file of {_MANIFEST}, by SHA-256"
+                return f"the SHA-256 of {name} differs from {_MANIFEST}"
         except FileNotFoundError:
             return f"{name} of {_MANIFEST} is missing"
         except OSError as error:
@@ -172,12 +172,12 @@ def _why_broken(folder: Path) -> str | None:
     return None
 
 
-def _whole_state(folder: Path) -> Mapping[str, Any] | None:
-    """What was saved beside the tensors, or None where that or the manifest has changed; newest_whole says why."""
+def _read_state(folder: Path) -> Mapping[str, Any] | None:
+    """The state besides the tensors; None if it or the manifest was changed, as `newest_intact` reports."""
     try:
         raw, manifest = read_file(folder / _STATE), _manifest(folder)
-        whole = hashlib.sha256(raw).hexdigest() == manifest["files"][_STATE]["sha256"]
-        ours = whole and _name(manifest["step"]) == folder.name
+        intact = hashlib.sha256(raw).hexdigest() == manifest["files"][_STATE]["sha256"]
+        ours = intact and _name(manifest["step"]) == folder.name
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return json.loads(raw) if ours else None
@@ -188,13 +188,13 @@ def _manifest(folder: Path) -> Any:
 
 
 def _discard(folder: Path) -> None:
-    """Remove a checkpoint in such an order that a kill meanwhile leaves no half of one under its name."""
+    """Remove a checkpoint so that a kill in between leaves no part of it under its name."""
     doomed = folder.with_name(f"{_UNFINISHED}{folder.name}.old")
     folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _saved(folder: Path) -> Saved:
+def _read_saved(folder: Path) -> Saved:
     state = json.loads(read_file(folder / _STATE))
     return Saved(folder, state["step"], state)
 

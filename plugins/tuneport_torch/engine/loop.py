@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,9 +19,9 @@ from tuneport_torch.engine.checkpoint import Store
 from tuneport_torch.engine.dpo import Dpo
 from tuneport_torch.engine.memory import Memory
 from tuneport_torch.engine.metrics import Metrics
-from tuneport_torch.engine.objective import Answers, Objective
+from tuneport_torch.engine.objective import AnswerRows, Objective
 from tuneport_torch.engine.orpo import Orpo
-from tuneport_torch.engine.pack import Row, epoch_steps
+from tuneport_torch.engine.pack import WeightedTokens, epoch_steps
 from tuneport_torch.engine.pairs import Pairs, switch_dropout_off
 from tuneport_torch.engine.prepare import compute_type, pick_device, prepare
 from tuneport_torch.engine.reference import Reference
@@ -30,30 +30,23 @@ from tuneport_torch.engine.state import Progress
 from tuneport_torch.engine.update import adamw, update
 
 if TYPE_CHECKING:
-    from tuneport_torch.text.rows import Pair
-
-Stop = Literal["pause", "cancel"]
-
-
-class Emit(Protocol):
-    """Tells the world an event; `data` holds numbers and texts only."""
-
-    def __call__(self, kind: str, message: str, *, level: str = "info", **data: Any) -> None: ...
+    from tuneport_torch.protocols import Emit, Stop
+    from tuneport_torch.text.rows import TrainingPair
 
 
 @dataclass(kw_only=True)
 class Run:
-    """Everything that one training needs. `model` is changed: it gets an adapter, moves to the device, and holds the
-    best weights in the end. `should_stop` is asked often, and answers at once. With `overlap` a thread packs the next
-    micro-batch while the present one is computed with, and a step's figures are read while the next one runs; None: on
-    a GPU, which would wait otherwise. A CPU has nothing to win by it. It changes no number.
-    `on_plan` gets what "auto" came to and the type of numbers of the forward pass,
-    before the first step.
+    """Everything that a training run needs.
+
+    `model` is changed: it gets an adapter, moves to the device, and finally has the best weights. `should_stop` is
+    called often and must return at once. With `overlap` a thread packs the next micro-batch during the current one, and
+    a step's figures are read while the next one runs; None means only on a GPU, because a CPU gains nothing. It changes
+    no number. Before the first step `on_plan` gets the resolved settings and the number type of the forward pass.
     """
 
     model: Any
-    train: Sequence[Row] | Sequence[Pair]
-    validation: Sequence[Row] | Sequence[Pair] = ()
+    train: Sequence[WeightedTokens] | Sequence[TrainingPair]
+    validation: Sequence[WeightedTokens] | Sequence[TrainingPair] = ()
     settings: TorchSettings
     method: Literal["sft", "dpo", "orpo"] = "sft"
     epochs: int | Literal["auto"] = "auto"
@@ -67,11 +60,13 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a training ended. `stopped` is why it ended before its last step, if it did: "pause" and "cancel" are as
-    asked, "patience" is early stopping, which is a success. Losses are in nats per token of weight 1, or per pair where
-    answers are compared; `valid_loss` is the best step's, whose weights the model holds. Without validation rows the
-    best step is the last. `seconds_aside` went, in this process, into what comes before the first step: making the
-    model ready, compiling it, measuring dpo's reference.
+    """How a training run ended.
+
+    `stopped` is why it ended before its last step, if it did: "pause" and "cancel" were requested, "patience" is early
+    stopping, which is a success. Losses are in nats per token of weight 1, or per pair where answers are compared.
+    `valid_loss` is that of the best step, whose weights the model has. Without validation rows the best step is the
+    last. `setup_seconds` is the time in this process before the first step: preparing and compiling the model, and
+    measuring dpo's reference.
     """
 
     stopped: Literal["pause", "cancel", "patience"] | None
@@ -82,15 +77,15 @@ class Result:
     train_loss: float | None
     valid_loss: float | None
     skipped_steps: int
-    seconds_aside: float = field(default=0.0, compare=False)
+    setup_seconds: float = field(default=0.0, compare=False)
 
 
 def train(run: Run) -> Result:
-    """Train until the last step, or until asked to stop; goes on from the newest whole checkpoint of `run.store`.
+    """Train until the last step or a request to stop, starting from the newest intact checkpoint of `run.store`.
 
-    Raises DataError for rows with nothing to train on, and TuneportError when one row does not fit into memory, when
-    the gradients stay infinite, or when the checkpoints are of another run. On a CPU with the same number of threads, a
-    run that was interrupted anywhere ends with the same bits as one that was not.
+    Raises DataError for rows with nothing to train on, and TuneportError if a row does not fit into memory, if
+    gradients stay infinite, or if the checkpoints are of another run. On a CPU with the same number of threads, an
+    interrupted and resumed run ends with the same bits as an uninterrupted one.
     """
     training = _Training(run)
     plan, progress, saver = training.plan, training.progress, training.saver
@@ -102,23 +97,23 @@ def train(run: Run) -> Result:
                 break
             if stopped := run.should_stop():
                 break
-            saver.settle()
+            saver.collect()
             training.step()
             last = progress.step == plan.total_steps
             if run.validation and (last or progress.step % plan.evaluate_every == 0):
                 save = training.evaluate()
             else:
-                training.metrics.settle(leave=training.unread)
+                training.metrics.flush(leave=training.unread)
                 save = False
-            if save or saver.due():
-                training.metrics.settle()  # so that the checkpoint counts this step too
+            if save or saver.is_due():
+                training.metrics.flush()  # so that the checkpoint counts this step too
                 saver.save()
-        training.metrics.settle()
+        training.metrics.flush()
         if stopped != "cancel":
             saver.save_last()
     except _CancelledError:
         stopped = "cancel"
-        training.metrics.settle()
+        training.metrics.flush()
     finally:
         training.close()
     if stopped is None or stopped == "patience":
@@ -132,12 +127,12 @@ def train(run: Run) -> Result:
         train_loss=progress.train_loss,
         valid_loss=progress.best_loss,
         skipped_steps=progress.skipped,
-        seconds_aside=training.seconds_aside,
+        setup_seconds=training.setup_seconds,
     )
 
 
 class _Training:
-    """The parts of a training at work: set up once, then one step after another."""
+    """The parts of a training run: set up once, then used step by step."""
 
     def __init__(self, run: Run) -> None:
         self.run, settings = run, run.settings
@@ -164,32 +159,32 @@ class _Training:
         self.dtype = compute_type(settings.precision, self.device)
         if run.on_plan is not None:
             run.on_plan(self.plan, self.dtype)
-        began = time.monotonic()
+        start = time.monotonic()
         self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
         self.optimizer = adamw(self.trained, settings.weight_decay, self.device)
         overlap = self.device.type == "cuda" if run.overlap is None else run.overlap
         self.batches, self.unread = Batches(self.forward, ahead=overlap), int(overlap)
         self.stopped = self._measure_reference()  # while the weights are those of the base
-        self.seconds_aside = time.monotonic() - began
-        self.progress, self.saver = self._resumed()
+        self.setup_seconds = time.monotonic() - start
+        self.progress, self.saver = self._resume()
         self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
         self.metrics = Metrics(self.progress, self.plan, self.data.figures, run.emit)
         self.epoch: tuple[int, list[list[int]]] = (-1, [])
         run.model.train()
 
     def step(self) -> None:
-        """One optimiser step. Nothing in it waits for the device: what the step came to is left to `metrics`."""
+        """Take one optimizer step without waiting for the device: `metrics` reads the step's figures later."""
         progress = self.progress
         examples, following = self._examples(progress.step), self._examples(progress.step + 1)
 
         def backward() -> Tensor:
-            """Gradients of sum(loss) / sum(weight) over all micro-batches of the step, and its figures likewise."""
+            """Compute the gradients of sum(loss) / sum(weight) over all micro-batches of the step, and its figures."""
             self.optimizer.zero_grad(set_to_none=True)
             weight = self.data.weight(examples)
             total = torch.zeros(len(self.data.figures), device=self.device)
             for batch in self.batches.of(self.data, examples, progress.tokens_per_batch, then=following):
-                self._obey()
+                self._check_cancelled()
                 with self._autocast():
                     share = self.data.measure(self.forward, batch) / weight
                 share[0].backward()  # type: ignore[no-untyped-call]  # torch's own
@@ -208,13 +203,13 @@ class _Training:
         self.metrics.add(rate, figures, norm)
 
     def evaluate(self) -> bool:
-        """Measure the figures over the validation examples, and tell them; whether the loss is the best so far."""
+        """Compute and report the figures of the validation examples; whether the loss is the best so far."""
         progress, model, data = self.progress, self.run.model, self.validation
 
         def measure() -> Tensor:
             total = torch.zeros(len(data.figures), device=self.device)
             for batch in self.batches.of(data, self.valid_order, progress.tokens_per_batch):
-                self._obey()
+                self._check_cancelled()
                 with self._autocast():
                     total += data.measure(self.forward, batch)
             return total
@@ -228,7 +223,7 @@ class _Training:
         model.train()
         weight = data.weight(self.valid_order)
         figures = {name: sum_ / weight for name, sum_ in zip(data.figures, total.tolist(), strict=True)}
-        self.metrics.settle(evaluated=figures)
+        self.metrics.flush(evaluated=figures)
         loss = progress.valid_loss = figures["loss"]
         if progress.best_loss is None or loss < progress.best_loss:
             progress.best_step, progress.best_loss = progress.step, loss
@@ -238,13 +233,13 @@ class _Training:
         return False
 
     def close(self) -> None:
-        """Leave the model as it is used, and wait for what is under way."""
+        """Restore the model for use, and wait for pending work."""
         self.forward.close()
         self.batches.close()
         self.saver.close()
 
     def _examples(self, step: int) -> list[int]:
-        """The examples of a step, counted from 0: they follow from its number alone. None after the last."""
+        """The examples of a step, counted from 0, which depend only on its number. Empty after the last step."""
         if step == self.plan.total_steps:
             return []
         epoch, position = divmod(step, self.plan.steps_per_epoch)
@@ -253,10 +248,10 @@ class _Training:
         return self.epoch[1][position]
 
     def _measure_reference(self) -> Stop | None:
-        """Let dpo's pairs know what the untrained model gives them, unless that is kept already; why it stopped.
+        """Measure the untrained model's log-probabilities for dpo, unless they are stored; why it stopped, or None.
 
-        They come in the batches of the first epoch and of the evaluations: so in the first step the very same
-        operations are compared, and every margin is exactly 0.
+        They are computed in the batches of the first epoch and of the evaluations, so the first step compares exactly
+        the same operations, and every margin is exactly 0.
         """
         run, train, validation = self.run, self.data, self.validation
         if not isinstance(train, Dpo) or not isinstance(validation, Dpo):
@@ -269,21 +264,21 @@ class _Training:
         run.model.eval()
         return reference.measure(work, self.forward, memory, self._autocast, run)
 
-    def _resumed(self) -> tuple[Progress, Saver]:
-        """Where the newest whole checkpoint stands, or the beginning; and the one who keeps those to come."""
+    def _resume(self) -> tuple[Progress, Saver]:
+        """The progress of the newest intact checkpoint or a new one, and the saver of later checkpoints."""
         run, plan = self.run, self.plan
         facts = state.facts(self.data.facts(), run.settings, plan, run.seed, self.dtype)
         progress = state.resume(run.store, facts, self.trained, self.optimizer, run.emit)
         if progress is None:
             progress = Progress(tokens_per_batch=plan.tokens_per_batch)
         else:
-            run.emit("log", f"Going on after step {progress.step} of {plan.total_steps}.", step=progress.step)
+            run.emit("log", f"Resuming after step {progress.step} of {plan.total_steps}.", step=progress.step)
         every = run.settings.checkpoint_every
         saver = Saver(run.store, progress, self.trained, self.optimizer, facts, every=every, emit=run.emit)
         return progress, saver
 
-    def _obey(self) -> None:
-        """Leave a step at once when the job is cancelled; a pause waits for the step's end."""
+    def _check_cancelled(self) -> None:
+        """Leave the step at once if the job is cancelled. A pause waits for the end of the step."""
         if self.run.should_stop() == "cancel":
             raise _CancelledError
 
@@ -292,12 +287,12 @@ class _Training:
 
 
 class _CancelledError(Exception):
-    """The job was cancelled within a step."""
+    """The job was cancelled during a step."""
 
 
 def _objective(run: Run, examples: Any, part: str) -> Objective:
     if run.method == "sft":
-        return Answers(examples, part)
+        return AnswerRows(examples, part)
     beta = resolve_beta(run.settings)
     if run.method == "orpo":
         return Orpo(examples, part, beta=beta)
@@ -305,7 +300,7 @@ def _objective(run: Run, examples: Any, part: str) -> Objective:
 
 
 def learning_rate(step: int, plan: Resolved, schedule: str) -> float:
-    """The rate of a step, counted from 0: it rises linearly over the warm-up, then falls to 0 as scheduled."""
+    """The learning rate of a step, counted from 0: a linear warm-up, then a decay to 0 by the schedule."""
     if step < plan.warmup_steps:
         return plan.learning_rate * (step + 1) / plan.warmup_steps
     done = (step - plan.warmup_steps) / max(1, plan.total_steps - plan.warmup_steps)

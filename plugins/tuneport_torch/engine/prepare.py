@@ -1,4 +1,4 @@
-"""A model made ready for training: its device, its types, its adapter."""
+"""Prepares a model for training: its device, its number types, its adapter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tuneport_torch.engine.forward import Forward, choose_forward
 
 
 def pick_device(setting: str) -> torch.device:
-    """The device that the setting comes to on this machine."""
+    """The device for the setting on this machine."""
     if setting != "auto":
         return torch.device(setting)
     if torch.cuda.is_available():
@@ -25,7 +25,7 @@ def pick_device(setting: str) -> torch.device:
 
 
 def compute_type(setting: str, device: torch.device) -> torch.dtype:
-    """The type of the forward and backward pass. Never float16, whose range small gradients fall out of."""
+    """The number type of the forward and backward pass. Never float16, whose range is too small for gradients."""
     if setting == "auto":
         setting = fastest(device.type)
     return torch.bfloat16 if setting == "bfloat16" else torch.float32
@@ -34,13 +34,13 @@ def compute_type(setting: str, device: torch.device) -> torch.dtype:
 def prepare(
     model: Any, settings: TorchSettings, device: torch.device, dtype: torch.dtype, emit: Callable[..., None]
 ) -> Forward:
-    """Put a model on its device, with its adapter, in the types in which it is trained; the way to compute with it."""
+    """Put a model on its device with its adapter, in the right number types. Returns its forward pass."""
     exact = dtype == torch.float32
-    if exact or settings.mode == "full":  # masters in float32: in bfloat16 small updates are lost
+    if exact or settings.mode == "full":  # master weights in float32: in bfloat16 small updates are lost
         model.float()
-    elif device.type == "cuda":  # frozen, and as the hub stores them: half the memory and traffic
+    elif device.type == "cuda":  # frozen weights in their stored type: half the memory and traffic
         round_weights(model, "bfloat16")
-    if settings.quantize != "none":  # first, so that a device needs no room for the whole
+    if settings.quantize != "none":  # first, so that the device needs no memory for the full model
         _adapt(model, settings)
         for layer in lora.adapted(model).values():
             layer.quantize(device)
