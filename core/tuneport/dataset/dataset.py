@@ -59,7 +59,7 @@ class Dataset:
         """Open a file (JSONL, JSON, CSV, TSV, Parquet, .xlsx, .xls, .ods; text also gzipped), `-` for standard input,
         an iterable of rows, or a data frame. docs/checks.md lists the shapes of rows that are recognized.
 
-        `format` is the kind of file, such as `csv`; by default the name or the first bytes tell it. `columns` names the
+        `format` is the kind of file, such as `csv`; by default it is detected. `columns` names the
         column of each role, such as `{"text": "body", "label": "queue"}`. `system` is put in front of conversations
         without a system prompt. `encoding` is that of a text file, such as `latin-1`; by default UTF-8. `sheet` names
         the sheet of a workbook; by default the first one. Raises UsageError when there is nothing to open.

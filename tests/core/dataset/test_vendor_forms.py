@@ -1,4 +1,4 @@
-"""Rows as vendors and data sets write them: turns of parts, calls in text, pairs in other columns, passages."""
+"""Rows of vendors and datasets: turns of parts, calls in text, pairs in other columns, passages."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         EXCHANGE,
     ),
-    "Hermes whose user brings what tools answered": (
+    "Hermes with tool answers in user turns": (
         {
             "messages": [
                 ASKED,
@@ -254,7 +254,7 @@ def shown(data: Dataset) -> list[str]:
 
 
 @pytest.mark.parametrize(("row", "wanted"), FORMS.values(), ids=FORMS)
-def test_a_row_is_read_as_what_it_means(row: dict[str, Any], wanted: list[str], tmp_path: Path) -> None:
+def test_a_row_in_a_vendors_form_is_converted(row: dict[str, Any], wanted: list[str], tmp_path: Path) -> None:
     data, result = load(row, tmp_path)
     assert result.ok, [str(one) for one in result.diagnostics]
     assert shown(data) == wanted
@@ -286,21 +286,21 @@ def test_a_turn_that_is_read_as_several_keeps_its_place_in_findings(tmp_path: Pa
         ([use(name=None)], "bad-tool-call", "has no function name"),
     ],
 )
-def test_parts_that_no_turn_can_mean_are_named(content: Any, code: str, says: str, tmp_path: Path) -> None:
+def test_unsupported_parts_are_reported(content: Any, code: str, says: str, tmp_path: Path) -> None:
     _, found = load({"messages": [ASKED, parts(*content)]}, tmp_path)
     assert found.rejected == 1
     assert any(one.code == code and says in one.message for one in found.diagnostics), found.diagnostics
 
 
 @pytest.mark.parametrize("call", ["<tool_call>sky()</tool_call>", CALL + " Wait.", CALL + CALL[:-1]])
-def test_a_call_in_text_that_cannot_be_read_is_named(call: str, tmp_path: Path) -> None:
+def test_an_unreadable_call_in_a_text_is_reported(call: str, tmp_path: Path) -> None:
     turns = [ASKED, {**END, "content": call}, {"role": "tool", "content": "grey"}, END]
     _, found = load({"messages": turns}, tmp_path)
     assert [one.pointer for one in found.diagnostics if one.code == "bad-tool-call"] == ["/messages/1/content"]
 
 
 @pytest.mark.parametrize("said", ["[sky(town='Oslo')]", '[TOOL_CALLS] [{"name": "sky", "arguments": {}}]'])
-def test_a_call_in_other_marks_is_named_as_the_cause(said: str, tmp_path: Path) -> None:
+def test_a_call_in_an_unsupported_notation_is_reported(said: str, tmp_path: Path) -> None:
     _, found = load(
         {"messages": [ASKED, {**END, "content": said}, {"role": "ipython", "content": "grey"}, END]}, tmp_path
     )
@@ -308,7 +308,7 @@ def test_a_call_in_other_marks_is_named_as_the_cause(said: str, tmp_path: Path) 
     assert "Other notations of a call" in one.remedy
 
 
-def test_a_text_of_a_chat_template_is_not_proposed_as_plain_text(tmp_path: Path) -> None:
+def test_a_text_with_a_chat_template_is_not_suggested_as_plain_text(tmp_path: Path) -> None:
     _, found = load({"text": "<|im_start|>user\nColor?<|im_end|>"}, tmp_path)
     assert "special tokens of a chat template" in str(found.diagnostics[0])
 
@@ -361,7 +361,7 @@ CONTEXTS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("context", "wanted"), CONTEXTS)
-def test_a_list_or_an_object_beside_a_question_is_read_as_text(context: Any, wanted: str, tmp_path: Path) -> None:
+def test_a_list_or_object_as_context_is_read_as_text(context: Any, wanted: str, tmp_path: Path) -> None:
     data, found = load({"question": "Q?", "answer": "Yes.", "context": context}, tmp_path)
     assert found.counts["read-as-text"] == 1
     assert shown(data) == [f"user Q?\n\n{wanted}", "assistant Yes."]
@@ -391,7 +391,7 @@ def test_the_first_of_several_answers_is_learned(answers: Any, wanted: str | Non
         ({"text": "All of it."}, {"completion": "text"}),
     ],
 )  # fmt: skip
-def test_columns_of_other_names_are_proposed_and_the_proposal_works(
+def test_columns_with_other_names_are_suggested_and_the_suggestion_works(
     row: dict[str, Any], columns: dict[str, str], tmp_path: Path
 ) -> None:
     _, found = load(row, tmp_path)
