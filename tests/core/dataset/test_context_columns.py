@@ -24,7 +24,7 @@ ASKED = {
         "completion": [{"role": "assistant", "content": "In Rome."}],
     },
 }
-TOLD = [("user", "Who wrote it?"), ("assistant", "Ibsen."), ("user", "When?"), ("assistant", "In 1879.")]
+EARLIER = [("user", "Who wrote it?"), ("assistant", "Ibsen."), ("user", "When?"), ("assistant", "In 1879.")]
 LAST = [("user", "Where?"), ("assistant", "In Rome.")]
 
 
@@ -49,14 +49,14 @@ def test_a_column_of_system_prompts_is_used_with_any_question(row: dict[str, Any
         HISTORY,
         json.dumps(HISTORY),
         [text for pair in HISTORY for text in pair],
-        [{"role": role, "content": text} for role, text in TOLD],
-        [{"from": "human" if role == "user" else "gpt", "value": text} for role, text in TOLD],
+        [{"role": role, "content": text} for role, text in EARLIER],
+        [{"from": "human" if role == "user" else "gpt", "value": text} for role, text in EARLIER],
         [{"user": asked, "assistant": answered} for asked, answered in HISTORY],
     ],
 )
 def test_earlier_turns_come_before_the_question(row: dict[str, Any], history: Any) -> None:
-    assert turns(row | {"history": history}) == [*TOLD, *LAST]
-    assert turns(row | {"history": history, "system": "Be brief."}) == [("system", "Be brief."), *TOLD, *LAST]
+    assert turns(row | {"history": history}) == [*EARLIER, *LAST]
+    assert turns(row | {"history": history, "system": "Be brief."}) == [("system", "Be brief."), *EARLIER, *LAST]
     for nothing in ([], None, ""):
         assert turns(row | {"history": nothing, "system": "Be brief."}) == [("system", "Be brief."), *LAST]
 
@@ -163,7 +163,7 @@ def test_columns_that_only_later_rows_have_are_used() -> None:
     rows.append(ASKED["question/answer"] | {"history": HISTORY, "system": "Be brief."})
     last = list(Dataset.load(rows))[-1]
     assert isinstance(last, Conversation)
-    assert [(turn.role, turn.text) for turn in last.messages] == [("system", "Be brief."), *TOLD, *LAST]
+    assert [(turn.role, turn.text) for turn in last.messages] == [("system", "Be brief."), *EARLIER, *LAST]
     plain = [ASKED["prompt/completion"]] * 40
     assert Dataset.load([*plain, ASKED["prompt/completion"] | {"label": False}]).check().counts["kto-row"] == 1
 

@@ -19,7 +19,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}
 CALL = '<tool_call>\n{"name": "sky", "arguments": {"town": "Oslo"}}\n</tool_call>'
 ASKED = {"role": "user", "content": "Color?"}
 END = {"role": "assistant", "content": "Blue."}
-EXCHANGE = ["user Color?", 'assistant () Looking. sky {"town": "Oslo"}', "tool grey", "assistant Blue."]
+EXCHANGE = ["user Color?", 'assistant () Looking. sky {"town": "Oslo"}', "tool gray", "assistant Blue."]
 THOUGHT = [EXCHANGE[0], 'assistant (I ask.) Looking. sky {"town": "Oslo"}', *EXCHANGE[2:]]
 
 
@@ -40,7 +40,7 @@ def use(**more: Any) -> dict[str, Any]:
     return {"type": "tool_use", "id": "toolu_1", "name": "sky", "input": GIVEN, **more}
 
 
-def result(content: Any = "grey") -> dict[str, Any]:
+def result(content: Any = "gray") -> dict[str, Any]:
     return {"type": "tool_result", "tool_use_id": "toolu_1", "content": content}
 
 
@@ -56,7 +56,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "messages": [
                 ASKED,
                 parts(text("Looking."), use(cache_control={"type": "ephemeral"})),
-                parts(result([text("grey")]), role="user"),
+                parts(result([text("gray")]), role="user"),
                 parts(text("Blue.")),
             ],
             **ANTHROPIC,
@@ -87,7 +87,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
                     {"text": "Looking."},
                     {"toolUse": {"toolUseId": "t1", "name": "sky", "input": GIVEN}},
                 ),
-                parts({"toolResult": {"toolUseId": "t1", "content": [{"text": "grey"}]}}, role="user"),
+                parts({"toolResult": {"toolUseId": "t1", "content": [{"text": "gray"}]}}, role="user"),
                 parts({"text": "Blue."}),
             ],
             "toolConfig": {"tools": [{"toolSpec": {**BARE, "inputSchema": {"json": SCHEMA}}}]},
@@ -106,7 +106,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
                         {"functionCall": {"name": "sky", "args": GIVEN}},
                     ],
                 },
-                {"role": "user", "parts": [{"functionResponse": {"name": "sky", "response": "grey"}}]},
+                {"role": "user", "parts": [{"functionResponse": {"name": "sky", "response": "gray"}}]},
                 {"role": "model", "parts": [{"text": "Blue."}]},
             ],
             "tools": [{"functionDeclarations": [{**BARE, "parameters": LOUD}]}],
@@ -127,7 +127,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
                         "type": "tool-result",
                         "toolCallId": "t1",
                         "toolName": "sky",
-                        "output": {"type": "text", "value": "grey"},
+                        "output": {"type": "text", "value": "gray"},
                     },
                     role="tool",
                 ),
@@ -159,7 +159,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["user Color?", "assistant Blue."],
     ),
     "Hermes": (
-        {"messages": [ASKED, {**END, "content": f"Looking.\n{CALL}"}, {"role": "tool", "content": "grey"}, END]},
+        {"messages": [ASKED, {**END, "content": f"Looking.\n{CALL}"}, {"role": "tool", "content": "gray"}, END]},
         EXCHANGE,
     ),
     "Hermes in the words of ShareGPT": (
@@ -206,7 +206,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
                     "content": "Looking.",
                     "tool_calls": [{"name": "sky", "args": GIVEN, "id": "1", "type": "tool_call"}],
                 },
-                {"type": "tool", "content": "grey", "tool_call_id": "1"},
+                {"type": "tool", "content": "gray", "tool_call_id": "1"},
                 {"type": "ai", "content": "Blue."},
             ],
             "tools": [TOOL],
@@ -294,7 +294,7 @@ def test_unsupported_parts_are_reported(content: Any, code: str, says: str, tmp_
 
 @pytest.mark.parametrize("call", ["<tool_call>sky()</tool_call>", CALL + " Wait.", CALL + CALL[:-1]])
 def test_an_unreadable_call_in_a_text_is_reported(call: str, tmp_path: Path) -> None:
-    turns = [ASKED, {**END, "content": call}, {"role": "tool", "content": "grey"}, END]
+    turns = [ASKED, {**END, "content": call}, {"role": "tool", "content": "gray"}, END]
     _, found = load({"messages": turns}, tmp_path)
     assert [one.pointer for one in found.diagnostics if one.code == "bad-tool-call"] == ["/messages/1/content"]
 
@@ -302,7 +302,7 @@ def test_an_unreadable_call_in_a_text_is_reported(call: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("said", ["[sky(town='Oslo')]", '[TOOL_CALLS] [{"name": "sky", "arguments": {}}]'])
 def test_a_call_in_an_unsupported_notation_is_reported(said: str, tmp_path: Path) -> None:
     _, found = load(
-        {"messages": [ASKED, {**END, "content": said}, {"role": "ipython", "content": "grey"}, END]}, tmp_path
+        {"messages": [ASKED, {**END, "content": said}, {"role": "ipython", "content": "gray"}, END]}, tmp_path
     )
     [one] = [one for one in found.diagnostics if one.code == "tool-answer-without-call"]
     assert "Other notations of a call" in one.remedy

@@ -263,8 +263,8 @@ TURNS = {
     ),
     "empty-answer": Trigger(bad=row("Hello", " "), good=GOOD),
     "empty-prompt": Trigger(
-        bad='{"prompt": "", "completion": "Once upon a time"}\n',
-        good='{"prompt": "Once", "completion": " upon a time"}\n',
+        bad='{"prompt": "", "completion": "Once there was"}\n',
+        good='{"prompt": "Once", "completion": " there was"}\n',
     ),
     "empty-content": Trigger(bad=row("", "Hi"), good=GOOD),
     "consecutive-roles": Trigger(
