@@ -89,8 +89,8 @@ CLI_INTRODUCTION = """\
   a path. `tuneport jobs` and `tuneport models` list what there is. Every command that takes a reference also takes
   three shorter forms: `last` (the newest job), the name of a job without its backend, and the start of a job's name if
   only one job has it. If a base model or a folder has exactly that name too, the command stops and lists both.
-- **Results go to stdout.** Progress, questions and remarks go to stderr. Without a terminal there are no bars, colors or
-  wrapped lines, and progress is a line every ten seconds. On a terminal, lines wrap between words, and a table that
+- **Results go to stdout.** Progress, questions and remarks go to stderr. Without a terminal there are no bars, colors
+  or wrapped lines, and progress is a line every ten seconds. On a terminal, lines wrap between words, and a table that
   does not fit is printed as several lines per row.
 - **External text cannot control your terminal.** On stdout and stderr, also in a pipe, control characters and invisible
   characters appear as escapes: `\\x1b`, `\\x9b`, `\\u202e`, `\\u200b`. A line break inside a name or a field appears as

@@ -235,7 +235,7 @@ def test_a_fix_that_fails_leaves_no_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["rows.jsonl"]
 
 
-def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere/fixed\.jsonl cannot be written"):
         Dataset.load([chat("a", "b")]).fix(tmp_path / "nowhere" / "fixed.jsonl")
 
