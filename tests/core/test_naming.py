@@ -238,7 +238,7 @@ def test_typos_get_suggestions(cli: Cli, tickets: Path) -> None:
         ("compare", "oak", "--data", str(tickets), "--grader", "exct"): "Did you mean exact?",
         ("run", str(tickets.with_name("tickts.csv"))): f"Did you mean {tickets}?",
         ("check", str(tickets.with_name("tickts.csv"))): f"Did you mean {tickets}?",
-        ("plan", str(tickets.with_name("tune.yml"))): "there is no such file",
+        ("plan", str(tickets.with_name("tune.yml"))): "file not found",
     }.items():
         code, _, err = cli(*command)
         assert code == 2, (command, err)
