@@ -61,7 +61,7 @@ def test_a_refused_start_is_listed_with_its_reason(cli: Cli, tickets: Path) -> N
     assert "The cage is full." in cli("jobs")[1]
     code, _, err = cli("show", listed["ref"])
     assert code == 2
-    assert f"{listed['ref']} was never started: The cage is full." in err
+    assert f"{listed['ref']} was never started: parrot: The cage is full." in err
     assert f"tuneport delete {listed['ref']}" in err
     assert cli("delete", listed["ref"], "--yes")[0] == 0
     assert as_json(cli, "jobs")["jobs"] == []
