@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -51,7 +52,7 @@ _FIELDS = {
     "warmup_steps": "learningRateWarmupSteps",
     "weight_decay": "optimizerWeightDecay",
 }
-_OWN_WORDS = ("beta", "idleSeconds")  # of the body, and not of the training's configuration
+_OWN_WORDS = ("beta", "suffix", "idleSeconds")  # of the body, and not of the training's configuration
 _HUB = "https://huggingface.co/"
 
 
@@ -112,6 +113,8 @@ class Fireworks(Service):
             body["earlyStop"] = True
         if options.method == "dpo" and settings.beta != "auto":
             body["beta"] = settings.beta
+        if options.suffix:
+            body["suffix"] = options.suffix
         return {**body, "idleSeconds": settings.idle_seconds}
 
     def read_price(self, request: TrainRequest, model: str) -> Quantity:
@@ -190,6 +193,8 @@ class Fireworks(Service):
         kind = KINDS[start.method]
         training = {name: value for name, value in start.body.items() if name not in _OWN_WORDS}
         training["warmStartFrom" if start.is_tuned else "baseModel"] = start.model
+        if suffix := re.sub("[^a-z0-9]+", "-", start.body.get("suffix", "").lower()).strip("-"):
+            training["outputModel"] = f"accounts/{start.account}/models/{suffix[:40]}-{start.mark[-12:]}"
         body: dict[str, Any] = {"dataset": start.files["train"], "displayName": start.ref[:60]}
         if start.method == "sft":
             body |= training
