@@ -37,13 +37,17 @@ if TYPE_CHECKING:
     from tuneport.refs import Ref
     from tuneport.workflow import (
         HealthCheck,
+        JobDescription,
         JobSummary,
         ModelSummary,
         Prunable,
+        RunObserver,
         RunResult,
+        Split,
         backends,
         compare,
         delete,
+        describe,
         doctor,
         hosting,
         jobs,
@@ -78,8 +82,9 @@ _EXPORTS = {
     "errors": "TuneportError",
     "evaluate": "Comparison Grader",
     "refs": "Ref",
-    "workflow": "HealthCheck JobSummary ModelSummary Prunable RunResult backends compare delete doctor hosting jobs "
-    "load_dataset models open_backend open_job open_model plan prune push report run settle train",
+    "workflow": "HealthCheck JobDescription JobSummary ModelSummary Prunable RunObserver RunResult Split backends "
+    "compare delete describe doctor hosting jobs load_dataset models open_backend open_job open_model plan prune push "
+    "report run settle train",
 }
 
 __all__ = [
@@ -100,6 +105,7 @@ __all__ = [
     "HealthCheck",
     "Hosting",
     "Job",
+    "JobDescription",
     "JobState",
     "JobSummary",
     "Lineage",
@@ -115,14 +121,17 @@ __all__ = [
     "Removal",
     "Reply",
     "RunConfig",
+    "RunObserver",
     "RunResult",
     "Score",
+    "Split",
     "Stats",
     "Status",
     "TuneportError",
     "backends",
     "compare",
     "delete",
+    "describe",
     "doctor",
     "errors",
     "hosting",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tuneport.doors import lazy
 
 if TYPE_CHECKING:
+    from tuneport import html
     from tuneport.config import RunConfig, commented_yaml, load_section
     from tuneport.contract.answers import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
     from tuneport.contract.backend import Backend
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from tuneport.evaluate import Comparison, Record, answer_room
     from tuneport.files import lock_file, open_regular, replace_file, sync, write_file, write_json
     from tuneport.homefolder import home, local_path
-    from tuneport.loader import availability
+    from tuneport.loader import alternatives, availability
     from tuneport.notebook import open_notebook
     from tuneport.printable import one_line
     from tuneport.refs import Ref
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from tuneport.workflow import find_ref, record_answers, translate_settings
 
 _EXPORTS = {
+    "": "html",
     "config": "RunConfig commented_yaml load_section",
     "contract.answers": "AnswerPiece CallPiece GenerateOptions Reply TokenLogprob",
     "contract.backend": "Backend",
@@ -73,7 +75,7 @@ _EXPORTS = {
     "evaluate": "Comparison Record answer_room",
     "files": "lock_file open_regular replace_file sync write_file write_json",
     "homefolder": "home local_path",
-    "loader": "availability",
+    "loader": "alternatives availability",
     "notebook": "open_notebook",
     "printable": "one_line",
     "refs": "Ref",
@@ -132,6 +134,7 @@ __all__ = [
     "TokenLogprob",
     "TrainRequest",
     "TrainSettings",
+    "alternatives",
     "answer_room",
     "ask_secret",
     "availability",
@@ -144,6 +147,7 @@ __all__ = [
     "guard",
     "home",
     "hookimpl",
+    "html",
     "load_section",
     "local_path",
     "lock_file",
