@@ -34,8 +34,8 @@ def make_plan(service: Service, request: TrainRequest, model: str, body: dict[st
         notes.append(f"{service.title} takes no seed: train.seed has no effect there.")
     if service.deployments is not None:
         notes.append(
-            f"A tuned model answers at {service.title} only while it is deployed, which costs money. A run compares the "
-            f"model only with backends.{service.name}.deploy: true."
+            f"A tuned model answers at {service.title} only while it is deployed, which costs money. A run compares "
+            f"the model only with backends.{service.name}.deploy: true."
         )
     chosen = {name: value for name, value in body.items() if isinstance(value, str | int | float | bool)}
     return Plan(
