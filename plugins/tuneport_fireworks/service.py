@@ -26,7 +26,7 @@ from tuneport.hosted import (
 )
 from tuneport.plugin import Quantity, Status
 from tuneport_fireworks.hosting import FireworksDeployments, read_account
-from tuneport_fireworks.rules import MOST_ROWS, make_capabilities, prices
+from tuneport_fireworks.rules import MOST_ROWS, make_capabilities
 
 if TYPE_CHECKING:
     from tuneport.plugin import TrainRequest
@@ -116,13 +116,6 @@ class Fireworks(Service):
         if options.suffix:
             body["suffix"] = options.suffix
         return {**body, "idleSeconds": settings.idle_seconds}
-
-    def read_price(self, request: TrainRequest, model: str) -> Quantity:
-        """US dollars for a million training tokens, by the dated table."""
-        del request
-        found = prices()["training"].get(model)
-        known = "" if found is not None else "it is shown with the job; no list price is known, "
-        return Quantity(value=found, unit="USD", source=f"{known}table of {prices()['as_of']}")
 
     def read_account(self, http: Http) -> str:
         """The account that the key belongs to."""

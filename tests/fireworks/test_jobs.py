@@ -156,7 +156,7 @@ def test_a_tuned_model_can_be_trained_further(server: FireworksServer, rows: Dat
 
 
 def test_a_suffix_is_in_the_models_name(server: FireworksServer, rows: Dataset) -> None:
-    model = tuneport.train(MODEL, rows, suffix="Bank Support").wait()
+    model = tuneport.train(MODEL, rows, suffix="Bank_Support").wait()
     assert model.name.startswith("accounts/acme/models/bank-support-")
 
 
