@@ -72,9 +72,9 @@ def test_earlier_trainings_of_this_machine_set_the_pace(tiny_llama: Path, own_ho
 def _off(found: pace.Pace | None) -> float:
     """By what factor the pace may be off, as its error says."""
     assert found is not None
-    told = re.fullmatch(r"±(\d+)%|up to ([\d.]+) times off", found.error)
-    assert told is not None
-    return 1 + int(told[1]) / 100 if told[1] else float(told[2])
+    parsed = re.fullmatch(r"±(\d+)%|up to ([\d.]+) times off", found.error)
+    assert parsed is not None
+    return 1 + int(parsed[1]) / 100 if parsed[1] else float(parsed[2])
 
 
 def test_the_error_of_a_pace_is_what_was_measured_and_one_training_is_not_enough(

@@ -230,9 +230,9 @@ def test_observers_get_every_event_from_the_worker(bayes: None, site: Any, tmp_p
     while holder(job.folder).alive:  # type: ignore[union-attr]
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    told = [int(line) for line in seen.read_text().split()]
-    assert sorted(set(told)) == [event.seq for event in job.events()]
-    assert told == sorted(told)
+    seqs = [int(line) for line in seen.read_text().split()]
+    assert sorted(set(seqs)) == [event.seq for event in job.events()]
+    assert seqs == sorted(seqs)
 
 
 BROKEN = """
