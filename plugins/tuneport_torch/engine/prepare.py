@@ -25,7 +25,7 @@ def prepare(model: Any, settings: TorchSettings, resolved: Resolved, emit: Calla
         round_weights(model, "bfloat16")
     if settings.quantize != "none":  # first, so that the device needs no memory for the full model
         _adapt(model, settings)
-        for layer in lora.adapted(model).values():
+        for layer in lora.adapter_layers(model).values():
             layer.quantize(device)
     model.to(device)
     forward = choose_forward(model, resolved.packing, dtype, emit)
