@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 class Worker:
-    """Stages, requests and signals around a backend's `work`. The backend is found by the folder's unless given."""
+    """Stages, requests and signals around a backend's `work`. Without a `trainer`, the folder names the backend."""
 
     def __init__(self, owner: Owner, trainer: Trainer | None = None) -> None:
         self.owner = owner
