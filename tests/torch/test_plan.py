@@ -49,7 +49,7 @@ def test_a_large_set_is_sampled_and_says_its_error(tiny_llama: Path, own_home: P
 def test_money_is_hours_times_what_an_hour_costs(tiny_llama: Path, own_home: Path) -> None:
     plan = TorchBackend().plan(request(tiny_llama, "paid", usd_per_hour=3600.0))
     assert plan.usd.value == pytest.approx(plan.seconds.value)
-    assert "3600 USD an hour" in plan.usd.source
+    assert "3600 USD per hour" in plan.usd.source
 
 
 def clock_of(*seconds: float) -> Callable[[], float]:
