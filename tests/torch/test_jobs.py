@@ -245,7 +245,7 @@ def test_deleting_says_what_goes_and_takes_it_all(tiny_llama: Path, own_home: Pa
     job.cancel()
     shown = job.delete(dry_run=True)
     assert job.folder.path.exists()
-    assert any("train.jsonl (" in line and "bytes)" in line for line in shown)
+    assert any("train.jsonl (" in line and "bytes)" in line for line in shown.removed)
     assert job.delete() == shown
     assert [path.name for path in (own_home / "jobs" / "torch").iterdir()] == [".intents"]
     with pytest.raises(JobNotFound):
