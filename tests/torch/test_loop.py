@@ -228,7 +228,7 @@ def test_a_disk_that_is_full_for_a_while_does_not_stop_the_training(tmp_path):
         done = tiny.trained(tmp_path, stop=stop, checkpoint_every=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "No checkpoint at step 4, the previous one stays in use" in done.logs
+    assert "No checkpoint at step 4; the previous one stays in use" in done.logs
     assert done.store.newest_intact().step == done.result.total_steps
 
 
