@@ -1,4 +1,4 @@
-"""Bounded threads for expensive requests, with a share for each token: cheap requests never wait for them."""
+"""Threads for expensive requests, with a share for each access token. Other requests never wait for them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tuneport_server.limits import ResourceLimits
 from tuneport_server.wire import WireError
-
-if TYPE_CHECKING:
-    from tuneport_server.settings import Limits
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_LOOK_SECONDS = 1.0  # between two looks whether a client that waits is still there
+_LOOK_SECONDS = 1.0  # between two checks whether a waiting client is still connected
 
 
-class Pool:
-    """`threads` threads, of which one token uses at most half, and `waiting` requests of a token that wait for them.
+class RequestThreads:
+    """A pool of `limits.threads` threads. One access token uses at most half of them, and has at most
+    `limits.thread_queue` requests that wait for one.
 
     Quick work, such as looking up a row, runs in the framework's own threads and never waits for this pool.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ResourceLimits) -> None:
         self._threads = limits.threads
         self._share = max(1, limits.threads // 2)
         self._waiting = limits.thread_queue
@@ -39,14 +38,14 @@ class Pool:
         self._executor = ThreadPoolExecutor(limits.threads, thread_name_prefix="expensive")
 
     async def run(self, request: Request, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """The result of `work`, called in a thread. Raises WireError 429 where too many requests of the token wait, and
-        400 where the client has gone before its turn came: the work is not started then.
+        """Call `work` in a thread, and return its result. Raises WireError 429 if too many requests of the token wait,
+        and 400 if the client has disconnected before its turn: then the work is not started.
         """
         owner = str(request.state.owner)
         if self._queued[owner] >= self._waiting:
             raise WireError(
                 429,
-                f"{self._queued[owner]} requests of this token wait for their turn already.",
+                f"{self._queued[owner]} requests of this access token are already waiting.",
                 code="rate_limit_exceeded",
                 headers={"retry-after": "2"},
             )
@@ -69,7 +68,7 @@ class Pool:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._changed.wait(), _LOOK_SECONDS)
                     if await request.is_disconnected():
-                        raise WireError(400, "The request was broken off.")
+                        raise WireError(400, "The client closed the connection.")
                 self._running[owner] += 1
         finally:
             self._queued[owner] -= 1
@@ -78,11 +77,11 @@ class Pool:
 
 
 def expensive(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """A route's handler, run in the pool of its server instead of the framework's threads."""
+    """Make a route's handler run in the server's pool instead of the framework's threads."""
 
     async def run(request: Request) -> Response:
-        pool: Pool = request.app.state.server.pool
-        return await pool.run(request, handler, request)
+        threads: RequestThreads = request.app.state.server.threads
+        return await threads.run(request, handler, request)
 
     run.__doc__ = handler.__doc__
     return run

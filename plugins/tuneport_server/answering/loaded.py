@@ -1,70 +1,67 @@
-"""Models kept loaded within a bound, each at a desk of its own."""
+"""The models that are loaded, each with a thread that answers with it."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 from tuneport.plugin import Ref
-from tuneport_server.answering.batching import Desk
-from tuneport_server.answering.memory import Places
+from tuneport_server.answering.memory import ModelMemory
+from tuneport_server.answering.model_thread import ModelThread, Order
 from tuneport_server.answering.questions import Question
+from tuneport_server.limits import ResourceLimits
 from tuneport_server.wire import WireError
 
-if TYPE_CHECKING:
-    from tuneport_server.settings import Limits
 
+class LoadedModels:
+    """One thread for each recently used model. What they have loaded stays within the limits."""
 
-class Desks:
-    """One desk for each model that was asked of late; what they have loaded stays within the limits."""
-
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ResourceLimits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._desks: dict[Ref, Desk] = {}
-        self._places = Places(limits.models, limits.memory)
+        self._threads: dict[Ref, ModelThread] = {}
+        self._memory = ModelMemory(limits.models, limits.memory)
         self._closed = False
 
     def ask(self, ref: Ref, question: Question) -> None:
-        """Put a question to a model and return at once. Raises WireError when too many wait already."""
+        """Put a question to a model, and return at once. Raises WireError if too many questions wait already."""
         with self._lock:
             if self._closed:
-                raise WireError(429, "The server is ending. Ask again in a moment.", headers={"retry-after": "5"})
-            desk = self._desks.get(ref)
-            if desk is None:
-                desk = self._desks[ref] = Desk(ref, self._places, self._limits, self._leave)
-            waiting = sum(one.waiting(question.owner) for one in self._desks.values())
+                raise WireError(429, "The server is shutting down.", headers={"retry-after": "5"})
+            thread = self._threads.get(ref)
+            if thread is None:
+                thread = self._threads[ref] = ModelThread(ref, self._memory, self._limits, self._may_end)
+            waiting = sum(one.waiting(question.owner) for one in self._threads.values())
             if waiting >= self._limits.waiting:
                 raise WireError(
                     429,
-                    f"{waiting} requests of this token wait for models already.",
+                    f"{waiting} requests of this access token are already waiting for models.",
                     code="rate_limit_exceeded",
                     headers={"retry-after": "2"},
                 )
-            desk.questions.put(question)
+            thread.questions.put(question)
 
-    def forget(self, ref: Ref) -> None:
-        """Give the model back, because it is about to be deleted. Questions that wait are told so."""
+    def unload(self, ref: Ref) -> None:
+        """Unload a model that is about to be deleted. Questions that wait for it get an error."""
         with self._lock:
-            desk = self._desks.pop(ref, None)
-        if desk is not None:
-            desk.questions.put(None)
-            desk.thread.join(60)
+            thread = self._threads.pop(ref, None)
+        if thread is not None:
+            thread.questions.put(Order.END)
+            thread.thread.join(60)
 
     def close(self) -> None:
-        """Answer nobody any more, and give all models back."""
+        """Answer no more questions, and unload all models."""
         with self._lock:
             self._closed = True
-            refs = list(self._desks)
-        self._places.close()
+            refs = list(self._threads)
+        self._memory.close()
         for ref in refs:
-            self.forget(ref)
+            self.unload(ref)
 
-    def _leave(self, desk: Desk) -> bool:
-        """Whether a desk may end: nobody has come in the meantime."""
+    def _may_end(self, thread: ModelThread) -> bool:
+        """May an idle thread end? Not if a question has arrived in the meantime."""
         with self._lock:
-            if not desk.questions.empty():
+            if not thread.questions.empty():
                 return False
-            if self._desks.get(desk.ref) is desk:
-                del self._desks[desk.ref]
+            if self._threads.get(thread.ref) is thread:
+                del self._threads[thread.ref]
             return True

@@ -1,4 +1,4 @@
-"""The bounds of a process that reads an uploaded file: time, memory and expanded bytes; and its end with the server."""
+"""Limits of a process that reads an uploaded file: time, memory and expanded bytes. It ends when its server ends."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from tuneport_server.settings import Limits
+from tuneport_server.limits import ResourceLimits
 
 _LOOK_SECONDS = 0.5
 _CPU_GRACE_SECONDS = 5
 TRY_AGAIN = 75
-"""The exit status of a check that failed for a reason that may go away, such as a full disk."""
+"""Exit status of a check that failed for a reason that may pass, such as a full disk."""
 
 
 class Bounds(NamedTuple):
-    """What a check may take; sizes in bytes."""
+    """What a check may use. Sizes are in bytes."""
 
     expanded: int
     rows: int
@@ -30,14 +29,15 @@ class Bounds(NamedTuple):
     memory: int
 
 
-def bounds_of(limits: Limits) -> Bounds:
-    """The bounds that the server's limits set."""
+def bounds_of(limits: ResourceLimits) -> Bounds:
+    """Return the bounds that the server's limits set."""
     return Bounds(limits.expanded_bytes, limits.file_rows, limits.check_seconds, limits.check_memory)
 
 
-def bound(bounds: Bounds) -> Callable[[], None]:
-    """Let the system hold this process to what it has now and `memory` besides, and to its processor time. Returns what
-    lifts that again, for a process that has checked everything and starts another program, which inherits the limits.
+def limit_process(bounds: Bounds) -> Callable[[], None]:
+    """Let the system limit this process to the memory that it has now plus `memory`, and to `seconds` of processor
+    time. Returns a function that lifts the limits, for a process that has finished its checks: programs that it starts
+    would inherit them.
     """
     mapped = 0
     if sys.platform == "linux":
@@ -64,7 +64,7 @@ def _limit(what: int, most: int) -> Callable[[], None]:
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after the server that started it has ended, however that ended."""
+    """End this process soon after the process `parent`, its server, ends for whatever reason."""
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 

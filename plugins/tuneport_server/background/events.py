@@ -1,4 +1,4 @@
-"""A training's events and checkpoints, in the wire's words."""
+"""A training's events, checkpoints and result file, as the wire represents them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuneport import open_job
 from tuneport.errors import NotFoundError
 from tuneport.plugin import Event, Job, Ref
-
-if TYPE_CHECKING:
-    from tuneport_server.server import Server
-    from tuneport_server.store import Row
+from tuneport_server.store import SERVER_EVENTS, TRAINING_EVENTS, Owned, Row
 
 CHECKPOINT = ":ckpt-step-"
-"""What stands between a tuned model's name and a step in the name of a checkpoint."""
+"""A checkpoint's name is the tuned model's name, this, and the step."""
 
-_KEPT = 16
+_CACHED = 16
 _LEVELS = {"info": "info", "warning": "warn", "error": "error"}
 _RESULT_COLUMNS = {
     "step": "step",
@@ -33,44 +30,46 @@ _RESULT_COLUMNS = {
 
 
 @dataclass(slots=True)
-class _Training:
-    """The events of one training so far. Its lock is its own: a hosted one may take its time to tell them."""
+class _Cached:
+    """The events of one training so far, with its own lock: a hosted training may be slow to list them."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
     job: Job | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Seen:
-    """The events of the trainings that were asked about last, so that a page of a long list need not read all of it."""
+class TrainingEvents:
+    """A cache of the events of recently requested trainings, so that a page of a long list does not read all of it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, _Training] = OrderedDict()
+        self._known: OrderedDict[str, _Cached] = OrderedDict()
 
     def of(self, ref: str) -> list[dict[str, Any]]:
-        """All events of a training, without ids. Raises JobNotFound."""
+        """Return all events of a training, without ids. Raises JobNotFound."""
         with self._lock:
-            known = self._known.setdefault(ref, _Training())
+            known = self._known.setdefault(ref, _Cached())
             self._known.move_to_end(ref)
-            if len(self._known) > _KEPT:
+            if len(self._known) > _CACHED:
                 self._known.popitem(last=False)
         with known.lock:
             known.job = known.job or open_job(Ref.parse(ref))
-            known.events += [_wire(event) for event in known.job.events(len(known.events))]
+            known.events += [_to_wire(event) for event in known.job.events(len(known.events))]
             return list(known.events)
 
 
-def events_of(server: Server, row: Row) -> list[dict[str, Any]]:
-    """All events of a job, oldest first: the server's own, then those of the training. An event's id never changes."""
-    own = server.store.events(row["id"], 0)
+def events_of(owned: Owned, cache: TrainingEvents, row: Row) -> list[dict[str, Any]]:
+    """Return all events of a job, oldest first: the server's, then those of the training. An event's id never
+    changes.
+    """
+    own = owned.events(row["id"], SERVER_EVENTS)
     training: Sequence[dict[str, Any]] = ()
     if row["ref"] is not None:
         try:
-            training = () if row["removed"] else server.seen.of(row["ref"])
+            training = () if row["removed"] else cache.of(row["ref"])
         except NotFoundError:
             training = ()
-        training = training or server.store.events(row["id"], 1)
+        training = training or owned.events(row["id"], TRAINING_EVENTS)
     stem = row["id"].removeprefix("ftjob-")
     return [
         {"object": "fine_tuning.job.event", "id": f"ftevent-{stem}-{part}{number:06}", "type": "message", **event}
@@ -80,7 +79,7 @@ def events_of(server: Server, row: Row) -> list[dict[str, Any]]:
 
 
 def result_csv(job: Job) -> str:
-    """The metrics as the wire's result file has them; an empty field where nothing was measured."""
+    """Return the metrics as the wire's result file, a CSV. A field is empty where nothing was measured."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_RESULT_COLUMNS)
@@ -91,7 +90,7 @@ def result_csv(job: Job) -> str:
 
 
 def checkpoints_of(row: Row) -> list[dict[str, Any]]:
-    """The checkpoints that a job has, newest first."""
+    """Return the checkpoints of a job, newest first."""
     if row["ref"] is None or row["removed"]:
         return []
     try:
@@ -113,18 +112,18 @@ def checkpoints_of(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def _wire(event: Event) -> dict[str, Any]:
+def _to_wire(event: Event) -> dict[str, Any]:
     data = {name: value for name, value in event.data.items() if value is not None}
     return {
         "created_at": int(event.time.timestamp()),
         "level": _LEVELS.get(event.level, "info"),
-        "message": _said(event),
+        "message": _message(event),
         "type": "metrics" if event.kind == "metric" else "message",
         "data": _plain(data),
     }
 
 
-def _said(event: Event) -> str:
+def _message(event: Event) -> str:
     if event.kind == "metric" and "step" in event.data and event.data.get("train_loss") is not None:
         total = f"/{event.data['total_steps']}" if "total_steps" in event.data else ""
         return f"Step {event.data['step']}{total}: training loss={event.data['train_loss']:.2f}"
@@ -136,7 +135,7 @@ def _numbers(metrics: Any) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can say; a number that is none becomes null, another object its text."""
+    """Return a value that JSON can represent: null for NaN and infinity, text for other objects."""
     if isinstance(value, float):
         return value if abs(value) < float("inf") else None
     if isinstance(value, dict):

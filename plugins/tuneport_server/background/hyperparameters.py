@@ -1,7 +1,8 @@
-"""From the wire's hyperparameters to a backend's settings, by the rules that docs/server.md tells."""
+"""From the wire's hyperparameters to a backend's settings, by the rules in docs/server.md."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,8 +21,8 @@ Auto = Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a creation asks of a training, as the wire says it."""
+class TrainingRequest:
+    """A training as the wire describes it."""
 
     base: Ref
     method: str = "supervised"
@@ -32,34 +33,43 @@ class Asked:
     seed: int = 0
 
 
-def settings_for(asked: Asked, data: Dataset, validation: Dataset | None = None) -> dict[str, Any]:
-    """The backend's settings for these rows; see `tuneport.plugin.translate_settings`."""
+def training_of(job: Mapping[str, Any]) -> TrainingRequest:
+    """Return the training that a job's row describes."""
+    return TrainingRequest(base=Ref.parse(job["base"]), **json.loads(job["request"])["asked"])
+
+
+def settings_for(request: TrainingRequest, data: Dataset, validation: Dataset | None = None) -> dict[str, Any]:
+    """Return the backend's settings for these rows; see `tuneport.plugin.translate_settings`."""
     return tuneport.plugin.translate_settings(
-        asked.base,
+        request.base,
         data,
         validation,
-        method=METHODS[asked.method],
-        epochs=asked.n_epochs,
-        seed=asked.seed,
-        batch_size=asked.batch_size,
-        learning_rate_multiplier=asked.learning_rate_multiplier,
-        beta=asked.beta,
+        method=METHODS[request.method],
+        epochs=request.n_epochs,
+        seed=request.seed,
+        batch_size=request.batch_size,
+        learning_rate_multiplier=request.learning_rate_multiplier,
+        beta=request.beta,
     )
 
 
-def refuse(asked: Asked) -> None:
-    """Raise what a start would raise whatever the rows are: the method, the base, a setting that is not taken here."""
-    backend = tuneport.open_backend(asked.base.backend)
-    if METHODS[asked.method] not in backend.capabilities.methods:
-        raise UnsupportedError(f"This server's backend {backend.name!r} cannot train by {asked.method!r}.")
-    rows = _one_row(asked.method)
+def check_training(request: TrainingRequest) -> None:
+    """Check what does not depend on the rows: the method, the base and the settings. Raises what a start would
+    raise.
+    """
+    backend = tuneport.open_backend(request.base.backend)
+    if METHODS[request.method] not in backend.capabilities.methods:
+        raise UnsupportedError(
+            f"This server's backend {backend.name!r} does not support the method {request.method!r}."
+        )
+    rows = _one_row(request.method)
     tuneport.plan(
-        asked.base,
+        request.base,
         rows,
-        method=METHODS[asked.method],
-        epochs=asked.n_epochs,
-        seed=asked.seed,
-        settings=settings_for(asked, rows),
+        method=METHODS[request.method],
+        epochs=request.n_epochs,
+        seed=request.seed,
+        settings=settings_for(request, rows),
     )
 
 

@@ -1,4 +1,4 @@
-"""A few threads, each with one process of its own: tokens take turns, and none has all of the threads."""
+"""Fair scheduling of work in processes: owners take turns, and none uses all of the threads."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from tuneport.errors import HomeError
 from tuneport.plugin import home
-
-if TYPE_CHECKING:
-    from tuneport_server.store import Row
+from tuneport_server.store import Row
 
 _log = logging.getLogger("tuneport.server")
 
 
-class Turns(ABC):
-    """Does pieces of work that the store names, each in a process. One token has all but one of the threads at most.
+class FairQueue(ABC):
+    """A few threads that do the work which the store lists, each in a process. One owner gets at most all threads but
+    one.
 
-    The store says what is left to do, so that a server that was killed at any time goes on.
+    The store lists what is left to do, so that a new server continues after a kill at any time.
     """
 
     def __init__(self, name: str, threads: int, poll_seconds: float) -> None:
@@ -33,10 +32,10 @@ class Turns(ABC):
         self._wake = threading.Condition(self._lock)
         self._poll_seconds = poll_seconds
         self._stopping = False
-        self._news = 0  # how often somebody said that there is something new
-        self._running: dict[str, str] = {}  # what is done now, and whose it is
+        self._news = 0  # how often `wake` was called
+        self._running: dict[str, str] = {}  # id of the work in progress → its owner
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._turns: dict[str, int] = {}  # of each token, the number of the turn that it had last
+        self._turns: dict[str, int] = {}  # owner → the number of its latest turn
         self._not_before: dict[str, float] = {}
         self._threads = [
             threading.Thread(target=self._run, name=f"{name} {number}", daemon=True) for number in range(threads)
@@ -44,25 +43,25 @@ class Turns(ABC):
 
     @abstractmethod
     def _waiting(self, passed: Sequence[str]) -> list[Row]:
-        """The oldest piece of each token (`id`, `owner`, `n`), but for the ids that are passed over."""
+        """Return the oldest work of each owner (`id`, `owner`, `n`), except for the ids in `passed`."""
 
     @abstractmethod
     def _do(self, row: Row) -> None:
-        """Do one piece."""
+        """Do one piece of work."""
 
     def start(self) -> None:
-        """Begin; what a killed server left undone is found first."""
+        """Start the threads. They find what a killed server left undone."""
         for thread in self._threads:
             thread.start()
 
     def wake(self) -> None:
-        """There is something new."""
+        """Look for work now."""
         with self._lock:
             self._news += 1
             self._wake.notify_all()
 
     def _end(self, seconds: float) -> None:
-        """Start no more processes, and wait so long for the threads."""
+        """Start no more processes, and wait up to `seconds` for the threads."""
         with self._lock:
             self._stopping = True
             self._wake.notify_all()
@@ -83,7 +82,9 @@ class Turns(ABC):
     def _launch(
         self, id_: str, command: Sequence[str], stdin: int, stderr: int | IO[bytes], keep: Sequence[int] = ()
     ) -> subprocess.Popen[bytes] | None:
-        """A process that runs a module of ours; None while the server shuts down. `keep` is passed on open."""
+        """Start a process that runs a module of ours; None while the server shuts down. It inherits the descriptors in
+        `keep`.
+        """
         with self._lock:
             if self._stopping:
                 return None
@@ -108,7 +109,7 @@ class Turns(ABC):
                 if row is not None:
                     self._take_turn(row)
                     continue
-            except (HomeError, OSError) as error:  # what passes: no descriptor, no memory, a full disk
+            except (HomeError, OSError) as error:  # these may pass: no descriptor, no memory, a full disk
                 _log.error("%s: %s", threading.current_thread().name, error)
             except Exception:  # noqa: BLE001 - the trouble with one piece must not end the work for the others
                 if self._stopping:  # the store is closed by now
@@ -125,10 +126,10 @@ class Turns(ABC):
             with self._lock:
                 self._running.pop(row["id"], None)
                 self._processes.pop(row["id"], None)
-                self._count_turn(row["owner"])  # it was there until now: others have waited for longer
+                self._count_turn(row["owner"])  # it had its turn until now: others have waited longer
 
     def _next(self) -> Row | None:
-        """What to do next: the oldest of the token that had its turn longest ago."""
+        """Return what to do next: the oldest work of the owner whose latest turn is longest ago."""
         with self._lock:
             now = time.monotonic()
             self._not_before = {id_: then for id_, then in self._not_before.items() if now < then}

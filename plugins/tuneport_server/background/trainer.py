@@ -1,4 +1,4 @@
-"""Carries accepted jobs to their ends: follows those that are started, and resumes what a crash has interrupted."""
+"""Follows jobs to their end: takes over the state of their trainings, and resumes those that a crash interrupted."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import json
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tuneport
-import tuneport.plugin
 from tuneport.errors import HomeError, JobNotFinished, JobNotFound, TuneportError
-from tuneport.plugin import Job, JobState, Status
-from tuneport_server import files, uploads
+from tuneport.plugin import Job, JobState, Ref, Status
 from tuneport_server.background.events import result_csv
-
-if TYPE_CHECKING:
-    from tuneport_server.server import Server
-    from tuneport_server.store import Row
+from tuneport_server.background.file_checks import FileChecks
+from tuneport_server.background.job_starts import JobStarts
+from tuneport_server.background.open_jobs import OpenJobs, Resumes
+from tuneport_server.store import Row, Store
+from tuneport_server.vault import Vault
 
 _POLL_SECONDS = 1.0
-_DOUBT_SECONDS = 30.0  # between two looks for a training of which nobody knows whether it was started
+_SEARCH_SECONDS = 30.0  # between two searches for a training that may or may not have been started
 _RESUMES = (0.0, 5.0, 30.0)  # seconds before each resume of an interrupted training that makes no step in between
 _STOP_SECONDS = 10.0
-_SWEEP_SECONDS = 10.0
+_CLEAN_SECONDS = 10.0
 
 _log = logging.getLogger("tuneport.server")
 
@@ -34,7 +33,7 @@ WIRE_STATUS = {
     Status.PAUSING: "pausing",
     Status.CANCELLING: "running",  # the wire has no such status
     Status.PAUSED: "paused",
-    Status.INTERRUPTED: "running",  # and is being resumed
+    Status.INTERRUPTED: "running",  # the trainer resumes it
     Status.UNCONFIRMED: "queued",
     Status.UNKNOWN: "running",
     Status.SUCCEEDED: "succeeded",
@@ -44,214 +43,190 @@ WIRE_STATUS = {
 
 
 class Trainer:
-    """A thread that looks at every job that is not over. The trainings themselves run wherever their backend runs them.
+    """A thread that looks at every job that is not over. The trainings themselves run where their backend runs them.
 
-    What is to happen stands in the store before it is done: `want` is "cancel", "pause" or nothing, `begun` says that a
-    backend may have been asked to start it. Killed at any point, the next one goes on from there. `Starts` starts
-    jobs, and starts again what may be started and is to be cancelled or paused: that finds the training.
+    What should happen is stored before it is done: `want` is "cancel", "pause" or empty, and `begun` says that a
+    backend may have been asked to start the job. If the server is killed, the next one continues from there.
+    `JobStarts` starts jobs. It also repeats a start that was interrupted, even if the job is to be canceled or paused,
+    because that finds the training.
     """
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._wake = threading.Event()
+    def __init__(
+        self, store: Store, vault: Vault, jobs: OpenJobs, starts: JobStarts, checks: FileChecks, news: threading.Event
+    ) -> None:
+        self._store, self._vault = store, vault
+        self._jobs, self._starts, self._checks = jobs, starts, checks
+        self._news = news
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
-        self._swept = 0.0
-        self._locks: dict[str, threading.RLock] = {}
-        self._told: dict[str, str] = {}
-        self._resumed: dict[str, tuple[int, int, float]] = {}
-        self._looked: dict[str, float] = {}
-        self._estimates: dict[str, int] = {}
+        self._cleaned = 0.0
 
     def start(self) -> None:
-        """Begin to work; everything that was accepted before is looked at first."""
+        """Start the threads. They look first at what was accepted before."""
+        self._checks.start()
+        self._starts.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave the trainings to their backends."""
+        """Stop the threads. The trainings go on."""
+        self._checks.stop()
+        self._starts.stop()
         self._stopping.set()
-        self._wake.set()
+        self._news.set()
         self._thread.join(_STOP_SECONDS)
 
     def wake(self) -> None:
-        """There is something new to look at, or to start."""
-        self._wake.set()
-        self._server.starts.wake()
+        """Look at the jobs now, because something has changed."""
+        self._news.set()
+        self._starts.wake()
 
-    def estimate(self, id_: str) -> int | None:
-        """When a running job is expected to end, in seconds since 1970."""
-        return self._estimates.get(id_)
+    def estimated_finish(self, id_: str) -> int | None:
+        """Return when a running job is expected to end, in seconds since 1970."""
+        return self._jobs.estimated_finish(id_)
 
     def look(self, id_: str) -> None:
-        """Do now what is to be done for one job, and bring its row up to date."""
-        with self._lock(id_):
-            row = self._server.store.row("SELECT * FROM jobs WHERE id = ?", id_)
+        """Do now what one job needs, and update its row."""
+        with self._jobs.record(id_).lock:
+            row = self._store.jobs.get(id_)
             if row is None or row["over"]:
-                return
-            if row["ref"] is not None:
+                self._jobs.forget(id_)
+            elif row["ref"] is not None:
                 self._follow(row)
             elif row["want"] and not row["begun"]:
-                self._server.starts.cancel(id_)
+                self._starts.cancel(id_)
                 if row["want"] == "cancel":
-                    self.tell_once(id_, "The job was cancelled.")
-                    self._over(row, "cancelled")
+                    self._jobs.report_once(id_, "The job was canceled.")
+                    self._jobs.end(row, "cancelled")
 
     def resume(self, id_: str) -> None:
-        """Go on with a paused job, or one whose own resumption was given up."""
-        with self._lock(id_):
-            self._resumed.pop(id_, None)
-            self._server.starts.forget(id_)
-            self._server.store.update("jobs", id_, want="")
-            row = self._server.store.row("SELECT * FROM jobs WHERE id = ?", id_)
+        """Resume a job that is paused, or that is no longer resumed by itself."""
+        with self._jobs.record(id_).lock:
+            self._jobs.retry_now(id_)
+            self._store.jobs.update(id_, want="")
+            row = self._store.jobs.get(id_)
             if row is not None and row["ref"] is not None:
-                tuneport.open_job(tuneport.Ref.parse(row["ref"])).resume()
+                tuneport.open_job(Ref.parse(row["ref"])).resume()
             else:
-                self._server.store.update("jobs", id_, status="validating_files")
+                self._store.jobs.update(id_, status="validating_files")
         self.look(id_)
-        self._server.starts.wake()
+        self._starts.wake()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._wake.clear()
-            try:
-                waiting = self._server.store.rows("SELECT id FROM jobs WHERE over = 0 ORDER BY n")
-            except HomeError as error:
-                _log.error("%s", error)
-                waiting = []
-            for row in waiting:
+            self._news.clear()
+            for id_ in self._open_ids():
                 if self._stopping.is_set():
                     return
-                try:
-                    self.look(row["id"])
-                except Exception as error:  # noqa: BLE001 - one job's trouble must not keep the others waiting
-                    if self._told.get(row["id"]) != str(error):  # it will be the same a second later
-                        self._told[row["id"]] = str(error)
-                        known = isinstance(error, TuneportError)
-                        _log.error("%s could not be looked at: %s", row["id"], error, exc_info=None if known else error)
-            self._sweep()
-            self._wake.wait(_POLL_SECONDS)
+                self._look_safely(id_)
+            self._clean()
+            self._news.wait(_POLL_SECONDS)
 
-    def _sweep(self) -> None:
-        """Remove from time to time what has expired."""
-        if time.monotonic() < self._swept + _SWEEP_SECONDS:
-            return
-        self._swept = time.monotonic()
+    def _open_ids(self) -> list[str]:
         try:
-            files.drop_expired(self._server)
-            uploads.drop_expired(self._server)
-        except (TuneportError, OSError):
-            _log.exception("What has expired could not be removed")
+            return self._store.jobs.open_ids()
+        except HomeError as error:
+            _log.error("%s", error)
+            return []
 
-    def _lock(self, id_: str) -> threading.RLock:
-        return self._locks.setdefault(id_, threading.RLock())
+    def _look_safely(self, id_: str) -> None:
+        try:
+            self.look(id_)
+        except Exception as error:  # noqa: BLE001 - trouble with one job must not stop the others
+            record = self._jobs.record(id_)
+            if record.logged_error != str(error):  # it repeats every second
+                record.logged_error = str(error)
+                known = isinstance(error, TuneportError)
+                _log.error("%s could not be followed: %s", id_, error, exc_info=None if known else error)
+
+    def _clean(self) -> None:
+        """Remove what has expired, from time to time."""
+        if time.monotonic() < self._cleaned + _CLEAN_SECONDS:
+            return
+        self._cleaned = time.monotonic()
+        try:
+            for file in self._vault.drop_expired():
+                self._checks.forget(file)
+        except (TuneportError, OSError):
+            _log.exception("Expired files could not be removed")
 
     def _follow(self, row: Row) -> None:
         id_ = row["id"]
         try:
-            job = tuneport.open_job(tuneport.Ref.parse(row["ref"]))
-            state = self._obeyed(row, job)
+            job = tuneport.open_job(Ref.parse(row["ref"]))
+            state = self._apply(row, job)
         except JobNotFound:
-            self.fail(id_, "job_removed", "The training was removed from the machine.")
+            self._jobs.fail(id_, "job_removed", "The training was removed from the machine.")
             return
         if state is None:
             return
         if job.notebook is not None and not job.delivers_events:
-            job.notebook.deliver(job)  # nobody else polls it
+            job.notebook.deliver(job)  # nothing else polls it
         if state.status.terminal:
-            self._settle(row, job, state)
+            self._conclude(row, job, state)
             return
-        if state.seconds_left is None:
-            self._estimates.pop(id_, None)
-        else:
-            self._estimates[id_] = int(time.time() + state.seconds_left)
+        left = state.seconds_left
+        self._jobs.record(id_).estimated_finish = None if left is None else int(time.time() + left)
         status = WIRE_STATUS[state.status]
         if state.status is Status.INTERRUPTED and not self._revive(row, job, state):
             status = "paused"
         if status != row["status"]:
-            self._server.store.update("jobs", id_, status=status)
+            self._store.jobs.update(id_, status=status)
 
-    def _obeyed(self, row: Row, job: Job) -> JobState | None:
-        """The state of a job once what is wanted of it was asked; None where it turns out that it was never started."""
+    def _apply(self, row: Row, job: Job) -> JobState | None:
+        """Cancel or pause a job if its owner wants that. Returns its state; None if it was never started."""
         state = job.state()
         if state.status is Status.UNCONFIRMED:
-            return self._looked_for(row, state)
+            return self._search(row, state)
         if row["want"] == "cancel" and not state.status.terminal:
-            job.cancel()
+            if state.status is not Status.CANCELLING:
+                job.cancel()
         elif row["want"] == "pause" and state.status in (Status.QUEUED, Status.PREPARING, Status.RUNNING):
             job.pause()
         else:
             return state
         return job.state()
 
-    def _looked_for(self, row: Row, state: JobState) -> JobState | None:
-        """The state of a job whose start is in doubt, once it was looked for; None where it was certainly not made."""
-        if time.monotonic() < self._looked.get(row["id"], 0.0):
+    def _search(self, row: Row, state: JobState) -> JobState | None:
+        """Search for a training that may or may not have been started. Returns its state; None if it was not."""
+        record = self._jobs.record(row["id"])
+        if time.monotonic() < record.next_search:
             return state
-        self._looked[row["id"]] = time.monotonic() + _DOUBT_SECONDS
+        record.next_search = time.monotonic() + _SEARCH_SECONDS
         try:
-            return tuneport.settle(tuneport.Ref.parse(row["ref"])).state()
+            return tuneport.settle(Ref.parse(row["ref"])).state()
         except JobNotFinished:
             return state
         except JobNotFound as error:
-            self.fail(row["id"], "training_not_started", error.message)
+            self._jobs.fail(row["id"], "training_not_started", error.message)
             return None
 
     def _revive(self, row: Row, job: Job, state: JobState) -> bool:
-        """Resume a training that nothing runs, each time after a longer wait; False once that has helped nothing
-        several times.
+        """Resume an interrupted training, each time after a longer delay. Returns False once several resumes in a row
+        have made no step.
         """
         if row["want"] == "pause":
             return False
-        now = time.monotonic()
-        step, times, last = self._resumed.get(row["id"], (-1, 0, now))
-        times = times if state.step <= step else 0
+        now, record = time.monotonic(), self._jobs.record(row["id"])
+        done = record.resumes
+        times = done.times if state.step <= done.step else 0
         if times >= len(_RESUMES):
             return False
-        if now - last < _RESUMES[times]:
+        if times and now - done.last < _RESUMES[times]:
             return True
-        self._resumed[row["id"]] = (state.step, times + 1, now)
+        record.resumes = Resumes(state.step, times + 1, now)
         try:
             job.resume()
         except TuneportError as error:
             _log.warning("%s could not be resumed: %s", row["id"], error.message)
         return True
 
-    def _settle(self, row: Row, job: Job, state: JobState) -> None:
+    def _conclude(self, row: Row, job: Job, state: JobState) -> None:
         values: dict[str, Any] = {"tokens": state.tokens or None}
         if state.finished is not None:
             values["finished"] = int(state.finished.timestamp())
         if state.status is Status.SUCCEEDED:
-            values["result_file"] = files.add_result(self._server, row["owner"], row["id"], result_csv(job))
+            values["result_file"] = self._vault.add_result(row["owner"], row["id"], result_csv(job))
         if state.status is Status.FAILED:
             message = state.message or "The training failed."
             values["error"] = json.dumps({"code": "training_failed", "message": message, "param": None})
-        self._over(row, WIRE_STATUS[state.status], **values)
-
-    def _over(self, row: Row, status: str, **values: Any) -> None:
-        self._server.store.update("jobs", row["id"], **{"finished": int(time.time()), **values}, status=status, over=1)
-        self._estimates.pop(row["id"], None)
-        self._resumed.pop(row["id"], None)
-        self._told.pop(row["id"], None)
-        self._server.starts.forget(row["id"])
-        self._looked.pop(row["id"], None)
-        files.release_inputs(self._server)
-
-    def fail(self, id_: str, code: str, message: str, param: str | None = None) -> None:
-        """End a job that is not over, as failed, or as cancelled where that was asked for."""
-        store = self._server.store
-        with self._lock(id_), store.write():
-            row = store.row("SELECT * FROM jobs WHERE id = ? AND over = 0", id_)
-            if row is None:
-                return
-            if row["want"] == "cancel":
-                self._over(row, "cancelled")
-                return
-            store.add_event(id_, message, "error")
-            self._over(row, "failed", error=json.dumps({"code": code, "message": message, "param": param}))
-
-    def tell_once(self, id_: str, message: str, level: str = "info") -> None:
-        """An event, unless a start that was cut off has told it already."""
-        store = self._server.store
-        with store.write():
-            if not any(event["message"] == message for event in store.events(id_, 0)):
-                store.add_event(id_, message, level)
+        self._jobs.end(row, WIRE_STATUS[state.status], **values)

@@ -1,4 +1,4 @@
-"""One connection: HTTP as uvicorn and h11 speak it, with an end to everything that a client could draw out."""
+"""One connection: HTTP by uvicorn and h11, with a time limit on everything that a client could delay."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ import json
 import sys
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h11
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from tuneport_server.limits import ResourceLimits
 from tuneport_server.logs import new_id
-from tuneport_server.network.patience import too_slow
+from tuneport_server.network.connections import Connections
+from tuneport_server.network.patience import is_too_slow
 from tuneport_server.wire import WireError
 
-if TYPE_CHECKING:
-    from tuneport_server.network.connections import Connections
-    from tuneport_server.settings import Limits
-
 CONNECTION = "connection"
-"""The key of a request's state under which its connection is found."""
+"""The key of a request's state that holds its connection."""
 
 
 class Connection(H11Protocol):
-    """A client's connection. Whoever made it calls `look` about once a second.
+    """A client's connection. Its creator calls `look` about once a second.
 
-    While a request is read by the application, `bodies` watches how fast it comes. All other waiting is watched here:
-    for a head, for a client that takes its answer, for the rest of a body that nobody reads, for the end.
+    While the application reads a request, `bodies` limits how long that takes. All other waiting is limited here: for a
+    head, for a client to read its response, for the rest of a body that nothing reads, for the end.
     """
 
     def __init__(
@@ -39,7 +37,7 @@ class Connection(H11Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         *,
-        limits: Limits,
+        limits: ResourceLimits,
         connections: Connections,
     ) -> None:
         super().__init__(config, server_state, {**app_state, CONNECTION: self})
@@ -51,32 +49,32 @@ class Connection(H11Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is under way."""
+        """Is a request in progress?"""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
     def gone(self) -> bool:
-        """Whether nobody waits for the answer to the request that is under way."""
+        """Has the client disconnected?"""
         return self.transport is None or self.transport.is_closing()
 
     def recognize(self, *, known: bool) -> None:
-        """Take note whether the request that is under way brought a known token."""
+        """Record whether the request in progress has a known access token."""
         self._connections.recognize(self, known=known)
 
     def expect(self) -> None:
-        """Keep it until `hold` or `release`, if its client is a stranger: its form has begun."""
+        """Keep an unknown client until `hold` or `release`: its form has started to arrive."""
         self._connections.expect(self)
 
     def hold(self) -> None:
-        """Keep it until `release`, if its client is a stranger: the request that is under way has arrived in full."""
+        """Keep an unknown client until `release`: its request has arrived completely."""
         self._connections.hold(self)
 
     def release(self) -> None:
-        """Take note that its answer begins."""
+        """Record that the response begins."""
         self._connections.release(self)
 
     def make_way(self) -> None:
-        """Close: another one needs the place."""
+        """Close, because another connection needs the place."""
         self._unwanted = True
         if self.transport is None:
             return
@@ -100,13 +98,13 @@ class Connection(H11Protocol):
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless the place was needed before it was taken."""
-        super().connection_made(transport)  # type: ignore[arg-type]  # as uvicorn says, a socket's transport
+        """Begin, unless another connection has needed the place already."""
+        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn's annotation: a socket's transport
         if self._unwanted:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes of a head, and hand it on."""
+        """Count the bytes of a head, and pass them on."""
         if self.transport.is_closing():
             return
         before = self.cycle
@@ -118,7 +116,7 @@ class Connection(H11Protocol):
             self._head_bytes, self._head_since = 0, 0.0
 
     def pause_writing(self) -> None:
-        """Count the times that the client had to be waited for."""
+        """Count how often the server waits for the client to read."""
         self._pauses += 1
         super().pause_writing()
 
@@ -128,7 +126,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer to what is no HTTP, or too much of it: called while h11's error is handled."""
+        """Refuse what is not HTTP, or too large. Called while an error of h11 is handled."""
         status = getattr(sys.exception(), "error_status_hint", 400)
         if status == 431:
             self._refuse(WireError(431, "The request's head is too large.", code="head_too_large"))
@@ -146,30 +144,30 @@ class Connection(H11Protocol):
         limit = self._limits.head_seconds
         if self._head_since:
             taken = now - self._head_since
-            if taken > limit or too_slow(self._head_bytes, taken, limit / 2, self._limits.least_rate):
-                self._refuse(WireError(408, "The request's head did not come in time.", code="request_timeout"))
+            if taken > limit or is_too_slow(self._head_bytes, taken, limit / 2, self._limits.least_rate):
+                self._refuse(WireError(408, "The request's head did not arrive in time.", code="request_timeout"))
         elif waited > limit:
             self.transport.close()
 
     def _refuse(self, error: WireError) -> None:
-        """Answer, where no answer has begun, and close."""
+        """Send an error if no response has begun, and close."""
         if not self.busy:
             self.transport.write(refusal(error))
         else:
             if not self.cycle.response_started:
                 self.transport.write(refusal(error))
-            self.cycle.disconnected = True  # what the application still says goes nowhere
+            self.cycle.disconnected = True  # what the application still sends is dropped
             self.cycle.message_event.set()
         self.transport.close()
 
 
 def too_many() -> WireError:
-    """The answer to one connection too many."""
+    """Return the error for one connection too many."""
     return WireError(429, "Too many connections are open.", code="rate_limit_exceeded", headers={"retry-after": "2"})
 
 
 def refusal(error: WireError) -> bytes:
-    """A whole answer that needs no application, after which the connection is closed."""
+    """Return a complete response that needs no application. The connection is closed after it."""
     body = json.dumps({"error": error.body()}).encode()
     headers = {
         **error.headers,

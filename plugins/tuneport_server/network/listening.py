@@ -1,4 +1,4 @@
-"""The listening socket: where it is bound, and how connections come in."""
+"""The listening socket: binding it, and accepting connections."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import uvicorn
 
 from tuneport.errors import UsageError
+from tuneport_server.limits import ResourceLimits
 from tuneport_server.network.connection import Connection, refusal, too_many
 from tuneport_server.network.connections import Connections
 
-if TYPE_CHECKING:
-    from tuneport_server.settings import Limits
-
-_BACKLOG = 2048  # connections that the system keeps until they are accepted
-_AT_ONCE = 32  # accepted before heads are read, and a 32nd of the places: newcomers must not displace each other unread
+_BACKLOG = 2048  # connections that the system holds until they are accepted
+_AT_ONCE = (
+    32  # accepted before heads are read; also a 32nd of the places, so that new ones do not displace each other unread
+)
 _SILENT_SECONDS = 5
 _LOOK_SECONDS = 1.0
 _OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -32,17 +32,19 @@ _log = logging.getLogger(__name__)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there; nothing is accepted yet. Raises UsageError."""
+    """Return a socket that listens there; nothing is accepted yet. Raises UsageError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named, or asyncio leaves Nagle's algorithm on and each small answer waits 40 ms.
+    # With its protocol given, or asyncio leaves Nagle's algorithm on and each small response waits 40 ms.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if hasattr(socket, "TCP_DEFER_ACCEPT"):  # Linux: a connection comes with its first bytes, so silent ones cost less
+    if hasattr(
+        socket, "TCP_DEFER_ACCEPT"
+    ):  # Linux: a connection is accepted with its first bytes, so silent ones cost less
         with contextlib.suppress(OSError):
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SILENT_SECONDS)
     try:
         listening.bind((host, port))
-        listening.listen(_BACKLOG)  # here, since two sockets may be bound to a port, but only one can listen
+        listening.listen(_BACKLOG)  # here, because two sockets may be bound to a port, but only one can listen
     except (OSError, OverflowError) as error:
         listening.close()
         raise _cannot(host, port, error) from error
@@ -51,12 +53,17 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class HttpServer(uvicorn.Server):
-    """Uvicorn's server with accepting of our own: it counts connections before they cost anything, and it rests when
-    the system has no descriptor left. `on_ready` is called once requests are answered.
+    """Uvicorn's server, but it counts connections before they cost anything, and pauses when the system has no
+    descriptor left. `on_ready` is called once requests are answered.
     """
 
     def __init__(
-        self, config: uvicorn.Config, listening: socket.socket, limits: Limits, most: int, on_ready: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        listening: socket.socket,
+        limits: ResourceLimits,
+        most: int,
+        on_ready: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._listening, self._limits, self._on_ready = listening, limits, on_ready
@@ -66,7 +73,7 @@ class HttpServer(uvicorn.Server):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then accept."""
+        """Start the application, then accept connections."""
         del sockets
         await super().startup(sockets=[])
         self._loop = asyncio.get_running_loop()
@@ -75,7 +82,7 @@ class HttpServer(uvicorn.Server):
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, and let what is under way end."""
+        """Accept no more connections, and let requests in progress end."""
         del sockets
         self._loop.remove_reader(self._listening)
         self._listening.close()
@@ -88,31 +95,33 @@ class HttpServer(uvicorn.Server):
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._rest(error)
+                self._pause(error)
                 return
             if self._connections.admit(peer[0]):
-                self._welcome(client, peer[0])
+                self._open(client, peer[0])
             else:
-                with client, contextlib.suppress(OSError):  # whether it gets to read this or not
+                with client, contextlib.suppress(OSError):  # the client may or may not get to read this
                     client.setblocking(False)
                     client.send(refusal(too_many()))
 
-    def _welcome(self, client: socket.socket, address: str) -> None:
+    def _open(self, client: socket.socket, address: str) -> None:
         client.setblocking(False)
         state = self.lifespan.state
-        visitor = Connection(self.config, self.server_state, state, limits=self._limits, connections=self._connections)
-        self._connections.add(visitor, address)
-        self._keep(self._connect(visitor, client))
+        connection = Connection(
+            self.config, self.server_state, state, limits=self._limits, connections=self._connections
+        )
+        self._connections.add(connection, address)
+        self._keep(self._connect(connection, client))
 
-    async def _connect(self, visitor: Connection, client: socket.socket) -> None:
+    async def _connect(self, connection: Connection, client: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: visitor, client)
-        except OSError:  # it has gone again
-            self._connections.remove(visitor)
+            await self._loop.connect_accepted_socket(lambda: connection, client)
+        except OSError:  # it is closed again
+            self._connections.remove(connection)
             client.close()
 
-    def _rest(self, error: OSError) -> None:
-        """Accept nothing for a second: the socket stays readable, and trying again at once would find the same."""
+    def _pause(self, error: OSError) -> None:
+        """Accept nothing for a second: the socket stays readable, and an immediate retry would fail again."""
         _log.error("No connection can be accepted: %s.", error.strerror)
         if error.errno in _OUT_OF:
             self._connections.make_room()
@@ -138,11 +147,11 @@ class HttpServer(uvicorn.Server):
 
 
 def _cannot(host: str, port: int, error: OSError | OverflowError) -> UsageError:
-    what, number = f"Nothing can listen on {host} port {port}", getattr(error, "errno", None)
+    what, number = f"Cannot listen on {host} port {port}", getattr(error, "errno", None)
     if number == errno.EADDRINUSE:
         holder = _holder(port)
         return UsageError(
-            f"{what}: {holder or 'another program'} listens there already.",
+            f"{what}: {holder or 'another program'} is already listening there.",
             remedy="Use that server, or choose another port: --port 0 takes a free one."
             if holder
             else "Choose another port: --port 0 takes a free one.",
@@ -151,14 +160,14 @@ def _cannot(host: str, port: int, error: OSError | OverflowError) -> UsageError:
         return UsageError(f"{what}: {error}.", remedy="Choose a port above 1023, such as --port 8137.")
     if number == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
         return UsageError(
-            f"{what}: it is no address of this machine.",
-            remedy="Name one of its own: --host 127.0.0.1 or --host 0.0.0.0",
+            f"{what}: this machine has no such address.",
+            remedy="Use for example --host 127.0.0.1 or --host 0.0.0.0",
         )
     return UsageError(f"{what}: {error}.", remedy="Choose another: --port 0 takes a free one.")
 
 
 def _holder(port: int) -> str | None:
-    """Which server of ours listens on a port, as far as the system tells."""
+    """Return which `tuneport serve` listens on a port, if the system reports it."""
     try:
         for one in psutil.net_connections("tcp"):
             listens = one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port

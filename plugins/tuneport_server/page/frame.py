@@ -1,4 +1,4 @@
-"""What all pages have in common: their frame, and how links, times, states and failures look."""
+"""What all pages share: their frame, and how links, times, states and errors look."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _HERE = Path(__file__).parent
 _ASSETS = {"/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg+xml"}
 _CONTENT = {path: (_HERE / path.removeprefix("/")).read_bytes() for path in _ASSETS}
 OPEN = frozenset(_ASSETS)
-"""What the login form needs, and anybody may see."""
+"""Paths that the login form needs, and that anyone may see."""
 
 
 def document(title: str, inside: Html, owner: str | None, *, here: str = "", status: int = 200) -> Response:
-    """A whole page; `owner` is who is logged in, `here` the address of the part of the site that it belongs to."""
+    """Return a complete page. `owner` is logged in; `here` is the address of the menu entry that it belongs to."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -41,54 +41,63 @@ def document(title: str, inside: Html, owner: str | None, *, here: str = "", sta
         _header(owner, here) if owner else "",
         tag("main", inside, id="content", tabindex="-1"),
     ]
-    whole = "<!doctype html>\n" + tag("html", head, tag("body", *parts), lang="en")
+    text = "<!doctype html>\n" + tag("html", head, tag("body", *parts), lang="en")
     headers = {"content-security-policy": _POLICY}
-    return Response(whole.encode("utf-8", "replace"), status, headers, "text/html; charset=utf-8")
+    return Response(text.encode("utf-8", "replace"), status, headers, "text/html; charset=utf-8")
 
 
 def problem(error: WireError) -> Response:
-    """What went wrong, for who looks at it in a browser."""
-    heading = {403: "Not allowed", 404: "Not found"}.get(error.status, "That did not work")
-    said = (tag("h1", heading), tag("p", error.message), tag("p", link("/", "Back to the jobs")))
-    return document(heading, tag("div", *said, class_="card narrow"), None, status=error.status)
+    """Return a page for an error."""
+    heading = {403: "Not allowed", 404: "Not found"}.get(error.status, "Error")
+    parts = (tag("h1", heading), tag("p", error.message), tag("p", link("/", "Back to the jobs")))
+    return document(heading, tag("div", *parts, class_="card narrow"), None, status=error.status)
 
 
 def live(name: str, *inside: object, **attributes: object) -> Html:
-    """A part of a page that page.js keeps as the server has it."""
+    """Return a part of a page that page.js keeps up to date."""
     return tag("div", *inside, id=name, data_live=True, **attributes)
 
 
 def state(row: Row) -> Html:
-    """A job's status as a badge."""
+    """Return a job's status as a badge."""
     return tag("span", row["status"].replace("_", " "), class_=f"badge {row['status']}")
 
 
 def moment(seconds: float) -> Html:
-    """A time, in UTC as the page's head says."""
+    """Return a time in UTC, given in seconds since 1970."""
     then = datetime.fromtimestamp(int(seconds), UTC)
     return tag("time", f"{then:%Y-%m-%d %H:%M:%S}", datetime=then.isoformat())
 
 
 def link(address: str, name: str) -> Html:
-    """A link within the page."""
+    """Return a link to another page of this server."""
     return tag("a", name, href=address)
 
 
 def button(name: str, action: str, kind: str | None = None) -> Html:
-    """A form that is nothing but a button."""
+    """Return a form with only a button."""
     return tag("form", tag("button", name, type="submit", class_=kind), method="post", action=action)
 
 
-def nothing(said: str) -> Html:
-    """A quiet remark where something would stand."""
-    return tag("p", said, class_="quiet")
+def quiet(text: str) -> Html:
+    """Return a remark, such as one in place of an empty list."""
+    return tag("p", text, class_="quiet")
+
+
+def size_of(row: Row) -> str:
+    """Return the size of a file."""
+    return f"{row['bytes']:,} bytes"
+
+
+def tuned_name(row: Row) -> str | None:
+    """Return the name of a job's model, if there is one."""
+    return row["tuned"] if row["status"] == "succeeded" and not row["removed"] else None
 
 
 def _header(owner: str, here: str) -> Html:
-    places: Mapping[str, str] = {"/": "Jobs", "/ask": "Playground"}
+    menu: Mapping[str, str] = {"/": "Jobs", "/ask": "Playground"}
     links = [
-        tag("a", name, href=address, aria_current="page" if here == address else None)
-        for address, name in places.items()
+        tag("a", name, href=address, aria_current="page" if here == address else None) for address, name in menu.items()
     ]
     leave = tag(
         "form",
@@ -102,7 +111,7 @@ def _header(owner: str, here: str) -> Html:
 
 
 async def _asset(request: Request) -> Response:
-    path = request.url.path  # from memory and without a thread, since anybody may ask for it
+    path = request.url.path  # from memory and without a thread, because anyone may request it
     return Response(_CONTENT[path], media_type=_ASSETS[path])
 
 

@@ -1,4 +1,4 @@
-"""Log in and out of the page, and come back to the address that was asked for."""
+"""Log in and out of the page, and return to the address that was requested."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from tuneport_server.access.sessions import COOKIE, LIFE_SECONDS
+from tuneport_server.access.tokens import fingerprint
 from tuneport_server.bodies import form_fields, read_fields
 from tuneport_server.network.connection import CONNECTION, Connection
 from tuneport_server.page.frame import document
@@ -23,20 +24,20 @@ _FORMS = ("/login", "/logout")
 
 
 async def login(request: Request) -> Response:
-    """`GET /login` shows the form, `POST /login` takes the token and goes on to the path in `next`."""
+    """`GET /login` shows the form, `POST /login` takes the access token and redirects to the path in `next`."""
     if request.method == "GET":
         return _form(_local(request.query_params.get("next", "")))
     server = server_of(request)
     fields = await read_fields(request, server.limits)
     goal = _local(fields.get("next", ""))
-    fingerprint = server.tokens.fingerprint(_token(fields))
-    if await server.roster.owner(fingerprint) is None:
-        return _form(goal, "The token is not known here.", 401)
+    hashed = fingerprint(_token(fields))
+    if await server.known.owner(hashed) is None:
+        return _form(goal, "Unknown access token.", 401)
     connection: Connection | None = request.scope["state"].get(CONNECTION)
     if connection is not None:
         connection.recognize(known=True)
     answer = RedirectResponse(goal, 303)
-    answer.set_cookie(COOKIE, server.sessions.open(fingerprint), max_age=LIFE_SECONDS, httponly=True, samesite="strict")
+    answer.set_cookie(COOKIE, server.sessions.open(hashed), max_age=LIFE_SECONDS, httponly=True, samesite="strict")
     return answer
 
 
@@ -49,7 +50,7 @@ async def logout(request: Request) -> Response:
 
 
 def token_in(body: bytes) -> str:
-    """The token in a login's form; empty where there is none, or no form."""
+    """Return the access token in a login form; empty if there is none."""
     try:
         return _token(form_fields(body))
     except WireError:
@@ -57,7 +58,7 @@ def token_in(body: bytes) -> str:
 
 
 def form_address(path: str, query: str) -> str:
-    """The login form's address, which remembers the path and query that a browser asked for."""
+    """Return the address of the login form that leads back to a path and query."""
     goal = _local(quote(path) + (f"?{query}" if query else ""))
     return "/login" if goal == "/" else f"/login?next={quote(goal, safe='/')}"
 
@@ -67,7 +68,7 @@ def _token(fields: dict[str, str]) -> str:
 
 
 def _local(address: str) -> str:
-    """The address where it is a path of this server, else `/`: a login must lead to no other site."""
+    """Return the address if it is a path of this server, else `/`: a login must not lead to another site."""
     local = _LOCAL.fullmatch(address) and not address.startswith(_FORMS)
     return address if local else "/"
 
@@ -76,7 +77,7 @@ def _form(goal: str, wrong: str = "", status: int = 200) -> Response:
     form = tag(
         "form",
         tag("h1", tag("span", class_="mark"), "tuneport"),
-        tag("label", "Token", for_="token"),
+        tag("label", "Access token", for_="token"),
         tag(
             "input",
             type="password",
@@ -89,7 +90,13 @@ def _form(goal: str, wrong: str = "", status: int = 200) -> Response:
         tag("input", type="hidden", name="next", value=goal) if goal != "/" else "",
         tag("p", wrong, class_="error", role="alert") if wrong else "",
         tag("button", "Log in", type="submit", class_="first"),
-        tag("p", tag("code", "tuneport tokens add NAME"), " makes a token on the machine that serves.", class_="quiet"),
+        tag(
+            "p",
+            "To create one on the server's machine, run ",
+            tag("code", "tuneport access add NAME"),
+            ".",
+            class_="quiet",
+        ),
         method="post",
         action="/login",
         class_="card login",

@@ -1,14 +1,14 @@
-// Keeps the parts of a page that are marked data-live as the server has them, shows the answers of a form that is marked
-// data-stream as they come, and says that a form is under way.
+// Updates the parts of a page that are marked data-live, shows the answers of a form that is marked data-stream as they
+// arrive, and marks forms that are being sent.
 // The page works without this.
 "use strict";
 
-const EVERY = 2000;
+const UPDATE_MS = 2000;
 
-function busy(part) {
+function isInUse(part) {
   const selection = window.getSelection();
   const copied = selection !== null && !selection.isCollapsed && selection.containsNode(part, true);
-  return copied || part.contains(document.activeElement); // what somebody uses must not go away
+  return copied || part.contains(document.activeElement); // what the user is using must not change
 }
 
 async function refresh() {
@@ -19,17 +19,17 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of parts) {
     const now = fresh.getElementById(part.id);
-    if (now !== null && now.innerHTML !== part.innerHTML && !busy(part)) part.replaceChildren(...now.childNodes);
+    if (now !== null && now.innerHTML !== part.innerHTML && !isInUse(part)) part.replaceChildren(...now.childNodes);
   }
 }
 
-async function keep() {
+async function keepFresh() {
   try {
     await refresh();
   } catch {
-    // The server is away for a moment: what is shown stays, and the next look may find it again.
+    // The server cannot be reached: the page stays as it is, and the next update may succeed.
   }
-  setTimeout(keep, EVERY);
+  setTimeout(keepFresh, UPDATE_MS);
 }
 
 function make(name, text, kind) {
@@ -39,7 +39,7 @@ function make(name, text, kind) {
   return made;
 }
 
-// Shows one part of the answers: the models' names, or what stands in the section of one of them.
+// Shows one part of the answers: the models' names, or text for the section of one of them.
 function show(place, part) {
   if (part.names) {
     place.replaceChildren(...part.names.map((name) => make("section", "", "card")));
@@ -55,7 +55,7 @@ function show(place, part) {
 async function ask(form) {
   const body = new URLSearchParams(new FormData(form));
   const answer = await fetch(form.action, { method: "POST", body, headers: { accept: "application/x-ndjson" } });
-  if (!answer.ok) return form.submit(); // the page says what is wrong
+  if (!answer.ok) return form.submit(); // the page shows the error
   const place = make("div", "", "answers");
   document.querySelectorAll(".answers, .error.card").forEach((one) => one.remove());
   form.after(place);
@@ -78,8 +78,8 @@ document.addEventListener("submit", (event) => {
   if (!("stream" in form.dataset)) return;
   event.preventDefault();
   ask(form)
-    .catch(() => form.after(make("p", "The server cannot be reached, or broke the answer off.", "error card")))
+    .catch(() => form.after(make("p", "The server cannot be reached, or the answer was interrupted.", "error card")))
     .finally(() => form.classList.remove("sent"));
 });
 addEventListener("pageshow", () => document.querySelectorAll("form.sent").forEach((one) => one.classList.remove("sent")));
-setTimeout(keep, EVERY);
+setTimeout(keepFresh, UPDATE_MS);

@@ -1,4 +1,4 @@
-"""What the routes that answer share: posing a question to a model, its options, its usage and its tool calls."""
+"""What the routes with answers share: asking a model, its options, its usage and its tool calls."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from tuneport.plugin import AnswerPiece, CallPiece, Ref, Reply, TokenLogprob
-from tuneport_server.answering.questions import Question, Told
+from tuneport_server.answering.questions import Delivery, Question
+from tuneport_server.limits import ResourceLimits
 from tuneport_server.server import owner_of, server_of
-from tuneport_server.settings import Limits
 from tuneport_server.wire import Body, WireError, bad
 
-_LOOK_SECONDS = 1.0  # between two looks whether the client is still there
+_LOOK_SECONDS = 1.0  # between two checks whether the client is still connected
 
 Positive = Annotated[int, Field(ge=1, le=2**31)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
@@ -47,8 +47,8 @@ class JsonSchema(Body):
     strict: bool | None = None
 
 
-class Settings(Body):
-    """The options that both routes spell alike."""
+class CommonOptions(Body):
+    """The options that both routes name alike."""
 
     temperature: Temperature | None = None
     top_p: TopP | None = None
@@ -56,25 +56,25 @@ class Settings(Body):
     top_logprobs: Alternatives | None = None
 
 
-def options_of(settings: Settings, limits: Limits, *, most: int | None, **more: Any) -> dict[str, Any]:
-    """The options of `Model.reply` that a request asks for: `most` is its limit in tokens, `more` are further options
-    as `GenerateOptions` names them, where None asks for nothing.
+def options_of(given: CommonOptions, limits: ResourceLimits, *, most: int | None, **more: Any) -> dict[str, Any]:
+    """Return the options for `Model.reply`: `most` is the request's limit in tokens, `more` are other options by their
+    names in `GenerateOptions`; None means absent.
     """
-    given = {
-        "temperature": 1.0 if settings.temperature is None else settings.temperature,
-        "top_p": 1.0 if settings.top_p is None else settings.top_p,
-        "parallel_tool_calls": settings.parallel_tool_calls,
+    options = {
+        "temperature": 1.0 if given.temperature is None else given.temperature,
+        "top_p": 1.0 if given.top_p is None else given.top_p,
+        "parallel_tool_calls": given.parallel_tool_calls,
         **more,
     }
     most = min(most or limits.answer_default, limits.answer_tokens)
-    options = {"max_tokens": most, **{name: value for name, value in given.items() if value is not None}}
+    options = {"max_tokens": most, **{name: value for name, value in options.items() if value is not None}}
     if not options.get("tools"):
         options.pop("parallel_tool_calls", None)
     return options
 
 
 def schema_of(kind: Literal["text", "json_object", "json_schema"], named: JsonSchema | None) -> Any:
-    """The `schema` option of a format: None, True (any JSON object), or a JSON Schema. Raises WireError."""
+    """Return the `schema` option of a format: None, True (any JSON object), or a JSON Schema. Raises WireError."""
     if kind == "json_schema":
         if named is None or named.schema_ is None:
             raise bad("A format of the type json_schema needs a schema.", "schema", "missing_required_parameter")
@@ -83,11 +83,11 @@ def schema_of(kind: Literal["text", "json_object", "json_schema"], named: JsonSc
 
 
 def tools_of(functions: Sequence[Function]) -> tuple[Mapping[str, Any], ...]:
-    """The `tools` option: functions in the shape that chat templates read."""
+    """Return the `tools` option: functions in the shape that chat templates read."""
     return tuple({"type": "function", "function": one.model_dump(exclude_none=True)} for one in functions)
 
 
-async def pose(
+async def ask(
     request: Request,
     ref: Ref,
     messages: Sequence[Mapping[str, Any]],
@@ -96,15 +96,15 @@ async def pose(
     count: int = 1,
     stream: bool = False,
     params: Mapping[str, str] | None = None,
-) -> tuple[Question, asyncio.Queue[Told]]:
-    """Put a question to a model; the queue gets what its desk tells. `params` names the request's fields behind the
-    options of `GenerateOptions` where they are called otherwise, for errors.
+) -> tuple[Question, asyncio.Queue[Delivery]]:
+    """Put a question to a model. Returns it with a queue of what the model delivers. `params` maps options to the
+    request's fields, where those have other names, for errors.
     """
-    items: asyncio.Queue[Told] = asyncio.Queue()
+    items: asyncio.Queue[Delivery] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
-    def tell(item: Told) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody listens
+    def deliver(item: Delivery) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has shut down
             loop.call_soon_threadsafe(items.put_nowait, item)
 
     question = Question(
@@ -112,31 +112,31 @@ async def pose(
         options=options,
         count=count,
         stream=stream,
-        tell=tell,
+        deliver=deliver,
         owner=owner_of(request),
         params=dict(params or {}),
     )
-    await run_in_threadpool(server_of(request).desks.ask, ref, question)
+    await run_in_threadpool(server_of(request).models.ask, ref, question)
     return question, items
 
 
-async def next_told(request: Request, question: Question, items: asyncio.Queue[Told]) -> Told:
-    """The next thing that the desk tells; a client that has gone is not waited for. Raises WireError for that."""
+async def next_delivery(request: Request, question: Question, items: asyncio.Queue[Delivery]) -> Delivery:
+    """Wait for the next delivery. Raises WireError when the client disconnects."""
     while True:
         try:
             return await asyncio.wait_for(items.get(), _LOOK_SECONDS)
         except TimeoutError:
             if await request.is_disconnected():
                 question.gone.set()
-                raise WireError(400, "The request was broken off.") from None
+                raise WireError(400, "The client closed the connection.") from None
 
 
-async def whole(request: Request, question: Question, items: asyncio.Queue[Told]) -> list[Reply]:
-    """The replies to a question that does not stream, one for each choice. Raises WireError."""
-    item = await next_told(request, question, items)
+async def all_replies(request: Request, question: Question, items: asyncio.Queue[Delivery]) -> list[Reply]:
+    """Wait for the replies to a question that does not stream, one for each choice. Raises WireError."""
+    item = await next_delivery(request, question, items)
     if isinstance(item, WireError):
         raise item
-    assert isinstance(item, list)  # what is not asked to stream gets no pieces
+    assert isinstance(item, list)  # a question that does not stream gets no pieces
     return item
 
 
@@ -147,22 +147,22 @@ async def answer(
     max_tokens: int | None = None,
     temperature: float = 0.0,
 ) -> Reply:
-    """A model's answer to a conversation, the likeliest one at temperature 0. Raises WireError."""
+    """Return a model's answer to a conversation; the most likely one at temperature 0. Raises WireError."""
     options = {"max_tokens": max_tokens or server_of(request).limits.answer_default, "temperature": temperature}
-    question, items = await pose(request, ref, messages, options)
-    return (await whole(request, question, items))[0]
+    question, items = await ask(request, ref, messages, options)
+    return (await all_replies(request, question, items))[0]
 
 
 def tokens_of(replies: Sequence[Reply]) -> tuple[int, int] | None:
-    """Tokens of the prompt, once, and of all answers; None where the backend does not count."""
-    prompt, spent = replies[0].prompt_tokens, [one.completion_tokens for one in replies]
-    if prompt is None or None in spent:
+    """Return the tokens of the prompt, counted once, and of all answers; None if the backend does not count."""
+    prompt, written = replies[0].prompt_tokens, [one.completion_tokens for one in replies]
+    if prompt is None or None in written:
         return None
-    return prompt, sum(one for one in spent if one is not None)
+    return prompt, sum(one for one in written if one is not None)
 
 
 def calls_of(one: Reply) -> list[dict[str, Any]]:
-    """A reply's tool calls as the chat wire says them, each with an id that no other call has."""
+    """Return a reply's tool calls as the chat wire has them, each with a unique id."""
     return [{**call, "id": _call_id()} for call in one.tool_calls]
 
 
@@ -171,20 +171,20 @@ def _call_id() -> str:
 
 
 def logprobs_of(one: Reply) -> list[dict[str, Any]] | None:
-    """The log-probabilities of a reply's tokens, as both routes say them; None where none were asked for."""
+    """Return the log probabilities of a reply's tokens, as both routes have them; None if not requested."""
     if one.logprobs is None:
         return None
     return [logprob_of(token) for token in one.logprobs]
 
 
 def logprob_of(token: TokenLogprob) -> dict[str, Any]:
-    """The log-probability of a token, with those of its alternatives."""
+    """Return the log probability of a token, with those of its alternatives."""
     return {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.top]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDelta:
-    """A part of a tool call, as `CallPiece`, with the id that the call has on the wire."""
+    """A part of a tool call, like `CallPiece`, with the call's id on the wire."""
 
     id: str
     index: int
@@ -193,7 +193,7 @@ class CallDelta:
 
 
 class Streamed:
-    """What one streamed answer has told: its pieces, and the ids of its calls."""
+    """What was sent of one streamed answer: its pieces, and the ids of its calls."""
 
     def __init__(self) -> None:
         self.text = self.thinking = ""
@@ -201,7 +201,7 @@ class Streamed:
         self._ids: list[str] = []
 
     def take(self, piece: AnswerPiece) -> list[CallDelta]:
-        """Note a piece that is told now. Returns its parts of calls."""
+        """Record a piece that is sent now. Returns its parts of calls."""
         self.text += piece.text
         self.thinking += piece.thinking
         self.logprobs += len(piece.logprobs)
@@ -213,10 +213,10 @@ class Streamed:
         return deltas
 
     def rest(self, reply: Reply) -> AnswerPiece:
-        """What a reply has beyond the pieces: all of it that its model does not stream."""
+        """Return what a reply has beyond the pieces that were sent: everything that its model does not stream."""
         calls = [] if self._ids else [one["function"] for one in reply.tool_calls]
         return AnswerPiece(
-            # A call that was told and then cut is no text.
+            # A call that was sent and then cut is not text.
             text="" if self._ids and not reply.tool_calls else reply.text[len(self.text) :],
             calls=tuple(
                 CallPiece(index=index, name=one["name"], arguments=one["arguments"]) for index, one in enumerate(calls)

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: an answer, or several, at once or as a stream of server-sent events."""
+"""`/v1/chat/completions`: one or more answers, complete or as a stream of server-sent events."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from tuneport.plugin import AnswerPiece, Reply
-from tuneport_server import asking
-from tuneport_server.answering.questions import Question, Told
+from tuneport_server.answering.questions import Delivery, Question
 from tuneport_server.bodies import read_json
+from tuneport_server.limits import ResourceLimits
+from tuneport_server.routes import answers
 from tuneport_server.routes.models import resolve
-from tuneport_server.server import owner_of, server_of
-from tuneport_server.settings import Limits
-from tuneport_server.wire import Body, WireError, bad, only, parse, reply
+from tuneport_server.server import owned_of, server_of
+from tuneport_server.wire import Body, WireError, bad, check_query, parse, reply
 
-# What would change the answer and is not there; each with the values that ask for nothing.
-_ABSENT: dict[str, tuple[Any, ...]] = {
+# Not supported, and would change the answer; each with the values that have no effect.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "function_call": ("none",),
     "functions": ([],),
@@ -36,14 +36,22 @@ _ABSENT: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
 }
-# What changes nothing about the answer.
-_IDLE = ("metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "user")
-# The request's fields behind the options of an answer, where they are called otherwise.
+# Accepted, without effect on the answer.
+_IGNORED = (
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+)
+# The request's fields for options of an answer that have other names.
 _PARAMS = {"schema": "response_format"}
 
 
 class _Call(Body):
-    """A call in a message. A client may add to it what it read from it, such as `parsed_arguments`, or its `index`."""
+    """A call in a message. A client may send it back with more fields, such as `parsed_arguments` or `index`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -52,14 +60,14 @@ class _Call(Body):
     function: dict[str, Any]
 
     @model_validator(mode="after")
-    def _whole(self) -> _Call:
+    def _check(self) -> _Call:
         if not isinstance(self.function.get("name"), str):
             raise ValueError("a tool call is {'id', 'type': 'function', 'function': {'name', 'arguments'}}")
         if not isinstance(self.function.get("arguments"), str):
-            raise ValueError("the arguments of a tool call are a text that holds JSON")
+            raise ValueError("the arguments of a tool call are a string that contains JSON")
         return self
 
-    def plain(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         function = {name: self.function[name] for name in ("name", "arguments")}
         return {**({"id": self.id} if self.id is not None else {}), "type": "function", "function": function}
 
@@ -71,28 +79,28 @@ class _Message(Body):
     tool_calls: list[_Call] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
-    reasoning_content: str | None = None  # what an earlier answer was thought from; templates read it between calls
-    reasoning: str | None = None  # the same under another name
-    annotations: list[Any] | None = None  # of an earlier answer, and no part of what is read
-    parsed: Any = None  # what the client read from an earlier answer's text
+    reasoning_content: str | None = None  # the thinking of an earlier answer; templates read it between calls
+    reasoning: str | None = None  # another name for it
+    annotations: list[Any] | None = None  # of an earlier answer; ignored
+    parsed: Any = None  # what a client parsed from an earlier answer; ignored
 
     @model_validator(mode="after")
-    def _whole(self) -> _Message:
+    def _check(self) -> _Message:
         if self.content is None and not self.tool_calls and self.refusal is None:
             raise ValueError("a message has content or tool_calls")
         for part in self.content if isinstance(self.content, list) else ():
             if part.get("type") != "text" or not isinstance(part.get("text"), str):
-                raise ValueError("this server reads text parts only: {'type': 'text', 'text': …}")
+                raise ValueError("this server supports text parts only: {'type': 'text', 'text': …}")
         return self
 
-    def plain(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         given = self.model_dump(include={"role", "content", "name", "tool_call_id"}, exclude_none=True)
         if isinstance(self.content, list):
             given["content"] = "".join(part["text"] for part in self.content)
         elif self.content is None and self.refusal is not None:
             given["content"] = self.refusal
         if self.tool_calls:
-            given["tool_calls"] = [call.plain() for call in self.tool_calls]
+            given["tool_calls"] = [call.to_plain() for call in self.tool_calls]
         if self.role == "assistant" and (thought := self.reasoning_content or self.reasoning):
             given["reasoning_content"] = thought
         return given
@@ -100,11 +108,11 @@ class _Message(Body):
 
 class _Tool(Body):
     type: Literal["function"]
-    function: asking.Function
+    function: answers.Function
 
 
 class _ChosenFunction(Body):
-    name: asking.FunctionName
+    name: answers.FunctionName
 
 
 class _Chosen(Body):
@@ -114,7 +122,7 @@ class _Chosen(Body):
 
 class _Format(Body):
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: asking.JsonSchema | None = None
+    json_schema: answers.JsonSchema | None = None
 
 
 class _StreamOptions(Body):
@@ -125,11 +133,11 @@ class _StreamOptions(Body):
 _StopText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class _Asked(asking.Settings):
+class _Completion(answers.CommonOptions):
     model: Annotated[str, Field(min_length=1, max_length=512)]
     messages: Annotated[list[_Message], Field(min_length=1, max_length=4096)]
-    max_tokens: asking.Positive | None = None
-    max_completion_tokens: asking.Positive | None = None
+    max_tokens: answers.Positive | None = None
+    max_completion_tokens: answers.Positive | None = None
     stop: _StopText | Annotated[list[_StopText], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     n: Annotated[int, Field(ge=1)] | None = None
@@ -139,58 +147,62 @@ class _Asked(asking.Settings):
     tool_choice: Literal["auto", "none", "required"] | _Chosen | None = None
     response_format: _Format | None = None
     logprobs: bool | None = None
-    frequency_penalty: asking.Penalty | None = None
-    presence_penalty: asking.Penalty | None = None
+    frequency_penalty: answers.Penalty | None = None
+    presence_penalty: answers.Penalty | None = None
 
 
 async def complete(request: Request) -> Response:
     """`POST /chat/completions`."""
-    only(request.query_params)
+    check_query(request.query_params)
     server = server_of(request)
     body = await read_json(request, server.limits)
-    for name, neutral in _ABSENT.items():
+    for name, neutral in _UNSUPPORTED.items():
         if name in body and body[name] not in neutral:
             raise bad(f"{name}: this server does not support it.", name, "unsupported_parameter")
-    asked = parse(_Asked, {key: value for key, value in body.items() if key not in _ABSENT and key not in _IDLE})
-    count = asked.n or 1
+    completion = parse(
+        _Completion, {key: value for key, value in body.items() if key not in _UNSUPPORTED and key not in _IGNORED}
+    )
+    count = completion.n or 1
     if count > server.limits.choices:
         raise bad(f"n: at most {server.limits.choices}.", "n", "invalid_value")
-    ref = await run_in_threadpool(resolve, server, owner_of(request), asked.model)
-    options = _options(asked, server.limits)
-    messages = [message.plain() for message in asked.messages]
-    question, items = await asking.pose(
-        request, ref, messages, options, count=count, stream=bool(asked.stream), params=_PARAMS
+    ref = await run_in_threadpool(resolve, server, owned_of(request), completion.model)
+    options = _options(completion, server.limits)
+    messages = [message.to_plain() for message in completion.messages]
+    question, items = await answers.ask(
+        request, ref, messages, options, count=count, stream=bool(completion.stream), params=_PARAMS
     )
-    head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": asked.model}
-    if not asked.stream:
-        replies = await asking.whole(request, question, items)
+    head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": completion.model}
+    if not completion.stream:
+        replies = await answers.all_replies(request, question, items)
         return reply({"object": "chat.completion", **head, **_choices(replies)})
-    first = await asking.next_told(request, question, items)  # before the answer begins: an error has its own status
+    first = await answers.next_delivery(
+        request, question, items
+    )  # before the response begins, so that an error sets its status
     if isinstance(first, WireError):
         raise first
-    usage = bool(asked.stream_options and asked.stream_options.include_usage)
+    usage = bool(completion.stream_options and completion.stream_options.include_usage)
     events = _events(head, first, items, question, usage=usage)
     return StreamingResponse(events, media_type="text/event-stream")
 
 
-def _options(asked: _Asked, limits: Limits) -> dict[str, Any]:
-    stop = asked.stop if asked.stop is not None else []
-    choice = asked.tool_choice
-    if asked.top_logprobs and not asked.logprobs:
+def _options(completion: _Completion, limits: ResourceLimits) -> dict[str, Any]:
+    stop = completion.stop if completion.stop is not None else []
+    choice = completion.tool_choice
+    if completion.top_logprobs and not completion.logprobs:
         raise bad("top_logprobs: needs logprobs: true.", "top_logprobs", "invalid_value")
-    form = asked.response_format
-    return asking.options_of(
-        asked,
+    form = completion.response_format
+    return answers.options_of(
+        completion,
         limits,
-        most=asked.max_completion_tokens or asked.max_tokens,
+        most=completion.max_completion_tokens or completion.max_tokens,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        seed=asked.seed % 2**63 if asked.seed is not None else None,
-        tools=asking.tools_of([one.function for one in asked.tools or ()]),
+        seed=completion.seed % 2**63 if completion.seed is not None else None,
+        tools=answers.tools_of([one.function for one in completion.tools or ()]),
         tool_choice={"name": choice.function.name} if isinstance(choice, _Chosen) else choice,
-        schema=asking.schema_of(form.type, form.json_schema) if form else None,
-        logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
-        frequency_penalty=asked.frequency_penalty,
-        presence_penalty=asked.presence_penalty,
+        schema=answers.schema_of(form.type, form.json_schema) if form else None,
+        logprobs=(completion.top_logprobs or 0) if completion.logprobs else None,
+        frequency_penalty=completion.frequency_penalty,
+        presence_penalty=completion.presence_penalty,
     )
 
 
@@ -204,21 +216,21 @@ def _choices(replies: list[Reply]) -> dict[str, Any]:
 
 
 def _message(one: Reply) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": "assistant", "content": one.text, "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", "content": one.text, "refusal": None}
     if one.tool_calls:
-        said |= {"content": one.text or None, "tool_calls": asking.calls_of(one)}
+        message |= {"content": one.text or None, "tool_calls": answers.calls_of(one)}
     if one.thinking:
-        said["reasoning_content"] = one.thinking
-    return said
+        message["reasoning_content"] = one.thinking
+    return message
 
 
 def _logprobs(one: Reply) -> dict[str, Any] | None:
-    told = asking.logprobs_of(one)
-    return None if told is None else {"content": told, "refusal": None}
+    logprobs = answers.logprobs_of(one)
+    return None if logprobs is None else {"content": logprobs, "refusal": None}
 
 
 def _usage(replies: list[Reply]) -> dict[str, int] | None:
-    tokens = asking.tokens_of(replies)
+    tokens = answers.tokens_of(replies)
     if tokens is None:
         return None
     prompt, completion = tokens
@@ -226,7 +238,7 @@ def _usage(replies: list[Reply]) -> dict[str, int] | None:
 
 
 async def _events(
-    head: dict[str, Any], first: Told, items: asyncio.Queue[Told], question: Question, *, usage: bool
+    head: dict[str, Any], first: Delivery, items: asyncio.Queue[Delivery], question: Question, *, usage: bool
 ) -> AsyncIterator[bytes]:
     def chunk(index: int, delta: dict[str, Any], reason: str | None = None, logprobs: Any = None) -> bytes:
         choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": logprobs}
@@ -236,7 +248,7 @@ async def _events(
     try:
         for index in range(question.count):
             yield chunk(index, {"role": "assistant", "content": ""})
-        item, streams = first, [asking.Streamed() for _ in range(question.count)]
+        item, streams = first, [answers.Streamed() for _ in range(question.count)]
         while isinstance(item, tuple):
             index, piece = item
             for delta, logprobs in _deltas(streams[index], piece):
@@ -256,8 +268,8 @@ async def _events(
         question.gone.set()
 
 
-def _deltas(stream: asking.Streamed, piece: AnswerPiece) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """The deltas of a piece; the first of its answer has its log-probabilities."""
+def _deltas(stream: answers.Streamed, piece: AnswerPiece) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Yield the deltas of a piece. The first one of its answer has the log probabilities."""
     if piece.thinking:
         yield {"reasoning_content": piece.thinking}, None
     deltas: list[dict[str, Any]] = [{"content": piece.text}] if piece.text else []
@@ -269,10 +281,10 @@ def _deltas(stream: asking.Streamed, piece: AnswerPiece) -> Iterator[tuple[dict[
             )
         if call.arguments:
             deltas.append({"tool_calls": [{"index": call.index, "function": {"arguments": call.arguments}}]})
-    told = [asking.logprob_of(one) for one in piece.logprobs]
-    for delta in deltas or ([{}] if told else []):
-        yield delta, {"content": told, "refusal": None} if told else None
-        told = []
+    logprobs = [answers.logprob_of(one) for one in piece.logprobs]
+    for delta in deltas or ([{}] if logprobs else []):
+        yield delta, {"content": logprobs, "refusal": None} if logprobs else None
+        logprobs = []
 
 
 def _event(value: dict[str, Any]) -> bytes:

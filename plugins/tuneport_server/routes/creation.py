@@ -1,4 +1,4 @@
-"""`POST /v1/fine_tuning/jobs`: what a creation may ask, and why a retry of it makes no second job."""
+"""`POST /v1/fine_tuning/jobs`: what a request may contain, and why a retry creates no second job."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tuneport.errors import TuneportError, UnsupportedError, UsageError
-from tuneport_server import jobs
-from tuneport_server.background.hyperparameters import Asked, refuse
+from tuneport_server.background.hyperparameters import TrainingRequest, check_training
 from tuneport_server.bodies import read_json
-from tuneport_server.routes.files import PURPOSE, find_file, linked_inputs
+from tuneport_server.routes import jobs
 from tuneport_server.routes.models import resolve
-from tuneport_server.server import Server, owner_of, server_of
-from tuneport_server.store import Row
-from tuneport_server.wire import Body, WireError, bad, of_tuneport, only, parse, reply
+from tuneport_server.server import Server, owned_of, server_of
+from tuneport_server.store import Owned, Row
+from tuneport_server.vault import PURPOSE
+from tuneport_server.wire import Body, WireError, bad, check_query, from_tuneport, parse, reply
 
-_SAME_SECONDS = 15 * 60.0  # how long a retry is known as one; the official client gives up long before
+_SAME_SECONDS = 15 * 60.0  # how long a retry is recognized; the official client gives up long before
 
 
-def _auto_or(kind: type[int] | type[float], least: float, most: float, said: str) -> AfterValidator:
+def _auto_or(kind: type[int] | type[float], least: float, most: float, expected: str) -> AfterValidator:
     def check(value: Any) -> Any:
         number = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
         if value == "auto" or (number and least <= value <= most):
             return value
-        raise ValueError(f"should be 'auto' or {said}")
+        raise ValueError(f"should be 'auto' or {expected}")
 
     return AfterValidator(check)
 
@@ -86,9 +86,9 @@ class _Creation(Body):
 
 
 class _Attempt(NamedTuple):
-    """What tells one request from another: the hash of its body, the client's count of retries, when it came."""
+    """What identifies a request and its retries: the hash of its body, the client's retry count, when it arrived."""
 
-    same: str
+    body: str
     retry: int
     arrived: float
 
@@ -96,109 +96,97 @@ class _Attempt(NamedTuple):
 async def create(request: Request) -> Response:
     """`POST /fine_tuning/jobs`."""
     arrived = time.time()
-    only(request.query_params)
-    server, owner = server_of(request), owner_of(request)
+    check_query(request.query_params)
+    server = server_of(request)
     body = await read_json(request, server.limits)
-    asked = parse(_Creation, body)
+    creation = parse(_Creation, body)
     retries = request.headers.get("x-stainless-retry-count", "0")
     retry = int(retries) if retries.isdecimal() and len(retries) < 6 else 0
-    same = hashlib.sha256(msgspec.json.encode(body, order="deterministic")).hexdigest()
-    row = await server.pool.run(request, _create, server, owner, asked, _Attempt(same, retry, arrived))
+    hashed = hashlib.sha256(msgspec.json.encode(body, order="deterministic")).hexdigest()
+    attempt = _Attempt(hashed, retry, arrived)
+    row = await server.threads.run(request, _create, server, owned_of(request), creation, attempt)
     server.trainer.wake()
-    return reply(jobs.wire(server, row))
+    return reply(jobs.to_wire(server, row))
 
 
-def _create(server: Server, owner: str, asked: _Creation, attempt: _Attempt) -> Row:
-    again = _already(server, owner, attempt)
-    if again is not None:
-        return again
-    training = _asks(asked)
-    base = resolve(server, owner, asked.model)
+def _create(server: Server, owned: Owned, creation: _Creation, attempt: _Attempt) -> Row:
+    existing = _find_repeated(owned, attempt)
+    if existing is not None:
+        return existing
+    training = _training(creation)
+    base = resolve(server, owned, creation.model)
     for param in ("training_file", "validation_file"):
-        id_ = getattr(asked, param)
+        id_ = getattr(creation, param)
         if id_ is None:
             continue
-        file = find_file(server, owner, id_)
+        file = owned.file(id_)
         if file is None:
             raise bad(f"{param}: there is no file {id_[:100]}.", param, "invalid_file")
         if file["purpose"] != PURPOSE:
-            raise bad(f"{param}: is a file for {file['purpose']}, not for {PURPOSE}.", param, "invalid_file_purpose")
+            raise bad(f"{param}: has the purpose {file['purpose']}, not {PURPOSE}.", param, "invalid_file_purpose")
     try:
-        refuse(Asked(base=base, **training))
+        check_training(TrainingRequest(base=base, **training))
     except (UnsupportedError, UsageError) as error:
         raise bad(error.message, "method", "unsupported") from error
     except TuneportError as error:
-        raise of_tuneport(error, "model") from error
-    return _insert(server, owner, asked, training, str(base), attempt)
+        raise from_tuneport(error, "model") from error
+    return _insert(server, owned, creation, training, str(base), attempt)
 
 
 def _insert(
-    server: Server, owner: str, asked: _Creation, training: dict[str, Any], base: str, attempt: _Attempt
+    server: Server, owned: Owned, creation: _Creation, training: dict[str, Any], base: str, attempt: _Attempt
 ) -> Row:
     id_ = "ftjob-" + secrets.token_hex(12)
-    root = asked.model.split(":")[1] if asked.model.startswith("ft:") else asked.model
-    suffix = "".join(one if one.isascii() and one.isalnum() else "-" for one in asked.suffix or "")
-    store = server.store
-    inputs = {"training_file": asked.training_file, "validation_file": asked.validation_file}
-    with store.write(), linked_inputs(server, id_, inputs) as link:
-        again = _already(server, owner, attempt)  # another attempt of the same request may have come first
-        if again is not None:
-            return again
-        waiting = store.row("SELECT count(*) AS n FROM jobs WHERE owner = ? AND over = 0", owner)
-        if waiting is not None and waiting["n"] >= server.limits.open_jobs:
-            raise WireError(429, f"{waiting['n']} jobs are not over yet: wait for some.", code="too_many_jobs")
+    root = creation.model.split(":")[1] if creation.model.startswith("ft:") else creation.model
+    suffix = "".join(one if one.isascii() and one.isalnum() else "-" for one in creation.suffix or "")
+    inputs = {"training_file": creation.training_file, "validation_file": creation.validation_file}
+    with owned.transaction(), server.vault.link_inputs(id_, inputs) as link:
+        existing = _find_repeated(owned, attempt)  # another attempt of the same request may have come first
+        if existing is not None:
+            return existing
+        if (count := owned.open_jobs()) >= server.limits.open_jobs:
+            raise WireError(429, f"{count} jobs are not over yet: wait for some of them.", code="too_many_jobs")
         for param, file in inputs.items():
-            if file is not None and (find_file(server, owner, file) is None or not link(param)):
+            if file is not None and (owned.file(file) is None or not link(param)):
                 raise bad(f"{param}: was deleted just now.", param, "invalid_file")
-        store.insert(
-            "jobs",
-            id=id_,
-            owner=owner,
+        return owned.add_job(
+            id_,
             created=attempt.arrived,
-            same=attempt.same,
+            same=attempt.body,
             retry=attempt.retry,
-            model=asked.model,
+            model=creation.model,
             base=base,
-            tuned=f"ft:{root}:{owner}:{suffix}:{id_[-8:]}",
-            training_file=asked.training_file,
-            validation_file=asked.validation_file,
-            request=json.dumps({"asked": training, "suffix": asked.suffix}),
-            metadata=json.dumps(asked.metadata or {}),
+            tuned=f"ft:{root}:{owned.owner}:{suffix}:{id_[-8:]}",
+            training_file=creation.training_file,
+            validation_file=creation.validation_file,
+            request=json.dumps({"asked": training, "suffix": creation.suffix}),
+            metadata=json.dumps(creation.metadata or {}),
             status="validating_files",
         )
-        store.add_event(id_, f"Created fine-tuning job: {id_}")
-        row = store.row("SELECT * FROM jobs WHERE id = ?", id_)
-    assert row is not None
-    return row
 
 
-def _already(server: Server, owner: str, attempt: _Attempt) -> Row | None:
-    """The job that an earlier attempt of the same request has made, or a later one while this was on its way.
+def _find_repeated(owned: Owned, attempt: _Attempt) -> Row | None:
+    """Return the job that another attempt of the same request has created.
 
-    An unmodified client sends no key, but says which attempt it is, and sends the very same body again.
+    The official client sends no idempotency key. It sends the same body again, with the number of the attempt.
     """
-    same, retry, arrived = attempt
-    return server.store.row(
-        "SELECT * FROM jobs WHERE owner = ? AND same = ? AND created >= ? AND (? OR (retry > 0 AND created >= ?))"
-        " ORDER BY n DESC",
-        *(owner, same, arrived - _SAME_SECONDS, retry > 0, arrived),
-    )
+    return owned.repeated_job(attempt.body, attempt.retry, attempt.arrived, _SAME_SECONDS)
 
 
-def _asks(asked: _Creation) -> dict[str, Any]:
-    """The training that a creation describes, as the fields of `Asked` but the base."""
-    if asked.integrations:
+def _training(creation: _Creation) -> dict[str, Any]:
+    """Return the fields of `TrainingRequest` except `base`."""
+    if creation.integrations:
         raise bad("integrations: this server does not support them.", "integrations", "unsupported_parameter")
-    kind = asked.method.type if asked.method else "supervised"
-    if asked.method is not None:
+    method = creation.method.type if creation.method else "supervised"
+    if creation.method is not None:
         for other in ("supervised", "dpo", "reinforcement"):
-            if other != kind and getattr(asked.method, other) is not None:
-                raise bad(f"method.{other}: the type is {kind}.", f"method.{other}", "invalid_value")
-    details = getattr(asked.method, kind) if asked.method else None
-    if kind == "reinforcement":
+            if other != method and getattr(creation.method, other) is not None:
+                raise bad(f"method.{other}: the type is {method}.", f"method.{other}", "invalid_value")
+    details = getattr(creation.method, method) if creation.method else None
+    if method == "reinforcement":
         details = None
-    given = (details.hyperparameters if details else None) or asked.hyperparameters or _Hyperparameters()
-    return {"method": kind, "seed": asked.seed or 0, **given.model_dump()}
+    given = (details.hyperparameters if details else None) or creation.hyperparameters or _Hyperparameters()
+    return {"method": method, "seed": creation.seed or 0, **given.model_dump()}
 
 
 ROUTES = [Route("/v1/fine_tuning/jobs", create, methods=["POST"])]

@@ -1,4 +1,4 @@
-"""The events of a streamed response, in the wire's order, and the items that its output consists of."""
+"""The events of a streamed response, in the wire's order, and the items of its output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from tuneport.plugin import AnswerPiece, Reply
-from tuneport_server.answering.questions import Question, Told
+from tuneport_server.answering.questions import Delivery, Question
 from tuneport_server.routes.answers import Streamed, logprob_of, logprobs_of, tokens_of
 from tuneport_server.wire import WireError
 
@@ -18,7 +18,7 @@ _FAILURES = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
 
 
 def message(answer: Reply | None, id_: str | None = None) -> dict[str, Any]:
-    """The output item of an answer's text; of one that has just begun, where there is no answer yet."""
+    """Return the output item of an answer's text; an empty one in progress if there is no answer yet."""
     content = [] if answer is None else [_part(answer.text, logprobs_of(answer) or [])]
     return {
         "id": id_ or f"msg_{secrets.token_hex(16)}",
@@ -30,7 +30,7 @@ def message(answer: Reply | None, id_: str | None = None) -> dict[str, Any]:
 
 
 def call(one: Mapping[str, Any]) -> dict[str, Any]:
-    """The output item of a tool call, from how chat says it."""
+    """Return the output item of a tool call, which is given as on the chat wire."""
     return {
         "id": f"fc_{secrets.token_hex(16)}",
         "type": "function_call",
@@ -41,8 +41,8 @@ def call(one: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def ended(head: Mapping[str, Any], answer: Reply, output: list[dict[str, Any]]) -> dict[str, Any]:
-    """The whole response, once there is an answer. An answer that was cut at its limit leaves it incomplete."""
+def finish(head: Mapping[str, Any], answer: Reply, output: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the complete response with its answer. An answer that was cut at its limit makes it incomplete."""
     status = _status(answer)
     cut = {"incomplete_details": {"reason": "max_output_tokens"}} if status == "incomplete" else {}
     done = {"completed_at": int(time.time())} if status == "completed" else {}
@@ -50,9 +50,9 @@ def ended(head: Mapping[str, Any], answer: Reply, output: list[dict[str, Any]]) 
 
 
 async def events(
-    head: Mapping[str, Any], first: Told, told: asyncio.Queue[Told], question: Question
+    head: Mapping[str, Any], first: Delivery, deliveries: asyncio.Queue[Delivery], question: Question
 ) -> AsyncIterator[bytes]:
-    """The server-sent events of a response, from what the model's desk tells."""
+    """Yield the server-sent events of a response, from what the model delivers."""
     stream = _Stream()
     try:
         yield stream.event("response.created", response=head)
@@ -61,7 +61,7 @@ async def events(
         while isinstance(item, tuple):
             for event in stream.piece(item[1]):
                 yield event
-            item = await told.get()
+            item = await deliveries.get()
         if isinstance(item, WireError):
             for event in stream.failed(head, item):
                 yield event
@@ -73,14 +73,14 @@ async def events(
 
 
 class _Stream:
-    """What a stream has told so far. Its events are numbered, and its items stand at their places in the output: one
-    after another, each begun when the one before it has ended.
+    """What a stream has sent so far. Its events are numbered. Its items follow one another: each begins when the one
+    before it has ended.
     """
 
     def __init__(self) -> None:
         self._number = 0
         self._streamed = Streamed()
-        self._item: dict[str, Any] | None = None  # the one under way
+        self._item: dict[str, Any] | None = None  # the one in progress
         self._output: list[dict[str, Any]] = []
 
     def event(self, kind: str, **fields: Any) -> bytes:
@@ -90,10 +90,10 @@ class _Stream:
         return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
     def piece(self, piece: AnswerPiece) -> Iterator[bytes]:
-        """The events of a piece of the answer."""
+        """Yield the events of a piece of the answer."""
         logprobs = [logprob_of(one) for one in piece.logprobs]
-        under_way = self._item is not None and self._item["type"] == "message"
-        if piece.text or (logprobs and under_way):
+        in_message = self._item is not None and self._item["type"] == "message"
+        if piece.text or (logprobs and in_message):
             yield from self._text(piece.text, logprobs)
         for delta in self._streamed.take(piece):
             if delta.name is not None:
@@ -108,21 +108,21 @@ class _Stream:
         if self._item is None and not self._output:
             yield from self._text("", [])
         yield from self._end(_status(answer))
-        whole = ended(head, answer, self._output)
-        yield self.event(f"response.{whole['status']}", response=whole)
+        response = finish(head, answer, self._output)
+        yield self.event(f"response.{response['status']}", response=response)
 
     def failed(self, head: Mapping[str, Any], error: WireError) -> Iterator[bytes]:
         code = _FAILURES.get(error.status, "server_error")
         yield self.event("error", code=code, message=error.message, param=error.param)
-        told = {**head, "status": "failed", "error": {"code": code, "message": error.message}}
-        yield self.event("response.failed", response=told)
+        failed = {**head, "status": "failed", "error": {"code": code, "message": error.message}}
+        yield self.event("response.failed", response=failed)
 
     def _text(self, text: str, logprobs: list[dict[str, Any]]) -> Iterator[bytes]:
         if self._item is None or self._item["type"] != "message":
             yield from self._end("completed")
             yield from self._begin(message(None))
             yield self.event("response.content_part.added", **self._place(), part=_part("", []))
-            self._item["content"] = [_part("", [])]  # type: ignore[index]  # begun just now
+            self._item["content"] = [_part("", [])]  # type: ignore[index]  # it began just now
         assert self._item is not None
         part = self._item["content"][0]
         part["text"] += text
@@ -136,7 +136,7 @@ class _Stream:
         yield self.event("response.output_item.added", output_index=len(self._output), item=self._item)
 
     def _end(self, status: str) -> Iterator[bytes]:
-        """End the item under way, if there is one."""
+        """End the item in progress, if there is one."""
         item = self._item
         if item is None:
             return
@@ -168,7 +168,7 @@ def _status(answer: Reply) -> str:
 
 
 def _without_bytes(one: Mapping[str, Any]) -> dict[str, Any]:
-    """A token's log-probability as events say it."""
+    """Return a token's log probability as events have it."""
     top = [{"token": other["token"], "logprob": other["logprob"]} for other in one["top_logprobs"]]
     return {"token": one["token"], "logprob": one["logprob"], "top_logprobs": top}
 

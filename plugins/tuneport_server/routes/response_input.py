@@ -1,4 +1,4 @@
-"""The items of a response's `input`, read as the messages that a model takes."""
+"""Read the items of a response's `input` as messages for a model."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import ConfigDict, Field
 from tuneport_server.wire import Body, WireError, bad, parse
 
 _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "summary_text": "text", "refusal": "refusal"}
-STATELESS = "This server stores no responses and no items. Send the whole conversation as input, with store: false."
+STATELESS = "This server stores no responses and no items. Send the complete conversation as input, with store: false."
 
 
 class _Item(Body):
-    """An item. One that was an answer brings more than is read, such as `id`, `status` or `parsed_arguments`."""
+    """An item. One from an earlier output has more fields, such as `id`, `status` or `parsed_arguments`; ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -36,8 +36,8 @@ class _Output(_Item):
 
 
 def messages_of(given: str | Sequence[Mapping[str, Any]], instructions: str | None) -> list[dict[str, Any]]:
-    """The messages of an `input`, with `instructions` as a system message first. Calls that follow an assistant's text
-    are part of its message. Reasoning items are left out: no model here reads them. Raises WireError.
+    """Return the messages of an `input`, with `instructions` as a system message first. Calls after an assistant's text
+    are part of its message. Reasoning items are left out. Raises WireError.
     """
     messages: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
     if isinstance(given, str):
@@ -47,8 +47,8 @@ def messages_of(given: str | Sequence[Mapping[str, Any]], instructions: str | No
         where = f"input[{number}]"
         kind = _kind(item, where)
         if kind == "message":
-            said = parse(_Message, item, where)
-            messages.append({"role": said.role, "content": _text(said.content, f"{where}.content")})
+            message = parse(_Message, item, where)
+            messages.append({"role": message.role, "content": _text(message.content, f"{where}.content")})
         elif kind == "function_call":
             call = parse(_Call, item, where)
             called.add(call.call_id)
@@ -65,7 +65,7 @@ def messages_of(given: str | Sequence[Mapping[str, Any]], instructions: str | No
 
 
 def _kind(item: Mapping[str, Any], where: str) -> str:
-    """The type of an item. Only a message may leave it out, and a reference, which has nothing but an id."""
+    """Return the type of an item. Only a message, or a reference, which has only an id, may omit it."""
     kind = item.get("type", "message" if "role" in item else "item_reference" if "id" in item else None)
     if kind in ("message", "function_call", "function_call_output", "reasoning"):
         return str(kind)
@@ -86,13 +86,15 @@ def _text(content: str | Sequence[Mapping[str, Any]], where: str) -> str:
         if name is None:
             raise _unsupported(f"{where}[{number}].type", kind, "text: input_text, output_text and refusal parts")
         if not isinstance(part.get(name), str):
-            raise bad(f"{where}[{number}].{name}: should be a text.", f"{where}[{number}].{name}", "invalid_value")
+            raise bad(f"{where}[{number}].{name}: should be a string.", f"{where}[{number}].{name}", "invalid_value")
         texts.append(part[name])
     return "".join(texts)
 
 
-def _unsupported(where: str, kind: object, read: str) -> WireError:
-    return bad(f"{where}: {str(kind)[:64]!r} is not supported. This server reads {read}.", where, "unsupported_value")
+def _unsupported(where: str, kind: object, supported: str) -> WireError:
+    return bad(
+        f"{where}: {str(kind)[:64]!r} is not supported. This server supports {supported}.", where, "unsupported_value"
+    )
 
 
 def _add_call(messages: list[dict[str, Any]], call: _Call) -> None:

@@ -19,8 +19,8 @@ ELSEWHERE = {
     "plugins/tuneport_torch/text/sandbox/check_grammar.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/sandbox/render_template.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/sandbox/run_tokenizer.py": {"sys.stdout"},
-    "plugins/tuneport_server/checking.py": {"sys.stdout", "sys.stderr"},
-    "plugins/tuneport_server/starting.py": {"traceback.print_exc"},  # for the server's log
+    "plugins/tuneport_server/background/check_file.py": {"sys.stdout", "sys.stderr"},
+    "plugins/tuneport_server/background/start_job.py": {"traceback.print_exc"},  # for the server's log
     "core/tuneport/dataset/read/decoder_process.py": {"sys.stdout", "sys.stderr"},
     "plugins/tuneport_torch/bases/loading.py": {"sys.stderr"},  # what transformers wrote, through the guard
     "core/tuneport/cli/app.py": {"sys.stdout"},  # flushed and closed
