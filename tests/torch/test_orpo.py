@@ -19,9 +19,9 @@ from torch_jobs import no_worker_is_left  # noqa: F401 - a fixture
 from tuneport import Ref
 from tuneport_torch import TorchBackend, TorchSettings
 from tuneport_torch.bases import lora
-from tuneport_torch.config import resolve
 from tuneport_torch.engine.forward import Packed, Padded
 from tuneport_torch.engine.orpo import Orpo, log_odds
+from tuneport_torch.resolved import resolve
 
 BETA = 0.3
 
