@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from tuneport_torch.export.atomic import atomic_output
 with atomic_output(Path(sys.argv[1]), folder=sys.argv[2] == "folder") as draft:
-    (draft / "half" if made.is_dir() else draft).write_text("half of it")
+    (draft / "half" if draft.is_dir() else draft).write_text("half of it")
     print("half", flush=True)
     sys.stdin.read()
 """
