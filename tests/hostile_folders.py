@@ -19,8 +19,8 @@ def changed(file: str, **changes: Any) -> Attack:
 
     def attack(folder: Path) -> None:
         path = folder / file
-        told = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**told, **changes}))
+        content = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**content, **changes}))
 
     return attack
 
@@ -77,9 +77,9 @@ def header(change: Callable[[dict[str, Any]], Any]) -> Attack:
         path = folder / "model.safetensors"
         whole = path.read_bytes()
         length = int.from_bytes(whole[:8], "little")
-        told = json.loads(whole[8 : 8 + length])
-        raw = change(told)
-        raw = (raw if isinstance(raw, str) else json.dumps(told if raw is None else raw)).encode()
+        content = json.loads(whole[8 : 8 + length])
+        raw = change(content)
+        raw = (raw if isinstance(raw, str) else json.dumps(content if raw is None else raw)).encode()
         path.write_bytes(len(raw).to_bytes(8, "little") + raw + whole[8 + length :])
 
     return attack
@@ -87,15 +87,15 @@ def header(change: Callable[[dict[str, Any]], Any]) -> Attack:
 
 def entry(**changes: Any) -> Attack:
     """Keys of one tensor's entry in the header replaced."""
-    return header(lambda told: told[max(told)].update(changes))
+    return header(lambda content: content[max(content)].update(changes))
 
 
 def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Attack:
     def attack(folder: Path) -> None:
         path = folder / "tokenizer.json"
-        told = json.loads(path.read_text())
-        changed = change(told)
-        path.write_text(json.dumps(told if changed is None else changed))
+        content = json.loads(path.read_text())
+        changed = change(content)
+        path.write_text(json.dumps(content if changed is None else changed))
 
     return attack
 
@@ -128,12 +128,12 @@ def adapter(base: Any, **changes: Any) -> Attack:
         for name in ("adapter", "other"):
             inner = folder / name
             inner.mkdir()
-            told = {**config, **changes}
+            content = {**config, **changes}
             if isinstance(base, str):
-                told["base_model_name_or_path"] = base.format(
+                content["base_model_name_or_path"] = base.format(
                     folder=folder, other="other" if name == "adapter" else "adapter"
                 )
-            (inner / "adapter_config.json").write_text(json.dumps(told))
+            (inner / "adapter_config.json").write_text(json.dumps(content))
             (inner / "adapter_model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
 
     return attack
@@ -178,7 +178,7 @@ def many(count: int, name: str) -> Attack:
 def record(**changes: Any) -> Attack:
     """A tuneport.json as training writes it, with keys replaced."""
     lineage = {"base": "torch:x", "job": "torch:y", "data_fingerprint": "0", "created": "2026-01-01T00:00:00+00:00"}
-    told = {
+    content = {
         "format": 1,
         "base": {"name": "/nowhere", "fingerprint": "0"},
         "lineage": lineage,
@@ -187,7 +187,7 @@ def record(**changes: Any) -> Attack:
         "golden": [1, 2],
         "template_sha256": None,
     }
-    return written("tuneport.json", json.dumps({**told, **changes}))
+    return written("tuneport.json", json.dumps({**content, **changes}))
 
 
 FOLDERS: dict[str, Attack] = {
@@ -237,8 +237,8 @@ FOLDERS: dict[str, Attack] = {
     "generation_config is odd": changed("generation_config.json", temperature="hot", max_length=-3, num_beams=10**9),
     # safetensors
     "header of 2^63 bytes": written("model.safetensors", (2**63).to_bytes(8, "little") + b"{}"),
-    "header nested deeply": header(lambda told: DEEP),
-    "header is a list": header(lambda told: [1]),
+    "header nested deeply": header(lambda content: DEEP),
+    "header is a list": header(lambda content: [1]),
     "offsets are texts": entry(data_offsets=["0", "8"]),
     "offsets are negative": entry(data_offsets=[-8, 0]),
     "offsets overlap": entry(data_offsets=[0, 512]),
@@ -249,7 +249,7 @@ FOLDERS: dict[str, Attack] = {
     "shape of 2^60": entry(shape=[2**30, 2**30]),
     "shape of many axes": entry(shape=[2**62] * 50_000),
     "dtype of a tensor unknown": entry(dtype="F7"),
-    "tensor is a number": header(lambda told: {**told, max(told): 7}),
+    "tensor is a number": header(lambda content: {**content, max(content): 7}),
     # index
     "index leads up": changed("model.safetensors.index.json", weight_map={"a": "../../secret.safetensors"}),
     "index leads to the root": changed("model.safetensors.index.json", weight_map={"a": "/etc/passwd"}),
@@ -265,30 +265,32 @@ FOLDERS: dict[str, Attack] = {
         "model.safetensors.index.json", weight_map={"a": "model.safetensors"}, metadata=[1, {"total_size": "x"}]
     ),
     # tokenizer
-    "normalizer multiplies": tokenizer(lambda told: told.update(normalizer=replaced("a", "a" * 1000, 4))),
-    "normalizer multiplies a bit": tokenizer(lambda told: told.update(normalizer=replaced("a", "aaa", 3))),
-    "normalizer of many steps": tokenizer(lambda told: told.update(normalizer=replaced("zz", "y", 200_000))),
-    "cut that never ends": tokenizer(lambda told: told.update(pre_tokenizer=split(r"(a+)+(a+)+(a+)+$|((a|a)*)*b"))),
-    "cut that panics": tokenizer(lambda told: told.update(pre_tokenizer=split(r"(?:(?:a+)+)+(?=z)"))),
-    "cut is no expression": tokenizer(lambda told: told.update(pre_tokenizer=split("(("))),
+    "normalizer multiplies": tokenizer(lambda content: content.update(normalizer=replaced("a", "a" * 1000, 4))),
+    "normalizer multiplies a bit": tokenizer(lambda content: content.update(normalizer=replaced("a", "aaa", 3))),
+    "normalizer of many steps": tokenizer(lambda content: content.update(normalizer=replaced("zz", "y", 200_000))),
+    "cut that never ends": tokenizer(
+        lambda content: content.update(pre_tokenizer=split(r"(a+)+(a+)+(a+)+$|((a|a)*)*b"))
+    ),
+    "cut that panics": tokenizer(lambda content: content.update(pre_tokenizer=split(r"(?:(?:a+)+)+(?=z)"))),
+    "cut is no expression": tokenizer(lambda content: content.update(pre_tokenizer=split("(("))),
     "added token of number 10^9": tokenizer(
-        lambda told: told["added_tokens"].append({**told["added_tokens"][0], "id": 10**9, "content": "<x>"})
+        lambda content: content["added_tokens"].append({**content["added_tokens"][0], "id": 10**9, "content": "<x>"})
     ),
     "added token without text": tokenizer(
-        lambda told: told["added_tokens"].append({**told["added_tokens"][0], "content": ""})
+        lambda content: content["added_tokens"].append({**content["added_tokens"][0], "content": ""})
     ),
     "100,000 control tokens": tokenizer(
-        lambda told: told["added_tokens"].extend(
-            {**told["added_tokens"][0], "id": 600 + n, "content": f"<{n}>"} for n in range(100_000)
+        lambda content: content["added_tokens"].extend(
+            {**content["added_tokens"][0], "id": 600 + n, "content": f"<{n}>"} for n in range(100_000)
         )
     ),
     "vocabulary numbers repeat": tokenizer(
-        lambda told: told["model"].update(vocab=dict.fromkeys(told["model"]["vocab"], 7))
+        lambda content: content["model"].update(vocab=dict.fromkeys(content["model"]["vocab"], 7))
     ),
-    "vocabulary of number 2^31": tokenizer(lambda told: told["model"]["vocab"].update(zz=2**31)),
-    "merges of nothing": tokenizer(lambda told: told["model"].update(merges=[["q", "never"]])),
+    "vocabulary of number 2^31": tokenizer(lambda content: content["model"]["vocab"].update(zz=2**31)),
+    "merges of nothing": tokenizer(lambda content: content["model"].update(merges=[["q", "never"]])),
     "padding of a billion": tokenizer(
-        lambda told: told.update(
+        lambda content: content.update(
             padding={
                 "strategy": {"Fixed": 10**9},
                 "direction": "Right",
@@ -300,12 +302,12 @@ FOLDERS: dict[str, Attack] = {
         )
     ),
     "truncation with a stride": tokenizer(
-        lambda told: told.update(
+        lambda content: content.update(
             truncation={"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 5}
         )
     ),
     "decoder multiplies": tokenizer(
-        lambda told: told.update(
+        lambda content: content.update(
             decoder={
                 "type": "Sequence",
                 "decoders": [
@@ -377,12 +379,14 @@ FOLDERS: dict[str, Attack] = {
         "generation_config.json", cache_implementation="x", watermarking_config={"a": []}, compile_config=[1]
     ),
     # safetensors
-    "metadata is a list": header(lambda told: {**told, "__metadata__": [1]}),
-    "metadata of numbers": header(lambda told: {**told, "__metadata__": {"format": 5}}),
-    "metadata names another format": header(lambda told: {**told, "__metadata__": {"format": "tf"}}),
-    "tensor said twice": header(lambda told: json.dumps(told)[:-1] + "," + json.dumps(told)[1:]),
-    "header padded with zeros": header(lambda told: json.dumps(told) + "\0" * 64),
-    "tensor without a name": header(lambda told: {("" if name == max(told) else name): told[name] for name in told}),
+    "metadata is a list": header(lambda content: {**content, "__metadata__": [1]}),
+    "metadata of numbers": header(lambda content: {**content, "__metadata__": {"format": 5}}),
+    "metadata names another format": header(lambda content: {**content, "__metadata__": {"format": "tf"}}),
+    "tensor said twice": header(lambda content: json.dumps(content)[:-1] + "," + json.dumps(content)[1:]),
+    "header padded with zeros": header(lambda content: json.dumps(content) + "\0" * 64),
+    "tensor without a name": header(
+        lambda content: {("" if name == max(content) else name): content[name] for name in content}
+    ),
     # index
     "index leads up and down again": changed(
         "model.safetensors.index.json", weight_map={"a": "x/../../model/model.safetensors"}

@@ -1,4 +1,4 @@
-"""A name means one model, and the same one tomorrow; what is missing or damaged says what to type."""
+"""A name always means the same model; errors about missing or damaged files say what to type."""
 
 import json
 import shutil

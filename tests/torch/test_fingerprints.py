@@ -69,8 +69,8 @@ def test_every_file_that_is_opened_is_in_the_fingerprint(full: Path, tmp_path: P
     for kind in ("tokenizer.json", "vocab.json"):
         if kind == "vocab.json":  # the tokenizer is made from that and merges.txt
             (full / "tokenizer.json").rename(full / "kept")
-            told = json.loads((full / "tokenizer_config.json").read_text())
-            (full / "tokenizer_config.json").write_text(json.dumps({**told, "tokenizer_class": "GPT2Tokenizer"}))
+            reported = json.loads((full / "tokenizer_config.json").read_text())
+            (full / "tokenizer_config.json").write_text(json.dumps({**reported, "tokenizer_class": "GPT2Tokenizer"}))
         command = [sys.executable, "-c", LISTENING, str(full), str(tmp_path / kind)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr
