@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 import tiny_training as tiny
 from tuneport_torch import autos
-from tuneport_torch.bases.lora import adapted
+from tuneport_torch.bases.lora import adapter_layers
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.checkpoint import read_tensors
 from tuneport_torch.engine.compiled import compile_layers
@@ -83,7 +83,7 @@ def engine(name: str, device: str, **settings) -> tuple[nn.Module, object, torch
     model, plan = tiny.model(kind, **changes), tiny.resolved(asked, device)
     forward = prepare(model, asked, plan, lambda *_, **__: None)
     torch.manual_seed(1)
-    for layer in adapted(model).values():
+    for layer in adapter_layers(model).values():
         nn.init.normal_(layer.lora_B, std=0.05)
     return model.train(), forward, getattr(torch, plan.precision)
 
@@ -103,7 +103,7 @@ def engine_gradients(model, forward, dtype, some, tokens_per_batch: int) -> tupl
 def merged(model: nn.Module, reference: nn.Module, leaves: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The adapted weights, W + alpha / rank x B A, transposed where GPT-2 has them so."""
     weights, changed = dict(reference.named_parameters()), {}
-    for name, layer in adapted(model).items():
+    for name, layer in adapter_layers(model).items():
         delta = layer.alpha / layer.rank * leaves[f"{name}.lora_B"] @ leaves[f"{name}.lora_A"]
         changed[f"{name}.weight"] = weights[f"{name}.weight"].detach() + (
             delta.t() if isinstance(layer.base, Conv1D) else delta
@@ -113,7 +113,7 @@ def merged(model: nn.Module, reference: nn.Module, leaves: dict[str, torch.Tenso
 
 def wanted_gradients(reference, model, some) -> tuple[float, dict[str, torch.Tensor]]:
     """The same of the plain model."""
-    layers = adapted(model)
+    layers = adapter_layers(model)
     leaves = {
         f"{name}.{part}": getattr(layer, part).detach().clone().requires_grad_()
         for name, layer in layers.items()
@@ -217,7 +217,7 @@ def adapters_of(model: nn.Module, seed: int) -> dict[str, torch.Tensor]:
     """Leaves with the adapters' initial values: B is zero, and A comes from the run's seed as in the loop."""
     torch.manual_seed(seed)
     leaves = {}
-    for name, layer in adapted(model).items():
+    for name, layer in adapter_layers(model).items():
         first = torch.empty_like(layer.lora_A)
         nn.init.kaiming_uniform_(first, a=5**0.5)
         leaves[f"{name}.lora_A"], leaves[f"{name}.lora_B"] = first, torch.zeros_like(layer.lora_B)
