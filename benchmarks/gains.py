@@ -28,6 +28,7 @@ from tuneport_torch.engine.objective import Answers
 from tuneport_torch.engine.pack import epoch_steps
 from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.update import adamw, update
+from tuneport_torch.resolved import resolve
 
 FORWARD = "tuneport_torch.engine.forward"
 ATTENTION = "tuneport_torch.engine.attention"
@@ -72,15 +73,16 @@ def steps(options: Options, args: argparse.Namespace, device: torch.device, chan
     chosen = {name: value for name, value in changed.items() if name != "optimizer"}
     settings = TorchSettings(mode=options.mode, precision="bfloat16", device=device.type, **chosen)
     model = build(options, device.type)
-    forward = prepare(model, settings, device, torch.bfloat16, heard)
+    plan = resolve(settings, epochs=1, rows=1, tokens=1, hidden_size=1, device=device.type)
+    forward = prepare(model, settings, plan, heard)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(trained.values()) if unfused else adamw(trained, 0.0, device)
     data = Answers(workload(options.rows, SHAPES[options.shape]["vocab_size"], options.mean, options.cap), "train")
-    plan = epoch_steps(data.lengths, args.step, 0, 0)[: args.steps]
+    batches = epoch_steps(data.lengths, args.step, 0, 0)[: args.steps]
     model.train()
     synchronize(device)
     began = time.perf_counter()
-    for examples in plan:
+    for examples in batches:
         total = torch.zeros((), device=device)
         for batch in data.split(forward, examples, args.step):
             with torch.autocast(device.type, torch.bfloat16):
@@ -91,7 +93,7 @@ def steps(options: Options, args: argparse.Namespace, device: torch.device, chan
     synchronize(device)
     seconds = time.perf_counter() - began
     forward.close()
-    return sum(data.lengths[row] for examples in plan for row in examples) / seconds
+    return sum(data.lengths[row] for examples in batches for row in examples) / seconds
 
 
 def synchronize(device: torch.device) -> None:

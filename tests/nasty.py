@@ -176,8 +176,8 @@ def completion(**facts: Any) -> dict[str, Any]:
 
 
 def event(number: int, **facts: Any) -> dict[str, Any]:
-    told = {"id": f"e-{number}", "object": "fine_tuning.job.event", "created_at": 1_700_000_000, "level": "info"}
-    return {**told, "message": f"message {number}", "type": "message", "data": {}, **facts}
+    fixed = {"id": f"e-{number}", "object": "fine_tuning.job.event", "created_at": 1_700_000_000, "level": "info"}
+    return {**fixed, "message": f"message {number}", "type": "message", "data": {}, **facts}
 
 
 def always_more(*items: Any) -> Act:
@@ -292,7 +292,7 @@ STATES = {
     "a state that is a bomb": Scenario(JOB, bombed(), fails=AFTER_TRAIN, says="larger than"),
     "a bomb that never ends": Scenario(JOB, endless(encoding="gzip"), fails=AFTER_TRAIN, says="larger than"),
     "gzip that is none": Scenario(
-        JOB, reply(200, b"plain", Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cannot be expanded"
+        JOB, reply(200, b"plain", Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cannot be decompressed"
     ),
     "gzip that is cut short": Scenario(
         JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cut short"

@@ -25,7 +25,7 @@ from tuneport import Reply
 from tuneport.errors import DataError, OptionError, UnsupportedError
 from tuneport.workflow.running import plan_run
 from tuneport_torch.model import TorchModel
-from tuneport_torch.text.constraints import grammar_of
+from tuneport_torch.text.grammar import grammar_of
 
 WEATHER = {
     "type": "function",

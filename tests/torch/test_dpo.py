@@ -55,7 +55,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_formula(kind, mode):
     if mode == "lora":
         lora.attach(model, rank=4)
         with torch.no_grad():
-            for layer in lora.adapted(model).values():
+            for layer in lora.adapter_layers(model).values():
                 layer.lora_B.normal_(std=0.05)
     margins = [BETA * plain_margin(model, pair, ref) for pair, ref in zip(some, reference, strict=True)]
     expected = sum(-F.logsigmoid(margin) for margin in margins)

@@ -17,10 +17,10 @@ from torch_jobs import no_worker_is_left  # noqa: F401 - a fixture
 from tuneport import Dataset, Message, Preference, Ref, Status
 from tuneport.config import load_config
 from tuneport.errors import DataError
+from tuneport.local.folder import Folder
 from tuneport.plugin import TrainRequest, TrainSettings
 from tuneport_torch import TorchBackend, TorchSettings
 from tuneport_torch.bases import resolve
-from tuneport_torch.jobs.folder import Folder
 from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tiny_victims import NOT_PERMITTED, Victims, checkpoint
-from tuneport_torch.engine.checkpoint import Saved, Store
+from tuneport.local import Saved
+from tuneport_torch.engine.checkpoint import Store, read_tensors
 
 SIZE = 6_000  # numbers, so that each file of tensors spans six blocks
 FILES = ("weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
@@ -25,7 +26,7 @@ def store(tmp_path: Path) -> Store:
     """Two checkpoints; state.json is large enough to span blocks too, as Python's random state makes it."""
     store = Store(tmp_path / "checkpoints")
     for step in (1, 2):
-        store.save(
+        store.save_tensors(
             step, checkpoint(step, SIZE), {"best_step": 1, "python_random": list(random.Random(step).getstate()[1])}
         )
     return store
@@ -47,7 +48,7 @@ def assert_goes_back(store: Store, file: str) -> None:
 
 def assert_whole(saved: Saved, size: int = SIZE) -> None:
     for name, tensors in checkpoint(saved.step, size).items():
-        assert torch.equal(saved.tensors(name)["w"], tensors["w"])
+        assert torch.equal(read_tensors(saved, name)["w"], tensors["w"])
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -139,9 +140,9 @@ def test_when_no_checkpoint_is_intact_the_log_says_that_training_starts_over(sto
 def test_a_damaged_newer_checkpoint_does_not_push_out_an_intact_one(tmp_path: Path) -> None:
     store = Store(tmp_path, keep=1)
     for step in (4, 9):
-        store.save(step, checkpoint(step, 8), {"best_step": None})
+        store.save_tensors(step, checkpoint(step, 8), {"best_step": None})
     zeroed(tmp_path / "step-00000009" / "weights.safetensors")
-    store.save(5, checkpoint(5, 8), {"best_step": None})
+    store.save_tensors(5, checkpoint(5, 8), {"best_step": None})
     assert [kept.step for kept in store.list()] == [5]
     assert store.newest_intact().step == 5
 
@@ -155,7 +156,7 @@ from tuneport_torch.engine.state import is_storage_error
 
 disk = Path(sys.argv[1])
 store = Store(disk / "checkpoints")
-store.save(1, checkpoint(1, 6_000), {"best_step": 1})
+store.save_tensors(1, checkpoint(1, 6_000), {"best_step": 1})
 failed = whole = 0
 for ballast in range(0, 4096 * 60, 4096):
     try:
@@ -163,7 +164,7 @@ for ballast in range(0, 4096 * 60, 4096):
     except OSError:
         break
     try:
-        store.save(2, checkpoint(2, 6_000), {"best_step": 1})
+        store.save_tensors(2, checkpoint(2, 6_000), {"best_step": 1})
     except Exception as error:
         assert is_storage_error(error), repr(error)
         assert "No space left" in str(error), error
@@ -178,7 +179,7 @@ for ballast in range(0, 4096 * 60, 4096):
         path.parent.rmdir()
     (disk / "ballast").unlink()
 (disk / "ballast").unlink(missing_ok=True)
-store.save(2, checkpoint(2, 6_000), {"best_step": 1})
+store.save_tensors(2, checkpoint(2, 6_000), {"best_step": 1})
 assert store.newest_intact().step == 2
 print(failed, whole)
 """

@@ -6,8 +6,11 @@ import torch
 
 import tiny_training as tiny
 from tuneport.errors import DataError, TuneportError
-from tuneport_torch.config import TorchSettings, resolve, resolve_epochs
+from tuneport_torch import autos
+from tuneport_torch.config import TorchSettings
+from tuneport_torch.engine.checkpoint import read_tensors
 from tuneport_torch.engine.loop import learning_rate
+from tuneport_torch.resolved import resolve
 
 
 def same(one, other):
@@ -74,7 +77,7 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_bits(tmp_path, options):
     assert "Resuming after step 7" in base_logs[-1]
     ends = [outcome.store.newest_intact() for outcome in (part, whole)]
     for name in ("weights", "optimizer", "random"):
-        assert same(ends[0].tensors(name), ends[1].tensors(name)), name
+        assert same(read_tensors(ends[0], name), read_tensors(ends[1], name)), name
 
 
 def test_a_harmed_checkpoint_costs_steps_but_changes_no_bit(tmp_path):
@@ -111,9 +114,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 def test_a_checkpoint_whose_weights_have_other_names_is_refused_and_not_a_riddle(tmp_path):
     store = tiny.trained(tmp_path, stop=lambda step: "pause" if step == 3 else None).store
     saved = store.newest_intact()
-    tensors = {name: saved.tensors(name) for name in ("weights", "optimizer", "random")}
+    tensors = {name: read_tensors(saved, name) for name in ("weights", "optimizer", "random")}
     tensors["weights"] = {name.replace("lora_A", "lora.A"): weight for name, weight in tensors["weights"].items()}
-    store.save(saved.step, tensors, saved.state)
+    store.save_tensors(saved.step, tensors, saved.state)
     with pytest.raises(TuneportError, match="at step 3 was written by another version of tuneport"):
         tiny.trained(tmp_path)
 
@@ -124,7 +127,7 @@ def test_the_model_holds_the_best_weights_and_training_stops_when_patience_ends(
     )
     assert done.result.stopped == "patience"
     assert done.result.best_step < done.result.step < done.result.total_steps
-    best = done.store.at(done.result.best_step).tensors("weights")
+    best = read_tensors(done.store.at(done.result.best_step), "weights")
     assert same(done.weights, best)
     measured = {event["step"]: event["valid_loss"] for event in done.events if "valid_loss" in event}
     assert done.result.valid_loss == min(measured.values()) == measured[done.result.best_step]
@@ -266,7 +269,7 @@ def test_auto_follows_its_documented_rules():
     assert made.learning_rate == 1e-3
     assert plan(mode="full").learning_rate == pytest.approx(1e-4)
     assert (made.warmup_steps, made.evaluate_every, made.patience) == (5, 10, 3)
-    assert [resolve_epochs("auto", tokens) for tokens in (1000, 7842, 100_000, 6_000_000, 30_000_000)] == [
+    assert [autos.epochs("auto", tokens) for tokens in (1000, 7842, 100_000, 6_000_000, 30_000_000)] == [
         10,
         4,
         3,

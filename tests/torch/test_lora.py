@@ -13,7 +13,7 @@ from tuneport_torch.bases.lora_layer import LoraLinear
 def shaken(model):
     """Adapters whose B is no longer zero, so that they change something."""
     torch.manual_seed(1)
-    for layer in lora.adapted(model).values():
+    for layer in lora.adapter_layers(model).values():
         nn.init.normal_(layer.lora_B, std=0.1)
     return model.eval()
 
@@ -87,7 +87,7 @@ def test_merging_gives_the_same_logits_in_plain_layers(kind):
     lora.attach(model)
     before = logits(shaken(model))
     lora.merge(model)
-    assert not lora.adapted(model)
+    assert not lora.adapter_layers(model)
     torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-4)
 
 

@@ -41,7 +41,7 @@ def pairs(count):
 def prepared(**options):
     settings = TorchSettings(device="cpu", precision="float32", **options)
     model = tiny.model()
-    return model, prepare(model, settings, torch.device("cpu"), torch.float32, lambda *_, **__: None)
+    return model, prepare(model, settings, tiny.resolved(settings), lambda *_, **__: None)
 
 
 @pytest.mark.parametrize("options", [{}, {"tokens_per_batch": 24, "packing": False}, {"method": "dpo"}])

@@ -43,7 +43,7 @@ def test_gradients_equal_those_over_the_dequantized_weights(kind):
         model = tiny.model(kind, **changes)
         torch.manual_seed(1)
         lora.attach(model)
-        for layer in lora.adapted(model).values():
+        for layer in lora.adapter_layers(model).values():
             nn.init.normal_(layer.lora_B, std=0.1)
             plain = layer.base
             layer.quantize(CPU)
@@ -79,4 +79,4 @@ def test_trained_weights_are_written_as_a_plain_adapter_and_merged_over_the_orig
     whole = tiny.model("llama", **WIDE)
     lora.load_peft(whole, tmp_path / "adapter")
     lora.merge(whole)
-    assert not lora.adapted(whole)
+    assert not lora.adapter_layers(whole)

@@ -10,7 +10,7 @@ import time
 import torch
 
 import tiny_training as tiny
-from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.checkpoint import Store, read_tensors
 from tuneport_torch.engine.saving import Saver
 from tuneport_torch.engine.state import Progress
 
@@ -22,10 +22,10 @@ class SlowStore(Store):
         super().__init__(folder, keep)
         self.let, self.asked = threading.Event(), []
 
-    def save(self, step, tensors, state):
+    def save_tensors(self, step, tensors, state):
         self.asked.append(step)
         assert self.let.wait(60)
-        return super().save(step, tensors, state)
+        return super().save_tensors(step, tensors, state)
 
 
 class FullStore(Store):
@@ -35,10 +35,10 @@ class FullStore(Store):
         super().__init__(folder, keep)
         self.full_at = full_at
 
-    def save(self, step, tensors, state):
+    def save_tensors(self, step, tensors, state):
         if step in self.full_at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return super().save(step, tensors, state)
+        return super().save_tensors(step, tensors, state)
 
 
 def saver(store, *, weight=None, progress=None, **options):
@@ -75,8 +75,8 @@ def test_training_continues_while_a_checkpoint_of_the_earlier_state_is_written(t
     slow = tiny.trained(tmp_path / "slow", stop=stop, store=store, **options)
     saved, wanted = slow.store.at(2), plain.store.at(2)
     for name in ("weights", "optimizer", "random"):
-        tensors = saved.tensors(name)
-        assert all(torch.equal(tensors[key], value) for key, value in wanted.tensors(name).items())
+        tensors = read_tensors(saved, name)
+        assert all(torch.equal(tensors[key], value) for key, value in read_tensors(wanted, name).items())
     assert saved.state["progress"] == wanted.state["progress"]
     told = [event["step"] for event in slow.events if event["kind"] == "checkpoint"]
     assert told == sorted(told) == [kept.step for kept in slow.store.list()]
@@ -111,7 +111,7 @@ def test_a_copy_has_the_same_bits_for_any_values(tmp_path):
     with torch.no_grad():
         weight.zero_()
     made.close()
-    assert torch.equal(Store(tmp_path).newest_intact().tensors("weights")["w"].view(torch.int32), bits)
+    assert torch.equal(read_tensors(Store(tmp_path).newest_intact(), "weights")["w"].view(torch.int32), bits)
 
 
 def test_the_last_step_waits_for_the_disk(tmp_path):
@@ -159,7 +159,7 @@ def test_when_the_best_step_cannot_be_kept_the_best_is_the_one_that_was(tmp_path
     kept = full.result.best_step
     assert kept != best
     assert full.result.valid_loss == measured.get(kept, full.result.valid_loss)
-    weights = full.store.at(kept).tensors("weights")
+    weights = read_tensors(full.store.at(kept), "weights")
     assert all(torch.equal(weight, weights[name]) for name, weight in full.weights.items())
 
 

@@ -224,7 +224,7 @@ class AnswerRow:
         if text == "":
             return ()
         left = None if text is None else len(text.encode("utf-8", "replace")) - self._rank_bytes
-        new = tuple(self._ranked(self._ranks_sent or self._first_answer_token(), left))
+        new = tuple(self._token_logprobs(self._ranks_sent or self._first_answer_token(), left))
         if new:
             self._ranks_sent = (self._ranks_sent or self._first_answer_token()) + len(new)
             self._rank_bytes += sum(len(one.bytes) for one in new)
@@ -232,9 +232,11 @@ class AnswerRow:
 
     def _logprobs(self, text: str | None) -> Iterator[TokenLogprob]:
         """Those of the tokens in the text; of all tokens if `text` is None, as for tool calls."""
-        return self._ranked(self._first_answer_token(), None if text is None else len(text.encode("utf-8", "replace")))
+        return self._token_logprobs(
+            self._first_answer_token(), None if text is None else len(text.encode("utf-8", "replace"))
+        )
 
-    def _ranked(self, start: int, left: int | None) -> Iterator[TokenLogprob]:
+    def _token_logprobs(self, start: int, left: int | None) -> Iterator[TokenLogprob]:
         """The log-probabilities of tokens from `start` on that start within the next `left` bytes."""
         for token, (logprob, top) in zip(self._ids[start:], self.ranked[start:], strict=False):
             if left is not None and left <= 0:

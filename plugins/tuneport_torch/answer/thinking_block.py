@@ -9,7 +9,7 @@ from tuneport_torch.answer.decoding import IncrementalDecoder, unsafe_end
 
 if TYPE_CHECKING:
     from tuneport_torch.text.codec import Codec
-    from tuneport_torch.text.constraints import Block
+    from tuneport_torch.text.grammar import Block
     from tuneport_torch.text.thinking import Thinking
 
 _TAIL = 32  # tokens: the end of a prompt, which may open a block
@@ -53,7 +53,7 @@ class ThinkingBlock:
         if not self.thinking.closes:
             return False
         text = self._codec.decode(ids[-self._window :], keep_control=True)
-        closing = self._closing(text)
+        closing = self._find_end(text)
         if closing is None:
             return False
         self._end(len(ids), text[closing:])
@@ -110,7 +110,7 @@ class ThinkingBlock:
             text = text.partition(end)[0]
         return text.strip()
 
-    def _closing(self, text: str) -> int | None:
+    def _find_end(self, text: str) -> int | None:
         """Where the answer starts after the end of the block, if the text contains that end."""
         closes, before_call = self.thinking.closes, self.thinking.before_call
         if closes in text:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from tuneport_torch.engine.rectangles import Group, allowed, short_attention
+from tuneport_torch.engine.rectangles import Group, short_attention, visible_keys
 
 varlen_attn: Any
 try:
@@ -120,12 +120,12 @@ def _rectangle(
     )
     short = query.device.type == "cpu" and group.longest <= _SHORT
     if softcap is not None or short:
-        out = _plain(query, key, value, allowed(group.longest, window, query.device), scaling, dropout, softcap)
+        out = _plain(query, key, value, visible_keys(group.longest, window, query.device), scaling, dropout, softcap)
     else:
         repeat = len(query_HTd) // len(key_GTd)
         if repeat > 1:
             key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-        mask = None if window is None or group.longest <= window else allowed(group.longest, window, query.device)
+        mask = None if window is None or group.longest <= window else visible_keys(group.longest, window, query.device)
         out = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling, is_causal=mask is None
         )

@@ -85,12 +85,12 @@ def _fuse_gates(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _gated_forward(self: Any, x: Tensor) -> Tensor:
-    out: Tensor = self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
+    out: Tensor = self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
     return out
 
 
 def _is_gated(module: nn.Module) -> bool:
-    """Whether a module's forward pass equals `gated`, tried with small layers in place of its own."""
+    """Whether a module's forward pass equals `swiglu`, tried with small layers in place of its own."""
     with torch.random.fork_rng(devices=[]):  # so that an adapter starts with the same numbers, packed or padded
         gate, up, down = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 6)
     small = SimpleNamespace(gate_proj=gate, up_proj=up, down_proj=down, act_fn=getattr(module, "act_fn", None))
@@ -178,7 +178,7 @@ class _RMSNorm(torch.autograd.Function):
         inverse = size.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight_D, inverse)
         ctx.offset = offset
-        out: Tensor = (full * inverse).mul_(_shifted(weight_D, offset))
+        out: Tensor = (full * inverse).mul_(_shift(weight_D, offset))
         return out.to(torch.promote_types(x.dtype, weight_D.dtype))
 
     @staticmethod
@@ -189,17 +189,17 @@ class _RMSNorm(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_weight = (grad * full).mul_(inverse).flatten(0, -2).sum(0).to(weight_D.dtype)
         if ctx.needs_input_grad[0]:
-            grad_x = grad * _shifted(weight_D, ctx.offset)
+            grad_x = grad * _shift(weight_D, ctx.offset)
             along = torch.linalg.vecdot(grad_x, full)[..., None].mul_(inverse**3).div_(x.shape[-1])
             grad_x = grad_x.mul_(inverse).addcmul_(full, along, value=-1.0).to(x.dtype)
         return grad_x, grad_weight, None, None
 
 
-def _shifted(weight_D: Tensor, offset: float) -> Tensor:
+def _shift(weight_D: Tensor, offset: float) -> Tensor:
     return weight_D.float() + offset if offset else weight_D.float()
 
 
-def gated(gate: Tensor, up: Tensor) -> Tensor:
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """`silu(gate) * up`, without keeping silu(gate)."""
     out: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]  # torch's own
     return out

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from tuneport_torch.config import Resolved, TorchSettings, resolve, resolve_beta
+from tuneport_torch import autos
+from tuneport_torch.bases.precision import fastest
+from tuneport_torch.config import TorchSettings
+from tuneport_torch.devices import device_kind
 from tuneport_torch.engine import state
 from tuneport_torch.engine.batches import Batches
 from tuneport_torch.engine.checkpoint import Store
@@ -23,14 +26,16 @@ from tuneport_torch.engine.objective import AnswerRows, Objective
 from tuneport_torch.engine.orpo import Orpo
 from tuneport_torch.engine.pack import WeightedTokens, epoch_steps
 from tuneport_torch.engine.pairs import Pairs, switch_dropout_off
-from tuneport_torch.engine.prepare import compute_type, pick_device, prepare
+from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.reference import Reference
 from tuneport_torch.engine.saving import Saver
 from tuneport_torch.engine.state import Progress
 from tuneport_torch.engine.update import adamw, update
+from tuneport_torch.resolved import Resolved, resolve
 
 if TYPE_CHECKING:
-    from tuneport_torch.protocols import Emit, Stop
+    from tuneport.local import Stop
+    from tuneport_torch.protocols import Emit
     from tuneport_torch.text.rows import TrainingPair
 
 
@@ -41,7 +46,7 @@ class Run:
     `model` is changed: it gets an adapter, moves to the device, and finally has the best weights. `should_stop` is
     called often and must return at once. With `overlap` a thread packs the next micro-batch during the current one, and
     a step's figures are read while the next one runs; None means only on a GPU, because a CPU gains nothing. It changes
-    no number. Before the first step `on_plan` gets the resolved settings and the number type of the forward pass.
+    no number. `resolved` is what "auto" comes to; None resolves it here, from the rows and the model alone.
     """
 
     model: Any
@@ -55,7 +60,7 @@ class Run:
     emit: Emit
     should_stop: Callable[[], Stop | None] = field(default=lambda: None)
     overlap: bool | None = None
-    on_plan: Callable[[Resolved, torch.dtype], None] | None = None
+    resolved: Resolved | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,31 +141,18 @@ class _Training:
 
     def __init__(self, run: Run) -> None:
         self.run, settings = run, run.settings
-        self.device = pick_device(settings.device)
-        if settings.threads != "auto":
-            torch.set_num_threads(settings.threads)
         torch.manual_seed(run.seed)
         random.seed(run.seed)
         self.data, self.validation = _objective(run, run.train, "train"), _objective(run, run.validation, "validation")
         valid_lengths = self.validation.lengths
         self.valid_order = sorted(range(len(valid_lengths)), key=lambda example: -valid_lengths[example])
-        self.plan: Resolved = resolve(
-            settings,
-            epochs=run.epochs,
-            rows=len(run.train),
-            tokens=sum(self.data.lengths),
-            validation_tokens=sum(valid_lengths),
-            hidden_size=run.model.config.get_text_config().hidden_size,
-            device=self.device.type,
-            method=run.method,
-        )
+        self.plan = run.resolved or _resolve(run, sum(self.data.lengths), sum(valid_lengths))
+        self.device, self.dtype = torch.device(self.plan.device), getattr(torch, self.plan.precision)
+        torch.set_num_threads(self.plan.threads)
         if isinstance(self.data, Pairs):
             switch_dropout_off(run.model)
-        self.dtype = compute_type(settings.precision, self.device)
-        if run.on_plan is not None:
-            run.on_plan(self.plan, self.dtype)
         start = time.monotonic()
-        self.forward = prepare(run.model, settings, self.device, self.dtype, run.emit)
+        self.forward = prepare(run.model, settings, self.plan, run.emit)
         self.trained = {name: weight for name, weight in run.model.named_parameters() if weight.requires_grad}
         self.optimizer = adamw(self.trained, settings.weight_decay, self.device)
         overlap = self.device.type == "cuda" if run.overlap is None else run.overlap
@@ -168,7 +160,7 @@ class _Training:
         self.stopped = self._measure_reference()  # while the weights are those of the base
         self.setup_seconds = time.monotonic() - start
         self.progress, self.saver = self._resume()
-        self.memory = Memory(run.model, settings.activation_checkpointing, self.progress, run.emit)
+        self.memory = Memory(run.model, self.plan.activation_checkpointing, self.progress, run.emit)
         self.metrics = Metrics(self.progress, self.plan, self.data.figures, run.emit)
         self.epoch: tuple[int, list[list[int]]] = (-1, [])
         run.model.train()
@@ -273,7 +265,7 @@ class _Training:
             progress = Progress(tokens_per_batch=plan.tokens_per_batch)
         else:
             run.emit("log", f"Resuming after step {progress.step} of {plan.total_steps}.", step=progress.step)
-        every = run.settings.checkpoint_every
+        every = plan.checkpoint_every
         saver = Saver(run.store, progress, self.trained, self.optimizer, facts, every=every, emit=run.emit)
         return progress, saver
 
@@ -293,10 +285,26 @@ class _CancelledError(Exception):
 def _objective(run: Run, examples: Any, part: str) -> Objective:
     if run.method == "sft":
         return AnswerRows(examples, part)
-    beta = resolve_beta(run.settings)
+    beta = autos.beta(run.settings.beta)
     if run.method == "orpo":
         return Orpo(examples, part, beta=beta)
     return Dpo(examples, part, beta=beta, label_smoothing=run.settings.label_smoothing)
+
+
+def _resolve(run: Run, tokens: int, validation_tokens: int) -> Resolved:
+    kind = device_kind(run.settings.device)
+    return resolve(
+        run.settings,
+        epochs=run.epochs,
+        rows=len(run.train),
+        tokens=tokens,
+        validation_tokens=validation_tokens,
+        hidden_size=run.model.config.get_text_config().hidden_size,
+        device=kind,
+        method=run.method,
+        has_bfloat16=fastest(kind) == "bfloat16",
+        threads=torch.get_num_threads(),
+    )
 
 
 def learning_rate(step: int, plan: Resolved, schedule: str) -> float:

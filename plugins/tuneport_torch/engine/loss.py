@@ -48,7 +48,7 @@ def weighted_loss(hidden_ND: Tensor, head: Head, target_N: Tensor, weight_N: Ten
 
 def head_logits(hidden_ND: Tensor, head: Head) -> Tensor:
     """Logits in float32, of shape (N, V)."""
-    return _capped(_raw_logits(hidden_ND.to(head.dtype), head.weight_VD.to(head.dtype), head.bias_V, head), head)
+    return _softcap(_raw_logits(hidden_ND.to(head.dtype), head.weight_VD.to(head.dtype), head.bias_V, head), head)
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -80,7 +80,7 @@ class _HeadLoss(torch.autograd.Function):
             for start in range(0, len(hidden), rows):
                 part = slice(start, start + rows)
                 raw_NV = _raw_logits(hidden[part], weight, bias_V, head)
-                for few in _cache_sized(raw_NV):
+                for few in _cache_parts(raw_NV):
                     where = slice(start + few.start, start + few.stop)
                     loss += _to_gradient(raw_NV[few], target_N[where, None], weight_N[where, None], head, grad_bias)
                 if grad_hidden is not None:
@@ -108,7 +108,7 @@ class _HeadLoss(torch.autograd.Function):
 
 def _to_gradient(raw_NV: Tensor, target_N1: Tensor, weight_N1: Tensor, head: Head, grad_bias: Tensor | None) -> Tensor:
     """Replace raw logits by their gradient, in place, and return the loss. In float32, rounded once."""
-    logits_NV = _capped(raw_NV, head)
+    logits_NV = _softcap(raw_NV, head)
     slope_NV = None if head.softcap is None else 1 - (logits_NV / head.softcap) ** 2
     logits_NV.sub_(logits_NV.amax(-1, keepdim=True))
     at_target_N1 = logits_NV.gather(1, target_N1)
@@ -132,7 +132,7 @@ def _raw_logits(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, hea
     return logits_NV if bias_V is None else logits_NV + bias_V
 
 
-def _capped(raw_NV: Tensor, head: Head) -> Tensor:
+def _softcap(raw_NV: Tensor, head: Head) -> Tensor:
     logits_NV = raw_NV.float()
     return logits_NV if head.softcap is None else torch.tanh(logits_NV / head.softcap) * head.softcap
 
@@ -143,7 +143,7 @@ def _rows_at_once(weight_VD: Tensor) -> int:
     return max(16, elements // len(weight_VD))
 
 
-def _cache_sized(raw_NV: Tensor) -> Iterator[slice]:
+def _cache_parts(raw_NV: Tensor) -> Iterator[slice]:
     """Parts of a chunk that fit into a CPU's cache, because they are used several times; on a GPU, all of it."""
     rows = len(raw_NV) if raw_NV.device.type != "cpu" else max(1, 2**19 // raw_NV.shape[1])
     return (slice(start, min(start + rows, len(raw_NV))) for start in range(0, len(raw_NV), rows))

@@ -23,7 +23,7 @@ class Memory:
 
     def __init__(self, model: Any, recompute: bool | str, progress: state.Progress, emit: Callable[..., None]) -> None:
         self.model = model
-        self.may_recompute = recompute == "auto" and bool(getattr(model, "supports_gradient_checkpointing", False))
+        self.may_recompute = recompute == "if needed" and bool(getattr(model, "supports_gradient_checkpointing", False))
         self.progress = progress
         self.emit = emit
         if recompute is True or progress.recompute:

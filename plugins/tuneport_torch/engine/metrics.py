@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tuneport.errors import TuneportError
-from tuneport_torch.config import Resolved
 from tuneport_torch.engine.state import Progress
+from tuneport_torch.resolved import Resolved
 
 _SKIPS_IN_A_ROW = 5
 _REPORTS_PER_RUN = 1000  # a longer run reports only every nth step

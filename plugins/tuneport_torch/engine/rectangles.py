@@ -58,13 +58,13 @@ class Group:
             first = 0 if window is None else max(0, begin - window + 1)
             key = (begin, end, window, repeat, dtype)
             if key not in self.masks:
-                seen = allowed(self.longest, window, self.read.device)[begin:end, first:end]
+                seen = visible_keys(self.longest, window, self.read.device)[begin:end, first:end]
                 mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
                 self.masks[key] = mask.repeat_interleave(repeat, 0)
             yield slice(begin * repeat, end * repeat), slice(first, end), self.masks[key]
 
 
-def allowed(length: int, window: int | None, device: torch.device) -> Tensor:
+def visible_keys(length: int, window: int | None, device: torch.device) -> Tensor:
     """Which positions (columns) a position (row) sees: itself and earlier ones within the window."""
     position = torch.arange(length, device=device)
     back = position[:, None] - position[None, :]

@@ -19,10 +19,11 @@ from tuneport.plugin import replace_file
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tuneport.local import Stop
     from tuneport_torch.engine.dpo import Dpo
     from tuneport_torch.engine.forward import Forward
     from tuneport_torch.engine.memory import Memory
-    from tuneport_torch.protocols import Control, Stop
+    from tuneport_torch.protocols import Control
 
 _KEEP_SECONDS = 60.0
 

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tuneport.local import free_memory
 from tuneport.plugin import size
 from tuneport_torch.engine import state
-from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.checkpoint import Store, read_tensors
 from tuneport_torch.engine.state import Progress
-from tuneport_torch.jobs.devices import free_memory
 
 _Tensors = Mapping[str, Mapping[str, Tensor]]
 _SECONDS_BETWEEN = 60.0
@@ -51,7 +51,7 @@ class Saver:
         optimizer: torch.optim.Optimizer,
         facts: Mapping[str, Any],
         *,
-        every: int | Literal["auto"],
+        every: int | Literal["by time"],
         emit: Callable[..., None],
         spare: int | None = None,
     ) -> None:
@@ -67,7 +67,7 @@ class Saver:
 
     def is_due(self) -> bool:
         """Whether a checkpoint is due now. When checkpoints are saved does not change any result."""
-        if self.every != "auto":
+        if self.every != "by time":
             return self.progress.step % self.every == 0
         waited = time.monotonic() - self._saved_at
         return self._writing is None and waited > max(_SECONDS_BETWEEN, self._seconds / _SHARE_OF_TIME)
@@ -123,7 +123,7 @@ class Saver:
             self.emit("log", message, level="warning")
             progress.best_step, progress.best_loss = progress.step, progress.valid_loss
             return
-        state.load_weights(saved.tensors("weights"), self.trained)
+        state.load_weights(read_tensors(saved, "weights"), self.trained)
 
     def close(self) -> None:
         """Wait for the pending checkpoint, and free the memory of the copies."""
@@ -146,7 +146,7 @@ class Saver:
         }
         tensors = state.tensors(self.trained, self.optimizer)
         copied = self._copy(tensors) if copy else None
-        path = self._writer.submit(self.store.save, progress.step, copied or tensors, content)
+        path = self._writer.submit(self.store.save_tensors, progress.step, copied or tensors, content)
         best_loss = progress.best_loss if progress.best_step == progress.step else None
         self._writing = _Writing(progress.step, best_loss, start, path)
         if copied is None:

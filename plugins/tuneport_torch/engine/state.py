@@ -12,8 +12,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tuneport.errors import TuneportError
-from tuneport_torch.config import Resolved, TorchSettings
-from tuneport_torch.engine.checkpoint import Saved, Store
+from tuneport.local import Saved
+from tuneport_torch.config import TorchSettings
+from tuneport_torch.engine.checkpoint import Store, read_tensors
+from tuneport_torch.resolved import Resolved
 
 
 @dataclass
@@ -46,13 +48,13 @@ def facts(
             "mode": settings.mode,
             "adapter": settings.adapter.model_dump(mode="json") if settings.mode == "lora" else None,
             "schedule": settings.schedule,
-            **asdict(plan),
+            **plan.schedule(),
         },
         "should": {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "precision": str(dtype),
-            "compile": settings.compile is True,
+            "compile": plan.compile,
         },
     }
 
@@ -139,7 +141,7 @@ def resume(
         return None
     for note in differences(saved.state["facts"], now):
         emit("log", note, level="warning")
-    weights, counts = saved.tensors("weights"), saved.state["progress"]
+    weights, counts = read_tensors(saved, "weights"), saved.state["progress"]
     alike = all(weights[name].shape == weight.shape for name, weight in trained.items() if name in weights)
     if weights.keys() != trained.keys() or not alike or counts.keys() - asdict(Progress()).keys():
         raise TuneportError(
@@ -154,12 +156,12 @@ def resume(
 def _restore(saved: Saved, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     """Restore the optimizer and the random generators."""
     device = next(iter(trained.values())).device
-    for key, value in saved.tensors("optimizer").items():
+    for key, value in read_tensors(saved, "optimizer").items():
         name, _, part = key.rpartition("/")
         optimizer.state[trained[name]][part] = value.to(device, copy=True)  # not a view of the file
     version, numbers, gauss = saved.state["python_random"]
     random.setstate((version, tuple(numbers), gauss))
-    set_random(saved.tensors("random"), device)
+    set_random(read_tensors(saved, "random"), device)
 
 
 def is_storage_error(error: BaseException) -> bool:

@@ -37,10 +37,10 @@ def save(folder: Path, model: torch.nn.Module, *, base: Base, codec: Codec, line
 
     A full model is written in the type of its weights. `codec` is the one that rendered the rows, with its stop ids.
     """
-    from tuneport_torch.bases.lora import adapted, save_peft
+    from tuneport_torch.bases.lora import adapter_layers, save_peft
 
     with atomic_output(folder) as draft:
-        if adapted(model):
+        if adapter_layers(model):
             save_peft(model, draft, base.upstream, base.revision)
         else:
             save_full_model(model, draft, codec)

@@ -26,7 +26,7 @@ class Vocabulary:
     types: list[int]
     merges: list[str]
     special: dict[str, int]
-    begins: bool
+    add_bos: bool
     template: str | None
 
     def write(self, writer: GGUFWriter) -> None:
@@ -38,7 +38,7 @@ class Vocabulary:
         writer.add_token_merges(self.merges)
         for name, number in self.special.items():
             getattr(writer, f"add_{name}_token_id")(number)
-        writer.add_add_bos_token(self.begins)  # always written, because llama.cpp's default depends on `pre`
+        writer.add_add_bos_token(self.add_bos)  # always written, because llama.cpp's default depends on `pre`
         if self.template is not None:
             writer.add_chat_template(self.template)
 
@@ -65,7 +65,7 @@ def read_vocabulary(codec: Codec, size: int) -> Vocabulary:
         types=[*kinds, *[_UNUSED] * (size - len(kinds))],
         merges=merges,
         special=_special(codec),
-        begins=bool(codec.prefix_ids),
+        add_bos=bool(codec.prefix_ids),
         template=codec.template.source if codec.template is not None else None,
     )
 

@@ -76,7 +76,7 @@ class CallForm:
         for start, at in self._heads(text):
             if start < end:
                 continue
-            found, after = self._calls(text, at, tools)
+            found, after = self._read_calls(text, at, tools)
             named = not known or all(one.name in _names(tools) for one in found)
             if found and self.bare and (text[after:].strip() or not named):
                 return text, []
@@ -96,9 +96,9 @@ class CallForm:
         if self.bare and self.kind != "object":
             return []
         for _, at in self._heads(text):
-            calls = [*self._growing(text, at, tools)] if self.kind in ("object", "json") else []
+            calls = [*self._growing_calls(text, at, tools)] if self.kind in ("object", "json") else []
             if self.kind not in ("object", "json"):
-                calls, _ = self._calls(text, at, tools)
+                calls, _ = self._read_calls(text, at, tools)
             if calls:
                 return calls
         return []
@@ -118,7 +118,7 @@ class CallForm:
     def read_one(self, text: str, at: int, tools: Sequence[Mapping[str, Any]] = ()) -> tuple[Call, int] | None:
         """The call that starts at `at`, after the head, and where it ends."""
         try:
-            return self._object(text, at) if self.kind == "object" else self._named(text, at, tools)
+            return self._read_object(text, at) if self.kind == "object" else self._read_named(text, at, tools)
         except (ValueError, RecursionError):
             return None
 
@@ -130,7 +130,7 @@ class CallForm:
         for found in islice(self._head.finditer(text), _MOST_HEADS):
             yield found.span()
 
-    def _calls(self, text: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[list[Call], int]:
+    def _read_calls(self, text: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[list[Call], int]:
         calls: list[Call] = []
         end = at
         while found := self.read_one(text, at, tools):
@@ -149,7 +149,7 @@ class CallForm:
         """Whether a call may start at `at`."""
         return text.startswith("{", at) if self.kind == "object" else re.compile(_NAME).match(text, at) is not None
 
-    def _growing(self, text: str, at: int, tools: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
+    def _growing_calls(self, text: str, at: int, tools: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
         names = _names(tools)
         while start := self._begins.match(text, at):
             try:
@@ -166,7 +166,7 @@ class CallForm:
                 return
             at = following.end()
 
-    def _object(self, text: str, at: int) -> tuple[Call, int] | None:
+    def _read_object(self, text: str, at: int) -> tuple[Call, int] | None:
         value, end = _DECODER.raw_decode(text, at)
         name, arguments = _under(value, self.name, "name"), _under(value, self.arguments, "arguments")
         if isinstance(arguments, str):
@@ -178,7 +178,7 @@ class CallForm:
         written = text[start.end() : stop] if start and stop is not None else None
         return Call(name, written or json.dumps(arguments, ensure_ascii=False)), end
 
-    def _named(self, text: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, int] | None:
+    def _read_named(self, text: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, int] | None:
         start = self._begins.match(text, at)
         if start is None:
             return None
@@ -187,13 +187,13 @@ class CallForm:
             value, end = _DECODER.raw_decode(text, at)
             return (Call(start[1], text[at:end]), end) if isinstance(value, dict) else None
         if self.kind == "pairs":
-            given, end = self._pairs(text, at, _parameters(start[1], tools))
+            given, end = self._read_pairs(text, at, _parameters(start[1], tools))
         else:
             reader = ArgumentReader(text, self.quote, raw=self.raw)
             given, end = reader.keywords(at) if self.kind == "python" else reader.object(at)
         return Call(start[1], json.dumps(given, ensure_ascii=False)), end
 
-    def _pairs(self, text: str, at: int, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    def _read_pairs(self, text: str, at: int, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         given: dict[str, Any] = {}
         while pair := self._pair.match(text, at):
             given[pair[1]] = tagged_value(pair[2], parameters.get(pair[1]))

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[3]
 OUTLET = "core/tuneport/terminal/outlet.py"
 # What does not print for a person: processes of their own whose streams are pipes or a job's log, and standard input.
 ELSEWHERE = {
-    "plugins/tuneport_torch/worker.py": {"sys.stderr", "traceback.print_exception", "traceback.print_exc"},
-    "plugins/tuneport_torch/jobs/waiting.py": {"sys.stderr"},
+    "core/tuneport/local/worker.py": {"sys.stderr", "traceback.print_exception", "traceback.print_exc"},
+    "core/tuneport/local/waiting.py": {"sys.stderr"},
     "plugins/tuneport_torch/text/sandbox/check_grammar.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/sandbox/render_template.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/sandbox/run_tokenizer.py": {"sys.stdout"},

@@ -1,7 +1,8 @@
-"""A job in the queue is a process of 3 MB: this file, run without packages, which becomes the job's worker in its turn.
+"""A job in the queue is a process of 3 MB: this file, run without packages. It becomes the job's worker when its turn
+comes.
 
-It imports nothing beyond these modules, and neither may anybody add one without measuring what it costs: a hundred
-jobs may wait. `slots` imports it too, so that there is one way to read and change the queue.
+Do not add an import without measuring what it costs: a hundred jobs may wait. `slots` imports this file too, so that
+there is one way to read and change the queue.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _NONE = "-"
 
 
 class Ticket:
-    """A job's place in the queue for a kind of device (`pool`), and the device once it has one."""
+    """A job's place in the queue for a kind of device (`pool`), and its device once it has one."""
 
     __slots__ = ("device", "job", "pool")
 
@@ -30,7 +31,7 @@ class Ticket:
 
 
 class Queue:
-    """The tickets in order, for the one process that may change them now; those of jobs that nobody owns are swept."""
+    """The tickets in order, locked for one process at a time; tickets of jobs without an owner are removed."""
 
     def __init__(self, slots: str, jobs: str) -> None:
         self._slots, self._jobs = slots, jobs
@@ -57,7 +58,7 @@ class Queue:
 
 
 def read(slots: str) -> list[Ticket]:
-    """The tickets as they were last written, dead ones included; needs no lock."""
+    """The tickets as they were last written, those of dead jobs included; needs no lock."""
     try:
         handle = os.open(f"{slots}/queue", os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -86,7 +87,7 @@ def owned(folder: str) -> bool:
 
 
 def claim(tickets: list[Ticket], job: str, pool: str, devices: Sequence[str], per_device: int) -> str | None:
-    """The device for a job whose turn it is, or None; one that has a device keeps it."""
+    """The device for a job whose turn it is, or None; a job that has a device keeps it."""
     mine = next((one for one in tickets if one.job == job), None)
     if mine is None:
         mine = Ticket(job, pool)
@@ -104,8 +105,8 @@ def claim(tickets: list[Ticket], job: str, pool: str, devices: Sequence[str], pe
 
 
 def main(arguments: list[str]) -> None:
-    """SLOTS JOBS JOB POOL DEVICES PER_DEVICE LOCK EPOCH COMMAND…: wait until the job has a device, or somebody asks it
-    to stop, then become the command, which obeys.
+    """SLOTS JOBS JOB POOL DEVICES PER_DEVICE LOCK EPOCH COMMAND…: wait until the job has a device or is asked to stop,
+    then become the command, which obeys.
     """
     slots, jobs, job, pool, names, per_device, lock, epoch = arguments[:8]
     folder, devices, beaten = f"{jobs}/{job}", names.split(","), 0.0
@@ -118,17 +119,17 @@ def main(arguments: list[str]) -> None:
             beaten = time.monotonic()
             try:  # noqa: SIM105 - contextlib costs memory
                 _write(f"{folder}/beat.json", f'{{"epoch":{int(epoch)},"time":{beaten}}}')
-            except OSError:  # a full disk: the sign of life matters to other containers only
+            except OSError:  # a full disk: the heartbeat matters to other containers only
                 pass
         time.sleep(LOOK_SECONDS)
     command = arguments[8:]
-    os.execv(command[0], command)  # noqa: S606 - what launch wrote
+    os.execv(command[0], command)  # noqa: S606 - the command line that launch built
 
 
 def _turn(slots: str, jobs: str, job: str, pool: str, devices: list[str], per_device: int) -> bool:
-    """Whether the job has a device now. Only the first that waits looks at all the others: a hundred cost little."""
+    """Whether the job has a device now. Only the first waiting job looks at all others, so a hundred cost little."""
     if devices == [""]:
-        return True  # there is none of the kind: the worker says so
+        return True  # there is none of this kind: the worker reports it
     tickets = read(slots)
     place = next((place for place, one in enumerate(tickets) if one.job == job), None)
     if place is not None:
@@ -140,7 +141,7 @@ def _turn(slots: str, jobs: str, job: str, pool: str, devices: list[str], per_de
     try:
         with Queue(slots, jobs) as queue:
             return claim(queue, job, pool, devices, per_device) is not None
-    except OSError as error:  # a full disk, which is no reason to leave the queue
+    except OSError as error:  # a full disk is no reason to leave the queue
         if place is None:
             sys.stderr.write(f"The queue cannot be changed: {error}\n")
         return False
@@ -158,20 +159,20 @@ def _lines(tickets: list[Ticket]) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    """Whole or not at all."""
+    """Write a file completely or not at all."""
     folder, _, name = path.rpartition("/")
-    beside = f"{folder}/.{name}.{os.getpid()}.tmp"
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft = f"{folder}/.{name}.{os.getpid()}.tmp"
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     data = text.encode()
     try:
         if os.write(handle, data) != len(data):
             raise OSError(28, "No space left on device")
     except OSError:
-        os.unlink(beside)  # noqa: PTH108 - see above
+        os.unlink(draft)  # noqa: PTH108 - see above
         raise
     finally:
         os.close(handle)
-    os.rename(beside, path)  # noqa: PTH104 - see above
+    os.rename(draft, path)  # noqa: PTH104 - see above
 
 
 if __name__ == "__main__":

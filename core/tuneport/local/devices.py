@@ -1,59 +1,60 @@
-"""What there is to train on, found out without importing torch."""
+"""What there is to train on, found without importing any library for it."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
-import platform
-import re
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
-Pool = Literal["cpu", "cuda", "mps"]
+from tuneport.doors import LOCAL, public
 
-_LIMITS = {  # by version of control groups: the files that say how much may be taken, and how much is
+_LIMITS = {  # by version of control groups: the files with the limit and with what is used
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
     2: ("memory.max", "memory.current"),
 }
 
 
+@public(LOCAL)
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device by torch's name ("cuda:0"), what it is called, and its memory in bytes."""
+    """A device: its name in the training library ("cpu", "cuda:0"), its model, and its memory in bytes."""
 
     name: str
     model: str
     memory: int
 
 
-def pool(setting: str) -> Pool:
-    """Which kind of device the setting `device` comes to on this machine."""
-    if setting in ("cpu", "cuda", "mps"):
-        return setting  # type: ignore[return-value]  # the line above says so
-    if _torch_has_cuda() and gpus():
-        return "cuda"
-    return "mps" if sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
+@public(LOCAL)
+@dataclass(frozen=True, slots=True)
+class DevicePool:
+    """The devices that a job may use, all of one kind: jobs that want the same kind wait for each other.
+
+    `per_device` jobs train on one device at the same time. An empty pool means that this machine has no such device.
+    """
+
+    kind: str
+    devices: Sequence[Device]
+    per_device: int = 1
 
 
-def devices(kind: Pool) -> list[Device]:
-    """The devices of a kind; the CPU and an Apple GPU are one each."""
-    if kind == "cuda":
-        return gpus()
+@public(LOCAL)
+def cpu() -> Device:
+    """The processor of this machine as one device."""
     import psutil
 
-    memory = psutil.virtual_memory().total
-    return [Device("cpu", f"CPU, {threads()} threads", memory) if kind == "cpu" else Device("mps", "Apple GPU", memory)]
+    return Device("cpu", f"CPU, {count_threads()} threads", psutil.virtual_memory().total)
 
 
-def threads() -> int:
+@public(LOCAL)
+def count_threads() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@public(LOCAL)
 def free_memory() -> int:
     """Bytes of main memory that this process can still take: what is free on the machine, or in its control group (a
     container's limit) where that is less.
@@ -64,8 +65,8 @@ def free_memory() -> int:
 
 
 def free_in_groups(listing: Path, mounted: Path) -> list[int]:
-    """What is left in the control groups, of either version, that limit the process whose `listing` it is; file pages
-    that can be dropped count as free.
+    """The free bytes of each control group, of either version, that limits the process described by `listing`; file
+    pages that can be dropped count as free.
     """
     try:
         lines = listing.read_text("utf-8").splitlines()
@@ -88,13 +89,14 @@ def free_in_groups(listing: Path, mounted: Path) -> list[int]:
     return left
 
 
+@public(LOCAL)
 @cache
-def gpus() -> list[Device]:
-    """The NVIDIA GPUs that torch will see, as their driver's library lists them; empty where there is no driver."""
+def list_gpus() -> list[Device]:
+    """The NVIDIA GPUs that CUDA_VISIBLE_DEVICES allows, as the driver's library lists them; empty without a driver."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return []
-    found = _listed_by_driver()
+    found = _read_driver()
     if visible is None:
         return found
     chosen = [part.strip() for part in visible.split(",")]
@@ -106,7 +108,7 @@ class _Memory(ctypes.Structure):
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
 
-def _listed_by_driver() -> list[Device]:
+def _read_driver() -> list[Device]:
     """See the NVML reference: nvmlDeviceGetHandleByIndex_v2, nvmlDeviceGetName, nvmlDeviceGetMemoryInfo."""
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
@@ -128,16 +130,3 @@ def _listed_by_driver() -> list[Device]:
         return listed
     finally:
         library.nvmlShutdown()
-
-
-@cache
-def _torch_has_cuda() -> bool:
-    """Whether the installed torch is built for CUDA, as its version file says."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return False
-    try:
-        text = Path(spec.origin).with_name("version.py").read_text("utf-8")
-    except OSError:
-        return False
-    return re.search(r"^cuda\s*(:[^=]+)?=\s*['\"]", text, re.MULTILINE) is not None

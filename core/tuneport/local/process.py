@@ -1,4 +1,4 @@
-"""Which process is it, and does it live: a pid alone is reused, so its start and its boot belong to it."""
+"""The identity of a process: its pid alone is reused, so the time of its start and of the boot belong to it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Self
 
 SILENT_AFTER = 30.0
-"""Seconds without a beat after which a process that cannot be looked up counts as dead."""
+"""Seconds without a heartbeat after which a process that cannot be looked up counts as dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process: its pid, when it started (on Linux in clock ticks after boot, which no change of the clock moves), the
-    boot and the pid namespace that the pid belongs to, and the process group that is its own, if any.
+    """A process: its pid, when it started (on Linux in clock ticks after boot, which do not change with the clock), the
+    boot and the pid namespace that the pid belongs to, and its own process group, if it leads one.
     """
 
     pid: int
@@ -29,7 +29,7 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int, *, leads_group: bool = False) -> Self:
-        """The identity of a living process; `leads_group` says that its group holds it and its children only."""
+        """The identity of a running process; with `leads_group` its group contains only it and its children."""
         return cls(pid, _started(pid) or 0.0, _boot(), _namespace(), pid if leads_group else None)
 
     @classmethod
@@ -42,8 +42,8 @@ class Identity:
         return asdict(self)
 
     def alive(self, last_beat: float | None = None) -> bool:
-        """Whether the process lives. In another pid namespace (another container) its last beat, on this boot's
-        monotonic clock, has to say so.
+        """Whether the process is running. In another pid namespace (another container) the time of its last heartbeat,
+        on this boot's monotonic clock, decides.
         """
         if self.boot != _boot():
             return False
@@ -53,15 +53,15 @@ class Identity:
 
     @property
     def rebooted(self) -> bool:
-        """Whether the machine was started anew since."""
+        """Whether the machine was restarted since."""
         return self.boot != _boot()
 
     def kill_group(self) -> None:
-        """Kill the process and what it left in its own group; nothing where the pid now belongs to another."""
+        """Kill the process and its group. Does nothing if the pid now belongs to another process."""
         if self.group is None or self.boot != _boot() or self.namespace != _namespace():
             return
         if _started(self.pid) not in (None, self.started):
-            return  # while a group has members its number is not given out again, so this group is gone
+            return  # a group's number is not reused while it has members, so this group is gone
         try:
             os.killpg(self.group, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -69,7 +69,7 @@ class Identity:
 
 
 def out_of_memory_kills() -> int | None:
-    """How many processes the kernel has killed for want of memory since boot; None where it does not say."""
+    """How many processes the kernel has killed for memory since boot; None where it does not count them."""
     try:
         text = Path("/proc/vmstat").read_text("ascii")
     except OSError:
@@ -78,13 +78,13 @@ def out_of_memory_kills() -> int | None:
 
 
 def _started(pid: int) -> float | None:
-    """When a process started, or None when it is gone or only its exit code is left."""
+    """When a process started, or None if it has ended."""
     if sys.platform == "linux":
         try:
             stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
         except (FileNotFoundError, ProcessLookupError):
             return None
-        fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
+        fields = stat.rpartition(")")[2].split()  # the name before it may contain spaces and brackets
         return None if fields[0] in "ZX" else float(fields[19])
     import psutil
 

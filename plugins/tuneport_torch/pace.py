@@ -1,4 +1,4 @@
-"""How fast this machine trains: what earlier jobs measured, else what arithmetic says."""
+"""How fast this machine trains, in tokens per second: measured by earlier jobs, else estimated from arithmetic."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tuneport.plugin import home
-from tuneport_torch.jobs.folder import read_file, write_json
+from tuneport.local import count_threads
+from tuneport.plugin import home, open_regular, write_file
 
 if TYPE_CHECKING:
+    from tuneport.local import Device
     from tuneport_torch.bases import Base
     from tuneport_torch.config import TorchSettings
-    from tuneport_torch.jobs.devices import Device
 
 _FILE = "rates.json"
 _KEPT = 100
@@ -33,13 +33,12 @@ _CPU_FLOPS_PER_THREAD = 50e9  # what trainings reached on a core with AVX-512 in
 # Dense bfloat16 peaks by their makers' data sheets (T4: float16), by what the driver calls the card.
 _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12, "L4": 121e12, "T4": 65e12}
 _OTHER_GPU = 80e12
-_REPAYS_COMPILING_SECONDS = 1200.0  # a minute that it may take is won back where steps get a twentieth faster
 _REACHED = 0.25  # share of the peak that trainings of small models reach
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """Tokens per second (prompts included), where the figure comes from, and how far it may be off."""
+class Pace:
+    """Tokens per second (prompts included), the source of the figure, and how far it may be off."""
 
     tokens_per_second: float
     source: str
@@ -48,8 +47,8 @@ class Rate:
 
 @dataclass(slots=True)
 class Measured:
-    """What a training says of itself when it is over: the tokens it was trained on since it (re)started, and the time
-    that went into something else than training on them.
+    """What a training reports when it is over: the tokens that it was trained on since it started or resumed, and the
+    time that something other than training on them took.
     """
 
     tokens: int = 0
@@ -57,17 +56,17 @@ class Measured:
 
 
 @contextmanager
-def measured(
+def measure(
     base: Base, settings: TorchSettings, device: Device, job: str, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Measured]:
-    """Time a training and remember its pace for plans to come. The parts of a job that was paused and resumed are one
+    """Time a training and keep its pace for later plans. The parts of a job that was paused and resumed are one
     measurement.
     """
-    result, begun = Measured(), clock()
+    result, started = Measured(), clock()
     yield result
-    seconds = clock() - begun - result.seconds_aside
+    seconds = clock() - started - result.seconds_aside
     if result.tokens and seconds > 0:
-        _remember(
+        _add(
             {
                 "job": job,
                 "base": base.fingerprint,
@@ -80,39 +79,28 @@ def measured(
         )
 
 
-def foretell(base: Base, settings: TorchSettings, device: Device) -> Rate | None:
+def estimate(base: Base, settings: TorchSettings, device: Device) -> Pace | None:
     """The pace to expect; None for a base of unknown size that was never trained here."""
-    alike = [rate for rate in _measurements() if rate["device"] == device.model]
-    same = [rate for rate in alike if rate["base"] == base.fingerprint and rate["mode"] == settings.mode]
+    alike = [one for one in _measurements() if one["device"] == device.model]
+    same = [one for one in alike if one["base"] == base.fingerprint and one["mode"] == settings.mode]
     if same:
-        return _from_measured([rate["tokens_per_second"] for rate in same], "such")
+        return _from_measured([one["tokens_per_second"] for one in same], "such")
     if base.facts.parameters is None:
         return None
     work = flops_per_token(base.facts.parameters, settings.mode)
     scaled = [
-        rate["tokens_per_second"] * flops_per_token(rate["parameters"], rate["mode"]) / work
-        for rate in alike
-        if rate["parameters"]
+        one["tokens_per_second"] * flops_per_token(one["parameters"], one["mode"]) / work
+        for one in alike
+        if one["parameters"]
     ]
     if scaled:
         return _from_measured(scaled, "other, scaled by size,", _SCALING)
-    return Rate(_flops(device) / work, f"estimated from arithmetic and {device.model}", "up to three times off")
+    return Pace(_flops(device) / work, f"estimated from arithmetic and {device.model}", "up to three times off")
 
 
-def repays_compiling(base: Base, settings: TorchSettings, device: Device, tokens: float) -> bool:
-    """Whether layers are compiled for a training on so many tokens, all epochs counted: as the settings say, else where
-    it is foretold to take long enough on a GPU. A CPU's time goes into matrix products, which stay what they are.
-    """
-    if settings.compile != "auto":
-        return settings.compile
-    rate = foretell(base, settings, device)
-    seconds = tokens / rate.tokens_per_second if rate is not None else 0.0
-    return device.name.startswith("cuda") and settings.quantize == "none" and seconds >= _REPAYS_COMPILING_SECONDS
-
-
-def _from_measured(paces: Sequence[float], kind: str, more_spread: float = 0.0) -> Rate:
+def _from_measured(paces: Sequence[float], kind: str, more_spread: float = 0.0) -> Pace:
     """The mean of the newest paces (of their logarithms), and how far the next may be from it: twice the standard
-    deviation of a prediction. Its variance begins at what is usual and is learnt from what was measured, as the mean of
+    deviation of a prediction. Its variance starts at the usual one and is learned from the measurements, as the mean of
     a scaled inverse chi-squared posterior (Gelman et al., Bayesian Data Analysis, section 3.2).
     """
     logs = [math.log(pace) for pace in paces[-_LOOKED_AT:]]
@@ -122,7 +110,7 @@ def _from_measured(paces: Sequence[float], kind: str, more_spread: float = 0.0) 
     factor = math.exp(2 * math.sqrt(variance + more_spread**2))
     error = f"±{factor - 1:.0%}" if factor < 1.5 else f"up to {factor:.1f} times off"
     source = f"measured by one {kind} training here" if count == 1 else f"measured by {count} {kind} trainings here"
-    return Rate(math.exp(middle), source, error)
+    return Pace(math.exp(middle), source, error)
 
 
 def flops_per_token(parameters: int, mode: str) -> float:
@@ -134,9 +122,7 @@ def flops_per_token(parameters: int, mode: str) -> float:
 
 def _flops(device: Device) -> float:
     if device.name == "cpu":
-        from tuneport_torch.jobs.devices import threads
-
-        return _CPU_FLOPS_PER_THREAD * threads()
+        return _CPU_FLOPS_PER_THREAD * count_threads()
     return _REACHED * next((peak for name, peak in _PEAKS.items() if name in device.model), _OTHER_GPU)
 
 
@@ -152,14 +138,15 @@ def _measurements() -> list[dict[str, Any]]:
 def _known() -> list[dict[str, Any]]:
     for path in (_path(), home("cache") / "torch" / _FILE):  # they stood among the caches once, where `prune` removes
         try:
-            known: list[dict[str, Any]] = msgspec.json.decode(read_file(path))
+            with open_regular(path) as file:
+                known: list[dict[str, Any]] = msgspec.json.decode(file.read())
         except (OSError, msgspec.DecodeError):
             continue
         return known
     return []
 
 
-def _remember(part: dict[str, Any]) -> None:
+def _add(part: dict[str, Any]) -> None:
     """Keep a measurement; one of a job that was measured before is added to it."""
     known = _known()
     for one in known:
@@ -168,7 +155,7 @@ def _remember(part: dict[str, Any]) -> None:
     others = [one for one in known if one.get("job") != part["job"] or one["device"] != part["device"]]
     short = [one for one in others if one.get("seconds", math.inf) <= _WORTH_KEEPING_SECONDS][-_SHORT_KEPT:]
     others = [one for one in others if one in short or one.get("seconds", math.inf) > _WORTH_KEEPING_SECONDS]
-    write_json(_path(), [*others, part][-_KEPT:], durable=False)
+    write_file(_path(), msgspec.json.encode([*others, part][-_KEPT:]))
 
 
 def _path() -> Path:

@@ -1,4 +1,4 @@
-"""A handle on a local training: everything it knows stands in the job's folder."""
+"""A handle on a training on this machine: everything it knows is in the job's folder."""
 
 from __future__ import annotations
 
@@ -9,51 +9,67 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from tuneport.contract.events import Event, Status, utc_now
+from tuneport.contract.job import Job
+from tuneport.contract.model import Lineage
+from tuneport.contract.state import Checkpoint, JobState, Removal
+from tuneport.doors import LOCAL, public
 from tuneport.errors import BackendError, JobNotFinished, UsageError
-from tuneport.plugin import Checkpoint, Event, Job, JobState, Ref, Removal, Status, utc_now
-from tuneport_torch.jobs import devices, slots
-from tuneport_torch.jobs.folder import EventReader, Folder, JobStatus, release_intent, size_of
-from tuneport_torch.jobs.launch import WAITS, launch, size, why_gone
-from tuneport_torch.jobs.owner import Holder, Owner, holder
+from tuneport.local.checkpoints import Checkpoints
+from tuneport.local.eventlog import EventReader, JobStatus
+from tuneport.local.folder import Folder, read_file, size_of
+from tuneport.local.intents import release_intent
+from tuneport.local.launch import launch
+from tuneport.local.owner import Holder, Owner, holder
+from tuneport.local.slots import Slots, describe_place
+from tuneport.local.vanished import WAITS, explain_absence
+from tuneport.local.work import LINEAGE
+from tuneport.refs import Ref
+from tuneport.units import size
 
 if TYPE_CHECKING:
-    from tuneport_torch.model import TorchModel
+    from tuneport.contract.model import Model
+    from tuneport.local.trainer import Trainer
 
 _OBEY_SECONDS = 5.0  # a worker that has not obeyed a cancel by then is killed
-_END_SECONDS = 15.0  # how long a deletion waits for a worker whose job is over
-_PAUSE_SECONDS = 120.0  # how long a resume waits for the last checkpoint of a worker that is just pausing
+_END_SECONDS = 15.0  # how long a deletion waits for the worker of a job that is over
+_PAUSE_SECONDS = 120.0  # how long a resume waits for the last checkpoint of a worker that is pausing
 
 
-class TorchJob(Job):
-    """A training on this machine. The worker is a process of its own: a handle only reads, asks and, at need, kills."""
+@public(LOCAL)
+class LocalJob(Job):
+    """A training on this machine. The worker is a separate process: a handle reads, asks and, if need be, kills."""
 
     poll_seconds: float = 0.5
     delivers_events = True  # the worker does
 
-    def __init__(self, folder: Folder) -> None:
-        self.ref = Ref("torch", folder.name)
+    def __init__(self, trainer: Trainer, folder: Folder) -> None:
+        self.ref = Ref.parse(folder.ref)
         self.folder = folder
+        self._trainer = trainer
+        self._slots = Slots(folder.backend)
         self._reader = EventReader(folder.events_file)
 
     def state(self) -> JobState:
-        """Where the job stands: what its worker wrote last, and whether that worker lives."""
+        """The job's state: what its worker wrote last, and whether that worker is running."""
         request = self.folder.request()
         owner, now = holder(self.folder), self.folder.status()
-        if now is None or (not _settled(now) and not (owner and owner.alive)):
-            now = self.folder.settled()  # a worker writes its last words before it ends: look again
+        if now is None or (not _is_resting(now) and not (owner and owner.alive)):
+            now = self.folder.latest_status()  # a worker writes its last status before it ends: look again
             owner = holder(self.folder)
         status, message, remedy, place = now.status, now.message, now.remedy, now.queue_position
         if status is Status.QUEUED and now.native == WAITS:
-            place = slots.position(self.folder.name)  # it changes while nobody writes it down
-            kind = devices.pool(request["settings"]["device"])
-            message = slots.told(kind, place) if place else "Starting a worker."
-        if not _settled(now):
+            kind, place = self._slots.place(self.folder.name) or ("", None)  # it changes without being written down
+            message = describe_place(kind, place) if place else "Starting a worker."
+        if not _is_resting(now):
             if not (owner and owner.alive):
                 status = Status.INTERRUPTED
-                message, remedy = why_gone(self.folder, owner)
-            elif self.folder.asks("cancel"):
+                message, remedy = explain_absence(self.folder, owner, self._trainer.less_memory)
+            elif self.folder.has_request("cancel"):
                 message = "Being cancelled."
-            elif self.folder.asks("pause") or self.folder.asks("pausing"):
+            elif self.folder.has_request("pause") or self.folder.has_request("pausing"):
                 status = Status.PAUSING
         return JobState(
             status=status,
@@ -72,15 +88,15 @@ class TorchJob(Job):
         )
 
     def events(self, after: int = 0) -> Iterable[Event]:
-        """The job's events after number `after`, whole lines only, while the worker writes on."""
+        """The job's events after number `after`, complete lines only, while the worker continues to write."""
         self.folder.request()
         return self._reader.after(after)
 
     def cancel(self) -> None:
-        """End the job for good, whatever it is doing: a worker that does not obey within seconds is killed."""
+        """End the job permanently, whatever it is doing. A worker that does not obey within seconds is killed."""
         if self.status.terminal:
             return
-        self.folder.ask("cancel")
+        self.folder.make_request("cancel")
         begun = time.monotonic()
         while not self.status.terminal:
             owner = Owner.take(self.folder)
@@ -88,7 +104,7 @@ class TorchJob(Job):
                 with owner:
                     if not owner.now.status.terminal:
                         owner.status(Status.CANCELLED, "Cancelled.", finished=utc_now())
-                slots.leave(self.folder.name)
+                self._slots.leave(self.folder.name)
                 return
             waited = time.monotonic() - begun
             current = holder(self.folder)
@@ -96,14 +112,14 @@ class TorchJob(Job):
                 current.identity.kill_group()
             if waited > 3 * _OBEY_SECONDS:
                 raise BackendError(
-                    f"The worker of {self.ref} neither stops nor can be killed from here.",
+                    f"The worker of {self.ref} does not stop and cannot be killed from here.",
                     remedy=f"It is process {current.identity.pid if current and current.identity else '?'}, perhaps in "
                     "another container or of another user: end it there. The job then stays cancelled.",
                 )
             time.sleep(0.05)
 
     def pause(self) -> None:
-        """Stop after the step at hand and keep a checkpoint. Returns at once; `follow` ends when it is done."""
+        """Stop after the current step and save a checkpoint. Returns at once; `follow` ends when it is done."""
         status = self.status
         if status.terminal:
             raise UsageError(f"{self.ref} is {status}: there is nothing to pause.")
@@ -114,10 +130,10 @@ class TorchJob(Job):
                     owner.status(Status.PAUSED, "Paused.", remedy=f"Run: tuneport resume {self.ref}")
                 return
         if status is not Status.PAUSED:
-            self.folder.ask("pause")
+            self.folder.make_request("pause")
 
     def resume(self) -> None:
-        """Go on from the last whole checkpoint. Asked twice, or by two at once, it starts one worker."""
+        """Continue from the last complete checkpoint. Called twice, or by two processes, it starts one worker."""
         found = self.state()
         status = found.status
         if status.terminal:
@@ -125,7 +141,7 @@ class TorchJob(Job):
                 f"{self.ref} is {status}: it is over and cannot be resumed.",
                 remedy="Start the run again: tuneport run … --again",
             )
-        self.folder.unask("pause")
+        self.folder.withdraw_request("pause")
         deadline = time.monotonic() + _PAUSE_SECONDS
         while (owner := Owner.take(self.folder)) is None:
             status = self.status
@@ -136,32 +152,36 @@ class TorchJob(Job):
                     f"{self.ref} is still writing its last checkpoint.",
                     ref=str(self.ref),
                     status=status,
-                    remedy=f"Wait a little, then run: tuneport resume {self.ref}",
+                    remedy=f"Wait a moment, then run: tuneport resume {self.ref}",
                 )
             time.sleep(0.1)
         with owner:
-            if not (owner.now.status.terminal or self.folder.asks("cancel")):
-                if found.status is Status.INTERRUPTED and not _settled(owner.now):
+            if not (owner.now.status.terminal or self.folder.has_request("cancel")):
+                if found.status is Status.INTERRUPTED and not _is_resting(owner.now):
                     owner.status(Status.INTERRUPTED, found.message, level="warning", remedy=found.remedy)
                 if not self.checkpoints():
                     owner.progress(step=0, tokens=0, seconds_left=None)
-                launch(owner)
+                launch(owner, self._trainer)
 
     def checkpoints(self) -> list[Checkpoint]:
-        """The checkpoints that are whole, oldest first."""
-        from tuneport_torch.engine.checkpoint import Store
+        """The complete checkpoints, oldest first."""
+        return Checkpoints(self.folder.checkpoints).list()
 
-        return Store(self.folder.checkpoints).list()
-
-    def result(self) -> TorchModel:
-        """The tuned model; raises JobFailed, JobCancelled or JobNotFinished where there is none."""
+    def result(self) -> Model:
+        """The tuned model. Raises JobFailed, JobCancelled or JobNotFinished where there is none."""
         self.require_success()
-        from tuneport_torch.model import TorchModel
-
-        return TorchModel.tuned(self.folder.name)
+        try:
+            lineage = Lineage.from_dict(msgspec.json.decode(read_file(self.folder.model / LINEAGE)))
+        except FileNotFoundError:  # the backend keeps it elsewhere
+            lineage = None
+        except (OSError, msgspec.DecodeError, TypeError) as error:
+            raise BackendError(
+                f"{self.folder.model / LINEAGE} cannot be read: {error}.", remedy="Restore the file."
+            ) from error
+        return self._trainer.load(self.ref, self.folder.model, lineage)
 
     def delete(self, *, dry_run: bool = False) -> Removal:
-        """Remove the folder with data snapshot, checkpoints and model; a line for each part, with its size."""
+        """Remove the folder with data snapshot, checkpoints and model. Returns a line for each part, with its size."""
         state, intent = self.state(), self.folder.request()["intent"]
         running = JobNotFinished(
             f"{self.ref} is {state.status}: it must end before it can be deleted.",
@@ -175,20 +195,20 @@ class TorchJob(Job):
         if dry_run:
             return Removal(removed=lines)
         deadline = time.monotonic() + _END_SECONDS
-        while (owner := Owner.take(self.folder)) is None:  # a worker that has said its last word may still be ending
+        while (owner := Owner.take(self.folder)) is None:  # the worker of a job that is over may still be ending
             if time.monotonic() > deadline:
                 raise running
             time.sleep(0.05)
         doomed = self.folder.path.with_name(f".deleted-{uuid.uuid4().hex}")
-        self.folder.path.rename(doomed)  # at once, so that no reader meets half a job
+        self.folder.path.rename(doomed)  # at once, so that no reader sees an incomplete job
         owner.let_go()
-        release_intent(intent)
+        release_intent(self.folder.backend, intent)
         for remains in doomed.parent.glob(".deleted-*"):  # and what a killed deletion left
             shutil.rmtree(remains, ignore_errors=True)
         return Removal(removed=lines)
 
     def prune(self, *, dry_run: bool = False) -> int:
-        """Remove the checkpoints of a job that is over: its model stands beside them. How many bytes that frees."""
+        """Remove the checkpoints of a job that is over; its model is kept. Returns how many bytes that frees."""
         kept = self.folder.checkpoints
         if not self.state().status.terminal or not kept.is_dir():
             return 0
@@ -214,5 +234,5 @@ class TorchJob(Job):
         return facts
 
 
-def _settled(now: JobStatus) -> bool:
+def _is_resting(now: JobStatus) -> bool:
     return now.status.terminal or now.status.idle

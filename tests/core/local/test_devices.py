@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from tuneport_torch.jobs.devices import free_in_groups, free_memory
+from tuneport.local.devices import free_in_groups, free_memory
 
 
 def group(folder: Path, **files: object) -> None:

@@ -1,4 +1,4 @@
-"""The one process that may write a job's folder: a lock, an epoch that ends who was before, a heartbeat."""
+"""The one process that may write a job's folder: a lock, an epoch that shuts out earlier owners, a heartbeat."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from typing import Any, Self
 
 import msgspec
 
+from tuneport.contract.events import Event, Status, utc_now
 from tuneport.errors import BackendError
-from tuneport.plugin import Event, Status, open_regular, utc_now
-from tuneport_torch.jobs.folder import Folder, JobStatus, caught_up, read_file, size_of, sync, whole_event, write_json
-from tuneport_torch.jobs.process import Identity, out_of_memory_kills
+from tuneport.files import open_regular, sync
+from tuneport.local.eventlog import JobStatus, apply_event, parse_event
+from tuneport.local.folder import Folder, read_file, size_of, write_record
+from tuneport.local.process import Identity, out_of_memory_kills
 
 BEAT_SECONDS = 2.0
-_RESERVE = 256 * 1024  # bytes kept back so that a full disk leaves room to say so
+_RESERVE = 256 * 1024  # bytes kept free so that a full disk can still be reported
 _STEPWISE = ("metric", "checkpoint")
-_SETTLE_SECONDS = 5.0  # how long killed processes may take to let go of the lock
+_RELEASE_SECONDS = 5.0  # how long killed processes may take to release the lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who owns a folder, by owner.json and beat.json. `out_of_memory` counts the kernel's kills when it began,
-    `log_size` the bytes of the log.
+    """The owner of a folder, as owner.json and beat.json describe it. `out_of_memory` is the number of processes that
+    the kernel had killed for memory when this owner started, `log_size` the size of the log then, in bytes.
     """
 
     epoch: int
@@ -40,7 +42,7 @@ class Holder:
 
     @property
     def alive(self) -> bool:
-        """Whether the owner lives; False for a folder that was given back."""
+        """Whether the owner is running; False for a folder that was given back."""
         return self.identity is not None and self.identity.alive(self.beat["time"] if self.beat else None)
 
     @property
@@ -50,7 +52,7 @@ class Holder:
 
 
 def holder(folder: Folder) -> Holder | None:
-    """Who owns the folder or owned it last; None when nobody has."""
+    """The owner of the folder, or its last one; None when it never had one."""
     raw, beat = _read(folder.path / "owner.json"), _read(folder.path / "beat.json")
     if raw is None:
         return None
@@ -65,19 +67,19 @@ def holder(folder: Folder) -> Holder | None:
             beat=beat,
         )
     except (KeyError, TypeError, ValueError):
-        return None  # damaged: as if nobody had signed
+        return None  # damaged: as if there were no owner
 
 
 class Fenced(BackendError):  # noqa: N818 - reads as what happened
-    """Another process owns the folder now, or the folder is gone: this one must not write any more."""
+    """Another process owns the folder now, or the folder is gone: this process must stop writing."""
 
 
 class Owner:
     """The right to write a job's folder, held by one process at a time for as long as its lock is open.
 
-    Every status is an event first and status.json after it, so a kill between the two loses nothing: who comes next
-    reads it from the events. After a resume the loop repeats the steps since the last checkpoint; what was told of them
-    before is not told again.
+    Every status is written as an event first and to status.json afterward, so a kill between the two loses nothing: the
+    next owner reads it from the events. After a resume the training repeats the steps since the last checkpoint; events
+    about those steps are not written twice.
     """
 
     def __init__(self, folder: Folder, lock: int, epoch: int) -> None:
@@ -89,15 +91,15 @@ class Owner:
         self._open = True
         self._events = os.open(folder.events_file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         self._seq = 0
-        self._told: dict[tuple[str, bool], int] = {}
+        self._reported: dict[tuple[str, bool], int] = {}
         self._last_status: Event | None = None
         self._written = 0.0
         self._log_size = size_of(folder.log)
 
     @classmethod
     def take(cls, folder: Folder) -> Self | None:
-        """Become the owner, or None where another process is. What a dead owner left is killed and swept away."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
+        """Become the owner, or return None if another process is. Kills and removes what a dead owner left."""
+        deadline = time.monotonic() + _RELEASE_SECONDS
         while True:
             lock = _try_lock(folder.path / "lock")
             if lock is not None:
@@ -120,7 +122,7 @@ class Owner:
 
     @classmethod
     def adopt(cls, folder: Folder, lock: int, epoch: int) -> Self:
-        """Go on as the owner with a lock that the parent took and handed over."""
+        """Continue as the owner, with a lock that the parent process took and passed on."""
         os.set_inheritable(lock, False)
         owner = cls(folder, lock, epoch)
         owner.verify()
@@ -129,39 +131,39 @@ class Owner:
         return owner
 
     def sign(self, identity: Identity | None) -> None:
-        """Say in owner.json which process owns the folder in this epoch."""
+        """Write to owner.json which process owns the folder in this epoch."""
         signed = {
             "epoch": self.epoch,
             "identity": identity.to_dict() if identity else None,
             "out_of_memory": out_of_memory_kills(),
             "log_size": self._log_size,
         }
-        write_json(self.folder.path / "owner.json", signed)
+        write_record(self.folder.path / "owner.json", signed)
 
     def catch_up(self) -> None:
-        """Read where the job stands, and cut a torn last line off the events."""
+        """Read the job's status, and cut an incomplete last line off the events."""
         with open_regular(self.folder.events_file) as stream:
             for line in stream:
-                event = whole_event(line)
+                event = parse_event(line)
                 if event is None or event.seq != self._seq + 1:
                     os.ftruncate(self._events, stream.tell() - len(line))
                     break
                 self._seq = event.seq
                 self._remember(event)
-        self.now = caught_up(self.folder.status(), self._last_status)
+        self.now = apply_event(self.folder.status() or JobStatus(), self._last_status)
 
     def verify(self) -> None:
-        """Raise Fenced when this owner's epoch is over or its folder gone."""
+        """Raise Fenced when another owner took over or the folder is gone."""
         current = _read(self.folder.path / "owner.json")
         if current is None or current["epoch"] != self.epoch:
             raise Fenced(f"{self.folder.ref} has another owner now, or was deleted; this process stops.")
 
     def event(self, kind: str, message: str, *, level: str = "info", **data: Any) -> None:
-        """Append an event; checkpoints and statuses are on disk when this returns."""
+        """Append an event. Checkpoint and status events are on disk when this returns."""
         with self._mutex:
-            if kind in _STEPWISE and self._told.get(_series(kind, data), -1) >= data.get("step", 0):
+            if kind in _STEPWISE and self._reported.get(_series(kind, data), -1) >= data.get("step", 0):
                 return
-            event = Event(seq=self._seq + 1, time=utc_now(), kind=kind, message=message, level=level, data=data)  # type: ignore[arg-type]  # the loop's words are the contract's
+            event = Event(seq=self._seq + 1, time=utc_now(), kind=kind, message=message, level=level, data=data)  # type: ignore[arg-type]  # authors use the kinds and levels of the contract
             line = msgspec.json.encode(event.to_dict()) + b"\n"
             size = os.fstat(self._events).st_size
             try:
@@ -176,18 +178,18 @@ class Owner:
             self._remember(event)
 
     def status(self, status: Status, message: str = "", *, level: str = "info", **changes: Any) -> None:
-        """Set where the job stands; `changes` are other fields of JobStatus. The same words again make no new event."""
+        """Set the status; `changes` are other fields of JobStatus. The same status and message make no new event."""
         with self._mutex:
             self.verify()
             changes.setdefault("native", "")
             changes.setdefault("remedy", None)
             changed = replace(self.now, status=status, message=message, **changes)
             if (status, message) != (self.now.status, self.now.message) or not self.now.seq:
-                told = {"status": status.value, "native": changed.native, "remedy": changed.remedy}
-                self._with_reserve(lambda: self.event("status", message or status.value, level=level, **told))
+                data = {"status": status.value, "native": changed.native, "remedy": changed.remedy}
+                self._with_reserve(lambda: self.event("status", message or status.value, level=level, **data))
                 changed.seq = self._seq
             self.now = changed
-            self._with_reserve(lambda: write_json(self.folder.path / "status.json", self.now))
+            self._with_reserve(lambda: write_record(self.folder.path / "status.json", self.now))
 
     def progress(self, *, now: bool = False, **changes: Any) -> None:
         """Update numbers in status.json, at most twice a second unless `now`."""
@@ -195,20 +197,20 @@ class Owner:
             self.now = replace(self.now, **changes)
             if now or time.monotonic() - self._written > 0.5:
                 self._written = time.monotonic()
-                write_json(self.folder.path / "status.json", self.now, durable=False)
+                write_record(self.folder.path / "status.json", self.now, durable=False)
 
     def beat(self, **facts: float) -> None:
-        """Show a sign of life; raises Fenced like `verify`."""
+        """Write a heartbeat. Raises Fenced, as `verify` does."""
         self.verify()
         beat = {"epoch": self.epoch, "time": time.monotonic(), **facts}
-        write_json(self.folder.path / "beat.json", beat, durable=False)
+        write_record(self.folder.path / "beat.json", beat, durable=False)
 
     def keep_reserve(self) -> None:
-        """Keep some disk space back for the words that say it is full."""
+        """Reserve some disk space, so that a full disk can still be reported."""
         (self.folder.path / "reserve").write_bytes(bytes(_RESERVE))
 
     def free_reserve(self) -> bool:
-        """Give that space back; False when there is none."""
+        """Free that space; False when there is none."""
         try:
             (self.folder.path / "reserve").unlink()
         except FileNotFoundError:
@@ -218,21 +220,21 @@ class Owner:
 
     @property
     def mutex(self) -> threading.RLock:
-        """Held while something is written: who holds it can end the process without tearing a line."""
+        """Held while anything is written: its holder can end the process without leaving an incomplete line."""
         return self._mutex
 
     @property
-    def last_checkpoint_told(self) -> int:
-        """The step of the newest checkpoint that an event told of; -1 before the first."""
-        return self._told.get(("checkpoint", False), -1)
+    def last_checkpoint_reported(self) -> int:
+        """The step of the newest checkpoint event; -1 before the first."""
+        return self._reported.get(("checkpoint", False), -1)
 
     @property
-    def last_step_told(self) -> int:
-        """The newest step that an event told of; -1 before the first."""
-        return self._told.get(("metric", False), -1)
+    def last_step_reported(self) -> int:
+        """The step of the newest metric event; -1 before the first."""
+        return self._reported.get(("metric", False), -1)
 
     def give_back(self) -> None:
-        """Stop being the owner; nobody is until the next one takes the folder. Does nothing once the owner let go."""
+        """Stop being the owner; the folder then has none. Does nothing after `let_go`."""
         if not self._open:
             return
         try:
@@ -241,7 +243,7 @@ class Owner:
             self.let_go()
 
     def let_go(self) -> None:
-        """Close the lock and the events without a word; a child that inherited the lock still holds it."""
+        """Close the lock and the events without changing owner.json; a child that inherited the lock still holds it."""
         self._open = False
         os.close(self._events)
         os.close(self.lock)
@@ -254,7 +256,7 @@ class Owner:
 
     def _remember(self, event: Event) -> None:
         if event.kind in _STEPWISE:
-            self._told[_series(event.kind, event.data)] = event.data.get("step", 0)
+            self._reported[_series(event.kind, event.data)] = event.data.get("step", 0)
         elif event.kind == "status":
             self._last_status = event
 
@@ -268,7 +270,7 @@ class Owner:
 
 
 def _series(kind: str, data: Mapping[str, Any]) -> tuple[str, bool]:
-    """Events that tell of steps come in series, each in the order of steps: training, validation, checkpoints."""
+    """Events about steps come in series, each in the order of the steps: training, validation, checkpoints."""
     return (kind, "valid_loss" in data)
 
 
@@ -286,7 +288,7 @@ def _try_lock(path: Path) -> int | None:
         except FileNotFoundError:
             os.close(lock)
             raise
-        os.close(lock)  # another file stands there now: try that one
+        os.close(lock)  # another file has that name now: try that one
 
 
 def _read(path: Path) -> Any:

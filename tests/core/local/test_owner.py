@@ -15,14 +15,16 @@ import pytest
 
 from tuneport import Status
 from tuneport.errors import JobNotFound
-from tuneport_torch.jobs.folder import EventReader, Folder, claim_intent, release_intent, write_json
-from tuneport_torch.jobs.owner import Fenced, Owner, holder
-from tuneport_torch.jobs.process import Identity
+from tuneport.local.eventlog import EventReader
+from tuneport.local.folder import Folder, write_record
+from tuneport.local.intents import claim_intent, release_intent
+from tuneport.local.owner import Fenced, Owner, holder
+from tuneport.local.process import Identity
 
 
 @pytest.fixture
 def folder(own_home: Path) -> Folder:
-    made = Folder.named("tickets-1")
+    made = Folder.named("bayes", "tickets-1")
     made.path.mkdir()
     return made
 
@@ -43,8 +45,8 @@ def elsewhere(code: str, *arguments: object, **options) -> subprocess.Popen[str]
 HOLD = """
     import sys, time
     from pathlib import Path
-    from tuneport_torch.jobs.folder import Folder
-    from tuneport_torch.jobs.owner import Owner
+    from tuneport.local.folder import Folder
+    from tuneport.local.owner import Owner
     owner = Owner.take(Folder(Path(sys.argv[1])))
     print("ready" if owner else "refused", flush=True)
     time.sleep(60)
@@ -99,9 +101,9 @@ def test_children_that_hold_a_dead_owners_lock_are_killed(folder: Folder) -> Non
     code = """
         import os, sys, time
         from pathlib import Path
-        from tuneport_torch.jobs.folder import Folder
-        from tuneport_torch.jobs.owner import Owner
-        from tuneport_torch.jobs.process import Identity
+        from tuneport.local.folder import Folder
+        from tuneport.local.owner import Owner
+        from tuneport.local.process import Identity
         owner = Owner.take(Folder(Path(sys.argv[1])))
         owner.sign(Identity.of(os.getpid(), leads_group=True))
         if os.fork() == 0:
@@ -124,7 +126,7 @@ def test_children_that_hold_a_dead_owners_lock_are_killed(folder: Folder) -> Non
 def test_an_owner_whose_epoch_is_over_writes_nothing(folder: Folder) -> None:
     owner = Owner.take(folder)
     owner.status(Status.RUNNING, "Training.")
-    write_json(
+    write_record(
         folder.path / "owner.json", {**msgspec.json.decode((folder.path / "owner.json").read_bytes()), "epoch": 9}
     )
     with pytest.raises(Fenced):
@@ -170,7 +172,7 @@ def test_a_reader_sees_whole_lines_only_and_goes_on_where_it_stood(folder: Folde
     owner.give_back()
 
 
-def test_steps_that_are_trained_again_are_not_told_again(folder: Folder) -> None:
+def test_steps_that_are_trained_again_are_not_reported_again(folder: Folder) -> None:
     owner = Owner.take(folder)
     for step in (1, 2, 3):
         owner.event("metric", f"step {step}", step=step, train_loss=1 / step)
@@ -194,12 +196,12 @@ def test_a_status_whose_file_was_not_written_any_more_is_found_in_the_events(fol
     before = (folder.path / "status.json").read_bytes()
     owner.status(Status.SUCCEEDED, "Done.")
     (folder.path / "status.json").write_bytes(before)
-    assert folder.settled().status is Status.SUCCEEDED
+    assert folder.latest_status().status is Status.SUCCEEDED
     owner.give_back()
     owner = Owner.take(folder)
     assert owner.now.status is Status.SUCCEEDED
     (folder.path / "status.json").write_bytes(b"")  # as a power cut may leave it
-    assert folder.settled().message == "Done."
+    assert folder.latest_status().message == "Done."
     owner.give_back()
 
 
@@ -210,14 +212,14 @@ def test_what_a_killed_writer_left_half_written_is_swept(folder: Folder) -> None
 
 
 def test_an_intent_belongs_to_the_name_that_came_first(own_home: Path) -> None:
-    assert claim_intent("1234", "a") == "a"
-    assert claim_intent("1234", "b") == "a"
-    assert claim_intent("5678", "b") == "b"
-    release_intent("1234")
-    assert claim_intent("1234", "c") == "c"
+    assert claim_intent("bayes", "1234", "a") == "a"
+    assert claim_intent("bayes", "1234", "b") == "a"
+    assert claim_intent("bayes", "5678", "b") == "b"
+    release_intent("bayes", "1234")
+    assert claim_intent("bayes", "1234", "c") == "c"
 
 
 @pytest.mark.parametrize("name", ["../etc", "a/b", "", ".hidden", "~", "a" * 300, "x\n"])
 def test_a_name_that_could_leave_home_is_no_job(own_home: Path, name: str) -> None:
     with pytest.raises(JobNotFound):
-        Folder.named(name)
+        Folder.named("bayes", name)
