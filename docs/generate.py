@@ -47,9 +47,9 @@ Python, carries it out. `tuneport schema > tune.schema.json` writes the JSON Sch
 editors.
 
 - **Checked whole, before anything is spent.** An unknown key is an error with file, line, key and the nearest name;
-  all problems are reported at once. The core checks its own keys, then the chosen backend checks its section. Sections of
-  other backends are kept and not looked at, so one file can name several. `serve` is for `tuneport serve --config`
-  alone, and may stand in a file of its own.
+  all problems are reported at once. The core checks its own keys, then the chosen backend checks its section. Sections
+  of other backends are kept unchecked, so that one file can name several. `serve` is only for `tuneport serve
+  --config`, and may be in a separate file.
 - **Changed from the command line**: `--set backends.torch.learning_rate=1e-4`, as often as needed. Values are read as
   YAML: `--set "backends.torch.adapter.targets=[q_proj, v_proj]"`.
 - **Paths** are relative to the file's folder, those in `--set` to the current one.

@@ -382,7 +382,7 @@ FOLDERS: dict[str, Attack] = {
     "metadata names another format": header(lambda value: {**value, "__metadata__": {"format": "tf"}}),
     "tensor said twice": header(lambda value: json.dumps(value)[:-1] + "," + json.dumps(value)[1:]),
     "header padded with zeros": header(lambda value: json.dumps(value) + "\0" * 64),
-    "tensor without a name": header(lambda value: {("" if name == max(value) else name): value[name] for name in value}),
+    "tensor without a name": header(lambda value: {("" if one == max(value) else one): value[one] for one in value}),
     # index
     "index leads up and down again": changed(
         "model.safetensors.index.json", weight_map={"a": "x/../../model/model.safetensors"}

@@ -26,8 +26,8 @@ def places(value: Any, under: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths to everything in a JSON value."""
     inside = value.items() if isinstance(value, dict) else enumerate(value[:4]) if isinstance(value, list) else ()
     found = [under] if under else []
-    for key, value in list(inside)[:40]:
-        found += places(value, (*under, key))
+    for key, inner in list(inside)[:40]:
+        found += places(inner, (*under, key))
     return found
 
 
