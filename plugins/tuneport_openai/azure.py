@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from tuneport.errors import BackendError, ConfigError, NotFoundError, TuneportError, UnavailableError
 from tuneport.plugin import Redactor
-from tuneport_openai import keys
-from tuneport_openai.client import http_client, is_http
-from tuneport_openai.profiles import Profile, checked_url
-from tuneport_openai.refusals import shown, words_of
+from tuneport_openai.wire import keys
+from tuneport_openai.wire.client import http_client, is_http
+from tuneport_openai.wire.profiles import Profile, checked_url
+from tuneport_openai.wire.refusals import shown, words_of
 
 RESOURCE, TOKEN, MANAGEMENT = "AZURE_OPENAI_RESOURCE_ID", keys.MANAGEMENT_TOKEN, "AZURE_MANAGEMENT_URL"
 _API = "2024-10-01"

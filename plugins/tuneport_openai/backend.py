@@ -18,9 +18,10 @@ from tuneport.errors import (
     UnavailableError,
 )
 from tuneport.plugin import Availability, Backend, BaseInfo, Capabilities, Ref
-from tuneport_openai import catalogue, keys, profiles, vendors
-from tuneport_openai.client import INSTALL, Wire
-from tuneport_openai.profiles import Profile, how_to_address
+from tuneport_openai.catalogue import table
+from tuneport_openai.wire import keys, profiles, vendors
+from tuneport_openai.wire.client import INSTALL, Wire
+from tuneport_openai.wire.profiles import Profile, how_to_address
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -46,7 +47,7 @@ class OpenAIBackend(Backend):
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]  # made when asked for: it imports the rules
         """What the wire has; a server may still refuse a part of it, in its own words."""
-        from tuneport_openai.rules import data_rules
+        from tuneport_openai.start.rules import data_rules
 
         return Capabilities(
             methods=frozenset({"sft", "dpo", "reinforcement"}),
@@ -75,7 +76,7 @@ class OpenAIBackend(Backend):
 
         Raises JobNotFinished (unconfirmed) when nobody could learn whether the job was started.
         """
-        from tuneport_openai.submit import alone, finish, unconfirmed
+        from tuneport_openai.start.submit import alone, finish, unconfirmed
 
         scratch = request.scratch
         try:
@@ -122,7 +123,7 @@ class OpenAIBackend(Backend):
 
     def settle(self, name: str) -> HostedJob:
         """Learn what became of an unconfirmed start; raises JobNotFound when it certainly was not started."""
-        from tuneport_openai.submit import settle
+        from tuneport_openai.start.submit import settle
 
         job = self._job(name, self._scratch(name))
         settle(job.wire, job.ref, job.scratch)
@@ -150,7 +151,7 @@ class OpenAIBackend(Backend):
 
     def rules(self, base: str) -> DataRules:
         """The vendor's rules for that model, checked offline."""
-        from tuneport_openai.rules import data_rules
+        from tuneport_openai.start.rules import data_rules
 
         return data_rules(self.endpoint, self._base_model(base))
 
@@ -163,10 +164,10 @@ class OpenAIBackend(Backend):
                 f"{self.name}:{base} is no model of a server.",
                 remedy="Write for example openai:gpt-4.1-mini-2025-04-14",
             )
-        facts = catalogue.known(self.endpoint, self._base_model(base))
+        facts = table.known(self.endpoint, self._base_model(base))
         if facts is not None and facts.has_ended():
             raise UnavailableError(
-                vendors.end_of(facts),
+                table.end_of(facts),
                 remedy=f"Choose another model. {vendors.elsewhere(self.endpoint)}".rstrip(),
             )
 
@@ -176,7 +177,7 @@ class OpenAIBackend(Backend):
             return []
         return [
             BaseInfo(ref=Ref(self.name, one.model), description=f"hosted; {', '.join(one.methods)}{_until(one)}")
-            for one in catalogue.models(self.endpoint)
+            for one in table.models(self.endpoint)
             if not one.has_ended()
         ]
 
@@ -241,11 +242,11 @@ class OpenAIBackend(Backend):
         return str(job.scratch["model"])
 
     def _written(self, request: TrainRequest) -> dict[str, Any]:
-        from tuneport_openai.request import written
+        from tuneport_openai.start.request import written
 
         drop = self.rules(request.base.name) if request.options.too_long == "drop" else None
         return written(self.endpoint, request, self._base_model(request.base.name), drop)
 
 
-def _until(model: catalogue.Known) -> str:
+def _until(model: table.Known) -> str:
     return f", until {vendors.day(model.ends)}" if model.ends is not None else ""

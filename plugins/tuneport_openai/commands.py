@@ -9,7 +9,7 @@ import typer
 from tuneport.plugin import ask_secret, say, say_json
 
 if TYPE_CHECKING:
-    from tuneport_openai.profiles import Profile
+    from tuneport_openai.wire.profiles import Profile
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What refs begin with: lab stands for lab:MODEL.")]
@@ -47,7 +47,8 @@ def add(
 ) -> int:
     """Name an endpoint. Its key stays in the variable and goes to this address alone."""
     import tuneport
-    from tuneport_openai import OpenAIBackend, profiles
+    from tuneport_openai.backend import OpenAIBackend
+    from tuneport_openai.wire import profiles
 
     taken = tuneport.backends().get(name)
     if taken is not None and not isinstance(taken, OpenAIBackend):
@@ -63,7 +64,7 @@ def add(
 
 def list_(json: Json = False) -> int:
     """List the endpoints, and where the key of each comes from."""
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     found = [one for one in profiles.profiles().values() if not one.removed]
     if json:
@@ -83,7 +84,7 @@ def key_(
     """Keep the key of an endpoint in the system's keyring. It is asked for without echo, or read from standard input
     where that is no terminal; it is never an argument, and goes to the endpoint's address alone.
     """
-    from tuneport_openai import keys, profiles
+    from tuneport_openai.wire import keys, profiles
 
     one = profiles.checked_address(profiles.profile(name))
     if remove:
@@ -102,7 +103,7 @@ def key_(
 def remove(name: Name, json: Json = False) -> int:
     """Forget an endpoint, and its key in the keyring. Jobs that were started there stay in the ledger."""
     import tuneport
-    from tuneport_openai import keys, profiles
+    from tuneport_openai.wire import keys, profiles
 
     one = profiles.profiles().get(name)
     # Looked at now: afterwards nobody can be asked, and what the ledger has heard last is all there is.
@@ -126,14 +127,14 @@ def remove(name: Name, json: Json = False) -> int:
 
 
 def _key_of(one: Profile) -> str:
-    from tuneport_openai import keys
+    from tuneport_openai.wire import keys
 
     at = keys.source(one)
     return f"with the key in {keys.place(one)}" if at else f"without a key: {one.key} is not set"
 
 
 def _facts(one: Profile) -> dict[str, Any]:
-    from tuneport_openai import keys
+    from tuneport_openai.wire import keys
 
     facts = {name: getattr(one, name) for name in ("name", "base_url", "key", "vendor")}
     facts["limits"] = one.limits.stored()

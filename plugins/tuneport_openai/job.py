@@ -19,16 +19,17 @@ from tuneport.plugin import (
     Model,
     Ref,
     Status,
+    deliver_events,
     keep_events,
     kept_events,
     utc_now,
 )
-from tuneport_openai import keys
-from tuneport_openai.client import Wire
 from tuneport_openai.events import fetch
-from tuneport_openai.pages import Pages
-from tuneport_openai.refusals import printable
-from tuneport_openai.words import numbers, remedy_for, seconds_left, status_of, time_of, whole
+from tuneport_openai.wire import keys
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.pages import Pages
+from tuneport_openai.wire.refusals import printable
+from tuneport_openai.wire.words import numbers, remedy_for, seconds_left, status_of, time_of, whole
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
@@ -49,13 +50,13 @@ class HostedJob(Job):
         self.scratch = scratch
         self.poll_seconds = wire.profile.poll_seconds
         self.outage_seconds = wire.profile.limits.outage_seconds
-        self.delivering = False  # while observers are handed events, the kept ones are all there is
+        self._is_delivering = False
 
     def state(self) -> JobState:
         """The server's word on the job, or where its start stands; from here, without asking, once it is over."""
         request = self.scratch["request"]
         if "job" not in self.scratch:
-            from tuneport_openai.submit import standing
+            from tuneport_openai.start.submit import standing
 
             return replace(standing(self.ref, self.scratch), details=self._details(request, {}))
         facts = self._facts()
@@ -81,9 +82,20 @@ class HostedJob(Job):
 
     def events(self, after: int = 0) -> Iterable[Event]:
         """What the server has told so far, fetched and numbered, from number `after` on."""
-        if "job" in self.scratch and not self.delivering:
-            fetch(self)
+        if "job" in self.scratch and not self.scratch.get("told") and not self._is_delivering:
+            is_complete = fetch(self.ref, self.wire, self.scratch, self.state())
+            self._deliver()
+            if is_complete:
+                self.scratch["told"] = True
         return kept_events(self.ref, after)
+
+    def _deliver(self) -> None:
+        """Hand new events to the observers, who may read this job's events themselves: the kept ones."""
+        self._is_delivering = True
+        try:
+            deliver_events(self)
+        finally:
+            self._is_delivering = False
 
     def wait(
         self,
@@ -100,7 +112,7 @@ class HostedJob(Job):
     def cancel(self) -> None:
         """End the job for good; before it was started, it never will be."""
         if "job" not in self.scratch:
-            from tuneport_openai.submit import withdraw
+            from tuneport_openai.start.submit import withdraw
 
             if withdraw(self.scratch):
                 return
@@ -128,7 +140,7 @@ class HostedJob(Job):
         if state.status is Status.UNCONFIRMED:
             self._started("resumed")
         elif "job" not in self.scratch:
-            from tuneport_openai.submit import finish
+            from tuneport_openai.start.submit import finish
 
             finish(self.wire, self.ref, self.scratch)
         elif state.status in (Status.PAUSED, Status.PAUSING):

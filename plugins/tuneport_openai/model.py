@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuneport.errors import BackendError, ModelNotFound, TuneportError, UnavailableError
 from tuneport.plugin import GenerateOptions, Lineage, Message, Model, Ref, Reply
-from tuneport_openai.client import Wire
-from tuneport_openai.options import TAKES, Collected, logprobs_of, more_of
-from tuneport_openai.refusals import code_of
-from tuneport_openai.thinking import Splitter, thought_of
-from tuneport_openai.words import duration, retry_after, whole
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.options import TAKES, Collected, logprobs_of, more_of
+from tuneport_openai.wire.refusals import code_of
+from tuneport_openai.wire.thinking import Splitter, thought_of
+from tuneport_openai.wire.words import duration, retry_after, whole
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
@@ -161,7 +161,7 @@ class DeployedModel(HostedModel):
     def ensure_ready(self) -> str | None:
         """Deploy the model where it is not, and wait until it answers. Says what that costs from now on."""
         from tuneport_openai.azure import Deployment
-        from tuneport_openai.catalogue import cost_of_hosting
+        from tuneport_openai.catalogue.table import cost_of_hosting
 
         deployment = Deployment(self.ref.name, self._wire.profile)
         self._scratch["deployment"] = self.ref.name  # before it is asked for, so that `delete` never forgets it

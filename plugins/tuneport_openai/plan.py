@@ -6,13 +6,14 @@ import statistics
 from typing import TYPE_CHECKING, Any, cast
 
 from tuneport.plugin import Plan, Quantity
-from tuneport_openai import catalogue, vendors
-from tuneport_openai.profiles import Profile
-from tuneport_openai.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
+from tuneport_openai.catalogue import table
+from tuneport_openai.catalogue.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
+from tuneport_openai.wire import vendors
+from tuneport_openai.wire.profiles import Profile
 
 if TYPE_CHECKING:
     from tuneport.plugin import Dataset, TrainRequest
-    from tuneport_openai.catalogue import Known
+    from tuneport_openai.catalogue.table import Known
     from tuneport_openai.config import OpenAISettings
 
 _COUNTED_WHOLE = 20_000
@@ -21,7 +22,7 @@ _SAMPLE = 5_000
 
 def make_plan(endpoint: Profile, request: TrainRequest, model: str, lacks: str = "") -> Plan:
     """The plan of a request for the server's model of that name; `lacks` is what keeps it from being started here."""
-    facts = catalogue.known(endpoint, model)
+    facts = table.known(endpoint, model)
     settings = cast("OpenAISettings", request.settings)
     rows = len(request.train)
     epochs = _epochs(endpoint, request, rows)
@@ -98,11 +99,11 @@ def _steps(rows: int, epochs: Quantity, batch: int | str) -> Quantity:
 def _usd(request: TrainRequest, facts: Known | None, settings: OpenAISettings, tokens: Quantity) -> Quantity:
     price, source = settings.usd_per_million_tokens, "your usd_per_million_tokens"
     if price is None and request.options.method == "reinforcement":
-        hourly = catalogue.usd_per_training_hour("reinforcement")
-        said = f"billed by the hour, ${hourly:g} as of {catalogue.as_of()}; the hours are not known"
+        hourly = table.usd_per_training_hour("reinforcement")
+        said = f"billed by the hour, ${hourly:g} as of {table.as_of()}; the hours are not known"
         return Quantity(value=None, unit="USD", source=said)
     if price is None and facts is not None:
-        price, source = facts.training, f"by the table of {catalogue.as_of()}"
+        price, source = facts.training, f"by the table of {table.as_of()}"
     if price is None:
         return Quantity(
             value=None,
@@ -132,8 +133,8 @@ def _reasons(settings: OpenAISettings) -> dict[str, str]:
 
 def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | None) -> list[str]:
     """What else there is to know, what stands most in the way first."""
-    method, day = request.options.method, catalogue.as_of()
-    notes = [vendors.note(endpoint, method), vendors.end_of(facts) if facts is not None else ""]
+    method, day = request.options.method, table.as_of()
+    notes = [vendors.note(endpoint, method), table.end_of(facts) if facts is not None else ""]
     if endpoint.vendor != "other":
         if facts is None:
             notes.append(f"{model} is not among the tunable models known on {day}: the server may refuse it.")
@@ -149,5 +150,5 @@ def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | 
             f"as of {day}."
         )
     if endpoint.vendor == "azure":
-        notes.append(f"A tuned model answers only while it is deployed: {catalogue.cost_of_hosting()}.")
+        notes.append(f"A tuned model answers only while it is deployed: {table.cost_of_hosting()}.")
     return notes

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import BackendError, NotFoundError, TuneportError
-from tuneport_openai.client import Wire
-from tuneport_openai.pages import Pages
-from tuneport_openai.upload import delete_file
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.pages import Pages
+from tuneport_openai.wire.upload import delete_file
 
 _MOST_FILES = 100
 _OVER = frozenset({"succeeded", "failed", "cancelled"})

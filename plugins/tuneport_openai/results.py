@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from tuneport.plugin import home
 
 if TYPE_CHECKING:
-    from tuneport_openai.client import Wire
+    from tuneport_openai.wire.client import Wire
 
 ALSO = {"train_accuracy": "train_mean_token_accuracy", "validation_mean_token_accuracy": "valid_mean_token_accuracy"}
 """Azure's names and OpenAI's older ones."""

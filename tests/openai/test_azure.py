@@ -13,8 +13,9 @@ import pytest
 import tuneport
 from nasty import Scenario, deep, drip, endless, page, reply
 from tuneport import Dataset
-from tuneport_openai import azure, profiles
+from tuneport_openai import azure
 from tuneport_openai.job import HostedJob
+from tuneport_openai.wire import profiles
 from wire_server import KEY, WireServer
 
 RESOURCE = "/subscriptions/1-2/resourceGroups/mine/providers/Microsoft.CognitiveServices/accounts/acme"

@@ -232,7 +232,7 @@ def test_a_text_that_cannot_be_sent_is_the_callers_fault(lab: WireServer, rows: 
 
 def test_a_proxy_from_the_environment_is_still_used() -> None:
     """The bounds do not take the way to a server on the network from it: here a proxy that is not there."""
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     profiles.add("far", "https://gpu.example.org/v1", limits=["answer_retries=0"])
     code = "import tuneport; tuneport.open_model('far:gpt-x').ask('hello')"

@@ -174,7 +174,7 @@ def test_a_job_that_was_paused_is_told_to_run_again(lab: WireServer, rows: Datas
 
 def test_few_rows_are_enough_to_steer_by(server: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     from tuneport import loader
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     profiles.add("azure", server.url, "LAB_API_KEY")
     loader.load.cache_clear()
@@ -341,7 +341,7 @@ def test_a_tuned_model_is_a_base(lab: WireServer, rows: Dataset) -> None:
 
 def test_a_profile_that_leads_elsewhere_now_gets_none_of_the_jobs_requests(lab: WireServer, rows: Dataset) -> None:
     from tuneport import loader
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     job = tuneport.train("lab:base", rows)
     profiles.add("lab", "http://127.0.0.1:9/v1")

@@ -16,8 +16,8 @@ import pytest
 
 import tuneport
 from tuneport.cli.app import invoke
-from tuneport_openai import keys, profiles
-from tuneport_openai.client import Wire
+from tuneport_openai.wire import keys, profiles
+from tuneport_openai.wire.client import Wire
 from wire_server import KEY, WireServer
 
 keyring = pytest.importorskip("keyring", reason="needs the extra: pip install 'tuneport[keyring]'")

@@ -22,10 +22,10 @@ import tuneport
 from tuneport import Dataset
 from tuneport.errors import BudgetError, UsageError
 from tuneport.plugin import Record
-from tuneport_openai.client import Wire
 from tuneport_openai.move.account import read_account, read_job
 from tuneport_openai.move.bring import bring, check_rows
-from tuneport_openai.profiles import profile
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.profiles import profile
 from wire_server import WireServer
 
 TOPICS = ("card", "pin", "refund", "fees")

@@ -16,12 +16,12 @@ from tuneport import Dataset, Lineage
 from tuneport.cli.app import invoke
 from tuneport.errors import UsageError
 from tuneport.plugin import Record
-from tuneport_openai.client import Wire
 from tuneport_openai.move.account import read_account, read_job
 from tuneport_openai.move.answers import price_of, spent_on
 from tuneport_openai.move.bring import alone, bring
 from tuneport_openai.move.table import csv_text
-from tuneport_openai.profiles import profile
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.profiles import profile
 from wire_server import WireServer
 
 

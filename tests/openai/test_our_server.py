@@ -34,7 +34,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def ours(served: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """The server as the backend `lab`."""
     from tuneport import loader
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     monkeypatch.setenv("LAB_API_KEY", served.token)
     profiles.add("lab", served.url)
@@ -63,7 +63,7 @@ def test_no_fault_between_the_two_starts_two_jobs(
     fault: str, ours: Served, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tuneport import loader
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     proxy = FaultProxy(ours.url, timeout=1.2)
     proxy.fault, proxy.lag = fault, 1

@@ -10,7 +10,9 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
-from tuneport_openai import catalogue, plan, profiles, vendors
+from tuneport_openai import plan
+from tuneport_openai.catalogue import table
+from tuneport_openai.wire import profiles, vendors
 from wire_server import WireServer
 
 MODEL = "openai:gpt-4.1-mini-2025-04-14"
@@ -56,7 +58,7 @@ def test_without_a_key_a_plan_is_made_and_run_doctor_and_plan_tell_the_closing_a
 def test_a_key_that_openai_base_url_gives_to_another_host_is_not_sent_to_openai(
     address: str, key: None, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneport_openai.client import Wire
+    from tuneport_openai.wire.client import Wire
 
     monkeypatch.setenv("OPENAI_BASE_URL", address)
     assert not tuneport.backends()["openai"].availability().ready
@@ -114,21 +116,21 @@ def test_the_dated_table_has_what_the_vendor_published(key: None, rows: Dataset)
     foretold = tuneport.plan(MODEL, rows, epochs=3)
     assert foretold.tokens.value
     assert foretold.usd.value == round(foretold.tokens.value * 5e-6, 4)
-    assert f"by the table of {catalogue.as_of()}" in foretold.usd.source
+    assert f"by the table of {table.as_of()}" in foretold.usd.source
 
 
 def test_every_fact_of_the_table_is_of_a_named_source() -> None:
     openai, azure = profiles.profile("openai"), profiles.profile("azure")
     lab = profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")
     nano = "gpt-4.1-nano-2025-04-14"
-    assert (catalogue.known(openai, nano).max_tokens, catalogue.known(azure, nano).max_tokens) == (65_536, 32_768)
-    assert catalogue.known(azure, "gpt-3.5-turbo-0125") is None
-    assert catalogue.known(lab, nano) is None
-    assert {one.training for one in catalogue.models(azure)} == {None}, "no source was found"
+    assert (table.known(openai, nano).max_tokens, table.known(azure, nano).max_tokens) == (65_536, 32_768)
+    assert table.known(azure, "gpt-3.5-turbo-0125") is None
+    assert table.known(lab, nano) is None
+    assert {one.training for one in table.models(azure)} == {None}, "no source was found"
 
 
 def test_a_model_that_was_or_will_be_shut_down_is_told(key: None, rows: Dataset) -> None:
-    known = catalogue.known(profiles.profile("openai"), "gpt-4.1-mini-2025-04-14")
+    known = table.known(profiles.profile("openai"), "gpt-4.1-mini-2025-04-14")
     assert known.has_ended(date(2027, 1, 14))
     assert not known.has_ended(date(2027, 1, 13))
     assert "shut down on 14 January 2027" in " ".join(tuneport.plan(MODEL, rows).notes)

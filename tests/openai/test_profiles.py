@@ -15,9 +15,9 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
-from tuneport_openai import profiles, vendors
-from tuneport_openai.client import Wire
-from tuneport_openai.limits import Limits
+from tuneport_openai.wire import profiles, vendors
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.limits import Limits
 from wire_server import KEY, WireServer
 
 

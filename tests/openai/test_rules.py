@@ -15,9 +15,9 @@ import pytest
 import tuneport
 import tuneport.plugin
 from tuneport import Dataset
-from tuneport_openai import catalogue
-from tuneport_openai.profiles import profile
-from tuneport_openai.rules import data_rules, write_file
+from tuneport_openai.catalogue import table
+from tuneport_openai.start.rules import data_rules, write_file
+from tuneport_openai.wire.profiles import profile
 
 MODEL = "gpt-4o-2024-08-06"  # OpenAI tunes it with images
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG....").decode()
@@ -143,8 +143,8 @@ def test_a_check_says_that_a_vendor_closes_and_that_a_model_ends() -> None:
 
 
 def test_no_name_is_no_model_of_the_table() -> None:
-    assert catalogue.known(profile("openai"), "") is None
-    assert catalogue.known(profile("openai"), "gpt-4o") == catalogue.known(profile("openai"), MODEL)
+    assert table.known(profile("openai"), "") is None
+    assert table.known(profile("openai"), "gpt-4o") == table.known(profile("openai"), MODEL)
 
 
 def test_lengths_are_checked_where_the_vocabulary_is_here_and_said_not_to_be_where_it_is_not(
@@ -168,7 +168,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted_where_that_was_asked_fo
 
 
 def test_a_backend_of_another_vendor_checks_the_wire_alone() -> None:
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     lab = profiles.add("lab", "http://127.0.0.1:1/v1")
     result = Dataset.load([turns()]).check(data_rules(lab, "anything"))

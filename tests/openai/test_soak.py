@@ -15,11 +15,11 @@ from tuneport import Dataset, Ref
 from tuneport.errors import JobError, JobNotFound, TuneportError
 from tuneport.ledger import Ledger
 from tuneport.plugin import home, utc_now
-from tuneport_openai import submit
-from tuneport_openai.client import Wire
-from tuneport_openai.limits import Limits
-from tuneport_openai.profiles import Profile
-from tuneport_openai.rules import write_file
+from tuneport_openai.start import submit
+from tuneport_openai.start.rules import write_file
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.limits import Limits
+from tuneport_openai.wire.profiles import Profile
 from wire_server import WireServer
 
 IMPATIENT = Limits(read_seconds=0.15, create_seconds=0.15, search_seconds=0.01)

@@ -14,11 +14,11 @@ import tuneport.plugin
 from fault_proxy import AFTER, BEFORE, FAULTS, FaultProxy
 from tuneport import Dataset, Ref
 from tuneport.errors import JobNotFinished, JobNotFound
-from tuneport_openai import submit
-from tuneport_openai.client import Wire
-from tuneport_openai.limits import Limits
-from tuneport_openai.profiles import Profile
-from tuneport_openai.rules import write_file
+from tuneport_openai.start import submit
+from tuneport_openai.start.rules import write_file
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.limits import Limits
+from tuneport_openai.wire.profiles import Profile
 from wire_server import KEY, WireServer
 
 REF = Ref("lab", "tickets")

@@ -9,9 +9,9 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
-from tuneport_openai.profiles import profile
-from tuneport_openai.rules import data_rules, write_file
-from tuneport_openai.thinking import Splitter
+from tuneport_openai.start.rules import data_rules, write_file
+from tuneport_openai.wire.profiles import profile
+from tuneport_openai.wire.thinking import Splitter
 from wire_server import WireServer
 
 ASKED = {"role": "user", "content": "2+2?"}

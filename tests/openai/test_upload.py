@@ -9,11 +9,11 @@ import pytest
 import tuneport
 import tuneport.plugin
 from tuneport import Dataset
-from tuneport_openai import upload
-from tuneport_openai.client import Wire
-from tuneport_openai.limits import Limits
-from tuneport_openai.profiles import Profile
-from tuneport_openai.rules import write_file
+from tuneport_openai.start.rules import write_file
+from tuneport_openai.wire import upload
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.limits import Limits
+from tuneport_openai.wire.profiles import Profile
 from wire_server import KEY, WireServer
 
 

@@ -9,12 +9,12 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tuneport.errors import BackendError, ConfigError, JobNotFound, NotFoundError, TuneportError
-from tuneport_openai import catalogue
-from tuneport_openai.pages import Pages
-from tuneport_openai.words import numbers, time_of, whole
+from tuneport_openai.catalogue import table
+from tuneport_openai.wire.pages import Pages
+from tuneport_openai.wire.words import numbers, time_of, whole
 
 if TYPE_CHECKING:
-    from tuneport_openai.client import Wire
+    from tuneport_openai.wire.client import Wire
 
 METHODS = {"supervised": "sft", "dpo": "dpo", "reinforcement": "reinforcement"}
 _MOST_JOBS, _MOST_FILES, _MOST_CHECKPOINTS = 100_000, 200_000, 1_000
@@ -178,7 +178,7 @@ def _job(wire: Wire, raw: Mapping[str, Any]) -> OldJob | None:
         return None
     method = raw.get("method")
     kind = (_text(method.get("type")) if isinstance(method, Mapping) else None) or "supervised"
-    known = catalogue.known(wire.profile, base) if base else None
+    known = table.known(wire.profile, base) if base else None
     tokens = whole(raw.get("trained_tokens"))
     price = known.training if known is not None else None
     error = raw.get("error")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import BudgetError, UsageError
 from tuneport.plugin import Dataset, Example, Record, Ref, Reply, answer_room, open_regular, record_answers
-from tuneport_openai import catalogue, tokens
+from tuneport_openai.catalogue import table, tokens
 from tuneport_openai.model import HostedModel
 from tuneport_openai.move.bring import Brought, write_json
 from tuneport_openai.move.download import cannot_write
 
 if TYPE_CHECKING:
-    from tuneport_openai.client import Wire
+    from tuneport_openai.wire.client import Wire
 
 HOLDOUT, DISTILLED = "holdout.jsonl", "distilled.jsonl"
 SPENT = "spent.json"
@@ -133,10 +133,10 @@ def price_of(wire: Wire, base: str, text: str | None) -> Price | None:
                 f"--price {text}: it is not two prices.", remedy="Write US dollars per million tokens: --price 0.8,3.2"
             ) from None
         return Price(inside=inside, out=out, source="as given")
-    known = catalogue.known(wire.profile, base)
+    known = table.known(wire.profile, base)
     if known is None or known.tuned_input is None or known.tuned_output is None:
         return None
-    return Price(inside=known.tuned_input, out=known.tuned_output, source=f"as of {catalogue.as_of()}")
+    return Price(inside=known.tuned_input, out=known.tuned_output, source=f"as of {table.as_of()}")
 
 
 def cost_of(wire: Wire, brought: Brought, rows: Dataset, max_tokens: int | None, price: Price | None) -> Cost:
@@ -145,7 +145,7 @@ def cost_of(wire: Wire, brought: Brought, rows: Dataset, max_tokens: int | None,
     if price is None:
         why = f"no price of {brought.job.base or 'the model'} at {wire.profile.name} is known"
         return Cost(rows=len(rows), usd=None, most=None, why=why)
-    known = catalogue.known(wire.profile, brought.job.base)
+    known = table.known(wire.profile, brought.job.base)
     size = _Size(tokens.counter(known.encoding if known is not None else None))
     expected = most = 0.0
     for one in rows:

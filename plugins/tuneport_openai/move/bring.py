@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport import __version__ as version
 from tuneport.errors import BackendError, NotFoundError, TuneportError, UsageError
 from tuneport.plugin import Dataset, Event, Lineage, utc_now
-from tuneport_openai.events import event_of, newer, of_rows
+from tuneport_openai.events import event_of, newer, row_events
 from tuneport_openai.move.account import METHODS
 from tuneport_openai.move.download import Downloaded, cannot_write, copy_in, download, is_refused
 from tuneport_openai.results import read_results
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from tuneport_openai.client import Wire
     from tuneport_openai.move.account import OldFile, OldJob
+    from tuneport_openai.wire.client import Wire
 
 OLD = "old"
 """The folder in the job's folder that has what is known of the old model: a record, as `compare` reads it."""
@@ -316,7 +316,7 @@ def _write_events(wire: Wire, job: OldJob, folder: Path, rows: list[dict[str, An
         notes.append(f"The events could not be read: {error.message}")
         found = []
     told = {event.data.get("step") for event in found if event.kind == "metric"}
-    found = [*found, *of_rows(rows, told, _end_of(job, found))]
+    found = [*found, *row_events(rows, told, _end_of(job, found))]
     found.sort(key=lambda event: event.time)
     told_lines = ({**event.to_dict(), "seq": number} for number, event in enumerate(found, 1))
     write_lines(folder / EVENTS, (json.dumps(one, ensure_ascii=True) for one in told_lines))

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tuneport.plugin import Example
-    from tuneport_openai.client import Wire
     from tuneport_openai.move.account import OldJob
     from tuneport_openai.move.bring import Brought
+    from tuneport_openai.wire.client import Wire
 
 _TERMS = (
     "The terms of vendors restrict what their models' answers may be used for; OpenAI's forbid models that compete "
@@ -94,9 +94,9 @@ def move(
 
     Nothing is created, changed or deleted there. Only --answers costs money; it says how much first, and asks.
     """
-    from tuneport_openai import profiles
-    from tuneport_openai.client import Wire
     from tuneport_openai.move.download import LARGEST
+    from tuneport_openai.wire import profiles
+    from tuneport_openai.wire.client import Wire
 
     wire = Wire(profiles.checked_address(profiles.profile(profile)), largest_file=LARGEST)
     given = (model, training_file, validation_file, answers, data, budget, price, max_tokens, deployment)
@@ -157,9 +157,9 @@ def add_to(app: Any) -> None:
 
 
 def _list(wire: Wire, *, csv: bool, json: bool) -> int:
-    from tuneport_openai import vendors
     from tuneport_openai.move.account import read_account
     from tuneport_openai.move.table import csv_text, endings, print_account
+    from tuneport_openai.wire import vendors
 
     with tuneport.plugin.working(f"Reading the jobs of {wire.profile.name}") as tell:
         account = read_account(wire, tell=tell)

@@ -15,8 +15,8 @@ from tuneport.errors import BackendError, NotFoundError, TuneportError, UsageErr
 from tuneport.plugin import local_path, open_regular
 
 if TYPE_CHECKING:
-    from tuneport_openai.client import Wire
     from tuneport_openai.move.account import OldFile
+    from tuneport_openai.wire.client import Wire
 
 LARGEST = 64 * 2**30
 """Bytes of the largest file that is downloaded."""

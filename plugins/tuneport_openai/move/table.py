@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tuneport.plugin import one_line, print_table, say
-from tuneport_openai import vendors
+from tuneport_openai.wire import vendors
 
 if TYPE_CHECKING:
     from tuneport_openai.move.account import Account, OldFile, OldJob
-    from tuneport_openai.profiles import Profile
+    from tuneport_openai.wire.profiles import Profile
 
 COLUMNS = (
     "job",

@@ -16,10 +16,10 @@ from typing import Any
 
 from tuneport.errors import UsageError
 from tuneport.plugin import Completion, Conversation, DataRules, Diagnostic, Example, Message, Preference
-from tuneport_openai import vendors
-from tuneport_openai.catalogue import known, most_images
-from tuneport_openai.profiles import Profile
-from tuneport_openai.tokens import counter, how_to_count
+from tuneport_openai.catalogue.table import end_of, known, most_images
+from tuneport_openai.catalogue.tokens import counter, how_to_count
+from tuneport_openai.wire import vendors
+from tuneport_openai.wire.profiles import Profile
 
 MIN_ROWS = 10
 _MAX_BYTES = {"openai": 8 * 1024**3, "azure": 512_000_000}  # the Uploads API's bound, and that of one file
@@ -39,7 +39,7 @@ def data_rules(profile: Profile, model: str) -> DataRules:
     facts = known(profile, model)
     count = counter(facts.encoding if facts else None)
     said = vendors.closing(profile)
-    notes = list(filter(None, (f"{said}." if said else "", vendors.end_of(facts) if facts else "")))
+    notes = list(filter(None, (f"{said}." if said else "", end_of(facts) if facts else "")))
     if profile.vendor == "other":
         notes.append(f"{profile.name} has rules that are not known here; the wire's own are checked.")
     elif facts is None and model:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tuneport.plugin import GenerateOptions, Reply, TokenLogprob
-from tuneport_openai.thinking import Splitter, thought_of
-from tuneport_openai.words import whole
+from tuneport_openai.wire.thinking import Splitter, thought_of
+from tuneport_openai.wire.words import whole
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tuneport.errors import BackendError, DataError, NotFoundError, UnavailableError, UsageError
 from tuneport.plugin import open_regular, transfer_bar
-from tuneport_openai.client import Wire
-from tuneport_openai.pages import Pages
-from tuneport_openai.refusals import message_of, shown, surely_refused
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.pages import Pages
+from tuneport_openai.wire.refusals import message_of, shown, surely_refused
 
 if TYPE_CHECKING:
     from openai import APIStatusError

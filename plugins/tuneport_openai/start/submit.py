@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import ConfigError, JobNotFinished, JobNotFound, TuneportError
 from tuneport.plugin import JobState, Ref, Status, home, utc_now
-from tuneport_openai.client import INTENT, Wire, never_sent
-from tuneport_openai.locks import open_lock
-from tuneport_openai.pages import Pages
-from tuneport_openai.refusals import answer_of, surely_refused
-from tuneport_openai.upload import ensure_file
-from tuneport_openai.words import time_of
+from tuneport_openai.wire.client import INTENT, Wire, never_sent
+from tuneport_openai.wire.locks import open_lock
+from tuneport_openai.wire.pages import Pages
+from tuneport_openai.wire.refusals import answer_of, surely_refused
+from tuneport_openai.wire.upload import ensure_file
+from tuneport_openai.wire.words import time_of
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
 
 import tuneport
 import tuneport.plugin
-from tuneport_openai.profiles import Profile
-
-if TYPE_CHECKING:
-    from tuneport_openai.catalogue import Known
+from tuneport_openai.wire.profiles import Profile
 
 OPENAI_NEW_REFUSED = date(2026, 5, 7)
 OPENAI_ENDS = date(2027, 1, 6)
@@ -41,14 +37,6 @@ def note(profile: Profile, method: str = "sft") -> str:
     return f"{said}. {elsewhere(profile, method)}".rstrip()
 
 
-def end_of(model: Known) -> str:
-    """A sentence on the day on which the vendor shuts a model down; empty where none is known."""
-    if model.ends is None:
-        return ""
-    word = "was" if model.has_ended() else "will be"
-    return f"{model.model}, and what is tuned from it, {word} shut down on {day(model.ends)}."
-
-
 def elsewhere(profile: Profile, method: str = "sft") -> str:
     """A sentence that names the backends here that could run the same config; empty where there are none."""
     others = ", ".join(alternatives(profile, method))
@@ -62,18 +50,15 @@ def has_closed(profile: Profile, today: date | None = None) -> bool:
 
 def alternatives(profile: Profile, method: str = "sft") -> list[str]:
     """The names of the other backends here that can train by that method, those that are ready first."""
-    from tuneport_openai.backend import OpenAIBackend
-
     found: list[tuple[bool, str]] = []
     for name, backend in tuneport.backends().items():
         if name == profile.name or method not in backend.capabilities.methods:
             continue
-        if isinstance(backend, OpenAIBackend):
-            if backend.endpoint.removed:
-                continue
-            ready = backend.is_set_up  # backends of ours that asked each other whether they are ready would never end
-        else:
-            ready = tuneport.plugin.availability(backend).ready
+        if not backend.listed:
+            continue
+        # A profile is asked only whether it is set up: profiles that asked each other for availability would never end.
+        is_set_up = getattr(backend, "is_set_up", None)
+        ready = tuneport.plugin.availability(backend).ready if is_set_up is None else bool(is_set_up)
         found.append((not ready, name))
     return [name if not missing else f"{name} (not set up)" for missing, name in sorted(found)]
 

@@ -9,7 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from tuneport_openai.profiles import Profile
+from tuneport_openai.wire.profiles import Profile
+from tuneport_openai.wire.vendors import day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,14 @@ def known(profile: Profile, model: str) -> Known | None:
         if base in (one.model, one.model.rpartition("-20")[0] or one.model):
             return one
     return None
+
+
+def end_of(model: Known) -> str:
+    """A sentence on the day on which the vendor shuts a model down; empty where none is known."""
+    if model.ends is None:
+        return ""
+    verb = "was" if model.has_ended() else "will be"
+    return f"{model.model}, and what is tuned from it, {verb} shut down on {day(model.ends)}."
 
 
 def models(profile: Profile) -> tuple[Known, ...]:
@@ -88,4 +97,4 @@ def _known(model: str, encoding: str, facts: dict[str, Any]) -> Known:
 
 @cache
 def _table() -> Any:
-    return json.loads(files("tuneport_openai").joinpath("models.json").read_text("utf-8"))
+    return json.loads(files("tuneport_openai.catalogue").joinpath("models.json").read_text("utf-8"))

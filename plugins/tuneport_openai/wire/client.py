@@ -21,10 +21,10 @@ from tuneport.errors import (
     UsageError,
 )
 from tuneport.plugin import Redactor, check_proxies, guard
-from tuneport_openai import keys
-from tuneport_openai.profiles import Profile, checked_address
-from tuneport_openai.refusals import code_of, message_of, param_of, shown
-from tuneport_openai.words import retry_after
+from tuneport_openai.wire import keys
+from tuneport_openai.wire.profiles import Profile, checked_address
+from tuneport_openai.wire.refusals import code_of, message_of, param_of, shown
+from tuneport_openai.wire.words import retry_after
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
@@ -150,7 +150,7 @@ class Wire:
         raise error
 
     def _of_status(self, error: APIStatusError, doing: str, missing: type[NotFoundError]) -> TuneportError:
-        from tuneport_openai.vendors import refused_remedy
+        from tuneport_openai.wire.vendors import refused_remedy
 
         name, status = self.profile.name, error.status_code
         said = self.redact(message_of(error))

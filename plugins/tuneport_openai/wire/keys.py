@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tuneport.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from tuneport_openai.profiles import Profile
+    from tuneport_openai.wire.profiles import Profile
 
 SERVICE = "tuneport"
 """The keyring's service; the user is the profile's `account`, its name and its host, so no other host gets the key."""

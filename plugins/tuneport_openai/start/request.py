@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tuneport.errors import UsageError
 from tuneport.plugin import home, utc_now
-from tuneport_openai import catalogue
-from tuneport_openai.client import INTENT
-from tuneport_openai.rules import write_file
+from tuneport_openai.catalogue import table
+from tuneport_openai.start.rules import write_file
+from tuneport_openai.wire.client import INTENT
 
 if TYPE_CHECKING:
     from tuneport.plugin import DataRules, TrainRequest
     from tuneport_openai.config import OpenAISettings
-    from tuneport_openai.profiles import Profile
+    from tuneport_openai.wire.profiles import Profile
 
 _METHODS = {"sft": "supervised", "dpo": "dpo", "reinforcement": "reinforcement"}
 _MOST_EPOCHS = 50
@@ -97,7 +97,7 @@ def _body(endpoint: Profile, request: TrainRequest, model: str) -> dict[str, Any
 
 def _refuse(endpoint: Profile, request: TrainRequest, settings: OpenAISettings) -> None:
     options = request.options
-    longest = catalogue.longest_suffix(endpoint)
+    longest = table.longest_suffix(endpoint)
     if options.suffix and len(options.suffix) > longest:
         raise UsageError(
             f"The suffix has {len(options.suffix)} characters; {endpoint.name} takes {longest}.",
@@ -129,7 +129,7 @@ def _price(endpoint: Profile, request: TrainRequest, model: str) -> float | None
     settings = cast("OpenAISettings", request.settings)
     if settings.usd_per_million_tokens is not None:
         return settings.usd_per_million_tokens
-    facts = catalogue.known(endpoint, model)
+    facts = table.known(endpoint, model)
     return facts.training if facts else None
 
 

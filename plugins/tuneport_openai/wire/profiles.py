@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from tuneport.errors import ConfigError, HomeError, NotFoundError, UsageError
 from tuneport.plugin import home, open_regular
-from tuneport_openai.limits import Limits, limits_of
-from tuneport_openai.locks import open_lock
+from tuneport_openai.wire.limits import Limits, limits_of
+from tuneport_openai.wire.locks import open_lock
 
 Vendor = Literal["openai", "azure", "other"]
 
