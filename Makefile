@@ -36,6 +36,7 @@ docs: .venv/dev.stamp
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/checks_page.py
 	$(BIN)/python docs/templates_page.py
+	$(BIN)/python docs/api_page.py
 
 build: .venv/dev.stamp
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -31,6 +31,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = [
+    "BackendError",
+    "BackendNotFound",
+    "BudgetError",
+    "ConfigError",
+    "DataError",
+    "HomeError",
+    "JobCancelled",
+    "JobError",
+    "JobFailed",
+    "JobNotFinished",
+    "JobNotFound",
+    "ModelNotFound",
+    "NotFoundError",
+    "OptionError",
+    "RefError",
+    "TuneportError",
+    "UnavailableError",
+    "UnsupportedError",
+    "UsageError",
+    "WaitTimeout",
+]
+
 
 class TuneportError(Exception):
     """What happened and to what; `remedy` says what to do or type next.

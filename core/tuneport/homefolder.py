@@ -1,18 +1,15 @@
-"""The folder of ledger, jobs, profiles and caches, the meaning of `~` in a path, and files that end."""
+"""The folder of ledger, jobs, profiles and caches, and the meaning of `~` in a path."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from contextlib import suppress
-from difflib import get_close_matches
-from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import HomeError, UsageError
+from tuneport.spelling import similar
 
 _CURE = "Set TUNEPORT_HOME to a folder on a local disk that you can write to."
 _MOST_LOOKED_AT = 1000  # files of a folder, for one that comes near
@@ -61,28 +58,9 @@ def near_files(name: str) -> str:
     with suppress(OSError, ValueError, UsageError):
         path = local_path(name)
         there = [one.name for one in islice(path.parent.iterdir(), _MOST_LOOKED_AT)]
-        near = get_close_matches(path.name, there, n=2, cutoff=0.75)
+        near = similar(path.name, there, most=2, cutoff=0.75)
         return f"Did you mean {' or '.join(str(path.with_name(one)) for one in near)}? " if near else ""
     return ""
-
-
-@public(AUTHORS)
-def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a regular file to read its bytes. Raises OSError, also for a folder, a pipe and a device: opening a pipe
-    waits for its writer, and a device may have no end.
-
-    >>> open_regular("/dev/null")
-    Traceback (most recent call last):
-    OSError: [Errno 22] it is not a regular file: '/dev/null'
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
 def _root() -> Path:

@@ -41,13 +41,16 @@ if TYPE_CHECKING:
         Preference,
     )
     from tuneport.evaluate import Comparison, Record, answer_room
-    from tuneport.homefolder import home, local_path, open_regular
+    from tuneport.files import lock_file, open_regular, replace_file, sync, write_file, write_json
+    from tuneport.homefolder import home, local_path
     from tuneport.loader import availability
     from tuneport.printable import one_line
     from tuneport.refs import Ref
     from tuneport.services import Redactor, check_proxies, guard
+    from tuneport.spelling import did_you_mean
     from tuneport.terminal.outlet import BarStream, ask_secret, say, say_json, say_lines, transfer_bar
     from tuneport.terminal.tables import confirmed, print_table, working
+    from tuneport.units import duration, many, size
     from tuneport.workflow import (
         deliver_events,
         find_ref,
@@ -70,13 +73,16 @@ _EXPORTS = {
     "contract.schemas": "read_schema",
     "dataset": "CheckResult Completion Conversation DataRules Dataset Diagnostic Example Message Piece Preference",
     "evaluate": "Comparison Record answer_room",
-    "homefolder": "home local_path open_regular",
+    "files": "lock_file open_regular replace_file sync write_file write_json",
+    "homefolder": "home local_path",
     "loader": "availability",
     "printable": "one_line",
     "refs": "Ref",
     "services": "Redactor check_proxies guard",
+    "spelling": "did_you_mean",
     "terminal.outlet": "BarStream ask_secret say say_json say_lines transfer_bar",
     "terminal.tables": "confirmed print_table working",
+    "units": "duration many size",
     "workflow": "deliver_events find_ref job_scratch keep_events kept_events record_answers translate_settings",
 }
 
@@ -131,6 +137,8 @@ __all__ = [
     "commented_yaml",
     "confirmed",
     "deliver_events",
+    "did_you_mean",
+    "duration",
     "find_ref",
     "guard",
     "home",
@@ -140,18 +148,25 @@ __all__ = [
     "kept_events",
     "load_section",
     "local_path",
+    "lock_file",
+    "many",
     "one_line",
     "open_regular",
     "print_table",
     "read_schema",
     "record_answers",
+    "replace_file",
     "say",
     "say_json",
     "say_lines",
+    "size",
+    "sync",
     "transfer_bar",
     "translate_settings",
     "utc_now",
     "working",
+    "write_file",
+    "write_json",
 ]
 
 if not TYPE_CHECKING:  # a type checker that saw it would accept every name

@@ -6,6 +6,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from tuneport.doors import AUTHORS, public
+
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -18,6 +20,7 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+@public(AUTHORS)
 def many(number: int, noun: str) -> str:
     """`1 row`, `2,000 rows`."""
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
@@ -45,6 +48,7 @@ def loss(value: float) -> str:
     return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
+@public(AUTHORS)
 def duration(seconds: float) -> str:
     """A span of time in its two largest units.
 
@@ -63,6 +67,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+@public(AUTHORS)
 def size(count: float) -> str:
     """A number of bytes in units of 1000.
 

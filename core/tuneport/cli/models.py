@@ -89,7 +89,7 @@ def _read_schema(path: Path | None) -> dict[str, Any] | None:
     import msgspec
 
     from tuneport.contract.schemas import MOST_BYTES
-    from tuneport.homefolder import open_regular
+    from tuneport.files import open_regular
 
     if path is None:
         return None

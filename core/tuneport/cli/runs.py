@@ -345,7 +345,7 @@ def _is_config(source: str) -> bool:
         return path.suffix.lower() in (".yaml", ".yml", ".toml")
     import json
 
-    from tuneport.homefolder import open_regular
+    from tuneport.files import open_regular
 
     try:
         with open_regular(path) as file:

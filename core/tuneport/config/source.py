@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import ConfigError
-from tuneport.homefolder import near_files, open_regular
+from tuneport.files import open_regular
+from tuneport.homefolder import near_files
 
 KeyPath = tuple[str | int, ...]
 SET = "--set"

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, cast
 from tuneport.dataset.encodings import Transcoding
 from tuneport.dataset.sniff import HEAD, SHEETS, Reading, Said, look
 from tuneport.errors import DataError, UsageError
-from tuneport.homefolder import home, local_path, near_files, open_regular
+from tuneport.files import open_regular
+from tuneport.homefolder import home, local_path, near_files
 
 ROW_BYTES = 32 << 20
 """A row of more bytes than this is refused."""

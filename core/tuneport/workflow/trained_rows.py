@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneport.errors import HomeError, JobNotFound
-from tuneport.homefolder import home, open_regular
+from tuneport.files import open_regular
+from tuneport.homefolder import home
 from tuneport.ledger import Ledger
 from tuneport.refs import Ref
 
