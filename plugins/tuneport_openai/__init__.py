@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tuneport_openai.config import OpenAISettings
     from tuneport_openai.job import HostedJob
     from tuneport_openai.model import HostedModel
-    from tuneport_openai.start.rules import write_file
+    from tuneport_openai.start.rules import write_rows
     from tuneport_openai.wire.profiles import Profile
 
 TUNEPORT_API = 1
@@ -26,7 +26,7 @@ __all__ = [
     "Profile",
     "tuneport_backends",
     "tuneport_commands",
-    "write_file",
+    "write_rows",
 ]
 
 _ROOMS = {
@@ -35,7 +35,7 @@ _ROOMS = {
     "OpenAIBackend": "backend",
     "OpenAISettings": "config",
     "Profile": "wire.profiles",
-    "write_file": "start.rules",
+    "write_rows": "start.rules",
 }
 
 

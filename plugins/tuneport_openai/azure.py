@@ -12,7 +12,8 @@ from tuneport.errors import BackendError, ConfigError, NotFoundError, TuneportEr
 from tuneport.plugin import Redactor
 from tuneport_openai.wire import keys
 from tuneport_openai.wire.client import http_client, is_http
-from tuneport_openai.wire.profiles import Profile, checked_url
+from tuneport_openai.wire.addresses import check_url
+from tuneport_openai.wire.profiles import Profile
 from tuneport_openai.wire.refusals import shown, words_of
 
 RESOURCE, TOKEN, MANAGEMENT = "AZURE_OPENAI_RESOURCE_ID", keys.MANAGEMENT_TOKEN, "AZURE_MANAGEMENT_URL"
@@ -45,7 +46,7 @@ class Deployment:
                 "(`az cognitiveservices account show` tells it), or deploy the model in the portal and ask "
                 "azure:DEPLOYMENT.",
             )
-        host = checked_url(os.environ.get(MANAGEMENT) or _PUBLIC)
+        host = check_url(os.environ.get(MANAGEMENT) or _PUBLIC)
         self._url = f"{host}{resource}/deployments/{name}?api-version={_API}"
 
     def ensure(self, model: str) -> bool:

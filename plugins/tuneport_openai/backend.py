@@ -19,9 +19,9 @@ from tuneport.errors import (
 )
 from tuneport.plugin import Availability, Backend, BaseInfo, Capabilities, Ref
 from tuneport_openai.catalogue import table
-from tuneport_openai.wire import keys, profiles, vendors
+from tuneport_openai.wire import keys, profiles, closing
 from tuneport_openai.wire.client import INSTALL, Wire
-from tuneport_openai.wire.profiles import Profile, how_to_address
+from tuneport_openai.wire.profiles import Profile, address_remedy
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -168,7 +168,7 @@ class OpenAIBackend(Backend):
         if facts is not None and facts.has_ended():
             raise UnavailableError(
                 table.end_of(facts),
-                remedy=f"Choose another model. {vendors.elsewhere(self.endpoint)}".rstrip(),
+                remedy=f"Choose another model. {closing.elsewhere(self.endpoint)}".rstrip(),
             )
 
     def bases(self) -> list[BaseInfo]:
@@ -186,7 +186,7 @@ class OpenAIBackend(Backend):
         packages = super().availability()
         if not packages.ready:
             return packages
-        missing, said = self._missing(), vendors.note(self.endpoint)
+        missing, said = self._missing(), closing.note(self.endpoint)
         if missing:
             remedy = f"{said} {self._how_to_get()}".lstrip()
             return Availability(ready=False, reason=missing, remedy=remedy, plans=not self.endpoint.removed)
@@ -204,7 +204,7 @@ class OpenAIBackend(Backend):
 
     def _how_to_get(self) -> str:
         """What to type about what is missing."""
-        return (keys.how_to_set if self.endpoint.base_url else how_to_address)(self.endpoint)
+        return (keys.how_to_set if self.endpoint.base_url else address_remedy)(self.endpoint)
 
     def _scratch(self, name: str) -> MutableMapping[str, Any]:
         scratch = tuneport.plugin.job_scratch(Ref(self.name, name))
@@ -249,4 +249,4 @@ class OpenAIBackend(Backend):
 
 
 def _until(model: table.Known) -> str:
-    return f", until {vendors.day(model.ends)}" if model.ends is not None else ""
+    return f", until {closing.day(model.ends)}" if model.ends is not None else ""

@@ -86,7 +86,7 @@ def key_(
     """
     from tuneport_openai.wire import keys, profiles
 
-    one = profiles.checked_address(profiles.profile(name))
+    one = profiles.require_address(profiles.profile(name))
     if remove:
         keys.forget(one)
     else:

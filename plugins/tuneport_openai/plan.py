@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tuneport.plugin import Plan, Quantity
 from tuneport_openai.catalogue import table
 from tuneport_openai.catalogue.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
-from tuneport_openai.wire import vendors
+from tuneport_openai.wire import closing
 from tuneport_openai.wire.profiles import Profile
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _reasons(settings: OpenAISettings) -> dict[str, str]:
 def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | None) -> list[str]:
     """What else there is to know, what stands most in the way first."""
     method, day = request.options.method, table.as_of()
-    notes = [vendors.note(endpoint, method), table.end_of(facts) if facts is not None else ""]
+    notes = [closing.note(endpoint, method), table.end_of(facts) if facts is not None else ""]
     if endpoint.vendor != "other":
         if facts is None:
             notes.append(f"{model} is not among the tunable models known on {day}: the server may refuse it.")

@@ -12,7 +12,7 @@ import tuneport
 from tuneport import Dataset
 from tuneport_openai import plan
 from tuneport_openai.catalogue import table
-from tuneport_openai.wire import profiles, vendors
+from tuneport_openai.wire import profiles, closing
 from wire_server import WireServer
 
 MODEL = "openai:gpt-4.1-mini-2025-04-14"
@@ -82,12 +82,12 @@ def test_a_missing_address_is_said(rows: Dataset, monkeypatch: pytest.MonkeyPatc
 
 def test_the_vendors_closing_is_told_before_and_after_the_day(key: None) -> None:
     openai = profiles.profile("openai")
-    assert "6 January 2027" in (vendors.closing(openai, date(2026, 11, 23)) or "")
-    assert "7 May 2026" in (vendors.closing(openai, date(2026, 11, 23)) or "")
-    assert not vendors.has_closed(openai, date(2027, 1, 5))
-    assert vendors.has_closed(openai, date(2027, 1, 6))
-    assert "14 April 2027" in (vendors.closing(profiles.profile("azure")) or "")
-    assert vendors.closing(profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")) is None
+    assert "6 January 2027" in (closing.announced(openai, date(2026, 11, 23)) or "")
+    assert "7 May 2026" in (closing.announced(openai, date(2026, 11, 23)) or "")
+    assert not closing.has_closed(openai, date(2027, 1, 5))
+    assert closing.has_closed(openai, date(2027, 1, 6))
+    assert "14 April 2027" in (closing.announced(profiles.profile("azure")) or "")
+    assert closing.announced(profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")) is None
 
 
 def test_a_plan_tells_the_closing_and_who_else_could_run_the_config(key: None, rows: Dataset) -> None:

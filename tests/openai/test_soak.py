@@ -16,7 +16,7 @@ from tuneport.errors import JobError, JobNotFound, TuneportError
 from tuneport.ledger import Ledger
 from tuneport.plugin import home, utc_now
 from tuneport_openai.start import submit
-from tuneport_openai.start.rules import write_file
+from tuneport_openai.start.rules import write_rows
 from tuneport_openai.wire.client import Wire
 from tuneport_openai.wire.limits import Limits
 from tuneport_openai.wire.profiles import Profile
@@ -34,7 +34,7 @@ def test_no_kill_and_no_fault_makes_two_jobs_of_one_intent(server: WireServer, r
     draw = random.Random(2)
     wire = Wire(Profile(name="lab", base_url=proxy.url, key="LAB_API_KEY", limits=IMPATIENT))
     _ = wire.once, wire.patient  # made here, so that no child spends its life on loading certificates
-    file = write_file(rows, home("openai", "files"))
+    file = write_rows(rows, home("openai", "files"))
     facts = {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
     kills, scratches = 0, []
     with Ledger.open() as ledger:

@@ -15,7 +15,7 @@ from fault_proxy import AFTER, BEFORE, FAULTS, FaultProxy
 from tuneport import Dataset, Ref
 from tuneport.errors import JobNotFinished, JobNotFound
 from tuneport_openai.start import submit
-from tuneport_openai.start.rules import write_file
+from tuneport_openai.start.rules import write_rows
 from tuneport_openai.wire.client import Wire
 from tuneport_openai.wire.limits import Limits
 from tuneport_openai.wire.profiles import Profile
@@ -40,7 +40,7 @@ def wire(proxy: FaultProxy) -> Wire:
 @pytest.fixture
 def sent(rows: Dataset) -> dict[str, object]:
     """The facts of the file that is sent."""
-    file = write_file(rows, tuneport.plugin.home("openai", "files"))
+    file = write_rows(rows, tuneport.plugin.home("openai", "files"))
     return {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
 
 

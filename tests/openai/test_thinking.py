@@ -9,7 +9,7 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
-from tuneport_openai.start.rules import data_rules, write_file
+from tuneport_openai.start.rules import data_rules, write_rows
 from tuneport_openai.wire.profiles import profile
 from tuneport_openai.wire.thinking import Splitter
 from wire_server import WireServer
@@ -78,6 +78,6 @@ def test_the_vendors_refuse_a_row_with_thinking_before_anything_is_sent(vendor: 
 def test_another_server_gets_it_with_a_note(lab: WireServer, tmp_path: Path) -> None:
     result = Dataset.load([THOUGHT]).check(data_rules(profile("lab"), "any"))
     assert {one.severity for one in result.diagnostics if one.code == "reasoning-sent"} == {"note"}
-    sent = write_file(Dataset.load([THOUGHT]), tmp_path)
+    sent = write_rows(Dataset.load([THOUGHT]), tmp_path)
     row = json.loads(sent.path.read_text())
     assert row["messages"][1] == {"role": "assistant", "content": "4", "reasoning_content": "Two more."}

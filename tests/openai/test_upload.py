@@ -9,7 +9,7 @@ import pytest
 import tuneport
 import tuneport.plugin
 from tuneport import Dataset
-from tuneport_openai.start.rules import write_file
+from tuneport_openai.start.rules import write_rows
 from tuneport_openai.wire import upload
 from tuneport_openai.wire.client import Wire
 from tuneport_openai.wire.limits import Limits
@@ -34,7 +34,7 @@ def wire_of(server: WireServer, limits: Limits) -> Wire:
 
 @pytest.fixture
 def facts(rows: Dataset) -> dict[str, object]:
-    file = write_file(rows, tuneport.plugin.home("openai", "files"))
+    file = write_rows(rows, tuneport.plugin.home("openai", "files"))
     return {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
 
 

@@ -1,4 +1,4 @@
-"""What is known of vendors' models, from a dated table in the package: limits, tokenizers, prices and ends."""
+"""What is known of vendors' models, from a dated table in the package: limits, tokenizers, prices, end dates."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from importlib.resources import files
 from typing import Any
 
 from tuneport_openai.wire.profiles import Profile
-from tuneport_openai.wire.vendors import day
+from tuneport_openai.wire.closing import day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """A model at a vendor. Limits are in tokens, prices in US dollars per million tokens; None is unknown.
 
-    `ends` is the day on which the vendor shuts it down, and every model tuned from it.
+    `encoding` is its tokenizer's name in tiktoken. `ends` is the day on which the vendor shuts it down, and every model
+    tuned from it.
     """
 
     model: str
-    encoding: str
+    encoding: str | None
     methods: tuple[str, ...]
     max_tokens: int | None
     images: bool | None
@@ -36,7 +37,7 @@ class Known:
 
 
 def known(profile: Profile, model: str) -> Known | None:
-    """What the table says of a vendor's model, by its snapshot's name, its bare name or a tuned model's (`ft:…`)."""
+    """A vendor's model in the table, by its snapshot's name, its name without the date, or a tuned model's (`ft:…`)."""
     base = model.removeprefix("ft:").partition(":")[0]
     for one in models(profile):
         if base in (one.model, one.model.rpartition("-20")[0] or one.model):
@@ -53,9 +54,9 @@ def end_of(model: Known) -> str:
 
 
 def models(profile: Profile) -> tuple[Known, ...]:
-    """All models that the table knows at that vendor."""
+    """All models of that vendor in the table."""
     return tuple(
-        _known(one["model"], one["encoding"], one[profile.vendor])
+        _known(one["model"], one.get("encoding"), one[profile.vendor])
         for one in _table()["models"]
         if profile.vendor in one
     )
@@ -73,23 +74,12 @@ def usd_per_training_hour(method: str) -> float | None:
 
 
 def cost_of_hosting() -> str:
-    """What a deployed model costs at Azure, and when that was said."""
+    """The price of a deployment at Azure, with the date of its source."""
     facts = _table()["vendors"]["azure"]["hosting"]
     return f"${facts['usd_per_hour']:.2f} an hour as of {facts['as_of']}"
 
 
-def longest_suffix(profile: Profile) -> int:
-    """How many characters the vendor takes as a suffix."""
-    return int(_table()["vendors"].get(profile.vendor, {"suffix": 64})["suffix"])
-
-
-def most_images(profile: Profile) -> int | None:
-    """How many images the vendor takes in a row; None is unknown."""
-    found = _table()["vendors"].get(profile.vendor)
-    return int(found["images"]) if found else None
-
-
-def _known(model: str, encoding: str, facts: dict[str, Any]) -> Known:
+def _known(model: str, encoding: str | None, facts: dict[str, Any]) -> Known:
     ends = facts.get("ends")
     parsed = {"methods": tuple(facts["methods"]), "ends": date.fromisoformat(ends) if ends else None}
     return Known(model=model, encoding=encoding, **{**facts, **parsed})

@@ -98,7 +98,7 @@ def move(
     from tuneport_openai.wire import profiles
     from tuneport_openai.wire.client import Wire
 
-    wire = Wire(profiles.checked_address(profiles.profile(profile)), largest_file=LARGEST)
+    wire = Wire(profiles.require_address(profiles.profile(profile)), largest_file=LARGEST)
     given = (model, training_file, validation_file, answers, data, budget, price, max_tokens, deployment)
     if job is None:
         if distill or output is not None or any(one is not None for one in given):
@@ -159,7 +159,7 @@ def add_to(app: Any) -> None:
 def _list(wire: Wire, *, csv: bool, json: bool) -> int:
     from tuneport_openai.move.account import read_account
     from tuneport_openai.move.table import csv_text, endings, print_account
-    from tuneport_openai.wire import vendors
+    from tuneport_openai.wire import closing
 
     with tuneport.plugin.working(f"Reading the jobs of {wire.profile.name}") as tell:
         account = read_account(wire, tell=tell)
@@ -170,7 +170,7 @@ def _list(wire: Wire, *, csv: bool, json: bool) -> int:
                 "address": account.address,
                 "jobs": [one.to_dict() for one in account.jobs],
                 "ends": endings(account, wire.profile),
-                "closing": vendors.closing(wire.profile),
+                "closing": closing.announced(wire.profile),
                 "notes": list(account.notes),
             }
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tuneport.plugin import one_line, print_table, say
-from tuneport_openai.wire import vendors
+from tuneport_openai.wire import closing
 
 if TYPE_CHECKING:
     from tuneport_openai.move.account import Account, OldFile, OldJob
@@ -102,12 +102,12 @@ def summary(account: Account) -> list[str]:
 
 def endings(account: Account, profile: Profile) -> list[str]:
     """What ends when: the creation of jobs, and the models by the day on which they are shut down."""
-    said = vendors.closing(profile)
+    said = closing.announced(profile)
     lines = [f"{said}."] if said else []
     ends = Counter((one.ends, one.base) for one in account.jobs if one.model and one.ends is not None)
     for (when, base), count in sorted(ends.items()):
         if when is not None:
-            lines.append(f"{_many(count, 'model')} tuned from {base}: shut down on {vendors.day(when)}")
+            lines.append(f"{_many(count, 'model')} tuned from {base}: shut down on {closing.day(when)}")
     return lines
 
 

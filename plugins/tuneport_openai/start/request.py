@@ -1,4 +1,4 @@
-"""A training as a request of the wire: what is refused before anything is sent, what is sent, what is kept of it."""
+"""A training as a request of the wire: what is refused before anything is sent, what is sent, and what is kept."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from typing import TYPE_CHECKING, Any, cast
 from tuneport.errors import UsageError
 from tuneport.plugin import home, utc_now
 from tuneport_openai.catalogue import table
-from tuneport_openai.start.rules import write_file
+from tuneport_openai.config import NebiusSettings, OpenAISettings
+from tuneport_openai.graders import wire_grader
+from tuneport_openai.start.rules import WireFile, write_rows
+from tuneport_openai.start.submit import suffix_mark
 from tuneport_openai.wire.client import INTENT
 
 if TYPE_CHECKING:
     from tuneport.plugin import DataRules, TrainRequest
-    from tuneport_openai.config import OpenAISettings
     from tuneport_openai.wire.profiles import Profile
 
 _METHODS = {"sft": "supervised", "dpo": "dpo", "reinforcement": "reinforcement"}
-_MOST_EPOCHS = 50
+MOST_EPOCHS = 50
 
 
-def written(endpoint: Profile, request: TrainRequest, model: str, drop: DataRules | None) -> dict[str, Any]:
-    """Write the files that are sent, and return all that the start needs from then on, whichever process goes on.
+def write_request(endpoint: Profile, request: TrainRequest, model: str, drop: DataRules | None) -> dict[str, Any]:
+    """Write the files that are sent, and return everything that the start needs later, in any process.
 
-    `model` is the base by the server's own name; `drop` leaves out rows that are longer than that profile takes.
-    Raises UsageError for what the wire refuses, before anything is written.
+    `model` is the base by the server's own name; `drop` leaves out rows that are longer than these rules allow. Raises
+    UsageError for what the vendor refuses, before anything is written.
     """
     body = _body(endpoint, request, model)
     method, folder = request.options.method, home("openai", "files")
     parts = {"train": request.train, "validation": request.validation}
     files = {
-        part: write_file(rows, folder, method, drop=drop)
+        part: write_rows(rows, folder, method, drop=drop)
         for part, rows in parts.items()
         if rows is not None and len(rows)
     }
@@ -48,87 +50,113 @@ def written(endpoint: Profile, request: TrainRequest, model: str, drop: DataRule
         "versions": _versions(),
         "created": utc_now().isoformat(),
         "usd_per_million_tokens": _price(endpoint, request, model),
-        "files": {
-            part: {
-                "path": str(one.path),
-                "sha256": one.sha256,
-                "bytes": one.bytes,
-                "rows": one.rows,
-                "dropped": one.dropped,
-                "name": one.name,
-            }
-            for part, one in files.items()
-        },
+        "files": {part: _facts(one, endpoint, request) for part, one in files.items()},
+    }
+
+
+def _facts(file: WireFile, endpoint: Profile, request: TrainRequest) -> dict[str, Any]:
+    name = file.name
+    if endpoint.traits.mark == "file":  # the file's id is what tells our job from others
+        name = name.replace(".jsonl", f"-{request.intent}.jsonl")
+    return {
+        "path": str(file.path),
+        "sha256": file.sha256,
+        "bytes": file.bytes,
+        "rows": file.rows,
+        "dropped": file.dropped,
+        "name": name,
     }
 
 
 def _body(endpoint: Profile, request: TrainRequest, model: str) -> dict[str, Any]:
     """The request that creates the job, without its files."""
-    options, settings = request.options, cast("OpenAISettings", request.settings)
-    _refuse(endpoint, request, settings)
-    inner: dict[str, Any] = {
-        "n_epochs": options.epochs,
-        "batch_size": settings.batch_size,
-        "learning_rate_multiplier": settings.learning_rate_multiplier,
-    }
-    chosen: dict[str, Any] = {"hyperparameters": inner}
-    if options.method == "dpo":
-        inner["beta"] = settings.beta
-    if options.method == "reinforcement" and settings.grader is not None:
-        chosen["grader"] = settings.grader.model_dump(mode="json", exclude_none=True)
-        named = ("compute_multiplier", "eval_interval", "eval_samples", "reasoning_effort")
-        inner |= {name: getattr(settings, name) for name in named if getattr(settings, name) not in (None, "auto")}
+    options, settings, traits = request.options, request.settings, endpoint.traits
+    if not isinstance(settings, OpenAISettings | NebiusSettings):
+        raise TypeError(f"these are not settings of this plugin: {type(settings).__name__}")
+    _refuse(endpoint, request)
+    values = settings.hyperparameters(options.method, options.epochs)
+    if not traits.sends_auto:
+        values = {name: value for name, value in values.items() if value != "auto"}
+    chosen: dict[str, Any] = {"hyperparameters": values}
     kind = _METHODS[options.method]
-    body: dict[str, Any] = {
-        "model": model,
-        "method": {"type": kind, kind: chosen},
-        "seed": options.seed,
-        "metadata": {**_metadata(request), INTENT: request.intent},
-    }
-    if options.suffix:
+    body: dict[str, Any] = {"model": model, "method": {"type": kind, kind: chosen}}
+    if traits.takes_seed:
+        body["seed"] = options.seed
+    if traits.mark == "metadata":
+        body["metadata"] = {**_metadata(request), INTENT: request.intent}
+    if traits.mark == "suffix":
+        mark = suffix_mark(request.intent)
+        body["suffix"] = f"{options.suffix}-{mark}" if options.suffix else mark
+    elif options.suffix:
         body["suffix"] = options.suffix
-    if settings.wandb is not None:
-        wandb = settings.wandb.model_dump(mode="json", exclude_defaults=True)
-        body["integrations"] = [{"type": "wandb", "wandb": wandb}]
-    if settings.training_type is not None:
-        body["extra_body"] = {"trainingType": settings.training_type}
+    if isinstance(settings, OpenAISettings):
+        if options.method == "reinforcement" and settings.grader is not None:
+            chosen["grader"] = wire_grader(settings.grader)
+        if settings.wandb is not None:
+            wandb = settings.wandb.model_dump(mode="json", exclude_defaults=True)
+            body["integrations"] = [{"type": "wandb", "wandb": wandb}]
+        if settings.training_type is not None:
+            body["extra_body"] = {"trainingType": settings.training_type}
     return body
 
 
-def _refuse(endpoint: Profile, request: TrainRequest, settings: OpenAISettings) -> None:
+def _refuse(endpoint: Profile, request: TrainRequest) -> None:
+    """Raise UsageError for what this vendor does not take."""
     options = request.options
-    longest = table.longest_suffix(endpoint)
-    if options.suffix and len(options.suffix) > longest:
-        raise UsageError(
-            f"The suffix has {len(options.suffix)} characters; {endpoint.name} takes {longest}.",
-            remedy="Shorten train.suffix.",
-        )
-    if options.epochs != "auto" and options.epochs > _MOST_EPOCHS:
-        raise UsageError(f"{options.epochs} epochs; the wire takes {_MOST_EPOCHS}.", remedy="Lower train.epochs.")
-    if options.method == "reinforcement" and settings.grader is None:
-        raise UsageError(
-            "Reinforcement needs a grader.", remedy=f"Set backends.{endpoint.name}.grader; see docs/openai.md."
-        )
-    azures = "training_type" if settings.training_type is not None else "deploy" if settings.deploy else None
-    if azures is not None and endpoint.vendor != "azure":
-        raise UsageError(f"{azures} is Azure's.", remedy=f"Leave it out of backends.{endpoint.name}.")
+    _refuse_suffix(endpoint, request)
+    if options.epochs != "auto" and options.epochs > MOST_EPOCHS:
+        raise UsageError(f"{options.epochs} epochs: the wire takes up to {MOST_EPOCHS}.", remedy="Lower train.epochs.")
+    if isinstance(request.settings, OpenAISettings):
+        _refuse_settings(endpoint, options.method, request.settings)
     metadata = _metadata(request)
+    if metadata and endpoint.traits.mark != "metadata":
+        raise UsageError(f"{endpoint.traits.title} takes no metadata.", remedy="Leave the metadata out.")
     if len(metadata) > 15 or any(len(k) > 64 or len(v) > 512 for k, v in metadata.items()):
         raise UsageError(
-            "The wire takes 15 entries of metadata beside our own, with keys of 64 and values of 512 characters.",
+            "The wire takes 15 entries of metadata in addition to ours, with keys of up to 64 and values of up to 512 "
+            "characters.",
             remedy="Leave some out, or shorten them.",
         )
 
 
+def _refuse_suffix(endpoint: Profile, request: TrainRequest) -> None:
+    traits, suffix = endpoint.traits, request.options.suffix
+    if not suffix:
+        return
+    if not traits.longest_suffix:
+        raise UsageError(f"{traits.title} takes no suffix.", remedy="Leave out train.suffix.")
+    room = traits.longest_suffix - (len(suffix_mark(request.intent)) + 1 if traits.mark == "suffix" else 0)
+    if len(suffix) > room:
+        raise UsageError(
+            f"The suffix has {len(suffix)} characters; {endpoint.name} takes up to {room}.",
+            remedy="Shorten train.suffix.",
+        )
+
+
+def _refuse_settings(endpoint: Profile, method: str, settings: OpenAISettings) -> None:
+    traits, section = endpoint.traits, f"backends.{endpoint.name}"
+    if method == "reinforcement" and settings.grader is None:
+        raise UsageError("Reinforcement needs a grader.", remedy=f"Set {section}.grader; see docs/openai.md.")
+    if settings.grader is not None and settings.grader.type not in traits.graders:
+        known = ", ".join(sorted(traits.graders))
+        raise UsageError(
+            f"{endpoint.name} takes no grader of type {settings.grader.type}.",
+            remedy=f"Choose another {section}.grader.type: {known}." if known else f"Leave out {section}.grader.",
+        )
+    azure_only = "training_type" if settings.training_type is not None else "deploy" if settings.deploy else None
+    if azure_only is not None and endpoint.vendor != "azure":
+        raise UsageError(f"Only Azure takes {azure_only}.", remedy=f"Leave it out of {section}.")
+
+
 def _metadata(request: TrainRequest) -> dict[str, str]:
-    """The user's own: the intent goes under a key that tells whose it is."""
+    """The user's own entries: the intent is sent under a key that names tuneport."""
     return {key: value for key, value in request.metadata.items() if key != "intent"}
 
 
 def _price(endpoint: Profile, request: TrainRequest, model: str) -> float | None:
-    settings = cast("OpenAISettings", request.settings)
-    if settings.usd_per_million_tokens is not None:
-        return settings.usd_per_million_tokens
+    price: float | None = cast("OpenAISettings", request.settings).usd_per_million_tokens
+    if price is not None:
+        return price
     facts = table.known(endpoint, model)
     return facts.training if facts else None
 

@@ -1,13 +1,13 @@
-"""A submission that cannot start twice: written down first, sent once, and looked for, never repeated, on doubt.
+"""A submission that cannot start twice: recorded first, sent once, and in doubt searched for, never repeated.
 
-What a job's scratch holds, in the order in which it is written: `request` (all that is needed to go on in another
-process), `files` (ids at the server, by part), `create` (before the one request that starts the job is sent), `job`
-(the id that it was given); or `cancelled` or `refused`, where it never will be.
+What a job's scratch holds, in the order in which it is written: `request` (everything that another process needs to
+continue), `files` (ids at the server, by part), `create` (before the one request that starts the job is sent), `job`
+(the id that the server gave it); or `cancelled` or `refused`, where there will never be one.
 """
 
 from __future__ import annotations
 
-import fcntl
+import re
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -15,9 +15,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import ConfigError, JobNotFinished, JobNotFound, TuneportError
-from tuneport.plugin import JobState, Ref, Status, home, utc_now
+from tuneport.plugin import JobState, Ref, Status, home, lock_file, utc_now
 from tuneport_openai.wire.client import INTENT, Wire, never_sent
-from tuneport_openai.wire.locks import open_lock
 from tuneport_openai.wire.pages import Pages
 from tuneport_openai.wire.refusals import answer_of, surely_refused
 from tuneport_openai.wire.upload import ensure_file
@@ -28,37 +27,37 @@ if TYPE_CHECKING:
 
 Scratch = MutableMapping[str, Any]
 
-_SETTLE_LOOKS = 3  # a person waits, and can ask again
+_SETTLE_LOOKS = 3  # the user waits, and can ask again
 CERTAIN_SECONDS = 900.0
-"""How long after the sending a job that no list shows may still show up; after that `settle` says it is not there.
+"""How long after the request a job that no list shows may still appear; after that `settle` says that there is none.
 
-An assumption, and the only one: no vendor says how long a request may be under way, or how soon a list shows a new job.
-The client gives up after two minutes; the rest is room for gateways that deliver late and for lists that lag, and as
-long as somebody can be asked to wait.
+This is an assumption, and the only one: no vendor says how long a request may take, or how soon a list shows a new job.
+The client gives up after two minutes; the rest is a margin for gateways that deliver late and lists that lag, and is as
+long as a user can be expected to wait.
 """
-_CLOCK_SECONDS = 24 * 3600  # how far two clocks may be apart
+_CLOCK_SECONDS = 24 * 3600  # how far apart two clocks may be
+_MARK = re.compile(r"[0-9a-f]{32}")  # see suffix_mark
+_EARLY_SECONDS = 120  # how much older than its request a job may seem
 
 
 @contextmanager
-def alone(intent: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the intent against every other process; without `wait`, False where another holds it."""
-    with open_lock(home("openai", "locks") / intent) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
+def hold(intent: str, *, wait: bool = True) -> Iterator[bool]:
+    """Keep every other process from this intent; without `wait`, yields False when another one holds it."""
+    try:
+        with lock_file(home("openai", "locks") / intent, wait=wait):
             yield True
+    except BlockingIOError:
+        yield False
 
 
 def finish(wire: Wire, ref: Ref, scratch: Scratch) -> None:
-    """Do what is left of a submission: upload, wait until the files are processed, start the job; once, whoever calls.
+    """Do what is left of a submission: upload, wait until the files are processed, start the job. May be repeated.
 
-    Raises JobNotFinished (unconfirmed) when it may have been started and could not be found, and the error of a refusal
-    when it certainly was not.
+    Raises JobNotFinished (unconfirmed) when the job may have been started and was not found, and the refusal's error
+    when it certainly was not started.
     """
     request = scratch["request"]
-    with alone(request["intent"]):
+    with hold(request["intent"]):
         if "job" in scratch or "cancelled" in scratch or "refused" in scratch:
             return
         if "create" in scratch:
@@ -71,11 +70,11 @@ def finish(wire: Wire, ref: Ref, scratch: Scratch) -> None:
 
 
 def settle(wire: Wire, ref: Ref, scratch: Scratch) -> None:
-    """Learn what became of a start. Returns when the job is found, or was never asked for.
+    """Find out whether a start made a job. Returns when the job is found, or was never submitted.
 
-    Raises JobNotFinished while the job may still show up, JobNotFound when it certainly was not started.
+    Raises JobNotFinished while the job may still appear, JobNotFound when it certainly was not started.
     """
-    with alone(scratch["request"]["intent"]):
+    with hold(scratch["request"]["intent"]):
         if "job" in scratch or "create" not in scratch:
             return
         found, unread = _search(wire, scratch, wire.limits.looks[:_SETTLE_LOOKS])
@@ -87,18 +86,18 @@ def settle(wire: Wire, ref: Ref, scratch: Scratch) -> None:
         if unread or passed < CERTAIN_SECONDS or scratch["create"].get("likely"):
             raise unconfirmed(wire, ref, scratch, unread)
         raise JobNotFound(
-            f"{wire.profile.name} has no job of the start of {ref}, {passed / 60:.0f} minutes after it was asked.",
-            remedy="It was not started. Run the same command again to start anew.",
+            f"{wire.profile.name} has no job for {ref}, {passed / 60:.0f} minutes after it was submitted.",
+            remedy="It was not started. Run the same command again to start it.",
         )
 
 
-def standing(ref: Ref, scratch: Scratch) -> JobState:
-    """Where a start stands that has not become a job."""
+def start_state(ref: Ref, scratch: Scratch) -> JobState:
+    """The state of a start that has not become a job."""
     created = datetime.fromisoformat(scratch["request"]["created"])
     if "create" in scratch:
         return JobState(
             status=Status.UNCONFIRMED,
-            message="It may have been started, and could not be found yet.",
+            message="It may have been started, and was not found yet.",
             remedy=f"Run: tuneport settle {ref}",
             created=created,
         )
@@ -106,20 +105,20 @@ def standing(ref: Ref, scratch: Scratch) -> JobState:
         return JobState(status=Status.FAILED, message=str(scratch["refused"]), created=created)
     if "cancelled" in scratch:
         return JobState(status=Status.CANCELLED, message="Cancelled before it was started.", created=created)
-    with alone(scratch["request"]["intent"], wait=False) as free:
+    with hold(scratch["request"]["intent"], wait=False) as free:
         if not free:
             return JobState(status=Status.PREPARING, message="Its files are being uploaded.", created=created)
     return JobState(
         status=Status.INTERRUPTED,
-        message="Its start was cut off before the job was created.",
+        message="Its start was interrupted before the job was created.",
         remedy=f"Run: tuneport resume {ref}",
         created=created,
     )
 
 
 def withdraw(scratch: Scratch) -> bool:
-    """See to it that a start never becomes a job; False where it may have become one meanwhile."""
-    with alone(scratch["request"]["intent"]):
+    """Make sure that a start never becomes a job. Returns False where it may have become one."""
+    with hold(scratch["request"]["intent"]):
         if "refused" in scratch:
             return True
         if "job" in scratch or "create" in scratch:
@@ -129,7 +128,7 @@ def withdraw(scratch: Scratch) -> bool:
 
 
 def adopt(wire: Wire, ref: Ref, scratch: Scratch) -> None:
-    """Take the job that carries this intent as ours; raises JobNotFinished (unconfirmed) when no look finds it."""
+    """Take over the job that carries this intent; raises JobNotFinished (unconfirmed) when no search finds it."""
     found, unread = _search(wire, scratch, wire.limits.looks)
     if not found:
         raise unconfirmed(wire, ref, scratch, unread)
@@ -137,16 +136,16 @@ def adopt(wire: Wire, ref: Ref, scratch: Scratch) -> None:
 
 
 def _search(wire: Wire, scratch: Scratch, looks: Sequence[float]) -> tuple[str | None, TuneportError | None]:
-    """The id of the job that carries this intent; else why the last look could not be made, or None if it was."""
+    """The id of the job that carries this intent, or the reason why the last search failed, if it did."""
     unread: TuneportError | None = None
     for pause in looks:
         time.sleep(pause)
         try:
             found = _look(wire, scratch)
-        except TuneportError as error:  # whatever keeps us from looking, a refusal of the start it is not
+        except TuneportError as error:  # the search failed, which says nothing about the start
             unread = error
             if isinstance(error, ConfigError):
-                break  # a key that is missing comes by no waiting
+                break  # waiting brings no key
         else:
             if found is not None:
                 return found.id, None
@@ -155,12 +154,12 @@ def _search(wire: Wire, scratch: Scratch, looks: Sequence[float]) -> tuple[str |
 
 
 def unconfirmed(wire: Wire, ref: Ref, scratch: Scratch, why: TuneportError | None = None) -> JobNotFinished:
-    """The error of a start of which nobody could learn what became; `why` is what kept us from looking."""
+    """The error for a start whose outcome is unknown; `why` is the reason why the search failed."""
     likely = scratch["create"].get("likely")
     sent = datetime.fromisoformat(scratch["create"]["at"])
     certain = sent + timedelta(seconds=CERTAIN_SECONDS)
-    found = "and no list of its jobs shows it yet" if why is None else f"and could not be looked for ({why.message})"
-    hint = f" It may be the job {likely}, which does not say whose it is." if likely else ""
+    found = "and no list of its jobs shows it yet" if why is None else f"and the search for it failed ({why.message})"
+    hint = f" It may be the job {likely}, which carries no mark of ours." if likely else ""
     if answer := scratch["create"].get("answer"):
         hint = f" The answer was {answer.rstrip('.')}.{hint}"
     remedy = f"Run in a few minutes: tuneport settle {ref}"
@@ -168,11 +167,11 @@ def unconfirmed(wire: Wire, ref: Ref, scratch: Scratch, why: TuneportError | Non
         remedy = f"{why.remedy.rstrip('.')}. Then run: tuneport settle {ref}"
     elif why is None and utc_now() < certain:
         remedy = (
-            f"From {certain:%H:%M} UTC on, a quarter of an hour after the sending, it is certain: tuneport settle {ref}"
+            f"From {certain:%H:%M} UTC on, 15 minutes after it was sent, this can be decided: tuneport settle {ref}"
         )
     return JobNotFinished(
         f"{ref} may have been started at {wire.profile.name} (it was sent at {sent:%H:%M} UTC), {found}. It is not "
-        f"sent again, so that nothing is paid for twice.{hint}",
+        f"sent again, so that you do not pay twice.{hint}",
         ref=str(ref),
         status=Status.UNCONFIRMED,
         remedy=remedy,
@@ -184,7 +183,7 @@ def _create(wire: Wire, ref: Ref, scratch: Scratch) -> None:
     body = {**request["body"], "training_file": ids["train"]}
     if "validation" in ids:
         body["validation_file"] = ids["validation"]
-    client = wire.once  # whatever is missing for it must be told before the note below says that something was sent
+    client = wire.once  # a missing key must be reported before the note below says that something was sent
     scratch["create"] = {"at": utc_now().isoformat(), "training_file": ids["train"], "model": body["model"]}
     try:
         made = client.fine_tuning.jobs.create(**body)
@@ -192,7 +191,7 @@ def _create(wire: Wire, ref: Ref, scratch: Scratch) -> None:
             raise ValueError("the answer names no job")
         if _metadata_of(made).get(INTENT, request["intent"]) != request["intent"]:
             raise ValueError("the answer is another job's")
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is not a proof that nothing was started
+    except Exception as error:  # noqa: BLE001 - no exception proves that nothing was started
         if surely_refused(error) or never_sent(error):
             del scratch["create"]
             wire.explain(error, "creating the job")
@@ -207,31 +206,59 @@ def _create(wire: Wire, ref: Ref, scratch: Scratch) -> None:
 
 
 def _look(wire: Wire, scratch: Scratch) -> FineTuningJob | None:
-    """The job whose metadata has this intent. Of jobs without metadata, one that fits is noted as likely."""
-    request, sent = scratch["request"], scratch["create"]
-    intent: str = request["intent"]
+    """The job that carries this intent. A job without any mark that fits is noted as likely."""
+    sent = scratch["create"]
     oldest = datetime.fromisoformat(sent["at"]) - timedelta(seconds=_CLOCK_SECONDS)
     ours: list[FineTuningJob] = []
-    with wire.speaking("looking for the job"):
-        jobs = _listed(wire, intent)
+    with wire.speaking("searching for the job"):
+        jobs = _list_jobs(wire, scratch["request"]["intent"])
         for job in jobs:
-            if _metadata_of(job).get(INTENT) == intent:
+            is_ours = _is_ours(wire, job, scratch)
+            if is_ours:
                 ours.append(job)
-            elif not _metadata_of(job) and _fits(job, sent):
+            elif is_ours is None and _fits(job, sent):
                 scratch["create"] = sent = {**sent, "likely": job.id}
             if (time_of(job.created_at) or oldest) < oldest:
                 break
         else:
             if not ours:
-                jobs.require_whole("jobs")  # else nobody could ever be certain that the job is not there
+                jobs.require_whole("jobs")  # otherwise it could never be certain that the job does not exist
     return min(ours, key=lambda job: time_of(job.created_at) or oldest, default=None)
 
 
-def _listed(wire: Wire, intent: str) -> Pages:
+def _is_ours(wire: Wire, job: FineTuningJob, scratch: Scratch) -> bool | None:
+    """Whether a job carries this intent, where its vendor lets us leave it; None for a job that carries no mark."""
+    intent, mark = scratch["request"]["intent"], wire.profile.traits.mark
+    if mark == "file":  # uploaded for this intent alone
+        return _fits(job, scratch["create"])
+    if mark == "suffix":
+        marks = _MARK.findall(suffix_of(job) or "")
+        return suffix_mark(intent) in marks if marks else None
+    metadata = _metadata_of(job)
+    return None if not metadata else metadata.get(INTENT) == intent
+
+
+def suffix_mark(intent: str) -> str:
+    """What a suffix holds of an intent: its 32 hexadecimal digits."""
+    return intent.replace("-", "")
+
+
+def suffix_of(job: FineTuningJob) -> str | None:
+    """The suffix of a job, under any of the names that servers use for it."""
+    for name in ("suffix", "user_provided_suffix"):
+        found = getattr(job, name, None)
+        if isinstance(found, str) and found:
+            return found
+    return None
+
+
+def _list_jobs(wire: Wire, intent: str) -> Pages:
     """Jobs by metadata; all of them, newest first, from a server that refuses or ignores the filter."""
     import openai
 
     jobs = wire.patient.fine_tuning.jobs
+    if wire.profile.traits.mark != "metadata":
+        return Pages(jobs.list(limit=100))
     try:
         return Pages(jobs.list(limit=100, metadata={INTENT: intent}))
     except (openai.BadRequestError, openai.UnprocessableEntityError):
@@ -244,5 +271,6 @@ def _metadata_of(job: FineTuningJob) -> dict[str, Any]:
 
 
 def _fits(job: FineTuningJob, sent: dict[str, Any]) -> bool:
-    at, created = datetime.fromisoformat(sent["at"]), time_of(job.created_at)
-    return job.training_file == sent["training_file"] and created is not None and created >= at - timedelta(seconds=120)
+    earliest = datetime.fromisoformat(sent["at"]) - timedelta(seconds=_EARLY_SECONDS)
+    created = time_of(job.created_at)
+    return job.training_file == sent["training_file"] and created is not None and created >= earliest

@@ -22,7 +22,7 @@ from tuneport.errors import (
 )
 from tuneport.plugin import Redactor, check_proxies, guard
 from tuneport_openai.wire import keys
-from tuneport_openai.wire.profiles import Profile, checked_address
+from tuneport_openai.wire.profiles import Profile, require_address
 from tuneport_openai.wire.refusals import code_of, message_of, param_of, shown
 from tuneport_openai.wire.words import retry_after
 
@@ -64,7 +64,7 @@ class Wire:
         return self._client(retries=int(self.limits.retries), seconds=self.limits.read_seconds)
 
     def _client(self, *, retries: int, seconds: float) -> OpenAI:
-        checked_address(self.profile)
+        require_address(self.profile)
         http = http_client(
             self.profile.name,
             self.redact,
@@ -150,7 +150,7 @@ class Wire:
         raise error
 
     def _of_status(self, error: APIStatusError, doing: str, missing: type[NotFoundError]) -> TuneportError:
-        from tuneport_openai.wire.vendors import refused_remedy
+        from tuneport_openai.wire.closing import refusal_remedy
 
         name, status = self.profile.name, error.status_code
         said = self.redact(message_of(error))
@@ -161,7 +161,7 @@ class Wire:
             )
         if status == 403:
             return UnavailableError(
-                f"{name} refuses this account while {doing} (403): {said}", remedy=refused_remedy(self.profile)
+                f"{name} refuses this account while {doing} (403): {said}", remedy=refusal_remedy(self.profile)
             )
         if status == 402 or (status == 429 and code_of(error) == "insufficient_quota"):
             return UnavailableError(

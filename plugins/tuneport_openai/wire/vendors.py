@@ -1,75 +1,95 @@
-"""What vendors have said about closing, and who else could run the same config."""
+"""What each vendor of the OpenAI wire does differently. The sources are in `catalogue/models.json`."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
 
-import tuneport
-import tuneport.plugin
-from tuneport_openai.wire.profiles import Profile
-
-OPENAI_NEW_REFUSED = date(2026, 5, 7)
-OPENAI_ENDS = date(2027, 1, 6)
-AZURE_PROMISED = date(2027, 4, 14)
+VendorName = Literal["openai", "azure", "nebius", "bedrock", "other"]
+Method = Literal["sft", "dpo", "reinforcement"]
 
 
-def closing(profile: Profile, today: date | None = None) -> str | None:
-    """What the vendor has said about ending fine-tuning, as known in November 2026; None where nothing is known."""
-    if profile.vendor == "azure":
-        return (
-            f"Azure promises training on the gpt-4.1 family to existing customers until {day(AZURE_PROMISED)} at least"
-        )
-    if profile.vendor != "openai":
-        return None
-    if has_closed(profile, today):
-        return f"OpenAI ended the creation of fine-tuning jobs for everybody on {day(OPENAI_ENDS)}"
-    return (
-        f"OpenAI refuses organisations that are new since {day(OPENAI_NEW_REFUSED)}, and ends the creation of "
-        f"fine-tuning jobs for everybody on {day(OPENAI_ENDS)}"
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """How one vendor departs from the wire that OpenAI describes. A field that is None or empty is unknown.
+
+    `hosts` are the ends of its host names, or their beginnings with a final `.`. `openai_models`: it tunes OpenAI's own
+    models, by OpenAI's published rules for data. `learning_rate` is the unit of the rate that it takes. `mark` is where
+    a start leaves its intent, so that the job can be found again: in the job's metadata, in its suffix, or in the name
+    of its training file. `longest_suffix` is in characters; 0 means that it refuses any. `sends_auto`: it understands
+    the word "auto" for a hyperparameter; otherwise the field is left out. `graders` are the types that it takes.
+    `serves_checkpoints`: a job's model is its last checkpoint, which must be registered before it answers.
+    """
+
+    title: str
+    hosts: tuple[str, ...] = ()
+    openai_models: bool = False
+    methods: frozenset[str] = frozenset({"sft", "dpo", "reinforcement"})
+    verbs: frozenset[str] = frozenset({"cancel", "pause", "resume"})
+    learning_rate: Literal["multiplier", "absolute"] = "multiplier"
+    mark: Literal["metadata", "suffix", "file"] = "metadata"
+    longest_suffix: int = 64
+    takes_seed: bool = True
+    sends_auto: bool = True
+    auto_epochs: int | None = None
+    graders: frozenset[str] = frozenset({"string_check", "text_similarity", "python", "score_model", "multi"})
+    serves_checkpoints: bool = False
+    min_rows: int = 1
+    max_bytes: int | None = None
+    most_images: int | None = None
 
 
-def note(profile: Profile, method: str = "sft") -> str:
-    """The same in sentences, with the backends here that could run the same config; empty where nothing is known."""
-    said = closing(profile)
-    if not said:
-        return ""
-    return f"{said}. {elsewhere(profile, method)}".rstrip()
+VENDORS: dict[VendorName, Vendor] = {
+    "openai": Vendor(
+        title="OpenAI",
+        openai_models=True,
+        min_rows=10,
+        max_bytes=8 * 1024**3,  # the bound of the Uploads API
+        most_images=10,
+    ),
+    "azure": Vendor(
+        title="Azure",
+        hosts=(".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"),
+        openai_models=True,
+        longest_suffix=18,
+        min_rows=10,
+        max_bytes=512_000_000,
+        most_images=64,
+    ),
+    "nebius": Vendor(
+        title="Nebius Token Factory",
+        hosts=("api.tokenfactory.nebius.com", "api.studio.nebius.com"),
+        methods=frozenset({"sft"}),
+        verbs=frozenset({"cancel"}),
+        learning_rate="absolute",
+        mark="suffix",
+        sends_auto=False,
+        auto_epochs=3,
+        graders=frozenset(),
+        serves_checkpoints=True,
+        max_bytes=5 * 1000**3,
+    ),
+    "bedrock": Vendor(
+        title="Amazon Bedrock",
+        hosts=("bedrock-mantle.",),
+        methods=frozenset({"reinforcement"}),
+        verbs=frozenset({"cancel"}),
+        mark="file",
+        longest_suffix=0,
+        takes_seed=False,
+        sends_auto=False,
+        graders=frozenset({"lambda"}),
+    ),
+    "other": Vendor(title="this server"),
+}
 
 
-def elsewhere(profile: Profile, method: str = "sft") -> str:
-    """A sentence that names the backends here that could run the same config; empty where there are none."""
-    others = ", ".join(alternatives(profile, method))
-    return f"The same config runs elsewhere with one changed word, `model: BACKEND:…`: {others}." if others else ""
-
-
-def has_closed(profile: Profile, today: date | None = None) -> bool:
-    """Whether the vendor said that nobody can train there any more."""
-    return profile.vendor == "openai" and (today or datetime.now(UTC).date()) >= OPENAI_ENDS
-
-
-def alternatives(profile: Profile, method: str = "sft") -> list[str]:
-    """The names of the other backends here that can train by that method, those that are ready first."""
-    found: list[tuple[bool, str]] = []
-    for name, backend in tuneport.backends().items():
-        if name == profile.name or method not in backend.capabilities.methods:
-            continue
-        if not backend.listed:
-            continue
-        # A profile is asked only whether it is set up: profiles that asked each other for availability would never end.
-        is_set_up = getattr(backend, "is_set_up", None)
-        ready = tuneport.plugin.availability(backend).ready if is_set_up is None else bool(is_set_up)
-        found.append((not ready, name))
-    return [name if not missing else f"{name} (not set up)" for missing, name in sorted(found)]
-
-
-def refused_remedy(profile: Profile, method: str = "sft") -> str:
-    """What somebody can do whom this vendor refuses."""
-    said = closing(profile)
-    cure = f"{said}." if said and profile.vendor == "openai" else "Check what the key is allowed to do."
-    return f"{cure} {elsewhere(profile, method)}".rstrip()
-
-
-def day(when: date) -> str:
-    """A day as it is written in a sentence."""
-    return f"{when.day} {when:%B %Y}"
+def recognize(url: str) -> VendorName:
+    """The vendor at an address, by its host; `other` for one that is not known."""
+    host = urlsplit(url).hostname or ""
+    for name, vendor in VENDORS.items():
+        for one in vendor.hosts:
+            if host.startswith(one) if one.endswith(".") else host.endswith(one):
+                return name
+    return "other"
