@@ -96,14 +96,14 @@ def rendered(conversations: list[dict]) -> list:
     """Token ids and weights, as ours trains on them."""
     from tuneport import Dataset
     from tuneport_torch import bases
+    from tuneport_torch.text.load import load_codec
     from tuneport_torch.text.render import Renderer
-    from tuneport_torch.text.tokens import load_text
 
-    text = load_text(bases.fetch(bases.resolve(BASE.partition(":")[2])))
+    codec = load_codec(bases.fetch(bases.resolve(BASE.partition(":")[2])))
     try:
-        return Renderer(text).try_render(list(Dataset.load(conversations)))
+        return Renderer(codec).try_render(list(Dataset.load(conversations)))
     finally:
-        text.close()
+        codec.close()
 
 
 def ours(training: list[dict], held_out: list[dict], mode: str, plan: dict, args: argparse.Namespace) -> dict:
@@ -147,13 +147,13 @@ def write_base(folder: Path) -> None:
     """The base as a folder of safetensors with its tokenizer, as transformers reads it."""
     from tuneport_torch import bases
     from tuneport_torch.bases.loading import load_model
-    from tuneport_torch.text.tokens import load_text
+    from tuneport_torch.text.load import load_codec
 
     base = bases.fetch(bases.resolve(BASE.partition(":")[2]))
     load_model(base).save_pretrained(folder)
-    text = load_text(base)
-    text.save(folder)
-    text.close()
+    codec = load_codec(base)
+    codec.save(folder)
+    codec.close()
 
 
 def trl(task: dict) -> None:

@@ -20,7 +20,7 @@ import psutil
 from tokenizers import Tokenizer as Library
 
 from tuneport_torch.bases import resolve
-from tuneport_torch.text.tokens import load_text
+from tuneport_torch.text.load import load_codec
 
 HERE = Path(__file__).parent.parent
 ROWS = 4_000
@@ -55,8 +55,8 @@ def main() -> None:
     asked = parser.parse_args()
     texts = asked.rows.read_text(encoding="utf-8").splitlines() if asked.rows else paragraphs(ROWS)
 
-    text = load_text(resolve(asked.base))
-    library = Library.from_file(str(text.folder / "tokenizer.json"))
+    codec = load_codec(resolve(asked.base))
+    library = Library.from_file(str(codec.folder / "tokenizer.json"))
     library.no_truncation()
     library.no_padding()
     library.post_processor = None
@@ -65,7 +65,7 @@ def main() -> None:
         return [(one.ids, one.offsets) for one in library.encode_batch(texts, add_special_tokens=False)]
 
     def apart() -> list[tuple[list[int], Sequence[tuple[int, int]]]]:
-        return [(one.ids, one.spans) for one in text.encode_many(texts)]
+        return [(one.ids, one.spans) for one in codec.encode_many(texts)]
 
     assert here() == [(ids, list(spans)) for ids, spans in apart()]  # and both are warm
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
@@ -82,7 +82,7 @@ def main() -> None:
             f"{name}: here {statistics.median(inside):.3f} s, apart {statistics.median(outside):.3f} s, "
             f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
         )
-    text.close()
+    codec.close()
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tuneport.dataset.across import FEW_ROWS, UNEVEN
-from tuneport.dataset.codes import CODES
-from tuneport.dataset.findings import KEPT_PER_CODE
-from tuneport.dataset.formats import ALIASES, SHAPES
-from tuneport.dataset.mend import REMEDIES
+from tuneport.dataset.check.all_rows import FEW_ROWS, UNEVEN
+from tuneport.dataset.findings.codes import CODES
+from tuneport.dataset.findings.findings import KEPT_PER_CODE
+from tuneport.dataset.fix.remedies import REMEDIES
+from tuneport.dataset.shapes.shapes import ALIASES, SHAPES
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tuneport.cli.app import EXIT_CODES, commands
-from tuneport.config import RunConfig, Secret, json_schema
+from tuneport.config import RunConfig, json_schema
+from tuneport.contract.settings import Secret
 from tuneport.loader import load
 from tuneport_server.settings import ServeSettings
 

@@ -67,9 +67,9 @@ def plan(path: str) -> None:
 
 def text(path: str) -> None:
     from tuneport_torch.bases import resolve
-    from tuneport_torch.text.tokens import load_text
+    from tuneport_torch.text.load import load_codec
 
-    one = load_text(resolve(path))
+    one = load_codec(resolve(path))
     try:
         for said in ("", "a" * 2000, "My card never arrived.\n" * 50, "\u4e2d\u6587 \U0001f642 \ufdfa"):
             one.decode(one.encode(said).ids)

@@ -15,9 +15,9 @@ from pathlib import Path
 from tiny_models import make_tokenizer
 from tuneport import AnswerPiece, Conversation, GenerateOptions, Message, Reply
 from tuneport_torch.answer.row import Row
+from tuneport_torch.text.codec import Codec
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
-from tuneport_torch.text.tokens import Text
 
 CONTROL = re.compile(
     r"<\|[^|<>\s']{1,40}\|>|<｜[^｜\s']{1,40}｜>|<\|[a-z_]+>|<[a-z_]+\|>|</?s>|<(?:start|end)_of_\w+>|<sop>|\[gMASK\]|\[/?INST\]"
@@ -123,9 +123,9 @@ def renderer(source: str, place: Path, stops: Sequence[str] = ()) -> Renderer:
     tokenizer.chat_template = None
     tokenizer.save_pretrained(place)
     (place / "chat_template.jinja").write_text(source, encoding="utf-8")
-    text = Text(place)
-    known = [token for token in map(text.token_id, stops) if token is not None]
-    return Renderer(Text(place, known) if known else text)
+    codec = Codec(place)
+    known = [token for token in map(codec.token_id, stops) if token is not None]
+    return Renderer(Codec(place, known) if known else codec)
 
 
 @cache
@@ -140,7 +140,7 @@ def outcomes() -> dict[str, dict[str, tuple[list[str], int] | Unrenderable]]:
             try:
                 found[name] = {kind: outcome(one, row) for kind, row in rows().items()}
             finally:
-                one.text.close()
+                one.codec.close()
     return found
 
 
@@ -177,7 +177,7 @@ def must_call(one: Renderer, row: Conversation) -> Reply | str:
     for at, token in enumerate(wanted):
         assert answer.constraint is not None
         if not answer.constraint.bits()[token // 8] >> token % 8 & 1:
-            return one.text.decode(wanted[: at + 1], keep_control=True)
+            return one.codec.decode(wanted[: at + 1], keep_control=True)
         answer.add(token)
         if answer.over:
             break

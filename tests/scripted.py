@@ -10,7 +10,7 @@ import torch
 def scripted(llama, tokens):
     """The same model, whose head writes these token ids one after another whatever it is asked."""
     llama.ensure_ready()
-    text, vocabulary = llama._loaded.renderer.text, llama._loaded.model.config.vocab_size
+    text, vocabulary = llama._loaded.renderer.codec, llama._loaded.model.config.vocab_size
     state = SimpleNamespace(step=0)
 
     def forward(module, args, out):

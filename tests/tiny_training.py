@@ -102,7 +102,7 @@ class Outcome:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def losses(self) -> list[float]:
+    def find_losses(self) -> list[float]:
         return [event["train_loss"] for event in self.events if event["kind"] == "metric"]
 
     @property

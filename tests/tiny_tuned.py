@@ -9,7 +9,7 @@ from tuneport_torch import bases, export
 from tuneport_torch.bases.loading import load_model
 from tuneport_torch.bases.lora import attach
 from tuneport_torch.model import TorchModel
-from tuneport_torch.text.tokens import load_text
+from tuneport_torch.text.load import load_codec
 
 LINEAGE = Lineage(
     base="torch:tiny",
@@ -23,7 +23,7 @@ LINEAGE = Lineage(
 def tune(base_folder, path, *, whole=False, style="chat"):
     """A tuned model without the training: an adapter (or weights) of random numbers large enough to change answers."""
     base = bases.resolve(str(base_folder))
-    model, text = load_model(base), load_text(base)
+    model, codec = load_model(base), load_codec(base)
     torch.manual_seed(1)
     if whole:
         with torch.no_grad():
@@ -33,8 +33,8 @@ def tune(base_folder, path, *, whole=False, style="chat"):
         for name, weight in model.named_parameters():
             if name.endswith("lora_B"):
                 torch.nn.init.normal_(weight, std=0.1)
-    export.save(path, model.eval(), base=base, text=text, lineage=LINEAGE, style=style)
-    text.close()
+    export.save(path, model.eval(), base=base, codec=codec, lineage=LINEAGE, style=style)
+    codec.close()
     return model.eval()
 
 

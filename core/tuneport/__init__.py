@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from tuneport import errors
     from tuneport.config import RunConfig
     from tuneport.contract.answers import AnswerPiece, GenerateOptions, Reply
-    from tuneport.contract.backend import Backend, Plan, Quantity
+    from tuneport.contract.backend import Backend
     from tuneport.contract.events import Event, Status
-    from tuneport.contract.job import Checkpoint, Job, JobState
+    from tuneport.contract.job import Job
     from tuneport.contract.model import Lineage, Model, Publication, Score
+    from tuneport.contract.plan import Plan, Quantity
+    from tuneport.contract.state import Checkpoint, JobState, Removal
     from tuneport.dataset import (
         CheckResult,
         Completion,
@@ -63,10 +65,12 @@ _EXPORTS = {
     "": "errors",
     "config": "RunConfig",
     "contract.answers": "AnswerPiece GenerateOptions Reply",
-    "contract.backend": "Backend Plan Quantity",
+    "contract.backend": "Backend",
     "contract.events": "Event Status",
-    "contract.job": "Checkpoint Job JobState",
+    "contract.job": "Job",
     "contract.model": "Lineage Model Publication Score",
+    "contract.plan": "Plan Quantity",
+    "contract.state": "Checkpoint JobState Removal",
     "dataset": "CheckResult Completion Conversation Dataset Diagnostic Example FixResult Message Preference Stats",
     "errors": "TuneportError",
     "evaluate": "Comparison Grader",
@@ -104,6 +108,7 @@ __all__ = [
     "Publication",
     "Quantity",
     "Ref",
+    "Removal",
     "Reply",
     "RunConfig",
     "RunResult",

@@ -10,24 +10,22 @@ from typing import TYPE_CHECKING
 from tuneport.doors import lazy
 
 if TYPE_CHECKING:
-    from tuneport.config import RunConfig, Secret, Settings, commented_yaml, load_section
+    from tuneport.config import RunConfig, commented_yaml, load_section
     from tuneport.contract.answers import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
-    from tuneport.contract.backend import (
-        Availability,
-        Backend,
-        BaseInfo,
-        Capabilities,
-        Plan,
-        Quantity,
-        TrainRequest,
-        TrainSettings,
-    )
+    from tuneport.contract.backend import Backend
     from tuneport.contract.batches import LiveBatch
+    from tuneport.contract.capabilities import Availability, BaseInfo, Capabilities
     from tuneport.contract.events import Event, Status, utc_now
     from tuneport.contract.hooks import hookimpl
-    from tuneport.contract.job import Checkpoint, Job, JobState, Patience
+    from tuneport.contract.job import Job
     from tuneport.contract.model import Lineage, Model, Publication, PushRequest, Score
+    from tuneport.contract.notebook import MemoryNotebook, Notebook
+    from tuneport.contract.patience import Patience
+    from tuneport.contract.plan import Plan, Quantity
+    from tuneport.contract.request import TrainRequest, TrainSettings
     from tuneport.contract.schemas import read_schema
+    from tuneport.contract.settings import Secret, Settings
+    from tuneport.contract.state import Checkpoint, JobState, Removal
     from tuneport.dataset import (
         CheckResult,
         Completion,
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from tuneport.files import lock_file, open_regular, replace_file, sync, write_file, write_json
     from tuneport.homefolder import home, local_path
     from tuneport.loader import availability
+    from tuneport.notebook import open_notebook
     from tuneport.printable import one_line
     from tuneport.refs import Ref
     from tuneport.services import Redactor, check_proxies, guard
@@ -51,31 +50,31 @@ if TYPE_CHECKING:
     from tuneport.terminal.outlet import BarStream, ask_secret, say, say_json, say_lines, transfer_bar
     from tuneport.terminal.tables import confirmed, print_table, working
     from tuneport.units import duration, many, size
-    from tuneport.workflow import (
-        deliver_events,
-        find_ref,
-        job_scratch,
-        keep_events,
-        kept_events,
-        record_answers,
-        translate_settings,
-    )
+    from tuneport.workflow import find_ref, record_answers, translate_settings
 
 _EXPORTS = {
-    "config": "RunConfig Secret Settings commented_yaml load_section",
+    "config": "RunConfig commented_yaml load_section",
     "contract.answers": "AnswerPiece CallPiece GenerateOptions Reply TokenLogprob",
-    "contract.backend": "Availability Backend BaseInfo Capabilities Plan Quantity TrainRequest TrainSettings",
+    "contract.backend": "Backend",
     "contract.batches": "LiveBatch",
+    "contract.capabilities": "Availability BaseInfo Capabilities",
     "contract.events": "Event Status utc_now",
     "contract.hooks": "hookimpl",
-    "contract.job": "Checkpoint Job JobState Patience",
+    "contract.job": "Job",
     "contract.model": "Lineage Model Publication PushRequest Score",
+    "contract.notebook": "MemoryNotebook Notebook",
+    "contract.patience": "Patience",
+    "contract.plan": "Plan Quantity",
+    "contract.request": "TrainRequest TrainSettings",
     "contract.schemas": "read_schema",
+    "contract.settings": "Secret Settings",
+    "contract.state": "Checkpoint JobState Removal",
     "dataset": "CheckResult Completion Conversation DataRules Dataset Diagnostic Example Message Piece Preference",
     "evaluate": "Comparison Record answer_room",
     "files": "lock_file open_regular replace_file sync write_file write_json",
     "homefolder": "home local_path",
     "loader": "availability",
+    "notebook": "open_notebook",
     "printable": "one_line",
     "refs": "Ref",
     "services": "Redactor check_proxies guard",
@@ -83,7 +82,7 @@ _EXPORTS = {
     "terminal.outlet": "BarStream ask_secret say say_json say_lines transfer_bar",
     "terminal.tables": "confirmed print_table working",
     "units": "duration many size",
-    "workflow": "deliver_events find_ref job_scratch keep_events kept_events record_answers translate_settings",
+    "workflow": "find_ref record_answers translate_settings",
 }
 
 __all__ = [
@@ -109,8 +108,10 @@ __all__ = [
     "JobState",
     "Lineage",
     "LiveBatch",
+    "MemoryNotebook",
     "Message",
     "Model",
+    "Notebook",
     "Patience",
     "Piece",
     "Plan",
@@ -121,6 +122,7 @@ __all__ = [
     "Record",
     "Redactor",
     "Ref",
+    "Removal",
     "Reply",
     "RunConfig",
     "Score",
@@ -136,21 +138,18 @@ __all__ = [
     "check_proxies",
     "commented_yaml",
     "confirmed",
-    "deliver_events",
     "did_you_mean",
     "duration",
     "find_ref",
     "guard",
     "home",
     "hookimpl",
-    "job_scratch",
-    "keep_events",
-    "kept_events",
     "load_section",
     "local_path",
     "lock_file",
     "many",
     "one_line",
+    "open_notebook",
     "open_regular",
     "print_table",
     "read_schema",

@@ -44,7 +44,6 @@ class Nearest(tuneport.Backend):
             kept = {"model": learnt, "events": [done.to_dict()], "lineage": lineage.to_dict()}
             job.path.with_suffix(".new").write_text(json.dumps(kept))
             job.path.with_suffix(".new").rename(job.path)  # whole, or not there
-            tuneport.plugin.deliver_events(job)  # whoever owns a job tells the observers
         return job
 
     def job(self, name: str) -> NearestJob:
@@ -67,19 +66,10 @@ class Nearest(tuneport.Backend):
         return [tuneport.plugin.BaseInfo(ref=blank, description="has heard nothing yet", present=True)]
 
     def plan(self, request: tuneport.plugin.TrainRequest) -> tuneport.Plan:
-        def amount(value: float | None, unit: str, source: str) -> tuneport.Quantity:
-            return tuneport.Quantity(value=value, unit=unit, source=source)
-
         return tuneport.Plan(
             base=str(request.base),
             rows=len(request.train),
-            validation_rows=0,
-            tokens=amount(None, "tokens", "it counts no tokens"),
-            epochs=amount(1, "epochs", "once is enough"),
-            steps=amount(1, "steps", "once is enough"),
-            seconds=amount(1, "s", "a guess"),
-            memory=amount(None, "B", "about the size of the data"),
-            usd=amount(0, "USD", "your own machine"),
+            usd=tuneport.Quantity(value=0, unit="USD", source="your own machine"),
         )
 
 
@@ -101,10 +91,10 @@ class NearestJob(tuneport.Job):
         kept = json.loads(self.path.read_text())
         return NearestModel(self.ref, kept["model"], tuneport.Lineage.from_dict(kept["lineage"]))
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
+    def delete(self, *, dry_run: bool = False) -> tuneport.Removal:
         if not dry_run:
             self.path.unlink()
-        return [f"the file {self.path}"]
+        return tuneport.Removal(removed=[f"the file {self.path}"])
 
 
 class NearestModel(tuneport.Model):

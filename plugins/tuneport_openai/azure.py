@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from tuneport.errors import BackendError, ConfigError, NotFoundError, TuneportError, UnavailableError
 from tuneport.plugin import Redactor
 from tuneport_openai.wire import keys
-from tuneport_openai.wire.client import http_client, is_http
 from tuneport_openai.wire.addresses import check_url
+from tuneport_openai.wire.client import http_client, is_http
 from tuneport_openai.wire.profiles import Profile
 from tuneport_openai.wire.refusals import shown, words_of
 

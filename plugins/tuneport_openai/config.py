@@ -41,7 +41,8 @@ class OpenAISettings(Settings):
     )
     batch_size: Batch | Auto = Field(default="auto", description="Rows of one step, 1 to 256.")
     beta: Beta | Auto = Field(
-        default="auto", description="Method dpo: how strongly the tuned model is kept close to its base, above 0 and up to 2."
+        default="auto",
+        description="Method dpo: how strongly the tuned model is kept close to its base, above 0 and up to 2.",
     )
     grader: Grader | None = Field(
         default=None,

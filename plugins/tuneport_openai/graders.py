@@ -68,7 +68,9 @@ class ScoreModel(Settings):
     range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="The lowest and the highest score; 0 and 1 when absent."
     )
-    sampling_params: dict[str, Any] | None = Field(default=None, description="Its sampling options, such as the temperature.")
+    sampling_params: dict[str, Any] | None = Field(
+        default=None, description="Its sampling options, such as the temperature."
+    )
 
 
 class LabelModel(Settings):
@@ -103,9 +105,7 @@ class Lambda(Settings):
     function: str = Field(description="The function's ARN: `arn:aws:lambda:REGION:ACCOUNT:function:NAME`.")
 
 
-Grader = Annotated[
-    StringCheck | TextSimilarity | PythonCode | ScoreModel | Multi | Lambda, Field(discriminator="type")
-]
+Grader = Annotated[StringCheck | TextSimilarity | PythonCode | ScoreModel | Multi | Lambda, Field(discriminator="type")]
 TYPES = ("string_check", "text_similarity", "python", "score_model", "multi", "lambda")
 
 

@@ -1,17 +1,17 @@
-"""A job that is over and whose server its profile leads to no more: what is here of it is all that can be had."""
+"""A job that is over and whose profile now leads to another server: only what is kept here can be read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from tuneport.plugin import Checkpoint, Event, kept_events
+from tuneport.plugin import Checkpoint, Event, Removal
 from tuneport_openai.job import HostedJob
 from tuneport_openai.removal import remove_copies
 
 
 class KeptJob(HostedJob):
-    """Reads what the scratch and the ledger keep. Its wire leads nowhere, so nothing is asked of any server."""
+    """Reads what the notebook keeps. Its wire leads nowhere, so no server is asked."""
 
     @staticmethod
     def is_over(scratch: MutableMapping[str, Any]) -> bool:
@@ -22,22 +22,20 @@ class KeptJob(HostedJob):
 
     def events(self, after: int = 0) -> Iterable[Event]:
         """The events that were fetched while the server could be asked."""
-        return kept_events(self.ref, after)
+        return self.notebook.events(after)
 
     def checkpoints(self) -> list[Checkpoint]:
-        """None: only the server could list them."""
+        """An empty list: only the server has them."""
         return []
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
-        """Remove the copy of what was sent; what stays at the server is said."""
-        lines = [f"{path} ({size:,} bytes)" for path, size in remove_copies(self.scratch, dry_run=dry_run)]
+    def delete(self, *, dry_run: bool = False) -> Removal:
+        """Remove the copy of what was sent; what the server has stays there."""
+        removed = [f"{path} ({size:,} bytes)" for path, size in remove_copies(self.scratch, dry_run=dry_run)]
         model = (self.scratch.get("final") or {}).get("fine_tuned_model")
         left = [f"the model {model}"] if model else []
         if deployment := self.scratch.get("deployment"):
             left.append(f"the deployment {deployment}, billed by the hour")
         left += [f"the {part} file {file_id}" for part, file_id in self.scratch.get("files", {}).items()]
-        if left:
-            at, name = self.scratch["request"]["endpoint"], self.ref.backend
-            cure = f"to remove that too, run first: tuneport profiles add {name} {at}"
-            lines.append(f"nothing at {at}, where there may be: {', '.join(left)} ({cure})")
-        return lines
+        at, name = self.scratch["request"]["endpoint"], self.ref.backend
+        cure = f"to remove it, run first: tuneport profiles add {name} {at}"
+        return Removal(removed=removed, kept=[f"{one} may be at {at} ({cure})" for one in left])

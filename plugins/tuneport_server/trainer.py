@@ -32,6 +32,7 @@ WIRE_STATUS = {
     Status.PREPARING: "running",
     Status.RUNNING: "running",
     Status.PAUSING: "pausing",
+    Status.CANCELLING: "running",  # the wire has no such status
     Status.PAUSED: "paused",
     Status.INTERRUPTED: "running",  # and is being resumed
     Status.UNCONFIRMED: "queued",
@@ -154,8 +155,8 @@ class Trainer:
             return
         if state is None:
             return
-        if not tuneport.open_backend(job.ref.backend).capabilities.local:
-            tuneport.plugin.deliver_events(job)  # nobody else polls it
+        if job.notebook is not None and not job.delivers_events:
+            job.notebook.deliver(job)  # nobody else polls it
         if state.status.terminal:
             self._settle(row, job, state)
             return

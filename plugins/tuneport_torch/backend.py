@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tuneport_torch.config import TorchSettings
     from tuneport_torch.job import TorchJob
     from tuneport_torch.model import TorchModel
+    from tuneport_torch.text.codec import Codec
     from tuneport_torch.text.render import Renderer
-    from tuneport_torch.text.tokens import Text
 
 
 class TorchBackend(Backend):
@@ -77,7 +77,7 @@ class TorchBackend(Backend):
         from tuneport_torch.plan import make_plan
 
         name = request.base.name
-        return make_plan(request, resolve_base(name), self.rules(name), lambda: _text(name).longer)
+        return make_plan(request, resolve_base(name), self.rules(name), lambda: _text(name).unreadable_added_token)
 
     def rules(self, base: str) -> DataRules:
         """What that base takes: its longest row, and its own tokenizer and template to count, show and prove rows."""
@@ -158,7 +158,7 @@ class _Reading:
         )
 
     def together(self, examples: Iterable[Example]) -> DataRules:
-        from tuneport_torch.text.ways import mode_for
+        from tuneport_torch.text.thinking_mode import mode_for
 
         mode = mode_for(_text(self._base), examples)
         return _Reading(self._base, self._max_tokens, mode).rules()
@@ -177,12 +177,12 @@ class _Reading:
     def check_row(self, example: Example) -> list[Diagnostic]:
         from tuneport.plugin import Completion
         from tuneport_torch.text import pairs
-        from tuneport_torch.text.hints import hints
+        from tuneport_torch.text.row_warnings import find_warnings
 
         renderer = self._renderer
         found = pairs.diagnose(renderer, example) if isinstance(example, Preference) else renderer.diagnose(example)
         failed = any(one.severity == "error" for one in found)
-        return found if failed or isinstance(example, Completion) else [*found, *hints(example, renderer.text)]
+        return found if failed or isinstance(example, Completion) else [*found, *find_warnings(example, renderer.codec)]
 
     @property
     def _renderer(self) -> Renderer:
@@ -193,11 +193,11 @@ class _Reading:
 
 
 @lru_cache(maxsize=4)
-def _text(name: str) -> Text:
+def _text(name: str) -> Codec:
     from tuneport_torch.lookup import resolve_base
-    from tuneport_torch.text.tokens import load_text
+    from tuneport_torch.text.load import load_codec
 
-    return load_text(resolve_base(name))
+    return load_codec(resolve_base(name))
 
 
 @lru_cache(maxsize=4)

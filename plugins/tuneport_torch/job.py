@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tuneport.errors import BackendError, JobNotFinished, UsageError
-from tuneport.plugin import Checkpoint, Event, Job, JobState, Ref, Status, utc_now
+from tuneport.plugin import Checkpoint, Event, Job, JobState, Ref, Removal, Status, utc_now
 from tuneport_torch.jobs import devices, slots
 from tuneport_torch.jobs.folder import EventReader, Folder, JobStatus, release_intent, size_of
 from tuneport_torch.jobs.launch import WAITS, launch, size, why_gone
@@ -28,6 +28,7 @@ class TorchJob(Job):
     """A training on this machine. The worker is a process of its own: a handle only reads, asks and, at need, kills."""
 
     poll_seconds: float = 0.5
+    delivers_events = True  # the worker does
 
     def __init__(self, folder: Folder) -> None:
         self.ref = Ref("torch", folder.name)
@@ -159,7 +160,7 @@ class TorchJob(Job):
 
         return TorchModel.tuned(self.folder.name)
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
+    def delete(self, *, dry_run: bool = False) -> Removal:
         """Remove the folder with data snapshot, checkpoints and model; a line for each part, with its size."""
         state, intent = self.state(), self.folder.request()["intent"]
         running = JobNotFinished(
@@ -172,7 +173,7 @@ class TorchJob(Job):
             raise running
         lines = self._parts()
         if dry_run:
-            return lines
+            return Removal(removed=lines)
         deadline = time.monotonic() + _END_SECONDS
         while (owner := Owner.take(self.folder)) is None:  # a worker that has said its last word may still be ending
             if time.monotonic() > deadline:
@@ -184,7 +185,7 @@ class TorchJob(Job):
         release_intent(intent)
         for remains in doomed.parent.glob(".deleted-*"):  # and what a killed deletion left
             shutil.rmtree(remains, ignore_errors=True)
-        return lines
+        return Removal(removed=lines)
 
     def prune(self, *, dry_run: bool = False) -> int:
         """Remove the checkpoints of a job that is over: its model stands beside them. How many bytes that frees."""

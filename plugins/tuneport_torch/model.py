@@ -117,7 +117,7 @@ class TorchModel(Model):
 
             options = self._styled(options)
             ids = loaded.renderer.prompts(prompts, options.tools, "plain" if options.raw else self.style)
-            return answer(loaded.model, loaded.renderer.text, ids, _seeded(options, len(ids)))
+            return answer(loaded.model, loaded.renderer.codec, ids, _seeded(options, len(ids)))
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
         """The pieces of one reply's text as they come, and at the end the whole reply. Other calls wait until it is
@@ -156,7 +156,7 @@ class TorchModel(Model):
                     yield number, error
             numbers = list(ready)
             options_of = [asked[number][1] for number in numbers]
-            for place, told in stream(loaded.model, loaded.renderer.text, list(ready.values()), options_of):
+            for place, told in stream(loaded.model, loaded.renderer.codec, list(ready.values()), options_of):
                 yield numbers[place], told
 
     def open_batch(self) -> JoiningBatch:
@@ -168,7 +168,7 @@ class TorchModel(Model):
 
             def prepare(prompt: Sequence[Message], options: GenerateOptions, renderer: Renderer) -> Row:
                 options = self._styled(options)
-                return make_row(loaded.model, loaded.renderer.text, self._prompt(renderer, prompt, options), options)
+                return make_row(loaded.model, loaded.renderer.codec, self._prompt(renderer, prompt, options), options)
 
             return JoiningBatch(loaded.model, loaded.renderer, prepare, self._lock)
 
@@ -211,7 +211,7 @@ class TorchModel(Model):
         with self._lock:
             if self._loaded is None:
                 return
-            self._loaded.renderer.text.close()
+            self._loaded.renderer.codec.close()
             self._loaded = None
             with LOADING:
                 _free()
@@ -220,16 +220,16 @@ class TorchModel(Model):
         if self._loaded is None:
             for name, value in launch.WAITING.items():  # heard only where torch is not imported yet
                 os.environ.setdefault(name, value)
+            from tuneport_torch.text.load import load_codec
             from tuneport_torch.text.render import Renderer
-            from tuneport_torch.text.thinking import Mode, is_settled
-            from tuneport_torch.text.tokens import load_text
+            from tuneport_torch.text.thinking import Mode, has_defaults
 
             base = self._resolved = bases.fetch(self._base)
             with ThreadPoolExecutor(1, "text") as aside:  # its tokenizer starts in a process of its own meanwhile
-                loading = aside.submit(load_text, base)
+                loading = aside.submit(load_codec, base)
                 import_libraries()
                 text = loading.result()
-            known = self._record or (text.template is not None and is_settled(text.template.source))
+            known = self._record or (text.template is not None and has_defaults(text.template.source))
             mode = Mode.SAVED if known else Mode.ROWS
             with LOADING:
                 # What answering imports is imported here, where no other thread imports.

@@ -17,7 +17,7 @@ from tuneport_torch.config import Resolved, TorchSettings, check_method, resolve
 from tuneport_torch.engine import footprint
 from tuneport_torch.jobs import devices
 from tuneport_torch.jobs.launch import size
-from tuneport_torch.text.conversion import conversion
+from tuneport_torch.text.conversion import conversion_folder
 from tuneport_torch.text.lengths import Lengths, loses_answer
 from tuneport_torch.text.pairs import conversations
 
@@ -112,7 +112,7 @@ def _tokenizer_here(base: Base) -> bool:
     folder = text_folder(base)
     if folder is not None and (folder / "tokenizer.json").is_file():
         return True
-    return (conversion(base) / "tokenizer.json").is_file()
+    return (conversion_folder(base) / "tokenizer.json").is_file()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class _Counting:
             longest=max(map(max, arms)),
             limit=limit,
             policy=self.policy,
-            asked=asked,
+            from_setting=asked,
             estimated=scale != 1,
         )
         return counts, lengths

@@ -19,8 +19,8 @@ from tuneport_torch.choices import choices
 from tuneport_torch.config import Resolved, TorchSettings, resolve_epochs
 from tuneport_torch.engine import footprint
 from tuneport_torch.jobs.failures import may_pass
-from tuneport_torch.text.rows import Rows, read_rows
-from tuneport_torch.text.tokens import load_text
+from tuneport_torch.text.load import load_codec
+from tuneport_torch.text.rows import TrainingData, read_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from tuneport_torch.bases import Base
     from tuneport_torch.engine.checkpoint import Store
     from tuneport_torch.jobs.devices import Device
-    from tuneport_torch.text.tokens import Text
-    from tuneport_torch.worker import Worker
+    from tuneport_torch.protocols import TrainingWorker
+    from tuneport_torch.text.codec import Codec
 
 
-def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
+def train_job(worker: TrainingWorker) -> Literal["pause", "cancel"] | None:
     """Train the worker's job, from the newest whole checkpoint if there is one; why it stopped early, or None."""
     folder, request = worker.folder, worker.folder.request()
     settings = TorchSettings.model_validate(request["settings"])
@@ -42,9 +42,9 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     started = worker.owner.now.started or utc_now()
     worker.stage(Status.PREPARING, "Reading the rows.", started=started)
     base = _base(request, settings)
-    text = load_text(base)
+    codec = load_codec(base)
     limit = base.facts.max_positions if settings.max_tokens == "auto" else settings.max_tokens
-    rows = read_rows(worker, request, text, limit)
+    rows = read_rows(worker, request, codec, limit)
     device = worker.device(settings.device, 1 if settings.slots == "auto" else settings.slots)
     worker.stage(Status.PREPARING, f"Loading {base.description} on {device.model}.", queue_position=None)
     settings = _fitting(worker, _on_device(worker, settings, device), base, device, rows)
@@ -64,7 +64,7 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
         settings=settings,
         method=request["options"]["method"],
         epochs=request["options"]["epochs"],
-        seed=request["options"]["seed"],
+        seed=request["options"]["seed"] or 0,
         store=store,
         emit=worker.emit,
         should_stop=worker.should_stop,
@@ -79,9 +79,9 @@ def train_job(worker: Worker) -> Literal["pause", "cancel"] | None:
     if result.stopped in ("pause", "cancel"):
         return result.stopped
     worker.stage(Status.PREPARING, "Writing the model.")
-    lineage = _lineage(worker, request, text, rows)
-    export.save(folder.model, run.model, base=base, text=text, lineage=lineage, style=rows.style)
-    text.close()
+    lineage = _lineage(worker, request, codec, rows)
+    export.save(folder.model, run.model, base=base, codec=codec, lineage=lineage, style=rows.style)
+    codec.close()
     del run
     _succeed(worker, settings)
     return None
@@ -95,7 +95,7 @@ def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
     except ModelNotFound as error:  # it was there, or might be, when the job was started
         raise UnavailableError(error.message, remedy="Put it back.") from error
     wanted = request["base_fingerprint"]
-    if wanted is not None and not base.is_of(wanted):
+    if wanted is not None and not base.matches(wanted):
         raise UnavailableError(
             f"{base.name} is no longer the model that this job was started with: its files have changed.",
             remedy="Bring the old files back, or start the run again: tuneport run … --again",
@@ -103,7 +103,7 @@ def _base(request: Mapping[str, Any], settings: TorchSettings) -> Base:
     return base
 
 
-def _model(worker: Worker, base: Base) -> PreTrainedModel:
+def _model(worker: TrainingWorker, base: Base) -> PreTrainedModel:
     """The base with its weights. Files that make no model end the job: it could not go on with others."""
     try:
         return load_model(base)
@@ -113,7 +113,7 @@ def _model(worker: Worker, base: Base) -> PreTrainedModel:
         raise JobFailed(error.message, ref=worker.folder.ref, remedy=error.remedy) from error
 
 
-def _on_device(worker: Worker, settings: TorchSettings, device: Device) -> TorchSettings:
+def _on_device(worker: TrainingWorker, settings: TorchSettings, device: Device) -> TorchSettings:
     """Settings with the device from the queue and, so that a resumed job computes the same, the first run's threads."""
     kind, _, index = device.name.partition(":")
     if index:
@@ -134,7 +134,9 @@ def _on_device(worker: Worker, settings: TorchSettings, device: Device) -> Torch
     return settings.model_copy(update={"device": kind, "threads": threads})
 
 
-def _fitting(worker: Worker, settings: TorchSettings, base: Base, device: Device, rows: Rows) -> TorchSettings:
+def _fitting(
+    worker: TrainingWorker, settings: TorchSettings, base: Base, device: Device, rows: TrainingData
+) -> TorchSettings:
     """Settings that compute activations twice where the longest row would not fit otherwise."""
     if not footprint.needs_recompute(base.facts, settings, settings.device, device.memory, rows.longest):
         return settings
@@ -143,7 +145,12 @@ def _fitting(worker: Worker, settings: TorchSettings, base: Base, device: Device
 
 
 def _compiled(
-    worker: Worker, settings: TorchSettings, base: Base, device: Device, rows: Rows, epochs: int | Literal["auto"]
+    worker: TrainingWorker,
+    settings: TorchSettings,
+    base: Base,
+    device: Device,
+    rows: TrainingData,
+    epochs: int | Literal["auto"],
 ) -> TorchSettings:
     """Settings that say whether layers are compiled; a resumed job does as the first run did, to compute the same."""
     known = worker.owner.now.details.get("compile")
@@ -154,7 +161,7 @@ def _compiled(
 
 
 def _tell_choices(
-    worker: Worker, base: Base, device: Device, plan: Resolved, dtype: str, *, compiled: bool | Literal["auto"]
+    worker: TrainingWorker, base: Base, device: Device, plan: Resolved, dtype: str, *, compiled: bool | Literal["auto"]
 ) -> None:
     """Keep with the job what "auto" came to, and why."""
     request = worker.folder.request()
@@ -172,7 +179,7 @@ def _tell_choices(
     worker.owner.progress(now=True, details={**worker.owner.now.details, "resolved": used, "reasons": why})
 
 
-def _tell_memory(worker: Worker, device: str) -> None:
+def _tell_memory(worker: TrainingWorker, device: str) -> None:
     """Keep with the job how many bytes training took at its peak, over all times that it was resumed."""
     known = worker.owner.now.details
     peak = max(_peak_memory(device), known.get("peak_memory") or 0)
@@ -192,14 +199,14 @@ def _peak_memory(device: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _tell_untold(worker: Worker, store: Store) -> None:
+def _tell_untold(worker: TrainingWorker, store: Store) -> None:
     """Tell of a checkpoint whose writer was killed before it could."""
     for kept in store.list():
         if kept.step > worker.owner.last_checkpoint_told:
             worker.emit("checkpoint", f"Checkpoint at step {kept.step}.", step=kept.step)
 
 
-def _lineage(worker: Worker, request: Mapping[str, Any], text: Text, rows: Rows) -> Lineage:
+def _lineage(worker: TrainingWorker, request: Mapping[str, Any], codec: Codec, rows: TrainingData) -> Lineage:
     reference = {"reference": request["base"]} if request["options"]["method"] == "dpo" else {}
     return Lineage(
         base=request["base"],
@@ -210,11 +217,11 @@ def _lineage(worker: Worker, request: Mapping[str, Any], text: Text, rows: Rows)
         system=rows.system,
         settings={**request["options"], **request["settings"], **reference},
         versions=request["versions"],
-        template_sha256=text.template.sha256 if text.template is not None else None,
+        template_sha256=codec.template.sha256 if codec.template is not None else None,
     )
 
 
-def _succeed(worker: Worker, settings: TorchSettings) -> None:
+def _succeed(worker: TrainingWorker, settings: TorchSettings) -> None:
     """Export if asked, then say the last word. The model is whole by now, so an export that cannot be only warns; the
     last word then says how to export again.
     """

@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
 import tuneport
 import tuneport.plugin
-from tuneport.plugin import Status, utc_now
+from tuneport.plugin import Example, Status, utc_now
 from tuneport_torch.engine.checkpoint import Store
 from tuneport_torch.jobs import devices, slots
 from tuneport_torch.jobs.failures import explain
@@ -109,6 +110,14 @@ class Worker:
             self._first_tokens = data["tokens"] if self._first_tokens is None else self._first_tokens
             self.tokens_trained = data["tokens"] - self._first_tokens
         self._news.set()
+
+    def examples(self, part: str) -> Iterator[Example]:
+        """The examples of one part of the job's data, checked against their fingerprint."""
+        return self.folder.rows(part, self.folder.request()["data"][part]["fingerprint"])
+
+    def note(self, activity: str) -> None:
+        """Show what the job is doing now."""
+        self.owner.progress(native=activity)
 
     def should_stop(self) -> Literal["pause", "cancel"] | None:
         """What the loop should stop for, if anything; cheap enough to ask at every step."""
@@ -209,7 +218,7 @@ class Worker:
             self._news.clear()
             ending = self._over.is_set()
             try:
-                for observer, reason in tuneport.plugin.deliver_events(job).items():
+                for observer, reason in tuneport.plugin.open_notebook(job.ref).deliver(job).items():
                     sys.stderr.write(f"The observer {observer} broke: {reason}\n")
             except BaseException:  # noqa: BLE001 - a stranger's code must not end a training
                 traceback.print_exc(file=sys.stderr)

@@ -99,8 +99,8 @@ class SongbirdJob(tuneport.Job):
     def result(self) -> tuneport.Model:
         return ParrotModel(self.ref, self._facts["pairs"], None)
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
-        return []
+    def delete(self, *, dry_run: bool = False) -> tuneport.Removal:
+        return tuneport.Removal()
 
     def _verbs(self) -> list[tuple[str, float]]:
         lines = (line.split() for line in (self.folder / "verbs").read_text().splitlines())

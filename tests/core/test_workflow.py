@@ -183,7 +183,7 @@ def test_a_wait_ends_with_the_model_though_the_ledger_cannot_be_written(
         file.unlink()
     (own_home / "ledger.sqlite3").write_text("no ledger, but long enough to be taken for a damaged one" * 100)
     assert job.wait().ask("blocked pin") == "pin"
-    assert f"Where {job.ref} stands could not be kept" in caplog.text
+    assert f"The state of {job.ref} could not be kept" in caplog.text
 
 
 def test_a_tuned_model_is_the_base_of_the_next_run(data: tuneport.Dataset) -> None:
@@ -195,8 +195,8 @@ def test_a_tuned_model_is_the_base_of_the_next_run(data: tuneport.Dataset) -> No
 
 def test_observers_see_every_event_once_in_order_from_whichever_process(data: tuneport.Dataset, own_home: Path) -> None:
     job = tuneport.train("parrot:grey", data)
-    assert tuneport.plugin.deliver_events(job) == {}
-    assert tuneport.plugin.deliver_events(job) == {}
+    assert tuneport.plugin.open_notebook(job.ref).deliver(job) == {}
+    assert tuneport.plugin.open_notebook(job.ref).deliver(job) == {}
     lines = (own_home / "observed.txt").read_text().split("\n")
     assert lines == [f"{job.ref} {seq}" for seq in (1, 2, 3)] + [""]
 
@@ -249,7 +249,7 @@ def test_a_job_whose_backend_is_missing_is_taken_off_the_list_by_force_only(
     with pytest.raises(tuneport.errors.BackendNotFound, match=f"tuneport delete {job.ref} --force"):
         tuneport.delete(job.ref)
     assert [one.ref for one in tuneport.jobs()] == [job.ref]
-    assert tuneport.delete(job.ref, force=True) == [f"the ledger's entry of {job.ref}"]
+    assert tuneport.delete(job.ref, force=True).removed == [f"the ledger's entry of {job.ref}"]
     assert (own_home / "parrot" / job.ref.name).exists()
     with pytest.raises(tuneport.errors.JobNotFound):
         tuneport.delete(job.ref, force=True)

@@ -133,7 +133,7 @@ def test_a_config_may_ask_for_the_deployment(manager: Manager, rows: Dataset) ->
 def test_delete_takes_the_deployment_down_first(manager: Manager, rows: Dataset) -> None:
     job = trained(rows)
     job.result().ensure_ready()
-    assert "billed by the hour" in tuneport.delete(job.ref, dry_run=True)[0]
+    assert "billed by the hour" in tuneport.delete(job.ref, dry_run=True).removed[0]
     assert manager.deployments
     tuneport.delete(job.ref)
     assert not manager.deployments

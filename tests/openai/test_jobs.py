@@ -315,7 +315,7 @@ def test_delete_says_and_removes_what_is_there(lab: WireServer, rows: Dataset, o
     would = tuneport.delete(str(job.ref), dry_run=True)
     assert lab.files
     assert tuneport.delete(str(job.ref)) == would
-    assert any(line.startswith("the model ft:base") for line in would)
+    assert any(line.startswith("the model ft:base") for line in would.removed)
     assert not lab.files
     assert list(lab.models) == ["base"]
     assert not list((own_home / "openai" / "files").iterdir())
@@ -326,8 +326,8 @@ def test_data_that_another_job_still_needs_stays(lab: WireServer, rows: Dataset)
     tuneport.train("lab:base", rows)
     other = tuneport.train("lab:base", rows, epochs=2)
     other.cancel()
-    removed = tuneport.delete(str(other.ref))
-    assert any("stays at lab" in line for line in removed)
+    removal = tuneport.delete(str(other.ref))
+    assert any("file" in line and "at lab" in line for line in removal.kept)
     assert lab.files
 
 
@@ -489,7 +489,7 @@ def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
     assert "could not be looked for" in said
     assert "export LAB_API_KEY" in said
     assert "in a few minutes" not in said
-    scratch = tuneport.plugin.job_scratch(job.ref)
+    scratch = tuneport.plugin.open_notebook(job.ref).scratch
     lab.refuse.clear()
     intent = scratch["request"]["intent"]
     lab.create({"model": "base", "training_file": scratch["files"]["train"], "metadata": {"tuneport_intent": intent}})

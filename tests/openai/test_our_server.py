@@ -55,7 +55,7 @@ def test_ten_lines_train_compare_and_ask_through_our_own_server(ours: Served, ro
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert any("train_loss" in row for row in job.metrics())
     assert job.state().status is Status.SUCCEEDED
-    assert any("the model" in line for line in tuneport.delete(job.ref))
+    assert any("the model" in line for line in tuneport.delete(job.ref).removed)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -73,7 +73,7 @@ def test_no_fault_between_the_two_starts_two_jobs(
     with contextlib.suppress(JobNotFinished):
         tuneport.train("lab:base", rows, suffix="faulted", again=True)
     (job,) = tuneport.jobs()
-    scratch = tuneport.plugin.job_scratch(job.ref)
+    scratch = tuneport.plugin.open_notebook(job.ref).scratch
     intent = scratch["request"]["intent"]
     there = [one.id for one in ours.client().fine_tuning.jobs.list(metadata={"tuneport_intent": intent})]
     assert len(there) == (1 if fault in AFTER else 0)

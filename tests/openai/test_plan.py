@@ -12,7 +12,7 @@ import tuneport
 from tuneport import Dataset
 from tuneport_openai import plan
 from tuneport_openai.catalogue import table
-from tuneport_openai.wire import profiles, closing
+from tuneport_openai.wire import closing, profiles
 from wire_server import WireServer
 
 MODEL = "openai:gpt-4.1-mini-2025-04-14"

@@ -15,7 +15,7 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
-from tuneport_openai.wire import profiles, closing
+from tuneport_openai.wire import closing, profiles
 from tuneport_openai.wire.client import Wire
 from tuneport_openai.wire.limits import Limits
 from wire_server import KEY, WireServer

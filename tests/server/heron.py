@@ -63,8 +63,8 @@ class Lost(tuneport.Job):
         self.require_success()
         raise AssertionError("it has not succeeded")
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
-        return []
+    def delete(self, *, dry_run: bool = False) -> tuneport.Removal:
+        return tuneport.Removal()
 
 
 @tuneport.plugin.hookimpl

@@ -76,8 +76,8 @@ def test_a_form_is_found_in_the_template_and_reads_what_it_writes(kind):
         rest, read = form.read(text, TOOLS)
         assert (rest, [(one.name, json.loads(one.arguments)) for one in read]) == (said, calls), text
         for size in range(len(text)):  # a stream shows nothing that the complete answer takes back
-            assert said.startswith(text[: form.shown(text[:size])].rstrip()), text[:size]
-            for place, one in enumerate(form.begun(text[:size], TOOLS)):
+            assert said.startswith(text[: form.safe_length(text[:size])].rstrip()), text[:size]
+            for place, one in enumerate(form.read_growing(text[:size], TOOLS)):
                 assert one.name == read[place].name
                 assert read[place].arguments.startswith(one.arguments)
     template.close()

@@ -399,7 +399,7 @@ def test_penalties_and_log_probabilities_are_those_of_the_formula(llama, frequen
     said, logprobs = by_hand(llama, "Hello", 16, frequency, presence)
     asked = {"max_tokens": 16, "logprobs": 4, "frequency_penalty": frequency, "presence_penalty": presence}
     several = llama.reply_many(["My card never arrived, and the money is gone", "Hello", "PIN"], **asked)
-    text = llama._ready().renderer.text
+    text = llama._ready().renderer.codec
     for reply in (llama.reply("Hello", **asked), several[1]):
         assert [one.bytes for one in reply.logprobs] == [text.token_bytes(one) for one in said]
         for token, place, logprob in zip(said, reply.logprobs, logprobs, strict=True):
@@ -419,13 +419,13 @@ def test_log_probabilities_of_a_bound_answer_are_the_free_models(llama):
 
 
 def test_the_bytes_of_tokens_are_those_of_the_text(llama):
-    text = llama._ready().renderer.text
+    text = llama._ready().renderer.codec
     for said in ("Grüße, 😀 and\n\ttabs", "card 東京", "\x7f\x00"):
         assert b"".join(text.token_bytes(one) for one in text.encode(said).ids).decode() == said
 
 
 def test_text_beside_a_call_streams_and_the_call_does_not(llama):
-    text = llama._ready().renderer.text
+    text = llama._ready().renderer.codec
     said = 'Let me see.\n<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
     for whole, shown in ((said, "Let me see."), ("a < b", "a < b"), ('{"name": "clock", "arguments": {}}', "")):
         _, hook = scripted(llama, [*text.encode(whole).ids, text.eos_id])

@@ -90,7 +90,7 @@ def test_training_on_a_loaded_copy_does_not_change_it(gguf):
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(1)
-    assert DenseCopy(gguf, "float32").is_whole()
+    assert DenseCopy(gguf, "float32").is_intact()
 
 
 def flip(path):
@@ -127,7 +127,7 @@ def test_a_damaged_copy_is_made_again(kind, gguf, wanted):
     DAMAGE[kind](copy)
     assert_same(load(gguf), wanted[0])
     assert copies() == [copy]
-    assert DenseCopy(gguf, "float32").is_whole()
+    assert DenseCopy(gguf, "float32").is_intact()
 
 
 def test_another_file_at_the_same_path_has_another_copy(gguf, tmp_path):
@@ -150,7 +150,7 @@ def test_processes_that_unpack_at_once_all_get_the_model(gguf, own_home):
     assert len({process.communicate()[0] for process in started}) == 1
     assert [process.returncode for process in started] == [0, 0, 0]
     assert len(copies()) == 1
-    assert DenseCopy(gguf, "float32").is_whole()
+    assert DenseCopy(gguf, "float32").is_intact()
 
 
 def test_without_room_the_model_loads_as_before_with_a_warning(gguf, own_home):

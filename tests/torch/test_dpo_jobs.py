@@ -21,11 +21,11 @@ from tuneport.plugin import TrainRequest, TrainSettings
 from tuneport_torch import TorchBackend, TorchSettings
 from tuneport_torch.bases import resolve
 from tuneport_torch.jobs.folder import Folder
+from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
 from tuneport_torch.text.rows import read_rows
-from tuneport_torch.text.tokens import load_text
 
 pytestmark = pytest.mark.timeout(480)
 
@@ -116,7 +116,7 @@ def test_dpo_refuses_plain_conversations(tiny_llama):
 
 
 def test_only_the_answer_is_weighed_and_both_follow_the_same_tokens(tiny_llama):
-    renderer = Renderer(load_text(resolve(str(tiny_llama))))
+    renderer = Renderer(load_codec(resolve(str(tiny_llama))))
     prompt = (said("user", "Hello"), said("assistant", "How are you?"), said("user", "Goodbye"))
     pair = Preference(prompt=prompt, chosen=(said("assistant", "card"),), rejected=(said("assistant", "transfer"),))
     ((chosen, rejected),) = render_pairs(renderer, [pair])
@@ -124,7 +124,7 @@ def test_only_the_answer_is_weighed_and_both_follow_the_same_tokens(tiny_llama):
     assert first == rejected.weights.index(1.0)
     assert chosen.ids[:first] == rejected.ids[:first] == renderer.prompts([prompt])[0]
     answer = chosen.ids[first : first + chosen.weights.count(1.0)]
-    assert renderer.text.decode(answer, keep_control=True) == "card<|im_end|>"
+    assert renderer.codec.decode(answer, keep_control=True) == "card<|im_end|>"
     odd = Preference(
         prompt=prompt[:1], chosen=(said("assistant", "card"),), rejected=(said("user", "No"), said("assistant", "card"))
     )
@@ -183,8 +183,8 @@ def test_a_tuned_model_is_the_reference_of_the_next_training(tiny_llama):
 @pytest.mark.parametrize(("policy", "used"), [("drop", 1), ("truncate", 2)])
 def test_a_pair_is_too_long_where_one_of_its_answers_is(tmp_path, tiny_llama, policy, used):
     """A folder with three pairs: one that fits, one with a long answer, one whose prompt alone is too long."""
-    text, told = load_text(resolve(str(tiny_llama))), []
-    renderer, folder = Renderer(text), Folder(tmp_path)
+    codec, told = load_codec(resolve(str(tiny_llama))), []
+    renderer, folder = Renderer(codec), Folder(tmp_path)
 
     def pair(prompt, chosen, rejected):
         turns = (said("user", prompt), said("assistant", chosen), said("assistant", rejected))
@@ -198,16 +198,19 @@ def test_a_pair_is_too_long_where_one_of_its_answers_is(tmp_path, tiny_llama, po
     count, fingerprint = folder.write_rows("train", Dataset.from_examples(some))
     fits = render_pairs(renderer, some[:1])[0]
     limit = max(len(arm.ids) for arm in fits) + 5
-    owner = SimpleNamespace(progress=lambda **_: None)
-    worker = SimpleNamespace(folder=folder, owner=owner, emit=lambda *_, **data: told.append(data))
+    source = SimpleNamespace(
+        examples=lambda part: folder.rows(part, fingerprint),
+        note=lambda _: None,
+        emit=lambda *_, **data: told.append(data),
+    )
     asked = {"options": {"method": "dpo", "too_long": policy}, "data": {"train": {"fingerprint": fingerprint}}}
-    rows = read_rows(worker, asked, text, limit)
+    rows = read_rows(source, asked, codec, limit)
     assert len(rows.train) == used
     assert max(len(row.ids) for one in rows.train for row in (one.chosen, one.rejected)) <= limit
     assert [(one["read"], one["used"], one["dropped"]) for one in told] == [(count, used, count - used)]
     asked["options"]["too_long"] = "stop"
-    with pytest.raises(DataError, match=r"row 2: too-long: \d+ tokens, the model takes"):
-        read_rows(worker, asked, text, limit)
+    with pytest.raises(DataError, match=r"row 2: too-long: \d+ tokens, the model's limit is"):
+        read_rows(source, asked, codec, limit)
 
 
 def test_the_example_is_sound(tiny_llama):

@@ -15,8 +15,8 @@ from tuneport.errors import UnavailableError, UnsupportedError, UsageError
 from tuneport_torch import bases, export
 from tuneport_torch.bases.loading import load_model
 from tuneport_torch.export.modelfile import modelfile
+from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pretokenizer import name_of, with_pretokenizer
-from tuneport_torch.text.tokens import load_text
 
 SMOLLM = CHATML.replace(
     "{% for message in messages %}",
@@ -41,12 +41,12 @@ def llama(folder, tokenizer, **settings):
 
 
 def with_template(base, folder, template):
-    """A copy of a base's tokenizer files under another template, as a Text."""
-    load_text(bases.resolve(str(base))).save(folder)
+    """A copy of a base's tokenizer files under another template, as a Codec."""
+    load_codec(bases.resolve(str(base))).save(folder)
     (folder / "chat_template.jinja").write_text(template)
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
-    return Text(folder, [2])
+    return Codec(folder, [2])
 
 
 def keys(file):
@@ -73,8 +73,8 @@ def test_a_gguf_file_gives_the_live_models_logits_and_answers(base, request, tmp
 def test_the_header_tells_tokenizer_template_and_stops(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model")
     file = opened(tmp_path / "model").export(tmp_path / "tuned.gguf", "gguf")
-    told, text = keys(file), load_text(bases.resolve(str(tiny_llama)))
-    vocabulary = json.loads((text.folder / "tokenizer.json").read_text())["model"]
+    told, codec = keys(file), load_codec(bases.resolve(str(tiny_llama)))
+    vocabulary = json.loads((codec.folder / "tokenizer.json").read_text())["model"]
     assert told["general.architecture"] == "llama"
     assert told["general.name"] == "torch:tickets-1"
     assert told["tokenizer.ggml.model"] == "gpt2"
@@ -205,9 +205,9 @@ def test_a_gguf_base_reads_text_as_the_file_says(tiny_llama, tmp_path):
     path.write_text(json.dumps(with_pretokenizer(json.loads(path.read_text()), "smollm")))
     file = opened(tmp_path / "base").export(tmp_path / "model.gguf", "gguf")
     assert keys(file)["tokenizer.ggml.pre"] == "smollm"
-    text = load_text(bases.resolve(str(file)))  # transformers alone would cut as GPT-2 does
-    assert name_of(json.loads((text.folder / "tokenizer.json").read_text())) == "smollm"
-    text.close()
+    codec = load_codec(bases.resolve(str(file)))  # transformers alone would cut as GPT-2 does
+    assert name_of(json.loads((codec.folder / "tokenizer.json").read_text())) == "smollm"
+    codec.close()
 
 
 def test_a_modelfile_names_file_template_system_prompt_and_stops(tiny_llama, tmp_path):
@@ -254,9 +254,9 @@ def test_a_template_that_does_more_is_refused_for_ollama(template, tiny_llama, t
 def test_a_model_of_completions_gets_the_bare_text(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model", style="plain")
     base = bases.resolve(str(tmp_path / "model"))
-    text = load_text(base)
-    assert 'TEMPLATE """{{ .Prompt }}"""\nPARAMETER' in modelfile(base, text, "model.gguf")
-    text.close()
+    codec = load_codec(base)
+    assert 'TEMPLATE """{{ .Prompt }}"""\nPARAMETER' in modelfile(base, codec, "model.gguf")
+    codec.close()
 
 
 def test_a_card_tells_the_figures_and_no_row(tiny_llama, tmp_path):

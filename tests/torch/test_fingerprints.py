@@ -27,10 +27,10 @@ def hear(event, given):
 sys.addaudithook(hear)
 from tuneport_torch.bases import resolve
 from tuneport_torch.bases.loading import load_model
-from tuneport_torch.text.conversion_child import convert
-from tuneport_torch.text.tokens import load_text
+from tuneport_torch.text.sandbox.convert_tokenizer import convert
+from tuneport_torch.text.load import load_codec
 load_model(resolve(folder))
-load_text(resolve(folder)).close()
+load_codec(resolve(folder)).close()
 convert(folder, None, sys.argv[2], trust_remote_code=False)
 print("\\n".join(sorted(opened)))
 """
@@ -94,9 +94,9 @@ def test_an_older_fingerprint_is_still_known(tmp_path: Path, tiny_llama: Path) -
         first_fingerprint(folder) == "d34868bfd69084099422d769cbd308f8045df63f7398065ba96603804a2712f4"
     )  # computed by the first version
     base = resolve(str(tiny_llama))
-    assert base.is_of(first_fingerprint(tiny_llama))
-    assert base.is_of(base.fingerprint)
-    assert not base.is_of("0" * 64)
+    assert base.matches(first_fingerprint(tiny_llama))
+    assert base.matches(base.fingerprint)
+    assert not base.matches("0" * 64)
 
 
 def test_links_may_lead_into_the_hubs_blobs_and_nowhere_else(tiny_llama: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from tuneport_torch.answer.sampling import choose
 from tuneport_torch.answer.scoring import score
 from tuneport_torch.bases import precision
 from tuneport_torch.model import TorchModel
+from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.render import Renderer
-from tuneport_torch.text.tokens import load_text
 
 PROMPTS = [
     "Hello",
@@ -99,7 +99,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(model):
 
 def test_every_stop_id_ends_an_answer_and_is_no_part_of_it(llama):
     llama.ensure_ready()
-    text = llama._loaded.renderer.text
+    text = llama._loaded.renderer.codec
     card = text.encode("card").ids
     end = text.token_id("<|endoftext|>")
     text.stop_ids.append(end)
@@ -112,14 +112,14 @@ def test_every_stop_id_ends_an_answer_and_is_no_part_of_it(llama):
 
 
 def test_an_answer_cut_at_its_limit_says_so(llama):
-    _, hook = scripted(llama, load_text(llama._base).encode("the card and the money").ids)
+    _, hook = scripted(llama, load_codec(llama._base).encode("the card and the money").ids)
     assert llama.reply("Hello", max_tokens=2).finish_reason == "length"
     hook.remove()
 
 
 @pytest.mark.parametrize("stop", [" and", "card an", ("never", "and the")])
 def test_a_stop_text_ends_the_answer_before_it_even_across_tokens(llama, stop):
-    ids = load_text(llama._base).encode("the card and the money").ids
+    ids = load_codec(llama._base).encode("the card and the money").ids
     _, hook = scripted(llama, ids)
     reply = llama.reply("Hello", stop=stop, max_tokens=len(ids))
     hook.remove()
@@ -132,8 +132,8 @@ def test_a_stop_text_ends_the_answer_before_it_even_across_tokens(llama, stop):
 @pytest.mark.parametrize("stop", [(), (" mon",), ("the money",)])
 def test_a_stream_adds_up_to_the_answer_and_never_shows_half_a_character_or_a_stop(llama, stop):
     said = "the card 😀 and the money"
-    ids = load_text(llama._base).encode(said).ids
-    _, hook = scripted(llama, [*ids, load_text(llama._base).eos_id])
+    ids = load_codec(llama._base).encode(said).ids
+    _, hook = scripted(llama, [*ids, load_codec(llama._base).eos_id])
     pieces = list(llama.stream("Hello", stop=stop, max_tokens=99))
     hook.remove()
     assert "".join(pieces) == (said.partition(stop[0])[0] if stop else said)
@@ -184,8 +184,8 @@ def test_sampling_follows_the_probabilities_within_the_nucleus(llama):
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(4000, 4)
 
     def drawn(**options):
-        text = load_text(llama._base)
-        rows = [Row(text, [1], 9, GenerateOptions(temperature=1.0, seed=seed, **options)) for seed in range(4000)]
+        codec = load_codec(llama._base)
+        rows = [Row(codec, [1], 9, GenerateOptions(temperature=1.0, seed=seed, **options)) for seed in range(4000)]
         return torch.tensor(choose(logits, rows))
 
     share = torch.bincount(drawn(), minlength=4) / 4000
@@ -220,7 +220,7 @@ def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
     ],
 )
 def test_tool_calls_are_taken_out_where_they_can_be_read_and_left_as_text_where_not(llama, said, text, names):
-    rest, calls = CallReader(load_text(llama._base), GenerateOptions()).read(said) or (said, ())
+    rest, calls = CallReader(load_codec(llama._base), GenerateOptions()).read(said) or (said, ())
     assert rest == (said if text is None else text)
     assert [call["function"]["name"] for call in calls] == names
     assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)
@@ -291,11 +291,11 @@ def test_a_model_is_asked_with_the_bare_text_where_it_has_no_template(tiny_llama
     (folder / "chat_template.jinja").unlink()
     model = TorchModel.base(str(folder))
     reply = model.reply("My card", max_tokens=3)
-    assert reply.prompt_tokens == len(Renderer(load_text(bases.resolve(str(folder)))).text.encode("My card").ids)
+    assert reply.prompt_tokens == len(Renderer(load_codec(bases.resolve(str(folder)))).codec.encode("My card").ids)
     model.close()
 
 
 def test_a_raw_prompt_is_continued_without_the_template(llama):
     chat, raw = llama.reply("Once upon a time", max_tokens=4), llama.reply("Once upon a time", max_tokens=4, raw=True)
     assert raw.prompt_tokens < chat.prompt_tokens
-    assert raw.prompt_tokens == len(load_text(llama._base).encode("Once upon a time").ids)
+    assert raw.prompt_tokens == len(load_codec(llama._base).encode("Once upon a time").ids)

@@ -23,7 +23,7 @@ from tuneport_torch.bases import lora, resolve
 from tuneport_torch.bases.headers import read_gguf
 from tuneport_torch.bases.loading import load_model
 from tuneport_torch.text.golden import golden_ids
-from tuneport_torch.text.tokens import load_text
+from tuneport_torch.text.load import load_codec
 
 SETTINGS = hypothesis.settings(
     derandomize=True,
@@ -124,13 +124,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
     model = load_model(resolve(str(folder)))
     lora.attach(model, rank=2)
     lora.save_peft(model, folder / "adapter", str(folder))
-    text = load_text(resolve(str(folder)))
+    codec = load_codec(resolve(str(folder)))
     write_record = record(
-        stop_ids=text.stop_ids,
-        golden=golden_ids(text),
-        template_sha256=text.template.sha256,
+        stop_ids=codec.stop_ids,
+        golden=golden_ids(codec),
+        template_sha256=codec.template.sha256,
     )
-    text.close()
+    codec.close()
     write_record(folder)
     return folder
 
@@ -211,4 +211,4 @@ def test_half_of_a_surrogate_pair_in_a_folder_is_refused(tiny_llama: Path, tmp_p
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token": "\ud800"}))
     with pytest.raises(UnavailableError, match=r"tokenizer_config\.json cannot be read"):
-        load_text(resolve(str(folder)))
+        load_codec(resolve(str(folder)))

@@ -66,7 +66,7 @@ def hub(tiny_llama, tmp_path):
         env |= {"no_proxy": "*", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         code = (
             "from tuneport import TuneportError\nfrom tuneport_torch import bases\n"
-            "from tuneport_torch.text import tokens\n" + code
+            "from tuneport_torch.text import load\n" + code
         )
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -96,7 +96,9 @@ def test_a_model_is_fetched_once_without_its_pickles_and_then_found_offline(hub,
 
 
 def test_counting_tokens_fetches_the_small_files_only(hub):
-    told = hub("text = tokens.load_text(bases.resolve('org/tiny'))\nprint(text.count_many(['Hello']), text.stop_ids)\n")
+    told = hub(
+        "codec = load.load_codec(bases.resolve('org/tiny'))\nprint(codec.count_many(['Hello']), codec.stop_ids)\n"
+    )
     assert told.startswith("[")
     assert not any(path.endswith(".safetensors") for path in hub.asked)
 

@@ -266,7 +266,7 @@ def test_an_answer_that_fits_into_no_memory_fails_alone(llama):
 def written(llama, said, **options):
     """The pieces and the reply of a model that writes this text."""
     llama.ensure_ready()
-    text = llama._loaded.renderer.text
+    text = llama._loaded.renderer.codec
     _, hook = scripted(llama, [*text.encode(said).ids, text.eos_id])
     pieces, ends = run(llama, [("Hello", {"max_tokens": 200, **options})])
     hook.remove()
@@ -312,7 +312,7 @@ def test_calls_come_as_they_are_written_each_with_its_name_first(llama):
 )
 def test_nothing_is_told_twice_as_a_call_and_as_text(llama, said, limit, calls, reason):
     if limit < 0:
-        limit += len(llama._ready().renderer.text.encode(said).ids)
+        limit += len(llama._ready().renderer.codec.encode(said).ids)
     pieces, reply = written(llama, said, tools=(CLOCK,), max_tokens=limit)
     told = merged(pieces)
     assert [name for name, _ in told] == [name for name, _ in calls]
@@ -335,7 +335,7 @@ def test_log_probabilities_come_with_the_text_of_their_tokens(llama):
 def begins(llama, said):
     """The same model, made to begin its answers so."""
     llama.ensure_ready()
-    tokens, state = llama._loaded.renderer.text.encode(said).ids, {"step": 0}
+    tokens, state = llama._loaded.renderer.codec.encode(said).ids, {"step": 0}
 
     def forward(module, args, out):
         if state["step"] < len(tokens):

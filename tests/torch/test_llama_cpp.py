@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny_tuned import opened, tune
 from tuneport_torch import bases
+from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pretokenizer import with_pretokenizer
-from tuneport_torch.text.tokens import load_text
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
@@ -50,9 +50,9 @@ def test_it_cuts_text_as_the_tokenizer_does(cut, tiny_llama, tmp_path):
     path = tmp_path / "base" / "tokenizer.json"
     path.write_text(json.dumps(with_pretokenizer(json.loads(path.read_text()), cut)))
     model = loaded(opened(tmp_path / "base").export(tmp_path / "model.gguf", "gguf"), vocab_only=True)
-    text = load_text(bases.resolve(str(tmp_path / "base")))
+    codec = load_codec(bases.resolve(str(tmp_path / "base")))
     for one in TEXTS:
-        assert model.tokenize(one.encode(), add_bos=False, special=True) == text.encode(one).ids, one
+        assert model.tokenize(one.encode(), add_bos=False, special=True) == codec.encode(one).ids, one
     model.close()
 
 
@@ -61,14 +61,14 @@ def test_it_gives_the_live_models_answers(base, request, tmp_path):
     tune(request.getfixturevalue(base), tmp_path / "model")
     ours = opened(tmp_path / "model")
     model = loaded(ours.export(tmp_path / "model.gguf", "gguf", dtype="f32"))
-    text = load_text(bases.resolve(str(tmp_path / "model")))
+    codec = load_codec(bases.resolve(str(tmp_path / "model")))
     for asked in ("My card never arrived", "Hello", "What is the exchange rate?"):
         turns = [{"role": "system", "content": "Answer with one word."}, {"role": "user", "content": asked}]
-        prompt = text.template.rows([{"messages": turns, "tools": [], "prompt": True}])[0]["text"]
-        got = text.decode(answered(model, text.encode(prompt).ids, 16))
+        prompt = codec.template.rows([{"messages": turns, "tools": [], "prompt": True}])[0]["text"]
+        got = codec.decode(answered(model, codec.encode(prompt).ids, 16))
         assert got == ours.ask(asked, max_tokens=16)
     model.close()
-    text.close()
+    codec.close()
 
 
 @pytest.mark.soak

@@ -70,9 +70,9 @@ COLD = """
         answers[folder, "chat"] = tuneport.open_model(f"torch:{folder}").ask("Hello", max_tokens=2, temperature=0)
     def convert(folder):
         from tuneport_torch.bases import resolve
-        from tuneport_torch.text.tokens import load_text
+        from tuneport_torch.text.load import load_codec
         gate.wait(60)
-        answers[folder, "tokenizer"] = load_text(resolve(folder)).encode("Hello").ids
+        answers[folder, "tokenizer"] = load_codec(resolve(folder)).encode("Hello").ids
     threads = [threading.Thread(target=do, args=[folder]) for folder in sys.argv[1:] for do in (chat, convert)]
     for thread in threads: thread.start()
     for thread in threads: thread.join()

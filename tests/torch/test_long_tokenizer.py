@@ -11,7 +11,7 @@ from tuneport import Completion, Conversation, Dataset, Message, Preference
 from tuneport.errors import DataError, UsageError
 from tuneport_torch import TorchBackend, TorchModel, export
 from tuneport_torch.bases import resolve
-from tuneport_torch.text.tokens import load_text
+from tuneport_torch.text.load import load_codec
 
 USER = Message("user", "My card never arrived")
 SAYS = r"'<order>' has the id 501; the model has 500 rows"
@@ -96,8 +96,8 @@ def test_a_template_that_writes_such_a_token_is_named_and_the_model_can_still_be
 
 
 def test_padding_is_a_token_that_the_model_has(longer):
-    text = load_text(resolve(str(longer)))
+    codec = load_codec(resolve(str(longer)))
     try:
-        assert text.pad_id < 500
+        assert codec.pad_id < 500
     finally:
-        text.close()
+        codec.close()

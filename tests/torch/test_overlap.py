@@ -15,7 +15,7 @@ from tuneport_torch.engine.objective import Answers
 from tuneport_torch.engine.orpo import Orpo
 from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.update import adamw, update
-from tuneport_torch.text.rows import Pair
+from tuneport_torch.text.rows import TrainingPair
 
 OVERFLOWS = 3e38  # as a weight: times its loss it is more than float32 can say
 
@@ -35,7 +35,7 @@ def some_rows():
 
 def pairs(count):
     rows = tiny.rows(2 * count, longest=16)
-    return [Pair(chosen=rows[2 * one], rejected=rows[2 * one + 1]) for one in range(count)]
+    return [TrainingPair(chosen=rows[2 * one], rejected=rows[2 * one + 1]) for one in range(count)]
 
 
 def prepared(**options):

@@ -200,7 +200,7 @@ def test_what_is_trained_as_a_call_is_read_back_as_that_call(name, tmp_path):
                 assert must.rpartition("<|im_end|>")[0].endswith("</tool_call>\n"), kind
             else:
                 assert list(map(called, must.tool_calls)) == list(map(called, wanted.tool_calls)), kind
-    one.text.close()
+    one.codec.close()
 
 
 def called(call):
@@ -211,7 +211,7 @@ def test_what_a_template_cannot_do_is_refused_with_a_cure_that_fits_it():
     for name, kinds in published.outcomes().items():
         for kind, found in kinds.items():
             if not isinstance(found, tuple):
-                cure = "whose template knows tools" if found.code == "tools-ignored" else "another base model"
+                cure = "whose template supports tools" if found.code == "tools-ignored" else "another base model"
                 if found.code in (REFUSED, LEFT_OUT):
                     cure = "user turn that follows it" if kind == "later system" else "first user turn"
                 assert cure in found.remedy, (name, kind)

@@ -35,7 +35,7 @@ def test_a_weight_in_4_bits_is_near_the_one_it_was():
 
 @here
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_gradients_equal_those_over_the_dequantised_weights(kind):
+def test_gradients_equal_those_over_the_dequantized_weights(kind):
     changes = WIDE if kind == "llama" else {"n_embd": 128}
     ids = torch.randint(0, tiny.VOCABULARY, (1, 20), generator=torch.Generator().manual_seed(0))
 
@@ -64,9 +64,9 @@ def test_a_model_learns_over_weights_in_4_bits_nearly_as_over_its_own(tmp_path):
     outcomes = {
         kind: tiny.trained(tmp_path / kind, tiny.model("llama", **WIDE), quantize=kind) for kind in ("none", "nf4")
     }
-    whole, quantised = (outcomes[kind].result.train_loss for kind in ("none", "nf4"))
-    assert quantised < 0.9 * outcomes["nf4"].losses[0]
-    assert quantised == pytest.approx(whole, rel=0.1)
+    whole, quantized = (outcomes[kind].result.train_loss for kind in ("none", "nf4"))
+    assert quantized < 0.9 * outcomes["nf4"].losses[0]
+    assert quantized == pytest.approx(whole, rel=0.1)
 
 
 @here

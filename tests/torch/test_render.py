@@ -14,10 +14,11 @@ from tuneport import Completion, Conversation, Message
 from tuneport.errors import DataError, UnavailableError, UsageError
 from tuneport.plugin import Piece
 from tuneport_torch import bases
+from tuneport_torch.text.codec import Codec
 from tuneport_torch.text.golden import check_golden, golden_ids
+from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
-from tuneport_torch.text.tokens import Text, load_text
 
 
 @pytest.fixture
@@ -36,12 +37,12 @@ def renderer(tiny_llama, tmp_path):
             tokenizer.save(str(folder / "tokenizer.json"))
         if template is not None:
             (folder / "chat_template.jinja").write_text(template)
-        made.append(Renderer(Text(folder, stop_ids)))
+        made.append(Renderer(Codec(folder, stop_ids)))
         return made[-1]
 
     yield make
     for one in made:
-        one.text.close()
+        one.codec.close()
 
 
 def talk(*turns, **options):
@@ -73,7 +74,7 @@ def test_the_loss_is_on_each_assistant_turn_and_its_end_and_on_nothing_else(rend
     assert trained(one, WITH_SYSTEM) == ["card<|im_end|>"]
     assert (
         "".join(piece.text for piece in one.pieces(TWO_TURNS))
-        == one.text.template.rows([{"messages": [message.to_dict() for message in TWO_TURNS.messages]}])[0]["text"]
+        == one.codec.template.rows([{"messages": [message.to_dict() for message in TWO_TURNS.messages]}])[0]["text"]
     )
 
 
@@ -87,7 +88,7 @@ def test_generation_tags_and_prefixes_give_the_same_mask(renderer):
 
 def test_every_span_ends_in_a_token_that_stops_the_model(renderer, tiny_llama):
     one = renderer()
-    end = one.text.token_id("<|im_end|>")
+    end = one.codec.token_id("<|im_end|>")
     rendered = one.render(TWO_TURNS)
     ends = [
         at
@@ -95,24 +96,25 @@ def test_every_span_ends_in_a_token_that_stops_the_model(renderer, tiny_llama):
         if now and not after
     ]
     assert [rendered.ids[at] for at in ends] == [end, end]
-    assert end in one.text.stop_ids
-    assert end in load_text(bases.resolve(str(tiny_llama))).stop_ids
+    assert end in one.codec.stop_ids
+    assert end in load_codec(bases.resolve(str(tiny_llama))).stop_ids
 
 
-def test_an_end_of_turn_that_the_model_does_not_stop_at_becomes_a_stop(renderer):
+def test_an_end_of_turn_that_the_model_does_not_stop_at_is_reported_as_a_new_stop(renderer):
     one = renderer(templates.CHATML.replace("<|im_end|>", "<|endoftext|>"))
-    end = one.text.token_id("<|endoftext|>")
-    assert end not in one.text.stop_ids
+    end = one.codec.token_id("<|endoftext|>")
+    assert end not in one.codec.stop_ids
     assert trained(one, WITH_SYSTEM) == ["card<|endoftext|>"]
-    assert end in one.text.stop_ids
+    assert one.new_stop_ids == [end]
+    assert end not in one.codec.stop_ids
 
 
 def test_a_base_whose_configuration_forgets_the_templates_end_of_turn_stops_at_it_too(tiny_llama, tmp_path):
     folder = shutil.copytree(tiny_llama, tmp_path / "forgetful")
     (folder / "chat_template.jinja").write_text(templates.CHATML.replace("<|im_end|>", "<|endoftext|>"))
-    text = load_text(bases.resolve(str(folder)))
-    text.close()
-    assert text.token_id("<|endoftext|>") in text.stop_ids
+    codec = load_codec(bases.resolve(str(folder)))
+    codec.close()
+    assert codec.token_id("<|endoftext|>") in codec.stop_ids
 
 
 def test_a_template_whose_turns_end_in_plain_text_is_refused(renderer):
@@ -124,7 +126,7 @@ def test_a_template_whose_turns_end_in_plain_text_is_refused(renderer):
 def test_a_template_that_always_opens_the_next_answer_is_trained_to_the_end_of_this_one(renderer):
     one = renderer(templates.ALWAYS_OPENS)
     assert trained(one, TWO_TURNS) == ["Thank you.<|im_end|>", "Lost.<|im_end|>"]
-    assert one.text.token_id("<|im_start|>") not in one.text.stop_ids
+    assert not one.new_stop_ids
 
 
 def test_a_template_that_never_opens_an_answer_is_refused_with_a_cure_that_works(renderer):
@@ -143,21 +145,21 @@ def test_results_are_given_by_the_role_that_the_template_knows(renderer):
     one = renderer(templates.IPYTHON)
     row = Conversation((asked, Message("assistant", tool_calls=calls[:1]), result, said))
     assert len(trained(one, row)) == 2
-    assert "ipython\ndry" in one.text.decode(one.render(row).ids, keep_control=True)
-    assert "ipython\ndry" in one.text.decode(one.prompts([row.messages[:3]])[0], keep_control=True)
+    assert "ipython\ndry" in one.codec.decode(one.render(row).ids, keep_control=True)
+    assert "ipython\ndry" in one.codec.decode(one.prompts([row.messages[:3]])[0], keep_control=True)
     both = Conversation((asked, Message("assistant", tool_calls=calls), result, said))
     with pytest.raises(Unrenderable, match="only a part of the calls") as refused:
         one.render(both)
     assert "one tool call, its result" in refused.value.remedy
     beside = Conversation((asked, Message("assistant", "Wait.", tool_calls=calls[:1]), result, said))
-    with pytest.raises(Unrenderable, match="text beside the calls") as refused:
+    with pytest.raises(Unrenderable, match="text next to the calls") as refused:
         one.render(beside)
     assert "Take that text out" in refused.value.remedy
 
 
 def test_of_several_templates_the_default_is_used_and_the_one_for_tools_is_named_as_the_cure(renderer):
     tools = templates.CALLS
-    folder = renderer().text.folder
+    folder = renderer().codec.folder
     (folder / "chat_template.jinja").unlink()
     path = folder / "tokenizer_config.json"
     given = json.loads(path.read_text())
@@ -165,7 +167,7 @@ def test_of_several_templates_the_default_is_used_and_the_one_for_tools_is_named
     def loaded(*named):
         given["chat_template"] = [{"name": name, "template": source} for name, source in named]
         path.write_text(json.dumps(given))
-        return Renderer(Text(folder))
+        return Renderer(Codec(folder))
 
     calls = [{"id": "callcall1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
     row = Conversation((Message("user", "Rain?"), Message("assistant", tool_calls=calls)))
@@ -175,10 +177,10 @@ def test_of_several_templates_the_default_is_used_and_the_one_for_tools_is_named
         one.render(row)
     assert "named tool_use" in refused.value.remedy
     (folder / "chat_template.jinja").write_text(tools)
-    assert trained(Renderer(Text(folder)), row)
+    assert trained(Renderer(Codec(folder)), row)
     (folder / "chat_template.jinja").unlink()
     assert trained(loaded(("tool_use", tools)), row)
-    assert loaded(("rag", "a"), ("tool_use", tools)).text.template is None
+    assert loaded(("rag", "a"), ("tool_use", tools)).codec.template is None
 
 
 def test_a_template_that_cannot_be_compiled_says_so_each_time(renderer):
@@ -201,7 +203,7 @@ def test_a_turn_of_weight_0_is_context(renderer):
     ids=["no assistant", "weight 0"],
 )
 def test_a_row_with_nothing_to_train_on_is_an_error(renderer, example):
-    with pytest.raises(Unrenderable, match="No token of this row carries a loss") as refused:
+    with pytest.raises(Unrenderable, match="No token of this row would be trained") as refused:
         renderer().render(example)
     assert refused.value.code == "nothing-to-train"
 
@@ -250,7 +252,7 @@ def test_whatever_the_turns_say_each_trained_text_is_one_answer_and_its_end(rend
             want = [f"{said[-1]}<|endoftext|>"]
             assert one.render(row).turns_left_out == 2
         assert pieces == want
-        assert one.render(row).ids.count(one.text.token_id("<|im_start|>")) == len(said)
+        assert one.render(row).ids.count(one.codec.token_id("<|im_start|>")) == len(said)
 
 
 def test_an_end_of_text_behind_the_whole_conversation_leaves_every_answer_trained(renderer):
@@ -317,7 +319,7 @@ def test_a_template_that_wants_parts_gets_parts(renderer):
             r"message 3 \(system\)",
             "user turn that follows it",
         ),
-        ("NO_TOOL_RESULTS", asked_weather(), r"message 2 \(tool\)", "knows tools"),
+        ("NO_TOOL_RESULTS", asked_weather(), r"message 2 \(tool\)", "supports tools"),
     ],
     ids=["system", "later system", "tool result"],
 )
@@ -379,8 +381,8 @@ def test_control_tokens_in_keys_of_arguments_and_schemas_are_words(renderer, tem
     one = renderer(getattr(templates, template))
     row = asked_weather('{"<|im_end|>": "<|im_start|>"}', tool=tool)
     ids = one.render(row).ids
-    assert ids.count(one.text.token_id("<|im_end|>")) == 5
-    assert ids.count(one.text.token_id("<|im_start|>")) == 5
+    assert ids.count(one.codec.token_id("<|im_end|>")) == 5
+    assert ids.count(one.codec.token_id("<|im_start|>")) == 5
     text = "".join(piece.text for piece in one.pieces(row))
     assert '{"<|im_end|>": "<|im_start|>"}' in text
     assert not [letter for letter in text if "\ue000" <= letter <= "\uf8ff"]
@@ -443,7 +445,7 @@ def test_a_template_that_loses_part_of_the_answer_is_an_error(renderer):
 
 def test_there_is_one_bos_whatever_the_tokenizer_would_add(renderer):
     one = renderer(templates.GEMMA)
-    bos = one.text.token_id("<|im_start|>")
+    bos = one.codec.token_id("<|im_start|>")
     ids = one.render(talk(("user", "Hello"), ("assistant", "Hi"))).ids
     assert ids[0] == bos
     assert ids.count(bos) == 3  # and one for each of the two turns
@@ -462,7 +464,7 @@ def test_control_tokens_in_a_rows_words_are_words(renderer):
     one = renderer()
     row = talk(("user", "What is <|im_end|>\n<|im_start|>system\n?"), ("assistant", "<|im_end|> ends a turn."))
     rendered = one.render(row)
-    end = one.text.token_id("<|im_end|>")
+    end = one.codec.token_id("<|im_end|>")
     assert rendered.ids.count(end) == 2
     assert trained(one, row) == ["<|im_end|> ends a turn.<|im_end|>"]
     (prompt,) = one.prompts([row.messages[:1]])
@@ -522,29 +524,29 @@ def test_rendering_agrees_with_transformers_own(tiny_llama):
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     messages = [message.to_dict() for message in TWO_TURNS.messages]
-    text = load_text(bases.resolve(str(tiny_llama)))
-    assert Renderer(text).render(TWO_TURNS).ids == tokenizer.apply_chat_template(messages)["input_ids"]
-    text.close()
+    codec = load_codec(bases.resolve(str(tiny_llama)))
+    assert Renderer(codec).render(TWO_TURNS).ids == tokenizer.apply_chat_template(messages)["input_ids"]
+    codec.close()
 
 
 def test_another_template_or_tokenizer_than_the_trainings_is_an_error(renderer):
-    text = renderer().text
-    golden = golden_ids(text)
-    check_golden(text, golden, text.template.sha256)
-    other = renderer(templates.CHATML + " ").text
+    codec = renderer().codec
+    golden = golden_ids(codec)
+    check_golden(codec, golden, codec.template.sha256)
+    other = renderer(templates.CHATML + " ").codec
     with pytest.raises(UnavailableError, match="chat template"):
-        check_golden(other, golden, text.template.sha256)
+        check_golden(other, golden, codec.template.sha256)
     with pytest.raises(UnavailableError, match="tokenizer"):
-        check_golden(text, [*golden[:-1], 7], text.template.sha256)
+        check_golden(codec, [*golden[:-1], 7], codec.template.sha256)
 
 
 def test_rendering_and_counting_import_neither_torch_nor_transformers(tiny_llama):
     code = (
         "import sys\nfrom tuneport import Conversation, Message\nfrom tuneport_torch import bases\n"
-        "from tuneport_torch.text import render, tokens\n"
-        f"text = tokens.load_text(bases.resolve({str(tiny_llama)!r}))\n"
+        "from tuneport_torch.text import load, render\n"
+        f"codec = load.load_codec(bases.resolve({str(tiny_llama)!r}))\n"
         "row = Conversation((Message('user', 'Hi'), Message('assistant', 'Hello')))\n"
-        "assert render.Renderer(text).render(row).ids\n"
+        "assert render.Renderer(codec).render(row).ids\n"
         "print({'torch', 'transformers', 'numpy', 'jinja2', 'huggingface_hub'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,9 +11,9 @@ import pytest
 from tuneport import Conversation, Dataset, Message
 from tuneport_torch.bases import resolve
 from tuneport_torch.jobs.folder import Folder
+from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.render import Renderer
 from tuneport_torch.text.rows import read_rows
-from tuneport_torch.text.tokens import load_text
 
 LIMIT = 40
 
@@ -27,17 +27,19 @@ def test_every_row_that_is_read_is_used_or_counted(tmp_path: Path, tiny_llama: P
     """Rows of all lengths about the limit, more than are rendered at once: the snapshot's count is used + dropped."""
     draw, told = random.Random(2), []
     some = [talk(draw.randrange(45), draw.randrange(1, 25)) for _ in range(600)]
-    folder, text = Folder(tmp_path), load_text(resolve(str(tiny_llama)))
+    folder, codec = Folder(tmp_path), load_codec(resolve(str(tiny_llama)))
     count, fingerprint = folder.write_rows("train", Dataset.from_examples(some))
-    whole = Renderer(text).try_render(some)
+    whole = Renderer(codec).try_render(some)
     fitting = sum(len(row.ids) <= LIMIT for row in whole)
     learnable = sum(any(row.weights[:LIMIT]) for row in whole)
     assert 0 < fitting < learnable < count == 600
-    worker = SimpleNamespace(
-        folder=folder, owner=SimpleNamespace(progress=lambda **_: None), emit=lambda *_, **data: told.append(data)
+    source = SimpleNamespace(
+        examples=lambda part: folder.rows(part, fingerprint),
+        note=lambda _: None,
+        emit=lambda *_, **data: told.append(data),
     )
     asked = {"options": {"method": "sft", "too_long": policy}, "data": {"train": {"fingerprint": fingerprint}}}
-    rows = read_rows(worker, asked, text, LIMIT)
+    rows = read_rows(source, asked, codec, LIMIT)
     used = fitting if policy == "drop" else learnable
     assert len(rows.train) == used
     counts = {"read": 600, "used": used, "dropped": 600 - used, "truncated": used - fitting}

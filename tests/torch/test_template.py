@@ -51,7 +51,7 @@ def test_a_template_that_loops_or_fills_memory_is_ended_and_says_so(made, source
         try:
             (answer,) = template.rows([{"messages": HELLO}])
         except DataError as error:
-            assert "was ended" in str(error)
+            assert "was stopped" in str(error)
             assert "chat_template.jinja" in str(error)
         else:
             assert answer == {"error": "MemoryError"}

@@ -13,13 +13,14 @@ from tuneport import Conversation, Dataset, GenerateOptions, Message, Preference
 from tuneport.plugin import TrainSettings
 from tuneport_torch import TorchBackend
 from tuneport_torch.answer.row import Row
-from tuneport_torch.text.hints import hints
+from tuneport_torch.text.codec import Codec
+from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
+from tuneport_torch.text.row_warnings import find_warnings
 from tuneport_torch.text.thinking import Mode, find_thinking
-from tuneport_torch.text.tokens import Text, load_text
-from tuneport_torch.text.ways import count_ways, mode_of
+from tuneport_torch.text.thinking_mode import count_thinking, mode_from_counts
 
 PLAIN = Conversation((Message("user", "Label: my card"), Message("assistant", "card")))
 FIELD = Conversation((Message("user", "2+2?"), Message("assistant", "4", reasoning_content="Two more.")))
@@ -48,12 +49,12 @@ def renderer(tiny_llama, tmp_path):
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(tiny_llama / name, folder / name)
         (folder / "chat_template.jinja").write_text(template)
-        made.append(Renderer(Text(folder), mode))
+        made.append(Renderer(Codec(folder), mode))
         return made[-1]
 
     yield make
     for one in made:
-        one.text.close()
+        one.codec.close()
 
 
 @pytest.fixture(scope="module")
@@ -101,18 +102,18 @@ def test_what_is_trained_follows_what_the_model_is_asked_with(renderer, kind, pl
 def test_a_settled_template_asks_as_in_training_by_itself(renderer):
     one = renderer(templates.QWEN3_SWITCH)
     asked = one.prompts([PLAIN.messages[:1]])
-    one.text.settle(one.text.thinking.off)
+    one.codec.set_template_defaults(one.codec.thinking.off)
     assert one.prompts([PLAIN.messages[:1]]) == asked
-    assert Renderer(one.text, Mode.SAVED).prompts([PLAIN.messages[:1]]) == asked
-    assert one.text.decode(asked[0], keep_control=True).endswith("<think>\n\n</think>\n\n")
-    one.text.settle(one.text.thinking.on)
-    (open_,) = Renderer(one.text, Mode.SAVED).prompts([PLAIN.messages[:1]])
-    assert one.text.decode(open_, keep_control=True).endswith("assistant\n")
+    assert Renderer(one.codec, Mode.SAVED).prompts([PLAIN.messages[:1]]) == asked
+    assert one.codec.decode(asked[0], keep_control=True).endswith("<think>\n\n</think>\n\n")
+    one.codec.set_template_defaults(one.codec.thinking.on)
+    (open_,) = Renderer(one.codec, Mode.SAVED).prompts([PLAIN.messages[:1]])
+    assert one.codec.decode(open_, keep_control=True).endswith("assistant\n")
 
 
 def test_a_template_without_thinking_takes_no_field_and_keeps_the_text_as_it_is(renderer):
     one = renderer(templates.CHATML)
-    assert find_thinking(one.text.template) is None
+    assert find_thinking(one.codec.template) is None
     with pytest.raises(Unrenderable, match="no place for it") as refused:
         one.render(FIELD)
     assert refused.value.code == "reasoning-not-taken"
@@ -125,13 +126,13 @@ def test_a_block_that_a_template_does_not_know_and_calls_that_cannot_be_read_bac
     call = Conversation((INLINE.messages[0], Message("assistant", tool_calls=called)))
     plain, switch, tools = map(renderer, (templates.CHATML, templates.QWEN3_SWITCH, templates.CALLS))
     for row in (INLINE, pair):
-        (hint,) = hints(row, plain.text)
+        (hint,) = find_warnings(row, plain.codec)
         assert (hint.code, hint.severity) == ("thinking-as-text", "warning")
         assert "knows thinking" in hint.remedy
-        assert not list(hints(row, switch.text))
-    assert [hint.code for hint in hints(call, plain.text)] == ["calls-as-text"]
-    assert not list(hints(call, tools.text))
-    assert not list(hints(PLAIN, plain.text))
+        assert not list(find_warnings(row, switch.codec))
+    assert [hint.code for hint in find_warnings(call, plain.codec)] == ["calls-as-text"]
+    assert not list(find_warnings(call, tools.codec))
+    assert not list(find_warnings(PLAIN, plain.codec))
 
 
 def test_an_earlier_turn_whose_thinking_is_left_out_is_not_trained_without_it(renderer):
@@ -170,8 +171,8 @@ def test_thinking_before_a_call_and_before_the_answer_is_trained_behind_what_the
 ):
     one = renderer(template)
     rendered = one.render(Conversation(CALLED))
-    assert [piece.text for piece in one.shown(rendered) if piece.weight] == [call, final]
-    asked = Renderer(one.text, Mode.ON)
+    assert [piece.text for piece in one.pieces_of(rendered) if piece.weight] == [call, final]
+    asked = Renderer(one.codec, Mode.ON)
     first = rendered.weights.index(1.0)
     second = rendered.weights.index(1.0, rendered.weights.index(0.0, first))
     assert rendered.ids[:first] == asked.prompts([CALLED[:1]])[0]
@@ -181,14 +182,18 @@ def test_thinking_before_a_call_and_before_the_answer_is_trained_behind_what_the
 def test_a_row_without_thinking_is_asked_to_think_where_its_earlier_answers_can_be_trained_only_so(renderer):
     one = renderer(templates.QWEN3_SWITCH)
     many = Conversation((*PLAIN.messages, *PLAIN.messages))
-    assert one.text.thinking.many
-    assert not renderer(templates.OPENS_THINKING).text.thinking.many
+    assert one.codec.thinking.many
+    assert not renderer(templates.OPENS_THINKING).codec.thinking.many
     assert trained(one, many) == ["card<|im_end|>", "<think>\n\n</think>\n\ncard<|im_end|>"]
-    assert mode_of(count_ways(one.text, [many, many])) == mode_of(count_ways(one.text, [PLAIN])) == Mode.ROWS
-    assert mode_of(count_ways(one.text, [PLAIN, many])) == Mode.ON
+    assert (
+        mode_from_counts(count_thinking(one.codec, [many, many]))
+        == mode_from_counts(count_thinking(one.codec, [PLAIN]))
+        == Mode.ROWS
+    )
+    assert mode_from_counts(count_thinking(one.codec, [PLAIN, many])) == Mode.ON
     pair = Preference(prompt=FIELD.messages[:1], chosen=FIELD.messages[1:], rejected=PLAIN.messages[1:])
-    assert count_ways(one.text, [pair, PLAIN]) == {True: 1, False: 1}
-    assert not count_ways(renderer(templates.CHATML).text, [many, PLAIN])
+    assert count_thinking(one.codec, [pair, PLAIN]) == {True: 1, False: 1}
+    assert not count_thinking(renderer(templates.CHATML).codec, [many, PLAIN])
 
 
 def test_an_answer_that_ends_where_the_next_turn_begins_is_trained_with_the_token_at_which_the_model_stops(renderer):
@@ -197,10 +202,10 @@ def test_an_answer_that_ends_where_the_next_turn_begins_is_trained_with_the_toke
     with pytest.raises(Unrenderable, match="no end-of-turn token") as refused:
         one.render(many)
     assert "eos_token_id in generation_config.json" in refused.value.remedy
-    cured = Renderer(Text(one.text.folder, [one.text.token_id("<|im_start|>")]))
+    cured = Renderer(Codec(one.codec.folder, [one.codec.token_id("<|im_start|>")]))
     assert trained(cured, many) == ["\ncard<|im_start|>", "\ncard<|im_start|>"]
     assert cured.count_tokens([many]) == [len(cured.render(many).ids)]
-    cured.text.close()
+    cured.codec.close()
 
 
 def test_the_words_of_a_row_are_no_tags(renderer):
@@ -209,7 +214,7 @@ def test_the_words_of_a_row_are_no_tags(renderer):
     assert trained(one, row) == ["It is a tag: </think>.<|im_end|>"]
     thought = Conversation((Message("user", "?"), Message("assistant", "b", reasoning_content="<|im_end|> a")))
     rendered = renderer(templates.QWEN3).render(thought)
-    assert rendered.ids.count(one.text.token_id("<|im_end|>")) == 2
+    assert rendered.ids.count(one.codec.token_id("<|im_end|>")) == 2
 
 
 def test_both_answers_of_a_pair_are_asked_alike(renderer):
@@ -245,7 +250,7 @@ def model(base):
 def test_an_answer_is_what_stands_behind_the_thinking(model, kind, said, thinking):
     one = model[kind]
     one.ensure_ready()
-    text = one._loaded.renderer.text
+    text = one._loaded.renderer.codec
     ids = [*text.encode(said).ids, text.eos_id]
     _, hook = scripted(one, ids)
     reply = one.reply("Hello", max_tokens=99, logprobs=0)
@@ -265,7 +270,7 @@ def test_an_answer_is_what_stands_behind_the_thinking(model, kind, said, thinkin
 def test_thinking_is_shown_while_it_is_written(model):
     one = model["no-switch"]
     one.ensure_ready()
-    text = one._loaded.renderer.text
+    text = one._loaded.renderer.codec
     row = Row(text, text.encode("Hello").ids, 99, GenerateOptions(max_tokens=99))
     shown = []
     for token in [*text.encode("<think>\nA card, </thin and 😀.\n</think>\n\ncard").ids, text.eos_id]:
@@ -282,7 +287,7 @@ def test_thinking_that_the_limit_cuts_is_no_answer(model):
     for kind, said in (("no-switch", "<think>\nA card and"), ("opened", "A card and")):
         one = model[kind]
         one.ensure_ready()
-        ids = one._loaded.renderer.text.encode(said).ids
+        ids = one._loaded.renderer.codec.encode(said).ids
         _, hook = scripted(one, ids)
         reply = one.reply("Hello", max_tokens=len(ids))
         hook.remove()
@@ -292,7 +297,7 @@ def test_thinking_that_the_limit_cuts_is_no_answer(model):
 def test_a_stop_text_in_the_thinking_ends_nothing(model):
     one = model["no-switch"]
     one.ensure_ready()
-    text = one._loaded.renderer.text
+    text = one._loaded.renderer.codec
     _, hook = scripted(one, [*text.encode("<think>\na. b\n</think>\n\ncard. more").ids, text.eos_id])
     reply = one.reply("Hello", stop=".", max_tokens=99)
     hook.remove()
@@ -303,7 +308,7 @@ def test_a_stop_text_in_the_thinking_ends_nothing(model):
 def test_a_schema_holds_for_the_answer_with_and_without_thinking(model, kind):
     one = model[kind]
     one.ensure_ready()
-    text = one._loaded.renderer.text
+    text = one._loaded.renderer.codec
     starts = {"no-switch": "<think>\nSo.\n</think>\n\n", "opened": "So.\n</think>\n\n"}
     for start in dict.fromkeys([starts.get(kind, ""), "</think>\n" if kind == "opened" else ""]):
         _, hook = scripted(one, [*text.encode(f'{start}{{"label": "card"}}').ids, text.eos_id])
@@ -340,10 +345,10 @@ def test_a_classifier_whose_template_writes_an_empty_block_is_right(base, kind):
     assert model.ask("My card never arrived 3") == "card"
     reply = model.reply("My card never arrived 3")
     assert reply.thinking == ("" if kind == "no-switch" else None)
-    text = load_text(model._base)
-    prompt = text.decode(Renderer(text, Mode.SAVED).prompts([PLAIN.messages[:1]])[0], keep_control=True)
+    codec = load_codec(model._base)
+    prompt = codec.decode(Renderer(codec, Mode.SAVED).prompts([PLAIN.messages[:1]])[0], keep_control=True)
     assert prompt.endswith("</think>\n\n") == (kind == "switch")
-    text.close()
+    codec.close()
 
 
 def test_rows_with_thinking_settle_the_template_for_it(base):
@@ -352,10 +357,10 @@ def test_rows_with_thinking_settle_the_template_for_it(base):
     asked = request(base_folder, "thinks", learning_rate=1e-3)
     job = TorchBackend().start(replace(asked, train=Dataset.from_examples(rows), validation=None))
     assert settled(job).status.value == "succeeded"
-    text = load_text(job.result()._base)
-    prompt = text.decode(Renderer(text, Mode.SAVED).prompts([PLAIN.messages[:1]])[0], keep_control=True)
-    assert "enable_thinking = true" in text.template.source  # said in the template, for forms without a record: GGUF
-    text.close()
+    codec = load_codec(job.result()._base)
+    prompt = codec.decode(Renderer(codec, Mode.SAVED).prompts([PLAIN.messages[:1]])[0], keep_control=True)
+    assert "enable_thinking = true" in codec.template.source  # said in the template, for forms without a record: GGUF
+    codec.close()
     assert prompt.endswith("assistant\n")
     told = "\n".join(event.message for event in job.events())
     assert "11 of 12 rows are without thinking" in told

@@ -13,18 +13,18 @@ import pytest
 from folder_doors import Doors
 from hostile_folders import written
 from tuneport_torch.bases import resolve
-from tuneport_torch.text.tokens import load_text
+from tuneport_torch.text.load import load_codec
 
 
 def test_ids_and_spans_are_the_librarys(tiny_llama: Path) -> None:
     from tokenizers import Tokenizer
 
     said = ["", "My card never arrived.", "caf\u00e9 \U0001f642 <|im_end|>"]
-    text = load_text(resolve(str(tiny_llama)))
+    codec = load_codec(resolve(str(tiny_llama)))
     library = Tokenizer.from_file(str(tiny_llama / "tokenizer.json"))
-    found = [(one.ids, one.spans) for one in text.encode_many(said)]
-    counted = text.count_many(said)
-    text.close()
+    found = [(one.ids, one.spans) for one in codec.encode_many(said)]
+    counted = codec.count_many(said)
+    codec.close()
     for (ids, spans), wanted in zip(found, library.encode_batch(said, add_special_tokens=False), strict=True):
         assert (ids, list(spans), spans[1:3]) == (wanted.ids, wanted.offsets, wanted.offsets[1:3])
         assert [spans[at] for at in range(-len(spans), len(spans))] == 2 * wanted.offsets

@@ -64,8 +64,8 @@ class Job(tuneport.Job):
     def result(self) -> tuneport.Model:
         return Model()
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
-        return []
+    def delete(self, *, dry_run: bool = False) -> tuneport.Removal:
+        return tuneport.Removal()
 
 
 class Model(tuneport.Model):
@@ -91,4 +91,4 @@ def tuneport_backends() -> list[tuneport.Backend]:
 @tuneport.plugin.hookimpl
 def tuneport_on_event(job: tuneport.Job, event: tuneport.Event) -> None:
     assert_type(event.seq, int)
-    assert_type(tuneport.plugin.deliver_events(job), dict[str, str])
+    assert_type(tuneport.plugin.open_notebook(job.ref).deliver(job), dict[str, str])

@@ -47,7 +47,7 @@ def push_kinds(incomplete: str) -> list[str]:
 
 def methods(incomplete: str) -> list[str]:
     """The training methods."""
-    from tuneport.contract.backend import Method
+    from tuneport.contract.capabilities import Method
 
     return _starting(incomplete, get_args(Method))
 

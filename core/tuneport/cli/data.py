@@ -245,7 +245,7 @@ def init(
 def _refuse_unknown(method: str) -> None:
     from typing import get_args
 
-    from tuneport.contract.backend import Method
+    from tuneport.contract.capabilities import Method
 
     if method not in get_args(Method):
         raise UsageError(f"There is no method {method!r}.", remedy=f"Methods are {', '.join(get_args(Method))}.")

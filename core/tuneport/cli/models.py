@@ -345,17 +345,21 @@ def delete(
     ref = str(find_ref(ref))  # once: `last` may be another job after the question
     doomed = remove(ref, dry_run=True, force=force)
     say("This removes:", err=True)
-    for line in doomed:
+    for line in doomed.removed:
         say(f"  {line}", err=True)
+    for line in doomed.kept:
+        say(f"  stays: {line}", err=True)
     if not confirmed("Remove it?", yes=yes):
         return 1
     with working(f"Removing {ref}"):
         removed = remove(ref, force=force)
     if json:
-        say_json({"removed": removed})
+        say_json(removed.to_dict())
     else:
-        for line in removed:
+        for line in removed.removed:
             say(f"removed {line}")
+        for line in removed.kept:
+            say(f"stays: {line}")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tuneport.cli import show
 from tuneport.contract.events import utc_now
-from tuneport.contract.job import Patience
+from tuneport.contract.patience import Patience
 from tuneport.printable import one_line
 from tuneport.terminal.outlet import console, is_terminal, say
 from tuneport.units import duration

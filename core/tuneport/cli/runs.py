@@ -180,7 +180,7 @@ def watch(
     """Follow a job until it is over. Stopping to watch does not stop the job."""
     from tuneport.cli import show
     from tuneport.cli.progress import RunProgress
-    from tuneport.contract.job import Patience
+    from tuneport.contract.patience import Patience
     from tuneport.workflow import look_at, open_job
 
     job = open_job(ref)
@@ -273,7 +273,7 @@ def configured(
 ) -> RunConfig:
     """The config that a command's arguments say: a file's, with the flags on top, or one made of the flags alone."""
     from tuneport.config import Flag, config_from_flags, load_config
-    from tuneport.dataset.source import missing_file
+    from tuneport.dataset.read.source import missing_file
     from tuneport.homefolder import local_path
     from tuneport.workflow.naming import with_base
 

@@ -16,8 +16,9 @@ from tuneport.units import amount, duration, money, size
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tuneport.contract.backend import Plan, Quantity
-    from tuneport.contract.job import Job, JobState
+    from tuneport.contract.job import Job
+    from tuneport.contract.plan import Plan, Quantity
+    from tuneport.contract.state import JobState
     from tuneport.dataset import CheckResult, DataRules, Dataset, FixResult
     from tuneport.evaluate import Comparison
     from tuneport.loader import PluginInfo

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from tuneport.config.load import Flag, backend_settings, config_from_flags, identity, load_config, load_section
-from tuneport.config.models import (
-    BudgetConfig,
-    CompareConfig,
-    DataConfig,
-    RunConfig,
-    Secret,
-    Settings,
-    TrainConfig,
-)
+from tuneport.config.models import BudgetConfig, CompareConfig, DataConfig, RunConfig, TrainConfig
 from tuneport.config.source import Source
 from tuneport.config.write import commented_yaml, json_schema
 
@@ -21,8 +13,6 @@ __all__ = [
     "DataConfig",
     "Flag",
     "RunConfig",
-    "Secret",
-    "Settings",
     "Source",
     "TrainConfig",
     "backend_settings",

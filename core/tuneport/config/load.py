@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from tuneport.config.models import OWNED, VARIABLE, RunConfig, Secret
+from tuneport.config.models import OWNED, RunConfig
 from tuneport.config.problems import Problem, config_error, fields_at, nearest, unknown_key, validated
 from tuneport.config.source import SET, KeyPath, Source, dotted, parse_value, read
+from tuneport.contract.settings import VARIABLE, Secret
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import ConfigError
 from tuneport.homefolder import local_path

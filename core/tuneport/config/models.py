@@ -2,107 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    PrivateAttr,
-    StrictInt,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import Field, PrivateAttr, StrictInt, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from tuneport.config.source import Source
-from tuneport.contract.backend import Method, TrainSettings
+from tuneport.contract.capabilities import Method
+from tuneport.contract.request import TrainSettings
 from tuneport.contract.schemas import read_schema
-from tuneport.doors import AUTHORS, public
-from tuneport.errors import ConfigError, OptionError, RefError
+from tuneport.contract.settings import Settings
+from tuneport.doors import public
+from tuneport.errors import OptionError, RefError
 from tuneport.refs import Ref
-
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-@public(AUTHORS)
-class Settings(BaseModel):
-    """The base of every section of a config, a plugin's own included: frozen, no unknown keys, finite numbers only.
-
-    Describe each field with `Field(description=…)`: the description is what `tuneport init`, the JSON Schema and the
-    documentation show.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-
-
-@public(AUTHORS)
-class Secret:
-    """The name of the environment variable that holds a key: all that a config knows of it, and all that is ever saved.
-
-    In a config it is written `${NAME}`. The value is read when it is needed, so it is in no model, file or message.
-
-    >>> Secret("OPENAI_API_KEY")
-    Secret('OPENAI_API_KEY')
-    """
-
-    __slots__ = ("variable",)
-
-    def __init__(self, variable: str) -> None:
-        self.variable = variable
-
-    def reveal(self) -> str:
-        """The value now; raises ConfigError when the variable is not set or empty."""
-        value = os.environ.get(self.variable, "")
-        if not value:
-            raise ConfigError(
-                f"The environment variable {self.variable} is not set.",
-                remedy=f"Set it in the shell that runs this: export {self.variable}=…",
-            )
-        return value
-
-    def __str__(self) -> str:
-        return f"${{{self.variable}}}"
-
-    def __repr__(self) -> str:
-        return f"Secret({self.variable!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other.variable == self.variable
-
-    def __hash__(self) -> int:
-        return hash(self.variable)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        del source, handler
-        return core_schema.no_info_plain_validator_function(
-            cls._read, serialization=core_schema.plain_serializer_function_ser_schema(str)
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        del schema, handler
-        return {"type": "string", "pattern": f"^{VARIABLE.pattern}$", "examples": ["${API_KEY}"]}
-
-    @classmethod
-    def _read(cls, value: object) -> Secret:
-        if isinstance(value, Secret):
-            return value
-        found = VARIABLE.fullmatch(value) if isinstance(value, str) else None
-        if not found:
-            raise PydanticCustomError(
-                "secret",
-                "a secret is not written here but named: put it in an environment variable and write ${NAME}",
-            )
-        return cls(found[1])
 
 
 def _share(value: object) -> object:
@@ -192,11 +106,10 @@ class TrainConfig(Settings):
     epochs: Annotated[StrictInt, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="How many times training sees each row; `auto` leaves it to the backend's rule."
     )
-    seed: StrictInt = Field(
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = Field(
         default=0,
-        ge=0,
-        lt=2**31,
-        description="Fixes the split, the order of the rows and whatever else is drawn by lot.",
+        description="Fixes the split, the order of the rows and any other randomness. `null` leaves the seed of the "
+        "training to the backend; the split is then the one of seed 0.",
     )
     suffix: str | None = Field(
         default=None,
@@ -219,6 +132,11 @@ class TrainConfig(Settings):
     @classmethod
     def _number_in_text(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @property
+    def row_seed(self) -> int:
+        """The seed that fixes which rows are held out or sampled."""
+        return self.seed or 0
 
     def options(self, too_long: Literal["stop", "drop", "truncate"] = "stop") -> TrainSettings:
         """The same as a backend gets it."""

@@ -1,198 +1,41 @@
-"""What can train: the contract that a plugin fulfils."""
+"""What can train: the contract that a plugin fulfills."""
 
 from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from tuneport.dataset.rules import DataRules
-from tuneport.doors import AUTHORS, public
-from tuneport.errors import ModelNotFound
-from tuneport.printable import one_line
-from tuneport.units import many
+from tuneport.contract.capabilities import Availability, BaseInfo, Capabilities
+from tuneport.contract.events import Status
+from tuneport.contract.plan import Plan
+from tuneport.contract.request import TrainRequest
+from tuneport.doors import public
+from tuneport.errors import JobNotFinished, JobNotFound, ModelNotFound
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from tuneport.contract.job import Job
     from tuneport.contract.model import Model
-    from tuneport.dataset import Dataset
-    from tuneport.refs import Ref
-
-Method = Literal["sft", "dpo", "orpo", "reinforcement"]
-
-
-@public(AUTHORS)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
-    """What a backend can do, static and honest; what is absent here is refused before anything starts.
-
-    `verbs` are those of cancel, pause, resume that its jobs have. `learning_rate` says in which unit it takes one.
-    `auto_epochs` tells the rule behind `epochs: auto`; what "auto" means to a setting of the backend's own stands in
-    that setting's description.
-    """
-
-    methods: frozenset[str]
-    verbs: frozenset[str] = frozenset({"cancel"})
-    learning_rate: Literal["absolute", "multiplier"] = "absolute"
-    rules: DataRules = field(default_factory=DataRules)
-    auto_epochs: str = ""
-    local: bool = False
-
-
-@public(AUTHORS)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Availability:
-    """Whether a backend can be used here and now; else why not, and the cure. `details`: facts such as the device.
-    `plans`: it can say all the same what a start would do and cost, and notes in its plan what is missing.
-    """
-
-    ready: bool
-    reason: str = ""
-    remedy: str | None = None
-    plans: bool = False
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@public(AUTHORS)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """The portable settings that every backend understands, or refuses before anything starts.
-
-    `too_long` says what becomes of a row that is longer than the model takes: it stops the start, or the backend drops
-    or truncates it and counts it in a log event.
-    """
-
-    method: Method = "sft"
-    epochs: int | Literal["auto"] = "auto"
-    seed: int = 0
-    suffix: str | None = None
-    too_long: Literal["stop", "drop", "truncate"] = "stop"
-
-
-@public(AUTHORS)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainRequest:
-    """Everything that a backend gets to start a job.
-
-    `name` is the job's (and its model's) name, unique on this machine. `intent` is a UUID that was in the ledger
-    before this request was made: a start is idempotent on it. `settings` is an instance of the backend's
-    `settings_class`. `scratch` is a durable mapping (text → JSON value; each assignment is committed at once) for what
-    must not be forgotten.
-    """
-
-    intent: str
-    name: str
-    base: Ref
-    train: Dataset
-    validation: Dataset | None = None
-    options: TrainSettings = field(default_factory=TrainSettings)
-    settings: BaseModel
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    scratch: MutableMapping[str, Any] = field(default_factory=dict)
-
-
-@public()
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantity:
-    """A number that a plan foretells: its unit, where it comes from, and its error; value None is "unknown"."""
-
-    value: float | None
-    unit: str
-    source: str
-    error: str | None = None
-
-    def __str__(self) -> str:
-        """The number as a person says it.
-
-        >>> str(Quantity(value=90, unit="s", source="measured"))
-        '1 min 30 s'
-        """
-        from tuneport.units import duration, size
-
-        if self.value is None:
-            return "unknown"
-        if self.unit in ("s", "seconds"):
-            return duration(self.value)
-        if self.unit in ("B", "bytes"):
-            return size(self.value)
-        return f"{self.value:,.2f} USD" if self.unit.lower() == "usd" else f"{self.value:,.0f}"
-
-
-@public()
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a run would do and cost, before it does it. `resolved` has the settings that training would use, what "auto"
-    came to among them, and `reasons` says for each of them why.
-    """
-
-    base: str
-    rows: int
-    validation_rows: int
-    tokens: Quantity
-    steps: Quantity
-    seconds: Quantity
-    memory: Quantity
-    usd: Quantity
-    epochs: Quantity
-    resolved: Mapping[str, Any] = field(default_factory=dict)
-    reasons: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        from dataclasses import asdict
-
-        return asdict(self)
-
-    def __repr__(self) -> str:
-        told = ", ".join(
-            f"{one} {name.removesuffix('s') if one.value == 1 else name}" if name in ("tokens", "steps") else str(one)
-            for name, one in self._amounts().items()
-            if one.value is not None and name in ("tokens", "steps", "time", "money")
-        )
-        return one_line(f"<Plan {self.base}: {many(self.rows, 'row')}{f', {told}' if told else ''}>")
-
-    def _repr_html_(self) -> str:
-        """For a notebook: each amount with its error and source, the settings with their reasons, the notes."""
-        from tuneport.cards import card, grid
-        from tuneport.units import amount
-
-        amounts = [[name, str(one), one.error or "", one.source] for name, one in self._amounts().items()]
-        settings = [
-            [name.replace("_", " "), amount(self.resolved[name]), why]
-            for name, why in self.reasons.items()
-            if name in self.resolved
-        ]
-        tables = [grid(["", "planned", "error", "source"], amounts)]
-        tables += [grid(["setting", "value", "why"], settings)] if settings else []
-        return card(repr(self).strip("<>"), [("note", note) for note in self.notes], *tables)
-
-    def _amounts(self) -> dict[str, Quantity]:
-        labels = {"seconds": "time", "usd": "money"}
-        names = ("tokens", "epochs", "steps", "seconds", "memory", "usd")
-        return {labels.get(name, name): getattr(self, name) for name in names}
-
-
-@public(AUTHORS)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseInfo:
-    """A base model that a backend knows by name: what it is, and whether it is on this machine already."""
-
-    ref: Ref
-    description: str
-    present: bool | None = None
+    from tuneport.dataset import DataRules
 
 
 @public()
 class Backend(ABC):
-    """A thing that trains. `start` is idempotent on `request.intent`: asked again, it returns the same job.
+    """Something that trains. One instance serves a process, from any of its threads, and keeps no state that another
+    process would need.
 
-    `packages` are the import names that it needs beyond tuneport itself, `install` what a user types to get them.
-    `listed` is False for one that is there only so that refs of old jobs can say what is missing.
+    `name`: the word before the colon in a ref; small letters, digits, `-` and `_`. `capabilities`: what it can do; the
+    core refuses the rest. `packages`: the import names that it needs beyond tuneport itself; `install`: the command
+    that gets them. `listed`: False for a backend that is there only so that refs of old jobs can say what is missing.
+
+    Settings of a config section reach `start` and `plan` alone. `job`, `model`, `bases` and `check_base` get a name and
+    no settings, because an old job must open without its config: an address or a key belongs to the backend itself. A
+    plugin for several addresses announces one instance for each, with a name of its own (a *profile*).
+
+    All methods may raise any TuneportError. Any other exception becomes a BackendError that names the backend and the
+    method; `TUNEPORT_STRICT=1` shows its traceback.
     """
 
     name: str
@@ -204,51 +47,110 @@ class Backend(ABC):
     @property
     @abstractmethod
     def settings_class(self) -> type[BaseModel]:
-        """The settings of the backend's section: a subclass of `tuneport.Settings`. Imported when asked for."""
+        """The settings of the backend's section: a subclass of `tuneport.plugin.Settings`.
+
+        Called for each config that is read. Import it here, not when the plugin is imported: pydantic is slow to load.
+        """
 
     @abstractmethod
     def start(self, request: TrainRequest) -> Job:
-        """Start a job and return at once."""
+        """Start the job and return; called again with the same `request.intent`, return the same job.
+
+        Called by `train` and `run` in the user's process, alone for its intent: the core holds a lock, across processes
+        and threads. May upload and wait for that, but not for the training. A process may be killed at any point;
+        the next call then has the same intent, and its notebook has what was kept. So write to `request.notebook`
+        before each request that cannot be repeated.
+
+        What it raises decides what the ledger says. Certainly not started, may be started again: UsageError, DataError,
+        ConfigError, UnavailableError, UnsupportedError, BudgetError, NotFoundError. Perhaps started, nothing is sent
+        again until `settle` knows: JobError (`JobNotFinished` with status "unconfirmed"). Open, the same command calls
+        `start` again with the same intent: BackendError and every other exception, Ctrl-C included.
+        """
 
     @abstractmethod
     def job(self, name: str) -> Job:
-        """The job of that name; raises JobNotFound."""
+        """The job of that name. Raises JobNotFound where no start of that name was ever sent, for certain.
+
+        Called by everything that opens a job, in any process; `tuneport jobs` calls it for each live job. Must be fast
+        and should not use the network.
+        """
 
     @abstractmethod
     def model(self, name: str) -> Model:
-        """A base or tuned model by name, not necessarily loaded yet; raises ModelNotFound."""
+        """A base model, or the tuned model of the job of that name. Raises ModelNotFound, or a JobError for a job that
+        has no model.
+
+        Called by `open_model` and `compare`. Loads nothing: the model loads when it first answers.
+        """
 
     @abstractmethod
     def plan(self, request: TrainRequest) -> Plan:
-        """What `start` would do and cost. Starts, sends and spends nothing."""
+        """What `start` would do and cost. Starts, sends and spends nothing, uses no network.
+
+        Called by `plan` and before each start; it may read the rows. A quantity that is left out is unknown.
+        """
 
     def rules(self, base: str) -> DataRules:
-        """What data it takes for that base model: the capabilities' rules, with limits and tokenizer where known."""
+        """The data that it takes for this base model: the capabilities' rules, with limits and tokenizer where known.
+
+        Called once for each check, preview and start. Uses no network.
+        """
         del base
         return self.capabilities.rules
 
     def check_base(self, base: str) -> None:
-        """Raise ModelNotFound or UnavailableError when that base cannot be trained; cheap, and asks no network."""
+        """Raise ModelNotFound or UnavailableError when this base cannot be trained.
+
+        Called before each check, plan and start, and to find out what a name on the command line means. Must be fast
+        and uses no network.
+        """
         if not base:
-            raise ModelNotFound(f"{self.name}: names no model.")
+            raise ModelNotFound(f"{self.name}: the name of the model is empty.")
 
     def settle(self, name: str) -> Job:
-        """Learn what became of an unconfirmed start, and return its job; raises JobNotFound when there is none."""
-        return self.job(name)
+        """Find out what became of an unconfirmed start, and return its job. Raises JobNotFound when nothing was
+        started, for certain, and JobNotFinished (status "unconfirmed") while that is not known.
+
+        Called by `tuneport settle` and, every 30 seconds, by the server plugin. May use the network. A backend over a
+        network writes it, and looks for the job by the mark that its start left there. By default, a local backend's
+        `job` is certain; another backend's JobNotFound is not, and the start stays unconfirmed.
+        """
+        try:
+            return self.job(name)
+        except JobNotFound as error:
+            if self.capabilities.local:
+                raise
+            raise JobNotFinished(
+                f"{self.name}:{name} may have been started: the backend {self.name!r} cannot look for it.",
+                ref=f"{self.name}:{name}",
+                status=Status.UNCONFIRMED,
+                remedy="Look at the service's own list of jobs.",
+            ) from error
 
     def bases(self) -> list[BaseInfo]:
-        """The base models known by name, such as aliases; not a limit on what can be named."""
+        """The base models known by name, such as aliases; not a limit on what can be named.
+
+        Called by `tuneport models` and to reserve names before each start, side by side with other backends, with a
+        time limit. Should be fast and should not use the network.
+        """
         return []
 
     def missing(self, name: str) -> str:
-        """What a tuned model lacks to be used here, such as its base, in a sentence; empty where nothing is known to be
-        missing. Cheap, and asks no network.
+        """What the tuned model of that name lacks to be used here, such as its base, in a sentence; empty where
+        nothing is known to be missing.
+
+        Called by `tuneport models` for each tuned model and for reports. Must be fast and uses no network.
         """
         del name
         return ""
 
     def availability(self) -> Availability:
-        """Whether the packages are there; a backend adds keys, hardware and closing vendors. Imports none of them."""
+        """Whether it can be used here and now. By default: whether `packages` are installed, without importing them. A
+        backend adds keys, hardware and closing vendors.
+
+        Called by `tuneport plugins` and `tuneport doctor`, side by side with other backends, with a time limit, and
+        before each plan and start. Must be fast and uses no network.
+        """
         missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if not missing:
             return Availability(ready=True)

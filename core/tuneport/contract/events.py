@@ -1,4 +1,4 @@
-"""What a job says of itself: its status and its numbered events."""
+"""What a job reports: its status and its numbered events."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ EventLevel = Literal["info", "warning", "error"]
 
 @public()
 class Status(StrEnum):
-    """Where a job stands, in the same words for every backend.
+    """The status of a job, in the same words for every backend.
 
-    `interrupted`: it should run and nothing runs it; resume helps. `unconfirmed`: it may have been started and nobody
-    could learn whether. `unknown`: the backend used a word that tuneport does not know; it is not terminal.
+    `cancelling`: a cancellation was accepted and the job has not ended yet. `interrupted`: it should run and nothing
+    runs it; resume helps. `unconfirmed`: it may have been started, and that could not be found out. `unknown`: the
+    backend used a word that tuneport does not know; it is not terminal.
     """
 
     QUEUED = "queued"
@@ -27,6 +28,7 @@ class Status(StrEnum):
     RUNNING = "running"
     PAUSING = "pausing"
     PAUSED = "paused"
+    CANCELLING = "cancelling"
     INTERRUPTED = "interrupted"
     UNCONFIRMED = "unconfirmed"
     SUCCEEDED = "succeeded"
@@ -41,7 +43,7 @@ class Status(StrEnum):
 
     @property
     def idle(self) -> bool:
-        """Whether the job is not over but nothing will happen until somebody acts."""
+        """Whether the job is not over and nothing will happen until someone acts."""
         return self in _IDLE
 
 
@@ -60,9 +62,10 @@ def utc_now() -> datetime:
 class Event:
     """One thing that happened to a job; `seq` counts from 1 without gaps per job, `time` is UTC.
 
-    Metric events carry numbers in `data` under the field's usual names: `step`, `epoch`, `train_loss`, `valid_loss`,
-    `learning_rate`, `tokens_per_second`, `grad_norm`, `tokens` (trained on so far). Status events that are told when
-    they happen carry the word as `status`: reports tell the queue from the training by it.
+    Metric events have numbers in `data` under the usual names: `step`, `total_steps`, `epoch`, `train_loss`,
+    `valid_loss`, `learning_rate`, `tokens_per_second`, `grad_norm`, `tokens` (trained on so far), `seconds_left`. A
+    status event that is made when the status changes has it in `data` as `status`: reports compute from these events
+    how long the job was queued and how long it trained.
     """
 
     seq: int

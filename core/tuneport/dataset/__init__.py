@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuneport.dataset.dataset import Dataset
-    from tuneport.dataset.diagnostics import Diagnostic
     from tuneport.dataset.example import (
         Completion,
         Conversation,
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
         canonical,
         from_canonical,
     )
-    from tuneport.dataset.fix import FixResult
+    from tuneport.dataset.findings.diagnostic import Diagnostic
+    from tuneport.dataset.fix.fix import FixResult
     from tuneport.dataset.preview import coloured, plain, untokenised
     from tuneport.dataset.result import CheckResult
     from tuneport.dataset.rules import DataRules, Piece
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _FILES = {
     "dataset": "Dataset",
-    "diagnostics": "Diagnostic",
+    "findings.diagnostic": "Diagnostic",
     "example": "Completion Conversation Example Message Preference canonical from_canonical",
-    "fix": "FixResult",
+    "fix.fix": "FixResult",
     "preview": "coloured plain untokenised",
     "rules": "DataRules Piece",
     "result": "CheckResult",

@@ -11,18 +11,20 @@ from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneport.dataset import across, source, stats
+from tuneport.dataset import stats
+from tuneport.dataset.check import all_rows as across
+from tuneport.dataset.check.limits import TooLong, shape_of
 from tuneport.dataset.example import Example
-from tuneport.dataset.given import recipe_of, source_of
-from tuneport.dataset.limits import TooLong, shape_of
-from tuneport.dataset.readers import read
+from tuneport.dataset.read import source
+from tuneport.dataset.read.open_source import recipe_of, source_of
+from tuneport.dataset.read.readers import read
+from tuneport.dataset.read.sniff import Reading
+from tuneport.dataset.read.source import Source
+from tuneport.dataset.read.values import line_of
 from tuneport.dataset.result import CheckResult, file_findings, readings
 from tuneport.dataset.rules import DataRules, Piece
-from tuneport.dataset.scan import Limits, Scan, Selection, batches, scan
-from tuneport.dataset.sniff import Reading
-from tuneport.dataset.source import Source
-from tuneport.dataset.values import line_of
-from tuneport.dataset.writers import named_jsonl, new_file, write
+from tuneport.dataset.scan.scan import Limits, Scan, Selection, batches, scan
+from tuneport.dataset.write import named_jsonl, new_file, write
 from tuneport.doors import public
 from tuneport.errors import DataError, UsageError
 from tuneport.homefolder import local_path
@@ -32,7 +34,7 @@ from tuneport.units import many
 _SHOWN = 500  # characters of a row in a notebook
 
 if TYPE_CHECKING:
-    from tuneport.dataset.fix import FixResult
+    from tuneport.dataset.fix.fix import FixResult
 
 
 class _Origin:
@@ -46,7 +48,7 @@ class _Origin:
     @cached_property
     def scan(self) -> Scan:
         if self.source.splittable:
-            from tuneport.dataset.workers import scan_with
+            from tuneport.dataset.scan.workers import scan_with
 
             return scan_with(self.source, self.recipe, self.workers)
         return scan(self.source, self.recipe)
@@ -275,7 +277,7 @@ class Dataset:
         `leaked-row`. `changes_to` is a file for all changes, one JSON object a line. Raises UsageError when a file is
         there already, DataError when no row is left, or when errors would drop most rows and `drop_most` is not set.
         """
-        from tuneport.dataset.fix import fix
+        from tuneport.dataset.fix.fix import fix
 
         if self._keep is not None:
             raise UsageError("Only a whole file can be fixed, not a part of one.", remedy="Load the file and fix that.")

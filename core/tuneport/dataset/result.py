@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuneport.dataset.context import about_thoughts, telling
-from tuneport.dataset.diagnostics import Diagnostic, Severity
-from tuneport.dataset.findings import Findings
-from tuneport.dataset.formats import ALIASES, TURN_ROLES, takes_of
-from tuneport.dataset.recipe import Recipe
+from tuneport.dataset.findings.diagnostic import Diagnostic, Severity
+from tuneport.dataset.findings.findings import Findings
 from tuneport.dataset.rules import LEARNED_BY, DataRules
-from tuneport.dataset.scan import Scan
+from tuneport.dataset.scan.scan import Scan
+from tuneport.dataset.shapes.context import about_thoughts, telling
+from tuneport.dataset.shapes.recipe import Recipe
+from tuneport.dataset.shapes.shapes import ALIASES, TURN_ROLES, takes_of
 from tuneport.dataset.stats import Stats
 from tuneport.doors import public
 from tuneport.printable import one_line

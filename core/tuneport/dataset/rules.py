@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from tuneport.dataset.diagnostics import Diagnostic
+from tuneport.dataset.findings.diagnostic import Diagnostic
 from tuneport.dataset.roles import ROLES
 from tuneport.doors import AUTHORS, public
 

@@ -47,6 +47,12 @@ class History:
             with whole_rows():
                 return [Event.from_dict(stored(row["event"])) for row in rows]
 
+    def last(self, ref: Ref | str) -> int:
+        """The number of the last event kept for a job; 0 when there is none."""
+        with self._database.read() as sql:
+            row = first(sql, "SELECT max(seq) AS seq FROM events WHERE intent = ?", job_of(sql, ref).intent)
+            return (row["seq"] or 0) if row else 0
+
     def cursor(self, observer: str, ref: Ref | str) -> int:
         """The number of the last event of that job that the observer has been handed; 0 when none."""
         with self._database.read() as sql:

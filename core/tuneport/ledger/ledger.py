@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.contract.events import Status, utc_now
-from tuneport.contract.job import JobState
+from tuneport.contract.state import JobState
 from tuneport.errors import NotFoundError, UsageError
 from tuneport.homefolder import home
 from tuneport.ledger.database import BUSY_SECONDS, Database, first

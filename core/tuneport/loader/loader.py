@@ -22,7 +22,8 @@ from tuneport.errors import BackendError, BackendNotFound, TuneportError
 from tuneport.loader.found import Found, installed, literal_api
 
 if TYPE_CHECKING:
-    from tuneport.contract.backend import Availability, Backend
+    from tuneport.contract.backend import Backend
+    from tuneport.contract.capabilities import Availability
     from tuneport.contract.events import Event
     from tuneport.contract.job import Job
     from tuneport.dataset import Dataset
@@ -263,7 +264,7 @@ def load() -> Plugins:
 @public(AUTHORS)
 def availability(backend: Backend) -> Availability:
     """The backend's own word on whether it can be used here and now, or the reason why it could not even say."""
-    from tuneport.contract.backend import Availability
+    from tuneport.contract.capabilities import Availability
 
     try:
         return backend.availability()

@@ -11,7 +11,7 @@ from tuneport.contract.events import Event, Status
 from tuneport.units import parsed_time
 
 _STATUSES = {str(status): status for status in Status}
-_AT_WORK = (Status.PREPARING, Status.RUNNING, Status.PAUSING)
+_AT_WORK = (Status.PREPARING, Status.RUNNING, Status.PAUSING, Status.CANCELLING)
 
 
 @dataclass(slots=True)

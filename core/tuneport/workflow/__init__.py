@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from tuneport.workflow.comparing import compare, own_holdout
 from tuneport.workflow.hyperparameters import translate_settings
-from tuneport.workflow.keeping import job_scratch, keep_events, kept_events
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
 from tuneport.workflow.loading import load_dataset
 from tuneport.workflow.naming import find_ref
-from tuneport.workflow.observe import deliver_events
 from tuneport.workflow.opening import (
     backends,
     delete,
@@ -36,14 +34,10 @@ __all__ = [
     "backends",
     "compare",
     "delete",
-    "deliver_events",
     "doctor",
     "find_ref",
     "found_comparison",
-    "job_scratch",
     "jobs",
-    "keep_events",
-    "kept_events",
     "load_dataset",
     "look_at",
     "models",

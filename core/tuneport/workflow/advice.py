@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tuneport.config import RunConfig
-    from tuneport.contract.backend import Plan
+    from tuneport.contract.plan import Plan
     from tuneport.dataset import CheckResult, Dataset
     from tuneport.evaluate import Fit
 

@@ -61,7 +61,7 @@ def own_holdout(model: Model) -> OwnHoldout:
     asked = config.compare
     named = fit_of(split.train, rows).grader if asked.grader == AUTO else asked.grader
     if asked.rows is not None:
-        rows = rows.sample(asked.rows, seed=config.train.seed)
+        rows = rows.sample(asked.rows, seed=config.train.row_seed)
     return OwnHoldout(
         rows=rows,
         grader=grader(named, **asked.options),

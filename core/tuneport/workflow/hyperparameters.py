@@ -12,7 +12,9 @@ from tuneport.workflow.opening import open_backend
 from tuneport.workflow.starting import plan
 
 if TYPE_CHECKING:
-    from tuneport.contract.backend import Backend, Method, Plan
+    from tuneport.contract.backend import Backend
+    from tuneport.contract.capabilities import Method
+    from tuneport.contract.plan import Plan
     from tuneport.dataset import Dataset
 
 Auto = Literal["auto"]
@@ -26,7 +28,7 @@ def translate_settings(
     *,
     method: Method = "sft",
     epochs: int | Auto = "auto",
-    seed: int = 0,
+    seed: int | None = 0,
     batch_size: int | Auto = "auto",
     learning_rate_multiplier: float | Auto = "auto",
     beta: float | Auto = "auto",
@@ -71,7 +73,7 @@ class _Plans:
         validation: Dataset | None,
         method: Method,
         epochs: int | Auto,
-        seed: int,
+        seed: int | None,
     ) -> None:
         self._asked: Mapping[str, Any] = {"validation": validation, "method": method, "epochs": epochs, "seed": seed}
         self._ref, self._data = ref, data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuneport.dataset import Dataset
-from tuneport.dataset.given import is_known
+from tuneport.dataset.read.open_source import is_known
 from tuneport.doors import public
 from tuneport.loader import load
 

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneport.contract.events import Status
+from tuneport.contract.state import Removal
 from tuneport.doors import public
 from tuneport.errors import BackendNotFound, JobNotFinished, JobNotFound, ModelNotFound, NotFoundError, UsageError
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
 from tuneport.loader import load
+from tuneport.notebook import attach_notebook
 from tuneport.refs import Ref
 from tuneport.workflow import trained_rows
-from tuneport.workflow.keeping import keep_state
 from tuneport.workflow.naming import base_refs, find_ref, job_refs, suggestion
 
 if TYPE_CHECKING:
     from tuneport.contract.backend import Backend
-    from tuneport.contract.job import Job, JobState
+    from tuneport.contract.job import Job
     from tuneport.contract.model import Model
+    from tuneport.contract.state import JobState
     from tuneport.ledger import JobRecord
 
 
@@ -39,7 +41,7 @@ def open_job(ref: str | Ref) -> Job:
     """
     ref = find_ref(ref)
     try:
-        return load().backend(ref.backend).job(ref.name)
+        return attach_notebook(load().backend(ref.backend).job(ref.name))
     except JobNotFound as error:
         reason = _why_never_started(ref)
         if not reason and ref in base_refs():
@@ -56,9 +58,11 @@ def open_job(ref: str | Ref) -> Job:
 
 
 def look_at(job: Job) -> JobState:
-    """Where a job stands now; the ledger keeps it, for the day on which nobody can be asked."""
+    """A job's state now, which is kept in the ledger, for when its backend cannot be asked."""
     state = job.state()
-    keep_state(job, state)
+    if job.notebook is not None:
+        with suppress(JobNotFound):  # another process has deleted it
+            job.notebook.keep(state)
     return state
 
 
@@ -93,7 +97,7 @@ def settle(ref: str | Ref) -> Job:
     with Ledger.open() as ledger:
         record = ledger.job(ref)
         try:
-            job = load().backend(ref.backend).settle(ref.name)
+            job = attach_notebook(load().backend(ref.backend).settle(ref.name))
             state = job.state()
         except JobNotFound as error:
             if record.intent_state != "confirmed":
@@ -110,9 +114,9 @@ def settle(ref: str | Ref) -> Job:
 
 
 @public()
-def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> list[str]:
-    """Remove a job, its model and its report from its backend, home and the ledger; what was (or would be) removed, a
-    line each.
+def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> Removal:
+    """Remove a job, its model and its report from its backend, home and the ledger. Returns what was (or would be)
+    removed and what stays.
 
     Raises JobNotFound, JobNotFinished for a job that still runs and, unless `force`, UsageError for one whose model
     others were trained from (they may need it to load) and BackendNotFound where its backend is missing (what that
@@ -121,7 +125,8 @@ def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> lis
     ref = find_ref(ref)
     if not force:
         _refuse_needed(ref)
-    removed = _removed_from_backend(ref, dry_run=dry_run, force=force)
+    removal = _remove_from_backend(ref, dry_run=dry_run, force=force)
+    removed = list(removal.removed)
     page = default_report(ref)
     if page.exists():
         removed.append(f"the report {page}")
@@ -143,19 +148,19 @@ def delete(ref: str | Ref, *, dry_run: bool = False, force: bool = False) -> lis
         raise JobNotFound(
             f"No job {ref} is known here.", remedy=f"{suggestion(str(ref), job_refs())}Run: tuneport jobs"
         )
-    return removed
+    return Removal(removed=removed, kept=list(removal.kept))
 
 
-def _removed_from_backend(ref: Ref, *, dry_run: bool, force: bool) -> list[str]:
+def _remove_from_backend(ref: Ref, *, dry_run: bool, force: bool) -> Removal:
     try:
         job = open_job(ref)
     except BackendNotFound as error:
         if force:
-            return []
+            return Removal()
         cure = f"To take it off the list and leave what its backend keeps: tuneport delete {ref} --force"
         raise BackendNotFound(error.message, remedy=f"{error.remedy}. {cure}") from error
     except NotFoundError:
-        return []
+        return Removal()
     if not (job.status.terminal or job.status.idle):
         raise JobNotFinished(
             f"{ref} is {job.status}.", ref=str(ref), status=job.status, remedy=f"Run first: tuneport cancel {ref}"

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneport.contract.backend import Plan
 from tuneport.contract.events import Status, utc_now
-from tuneport.contract.job import Patience
+from tuneport.contract.patience import Patience
+from tuneport.contract.plan import Plan
 from tuneport.doors import public
 from tuneport.errors import (
     BudgetError,
@@ -304,7 +304,7 @@ def _split(config: RunConfig, rows: Dataset, validation: Dataset | None, holdout
         for part, value in (("holdout", config.data.holdout), ("validation", config.data.validation))
         if isinstance(value, float) and value
     }
-    parts = iter(rows.split(**shares, seed=config.train.seed) if shares else (rows,))
+    parts = iter(rows.split(**shares, seed=config.train.row_seed) if shares else (rows,))
     return Split(
         train=next(parts),
         validation=next(parts) if "validation" in shares else validation,
@@ -337,7 +337,7 @@ def _compared(
     if split.holdout is None or not len(split.holdout):
         return None
     asked = config.compare
-    rows = split.holdout if asked.rows is None else split.holdout.sample(asked.rows, seed=config.train.seed)
+    rows = split.holdout if asked.rows is None else split.holdout.sample(asked.rows, seed=config.train.row_seed)
     record_of = None if asked.record is None else Record.open(asked.record)
     answered = "" if record_of is None else record_of.fingerprint
     key = hashlib.sha256(f"{job.ref} {asked.model_dump_json()} {rows.fingerprint}{answered}".encode()).hexdigest()

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneport.contract.backend import Backend, Method, Plan, TrainRequest, TrainSettings
+from tuneport.contract.backend import Backend
+from tuneport.contract.capabilities import Method
 from tuneport.contract.events import Status
-from tuneport.contract.job import Patience
+from tuneport.contract.notebook import MemoryNotebook, Notebook
+from tuneport.contract.patience import Patience
+from tuneport.contract.plan import Plan
+from tuneport.contract.request import TrainRequest, TrainSettings
 from tuneport.doors import public
 from tuneport.errors import (
     BudgetError,
@@ -27,6 +31,7 @@ from tuneport.errors import (
 )
 from tuneport.ledger import JobRecord, Ledger
 from tuneport.loader import availability, load
+from tuneport.notebook import LedgerNotebook, attach_notebook
 from tuneport.printable import one_line
 from tuneport.refs import Ref
 from tuneport.workflow import trained_rows
@@ -111,7 +116,7 @@ class Prepared(Choice):
         """What starting it would do and cost."""
         return self.backend.plan(self.request(name="plan"))
 
-    def request(self, intent: str = "", name: str = "", scratch: Any = None) -> TrainRequest:
+    def request(self, intent: str = "", name: str = "", notebook: Notebook | None = None) -> TrainRequest:
         """What the backend gets."""
         return TrainRequest(
             intent=intent,
@@ -122,7 +127,7 @@ class Prepared(Choice):
             options=self.options,
             settings=self.settings,
             metadata=self.metadata,
-            scratch={} if scratch is None else scratch,
+            notebook=notebook or MemoryNotebook(),
         )
 
 
@@ -134,7 +139,7 @@ def train(
     validation: Rows | None = None,
     method: Method = "sft",
     epochs: int | Literal["auto"] = "auto",
-    seed: int = 0,
+    seed: int | None = 0,
     suffix: str | None = None,
     too_long: Literal["stop", "drop", "truncate"] = "stop",
     settings: Mapping[str, Any] | None = None,
@@ -167,7 +172,7 @@ def plan(
     validation: Rows | None = None,
     method: Method = "sft",
     epochs: int | Literal["auto"] = "auto",
-    seed: int = 0,
+    seed: int | None = 0,
     too_long: Literal["stop", "drop", "truncate"] = "stop",
     settings: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -264,7 +269,7 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
 def _begun(backend: Backend, record: JobRecord) -> Job:
     """The job of a start that is over, however it ended."""
     if record.intent_state == "confirmed":
-        return backend.job(record.ref.name)
+        return attach_notebook(backend.job(record.ref.name))
     if record.intent_state == "failed":
         raise JobNotFound(f"{record.ref} was not started: {record.reason}", remedy="Run the same command again.")
     raise JobNotFinished(
@@ -297,7 +302,7 @@ def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
 
 
 def _ask(ledger: Ledger, prepared: Prepared, record: JobRecord) -> Job:
-    request = prepared.request(record.intent, record.ref.name, ledger.scratch(record.intent))
+    request = prepared.request(record.intent, record.ref.name, LedgerNotebook(record.ref, record.intent))
     try:
         job = prepared.backend.start(replace(request, metadata={**request.metadata, "intent": record.intent}))
     except TuneportError as error:
@@ -308,14 +313,14 @@ def _ask(ledger: Ledger, prepared: Prepared, record: JobRecord) -> Job:
                 ledger.fail(record.intent, error.message)
         raise
     ledger.confirm(record.intent)
-    return job
+    return attach_notebook(job)
 
 
 def _config(
     base: str | Ref,
     method: str,
     epochs: int | str,
-    seed: int,
+    seed: int | None,
     suffix: str | None,
     too_long: str,
     settings: Mapping[str, Any] | None,
@@ -324,11 +329,11 @@ def _config(
     from tuneport.config import config_from_flags
 
     ref = find_ref(base)
-    train = {"method": method, "epochs": epochs, "seed": seed, "suffix": suffix}
+    train = {"method": method, "epochs": epochs, "suffix": suffix}
     return config_from_flags(
         {
             "model": str(ref),
-            "train": {key: value for key, value in train.items() if value is not None},
+            "train": {key: value for key, value in train.items() if value is not None} | {"seed": seed},
             "data": {"too_long": too_long},
             "backends": {ref.backend: dict(settings)} if settings else None,
         }

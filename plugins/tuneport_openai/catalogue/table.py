@@ -9,8 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from tuneport_openai.wire.profiles import Profile
 from tuneport_openai.wire.closing import day
+from tuneport_openai.wire.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +67,9 @@ def as_of() -> str:
     return str(_table()["as_of"])
 
 
-def usd_per_training_hour(method: str) -> float | None:
-    """What an hour of training costs, where a method is billed by time."""
-    found = _table()["usd_per_training_hour"].get(method)
+def usd_per_training_hour(profile: Profile, method: str) -> float | None:
+    """The price of an hour of training in US dollars, where a vendor bills a method by time."""
+    found = _table()["vendors"].get(profile.vendor, {}).get("usd_per_training_hour", {}).get(method)
     return float(found) if found is not None else None
 
 

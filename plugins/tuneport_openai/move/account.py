@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tuneport.errors import BackendError, ConfigError, JobNotFound, NotFoundError, TuneportError
 from tuneport_openai.catalogue import table
 from tuneport_openai.wire.pages import Pages
-from tuneport_openai.wire.words import numbers, time_of, whole
+from tuneport_openai.wire.words import count_of, numbers, time_of
 
 if TYPE_CHECKING:
     from tuneport_openai.wire.client import Wire
@@ -179,7 +179,7 @@ def _job(wire: Wire, raw: Mapping[str, Any]) -> OldJob | None:
     method = raw.get("method")
     kind = (_text(method.get("type")) if isinstance(method, Mapping) else None) or "supervised"
     known = table.known(wire.profile, base) if base else None
-    tokens = whole(raw.get("trained_tokens"))
+    tokens = count_of(raw.get("trained_tokens"))
     price = known.training if known is not None else None
     error = raw.get("error")
     metadata = raw.get("metadata")
@@ -192,7 +192,7 @@ def _job(wire: Wire, raw: Mapping[str, Any]) -> OldJob | None:
         created=time_of(raw.get("created_at")),
         finished=time_of(raw.get("finished_at")),
         suffix=_text(raw.get("user_provided_suffix")) or _text(raw.get("suffix")) or _suffix(raw),
-        seed=whole(raw.get("seed")),
+        seed=count_of(raw.get("seed")),
         hyperparameters=_hyperparameters(raw, kind),
         trained_tokens=tokens,
         usd=round(tokens * price / 1e6, 2) if tokens is not None and price is not None else None,
@@ -307,7 +307,7 @@ def _checkpoints(wire: Wire, job: OldJob) -> tuple[OldCheckpoint, ...] | None:
     found = []
     for one in raw:
         model, step, metrics = _text(one.get("fine_tuned_model_checkpoint")), one.get("step_number"), one.get("metrics")
-        if model and whole(step) is not None:
+        if model and count_of(step) is not None:
             known = numbers(metrics) if isinstance(metrics, Mapping) else {}
             found.append(OldCheckpoint(model=model, step=int(step), metrics=known))
     return tuple(sorted(found, key=lambda one: one.step))
@@ -340,7 +340,7 @@ def _described(raw: Mapping[str, Any], file_id: str | None = None) -> OldFile:
     return OldFile(
         id=file_id or str(raw.get("id") or ""),
         name=_text(raw.get("filename")),
-        bytes=whole(raw.get("bytes")) or None,
+        bytes=count_of(raw.get("bytes")) or None,
         there=not gone,
     )
 

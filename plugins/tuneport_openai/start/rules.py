@@ -55,9 +55,7 @@ def data_rules(profile: Profile, model: str) -> DataRules:
     )
 
 
-def check_row(
-    example: Example, *, most_images: int | None = None, knows_reasoning: bool = False
-) -> list[Diagnostic]:
+def check_row(example: Example, *, most_images: int | None = None, knows_reasoning: bool = False) -> list[Diagnostic]:
     """What the wire or the vendor refuses in one row; pointers are into the row as it is sent.
 
     `knows_reasoning`: the server may train on `reasoning_content`; OpenAI and Azure do not take it.
@@ -182,7 +180,10 @@ def _findings(example: Example, most_images: int | None) -> Iterator[Diagnostic]
                     yield from _check_image(piece, turn.role, f"{at}/content/{place}")
     if most_images is not None and images > most_images:
         yield _error(
-            "too-many-images", f"The row has {images} images; the limit is {most_images}.", "Split the row.", "/messages"
+            "too-many-images",
+            f"The row has {images} images; the limit is {most_images}.",
+            "Split the row.",
+            "/messages",
         )
 
 
@@ -295,7 +296,9 @@ def _check_image(piece: dict[str, Any], role: str, at: str) -> Iterator[Diagnost
         yield _error("image-format", "An image's base64 is broken.", "Encode it again.", at)
         return
     if size > _MAX_IMAGE_BYTES:
-        yield _error("image-too-large", f"An image has {size / 2**20:.1f} MiB; the limit is 10 MiB.", "Make it smaller.", at)
+        yield _error(
+            "image-too-large", f"An image has {size / 2**20:.1f} MiB; the limit is 10 MiB.", "Make it smaller.", at
+        )
 
 
 def _error(code: str, message: str, remedy: str, pointer: str) -> Diagnostic:

@@ -77,5 +77,7 @@ def _number(name: str, text: str) -> float:
     least = 1 if name.endswith("_bytes") else 0
     if not least <= found <= 2**53:
         kind = "a whole number" if is_whole else "a number"
-        raise UsageError(f"{text!r} is not a value for {name}.", remedy=f"Write {kind} from {least} up, such as {name}=8.")
+        raise UsageError(
+            f"{text!r} is not a value for {name}.", remedy=f"Write {kind} from {least} up, such as {name}=8."
+        )
     return found

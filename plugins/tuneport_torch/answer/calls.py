@@ -9,7 +9,7 @@ from tuneport_torch.text.callform import BARE, HERMES, CallForm
 
 if TYPE_CHECKING:
     from tuneport.plugin import GenerateOptions
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 Function = tuple[str, str]
 """The name of a called tool, and its arguments as JSON."""
@@ -22,13 +22,15 @@ class CallReader:
     `keeps_control`: texts must be given with the control tokens in them, since they are a part of the form.
     """
 
-    def __init__(self, text: Text, options: GenerateOptions) -> None:
-        self._text, self._tools = text, options.tools
-        form = text.calls
+    def __init__(self, codec: Codec, options: GenerateOptions) -> None:
+        self._codec, self._tools = codec, options.tools
+        form = codec.calls
         self._forms: list[CallForm] = list(dict.fromkeys([*([form] if form else []), HERMES, BARE]))
         # Where an object may also be the answer itself, it is a call only of a tool that there is.
         self._known = options.schema is not None
-        self.keeps_control = form is not None and bool(text.marks_in(f"{form.head}{form.mid}{form.close}{form.quote}"))
+        self.keeps_control = form is not None and bool(
+            codec.find_control(f"{form.head}{form.mid}{form.close}{form.quote}")
+        )
 
     @property
     def close(self) -> str:
@@ -56,18 +58,18 @@ class CallReader:
         """
         if not said.strip():
             return ""
-        return self.plain(said[: min(form.shown(said) for form in self._forms)]).rstrip()
+        return self.plain(said[: min(form.safe_length(said) for form in self._forms)]).rstrip()
 
     def begun(self, said: str) -> list[Function]:
         """The calls that a growing text holds so far: the name of each, and its arguments as far as they are shown. A
         call whose beginning is of another form ends the list: whether it is one shows at its end.
         """
         for form in self._forms:
-            calls = form.begun(said, self._tools)
+            calls = form.read_growing(said, self._tools)
             if calls:
                 return [(one.name, one.arguments) for one in calls]
         return []
 
     def plain(self, said: str) -> str:
         """The text without control tokens, where it was given with them."""
-        return self._text.without_control(said) if self.keeps_control else said
+        return self._codec.without_control(said) if self.keeps_control else said

@@ -17,30 +17,30 @@ from tuneport_torch.engine.memory import out_of_memory
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 Told = str | Reply | TuneportError
 
 
 def answer(
-    model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], options: Sequence[GenerateOptions]
+    model: PreTrainedModel, codec: Codec, prompts: Sequence[list[int]], options: Sequence[GenerateOptions]
 ) -> list[Reply]:
     """A reply for each prompt (token ids) by its own options, in order. But for rounding, an answer does not depend on
     what it is batched with, seeded or greedy. Raises UsageError for a prompt that the model cannot take, OptionError
     for options that cannot be followed.
     """
-    rows = {number: make_row(model, text, *one) for number, one in enumerate(zip(prompts, options, strict=True))}
+    rows = {number: make_row(model, codec, *one) for number, one in enumerate(zip(prompts, options, strict=True))}
     pending = _batches(model, rows)
     while pending:
         batch = pending.pop()
         try:
-            for _ in _steps(model, text, {number: rows[number] for number in batch}):
+            for _ in _steps(model, codec, {number: rows[number] for number in batch}):
                 pass
         except Exception as error:
             if len(batch) == 1 or not out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
-            rows |= {number: make_row(model, text, prompts[number], options[number]) for number in batch}
+            rows |= {number: make_row(model, codec, prompts[number], options[number]) for number in batch}
             pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
         for number in batch:
             if (failed := rows[number].error) is not None:
@@ -49,7 +49,7 @@ def answer(
 
 
 def stream(
-    model: PreTrainedModel, text: Text, prompts: Sequence[list[int]], options: Sequence[GenerateOptions]
+    model: PreTrainedModel, codec: Codec, prompts: Sequence[list[int]], options: Sequence[GenerateOptions]
 ) -> Iterator[tuple[int, Told]]:
     """The same answers piece by piece as they come, in batches like those of `answer`: (number of the prompt, piece),
     and after its last piece (number, Reply), or (number, error) for a prompt that cannot be answered. A piece is held
@@ -58,7 +58,7 @@ def stream(
     rows: dict[int, Row] = {}
     for number, one in enumerate(zip(prompts, options, strict=True)):
         try:
-            rows[number] = make_row(model, text, *one)
+            rows[number] = make_row(model, codec, *one)
         except TuneportError as error:
             yield number, error
     pending = _batches(model, rows)
@@ -66,27 +66,27 @@ def stream(
         batch = pending.pop()
         begun = False
         try:
-            for told in _stream_batch(model, text, {number: rows[number] for number in batch}):
+            for told in _stream_batch(model, codec, {number: rows[number] for number in batch}):
                 begun = True
                 yield told
         except Exception as error:
             if len(batch) == 1 or begun or not out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
-            rows |= {number: make_row(model, text, prompts[number], options[number]) for number in batch}
+            rows |= {number: make_row(model, codec, prompts[number], options[number]) for number in batch}
             pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
 
 
-def make_row(model: PreTrainedModel, text: Text, prompt: list[int], options: GenerateOptions) -> Row:
+def make_row(model: PreTrainedModel, codec: Codec, prompt: list[int], options: GenerateOptions) -> Row:
     """The row of a prompt (token ids). Raises UsageError for one that the model cannot take, OptionError for options
     that cannot be followed.
     """
-    return Row(text, prompt, _limit(model, prompt, options), options)
+    return Row(codec, prompt, _limit(model, prompt, options), options)
 
 
-def _stream_batch(model: PreTrainedModel, text: Text, rows: Mapping[int, Row]) -> Iterator[tuple[int, Told]]:
+def _stream_batch(model: PreTrainedModel, codec: Codec, rows: Mapping[int, Row]) -> Iterator[tuple[int, Told]]:
     numbers = {row: number for number, row in rows.items()}
-    for step in _steps(model, text, rows):
+    for step in _steps(model, codec, rows):
         for row in step:
             for told in tell(row):
                 if not isinstance(told, AnswerPiece):
@@ -95,9 +95,9 @@ def _stream_batch(model: PreTrainedModel, text: Text, rows: Mapping[int, Row]) -
                     yield numbers[row], told.text
 
 
-def _steps(model: PreTrainedModel, text: Text, rows: Mapping[int, Row]) -> Iterator[list[Row]]:
+def _steps(model: PreTrainedModel, codec: Codec, rows: Mapping[int, Row]) -> Iterator[list[Row]]:
     """Let each row take in its next token, step by step, until every answer has ended; the rows that did."""
-    batch = Batch(model, list(rows.values()), text.pad_id)
+    batch = Batch(model, list(rows.values()), codec.pad_id)
     while batch.rows:
         yield batch.step()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 
 class Growing:
@@ -14,8 +14,8 @@ class Growing:
     on the one before it, not on all: decoding stays as cheap as it began.
     """
 
-    def __init__(self, text: Text, *, keep_control: bool, start: int = 0, said: str = "") -> None:
-        self._text, self._keep_control = text, keep_control
+    def __init__(self, codec: Codec, *, keep_control: bool, start: int = 0, said: str = "") -> None:
+        self._codec, self._keep_control = codec, keep_control
         self._said = said
         self._context = self._read = start
 
@@ -23,8 +23,8 @@ class Growing:
         """The text so far, up to a character that is still incomplete."""
         if self._read == len(ids):
             return self._said
-        before = self._text.decode(ids[self._context : self._read], keep_control=self._keep_control)
-        now = self._text.decode(ids[self._context :], keep_control=self._keep_control)
+        before = self._codec.decode(ids[self._context : self._read], keep_control=self._keep_control)
+        now = self._codec.decode(ids[self._context :], keep_control=self._keep_control)
         if not now.endswith("\ufffd"):
             self._said += now[len(before) :]
             self._context, self._read = self._read, len(ids)

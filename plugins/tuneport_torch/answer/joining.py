@@ -24,7 +24,7 @@ class JoiningBatch(LiveBatch):
     """The batch of one model. `lock` is the model's, taken for a step at a time."""
 
     def __init__(self, model: PreTrainedModel, renderer: Renderer, prepare: Prepare, lock: threading.RLock) -> None:
-        self._live = Live(model, renderer.text.pad_id)
+        self._live = Live(model, renderer.codec.pad_id)
         self._lock = lock
         self._preparing = Preparing(prepare, renderer)
         self._rows: dict[int, Row] = {}

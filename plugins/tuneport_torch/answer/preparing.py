@@ -29,7 +29,7 @@ class Preparing:
     def __init__(self, prepare: Prepare, renderer: Renderer) -> None:
         self._prepare, self._renderer = prepare, renderer
         self._long, self._bound, self._free = (ThreadPoolExecutor(1, thread_name_prefix="prepare") for _ in range(3))
-        self._aside = Renderer(renderer.text.twin(), renderer.mode)
+        self._aside = Renderer(renderer.codec.twin(), renderer.mode)
         self._lock = threading.Lock()
         self._at: int | None = None  # the row with a long text that is prepared now
         self.futures: dict[int, Future[Row]] = {}
@@ -50,7 +50,7 @@ class Preparing:
             return
         with self._lock:
             if self._at == number:
-                self._aside.text.close()
+                self._aside.codec.close()
 
     def wait(self, seconds: float) -> None:
         """Wait so long for the next row."""
@@ -70,7 +70,7 @@ class Preparing:
             self.drop(number)
         for lane in (self._long, self._bound, self._free):
             lane.shutdown(wait=False, cancel_futures=True)
-        self._aside.text.close()
+        self._aside.codec.close()
 
     def _prepare_long(self, number: int, prompt: Sequence[Message], options: GenerateOptions) -> Row:
         with self._lock:

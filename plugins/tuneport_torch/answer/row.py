@@ -14,11 +14,12 @@ from tuneport.plugin import AnswerPiece, CallPiece, GenerateOptions, Reply, Toke
 from tuneport_torch.answer.calls import CallReader, Function
 from tuneport_torch.answer.growing import Growing, unsafe_end
 from tuneport_torch.answer.thought import Thought
+from tuneport_torch.text.constraints import Constraints
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 Ranked = tuple[float, list[tuple[int, float]]]
 """The log-probability of a token that was chosen, and the likeliest tokens at its place with theirs."""
@@ -27,21 +28,21 @@ Ranked = tuple[float, list[tuple[int, float]]]
 class Row:
     """An answer that grows by one token at a time. `reason` is empty until it ends; `error` says why it could not."""
 
-    def __init__(self, text: Text, prompt: list[int], limit: int, options: GenerateOptions) -> None:
+    def __init__(self, codec: Codec, prompt: list[int], limit: int, options: GenerateOptions) -> None:
         self.prompt, self.options = prompt, options
         self.reason = ""
         self.error: TuneportError | None = None
-        self._thought = Thought(text, prompt) if text.thinking is not None and not options.raw else None
+        self._thought = Thought(codec, prompt) if codec.thinking is not None and not options.raw else None
         self.constraint = (
-            text.constraints.of(options, self._thought.block if self._thought else "none")
+            codec.companion(Constraints).of(options, self._thought.block if self._thought else "none")
             if options.schema is not None or options.tools
             else None
         )
         self.counts: Counter[int] = Counter()
         self.ranked: list[Ranked] = []
-        self._text, self._limit = text, limit
+        self._codec, self._limit = codec, limit
         self._one_call = bool(options.tools) and not options.parallel_tool_calls
-        self._calls = CallReader(text, options) if options.tools else None
+        self._calls = CallReader(codec, options) if options.tools else None
         self._keep = self._calls is not None and self._calls.keeps_control
         self._closes = self._calls.close if self._calls is not None and self._one_call else ""
         texts = [*options.stop, self._closes]
@@ -49,7 +50,7 @@ class Row:
         self._window = 4 + max((len(stop.encode()) for stop in texts), default=0)
         self._ids: list[int] = []
         self._spent = 0
-        self._growing = Growing(text, keep_control=self._keep)
+        self._growing = Growing(codec, keep_control=self._keep)
         self._shown = self._thought_shown = 0
         self._sent: list[int] = []  # characters of each call's arguments that were shown
         self._ranks_sent = self._rank_bytes = 0
@@ -100,14 +101,14 @@ class Row:
             return
         self._spent += 1
         self._drawn = None
-        if token in self._text.stop_ids:
+        if token in self._codec.stop_ids:
             self.reason = "stop"
             return
         self._ids.append(token)
         self.counts[token] += 1
         if self._thought is not None and self._thought.add(self._ids):
             self._growing = Growing(
-                self._text, keep_control=self._keep, start=self._thought.size, said=self._thought.rest
+                self._codec, keep_control=self._keep, start=self._thought.size, said=self._thought.rest
             )
         if self.constraint is not None:
             try:
@@ -203,14 +204,14 @@ class Row:
         if self._thought is not None and not self._thought.over:
             return False
         start = self._thought.size if self._thought is not None else 0
-        said = self._text.decode(self._ids[max(start, len(self._ids) - self._window) :], keep_control=self._keep)
+        said = self._codec.decode(self._ids[max(start, len(self._ids) - self._window) :], keep_control=self._keep)
         return _first_stop(said, self.options.stop) is not None or bool(self._closes and self._closes in said)
 
     def _whole(self, *, keep_control: bool = False) -> tuple[str | None, str]:
         """The thinking, and the answer behind it."""
         thinking, said = None, ""
         if self._thought is None:
-            said = self._text.decode(self._ids, keep_control=keep_control)
+            said = self._codec.decode(self._ids, keep_control=keep_control)
         else:
             cut = self.reason == "length"
             thinking, said = self._thought.split(self._ids, cut=cut, keep_control=keep_control)
@@ -247,12 +248,12 @@ class Row:
         if self._thought is None or not self._behind:
             return 0
         start = self._thought.size
-        while start < len(self._ids) and not self._text.token_bytes(self._ids[start]).strip():
+        while start < len(self._ids) and not self._codec.token_bytes(self._ids[start]).strip():
             start += 1
         return start
 
     def _logprob(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-        raw = self._text.token_bytes(token)
+        raw = self._codec.token_bytes(token)
         return TokenLogprob(token=raw.decode("utf-8", "replace"), bytes=raw, logprob=logprob, top=top)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from tuneport_torch.answer.growing import Growing, unsafe_end
 
 if TYPE_CHECKING:
+    from tuneport_torch.text.codec import Codec
     from tuneport_torch.text.constraints import Block
     from tuneport_torch.text.thinking import Thinking
-    from tuneport_torch.text.tokens import Text
 
 _TAIL = 32  # tokens: the end of a prompt, which may open a block
 
@@ -22,21 +22,21 @@ class Thought:
     beyond the end of the block. `opened`: the prompt opened the block; `closed`: it holds a whole one.
     """
 
-    def __init__(self, text: Text, prompt: Sequence[int]) -> None:
-        thinking = text.thinking
+    def __init__(self, codec: Codec, prompt: Sequence[int]) -> None:
+        thinking = codec.thinking
         assert thinking is not None
         self.thinking = thinking
-        tail = text.decode(prompt[-_TAIL:], keep_control=True).rstrip()
-        self.opened = thinking.in_prompt(tail)
+        tail = codec.decode(prompt[-_TAIL:], keep_control=True).rstrip()
+        self.opened = thinking.is_opened_by(tail)
         self.closed = bool(thinking.closes) and tail.endswith(thinking.closes)
         self.over = False
         self.size = 0
         self.rest = ""
         self._all: str | None = None
         self._inside = self.opened
-        self._text = text
-        self._growing = Growing(text, keep_control=True)
-        self._call = _call_behind(text, thinking)
+        self._codec = codec
+        self._growing = Growing(codec, keep_control=True)
+        self._call = _call_behind(codec, thinking)
         self._window = max(len(one.encode()) for one in (thinking.closes, thinking.before_call)) + 4
 
     @property
@@ -52,7 +52,7 @@ class Thought:
             return self._begin(ids)
         if not self.thinking.closes:
             return False
-        said = self._text.decode(ids[-self._window :], keep_control=True)
+        said = self._codec.decode(ids[-self._window :], keep_control=True)
         closing = self._closing(said)
         if closing is None:
             return False
@@ -75,16 +75,16 @@ class Thought:
     def split(self, ids: Sequence[int], *, cut: bool, keep_control: bool = False) -> tuple[str | None, str]:
         """The thinking, if there is any, and the answer. `cut`: the answer ended at its limit."""
         if self.over:
-            answer = self.rest + self._text.decode(ids[self.size :], keep_control=keep_control)
+            answer = self.rest + self._codec.decode(ids[self.size :], keep_control=keep_control)
             return (self._thinking(ids[: self.size]), answer.lstrip()) if self.size else (None, answer)
         if self._inside and (cut or not self.opened):
             return self._thinking(ids), ""
         # The prompt opened a block and the model answered without closing it, as one may have been trained to.
-        return None, self._text.decode(ids, keep_control=keep_control)
+        return None, self._codec.decode(ids, keep_control=keep_control)
 
     def _begin(self, ids: Sequence[int]) -> bool:
         opens, lead = self.thinking.opens, self.thinking.lead
-        said = self._text.decode(ids, keep_control=True).lstrip()
+        said = self._codec.decode(ids, keep_control=True).lstrip()
         if opens and said.startswith(opens):
             self._inside = True
             return False
@@ -101,7 +101,7 @@ class Thought:
         self.over, self.size, self.rest = True, size, rest
 
     def _thinking(self, ids: Sequence[int]) -> str | None:
-        said = self._text.decode(ids, keep_control=True).lstrip()
+        said = self._codec.decode(ids, keep_control=True).lstrip()
         if not self.opened and self.thinking.lead and said.startswith(self.thinking.lead):
             return None
         if not self.opened:
@@ -121,9 +121,9 @@ class Thought:
         return start + len(before_call) - len(self._call)
 
 
-def _call_behind(text: Text, thinking: Thinking) -> str:
+def _call_behind(codec: Codec, thinking: Thinking) -> str:
     """What of `before_call` already belongs to the call."""
-    first = text.calls.first if thinking.before_call and text.calls is not None else ""
+    first = codec.calls.first if thinking.before_call and codec.calls is not None else ""
     start = thinking.before_call.rfind(first) if first else -1
     if start < 0:
         return ""

@@ -1,4 +1,4 @@
-"""What an adapter's folder holds: plain LoRA, which is loaded, or another model, which is refused. Needs no torch."""
+"""Checks an adapter's folder: plain LoRA is loaded, any other adapter is refused. Needs no torch."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tuneport_torch.bases.headers import BadHeader, Header, read_safetensors
 WEIGHTS = "adapter_model.safetensors"
 
 PREFIX = "base_model.model."
-"""What PEFT puts before the name of each layer."""
+"""PEFT's prefix of layer names."""
 
 PARTS = ("lora_A", "lora_B")
 
 ANY = frozenset(
     {
-        # Notes: who wrote the file, over which base.
+        # Notes: which program wrote the file, over which base.
         "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_type", "peft_version", "revision",
         "task_type",
-        # Which layers carry an adapter. The weights file says it too, and it must fit the model.
+        # Which layers have an adapter. The weights file says so too, and must fit the model.
         "exclude_modules", "layers_pattern", "layers_to_transform", "target_modules",
         # How the layer stores its weight. The layer's own type decides.
         "fan_in_fan_out",
-        # Read on their own.
+        # Read separately.
         "init_lora_weights", "lora_alpha", "lora_dropout", "r", "use_rslora",
         # Options of a method that another key selects.
         "corda_config", "eva_config", "lora_ga_config", "loftq_config", "megatron_core", "qalora_group_size",
@@ -45,7 +45,7 @@ NEUTRAL = frozenset(
         "target_parameters", "trainable_token_indices", "use_bdlora", "use_dora", "use_qalora", "velora_config",
     }
 )  # fmt: skip
-"""The keys that make another model as soon as they are set."""
+"""The keys that change the model as soon as they are set."""
 
 _UNSET: tuple[Any, ...] = (None, False, "", "none", [], {})
 _PLAIN_INITS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
@@ -58,7 +58,7 @@ _CONVERT = (
 
 
 class Lora(msgspec.Struct):
-    """What is used of an adapter_config.json. `alpha` is what alpha / r must be made of: see `scaled`."""
+    """The part of an adapter_config.json that is used."""
 
     r: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
     lora_alpha: Annotated[float, msgspec.Meta(ge=-(2**32), le=2**32)]
@@ -67,29 +67,29 @@ class Lora(msgspec.Struct):
 
     @property
     def alpha(self) -> float:
-        """The alpha that gives the adapter's scale as alpha / r. Rank-stabilized LoRA scales by alpha / sqrt(r)
+        """The alpha for which alpha / r is the adapter's scale. Rank-stabilized LoRA scales by lora_alpha / sqrt(r)
         (Kalajdzievski 2023).
         """
         return self.lora_alpha * math.sqrt(self.r) if self.use_rslora else self.lora_alpha
 
 
 def read_lora(folder: Path) -> Lora:
-    """The settings of a plain LoRA adapter. Raises UnsupportedError for every other kind of adapter and for settings
-    that this version does not know, UnavailableError for a damaged file.
+    """The settings of a plain LoRA adapter. Raises UnsupportedError for any other kind of adapter and for settings that
+    this version does not know, UnavailableError for a damaged file.
     """
     config = read_json(folder / "adapter_config.json")
     kind = config.get("peft_type")
     if kind != "LORA":
-        raise _not_plain(folder, f"its peft_type is {_shown(kind)}", _MERGE)
+        raise _not_plain(folder, f"its peft_type is {_format(kind)}", _MERGE)
     if config.get("init_lora_weights") not in _PLAIN_INITS:
         raise _not_plain(
             folder,
-            f"init_lora_weights is {_shown(config['init_lora_weights'])}, a start that may change the base's weights",
+            f"init_lora_weights is {_format(config['init_lora_weights'])}, which may change the base's weights",
             _CONVERT,
         )
-    if strange := sorted(key for key, value in config.items() if key not in ANY and not _is_unset(value)):
-        known = ", ".join(f"{key} is {_shown(config[key])}" for key in strange[:4])
-        newer = [key for key in strange if key not in NEUTRAL]
+    if unusual := sorted(key for key, value in config.items() if key not in ANY and not _is_unset(value)):
+        known = ", ".join(f"{key} is {_format(config[key])}" for key in unusual[:4])
+        newer = [key for key in unusual if key not in NEUTRAL]
         which = f" (this version of tuneport does not know {newer[0][:80]})" if newer else ""
         raise _not_plain(folder, f"{known}{which}", _MERGE)
     try:
@@ -99,8 +99,8 @@ def read_lora(folder: Path) -> Lora:
 
 
 def read_weights(folder: Path) -> Header:
-    """The header of an adapter's weights, each tensor of which is half of a LoRA product. Raises UnsupportedError where
-    the file holds more, UnavailableError where it is missing or damaged, or a pickle stands in its place.
+    """The header of an adapter's weights, in which each tensor is half of a LoRA product. Raises UnsupportedError if
+    the file contains more, UnavailableError if it is missing, damaged or a pickle.
     """
     path = folder / WEIGHTS
     try:
@@ -113,7 +113,7 @@ def read_weights(folder: Path) -> Header:
     endings = tuple(f".{part}.weight" for part in PARTS)
     if more := sorted({_layer(key) for key in header.shapes if not key.endswith(endings)}):
         names = ", ".join(more[:6]) + (" and more" if len(more) > 6 else "")
-        raise UnsupportedError(f"The adapter in {folder} holds more than LoRA: {names}.", remedy=_MERGE)
+        raise UnsupportedError(f"The adapter in {folder} contains more than LoRA weights: {names}.", remedy=_MERGE)
     return header
 
 
@@ -131,9 +131,9 @@ def damaged(folder: Path, why: str) -> UnavailableError:
     )
 
 
-def base_beside(folder: Path, name: str, working: Path | None) -> Path | None:
-    """The model's folder or file that a relative base path means: beside the adapter, in the working folder, or beside
-    a folder above the adapter. None where there is nothing of that name.
+def find_relative_base(folder: Path, name: str, working: Path | None) -> Path | None:
+    """The model that a relative base path means: next to the adapter, in the working folder, or next to a folder above
+    the adapter. None if there is none.
     """
     if name.startswith(("/", "~")):
         return None
@@ -155,36 +155,31 @@ def _is_model(path: Path) -> bool:
 
 
 def _is_unset(value: Any) -> bool:
-    """Whether a value is how PEFT writes that something is not in use. Zero is a number that may matter."""
+    """Whether PEFT writes this value for a setting that is not in use. Zero is a number that may matter."""
     return any(type(value) is type(one) and value == one for one in _UNSET)
 
 
 def _layer(key: str) -> str:
-    """The last word of a layer's name, from the key of one of its tensors."""
+    """The last part of a layer's name, from the key of one of its tensors."""
     parts = key.removeprefix(PREFIX).removesuffix(".weight").split(".")
     named = [part for part in parts if part not in ("base_layer", "modules_to_save", "default", "weight", "bias")]
     named = [part for part in named if not part.startswith("lora_")] or parts
-    return _shown_name(named[-1])
-
-
-def _shown_name(name: str) -> str:
-    return name[:80] or "a tensor without a name"
+    return named[-1][:80] or "a tensor without a name"
 
 
 def _no_weights(folder: Path) -> UnavailableError:
     if os.path.lexists(folder / _PICKLE):
         return UnavailableError(
-            f"{folder} has its weights in {_PICKLE} only. "
-            "Such a file is a pickle: it can run any code when it is read.",
-            remedy="Only .safetensors weights are loaded. Where you trust the file, convert it with peft: "
+            f"The weights in {folder} are a pickle, {_PICKLE}, which can run any code when it is read.",
+            remedy="Only .safetensors weights are loaded. If you trust the file, convert it with peft: "
             "PeftModel.from_pretrained(base, folder).save_pretrained(…)",
         )
-    return UnavailableError(f"{folder} lacks its {WEIGHTS}.", remedy="Download or copy it again.")
+    return UnavailableError(f"{folder} has no {WEIGHTS}.", remedy="Download or copy it again.")
 
 
 def _not_plain(folder: Path, why: str, remedy: str) -> UnsupportedError:
     return UnsupportedError(f"The adapter in {folder} is not plain LoRA: {why}.", remedy=remedy)
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     return f"{value!r:.60}"

@@ -1,7 +1,7 @@
 """Dense copies of `.gguf` models in home's cache: unpacked once, loaded many times.
 
-A copy is a folder that is named by the whole content of the file, the type of its numbers and the version of what
-unpacked it. It appears by one rename, and its checksums are compared before it is used.
+A copy is a folder named after the hash of the file's complete content, the type of its numbers and the version of the
+code that unpacked it. It appears by one rename, and its checksums are compared before it is used.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MOST_BYTES = 20 * 2**30
-"""What all copies may take together; the longest unused go first."""
+"""What all copies may take together. The least recently used are removed first."""
 
 WORTH_BYTES = 4 * 2**20
-"""The weights of a model that is worth a copy. Smaller ones are unpacked in a moment."""
+"""The smallest weights that are worth a copy. Smaller models are unpacked in a moment."""
 
 _log = logging.getLogger("tuneport")
 _RECORD = "copy.json"  # written last
-_VERSION = 1  # counts the ways in which copies are made
-_FREE_BYTES = 2 * 2**30  # stay free on the disk, for jobs and their checkpoints
+_VERSION = 1  # raise it when copies are made differently
+_FREE_BYTES = 2 * 2**30  # left free on the disk, for jobs and their checkpoints
 _ABANDONED_SECONDS = 3600.0
 _NEW = ".new-"
 
 
 class _Record(msgspec.Struct):
-    """The size and the XXH3 checksum of each file of a copy, by its name."""
+    """The size and the XXH3 checksum of each file of a copy, by file name."""
 
     files: dict[str, tuple[int, str]]
 
 
 class DenseCopy:
-    """The place of one file's copy, whether it is there or not. `dtype` is the type of its numbers."""
+    """The copy of one file, which may not exist yet. `dtype` is the type of its numbers."""
 
     def __init__(self, path: Path, dtype: str) -> None:
         with open_regular(path) as file:
@@ -56,28 +56,28 @@ class DenseCopy:
         made_by = f"{version('transformers')}.{_VERSION}"
         self.folder = home("cache", "dense") / f"{content}.{dtype}.{made_by}"
 
-    def is_whole(self) -> bool:
-        """Whether the copy is there with all its bytes. A damaged one is removed."""
+    def is_intact(self) -> bool:
+        """Whether the copy exists with all its bytes. A damaged one is removed."""
         try:
             record = msgspec.json.decode(read_bytes(self.folder / _RECORD, JSON_BYTES), type=_Record)
-            whole = all(_checksum(self.folder / name) == told for name, told in record.files.items())
-            if whole:
+            intact = all(_checksum(self.folder / name) == known for name, known in record.files.items())
+            if intact:
                 os.utime(self.folder / _RECORD)
         except FileNotFoundError:
-            whole = False
+            intact = False
         except (OSError, msgspec.MsgspecError, TypeError):
-            whole = False
-        if not whole:
+            intact = False
+        if not intact:
             self.remove()
-        return whole
+        return intact
 
     def remove(self) -> None:
-        """Forget the copy. A process that has it open keeps its files."""
+        """Delete the copy. A process that has it open keeps its files."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def keep(self, model: PreTrainedModel, write: Callable[[Path], None]) -> None:
-        """Let `write` put the model into a new folder and make that the copy. Where this fails, for example on a full
-        disk, a warning says so and nothing is left.
+        """Let `write` put the model into a new folder and make that the copy. If this fails, for example because the
+        disk is full, log a warning and leave nothing behind.
         """
         size = sum({id(weight): weight.nbytes for weight in model.parameters()}.values())
         if not WORTH_BYTES <= size <= MOST_BYTES:
@@ -94,11 +94,11 @@ class DenseCopy:
                 write(made)
                 record = _Record({file.name: _checksum(file) for file in made.iterdir()})
                 (made / _RECORD).write_bytes(msgspec.json.encode(record))
-                if not self.folder.exists():  # else another process was first
+                if not self.folder.exists():  # otherwise another process was first
                     made.rename(self.folder)
         except (TuneportError, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:  # noqa: BLE001 - safetensors has its own; a cache is no reason to fail
+        except Exception as error:  # noqa: BLE001 - safetensors has its own errors, and a cache is no reason to fail
             _log.warning(
                 "The unpacked copy of this model could not be kept in %s (%s), so it is unpacked each time. "
                 "Free some space on that disk: tuneport prune",
@@ -117,7 +117,7 @@ def _checksum(path: Path) -> tuple[int, str]:
 
 
 def _make_room(place: Path, size: int) -> None:
-    """Remove the copies that were not used for the longest time until one of `size` bytes more is within MOST_BYTES."""
+    """Remove the least recently used copies until another of `size` bytes is within MOST_BYTES."""
     for scratch in place.glob(f"{_NEW}*"):  # of a process that was killed
         if time.time() - scratch.stat().st_mtime > _ABANDONED_SECONDS:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -131,7 +131,7 @@ def _make_room(place: Path, size: int) -> None:
 
 
 def _copies(place: Path) -> Iterator[tuple[float, int, Path]]:
-    """When each copy was last used, its bytes, and its folder."""
+    """When each copy was last used, its size in bytes, and its folder."""
     for record in place.glob(f"*/{_RECORD}"):
         try:
             taken = sum(file.stat().st_size for file in record.parent.iterdir())

@@ -1,4 +1,4 @@
-"""What a model's files say of it, without torch and without reading its weights."""
+"""Facts about a model from its files, without torch and without reading its weights."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _DAMAGED = "Download or copy it again."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What config and weights say of a model; None where they do not say. `stop_ids` end an answer, `dtype` is what the
-    weights are stored in.
+    """What a model's config and weights say about it; None for what they do not say. `stop_ids` end an answer. `dtype`
+    is the type of the stored weights.
     """
 
     model_type: str = "unknown"
@@ -46,20 +46,22 @@ class Facts:
 
 
 def facts_of_folder(folder: Path) -> Facts:
-    """What config.json, generation_config.json and the weights' headers say; UnavailableError for damaged files."""
-    told = folder / "config.json"
-    config, headers = _own_config(told), weight_headers(folder)
-    check_sizes(config, headers, told)
+    """Facts from config.json, generation_config.json and the weights' headers. Raises UnavailableError for damaged
+    files.
+    """
+    path = folder / "config.json"
+    config, headers = _read_config(path), weight_headers(folder)
+    check_sizes(config, headers, path)
     stop = read_json(folder / "generation_config.json").get("eos_token_id")
-    return _of_config(config, sum(header.parameters for header in headers) or None, told, stop)
+    return _facts_of_config(config, sum(header.parameters for header in headers) or None, path, stop)
 
 
 def facts_of_known(repository: str) -> Facts:
-    """What is known of a model of the hub that is not here; nothing of most. `known.json` lists them."""
+    """Facts about a hub model that is not downloaded: those in `known.json`, which lists few models."""
     found = _known().get(repository)
     if found is None:
         return Facts()
-    return _of_config(found["config"], found["parameters"], Path(repository), None)
+    return _facts_of_config(found["config"], found["parameters"], Path(repository), None)
 
 
 @cache
@@ -70,43 +72,43 @@ def _known() -> Mapping[str, Any]:
     return table
 
 
-def _of_config(config: Mapping[str, Any], parameters: int | None, told: Path, stop: object) -> Facts:
+def _facts_of_config(config: Mapping[str, Any], parameters: int | None, path: Path, stop: object) -> Facts:
     text = config.get("text_config") or config
     stops = [stop, text.get("eos_token_id")]
     return Facts(
-        model_type=_word(config.get("model_type"), "model_type", told) or "unknown",
-        vocabulary=_count(text.get("vocab_size"), "vocab_size", told),
-        layers=_count(text.get("num_hidden_layers"), "num_hidden_layers", told),
-        hidden=_count(text.get("hidden_size"), "hidden_size", told),
-        max_positions=_count(text.get("max_position_embeddings"), "max_position_embeddings", told),
+        model_type=_word(config.get("model_type"), "model_type", path) or "unknown",
+        vocabulary=_count(text.get("vocab_size"), "vocab_size", path),
+        layers=_count(text.get("num_hidden_layers"), "num_hidden_layers", path),
+        hidden=_count(text.get("hidden_size"), "hidden_size", path),
+        max_positions=_count(text.get("max_position_embeddings"), "max_position_embeddings", path),
         parameters=parameters,
-        stop_ids=_ids([one for stop in stops for one in (stop if isinstance(stop, list) else [stop])], told.parent),
-        dtype=_word(config.get("dtype") or config.get("torch_dtype"), "dtype", told),
+        stop_ids=_ids([one for stop in stops for one in (stop if isinstance(stop, list) else [stop])], path.parent),
+        dtype=_word(config.get("dtype") or config.get("torch_dtype"), "dtype", path),
         config=config,
     )
 
 
-def _own_config(path: Path) -> dict[str, Any]:
-    """A config.json whose `text_config`, if there is one, is an object."""
+def _read_config(path: Path) -> dict[str, Any]:
+    """A config.json. Raises UnavailableError if its `text_config` is not an object."""
     config = read_json(path)
     if not isinstance(config.get("text_config") or {}, dict):
-        raise UnavailableError(f"{path} says text_config is {_shown(config['text_config'])}.", remedy=_DAMAGED)
+        raise UnavailableError(f"{path} says text_config is {_format(config['text_config'])}.", remedy=_DAMAGED)
     return config
 
 
 def facts_of_gguf(path: Path) -> Facts:
-    """What a .gguf file says of its model; UnavailableError when it is damaged."""
+    """Facts from the header of a .gguf file. Raises UnavailableError if the file is damaged."""
     header = _header(path)
-    told = header.metadata
+    metadata = header.metadata
     if not header.parameters:
-        raise UnavailableError(f"{path} holds no weights.", remedy=_DAMAGED)
-    check_sizes(told, [header], path)
-    kind = _word(told.get("general.architecture"), "general.architecture", path) or "unknown"
+        raise UnavailableError(f"{path} contains no weights.", remedy=_DAMAGED)
+    check_sizes(metadata, [header], path)
+    kind = _word(metadata.get("general.architecture"), "general.architecture", path) or "unknown"
     embedding = header.shapes.get("token_embd.weight", ())
     vocabulary = embedding[1] if len(embedding) > 1 else None
 
-    def count(name: str, otherwise: int | None = None) -> int | None:
-        return _count(told.get(f"{kind}.{name}", otherwise), f"{kind}.{name}", path)
+    def count(name: str, default: int | None = None) -> int | None:
+        return _count(metadata.get(f"{kind}.{name}", default), f"{kind}.{name}", path)
 
     return Facts(
         model_type=kind,
@@ -115,49 +117,49 @@ def facts_of_gguf(path: Path) -> Facts:
         hidden=count("embedding_length"),
         max_positions=count("context_length"),
         parameters=header.parameters,
-        stop_ids=_ids([told.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")], path),
+        stop_ids=_ids([metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")], path),
         config={"tie_word_embeddings": "output.weight" not in header.shapes},
     )
 
 
 def _count(value: object, name: str, path: Path) -> int | None:
-    """A number of things, or None where nothing is said."""
+    """A positive number, or None for None."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63):
         return value
-    raise UnavailableError(f"{path} says {name} is {_shown(value)}, not a number of things.", remedy=_DAMAGED)
+    raise UnavailableError(f"{path} says {name} is {_format(value)}, not a positive number.", remedy=_DAMAGED)
 
 
 def _word(value: object, name: str, path: Path) -> str | None:
     if value is None or (isinstance(value, str) and len(value) < 200):
         return value
-    raise UnavailableError(f"{path} says {name} is {_shown(value)}, not a word.", remedy=_DAMAGED)
+    raise UnavailableError(f"{path} says {name} is {_format(value)}, not a word.", remedy=_DAMAGED)
 
 
 def _ids(values: Sequence[object], path: Path) -> tuple[int, ...]:
-    """Token ids, each once. What is no id at all is an error; None and -1 say nothing."""
+    """Token ids without duplicates. None and -1 are skipped; anything else that is no id is an error."""
     ids: list[int] = []
     for one in values:
         if one is None or one == -1:
             continue
         if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < 2**31:
-            raise UnavailableError(f"{path} says a stop token's id is {_shown(one)}.", remedy=_DAMAGED)
+            raise UnavailableError(f"{path} says a stop token's id is {_format(one)}.", remedy=_DAMAGED)
         ids.append(one)
     return tuple(dict.fromkeys(ids))
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     return f"{value!r:.80}"
 
 
 class _Index(msgspec.Struct):
-    """What is used of an index of shards; everything else in it is skipped."""
+    """The part of an index of shards that is used."""
 
     weight_map: dict[str, str] = {}
 
 
 def shards(folder: Path) -> list[str]:
-    """The names of the .safetensors files that belong to the model, inside its folder. Raises UnavailableError for an
-    index that is damaged or leads elsewhere.
+    """The names of the model's .safetensors files, relative to its folder. Raises UnavailableError for an index that is
+    damaged or names files outside the folder.
     """
     path = folder / _INDEX
     try:
@@ -173,14 +175,14 @@ def shards(folder: Path) -> list[str]:
     return names or ["model.safetensors"]
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether all .safetensors files that belong to the model are in the folder."""
+def is_complete(folder: Path) -> bool:
+    """Whether the folder has all .safetensors files of the model."""
     return all(os.path.lexists(folder / name) for name in shards(folder))  # of any length
 
 
 def weights(folder: Path) -> list[Path]:
-    """The .safetensors files of a folder: all that are in it, and those in folders below that its index names. Each is
-    a regular file inside the folder, or UnavailableError is raised.
+    """The .safetensors files of a model: all in its folder, and those in subfolders that its index names. Raises
+    UnavailableError unless each is a regular file inside the folder.
     """
     files = [file for file in model_files(folder) if file.suffix == ".safetensors" and file.parent == folder]
     for name in shards(folder):
@@ -199,13 +201,13 @@ def _header(path: Path) -> Header:
 
 
 def weight_headers(path: Path) -> list[Header]:
-    """The headers of all files that hold the weights of a folder or .gguf file; UnavailableError for a damaged one."""
+    """The headers of all weight files of a folder, or of a .gguf file. Raises UnavailableError for a damaged one."""
     return [_header(path)] if path.is_file() else [_header(file) for file in weights(path)]
 
 
 def fingerprint(path: Path) -> str:
-    """Every file that the model, its tokenizer or its own code may be loaded from, large ones by their size and
-    samples: a copy has the same one, another training of that shape has not.
+    """A hash over every file that the model, its tokenizer or its own code may be loaded from, of which large ones
+    count by size and samples. A copy has the same fingerprint; another training of the same architecture does not.
     """
     if path.is_file():
         return _digest([(path.name, path)], named=False)
@@ -215,7 +217,7 @@ def fingerprint(path: Path) -> str:
 
 
 def first_fingerprint(path: Path) -> str:
-    """The fingerprint as it was first made, from fewer files: older jobs and adapters have it written down."""
+    """The first form of the fingerprint, over fewer files. Older jobs and adapters have it stored."""
     if path.is_file():
         return fingerprint(path)
     files = [one for one in model_files(path) if one.parent == path]
@@ -232,7 +234,7 @@ def _digest(files: Sequence[tuple[str, Path]], *, named: bool = True) -> str:
 
 
 def _sample(path: Path, digest: hashlib._Hash) -> None:
-    """The size, and 1 MiB each from start, middle and end: a hundred gigabytes are not read to name a model."""
+    """Add the size, and 1 MiB each from start, middle and end: naming a model must not read a hundred gigabytes."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         digest.update(size.to_bytes(8, "little"))
@@ -241,7 +243,7 @@ def _sample(path: Path, digest: hashlib._Hash) -> None:
             digest.update(file.read(_SAMPLE))
 
 
-def described(facts: Facts, name: str) -> str:
-    """A model in a few words."""
+def describe(facts: Facts, name: str) -> str:
+    """A short description of a model."""
     millions = f"{facts.parameters / 1e6:,.0f} million parameters, " if facts.parameters else ""
     return f"{name} ({millions}{facts.model_type})"

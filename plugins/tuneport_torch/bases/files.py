@@ -1,4 +1,4 @@
-"""The one way to read files of a model's folder: regular files only, inside the folder, of a bounded size."""
+"""Reads files of a model's folder: only regular files, inside the folder, of a limited size."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import tuneport.plugin
 from tuneport.errors import UnavailableError
 
 JSON_BYTES = 4 * 2**20
-"""A JSON file of a model: real ones have a few kilobytes. Parsed, hostile JSON takes 30 times its size."""
+"""Limit for a JSON file of a model: real ones have a few kilobytes. Parsed, hostile JSON takes 30 times its size."""
 TOKENIZER_BYTES = 40 * 2**20
-"""A tokenizer.json: real ones have up to 35 MB (262,000 tokens, 515,000 merges)."""
+"""Limit for a tokenizer.json: real ones have up to 35 MB (262,000 tokens, 515,000 merges)."""
 
 _SUFFIXES = frozenset({".json", ".safetensors", ".jinja", ".py", ".model", ".tiktoken", ".spm", ".vocab", ".codes"})
 _NAMES = frozenset({"vocab.txt", "merges.txt"})
@@ -26,13 +26,13 @@ _DEEPEST = 64  # levels of lists and objects; real files have under 10
 _COPY = "Download or copy it again."
 
 
-class DamagedModel(UnavailableError):  # noqa: N818 - reads as what is there
-    """The model's files cannot be made into a model: as long as they stay the same, so does the error."""
+class DamagedModel(UnavailableError):  # noqa: N818 - names the thing
+    """The model cannot be loaded from its files. The error is permanent until the files change."""
 
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, without waiting for the writer of a pipe. Raises UnavailableError for anything
-    else, FileNotFoundError when there is nothing.
+    else, and FileNotFoundError.
     """
     try:
         return tuneport.plugin.open_regular(path)
@@ -63,13 +63,13 @@ def read_text(path: Path, limit: int = JSON_BYTES) -> str:
 
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
-    """The object in a JSON file; empty when there is no such file. Raises UnavailableError for a damaged file, for one
-    of more than `limit` bytes, and for JSON that is no object.
+    """The object in a JSON file; empty if there is no such file. Raises UnavailableError for a damaged file, for one of
+    more than `limit` bytes, and for JSON that is not an object.
     """
     try:
         content = read_bytes(path, limit)
         value = json.loads(content)
-        if b"\\ud" in content.lower():  # half of a surrogate pair is no text: no other process could be given it
+        if b"\\ud" in content.lower():  # half of a surrogate pair cannot be encoded for another process
             json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         return {}
@@ -78,15 +78,15 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
     except ValueError as error:
         raise UnavailableError(f"{path} cannot be read: {error}.", remedy=_COPY) from error
     if not isinstance(value, dict):
-        raise UnavailableError(f"{path} holds no JSON object.", remedy=_COPY)
+        raise UnavailableError(f"{path} contains no JSON object.", remedy=_COPY)
     if _deeper(value, _DEEPEST):
         raise UnavailableError(f"{path} is nested too deeply.", remedy=_COPY)
     return value
 
 
 def check_inside(path: Path, folder: Path) -> None:
-    """Raise UnavailableError for a file that a symbolic link takes out of its folder. Links into the blobs of a hub
-    cache pass: that is how the cache stores files.
+    """Raise UnavailableError for a symbolic link that leads out of the folder. Links into the blobs of a hub cache are
+    allowed: that is how the cache stores files.
     """
     try:
         real, root = path.resolve(strict=True), folder.resolve(strict=True)
@@ -97,12 +97,12 @@ def check_inside(path: Path, folder: Path) -> None:
         return
     raise UnavailableError(
         f"{path} is a link to {real}, outside the model's folder.",
-        remedy="Put the file itself into the folder, if you trust it.",
+        remedy="If you trust the file, copy it into the folder.",
     )
 
 
 def check_name(name: object, folder: Path) -> str:
-    """A file name from an index, as a path inside the folder. Raises UnavailableError for one that leads elsewhere."""
+    """A file name from an index, as a path inside the folder. Raises UnavailableError for one outside the folder."""
     parts = Path(name).parts if isinstance(name, str) else ()
     if not isinstance(name, str) or not parts or "\0" in name or name.startswith(("/", "~")) or ".." in parts:
         raise UnavailableError(
@@ -139,14 +139,14 @@ def _candidates(folder: Path) -> Iterator[Path]:
                 found += 1
                 if found > _MOST_FILES:
                     raise UnavailableError(
-                        f"{folder} holds more than {_MOST_FILES:,} files of a model.",
+                        f"{folder} contains more than {_MOST_FILES:,} model files.",
                         remedy="Name the folder of one model.",
                     )
                 yield directory / entry.name
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Whether lists and objects are nested deeper than so many levels; walks without recursion."""
+    """Whether lists and objects are nested deeper than `levels`, found without recursion."""
     level = [value]
     for _ in range(levels):
         level = [
@@ -165,12 +165,14 @@ def _reason(error: BaseException) -> str:
 
 
 def no_weights(folder: Path) -> UnavailableError:
-    """The error for a model's folder that lacks weights which are loaded."""
+    """The error for a model's folder without .safetensors weights."""
     pickled = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
     if not pickled:
-        return UnavailableError(f"{folder} lacks some of its .safetensors files.", remedy="Download or copy it again.")
+        return UnavailableError(
+            f"Some .safetensors files are missing in {folder}.", remedy="Download or copy it again."
+        )
     return UnavailableError(
-        f"{folder} has its weights in {pickled[0]} only. Such a file is a pickle: it can run any code when it is read.",
-        remedy="Only .safetensors and .gguf weights are loaded. Where you trust the file, convert it: "
+        f"The weights in {folder} are a pickle, {pickled[0]}, which can run any code when it is read.",
+        remedy="Only .safetensors and .gguf weights are loaded. If you trust the file, convert it: "
         "AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)",
     )

@@ -1,4 +1,4 @@
-"""What a weights file says of itself, read from its first bytes: no torch, no numpy, and no weights in memory.
+"""The header of a weights file, read without torch, numpy or the weights.
 
 Every count and length in a file is compared with the file's size before anything of that size is read or made.
 """
@@ -16,7 +16,7 @@ import msgspec
 
 from tuneport_torch.bases.files import open_regular
 
-_HEADER_BYTES = 16 * 2**20  # of a safetensors header: 130,000 tensors
+_HEADER_BYTES = 16 * 2**20  # of a safetensors header, enough for 130,000 tensors
 _KEY_BYTES = 2**16  # ggml's docs/gguf.md: a key has at most 65,535 bytes
 _TEXT_BYTES = 2**24  # of a text in a GGUF header: chat templates have some kilobytes
 _KEPT_BYTES = 2**26  # of all texts that are kept
@@ -26,13 +26,13 @@ _ELEMENTS = 2**21  # of all arrays: a vocabulary of 262,000 tokens takes 1.3 mil
 _AXES = 8
 
 
-class BadHeader(ValueError):  # noqa: N818 - reads as what happened
+class BadHeader(ValueError):  # noqa: N818 - names the thing
     """The file is not what its name says, or is cut short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A file's metadata, the shape of each tensor in it, and the bytes that stand before the tensors."""
+    """A file's metadata, the shape of each tensor in it, and the number of bytes before the tensors."""
 
     metadata: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
@@ -45,7 +45,7 @@ class Header:
 
 
 class _Tensor(msgspec.Struct):
-    """An entry of a safetensors header. `__metadata__` is read as one too, whose values are texts."""
+    """An entry of a safetensors header. `__metadata__`, whose values are texts, is read as one too."""
 
     dtype: str = ""
     shape: list[int] | str = ""
@@ -63,7 +63,7 @@ def read_safetensors(path: Path) -> Header:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if length > size - 8:
-            raise BadHeader(f"{path} is not a whole safetensors file.")
+            raise BadHeader(f"{path} is not a complete safetensors file.")
         if length > _HEADER_BYTES:
             raise BadHeader(f"{path} has a header of {length:,} bytes; at most {_HEADER_BYTES:,} are read.")
         raw = file.read(length)
@@ -77,7 +77,7 @@ def read_safetensors(path: Path) -> Header:
         begin = end
         end = _end(path, name, entry, begin, size - 8 - length)
     if 8 + length + end != size:
-        raise BadHeader(f"{path} is cut short: its header tells of {8 + length + end:,} bytes, {size:,} are there.")
+        raise BadHeader(f"{path} is cut short: its header describes {8 + length + end:,} bytes, the file has {size:,}.")
     shapes = {name: tuple(entry.shape) for name, entry in entries.items() if isinstance(entry.shape, list)}
     return Header({}, shapes, 8 + length)
 
@@ -89,25 +89,25 @@ def _place(item: tuple[str, _Tensor]) -> tuple[int, int]:
 
 def _end(path: Path, name: str, entry: _Tensor, begin: int, size: int) -> int:
     """Where the tensor's bytes end; raises BadHeader unless they follow the last tensor's and fit its shape."""
-    told = f"{path} has a damaged safetensors header: {name[:200]!r}"
+    problem = f"{path} has a damaged safetensors header: {name[:200]!r}"
     if not isinstance(entry.shape, list) or not isinstance(entry.data_offsets, tuple):
-        raise BadHeader(f"{told} has no shape or no offsets.")
+        raise BadHeader(f"{problem} has no shape or no offsets.")
     bits, (start, end) = _BITS.get(entry.dtype), entry.data_offsets
     if bits is None:
-        raise BadHeader(f"{told} is of an unknown type, {entry.dtype[:40]!r}.")
+        raise BadHeader(f"{problem} is of an unknown type, {entry.dtype[:40]!r}.")
     if len(entry.shape) > _AXES or any(axis < 0 for axis in entry.shape):
-        raise BadHeader(f"{told} has an impossible shape.")
+        raise BadHeader(f"{problem} has an impossible shape.")
     if start != begin or end < start:
-        raise BadHeader(f"{told} does not begin where the tensor before it ends.")
+        raise BadHeader(f"{problem} does not begin where the tensor before it ends.")
     if end > size:
-        raise BadHeader(f"{path} is cut short: its header tells of {end:,} bytes of weights, {size:,} are there.")
+        raise BadHeader(f"{path} is cut short: its header describes {end:,} bytes of weights, the file has {size:,}.")
     if _elements(entry.shape) * bits != 8 * (end - start):
-        raise BadHeader(f"{told} has a shape that its {end - start:,} bytes do not fit.")
+        raise BadHeader(f"{problem} has a shape that its {end - start:,} bytes do not fit.")
     return end
 
 
 def _elements(shape: Sequence[int]) -> int:
-    """The number of elements of a shape of a few axes, each below 2^64."""
+    """The number of elements of a shape."""
     count = 1
     for axis in shape:
         count *= axis
@@ -129,7 +129,7 @@ def read_gguf(path: Path) -> Header:
 
 
 class _Gguf:
-    """Reads one GGUF file from its beginning, and knows how much of it is left."""
+    """Reads one GGUF file from its start, and knows how much of it is left."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
@@ -143,7 +143,7 @@ class _Gguf:
         if version not in (2, 3):
             raise BadHeader(f"{self._path} is GGUF version {version}; versions 2 and 3 can be read.")
         if pairs > _PAIRS or tensors > _TENSORS:
-            raise BadHeader(f"{self._path} is damaged: it tells of {pairs:,} values and {tensors:,} tensors.")
+            raise BadHeader(f"{self._path} is damaged: it claims {pairs:,} values and {tensors:,} tensors.")
         metadata = {}
         for _ in range(pairs):
             key = self._text(_KEY_BYTES)
@@ -153,7 +153,7 @@ class _Gguf:
         shapes = dict(self._tensor() for _ in range(tensors))
         header = Header(metadata, shapes, self._file.tell())
         left = self._size - self._file.tell()
-        if header.parameters > 8 * left:  # no format has less than a bit for a weight
+        if header.parameters > 8 * left:  # no format has less than a bit per weight
             raise BadHeader(f"{self._path} is cut short: {header.parameters:,} weights cannot be in {left:,} bytes.")
         return header
 
@@ -186,7 +186,7 @@ class _Gguf:
         return None
 
     def _skip_texts(self, count: int) -> None:
-        """Go past so many texts, block by block: a vocabulary has a hundred thousand."""
+        """Skip texts, block by block: a vocabulary has a hundred thousand."""
         block, at = b"", 0
         for _ in range(count):
             if at + _LENGTH.size > len(block):

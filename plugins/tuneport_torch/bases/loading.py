@@ -13,38 +13,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import TuneportError, UnavailableError
-from tuneport_torch.bases import fetch
 from tuneport_torch.bases.dense import DenseCopy
 from tuneport_torch.bases.facts import weight_headers
 from tuneport_torch.bases.files import DamagedModel
 from tuneport_torch.bases.headers import read_gguf
+from tuneport_torch.bases.hub import fetch
 from tuneport_torch.bases.plausible import check_built, check_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from tuneport_torch.bases import Base
+    from tuneport_torch.bases.base import Base
 
 LOADING = threading.RLock()
 """Held by the thread that imports transformers or that loads, writes or frees a model.
 
-A first import of transformers replaces the module that a second thread already waits for. A load changes process-wide
-state (`PreTrainedModel.tie_weights`, torch's default dtype, stderr), and two that overlap restore each other's. Nobody
-holds this lock while a model answers or while files are downloaded or uploaded.
+The first import of transformers replaces the module that a second thread already waits for. A load changes process-wide
+state (`PreTrainedModel.tie_weights`, torch's default dtype, stderr), and two overlapping loads would restore each
+other's. No thread holds this lock while a model answers or while files are downloaded or uploaded.
 """
 
 
 def import_libraries() -> None:
-    """Import torch and what all of transformers' models share, for a first load or to do it while something else waits.
+    """Import torch and what all of transformers' models share, before the first load or in parallel to other work.
 
-    Python's garbage collector rests meanwhile: it would look again and again at a million objects that stay, a quarter
-    of the time. They then count as old, as they would after it had looked.
+    Python's garbage collector is off meanwhile: it would scan a million permanent objects again and again, which takes
+    a quarter of the time. Afterwards they count as old, as they would after a scan.
     """
     with LOADING:
         if "transformers.masking_utils" in sys.modules:
             return
-        rests = gc.isenabled() and not gc.get_freeze_count()
-        if rests:
+        paused = gc.isenabled() and not gc.get_freeze_count()
+        if paused:
             gc.disable()
         try:
             import torch  # noqa: F401 - see above
@@ -52,7 +52,7 @@ def import_libraries() -> None:
             import transformers.modeling_layers  # noqa: F401
             from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
         finally:
-            if rests:
+            if paused:
                 gc.freeze()
                 gc.unfreeze()
                 gc.enable()
@@ -69,19 +69,19 @@ def load_model(
     """The model with its weights, dense and in `dtype` (float32, bfloat16 or float16), in evaluation mode.
 
     An adapter folder is loaded over its base, added in float32 and then rounded. `attention` names an implementation
-    that transformers knows. `config` stands in for a file's own. Raises UnavailableError when weights are missing or
+    that transformers knows. `config` replaces the one in the files. Raises UnavailableError if weights are missing or
     damaged. Thread-safe: loads run one after another.
     """
-    base = _fetched(base)
+    base = _fetch_all(base)
     with LOADING:
         import_libraries()
         return _load(base, dtype, device, attention, config)
 
 
-def _fetched(base: Base) -> Base:
-    """The base and all models under it, downloaded."""
+def _fetch_all(base: Base) -> Base:
+    """Download the base and all models under it."""
     base = fetch(base)
-    return base if base.parent is None else replace(base, parent=_fetched(base.parent))
+    return base if base.parent is None else replace(base, parent=_fetch_all(base.parent))
 
 
 def _load(
@@ -90,7 +90,7 @@ def _load(
     if base.parent is not None:
         from tuneport_torch.bases.lora import load_peft, merge
 
-        # Each sum is made in float32 and rounded once; weights that are stored in `dtype` need not be loaded as more.
+        # Each sum is computed in float32 and rounded once. Weights stored in `dtype` can be loaded in it.
         wide = dtype if base.facts.dtype == dtype and base.parent.parent is None else "float32"
         model = _load(base.parent, wide, device, attention, None)
         load_peft(model, base.here())
@@ -100,51 +100,53 @@ def _load(
 
     path = base.here()
     held = sum(header.parameters for header in weight_headers(path))
-    check_memory(base, held, dtype)
-    with _faults(f"{base.name} could not be loaded", "Is it whole, and a causal language model?"):
+    check_memory(base.name, held, dtype)
+    with _library_errors(
+        f"{base.name} could not be loaded", "Check that the files are complete and a causal language model."
+    ):
         if base.kind != "gguf":
-            model, told = _read(base, path, held, dtype, attention, config)
+            model, info = _read(base, path, held, dtype, attention, config)
         elif config is not None:
-            model, told = _unpacked(base, held, dtype, attention, config)
+            model, info = _unpack(base, held, dtype, attention, config)
         else:
             _refuse_scaled_positions(base)
-            model, told = _kept(base, held, dtype, attention)
-    missing = sorted({*told["missing_keys"], *(str(key) for key in told["mismatched_keys"])})
+            model, info = _load_copy(base, held, dtype, attention)
+    missing = sorted({*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])})
     if missing:
         raise DamagedModel(
-            f"{base.name} lacks {len(missing)} of its weights, {missing[0]} first; they would be random numbers.",
+            f"{base.name} has {len(missing)} weights missing, {missing[0]} first; they would be random numbers.",
             remedy="Download or convert the model again.",
         )
     return model.to(device).eval()
 
 
-_Told = Mapping[str, Any]
-"""What transformers says of a load: the keys that were missing, and so on."""
+_LoadingInfo = Mapping[str, Any]
+"""What transformers reports about a load, such as the missing keys."""
 
 
-def _kept(base: Base, held: int, dtype: str, attention: str | None) -> tuple[PreTrainedModel, _Told]:
-    """A `.gguf` model from its dense copy, which is made where there is none."""
+def _load_copy(base: Base, held: int, dtype: str, attention: str | None) -> tuple[PreTrainedModel, _LoadingInfo]:
+    """A `.gguf` model from its dense copy, which is made if there is none."""
     path = base.here()
     copy = DenseCopy(path, dtype)
-    if copy.is_whole():
+    if copy.is_intact():
         try:
-            model, told = _read(base, copy.folder, held, dtype, attention, None)
+            model, info = _read(base, copy.folder, held, dtype, attention, None)
         except OSError:  # another process has just removed it
             pass
         else:
             model.name_or_path = model.config.name_or_path = str(path.parent)
-            return model, told
-    model, told = _unpacked(base, held, dtype, attention, None)
-    if not told["missing_keys"] and not told["mismatched_keys"]:
+            return model, info
+    model, info = _unpack(base, held, dtype, attention, None)
+    if not info["missing_keys"] and not info["mismatched_keys"]:
         with quiet():
             copy.keep(model, model.save_pretrained)
-    return model, told
+    return model, info
 
 
-def _unpacked(
+def _unpack(
     base: Base, held: int, dtype: str, attention: str | None, config: PreTrainedConfig | None
-) -> tuple[PreTrainedModel, _Told]:
-    """A `.gguf` model, read with transformers' own reader. Left quantized, it could be neither trained nor saved."""
+) -> tuple[PreTrainedModel, _LoadingInfo]:
+    """A `.gguf` model, read by transformers. It is dequantized, or it could be neither trained nor saved."""
     from transformers import AutoConfig, GgufConfig
 
     path = base.here()
@@ -162,8 +164,8 @@ def _read(
     attention: str | None,
     config: PreTrainedConfig | None,
     options: Mapping[str, Any] | None = None,
-) -> tuple[PreTrainedModel, _Told]:
-    """The model in a folder, and what transformers says of it. It may have as many weights as `held` allows."""
+) -> tuple[PreTrainedModel, _LoadingInfo]:
+    """The model in a folder, and transformers' report. Raises DamagedModel for far more weights than `held`."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -173,8 +175,8 @@ def _read(
         options = {"use_safetensors": True, "trust_remote_code": base.trust_remote_code}
     chosen = {} if attention is None else {"attn_implementation": attention}
     with quiet():
-        check_built(base, config, held)
-        model, told = AutoModelForCausalLM.from_pretrained(
+        check_built(base.name, config, held, trust_remote_code=base.trust_remote_code)
+        model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=getattr(torch, dtype),
@@ -183,7 +185,7 @@ def _read(
             **options,
             **chosen,
         )
-    return model, told
+    return model, info
 
 
 def _refuse_scaled_positions(base: Base) -> None:
@@ -192,13 +194,13 @@ def _refuse_scaled_positions(base: Base) -> None:
     if "rope_freqs.weight" in header.shapes or header.metadata.get(f"{kind}.rope.scaling.type", "none") != "none":
         raise UnavailableError(
             f"{base.name} scales its positions for long texts, which transformers does not read from a GGUF file.",
-            remedy="Name the folder or hub model that the file was made from.",
+            remedy="Use the folder or hub model that the file was made from.",
         )
 
 
 def round_weights(model: PreTrainedModel, dtype: str) -> None:
     """Store the weights in `dtype`. Buffers stay: `model.to` would round the rotary frequencies too, and so every
-    position, which loading in that type does not.
+    position, while loading in that type does not.
     """
     import torch
 
@@ -207,8 +209,8 @@ def round_weights(model: PreTrainedModel, dtype: str) -> None:
 
 
 @contextmanager
-def _faults(what: str, remedy: str) -> Iterator[None]:
-    """Whatever a library raises for a damaged model, as DamagedModel. Rust's panics are no Exception."""
+def _library_errors(what: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a library raises for a damaged model into DamagedModel. Rust's panics are no Exception."""
     try:
         yield
     except (TuneportError, KeyboardInterrupt, SystemExit):
@@ -220,7 +222,7 @@ def _faults(what: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars, one of which cannot be switched off: progress is told in events. Stderr
+    """Hide transformers' progress bars, one of which cannot be switched off: progress is reported in events. Stderr
     belongs to the process, so the block holds LOADING.
     """
     with LOADING, without_bars():
@@ -233,15 +235,15 @@ def quiet() -> Iterator[None]:
 
 
 class _Bars:
-    """The switch of progress bars, of transformers and of the hub's client, which belongs to the process."""
+    """The process-wide switch of progress bars, of transformers and of the hub's client."""
 
     def __init__(self) -> None:
-        self._without = 0  # blocks under way
+        self._without = 0  # blocks that are active
         self._shown = True
 
     @contextmanager
     def without(self) -> Iterator[None]:
-        """None in this block; they are back once the last of several blocks has ended. Holds LOADING only to switch."""
+        """No bars in this block. They return when the last of several blocks ends. Holds LOADING only to switch."""
         with LOADING:
             from transformers.utils import logging
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters: trained in float32 beside a frozen model, written in PEFT's format."""
+"""Low-rank adapters: trained in float32 over a frozen model, written in PEFT's format."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Targets = Literal["all-linear"] | Sequence[str]
 def attach(
     model: Any, *, rank: int = 16, alpha: float = 32.0, dropout: float = 0.0, targets: Targets = "all-linear"
 ) -> list[str]:
-    """Freeze a model and give its linear layers adapters; the names of those layers.
+    """Freeze a model and add adapters to its linear layers. Returns the names of those layers.
 
     `targets` are endings of layer names; "all-linear" means all but the output head. Raises UsageError for an ending
-    that no layer has, and for the output head, whose raw weight the loss reads.
+    that no layer has, and for the output head, whose plain weight the loss reads.
     """
     head = model.get_output_embeddings()
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
@@ -38,7 +38,7 @@ def attach(
                 raise UsageError(f"No linear layer is called {target!r}.", remedy=f"The model's layers are: {endings}.")
         chosen = [name for name in layers if any(_ends(name, target) for target in targets)]
         if any(layers[name] is head for name in chosen):
-            raise UsageError("The output head cannot carry an adapter.", remedy="Leave it out of adapter.targets.")
+            raise UsageError("The output head cannot have an adapter.", remedy="Leave it out of adapter.targets.")
     model.requires_grad_(requires_grad=False)
     for name in chosen:
         model.set_submodule(name, LoraLinear(layers[name], rank, alpha, dropout))
@@ -46,12 +46,12 @@ def attach(
 
 
 def merge(model: Any) -> None:
-    """Add every adapter to its frozen weight, in float32, and put the plain layers back. Raises TypeError for weights
-    that are kept in 4 bits: a sum would be rounded to what is left of them.
+    """Add every adapter to its frozen weight, in float32, and restore the plain layers. Raises TypeError for 4-bit
+    weights, because the sum would be rounded to 4 bits again.
     """
     for name, layer in list(adapted(model).items()):
         if isinstance(layer.base, NF4Linear):
-            raise TypeError(f"{name} is quantised: load the adapter over the base as it was, and merge that")
+            raise TypeError(f"{name} is quantized: load the adapter over the original base, and merge that")
         with torch.no_grad():
             weight = layer.base.weight
             weight.copy_((weight.float() + layer.delta()).to(weight.dtype))
@@ -59,25 +59,25 @@ def merge(model: Any) -> None:
 
 
 def cast_frozen(model: nn.Module, dtype: torch.dtype) -> None:
-    """Round the frozen weights under the adapters once. Autocast rounds the same weights to the same numbers at every
-    use, so this changes no result; it saves the work, and half of their memory.
+    """Round the frozen weights under the adapters once. Autocast rounds them to the same numbers at every use, so this
+    changes no result; it saves that work, and half of the weights' memory.
     """
     for layer in adapted(model).values():
         layer.base.to(dtype)
 
 
 def adapted(model: nn.Module) -> dict[str, LoraLinear]:
-    """The layers that carry an adapter, by name."""
+    """The layers that have an adapter, by name."""
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLinear)}
 
 
 def save_peft(model: nn.Module, folder: Path, base_name: str, revision: str | None = None) -> None:
-    """Write the adapter as PEFT does, so that `PeftModel.from_pretrained(base, folder)` gives the same model."""
+    """Write the adapter in PEFT's format, so that `PeftModel.from_pretrained(base, folder)` returns the same model."""
     from safetensors.torch import save_file
 
     layers = adapted(model)
     if not layers:
-        raise UsageError("The model carries no adapter.", remedy="Train with mode: lora, or export the whole model.")
+        raise UsageError("The model has no adapter.", remedy="Train with mode: lora, or export the complete model.")
     first = next(iter(layers.values()))
     config = {
         "peft_type": "LORA",
@@ -103,13 +103,13 @@ def save_peft(model: nn.Module, folder: Path, base_name: str, revision: str | No
 
 
 def load_peft(model: Any, folder: Path) -> None:
-    """Attach an adapter that was written in PEFT's format. Raises UnsupportedError for all but plain LoRA."""
+    """Attach an adapter in PEFT's format. Raises UnsupportedError for all but plain LoRA."""
     from safetensors.torch import load_file
 
-    told = read_lora(folder)
-    names = _names(model, told.r, folder)
+    settings = read_lora(folder)
+    names = _layer_names(model, settings.r, folder)
     tensors = load_file(folder / WEIGHTS)
-    attach(model, rank=told.r, alpha=told.alpha, dropout=told.lora_dropout, targets=names)
+    attach(model, rank=settings.r, alpha=settings.alpha, dropout=settings.lora_dropout, targets=names)
     layers = adapted(model)
     with torch.no_grad():
         for name in names:
@@ -117,9 +117,9 @@ def load_peft(model: Any, folder: Path) -> None:
                 getattr(layers[name], part).copy_(tensors[f"{PREFIX}{name}.{part}.weight"])
 
 
-def _names(model: Any, rank: int, folder: Path) -> list[str]:
-    """The layers that an adapter's file is for. Raises UnavailableError unless it holds both parts of each, in the
-    shapes that the layer and the rank ask for.
+def _layer_names(model: Any, rank: int, folder: Path) -> list[str]:
+    """The layers that an adapter's file is for. Raises UnavailableError unless it contains both parts of each, in the
+    shapes that the layer and the rank require.
     """
     shapes = read_weights(folder).shapes
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
@@ -139,7 +139,7 @@ def _names(model: Any, rank: int, folder: Path) -> list[str]:
         wanted[f"{PREFIX}{name}.lora_B.weight"] = (outputs, rank)
     if shapes != wanted or not names:
         odd = next((key for key in sorted({*shapes, *wanted}) if shapes.get(key) != wanted.get(key)), "no tensors")
-        raise damaged(folder, f"{odd[:200]} is not what the model and the rank {rank} ask for")
+        raise damaged(folder, f"{odd[:200]} does not fit the model and the rank {rank}")
     return names
 
 

@@ -1,4 +1,4 @@
-"""A linear layer with a low-rank adapter: the product of both, and its gradient, in one function."""
+"""A linear layer with a low-rank adapter. Their sum and its gradient are one function."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tuneport_torch.bases.quantized import NF4Linear
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer plus `scale * dropout(x) @ A.T @ B.T`. B starts at zero: at first nothing is changed.
+    """A frozen linear layer plus `scale * dropout(x) @ A.T @ B.T`. B starts at zero, so at first nothing changes.
 
-    A and B are float32; the product is computed in the type in which the frozen layer computes.
+    A and B are float32; the product is computed in the frozen layer's compute type.
     """
 
     def __init__(self, base: nn.Linear | Conv1D, rank: int, alpha: float, dropout: float) -> None:
@@ -37,7 +37,7 @@ class LoraLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen layer's weight: some models ask a layer for its type or device through it."""
+        """The frozen layer's weight, through which some models read a layer's type or device."""
         return self.base.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,12 +48,12 @@ class LoraLinear(nn.Module):
         return _product(x, dropped, (self,))[0]
 
     def frozen(self, kind: torch.dtype) -> Tensor:
-        """The frozen weight, (outputs, inputs), in the type in which it is used."""
+        """The frozen weight, (outputs, inputs), in the given type."""
         weight = self.base.weight.to(kind)
         return weight.t() if isinstance(self.base, Conv1D) else weight
 
     def quantize(self, device: torch.device) -> None:
-        """Keep the frozen weight in 4 bits, on that device, from now on."""
+        """Store the frozen weight in 4 bits on that device."""
         self.base = NF4Linear(self.frozen(self.base.weight.dtype), self.base.bias, device)
 
     def delta(self) -> Tensor:
@@ -74,8 +74,8 @@ class Siblings(threading.local):
         self._outputs: dict[LoraLinear, Tensor] = {}
 
     def output(self, layer: LoraLinear, x: Tensor) -> Tensor:
-        """The layer's output, from the product of all when they were given this very input."""
-        written = x._version  # noqa: SLF001 - nothing else says whether a tensor was written to since
+        """The layer's output, from the product of all layers if they all get this same input."""
+        written = x._version  # noqa: SLF001 - the only way to see whether a tensor was written to
         same = self._given is not None and self._given[0] is x and self._given[1] == written
         if not same or layer not in self._outputs:
             self._outputs = dict(zip(self.layers, _product(x, None, self.layers), strict=True))
@@ -90,7 +90,7 @@ _TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 def join(model: nn.Module) -> Callable[[], None]:
-    """Let layers that read the same input compute together; what undoes it."""
+    """Let layers that read the same input compute together. Returns a function that undoes it."""
     joined: list[LoraLinear] = []
     for parent in model.modules():
         for names in _TOGETHER:
@@ -124,11 +124,10 @@ def _product(x: Tensor, dropped: Tensor | None, layers: tuple[LoraLinear, ...]) 
 
 
 class _LoraProduct(torch.autograd.Function):
-    """`x @ W.T + bias + scale * x' @ A.T @ B.T` for each of some layers, computing in `kind`, where x' is x or its
-    dropped-out copy.
+    """`x @ W.T + bias + scale * x' @ A.T @ B.T` for each layer, computed in `kind`, where x' is x after dropout.
 
-    Written out because autograd would keep and copy several times as much: here x is cast once for all products, the
-    adapters' shares are added in place, and the frozen weights are neither copied nor asked for a gradient.
+    Written by hand because autograd would keep and copy several times as much: here x is cast once for all products,
+    the adapters' shares are added in place, and the frozen weights are neither copied nor given a gradient.
     """
 
     @staticmethod
@@ -143,7 +142,7 @@ class _LoraProduct(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             x_TI = x.reshape(-1, x.shape[-1]).to(kind)
             via_TI = x_TI if dropped is None else dropped.reshape(-1, x.shape[-1]).to(kind)
-            a_RI = torch.cat(adapters[::2]).to(kind)  # R: the ranks of all layers, behind one another
+            a_RI = torch.cat(adapters[::2]).to(kind)  # R: the ranks of all layers, concatenated
             bs_OR = [b.to(kind) for b in adapters[1::2]]
             down_TR = via_TI @ a_RI.t()
             outputs = []

@@ -1,4 +1,4 @@
-"""Whether a model's files can be what its config says: asked before anything of that size is built."""
+"""Checks that a model's files can be what its config says, before anything of that size is built."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from tuneport_torch.bases.headers import Header
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from tuneport_torch.bases import Base
-
 _LAYERS = re.compile(r"(num|n|encoder|decoder)_\w*layers?\Z|num_layers?\Z|block_count\Z")
 _EXPERTS = re.compile(r"(num|n)_\w*experts?\Z|expert_count\Z")
 _WIDTHS = re.compile(
@@ -24,14 +22,14 @@ _WIDTHS = re.compile(
     r"|d_model\Z|d_ff\Z|ffn_dim\Z|\w+_lora_rank\Z|embedding_length\Z|feed_forward_length\Z|head_count(_kv)?\Z"
 )
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_MORE = 2  # times the numbers in the files: beyond that, loading would make up most of the model
-_MORE_PACKED = 32  # the same for quantized files, which pack up to 16 numbers into one
-_SMALL = 2**22  # numbers that never matter
+_MOST_TIMES = 2  # the weights in the files; beyond that, loading would invent most of the model
+_MOST_TIMES_PACKED = 32  # the same for quantized files, which pack up to 16 weights into one number
+_SMALL = 2**22  # weights that never matter
 _BUFFERS = 2**25
 
 
-def check_sizes(told: Mapping[str, Any], headers: Sequence[Header], path: Path) -> None:
-    """Raise UnavailableError where a config's counts are larger than the weights allow: every layer has a tensor, every
+def check_sizes(config: Mapping[str, Any], headers: Sequence[Header], path: Path) -> None:
+    """Raise UnavailableError if a config's counts are larger than the weights allow: every layer has a tensor, every
     expert a tensor or a row of one, and no width is larger than the number of all weights.
     """
     tensors = sum(len(header.shapes) for header in headers)
@@ -39,25 +37,25 @@ def check_sizes(told: Mapping[str, Any], headers: Sequence[Header], path: Path) 
         return
     parameters = sum(header.parameters for header in headers)
     longest = max((axis for header in headers for shape in header.shapes.values() for axis in shape), default=0)
-    for name, value in _numbers(told):
+    for name, value in _numbers(config):
         key = name.rpartition(".")[2]
         for pattern, most in ((_LAYERS, tensors), (_EXPERTS, max(tensors, longest)), (_WIDTHS, parameters)):
             if pattern.match(key) and not -1 <= value <= most:
                 raise UnavailableError(
-                    f"{path} says {name} is {_shown(value)}, but the weights beside it are {tensors:,} tensors with "
+                    f"{path} says {name} is {_format(value)}, but the weights are {tensors:,} tensors with "
                     f"{parameters:,} numbers.",
                     remedy="Download or copy the model again.",
                 )
 
 
-def _shown(value: float) -> str:
+def _format(value: float) -> str:
     if isinstance(value, float) or abs(value) < 2**63:
         return f"{value:.4g}"
-    return f"a number of {len(str(value)):,} digits"  # no float may be as large
+    return f"a number of {len(str(value)):,} digits"  # too large for a float
 
 
-def _numbers(told: Mapping[str, Any], under: str = "", levels: int = 4) -> Iterator[tuple[str, int | float]]:
-    for key, value in told.items():
+def _numbers(config: Mapping[str, Any], under: str = "", levels: int = 4) -> Iterator[tuple[str, int | float]]:
+    for key, value in config.items():
         if isinstance(value, Mapping) and levels:
             yield from _numbers(value, f"{under}{key}.", levels - 1)
         for one in value if isinstance(value, list) else [value]:
@@ -65,35 +63,35 @@ def _numbers(told: Mapping[str, Any], under: str = "", levels: int = 4) -> Itera
                 yield f"{under}{key}", one
 
 
-def check_memory(base: Base, parameters: int, dtype: str) -> None:
-    """Raise UnavailableError for weights that this machine has no memory for."""
+def check_memory(name: str, parameters: int, dtype: str) -> None:
+    """Raise UnavailableError for weights that do not fit into this machine's memory."""
     import psutil
 
     room = psutil.virtual_memory().total + psutil.swap_memory().total
     needed = parameters * _BYTES[dtype]
     if needed > room:
         raise UnavailableError(
-            f"{base.name} needs {needed / 1e9:,.0f} GB of memory as {dtype}; this machine has {room / 1e9:,.0f} GB.",
+            f"{name} needs {needed / 1e9:,.0f} GB of memory as {dtype}; this machine has {room / 1e9:,.0f} GB.",
             remedy="Choose a smaller model, or a machine with more memory.",
         )
 
 
-def check_built(base: Base, config: PreTrainedConfig, held: int) -> None:
-    """Raise DamagedModel where the model that a config describes has many more weights than its files: they would
-    be made up of random numbers, and fill the memory. It is built on torch's meta device, which stores no numbers.
+def check_built(name: str, config: PreTrainedConfig, held: int, *, trust_remote_code: bool) -> None:
+    """Raise DamagedModel if the model that a config describes has many more weights than its files: the rest would be
+    random numbers that fill the memory. The model is built on torch's meta device, which stores no numbers.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            copy.deepcopy(config), attn_implementation="eager", trust_remote_code=base.trust_remote_code
+            copy.deepcopy(config), attn_implementation="eager", trust_remote_code=trust_remote_code
         )
     packed = getattr(config, "quantization_config", None) is not None
     weights = sum(weight.numel() for weight in model.parameters())
     buffers = sum(buffer.numel() for buffer in model.buffers())
-    if weights > (_MORE_PACKED if packed else _MORE) * held + _SMALL or buffers > 4 * held + _BUFFERS:
+    if weights > (_MOST_TIMES_PACKED if packed else _MOST_TIMES) * held + _SMALL or buffers > 4 * held + _BUFFERS:
         raise DamagedModel(
-            f"The config of {base.name} describes a model of {weights:,} weights; its files hold {held:,}.",
+            f"The config of {name} describes a model of {weights:,} weights; its files hold {held:,}.",
             remedy="Download or copy the model again.",
         )

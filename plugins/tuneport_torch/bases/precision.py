@@ -1,4 +1,4 @@
-"""The type of number in which a device computes fastest without losing what matters."""
+"""The number type in which a device computes fastest without losing accuracy that matters."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 
 
 def fastest(device: str) -> Literal["float32", "bfloat16", "float16"]:
-    """bfloat16 where the hardware computes in it, float16 on older NVIDIA GPUs, float32 elsewhere.
+    """bfloat16 if the hardware has it, float16 on older NVIDIA GPUs, float32 elsewhere.
 
-    A CPU without the instructions emulates bfloat16, more slowly than it computes in float32.
+    A CPU without bfloat16 instructions emulates it, more slowly than it computes in float32.
     """
     if device == "cuda":
         import torch
@@ -23,8 +23,8 @@ def fastest(device: str) -> Literal["float32", "bfloat16", "float16"]:
 def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies in bfloat16 (AVX-512 BF16, AMX, or ARM's BF16), as Linux lists its features."""
     try:
-        told = Path("/proc/cpuinfo").read_text("utf-8")
+        text = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:
         return False
-    flags = next((line.split() for line in told.splitlines() if line.startswith(("flags", "Features"))), [])
+    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
     return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))

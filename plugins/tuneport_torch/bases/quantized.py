@@ -11,8 +11,8 @@ _BLOCK = 64  # weights that share a scale
 
 
 class NF4Linear(nn.Module):
-    """NormalFloat4 with a scale for each 64 weights, the scales themselves in 8 bits: 0.52 bytes a weight. The weight
-    is spread out again whenever it is used, and never trained.
+    """NormalFloat4 with a scale for each 64 weights, the scales themselves in 8 bits: 0.52 bytes per weight. The weight
+    is dequantized whenever it is used, and never trained.
     """
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, device: torch.device) -> None:
@@ -27,9 +27,9 @@ class NF4Linear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight (outputs, inputs), rounded as the 4 bits have it, in the type that it had."""
+        """The weight, (outputs, inputs), rounded to 4 bits, in its original type."""
         from bitsandbytes.functional import dequantize_4bit
 
-        spread: Any = dequantize_4bit(self._packed, self._state)
-        weight_OI: Tensor = spread
+        weight: Any = dequantize_4bit(self._packed, self._state)
+        weight_OI: Tensor = weight
         return weight_OI

@@ -1,4 +1,4 @@
-"""What training writes beside a tuned model, and what it says of the base under it."""
+"""The record next to a tuned model: its base, its lineage, and how to ask it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tuneport.plugin import Lineage
 from tuneport_torch.bases.files import read_json
 
 TUNED = "tuneport.json"
-"""The file that makes a folder one of our tuned models; export.py writes it."""
+"""The file that marks a folder as a tuned model; export/saved.py writes it."""
 
 MOST_ADAPTERS = 8
-"""How many adapters may stand one over the other."""
+"""How many adapters may be stacked."""
 
 
 class _Under(msgspec.Struct):
@@ -25,7 +25,7 @@ class _Under(msgspec.Struct):
 
 
 class _Record(msgspec.Struct):
-    """What a tuneport.json must hold; see export/saved.py."""
+    """The required content of a tuneport.json; see export/saved.py."""
 
     base: _Under
     lineage: Lineage
@@ -36,8 +36,8 @@ class _Record(msgspec.Struct):
 
 
 def read_record(path: Path | None) -> dict[str, Any] | None:
-    """What training wrote beside one of our tuned models (export/ says what); None for any other model. Raises
-    UnavailableError for a damaged one.
+    """The record of a tuned model, as export/saved.py describes it; None for any other model. Raises UnavailableError
+    for a damaged one.
     """
     record = read_json(path / TUNED) if path is not None and path.is_dir() else {}
     if not record:
@@ -47,15 +47,15 @@ def read_record(path: Path | None) -> dict[str, Any] | None:
         Lineage.from_dict(record["lineage"])
     except (msgspec.ValidationError, TypeError) as error:
         raise UnavailableError(
-            f"{path}/{TUNED} is damaged, or of a newer version of tuneport: {error}.",
+            f"{path}/{TUNED} is damaged, or was written by a newer version of tuneport: {error}.",
             remedy="Copy it again, or update tuneport.",
         ) from error
     return record
 
 
 def missing_base(folder: Path) -> str:
-    """The base under one of our tuned models, by its ref, where it was a file or folder that is gone; else nothing.
-    Looks at names only.
+    """The ref of a tuned model's base if that was a file or folder which is gone; otherwise "". Checks only that the
+    path exists.
     """
     for _ in range(MOST_ADAPTERS):
         record = read_record(folder)

@@ -15,7 +15,7 @@ from tuneport_torch.engine.pairs import PairBatch, Pairs
 
 if TYPE_CHECKING:
     from tuneport_torch.engine.forward import Forward
-    from tuneport_torch.text.rows import Pair
+    from tuneport_torch.text.rows import TrainingPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Dpo(Pairs):
 
     figures: tuple[str, ...] = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
 
-    def __init__(self, pairs: Sequence[Pair], part: str, *, beta: float, label_smoothing: float) -> None:
+    def __init__(self, pairs: Sequence[TrainingPair], part: str, *, beta: float, label_smoothing: float) -> None:
         super().__init__(pairs, part)
         self.beta, self.label_smoothing = beta, label_smoothing
         self.reference_P2 = torch.full((len(pairs), 2), torch.nan)

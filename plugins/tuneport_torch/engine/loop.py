@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from tuneport_torch.engine.memory import Memory
 from tuneport_torch.engine.metrics import Metrics
 from tuneport_torch.engine.objective import Answers, Objective
 from tuneport_torch.engine.orpo import Orpo
-from tuneport_torch.engine.pack import Row, epoch_steps
+from tuneport_torch.engine.pack import WeightedTokens, epoch_steps
 from tuneport_torch.engine.pairs import Pairs, switch_dropout_off
 from tuneport_torch.engine.prepare import compute_type, pick_device, prepare
 from tuneport_torch.engine.reference import Reference
@@ -30,15 +30,8 @@ from tuneport_torch.engine.state import Progress
 from tuneport_torch.engine.update import adamw, update
 
 if TYPE_CHECKING:
-    from tuneport_torch.text.rows import Pair
-
-Stop = Literal["pause", "cancel"]
-
-
-class Emit(Protocol):
-    """Tells the world an event; `data` holds numbers and texts only."""
-
-    def __call__(self, kind: str, message: str, *, level: str = "info", **data: Any) -> None: ...
+    from tuneport_torch.protocols import Emit, Stop
+    from tuneport_torch.text.rows import TrainingPair
 
 
 @dataclass(kw_only=True)
@@ -52,8 +45,8 @@ class Run:
     """
 
     model: Any
-    train: Sequence[Row] | Sequence[Pair]
-    validation: Sequence[Row] | Sequence[Pair] = ()
+    train: Sequence[WeightedTokens] | Sequence[TrainingPair]
+    validation: Sequence[WeightedTokens] | Sequence[TrainingPair] = ()
     settings: TorchSettings
     method: Literal["sft", "dpo", "orpo"] = "sft"
     epochs: int | Literal["auto"] = "auto"

@@ -13,7 +13,7 @@ from tuneport.errors import DataError
 
 if TYPE_CHECKING:
     from tuneport_torch.engine.forward import Forward, TensorRow
-    from tuneport_torch.engine.pack import Row
+    from tuneport_torch.engine.pack import WeightedTokens
 
 
 class Objective(Protocol):
@@ -46,7 +46,7 @@ class Answers:
 
     figures: tuple[str, ...] = ("loss",)
 
-    def __init__(self, rows: Sequence[Row], part: str) -> None:
+    def __init__(self, rows: Sequence[WeightedTokens], part: str) -> None:
         self.rows = tensors(rows, part)
         self.lengths: Sequence[int] = [len(ids) for ids, _ in self.rows]
 
@@ -66,7 +66,7 @@ class Answers:
         return forward.loss(batch)[None]
 
 
-def tensors(rows: Sequence[Row], part: str) -> list[TensorRow]:
+def tensors(rows: Sequence[WeightedTokens], part: str) -> list[TensorRow]:
     """Rows as tensors; raises DataError for one with no token to train on."""
     made = [(torch.tensor(row.ids, dtype=torch.int32), torch.tensor(row.weights, dtype=torch.float32)) for row in rows]
     empty = [number for number, (_, weights) in enumerate(made, start=1) if not bool((weights[1:] != 0).any())]

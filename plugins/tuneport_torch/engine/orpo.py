@@ -13,7 +13,7 @@ from tuneport_torch.engine.pairs import PairBatch, Pairs
 
 if TYPE_CHECKING:
     from tuneport_torch.engine.forward import Forward, TensorRow
-    from tuneport_torch.text.rows import Pair
+    from tuneport_torch.text.rows import TrainingPair
 
 
 class Orpo(Pairs):
@@ -27,7 +27,7 @@ class Orpo(Pairs):
 
     figures: tuple[str, ...] = ("loss", "nll", "log_odds_ratio", "rewards/accuracies")
 
-    def __init__(self, pairs: Sequence[Pair], part: str, *, beta: float) -> None:
+    def __init__(self, pairs: Sequence[TrainingPair], part: str, *, beta: float) -> None:
         super().__init__(pairs, part)
         self.chosen, self.rejected = _shares(self.chosen), _shares(self.rejected)
         self.beta = beta

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Protocol
 
 
-class Row(Protocol):
+class WeightedTokens(Protocol):
     """A rendered example: token ids, and the weight of each token in the loss (0: context only)."""
 
     @property

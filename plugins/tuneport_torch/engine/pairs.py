@@ -14,7 +14,7 @@ from tuneport_torch.engine.objective import digest, tensors
 
 if TYPE_CHECKING:
     from tuneport_torch.engine.forward import Forward
-    from tuneport_torch.text.rows import Pair
+    from tuneport_torch.text.rows import TrainingPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Pairs:
     `dpo.Dpo`, `orpo.Orpo`.
     """
 
-    def __init__(self, pairs: Sequence[Pair], part: str) -> None:
+    def __init__(self, pairs: Sequence[TrainingPair], part: str) -> None:
         self.chosen = tensors([pair.chosen for pair in pairs], part)
         self.rejected = tensors([pair.rejected for pair in pairs], part)
         self.lengths: Sequence[int] = [

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from tuneport_torch.engine.dpo import Dpo
     from tuneport_torch.engine.forward import Forward
-    from tuneport_torch.engine.loop import Run, Stop
     from tuneport_torch.engine.memory import Memory
+    from tuneport_torch.protocols import Control, Stop
 
 _KEEP_SECONDS = 60.0
 
@@ -51,7 +51,7 @@ class Reference:
         forward: Forward,
         memory: Memory,
         autocast: Callable[[], torch.autocast],
-        run: Run,
+        control: Control,
     ) -> Stop | None:
         """Fill in what is not known yet of these pairs, step by step, and keep it; why it stopped early, or None."""
         limits = memory.progress
@@ -63,7 +63,7 @@ class Reference:
         ]
         if not missing:
             return None
-        run.emit("log", "Measuring the reference: what the untrained model gives every answer.")
+        control.emit("log", "Measuring the reference: what the untrained model gives every answer.")
 
         def fill(pairs: Dpo, batch: Sequence[int]) -> None:
             for some in pairs.split(forward, batch, limits.tokens_per_batch):
@@ -72,12 +72,12 @@ class Reference:
 
         stop: Stop | None = None
         for number, (pairs, batch) in enumerate(missing, start=1):
-            if stop := run.should_stop():
+            if stop := control.should_stop():
                 break
             memory.fit(partial(fill, pairs, batch), partial(pairs.split, forward, batch), pairs.lengths)
             if time.monotonic() - self._kept_at > _KEEP_SECONDS:
                 self._keep()
-                run.emit("log", f"The reference is measured on {number} of {len(missing)} batches.")
+                control.emit("log", f"The reference is measured on {number} of {len(missing)} batches.")
         self._keep()
         return stop
 

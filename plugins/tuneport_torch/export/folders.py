@@ -14,7 +14,7 @@ from tuneport_torch.export.appearing import appearing, write_json
 from tuneport_torch.export.card import Facts, card
 from tuneport_torch.export.saved import save_whole
 from tuneport_torch.text.golden import golden_ids
-from tuneport_torch.text.tokens import load_text
+from tuneport_torch.text.load import load_codec
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
@@ -35,7 +35,7 @@ def adapter(base: Base, folder: Path, facts: Facts | None = None) -> Path:
         for name in (*_ADAPTER_FILES, bases.TUNED):
             if (base.here() / name).is_file():
                 shutil.copyfile(base.here() / name, made / name)
-        load_text(base).save(made)
+        load_codec(base).save(made)
         (made / "README.md").write_text(card(base, "adapter", facts), encoding="utf-8")
     return folder
 
@@ -59,14 +59,14 @@ def merged(base: Base, folder: Path, facts: Facts | None = None, *, dtype: str |
     """
     base = bases.fetch(base)
     dtype = dtype or own_dtype(base)
-    text = load_text(base)
+    codec = load_codec(base)
     model = load_model(base, dtype="float32")
-    ids = golden_ids(text)
+    ids = golden_ids(codec)
     live_TV = proof.logits(model, ids)
     round_weights(model, dtype)
     with appearing(folder) as made:
-        save_whole(model, made, text)
-        text.save(made)
+        save_whole(model, made, codec)
+        codec.save(made)
         record = bases.read_record(base.path)
         if record:
             write_json(made / bases.TUNED, record)

@@ -20,9 +20,10 @@ from tuneport_torch.export.appearing import appearing
 from tuneport_torch.export.card import root
 from tuneport_torch.export.folders import own_dtype
 from tuneport_torch.export.vocabulary import Vocabulary, read_vocabulary
+from tuneport_torch.text.codec import Codec
 from tuneport_torch.text.conversion import convert
 from tuneport_torch.text.golden import golden_ids
-from tuneport_torch.text.tokens import Text, load_text
+from tuneport_torch.text.load import load_codec
 
 if TYPE_CHECKING:
     import torch
@@ -54,10 +55,10 @@ def gguf(base: Base, file: Path, *, dtype: str | None = None) -> Path:
     base = bases.fetch(base)
     check_gguf(base, dtype)
     dtype = dtype or _OF_TORCH[own_dtype(base)]
-    text = load_text(base)
-    ids = golden_ids(text)
+    codec = load_codec(base)
+    ids = golden_ids(codec)
     model = load_model(base, dtype="float32")
-    header = _Header(model.config, read_vocabulary(text, model.config.vocab_size), dtype, _title(base))
+    header = _Header(model.config, read_vocabulary(codec, model.config.vocab_size), dtype, _title(base))
     live_TV = proof.logits(model, ids)
     with appearing(file, folder=False) as made:
         _write(made, model, header)  # and rounds the model on the way
@@ -66,7 +67,7 @@ def gguf(base: Base, file: Path, *, dtype: str | None = None) -> Path:
         written = bases.resolve(str(made))
         reloaded = load_model(written, config=config if _beyond_the_header(config) else None)
         proof.check(live_TV, rounded_TV, proof.logits(reloaded, ids), dtype)
-        _check_tokenizer(written, text, ids)
+        _check_tokenizer(written, codec, ids)
     return file
 
 
@@ -238,9 +239,9 @@ def _beyond_the_header(config: PreTrainedConfig) -> bool:
     return scaled or bool(config.model_type == "qwen3" and config.head_dim != _HEAD_SIZE)
 
 
-def _check_tokenizer(written: Base, text: Text, ids: list[int]) -> None:
+def _check_tokenizer(written: Base, codec: Codec, ids: list[int]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        read = Text(convert(written, Path(scratch) / "text"), text.stop_ids)
+        read = Codec(convert(written, Path(scratch) / "text"), codec.stop_ids)
         try:
             same = golden_ids(read) == ids
         finally:

@@ -16,11 +16,11 @@ from tuneport_torch import bases
 from tuneport_torch.export.appearing import appearing
 from tuneport_torch.export.card import Facts, card
 from tuneport_torch.export.gguf_file import check_gguf, gguf
-from tuneport_torch.text.tokens import load_text
+from tuneport_torch.text.load import load_codec
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 Turns = Sequence[tuple[str, str]]
 """(role, content) of each message."""
@@ -41,11 +41,11 @@ def ollama(base: Base, folder: Path, facts: Facts | None = None, *, dtype: str |
     """
     base, known = bases.fetch(base), facts or Facts()
     check_gguf(base, dtype)
-    text = load_text(base)
+    codec = load_codec(base)
     try:
-        written = modelfile(base, text, known.file)
+        written = modelfile(base, codec, known.file)
     finally:
-        text.close()
+        codec.close()
     with appearing(folder) as made:
         gguf(base, made / known.file, dtype=dtype)
         (made / "Modelfile").write_text(written, encoding="utf-8")
@@ -53,15 +53,15 @@ def ollama(base: Base, folder: Path, facts: Facts | None = None, *, dtype: str |
     return folder
 
 
-def modelfile(base: Base, text: Text, file: str) -> str:
+def modelfile(base: Base, codec: Codec, file: str) -> str:
     """The Modelfile for a GGUF file beside it: template, system prompt of training, and what ends an answer."""
     record = bases.read_record(base.path) or {}
-    plain = record.get("style") == "plain" or text.template is None
+    plain = record.get("style") == "plain" or codec.template is None
     system = record.get("lineage", {}).get("system")
-    stops = [text.decode([stop], keep_control=True) for stop in text.stop_ids]
+    stops = [codec.decode([stop], keep_control=True) for stop in codec.stop_ids]
     parts = [
         f"FROM ./{file}",
-        f'TEMPLATE """{"{{ .Prompt }}" if plain else _Pieces.of(text).go()}"""',
+        f'TEMPLATE """{"{{ .Prompt }}" if plain else _Pieces.of(codec).go()}"""',
         *([f"SYSTEM {_quoted(system)}"] if system and not plain else []),
         *(f'PARAMETER stop "{stop}"' for stop in stops if '"' not in stop),
     ]
@@ -84,12 +84,12 @@ class _Pieces:
     """What the prompt ends with beyond the assistant's opening, such as an empty thinking block."""
 
     @classmethod
-    def of(cls, text: Text) -> _Pieces:
+    def of(cls, codec: Codec) -> _Pieces:
         """Found by rendering contents that are easily seen, then proven on others. Raises UnsupportedError."""
         whole, bare = _rendered(
-            text, [(("system", _S), ("user", _U), ("assistant", _A), ("user", _V)), (("user", _U),)]
+            codec, [(("system", _S), ("user", _U), ("assistant", _A), ("user", _V)), (("user", _U),)]
         )
-        bos = text.decode(text.prefix_ids, keep_control=True)  # put there by whoever tokenizes, not by the template
+        bos = codec.decode(codec.prefix_ids, keep_control=True)  # put there by whoever tokenizes, not by the template
         whole, bare = whole.removeprefix(bos), bare.removeprefix(bos)
         try:
             start, rest = whole.split(_S)
@@ -100,14 +100,14 @@ class _Pieces:
         except ValueError:
             raise _unsayable() from None
         before_user = _common_end([between, closing, alone])
-        for stop in filter(None, (text.decode([one], keep_control=True) for one in text.stop_ids)):
+        for stop in filter(None, (codec.decode([one], keep_control=True) for one in codec.stop_ids)):
             before_user = before_user.rpartition(stop)[2]  # it ends what stood before, with the space behind it
         before_user = before_user.lstrip()
         cut = -len(before_user) or None
         found = cls(start, between[:cut], alone[:cut], before_user, opening, closing[:cut], end.removeprefix(opening))
         if not end.startswith(opening) or any(mark in found.go() for mark in ('"""', _S, _U, _A, _V)):
             raise _unsayable()
-        for probe, wanted in zip(_PROBES, _rendered(text, _PROBES), strict=True):
+        for probe, wanted in zip(_PROBES, _rendered(codec, _PROBES), strict=True):
             if bos + found.render(probe) != bos + wanted.removeprefix(bos):
                 raise _unsayable()
         return found
@@ -136,13 +136,13 @@ class _Pieces:
         )
 
 
-def _rendered(text: Text, conversations: Sequence[Turns]) -> list[str]:
-    assert text.template is not None
+def _rendered(codec: Codec, conversations: Sequence[Turns]) -> list[str]:
+    assert codec.template is not None
     rows = [
         {"messages": [{"role": role, "content": content} for role, content in turns], "tools": [], "prompt": True}
         for turns in conversations
     ]
-    answers = text.template.rows(rows)
+    answers = codec.template.rows(rows)
     if any("error" in answer for answer in answers):
         raise _unsayable()
     return [answer["text"] for answer in answers]

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tuneport_torch.bases import Base
+    from tuneport_torch.text.codec import Codec
     from tuneport_torch.text.render import Style
-    from tuneport_torch.text.tokens import Text
 
 
-def save(folder: Path, model: torch.nn.Module, *, base: Base, text: Text, lineage: Lineage, style: Style) -> Path:
+def save(folder: Path, model: torch.nn.Module, *, base: Base, codec: Codec, lineage: Lineage, style: Style) -> Path:
     """Write a model that was just trained, adapter or whole, with everything that it needs in use; whole or not at all.
 
     A whole model is written in the type of its weights. `text` is what rendered the rows: its stop ids go along.
@@ -42,30 +42,30 @@ def save(folder: Path, model: torch.nn.Module, *, base: Base, text: Text, lineag
         if adapted(model):
             save_peft(model, made, base.upstream, base.revision)
         else:
-            save_whole(model, made, text)
-        text.save(made)
+            save_whole(model, made, codec)
+        codec.save(made)
         record = {
             "format": 1,
             "base": {"name": base.name, "fingerprint": base.fingerprint, **({"near": base.near} if base.near else {})},
             "lineage": lineage.to_dict(),
             "style": style,
-            "stop_ids": text.stop_ids,
-            "template_sha256": text.template.sha256 if text.template is not None else None,
-            "golden": golden_ids(text),
+            "stop_ids": codec.stop_ids,
+            "template_sha256": codec.template.sha256 if codec.template is not None else None,
+            "golden": golden_ids(codec),
         }
         write_json(made / bases.TUNED, record)
     return folder
 
 
-def save_whole(model: PreTrainedModel, folder: Path, text: Text) -> None:
+def save_whole(model: PreTrainedModel, folder: Path, codec: Codec) -> None:
     """Weights, config and a generation config that stops where the training taught the model to stop."""
-    stops = text.stop_ids
+    stops = codec.stop_ids
     with quiet():
         from transformers import GenerationConfig
 
         generation = model.generation_config or GenerationConfig()
         generation.eos_token_id = stops[0] if len(stops) == 1 else list(stops)
-        generation.pad_token_id = text.pad_id
+        generation.pad_token_id = codec.pad_id
         model.generation_config = generation
         model.config.eos_token_id = generation.eos_token_id
         model.save_pretrained(folder)

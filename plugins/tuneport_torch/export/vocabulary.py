@@ -11,7 +11,7 @@ from tuneport_torch.text.pretokenizer import name_of
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # gguf.TokenType
 _STOPS = ("eos", "eot", "eom")  # the ids at which llama.cpp ends an answer
@@ -43,20 +43,20 @@ class Vocabulary:
             writer.add_chat_template(self.template)
 
 
-def read_vocabulary(text: Text, size: int) -> Vocabulary:
+def read_vocabulary(codec: Codec, size: int) -> Vocabulary:
     """The vocabulary of a tokenizer, filled up with unused tokens to `size`, the rows of the embedding.
 
     Raises UnsupportedError for a tokenizer that llama.cpp would read otherwise.
     """
-    pre = name_of(text.tokenizer.steps())
-    most, tokens, merges = text.tokenizer.pieces(size)
+    pre = name_of(codec.tokenizer.steps())
+    most, tokens, merges = codec.tokenizer.pieces(size)
     if most >= size:
         raise UnsupportedError(
             f"The tokenizer has {most + 1:,} tokens, the model's embedding only {size:,} rows.",
             remedy="Export it as: merged",
         )
     kinds = [_UNUSED if token is None else _NORMAL for token in tokens]
-    for number, (_, steers) in text.tokenizer.added.items():
+    for number, (_, steers) in codec.tokenizer.added.items():
         kinds[number] = _CONTROL if steers else _USER_DEFINED
     named = [f"[UNUSED{number}]" if token is None else token for number, token in enumerate(tokens)]
     return Vocabulary(
@@ -64,18 +64,18 @@ def read_vocabulary(text: Text, size: int) -> Vocabulary:
         tokens=[*named, *(f"[UNUSED{number}]" for number in range(len(named), size))],
         types=[*kinds, *[_UNUSED] * (size - len(kinds))],
         merges=merges,
-        special=_special(text),
-        begins=bool(text.prefix_ids),
-        template=text.template.source if text.template is not None else None,
+        special=_special(codec),
+        begins=bool(codec.prefix_ids),
+        template=codec.template.source if codec.template is not None else None,
     )
 
 
-def _special(text: Text) -> dict[str, int]:
+def _special(codec: Codec) -> dict[str, int]:
     """By the name that the format has for it. The tokenizer's own end of sequence is `eos` if it ends an answer."""
     named = {"bos": "bos_token", "unk": "unk_token", "pad": "pad_token"}
-    ids = text.tokenizer.ids
-    found: dict[str, Any] = {name: ids.get(text.special.get(key, "")) for name, key in named.items()}
-    stops = sorted(text.stop_ids, key=lambda one: one != text.eos_id)
+    ids = codec.tokenizer.ids
+    found: dict[str, Any] = {name: ids.get(codec.special.get(key, "")) for name, key in named.items()}
+    stops = sorted(codec.stop_ids, key=lambda one: one != codec.eos_id)
     if len(stops) > len(_STOPS):
         raise UnsupportedError(
             f"{len(stops)} tokens end this model's answers; a GGUF file can name {len(_STOPS)}.",

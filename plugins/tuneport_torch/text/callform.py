@@ -1,4 +1,4 @@
-"""The form of tool calls in an answer, as one chat template writes them, and how they are read out of a text."""
+"""The form in which a chat template writes tool calls, and how to parse them from an answer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tuneport_torch.text.callvalues import ArgumentReader, tagged_value
 Kind = Literal["object", "json", "pairs", "python", "bare keys"]
 
 ANY_NAME, ANY_ID = "\ue0f3", "\ue0f4"
-"""What stands in a form's texts for a name of a tool and for the id of a call."""
+"""Placeholders in a form's texts for the name of a tool and for the id of a call."""
 
 _NAME = r"[^\s<>{}()\[\]\"'`|｜,]{1,128}"
 _TEXT_OR_BRACE = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}]', re.DOTALL)
 _KEYS = {"name": ("name",), "arguments": ("arguments", "parameters")}
-_LONGEST_HEAD = 512  # characters in which a beginning shows whether it is one of a call
-_MOST_HEADS = 64  # in one answer: each may be looked at up to the end of the text
+_LONGEST_HEAD = 512  # characters by which the start of a call can be recognized
+_MOST_HEADS = 64  # in one answer, because each may be parsed up to the end of the text
 _DECODER = json.JSONDecoder()
 
 
@@ -34,12 +34,12 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class CallForm:
-    """How a template writes calls: `head`, then the first call, `between` it and the next, `close` behind the last.
+    """How a template writes calls: `head`, then the first call, `between` two calls, and `close` after the last.
 
-    A call is a JSON object with the tool's name under the keys `name` and its arguments under `arguments` (the kind
-    "object"), or the name, `mid`, and the arguments: as JSON, as Python's keyword arguments up to `)`, as an object
-    whose keys are bare and whose texts are in `quote`, or as "pairs": `opens` key `joins` value `ends` for each.
-    `between` is None where the template writes one call alone. With `raw`, texts in quotes are not escaped.
+    A call of the kind "object" is a JSON object with the tool's name under the keys `name` and its arguments under
+    `arguments`. Other kinds are the name, `mid`, and the arguments: as JSON, as Python's keyword arguments up to `)`,
+    as an object with bare keys and texts in `quote`, or as "pairs": `opens` key `joins` value `ends` for each.
+    `between` is None if the template writes only one call. With `raw`, quoted texts are not escaped.
     """
 
     kind: Kind
@@ -57,17 +57,17 @@ class CallForm:
 
     @property
     def bare(self) -> bool:
-        """Whether nothing but the call itself shows where it begins, so that it can only be the complete answer."""
+        """Whether nothing marks the start of a call, so that a call can only be the complete answer."""
         return not self.head.strip("[{( \n")
 
     @property
     def first(self) -> str:
-        """The text with which calls begin."""
+        """The text at the start of calls."""
         return self.head.partition(ANY_NAME)[0].strip()
 
     def read(self, said: str, tools: Sequence[Mapping[str, Any]], *, known: bool = False) -> tuple[str, list[Call]]:
-        """The text beside the calls in a text, and the calls; the complete text where there is none. A last call that
-        is cut is neither a call nor something to read. With `known`, a bare object calls one of these tools or none.
+        """The text outside of calls, and the calls; the complete text if there are none. A truncated last call is
+        dropped. With `known`, a bare object is a call only if it names one of these tools.
         """
         known = known or self.kind != "object"
         texts: list[str] = []
@@ -76,22 +76,22 @@ class CallForm:
         for start, at in self._heads(said):
             if start < end:
                 continue
-            found, behind = self._calls(said, at, tools)
+            found, after = self._calls(said, at, tools)
             named = not known or all(one.name in _names(tools) for one in found)
-            if found and self.bare and (said[behind:].strip() or not named):
+            if found and self.bare and (said[after:].strip() or not named):
                 return said, []
             if found:
                 texts.append(said[end:start].strip() if texts else said[end:start].rstrip())
                 calls += found
-                end = behind
+                end = after
         if not calls:
             return said, []
         rest = said[end:].partition(self.first)[0] if self.first else said[end:]
         return "\n".join(filter(None, [*texts, rest.strip()])), calls
 
-    def begun(self, said: str, tools: Sequence[Mapping[str, Any]]) -> list[Call]:
-        """The calls that a growing text holds so far. Of the last, the arguments are as far as they are written where
-        they are JSON; a call of another kind is in the list once it is complete.
+    def read_growing(self, said: str, tools: Sequence[Mapping[str, Any]]) -> list[Call]:
+        """The calls in a growing text so far. The last call may have incomplete arguments if they are JSON; a call of
+        another kind is included when it is complete.
         """
         if self.bare and self.kind != "object":
             return []
@@ -103,8 +103,8 @@ class CallForm:
                 return calls
         return []
 
-    def shown(self, said: str) -> int:
-        """How many first characters of a growing text are certainly before its calls."""
+    def safe_length(self, said: str) -> int:
+        """The number of first characters of a growing text that are certainly before any call."""
         if self.bare:
             return 0 if not said.strip() or said.lstrip()[0] in "[{" else len(said)
         start = said.find(self.first)
@@ -115,8 +115,8 @@ class CallForm:
         first = self.first
         return len(said) - next((size for size in range(len(first), 0, -1) if said.endswith(first[:size])), 0)
 
-    def one(self, said: str, at: int, tools: Sequence[Mapping[str, Any]] = ()) -> tuple[Call, int] | None:
-        """The call that begins at that place, behind the head, and where it ends."""
+    def read_one(self, said: str, at: int, tools: Sequence[Mapping[str, Any]] = ()) -> tuple[Call, int] | None:
+        """The call that starts at `at`, after the head, and where it ends."""
         try:
             return self._object(said, at) if self.kind == "object" else self._named(said, at, tools)
         except (ValueError, RecursionError):
@@ -133,34 +133,34 @@ class CallForm:
     def _calls(self, said: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[list[Call], int]:
         calls: list[Call] = []
         end = at
-        while found := self.one(said, at, tools):
+        while found := self.read_one(said, at, tools):
             following = self._between.match(said, found[1]) if self._between else None
             closing = self._close.match(said, found[1])
             if following is None and closing is None:
-                break  # it is cut
+                break  # it is incomplete
             calls.append(found[0])
             end = closing.end() if closing else found[1]
-            if following is None or not self._is_begun(said, following.end()):
+            if following is None or not self._starts_call(said, following.end()):
                 break
             at = following.end()
         return calls, end
 
-    def _is_begun(self, said: str, at: int) -> bool:
-        """Whether there is a beginning of a call at that place."""
+    def _starts_call(self, said: str, at: int) -> bool:
+        """Whether a call may start at `at`."""
         return said.startswith("{", at) if self.kind == "object" else re.compile(_NAME).match(said, at) is not None
 
     def _growing(self, said: str, at: int, tools: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
         names = _names(tools)
-        while begun := self._begins.match(said, at):
+        while start := self._begins.match(said, at):
             try:
-                name = str(json.loads(begun[1])) if self.kind == "object" else begun[1]
+                name = str(json.loads(start[1])) if self.kind == "object" else start[1]
             except ValueError:
                 return
             if name not in names:
                 return
-            end = object_end(said, begun.end())
-            yield Call(name, said[begun.end() : end])
-            after = None if end is None else _behind_object(said, end) if self.kind == "object" else end
+            end = object_end(said, start.end())
+            yield Call(name, said[start.end() : end])
+            after = None if end is None else _enclosing_end(said, end) if self.kind == "object" else end
             following = self._between.match(said, after) if self._between and after is not None else None
             if following is None:
                 return
@@ -173,25 +173,25 @@ class CallForm:
             arguments = json.loads(arguments)
         if not isinstance(name, str) or not isinstance(arguments, dict):
             return None
-        begun = self._begins.match(said, at)
-        stop = object_end(said, begun.end()) if begun else None
-        written = said[begun.end() : stop] if begun and stop is not None else None
+        start = self._begins.match(said, at)
+        stop = object_end(said, start.end()) if start else None
+        written = said[start.end() : stop] if start and stop is not None else None
         return Call(name, written or json.dumps(arguments, ensure_ascii=False)), end
 
     def _named(self, said: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, int] | None:
-        begun = self._begins.match(said, at)
-        if begun is None:
+        start = self._begins.match(said, at)
+        if start is None:
             return None
-        at = begun.end()
+        at = start.end()
         if self.kind == "json":
             value, end = _DECODER.raw_decode(said, at)
-            return (Call(begun[1], said[at:end]), end) if isinstance(value, dict) else None
+            return (Call(start[1], said[at:end]), end) if isinstance(value, dict) else None
         if self.kind == "pairs":
-            given, end = self._pairs(said, at, _parameters(begun[1], tools))
+            given, end = self._pairs(said, at, _parameters(start[1], tools))
         else:
             reader = ArgumentReader(said, self.quote, raw=self.raw)
             given, end = reader.keywords(at) if self.kind == "python" else reader.object(at)
-        return Call(begun[1], json.dumps(given, ensure_ascii=False)), end
+        return Call(start[1], json.dumps(given, ensure_ascii=False)), end
 
     def _pairs(self, said: str, at: int, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         given: dict[str, Any] = {}
@@ -214,7 +214,7 @@ class CallForm:
 
     @cached_property
     def _begins(self) -> re.Pattern[str]:
-        """A call up to its arguments."""
+        """Matches a call up to its arguments."""
         if self.kind != "object":
             more = {"json": r"(?=\{)", "bare keys": r"(?=\{)"}.get(self.kind, "")
             return re.compile(rf"({_NAME}){_loose(self.mid)}{more}")
@@ -229,12 +229,12 @@ class CallForm:
     @cached_property
     def _pair(self) -> re.Pattern[str]:
         more, joins, ends = map(_exact, (self.opens, self.joins, self.ends))
-        behind = _loose(self.close) if self.close.strip() else ""
-        return re.compile(rf"{more}([^<>\n]*?){joins}(.*?){ends}(?={more}|\s*{behind})", re.DOTALL)
+        after = _loose(self.close) if self.close.strip() else ""
+        return re.compile(rf"{more}([^<>\n]*?){joins}(.*?){ends}(?={more}|\s*{after})", re.DOTALL)
 
 
 def object_end(said: str, start: int) -> int | None:
-    """Where the JSON object that begins at `start` ends, or None where it is not ended yet."""
+    """The end of the JSON object that starts at `start`; None if it is incomplete."""
     depth = 0
     for one in _TEXT_OR_BRACE.finditer(said, start):
         depth += {"{": 1, "}": -1}.get(one[0], 0)
@@ -243,8 +243,8 @@ def object_end(said: str, start: int) -> int | None:
     return None
 
 
-def _behind_object(said: str, end: int) -> int | None:
-    """Where the object ends whose arguments end at `end`."""
+def _enclosing_end(said: str, end: int) -> int | None:
+    """The end of the object whose arguments end at `end`."""
     for one in _TEXT_OR_BRACE.finditer(said, end):
         if one[0] == "}":
             return one.end()
@@ -254,7 +254,7 @@ def _behind_object(said: str, end: int) -> int | None:
 
 
 def _under(value: Any, path: Sequence[str], what: str) -> Any:
-    """What an object has under these keys, or under another that means the same."""
+    """The value under these keys, or under keys that mean the same."""
     for key in path[:-1]:
         value = value.get(key) if isinstance(value, dict) else None
     if not isinstance(value, dict):
@@ -276,12 +276,12 @@ def _parameters(name: str, tools: Sequence[Mapping[str, Any]]) -> Mapping[str, A
 
 
 def _loose(text: str) -> str:
-    """A form's text as a pattern, with any white space where the template writes some."""
+    """A form's text as a pattern, with any whitespace where the template writes some."""
     return _pattern(text, r"\s*")
 
 
 def _exact(text: str) -> str:
-    """The same, where white space next to a value is the value's own beyond what the template writes."""
+    """The same, but whitespace beyond the template's belongs to the value."""
     return "".join(f"{re.escape(one)}?" if one.isspace() else re.escape(one) for one in text)
 
 
@@ -292,7 +292,7 @@ def _pattern(text: str, space: str) -> str:
 
 
 HERMES = CallForm("object", "<tool_call>\n", between="\n</tool_call>\n<tool_call>\n", close="\n</tool_call>")
-"""Calls as Hermes and Qwen write them, and as many models that were trained with other templates do too."""
+"""Calls as Hermes and Qwen write them, and many models with other templates too."""
 
 BARE = CallForm("object", "")
 """An answer that is one JSON object, as Llama 3.1 writes calls."""

@@ -1,4 +1,4 @@
-"""The grammar of calls that a model must make, in the form that its chat template writes, in llguidance's Lark."""
+"""The grammar of required tool calls in the form of a chat template, in llguidance's dialect of Lark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_CALLS = 16
 
 
 def can_write(form: CallForm) -> bool:
-    """Whether such calls can be constrained: those whose arguments are JSON, or stand between tags."""
+    """Whether calls of this form can be constrained: their arguments must be JSON or between tags."""
     if form.kind == "object":
         return form.name[:-1] == form.arguments[:-1]
     return form.kind in ("json", "pairs") and ANY_ID not in form.mid
@@ -26,13 +26,13 @@ def can_write(form: CallForm) -> bool:
 def calls_rules(
     form: CallForm, tools: Sequence[tuple[str, Mapping[str, Any]]], *, many: bool, literal: Literal, any_json: Json
 ) -> list[str]:
-    """Rules of which `calls` is what must be written. `tools` are names with the schemas of their arguments; `literal`
-    and `any_json` write a text and a schema as the grammar says them.
+    """Rules whose start rule is `calls`. `tools` are names with the schemas of their arguments. `literal` and
+    `any_json` write a text and a schema in the grammar's notation.
     """
     rules = ["LEAD: /\\n{0,2}/"]
     first, following = [], []
     for number, (name, schema) in enumerate(tools):
-        rules += _call(form, number, name, schema, literal, any_json)
+        rules += _call_rules(form, number, name, schema, literal, any_json)
         head = form.head.replace(ANY_NAME, name).lstrip("\n")
         first.append(f"{literal(head)} call{number}" if head else f"call{number}")
         if form.between is not None:
@@ -46,7 +46,7 @@ def calls_rules(
     return [*rules, f"calls: {lead}first{more}{' ' + literal(form.close) if form.close else ''}"]
 
 
-def _call(
+def _call_rules(
     form: CallForm, number: int, name: str, schema: Mapping[str, Any], literal: Literal, any_json: Json
 ) -> list[str]:
     rule = f"call{number}"
@@ -79,7 +79,7 @@ def _call(
 
 
 def _value(rule: str, schema: Any, form: CallForm, literal: Literal) -> str:
-    """The value of a parameter and what ends it."""
+    """The value of a parameter and the text that ends it."""
     if _is_text(schema):
         if schema.get("enum"):
             return f"({' | '.join(literal(one) for one in schema['enum'])}) {literal(form.ends)}"

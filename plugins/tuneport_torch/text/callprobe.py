@@ -1,4 +1,4 @@
-"""Finds how a chat template writes calls of tools, by rendering some."""
+"""Finds how a chat template writes tool calls, by rendering some."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Cut = Callable[[str], str]
 
 
 def find_calls(template: ChatTemplate, without_end: Cut) -> CallForm | None:
-    """How the template writes calls; None where it writes none, or in a way that is not understood. `without_end` cuts
-    what ends an answer from the end of a text.
+    """How the template writes calls; None if it writes none, or in an unknown way. `without_end` removes the end of
+    turn from the end of a text.
     """
     if "tool" not in template.source:
         return None
-    with suppress(TuneportError):  # a template that breaks its limits is an error where a row needs it
+    with suppress(TuneportError):  # a template that breaks its limits is reported where a row needs it
         return _Probe(template, without_end).form()
     return None
 
 
 class _Probe:
-    """Renders one question and its answer by calls."""
+    """Renders one question and answers with calls."""
 
     def __init__(self, template: ChatTemplate, without_end: Cut) -> None:
         self._without_end = without_end
@@ -57,14 +57,14 @@ class _Probe:
         self._texts = {name: one.get("text", "") for name, one in zip([*answers, "prompt"], found, strict=True)}
 
     def form(self) -> CallForm | None:
-        """The form, proven by reading what the template wrote."""
+        """The form, proven by parsing what the template wrote."""
         text = self._texts["two"]
         if _FIRST not in text:
             return None
-        made = self._object(text) or self._named(text)
-        if made is None:
+        found = self._object(text) or self._named(text)
+        if found is None:
             return None
-        form, start, end = made
+        form, start, end = found
         head = self._head(text, start)
         if head is None:
             return None
@@ -72,11 +72,11 @@ class _Probe:
         form = replace(form, between=self._between(form))
         if form.kind == "python" and "it's\n2 < 3" in self._texts["hard"]:
             form = replace(form, raw=True)
-        form = replace(form, head=_free(form.head), mid=_free(form.mid), close=_free(form.close))
-        return form if self._reads(form) else None
+        form = replace(form, head=_generalize(form.head), mid=_generalize(form.mid), close=_generalize(form.close))
+        return form if self._parses_all(form) else None
 
     def _object(self, text: str) -> tuple[CallForm, int, int] | None:
-        """A call that is one JSON object: its form, and where it begins and ends."""
+        """A call that is one JSON object: its form, and where it starts and ends."""
         for brace in re.finditer(r"\{", text):
             if text.find(_FIRST, brace.start()) < 0:
                 return None
@@ -90,7 +90,7 @@ class _Probe:
         return None
 
     def _named(self, text: str) -> tuple[CallForm, int, int] | None:
-        """A call that is a name with its arguments behind: its form, and where it begins and ends."""
+        """A call that is a name followed by its arguments: its form, and where it starts and ends."""
         key = text.find(_KEY, text.index(_FIRST))
         value, other = text.find(_VALUE, key), text.find(_OTHER, key)
         last = text.find(_OTHER_VALUE, other)
@@ -99,7 +99,7 @@ class _Probe:
         start = text.rindex(_FIRST, 0, key)
         gap = text[start + len(_FIRST) : key]
         joins, between = text[key + len(_KEY) : value], text[value + len(_VALUE) : other]
-        behind = last + len(_OTHER_VALUE)
+        after = last + len(_OTHER_VALUE)
         if text[other + len(_OTHER) : last] != joins:
             return None
         if (brace := gap.find("{")) >= 0:
@@ -108,19 +108,19 @@ class _Probe:
                 found, end = _DECODER.raw_decode(text, at)
                 if _is_two(found):
                     return CallForm("json", "", gap[:brace]), start, end
-        if gap.endswith("{") and (quote := joins.lstrip(": ")) and text.startswith(f"{quote}}}", behind):
-            return CallForm("bare keys", "", gap[:-1], quote=quote), start, behind + len(quote) + 1
-        if gap.endswith("(") and (quote := joins.lstrip("= ")) in ("'", '"') and text.startswith(f"{quote})", behind):
-            return CallForm("python", "", gap, quote=quote), start, behind + 2
+        if gap.endswith("{") and (quote := joins.lstrip(": ")) and text.startswith(f"{quote}}}", after):
+            return CallForm("bare keys", "", gap[:-1], quote=quote), start, after + len(quote) + 1
+        if gap.endswith("(") and (quote := joins.lstrip("= ")) in ("'", '"') and text.startswith(f"{quote})", after):
+            return CallForm("python", "", gap, quote=quote), start, after + 2
         opens = _common_end(gap, between)
         ends = between[: len(between) - len(opens)]
-        if not opens.strip() or not ends.strip() or not joins.strip() or not text.startswith(ends, behind):
+        if not opens.strip() or not ends.strip() or not joins.strip() or not text.startswith(ends, after):
             return None
         mid = gap[: len(gap) - len(opens)]
-        return CallForm("pairs", "", mid, opens=opens, joins=joins, ends=ends), start, behind + len(ends)
+        return CallForm("pairs", "", mid, opens=opens, joins=joins, ends=ends), start, after + len(ends)
 
     def _head(self, text: str, start: int) -> str | None:
-        """What stands before a first call, whether the answer begins with it or says something before."""
+        """The text before a first call, whether the answer starts with the call or with text."""
         prompt, said = self._texts["prompt"], self._texts["said"]
         head = None
         if text.startswith(prompt) and prompt:
@@ -128,8 +128,8 @@ class _Probe:
         after = said.rfind(_SAID) + len(_SAID)
         place = said.find(text[start : start + 1] + text[start + 1 : text.index(_KEY)], after)
         if _SAID in said and place >= 0:
-            behind = said[after:place]
-            head = _common_end(text[:start] if head is None else head, behind)
+            lead = said[after:place]
+            head = _common_end(text[:start] if head is None else head, lead)
         return head
 
     def _close(self, tail: str) -> str:
@@ -139,7 +139,7 @@ class _Probe:
         return self._without_end(tail).rstrip()
 
     def _between(self, form: CallForm) -> str | None:
-        """What stands between two calls, where the template writes two."""
+        """The text between two calls, if the template writes two."""
         text = self._texts["many"]
         if text.count(_KEY) != 2 or _SECOND not in text:
             return None
@@ -148,11 +148,11 @@ class _Probe:
         following = text.rindex(_SECOND, 0, text.rindex(_KEY))
         if form.kind == "object":
             start, following = _brace(text, start, _FIRST), _brace(text, following, _SECOND)
-        found = form.one(text, start) if start >= 0 else None
-        return None if found is None or following < found[1] else _free(text[found[1] : following])
+        found = form.read_one(text, start) if start >= 0 else None
+        return None if found is None or following < found[1] else _generalize(text[found[1] : following])
 
-    def _reads(self, form: CallForm) -> bool:
-        """Whether the form reads back all that the template wrote."""
+    def _parses_all(self, form: CallForm) -> bool:
+        """Whether the form parses all calls that the template wrote."""
         tools = [{"name": _FIRST}, {"name": _SECOND}]
         wanted = {
             "two": [(_FIRST, _TWO)],
@@ -187,7 +187,7 @@ def _tool(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "description": "A tool.", "parameters": schema}}
 
 
-_TOOLS = [_tool("zqtoolqz")]  # of another name: that of the calls then stands in the answer alone
+_TOOLS = [_tool("zqtoolqz")]  # with another name, so that only the answer contains the name in the calls
 
 
 def _is_two(value: Any) -> bool:
@@ -198,7 +198,7 @@ def _is_two(value: Any) -> bool:
 
 
 def _path(value: Any, wanted: Callable[[Any], bool]) -> tuple[str, ...]:
-    """The keys that lead to a value; none where it is not there."""
+    """The keys that lead to a value; empty if there is none."""
     for key, one in value.items() if isinstance(value, dict) else ():
         if wanted(one):
             return (key,)
@@ -208,7 +208,7 @@ def _path(value: Any, wanted: Callable[[Any], bool]) -> tuple[str, ...]:
 
 
 def _brace(text: str, place: int, name: str) -> int:
-    """Where the outermost JSON object begins that holds the name at that place; -1 where there is none."""
+    """The start of the outermost JSON object that contains the name at that place; -1 if there is none."""
     for brace in re.finditer(r"\{", text[:place]):
         with suppress(ValueError, RecursionError):
             value, end = _DECODER.raw_decode(text, brace.start())
@@ -217,8 +217,8 @@ def _brace(text: str, place: int, name: str) -> int:
     return -1
 
 
-def _free(text: str) -> str:
-    """A text of a form, where a name or an id may be any."""
+def _generalize(text: str) -> str:
+    """A text of a form with placeholders for names and ids."""
     for one in (_FIRST, _SECOND):
         text = text.replace(one, ANY_NAME)
     for one in _IDS:

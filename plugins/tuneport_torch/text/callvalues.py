@@ -1,4 +1,4 @@
-"""Reads arguments that a template writes neither as JSON nor between tags: `a='b', c=[1]` or `{a:<|"|>b<|"|>}`."""
+"""Parses arguments that are neither JSON nor between tags: `a='b', c=[1]` or `{a:<|"|>b<|"|>}`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _DEEP = 64
 
 
 class ArgumentReader:
-    """Reads one call's arguments at a place in a text. `quote` is what the template writes around a text; in `raw`
-    forms it escapes nothing within. Methods raise ValueError where the text is of another form, or ends too early.
+    """Parses one call's arguments in a text. `quote` is what the template writes around a string; with `raw` it escapes
+    nothing in it. Methods raise ValueError if the text has another form or ends too early.
     """
 
     def __init__(self, said: str, quote: str, *, raw: bool) -> None:
@@ -28,18 +28,18 @@ class ArgumentReader:
         self._at = 0
 
     def object(self, at: int) -> tuple[dict[str, Any], int]:
-        """The object that begins with `{` at that place, and where it ends."""
+        """The object that starts with `{` at `at`, and where it ends."""
         self._at = at
         self._take("{")
         return self._mapping(0), self._at
 
     def keywords(self, at: int) -> tuple[dict[str, Any], int]:
-        """The keyword arguments that begin behind `(`, and where they end, behind `)`."""
+        """The keyword arguments that start at `at`, after `(`, and where they end, after `)`."""
         self._at = at
         given: dict[str, Any] = {}
 
         def one() -> None:
-            key = self._found(_KEY)
+            key = self._match(_KEY)
             self._take("=")
             given[key] = self._raw_text() if self._raw and self._opens(self._quotes[0]) else self._value(0)
 
@@ -51,7 +51,7 @@ class ArgumentReader:
 
         def one() -> None:
             quote = next(filter(self._opens, self._quotes), None)
-            key = self._found(_KEY) if quote is None else self._text(quote)
+            key = self._match(_KEY) if quote is None else self._text(quote)
             self._take(":")
             given[key] = self._value(depth + 1)
 
@@ -78,13 +78,13 @@ class ArgumentReader:
         return _WORDS[self._word()]
 
     def _word(self) -> str:
-        word = self._found(_WORD)
+        word = self._match(_WORD)
         if word not in _WORDS:
             raise ValueError(f"no value: {word[:20]}")
         return word
 
     def _items(self, end: str, one: Callable[[], None]) -> None:
-        """Read what `one` reads, between commas, up to `end`."""
+        """Parse items by `one`, separated by commas, up to `end`."""
         if self._opens(end):
             return self._take(end)
         while True:
@@ -102,10 +102,10 @@ class ArgumentReader:
         if text is None:
             raise ValueError("no end of a text")
         self._at = text.end()
-        return _unescaped(text[1], quote) if escapes else text[1]
+        return _unescape(text[1], quote) if escapes else text[1]
 
     def _raw_text(self) -> str:
-        """A text whose quotes are not escaped: it ends where another argument or the end of the call follows."""
+        """A string with unescaped quotes: it ends before another argument or the end of the call."""
         quote = re.escape(self._quotes[0])
         text = re.compile(rf"{quote}(.*?){quote}(?=\s*(?:,\s*\w+\s*=|\)))", re.DOTALL).match(self._said, self._at)
         if text is None:
@@ -124,7 +124,7 @@ class ArgumentReader:
         if space:
             self._skip()
 
-    def _found(self, pattern: re.Pattern[str]) -> str:
+    def _match(self, pattern: re.Pattern[str]) -> str:
         self._skip()
         found = pattern.match(self._said, self._at)
         if found is None:
@@ -138,7 +138,7 @@ class ArgumentReader:
         self._at = space.end()
 
 
-def _unescaped(text: str, quote: str) -> str:
+def _unescape(text: str, quote: str) -> str:
     if "\\" not in text:
         return text
     line = text.replace("\r", "\\r").replace("\n", "\\n")
@@ -149,7 +149,7 @@ def _unescaped(text: str, quote: str) -> str:
 
 
 def tagged_value(text: str, schema: Any) -> Any:
-    """An argument between tags: text where the tool's schema says so, else JSON or a word of Python, else text."""
+    """An argument between tags: text if the tool's schema says so; otherwise JSON, a Python constant, or text."""
     kind = schema.get("type") if isinstance(schema, dict) else None
     if kind == "string":
         return text

@@ -1,4 +1,4 @@
-"""A tokenizer.json for a base that brings none: a `.gguf` file, or a tokenizer of another kind."""
+"""A tokenizer.json for a base that has none: a `.gguf` file, or a tokenizer of another kind."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from tuneport.plugin import home
 from tuneport_torch import bases
 from tuneport_torch.bases.files import model_files
 from tuneport_torch.bases.headers import BadHeader, read_gguf
-from tuneport_torch.text.child import environment
+from tuneport_torch.text.child_process import environment
 from tuneport_torch.text.pretokenizer import with_pretokenizer
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
 
-_SCRIPT = Path(__file__).with_name("conversion_child.py")
-_PASSED = ("HOME", "HF_HOME", "HF_MODULES_CACHE", "XDG_CACHE_HOME")  # where code of a trusted model is kept
-_MOST_BYTES = 16 * 2**20  # of a tokenizer's files explain memory and time: the largest real ones take 13 MB in a GGUF
-_VERSION = 2  # counts the ways in which tokenizers were converted: what an older one left in the cache is not read
+_SCRIPT = Path(__file__).with_name("sandbox") / "convert_tokenizer.py"
+_PASSED = ("HOME", "HF_HOME", "HF_MODULES_CACHE", "XDG_CACHE_HOME")  # where a trusted model's code is stored
+_MOST_BYTES = 16 * 2**20  # of tokenizer files raise the limits: the largest real ones take 13 MB in a GGUF file
+_VERSION = 2  # raise it when conversion changes, so that older results in the cache are not read
 
 
-def conversion(base: Base) -> Path:
-    """Where the files of a `Text` stand, or will, for a base that brings no tokenizer.json."""
+def conversion_folder(base: Base) -> Path:
+    """The folder for the files of a `Codec`, for a base without a tokenizer.json. It may not exist yet."""
     return home("cache", "tokenizers") / f"{base.fingerprint}.{_VERSION}"
 
 
-def converted(base: Base) -> Path:
-    """The folder with the files of a `Text`, converted now unless they are in home's cache. Raises UnavailableError."""
-    folder = conversion(base)
+def find_converted(base: Base) -> Path:
+    """The folder with the files of a `Codec`, converted unless they are in home's cache. Raises UnavailableError."""
+    folder = conversion_folder(base)
     if not (folder / "tokenizer.json").is_file():
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             made = convert(base, Path(scratch) / "made")
             try:
                 made.rename(folder)
             except OSError:
-                if not folder.is_dir():  # else another process was first, with the same files
+                if not folder.is_dir():  # otherwise another process was first, with the same files
                     raise
     return folder
 
 
 def convert(base: Base, folder: Path) -> Path:
-    """Write the files of a `Text` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
+    """Write the files of a `Codec` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
     if base.kind == "gguf":
         try:
             header = read_gguf(base.here())
         except BadHeader as error:
             raise UnavailableError(str(error), remedy="Download or copy the file again.") from error
-        _run(base, base.here().parent, base.here().name, folder, header.length, _told(header.metadata))
+        _run(base, base.here().parent, base.here().name, folder, header.length, _pretokenizer_facts(header.metadata))
     else:
         base = bases.fetch(base, weights=False)
         source = bases.text_folder(base)
@@ -70,26 +70,26 @@ def convert(base: Base, folder: Path) -> Path:
     return folder
 
 
-def _told(header: Mapping[str, Any]) -> dict[str, Any]:
-    """What a GGUF header says of its tokenizer and transformers does not read: how it cuts text, as the tokenizer.json
-    of an empty tokenizer, and whether it puts a token in front.
+def _pretokenizer_facts(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What a GGUF header says about its tokenizer and transformers ignores: the pre-tokenizer, as the tokenizer.json of
+    an empty tokenizer, and whether a token goes in front.
     """
-    cut, begins = header.get("tokenizer.ggml.pre"), header.get("tokenizer.ggml.add_bos_token")
-    cuts = cut is not None and header.get("tokenizer.ggml.model") == "gpt2"
+    pre, begins = header.get("tokenizer.ggml.pre"), header.get("tokenizer.ggml.add_bos_token")
+    has_pretokenizer = pre is not None and header.get("tokenizer.ggml.model") == "gpt2"
     empty = {"model": {"type": "BPE", "vocab": {}, "merges": []}}
     return {
-        "like": with_pretokenizer(empty, str(cut)) if cuts else None,
+        "like": with_pretokenizer(empty, str(pre)) if has_pretokenizer else None,
         "begins": None if begins is None else bool(begins),
     }
 
 
-def _run(base: Base, folder: Path, gguf: str | None, out: Path, size: int, told: Mapping[str, Any]) -> None:
+def _run(base: Base, folder: Path, gguf: str | None, out: Path, size: int, facts: Mapping[str, Any]) -> None:
     request = {
         "folder": str(folder),
         "gguf": gguf,
         "out": str(out),
         "size": min(size, _MOST_BYTES),
-        **told,
+        **facts,
         "trust_remote_code": base.trust_remote_code,
     }
     ran = subprocess.run(
@@ -110,5 +110,5 @@ def _run(base: Base, folder: Path, gguf: str | None, out: Path, size: int, told:
     if why or ran.returncode:
         raise UnavailableError(
             f"The tokenizer of {base.name} could not be loaded: {why or 'the conversion failed'}",
-            remedy="Is tokenizer.json beside the weights?",
+            remedy="Check that tokenizer.json is in the folder of the weights.",
         )

@@ -1,4 +1,4 @@
-"""A conversation whose token ids go with every tuned model: it shows whether text is still read alike."""
+"""A fixed conversation whose token ids are stored with every tuned model, to detect a changed tokenizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuneport_torch.text.render import Renderer
 from tuneport_torch.text.thinking import Mode
 
 if TYPE_CHECKING:
-    from tuneport_torch.text.tokens import Text
+    from tuneport_torch.text.codec import Codec
 
 GOLDEN = (
     {"role": "user", "content": "Où est ma carte ? It is 3 days late."},
@@ -21,18 +21,20 @@ GOLDEN = (
 )
 
 
-def learn_stops(text: Text) -> None:
+def add_template_stops(codec: Codec) -> None:
     """Add the template's end of turn to the stop ids, for models whose configuration forgets it."""
     turns = tuple(Message(turn["role"], turn["content"]) for turn in GOLDEN[:2])
-    if text.template is not None:
-        with suppress(DataError):  # a template that cannot be rendered is told where a row needs it
-            Renderer(text).try_render([Conversation(turns)])
+    if codec.template is not None:
+        renderer = Renderer(codec)
+        with suppress(DataError):  # a template that cannot be rendered is reported where a row needs it
+            renderer.try_render([Conversation(turns)])
+        codec.stop_ids += renderer.new_stop_ids
 
 
-def golden_ids(text: Text) -> list[int]:
-    """The ids of GOLDEN up to where the model would answer; of its bare texts where the template refuses it."""
-    renderer, messages = Renderer(text, Mode.SAVED), [Message(turn["role"], turn["content"]) for turn in GOLDEN]
-    if text.template is not None:
+def golden_ids(codec: Codec) -> list[int]:
+    """The ids of GOLDEN up to where the model would answer, or of its plain text if the template refuses it."""
+    renderer, messages = Renderer(codec, Mode.SAVED), [Message(turn["role"], turn["content"]) for turn in GOLDEN]
+    if codec.template is not None:
         try:
             return renderer.prompts([messages])[0]
         except UsageError:
@@ -40,16 +42,16 @@ def golden_ids(text: Text) -> list[int]:
     return renderer.prompts([messages[:1]], style="plain")[0]
 
 
-def check_golden(text: Text, golden: Sequence[int], template_sha256: str | None) -> None:
-    """Raise UnavailableError when tokenizer or template are not those of the training, by hash and by golden ids."""
-    have = text.template.sha256 if text.template is not None else None
-    if have != template_sha256:
+def check_golden(codec: Codec, golden: Sequence[int], template_sha256: str | None) -> None:
+    """Raise UnavailableError if tokenizer or template have changed since training, by hash and by golden ids."""
+    found = codec.template.sha256 if codec.template is not None else None
+    if found != template_sha256:
         changed = "chat template"
-    elif golden_ids(text) != list(golden):
+    elif golden_ids(codec) != list(golden):
         changed = "tokenizer"
     else:
         return
     raise UnavailableError(
-        f"The {changed} in {text.folder} is not the one of this model's training, so it would misread its input.",
-        remedy="Bring back the folder's tokenizer.json, tokenizer_config.json and chat_template.jinja as they were.",
+        f"The {changed} in {codec.folder} has changed since this model was trained, so it would misread its input.",
+        remedy="Restore the folder's original tokenizer.json, tokenizer_config.json and chat_template.jinja.",
     )

@@ -1,7 +1,7 @@
-"""How a byte-level tokenizer cuts text before it merges: a program in tokenizer.json, one word in a GGUF file.
+"""Pre-tokenizers, which split text before a byte-level BPE merges it: steps in tokenizer.json, a name in a GGUF file.
 
-Llama.cpp knows some such programs by name (`tokenizer.ggml.pre`, src/llama-vocab.cpp). A wrong name is no error there:
-it costs quality only. So a name is told by what the tokenizer does, never by what the model is called.
+llama.cpp knows some of them by name (`tokenizer.ggml.pre`, src/llama-vocab.cpp). A wrong name is not an error there,
+but lowers the quality of answers. So the name is derived from the steps, never from the model's name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _QWEN2 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}"
 
 Steps = tuple[tuple[Any, ...], ...]
 
-# By llama.cpp's name: the steps, and whether a piece that is a token needs no merges. GPT-2's own cut is ByteLevel's.
+# By llama.cpp's name: the steps, and whether a piece that is a token skips merges. GPT-2's own split is ByteLevel's.
 _KNOWN: dict[str, tuple[Steps, bool]] = {
     "gpt-2": ((("ByteLevel", True),), False),
     "smollm": ((("Digits", True), ("ByteLevel", True)), False),
@@ -37,9 +37,9 @@ _ALIASES = {
 
 
 def name_of(tokenizer: Mapping[str, Any]) -> str:
-    """Llama.cpp's name for what a tokenizer.json does before merging; raises UnsupportedError when it has none.
+    """llama.cpp's name for the pre-tokenizer of a tokenizer.json. Raises UnsupportedError if it has none.
 
-    Unicode normalisation to NFC passes: llama.cpp leaves it out for every model, and most text is in that form.
+    Unicode normalization to NFC is accepted: llama.cpp skips it for every model, and most text is in that form.
     """
     model = tokenizer.get("model") or {}
     if model.get("type") != "BPE" or model.get("byte_fallback") or model.get("continuing_subword_prefix"):
@@ -51,32 +51,36 @@ def name_of(tokenizer: Mapping[str, Any]) -> str:
     for name, known in _KNOWN.items():
         if found == known:
             return name
-    raise _unknown("cuts text in a way that is not among " + ", ".join(_KNOWN))
+    raise _unknown("splits text in a way that is not one of " + ", ".join(_KNOWN))
 
 
 def with_pretokenizer(tokenizer: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The tokenizer.json that cuts text as a GGUF file's `tokenizer.ggml.pre` says, which transformers does not read.
+    """The tokenizer.json with the pre-tokenizer that a GGUF file's `tokenizer.ggml.pre` names. transformers ignores it.
 
-    Raises UnavailableError for a name that is not known here.
+    Raises UnavailableError for an unknown name.
     """
     known = _KNOWN.get(_ALIASES.get(name, name))
     if known is None:
         raise UnavailableError(
-            f"The file's tokenizer cuts text as {name[:80]!r} does, which cannot be read from a GGUF file here.",
-            remedy="Name the folder or hub model that the file was made from.",
+            f"The file's pre-tokenizer, {name[:80]!r}, is not supported for GGUF files.",
+            remedy="Use the folder or hub model that the file was made from.",
         )
     steps, ignore_merges = known
-    made = [_written(step) for step in steps]
-    cut = made[0] if len(made) == 1 else {"type": "Sequence", "pretokenizers": made}
-    return {**tokenizer, "pre_tokenizer": cut, "model": {**tokenizer["model"], "ignore_merges": ignore_merges}}
+    made = [_to_json(step) for step in steps]
+    pre_tokenizer = made[0] if len(made) == 1 else {"type": "Sequence", "pretokenizers": made}
+    return {
+        **tokenizer,
+        "pre_tokenizer": pre_tokenizer,
+        "model": {**tokenizer["model"], "ignore_merges": ignore_merges},
+    }
 
 
-def _steps(told: Mapping[str, Any] | None) -> Steps:
-    """The pre-tokenizer's steps as `_KNOWN` writes them; what is unlike any of them stays as it is."""
-    if told is None:
+def _steps(part: Mapping[str, Any] | None) -> Steps:
+    """The pre-tokenizer's steps as in `_KNOWN`; unknown steps stay as they are."""
+    if part is None:
         return ()
-    parts: Sequence[Mapping[str, Any]] = told["pretokenizers"] if told["type"] == "Sequence" else [told]
-    return tuple(_step(part) for part in parts)
+    parts: Sequence[Mapping[str, Any]] = part["pretokenizers"] if part["type"] == "Sequence" else [part]
+    return tuple(_step(one) for one in parts)
 
 
 def _step(part: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -90,7 +94,7 @@ def _step(part: Mapping[str, Any]) -> tuple[Any, ...]:
     return part["type"], repr(part)
 
 
-def _written(step: tuple[Any, ...]) -> dict[str, Any]:
+def _to_json(step: tuple[Any, ...]) -> dict[str, Any]:
     kind, value = step
     if kind == "Digits":
         return {"type": kind, "individual_digits": value}
@@ -101,6 +105,6 @@ def _written(step: tuple[Any, ...]) -> dict[str, Any]:
 
 def _unknown(why: str) -> UnsupportedError:
     return UnsupportedError(
-        f"The model's tokenizer {why}: llama.cpp would read text otherwise than the model learnt to.",
+        f"The model's tokenizer {why}: llama.cpp would tokenize text differently from training.",
         remedy="Export it as: merged",
     )

@@ -1,4 +1,4 @@
-"""What a chat template does with thinking: its tags, where it takes the text, and how a prompt leaves it out."""
+"""How a chat template handles thinking: its tags, where it reads the text, and how to prompt without thinking."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import TuneportError
-from tuneport_torch.text.forms import FIELDS
+from tuneport_torch.text.sandbox.message_forms import FIELDS
 
 if TYPE_CHECKING:
     from tuneport.plugin import Message
@@ -26,27 +26,27 @@ TAGS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|channel>thought", "<channel|>"),
 )
-"""Tags that templates write around thinking. Others are found where the template writes a message's field."""
+"""Known tags around thinking. Others are found if the template writes a message's field."""
 _SWITCHES = ("enable_thinking", "thinking")
 _HINT = re.compile(r"think|reasoning|thought|analysis", re.IGNORECASE)
 _ASKED, _THOUGHT, _ANSWER, _CALLED = "Which one is asked?", "zqThoughtqz", "zqAnswerqz", "zqCalledqz"
-_SETTLED = re.compile(r"\A(\{%- if \w+ is not defined %\}\{%- set \w+ = (true|false) %\}\{%- endif %\})+")
+_DEFAULTS = re.compile(r"\A(\{%- if \w+ is not defined %\}\{%- set \w+ = (true|false) %\}\{%- endif %\})+")
 
 Variables = Mapping[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """What one template does with thinking.
+    """How one template handles thinking.
 
     `opens` and `closes` are the block's tags. `field` is the key of a message under which the template reads the
-    thinking; `inline`: it keeps a block at the start of the last answer. `opened`: the prompt itself may open one.
+    thinking. `inline`: it keeps a block at the start of the last answer. `opened`: the prompt itself may open a block.
     `lead` is what the template writes before an answer without thinking, such as a channel's name. `before_call` is
-    what it writes between thinking and the name of a called tool, where the block then ends otherwise than by `closes`.
+    what it writes between thinking and the name of a called tool if the block does not end with `closes` there.
 
-    `on` and `off` are the template's variables with which the model is asked to think, and not to. With `off` no
-    thinking block is trained or generated: the empty one stands in the prompt, or nowhere. `off` is None where the
-    template has no such way. `many`: answers that others follow are written as `on` asks for them, and not as `off`.
+    `on` and `off` are the template's variables for prompting with and without thinking. With `off` no thinking block is
+    trained or generated: the prompt has an empty one, or none. `off` is None if the template has no such variables.
+    `many`: earlier answers are written as `on` prompts for them, and not as `off`.
     """
 
     opens: str
@@ -62,21 +62,21 @@ class Thinking:
 
     @property
     def has_choice(self) -> bool:
-        """Whether the template can ask both ways."""
+        """Whether the template can prompt both ways."""
         return self.off is not None and self.off != self.on
 
     @property
-    def takes(self) -> bool:
-        """Whether thinking can be written for this template: by it, or between its tags in front of the last answer."""
+    def supported(self) -> bool:
+        """Whether rows can have thinking: in the template's field, or between its tags before the last answer."""
         return self.field is not None or bool(self.opens and self.closes)
 
-    def in_prompt(self, tail: str) -> bool:
-        """Whether a prompt that ends so has opened a block that the model is to close."""
+    def is_opened_by(self, tail: str) -> bool:
+        """Whether a prompt with this end has opened a block that the model must close."""
         return bool(self.opens) and tail.rstrip().endswith(self.opens)
 
     def place(self, turns: Sequence[dict[str, Any]]) -> None:
-        """Move each turn's `reasoning_content` to where the template reads it. The turns are quoted already, so that
-        the tags stay control tokens where they are some.
+        """Move each turn's `reasoning_content` to where the template reads it. The turns are already quoted, so that
+        tags which are control tokens stay control tokens.
         """
         for turn in turns:
             thought = turn.pop("reasoning_content", None)
@@ -89,48 +89,47 @@ class Thinking:
 
 
 def asks_to_think(messages: Sequence[Message], thinking: Thinking) -> bool:
-    """Whether the model is asked to think in a conversation: it brings thinking, or has answers before the last that
-    the template writes only so.
+    """Whether a conversation prompts the model to think: it has thinking, or earlier answers that the template writes
+    only in that way.
     """
     trained = [one for one in messages[:-1] if one.role == "assistant" and one.weight != 0]
     return bool(thinking.many and trained) or has_thinking(messages, thinking)
 
 
 def has_thinking(messages: Sequence[Message], thinking: Thinking | None) -> bool:
-    """Whether an assistant's turn brings thinking, as a field or as a block at the start of its text."""
+    """Whether an assistant turn has thinking, as a field or as a block at the start of its text."""
     return any(split_turn(one, thinking)[0] is not None for one in messages if one.role == "assistant")
 
 
 def split_turn(message: Message, thinking: Thinking | None) -> tuple[str | None, str]:
-    """The thinking of an assistant's turn, and its text behind it. A block at the start of the text counts, between
-    the template's tags or those that others use; its opening may be missing where the prompt writes it. An empty block
-    is none.
+    """The thinking of an assistant turn, and the text after it. A block at the start of the text counts if it has the
+    template's tags or other known ones; its opening tag may be missing if the prompt writes it. An empty block is None.
     """
-    said, field = message.text, (message.reasoning_content or "").strip()
-    if field or thinking is None or not thinking.takes:
-        return field or None, said
+    text, field = message.text, (message.reasoning_content or "").strip()
+    if field or thinking is None or not thinking.supported:
+        return field or None, text
     own = [(thinking.opens, thinking.closes)] if thinking.closes else []
     for opens, closes in [*own, *TAGS]:
-        head, found, rest = said.partition(closes)
+        head, found, rest = text.partition(closes)
         unopened = thinking.opened and closes == thinking.closes and head.endswith("\n")
         if found and (unopened or head.lstrip().startswith(opens)):
             return head.lstrip().removeprefix(opens).strip() or None, rest.lstrip()
-    return None, said
+    return None, text
 
 
-def settled(source: str, variables: Variables) -> str:
-    """The template with those variables as its defaults, so that whoever renders it later asks as in training."""
-    bare = _SETTLED.sub("", source)
+def set_defaults(source: str, variables: Variables) -> str:
+    """The template with these defaults, so that every later use prompts as in training."""
+    bare = _DEFAULTS.sub("", source)
     return "".join(_default(name, value) for name, value in variables.items()) + bare
 
 
-def is_settled(source: str) -> bool:
-    """Whether a training settled how the template asks: known where no record lies beside it, as in a GGUF file."""
-    return _SETTLED.match(source) is not None
+def has_defaults(source: str) -> bool:
+    """Whether training set the template's defaults. A GGUF file has no other record of that."""
+    return _DEFAULTS.match(source) is not None
 
 
-def switched_on(thinking: Thinking) -> Variables:
-    """The variables that ask to think, written out where the template does so by itself."""
+def thinking_variables(thinking: Thinking) -> Variables:
+    """The variables for prompting with thinking, explicit even if they are the template's defaults."""
     return thinking.on or {name: not value for name, value in (thinking.off or {}).items()}
 
 
@@ -139,16 +138,16 @@ def _default(name: str, value: bool) -> str:
 
 
 def find_thinking(template: ChatTemplate) -> Thinking | None:
-    """What the template does with thinking, found by rendering; None where it knows none."""
+    """How the template handles thinking, found by rendering; None if it does not."""
     if not _HINT.search(template.source):
         return None
-    with suppress(TuneportError):  # a template that breaks its limits is an error where a row needs it
+    with suppress(TuneportError):  # a template that breaks its limits is reported where a row needs it
         return _Probe(template).thinking()
     return None
 
 
 class _Probe:
-    """Renders one question and one answer in every way that tells something."""
+    """Renders one question and one answer in every way that matters."""
 
     def __init__(self, template: ChatTemplate) -> None:
         self.template = template
@@ -217,7 +216,7 @@ class _Probe:
         return ""
 
     def _begins(self, mode: Variables, name: str) -> bool:
-        """Whether a conversation begins with what the model is asked with for its first answer."""
+        """Whether a conversation starts with the prompt for its first answer."""
         number = self.modes.index(mode)
         prompt = self._text(number, "prompt")
         return bool(prompt) and self._text(number, name).startswith(prompt)
@@ -229,7 +228,7 @@ class _Probe:
         return any(_THOUGHT in self._text(mode, name) for mode in range(len(self.modes)))
 
     def _tags(self, field: str | None) -> tuple[str, str] | None:
-        """The tags around the thinking: those that the template writes, else known ones that its source cuts at."""
+        """The tags around the thinking: those that the template writes, or known ones in its source."""
         if field is None:
             opened = [pair for pair in self.tags if self._text(0, "prompt").rstrip().endswith(pair[0])]
             return next(iter([*opened, *self.tags]), None)
@@ -244,17 +243,17 @@ class _Probe:
         return (opens, between) if opens and between else ("", "")
 
     def _off(self, closes: str) -> Variables | None:
-        """With which variables a given answer follows the prompt without a block of its own."""
+        """The variables with which an answer follows the prompt without a block."""
         for number, mode in enumerate(self.modes):
-            prompt, whole = self._text(number, "prompt"), self._text(number, "")
-            if prompt and whole.startswith(prompt) and _ANSWER in whole[len(prompt) :]:
-                lead = whole[len(prompt) :].partition(_ANSWER)[0]
+            prompt, text = self._text(number, "prompt"), self._text(number, "")
+            if prompt and text.startswith(prompt) and _ANSWER in text[len(prompt) :]:
+                lead = text[len(prompt) :].partition(_ANSWER)[0]
                 if not closes or closes not in lead:
                     return mode
         return None
 
     def _on(self, name: str | None, opens: str) -> Variables:
-        """With which variables the model is asked to think: a switch where it changes the prompt, else none."""
+        """The variables for prompting with thinking: a switch if it changes the prompt, otherwise none."""
         plain = self._text(0, "prompt")
         for number, mode in enumerate(self.modes):
             prompt = self._text(number, "prompt")
@@ -266,23 +265,23 @@ class _Probe:
 
     def _lead(self, mode: Variables, opens: str) -> str:
         number = self.modes.index(mode)
-        prompt, whole = self._text(number, "prompt"), self._text(number, "")
-        if not whole.startswith(prompt):
+        prompt, text = self._text(number, "prompt"), self._text(number, "")
+        if not text.startswith(prompt):
             return ""
-        lead = whole[len(prompt) :].partition(_ANSWER)[0].strip()
+        lead = text[len(prompt) :].partition(_ANSWER)[0].strip()
         return "" if opens and opens in lead else lead
 
 
 class Mode:
-    """How a renderer asks: `rows` by what each row brings, `on` with thinking, or `saved` as the template says itself,
-    which is how a tuned model's template was settled in its training.
+    """How a renderer prompts: `rows` as each row needs it, `on` with thinking, or `saved` by the template's own
+    defaults, which training sets for a tuned model.
     """
 
     ROWS, ON, SAVED = "rows", "on", "saved"
 
 
 def variables_of(mode: str, thinking: Thinking | None, *, thinks: bool) -> Variables:
-    """The template's variables for a row, or for a prompt (which does not think in the mode `rows`)."""
+    """The template's variables for a row, or for a prompt, which does not think in the mode `rows`."""
     if thinking is None or mode == Mode.SAVED:
         return {}
     if mode == Mode.ON or thinks or thinking.off is None:

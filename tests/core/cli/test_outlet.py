@@ -16,12 +16,12 @@ OUTLET = "core/tuneport/terminal/outlet.py"
 ELSEWHERE = {
     "plugins/tuneport_torch/worker.py": {"sys.stderr", "traceback.print_exception", "traceback.print_exc"},
     "plugins/tuneport_torch/jobs/waiting.py": {"sys.stderr"},
-    "plugins/tuneport_torch/text/constraints_child.py": {"sys.stdout"},
-    "plugins/tuneport_torch/text/template_child.py": {"sys.stdout"},
-    "plugins/tuneport_torch/text/tokenizer_child.py": {"sys.stdout"},
+    "plugins/tuneport_torch/text/sandbox/check_grammar.py": {"sys.stdout"},
+    "plugins/tuneport_torch/text/sandbox/render_template.py": {"sys.stdout"},
+    "plugins/tuneport_torch/text/sandbox/run_tokenizer.py": {"sys.stdout"},
     "plugins/tuneport_server/checking.py": {"sys.stdout", "sys.stderr"},
     "plugins/tuneport_server/starting.py": {"traceback.print_exc"},  # for the server's log
-    "core/tuneport/dataset/decoding.py": {"sys.stdout", "sys.stderr"},
+    "core/tuneport/dataset/read/decoder_process.py": {"sys.stdout", "sys.stderr"},
     "plugins/tuneport_torch/bases/loading.py": {"sys.stderr"},  # what transformers wrote, through the guard
     "core/tuneport/cli/app.py": {"sys.stdout"},  # flushed and closed
 }

@@ -11,14 +11,13 @@ from pydantic import Field
 
 from tuneport.config import (
     RunConfig,
-    Secret,
-    Settings,
     backend_settings,
     config_from_flags,
     identity,
     load_config,
     load_section,
 )
+from tuneport.contract.settings import Secret, Settings
 from tuneport.errors import ConfigError
 
 
@@ -277,8 +276,7 @@ def test_a_section_is_checked_by_its_owner_with_the_lines_of_the_file(folder: Pa
 The config has 3 errors:
   4: backends.toy.learning_rte: unknown key; did you mean 'learning_rate'?
   5: backends.toy.adapter.rank: should be at least 1
-  6: backends.toy.api_key: a secret is not written here but named: put it in an environment variable and \
-write ${NAME}"""
+  6: backends.toy.api_key: write the name of an environment variable as ${NAME}, not the secret itself"""
     )
     seen: BaseException | None = caught.value
     while seen is not None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from tuneport.config import RunConfig, Secret, Settings, commented_yaml, config_from_flags, json_schema, load_config
+from tuneport.config import RunConfig, commented_yaml, config_from_flags, json_schema, load_config
+from tuneport.contract.settings import Secret, Settings
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda value: "${" not in value)
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -10,8 +10,8 @@ import pytest
 
 from core.dataset.triggers import TRIGGERS
 from tuneport import Dataset
-from tuneport.dataset.codes import CODES
-from tuneport.dataset.mend import REMEDIES
+from tuneport.dataset.findings.codes import CODES
+from tuneport.dataset.fix.remedies import REMEDIES
 from tuneport.plugin import DataRules
 
 

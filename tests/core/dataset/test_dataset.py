@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 import tuneport
 import tuneport.plugin
 from tuneport import Conversation, Dataset
-from tuneport.dataset import workers
 from tuneport.dataset.example import Example, canonical
-from tuneport.dataset.scan import Scan, scan
-from tuneport.dataset.sniff import Reading
-from tuneport.dataset.source import of_path
+from tuneport.dataset.read.sniff import Reading
+from tuneport.dataset.read.source import of_path
+from tuneport.dataset.scan import workers
+from tuneport.dataset.scan.scan import Scan, scan
 from tuneport.errors import DataError, UsageError
 from tuneport.plugin import DataRules
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneport.dataset import Completion, Conversation, Dataset, FixResult, Message, canonical
-from tuneport.dataset.fix import KEPT_CHANGES
-from tuneport.dataset.mend import REMEDIES
+from tuneport.dataset.fix.fix import KEPT_CHANGES
+from tuneport.dataset.fix.remedies import REMEDIES
 from tuneport.errors import DataError, UsageError
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tuneport import Completion, Conversation, Dataset, Message, Preference
-from tuneport.dataset.formats import SHAPES, Shape
+from tuneport.dataset.shapes.shapes import SHAPES, Shape
 from tuneport.errors import UsageError
 from tuneport.plugin import DataRules
 

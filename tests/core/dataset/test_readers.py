@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tuneport import Conversation, Dataset
-from tuneport.dataset import source
-from tuneport.dataset.rows import blank
-from tuneport.dataset.source import blocks
+from tuneport.dataset.check.one_row import blank
+from tuneport.dataset.read import source
+from tuneport.dataset.read.source import blocks
 
 FAST = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneport import Dataset
+from tuneport.dataset.check.repeats import Records, Repeat, find_leaks, find_repeats
+from tuneport.dataset.check.row_keys import leading_system, many_row_keys, row_keys, text_key
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, digest
-from tuneport.dataset.repeats import Records, Repeat, find_leaks, find_repeats
-from tuneport.dataset.rowkeys import leading_system, many_row_keys, row_keys, text_key
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tuneport.contract.events import Event, Status
-from tuneport.contract.job import JobState
+from tuneport.contract.state import JobState
 from tuneport.errors import JobNotFound, NotFoundError, UsageError
 from tuneport.ledger import STAGES, JobRecord, Ledger
 from tuneport.refs import Ref

@@ -150,10 +150,10 @@ class ParrotJob(tuneport.Job):
         )
         return ParrotModel(self.ref, pairs, lineage)
 
-    def delete(self, *, dry_run: bool = False) -> list[str]:
+    def delete(self, *, dry_run: bool = False) -> tuneport.Removal:
         if not dry_run:
             shutil.rmtree(self.folder)
-        return [f"the folder {self.folder}"]
+        return tuneport.Removal(removed=[f"the folder {self.folder}"])
 
     def prune(self, *, dry_run: bool = False) -> int:
         leftover = self.folder / "leftover"

@@ -1,0 +1,65 @@
+"""Asking about a job again while the fault is a passing one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from tuneport.doors import AUTHORS, public
+from tuneport.errors import BackendError, TuneportError, WaitTimeout
+from tuneport.refs import Ref
+
+Found = TypeVar("Found")
+_MOST_ODD = 5  # answers in a row that no outage explains
+_LONGEST_PAUSE = 60.0
+
+
+class Asked(Protocol):
+    """A job, as far as patience needs it: its ref, and how long to wait, in seconds."""
+
+    ref: Ref
+    poll_seconds: float
+    outage_seconds: float
+
+
+@public(AUTHORS)
+class Patience:
+    """Asks about a job again and again while the fault is a passing one; the job itself goes on meanwhile."""
+
+    def __init__(self, job: Asked, deadline: float | None = None) -> None:
+        self._job = job
+        self._deadline = deadline
+        self._lost: float | None = None
+        self._times = self._odd = 0
+
+    def ask(self, question: Callable[[], Found]) -> Found:
+        """The answer. Raises WaitTimeout when the outage or the deadline is over, and any fault that does not pass."""
+        while True:
+            try:
+                found = question()
+            except TuneportError as error:
+                if not error.passing:
+                    raise
+                self._bear(error)
+            else:
+                self._lost, self._times, self._odd = None, 0, 0
+                return found
+
+    def _bear(self, error: TuneportError) -> None:
+        job, now = self._job, time.monotonic()
+        self._lost = now if self._lost is None else self._lost
+        self._times += 1
+        self._odd += isinstance(error, BackendError)
+        pause = job.poll_seconds * 2 ** min(self._times, 6)
+        pause = min(max(pause, error.retry_after or 0.0), _LONGEST_PAUSE)
+        ends = self._lost + job.outage_seconds
+        if self._deadline is not None:
+            ends = min(ends, self._deadline)
+        if now >= ends or self._odd > _MOST_ODD:
+            raise WaitTimeout(
+                f"{job.ref} could not be asked about {self._times} times, for {now - self._lost:.0f} s: "
+                f"{error.message}",
+                remedy=f"The job itself goes on, as far as is known. Run in a while: tuneport watch {job.ref}",
+            ) from error
+        time.sleep(max(0.0, min(pause, ends - now)))

@@ -1,0 +1,1 @@
+"""Remedies for findings: a new file, and a record of each change."""

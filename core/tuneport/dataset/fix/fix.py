@@ -1,0 +1,275 @@
+"""Applies remedies to a whole dataset: a new file, and what became of each row."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from tuneport.dataset.check.repeats import Records, RepeatKind, find_leaks, find_repeats
+from tuneport.dataset.check.row_keys import row_keys
+from tuneport.dataset.example import Example, canonical, digest, from_canonical
+from tuneport.dataset.findings.codes import CODES
+from tuneport.dataset.findings.findings import RowReport
+from tuneport.dataset.fix.remedies import REMEDIES, Change, dropped, mend, unwanted
+from tuneport.dataset.read.strict_json import BAD
+from tuneport.dataset.shapes.recipe import Recipe
+from tuneport.dataset.write import encoder, whole_file
+from tuneport.doors import public
+from tuneport.errors import DataError, UsageError
+
+KEPT_CHANGES = 1000
+"""How many changes a FixResult holds; `counts` has all, and so has the file of changes where one is asked for."""
+
+_DROPS: dict[RepeatKind, str] = {
+    "duplicate": "duplicate",
+    "near-duplicate": "near-duplicate",
+    "conflict": "conflicting-answers",
+    "leaked-row": "leaked-row",
+}
+_LINE_SHIFT = 32  # a record's place is the row's line above its number among the rows written
+_NUMBER = (1 << _LINE_SHIFT) - 1
+
+
+@public()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixResult:
+    """What `fix` did: `read` = `written` + `dropped` rows, `changed` of those written.
+
+    `counts` has the number of changes by code; `changes` the first 1,000 of them, the rows' own before the repeats.
+    """
+
+    path: Path
+    read: int
+    written: int
+    changed: int
+    dropped: int
+    counts: dict[str, int]
+    changes: tuple[Change, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "path": str(self.path),
+            "read": self.read,
+            "written": self.written,
+            "changed": self.changed,
+            "dropped": self.dropped,
+            "counts": self.counts,
+            "changes": [change.to_dict() for change in self.changes],
+        }
+
+    def __str__(self) -> str:
+        head = f"{self.path}: {self.read:,} rows read = {self.written:,} written + {self.dropped:,} dropped"
+        lines = [f"{head}; {self.changed:,} of those written are changed"]
+        lines += [f"  {count:>9,}  {code}" for code, count in self.counts.items()]
+        return "\n".join(lines)
+
+
+SAFE = frozenset(code for code, remedy in REMEDIES.items() if not remedy.asked)
+"""The codes whose remedies lose nothing; `safe` among the remedies stands for them."""
+
+
+def choose(remedies: Iterable[str] | None) -> frozenset[str]:
+    """The codes to apply remedies for, the safe ones where none are named; raises UsageError for one that has none."""
+    if remedies is None:
+        return SAFE
+    chosen = frozenset([remedies] if isinstance(remedies, str) else remedies)
+    if "safe" in chosen:
+        chosen = chosen - {"safe"} | SAFE
+    for code in sorted(chosen - REMEDIES.keys()):
+        near = get_close_matches(code, REMEDIES, 1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise UsageError(f"There is no remedy for {code!r}.", remedy=f"{hint}Remedies are safe, {', '.join(REMEDIES)}.")
+    return chosen | {"duplicate"} if "near-duplicate" in chosen else chosen
+
+
+def fix(
+    rows: Iterable[tuple[Any, RowReport]],
+    recipe: Recipe,
+    path: Path,
+    *,
+    remedies: Iterable[str] | None = None,
+    held_out: Iterable[Example] | None = None,
+    changes_to: Path | None = None,
+    drop_most: bool = False,
+) -> FixResult:
+    """Write the mended rows to `path`, which appears whole or not at all; `rows` are those of a reader.
+
+    Raises UsageError for an unknown remedy or a place that cannot be written to, DataError where no row is left, or
+    where errors would drop more than half of them and `drop_most` is not set.
+    """
+    wanted = choose(remedies)
+    if "leaked-row" in wanted and held_out is None:
+        raise UsageError(
+            "leaked-row needs to know the held-out rows.", remedy="Give them: fix(…, against=Dataset.load(…))."
+        )
+    try:
+        return _fix(rows, recipe, path, wanted, held_out, changes_to, drop_most=drop_most)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            remedy="Free some space, or name a file in a folder that you can write to.",
+        ) from error
+
+
+def _fix(
+    rows: Iterable[tuple[Any, RowReport]],
+    recipe: Recipe,
+    path: Path,
+    wanted: frozenset[str],
+    held_out: Iterable[Example] | None,
+    changes_to: Path | None,
+    *,
+    drop_most: bool,
+) -> FixResult:
+    with ExitStack() as stack:
+        log = _Log(stack.enter_context(whole_file(changes_to)) if changes_to is not None else None)
+        records = stack.enter_context(Records())
+        draft = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
+        shapes: set[type] = set()
+        flags = _write_mended(rows, recipe, wanted, draft, records, log, shapes)
+        if flags and not drop_most:
+            _refuse_to_drop_most(log, len(flags), path)
+        repeats = [find_repeats(records)]
+        if held_out is not None and "leaked-row" in wanted:
+            repeats.append(find_leaks(records, stack.enter_context(_records(held_out))))
+        for found in repeats:
+            _mark_drops(found, wanted, flags, log)
+        written = flags.count(_SAME) + flags.count(_CHANGED)
+        if not written:
+            raise DataError(
+                f"No row is left after fixing, so {path} is not written.",
+                remedy="tuneport check names what is wrong with each row.",
+            )
+        _publish(draft, flags, len(shapes), path)
+    return FixResult(
+        path=path,
+        read=written + log.dropped,
+        written=written,
+        changed=flags.count(_CHANGED),
+        dropped=log.dropped,
+        counts=dict(log.counts.most_common()),
+        changes=tuple(log.kept),
+    )
+
+
+_SAME, _CHANGED, _DROPPED = range(3)
+
+
+def _write_mended(
+    rows: Iterable[tuple[Any, RowReport]],
+    recipe: Recipe,
+    wanted: frozenset[str],
+    draft: BinaryIO,
+    records: Records,
+    log: _Log,
+    shapes: set[type],
+) -> bytearray:
+    """Mend row by row; returns what became of each row that was written to the draft."""
+    flags = bytearray()
+    for values, report in rows:
+        if values is BAD:
+            _refuse_broken(report)
+            log.add(dropped(report, None))
+            continue
+        # What the reader notes, such as a byte order mark or a blank line, is not in the new file.
+        notes = [one for one in report.found if one.level == "note"]
+        log.add_all(Change(report.line, None, finding.code, "changed") for finding in notes)
+        if values is None:
+            continue
+        if (change := unwanted(report, values, wanted)) is not None:
+            log.add(change)
+            continue
+        example, changes = mend(recipe, values, report.line, wanted)
+        log.add_all(changes)
+        if example is not None:
+            text = canonical(example)
+            place = (report.line or 0) << _LINE_SHIFT | len(flags)
+            records.add(row_keys(example, digest(example)), place)
+            draft.write(text + b"\n")
+            shapes.add(type(example))
+            flags.append(_CHANGED if changes else _SAME)
+    return flags
+
+
+def _refuse_broken(report: RowReport) -> None:
+    """Raise DataError where it is the file that cannot be read on, not one of its rows."""
+    if report.line is None:
+        first = report.found[0]
+        raise DataError(f"{first.message} That cannot be fixed row by row.", remedy=CODES[first.code].remedy)
+
+
+def _refuse_to_drop_most(log: _Log, sound: int, path: Path) -> None:
+    """Raise DataError where errors would drop more rows than are left: one cause is likely, and it can be fixed."""
+    if log.dropped <= sound:
+        return
+    code, times = log.dropped_for.most_common(1)[0]
+    raise DataError(
+        f"{log.dropped:,} of {log.dropped + sound:,} rows would be dropped, {times:,} of them for {code}, so {path} is "
+        "not written.",
+        remedy=f"{CODES[code].remedy} See each row: tuneport check. To drop them all the same: --drop-most "
+        "(drop_most=True in Python).",
+    )
+
+
+def _mark_drops(found: Iterable[Any], wanted: frozenset[str], flags: bytearray, log: _Log) -> None:
+    for repeat in found:
+        code = _DROPS.get(repeat.kind)
+        number = repeat.place & _NUMBER
+        if code in wanted and flags[number] != _DROPPED:
+            flags[number] = _DROPPED
+            first = repeat.first >> _LINE_SHIFT
+            what = f"repeats line {first}" if first else f"stands in the held-out data as row {repeat.first}"
+            log.add(Change(repeat.place >> _LINE_SHIFT, None, str(code), "dropped", message=f"The row {what}."))
+
+
+def _records(examples: Iterable[Example]) -> Records:
+    records = Records()
+    for number, example in enumerate(examples, 1):
+        records.add(row_keys(example, digest(example)), number)
+    return records
+
+
+def _publish(draft: BinaryIO, flags: bytearray, shapes: int, path: Path) -> None:
+    """Write what is kept, in the shape that trainers take; several shapes in one file are told apart by our own."""
+    encode = encoder(shapes)
+    draft.seek(0)
+    with whole_file(path) as file:
+        for text, flag in zip(draft, flags, strict=True):
+            if flag != _DROPPED:
+                file.write(encode(from_canonical(text)) + b"\n")
+
+
+class _Log:
+    """Counts the changes, keeps the first, and writes all of them where a file is asked for."""
+
+    def __init__(self, file: BinaryIO | None) -> None:
+        self.counts: Counter[str] = Counter()
+        self.kept: list[Change] = []
+        self.dropped = 0
+        self.dropped_for: Counter[str] = Counter()
+        self._file = file
+
+    def add(self, change: Change) -> None:
+        """Note one change."""
+        self.counts[change.code] += 1
+        if change.action == "dropped":
+            self.dropped += 1
+            self.dropped_for[change.code] += 1
+        if len(self.kept) < KEPT_CHANGES:
+            self.kept.append(change)
+        if self._file is not None:
+            self._file.write(msgspec.json.encode(change.to_dict()) + b"\n")
+
+    def add_all(self, changes: Iterable[Change]) -> None:
+        """Note several."""
+        for change in changes:
+            self.add(change)

@@ -1,0 +1,1 @@
+"""Bytes to rows: files, streams, data frames and Python objects, format by format."""

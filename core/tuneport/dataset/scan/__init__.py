@@ -1,0 +1,1 @@
+"""The single pass over a source: rows are read, checked, counted and fingerprinted once."""
