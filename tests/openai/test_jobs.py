@@ -481,7 +481,7 @@ def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
     assert f"tuneport settle {job.ref}" in str(caught.value)
     capsys.readouterr()
     assert invoke(["settle", str(job.ref)]) == 3
-    assert "a quarter of an hour after the sending" in capsys.readouterr().err
+    assert "15 minutes after it was sent" in capsys.readouterr().err
     with monkeypatch.context() as without:
         without.delenv("LAB_API_KEY")
         assert invoke(["settle", str(job.ref)]) == 3
