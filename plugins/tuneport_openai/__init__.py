@@ -41,7 +41,7 @@ _ROOMS = {
 
 @hookimpl
 def tuneport_backends() -> list[Backend]:
-    """Announce one backend for each profile."""
+    """Register one backend for each profile."""
     from tuneport_openai.backend import OpenAIBackend
     from tuneport_openai.wire.profiles import profiles
 

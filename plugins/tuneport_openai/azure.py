@@ -1,4 +1,4 @@
-"""Azure's deployments: a tuned model answers there only while it is deployed, and is billed by the hour for that."""
+"""Azure's deployments: a tuned model answers only while it is deployed, which is billed by the hour."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tuneport_openai.wire import keys
 from tuneport_openai.wire.addresses import check_url
 from tuneport_openai.wire.client import http_client, is_http
 from tuneport_openai.wire.profiles import Profile
-from tuneport_openai.wire.refusals import shown, words_of
+from tuneport_openai.wire.refusals import message_in, shown
 
 RESOURCE, TOKEN, MANAGEMENT = "AZURE_OPENAI_RESOURCE_ID", keys.MANAGEMENT_TOKEN, "AZURE_MANAGEMENT_URL"
 _API = "2024-10-01"
 _PUBLIC = "https://management.azure.com"
-_SKU = {"name": "Standard", "capacity": 50}  # thousands of tokens a minute; what is billed is the hour, not these
+_SKU = {"name": "Standard", "capacity": 50}  # thousands of tokens a minute; the hour is billed, not these
 _RESOURCE_ID = re.compile(
     r"/subscriptions/[\w-]+/resourceGroups/[\w.()-]+/providers/Microsoft\.CognitiveServices/accounts/[\w-]+\Z",
     re.IGNORECASE,
@@ -31,8 +31,8 @@ _FAILED = frozenset({"failed", "canceled", "cancelled", "disabled"})
 class Deployment:
     """A deployment by name, in the resource that AZURE_OPENAI_RESOURCE_ID names.
 
-    Resource Manager is another host than the wire's and takes another token, AZURE_MANAGEMENT_TOKEN, which goes there
-    alone. Raises ConfigError where either is not set.
+    Resource Manager is another host than the wire's and takes another token, AZURE_MANAGEMENT_TOKEN, which is sent only
+    there. Raises ConfigError where either is not set.
     """
 
     def __init__(self, name: str, profile: Profile) -> None:
@@ -41,16 +41,16 @@ class Deployment:
         resource = os.environ.get(RESOURCE, "").rstrip("/")
         if not _RESOURCE_ID.match(resource):
             raise ConfigError(
-                f"The variable {RESOURCE} does not name an Azure resource, which a deployment needs.",
+                f"A deployment needs an Azure resource, and the variable {RESOURCE} does not name one.",
                 remedy="Set it to /subscriptions/…/resourceGroups/…/providers/Microsoft.CognitiveServices/accounts/… "
-                "(`az cognitiveservices account show` tells it), or deploy the model in the portal and ask "
+                "(see `az cognitiveservices account show`), or deploy the model in the portal and ask "
                 "azure:DEPLOYMENT.",
             )
         host = check_url(os.environ.get(MANAGEMENT) or _PUBLIC)
         self._url = f"{host}{resource}/deployments/{name}?api-version={_API}"
 
     def ensure(self, model: str) -> bool:
-        """Deploy the model and wait until it answers; whether it had to be created. Raises BackendError if it fails."""
+        """Deploy the model and wait until it answers; returns whether it was created. Raises BackendError."""
         state = self._state()
         created = state is None
         if created:
@@ -66,20 +66,20 @@ class Deployment:
             if time.monotonic() > deadline:
                 raise UnavailableError(
                     f"Azure is still deploying {self.name} after {self._limits.deploy_seconds / 60:.0f} minutes.",
-                    remedy="It is billed once it stands. Ask again later, or take it down in the portal.",
+                    remedy="It is billed once it is deployed. Try again later, or delete it in the portal.",
                 )
             time.sleep(self._poll_seconds)
         return created
 
     def remove(self) -> bool:
-        """Take it down, which ends its cost; whether it was there."""
+        """Delete it, which ends its cost; returns whether it was there."""
         if self._state() is None:
             return False
         self._ask("DELETE")
         return True
 
     def _state(self) -> str | None:
-        """Where it stands, in small letters; None when there is no such deployment."""
+        """Its state in lower case; None when there is no such deployment."""
         try:
             found = self._ask("GET")
         except NotFoundError:
@@ -92,7 +92,7 @@ class Deployment:
         token = os.environ.get(TOKEN, "")
         if not token:
             raise ConfigError(
-                f"The environment variable {TOKEN} is not set, which deployments at Azure need.",
+                f"Deployments at Azure need the environment variable {TOKEN}, which is not set.",
                 remedy=_NEW_TOKEN,
             )
         redact = Redactor(lambda: [token, os.environ.get("AZURE_OPENAI_API_KEY", "")])
@@ -100,23 +100,23 @@ class Deployment:
         try:
             with http_client("Azure's Resource Manager", redact, seconds=seconds, direct=direct) as client:
                 answer = client.request(method, self._url, headers={"Authorization": f"Bearer {token}"}, json=body)
-        except Exception as error:  # its class is httpx's or httpx2's, as the openai package has it
+        except Exception as error:  # its class is of httpx or httpx2, whichever the openai package uses
             if not is_http(error):
                 raise
             why = redact(shown(error))
             raise UnavailableError(
-                f"Azure's Resource Manager could not be asked about {self.name}: {type(error).__name__}: {why}",
+                f"Azure's Resource Manager could not be reached about {self.name}: {type(error).__name__}: {why}",
                 remedy="Try again in a while.",
                 passing=True,
             ) from (None if redact.is_in(str(error)) else error)
         if not answer.is_success:
-            raise self._refused(answer.status_code, words_of(answer.text))
+            raise self._refused(answer.status_code, message_in(answer.text))
         return _object_of(answer)
 
     def _refused(self, status: int, said: str) -> TuneportError:
         why = f"({status}): {said}"
         if status == 404:
-            return NotFoundError(f"Azure knows no deployment {self.name} {why}", remedy=f"Check {RESOURCE}.")
+            return NotFoundError(f"Azure has no deployment {self.name} {why}", remedy=f"Check {RESOURCE}.")
         if status in (401, 403):
             return UnavailableError(
                 f"Azure's Resource Manager refuses the token in {TOKEN} {why}", remedy=f"It lasts an hour. {_NEW_TOKEN}"
@@ -127,7 +127,7 @@ class Deployment:
 
 
 def _object_of(answer: Any) -> dict[str, Any]:
-    """The JSON object of an answer; a deletion's may be empty, and a gateway's page is none."""
+    """The JSON object of an answer; empty for a deletion's empty answer or a gateway's page."""
     try:
         found = answer.json()
     except (ValueError, RecursionError):

@@ -92,7 +92,7 @@ def _is_in_use(wire: Wire, file_id: str) -> bool:
         with wire.speaking("listing the jobs"):
             listed = Pages(wire.patient.fine_tuning.jobs.list(limit=100))
             jobs = list(listed)
-            listed.require_whole("jobs")
+            listed.require_complete("jobs")
     except TuneportError:
         return True
     return any(file_id in (job.training_file, job.validation_file) and job.status not in _OVER for job in jobs)

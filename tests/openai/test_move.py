@@ -134,9 +134,9 @@ def test_a_job_comes_home_byte_for_byte_with_its_curve_and_is_not_fetched_twice(
     vendor: WireServer, tmp_path: Path
 ) -> None:
     wire, folder = Wire(profile("lab")), tmp_path / "shop"
-    brought = bring(wire, read_job(wire, vendor.job["id"]), folder)
-    assert brought.training.read_bytes() == content(ROWS[:40])
-    assert brought.validation.read_bytes() == content(ROWS[40:])
+    local = bring(wire, read_job(wire, vendor.job["id"]), folder)
+    assert local.training.read_bytes() == content(ROWS[:40])
+    assert local.validation.read_bytes() == content(ROWS[40:])
     kept = json.loads((folder / "old/record.json").read_text())
     assert kept["files"]["training"]["sha256"] == hashlib.sha256(content(ROWS[:40])).hexdigest()
     assert kept["model"] == f"lab:{vendor.job['fine_tuned_model']}"
@@ -144,9 +144,9 @@ def test_a_job_comes_home_byte_for_byte_with_its_curve_and_is_not_fetched_twice(
     assert [one.seq for one in events] == list(range(1, len(events) + 1))
     curve = {one.data["step"]: one.data["train_loss"] for one in events if one.kind == "metric"}
     assert curve == {1: 2.5, 2: 1.5, 3: 0.5}  # two from events, the last from the result file
-    assert check_rows(brought).used == 40
+    assert check_rows(local).used == 40
     before = downloads(vendor)
-    brought.training.write_text("edited\n")
+    local.training.write_text("edited\n")
     assert bring(wire, read_job(wire, vendor.job["id"]), folder).training.read_text() == "edited\n"
     assert downloads(vendor) == before
     assert methods(vendor) == {"GET"}
@@ -155,15 +155,15 @@ def test_a_job_comes_home_byte_for_byte_with_its_curve_and_is_not_fetched_twice(
 def test_a_file_that_is_gone_is_said_and_a_copy_takes_its_place(vendor: WireServer, tmp_path: Path) -> None:
     del vendor.content[vendor.job["training_file"]]
     wire, folder = Wire(profile("lab")), tmp_path / "shop"
-    brought = bring(wire, read_job(wire, vendor.job["id"]), folder)
-    assert brought.training is None
-    assert vendor.job["training_file"] in brought.gone[0]
-    assert "--training-file FILE" in brought.gone[0]
+    local = bring(wire, read_job(wire, vendor.job["id"]), folder)
+    assert local.training is None
+    assert vendor.job["training_file"] in local.gone[0]
+    assert "--training-file FILE" in local.gone[0]
     mine = tmp_path / "mine.jsonl"
     mine.write_bytes(content(ROWS[:10]))
-    brought = bring(wire, read_job(wire, vendor.job["id"]), folder, training_file=mine)
-    assert brought.gone == ()
-    assert brought.training.read_bytes() == mine.read_bytes()
+    local = bring(wire, read_job(wire, vendor.job["id"]), folder, training_file=mine)
+    assert local.gone == ()
+    assert local.training.read_bytes() == mine.read_bytes()
 
 
 def command(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -201,8 +201,8 @@ def test_a_download_that_breaks_off_goes_on(vendor: WireServer, tmp_path: Path, 
     file_id = vendor.job["training_file"]
     asked = in_pieces(vendor, file_id, first=1000, ranges=ranges)
     wire = Wire(profile("lab"))
-    brought = bring(wire, read_job(wire, vendor.job["id"]), tmp_path / "shop")
-    assert brought.training.read_bytes() == vendor.content[file_id]
+    local = bring(wire, read_job(wire, vendor.job["id"]), tmp_path / "shop")
+    assert local.training.read_bytes() == vendor.content[file_id]
     assert asked == ["", "bytes=1000-"]
 
 

@@ -18,7 +18,8 @@ from tuneport.errors import UsageError
 from tuneport.plugin import Record
 from tuneport_openai.move.account import read_account, read_job
 from tuneport_openai.move.answers import price_of, spent_on
-from tuneport_openai.move.bring import alone, bring
+from tuneport_openai.move.bring import bring
+from tuneport_openai.move.folder import hold_folder
 from tuneport_openai.move.table import csv_text
 from tuneport_openai.wire.client import Wire
 from tuneport_openai.wire.profiles import profile
@@ -128,10 +129,10 @@ def test_a_file_that_is_not_handed_out_does_not_end_the_move(lab: WireServer, tm
     for file in (job["training_file"], *job["result_files"]):
         lab.refuse[f"GET /v1/files/{file}/content"] = (status, said, {})
     wire = Wire(profile("lab"))
-    brought = bring(wire, read_job(wire, job["id"]), tmp_path / "shop")
-    assert len(brought.gone) == 2
-    assert "--training-file FILE" in brought.gone[0]
-    assert (status in (404, 410)) or "Downloads are disabled" in brought.gone[0]
+    local = bring(wire, read_job(wire, job["id"]), tmp_path / "shop")
+    assert len(local.gone) == 2
+    assert "--training-file FILE" in local.gone[0]
+    assert (status in (404, 410)) or "Downloads are disabled" in local.gone[0]
 
 
 def test_a_file_with_more_bytes_than_told_is_not_received_to_its_end(lab: WireServer, tmp_path: Path) -> None:
@@ -148,12 +149,12 @@ def test_a_copy_is_not_taken_for_the_beginning_of_a_download_nor_passed_over(lab
     wire, folder, mine = Wire(profile("lab")), tmp_path / "shop", tmp_path / "mine.jsonl"
     mine.write_bytes(content(ROWS[:3]))
     bring(wire, read_job(wire, job["id"]), folder)
-    with alone(folder):
+    with hold_folder(folder):
         (folder / "train.jsonl").unlink()
         (folder / ".train.jsonl.copy").write_bytes(b"{half a copy")  # left by a kill
-        brought = bring(wire, read_job(wire, job["id"]), folder)
-        assert brought.training is not None
-        assert brought.training.read_bytes() == content(ROWS)
+        local = bring(wire, read_job(wire, job["id"]), folder)
+        assert local.training is not None
+        assert local.training.read_bytes() == content(ROWS)
         with pytest.raises(UsageError, match="is there already"):
             bring(wire, read_job(wire, job["id"]), folder, training_file=mine)
 
@@ -171,12 +172,12 @@ def test_two_processes_do_not_move_into_one_folder_and_a_killed_beginning_is_no_
     folder = tmp_path / "my shop"
     (folder / "old").mkdir(parents=True)
     (folder / "old/.record.json.part").write_text("{")  # all that a kill has left
-    with alone(folder), pytest.raises(UsageError, match="Another process"), alone(folder):
+    with hold_folder(folder), pytest.raises(UsageError, match="Another process"), hold_folder(folder):
         pass
-    with alone(folder):
+    with hold_folder(folder):
         pass
     (folder / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="is not a job's"), alone(folder):
+    with pytest.raises(UsageError, match="is not a job's"), hold_folder(folder):
         pass
 
 
@@ -321,10 +322,10 @@ def test_what_may_have_been_spent_is_on_the_disk_before_it_is(lab: WireServer, m
     move(*arguments, "-y")
     assert seen == [pytest.approx(0.04)] * 4
     wire = Wire(profile("lab"))
-    brought = bring(wire, read_job(wire, job["id"]), folder)
-    assert spent_on(brought) == pytest.approx(4 * 0.003)
+    local = bring(wire, read_job(wire, job["id"]), folder)
+    assert spent_on(local) == pytest.approx(4 * 0.003)
     (folder / "old/spent.json").write_text('{"usd": 0.01, "reserved": 0.04}')  # killed while it asked
-    assert spent_on(brought) == pytest.approx(0.05)
+    assert spent_on(local) == pytest.approx(0.05)
 
 
 def test_how_far_it_is_and_where_the_model_comes_from_are_told(lab: WireServer, move: Move, tmp_path: Path) -> None:
@@ -353,6 +354,6 @@ def test_a_price_that_is_none_is_refused(lab: WireServer) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(UsageError, match="Permission denied"), alone(tmp_path / "shop"):
+    with pytest.raises(UsageError, match="Permission denied"), hold_folder(tmp_path / "shop"):
         pass
     tmp_path.chmod(0o700)

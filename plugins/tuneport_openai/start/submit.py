@@ -222,7 +222,7 @@ def _look(wire: Wire, scratch: Scratch) -> FineTuningJob | None:
                 break
         else:
             if not ours:
-                jobs.require_whole("jobs")  # otherwise it could never be certain that the job does not exist
+                jobs.require_complete("jobs")  # otherwise it could never be certain that the job does not exist
     return min(ours, key=lambda job: time_of(job.created_at) or oldest, default=None)
 
 
