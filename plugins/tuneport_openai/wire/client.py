@@ -197,7 +197,7 @@ class Wire:
         )
 
     def _which_models(self) -> str:
-        """What to do about a model that the server does not have; a server other than OpenAI is asked for its models."""
+        """What to do about a model that the server does not have. Servers of your own are asked for their models."""
         if self.profile.vendor == "azure":
             return "Check the model's name. A tuned model answers under its deployment's name, once it is deployed."
         if self.profile.vendor == "openai":
