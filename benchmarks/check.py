@@ -1,7 +1,7 @@
-"""How fast and in how much memory `Dataset.check` reads chat rows, beside Hugging Face `datasets` merely loading them.
+"""How fast and in how much memory `Dataset.check` reads chat rows, and Hugging Face `datasets` loads them.
 
     python benchmarks/check.py                                  # 200,000 rows of 143 MB, tuneport alone
-    python benchmarks/check.py --peer PYTHON                    # beside the `datasets` of another interpreter
+    python benchmarks/check.py --peer PYTHON                    # with the `datasets` of another interpreter
     python benchmarks/check.py --rows 10000000 --runs 1         # memory at another size
 
 Whole processes are timed, start and imports included, by turns; memory is the largest sum over a process and its
@@ -59,7 +59,7 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> None:
 def measure(command: list[str]) -> tuple[float, float]:
     """Wall-clock and processor seconds of a process with its children."""
     start, used = time.perf_counter(), _processor_seconds()
-    process = _begun(command)
+    process = _start(command)
     if process.wait():
         raise SystemExit(f"{command[0]} failed with {process.returncode}")
     return time.perf_counter() - start, _processor_seconds() - used
@@ -67,7 +67,7 @@ def measure(command: list[str]) -> tuple[float, float]:
 
 def largest_memory(command: list[str]) -> float:
     """The largest memory, in MB, of a process and its children: in a run of its own, since looking takes time."""
-    process, largest = _begun(command), 0
+    process, largest = _start(command), 0
     tree = psutil.Process(process.pid)
     while process.poll() is None:
         largest = max(largest, sum(_memory(tree)))
@@ -75,7 +75,7 @@ def largest_memory(command: list[str]) -> float:
     return largest / 1e6
 
 
-def _begun(command: list[str]) -> subprocess.Popen[bytes]:
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
     quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     environment = os.environ | quiet
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode, on either side

@@ -28,6 +28,7 @@ from tuneport_torch.engine.objective import Answers
 from tuneport_torch.engine.pack import epoch_steps
 from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.update import adamw, update
+from tuneport_torch.resolved import resolve
 
 FORWARD = "tuneport_torch.engine.forward"
 ATTENTION = "tuneport_torch.engine.attention"
@@ -62,25 +63,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--step", type=int, default=1024, help="tokens of a step")
     parser.add_argument("--steps", type=int, default=3, help="steps of a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants, beside the one with everything")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants, next to the one with everything")
     return parser.parse_args()
 
 
 def steps(options: Options, args: argparse.Namespace, device: torch.device, changed: dict) -> float:
     """Tokens per second of some steps of a new model."""
-    unfused = changed.get("optimiser") == "not fused"
-    chosen = {name: value for name, value in changed.items() if name != "optimiser"}
+    unfused = changed.get("optimizer") == "not fused"
+    chosen = {name: value for name, value in changed.items() if name != "optimizer"}
     settings = TorchSettings(mode=options.mode, precision="bfloat16", device=device.type, **chosen)
     model = build(options, device.type)
-    forward = prepare(model, settings, device, torch.bfloat16, heard)
+    plan = resolve(settings, epochs=1, rows=1, tokens=1, hidden_size=1, device=device.type)
+    forward = prepare(model, settings, plan, heard)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(trained.values()) if unfused else adamw(trained, 0.0, device)
     data = Answers(workload(options.rows, SHAPES[options.shape]["vocab_size"], options.mean, options.cap), "train")
-    plan = epoch_steps(data.lengths, args.step, 0, 0)[: args.steps]
+    batches = epoch_steps(data.lengths, args.step, 0, 0)[: args.steps]
     model.train()
     synchronize(device)
     began = time.perf_counter()
-    for examples in plan:
+    for examples in batches:
         total = torch.zeros((), device=device)
         for batch in data.split(forward, examples, args.step):
             with torch.autocast(device.type, torch.bfloat16):
@@ -91,7 +93,7 @@ def steps(options: Options, args: argparse.Namespace, device: torch.device, chan
     synchronize(device)
     seconds = time.perf_counter() - began
     forward.close()
-    return sum(data.lengths[row] for examples in plan for row in examples) / seconds
+    return sum(data.lengths[row] for examples in batches for row in examples) / seconds
 
 
 def synchronize(device: torch.device) -> None:
@@ -154,7 +156,7 @@ VARIANTS: dict[str, tuple[dict, dict]] = {  # what it is called: settings, and w
     ),
     "adapters that share an input each by itself": ({}, {f"{FORWARD}.join": untouched}),
     "frozen weights rounded at every use": ({}, {"tuneport_torch.bases.lora.cast_frozen": lambda *_: None}),
-    "optimiser not fused": ({"optimiser": "not fused"}, {}),
+    "optimizer not fused": ({"optimizer": "not fused"}, {}),
     "layers compiled (not counting the time that it takes)": ({"compile": True}, {}),
 }
 
@@ -163,8 +165,8 @@ def table(rates: dict[str, list[float]]) -> str:
     whole = statistics.median(rates[EVERYTHING])
     lines = ["| | tokens/s, each round | with everything is |", "|---|---|---|"]
     for name, each in rates.items():
-        told = ", ".join(f"{rate:,.0f}" for rate in each)
-        lines.append(f"| {name} | {told} | {whole / statistics.median(each):.2f} times as fast |")
+        seen = ", ".join(f"{rate:,.0f}" for rate in each)
+        lines.append(f"| {name} | {seen} | {whole / statistics.median(each):.2f} times as fast |")
     return "\n".join(lines)
 
 

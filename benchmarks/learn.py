@@ -1,4 +1,4 @@
-"""What a training teaches, ours beside TRL's: `python benchmarks/learn.py TRAIN.csv TEST.csv --peer PYTHON_WITH_TRL`.
+"""What a training teaches, ours and TRL's: `python benchmarks/learn.py TRAIN.csv TEST.csv --peer PYTHON_WITH_TRL`.
 
 From two files of `text,category` (banking77's, say), the eight most frequent categories; a seeded 1,000 rows of them to
 train on, the test file's rows of them to ask. SmolLM2-135M, LoRA and full, the same token ids, hyperparameters and

@@ -1,4 +1,4 @@
-"""Memory that the plan foretells beside what a training takes: `python benchmarks/memory.py`.
+"""Memory that the plan estimates compared with what a training takes: `python benchmarks/memory.py`.
 
 SmolLM2-135M on this machine, LoRA and full, at two sizes of a micro-batch; each in a process of its own, which loads
 the model and trains three full steps, as a job's worker does. On a GPU the peak of what is allocated there, else the
@@ -71,15 +71,15 @@ def measure(mode: str, tokens: int, length: int, *, checkpointing: bool) -> dict
             emit=lambda *_, **__: None,
         )  # fmt: skip
         train(run)
-    foretold = footprint.foretell(base.facts, settings, device, tokens_per_batch=tokens, longest=length)
+    estimate = footprint.estimate(base.facts, settings, device, tokens_per_batch=tokens, longest=length)
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else 1024 * usage()
     return {
         "mode": mode,
         "tokens_per_batch": tokens,
-        "foretold_gb": round(foretold.total / 1e9, 3),
+        "estimated_gb": round(estimate.total / 1e9, 3),
         "measured_gb": round(peak / 1e9, 3),
-        "ratio": round(foretold.total / peak, 3),
-        "parts_gb": {name: round(size / 1e9, 3) for name, size in foretold.parts.items()},
+        "ratio": round(estimate.total / peak, 3),
+        "parts_gb": {name: round(size / 1e9, 3) for name, size in estimate.parts.items()},
     }
 
 

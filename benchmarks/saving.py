@@ -1,6 +1,6 @@
 """How long a training stands still for a checkpoint: `python benchmarks/saving.py --mode full`.
 
-SmolLM2-135M's shape with random weights and AdamW's state. Each round saves once beside the training, which only waits
+SmolLM2-135M's shape with random weights and AdamW's state. Each round saves once during the training, which only waits
 for the copy, and once waiting for the disk, as it is done where memory is short. `step` is a training step of 512
 tokens, alone and while a checkpoint is being written. Medians, in seconds.
 """
@@ -69,12 +69,12 @@ def measure(
     folder: Path, trained: Any, optimizer: Any, step: Callable[[], None], rounds: int
 ) -> dict[str, list[float]]:
     """Seconds of each thing, once a round."""
-    progress, told = Progress(), []
-    saver = Saver(Store(folder), progress, trained, optimizer, {}, every=1, emit=lambda *_, **data: told.append(data))
+    progress, seen = Progress(), []
+    saver = Saver(Store(folder), progress, trained, optimizer, {}, every=1, emit=lambda *_, **data: seen.append(data))
     figures: dict[str, list[float]] = {
         "first copy, into fresh memory": [],
         "copy": [],
-        "write, beside the training": [],
+        "write, during the training": [],
         "wait for the disk": [],
         "step": [],
         "step, while a checkpoint is written": [],
@@ -83,10 +83,10 @@ def measure(
         progress.step += 1
         began = time.monotonic()
         figures["copy" if number else "first copy, into fresh memory"].append(timed(saver.save))
-        while len(told) < progress.step:
+        while len(seen) < progress.step:
             figures["step, while a checkpoint is written"].append(timed(step))
             saver.settle()
-        figures["write, beside the training"].append(time.monotonic() - began)
+        figures["write, during the training"].append(time.monotonic() - began)
         progress.step += 1
         figures["wait for the disk"].append(timed(saver.save_last))
         figures["step"].append(timed(step))

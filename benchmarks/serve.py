@@ -1,4 +1,4 @@
-"""Requests per second and time to the first piece of text of `tuneport serve`, beside plain `generate` in a loop.
+"""Requests per second and time to the first piece of text of `tuneport serve` and plain `generate` in a loop.
 
     python benchmarks/serve.py                              # SmolLM2-135M; starts and ends a server of its own
     python benchmarks/serve.py --model torch:./my-model --clients 1 8 --json serve.json
@@ -199,7 +199,7 @@ def table(results: list[Measured]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure tuneport serve beside transformers' generate in a loop.")
+    parser = argparse.ArgumentParser(description="Measure tuneport serve and transformers' generate in a loop.")
     parser.add_argument("--model", default="torch:smollm2-135m", metavar="REF")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--each", type=int, default=3, help="requests of each client")

@@ -1,4 +1,4 @@
-"""How long `import tuneport` and `tuneport --help` take, beside a bare interpreter and the libraries they stand on; and
+"""How long `import tuneport` and `tuneport --help` take, compared with Python and the libraries they use, and
 how long until a training of rows that are checked has a worker.
 
     python benchmarks/startup.py                  # 30 rounds

@@ -1,4 +1,4 @@
-"""Tokens per second of answers that follow a JSON Schema, beside free ones of the same model in the same process.
+"""Tokens per second of answers that follow a JSON Schema and of free ones of the same model in one process.
 
     python benchmarks/structured.py                        # SmolLM2-135M, 1 and 8 answers at a time
     python benchmarks/structured.py --model torch:./my-model --rows 1 16 --tokens 128 --json structured.json
@@ -33,9 +33,9 @@ SCHEMA = {"type": "array", "items": TICKET, "minItems": 10}
 
 def tokens_per_second(model: tuneport.Model, rows: int, tokens: int, **more: Any) -> float:
     """Answer so many questions together, once."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     replies = model.reply_many([QUESTION.format(one) for one in range(rows)], max_tokens=tokens, **more)
-    return sum(one.completion_tokens or 0 for one in replies) / (time.perf_counter() - begun)
+    return sum(one.completion_tokens or 0 for one in replies) / (time.perf_counter() - start)
 
 
 def main() -> None:

@@ -87,8 +87,8 @@ def cpu_comparisons() -> list[Comparison]:
     sides = [Contender("tuneport", "1k", {}), Contender("trl", "2 packed rows", {})]
     modes = {"lora": "LoRA r16", "full": "full"}
     return [
-        Comparison(f"smollm2-135m-{mode}", f"SmolLM2-135M shape, {told}", {"mode": mode}, sides)
-        for mode, told in modes.items()
+        Comparison(f"smollm2-135m-{mode}", f"SmolLM2-135M shape, {name}", {"mode": mode}, sides)
+        for mode, name in modes.items()
     ]
 
 

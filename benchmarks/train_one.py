@@ -49,7 +49,7 @@ class Options:
     rows: int = 60
     mean: float = 120.0  # length of a row in tokens
     cap: int = 512  # length of the longest rows, and of TRL's packs
-    step: int = 1024  # tokens of an optimiser step; TRL gets step / cap packs
+    step: int = 1024  # tokens of an optimizer step; TRL gets step / cap packs
     batch: int = 0  # our tokens_per_batch; 0: auto
     liger: bool = False
     checkpointing: bool = False
@@ -97,7 +97,7 @@ class Timer:
         self.wall = self.cpu = self.peak = 0.0
 
     def start(self) -> None:
-        """Begin to count, if it was not begun."""
+        """Start to count, unless it has started."""
         import torch
 
         if self.wall:

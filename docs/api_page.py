@@ -21,7 +21,15 @@ from typing import Any, get_args
 import tuneport
 
 PAGE = Path(__file__).parent / "api.md"
-DOORS = ("tuneport", "tuneport.errors", "tuneport.plugin", "tuneport.hosted", "tuneport.local", "tuneport.testing")
+DOORS = (
+    "tuneport",
+    "tuneport.errors",
+    "tuneport.plugin",
+    "tuneport.html",
+    "tuneport.hosted",
+    "tuneport.local",
+    "tuneport.testing",
+)
 INTRODUCTION = """\
 <!-- Written by docs/api_page.py from the code: change it there, then run `make docs`. -->
 

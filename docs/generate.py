@@ -83,7 +83,7 @@ CLI_INTRODUCTION = """\
 # Command line
 
 `tuneport COMMAND --help` says the same as this page. A plugin may add commands of its own: `profiles` comes with the
-[hosted one](openai.md), `serve` and `tokens` come with the [server](server.md); they stand last.
+[hosted one](openai.md), `serve` and `access` come with the [server](server.md); they stand last.
 
 - **References** are `backend:name`, for base models, tuned models and jobs alike; a name that starts with `.`, `~` or
   `/` is a path. `tuneport jobs` and `tuneport models` list what is there. Wherever a reference is asked for, three

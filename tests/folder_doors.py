@@ -90,18 +90,19 @@ def ask(path: str) -> None:
 def train(path: str) -> None:
     """Write a job as `start` does, and be its worker."""
     from torch_jobs import request
-    from tuneport_torch import starting
-    from tuneport_torch.jobs.folder import Folder
-    from tuneport_torch.jobs.owner import Owner
-    from tuneport_torch.worker import Worker
+    from tuneport.local.folder import Folder
+    from tuneport.local.owner import Owner
+    from tuneport.local.starting import write_job
+    from tuneport.local.worker import Worker
+    from tuneport_torch import TorchBackend
 
     asked = request(path, f"door-{uuid.uuid4().hex[:12]}", count=4)
-    folder = Folder.named(asked.name)
+    folder = Folder.named("torch", asked.name)
     folder.path.mkdir(parents=True)
     try:
         with Owner.take(folder) as owner:
-            starting._write(folder, asked, owner)
-            Worker(owner).work()
+            write_job(TorchBackend(), asked, owner)
+            Worker(owner, TorchBackend()).run()
             now = owner.now
     finally:
         shutil.rmtree(folder.path)

@@ -292,7 +292,7 @@ STATES = {
     "a state that is a bomb": Scenario(JOB, bombed(), fails=AFTER_TRAIN, says="larger than"),
     "a bomb that never ends": Scenario(JOB, endless(encoding="gzip"), fails=AFTER_TRAIN, says="larger than"),
     "gzip that is none": Scenario(
-        JOB, reply(200, b"plain", Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cannot be expanded"
+        JOB, reply(200, b"plain", Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cannot be decompressed"
     ),
     "gzip that is cut short": Scenario(
         JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cut short"

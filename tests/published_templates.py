@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tiny_models import make_tokenizer
 from tuneport import AnswerPiece, Conversation, GenerateOptions, Message, Reply
-from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.row import AnswerRow
 from tuneport_torch.text.codec import Codec
 from tuneport_torch.text.refusals import Unrenderable
 from tuneport_torch.text.render import Renderer
@@ -150,7 +150,7 @@ def outcome(one: Renderer, row: Conversation) -> tuple[list[str], int] | Unrende
         rendered = one.render(row)
     except Unrenderable as refusal:
         return refusal
-    return [piece.text for piece in one.shown(rendered) if piece.weight], rendered.turns_left_out
+    return [piece.text for piece in one.pieces_of(rendered) if piece.weight], rendered.turns_left_out
 
 
 def answered(one: Renderer, row: Conversation) -> tuple[Reply, list[AnswerPiece]] | Unrenderable:
@@ -161,7 +161,7 @@ def answered(one: Renderer, row: Conversation) -> tuple[Reply, list[AnswerPiece]
         prompt, wanted = _last_answer(one, row)
     except Unrenderable as refusal:
         return refusal
-    answer = Row(one.text, prompt, 9999, GenerateOptions(tools=row.tools, max_tokens=9999))
+    answer = AnswerRow(one.codec, prompt, 9999, GenerateOptions(tools=row.tools, max_tokens=9999))
     pieces = []
     for token in wanted:
         answer.add(token)
@@ -173,7 +173,9 @@ def answered(one: Renderer, row: Conversation) -> tuple[Reply, list[AnswerPiece]
 def must_call(one: Renderer, row: Conversation) -> Reply | str:
     """The same where the model must call a tool: the reply, or the text behind which a token is not allowed."""
     prompt, wanted = _last_answer(one, row)
-    answer = Row(one.text, prompt, 9999, GenerateOptions(tools=row.tools, max_tokens=9999, tool_choice="required"))
+    answer = AnswerRow(
+        one.codec, prompt, 9999, GenerateOptions(tools=row.tools, max_tokens=9999, tool_choice="required")
+    )
     for at, token in enumerate(wanted):
         assert answer.constraint is not None
         if not answer.constraint.bits()[token // 8] >> token % 8 & 1:

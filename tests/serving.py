@@ -1,4 +1,4 @@
-"""A real `tuneport serve` in a process of its own, for tests: started, asked, killed and started again."""
+"""A real `tuneport serve` in a separate process, for tests: started, used, killed and started again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import openai
 
+from tuneport_server.access.tokens import AccessTokens
 from tuneport_server.store import Store
-from tuneport_server.tokens import Tokens
 
 PARROT = Path(__file__).parent / "core" / "loader" / "parrot.py"
 PATIENCE = 60.0
@@ -93,18 +93,18 @@ class Served:
         return openai.OpenAI(api_key=token or self.token, base_url=self.url, timeout=PATIENCE, **options)
 
     def add_token(self, name: str) -> str:
-        """What `tuneport tokens add` does, without a process of its own."""
+        """What `tuneport access add` does, without a process of its own."""
         store = Store(self.home / "server" / "server.sqlite3")
         try:
-            return Tokens(store).add(name)
+            return AccessTokens(store).add(name)
         finally:
             store.close()
 
     def remove_token(self, name: str) -> None:
-        """What `tuneport tokens remove` does."""
+        """What `tuneport access remove` does."""
         store = Store(self.home / "server" / "server.sqlite3")
         try:
-            Tokens(store).remove(name)
+            AccessTokens(store).remove(name)
         finally:
             store.close()
 

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.checkpoint import Store
 from tuneport_torch.engine.loop import Result, Run, train
+from tuneport_torch.resolved import Resolved, resolve
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, NO_CUDA])]
@@ -102,7 +103,7 @@ class Outcome:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def find_losses(self) -> list[float]:
+    def losses(self) -> list[float]:
         return [event["train_loss"] for event in self.events if event["kind"] == "metric"]
 
     @property
@@ -112,6 +113,12 @@ class Outcome:
     @property
     def weights(self) -> dict[str, Any]:
         return {name: w.detach().clone() for name, w in self.model.named_parameters() if w.requires_grad}
+
+
+def resolved(settings: TorchSettings, device: str = "cpu") -> Resolved:
+    """What the settings come to for a model of this file, whatever the rows."""
+    kind = torch.device(device).type
+    return resolve(settings, epochs=1, rows=1, tokens=1, hidden_size=32, device=kind, has_bfloat16=kind == "cuda")
 
 
 def trained(

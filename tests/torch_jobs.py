@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from tuneport import Conversation, Dataset, JobState, Message, Ref
+from tuneport.local import LocalJob
+from tuneport.local.owner import holder
 from tuneport.plugin import TrainRequest, TrainSettings
-from tuneport_torch import TorchBackend, TorchJob, TorchSettings
-from tuneport_torch.jobs.owner import holder
+from tuneport_torch import TorchBackend, TorchSettings
 
 SMALL = {"device": "cpu", "threads": 1, "precision": "float32", "tokens_per_step": 64, "tokens_per_batch": 64}
 QUESTIONS = (
@@ -59,11 +60,11 @@ def request(base: Path, name: str, *, count: int = 60, intent: str | None = None
     )
 
 
-def begin(base: Path, name: str, **asked) -> TorchJob:
+def begin(base: Path, name: str, **asked) -> LocalJob:
     return TorchBackend().start(request(base, name, **asked))
 
 
-def until(job: TorchJob, *wanted: str, seconds: float = 120.0) -> JobState:
+def until(job: LocalJob, *wanted: str, seconds: float = 120.0) -> JobState:
     """Poll until the job has one of the statuses, or is over or idle; its state then."""
     deadline = time.monotonic() + seconds
     while True:
@@ -74,11 +75,11 @@ def until(job: TorchJob, *wanted: str, seconds: float = 120.0) -> JobState:
         time.sleep(0.02)
 
 
-def settled(job: TorchJob) -> JobState:
+def settled(job: LocalJob) -> JobState:
     return until(job)
 
 
-def runners(job: TorchJob) -> list[int]:
+def runners(job: LocalJob) -> list[int]:
     """The living workers of a job."""
     return _workers(str(job.folder.path))
 
@@ -96,13 +97,13 @@ def _workers(under: str) -> list[int]:
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []
-        ours = "tuneport_torch.worker" in command and any(f"{part}/".startswith(f"{under}/") for part in command)
+        ours = "tuneport.local.worker" in command and any(f"{part}/".startswith(f"{under}/") for part in command)
         if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process.pid)
     return found
 
 
-def gone(job: TorchJob, seconds: float = 30.0) -> bool:
+def gone(job: LocalJob, seconds: float = 30.0) -> bool:
     """Whether the job's workers end by themselves within that time."""
     deadline = time.monotonic() + seconds
     while runners(job):
@@ -112,7 +113,7 @@ def gone(job: TorchJob, seconds: float = 30.0) -> bool:
     return True
 
 
-def kill(job: TorchJob, number: int = signal.SIGKILL) -> bool:
+def kill(job: LocalJob, number: int = signal.SIGKILL) -> bool:
     """Send the job's worker a signal, and see it dead if it was SIGKILL; False when there is none."""
     owner = holder(job.folder)
     if owner is None or not owner.alive or owner.identity.pid == os.getpid():
@@ -123,7 +124,7 @@ def kill(job: TorchJob, number: int = signal.SIGKILL) -> bool:
     return True
 
 
-def losses(job: TorchJob) -> list[tuple]:
+def losses(job: LocalJob) -> list[tuple]:
     """The loss log: what was told of each step, in order."""
     return [
         (event.data["step"], event.data.get("train_loss"), event.data.get("valid_loss"))
@@ -132,7 +133,7 @@ def losses(job: TorchJob) -> list[tuple]:
     ]
 
 
-def weights(job: TorchJob) -> str:
+def weights(job: LocalJob) -> str:
     """A digest of the tuned weights."""
     digest = hashlib.sha256()
     for file in sorted(job.folder.model.rglob("*.safetensors")):
@@ -140,11 +141,11 @@ def weights(job: TorchJob) -> str:
     return digest.hexdigest()
 
 
-def seqs(job: TorchJob) -> list[int]:
+def seqs(job: LocalJob) -> list[int]:
     return [event.seq for event in job.events()]
 
 
-def log(job: TorchJob) -> str:
+def log(job: LocalJob) -> str:
     return job.folder.log.read_text("utf-8", "replace") if job.folder.log.exists() else ""
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tuneport.contract.answers import AnswerPiece, GenerateOptions, Reply
     from tuneport.contract.backend import Backend
     from tuneport.contract.events import Event, Status
+    from tuneport.contract.hosting import Hosting
     from tuneport.contract.job import Job
     from tuneport.contract.model import Lineage, Model, Publication, Score
     from tuneport.contract.plan import Plan, Quantity
@@ -36,14 +37,19 @@ if TYPE_CHECKING:
     from tuneport.refs import Ref
     from tuneport.workflow import (
         HealthCheck,
+        JobDescription,
         JobSummary,
         ModelSummary,
         Prunable,
+        RunObserver,
         RunResult,
+        Split,
         backends,
         compare,
         delete,
+        describe,
         doctor,
+        hosting,
         jobs,
         load_dataset,
         models,
@@ -67,6 +73,7 @@ _EXPORTS = {
     "contract.answers": "AnswerPiece GenerateOptions Reply",
     "contract.backend": "Backend",
     "contract.events": "Event Status",
+    "contract.hosting": "Hosting",
     "contract.job": "Job",
     "contract.model": "Lineage Model Publication Score",
     "contract.plan": "Plan Quantity",
@@ -75,8 +82,9 @@ _EXPORTS = {
     "errors": "TuneportError",
     "evaluate": "Comparison Grader",
     "refs": "Ref",
-    "workflow": "HealthCheck JobSummary ModelSummary Prunable RunResult backends compare delete doctor jobs "
-    "load_dataset models open_backend open_job open_model plan prune push report run settle train",
+    "workflow": "HealthCheck JobDescription JobSummary ModelSummary Prunable RunObserver RunResult Split backends "
+    "compare delete describe doctor hosting jobs load_dataset models open_backend open_job open_model plan prune push "
+    "report run settle train",
 }
 
 __all__ = [
@@ -95,7 +103,9 @@ __all__ = [
     "GenerateOptions",
     "Grader",
     "HealthCheck",
+    "Hosting",
     "Job",
+    "JobDescription",
     "JobState",
     "JobSummary",
     "Lineage",
@@ -111,16 +121,20 @@ __all__ = [
     "Removal",
     "Reply",
     "RunConfig",
+    "RunObserver",
     "RunResult",
     "Score",
+    "Split",
     "Stats",
     "Status",
     "TuneportError",
     "backends",
     "compare",
     "delete",
+    "describe",
     "doctor",
     "errors",
+    "hosting",
     "jobs",
     "load_dataset",
     "models",

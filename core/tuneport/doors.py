@@ -11,6 +11,8 @@ _T = TypeVar("_T")
 
 USERS = "tuneport"
 AUTHORS = "tuneport.plugin"
+HOSTED = "tuneport.hosted"
+LOCAL = "tuneport.local"
 
 
 def public(door: str = USERS) -> Callable[[_T], _T]:

@@ -4,22 +4,22 @@
 TuneportError
 ├── UsageError (ValueError)         the call or the command is wrong
 │   ├── RefError                    not `backend:name`
-│   ├── OptionError                 an option of an answer is wrong; knows which
-│   └── ConfigError                 a config file or setting is wrong; knows file, line and key
+│   ├── OptionError                 an option for an answer is wrong; has its name
+│   └── ConfigError                 a config file or setting is wrong; has file, line and key
 ├── DataError (ValueError)          the data has errors; carries the diagnostics
-├── NotFoundError (LookupError)     nothing is there by that name
-│   ├── BackendNotFound             no plugin announces that backend
+├── NotFoundError (LookupError)     there is nothing with that name
+│   ├── BackendNotFound             no plugin provides that backend
 │   ├── JobNotFound
 │   └── ModelNotFound
 ├── UnsupportedError                the backend declares that it cannot do this
-├── UnavailableError                it could, but not here and now: a package, key or device is missing
+├── UnavailableError                it could, but not now: a package, key or device is missing
 ├── BudgetError                     the plan costs more than the budget allows
 ├── JobError                        a job did not end with a model
 │   ├── JobFailed
 │   ├── JobCancelled
-│   └── JobNotFinished              paused, interrupted or unconfirmed: not over, and nobody is running it
-├── WaitTimeout (TimeoutError)      the job goes on; only the waiting ended
-├── BackendError                    a backend or its service broke a promise; foreign exceptions are its cause
+│   └── JobNotFinished              paused, interrupted or unconfirmed: not over, and not running
+├── WaitTimeout (TimeoutError)      the wait is over; the job keeps running
+├── BackendError                    a backend or its service misbehaved; its cause is the original exception
 └── HomeError                       the ledger or the home folder cannot be used
 ```
 """
@@ -56,10 +56,10 @@ __all__ = [
 
 
 class TuneportError(Exception):
-    """What happened and to what; `remedy` says what to do or type next.
+    """The base of all errors. The message says what happened, and to what; `remedy` says what to do or type next.
 
-    `passing`: the same question may be answered by itself later (no connection, a busy service), in `retry_after`
-    seconds where the service says so.
+    `passing` is whether the cause may pass by itself (no connection, a busy service), after `retry_after` seconds if
+    the service says so.
     """
 
     passing: bool = False
@@ -83,7 +83,7 @@ class RefError(UsageError):
 
 
 class OptionError(UsageError):
-    """An option of an answer is wrong or cannot be used; `option` is its name in GenerateOptions."""
+    """An option for an answer is wrong or cannot be used. `option` is its name in GenerateOptions."""
 
     def __init__(self, message: str, *, option: str, remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
@@ -91,7 +91,7 @@ class OptionError(UsageError):
 
 
 class ConfigError(UsageError):
-    """A configuration file or setting is wrong; `file`, `line` (from 1) and `key` say where, where known."""
+    """A config file or setting is wrong. `file`, `line` (from 1) and `key` say where, if known."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class ConfigError(UsageError):
 
 
 class DataError(TuneportError, ValueError):
-    """The data has errors that stop the run; `diagnostics` are the first of them."""
+    """The data has errors that stop the run. `diagnostics` are the first of them."""
 
     def __init__(self, message: str, *, remedy: str | None = None, diagnostics: Sequence[object] = ()) -> None:
         super().__init__(message, remedy=remedy)
@@ -117,11 +117,11 @@ class DataError(TuneportError, ValueError):
 
 
 class NotFoundError(TuneportError, LookupError):
-    """Nothing is there by that name."""
+    """There is nothing with that name."""
 
 
 class BackendNotFound(NotFoundError):  # noqa: N818 - reads as what happened, like the builtin FileNotFoundError's first half
-    """No working plugin announces that backend."""
+    """No working plugin provides that backend."""
 
 
 class JobNotFound(NotFoundError):  # noqa: N818 - see BackendNotFound
@@ -133,7 +133,7 @@ class ModelNotFound(NotFoundError):  # noqa: N818 - see BackendNotFound
 
 
 class UnsupportedError(TuneportError):
-    """The backend declares that it cannot do this; `option` names the option of an answer that it does not take."""
+    """The backend declares that it cannot do this. `option` is the option for an answer that it does not support."""
 
     def __init__(self, message: str, *, remedy: str | None = None, option: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
@@ -141,7 +141,7 @@ class UnsupportedError(TuneportError):
 
 
 class UnavailableError(TuneportError):
-    """The backend could do this, but not here and now: a package, a key, a device or a file is missing."""
+    """The backend could do this, but not now: a package, a key, a device or a file is missing."""
 
     def __init__(
         self, message: str, *, remedy: str | None = None, passing: bool = False, retry_after: float | None = None
@@ -152,11 +152,11 @@ class UnavailableError(TuneportError):
 
 
 class BudgetError(TuneportError):
-    """The plan costs more than the budget allows, or cannot say that it does not."""
+    """The plan costs more than the budget allows, or its cost is unknown."""
 
 
 class JobError(TuneportError):
-    """A job did not end with a model; `ref` names it."""
+    """A job did not end with a model. `ref` is its reference."""
 
     def __init__(self, message: str, *, ref: str, remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
@@ -164,7 +164,7 @@ class JobError(TuneportError):
 
 
 class JobFailed(JobError):  # noqa: N818 - see BackendNotFound
-    """The job failed; the message says why."""
+    """The job failed. The message says why."""
 
 
 class JobCancelled(JobError):  # noqa: N818 - see BackendNotFound
@@ -172,7 +172,7 @@ class JobCancelled(JobError):  # noqa: N818 - see BackendNotFound
 
 
 class JobNotFinished(JobError):  # noqa: N818 - see BackendNotFound
-    """The job is paused, interrupted or unconfirmed (`status`): it is not over, and nobody is running it."""
+    """The job is paused, interrupted or unconfirmed (`status`): it is not over, and it is not running."""
 
     def __init__(self, message: str, *, ref: str, status: str, remedy: str | None = None) -> None:
         super().__init__(message, ref=ref, remedy=remedy)
@@ -180,11 +180,11 @@ class JobNotFinished(JobError):  # noqa: N818 - see BackendNotFound
 
 
 class WaitTimeout(TuneportError, TimeoutError):  # noqa: N818 - see BackendNotFound
-    """The time given to `wait` is over; the job itself goes on."""
+    """The time limit of `wait` is over. The job keeps running."""
 
 
 class BackendError(TuneportError):
-    """A backend or its service did what it should not; the foreign exception is the cause."""
+    """A backend or its service misbehaved. The cause is the original exception."""
 
     def __init__(self, message: str, *, remedy: str | None = None, passing: bool = False) -> None:
         super().__init__(message, remedy=remedy)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tuneport.doors import lazy
 
 if TYPE_CHECKING:
+    from tuneport import html
     from tuneport.config import RunConfig, commented_yaml, load_section
     from tuneport.contract.answers import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
     from tuneport.contract.backend import Backend
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from tuneport.workflow import find_ref, record_answers, translate_settings
 
 _EXPORTS = {
+    "": "html",
     "config": "RunConfig commented_yaml load_section",
     "contract.answers": "AnswerPiece CallPiece GenerateOptions Reply TokenLogprob",
     "contract.backend": "Backend",
@@ -144,6 +146,7 @@ __all__ = [
     "guard",
     "home",
     "hookimpl",
+    "html",
     "load_section",
     "local_path",
     "lock_file",

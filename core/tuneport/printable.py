@@ -1,4 +1,4 @@
-"""Text from outside, made safe to show: what would steer a terminal or hide in a line is written as an escape."""
+"""Makes text from outside safe to show: characters that control a terminal or hide text become escapes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import re
 
 from tuneport.doors import AUTHORS, public
 
-# Controls (C0 without tab and newline, DEL, C1), what reorders text, what has no width, fillers that look like a space,
-# tags, and lone surrogates, which no encoding takes.
+# Controls (C0 without tab and newline, DEL, C1), characters that reorder text or have no width, fillers that look like
+# a space, tags, and lone surrogates, which no encoding accepts.
 _HIDDEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
 )
-# A joiner belongs between two letters of a script that joins, or two emoji; anywhere else it only hides.
+# A joiner belongs between two letters of a joining script, or two emoji. Anywhere else it only hides.
 _JOINER, _JOINED = "[\u200c\u200d]", "[^\x00-\x7f\u200c\u200d]"
 _STRAY_JOINER = f"(?<!{_JOINED}){_JOINER}|{_JOINER}(?!{_JOINED})"
 _TEXT = re.compile(f"[{_HIDDEN}]|{_STRAY_JOINER}")
 _LINE = re.compile(f"[\t\n{_HIDDEN}]|{_STRAY_JOINER}")
-_IN_JSON = re.compile(f"[{_HIDDEN}\u200c\u200d]")  # an escape loses nothing there
+_IN_JSON = re.compile(f"[{_HIDDEN}\u200c\u200d]")  # in JSON, an escape means the same character
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def visible(text: str) -> str:
-    r"""The text with its lines and tabs, every character that steers or hides as an escape.
+    r"""The text with its lines and tabs, and every unsafe character as an escape.
 
     >>> print(visible("\x1b[2J\nred\u202e"))
     \x1b[2J
@@ -33,7 +33,7 @@ def visible(text: str) -> str:
 
 @public(AUTHORS)
 def one_line(text: str) -> str:
-    r"""The same for a name or a field: a line break or tab is an escape too.
+    r"""The same for one line, such as a name: a line break or tab becomes an escape too.
 
     >>> print(one_line("a\nb"))
     a\nb
@@ -42,7 +42,7 @@ def one_line(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    r"""A JSON text that means the same, with such characters as JSON escapes.
+    r"""Equivalent JSON text, with unsafe characters as JSON escapes.
 
     >>> print(visible_json('{"name": "\x9b31m"}'))
     {"name": "\u009b31m"}
@@ -51,26 +51,26 @@ def visible_json(text: str) -> str:
 
 
 class Stream:
-    """Makes a text visible that comes in pieces: a joiner is judged by what stands on both sides of it."""
+    """Makes text safe that arrives in pieces. A joiner is held back until the characters on both sides are known."""
 
     def __init__(self) -> None:
         self._before = ""
         self._held = ""
 
     def feed(self, piece: str) -> str:
-        """What can be shown now."""
+        """The text that can be shown now."""
         text = self._held + piece
-        whole = text.rstrip("\u200c\u200d")
-        self._held = text[len(whole) :]
-        return self._shown(whole)
+        complete = text.rstrip("\u200c\u200d")
+        self._held = text[len(complete) :]
+        return self._escape(complete)
 
     def end(self) -> str:
-        """What was held back."""
+        """The text that was held back."""
         held, self._held = self._held, ""
-        return self._shown(held)
+        return self._escape(held)
 
-    def _shown(self, text: str) -> str:
-        # The held joiners of an earlier piece lead this text; the character before them decides about them.
+    def _escape(self, text: str) -> str:
+        # Joiners from an earlier piece start this text. The character before them decides whether they are safe.
         shown = visible(self._before + text)[len(self._before) :]
         if text:
             last = text[-1]

@@ -1,4 +1,4 @@
-"""`backend:name`, the one way to name a base model, a tuned model or a job."""
+"""References, `backend:name`, which name base models, tuned models and jobs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tuneport.doors import public
 from tuneport.errors import RefError
 
 _BACKEND = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
-_HALF = re.compile("[\ud800-\udfff]")  # no database and no request takes it
+_SURROGATE = re.compile("[\ud800-\udfff]")  # no database and no request accepts it
 
 
 @public()
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A backend's name and a name within it.
+    """The name of a backend, and a name within it.
 
-    The text is split at the first colon, so names may hold colons. A name that starts with `.`, `~` or `/` is a path.
+    Text is split at the first colon, so names may contain colons. A name that starts with `.`, `~` or `/` is a path.
 
     >>> Ref.parse("torch:smollm2-135m")
     Ref(backend='torch', name='smollm2-135m')
@@ -30,18 +30,18 @@ class Ref:
 
     @classmethod
     def parse(cls, text: str | Ref) -> Ref:
-        """Read a ref; raises RefError when the text is not one."""
+        """Parse a reference. Raises RefError if the text is not one."""
         if isinstance(text, Ref):
             return text
         backend, colon, name = text.strip().partition(":")
         if not colon or not name or not _BACKEND.match(backend):
             raise RefError(
                 f"{text!r} is not a reference of the form backend:name.",
-                remedy="Write for example torch:smollm2-135m, or torch:./my-model for a folder. "
-                "`tuneport plugins` lists the backends, `tuneport jobs` and `tuneport models` the names.",
+                remedy="Write, for example, torch:smollm2-135m, or torch:./my-model for a folder. "
+                "`tuneport plugins` lists the backends, `tuneport jobs` and `tuneport models` list the names.",
             )
-        if _HALF.search(name) and not name.startswith((".", "~", "/")):
-            raise RefError(f"{text!a} holds half a character.", remedy="Remove it from the name.")
+        if _SURROGATE.search(name) and not name.startswith((".", "~", "/")):
+            raise RefError(f"{text!a} contains a lone surrogate.", remedy="Remove it from the name.")
         return cls(backend, name)
 
     def __str__(self) -> str:

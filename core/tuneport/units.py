@@ -1,4 +1,4 @@
-"""Numbers and times as a reader wants them."""
+"""Numbers, sizes and times as short, readable text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def count(value: float) -> str:
-    """A whole number with thousands set apart.
+    """An integer with thousands separators.
 
     >>> count(1234567)
     '1,234,567'
@@ -27,7 +27,7 @@ def many(number: int, noun: str) -> str:
 
 
 def short(value: float) -> str:
-    """A number in four characters or so.
+    """A number in about four characters.
 
     >>> [short(one) for one in (0, 0.00021, 0.5, 12.345, 1500, 2_000_000)]
     ['0', '2.1×10⁻⁴', '0.5', '12.3', '1.5k', '2M']
@@ -44,7 +44,7 @@ def short(value: float) -> str:
 
 
 def loss(value: float) -> str:
-    """A loss: four digits are what one compares."""
+    """A loss with three or four digits, enough to compare."""
     return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
@@ -82,7 +82,7 @@ def size(count: float) -> str:
 
 
 def money(usd: float) -> str:
-    """US dollars and cents; less than a cent is said to be that."""
+    """US dollars and cents. Less than a cent is `< $0.01`."""
     return "< $0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
 
 
@@ -97,21 +97,21 @@ def moment(when: datetime) -> str:
 
 
 def parsed_time(value: Any) -> datetime | None:
-    """The datetime that a state's dictionary holds as itself or as ISO text."""
+    """A datetime from a datetime or an ISO text; None for anything else."""
     if isinstance(value, datetime):
         return value
     return datetime.fromisoformat(value) if isinstance(value, str) and value else None
 
 
 def finite(value: Any) -> float | None:
-    """A number that can be drawn, else None."""
+    """The value as a float if it is a finite number, otherwise None."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def amount(value: object) -> str:
-    """A setting's value as a person says it.
+    """The value of a setting as text.
 
     >>> amount(0.000498), amount(16384), amount(True)
     ('0.000498', '16,384', 'yes')

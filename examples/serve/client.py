@@ -22,13 +22,13 @@ job = client.fine_tuning.jobs.create(
 )
 print(job.id)
 
-told: set[str] = set()
+seen: set[str] = set()
 while True:
     job = client.fine_tuning.jobs.retrieve(job.id)
-    events = [event for event in client.fine_tuning.jobs.list_events(job.id) if event.id not in told]
+    events = [event for event in client.fine_tuning.jobs.list_events(job.id) if event.id not in seen]
     for event in reversed(events):
         print(event.message)
-        told.add(event.id)
+        seen.add(event.id)
     if job.status in ("succeeded", "failed", "cancelled"):
         break
     time.sleep(2)

@@ -1,4 +1,4 @@
-"""Serve the OpenAI fine-tuning wire from this machine, over any tuneport backend: `tuneport serve`."""
+"""Serve the OpenAI fine-tuning wire from this machine, with any tuneport backend: `tuneport serve`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["TUNEPORT_API", "tuneport_commands"]
 
 @hookimpl
 def tuneport_commands(app: Any) -> None:
-    """Add `serve` and `tokens`."""
-    from tuneport_server.commands import serve, tokens
+    """Add `serve` and `access`."""
+    from tuneport_server.commands import access, serve
 
     app.command("serve")(serve)
-    app.add_typer(tokens, name="tokens")
+    app.add_typer(access, name="access")

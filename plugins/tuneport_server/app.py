@@ -1,4 +1,4 @@
-"""The application: its routes, and what becomes of an error."""
+"""The ASGI application: its routes, and how errors become responses."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from tuneport.errors import TuneportError
-from tuneport_server import chat, creation, files, frame, jobs, login, models, page, playground, responses, uploads
-from tuneport_server.guard import Guard, log_failure, mistake
+from tuneport_server.guard import Guard, internal_error, log_failure
+from tuneport_server.page import file, frame, job, login, overview, playground
+from tuneport_server.routes import chat, creation, files, jobs, models, responses, uploads
 from tuneport_server.server import Server
-from tuneport_server.wire import WireError, of_tuneport
+from tuneport_server.wire import WireError, from_tuneport
 
-_ROOMS = (files, uploads, creation, jobs, models, chat, responses, login, page, playground, frame)
+WIRE = (files, uploads, creation, jobs, models, chat, responses)
+PAGES = (login, overview, job, file, playground, frame)
 
 
 def application(server: Server, hosts: Collection[str] = ()) -> Guard:
-    """The ASGI application of a server: the wire's routes behind the guard, and nothing else."""
+    """Return the ASGI application of a server: all routes, behind the guard."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         server.trainer.start()
-        server.checks.start()
-        server.starts.start()
         try:
             yield
         finally:
-            await run_in_threadpool(server.desks.close)
-            await run_in_threadpool(server.checks.stop)
-            await run_in_threadpool(server.starts.stop)
+            await run_in_threadpool(server.models.close)
             await run_in_threadpool(server.trainer.stop)
-            server.store.close()
+            server.close()
 
     app = Starlette(
-        routes=[route for room in _ROOMS for route in room.ROUTES],
+        routes=[route for module in (*WIRE, *PAGES) for route in module.ROUTES],
         lifespan=lifespan,
         exception_handlers={
             WireError: _of_wire,
@@ -50,7 +48,7 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
     )
     app.router.redirect_slashes = False
     app.state.server = server
-    return Guard(app, server.roster, server.sessions, hosts, server.limits)
+    return Guard(app, server.known, server.sessions, hosts, server.limits)
 
 
 async def _of_wire(request: Request, error: Exception) -> Response:
@@ -63,26 +61,26 @@ async def _of_wire(request: Request, error: Exception) -> Response:
 
 async def _of_tuneport(request: Request, error: Exception) -> Response:
     assert isinstance(error, TuneportError)
-    known = of_tuneport(error)
+    known = from_tuneport(error)
     known.__cause__ = error
     return await _of_wire(request, known)
 
 
 async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    said = f"{request.method[:20]} {request.url.path[:200]}"
-    message = f"This server has no {said}." if error.status_code in (404, 405) else str(error.detail)
+    asked = f"{request.method[:20]} {request.url.path[:200]}"
+    message = f"Unknown URL or method: {asked}." if error.status_code in (404, 405) else str(error.detail)
     headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
     known = WireError(error.status_code, message, code="unknown_url", headers=headers)
     return await _of_wire(request, known)
 
 
 def _allowed(request: Request) -> str:
-    """The methods of a path, which several routes may share; the router names those of the first alone."""
+    """Return the methods of a path, which several routes may share; the router lists only those of the first."""
     routes = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for one in routes for method in one.methods or ()}))
 
 
 async def _of_anything(_: Request, __: Exception) -> Response:
-    # Starlette raises it again after this answer, so that it stands in the log, with the request's id.
-    return mistake().response()
+    # Starlette raises it again after this response, so that it is logged, with the request's id.
+    return internal_error().response()

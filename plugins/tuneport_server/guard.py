@@ -1,13 +1,14 @@
-"""What every request passes before any route sees it: a small head, the right host, no foreign page, a known token."""
+"""What every request must pass before a route sees it: a small head, the right host and origin, a known access
+token.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.requests import Request, cookie_parser
@@ -15,21 +16,16 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuneport.errors import TuneportError
-from tuneport_server import frame
+from tuneport_server.access.known import KnownTokens
+from tuneport_server.access.sessions import COOKIE, Sessions
+from tuneport_server.access.tokens import fingerprint
 from tuneport_server.bodies import read_form_body
-from tuneport_server.login import form_address, token_in
+from tuneport_server.limits import ResourceLimits
 from tuneport_server.logs import REQUEST, new_id
-from tuneport_server.protocol import CONNECTION, Connection
-from tuneport_server.sessions import COOKIE
-from tuneport_server.tokens import Tokens
-from tuneport_server.wire import WireError, of_tuneport
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tuneport_server.roster import Roster
-    from tuneport_server.sessions import Sessions
-    from tuneport_server.settings import Limits
+from tuneport_server.network.connection import CONNECTION, Connection
+from tuneport_server.page import frame
+from tuneport_server.page.login import form_address, token_in
+from tuneport_server.wire import WireError, from_tuneport
 
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
@@ -37,13 +33,13 @@ _ALWAYS = (
     (b"referrer-policy", b"same-origin"),
 )
 _NOTHING = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-# What the login form needs, and what takes it. They tell and change nothing without a token.
+# What the login form needs, and what receives it. Without a token they reveal and change nothing.
 _OPEN = frozenset({*(("GET", path) for path in frame.OPEN), ("GET", "/login"), ("POST", "/login")})
-_OPEN_SECONDS = 10.0  # that a request without a token waits for its turn
+_OPEN_SECONDS = 10.0  # for a request without a token to wait for its turn
 _OPEN_WAITING = 1024
-_FORM_SECONDS = 0.5  # that a login's form may take after its head before another takes its place
-_REFUSALS = 200  # a second; those beyond wait, so that a flood of wrong tokens leaves time for other work
-_REFUSAL_SECONDS = 5.0  # that one waits at most
+_FORM_SECONDS = 0.5  # for a login's form to arrive after its head, before another connection may take its place
+_REFUSALS = 200  # per second; more must wait, so that a flood of wrong tokens leaves time for other work
+_REFUSAL_SECONDS = 5.0  # for one of them to wait, at most
 _HEADERS = 100
 _HEAD_BYTES = 32 * 2**10
 
@@ -51,23 +47,24 @@ _log = logging.getLogger(__name__)
 
 
 class Guard:
-    """An ASGI application around another: nothing behind it is reached without a token, whatever the path or method,
-    but for the login form. The wire wants the token itself, the page the cookie that the form gave for it.
+    """An ASGI application around another. Nothing behind it can be reached without an access token, whatever the path
+    or method, except for the login form. The wire needs the token itself, the page the cookie that the form returns for
+    it.
 
-    `hosts` are the names (lower case, without port) by which this server may be called, beside loopback addresses. A
-    browser names the page that asks in `Origin`: one that is not of the very server that is asked is refused. Requests
-    with a known token are counted apart from those without, and take nothing from each other. Every answer has the
-    request's id in `x-request-id`, and so have the lines of the log that are about it.
+    `hosts` are the names (lowercase, without port) that the Host header may have, in addition to loopback addresses. A
+    browser sends the page that makes a request in `Origin`; a page of another server is refused. Requests with a known
+    token and those without are counted separately and take nothing from each other. Every response has the request's id
+    in `x-request-id`, as have the lines of the log about it.
     """
 
     def __init__(
-        self, app: ASGIApp, roster: Roster, sessions: Sessions, hosts: Collection[str], limits: Limits
+        self, app: ASGIApp, known: KnownTokens, sessions: Sessions, hosts: Collection[str], limits: ResourceLimits
     ) -> None:
         self._app = app
-        self._roster, self._sessions = roster, sessions
+        self._tokens, self._sessions = known, sessions
         self._hosts = frozenset(hosts)
         self._limits = limits
-        self._known = 0  # requests under way with a token
+        self._known = 0  # requests with a token in progress
         self._open_waiting = 0
         self._open = asyncio.Semaphore(limits.open_requests)
         self._refused_until = 0.0  # when the refusals so far would be over, one after another
@@ -77,7 +74,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # no web socket is served: closing without an answer refuses it
+            return  # web sockets are not supported: closing without a response refuses them
         id_, begun = new_id(), False
         connection: Connection | None = scope.get("state", {}).get(CONNECTION)
         REQUEST.set(id_)
@@ -98,16 +95,16 @@ class Guard:
             await self._admit(scope, receive, sent, connection)
         except WireError as error:
             if error.status == 401:
-                await self._pace()
+                await self._throttle()
             await error.response()(scope, receive, sent)
         except TuneportError as error:
             log_failure(scope["method"], scope["path"], error)
-            await of_tuneport(error).response()(scope, receive, sent)
+            await from_tuneport(error).response()(scope, receive, sent)
         except Exception:
             if begun:
-                raise  # an answer of its own says so already, or is cut off; uvicorn writes it into the log
+                raise  # a response has begun: uvicorn logs the error
             _log.exception("%s %r", scope["method"], scope["path"][:200])
-            await mistake().response()(scope, receive, sent)
+            await internal_error().response()(scope, receive, sent)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, connection: Connection | None) -> None:
         headers = Headers(scope=scope)
@@ -123,7 +120,7 @@ class Guard:
             await RedirectResponse(_login_address(scope), 303)(scope, receive, send)
             return
         if owner is None and not public:
-            raise _refused("Send the token as the API key (Authorization: Bearer …).", "missing_api_key")
+            raise _refused("Send the access token as the API key (Authorization: Bearer …).", "missing_api_key")
         known = owner is not None
         if not known:
             receive, known = await self._arrive(scope, receive, connection)
@@ -132,15 +129,16 @@ class Guard:
             await self._app(scope, receive, send)
 
     async def _arrive(self, scope: Scope, receive: Receive, connection: Connection | None) -> tuple[Receive, bool]:
-        """Wait for the whole request of a stranger, who takes nobody's turn meanwhile, and whether it is a login with a
-        known token, which waits for no stranger. A form that does not follow its head at once makes way first.
+        """Receive the complete request of an unknown client, before it takes a turn. Returns also whether it is a login
+        with a known token, which needs no turn. A form that does not follow its head at once is the first to be
+        replaced.
         """
         body = await self._form(scope, receive, connection) if scope["method"] == "POST" else None
         if connection is not None:
             connection.hold()
         if body is None:
             return receive, False
-        known = await self._known_owner(Tokens.fingerprint(token_in(body)), connection) is not None
+        known = await self._known_owner(fingerprint(token_in(body)), connection) is not None
         if connection is not None:
             connection.recognize(known=known)
         parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -160,7 +158,7 @@ class Guard:
         finally:
             slow.cancel()
 
-    async def _pace(self) -> None:
+    async def _throttle(self) -> None:
         now = asyncio.get_running_loop().time()
         self._refused_until = max(self._refused_until, now - 1.0) + 1 / _REFUSALS
         wait = min(self._refused_until - now, _REFUSAL_SECONDS)
@@ -181,7 +179,7 @@ class Guard:
 
     @asynccontextmanager
     async def _turn(self, connection: Connection | None) -> AsyncIterator[None]:
-        """A turn among the requests without a token, in the order of their arrival. Those who have gone take none."""
+        """Wait for a turn among the requests without a token, in order of arrival. Clients that are gone take none."""
         if self._open_waiting >= _OPEN_WAITING:
             raise _busy(_OPEN_WAITING)
         self._open_waiting += 1
@@ -194,7 +192,7 @@ class Guard:
             self._open_waiting -= 1
         try:
             if connection is not None and connection.gone:
-                raise WireError(400, "The request was broken off.")
+                raise WireError(400, "The client closed the connection.")
             yield
         finally:
             self._open.release()
@@ -206,23 +204,24 @@ class Guard:
         if not (name in self._hosts or _loopback(name)):
             raise WireError(
                 403,
-                "This server does not go by the name in the Host header. "
-                "Who runs it can allow a name: tuneport serve --allow-host NAME",
+                "Host header not allowed. Whoever runs the server can allow it: tuneport serve --allow-host NAME",
                 code="unknown_host",
             )
         for origin in headers.getlist("origin"):
             if origin.lower() not in (f"http://{host}", f"https://{host}"):
-                raise WireError(403, "Requests from pages of other sites are refused.", code="foreign_origin")
+                raise WireError(
+                    403, "Origin not allowed: requests from pages of other sites are refused.", code="foreign_origin"
+                )
 
     async def _owner(self, scope: Scope, headers: Headers, connection: Connection | None) -> str | None:
-        """Whose request it is; None where it brings neither token nor session. Raises WireError for a wrong token."""
+        """Return a request's owner; None if it has neither token nor session. Raises WireError for a wrong token."""
         given = headers.getlist("authorization")
         if not given:
             return None if scope["path"].startswith("/v1/") else await self._logged_in(scope, headers, connection)
         scheme, _, token = given[0].partition(" ")
-        owner = await self._known_owner(Tokens.fingerprint(token.strip()), connection)
+        owner = await self._known_owner(fingerprint(token.strip()), connection)
         if owner is None or scheme.lower() != "bearer" or len(given) > 1:
-            raise _refused("The token is not known here. `tuneport tokens add NAME` makes one.", "invalid_api_key")
+            raise _refused("Unknown access token. Create one: tuneport access add NAME", "invalid_api_key")
         return owner
 
     async def _logged_in(self, scope: Scope, headers: Headers, connection: Connection | None) -> str | None:
@@ -230,26 +229,26 @@ class Guard:
         if value is None:
             return None
         if scope["method"] not in ("GET", "HEAD") and "origin" not in headers:
-            raise WireError(403, "A form of this server's own page says where it comes from.", code="foreign_origin")
-        fingerprint = self._sessions.fingerprint(value)
-        return None if fingerprint is None else await self._known_owner(fingerprint, connection)
+            raise WireError(403, "Missing Origin header.", code="foreign_origin")
+        known = self._sessions.fingerprint(value)
+        return None if known is None else await self._known_owner(known, connection)
 
-    async def _known_owner(self, fingerprint: str, connection: Connection | None) -> str | None:
-        if connection is not None and self._roster.knew(fingerprint):
-            connection.recognize(known=True)  # so that a crowd of newcomers does not displace it meanwhile
-        return await self._roster.owner(fingerprint)
+    async def _known_owner(self, hashed: str, connection: Connection | None) -> str | None:
+        if connection is not None and self._tokens.was_known(hashed):
+            connection.recognize(known=True)  # so that new connections do not displace it meanwhile
+        return await self._tokens.owner(hashed)
 
 
 def log_failure(method: str, path: str, error: BaseException) -> None:
-    """Write down an error that is ours and expected, such as a full disk, with its cure."""
+    """Log an expected error on the server's side, such as a full disk, with its remedy."""
     _log.error("%s %r: %s", method, path[:200], error)
 
 
-def mistake() -> WireError:
-    """The answer to a request that found a fault of ours. The connection is closed behind it, and says so."""
+def internal_error() -> WireError:
+    """Return the error for a bug of the server. The connection is closed after it."""
     return WireError(
         500,
-        "The server made a mistake; its log says which, by x-request-id.",
+        "Internal server error; see the server log, by x-request-id.",
         code="server_error",
         headers={"connection": "close"},
     )
@@ -258,14 +257,19 @@ def mistake() -> WireError:
 def _check_head(scope: Scope, headers: Headers) -> None:
     given = scope["headers"]
     if scope["http_version"] not in ("1.0", "1.1"):
-        raise WireError(505, "This server speaks HTTP/1.1.", code="invalid_http", headers={"connection": "close"})
+        raise WireError(
+            505, "This server supports HTTP/1.1 only.", code="invalid_http", headers={"connection": "close"}
+        )
     size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in given)
     if len(given) > _HEADERS or size > _HEAD_BYTES:
         raise WireError(431, "The request's head is too large.", code="head_too_large", headers={"connection": "close"})
-    # A proxy in front might read the body's end from the one, and this server from the other.
+    # A proxy in front might take the body's length from one of them, and this server from the other.
     if "transfer-encoding" in headers and "content-length" in headers:
         raise WireError(
-            400, "Send Transfer-Encoding or Content-Length.", code="invalid_http", headers={"connection": "close"}
+            400,
+            "Send Transfer-Encoding or Content-Length, not both.",
+            code="invalid_http",
+            headers={"connection": "close"},
         )
 
 
@@ -274,11 +278,13 @@ def _refused(message: str, code: str) -> WireError:
 
 
 def _busy(most: int) -> WireError:
-    return WireError(429, f"{most} requests are under way.", code="rate_limit_exceeded", headers={"retry-after": "2"})
+    return WireError(
+        429, f"{most} requests are in progress already.", code="rate_limit_exceeded", headers={"retry-after": "2"}
+    )
 
 
 def _wants_page(scope: Scope, headers: Headers) -> bool:
-    """Whether a browser asks for a page to look at, other than the login form."""
+    """Does a browser request a page, other than the login form?"""
     shown = scope["method"] == "GET" and (scope["method"], scope["path"]) not in _OPEN
     return shown and not scope["path"].startswith("/v1/") and "text/html" in headers.get("accept", "")
 

@@ -1,4 +1,4 @@
-"""What the log says: an error names its request, and no client can make the log grow fast."""
+"""The server log: an error names its request, and no client can make the log grow fast."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from contextvars import ContextVar
 from tuneport.plugin import one_line
 
 REQUEST: ContextVar[str] = ContextVar("tuneport_request", default="")
-"""The id of the request that this task or thread works for; empty outside of requests."""
+"""The id of the request that this task or thread works on; empty outside of requests."""
 
 _PAUSE_SECONDS = 1.0
 
 
 def new_id() -> str:
-    """An id for a request: 128 random bits, so that it repeats in no log and tells nothing."""
+    """Return an id for a request: 128 random bits, so that it is unique and reveals nothing."""
     return f"req_{secrets.token_hex(16)}"
 
 
 class Sieve(logging.Filter):
-    """Writes the request's id into each record. Passes a statement that can repeat at a client's will once a second,
-    with the number of those that it left out. An error inside a request always passes.
+    """Adds the request's id to each record. A statement that a client can repeat at will passes once a second, with the
+    number of those left out. An error inside a request always passes.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._last: dict[tuple[str, int], tuple[float, int]] = {}  # statement → when it passed, how many since
+        self._last: dict[
+            tuple[str, int], tuple[float, int]
+        ] = {}  # statement → when it last passed, how many were left out since
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record goes into the log."""
+        """Should the record go into the log?"""
         id_ = REQUEST.get()
         record.request, record.left_out = f"{id_} " if id_ else "", ""
         if id_ and record.levelno >= logging.ERROR:
@@ -47,8 +49,8 @@ class Sieve(logging.Filter):
 
 
 class _Plain(logging.Formatter):
-    """One line a record: a line break in what a client sent starts no new one. Only a traceback has lines of its own,
-    of which the outlet makes control characters visible.
+    """One line per record: a line break from a client does not start a new line. Only a traceback has several lines,
+    and the terminal's outlet shows its control characters.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
@@ -61,4 +63,4 @@ def set_up_log() -> None:
     handler.addFilter(Sieve())
     handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(request)s%(message)s%(left_out)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every request that is no HTTP
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns about every request that is not HTTP

@@ -1,151 +1,62 @@
-"""What all routes share: the store, the folder, the names that are served, the trainer and the answering desks."""
+"""What routes and pages share, and how they get what a request's owner has."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from tuneport.errors import UsageError
-from tuneport.plugin import Ref, home, open_regular
-from tuneport_server.events import Seen
-from tuneport_server.roster import Roster
-from tuneport_server.sessions import Sessions
-from tuneport_server.settings import Limits
-from tuneport_server.store import Store
-from tuneport_server.tokens import Tokens
-
-if TYPE_CHECKING:
-    from tuneport_server.checks import Checks
-    from tuneport_server.desks import Desks
-    from tuneport_server.pools import Pool
-    from tuneport_server.starts import Starts
-    from tuneport_server.trainer import Trainer
-
-STORE = "server.sqlite3"
-_LOCK = "lock"
+from tuneport.plugin import Ref
+from tuneport_server.access.known import KnownTokens
+from tuneport_server.access.sessions import Sessions
+from tuneport_server.access.tokens import AccessTokens
+from tuneport_server.answering.loaded import LoadedModels
+from tuneport_server.background.events import TrainingEvents
+from tuneport_server.background.file_checks import FileChecks
+from tuneport_server.background.trainer import Trainer
+from tuneport_server.limits import ResourceLimits
+from tuneport_server.request_threads import RequestThreads
+from tuneport_server.store import Owned
+from tuneport_server.vault import Vault
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One running server. `names` says which base models there are: the wire's name → the ref it stands for."""
+    """One running server. `names` are the base models: the name on the wire → the ref that it stands for.
 
-    store: Store
-    tokens: Tokens
-    folder: Path
+    `of` returns what one owner has. The store itself is not here: a route cannot reach past `of`.
+    """
+
+    of: Callable[[str], Owned]
     names: Mapping[str, Ref]
-    limits: Limits
-    sessions: Sessions = field(default_factory=Sessions)
-    roster: Roster = field(init=False)
-    trainer: Trainer = field(init=False)
-    desks: Desks = field(init=False)
-    checks: Checks = field(init=False)
-    starts: Starts = field(init=False)
-    pool: Pool = field(init=False)
-    seen: Seen = field(default_factory=Seen)
+    limits: ResourceLimits
+    tokens: AccessTokens
+    known: KnownTokens
+    sessions: Sessions
+    vault: Vault
+    trainer: Trainer
+    checks: FileChecks
+    models: LoadedModels
+    threads: RequestThreads
+    events: TrainingEvents
+    close: Callable[[], None]
     started: int = field(default_factory=lambda: int(time.time()))
-
-    def __post_init__(self) -> None:
-        from tuneport_server.checks import Checks
-        from tuneport_server.desks import Desks
-        from tuneport_server.pools import Pool
-        from tuneport_server.starts import Starts
-        from tuneport_server.trainer import Trainer
-
-        self.roster = Roster(self.tokens)
-        self.desks = Desks(self.limits)
-        self.trainer = Trainer(self)
-        self.checks = Checks(self)
-        self.starts = Starts(self)
-        self.pool = Pool(self.limits)
-
-    @property
-    def files(self) -> Path:
-        """Where uploaded files lie, each under its id."""
-        return self.folder / "files"
-
-    @property
-    def incoming(self) -> Path:
-        """Where files lie while they are received: what is there at a start was never accepted."""
-        return self.folder / "incoming"
-
-    @property
-    def inputs(self) -> Path:
-        """Where jobs that have not begun have their own links to the bytes of their files."""
-        return self.folder / "inputs"
-
-    @property
-    def parts(self) -> Path:
-        """Where the parts of uploads lie, each under its id."""
-        return self.folder / "parts"
-
-
-def open_store() -> Store:
-    """The store in home, created where needed."""
-    return Store(home("server") / STORE)
-
-
-def open_server(names: Mapping[str, Ref], limits: Limits) -> Server:
-    """The server of this home, what a killed one left swept away. Raises UsageError when another runs already."""
-    from tuneport_server import files, uploads
-
-    folder = home("server")
-    _lock(folder / _LOCK)
-    store = open_store()
-    server = Server(store=store, tokens=Tokens(store), folder=folder, names=names, limits=limits)
-    for part in (server.files, server.incoming, server.inputs, server.parts):
-        part.mkdir(mode=0o700, exist_ok=True)
-    for leftover in server.incoming.iterdir():
-        leftover.unlink()
-    files.sweep(server)
-    uploads.sweep(server)
-    return server
 
 
 def server_of(request: Request) -> Server:
-    """The server that a request came to."""
+    """Return the server that a request came to."""
     server: Server = request.app.state.server
     return server
 
 
+def owned_of(request: Request) -> Owned:
+    """Return what the owner of a request's access token has."""
+    return server_of(request).of(owner_of(request))
+
+
 def owner_of(request: Request) -> str:
-    """The name of the token that a request brought."""
+    """Return the name of the access token that a request brought."""
     owner: str = request.state.owner
     return owner
-
-
-def tell_where(server: Server, address: str) -> None:
-    """Write down where the server listens, for who starts a second one."""
-    _write(server.folder / _LOCK, f"{address} (process {os.getpid()})")
-
-
-def _lock(path: Path) -> None:
-    """Hold the file for as long as this process lives."""
-    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(held)
-        where = _where(path)
-        raise UsageError(
-            f"A server of this home is running already{': ' + where if where else ''}.",
-            remedy="Use that one, or set TUNEPORT_HOME to another folder for a second one.",
-        ) from error
-    _write(path, f"process {os.getpid()}")
-
-
-def _where(lock: Path) -> str:
-    with suppress(OSError), open_regular(lock) as file:
-        return file.read(1000).decode("utf-8", "replace").strip()
-    return ""
-
-
-def _write(lock: Path, text: str) -> None:
-    lock.write_text(f"{text}\n", "utf-8")  # in place: the lock is on this very file

@@ -1,4 +1,4 @@
-"""The wire's own words: its errors, its pages and its strict reading of what comes in."""
+"""The wire: its errors, its pages of lists, and strict reading of requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 class WireError(Exception):
-    """An answer that is an error, in the wire's shape: `{"error": {"message", "type", "param", "code"}}`."""
+    """An error response, in the wire's shape: `{"error": {"message", "type", "param", "code"}}`."""
 
     def __init__(
         self,
@@ -38,28 +38,30 @@ class WireError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
-        """The `error` object."""
+        """Return the `error` object."""
         kind = _TYPES.get(self.status, INVALID)
         return {"message": self.message, "type": kind, "param": self.param, "code": self.code}
 
     def response(self) -> Response:
-        """The answer that tells it."""
+        """Return the response."""
         return reply({"error": self.body()}, self.status, self.headers)
 
 
 def bad(message: str, param: str | None = None, code: str | None = None) -> WireError:
-    """A 400: the request asks for what cannot be."""
+    """Return a 400: the request is invalid."""
     return WireError(400, message, param=param, code=code)
 
 
 def missing(what: str, name: str, param: str | None = None, code: str | None = None) -> WireError:
-    """A 404."""
+    """Return a 404."""
     return WireError(404, f"No such {what}: {name[:200]}", param=param, code=code)
 
 
-def of_tuneport(error: TuneportError, param: str | None = None, options: Mapping[str, str] | None = None) -> WireError:
-    """What an error of tuneport's is on the wire. Cures that name commands are for who runs the server: left out.
-    `options` are the request's fields behind options of an answer, where they are called otherwise.
+def from_tuneport(
+    error: TuneportError, param: str | None = None, options: Mapping[str, str] | None = None
+) -> WireError:
+    """Return an error of tuneport as the wire's. Its remedy is left out, because it names commands for whoever runs the
+    server. `options` maps options of an answer to the request's fields, where those have other names.
     """
     if isinstance(error, OptionError | UnsupportedError) and error.option is not None:
         param = (options or {}).get(error.option, error.option)
@@ -72,14 +74,19 @@ def of_tuneport(error: TuneportError, param: str | None = None, options: Mapping
     return bad(error.message, param)
 
 
+def unknown_cursor() -> WireError:
+    """Return a 400 for a list whose `after` is not the id of one of its items."""
+    return bad("after: no item has this id.", "after", "invalid_value")
+
+
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
+    """Return a JSON response."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     return Response(text, status, dict(headers or {}), "application/json")
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """A request's JSON object, read strictly and without its nulls: a null asks for nothing. Raises WireError."""
+    """Return a request's JSON object, read strictly. Nulls count as absent. Raises WireError."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -89,11 +96,11 @@ def decode(body: bytes) -> dict[str, Any]:
     return _without_nulls(value)
 
 
-_SCHEMAS = frozenset({"parameters", "schema"})  # fields that hold a JSON Schema, to which a null is a value
+_SCHEMAS = frozenset({"parameters", "schema"})  # fields that hold a JSON Schema, where a null is a value
 
 
 def _without_nulls(body: dict[str, Any]) -> dict[str, Any]:
-    """The same object, where no field is null at any depth; an array's nulls and JSON Schemas stay as they are."""
+    """Remove fields that are null, at any depth; nulls in arrays and in JSON Schemas stay."""
     waiting: list[Any] = [body]
     while waiting:
         value = waiting.pop()
@@ -118,7 +125,7 @@ _B = TypeVar("_B", bound=Body)
 
 
 def parse(shape: type[_B], value: Mapping[str, Any], within: str = "") -> _B:
-    """The body, or the part of one at `within`, as its model; raises WireError whose `param` names the field."""
+    """Validate a body, or the part of one at `within`. Raises WireError whose `param` names the field."""
     try:
         return shape.model_validate(dict(value))
     except ValidationError as error:
@@ -131,7 +138,7 @@ def parse(shape: type[_B], value: Mapping[str, Any], within: str = "") -> _B:
 
 
 def _plain(message: str) -> str:
-    """A finding of pydantic's, whose type names and counts say nothing to a caller of the wire."""
+    """Return a message of pydantic without its type names and counts, which mean nothing to a client."""
     if message == "Field required":
         return "is missing"
     message = re.sub(r"^(Value error, |(Input|String|List|Dictionary) (?=should ))", "", message)
@@ -140,7 +147,7 @@ def _plain(message: str) -> str:
 
 
 def _param(place: Sequence[str | int], text: str) -> str:
-    # Pydantic names the branch of a union among the keys; the caller wrote only the keys.
+    # Pydantic names the branch of a union among the keys; the client wrote only the keys.
     for part in place:
         if isinstance(part, int):
             text += f"[{part}]"
@@ -153,7 +160,7 @@ _BRANCHES = frozenset({"int", "float", "str", "constrained-int", "constrained-fl
 
 
 def limit_of(query: QueryParams, default: int, most: int) -> int:
-    """The `limit` of a list; raises WireError when it is none."""
+    """Return the `limit` of a list. Raises WireError."""
     text = query.get("limit")
     if text is None:
         return default
@@ -162,26 +169,26 @@ def limit_of(query: QueryParams, default: int, most: int) -> int:
     return int(text)
 
 
-def only(query: QueryParams, *names: str) -> None:
-    """Raise WireError for a query parameter that the route does not know."""
+def check_query(query: QueryParams, *names: str) -> None:
+    """Raise WireError for a query parameter other than these."""
     for name in query:
         if name not in names and not (name.startswith("metadata[") and "metadata" in names):
             raise bad(f"Unrecognized request argument supplied: {name[:100]}", name[:100], "unknown_parameter")
 
 
-def page(data: Sequence[Mapping[str, Any]], *, more: bool) -> dict[str, Any]:
-    """A page of a list."""
+def list_page(data: Sequence[Mapping[str, Any]], *, more: bool) -> dict[str, Any]:
+    """Return a page of a list."""
     ids = [one["id"] for one in data]
     first, last = (ids[0], ids[-1]) if ids else (None, None)
     return {"object": "list", "data": list(data), "first_id": first, "last_id": last, "has_more": more}
 
 
-def after(items: Sequence[Mapping[str, Any]], cursor: str | None, limit: int) -> dict[str, Any]:
-    """The page of `items` that follows the one whose id is the cursor; raises WireError when there is no such."""
+def page_after(items: Sequence[Mapping[str, Any]], cursor: str | None, limit: int) -> dict[str, Any]:
+    """Return the page of `items` after the one whose id is the cursor. Raises WireError if no item has that id."""
     start = 0
     if cursor is not None:
         ids = [one["id"] for one in items]
         if cursor not in ids:
-            raise bad("after: names nothing in this list.", "after", "invalid_value")
+            raise unknown_cursor()
         start = ids.index(cursor) + 1
-    return page(items[start : start + limit], more=len(items) > start + limit)
+    return list_page(items[start : start + limit], more=len(items) > start + limit)

@@ -10,14 +10,13 @@ if TYPE_CHECKING:
     from tuneport.plugin import Backend
     from tuneport_torch.backend import TorchBackend
     from tuneport_torch.config import TorchSettings
-    from tuneport_torch.job import TorchJob
     from tuneport_torch.model import TorchModel
 
 TUNEPORT_API = 1
 
-__all__ = ["TUNEPORT_API", "TorchBackend", "TorchJob", "TorchModel", "TorchSettings", "tuneport_backends"]
+__all__ = ["TUNEPORT_API", "TorchBackend", "TorchModel", "TorchSettings", "tuneport_backends"]
 
-_ROOMS = {"TorchBackend": "backend", "TorchJob": "job", "TorchModel": "model", "TorchSettings": "config"}
+_ROOMS = {"TorchBackend": "backend", "TorchModel": "model", "TorchSettings": "config"}
 
 
 @hookimpl

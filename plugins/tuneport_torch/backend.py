@@ -1,31 +1,45 @@
-"""The `torch:` backend: what it can do, and where each thing that it is asked for is done."""
+"""The `torch:` backend: what it can do, and where each part of it is done."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
 
-from tuneport.errors import JobNotFound, ModelNotFound, UnavailableError
-from tuneport.plugin import Availability, Backend, BaseInfo, Capabilities, Preference, Ref
+from tuneport.errors import ModelNotFound, UnavailableError
+from tuneport.local import DevicePool, LocalBackend, count_threads
+from tuneport.plugin import Availability, BaseInfo, Capabilities, Preference, Ref
+from tuneport_torch.autos import slots
+from tuneport_torch.devices import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
-    from tuneport.plugin import DataRules, Diagnostic, Example, Piece, Plan, TrainRequest
+    from pydantic import BaseModel
+
+    from tuneport.local import Stop, Work
+    from tuneport.plugin import DataRules, Diagnostic, Example, Lineage, Piece, Plan, TrainRequest
     from tuneport_torch.config import TorchSettings
-    from tuneport_torch.job import TorchJob
     from tuneport_torch.model import TorchModel
     from tuneport_torch.text.codec import Codec
     from tuneport_torch.text.render import Renderer
 
 
-class TorchBackend(Backend):
-    """Trains on this machine with PyTorch, in a process of its own per job."""
+class TorchBackend(LocalBackend):
+    """Trains on this machine with PyTorch, in a separate process for each job."""
 
     name = "torch"
     packages = ("torch", "transformers", "peft", "safetensors", "tokenizers", "gguf", "huggingface_hub", "jinja2")
     install = "pip install 'tuneport[torch]'"
+    versioned = ("torch", "transformers", "tokenizers", "safetensors", "peft")
+    environment = ENVIRONMENT
+    less_memory = (
+        "train with less at once: --set backends.torch.tokens_per_batch=256, "
+        "--set backends.torch.activation_checkpointing=true, a smaller adapter.rank or a smaller model"
+    )
 
     def __init__(self) -> None:
         self.capabilities = Capabilities(
@@ -43,33 +57,71 @@ class TorchBackend(Backend):
 
         return TorchSettings
 
-    def start(self, request: TrainRequest) -> TorchJob:
-        """Write the job's folder, hand it to a detached worker, return. Asked again with the same intent, by whichever
-        process, it returns the same job, and finishes a start that was cut off.
-        """
-        from tuneport_torch.starting import start
+    def work(self, work: Work) -> Stop | None:
+        """Train the job's model and save it, in the worker."""
+        from tuneport_torch.training import train_job
 
-        return start(request)
+        return train_job(work)
 
-    def job(self, name: str) -> TorchJob:
-        """The job of that name, from any process; raises JobNotFound."""
-        from tuneport_torch.job import TorchJob
-        from tuneport_torch.jobs.folder import Folder
+    def finish(self, work: Work) -> tuple[str, str | None]:
+        """Export the model, if asked for."""
+        from tuneport_torch.training import export_model
 
-        folder = Folder.named(name)
-        if not folder.exists:
-            raise JobNotFound(f"torch has no job {name!r}.", remedy="`tuneport jobs` lists the jobs.")
-        return TorchJob(folder)
+        return export_model(work)
 
-    def model(self, name: str) -> TorchModel:
-        """A tuned model by its job's name, else a base by alias, hub id or path; loaded when it is first used."""
-        from tuneport_torch.bases import resolve
-        from tuneport_torch.lookup import is_job
+    def load(self, ref: Ref, folder: Path | None, lineage: Lineage | None) -> TorchModel:
+        """A tuned model from its folder, else a base by alias, hub id or path; loaded when it is first used."""
+        from tuneport_torch.bases import TUNED, resolve
         from tuneport_torch.model import TorchModel
 
-        if is_job(name):
-            return self.job(name).result()
-        return TorchModel(Ref("torch", name), resolve(name))
+        del lineage  # the folder's own record has it
+        if folder is None:
+            return TorchModel(ref, resolve(ref.name))
+        if not (folder / TUNED).is_file():
+            raise ModelNotFound(f"{ref} has no model.", remedy=f"Check its folder: {folder}")
+        return TorchModel(ref, folder)
+
+    def check_request(self, request: TrainRequest) -> None:
+        """Refuse settings that the method does not use, and a device or a package that is not here."""
+        from tuneport_torch.config import check_method
+
+        settings = cast("TorchSettings", request.settings)
+        check_method(settings, request.options.method)
+        pool = self.devices(settings)
+        if not pool.devices:
+            raise UnavailableError(
+                f"There is no {pool.kind} device on this machine that PyTorch could use.",
+                remedy="Check `tuneport doctor`, or train elsewhere: --set backends.torch.device=cpu",
+            )
+        if settings.quantize != "none" and find_spec("bitsandbytes") is None:
+            raise UnavailableError(
+                f"backends.torch.quantize: {settings.quantize} needs the package bitsandbytes.",
+                remedy="Run: pip install 'tuneport[quantized]' — or leave out quantize.",
+            )
+
+    def describe_request(self, request: TrainRequest) -> Mapping[str, Any]:
+        """The base's name from any working folder, and its fingerprint where it is on this machine."""
+        from tuneport_torch.lookup import resolve_base, stable_name
+
+        settings = cast("TorchSettings", request.settings)
+        base = resolve_base(request.base.name, trust_remote_code=settings.trust_remote_code)
+        return {
+            "base_name": stable_name(request.base.name),
+            "base_near": base.near,
+            "base_fingerprint": base.fingerprint if base.present else None,
+        }
+
+    def devices(self, settings: BaseModel) -> DevicePool:
+        """The devices of the kind that the settings choose."""
+        from tuneport_torch.devices import device_kind, list_devices
+
+        asked = cast("TorchSettings", settings)
+        kind = device_kind(asked.device)
+        return DevicePool(kind, list_devices(kind), slots(asked.slots))
+
+    def keep_checkpoints(self, settings: BaseModel) -> int:
+        """As the settings say."""
+        return cast("TorchSettings", settings).keep_checkpoints
 
     def plan(self, request: TrainRequest) -> Plan:
         """What the training would do and need; counts tokens where the tokenizer is here, else estimates them."""
@@ -107,10 +159,10 @@ class TorchBackend(Backend):
 
     def missing(self, name: str) -> str:
         """The base under a tuned model, where it is gone."""
+        from tuneport.local import Folder
         from tuneport_torch.bases import missing_base
-        from tuneport_torch.jobs.folder import Folder
 
-        lost = missing_base(Folder.named(name).model)
+        lost = missing_base(Folder.named(self.name, name).model)
         return f"The base {lost} of this model was deleted or moved: it cannot be loaded." if lost else ""
 
     def availability(self) -> Availability:
@@ -118,17 +170,17 @@ class TorchBackend(Backend):
         packages = super().availability()
         if not packages.ready:
             return packages
-        from tuneport_torch.jobs import devices
+        from tuneport_torch.devices import device_kind, list_devices
 
-        kind = devices.pool("auto")
-        found = devices.devices(kind)
+        kind = device_kind("auto")
+        found = list_devices(kind)
         return Availability(
             ready=True,
             details={
                 "device": kind,
                 "devices": [device.model for device in found],
                 "memory_bytes": sum(device.memory for device in found),
-                "threads": devices.threads(),
+                "threads": count_threads(),
                 "torch": version("torch"),
             },
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tuneport.errors import ModelNotFound
+from tuneport.local import Folder
+from tuneport.plugin import local_path
 from tuneport_torch.bases import ALIASES, Base, resolve
-from tuneport_torch.jobs.folder import NAME, Folder
-from tuneport_torch.jobs.launch import absolute
 
 
 def resolve_base(name: str, *, trust_remote_code: bool = False) -> Base:
@@ -16,13 +16,13 @@ def resolve_base(name: str, *, trust_remote_code: bool = False) -> Base:
 def stable_name(name: str) -> str:
     """The name that means the same from any working folder."""
     if not is_job(name):
-        return absolute(name)
-    folder = Folder.named(name)
+        return str(local_path(name).absolute()) if name.startswith((".", "~", "/")) else name
+    folder = Folder.named("torch", name)
     if not folder.model.exists():
-        raise ModelNotFound(f"{folder.ref} has no model yet.", remedy=f"See how it stands: tuneport show {folder.ref}")
+        raise ModelNotFound(f"{folder.ref} has no model yet.", remedy=f"Check its status: tuneport show {folder.ref}")
     return str(folder.model)
 
 
 def is_job(name: str) -> bool:
     """Whether a name is that of a training here."""
-    return name not in ALIASES and NAME.match(name) is not None and Folder.named(name).exists
+    return name not in ALIASES and Folder.can_have(name) and Folder.named("torch", name).exists

@@ -1,4 +1,4 @@
-"""A base or tuned model that answers on this machine; loaded when first asked, torch included."""
+"""A base or tuned model that answers on this machine; loaded, torch included, when it is first asked."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tuneport.errors import ModelNotFound, TuneportError
+from tuneport.errors import TuneportError
 from tuneport.plugin import Lineage, Message, Model, Publication, PushRequest, Ref, Reply, Score
 from tuneport_torch import bases
 from tuneport_torch.bases import precision
 from tuneport_torch.bases.loading import LOADING, import_libraries, load_model
-from tuneport_torch.jobs import devices, launch
+from tuneport_torch.devices import ENVIRONMENT, device_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tuneport.plugin import Dataset, GenerateOptions
-    from tuneport_torch.answer.joining import JoiningBatch
-    from tuneport_torch.answer.row import Row
+    from tuneport_torch.answer.live_batch import TorchLiveBatch
+    from tuneport_torch.answer.row import AnswerRow
+    from tuneport_torch.autos import Auto, Kind
     from tuneport_torch.bases import Base
     from tuneport_torch.text.render import Renderer, Style
 
@@ -37,7 +38,7 @@ class _Loaded:
 class TorchModel(Model):
     """A model in this process. Thread-safe: one call at a time computes. An adapter is added to the weights for speed.
 
-    `dtype` is float32, bfloat16, float16, or auto: the fastest that the device computes well. `device` is cpu, cuda,
+    `dtype` is float32, bfloat16, float16, or auto: the fastest that suits the device. `device` is cpu, cuda,
     mps, or auto. Loading raises UnavailableError when files are missing or are not those of the training.
     """
 
@@ -52,8 +53,8 @@ class TorchModel(Model):
     export_kinds = ("adapter", "merged", "gguf", "ollama")
     push_kinds = ("adapter", "merged", "gguf")
 
-    def __init__(self, ref: Ref, base: Base | Path, *, dtype: str = "auto", device: str = "auto") -> None:
-        """`base` may be the folder of a model that was tuned here: what it tells can be read when its base is gone."""
+    def __init__(self, ref: Ref, base: Base | Path, *, dtype: str = "auto", device: Kind | Auto = "auto") -> None:
+        """`base` may be the folder of a model that was tuned here: its record can be read when its base is gone."""
         self.ref = ref
         self._folder = base if isinstance(base, Path) else base.path
         self._resolved = None if isinstance(base, Path) else base
@@ -64,20 +65,8 @@ class TorchModel(Model):
         self._loaded: _Loaded | None = None
 
     @classmethod
-    def tuned(cls, name: str) -> Self:
-        """The model of the job of that name; raises ModelNotFound when it has none."""
-        from tuneport_torch.jobs.folder import Folder
-
-        folder = Folder.named(name).model
-        if not (folder / bases.TUNED).is_file():
-            raise ModelNotFound(
-                f"torch:{name} has no model.", remedy=f"If it is a job that still runs: tuneport watch torch:{name}"
-            )
-        return cls(Ref("torch", name), folder)
-
-    @classmethod
     def base(cls, name: str) -> Self:
-        """A base model by any name that bases.resolve knows."""
+        """A base model by any name that `bases.resolve` knows."""
         return cls(Ref("torch", name), bases.resolve(name))
 
     @property
@@ -88,12 +77,12 @@ class TorchModel(Model):
 
     @property
     def style(self) -> Style:
-        """How it is asked: through its chat template, or, when it was trained on completions, with the bare text."""
+        """How prompts are written: with its chat template or, if it was trained on completions, as plain text."""
         return "plain" if self._record and self._record["style"] == "plain" else "chat"
 
     @property
     def memory(self) -> int | None:
-        """The weights' bytes: as they lie in memory, or as they will by what their files say."""
+        """Bytes of the weights: in memory, or as their files predict."""
         loaded = self._loaded
         if loaded is not None:
             weights = (*loaded.model.parameters(), *loaded.model.buffers())
@@ -102,14 +91,14 @@ class TorchModel(Model):
         return None if parameters is None else parameters * (4 if self._kind() == "float32" else 2)
 
     def check_schema(self, schema: Mapping[str, Any]) -> None:
-        """Without the tokenizer: the schema alone, in the process that compiles it within limits."""
+        """Check the schema alone, without the tokenizer, in the process that compiles it within limits."""
         from tuneport_torch.text import constraints
 
         constraints.check_schema(schema)
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
-        """One reply for each conversation, in order, in as few batches as memory allows. A seed is that of the first;
-        each of the others has the next one.
+        """One reply for each conversation, in order, in as few batches as memory allows. A seed is that of the first
+        conversation; each of the others gets the next one.
         """
         with self._lock:
             loaded = self._ready()
@@ -120,29 +109,29 @@ class TorchModel(Model):
             return answer(loaded.model, loaded.renderer.codec, ids, _seeded(options, len(ids)))
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
-        """The pieces of one reply's text as they come, and at the end the whole reply. Other calls wait until it is
-        exhausted or closed.
+        """The pieces of one reply's text as they are generated, then the complete reply. Other calls wait until the
+        generator is exhausted or closed.
         """
-        for _, told in self.generate_streams([prompt], options):
-            if isinstance(told, Reply):
-                return told
-            yield told
+        for _, piece in self.generate_streams([prompt], options):
+            if isinstance(piece, Reply):
+                return piece
+            yield piece
         raise AssertionError("a stream ends with its reply")
 
     def generate_streams(
         self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
     ) -> Iterator[tuple[int, str | Reply]]:
-        """The pieces of several replies as they come, from batches as memory allows. Other calls wait, as above."""
+        """The pieces of several replies as they are generated, in batches as memory allows. Other calls wait."""
         asked = list(zip(prompts, _seeded(options, len(prompts)), strict=True))
-        for number, told in self.generate_each(asked):
-            if isinstance(told, TuneportError):
-                raise told
-            yield number, told
+        for number, piece in self.generate_each(asked):
+            if isinstance(piece, TuneportError):
+                raise piece
+            yield number, piece
 
     def generate_each(
         self, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
     ) -> Iterator[tuple[int, str | Reply | TuneportError]]:
-        """The same for prompts that each have options of their own, in batches together."""
+        """The same for prompts with different options, in the same batches."""
         with self._lock:
             loaded = self._ready()
             from tuneport_torch.answer.generate import stream
@@ -156,31 +145,31 @@ class TorchModel(Model):
                     yield number, error
             numbers = list(ready)
             options_of = [asked[number][1] for number in numbers]
-            for place, told in stream(loaded.model, loaded.renderer.codec, list(ready.values()), options_of):
-                yield numbers[place], told
+            for place, piece in stream(loaded.model, loaded.renderer.codec, list(ready.values()), options_of):
+                yield numbers[place], piece
 
-    def open_batch(self) -> JoiningBatch:
-        """Conversations that join it are answered step by step; between two steps other calls may compute."""
+    def open_batch(self) -> TorchLiveBatch:
+        """A batch that conversations can join. It is answered step by step; other calls may compute in between."""
         with self._lock:
             loaded = self._ready()
             from tuneport_torch.answer.generate import make_row
-            from tuneport_torch.answer.joining import JoiningBatch
+            from tuneport_torch.answer.live_batch import TorchLiveBatch
 
-            def prepare(prompt: Sequence[Message], options: GenerateOptions, renderer: Renderer) -> Row:
+            def prepare(prompt: Sequence[Message], options: GenerateOptions, renderer: Renderer) -> AnswerRow:
                 options = self._styled(options)
                 return make_row(loaded.model, loaded.renderer.codec, self._prompt(renderer, prompt, options), options)
 
-            return JoiningBatch(loaded.model, loaded.renderer, prepare, self._lock)
+            return TorchLiveBatch(loaded.model, loaded.renderer, prepare, self._lock)
 
     def _prompt(self, renderer: Renderer, prompt: Sequence[Message], options: GenerateOptions) -> list[int]:
         return renderer.prompts([prompt], options.tools, "plain" if options.raw else self.style)[0]
 
     def _styled(self, options: GenerateOptions) -> GenerateOptions:
-        """A model of plain text answers as one that continues: nothing in its answer is a thinking block."""
+        """A model of plain text continues its prompt: nothing in its answer is a thinking block."""
         return replace(options, raw=True) if self.style == "plain" else options
 
     def compute_score(self, dataset: Dataset) -> Score:
-        """Loss and next-token accuracy at the tokens that training would learn, each counted by its weight."""
+        """Loss and next-token accuracy at the tokens that training would learn, each weighted."""
         with self._lock:
             loaded = self._ready()
             from tuneport_torch.answer.scoring import score
@@ -188,26 +177,26 @@ class TorchModel(Model):
             return score(loaded.model, loaded.renderer, dataset)
 
     def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
-        """`adapter`: PEFT's format. `merged`: a model that needs no tuneport. `gguf`: one file for llama.cpp. `ollama`:
-        that file and a Modelfile. All with tokenizer and template.
+        """Write an export: `adapter` in PEFT's format; `merged`, a complete model; `gguf`, one file for llama.cpp;
+        `ollama`, that file and a Modelfile. All include tokenizer and template.
         """
         from tuneport_torch import export
 
         return export.write(self._base, path, kind, dtype)
 
     def write_push(self, repository: str, kind: str, request: PushRequest) -> Publication:
-        """Upload an export to the Hugging Face hub, as the account whose token `hf auth login` or HF_TOKEN gives."""
+        """Upload an export to the Hugging Face hub, as the account of the token from `hf auth login` or HF_TOKEN."""
         from tuneport_torch.export.push import push
 
         return push(self._base, repository, kind, request)
 
     def ensure_ready(self) -> None:
-        """Load the model, if it is not; that costs nothing but this machine's memory."""
+        """Load the model unless it is loaded; the only cost is memory."""
         with self._lock:
             self._ready()
 
     def close(self) -> None:
-        """Give the memory back; the next question loads the model again."""
+        """Free the memory; the next question loads the model again."""
         with self._lock:
             if self._loaded is None:
                 return
@@ -218,14 +207,14 @@ class TorchModel(Model):
 
     def _ready(self) -> _Loaded:
         if self._loaded is None:
-            for name, value in launch.WAITING.items():  # heard only where torch is not imported yet
+            for name, value in ENVIRONMENT.items():  # no effect once torch is imported
                 os.environ.setdefault(name, value)
             from tuneport_torch.text.load import load_codec
             from tuneport_torch.text.render import Renderer
             from tuneport_torch.text.thinking import Mode, has_defaults
 
             base = self._resolved = bases.fetch(self._base)
-            with ThreadPoolExecutor(1, "text") as aside:  # its tokenizer starts in a process of its own meanwhile
+            with ThreadPoolExecutor(1, "text") as aside:  # its tokenizer starts in a separate process meanwhile
                 loading = aside.submit(load_codec, base)
                 import_libraries()
                 text = loading.result()
@@ -234,20 +223,20 @@ class TorchModel(Model):
             with LOADING:
                 # What answering imports is imported here, where no other thread imports.
                 import tuneport_torch.answer.generate
-                import tuneport_torch.answer.joining
+                import tuneport_torch.answer.live_batch
                 import tuneport_torch.answer.scoring  # noqa: F401 - see above
 
-                device, dtype = devices.pool(self._device), self._kind()
+                device, dtype = device_kind(self._device), self._kind()
                 self._loaded = _Loaded(load_model(base, dtype=dtype, device=device), Renderer(text, mode))
         return self._loaded
 
     def _kind(self) -> str:
-        """The type of number that the weights are kept in."""
-        return precision.fastest(devices.pool(self._device)) if self._dtype == "auto" else self._dtype
+        """The number type of the weights."""
+        return precision.fastest(device_kind(self._device)) if self._dtype == "auto" else self._dtype
 
 
 def _free() -> None:
-    """Return the memory of models that nobody refers to."""
+    """Return the memory of models that are no longer referenced."""
     import gc
 
     import torch
@@ -256,12 +245,12 @@ def _free() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc keeps what is freed, unless it is asked for it
+    if trim is not None:  # glibc keeps freed memory unless it is asked to return it
         trim(0)
 
 
 def _seeded(options: GenerateOptions, count: int) -> list[GenerateOptions]:
-    """The options of each of so many prompts: a seed, and those that follow it."""
+    """The options for each of `count` prompts: the seed, and the seeds that follow it."""
     if options.seed is None:
         return [options] * count
     return [replace(options, seed=options.seed + number) for number in range(count)]

@@ -9,14 +9,15 @@ from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 from tuneport.errors import TuneportError
-from tuneport.plugin import Completion, Conversation, Plan, Preference, Quantity
-from tuneport_torch import rates
+from tuneport.local import Device
+from tuneport.plugin import Completion, Conversation, Plan, Preference, Quantity, size
+from tuneport_torch import pace
 from tuneport_torch.bases import text_folder
-from tuneport_torch.choices import choices, planned_precision
-from tuneport_torch.config import Resolved, TorchSettings, check_method, resolve
+from tuneport_torch.bases.precision import expect_bfloat16
+from tuneport_torch.config import TorchSettings, check_method
+from tuneport_torch.devices import device_kind, list_devices, usual_threads
 from tuneport_torch.engine import footprint
-from tuneport_torch.jobs import devices
-from tuneport_torch.jobs.launch import size
+from tuneport_torch.resolved import Resolved, explain, resolve
 from tuneport_torch.text.conversion import conversion_folder
 from tuneport_torch.text.lengths import Lengths, loses_answer
 from tuneport_torch.text.pairs import conversations
@@ -24,7 +25,6 @@ from tuneport_torch.text.pairs import conversations
 if TYPE_CHECKING:
     from tuneport.plugin import DataRules, Dataset, Example, Piece, TrainRequest
     from tuneport_torch.bases import Base
-    from tuneport_torch.jobs.devices import Device
 
 _COUNTED_WHOLE = 2_000  # more rows than these are sampled
 _SAMPLE = 1_000
@@ -42,9 +42,9 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Calla
     settings = cast(TorchSettings, request.settings)
     check_method(settings, request.options.method)
     tokenizer_here = _tokenizer_here(base)
-    kind = devices.pool(settings.device)
-    found = devices.devices(kind)
-    device = found[0] if found else devices.Device(kind, f"no {kind} device", 0)
+    kind = device_kind(settings.device)
+    found = list_devices(kind)
+    device = found[0] if found else Device(kind, f"no {kind} device", 0)
     rows, checked = len(request.train), len(request.validation) if request.validation is not None else 0
     read = rules.for_rows(chain(request.train, request.validation or ())) if tokenizer_here else None
     counting = _Counting(settings, base, read, request.options.too_long)
@@ -53,6 +53,7 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Calla
     for part, found_lengths in (("train", lengths), ("validation", aside_lengths)):
         if found_lengths is not None and (refusal := found_lengths.refusal(part)):
             raise refusal
+    expected = pace.estimate(base, settings, device)
     resolved = resolve(
         settings,
         epochs=request.options.epochs,
@@ -62,21 +63,22 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Calla
         hidden_size=base.facts.hidden or 1024,
         device=kind,
         method=request.options.method,
+        max_positions=base.facts.max_positions,
+        has_bfloat16=expect_bfloat16(kind),
+        threads=usual_threads(),
+        fits=not footprint.needs_recompute(base.facts, settings, kind, device.memory, _longest(tokens, rows)),
+        tokens_per_second=expected.tokens_per_second if expected else None,
     )
     referred = (tokens.value or 0) + (aside.value or 0 if aside else 0) if request.options.method == "dpo" else 0
-    compiled = rates.repays_compiling(base, settings, device, (tokens.value or 0) * resolved.epochs)
-    used, why = choices(
+    used, why = explain(
         settings,
         resolved,
         epochs=request.options.epochs,
         method=request.options.method,
-        hidden_size=base.facts.hidden or 1024,
         device=device.name,
-        device_model=device.model,
-        precision=planned_precision(settings, kind),
-        compiled=compiled,
+        model=device.model,
     )
-    seconds = _seconds(settings, base, device, resolved, tokens, aside, referred, compiled=compiled)
+    seconds = _seconds(expected, resolved, tokens, aside, referred)
     return Plan(
         base=str(request.base),
         rows=rows,
@@ -91,7 +93,7 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Calla
             error=tokens.error,
         ),
         seconds=seconds,
-        memory=_memory(settings, base, device, resolved, round(_LONGEST * (tokens.value or 0) / max(rows, 1))),
+        memory=_memory(settings, base, device, resolved, _longest(tokens, rows)),
         usd=_usd(settings, seconds),
         epochs=Quantity(
             value=resolved.epochs,
@@ -102,7 +104,7 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Calla
         reasons=why,
         notes=(
             *([lengths.note] if lengths is not None and lengths.note else []),
-            *_notes(request, base, device, longer if tokenizer_here else None, found, compiled=compiled),
+            *_notes(request, base, device, longer if tokenizer_here else None, found, compiled=resolved.compile),
         ),
     )
 
@@ -194,47 +196,43 @@ def _characters(example: Example) -> int:
     return len(example.prompt) + len(example.completion) if isinstance(example, Completion) else 0
 
 
+def _longest(tokens: Quantity, rows: int) -> int:
+    """The tokens of a long row."""
+    return round(_LONGEST * (tokens.value or 0) / max(rows, 1))
+
+
 def _seconds(
-    settings: TorchSettings,
-    base: Base,
-    device: Device,
-    resolved: Resolved,
-    tokens: Quantity,
-    aside: Quantity | None,
-    referred: float,
-    *,
-    compiled: bool,
+    expected: pace.Pace | None, resolved: Resolved, tokens: Quantity, aside: Quantity | None, referred: float
 ) -> Quantity:
     """How long it takes; `referred` are the tokens on which the reference is measured, once."""
-    rate = rates.foretell(base, settings, device)
-    if rate is None:
+    if expected is None:
         return Quantity(value=None, unit="s", source="the base's size is not known before it is downloaded")
     trained = (tokens.value or 0) * resolved.epochs
     evaluations = -(-resolved.total_steps // resolved.evaluate_every)
     evaluated = (aside.value or 0) * evaluations if aside else 0
-    start = _START_SECONDS + (_COMPILING_SECONDS if compiled else 0.0)
-    seconds = start + (trained + (evaluated + referred) / _BACKWARD) / rate.tokens_per_second
-    source = f"{rate.tokens_per_second:,.0f} tokens/s {rate.source}"
-    return Quantity(value=round(seconds, 1), unit="s", source=source, error=rate.error)
+    start = _START_SECONDS + (_COMPILING_SECONDS if resolved.compile else 0.0)
+    seconds = start + (trained + (evaluated + referred) / _BACKWARD) / expected.tokens_per_second
+    source = f"{expected.tokens_per_second:,.0f} tokens/s {expected.source}"
+    return Quantity(value=round(seconds, 1), unit="s", source=source, error=expected.error)
 
 
 def _memory(settings: TorchSettings, base: Base, device: Device, resolved: Resolved, longest: int) -> Quantity:
     kind = device.name.partition(":")[0]
     tokens = max(longest, min(resolved.tokens_per_batch, resolved.tokens_per_step))
-    twice = footprint.needs_recompute(base.facts, settings, kind, device.memory, longest)
-    foretold = footprint.foretell(
+    twice = settings.activation_checkpointing == "auto" and resolved.activation_checkpointing is True
+    expected = footprint.estimate(
         base.facts, settings, kind, tokens_per_batch=tokens, longest=longest, recompute=twice or None
     )
-    if foretold is None:
+    if expected is None:
         return Quantity(value=None, unit="bytes", source="the base's shape is not known before it is downloaded")
-    source = ", ".join(f"{name} {size(part)}" for name, part in foretold.parts.items())
+    source = ", ".join(f"{name} {size(part)}" for name, part in expected.parts.items())
     if twice:
         source += "; activations are computed twice, else it would not fit"
     if settings.mode == "full" and base.facts.parameters:  # saving.py takes it only where it is free
         source += f"; {size(12.0 * base.facts.parameters)} of main memory more, where free, to write checkpoints from"
-    if 0 < device.memory < foretold.total:
+    if 0 < device.memory < expected.total:
         source += f"; more than the {size(device.memory)} there are: micro-batches will be made smaller"
-    return Quantity(value=round(foretold.total), unit="bytes", source=source, error=footprint.error(kind))
+    return Quantity(value=round(expected.total), unit="bytes", source=source, error=footprint.error(kind))
 
 
 def _usd(settings: TorchSettings, seconds: Quantity) -> Quantity:

@@ -1,18 +1,13 @@
-"""What reading rows, training and measuring need from the worker that runs a job, so that none of them imports it."""
+"""What reading rows, training and measuring need of the work that a worker gives them; tests give simpler objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from tuneport.plugin import Example, Status
-    from tuneport_torch.jobs.devices import Device
-    from tuneport_torch.jobs.folder import Folder
-    from tuneport_torch.jobs.owner import Owner
-
-Stop = Literal["pause", "cancel"]
-"""Why training stops before its last step because somebody asked for it."""
+    from tuneport.local import Stop
+    from tuneport.plugin import Example
 
 
 class Emit(Protocol):
@@ -45,18 +40,3 @@ class RowSource(Protocol):
 
     def note(self, activity: str) -> None:
         """Show what the job is doing now, such as "rendered 512 rows". Not an event: the next note replaces it."""
-
-
-class TrainingWorker(RowSource, Control, Protocol):
-    """The worker, as `training.train_job` needs it."""
-
-    folder: Folder
-    owner: Owner
-    tokens_trained: int
-    """Tokens trained on by this process."""
-
-    def stage(self, status: Status, message: str, **changes: Any) -> None:
-        """Report that a stage begins."""
-
-    def device(self, setting: str, per_device: int) -> Device:
-        """Wait in the queue for a device. Raises UnavailableError if this machine has none of that kind."""

@@ -67,7 +67,7 @@ def test_every_page_fits_and_reads_well(visit, addresses, width: int, scheme: st
     for address in addresses:
         visitor.page.goto(address)
         if address == addresses[1]:
-            visitor.page.get_by_role("button", name="Ask 3 rows").click()
+            visitor.page.get_by_role("button", name="Answer 3").click()
             expect(visitor.page.get_by_role("article")).to_have_count(3)
         _fits_and_reads_well(visitor.page)
     visitor.wrong = [one for one in visitor.wrong if "404" not in one]  # the console's word for the last address
@@ -106,7 +106,7 @@ def test_a_report_fits_and_its_words_are_all_in_reach(chromium, tmp_path, width:
 def test_everything_can_be_done_by_keyboard(visit, token: str, start, client) -> None:
     page = visit().page
     page.goto("/")
-    expect(page.get_by_label("Token")).to_be_focused()
+    expect(page.get_by_label("Access token")).to_be_focused()
     page.keyboard.type(token)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Jobs")).to_be_visible()

@@ -18,12 +18,12 @@ def test_a_token_opens_the_page_and_a_wrong_one_says_so(visit, token: str) -> No
     page = visitor.page
     page.goto("/jobs/anything")
     expect(page).to_have_title("Log in · tuneport")
-    page.get_by_label("Token").fill("tp-wrong")
+    page.get_by_label("Access token").fill("tp-wrong")
     with page.expect_response("**/login") as refused:
         page.get_by_role("button", name="Log in").click()
     assert refused.value.status == 401
-    expect(page.get_by_role("alert")).to_have_text("The token is not known here.")
-    page.get_by_label("Token").fill(token)
+    expect(page.get_by_role("alert")).to_have_text("Unknown access token.")
+    page.get_by_label("Access token").fill(token)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", name="Not found")).to_be_visible()
     assert page.url.endswith("/jobs/anything"), "the login leads to what was asked for"
@@ -75,7 +75,7 @@ def test_samples_show_base_and_tuned_beside_what_was_expected(page, start, clien
     id_ = start()
     until_over(client, id_)
     page.goto(f"/jobs/{id_}")
-    page.get_by_role("button", name="Ask 3 rows that it was trained on").click()
+    page.get_by_role("button", name="Answer 3 training rows").click()
     samples = page.get_by_role("article")
     expect(samples).to_have_count(3)
     assert samples.nth(0).locator("pre").all_inner_texts() == ["My card never arrived 0", "card", "Hello!", "card"]
@@ -83,7 +83,7 @@ def test_samples_show_base_and_tuned_beside_what_was_expected(page, start, clien
     expect(samples).to_have_count(3)
     expect(samples.nth(0).get_by_role("img", name="as expected", exact=True)).to_have_text("✓")
     expect(samples.nth(0).get_by_role("img", name="not as expected")).to_have_text("✗")
-    expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+    expect(page.get_by_role("button", name="Answer again")).to_be_visible()
 
 
 def test_a_file_is_shown_with_what_the_check_finds_in_it(page, client) -> None:

@@ -29,7 +29,7 @@ def test_hostile_rows_names_and_answers_are_text(page, start, client) -> None:
         page.goto(path)
         expect(page.locator("main")).to_be_visible()
     page.goto(f"/jobs/{id_}")
-    page.get_by_role("button", name="Ask 3 rows").click()
+    page.get_by_role("button", name="Answer 3").click()
     shown = HOSTILE.replace("\u202e", "\ufffd")
     expect(page.get_by_role("article").first.locator("pre").last).to_have_text(shown)
     page.goto("/ask")

@@ -81,14 +81,14 @@ def test_a_path_of_nobody_is_an_error_of_one_line(command: list[str], said: Cli)
     code, _, err = said(*command)
     assert code == 2, err
     assert NOBODY[1:] in err
-    assert "no user is called" in err
+    assert "there is no user" in err
 
 
 def test_a_config_file_may_name_a_path_of_nobody(said: Cli) -> None:
     Path("tune.yaml").write_text(f"model: torch:smollm2-135m\ndata:\n  train: {NOBODY}/rows.jsonl\n")
     code, _, err = said("plan", "tune.yaml")
     assert code == 2, err
-    assert "no user is called" in err
+    assert "there is no user" in err
 
 
 def test_local_path_keeps_what_has_no_tilde(monkeypatch: pytest.MonkeyPatch) -> None:

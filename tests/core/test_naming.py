@@ -208,7 +208,7 @@ def test_jobs_are_listed_by_status_and_backend_and_with_their_score(cli: Cli, ti
     assert failed not in out
     code, out, err = cli("jobs", "--backend", "torch")
     assert (code, out) == (0, "")
-    assert "No job here is like that" in err
+    assert "No job matches" in err
     code, _, err = cli("jobs", "--backend", "parot")
     assert code == 2
     assert "Did you mean parrot?" in err

@@ -89,7 +89,7 @@ def test_a_job_that_cannot_be_asked_is_still_shown() -> None:
 
 
 def test_many_rows_of_a_table_are_counted() -> None:
-    from tuneport.cards import card, grid
+    from tuneport.html import card, grid
 
     text = Balanced(card("title", [("a", None), ("b", "")], grid(["n"], [[n] for n in range(80)]))).text
     assert "and 30 more" in text

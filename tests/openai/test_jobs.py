@@ -557,6 +557,7 @@ def test_an_observer_that_failed_at_the_last_event_is_told_it_again(
     observed(see)
     job = tuneport.train("lab:base", rows)
     job.wait()
+    job.wait()
     last = list(job.events())[-1].message
     assert last.endswith("from the result file")
     assert seen.count(last) == 2

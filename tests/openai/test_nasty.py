@@ -24,7 +24,6 @@ def limits() -> tuple[str, ...]:
 
 def live(rows: Dataset) -> dict[str, TuneportError | None]:
     """Everything that is done with a job, in order; the error of each phase that had one."""
-    from tuneport.cli.show import job_facts
     from tuneport.workflow import report as write_report
 
     met: dict[str, TuneportError | None] = {}
@@ -44,7 +43,7 @@ def live(rows: Dataset) -> dict[str, TuneportError | None]:
     phase("wait", lambda: job.wait(on_event=lambda _: None))
     if met["wait"] is None:
         phase("events", lambda: list(job.events()))
-        phase("show", lambda: job_facts(job))
+        phase("show", lambda: tuneport.describe(job))
         phase("report", lambda: write_report(job.ref))
     phase("checkpoints", job.checkpoints)
     phase("ask", lambda: job.result().reply("Question 1 about pin"))

@@ -9,10 +9,13 @@ import pytest
 from starlette.routing import Route
 
 from serving import Served, jsonl, until_over
-from tuneport_server import app
+from tuneport_server.app import PAGES, WIRE
 
 ROUTES = [
-    (method, route) for room in app._ROOMS for route in room.ROUTES for method in sorted(route.methods - {"HEAD"})
+    (method, route)
+    for module in (*WIRE, *PAGES)
+    for route in module.ROUTES
+    for method in sorted(route.methods - {"HEAD"})
 ]
 OPEN = {("GET", "/login"), ("POST", "/login")}
 ASSETS = (".css", ".js", ".ico", ".svg")
@@ -51,7 +54,7 @@ def ask(shared: Served, method: str, path: str, **headers: str) -> tuple[int, st
 
 
 def path_of(route: Route, owned: dict[str, str]) -> str:
-    return route.path.replace("{model:path}", owned["model"]).format(**owned, verb="cancel", id="resp_1")
+    return route.path.replace("{model:path}", owned["model"]).format(**owned, action="cancel", id="resp_1")
 
 
 def test_nearly_every_route_is_closed() -> None:

@@ -35,8 +35,8 @@ def test_a_product_asks_the_old_name_and_is_answered(aliased: Served) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("=parrot:grey", "does not name a model"), ("old", "does not name a model"), ("a b=parrot:grey", "does not name"),
-     ("grey=parrot:grey", "is a model and an alias"), ("old=parrot:nobody", "nobody")],
+    [("=parrot:grey", "is not of the form"), ("old", "is not of the form"), ("a b=parrot:grey", "is not of the form"),
+     ("grey=parrot:grey", "is the name of a model and an alias"), ("old=parrot:nobody", "nobody")],
 )  # fmt: skip
 def test_an_alias_that_names_nothing_ends_the_start(tmp_path, parrot_site, text: str, said: str) -> None:
     served = Served(tmp_path / "home", "--models", "grey=parrot:grey", "--alias", text, site=parrot_site)

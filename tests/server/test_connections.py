@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tuneport_server.connections import Connections
+from tuneport_server.network.connections import Connections
 
 
 @dataclass(eq=False)
@@ -40,7 +40,7 @@ def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
     left.clear()
     assert all(come(f"user {number}", f"10.0.1.{number}", known=True, busy=True) for number in range(7))
     assert len(left) == 7
-    assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are under way
+    assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are in progress
 
 
 def test_a_stranger_who_was_answered_makes_way_first_and_one_who_waits_for_an_answer_last() -> None:

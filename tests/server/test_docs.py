@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from serving import Served
-from tuneport_server import chat, creation, files, jobs, models, responses, uploads
-from tuneport_server.settings import Limits
+from tuneport_server.app import WIRE
+from tuneport_server.limits import ResourceLimits
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "server.md").read_text()
@@ -19,13 +19,13 @@ PAGE = (ROOT / "docs" / "server.md").read_text()
 def test_the_page_lists_every_limit_with_its_default() -> None:
     table = PAGE.partition("### Limits")[2].partition("\n## ")[0]
     listed = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", table, re.MULTILINE))
-    told = Limits().model_dump() | {"model_bytes": "half of the memory", "connections": "what open files allow"}
+    told = ResourceLimits().model_dump() | {"model_bytes": "half of the memory", "connections": "what open files allow"}
     assert listed == {name: f"{value:,}" if isinstance(value, int) else value for name, value in told.items()}
 
 
 def test_the_page_names_every_route() -> None:
-    for room in (chat, creation, files, jobs, models, responses, uploads):
-        for route in room.ROUTES:
+    for module in WIRE:
+        for route in module.ROUTES:
             assert "/".join(route.path.split("/")[:4]).split("/{")[0] in PAGE
 
 

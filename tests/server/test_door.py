@@ -19,7 +19,7 @@ import pytest
 
 from attacks import HALF_HEAD, NO_HTTP, SLOW_BODY, SLOW_LOGIN, WRONG_TOKEN, Crowd, hang_up_after
 from serving import PATIENCE, Served, jsonl
-from tuneport_server.pace import too_slow
+from tuneport_server.network.patience import is_too_slow
 
 LIMITS = ("requests=64", "head_seconds=2", "silence_seconds=3", "least_rate=1000")
 SLACK = 20.0  # seconds beyond a limit, on a machine that is busy
@@ -158,9 +158,9 @@ def test_what_does_not_go_on_is_given_up(door: Served) -> None:
 
 
 def test_a_sender_of_few_bytes_is_given_up_before_the_last_deadline() -> None:
-    assert too_slow(received=0, taken=10.1, grace=10, rate=1024)
-    assert too_slow(received=50 * 1024, taken=60.1, grace=10, rate=1024)
-    assert not too_slow(received=50 * 1024, taken=59.9, grace=10, rate=1024)
+    assert is_too_slow(received=0, taken=10.1, grace=10, rate=1024)
+    assert is_too_slow(received=50 * 1024, taken=60.1, grace=10, rate=1024)
+    assert not is_too_slow(received=50 * 1024, taken=59.9, grace=10, rate=1024)
 
 
 def until(true: Callable[[], bool], seconds: float = 3 + SLACK) -> None:

@@ -23,9 +23,9 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serving import Served, jsonl, until_checked, until_over
-from tuneport_server import files
-from tuneport_server.server import open_server
-from tuneport_server.settings import Limits
+from tuneport_server.limits import ResourceLimits
+from tuneport_server.opening import open_server
+from tuneport_server.routes import files
 from tuneport_server.wire import WireError
 
 PATIENCE = 120.0
@@ -134,7 +134,7 @@ def workers(home: Path) -> list[int]:
             line = process.cmdline()
         except psutil.Error:
             continue
-        if "tuneport_server.checking" in line and any(one.startswith(str(home)) for one in line):
+        if "tuneport_server.background.check_file" in line and any(one.startswith(str(home)) for one in line):
             found.append(process.pid)
     return found
 
@@ -161,29 +161,30 @@ def test_a_file_that_was_found_is_sent_whole_though_it_is_deleted_before_its_fir
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path))
-    server = open_server({}, Limits())
-    id_ = files.add_result(server, "me", "ftjob-1", "rows\n")
-    app = Starlette()
-    app.state.server = server
-    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [], "app": app}
-    scope |= {"path_params": {"file_id": id_}, "state": {"owner": "me"}}
-    answer = files.content(Request(scope))
-    files.delete(Request(scope))
-    assert not (server.files / id_).exists()
-    sent: list[Message] = []
+    with open_server({}, ResourceLimits()) as server:
+        id_ = server.vault.add_result("me", "ftjob-1", "rows\n")
+        app = Starlette()
+        app.state.server = server
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [], "app": app}
+        scope |= {"path_params": {"file_id": id_}, "state": {"owner": "me"}}
+        answer = files.content(Request(scope))
+        files.delete(Request(scope))
+        assert not (server.vault.files / id_).exists()
+        sent: list[Message] = []
 
-    async def send(message: Message) -> None:
-        sent.append(message)
+        async def send(message: Message) -> None:
+            sent.append(message)
 
-    async def receive() -> Message:
-        await asyncio.Event().wait()  # the client stays
-        raise AssertionError
+        async def receive() -> Message:
+            await asyncio.Event().wait()  # the client stays
+            raise AssertionError
 
-    asyncio.run(answer(scope, receive, send))
-    assert sent[0]["status"] == 200
-    assert b"".join(one.get("body", b"") for one in sent) == b"rows\n"
-    with pytest.raises(WireError):
-        files.content(Request(scope))
+        asyncio.run(answer(scope, receive, send))
+        assert sent[0]["status"] == 200
+        assert b"".join(one.get("body", b"") for one in sent) == b"rows\n"
+        with pytest.raises(WireError):
+            files.content(Request(scope))
+        server.close()
 
 
 @pytest.mark.parametrize("times", [100, pytest.param(800, marks=pytest.mark.soak)])

@@ -11,8 +11,8 @@ import pytest
 from serving import jsonl
 from tuneport import Dataset, Ref
 from tuneport.plugin import DataRules
-from tuneport_server.findings import told
-from tuneport_server.hyperparameters import METHODS, Asked
+from tuneport_server.background.findings import describe
+from tuneport_server.background.hyperparameters import METHODS, TrainingRequest
 
 CSV = b"text,label\nMy card never arrived,card\nI forgot my PIN,pin\n"
 PAIR = {
@@ -33,7 +33,7 @@ def message(file: Path, content: bytes, method: str = "supervised", **limits) ->
         workers=1,
     )
     wrong = [one for one in result.diagnostics if one.severity == "error"]
-    return told(wrong, file, Asked(base=Ref("torch", "smollm2-135m"), method=method))
+    return describe(wrong, file, TrainingRequest(base=Ref("torch", "smollm2-135m"), method=method))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def message(file: Path, content: bytes, method: str = "supervised", **limits) ->
         (b"Dear model\nplease learn\n", "is plain text"),
         (json.dumps([PAIR]).encode(), "is a JSON array"),
         (json.dumps([PAIR], indent=1).encode(), "is a JSON array"),
-        (json.dumps(PAIR, indent=1).encode(), "is one JSON object over several lines"),
+        (json.dumps(PAIR, indent=1).encode(), "is one JSON object on several lines"),
         (b"PAR1" + bytes(range(256)), "is Parquet"),
         (b"\0" + bytes(range(1, 256)) * 9, "is not text"),
         (b"\x93\x11" + bytes(range(256)) * 9, "is not text"),

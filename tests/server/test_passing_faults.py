@@ -11,7 +11,8 @@ import pytest
 
 from serving import Served, install_parrot, install_plugin, jsonl, until_over
 from tuneport.errors import BackendError, UnavailableError, UsageError
-from tuneport_server.faults import Retries, fault_of
+from tuneport_server.background.faults import fault_of
+from tuneport_server.background.open_jobs import Retries
 
 PASSING = {
     "import": "A package that training needs cannot be imported.",
@@ -64,7 +65,7 @@ def test_a_fault_that_passes_leaves_the_job_in_the_queue_and_says_why(served: Se
         for kind, said in PASSING.items():
             fault.write_text(kind)
             jobs[kind] = begin(client)
-            assert warned(client, jobs[kind]) == f"Not started yet, and tried again: {said}"
+            assert warned(client, jobs[kind]) == f"Not started yet; the server tries again: {said}"
             assert client.fine_tuning.jobs.retrieve(jobs[kind]).status in ("validating_files", "queued")
         served.kill()  # the next server finds them in the queue
         served.start()
@@ -76,7 +77,7 @@ def test_a_fault_that_passes_leaves_the_job_in_the_queue_and_says_why(served: Se
 ENDS = {
     "rows": ("invalid_training_file", "Row 3 is empty."),
     "settings": ("training_not_started", "The rate is too high."),
-    "mistake": ("server_error", "The server could not start the training; its log says why."),
+    "mistake": ("server_error", "The server could not start the training; see the server log."),
     "broken": ("training_not_started", "The service answered in another language."),
 }
 
@@ -103,11 +104,10 @@ def test_what_a_backend_calls_passing_is_tried_for_long_and_what_rows_cost_is_no
     assert tries[3] == tries[4] > 100_000
     assert [fault_of(one, checking=True).tries for one in (here, away)] == [tries[1], tries[4]]
     retries, before = Retries(), time.monotonic()
-    assert [retries.postpone("a") for _ in range(20)] == list(range(1, 21))
-    assert retries.waiting() == ["a"]
-    assert 290 < retries._tries["a"][1] - before < 310
-    retries.forget("a")
-    assert retries.waiting() == []
+    assert not retries.is_waiting
+    assert [retries.postpone() for _ in range(20)] == list(range(1, 21))
+    assert retries.is_waiting
+    assert 290 < retries.not_before - before < 310
 
 
 def test_a_start_without_room_waits_for_room(served: Served) -> None:
@@ -119,7 +119,7 @@ def test_a_start_without_room_waits_for_room(served: Served) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (2_000_000, free))
         try:
             job = client.fine_tuning.jobs.create(model="green", training_file=file).id
-            assert warned(client, job) == "Not started yet, and tried again: File too large."
+            assert warned(client, job) == "Not started yet; the server tries again: File too large."
         finally:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (free, free))
         assert until_over(client, job).status == "succeeded"

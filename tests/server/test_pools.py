@@ -1,4 +1,4 @@
-"""Expensive requests: bounded in number, shared between tokens, and not begun for who has gone."""
+"""Expensive requests: bounded in number, shared between tokens, and not started for clients that have disconnected."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import threading
 import pytest
 from starlette.requests import Request
 
-from tuneport_server.pools import Pool
-from tuneport_server.settings import Limits
+from tuneport_server.limits import ResourceLimits
+from tuneport_server.request_threads import RequestThreads
 from tuneport_server.wire import WireError
 
 
@@ -24,7 +24,7 @@ def request_of(owner: str, *, gone: bool = False) -> Request:
 
 def test_one_token_has_half_of_the_threads_and_a_bounded_queue() -> None:
     async def attack() -> tuple[int, str, list[object], int]:
-        pool, release, begun = Pool(Limits(threads=4, thread_queue=6)), threading.Event(), []
+        pool, release, begun = RequestThreads(ResourceLimits(threads=4, thread_queue=6)), threading.Event(), []
 
         def slow() -> str:
             begun.append(1)
@@ -49,10 +49,10 @@ def test_one_token_has_half_of_the_threads_and_a_bounded_queue() -> None:
 
 def test_work_of_a_client_that_has_gone_is_not_begun() -> None:
     async def leave() -> list[str]:
-        pool, release, done = Pool(Limits(threads=2)), threading.Event(), []
+        pool, release, done = RequestThreads(ResourceLimits(threads=2)), threading.Event(), []
         busy = asyncio.create_task(pool.run(request_of("one"), release.wait, 60))
         await asyncio.sleep(0)
-        with pytest.raises(WireError, match="broken off"):
+        with pytest.raises(WireError, match="closed the connection"):
             await asyncio.wait_for(pool.run(request_of("one", gone=True), done.append, "begun"), 60)
         release.set()
         await busy

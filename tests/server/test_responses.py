@@ -18,9 +18,9 @@ from pydantic import BaseModel, TypeAdapter
 from serving import Served
 from tiny_models import make_tokenizer, write_llama
 from tuneport import AnswerPiece, Reply
-from tuneport_server import response_events
-from tuneport_server.items import messages_of
-from tuneport_server.questions import Question, Told
+from tuneport_server.answering.questions import Delivery, Question
+from tuneport_server.routes import response_events
+from tuneport_server.routes.response_input import messages_of
 from tuneport_server.wire import WireError
 
 pytestmark = pytest.mark.timeout(300)
@@ -193,7 +193,7 @@ def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> 
         ({"background": True}, "background", "stores no responses"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt", "stores no responses"),
         ({"reasoning": {"effort": "high"}}, "reasoning", "do not reason"),
-        ({"truncation": "auto"}, "truncation", "shortens no input"),
+        ({"truncation": "auto"}, "truncation", "does not truncate"),
         ({"tools": [CLOCK, {"type": "web_search"}]}, "tools[1].type", "function tools only"),
         ({"tools": [{"type": "custom", "name": "x"}]}, "tools[0].type", "function tools only"),
         ({"tools": [{"type": "function"}]}, "tools[0].name", "is missing"),
@@ -206,7 +206,7 @@ def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> 
             "tool_choice",
             "not among the tools",
         ),
-        ({"include": ["file_search_call.results"]}, "include[0]", "is not there"),
+        ({"include": ["file_search_call.results"]}, "include[0]", "is not supported"),
         ({"top_logprobs": 2}, "top_logprobs", "needs include"),
         ({"text": {"format": {"type": "json_schema", "name": "t"}}}, "text.format.schema", "is missing"),
         ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name", "is missing"),
@@ -227,7 +227,7 @@ def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> 
         (
             {"input": [{"role": "user", "content": [{"type": "input_text", "text": 1}]}]},
             "input[0].content[0].text",
-            "should be a text",
+            "should be a string",
         ),
         (
             {"input": [{"type": "function_call_output", "call_id": "call_1", "output": "x"}]},
@@ -343,10 +343,10 @@ def test_items_become_the_messages_of_a_conversation() -> None:
 @pytest.mark.parametrize(("status", "code"), [(500, "server_error"), (400, "invalid_prompt")])
 def test_an_answer_that_fails_midway_ends_its_stream_with_the_reason(status: int, code: str) -> None:
     async def told() -> tuple[list[dict[str, Any]], bool]:
-        items: asyncio.Queue[Told] = asyncio.Queue()
+        items: asyncio.Queue[Delivery] = asyncio.Queue()
         items.put_nowait(WireError(status, "The model could not answer."))
         question = Question(
-            messages=[], options={}, count=1, stream=True, tell=items.put_nowait, gone=threading.Event()
+            messages=[], options={}, count=1, stream=True, deliver=items.put_nowait, gone=threading.Event()
         )
         head = {**json.loads(RESPONSE), "status": "in_progress"}
         sent = [one async for one in response_events.events(head, (0, AnswerPiece(text="My")), items, question)]

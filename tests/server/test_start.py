@@ -48,19 +48,19 @@ def refused(served: Served, *arguments: str) -> str:
 
 def test_a_port_in_use_names_its_holder_if_it_is_a_server_of_ours(shared: Served, stopped: Served) -> None:
     said = refused(stopped, "--port", str(shared.port))
-    assert f"port {shared.port}: `tuneport serve` (process {shared.process.pid}) listens there already" in said
+    assert f"port {shared.port}: `tuneport serve` (process {shared.process.pid}) is already listening there" in said
     assert "Use that server, or choose another port: --port 0" in said
     with socket.create_server(("127.0.0.1", 0)) as other:
         said = refused(stopped, "--port", str(other.getsockname()[1]))
-    assert "another program listens there already" in said
+    assert "another program is already listening there" in said
     assert "Choose another port: --port 0" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--host", "192.0.2.1", "--port", "0"), "no address of this machine"),
-        (("--host", "no-such-host.invalid", "--port", "0"), "no address of this machine"),
+        (("--host", "192.0.2.1", "--port", "0"), "no such address"),
+        (("--host", "no-such-host.invalid", "--port", "0"), "no such address"),
         (("--host", "::1", "--port", "0", "--limit", "connections=0"), "whole number above 0"),
     ],
 )
@@ -73,5 +73,5 @@ def test_too_few_descriptors_are_refused_with_the_cure(stopped: Served) -> None:
     command = [*limited, sys.executable, "-m", "tuneport.cli", "serve", "--models", "grey=parrot:grey"]
     done = subprocess.run(command, env={**os.environ, **stopped._environment}, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "may open 140 files" in done.stderr
+    assert "may open only 140 files" in done.stderr
     assert "ulimit -n 1024" in done.stderr

@@ -103,7 +103,7 @@ def test_a_job_that_is_cancelled_ends_its_check_and_makes_room(served: Served) -
         assert until_over(client, third).status == "succeeded"
         assert [name for name, _ in noted(served, "start")] == ["B", "C"]
         said = [one.message for one in client.fine_tuning.jobs.list_events(first)]
-        assert said[0] == "The job was cancelled."
+        assert said[0] == "The job was canceled."
 
 
 def test_a_killed_server_leaves_no_start_behind_and_makes_it_once(served: Served) -> None:
@@ -154,7 +154,7 @@ def test_a_start_that_is_cut_off_is_made_again_and_finds_the_training(served: Se
         job = create(client, "dying A")
         assert until_over(client, job).status == "succeeded"
         said = [one.message for one in client.fine_tuning.jobs.list_events(job) if one.level == "warn"]
-        assert said == ["Not started yet, and tried again: The start was cut off. The server's log says why."]
+        assert said == ["Not started yet; the server tries again: The start was interrupted. See the server log."]
     facts = (served.home / "parrot").glob("*/facts.json")
     assert len({json.loads(file.read_text())["intent"] for file in facts}) == 1
 

@@ -29,9 +29,11 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> No
         sql.execute("PRAGMA user_version=1")
     sql.close()
     store = Store(path)
-    assert store.rows("SELECT samples FROM jobs") == []
-    # What was never checked is to be checked; what the server itself made is not.
-    assert [row["status"] for row in store.rows("SELECT status FROM present ORDER BY id")] == ["uploaded", "processed"]
+    # Files that were never checked must be checked, except for those that the server itself made.
+    files = store.of("me").files(order="asc")
+    assert [row["status"] for row in files] == ["uploaded", "processed"]
+    assert [row["id"] for row in store.files.next_to_check([])] == ["file-1"]
+    assert store.of("me").jobs() == []
     store.close()
 
 

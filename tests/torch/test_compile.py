@@ -40,7 +40,7 @@ def _as_on_a_gpu(module, query, key, value, attention_mask, *, scaling=None, doc
 @pytest.mark.skipif(attention.varlen_attn is None, reason="this torch has no varlen attention")
 @pytest.mark.filterwarnings("ignore")  # what fake tensors say of autocast
 @pytest.mark.parametrize(("mode", "graphs"), [("full", 1), ("lora", 2)])  # the first layer's input needs no gradient
-def test_with_a_gpus_attention_all_layers_and_lengths_share_a_whole_graph(mode, graphs):
+def test_with_a_gpus_attention_all_layers_and_lengths_share_one_graph(mode, graphs):
     """Nothing is computed here: fake tensors have shapes and types alone, and the kernel says what its result's are."""
     model = tiny.model("llama", num_hidden_layers=4)
     if mode == "lora":
@@ -62,7 +62,7 @@ def test_with_a_gpus_attention_all_layers_and_lengths_share_a_whole_graph(mode, 
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
-def test_a_training_with_compile_learns_what_one_without_does(tmp_path):
+def test_training_with_and_without_compile_learns_the_same(tmp_path):
     one, other = (
         tiny.trained(tmp_path / str(wanted), tiny.model().eval(), mode="full", compile=wanted)
         for wanted in (False, True)
@@ -71,11 +71,11 @@ def test_a_training_with_compile_learns_what_one_without_does(tmp_path):
     assert other.losses == pytest.approx(one.losses, rel=1e-4)
 
 
-def test_where_compiling_fails_the_log_says_so_and_the_training_is_the_same_to_the_bit(tmp_path):
+def test_if_compiling_fails_the_log_says_so_and_training_has_the_same_bits(tmp_path):
     one = tiny.trained(tmp_path / "without")
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}):
         other = tiny.trained(tmp_path / "with", compile=True)
-    assert "The layers are not compiled, training goes on without: InductorError: InvalidCxxCompiler" in other.logs
+    assert "Training continues without compiled layers: InductorError: InvalidCxxCompiler" in other.logs
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
@@ -85,10 +85,10 @@ def test_a_model_without_layers_that_can_be_compiled_is_trained_without(tmp_path
     for layer in base.model.layers:
         layer.__class__ = type("OddLayer", (nn.Module,), {"forward": kind.forward, "gradient_checkpointing": False})
     done = tiny.trained(tmp_path, base, compile=True)
-    assert "The layers are not compiled, training goes on without: TypeError: LlamaForCausalLM has no" in done.logs
+    assert "Training continues without compiled layers: TypeError: LlamaForCausalLM has no" in done.logs
     assert done.result.step == done.result.total_steps
 
 
 def test_padded_rows_are_not_compiled_and_the_log_says_so(tmp_path):
     done = tiny.trained(tmp_path, compile=True, packing=False)
-    assert "The layers are not compiled, training goes on without: the rows are padded" in done.logs
+    assert "Training continues without compiled layers: the rows are padded" in done.logs

@@ -25,7 +25,7 @@ from tuneport import Reply
 from tuneport.errors import DataError, OptionError, UnsupportedError
 from tuneport.workflow.running import plan_run
 from tuneport_torch.model import TorchModel
-from tuneport_torch.text.constraints import grammar_of
+from tuneport_torch.text.grammar import grammar_of
 
 WEATHER = {
     "type": "function",
@@ -127,18 +127,18 @@ def follow(llama, schemas, seed):
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(SCHEMAS, min_size=8, max_size=8), st.integers(0, 2**40))
-def test_a_random_model_always_says_what_the_schema_allows(llama, schemas, seed):
+def test_a_random_model_always_answers_as_the_schema_allows(llama, schemas, seed):
     assert "stop" in follow(llama, schemas, seed)
 
 
 @pytest.mark.soak
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(SCHEMAS, min_size=8, max_size=8), st.integers(0, 2**40))
-def test_a_random_model_always_says_what_very_many_schemas_allow(llama, schemas, seed):
+def test_a_random_model_always_answers_as_very_many_schemas_allow(llama, schemas, seed):
     follow(llama, schemas, seed)
 
 
-def test_both_sides_of_a_comparison_are_held_to_the_schema(llama, tmp_path, capsys):
+def test_both_sides_of_a_comparison_follow_the_schema(llama, tmp_path, capsys):
     from tuneport import Conversation, Message
     from tuneport.cli.app import invoke
     from tuneport.evaluate import compare_models
@@ -192,7 +192,7 @@ def test_a_stream_of_json_adds_up_to_the_answer(llama):
     assert len(pieces) > 3
 
 
-def test_free_and_bound_answers_share_a_batch_and_are_what_they_are_alone(llama):
+def test_free_and_constrained_answers_in_one_batch_are_the_same_as_alone(llama):
     asked = [
         ("Hello", {"max_tokens": 12}),
         ("PIN", {"schema": LABEL, "max_tokens": 60}),
@@ -424,7 +424,7 @@ def test_the_bytes_of_tokens_are_those_of_the_text(llama):
         assert b"".join(text.token_bytes(one) for one in text.encode(said).ids).decode() == said
 
 
-def test_text_beside_a_call_streams_and_the_call_does_not(llama):
+def test_text_next_to_a_call_streams_and_the_call_does_not(llama):
     text = llama._ready().renderer.codec
     said = 'Let me see.\n<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
     for whole, shown in ((said, "Let me see."), ("a < b", "a < b"), ('{"name": "clock", "arguments": {}}', "")):

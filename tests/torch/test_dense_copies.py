@@ -33,7 +33,9 @@ def gguf(tmp_path_factory, tiny_tokenizer):
 
     place = tmp_path_factory.mktemp("dense")
     config = LlamaConfig(**{**shape(tiny_tokenizer), "hidden_size": 256, "intermediate_size": 1536})
-    return export.gguf(resolve(str(write(place / "base", config, tiny_tokenizer))), place / "base.gguf", dtype="q8_0")
+    return export.export_gguf(
+        resolve(str(write(place / "base", config, tiny_tokenizer))), place / "base.gguf", dtype="q8_0"
+    )
 
 
 def copies():
@@ -69,7 +71,7 @@ def test_a_copy_is_made_once_and_gives_the_very_same_model(gguf, dtype):
     assert copies() == [copy]  # named by the content, not by the path
 
 
-def test_the_copy_is_what_is_loaded(gguf):
+def test_the_copy_is_loaded(gguf):
     """Proof by a copy that was changed together with its checksums."""
     from safetensors.torch import load_file, save_file
 
@@ -186,5 +188,5 @@ def test_the_copies_that_were_not_used_for_longest_make_room(gguf, own_home):
 
 
 def test_a_small_model_leaves_no_copy(tiny_llama, tmp_path):
-    load(export.gguf(resolve(str(tiny_llama)), tmp_path / "tiny.gguf"))
+    load(export.export_gguf(resolve(str(tiny_llama)), tmp_path / "tiny.gguf"))
     assert copies() == []

@@ -55,7 +55,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_formula(kind, mode):
     if mode == "lora":
         lora.attach(model, rank=4)
         with torch.no_grad():
-            for layer in lora.adapted(model).values():
+            for layer in lora.adapter_layers(model).values():
                 layer.lora_B.normal_(std=0.05)
     margins = [BETA * plain_margin(model, pair, ref) for pair, ref in zip(some, reference, strict=True)]
     expected = sum(-F.logsigmoid(margin) for margin in margins)
@@ -147,12 +147,12 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_mathematics(tmp_path):
 
     base.get_decoder().register_forward_pre_hook(refuse_more, with_kwargs=True)
     small, plain = trained(tmp_path / "a", base, **options), trained(tmp_path / "b", **options)
-    assert "Out of memory: micro-batches now hold at most" in small.logs
+    assert "Out of memory: micro-batches now have at most" in small.logs
     tiny.assert_alike(plain, small)
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_step_counts_both_answers_and_a_micro_batch_holds_whole_pairs(packed):
+def test_a_step_counts_both_answers_and_a_micro_batch_has_complete_pairs(packed):
     some, model = Dpo(pairs(14), "train", beta=BETA, label_smoothing=0.0), tiny.model()
     assert some.lengths == [len(pair.chosen.ids) + len(pair.rejected.ids) for pair in pairs(14)]
     batches = some.split(Packed(model, torch.float32) if packed else Padded(model), range(14), 90)

@@ -17,10 +17,10 @@ from torch_jobs import no_worker_is_left  # noqa: F401 - a fixture
 from tuneport import Dataset, Message, Preference, Ref, Status
 from tuneport.config import load_config
 from tuneport.errors import DataError
+from tuneport.local.folder import Folder
 from tuneport.plugin import TrainRequest, TrainSettings
 from tuneport_torch import TorchBackend, TorchSettings
 from tuneport_torch.bases import resolve
-from tuneport_torch.jobs.folder import Folder
 from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pairs import render_pairs
 from tuneport_torch.text.refusals import Unrenderable
@@ -92,7 +92,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape_of_pairs_is_checked_shown_and_rendered_alike(tmp_path, tiny_llama, shape):
+def test_every_shape_of_pairs_is_checked_shown_and_rendered_in_the_same_way(tmp_path, tiny_llama, shape):
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps(SHAPES[shape]) + "\n")
     rules = TorchBackend().rules(str(tiny_llama))
@@ -115,7 +115,7 @@ def test_dpo_refuses_plain_conversations(tiny_llama):
         tuneport.train(Ref("torch", str(tiny_llama)), jobs.rows(3), method="dpo")
 
 
-def test_only_the_answer_is_weighed_and_both_follow_the_same_tokens(tiny_llama):
+def test_only_the_answer_has_weight_and_both_follow_the_same_tokens(tiny_llama):
     renderer = Renderer(load_codec(resolve(str(tiny_llama))))
     prompt = (said("user", "Hello"), said("assistant", "How are you?"), said("user", "Goodbye"))
     pair = Preference(prompt=prompt, chosen=(said("assistant", "card"),), rejected=(said("assistant", "transfer"),))
@@ -181,7 +181,7 @@ def test_a_tuned_model_is_the_reference_of_the_next_training(tiny_llama):
 
 
 @pytest.mark.parametrize(("policy", "used"), [("drop", 1), ("truncate", 2)])
-def test_a_pair_is_too_long_where_one_of_its_answers_is(tmp_path, tiny_llama, policy, used):
+def test_a_pair_is_too_long_if_one_of_its_answers_is(tmp_path, tiny_llama, policy, used):
     """A folder with three pairs: one that fits, one with a long answer, one whose prompt alone is too long."""
     codec, told = load_codec(resolve(str(tiny_llama))), []
     renderer, folder = Renderer(codec), Folder(tmp_path)

@@ -56,7 +56,7 @@ def ending(folder: Path) -> tuple[dict, dict]:
 
 def files(folder: Path) -> dict[str, str]:
     """What the newest checkpoint holds, by its digests. state.json has the time in it, so its facts are compared."""
-    saved = Store(folder / "checkpoints").newest_whole()
+    saved = Store(folder / "checkpoints").newest_intact()
     manifest = json.loads((saved.folder / "manifest.json").read_text())["files"]
     digests = {name: facts["sha256"] for name, facts in manifest.items() if name != "state.json"}
     return {**digests, "state": {name: value for name, value in saved.state.items() if name != "created"}}
@@ -109,7 +109,7 @@ def killed_often(victims: Victims, folder: Path, mode: str, wanted: int) -> None
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_training_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
+def test_a_repeatedly_killed_run_ends_with_the_bits_of_an_uninterrupted_one(
     victims: Victims, tmp_path: Path, mode: str
 ) -> None:
     killed_often(victims, tmp_path, mode, 10)

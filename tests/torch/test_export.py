@@ -84,7 +84,7 @@ def test_an_adapter_export_loads_with_peft_and_gives_the_live_models_logits(tune
     assert opened(out).lineage == LINEAGE
 
 
-def test_a_model_trained_whole_is_kept_and_exported_whole(folder, tmp_path):
+def test_a_fully_trained_model_is_saved_and_exported_in_full(folder, tmp_path):
     live = tune(folder, tmp_path / "model", whole=True)
     model = opened(tmp_path / "model")
     assert torch.equal(logits(load_model(bases.resolve(str(tmp_path / "model")))), logits(live))
@@ -108,7 +108,7 @@ def test_a_tuned_model_is_a_base_and_the_chain_merges_to_what_was_trained(tiny_l
 
 def test_a_merged_export_in_16_bit_is_rounded_once_from_float32(tuned, tmp_path):
     _, path = tuned
-    export.merged(bases.resolve(str(path)), tmp_path / "merged", dtype="bfloat16")
+    export.export_merged(bases.resolve(str(path)), tmp_path / "merged", dtype="bfloat16")
     stored = load_model(bases.resolve(str(tmp_path / "merged")))
     merged = load_model(bases.resolve(str(path)))
     for (name, have), want in zip(stored.named_parameters(), merged.parameters(), strict=True):
@@ -123,11 +123,11 @@ def test_rounding_an_adapters_model_spares_the_rotary_frequencies(tuned):
     assert {buffer.dtype for buffer in loaded.buffers()} == {torch.float32}
 
 
-def test_an_export_that_would_answer_otherwise_leaves_nothing_behind(tiny_llama, tmp_path):
+def test_an_export_that_would_answer_differently_leaves_nothing_behind(tiny_llama, tmp_path):
     with_giants(tiny_llama, tmp_path / "giants")
-    with pytest.raises(BackendError, match=r"(?s)Rounded to float16 .* answers otherwise.*a wider --dtype"):
+    with pytest.raises(BackendError, match=r"(?s)Rounding to float16 changes the model's answers.*a wider --dtype"):
         opened(tmp_path / "giants").export(tmp_path / "out" / "merged", "merged", dtype="f16")
-    with pytest.raises(BackendError, match="Rounded to f16"):
+    with pytest.raises(BackendError, match="Rounding to f16"):
         opened(tmp_path / "giants").export(tmp_path / "out" / "model.gguf", "gguf", dtype="f16")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -139,10 +139,10 @@ def test_an_export_over_something_is_refused(tuned, tmp_path):
         with pytest.raises(UsageError, match="already exists"):
             export.write(bases.resolve(str(tuned[1])), tmp_path / "full", kind)
     (tmp_path / "empty").mkdir()
-    assert export.adapter(bases.resolve(str(tuned[1])), tmp_path / "empty") == tmp_path / "empty"
+    assert export.export_adapter(bases.resolve(str(tuned[1])), tmp_path / "empty") == tmp_path / "empty"
 
 
-def test_a_base_is_written_whole_as_it_is(tiny_llama, tmp_path):
+def test_a_base_is_exported_completely_and_unchanged(tiny_llama, tmp_path):
     out = TorchModel.base(str(tiny_llama)).export(tmp_path / "merged", "merged")
     assert torch.equal(logits(load_model(bases.resolve(str(out)))), logits(load_model(bases.resolve(str(tiny_llama)))))
 
@@ -180,7 +180,7 @@ def test_an_adapter_that_peft_made_is_a_model_here_with_its_bases_tokenizer(tiny
     model.close()
 
 
-def test_a_model_trained_on_completions_is_asked_with_the_bare_text(tiny_llama, tmp_path):
+def test_a_model_trained_on_completions_is_prompted_with_plain_text(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model", style="plain")
     model = opened(tmp_path / "model")
     model.lineage = None

@@ -14,7 +14,7 @@ from tiny_tuned import LINEAGE, logits, opened, tune
 from tuneport.errors import UnavailableError, UnsupportedError, UsageError
 from tuneport_torch import bases, export
 from tuneport_torch.bases.loading import load_model
-from tuneport_torch.export.modelfile import modelfile
+from tuneport_torch.export.modelfile import make_modelfile
 from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pretokenizer import name_of, with_pretokenizer
 
@@ -70,7 +70,7 @@ def test_a_gguf_file_gives_the_live_models_logits_and_answers(base, request, tmp
         )
 
 
-def test_the_header_tells_tokenizer_template_and_stops(tiny_llama, tmp_path):
+def test_the_header_has_tokenizer_template_and_stops(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model")
     file = opened(tmp_path / "model").export(tmp_path / "tuned.gguf", "gguf")
     told, codec = keys(file), load_codec(bases.resolve(str(tiny_llama)))
@@ -99,7 +99,7 @@ def test_every_type_of_numbers_is_checked_and_smaller_than_the_last(tiny_llama, 
     assert kinds == [{"F32"}, {"BF16", "F32"}, {"F16", "F32"}, {"Q8_0", "F32"}]
 
 
-def test_a_model_with_scaled_positions_takes_their_factors_along(tiny_tokenizer, tmp_path):
+def test_an_export_of_a_model_with_scaled_positions_includes_their_factors(tiny_tokenizer, tmp_path):
     rope = {
         "rope_type": "llama3",
         "rope_theta": 10000.0,
@@ -137,7 +137,7 @@ def test_another_architecture_is_refused_before_any_work(tiny_tokenizer, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_what_cannot_be_is_refused_with_what_can(tiny_llama, tmp_path):
+def test_impossible_exports_are_refused_with_possible_ones(tiny_llama, tmp_path):
     model = opened(tiny_llama)
     with pytest.raises(UnsupportedError, match="adapter, merged, gguf, ollama"):
         model.export(tmp_path / "model", "onnx")
@@ -147,7 +147,7 @@ def test_what_cannot_be_is_refused_with_what_can(tiny_llama, tmp_path):
         model.export(tmp_path / "model.gguf", "gguf", dtype="q4_0")
     with pytest.raises(UsageError, match="f32, f16, bf16"):
         model.export(tmp_path / "model", "merged", dtype="q8_0")
-    with pytest.raises(UsageError, match=r"Leave --dtype out"):
+    with pytest.raises(UsageError, match=r"Leave out --dtype"):
         tune(tiny_llama, tmp_path / "tuned")
         opened(tmp_path / "tuned").export(tmp_path / "model", "adapter", dtype="f16")
     (tmp_path / "there.gguf").touch()
@@ -160,28 +160,28 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(kind, tiny_llama, tmp_pat
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))  # python turns the signal into an error
     try:
-        with pytest.raises(UnavailableError, match=r"(?s)could not be written whole.*Free some space"):
+        with pytest.raises(UnavailableError, match=r"(?s)could not be written completely.*Free some disk space"):
             opened(tiny_llama).export(tmp_path / "out" / "model.gguf", kind, dtype="f32")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_tokenizer_that_llama_cpp_would_read_otherwise_is_refused(tiny_llama, tmp_path):
+def test_a_tokenizer_that_llama_cpp_would_read_differently_is_refused(tiny_llama, tmp_path):
     import shutil
 
     shutil.copytree(tiny_llama, tmp_path / "base")
     path = tmp_path / "base" / "tokenizer.json"
     told = json.loads(path.read_text())
     path.write_text(json.dumps({**told, "pre_tokenizer": {"type": "Whitespace"}}))
-    with pytest.raises(UnsupportedError, match=r"(?s)cuts text in a way that is not among gpt-2.*merged"):
+    with pytest.raises(UnsupportedError, match=r"(?s)splits text in a way that is not one of gpt-2.*merged"):
         opened(tmp_path / "base").export(tmp_path / "model.gguf", "gguf")
     path.write_text(json.dumps({**told, "normalizer": {"type": "Lowercase"}}))
     with pytest.raises(UnsupportedError, match="changes its text first"):
         opened(tmp_path / "base").export(tmp_path / "model.gguf", "gguf")
 
 
-def test_a_pretokenizer_is_known_by_what_it_does(tiny_llama):
+def test_a_pretokenizer_is_recognized_by_its_steps(tiny_llama):
     told = json.loads((tiny_llama / "tokenizer.json").read_text())
     cuts = {}
     for name in ("gpt-2", "smollm", "llama-bpe", "smaug-bpe", "qwen2"):
@@ -197,7 +197,7 @@ def test_a_pretokenizer_is_known_by_what_it_does(tiny_llama):
         with_pretokenizer(told, "tekken")
 
 
-def test_a_gguf_base_reads_text_as_the_file_says(tiny_llama, tmp_path):
+def test_a_gguf_base_reads_text_with_the_files_pretokenizer(tiny_llama, tmp_path):
     import shutil
 
     shutil.copytree(tiny_llama, tmp_path / "base")
@@ -235,11 +235,9 @@ def test_a_modelfile_names_file_template_system_prompt_and_stops(tiny_llama, tmp
         (LLAMA3, "{{ if .System }}<|im_start|>system\n\nToday Date: 26 Jul 2024\n\n{{ .System }}<|im_end|>"),
     ],
 )
-def test_a_template_that_puts_fixed_texts_around_turns_is_said_in_ollamas_language(
-    template, said, tiny_llama, tmp_path
-):
+def test_a_template_that_puts_fixed_texts_around_turns_is_translated_for_ollama(template, said, tiny_llama, tmp_path):
     text = with_template(tiny_llama, tmp_path / "text", template)
-    assert said in modelfile(bases.resolve(str(tiny_llama)), text, "model.gguf")
+    assert said in make_modelfile(bases.resolve(str(tiny_llama)), text, "model.gguf")
     text.close()
 
 
@@ -247,7 +245,7 @@ def test_a_template_that_puts_fixed_texts_around_turns_is_said_in_ollamas_langua
 def test_a_template_that_does_more_is_refused_for_ollama(template, tiny_llama, tmp_path):
     text = with_template(tiny_llama, tmp_path / "text", template)
     with pytest.raises(UnsupportedError, match=r"(?s)Ollama's language.*Export it as: gguf"):
-        modelfile(bases.resolve(str(tiny_llama)), text, "model.gguf")
+        make_modelfile(bases.resolve(str(tiny_llama)), text, "model.gguf")
     text.close()
 
 
@@ -255,11 +253,11 @@ def test_a_model_of_completions_gets_the_bare_text(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model", style="plain")
     base = bases.resolve(str(tmp_path / "model"))
     codec = load_codec(base)
-    assert 'TEMPLATE """{{ .Prompt }}"""\nPARAMETER' in modelfile(base, codec, "model.gguf")
+    assert 'TEMPLATE """{{ .Prompt }}"""\nPARAMETER' in make_modelfile(base, codec, "model.gguf")
     codec.close()
 
 
-def test_a_card_tells_the_figures_and_no_row(tiny_llama, tmp_path):
+def test_a_card_has_the_figures_and_no_row(tiny_llama, tmp_path):
     from tuneport import Comparison
 
     tune(tiny_llama, tmp_path / "model")
@@ -288,7 +286,7 @@ def test_a_card_tells_the_figures_and_no_row(tiny_llama, tmp_path):
     card = export.card.card(
         bases.resolve(str(tmp_path / "model")),
         "merged",
-        export.Facts(here="ada/tickets", license="apache-2.0", comparison=comparison),
+        export.CardFacts(here="ada/tickets", license="apache-2.0", comparison=comparison),
     )
     assert "license: apache-2.0" in card
     assert 'AutoModelForCausalLM.from_pretrained("ada/tickets")' in card

@@ -13,15 +13,23 @@ import pytest
 from torch_jobs import begin, no_worker_is_left, settled  # noqa: F401 - the second is a fixture
 from tuneport import Status
 from tuneport.errors import BackendError, DataError, HomeError, UnavailableError
-from tuneport_torch.jobs.failures import explain, may_pass
-from tuneport_torch.jobs.folder import Folder
+from tuneport.local.failures import Ending, may_pass
+from tuneport.local.failures import explain as explain_failure
+from tuneport.local.folder import Folder
+from tuneport_torch import TorchBackend
 
 
 @pytest.fixture
 def folder(own_home: Path) -> Folder:
-    made = Folder.named("job")
+    made = Folder.named("torch", "job")
     made.path.mkdir()
     return made
+
+
+def explain(error: BaseException, folder: Folder, *, resumable: bool) -> Ending:
+    """As the worker of a torch job does."""
+    backend = TorchBackend
+    return explain_failure(error, folder, resumable=resumable, less_memory=backend.less_memory, install=backend.install)
 
 
 class OutOfMemoryError(RuntimeError):

@@ -1,4 +1,4 @@
-"""The memory that a plan foretells: from the model's shape alone."""
+"""The memory that a plan estimates from the model's shape."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from tuneport_torch.bases.facts import Facts
 from tuneport_torch.config import TorchSettings
-from tuneport_torch.engine.footprint import foretell, needs_recompute
+from tuneport_torch.engine.footprint import estimate, needs_recompute
 
 LLAMA_1B = Facts(
     model_type="llama", vocabulary=128256, layers=16, hidden=2048, parameters=1_235_814_400,
@@ -23,10 +23,10 @@ ROOM = {"tokens_per_batch": 1024, "longest": 512}
 
 
 def parts(facts=LLAMA_1B, kind="cuda", **settings):
-    return foretell(facts, TorchSettings(**settings), kind, **ROOM).parts
+    return estimate(facts, TorchSettings(**settings), kind, **ROOM).parts
 
 
-def test_full_training_takes_16_bytes_a_weight_and_an_adapter_hardly_more_than_the_weights():
+def test_full_training_takes_16_bytes_per_weight_and_an_adapter_hardly_more_than_the_weights():
     full, lora = parts(mode="full"), parts()
     assert full["weights"] + full["trained"] > 16 * LLAMA_1B.parameters
     assert lora["weights"] == pytest.approx(2 * LLAMA_1B.parameters, rel=0.01)
@@ -42,16 +42,16 @@ def test_weights_in_4_bits_take_about_half_a_byte():
 def test_activations_grow_with_the_tokens_at_once_and_shrink_when_computed_twice():
     settings = TorchSettings()
     one, two = (
-        foretell(LLAMA_1B, settings, "cuda", tokens_per_batch=tokens, longest=512).parts["activations"]
+        estimate(LLAMA_1B, settings, "cuda", tokens_per_batch=tokens, longest=512).parts["activations"]
         for tokens in (1024, 2048)
     )
     assert two == 2 * one
     assert parts(activation_checkpointing=True)["activations"] < one / 3
 
 
-def test_activations_are_computed_twice_only_where_they_would_not_fit():
+def test_activations_are_computed_twice_only_if_they_would_not_fit():
     settings = TorchSettings(mode="full")
-    needed = foretell(LLAMA_1B, settings, "cuda", tokens_per_batch=1024, longest=512).total
+    needed = estimate(LLAMA_1B, settings, "cuda", tokens_per_batch=1024, longest=512).total
     assert not needs_recompute(LLAMA_1B, settings, "cuda", round(1.2 * needed), 512)
     assert needs_recompute(LLAMA_1B, settings, "cuda", round(needed), 512)
     decided = TorchSettings(mode="full", activation_checkpointing=False)
@@ -59,11 +59,11 @@ def test_activations_are_computed_twice_only_where_they_would_not_fit():
 
 
 def test_a_model_of_unknown_shape_is_not_guessed_at():
-    assert foretell(dataclasses.replace(LLAMA_1B, parameters=None), TorchSettings(), "cpu", **ROOM) is None
+    assert estimate(dataclasses.replace(LLAMA_1B, parameters=None), TorchSettings(), "cpu", **ROOM) is None
 
 
 @pytest.mark.soak
-def test_the_foretold_memory_is_within_15_percent_of_what_is_taken():
+def test_the_estimated_memory_is_within_15_percent_of_the_measured():
     root = Path(__file__).parents[2]
     command = [sys.executable, str(root / "benchmarks" / "memory.py")]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

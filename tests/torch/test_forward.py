@@ -84,7 +84,7 @@ def test_the_first_token_of_a_row_is_never_a_target():
     assert batch.positions_T.tolist() == [0, 1, 2, 3, 0, 1, 2]
 
 
-def test_a_weight_of_zero_gives_no_gradient_whatever_the_token_is():
+def test_a_weight_of_zero_gives_no_gradient_for_any_token():
     model, rows = tiny.model(), tiny.rows(3)
     packed = Packed(model, torch.float32)
     packed.open()
@@ -97,7 +97,7 @@ def test_a_weight_of_zero_gives_no_gradient_whatever_the_token_is():
     assert torch.equal(*grads)
 
 
-def test_padding_goes_by_length_not_by_token():
+def test_padding_depends_on_length_not_on_a_token():
     """A row may hold the token that others are filled up with."""
     model = tiny.model()
     rows = tiny.rows(3)
@@ -114,19 +114,19 @@ def test_a_model_that_cannot_be_packed_is_padded_and_says_so():
 
 
 @pytest.mark.parametrize("kind", ["lfm2", "mamba", "xglm"])
-def test_a_model_whose_state_or_positions_run_on_from_row_to_row_is_not_packed(kind):
+def test_a_model_whose_state_or_positions_continue_from_row_to_row_is_not_packed(kind):
     """A convolution over tokens, a recurrent state, positions that are counted from the first row on."""
-    assert why_not_packed(tiny.model(kind)) == "packed rows give other logits than single ones"
+    assert why_not_packed(tiny.model(kind)) == "packed rows have other logits than single rows"
 
 
-def test_the_proof_notices_a_leak_that_is_smaller_than_rounding():
+def test_the_proof_detects_a_leak_that_is_smaller_than_rounding():
     model = tiny.model("lfm2")
     with torch.no_grad():
         model.model.layers[0].conv.conv.weight[..., :-1] *= 0.01  # what comes over from the tokens before
-    assert why_not_packed(model.bfloat16()) == "packed rows see each other"
+    assert why_not_packed(model.bfloat16()) == "packed rows influence each other"
 
 
-def test_the_attention_of_a_model_is_left_as_it_was_found():
+def test_the_attention_of_a_model_is_restored():
     model = tiny.model()
     before = model.config._attn_implementation
     assert why_not_packed(model) is None

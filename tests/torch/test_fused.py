@@ -6,7 +6,7 @@ import tiny_training as tiny
 from tuneport_torch.bases import lora
 from tuneport_torch.bases.lora_layer import join
 from tuneport_torch.engine.forward import Packed, pack
-from tuneport_torch.engine.fused import fuse, gated, rms_norm, rotary
+from tuneport_torch.engine.fused import fuse, rms_norm, rotary, swiglu
 
 NORMS = {"llama": 5, "qwen3": 9, "mistral": 5, "gemma2": 9, "gemma3_text": 13, "granite": 5}
 GATED_BY_SILU = ("llama", "qwen3", "mistral", "granite")  # Gemma's gates are gelu
@@ -29,7 +29,7 @@ def test_norms_gates_and_rotary_positions_of_every_family_are_proven_and_taken_o
     assert not own(model)
 
 
-def test_gpt2_has_nothing_to_take_over():
+def test_gpt2_has_nothing_to_fuse():
     model = tiny.model("gpt2")
     fuse(model)
     assert not own(model)
@@ -88,13 +88,13 @@ def test_the_norm_has_the_gradients_of_its_formula(offset):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gate_has_the_bits_of_autograds_operations_and_keeps_nothing_but_its_inputs(dtype):
+def test_a_gate_has_the_bits_of_autograds_operations_and_keeps_only_its_inputs(dtype):
     torch.manual_seed(0)
     gate, up, outer = (torch.randn(2, 5, 7, dtype=dtype) for _ in range(3))
     inputs = gate.requires_grad_(), up.requires_grad_()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        ours = gated(*inputs)
+        ours = swiglu(*inputs)
     plain = nn.functional.silu(gate) * up
     assert torch.equal(ours, plain)
     for one, other in zip(
@@ -127,7 +127,7 @@ def adapted_model(kind):
     model = tiny.model(kind)
     torch.manual_seed(1)
     lora.attach(model)
-    for layer in lora.adapted(model).values():
+    for layer in lora.adapter_layers(model).values():
         nn.init.normal_(layer.lora_B, std=0.1)
     return model
 
@@ -168,7 +168,7 @@ def test_layers_that_read_the_same_input_compute_as_they_do_alone():
     assert mlp.gate_proj.siblings is None
 
 
-def test_an_input_that_was_written_to_is_computed_anew():
+def test_an_input_that_was_written_to_is_computed_again():
     model = adapted_model("llama")
     join(model)
     mlp, x = model.model.layers[0].mlp, torch.randn(1, 6, 32)
@@ -193,4 +193,4 @@ def test_packing_leaves_a_model_as_it_found_it():
     packed.hidden(pack([(torch.arange(4), torch.ones(4))], model.device))
     packed.close()
     assert not own(model)
-    assert all(layer.siblings is None for layer in lora.adapted(model).values())
+    assert all(layer.siblings is None for layer in lora.adapter_layers(model).values())

@@ -13,7 +13,7 @@ from tuneport import Completion, Conversation, GenerateOptions, Message, Reply
 from tuneport.errors import DataError, UsageError
 from tuneport_torch import bases
 from tuneport_torch.answer.calls import CallReader
-from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.row import AnswerRow
 from tuneport_torch.answer.sampling import choose
 from tuneport_torch.answer.scoring import score
 from tuneport_torch.bases import precision
@@ -160,7 +160,7 @@ def test_answers_streamed_together_are_the_answers_and_come_in_turns(model):
     assert order != sorted(order), "no answer waits for the one before it to be whole"
 
 
-def test_memory_is_foretold_and_given_back(tiny_llama):
+def test_memory_is_estimated_and_freed(tiny_llama):
     made = opened(tiny_llama)
     foretold = made.memory
     made.ensure_ready()
@@ -185,7 +185,9 @@ def test_sampling_follows_the_probabilities_within_the_nucleus(llama):
 
     def drawn(**options):
         codec = load_codec(llama._base)
-        rows = [Row(codec, [1], 9, GenerateOptions(temperature=1.0, seed=seed, **options)) for seed in range(4000)]
+        rows = [
+            AnswerRow(codec, [1], 9, GenerateOptions(temperature=1.0, seed=seed, **options)) for seed in range(4000)
+        ]
         return torch.tensor(choose(logits, rows))
 
     share = torch.bincount(drawn(), minlength=4) / 4000
@@ -196,7 +198,7 @@ def test_sampling_follows_the_probabilities_within_the_nucleus(llama):
 
 
 def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
-    with pytest.raises(UsageError, match=r"The prompt has [\d,]+ tokens; the model takes 1,024"):
+    with pytest.raises(UsageError, match=r"The prompt has [\d,]+ tokens; the model's limit is 1,024"):
         llama.ask("card " * 2000)
     with pytest.raises(UsageError, match="max_tokens is 0"):
         llama.ask("Hello", max_tokens=0)
@@ -219,14 +221,14 @@ def test_a_prompt_that_is_too_long_or_empty_is_refused_with_the_numbers(llama):
         ("It is sunny.", None, []),
     ],
 )
-def test_tool_calls_are_taken_out_where_they_can_be_read_and_left_as_text_where_not(llama, said, text, names):
+def test_tool_calls_are_parsed_if_possible_and_otherwise_left_as_text(llama, said, text, names):
     rest, calls = CallReader(load_codec(llama._base), GenerateOptions()).read(said) or (said, ())
     assert rest == (said if text is None else text)
     assert [call["function"]["name"] for call in calls] == names
     assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)
 
 
-def test_score_is_the_weighted_loss_of_the_whole_and_makes_no_difference_of_batches(model):
+def test_a_score_is_the_weighted_loss_over_all_rows_for_any_batches(model):
     rows = [
         Conversation((Message("user", "Hello"), Message("assistant", "card"))),
         Conversation((Message("user", PROMPTS[1]), Message("assistant", PROMPTS[3]))),
@@ -252,12 +254,12 @@ def test_score_is_the_weighted_loss_of_the_whole_and_makes_no_difference_of_batc
     assert len(sizes) > 1
 
 
-def test_scoring_rows_that_cannot_be_scored_says_which(llama):
+def test_the_error_for_rows_that_cannot_be_scored_says_which(llama):
     llama.ensure_ready()
     live, renderer = llama._loaded.model, llama._loaded.renderer
     with pytest.raises(DataError, match="Row 1 cannot be scored"):
         score(live, renderer, [Conversation((Message("user", "Hello"),))])
-    with pytest.raises(DataError, match=r"Row 1 has [\d,]+ tokens; the model takes 1,024"):
+    with pytest.raises(DataError, match=r"Row 1 has [\d,]+ tokens; the model's limit is 1,024"):
         score(live, renderer, [Conversation((Message("user", "card " * 2000), Message("assistant", "x")))])
     with pytest.raises(DataError, match="nothing to score"):
         score(live, renderer, [])
@@ -275,7 +277,7 @@ def test_naming_a_model_loads_nothing(tiny_llama):
     assert repr(TorchModel.base(str(tiny_llama))).startswith("<TorchModel torch:/")
 
 
-def test_bfloat16_is_chosen_by_the_hardware_and_answers_alike(tiny_llama):
+def test_bfloat16_is_chosen_by_the_hardware_and_gives_the_same_answers(tiny_llama):
     assert precision.fastest("cpu") in ("float32", "bfloat16")
     assert precision.fastest("mps") == "float32"
     model = opened(tiny_llama, "bfloat16")
@@ -284,7 +286,7 @@ def test_bfloat16_is_chosen_by_the_hardware_and_answers_alike(tiny_llama):
     model.close()
 
 
-def test_a_model_is_asked_with_the_bare_text_where_it_has_no_template(tiny_llama, tmp_path):
+def test_a_model_without_a_template_is_prompted_with_plain_text(tiny_llama, tmp_path):
     import shutil
 
     folder = shutil.copytree(tiny_llama, tmp_path / "plain")

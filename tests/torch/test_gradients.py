@@ -14,13 +14,16 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 import tiny_training as tiny
-from tuneport_torch.bases.lora import adapted
-from tuneport_torch.config import TorchSettings, resolve
+from tuneport_torch import autos
+from tuneport_torch.bases.lora import adapter_layers
+from tuneport_torch.config import TorchSettings
+from tuneport_torch.engine.checkpoint import read_tensors
 from tuneport_torch.engine.compiled import compile_layers
 from tuneport_torch.engine.loop import learning_rate
-from tuneport_torch.engine.objective import Answers
+from tuneport_torch.engine.objective import AnswerRows
 from tuneport_torch.engine.pack import epoch_steps
-from tuneport_torch.engine.prepare import compute_type, prepare
+from tuneport_torch.engine.prepare import prepare
+from tuneport_torch.resolved import resolve
 
 SHAPES = {  # kind and changes to it: Llama, Qwen3, Gemma and GPT-2, tied and untied, with and without a soft cap
     "llama, tied": ("llama", {}),
@@ -77,17 +80,17 @@ def engine(name: str, device: str, **settings) -> tuple[nn.Module, object, torch
     """A model made ready for training, with adapters that do something already; how losses are computed with it."""
     kind, changes = SHAPES[name]
     asked = TorchSettings(**{"precision": "float32", "adapter": {"rank": 4, "alpha": 8.0}, **settings})
-    model, dtype = tiny.model(kind, **changes), compute_type(asked.precision, torch.device(device))
-    forward = prepare(model, asked, torch.device(device), dtype, lambda *_, **__: None)
+    model, plan = tiny.model(kind, **changes), tiny.resolved(asked, device)
+    forward = prepare(model, asked, plan, lambda *_, **__: None)
     torch.manual_seed(1)
-    for layer in adapted(model).values():
+    for layer in adapter_layers(model).values():
         nn.init.normal_(layer.lora_B, std=0.05)
-    return model.train(), forward, dtype
+    return model.train(), forward, getattr(torch, plan.precision)
 
 
 def engine_gradients(model, forward, dtype, some, tokens_per_batch: int) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss of a step and its gradients, summed over micro-batches, as the loop makes them."""
-    data, total, everything = Answers(some, "train"), 0.0, list(range(len(some)))
+    data, total, everything = AnswerRows(some, "train"), 0.0, list(range(len(some)))
     device = next(model.parameters()).device.type
     for batch in data.split(forward, everything, tokens_per_batch):
         with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -100,7 +103,7 @@ def engine_gradients(model, forward, dtype, some, tokens_per_batch: int) -> tupl
 def merged(model: nn.Module, reference: nn.Module, leaves: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The adapted weights, W + alpha / rank x B A, transposed where GPT-2 has them so."""
     weights, changed = dict(reference.named_parameters()), {}
-    for name, layer in adapted(model).items():
+    for name, layer in adapter_layers(model).items():
         delta = layer.alpha / layer.rank * leaves[f"{name}.lora_B"] @ leaves[f"{name}.lora_A"]
         changed[f"{name}.weight"] = weights[f"{name}.weight"].detach() + (
             delta.t() if isinstance(layer.base, Conv1D) else delta
@@ -110,7 +113,7 @@ def merged(model: nn.Module, reference: nn.Module, leaves: dict[str, torch.Tenso
 
 def wanted_gradients(reference, model, some) -> tuple[float, dict[str, torch.Tensor]]:
     """The same of the plain model."""
-    layers = adapted(model)
+    layers = adapter_layers(model)
     leaves = {
         f"{name}.{part}": getattr(layer, part).detach().clone().requires_grad_()
         for name, layer in layers.items()
@@ -143,7 +146,7 @@ def test_loss_and_every_gradient_are_those_of_the_plain_reference(name, mode, pa
     ("name", "mode"),
     [("llama, tied", "lora"), ("qwen3, untied", "full"), ("gemma2, soft caps, tied", "full"), ("gpt2, tied", "lora")],
 )
-def test_so_are_those_of_compiled_layers_with_activations_computed_twice_too(name, mode, device):
+def test_compiled_layers_with_activations_computed_twice_have_the_same_gradients(name, mode, device):
     torch._dynamo.reset()
     model, forward, dtype = engine(name, device, mode=mode)
     expected, wanted = wanted_gradients(plain(name, device), model, rows())
@@ -166,7 +169,7 @@ def test_so_are_those_of_compiled_layers_with_activations_computed_twice_too(nam
 @pytest.mark.parametrize("device", tiny.DEVICES)
 @pytest.mark.parametrize("mode", ["lora", "full"])
 @pytest.mark.parametrize("name", ["llama, tied", "qwen3, untied", "gemma3, sliding, tied", "gpt2, tied"])
-def test_bfloat16_points_where_float32_does(name, mode, device):
+def test_bfloat16_gradients_have_the_direction_of_float32s(name, mode, device):
     model, forward, dtype = engine(name, device, mode=mode, precision="bfloat16")
     loss, gradients = engine_gradients(model, forward, dtype, rows(), tokens_per_batch=40)
     expected, wanted = wanted_gradients(plain(name, device), model, rows())
@@ -214,7 +217,7 @@ def adapters_of(model: nn.Module, seed: int) -> dict[str, torch.Tensor]:
     """Leaves with the adapters' beginning: B is zero, and A comes from the run's seed as the loop draws it."""
     torch.manual_seed(seed)
     leaves = {}
-    for name, layer in adapted(model).items():
+    for name, layer in adapter_layers(model).items():
         first = torch.empty_like(layer.lora_A)
         nn.init.kaiming_uniform_(first, a=5**0.5)
         leaves[f"{name}.lora_A"], leaves[f"{name}.lora_B"] = first, torch.zeros_like(layer.lora_B)
@@ -222,13 +225,13 @@ def adapters_of(model: nn.Module, seed: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_with_activations_computed_twice_over_a_16_bit_base_every_trained_weight_learns_in_float32(tmp_path, name):
+def test_with_activation_checkpointing_over_a_16_bit_base_every_trained_weight_is_float32(tmp_path, name):
     kind, changes = SHAPES[name]
     base = tiny.model(kind, **changes).bfloat16()
     done = tiny.trained(tmp_path, base, precision="bfloat16", activation_checkpointing=True, epochs=1)
     moments = {
         key.removesuffix("/exp_avg_sq"): value
-        for key, value in done.store.newest_whole().tensors("optimizer").items()
+        for key, value in read_tensors(done.store.newest_intact(), "optimizer").items()
         if key.endswith("/exp_avg_sq")
     }
     assert moments.keys() == done.weights.keys()
@@ -237,11 +240,11 @@ def test_with_activations_computed_twice_over_a_16_bit_base_every_trained_weight
         assert bool((moments[weight] > 0).any()), weight
 
 
-def test_float16_is_never_computed_in_in_training():
+def test_training_never_computes_in_float16():
     """Its range is what small gradients fall out of; a base that is stored in it is trained in another type."""
-    devices = [torch.device(name) for name in ("cpu", "mps")]
-    chosen = {compute_type(setting, device) for setting in ("auto", "bfloat16", "float32") for device in devices}
-    assert chosen <= {torch.bfloat16, torch.float32}
+    asked = [(setting, has) for setting in ("auto", "bfloat16", "float32") for has in (False, True)]
+    chosen = {autos.precision(setting, has_bfloat16=has) for setting, has in asked}
+    assert chosen == {"bfloat16", "float32"}
     with pytest.raises(ValueError, match="precision"):
         TorchSettings(precision="float16")
 
@@ -257,15 +260,14 @@ def test_a_base_in_float16_is_trained_in_float32(tmp_path, mode):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_logits_of_a_whole_batch_are_never_held(training):
+def test_the_logits_of_a_complete_batch_are_never_in_memory(training):
     vocabulary, targets = 60_000, 600
     model = tiny.model(vocab_size=vocabulary)
-    forward = prepare(
-        model, TorchSettings(precision="float32"), torch.device("cpu"), torch.float32, lambda *_, **__: None
-    )
+    settings = TorchSettings(precision="float32")
+    forward = prepare(model, settings, tiny.resolved(settings), lambda *_, **__: None)
     some = [SimpleNamespace(ids=[number] * 101, weights=[1.0] * 101) for number in range(6)]
     with tiny.Largest() as largest, torch.set_grad_enabled(training):
-        data = Answers(some, "validation")
+        data = AnswerRows(some, "validation")
         share = data.measure(forward, data.pack(forward, range(6)))[0]
         if training:
             share.backward()

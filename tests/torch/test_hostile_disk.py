@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tiny_victims import NOT_PERMITTED, Victims, checkpoint
-from tuneport_torch.engine.checkpoint import Saved, Store
+from tuneport.local import Saved
+from tuneport_torch.engine.checkpoint import Store, read_tensors
 
 SIZE = 6_000  # numbers, so that each file of tensors spans six blocks
 FILES = ("weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
@@ -25,7 +26,7 @@ def store(tmp_path: Path) -> Store:
     """Two checkpoints; state.json is large enough to span blocks too, as Python's random state makes it."""
     store = Store(tmp_path / "checkpoints")
     for step in (1, 2):
-        store.save(
+        store.save_tensors(
             step, checkpoint(step, SIZE), {"best_step": 1, "python_random": list(random.Random(step).getstate()[1])}
         )
     return store
@@ -34,20 +35,20 @@ def store(tmp_path: Path) -> Store:
 def assert_goes_back(store: Store, file: str) -> None:
     """The older checkpoint is used, the harmed file is named, and looking at the list breaks nothing."""
     told: list[str] = []
-    saved = store.newest_whole(told.append)
+    saved = store.newest_intact(told.append)
     assert saved is not None
     assert saved.step == 1
     assert len(told) == 1
     assert told[0].startswith("Checkpoint step-00000002 is not used: ")
     assert file in told[0]
-    assert told[0].endswith("Going back to the one before.")
+    assert told[0].endswith("Trying the one before.")
     assert store.list()[0].step == 1
     assert store.at(2) is None
 
 
 def assert_whole(saved: Saved, size: int = SIZE) -> None:
     for name, tensors in checkpoint(saved.step, size).items():
-        assert torch.equal(saved.tensors(name)["w"], tensors["w"])
+        assert torch.equal(read_tensors(saved, name)["w"], tensors["w"])
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -60,7 +61,7 @@ def test_a_file_cut_at_any_block_is_passed_over(store: Store, file: str) -> None
     path.write_bytes(whole + bytes(4096))  # as a file system leaves a file whose size it knew too early
     assert_goes_back(store, file)
     path.write_bytes(whole)
-    assert_whole(store.newest_whole())
+    assert_whole(store.newest_intact())
 
 
 def flip(store: Store, seed: int, flips: int) -> None:
@@ -73,15 +74,15 @@ def flip(store: Store, seed: int, flips: int) -> None:
         (store.folder / "step-00000002" / file).write_bytes(data)
         assert_goes_back(store, file)
         (store.folder / "step-00000002" / file).write_bytes(contents[file])
-    assert store.newest_whole().step == 2
+    assert store.newest_intact().step == 2
 
 
-def test_a_flipped_bit_anywhere_is_noticed(store: Store) -> None:
+def test_a_flipped_bit_anywhere_is_detected(store: Store) -> None:
     flip(store, 4, 400)
 
 
 @pytest.mark.soak
-def test_a_flipped_bit_anywhere_is_noticed_forty_thousand_times(store: Store) -> None:
+def test_a_flipped_bit_anywhere_is_detected_forty_thousand_times(store: Store) -> None:
     flip(store, 5, 40_000)
 
 
@@ -115,7 +116,7 @@ def test_a_file_that_is_no_longer_itself_is_passed_over(store: Store, file: str,
     assert_goes_back(store, file)
 
 
-def test_a_file_where_a_checkpoint_should_be_is_passed_over(store: Store) -> None:
+def test_a_file_in_place_of_a_checkpoint_is_skipped(store: Store) -> None:
     shutil.rmtree(store.folder / "step-00000002")
     (store.folder / "step-00000002").write_text("not a folder")
     assert_goes_back(store, "manifest.json")
@@ -127,23 +128,23 @@ def test_a_checkpoint_under_another_ones_name_is_passed_over(store: Store) -> No
     assert_goes_back(store, "manifest.json")
 
 
-def test_where_none_is_whole_it_is_said_that_training_starts_anew(store: Store) -> None:
+def test_when_no_checkpoint_is_intact_the_log_says_that_training_starts_over(store: Store) -> None:
     for step in (1, 2):
         zeroed(store.folder / f"step-0000000{step}" / "weights.safetensors")
     told: list[str] = []
-    assert store.newest_whole(told.append) is None
+    assert store.newest_intact(told.append) is None
     assert [line.split(":")[0] for line in told] == [f"Checkpoint step-0000000{step} is not used" for step in (2, 1)]
-    assert told[1].endswith("There is none before: starting anew.")
+    assert told[1].endswith("There is none before: starting over.")
 
 
-def test_a_broken_newer_checkpoint_takes_no_place_from_a_whole_one(tmp_path: Path) -> None:
+def test_a_damaged_newer_checkpoint_does_not_push_out_an_intact_one(tmp_path: Path) -> None:
     store = Store(tmp_path, keep=1)
     for step in (4, 9):
-        store.save(step, checkpoint(step, 8), {"best_step": None})
+        store.save_tensors(step, checkpoint(step, 8), {"best_step": None})
     zeroed(tmp_path / "step-00000009" / "weights.safetensors")
-    store.save(5, checkpoint(5, 8), {"best_step": None})
+    store.save_tensors(5, checkpoint(5, 8), {"best_step": None})
     assert [kept.step for kept in store.list()] == [5]
-    assert store.newest_whole().step == 5
+    assert store.newest_intact().step == 5
 
 
 FULL = """
@@ -155,7 +156,7 @@ from tuneport_torch.engine.state import is_storage_error
 
 disk = Path(sys.argv[1])
 store = Store(disk / "checkpoints")
-store.save(1, checkpoint(1, 6_000), {"best_step": 1})
+store.save_tensors(1, checkpoint(1, 6_000), {"best_step": 1})
 failed = whole = 0
 for ballast in range(0, 4096 * 60, 4096):
     try:
@@ -163,23 +164,23 @@ for ballast in range(0, 4096 * 60, 4096):
     except OSError:
         break
     try:
-        store.save(2, checkpoint(2, 6_000), {"best_step": 1})
+        store.save_tensors(2, checkpoint(2, 6_000), {"best_step": 1})
     except Exception as error:
         assert is_storage_error(error), repr(error)
         assert "No space left" in str(error), error
         failed += 1
         assert [path.name for path in store.folder.iterdir()] == ["step-00000001"]
-        assert store.newest_whole().step == 1
+        assert store.newest_intact().step == 1
     else:
         whole += 1
-        assert store.newest_whole().step == 2
+        assert store.newest_intact().step == 2
         for path in (store.folder / "step-00000002").iterdir():
             path.unlink()
         path.parent.rmdir()
     (disk / "ballast").unlink()
 (disk / "ballast").unlink(missing_ok=True)
-store.save(2, checkpoint(2, 6_000), {"best_step": 1})
-assert store.newest_whole().step == 2
+store.save_tensors(2, checkpoint(2, 6_000), {"best_step": 1})
+assert store.newest_intact().step == 2
 print(failed, whole)
 """
 
@@ -209,14 +210,14 @@ def killed_at(victims: Victims, folder: Path, call: int) -> bool:
     What is left is whole.
     """
     store = Store(folder, keep=1)
-    before = store.newest_whole()
+    before = store.newest_intact()
     victims.start(do="save", folder=str(folder), size=64, kill_at=call)
     ended = victims.end()
     if ended == NOT_PERMITTED:
         pytest.skip("following a process by ptrace is not permitted here")
     assert ended in (0, -signal.SIGKILL)
     told: list[str] = []
-    saved = store.newest_whole(told.append)
+    saved = store.newest_intact(told.append)
     assert told == []  # a kill leaves nothing under a checkpoint's name that is not one
     if before is not None:
         assert saved is not None
@@ -236,12 +237,12 @@ def kill_at_calls(victims: Victims, folder: Path, every: int) -> int:
     return kills
 
 
-def test_a_kill_at_any_stage_of_a_save_leaves_the_newest_whole_one_in_use(victims: Victims, tmp_path: Path) -> None:
+def test_a_kill_at_any_stage_of_a_save_leaves_the_newest_intact_one_in_use(victims: Victims, tmp_path: Path) -> None:
     assert kill_at_calls(victims, tmp_path, 11) >= 20
 
 
 @pytest.mark.soak
-def test_a_kill_at_each_system_call_of_a_save_leaves_the_newest_whole_one_in_use(
+def test_a_kill_at_each_system_call_of_a_save_leaves_the_newest_intact_one_in_use(
     victims: Victims, tmp_path: Path
 ) -> None:
     assert kill_at_calls(victims, tmp_path, 1) >= 200

@@ -143,7 +143,7 @@ def weights(folder: Path) -> tuple[dict, bytes]:
 
 @pytest.fixture(scope="module")
 def whole_gguf(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
-    return export.gguf(resolve(str(tiny_llama)), tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+    return export.export_gguf(resolve(str(tiny_llama)), tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 
 def attack_folders(doors: Doors, whole: Path, scratch: Path, examples: int, *through: str) -> None:

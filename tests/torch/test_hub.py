@@ -111,7 +111,7 @@ def test_counting_tokens_fetches_the_small_files_only(hub):
         ("org/gated", "UnavailableError", "hf auth login"),
     ],
 )
-def test_what_the_hub_refuses_is_told_with_its_cure(hub, name, kind, cure):
+def test_errors_of_the_hub_have_a_remedy(hub, name, kind, cure):
     told = hub(
         f"try:\n    bases.fetch(bases.resolve({name!r}))\n"
         "except TuneportError as error:\n    print(type(error).__name__, error)"
@@ -120,7 +120,7 @@ def test_what_the_hub_refuses_is_told_with_its_cure(hub, name, kind, cure):
     assert cure in told
 
 
-def test_a_hub_that_cannot_be_reached_is_told_with_what_to_type(hub):
+def test_the_error_for_an_unreachable_hub_says_what_to_type(hub):
     told = hub(
         "import huggingface_hub.constants as c\nimport os\n"
         "try:\n    bases.fetch(bases.resolve('org/tiny@v2'))\nexcept TuneportError as error:\n    print(error)",

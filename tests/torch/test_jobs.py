@@ -34,10 +34,10 @@ from torch_jobs import (
 )
 from tuneport import Conversation, Dataset, Message, Status
 from tuneport.errors import JobCancelled, JobFailed, JobNotFinished, JobNotFound, UnavailableError, UsageError
+from tuneport.local.folder import Folder
+from tuneport.local.owner import Owner
 from tuneport.workflow import report
 from tuneport_torch import TorchBackend
-from tuneport_torch.jobs.folder import Folder
-from tuneport_torch.jobs.owner import Owner
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -54,9 +54,7 @@ def test_a_job_whose_layers_cannot_be_compiled_says_so_and_trains_without(
     job = TorchBackend().start(request(tiny_llama, "compiled", compile=True))
     assert job.wait(timeout=200)
     told = [event.message for event in job.events() if event.level == "warning"]
-    assert [
-        message for message in told if message.startswith("The layers are not compiled, training goes on without: ")
-    ]
+    assert [message for message in told if message.startswith("Training continues without compiled layers: ")]
     assert job.state().details["compile"] is True
 
 
@@ -172,7 +170,7 @@ def test_a_killed_worker_leaves_an_interrupted_job_that_says_what_to_type(tiny_l
     assert job.status is Status.CANCELLED
 
 
-def test_a_job_killed_before_its_first_checkpoint_says_that_it_begins_anew(tiny_llama: Path, own_home: Path) -> None:
+def test_a_job_killed_before_its_first_checkpoint_says_that_it_starts_again(tiny_llama: Path, own_home: Path) -> None:
     job = begin(tiny_llama, "early", checkpoint_every=1000, evaluate_every=1000, count=200)
     while job.state().step < 2:
         time.sleep(0.01)
@@ -183,10 +181,10 @@ def test_a_job_killed_before_its_first_checkpoint_says_that_it_begins_anew(tiny_
     assert job.folder.status().step == 0
     assert settled(job).status is Status.SUCCEEDED, log(job)
     assert "interrupted" in statuses(job)
-    assert [event.message for event in job.events() if "anew" in event.message]
+    assert [event.message for event in job.events() if "starts again" in event.message]
 
 
-def test_a_model_whose_base_is_gone_is_still_told_of(tiny_llama: Path, own_home: Path, tmp_path: Path) -> None:
+def test_a_model_whose_base_is_gone_is_still_described(tiny_llama: Path, own_home: Path, tmp_path: Path) -> None:
     base = tmp_path / "first"
     tune(tiny_llama, base)
     job = tuneport.train(f"torch:{base}", rows(8), epochs=1, settings=SMALL)
@@ -201,7 +199,7 @@ def test_a_model_whose_base_is_gone_is_still_told_of(tiny_llama: Path, own_home:
     assert "was deleted or moved" in report(job.ref).read_text()
 
 
-def test_a_restarted_machine_is_told_from_a_killed_worker(tiny_llama: Path, own_home: Path) -> None:
+def test_a_restarted_machine_is_distinguished_from_a_killed_worker(tiny_llama: Path, own_home: Path) -> None:
     job = begin(tiny_llama, "rebooted", count=5)
     assert kill(job)
     owner = job.folder.path / "owner.json"
@@ -209,7 +207,7 @@ def test_a_restarted_machine_is_told_from_a_killed_worker(tiny_llama: Path, own_
     owner.write_bytes(msgspec.json.encode({**before, "identity": {**before["identity"], "boot": "an earlier one"}}))
     state = job.state()
     assert state.status is Status.INTERRUPTED
-    assert state.message == "The machine was restarted while it ran."
+    assert state.message == "The machine was restarted while the job ran."
     job.cancel()
     assert job.status is Status.CANCELLED
 
@@ -352,7 +350,7 @@ def test_a_damaged_snapshot_fails_the_job(tiny_llama: Path, own_home: Path) -> N
     job.resume()
     state = settled(job)
     assert state.status is Status.FAILED, log(job)
-    assert "is not what was written" in state.message
+    assert "has changed since the job was started" in state.message
 
 
 def test_starting_imports_no_torch(tiny_llama: Path, own_home: Path) -> None:
@@ -386,12 +384,12 @@ def test_a_worker_that_lost_its_folder_stops_and_writes_nothing(tiny_llama: Path
 
 
 def test_a_second_worker_by_hand_is_refused(tiny_llama: Path, own_home: Path) -> None:
-    folder = Folder.named("taken")
+    folder = Folder.named("torch", "taken")
     folder.path.mkdir()
     owner = Owner.take(folder)
     second = subprocess.run(
-        [sys.executable, "-m", "tuneport_torch.worker", str(folder.path)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tuneport.local.worker", str(folder.path)], capture_output=True, text=True, check=False
     )
     assert second.returncode == 1
-    assert "has a runner already" in second.stderr
+    assert "already has a worker" in second.stderr
     owner.give_back()

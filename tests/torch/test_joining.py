@@ -142,7 +142,7 @@ def test_a_short_prompt_does_not_wait_for_a_long_one_to_be_read(llama):
     assert order[-1][1] == llama.reply("card " * 900, max_tokens=4)
 
 
-def test_what_cannot_be_answered_is_told_and_changes_nothing_for_others(llama):
+def test_a_prompt_that_cannot_be_answered_is_reported_and_does_not_affect_others(llama):
     asked = [("Hello", {"max_tokens": 9}), ("card " * 2000, {"max_tokens": 9}), ("PIN", {"schema": {"not": {}}})]
     _, ends = run(llama, asked)
     assert ends[0] == llama.reply("Hello", max_tokens=9)
@@ -232,7 +232,7 @@ def test_no_answer_is_lost_or_changed_where_memory_runs_out_between_two_steps(ll
     assert [ends[number] for number in range(len(asked))] == alone
 
 
-def test_a_client_that_goes_while_memory_is_short_takes_no_answer_with_it(llama, monkeypatch):
+def test_a_client_that_leaves_while_memory_is_short_loses_no_other_answer(llama, monkeypatch):
     from transformers.cache_utils import DynamicCache
 
     batch, ends = llama.open_batch(), {}
@@ -310,7 +310,7 @@ def test_calls_come_as_they_are_written_each_with_its_name_first(llama):
         ('<tool_call>\n{"name": 1}\n</tool_call>', 99, [], "stop"),
     ],
 )
-def test_nothing_is_told_twice_as_a_call_and_as_text(llama, said, limit, calls, reason):
+def test_nothing_is_sent_both_as_a_call_and_as_text(llama, said, limit, calls, reason):
     if limit < 0:
         limit += len(llama._ready().renderer.codec.encode(said).ids)
     pieces, reply = written(llama, said, tools=(CLOCK,), max_tokens=limit)
@@ -358,7 +358,7 @@ def test_a_strict_function_that_the_model_may_call_gets_the_arguments_of_its_sch
         jsonschema.validate(json.loads(reply.tool_calls[0]["function"]["arguments"]), WEATHER["parameters"])
 
 
-def test_a_strict_function_leaves_free_what_is_no_call(llama):
+def test_a_strict_function_does_not_constrain_text_that_is_not_a_call(llama):
     tools = ({**WEATHER, "strict": False}, CLOCK)
     for said in ("It is sunny 😀 in <tool> or\n{so}.", '{"label": "card"}', "a <tool_call"):
         pieces, reply = written(llama, said, tools=(WEATHER, CLOCK))

@@ -27,21 +27,22 @@ from torch_jobs import (
     weights,
 )
 from tuneport import Status
-from tuneport_torch import TorchBackend, TorchJob
-from tuneport_torch.jobs.owner import holder
+from tuneport.local import LocalJob
+from tuneport.local.owner import holder
+from tuneport_torch import TorchBackend
 
 KILLS = int(os.environ.get("TUNEPORT_TEST_KILLS", "150"))  # of the long version
 
 
 @pytest.fixture
-def undisturbed(tiny_llama: Path, own_home: Path) -> TorchJob:
+def undisturbed(tiny_llama: Path, own_home: Path) -> LocalJob:
     """A job that nobody killed."""
     job = begin(tiny_llama, "undisturbed")
     assert settled(job).status is Status.SUCCEEDED, log(job)
     return job
 
 
-def resume_twice_at_once(job: TorchJob) -> None:
+def resume_twice_at_once(job: LocalJob) -> None:
     handles = [TorchBackend().job(job.ref.name) for _ in range(2)]
     threads = [threading.Thread(target=handle.resume) for handle in handles]
     for thread in threads:
@@ -50,7 +51,7 @@ def resume_twice_at_once(job: TorchJob) -> None:
         thread.join()
 
 
-def killed_until_done(base: Path, name: str, chance: random.Random, kills: int) -> tuple[TorchJob, int]:
+def killed_until_done(base: Path, name: str, chance: random.Random, kills: int) -> tuple[LocalJob, int]:
     """A job whose worker is killed at up to `kills` random points, most of them while it trains; how often it was."""
     job = begin(base, name, slots=2)
     done = 0
@@ -69,7 +70,7 @@ def killed_until_done(base: Path, name: str, chance: random.Random, kills: int) 
     return job, done
 
 
-def many_kills(base: Path, undisturbed: TorchJob, wanted: int, side_by_side: int = 2) -> None:
+def many_kills(base: Path, undisturbed: LocalJob, wanted: int, side_by_side: int = 2) -> None:
     chance = random.Random(20)
     total, jobs = 0, []
 
@@ -100,13 +101,13 @@ def many_kills(base: Path, undisturbed: TorchJob, wanted: int, side_by_side: int
 
 
 @pytest.mark.timeout(600)
-def test_a_job_killed_again_and_again_ends_as_if_nothing_had_happened(tiny_llama: Path, undisturbed: TorchJob) -> None:
+def test_a_job_killed_again_and_again_ends_as_if_nothing_had_happened(tiny_llama: Path, undisturbed: LocalJob) -> None:
     many_kills(tiny_llama, undisturbed, 16)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_a_job_killed_a_hundred_times_ends_as_if_nothing_had_happened(tiny_llama: Path, undisturbed: TorchJob) -> None:
+def test_a_job_killed_a_hundred_times_ends_as_if_nothing_had_happened(tiny_llama: Path, undisturbed: LocalJob) -> None:
     many_kills(tiny_llama, undisturbed, KILLS)
 
 

@@ -47,7 +47,7 @@ def test_a_plan_says_how_many_rows_are_cut_and_how_many_lose_their_answer(tiny_l
 
 
 @pytest.mark.parametrize("policy", ["truncate", "drop", "stop"])
-def test_a_plan_without_a_row_left_names_the_settings_and_a_cure_that_works(
+def test_a_plan_without_a_row_left_names_the_settings_and_a_remedy_that_works(
     tiny_llama: Path, own_home: Path, policy: str
 ) -> None:
     backend = TorchBackend()
@@ -83,7 +83,7 @@ def test_a_job_without_a_row_left_says_the_same(tiny_llama: Path, own_home: Path
     assert "tuneport check" not in state.remedy
 
 
-def test_a_base_with_a_template_says_that_plain_rows_do_without(tiny_llama: Path, own_home: Path) -> None:
+def test_a_base_with_a_template_notes_that_plain_rows_do_not_use_it(tiny_llama: Path, own_home: Path) -> None:
     rules = TorchBackend().rules(str(tiny_llama))
     assert rules.has_template is not None
     assert rules.has_template()

@@ -55,7 +55,7 @@ def test_check_names_the_token_of_a_row(kind, longer):
     assert "Resize" in found.remedy
 
 
-def test_rows_that_use_no_such_token_are_trained_and_the_plan_says_why_others_are_not(longer, own_home):
+def test_rows_without_such_a_token_are_trained_and_the_plan_says_why_others_are_not(longer, own_home):
     assert not TorchBackend().rules(str(longer)).check_row(answered("card"))
     (note,) = (one for one in TorchBackend().plan(request(longer, "plan")).notes if "longer" in one)
     assert "'<|pad|>' has the id 500; the model has 500 rows" in note

@@ -6,8 +6,11 @@ import torch
 
 import tiny_training as tiny
 from tuneport.errors import DataError, TuneportError
-from tuneport_torch.config import TorchSettings, resolve, resolve_epochs
+from tuneport_torch import autos
+from tuneport_torch.config import TorchSettings
+from tuneport_torch.engine.checkpoint import read_tensors
 from tuneport_torch.engine.loop import learning_rate
+from tuneport_torch.resolved import resolve
 
 
 def same(one, other):
@@ -71,10 +74,10 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_bits(tmp_path, options):
     assert [losses[step] for step in sorted(losses)] == whole.losses
     assert part.result == whole.result
     assert same(part.weights, whole.weights)
-    assert "Going on after step 7" in base_logs[-1]
-    ends = [outcome.store.newest_whole() for outcome in (part, whole)]
+    assert "Resuming after step 7" in base_logs[-1]
+    ends = [outcome.store.newest_intact() for outcome in (part, whole)]
     for name in ("weights", "optimizer", "random"):
-        assert same(ends[0].tensors(name), ends[1].tensors(name)), name
+        assert same(read_tensors(ends[0], name), read_tensors(ends[1], name)), name
 
 
 def test_a_harmed_checkpoint_costs_steps_but_changes_no_bit(tmp_path):
@@ -85,7 +88,7 @@ def test_a_harmed_checkpoint_costs_steps_but_changes_no_bit(tmp_path):
     newest.write_bytes(newest.read_bytes()[:100])
     again = tiny.trained(tmp_path / "harmed", **options)
     assert "step-00000005 is not used" in again.logs
-    assert "Going on after step 4" in again.logs
+    assert "Resuming after step 4" in again.logs
     assert same(again.weights, whole.weights)
 
 
@@ -110,10 +113,10 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 def test_a_checkpoint_whose_weights_have_other_names_is_refused_and_not_a_riddle(tmp_path):
     store = tiny.trained(tmp_path, stop=lambda step: "pause" if step == 3 else None).store
-    saved = store.newest_whole()
-    tensors = {name: saved.tensors(name) for name in ("weights", "optimizer", "random")}
+    saved = store.newest_intact()
+    tensors = {name: read_tensors(saved, name) for name in ("weights", "optimizer", "random")}
     tensors["weights"] = {name.replace("lora_A", "lora.A"): weight for name, weight in tensors["weights"].items()}
-    store.save(saved.step, tensors, saved.state)
+    store.save_tensors(saved.step, tensors, saved.state)
     with pytest.raises(TuneportError, match="at step 3 was written by another version of tuneport"):
         tiny.trained(tmp_path)
 
@@ -124,13 +127,13 @@ def test_the_model_holds_the_best_weights_and_training_stops_when_patience_ends(
     )
     assert done.result.stopped == "patience"
     assert done.result.best_step < done.result.step < done.result.total_steps
-    best = done.store.at(done.result.best_step).tensors("weights")
+    best = read_tensors(done.store.at(done.result.best_step), "weights")
     assert same(done.weights, best)
     measured = {event["step"]: event["valid_loss"] for event in done.events if "valid_loss" in event}
     assert done.result.valid_loss == min(measured.values()) == measured[done.result.best_step]
 
 
-def test_the_validation_loss_is_weighed_by_token_whatever_the_batches(tmp_path):
+def test_the_validation_loss_is_weighted_by_token_for_any_batches(tmp_path):
     rows = tiny.rows(9, seed=2)
     losses = [
         tiny.trained(tmp_path / str(size), validation=rows, tokens_per_batch=size, learning_rate=0.0).result.valid_loss
@@ -158,7 +161,7 @@ def test_a_step_whose_loss_overflows_is_skipped_and_counted_and_changes_nothing(
     assert not {event["train_loss"] for event in done.events if event["kind"] == "metric"} & {math.inf, math.nan}
 
 
-def test_data_on_which_no_step_has_a_finite_loss_stops_the_job_after_five(tmp_path):
+def test_data_without_finite_losses_stops_the_job_after_five_steps(tmp_path):
     rows = tiny.rows(30)
     for row in rows:
         row.weights[-1] = 3e38
@@ -182,7 +185,7 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_mathematics(tmp_path):
     base = tiny.model()
     Small(base, 40)
     small = tiny.trained(tmp_path / "a", base, learning_rate=1e-3, adapter={"dropout": 0.0})
-    assert "Out of memory: micro-batches now hold at most" in small.logs
+    assert "Out of memory: micro-batches now have at most" in small.logs
     plain = tiny.trained(tmp_path / "b", learning_rate=1e-3)
     assert small.losses == pytest.approx(plain.losses, rel=1e-5)
     assert close(small.weights, plain.weights)
@@ -225,8 +228,8 @@ def test_a_disk_that_is_full_for_a_while_does_not_stop_the_training(tmp_path):
         done = tiny.trained(tmp_path, stop=stop, checkpoint_every=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "No checkpoint at step 4, the one before stays in use" in done.logs
-    assert done.store.newest_whole().step == done.result.total_steps
+    assert "No checkpoint at step 4, the previous one stays in use" in done.logs
+    assert done.store.newest_intact().step == done.result.total_steps
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -266,7 +269,7 @@ def test_auto_follows_its_documented_rules():
     assert made.learning_rate == 1e-3
     assert plan(mode="full").learning_rate == pytest.approx(1e-4)
     assert (made.warmup_steps, made.evaluate_every, made.patience) == (5, 10, 3)
-    assert [resolve_epochs("auto", tokens) for tokens in (1000, 7842, 100_000, 6_000_000, 30_000_000)] == [
+    assert [autos.epochs("auto", tokens) for tokens in (1000, 7842, 100_000, 6_000_000, 30_000_000)] == [
         10,
         4,
         3,

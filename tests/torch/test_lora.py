@@ -13,7 +13,7 @@ from tuneport_torch.bases.lora_layer import LoraLinear
 def shaken(model):
     """Adapters whose B is no longer zero, so that they change something."""
     torch.manual_seed(1)
-    for layer in lora.adapted(model).values():
+    for layer in lora.adapter_layers(model).values():
         nn.init.normal_(layer.lora_B, std=0.1)
     return model.eval()
 
@@ -87,12 +87,12 @@ def test_merging_gives_the_same_logits_in_plain_layers(kind):
     lora.attach(model)
     before = logits(shaken(model))
     lora.merge(model)
-    assert not lora.adapted(model)
+    assert not lora.adapter_layers(model)
     torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_peft_loads_what_we_write_with_equal_logits(kind, tmp_path):
+def test_peft_loads_our_adapters_with_equal_logits(kind, tmp_path):
     peft = pytest.importorskip("peft")
     model = tiny.model(kind)
     torch.manual_seed(5)
@@ -106,7 +106,7 @@ def test_peft_loads_what_we_write_with_equal_logits(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_we_load_what_peft_writes_with_equal_logits(kind, tmp_path):
+def test_adapters_written_by_peft_load_with_equal_logits(kind, tmp_path):
     peft = pytest.importorskip("peft")
     options = peft.LoraConfig(
         r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
@@ -136,6 +136,6 @@ def test_only_named_layers_get_an_adapter():
 
 
 @pytest.mark.parametrize(("target", "says"), [("query", "up_proj, v_proj"), ("lm_head", "cannot have")])
-def test_a_wrong_target_is_refused_and_the_right_ones_are_told(target, says):
+def test_a_wrong_target_is_refused_and_the_error_lists_the_right_ones(target, says):
     with pytest.raises(UsageError, match=says):
         lora.attach(tiny.model(), targets=(target,))

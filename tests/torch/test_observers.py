@@ -62,4 +62,4 @@ def test_observers_see_every_event_in_order_and_cannot_break_a_training(
     assert gone(job)
     told = [json.loads(line) for line in seen.read_text().splitlines()]
     assert told == [[str(job.ref), event.seq] for event in job.events()]
-    assert "The observer quitter broke: SystemExit: I quit" in log(job)
+    assert "The observer quitter failed: SystemExit: I quit" in log(job)

@@ -19,9 +19,9 @@ from torch_jobs import no_worker_is_left  # noqa: F401 - a fixture
 from tuneport import Ref
 from tuneport_torch import TorchBackend, TorchSettings
 from tuneport_torch.bases import lora
-from tuneport_torch.config import resolve
 from tuneport_torch.engine.forward import Packed, Padded
 from tuneport_torch.engine.orpo import Orpo, log_odds
+from tuneport_torch.resolved import resolve
 
 BETA = 0.3
 
@@ -60,7 +60,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_equations(kind, mode
     if mode == "lora":
         lora.attach(model, rank=4)
         with torch.no_grad():
-            for layer in lora.adapted(model).values():
+            for layer in lora.adapter_layers(model).values():
                 layer.lora_B.normal_(std=0.05)
     losses, ratios, nlls = zip(*(plain_loss(model, pair) for pair in some), strict=True)
     wanted = gradients(model, sum(losses))
@@ -80,7 +80,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_equations(kind, mode
         forward.close()
 
 
-def test_log_odds_are_right_down_to_what_float32_tells_from_certainty():
+def test_log_odds_are_right_up_to_the_precision_of_float32():
     logprob = torch.tensor([-1e4, -80.0, -5.0, -0.7, -1e-3, -1e-6], requires_grad=True)
     exact = logprob.detach().double().requires_grad_()
     expected = exact - (-torch.expm1(exact)).log()

@@ -11,7 +11,7 @@ from tuneport.errors import TuneportError
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.batches import Batches
 from tuneport_torch.engine.dpo import Dpo
-from tuneport_torch.engine.objective import Answers
+from tuneport_torch.engine.objective import AnswerRows
 from tuneport_torch.engine.orpo import Orpo
 from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.update import adamw, update
@@ -41,7 +41,7 @@ def pairs(count):
 def prepared(**options):
     settings = TorchSettings(device="cpu", precision="float32", **options)
     model = tiny.model()
-    return model, prepare(model, settings, torch.device("cpu"), torch.float32, lambda *_, **__: None)
+    return model, prepare(model, settings, tiny.resolved(settings), lambda *_, **__: None)
 
 
 @pytest.mark.parametrize("options", [{}, {"tokens_per_batch": 24, "packing": False}, {"method": "dpo"}])
@@ -57,7 +57,7 @@ def test_overlap_changes_no_number_and_no_event(tmp_path, options):
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
-def test_a_run_with_overlap_that_was_interrupted_tells_every_step_once_and_ends_with_the_same_bits(tmp_path):
+def test_an_interrupted_run_with_overlap_reports_every_step_once_and_ends_with_the_same_bits(tmp_path):
     options = {"train": some_rows(), "checkpoint_every": 2, "overlap": True}
     whole = tiny.trained(tmp_path / "whole", **options)
     part = tiny.trained(tmp_path / "parts", stop=lambda step: "pause" if step >= 4 else None, **options)
@@ -68,7 +68,7 @@ def test_a_run_with_overlap_that_was_interrupted_tells_every_step_once_and_ends_
     assert all(torch.equal(rest.weights[name], whole.weights[name]) for name in whole.weights)
 
 
-def test_a_checkpoint_counts_the_step_that_it_is_of(tmp_path):
+def test_a_checkpoint_counts_its_own_step(tmp_path):
     done = tiny.trained(tmp_path, train=some_rows(), checkpoint_every=1, keep_checkpoints=20, overlap=True)
     losses = {event["step"]: event["train_loss"] for event in done.events if event["kind"] == "metric"}
     kept = {checkpoint.step: checkpoint.state["progress"] for checkpoint in map(done.store.at, losses) if checkpoint}
@@ -85,7 +85,7 @@ def test_with_overlap_five_steps_in_a_row_that_are_not_finite_stop_the_job_too(t
         tiny.trained(tmp_path, train=rows, overlap=True)
 
 
-class Watched(Answers):
+class Watched(AnswerRows):
     """Notes in which thread each batch was packed."""
 
     def __init__(self, rows):
@@ -116,10 +116,10 @@ def test_all_but_the_first_batch_are_made_by_a_thread_over_the_ends_of_steps_too
             assert torch.equal(getattr(one, name), getattr(other, name))
 
 
-def test_a_batch_that_is_not_asked_for_after_all_is_dropped():
-    """As when memory ran out and the step is cut anew, or an evaluation comes between two steps."""
+def test_an_unused_batch_is_dropped():
+    """As when memory ran out and the step is split again, or an evaluation comes between two steps."""
     _, forward = prepared()
-    data, other = Answers(tiny.rows(12), "train"), Answers(tiny.rows(12, seed=1), "validation")
+    data, other = AnswerRows(tiny.rows(12), "train"), AnswerRows(tiny.rows(12, seed=1), "validation")
     batches = Batches(forward, ahead=True)
     next(batches.of(data, range(6), 30))  # the thread makes its second
     for examples in (other, data):
@@ -143,7 +143,7 @@ def test_a_packed_forward_and_backward_ask_the_device_for_no_number(mode, method
     """Padded ones do: transformers looks whether their mask is needed."""
     model, forward = prepared(mode=mode)
     data = {
-        "sft": lambda: Answers(tiny.rows(4), "train"),
+        "sft": lambda: AnswerRows(tiny.rows(4), "train"),
         "dpo": lambda: Dpo(pairs(4), "train", beta=0.1, label_smoothing=0.0),
         "orpo": lambda: Orpo(pairs(4), "train", beta=0.1),
     }[method]()
@@ -156,7 +156,7 @@ def test_a_packed_forward_and_backward_ask_the_device_for_no_number(mode, method
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
-def test_an_update_asks_the_device_for_no_number_and_skips_what_is_not_finite_to_the_bit():
+def test_an_update_reads_no_number_from_the_device_and_a_skipped_one_changes_no_bit():
     weights = {name: torch.nn.Parameter(torch.randn(shape)) for name, shape in (("a", (3, 4)), ("b", (4,)))}
     optimizer, found = adamw(weights, 0.1, torch.device("cpu")), []
     for loss, grad in ((1.0, 1.0), (1.0, float("inf")), (float("nan"), 1.0), (1.0, 2.0)):

@@ -1,4 +1,4 @@
-"""What a plan foretells, and how honest it is about it."""
+"""What a plan estimates, and how far off it may be."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 
 from torch_jobs import request
 from tuneport import Ref
+from tuneport.local import Device
 from tuneport.plugin import TrainRequest, home
 from tuneport.workflow.upkeep import prune
-from tuneport_torch import TorchBackend, TorchSettings, rates
+from tuneport_torch import TorchBackend, TorchSettings, pace
+from tuneport_torch.autos import RULES, compiling
 from tuneport_torch.bases import resolve
-from tuneport_torch.jobs.devices import Device
 
 
 def test_tokens_and_steps_of_a_small_set_are_counted(tiny_llama: Path, own_home: Path) -> None:
@@ -58,20 +59,20 @@ def clock_of(*seconds: float) -> Callable[[], float]:
 
 def test_earlier_trainings_of_this_machine_set_the_pace(tiny_llama: Path, own_home: Path) -> None:
     base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
-    assert "arithmetic" in rates.foretell(base, settings, device).source
-    with rates.measured(base, settings, device, "first", clock_of(5, 105)) as measured:
+    assert "arithmetic" in pace.estimate(base, settings, device).source
+    with pace.measure(base, settings, device, "first", clock_of(5, 105)) as measured:
         measured.tokens = 50_000
-    pace = rates.foretell(base, settings, device)
-    assert pace.tokens_per_second == pytest.approx(500)
-    assert pace.source == "measured by one such training here"
-    assert "scaled" in rates.foretell(base, TorchSettings(mode="full"), device).source
-    assert "arithmetic" in rates.foretell(base, settings, Device("cuda:0", "NVIDIA H100 80GB HBM3", 0)).source
+    expected = pace.estimate(base, settings, device)
+    assert expected.tokens_per_second == pytest.approx(500)
+    assert expected.source == "measured by one such training here"
+    assert "scaled" in pace.estimate(base, TorchSettings(mode="full"), device).source
+    assert "arithmetic" in pace.estimate(base, settings, Device("cuda:0", "NVIDIA H100 80GB HBM3", 0)).source
 
 
-def _off(rate: rates.Rate | None) -> float:
+def _off(found: pace.Pace | None) -> float:
     """By what factor the pace may be off, as its error says."""
-    assert rate is not None
-    told = re.fullmatch(r"±(\d+)%|up to ([\d.]+) times off", rate.error)
+    assert found is not None
+    told = re.fullmatch(r"±(\d+)%|up to ([\d.]+) times off", found.error)
     assert told is not None
     return 1 + int(told[1]) / 100 if told[1] else float(told[2])
 
@@ -87,10 +88,10 @@ def test_the_error_of_a_pace_is_what_was_measured_and_one_training_is_not_enough
         "device": device.model,
     }
 
-    def after(*paces: float) -> rates.Rate | None:
-        written = [{**kept, "tokens_per_second": pace} for pace in paces]
+    def after(*paces: float) -> pace.Pace | None:
+        written = [{**kept, "tokens_per_second": one} for one in paces]
         (home("paces", "torch") / "rates.json").write_text(json.dumps(written))
-        return rates.foretell(base, settings, device)
+        return pace.estimate(base, settings, device)
 
     assert _off(after(100.0)) > 2  # it may have been a busy day
     alike, apart = after(400.0, 410.0, 405.0, 395.0, 400.0), after(100.0, 400.0, 200.0, 390.0, 110.0)
@@ -119,7 +120,7 @@ def test_a_base_that_is_not_here_yet_has_unknowns_and_notes(own_home: Path, monk
     assert any("downloads it first" in note for note in plan.notes)
 
 
-def test_memory_and_time_of_a_base_that_is_often_chosen_are_told_before_its_download(
+def test_memory_and_time_of_a_base_that_is_often_chosen_are_estimated_before_its_download(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
@@ -136,14 +137,17 @@ def test_memory_and_time_of_a_base_that_is_often_chosen_are_told_before_its_down
 
 
 def test_layers_are_compiled_where_a_gpu_has_long_enough_to_train(tiny_llama: Path, own_home: Path) -> None:
-    base, gpu, cpu = resolve(str(tiny_llama)), Device("cuda:0", "NVIDIA H100", 80 << 30), Device("cpu", "CPU", 8 << 30)
-    auto, pace = TorchSettings(), rates.foretell(base, TorchSettings(), gpu).tokens_per_second
-    assert rates.repays_compiling(base, auto, gpu, 1300 * pace)
-    assert not rates.repays_compiling(base, auto, gpu, 1100 * pace)
-    assert not rates.repays_compiling(base, TorchSettings(quantize="nf4"), gpu, 1300 * pace)
-    assert not rates.repays_compiling(base, TorchSettings(compile=False), gpu, 1300 * pace)
-    assert not rates.repays_compiling(base, auto, cpu, 1e15)
-    assert rates.repays_compiling(base, TorchSettings(compile=True), cpu, 1)
+    def compiled(kind: str, seconds: float, *, asked: object = "auto", quantize: str = "none", **known: bool) -> bool:
+        return compiling(asked, kind=kind, quantize=quantize, seconds=seconds, **known)
+
+    assert compiled("cuda", 1300)
+    assert not compiled("cuda", 1100)
+    assert not compiled("cuda", 1300, quantize="nf4")
+    assert not compiled("cuda", 1300, asked=False)
+    assert not compiled("cpu", 1e9)
+    assert compiled("cpu", 1, asked=True)
+    assert compiled("cpu", 1, earlier=True)
+    assert not compiled("cuda", 1300, earlier=False)
     assert "compiled first" in " ".join(TorchBackend().plan(request(tiny_llama, "compiled", compile=True)).notes)
     assert "compiled first" not in " ".join(TorchBackend().plan(request(tiny_llama, "not compiled")).notes)
 
@@ -153,31 +157,32 @@ def test_a_paused_and_resumed_job_is_one_measurement_that_prune_does_not_forget(
 ) -> None:
     base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
     for number in range(3):  # each part too short to count
-        with rates.measured(base, settings, device, "paused", clock_of(number, number + 8)) as measured:
+        with pace.measure(base, settings, device, "paused", clock_of(number, number + 8)) as measured:
             measured.tokens = 4_000
-    pace = rates.foretell(base, settings, device)
-    assert pace.source == "measured by one such training here"
-    assert pace.tokens_per_second == pytest.approx(500)
+    expected = pace.estimate(base, settings, device)
+    assert expected.source == "measured by one such training here"
+    assert expected.tokens_per_second == pytest.approx(500)
     for _ in range(30):  # jobs that were over at once
-        with rates.measured(base, settings, device, uuid.uuid4().hex, clock_of(0, 0.1)) as measured:
+        with pace.measure(base, settings, device, uuid.uuid4().hex, clock_of(0, 0.1)) as measured:
             measured.tokens = 4_000
     prune()
-    assert rates.foretell(base, settings, device) == pace
+    assert pace.estimate(base, settings, device) == expected
 
 
 def test_paces_that_an_older_version_kept_among_the_caches_are_read(tiny_llama: Path, own_home: Path) -> None:
     base, settings, device = resolve(str(tiny_llama)), TorchSettings(), Device("cpu", "CPU, 2 threads", 8 << 30)
     kept = {"base": base.fingerprint, "parameters": 1, "mode": settings.mode, "device": device.model}
     (home("cache", "torch") / "rates.json").write_text(json.dumps([{**kept, "tokens_per_second": 321.0}]))
-    assert rates.foretell(base, settings, device).tokens_per_second == pytest.approx(321)
+    assert pace.estimate(base, settings, device).tokens_per_second == pytest.approx(321)
 
 
-def test_what_auto_came_to_is_told_with_its_reason(tiny_llama: Path, own_home: Path) -> None:
+def test_what_auto_came_to_has_a_reason(tiny_llama: Path, own_home: Path) -> None:
     asked = request(tiny_llama, "why", learning_rate=3e-4, tokens_per_step="auto")
     plan = TorchBackend().plan(asked)
     named = ("learning_rate", "epochs", "total_steps", "tokens_per_step", "rank", "precision", "device", "compile")
     assert set(named) <= set(plan.reasons)
     assert set(plan.reasons) <= set(plan.resolved)
+    assert {*RULES, "warmup_steps"} - {"warmup"} <= {*plan.resolved, "beta"}
     assert (plan.resolved["learning_rate"], plan.reasons["learning_rate"]) == (3e-4, "as asked")
     assert plan.reasons["tokens_per_step"].startswith("auto: ")
     assert plan.reasons["precision"] == "as asked"

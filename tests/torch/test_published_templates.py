@@ -171,7 +171,7 @@ REFUSED_CALLS = {
 @pytest.mark.parametrize(
     "name", [one for one in published.names() if TABLE.get(one, TABLE["llama3"]).call and not one.endswith("_training")]
 )
-def test_what_is_trained_as_a_call_is_read_back_as_that_call(name, tmp_path):
+def test_a_trained_call_is_parsed_as_the_same_call(name, tmp_path):
     source = (published.folder() / f"{name}.jinja").read_text(encoding="utf-8")
     one = published.renderer(source, tmp_path, published.STOPS.get(name, ()))
     for kind, row in published.call_rows().items():
@@ -207,7 +207,7 @@ def called(call):
     return call["function"]["name"], json.loads(call["function"]["arguments"])
 
 
-def test_what_a_template_cannot_do_is_refused_with_a_cure_that_fits_it():
+def test_what_a_template_cannot_do_is_refused_with_a_fitting_remedy():
     for name, kinds in published.outcomes().items():
         for kind, found in kinds.items():
             if not isinstance(found, tuple):

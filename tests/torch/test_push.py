@@ -67,7 +67,7 @@ def push(logged_in):
     return run
 
 
-def test_a_merged_model_is_published_whole_with_its_card(push, hub, tuned):
+def test_a_merged_model_is_published_completely_with_its_card(push, hub, tuned):
     done = push(tuned, "ada/tickets", "--private", "--yes", "--json")
     assert done.code == 0, done.err
     said = json.loads(done.out)
@@ -85,7 +85,7 @@ def test_a_merged_model_is_published_whole_with_its_card(push, hub, tuned):
     assert "PUT" in hub.requests  # the weights went the way of large files
 
 
-def test_it_is_asked_before_anything_is_made_and_the_same_name_is_replaced(push, hub, tuned):
+def test_push_asks_before_anything_is_created_and_replaces_the_same_name(push, hub, tuned):
     no = push(tuned, "lab/tickets", "--kind", "gguf", "--dtype", "q8_0", answer="n\n")
     assert no.code == 1
     assert f"where anybody can see it: {hub.url}/lab/tickets (a new repository)" in no.err
@@ -100,13 +100,13 @@ def test_it_is_asked_before_anything_is_made_and_the_same_name_is_replaced(push,
     assert hub.repositories["lab/tickets"].files["tickets.gguf"].startswith(b"GGUF")
 
 
-def test_what_is_not_ours_is_left_alone(push, hub, tuned):
+def test_a_repository_that_tuneport_did_not_make_is_left_alone(push, hub, tuned):
     hub.repositories["ada/thesis"] = Repository(private=True, files={"thesis.pdf": b"years", "README.md": b"mine"})
     hub.repositories["ada/open"] = Repository(private=False, files={"README.md": b""}, tags=["tuneport"])
     for name, options, said in (
-        ("ada/thesis", (), "exists already, and not from tuneport: thesis.pdf and 1 more"),
-        ("ada/open", ("--private",), "exists already, and anybody can see it"),
-        ("bob/tickets", (), "Push to ada/tickets, or log in as another"),
+        ("ada/thesis", (), "exists and was not made by tuneport: it has thesis.pdf and 1 more"),
+        ("ada/open", ("--private",), "exists and is public"),
+        ("bob/tickets", (), "Push to ada/tickets, or log in to another account"),
         ("tickets", (), "Write OWNER/NAME"),
     ):
         done = push(tuned, name, *options, "--yes")
@@ -114,12 +114,12 @@ def test_what_is_not_ours_is_left_alone(push, hub, tuned):
     assert not [one for one in hub.requests if not one.startswith("GET")]
 
 
-def test_without_token_network_or_right_nothing_is_sent(push, hub, tuned):
+def test_without_token_network_or_permission_nothing_is_sent(push, hub, tuned):
     for environment, said in (
-        ({"HF_TOKEN": ""}, "There is no token for the hub.\nRun: hf auth login"),
-        ({"HF_HUB_OFFLINE": "1"}, "The hub is switched off here.\nUnset HF_HUB_OFFLINE"),
+        ({"HF_TOKEN": ""}, "No token for the hub was found.\nRun: hf auth login"),
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE switches the hub off.\nUnset HF_HUB_OFFLINE"),
         ({"ALL_PROXY": "socks://127.0.0.1:9"}, "ALL_PROXY names a proxy of a kind that is not supported"),
-        ({"HF_TOKEN": "hf_another"}, "does not let this token write to ada/tickets (HTTP 401)"),
+        ({"HF_TOKEN": "hf_another"}, "The token may not write to ada/tickets (HTTP 401)"),
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "The hub cannot be reached"),
     ):
         done = push(tuned, "ada/tickets", "--yes", **environment)
@@ -127,17 +127,17 @@ def test_without_token_network_or_right_nothing_is_sent(push, hub, tuned):
     assert hub.repositories == {}
 
 
-def test_a_refused_commit_is_told(push, hub, tuned):
+def test_a_refused_commit_is_reported(push, hub, tuned):
     hub.refuse_commits = True
     done = push(tuned, "ada/tickets", "--yes")
     assert done.code == 1
-    assert "does not let this token write to ada/tickets (HTTP 403)" in done.err
+    assert "The token may not write to ada/tickets (HTTP 403)" in done.err
 
 
 def test_an_adapter_over_a_folder_of_this_machine_is_not_published(tuned):
     import tuneport
 
-    with pytest.raises(UnsupportedError, match=r"(?s)a folder that nobody else has.*merged"):
+    with pytest.raises(UnsupportedError, match=r"(?s)a folder on this machine.*merged"):
         tuneport.push(tuned, "ada/tickets", kind="adapter", dry_run=True)
     with pytest.raises(UnsupportedError, match="adapter, merged, gguf"):
         tuneport.push(tuned, "ada/tickets", kind="ollama", dry_run=True)
@@ -199,7 +199,7 @@ def test_a_hosted_model_cannot_leave_its_host(tmp_path):
         (reply(200, b"welcome", "text/html"), "none of the hub's"),
     ],
 )
-def test_a_nasty_hub_is_answered_with_words(act, says, push, hub, tuned):
+def test_a_hostile_hub_causes_a_clear_error(act, says, push, hub, tuned):
     hub.spoil = act
     done = push(tuned, "ada/tickets", "--yes")
     assert done.code == 1

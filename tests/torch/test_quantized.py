@@ -43,7 +43,7 @@ def test_gradients_equal_those_over_the_dequantized_weights(kind):
         model = tiny.model(kind, **changes)
         torch.manual_seed(1)
         lora.attach(model)
-        for layer in lora.adapted(model).values():
+        for layer in lora.adapter_layers(model).values():
             nn.init.normal_(layer.lora_B, std=0.1)
             plain = layer.base
             layer.quantize(CPU)
@@ -70,13 +70,13 @@ def test_a_model_learns_over_weights_in_4_bits_nearly_as_over_its_own(tmp_path):
 
 
 @here
-def test_what_was_learnt_is_written_as_a_plain_adapter_and_merged_over_the_base_as_it_was(tmp_path):
+def test_trained_weights_are_written_as_a_plain_adapter_and_merged_over_the_original_base(tmp_path):
     outcome = tiny.trained(tmp_path / "run", tiny.model("llama", **WIDE), quantize="nf4")
     lora.save_peft(outcome.model, tmp_path / "adapter", "some/base")
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
-    with pytest.raises(TypeError, match="load the adapter over the base"):
+    with pytest.raises(TypeError, match="load the adapter over the original base"):
         lora.merge(outcome.model)
     whole = tiny.model("llama", **WIDE)
     lora.load_peft(whole, tmp_path / "adapter")
     lora.merge(whole)
-    assert not lora.adapted(whole)
+    assert not lora.adapter_layers(whole)

@@ -137,7 +137,7 @@ def test_a_template_that_never_opens_an_answer_is_refused_with_a_cure_that_works
     assert trained(renderer(templates.NEVER_OPENS + added), WITH_SYSTEM)
 
 
-def test_results_are_given_by_the_role_that_the_template_knows(renderer):
+def test_results_of_calls_get_the_templates_role_for_them(renderer):
     function = {"name": "look", "arguments": '{"at": "it"}'}
     calls = [{"id": f"callcall{n}", "type": "function", "function": function} for n in range(2)]
     result = Message("tool", "dry", tool_call_id="callcall0")
@@ -148,13 +148,13 @@ def test_results_are_given_by_the_role_that_the_template_knows(renderer):
     assert "ipython\ndry" in one.codec.decode(one.render(row).ids, keep_control=True)
     assert "ipython\ndry" in one.codec.decode(one.prompts([row.messages[:3]])[0], keep_control=True)
     both = Conversation((asked, Message("assistant", tool_calls=calls), result, said))
-    with pytest.raises(Unrenderable, match="only a part of the calls") as refused:
+    with pytest.raises(Unrenderable, match="only some of the calls") as refused:
         one.render(both)
     assert "one tool call, its result" in refused.value.remedy
     beside = Conversation((asked, Message("assistant", "Wait.", tool_calls=calls[:1]), result, said))
     with pytest.raises(Unrenderable, match="text next to the calls") as refused:
         one.render(beside)
-    assert "Take that text out" in refused.value.remedy
+    assert "Remove that text" in refused.value.remedy
 
 
 def test_of_several_templates_the_default_is_used_and_the_one_for_tools_is_named_as_the_cure(renderer):
@@ -208,7 +208,7 @@ def test_a_row_with_nothing_to_train_on_is_an_error(renderer, example):
     assert refused.value.code == "nothing-to-train"
 
 
-def test_where_a_template_strips_earlier_thinking_only_the_last_turn_is_trained_and_the_rest_counted(renderer):
+def test_if_a_template_strips_earlier_thinking_only_the_last_turn_is_trained_and_the_others_are_counted(renderer):
     one = renderer(templates.QWEN3)
     row = talk(
         ("user", "Two and two?"),
@@ -239,7 +239,7 @@ NASTY = (
 
 
 @pytest.mark.parametrize("template", ["CHATML", "EOS_AT_END", "TAGGED", "QWEN3_TOOLS", "OTHER_LAST_END"])
-def test_whatever_the_turns_say_each_trained_text_is_one_answer_and_its_end(renderer, template):
+def test_for_any_text_in_the_turns_each_trained_text_is_one_answer_and_its_end(renderer, template):
     one, pick = renderer(getattr(templates, template)), random.Random(7)
     for _ in range(40):
         said = ["".join(pick.choices(NASTY, k=pick.randint(1, 4))) + pick.choice(("", "x")) for _ in range(6)]
@@ -255,7 +255,7 @@ def test_whatever_the_turns_say_each_trained_text_is_one_answer_and_its_end(rend
         assert one.render(row).ids.count(one.codec.token_id("<|im_start|>")) == len(said)
 
 
-def test_an_end_of_text_behind_the_whole_conversation_leaves_every_answer_trained(renderer):
+def test_an_end_of_text_after_the_conversation_does_not_prevent_training_of_every_answer(renderer):
     one = renderer(templates.EOS_AT_END)
     assert trained(one, TWO_TURNS) == ["Thank you.<|im_end|>", "Lost.<|im_end|>"]
     assert one.diagnose(TWO_TURNS) == []
@@ -281,7 +281,7 @@ CALLED = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</to
 
 
 @pytest.mark.parametrize("content", [None, "Let me see."])
-def test_a_call_that_is_written_otherwise_as_the_last_turn_is_trained_as_it_stands(renderer, content):
+def test_a_call_that_is_written_differently_as_the_last_turn_is_trained_as_written(renderer, content):
     one, row = renderer(templates.QWEN3_TOOLS), asked_weather(content=content)
     said = f"{content}\n" if content else ""
     assert trained(one, row) == [said + CALLED, "<think>\n\n</think>\n\nIt is sunny.<|im_end|>"]
@@ -296,7 +296,7 @@ def test_arguments_and_ids_are_given_in_the_form_that_a_template_takes(renderer,
     assert one.render(row).ids[: len(prompt)] == prompt
 
 
-def test_ids_of_nine_letters_tell_calls_apart_and_are_left_alone(renderer):
+def test_ids_of_nine_letters_identify_calls_and_are_unchanged(renderer):
     one = renderer(templates.NINE_LETTER_IDS.replace('"name": "', '"id": "\' + call.id + \'", "name": "'))
     assert '"id": "call00001"' in trained(one, asked_weather(name="1"))[0]
     assert '"id": "abc123XYZ"' in trained(one, asked_weather(name="abc123XYZ"))[0]
@@ -331,7 +331,7 @@ def test_a_turn_that_the_template_leaves_out_is_an_error_that_names_it(renderer,
 
 
 def test_a_call_that_the_template_leaves_out_is_an_error_even_where_the_tool_is_listed(renderer):
-    with pytest.raises(Unrenderable, match="call in message 1 is nowhere") as refused:
+    with pytest.raises(Unrenderable, match="call in message 1 is missing") as refused:
         renderer(templates.NO_CALLS).render(asked_weather())
     assert refused.value.code == "tools-ignored"
 
@@ -340,7 +340,7 @@ def test_a_template_without_tools_is_refused_for_that_and_not_for_the_order_of_t
     with pytest.raises(Unrenderable, match="no place for them") as refused:
         renderer(templates.GEMMA).render(asked_weather())
     assert refused.value.code == "tools-ignored"
-    assert "take turns" not in refused.value.remedy
+    assert "alternate" not in refused.value.remedy
 
 
 def test_a_name_that_the_template_leaves_out_is_a_warning(renderer):
@@ -369,13 +369,13 @@ def test_a_template_that_cuts_a_text_at_a_control_token_is_an_error_in_training_
         one.prompts([row.messages[:1]])
 
 
-def test_an_answer_that_names_a_thinking_tag_is_not_cut_there_without_a_word(renderer):
+def test_an_answer_that_names_a_thinking_tag_is_not_silently_cut_there(renderer):
     with pytest.raises(Unrenderable):
         renderer(templates.QWEN3).render(talk(("user", "What ends it?"), ("assistant", "The tag </think> ends it.")))
 
 
 @pytest.mark.parametrize("template", ["CALLS", "ASCII", "TEXT_ARGUMENTS"])
-def test_control_tokens_in_keys_of_arguments_and_schemas_are_words(renderer, template):
+def test_control_tokens_in_keys_of_arguments_and_schemas_are_text(renderer, template):
     schema = {"type": "object", "properties": {"<|im_end|>": {"type": "string"}}}
     tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
     one = renderer(getattr(templates, template))
@@ -389,7 +389,7 @@ def test_control_tokens_in_keys_of_arguments_and_schemas_are_words(renderer, tem
     assert "\\ue0f" not in text
 
 
-def test_where_only_a_rewritten_turn_should_be_trained_the_error_says_why(renderer):
+def test_if_only_a_rewritten_turn_should_be_trained_the_error_says_why(renderer):
     thought = Message("assistant", "<think>\nHm.\n</think>\n\nThank you.")
     row = Conversation((TWO_TURNS.messages[0], thought, TWO_TURNS.messages[2], Message("assistant", "Lost.", weight=0)))
     with pytest.raises(Unrenderable, match="leaves out its thinking once others follow") as refused:
@@ -422,7 +422,7 @@ def test_a_template_that_leaves_tools_out_is_an_error_not_a_silence(renderer):
     with pytest.raises(Unrenderable, match="no place for them") as refused:
         renderer().render(row)
     assert refused.value.code == "tools-ignored"
-    with pytest.raises(Unrenderable, match="'weather' is nowhere"):
+    with pytest.raises(Unrenderable, match="'weather' is missing"):
         renderer(templates.CHATML + "{# no tools #}").render(row)
 
 
@@ -434,7 +434,7 @@ def test_a_template_that_refuses_a_row_says_why_and_what_to_do(renderer):
     assert sum(good.weights) > 0
     assert "System role not supported" in system.message
     assert "first user turn" in system.remedy
-    assert "take turns" in twice.remedy
+    assert "alternate" in twice.remedy
 
 
 def test_a_template_that_loses_part_of_the_answer_is_an_error(renderer):
@@ -443,7 +443,7 @@ def test_a_template_that_loses_part_of_the_answer_is_an_error(renderer):
     assert refused.value.code == "content-lost"
 
 
-def test_there_is_one_bos_whatever_the_tokenizer_would_add(renderer):
+def test_there_is_only_one_bos_even_if_the_tokenizer_adds_one(renderer):
     one = renderer(templates.GEMMA)
     bos = one.codec.token_id("<|im_start|>")
     ids = one.render(talk(("user", "Hello"), ("assistant", "Hi"))).ids
@@ -451,7 +451,7 @@ def test_there_is_one_bos_whatever_the_tokenizer_would_add(renderer):
     assert ids.count(bos) == 3  # and one for each of the two turns
 
 
-def test_a_token_that_would_straddle_the_beginning_of_an_answer_does_not_go_unnoticed(renderer):
+def test_a_token_across_the_start_of_an_answer_is_detected(renderer):
     ends_in_space = templates.CHATML.replace("'\n' + message", "': ' + message").replace("assistant\n", "assistant: ")
     one = renderer(ends_in_space)
     assert trained(one, talk(("user", "Hello"), ("assistant", "<tag>"))) == ["<tag><|im_end|>"]
@@ -460,7 +460,7 @@ def test_a_token_that_would_straddle_the_beginning_of_an_answer_does_not_go_unno
     assert refused.value.code == "token-straddles"
 
 
-def test_control_tokens_in_a_rows_words_are_words(renderer):
+def test_control_tokens_in_a_rows_text_are_text(renderer):
     one = renderer()
     row = talk(("user", "What is <|im_end|>\n<|im_start|>system\n?"), ("assistant", "<|im_end|> ends a turn."))
     rendered = one.render(row)
@@ -471,7 +471,7 @@ def test_control_tokens_in_a_rows_words_are_words(renderer):
     assert rendered.ids[: len(prompt)] == prompt
 
 
-def test_what_is_asked_in_use_is_what_was_trained_to_be_answered(renderer):
+def test_the_prompt_in_use_is_the_prompt_of_training(renderer):
     for template in (templates.CHATML, templates.TAGGED, templates.LLAMA3, templates.QWEN3, templates.GEMMA):
         one = renderer(template)
         row = talk(("user", "Où est ma carte ? 😀"), ("assistant", "Here: 😀"))
@@ -529,7 +529,7 @@ def test_rendering_agrees_with_transformers_own(tiny_llama):
     codec.close()
 
 
-def test_another_template_or_tokenizer_than_the_trainings_is_an_error(renderer):
+def test_a_template_or_tokenizer_that_differs_from_training_is_an_error(renderer):
     codec = renderer().codec
     golden = golden_ids(codec)
     check_golden(codec, golden, codec.template.sha256)

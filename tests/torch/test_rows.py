@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from tuneport import Conversation, Dataset, Message
+from tuneport.local.folder import Folder
 from tuneport_torch.bases import resolve
-from tuneport_torch.jobs.folder import Folder
 from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.render import Renderer
 from tuneport_torch.text.rows import read_rows

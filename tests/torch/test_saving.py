@@ -10,7 +10,7 @@ import time
 import torch
 
 import tiny_training as tiny
-from tuneport_torch.engine.checkpoint import Store
+from tuneport_torch.engine.checkpoint import Store, read_tensors
 from tuneport_torch.engine.saving import Saver
 from tuneport_torch.engine.state import Progress
 
@@ -22,10 +22,10 @@ class SlowStore(Store):
         super().__init__(folder, keep)
         self.let, self.asked = threading.Event(), []
 
-    def save(self, step, tensors, state):
+    def save_tensors(self, step, tensors, state):
         self.asked.append(step)
         assert self.let.wait(60)
-        return super().save(step, tensors, state)
+        return super().save_tensors(step, tensors, state)
 
 
 class FullStore(Store):
@@ -35,10 +35,10 @@ class FullStore(Store):
         super().__init__(folder, keep)
         self.full_at = full_at
 
-    def save(self, step, tensors, state):
+    def save_tensors(self, step, tensors, state):
         if step in self.full_at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return super().save(step, tensors, state)
+        return super().save_tensors(step, tensors, state)
 
 
 def saver(store, *, weight=None, progress=None, **options):
@@ -58,7 +58,7 @@ def saver(store, *, weight=None, progress=None, **options):
     return made, told
 
 
-def test_training_goes_on_while_a_checkpoint_is_written_and_what_is_written_is_what_was(tmp_path):
+def test_training_continues_while_a_checkpoint_of_the_earlier_state_is_written(tmp_path):
     """Step 2's checkpoint is held up until the training is at step 5; it holds step 2's bits all the same."""
     options = {"epochs": 2, "checkpoint_every": 2, "mode": "full", "keep_checkpoints": 9, "learning_rate": 1e-3}
     plain = tiny.trained(tmp_path / "plain", stop=lambda step: "pause" if step == 2 else None, **options)
@@ -69,14 +69,14 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_what_is_written_is_w
             while not store.asked:
                 time.sleep(0.001)
             assert store.asked == [2]
-            assert store.newest_whole() is None
+            assert store.newest_intact() is None
             store.let.set()
 
     slow = tiny.trained(tmp_path / "slow", stop=stop, store=store, **options)
     saved, wanted = slow.store.at(2), plain.store.at(2)
     for name in ("weights", "optimizer", "random"):
-        tensors = saved.tensors(name)
-        assert all(torch.equal(tensors[key], value) for key, value in wanted.tensors(name).items())
+        tensors = read_tensors(saved, name)
+        assert all(torch.equal(tensors[key], value) for key, value in read_tensors(wanted, name).items())
     assert saved.state["progress"] == wanted.state["progress"]
     told = [event["step"] for event in slow.events if event["kind"] == "checkpoint"]
     assert told == sorted(told) == [kept.step for kept in slow.store.list()]
@@ -99,10 +99,10 @@ def test_at_most_one_checkpoint_is_on_its_way(tmp_path):
     other.join(60)
     made.close()
     assert [data["step"] for _, _, data in told] == [1, 2]
-    assert store.newest_whole().step == 2
+    assert store.newest_intact().step == 2
 
 
-def test_a_copy_has_the_same_bits_whatever_they_mean(tmp_path):
+def test_a_copy_has_the_same_bits_for_any_values(tmp_path):
     bits = torch.randint(-(2**31), 2**31 - 1, (1000,), dtype=torch.int32)  # signalling NaNs and denormals among them
     weight = torch.nn.Parameter(bits.view(torch.float32).clone())
     made, _ = saver(Store(tmp_path), weight=weight, progress=(progress := Progress()))
@@ -111,7 +111,7 @@ def test_a_copy_has_the_same_bits_whatever_they_mean(tmp_path):
     with torch.no_grad():
         weight.zero_()
     made.close()
-    assert torch.equal(Store(tmp_path).newest_whole().tensors("weights")["w"].view(torch.int32), bits)
+    assert torch.equal(read_tensors(Store(tmp_path).newest_intact(), "weights")["w"].view(torch.int32), bits)
 
 
 def test_the_last_step_waits_for_the_disk(tmp_path):
@@ -121,17 +121,17 @@ def test_the_last_step_waits_for_the_disk(tmp_path):
     progress.step = 4
     made.save_last()
     assert [data["step"] for _, _, data in told] == [4]
-    assert store.newest_whole().step == 4
+    assert store.newest_intact().step == 4
     made.close()
 
 
-def test_where_no_copy_can_be_spared_training_waits_for_the_disk_and_says_so_once(tmp_path):
+def test_without_memory_for_a_copy_training_waits_for_the_disk_and_says_so_once(tmp_path):
     store = Store(tmp_path)
     made, told = saver(store, progress=(progress := Progress()), spare=100)
     for step in (1, 2):
         progress.step = step
         made.save()
-        assert store.newest_whole().step == step
+        assert store.newest_intact().step == step
     made.close()
     words = [message for kind, message, _ in told if kind == "log"]
     assert len(words) == 1
@@ -155,15 +155,15 @@ def test_when_the_best_step_cannot_be_kept_the_best_is_the_one_that_was(tmp_path
     measured = {event["step"]: event["valid_loss"] for event in whole.events if "valid_loss" in event}
     store = FullStore(tmp_path / "full", full_at={best}, keep=1)
     full = tiny.trained(tmp_path / "full", store=store, **options)
-    assert f"No checkpoint at step {best}, the one before stays in use" in full.logs
+    assert f"No checkpoint at step {best}; the previous one stays in use" in full.logs
     kept = full.result.best_step
     assert kept != best
     assert full.result.valid_loss == measured.get(kept, full.result.valid_loss)
-    weights = full.store.at(kept).tensors("weights")
+    weights = read_tensors(full.store.at(kept), "weights")
     assert all(torch.equal(weight, weights[name]) for name, weight in full.weights.items())
 
 
-def test_a_full_disk_at_the_last_step_is_an_error_and_what_was_kept_stays(tmp_path):
+def test_a_full_disk_at_the_last_step_is_an_error_and_saved_checkpoints_stay(tmp_path):
     store = FullStore(tmp_path, full_at=set())
     made, _ = saver(store, progress=(progress := Progress()))
     progress.step = 1
@@ -177,10 +177,10 @@ def test_a_full_disk_at_the_last_step_is_an_error_and_what_was_kept_stays(tmp_pa
     else:
         raise AssertionError("a full disk went unnoticed")
     made.close()
-    assert store.newest_whole().step == 1
+    assert store.newest_intact().step == 1
 
 
-def test_a_later_best_is_kept_beside_the_newest(tmp_path):
+def test_a_later_best_is_kept_in_addition_to_the_newest(tmp_path):
     done = tiny.trained(
         tmp_path,
         epochs=60,

@@ -40,12 +40,12 @@ def test_rows_are_rendered_in_order_and_one_that_fails_spoils_no_other(made):
     assert [answer.get("text", "").count("<|im_end|>") for answer in got] == [1] * 300 + [0] + [1] * 299
 
 
-def test_the_date_that_a_template_sees_stands_still(made):
+def test_the_date_that_a_template_sees_is_fixed(made):
     assert texts(made("{{ strftime_now('%d %b %Y') }}"), {"messages": HELLO}) == ["26 Jul 2024"]
 
 
 @pytest.mark.parametrize("source", [templates.ENDLESS, templates.GREEDY], ids=["endless", "greedy"])
-def test_a_template_that_loops_or_fills_memory_is_ended_and_says_so(made, source):
+def test_a_template_that_loops_or_fills_memory_is_stopped_with_an_error(made, source):
     template = made(source, seconds=0.3)
     for _ in range(2):
         try:
@@ -58,11 +58,11 @@ def test_a_template_that_loops_or_fills_memory_is_ended_and_says_so(made, source
 
 
 @pytest.mark.parametrize("source", [templates.GIANT_RANGE, templates.ESCAPING], ids=["range", "escape"])
-def test_what_the_sandbox_forbids_is_that_rows_error(made, source):
+def test_a_violation_of_the_sandbox_is_an_error_of_that_row(made, source):
     assert "error" in made(source).rows([{"messages": HELLO}])[0]
 
 
-def test_a_template_that_does_not_compile_is_an_error_that_says_where_to_mend_it(made):
+def test_a_template_that_does_not_compile_is_an_error_that_says_where_to_fix_it(made):
     with pytest.raises(DataError, match=r"(?s)cannot be compiled.*chat_template\.jinja"):
         made("{% for %}").rows([{"messages": HELLO}])
 
@@ -111,7 +111,7 @@ def test_the_child_ends_with_the_process_that_started_it(made):
     assert template.process.wait(20) == 0
 
 
-def test_a_tag_inside_a_macro_marks_nothing_rather_than_the_wrong_place(made):
+def test_a_generation_tag_in_a_macro_is_ignored(made):
     source = "{% macro say(m) %}{{ m.role }}:{% generation %}{{ m.content }}{% endgeneration %}{% endmacro %}"
     source += "{% for m in messages %}> {{ say(m) }}\n{% endfor %}"
     (answer,) = made(source).rows([{"messages": [{"role": "assistant", "content": "Hi"}]}])

@@ -12,7 +12,7 @@ from torch_jobs import request, settled
 from tuneport import Conversation, Dataset, GenerateOptions, Message, Preference, compare
 from tuneport.plugin import TrainSettings
 from tuneport_torch import TorchBackend
-from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.row import AnswerRow
 from tuneport_torch.text.codec import Codec
 from tuneport_torch.text.load import load_codec
 from tuneport_torch.text.pairs import render_pairs
@@ -86,7 +86,7 @@ def trained(one: Renderer, row) -> list[str]:
         ),
     ],
 )
-def test_what_is_trained_follows_what_the_model_is_asked_with(renderer, kind, plain, thought):
+def test_trained_text_follows_the_prompt(renderer, kind, plain, thought):
     one = renderer(THINKING[kind])
     assert trained(one, PLAIN) == [plain]
     assert trained(one, FIELD) == [thought]
@@ -111,7 +111,7 @@ def test_a_settled_template_asks_as_in_training_by_itself(renderer):
     assert one.codec.decode(open_, keep_control=True).endswith("assistant\n")
 
 
-def test_a_template_without_thinking_takes_no_field_and_keeps_the_text_as_it_is(renderer):
+def test_a_template_without_thinking_supports_no_field_and_keeps_the_text(renderer):
     one = renderer(templates.CHATML)
     assert find_thinking(one.codec.template) is None
     with pytest.raises(Unrenderable, match="no place for it") as refused:
@@ -120,7 +120,7 @@ def test_a_template_without_thinking_takes_no_field_and_keeps_the_text_as_it_is(
     assert trained(one, INLINE) == [f"{INLINE.messages[1].text}<|im_end|>"]
 
 
-def test_a_block_that_a_template_does_not_know_and_calls_that_cannot_be_read_back_are_warned_of(renderer):
+def test_unsupported_thinking_blocks_and_calls_that_cannot_be_parsed_cause_warnings(renderer):
     pair = Preference(prompt=INLINE.messages[:1], chosen=INLINE.messages[1:], rejected=(Message("assistant", "5"),))
     called = [{"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]
     call = Conversation((INLINE.messages[0], Message("assistant", tool_calls=called)))
@@ -128,7 +128,7 @@ def test_a_block_that_a_template_does_not_know_and_calls_that_cannot_be_read_bac
     for row in (INLINE, pair):
         (hint,) = find_warnings(row, plain.codec)
         assert (hint.code, hint.severity) == ("thinking-as-text", "warning")
-        assert "knows thinking" in hint.remedy
+        assert "supports thinking" in hint.remedy
         assert not list(find_warnings(row, switch.codec))
     assert [hint.code for hint in find_warnings(call, plain.codec)] == ["calls-as-text"]
     assert not list(find_warnings(call, tools.codec))
@@ -166,9 +166,7 @@ CALLED = (
         ),
     ],
 )
-def test_thinking_before_a_call_and_before_the_answer_is_trained_behind_what_the_model_is_asked_with(
-    renderer, template, call, final
-):
+def test_thinking_before_a_call_and_before_the_answer_is_trained_after_the_prompt(renderer, template, call, final):
     one = renderer(template)
     rendered = one.render(Conversation(CALLED))
     assert [piece.text for piece in one.pieces_of(rendered) if piece.weight] == [call, final]
@@ -179,7 +177,7 @@ def test_thinking_before_a_call_and_before_the_answer_is_trained_behind_what_the
     assert rendered.ids[:second] == asked.prompts([CALLED[:3]])[0]
 
 
-def test_a_row_without_thinking_is_asked_to_think_where_its_earlier_answers_can_be_trained_only_so(renderer):
+def test_a_row_without_thinking_is_prompted_to_think_if_its_earlier_answers_need_it(renderer):
     one = renderer(templates.QWEN3_SWITCH)
     many = Conversation((*PLAIN.messages, *PLAIN.messages))
     assert one.codec.thinking.many
@@ -196,7 +194,7 @@ def test_a_row_without_thinking_is_asked_to_think_where_its_earlier_answers_can_
     assert not count_thinking(renderer(templates.CHATML).codec, [many, PLAIN])
 
 
-def test_an_answer_that_ends_where_the_next_turn_begins_is_trained_with_the_token_at_which_the_model_stops(renderer):
+def test_an_answer_that_ends_with_the_start_of_the_next_turn_is_trained_with_its_stop_token(renderer):
     one = renderer(templates.ENDS_AT_NEXT)
     many = Conversation((*PLAIN.messages, *PLAIN.messages))
     with pytest.raises(Unrenderable, match="no end-of-turn token") as refused:
@@ -208,7 +206,7 @@ def test_an_answer_that_ends_where_the_next_turn_begins_is_trained_with_the_toke
     cured.codec.close()
 
 
-def test_the_words_of_a_row_are_no_tags(renderer):
+def test_the_text_of_a_row_is_not_read_as_tags(renderer):
     row = Conversation((Message("user", "What is </think>?"), Message("assistant", "It is a tag: </think>.")))
     one = renderer(templates.CHATML)
     assert trained(one, row) == ["It is a tag: </think>.<|im_end|>"]
@@ -217,7 +215,7 @@ def test_the_words_of_a_row_are_no_tags(renderer):
     assert rendered.ids.count(one.codec.token_id("<|im_end|>")) == 2
 
 
-def test_both_answers_of_a_pair_are_asked_alike(renderer):
+def test_both_answers_of_a_pair_have_the_same_prompt(renderer):
     pair = Preference(prompt=FIELD.messages[:1], chosen=FIELD.messages[1:], rejected=(Message("assistant", "5"),))
     (arms,) = render_pairs(renderer(templates.QWEN3_SWITCH), [pair])
     assert not isinstance(arms, Unrenderable), arms
@@ -247,7 +245,7 @@ def model(base):
         ("channels", " to=user|card 😀", None),
     ],
 )
-def test_an_answer_is_what_stands_behind_the_thinking(model, kind, said, thinking):
+def test_an_answer_is_the_text_after_the_thinking(model, kind, said, thinking):
     one = model[kind]
     one.ensure_ready()
     text = one._loaded.renderer.codec
@@ -271,7 +269,7 @@ def test_thinking_is_shown_while_it_is_written(model):
     one = model["no-switch"]
     one.ensure_ready()
     text = one._loaded.renderer.codec
-    row = Row(text, text.encode("Hello").ids, 99, GenerateOptions(max_tokens=99))
+    row = AnswerRow(text, text.encode("Hello").ids, 99, GenerateOptions(max_tokens=99))
     shown = []
     for token in [*text.encode("<think>\nA card, </thin and 😀.\n</think>\n\ncard").ids, text.eos_id]:
         row.add(token)
@@ -294,7 +292,7 @@ def test_thinking_that_the_limit_cuts_is_no_answer(model):
         assert (reply.text, reply.thinking, reply.finish_reason) == ("", "A card and", "length")
 
 
-def test_a_stop_text_in_the_thinking_ends_nothing(model):
+def test_a_stop_text_in_the_thinking_does_not_end_the_answer(model):
     one = model["no-switch"]
     one.ensure_ready()
     text = one._loaded.renderer.codec
@@ -363,7 +361,7 @@ def test_rows_with_thinking_settle_the_template_for_it(base):
     codec.close()
     assert prompt.endswith("assistant\n")
     told = "\n".join(event.message for event in job.events())
-    assert "11 of 12 rows are without thinking" in told
+    assert "11 of 12 rows have no thinking" in told
     # The preview and the plan show what was trained: all rows are asked to think.
     data = Dataset.from_examples(rows)
     shown = data.preview(TorchBackend().rules(str(base_folder)), 12)

@@ -25,10 +25,11 @@ from torch_jobs import (
     until,
 )
 from tuneport import JobState, Status
-from tuneport_torch import TorchBackend, TorchJob
-from tuneport_torch.jobs import slots
-from tuneport_torch.jobs.folder import Folder
-from tuneport_torch.jobs.owner import Owner
+from tuneport.local import LocalJob
+from tuneport.local.folder import Folder
+from tuneport.local.owner import Owner
+from tuneport.local.slots import Slots
+from tuneport_torch import TorchBackend
 
 pytestmark = pytest.mark.timeout(400)
 FEW_MB = 6e6  # of private memory; measured: 3 MB. A worker that only waits takes over 40
@@ -38,15 +39,15 @@ class Busy:
     """A job of this process that has the device."""
 
     def __init__(self) -> None:
-        folder = Folder.named("busy")
+        folder = Folder.named("torch", "busy")
         folder.path.mkdir()
         owner = Owner.take(folder)
         assert owner is not None
         self._owner = owner
-        assert slots.claim("busy", "cpu", ["cpu"], 1) == "cpu"
+        assert Slots("torch").claim("busy", "cpu", ["cpu"], 1) == "cpu"
 
     def end(self) -> None:
-        slots.leave("busy")
+        Slots("torch").leave("busy")
         self.let_go()
 
     def let_go(self) -> None:
@@ -66,19 +67,19 @@ def soon(fact: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def waiting(job: TorchJob) -> JobState:
+def waiting(job: LocalJob) -> JobState:
     state = job.state()
     assert state.status is Status.QUEUED, log(job)
     assert state.message.startswith("Waiting for the cpu device: "), state
     return state
 
 
-def private(job: TorchJob) -> int:
+def private(job: LocalJob) -> int:
     """Bytes that the job's processes share with no other."""
     return sum(psutil.Process(pid).memory_full_info().uss for pid in runners(job))
 
 
-def queued(base: Path, count: int) -> list[TorchJob]:
+def queued(base: Path, count: int) -> list[LocalJob]:
     jobs = [begin(base, f"queued-{n}", count=5) for n in range(count)]
     time.sleep(1.5)  # whoever begins by mistake has begun by then
     assert [waiting(job).queue_position for job in jobs] == list(range(1, count + 1))
@@ -119,7 +120,7 @@ def test_the_job_on_the_device_is_killed_and_the_next_one_starts(tiny_llama: Pat
     assert settled(first).status is Status.SUCCEEDED, log(first)
     assert settled(second).status is Status.SUCCEEDED, log(second)
     told = [event.message for event in second.events() if event.data.get("status") == "queued"]
-    assert told == ["Waiting for the cpu device: 2 jobs before it."]
+    assert told == ["Waiting for the cpu device: 2 jobs ahead of it."]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -130,9 +131,9 @@ def test_a_queued_job_that_was_ended_is_interrupted_and_resumes_at_the_end(
     assert kill(first, number)
     soon(lambda: first.status is Status.INTERRUPTED)
     state = first.state()
-    assert state.message == "The process that waited for the device in its place was ended."
+    assert state.message == "The process that waited for the device was ended."
     assert state.remedy == "Run: tuneport resume torch:first"
-    soon(lambda: slots.position("second") == 1)
+    soon(lambda: Slots("torch").position("second") == 1)
     first.resume()
     assert (waiting(second).queue_position, waiting(first).queue_position) == (1, 2)
     for job in (second, first):
@@ -149,7 +150,7 @@ def test_a_restart_of_the_machine_leaves_a_queued_job_that_resumes(tiny_llama: P
     owner.write_bytes(msgspec.json.encode(signed))
     state = job.state()
     assert state.status is Status.INTERRUPTED
-    assert state.message == "The machine was restarted while it waited for the device."
+    assert state.message == "The machine was restarted while the job waited for the device."
     job.resume()
     assert waiting(job).queue_position == 1
     job.cancel()
@@ -166,7 +167,7 @@ def test_a_queued_job_is_paused_resumed_and_cancelled(tiny_llama: Path, busy: Bu
     assert job.status is Status.CANCELLED
     assert gone(job)
     assert not any(event.data.get("status") in ("preparing", "running") for event in job.events())
-    assert slots.position("job") is None
+    assert Slots("torch").position("job") is None
     other.cancel()
 
 
@@ -186,7 +187,7 @@ def test_the_queue_outlives_who_filled_it(tiny_llama: Path, busy: Busy) -> None:
 def test_a_queue_that_was_lost_is_formed_again(tiny_llama: Path, busy: Busy, own_home: Path) -> None:
     jobs = [begin(tiny_llama, name, count=5) for name in ("first", "second")]
     (own_home / "slots" / "torch" / "queue").write_bytes(b"\xff torn\n")
-    soon(lambda: {slots.position("first"), slots.position("second")} & {0})
+    soon(lambda: {Slots("torch").position("first"), Slots("torch").position("second")} & {0})
     assert sorted(filter(None, (job.state().queue_position for job in jobs))) in ([1], [])
     for job in jobs:
         job.cancel()

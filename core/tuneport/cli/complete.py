@@ -1,4 +1,4 @@
-"""What a shell offers behind Tab: refs, graders, kinds, methods, statuses, backends and the keys of a config."""
+"""Shell completions: refs, graders, kinds, methods, statuses, backends and config keys."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tuneport.refs import Ref
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-GRADERS = ("exact", "normalised", "contains", "json", "token_f1", "numeric")
+GRADERS = ("exact", "normalized", "contains", "json", "token_f1", "numeric")
 
 
 def jobs(incomplete: str) -> list[str]:
-    """Jobs, newest first: whole refs and bare names."""
+    """Jobs, newest first: complete refs and bare names."""
     from tuneport.workflow.naming import job_refs
 
     return _refs(incomplete, job_refs)
@@ -32,54 +32,54 @@ def models(incomplete: str) -> list[str]:
 
 def graders(incomplete: str) -> list[str]:
     """The built-in graders."""
-    return _starting(incomplete, ("auto", *GRADERS))
+    return _matching(incomplete, ("auto", *GRADERS))
 
 
 def export_kinds(incomplete: str) -> list[str]:
-    """The forms in which a model is exported."""
-    return _starting(incomplete, ("merged", "adapter", "gguf", "ollama"))
+    """The kinds of export."""
+    return _matching(incomplete, ("merged", "adapter", "gguf", "ollama"))
 
 
 def push_kinds(incomplete: str) -> list[str]:
-    """The forms in which a model is pushed."""
-    return _starting(incomplete, ("merged", "adapter", "gguf"))
+    """The kinds of export that can be pushed."""
+    return _matching(incomplete, ("merged", "adapter", "gguf"))
 
 
 def methods(incomplete: str) -> list[str]:
     """The training methods."""
     from tuneport.contract.capabilities import Method
 
-    return _starting(incomplete, get_args(Method))
+    return _matching(incomplete, get_args(Method))
 
 
 def statuses(incomplete: str) -> list[str]:
     """The statuses of a job."""
     from tuneport.contract.events import Status
 
-    return _starting(incomplete, map(str, Status))
+    return _matching(incomplete, map(str, Status))
 
 
 def backends(incomplete: str) -> list[str]:
-    """The backends that are installed."""
+    """The installed backends."""
     from tuneport.loader import load
 
     with suppress(TuneportError, OSError):
-        return _starting(incomplete, load().backends())
+        return _matching(incomplete, load().backends())
     return []
 
 
 def config_keys(incomplete: str) -> list[str]:
-    """The keys of a config file as --set takes them, each with its `=`; behind that, the values that are known."""
+    """The keys of a config file for --set, each with its `=`, then the known values."""
     found: list[str] = []
     with suppress(TuneportError, OSError):
         fields = dict(_config_fields())
-        keys = _starting(incomplete.partition("=")[0], fields)
+        keys = _matching(incomplete.partition("=")[0], fields)
         if "=" in incomplete:
             keys = [key for key in keys if key == incomplete.partition("=")[0]]
         found = [f"{key}=" for key in keys]
-        if len(keys) == 1:  # with its values: a shell puts a space behind the only match, and no value could follow
+        if len(keys) == 1:  # with its values, because a shell adds a space after the only match
             found += [f"{keys[0]}={value}" for value in _values(keys[0], fields[keys[0]])]
-    return _starting(incomplete, found)
+    return _matching(incomplete, found)
 
 
 def _config_fields() -> Iterator[tuple[str, FieldInfo]]:
@@ -110,7 +110,7 @@ def _values(key: str, field: FieldInfo) -> list[str]:
 
 
 def _choices(kind: Any) -> list[Any]:
-    """What a type lists: the values of a Literal, yes and no, and those inside a union."""
+    """The values that a type lists: those of a Literal, true and false, and those of the members of a union."""
     if kind is bool:
         return [True, False]
     return [one for part in get_args(kind) for one in ([part] if isinstance(part, str | int) else _choices(part))]
@@ -120,23 +120,23 @@ def _as_yaml(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def join_words_of_bash() -> str:
-    """Put together what bash takes apart at each colon and each `=`: it sends `torch:tick` as three words. Returns the
-    part of the last word that bash does not expect in an answer.
+def join_bash_words() -> str:
+    """Join the words that bash splits at each colon and `=`: it sends `torch:tick` as three words. Returns the prefix
+    of the last word that bash does not expect in the answer.
     """
     words = os.environ.get("COMP_WORDS", "").split("\n")
     at = int(os.environ.get("COMP_CWORD") or 0)
     joined: list[str] = []
     for number, word in enumerate(words[: at + 1]):
-        behind = number > 1 and _is_break(words[number - 1]) and word
-        if joined and (_is_break(word) or behind):
+        after_break = number > 1 and _is_break(words[number - 1]) and word
+        if joined and (_is_break(word) or after_break):
             joined[-1] += word
         else:
             joined.append(word)
     os.environ.update(COMP_WORDS="\n".join(joined), COMP_CWORD=str(len(joined) - 1))
     last = words[at] if at < len(words) else ""
-    begin = joined[-1] if _is_break(last) else joined[-1].removesuffix(last)
-    return begin.partition("=")[2] if begin.startswith("-") else begin  # what is behind --model= is answered alone
+    prefix = joined[-1] if _is_break(last) else joined[-1].removesuffix(last)
+    return prefix.partition("=")[2] if prefix.startswith("-") else prefix  # for --model=, only the value is completed
 
 
 def _is_break(word: str) -> bool:
@@ -145,11 +145,11 @@ def _is_break(word: str) -> bool:
 
 def _refs(incomplete: str, known: Callable[[], list[Ref]]) -> list[str]:
     found: list[Ref] = []
-    with suppress(TuneportError, OSError):  # a shell has no place for an error
+    with suppress(TuneportError, OSError):  # a completion cannot show an error
         found = known()
     words = ["last", *(one.name for one in found)] if found else []
-    return _starting(incomplete, [*words, *map(str, found)] if incomplete else ["last", *map(str, found)])
+    return _matching(incomplete, [*words, *map(str, found)] if incomplete else ["last", *map(str, found)])
 
 
-def _starting(incomplete: str, words: Iterable[str]) -> list[str]:
+def _matching(incomplete: str, words: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(one for one in words if one.startswith(incomplete)))

@@ -1,18 +1,20 @@
-"""Live progress of a run: bars where stderr is a terminal, a line now and then where it is not."""
+"""Live progress of a run: bars if stderr is a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tuneport.cli import show
+from tuneport.cli.show_runs import status_phrase
 from tuneport.contract.events import utc_now
 from tuneport.contract.patience import Patience
 from tuneport.printable import one_line
 from tuneport.terminal.outlet import console, is_terminal, say
 from tuneport.units import duration
+from tuneport.workflow import RunObserver
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
     from tuneport.contract.events import Event
     from tuneport.contract.job import Job
     from tuneport.contract.model import Model
+    from tuneport.contract.plan import Plan
+    from tuneport.dataset import CheckResult
+    from tuneport.evaluate import Comparison
     from tuneport.refs import Ref
+    from tuneport.workflow import Split
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class RunProgress:
-    """A sink for `tuneport.run` that tells a person on stderr what happens; `waits` is whether it stays to the end."""
+class RunProgress(RunObserver):
+    """Prints the stages of a run on stderr. `waits` is whether the command waits until the run has finished."""
 
     def __init__(self, *, waits: bool = True) -> None:
         self._waits = waits
@@ -34,8 +40,8 @@ class RunProgress:
         self.trained = False
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._doing: TaskID | None = None
-        self._said = 0.0
+        self._activity: TaskID | None = None
+        self._last_line = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -44,41 +50,42 @@ class RunProgress:
         self.close()
 
     def close(self) -> None:
-        """Take the bars off the screen's live part; what was said stays."""
-        self._over()
+        """Remove the bars. Printed lines stay."""
+        self._end_activity()
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
             self._tasks.clear()
 
-    def at(self, doing: str) -> None:
-        """Show on a terminal that this goes on, until the next thing does. A script gets no line of it."""
+    def show_activity(self, text: str) -> None:
+        """Show on a terminal what is happening, until the next thing happens. A script gets no line of it."""
         if is_terminal(err=True):
-            self._over()
-            self._doing = self._live().add_task(one_line(doing), total=None, count="", figures="")
+            self._end_activity()
+            self._activity = self._live().add_task(one_line(text), total=None, count="", figures="")
 
-    def _over(self) -> None:
-        if self._bars is not None and self._doing is not None:
-            self._bars.remove_task(self._doing)
-        self._doing = None
+    def show_loading(self, ref: Ref) -> None:
+        """Say which model is being loaded."""
+        self._say(f"loading  {ref}")
+        self.show_activity("loading the model")
 
-    def __call__(self, stage: str, payload: Any) -> None:
-        tell = getattr(self, f"_{stage}", None)
-        if tell is not None:
-            tell(payload)
+    def show_past_event(self, event: Event) -> None:
+        """Print an event from before this command with its age, so that it is not mistaken for news."""
+        if event.kind != "metric" and (event.level != "info" or event.kind == "status"):
+            ago = max(0.0, (utc_now() - event.time).total_seconds())  # a server's clock may be ahead
+            self._say(f"         {event.message} ({duration(ago)} ago)")
 
-    def _checked(self, result: Any) -> None:
+    def on_check(self, result: CheckResult) -> None:
         rows = f"read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}"
-        self._say(f"checked  {_from_here(result.file)}: {rows}")
+        self._say(f"checked  {_relative(result.file)}: {rows}")
         for code, times in result.counts.items():
             self._say(f"         {code}, {times:,} {'time' if times == 1 else 'times'}")
-        self.at("splitting the rows")
+        self.show_activity("splitting the rows")
 
-    def _split(self, parts: Any) -> None:
-        self._say("split    " + ", ".join(f"{count:,} {part}" for part, count in parts.counts().items() if count))
-        self.at("planning")
+    def on_split(self, split: Split) -> None:
+        self._say("split    " + ", ".join(f"{count:,} {part}" for part, count in split.counts().items() if count))
+        self.show_activity("planning")
 
-    def _planned(self, plan: Any) -> None:
+    def on_plan(self, plan: Plan) -> None:
         known = [
             f"{amount}{unit if amount.value != 1 else unit.removesuffix('s')}"
             for amount, unit in (
@@ -92,42 +99,46 @@ class RunProgress:
         ]
         names = {"tokens": plan.tokens, "steps": plan.steps, "time": plan.seconds, "money": plan.usd}
         unknown = [name for name, amount in names.items() if amount.value is None]
-        told = [", ".join(known), f"not known: {', '.join(unknown)}" if unknown else ""]
-        self._say(f"planned  {'; '.join(filter(None, told))}")
+        parts = [", ".join(known), f"unknown: {', '.join(unknown)}" if unknown else ""]
+        self._say(f"planned  {'; '.join(filter(None, parts))}")
         for note in plan.notes:
             self._say(f"         {note}")
-        self.at("starting the job")
+        self.show_activity("starting the job")
 
-    def _submitted(self, job: Job) -> None:
+    def on_submit(self, job: Job) -> None:
         self.ref = job.ref
         status = Patience(job).ask(job.state).status
         stays = self._waits and not status.idle
         more = " already" if status.terminal else "; Ctrl-C leaves it running" if stays else ""
-        self._say(f"job      {job.ref} {show.standing(status)[0]}{more}")
-        self.at("waiting for the job")
+        self._say(f"job      {job.ref} {status_phrase(status)[0]}{more}")
+        self.show_activity("waiting for the job")
 
-    def _resumed(self, job: Job) -> None:
+    def on_resume(self, job: Job) -> None:
         more = "; Ctrl-C leaves it running" if self._waits else ""
-        self._say(f"resumed  {job.ref} goes on from its last whole checkpoint, or anew where there is none yet{more}")
+        self._say(f"resumed  {job.ref} continues from its last complete checkpoint, or from the start{more}")
 
-    def _trained(self, model: Model) -> None:
-        del model
-        self.trained = True
-        self.at("loading the model")
-
-    def _event(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if event.kind == "metric":
-            self._metric(event.data)
+            self._show_metrics(event.data)
         elif event.kind != "checkpoint" or event.level != "info":
             self._say(f"         {event.message}")
 
-    def _past(self, event: Event) -> None:
-        """What had happened before somebody looked: told with its time, so that it is not taken for news."""
-        if event.kind != "metric" and (event.level != "info" or event.kind == "status"):
-            ago = max(0.0, (utc_now() - event.time).total_seconds())  # a server's clock may be ahead
-            self._say(f"         {event.message} ({duration(ago)} ago)")
+    def on_train(self, model: Model) -> None:
+        del model
+        self.trained = True
+        self.show_activity("loading the model")
 
-    def _metric(self, data: Any) -> None:
+    def on_answer(self, done: int, total: int, side: str) -> None:
+        if done == 0:
+            self.show_activity(f"loading the {side} model")
+        else:
+            self._advance(f"asking {side}", done, total, "")
+
+    def on_compare(self, comparison: Comparison) -> None:
+        del comparison
+        self.close()
+
+    def _show_metrics(self, data: Mapping[str, Any]) -> None:
         step, total = data.get("step"), data.get("total_steps")
         if step is None:
             return
@@ -148,31 +159,21 @@ class RunProgress:
             figures.append(f"{duration(left)} left")
         self._advance("training", step, total, ", ".join(figures))
 
-    def _loading(self, ref: str) -> None:
-        self._say(f"loading  {ref}")
-        self.at("loading the model")
-
-    def _answering(self, progress: tuple[int, int, str]) -> None:
-        done, total, who = progress
-        if done == 0:
-            self.at(f"loading the {who} model")
-            return
-        self._advance(f"asking {who}", done, total, "")
-
-    def _compared(self, comparison: Any) -> None:
-        self.close()
-        del comparison
+    def _end_activity(self) -> None:
+        if self._bars is not None and self._activity is not None:
+            self._bars.remove_task(self._activity)
+        self._activity = None
 
     def _advance(self, what: str, done: int, total: int | None, figures: str) -> None:
         if not is_terminal(err=True):
             now = time.monotonic()
             if done == 0:
                 return
-            if now - self._said > _SECONDS_BETWEEN_LINES or done == total:
-                self._said = now
+            if now - self._last_line > _SECONDS_BETWEEN_LINES or done == total:
+                self._last_line = now
                 self._say(f"{what:<8} {done:,}{f'/{total:,}' if total else ''} {figures}".rstrip())
             return
-        self._over()
+        self._end_activity()
         bars = self._live()
         count = f"{done:,}/{total:,}" if total else f"{done:,}"
         if what not in self._tasks:
@@ -197,8 +198,8 @@ class RunProgress:
         say(text, err=True)
 
 
-def _from_here(file: str) -> str:
-    """A file as a person in the current folder would type it: a config's data file is known by its complete path."""
+def _relative(file: str) -> str:
+    """A file relative to the current folder, if it is below it."""
     with suppress(ValueError, OSError):
         return str(Path(file).relative_to(Path.cwd()))
     return file

@@ -1,4 +1,4 @@
-"""From a file or from flags to a checked config, and from its raw sections to a backend's own settings."""
+"""Reads a config from a file or from flags and checks it, and checks the sections of backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from tuneport.config.models import OWNED, RunConfig
-from tuneport.config.problems import Problem, config_error, fields_at, nearest, unknown_key, validated
+from tuneport.config.problems import Problem, config_error, fields_at, nearest, unknown_key, validate
 from tuneport.config.source import SET, KeyPath, Source, dotted, parse_value, read
 from tuneport.contract.settings import VARIABLE, Secret
 from tuneport.doors import AUTHORS, public
@@ -26,7 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A value from the command line, and the option that gave it, such as `--epochs`: what messages call it."""
+    """A value from the command line, and its option, such as `--epochs`, for messages."""
 
     option: str
     value: Any
@@ -36,39 +36,39 @@ _DATA_FILES = ("train", "validation", "holdout")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> RunConfig:
-    """The config of a YAML, TOML or JSON file; over it flags as in `config_from_flags`, over those overrides such as
-    `backends.torch.learning_rate=1e-4`.
+    """The config of a YAML, TOML or JSON file. Flags, as in `config_from_flags`, replace its values, and overrides such
+    as `backends.torch.learning_rate=1e-4` replace both.
 
-    Values of overrides are read as YAML. Relative paths start at the file's folder, those of flags and overrides at the
-    current one. Raises ConfigError that lists every problem with file, line and key; the sections under `backends` are
-    checked by `backend_settings`.
+    Values of overrides are read as YAML. Relative paths in the file are relative to its folder, those of flags and
+    overrides to the current folder. Raises ConfigError, which lists every problem with file, line and key.
+    `backend_settings` checks the sections under `backends`.
     """
     file = local_path(path)
     values, source = read(file, str(path))
-    return _checked(values, source, flags or {}, overrides, file.absolute().parent)
+    return _check(values, source, flags or {}, overrides, file.absolute().parent)
 
 
 def config_from_flags(flags: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """The same config without a file: `{"model": "torch:…", "data.train": "rows.csv", "train.epochs": 3}`.
+    """A config without a file: `{"model": "torch:…", "data.train": "rows.csv", "train.epochs": 3}`.
 
-    What is None was not given; messages name an option as it was typed where the value is a `Flag`. Relative paths
-    start at the current folder. Raises ConfigError.
+    None means not given. If a value is a `Flag`, messages name its option. Relative paths are relative to the current
+    folder. Raises ConfigError.
     """
-    return _checked({}, Source(), flags, overrides, Path.cwd())
+    return _check({}, Source(), flags, overrides, Path.cwd())
 
 
 def backend_settings(config: RunConfig, name: str, settings_class: type[M]) -> M:
-    """The section of one backend, checked by that backend's own class; its defaults where the config has none.
+    """The section of one backend, checked by the backend's settings class; the defaults if the config has no section.
 
     Raises ConfigError like `load_config`.
     """
-    return _owned(settings_class, config.section(name), config.source, ("backends", name))
+    return _check_section(settings_class, config.section(name), config.source, ("backends", name))
 
 
 @public(AUTHORS)
 def load_section(path: str | Path, name: str, settings_class: type[M]) -> M:
-    """A section that a plugin owns, such as `serve`, checked by that plugin's own class. The file may hold a run too,
-    or nothing else. Raises ConfigError like `load_config`.
+    """Read a section that a plugin owns, such as `serve`, and check it with the plugin's settings class. The file may
+    hold a run too, or nothing else. Raises ConfigError like `load_config`.
     """
     values, source = read(local_path(path), str(path))
     problems = [
@@ -77,27 +77,28 @@ def load_section(path: str | Path, name: str, settings_class: type[M]) -> M:
     raw = values.get(name, {})
     if name not in values and not problems:
         raise ConfigError(
-            f"{path}: it has no section {name!r}.",
-            remedy=f"Write `{name}:` in it with keys below, or name the file that has it.",
+            f"{path}: there is no section {name!r}.",
+            remedy=f"Add `{name}:` with keys below it, or use the file that has it.",
             file=str(path),
         )
     if not isinstance(raw, dict | None):
-        problems.append(Problem((name,), "should be a section with keys of its own"))
+        problems.append(Problem((name,), "should be a section with keys"))
     if problems:
         raise config_error(problems, source)
-    return _owned(settings_class, raw or {}, source, (name,))
+    return _check_section(settings_class, raw or {}, source, (name,))
 
 
 def identity(config: RunConfig, settings: BaseModel | None = None, fingerprints: Sequence[str] = ()) -> str:
-    """SHA-256, as hex, of everything that affects what training makes: equal for runs that would make the same model.
+    """The SHA-256, in hex, of everything that affects the trained model: equal for runs that would train the same
+    model.
 
-    That is the model, how the data is read and split, `train`, the chosen backend's section and the fingerprints of the
-    data; not where the data lies, nor secrets, `budget` and `compare`. Give the backend's checked `settings` where they
-    are known: a default that is written out then makes no difference. Defaults themselves are left out, so that a
-    setting which a later version adds does not make yesterday's paid run a new one.
+    It covers the model, how the data is read and split, `train`, the section of the model's backend, and the data's
+    fingerprints. It leaves out where the data is, secrets, `budget` and `compare`. Pass the backend's checked
+    `settings` if you have them, so that a default that is written out makes no difference. Defaults are left out, so
+    that a setting added in a later version does not turn a run that was paid for into a new one.
     """
     data = config.data.model_dump(mode="json", exclude={"train"}, exclude_defaults=True)
-    # Which rows a file holds is told by its fingerprint; a holdout file has no part in training at all.
+    # A fingerprint identifies the rows of a file. A holdout file does not affect training.
     if isinstance(data.get("validation"), str):
         data["validation"] = "file"
     if isinstance(data.get("holdout"), str):
@@ -117,21 +118,20 @@ def identity(config: RunConfig, settings: BaseModel | None = None, fingerprints:
 
 
 def resolve_path(text: str, folder: Path) -> str:
-    """A relative path made absolute from `folder`; `-`, `~/…`, absolute paths and addresses (`s3://…`) as they are."""
+    """Make a relative path absolute, from `folder`. `-`, `~/…`, absolute paths and URLs (`s3://…`) stay as they are."""
     if text == "-" or text.startswith(("/", "~")) or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         return text
     return os.path.normpath(folder / text)
 
 
 _MISPLACED_VARIABLE = (
-    "a variable in ${…} can stand for a whole secret only, so that a config means the same on every machine; "
-    "write the value itself"
+    "only a secret can be a ${…} variable, so that a config means the same on every machine; write the value itself"
 )
 
 
-def _owned(settings_class: type[M], raw: Mapping[str, Any], source: Source, prefix: KeyPath) -> M:
-    """A section by its owner's class."""
-    settings = validated(settings_class, raw, source, prefix)
+def _check_section(settings_class: type[M], raw: Mapping[str, Any], source: Source, prefix: KeyPath) -> M:
+    """Check a section with its owner's class."""
+    settings = validate(settings_class, raw, source, prefix)
     problems = [
         Problem((*prefix, *path), _MISPLACED_VARIABLE)
         for path, text in _texts(raw, ())
@@ -142,7 +142,7 @@ def _owned(settings_class: type[M], raw: Mapping[str, Any], source: Source, pref
     return settings
 
 
-def _checked(
+def _check(
     values: dict[str, Any], source: Source, flags: Mapping[str, Any], overrides: Sequence[str], folder: Path
 ) -> RunConfig:
     options: dict[KeyPath, str] = {}
@@ -153,29 +153,27 @@ def _checked(
             _put(values, path, flag.value, flag.option or key)
             options |= {path: flag.option} if flag.option else {}
     for override in overrides:
-        path, value = _override(override)
+        path, value = _parse_override(override)
         _put(values, path, value, f"{SET} {override.partition('=')[0]}")
         options = {path: SET, **{given: option for given, option in options.items() if given != path}}
     source = Source(source.file, source.lines, options)
     problems = [
         Problem(path, _MISPLACED_VARIABLE)
         for path, text in _texts({key: one for key, one in values.items() if key not in OWNED}, ())
-        # A system prompt is free text, and may speak of ${…}.
+        # A system prompt is free text, and may contain ${…}.
         if (VARIABLE.fullmatch(text) if path == ("data", "system") else VARIABLE.search(text))
     ]
     if problems:
         raise config_error(problems, source)
-    config = validated(RunConfig, values, source)
-    return _with_paths_resolved(config, source, folder).with_source(source)
+    config = validate(RunConfig, values, source)
+    return _resolve_paths(config, source, folder).with_source(source)
 
 
-def _override(text: str) -> tuple[KeyPath, Any]:
+def _parse_override(text: str) -> tuple[KeyPath, Any]:
     key, equals, value = text.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
-        raise ConfigError(
-            f"--set {key}: it is not of the form KEY=VALUE.", remedy="Write for example --set train.epochs=3"
-        )
+        raise ConfigError(f"--set {key}: it must be KEY=VALUE.", remedy="Write, for example: --set train.epochs=3")
     if path[0] not in OWNED:
         for end in range(1, len(path) + 1):
             names = fields_at(RunConfig, path[: end - 1])
@@ -206,7 +204,7 @@ def _put(values: dict[str, Any], path: KeyPath, value: Any, label: str) -> None:
     section[str(path[-1])] = value
 
 
-def _with_paths_resolved(config: RunConfig, source: Source, folder: Path) -> RunConfig:
+def _resolve_paths(config: RunConfig, source: Source, folder: Path) -> RunConfig:
     def resolve(text: str, key: KeyPath) -> str:
         return resolve_path(text, Path.cwd() if key in source.options else folder)
 

@@ -1,8 +1,7 @@
-"""Turning pydantic's findings into messages with file, line, key and the nearest name. Values are never shown."""
+"""Turns pydantic's errors into messages with file, line, key and the most similar name. Values are never shown."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +12,13 @@ from pydantic import BaseModel, ValidationError
 
 from tuneport.config.source import KeyPath, Source, dotted
 from tuneport.errors import ConfigError
+from tuneport.spelling import similar
 
 M = TypeVar("M", bound=BaseModel)
 
 _WORDS = {
-    "Input should be a valid dictionary or instance of ": "should be a section with keys of its own",
-    "Input should be a valid dictionary": "should be a section with keys of its own",
+    "Input should be a valid dictionary or instance of ": "should be a section with keys",
+    "Input should be a valid dictionary": "should be a section with keys",
     "Input should be a valid integer": "should be a whole number",
     "Input should be a valid number": "should be a number",
     "Input should be a valid string": "should be text",
@@ -37,24 +37,24 @@ _COMPARISONS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a config, at one key."""
+    """A problem with one key of a config."""
 
     path: KeyPath
     message: str
 
 
-def validated(model: type[M], raw: Mapping[str, Any], source: Source, prefix: KeyPath = ()) -> M:
-    """The model of those raw values, which stand at `prefix` in the source; raises one ConfigError for all problems."""
+def validate(model: type[M], raw: Mapping[str, Any], source: Source, prefix: KeyPath = ()) -> M:
+    """Validate raw values, which are at `prefix` in the source. Raises one ConfigError that lists all problems."""
     try:
         return model.model_validate(dict(raw))
     except ValidationError as error:
-        # `from None`: the original's text and context carry the input, which may be anything the user typed.
+        # `from None`: pydantic's error contains the input, which may be anything that the user typed.
         findings = error.errors(include_url=False, include_context=True, include_input=False)
         raise config_error(_problems(model, raw, findings, prefix), source) from None
 
 
 def config_error(problems: Sequence[Problem], source: Source) -> ConfigError:
-    """One error that lists the problems, in the order of the file."""
+    """One error that lists the problems in the order of the file."""
     placed = []
     for problem in problems:
         where, line = source.locate(problem.path)
@@ -70,18 +70,18 @@ def config_error(problems: Sequence[Problem], source: Source) -> ConfigError:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of the names that was probably meant."""
-    found = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
+    """The name that was probably meant, if any."""
+    found = similar(name, names)
     return found[0] if found else None
 
 
 def fields_at(model: type[BaseModel], path: KeyPath) -> list[str]:
-    """The keys that may stand at a path inside a model; none where it does not describe them."""
+    """The keys that a model allows at a path; empty if it does not describe them."""
     return sorted({name for one in _models_at(model, path) for name in one.model_fields})
 
 
 def unknown_key(model: type[BaseModel], raw: Mapping[str, Any], path: KeyPath, prefix: KeyPath = ()) -> str:
-    """What to say of a key that the model has not: the nearest name, or where it belongs."""
+    """The message about an unknown key: the most similar name, or where the key belongs."""
     key, names = str(path[-1]), fields_at(model, path[:-1])
     meant = nearest(key, names)
     if meant:
@@ -89,11 +89,11 @@ def unknown_key(model: type[BaseModel], raw: Mapping[str, Any], path: KeyPath, p
     elsewhere = [f"{name}.{key}" for name in model.model_fields if key in fields_at(model, (name,))]
     if not prefix and elsewhere:
         return f"unknown key; did you mean {elsewhere[0]!r}?"
-    known = f"the keys here are {', '.join(names)}" if names else "no keys belong here"
+    known = f"the keys here are {', '.join(names)}" if names else "no keys are allowed here"
     if not prefix and path[0] == "train":
         backend, colon, _ = str(raw.get("model", "")).partition(":")
-        backend = backend if backend and colon else "NAME"  # the name of a job alone does not tell
-        return f"unknown key; {known}; a setting of one backend goes under backends.{backend}"
+        backend = backend if backend and colon else "NAME"  # a job's name alone does not include its backend
+        return f"unknown key; {known}; settings of a backend are under backends.{backend}"
     return f"unknown key; {known}"
 
 
@@ -107,16 +107,16 @@ def _problems(
         message = unknown_key(model, raw, path, prefix) if unknown else _plain_words(finding)
         if finding["type"] == "missing":
             message += _example(model, path)
-        heard = messages.setdefault(path, [])
-        if message not in heard:
-            heard.append(message)
-    # Where a section or a word may stand, and a key in the section is wrong, the word's complaint says nothing.
+        known = messages.setdefault(path, [])
+        if message not in known:
+            known.append(message)
+    # If a value may be a section or a word, and a key in the section is wrong, the error about the word is noise.
     inner = [path for path in messages if not any(path == other[: len(path)] != other for other in messages)]
-    return [Problem((*prefix, *path), _joined(messages[path])) for path in inner]
+    return [Problem((*prefix, *path), _join(messages[path])) for path in inner]
 
 
 def _real_path(raw: Any, location: Sequence[str | int], *, missing: bool) -> KeyPath:
-    """The part of pydantic's location that is in the raw values: the rest names branches of a union."""
+    """The part of pydantic's location that is in the raw values. The rest names branches of a union."""
     path: list[str | int] = []
     for part in location:
         inside = part in raw if isinstance(raw, dict) else isinstance(raw, list | tuple) and part in range(len(raw))
@@ -129,7 +129,7 @@ def _real_path(raw: Any, location: Sequence[str | int], *, missing: bool) -> Key
 def _example(model: type[BaseModel], path: KeyPath) -> str:
     fields = [one.model_fields.get(str(path[-1])) for one in _models_at(model, path[:-1])]
     examples = [str(example) for field in fields if field for example in field.examples or ()]
-    return f"; write for example {path[-1]}: {examples[0]}" if examples else ""
+    return f"; for example, {path[-1]}: {examples[0]}" if examples else ""
 
 
 def _plain_words(finding: Mapping[str, Any]) -> str:
@@ -143,8 +143,8 @@ def _plain_words(finding: Mapping[str, Any]) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _joined(messages: Sequence[str]) -> str:
-    # A union complains once for each of its branches: `should be a whole number or 'auto'`.
+def _join(messages: Sequence[str]) -> str:
+    # A union reports each of its branches: `should be a whole number or 'auto'`.
     if len(messages) > 1 and all(one.startswith("should be ") for one in messages):
         return "should be " + " or ".join(one.removeprefix("should be ") for one in messages)
     return "; ".join(messages)

@@ -1,4 +1,4 @@
-"""Reading YAML, TOML and JSON into plain values, remembering the line of every key."""
+"""Reads YAML, TOML and JSON into plain values, and keeps the line of every key."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ MAX_DEPTH = 40
 @dataclass(frozen=True)
 class Source:
     """Where a config was read: the file as the user named it, the line (from 1) of each key by its path, and the
-    command line's options that gave keys, such as `--set` or `--epochs`, likewise. Two sources are always equal: where
-    something was read is no part of what it says.
+    command-line options, such as `--set` or `--epochs`, by the path of the key that they set. All sources compare
+    equal, because two configs with the same values are the same config.
     """
 
     file: str | None = field(default=None, compare=False)
@@ -36,8 +36,8 @@ class Source:
     options: Mapping[KeyPath, str] = field(default_factory=dict, compare=False)
 
     def locate(self, path: KeyPath) -> tuple[str, int | None]:
-        """What a message about a key begins with (`tune.yaml:7: train.epochs: `, `--epochs: `), and the line: an
-        enclosing key's where need be.
+        """The start of a message about a key (`tune.yaml:7: train.epochs: `, `--epochs: `), and its line, or that of
+        the enclosing key.
         """
         key = f"{dotted(path)}: " if path else ""
         for given, option in self.options.items():
@@ -52,21 +52,21 @@ class Source:
 
 
 def dotted(path: KeyPath) -> str:
-    """`("data", "train", 0)` as a person writes it: `data.train[0]`."""
+    """A path as text: `("data", "train", 0)` is `data.train[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def read(path: Path, file: str) -> tuple[dict[str, Any], Source]:
-    """The plain values of a YAML, TOML or JSON file, and where they stand; `file` is its name in messages.
+    """The plain values of a YAML, TOML or JSON file, and where they are. `file` is its name for messages.
 
-    Raises ConfigError for what cannot be read, a repeated key, and anything but plain values.
+    Raises ConfigError if the file cannot be read, repeats a key, or holds anything but plain values.
     """
     readers = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml, ".json": _json}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ConfigError(
-            f"{file}: a config is written in YAML, TOML or JSON.",
-            remedy="Let its name end in .yaml, .toml or .json.",
+            f"{file}: a config must be YAML, TOML or JSON.",
+            remedy="Give it a name that ends in .yaml, .toml or .json.",
             file=file,
         )
     text = _text(path, file)
@@ -80,15 +80,15 @@ def read(path: Path, file: str) -> tuple[dict[str, Any], Source]:
         plain = {}
     if not isinstance(plain, dict):
         raise ConfigError(
-            f"{file}: it holds no keys.",
-            remedy="Write `model: torch:smollm2-135m` and so on, or run: tuneport init",
+            f"{file}: it has no keys.",
+            remedy="Start with `model: torch:smollm2-135m`, or run: tuneport init DATA",
             file=file,
         )
     return plain, source
 
 
 def parse_value(text: str, label: str) -> Any:
-    """One value as YAML writes it: `1e-4`, `true`, `[a, b]`; `label` names it in messages."""
+    """Parse one YAML value, such as `1e-4`, `true` or `[a, b]`. `label` names it in messages."""
     try:
         values, _ = _yaml(text, label)
     except ConfigError as error:
@@ -99,7 +99,7 @@ def parse_value(text: str, label: str) -> Any:
 
 
 class _Plain:
-    """Copies what a parser gave into dict, list, str, int, float, bool and None, and bounds what aliases multiply."""
+    """Copies a parser's values into dict, list, str, int, float, bool and None, and limits how far aliases expand."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -108,12 +108,12 @@ class _Plain:
     def convert(self, value: Any, path: KeyPath) -> Any:
         self.values += 1
         if self.values > MAX_VALUES:
-            raise self.error(path, f"it holds more than {MAX_VALUES:,} values once its aliases are written out")
+            raise self.error(path, f"it has more than {MAX_VALUES:,} values after its aliases are expanded")
         if len(path) > MAX_DEPTH:
             raise self.error(path[:3], f"it is nested too deeply (the limit is {MAX_DEPTH} levels)")
         tag = getattr(getattr(value, "tag", None), "value", None)
         if tag is not None:
-            raise self.error(path, f"the tag {tag} has no place in a config; write a plain value")
+            raise self.error(path, f"the tag {tag} is not allowed in a config; write a plain value")
         if isinstance(value, dict):
             return {self.key(key, path): self.convert(one, (*path, key)) for key, one in value.items()}
         if isinstance(value, list):
@@ -125,7 +125,7 @@ class _Plain:
             return value
         if isinstance(value, str):
             return str(value)
-        if type(value).__name__ == "ScalarBoolean":  # ruamel's boolean with an anchor is a kind of int
+        if type(value).__name__ == "ScalarBoolean":  # ruamel's boolean with an anchor is a subclass of int
             return bool(value)
         if isinstance(value, int):
             return int(value)
@@ -138,7 +138,7 @@ class _Plain:
 
     def key(self, key: Any, path: KeyPath) -> str:
         if not isinstance(key, str):
-            raise self.error((*path, str(key)), "a key must be text; put it in quotes")
+            raise self.error((*path, str(key)), "a key must be text; quote it")
         return str(key)
 
     def error(self, path: KeyPath, problem: str) -> ConfigError:
@@ -152,7 +152,7 @@ def _text(path: Path, file: str) -> str:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(
-            f"{file}: there is no such file.",
+            f"{file}: file not found.",
             remedy=f"{near_files(file)}`tuneport init DATA` writes a config for your data.",
             file=file,
         ) from None
@@ -160,7 +160,7 @@ def _text(path: Path, file: str) -> str:
         raise ConfigError(f"{file}: it cannot be read: {error.strerror or error}.", file=file) from error
     if len(raw) > MAX_BYTES:
         raise ConfigError(
-            f"{file}: it is larger than a config can be ({MAX_BYTES:,} bytes). Is it the data?", file=file
+            f"{file}: it is larger than {MAX_BYTES:,} bytes, the limit of a config. Is it the data file?", file=file
         )
     try:
         return raw.decode("utf-8-sig").replace("\r\n", "\n")
@@ -185,12 +185,12 @@ def _yaml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         line = mark.line + 1 if mark else None
         problem = str(getattr(error, "problem", None) or "it is not valid YAML")
-        # ruamel quotes both values of a repeated key; a message of ours shows none.
+        # ruamel quotes both values of a repeated key. Our messages show no values.
         twice = re.match(r'found duplicate key "(.*?)"', problem)
         if twice:
             problem = f"the key {twice[1]!r} is written twice"
         if problem == "but found another document":
-            problem = "a config is one document, and another begins here"
+            problem = "a config is one YAML document, and a second one starts here"
         at = f"{file}:{line}" if line else file
         raise ConfigError(f"{at}: {problem}", file=file, line=line, key=twice[1] if twice else None) from None
 
@@ -200,10 +200,10 @@ def _yaml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
 
 
 def _note_lines(value: Any, path: KeyPath, above: tuple[int, ...], lines: dict[KeyPath, int]) -> None:
-    """The line of each key and element under a node of ruamel's."""
+    """Record the line of each key and element under a node of ruamel's."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-    # A node seen again through an alias has its lines already; one inside itself would never end.
+    # A node that an alias repeats has its lines already, and one that contains itself would never end.
     if id(value) in above or len(path) > MAX_DEPTH or len(lines) > MAX_VALUES:
         return
     if isinstance(value, CommentedMap | CommentedSeq):
@@ -233,7 +233,7 @@ def _json(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
 
 def _json_keys(text: str) -> Iterator[tuple[KeyPath, int]]:
     """Each key and array element of a valid JSON text with its line, in order."""
-    path: list[str | int] = []  # a container's last part is the key or index at hand, "" before the first key
+    path: list[str | int] = []  # the last part is the current key or index, "" before the first key
     line, expects = 1, ""
     for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[][{},:\n]|[^][{},:\s"]+', text):
         word = token[0]
@@ -279,8 +279,8 @@ def _toml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
 
 
 def _toml_keys(text: str) -> Iterator[tuple[KeyPath, int]]:
-    """Each key that begins a line, with its line. tomllib tells no positions, so keys are found by their look: a line
-    of a long text that looks like one gives at worst a wrong line number in a message about a key of that name.
+    """Each key that starts a line, with its line. tomllib gives no positions, so keys are found by a pattern. A line in
+    a multi-line string that looks like a key can at worst cause a wrong line number in a message.
     """
     prefix: KeyPath = ()
     key = r"""(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*"""

@@ -1,4 +1,4 @@
-"""Writing configs: commented YAML for people, JSON Schema for their editors."""
+"""Writes configs as commented YAML, and their JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def commented_yaml(
     folder: Path | None = None,
     schema: str | None = None,
 ) -> str:
-    """The config as YAML that explains itself: each key under its description, those at their default commented out.
+    """The config as commented YAML: each key under its description, keys with their default value commented out.
 
     `notes` adds facts by dotted key (`{"data.train": "812 rows of text and label"}`). `backends` are the settings
-    classes of backends whose sections are to be explained too. Files in `folder` are written relative to it. `schema`
-    is the address of a JSON Schema, for editors. `load_config` reads the same config back.
+    classes of backends whose sections are included too. Files in `folder` are written relative to it. `schema` is the
+    URL of a JSON Schema, for editors. `load_config` reads the same config back.
     """
     writer = _Writer(notes or {}, folder)
     if schema:
@@ -52,19 +52,17 @@ def commented_yaml(
 
 
 def json_schema(backends: Mapping[str, type[BaseModel]] | None = None) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a whole config file, with the sections of those backends."""
+    """The JSON Schema (2020-12) of a config file, with the sections of these backends."""
     classes = dict(backends or {})
     references, schema = models_json_schema(
         [(RunConfig, "validation"), *((one, "validation") for one in classes.values())], ref_template="#/$defs/{model}"
     )
     definitions: dict[str, Any] = schema["$defs"]
-    whole = definitions.pop(references[RunConfig, "validation"]["$ref"].removeprefix("#/$defs/"))
-    whole["properties"]["backends"]["properties"] = {
-        name: references[one, "validation"] for name, one in classes.items()
-    }
+    run = definitions.pop(references[RunConfig, "validation"]["$ref"].removeprefix("#/$defs/"))
+    run["properties"]["backends"]["properties"] = {name: references[one, "validation"] for name, one in classes.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **whole,
+        **run,
         "title": "tuneport run",
         "$defs": definitions,
     }
@@ -78,7 +76,7 @@ class _Writer:
 
     def section(self, name: str, described: FieldInfo, model: type[BaseModel], given: Mapping[str, Any]) -> None:
         self.comment(model.__doc__ or described.description or "", 0)
-        self.lines.append(f"{name}:")  # with nothing but comments under it, a section is empty and all is default
+        self.lines.append(f"{name}:")  # a section with only comments is empty, so every key has its default
         self.keys((name,), model, given)
         self.lines.append("")
 
@@ -117,7 +115,7 @@ class _Writer:
 
 
 def _sample(field: FieldInfo) -> Any:
-    """What a key that is not given shows in its comment: its default, or an example where that is nothing."""
+    """The value shown for a key that is not given: its default, or an example if the default is empty."""
     default = field.get_default(call_default_factory=True)
     return field.examples[0] if default in (None, (), [], {}) and field.examples else default
 
@@ -127,13 +125,13 @@ def _relative(value: Any, folder: Path) -> Any:
         return [_relative(one, folder) for one in value]
     if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_relative_to(folder):
         short = str(Path(value).relative_to(folder))
-        # A name such as `0.1` or `s3:x` would not be taken for a file.
+        # A name such as `0.1` or `s3:x` would not be read as a file.
         return short if short[0].isalpha() and resolve_path(short, folder) == value else value
     return value
 
 
 def _flow(value: Any) -> str:
-    """A JSON value on one line of YAML, as it may stand after a key or as one."""
+    """A JSON value on one line of YAML, valid as a value or as a key."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_flow(key)}: {_flow(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
@@ -143,11 +141,11 @@ def _flow(value: Any) -> str:
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
     quoted = json.dumps(value, ensure_ascii=False)
-    # Line ends of Unicode would be folded, and control characters refused.
+    # YAML would fold Unicode line ends, and refuse control characters.
     return "".join(one if one.isprintable() else _escaped(ord(one)) for one in quoted)
 
 
-# Text that YAML takes for nothing else, and that looks natural without quotes.
+# Text that YAML cannot read as anything else, and that looks natural without quotes.
 _PLAIN = re.compile(r"(?:\.{0,2}/|~/)?[A-Za-z_](?:[A-Za-z0-9_./@+-]|:(?=[A-Za-z0-9_./])| (?=[A-Za-z0-9_]))*")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 

@@ -16,6 +16,7 @@ from tuneport.errors import JobNotFinished, JobNotFound, ModelNotFound
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from tuneport.contract.hosting import Hosting
     from tuneport.contract.job import Job
     from tuneport.contract.model import Model
     from tuneport.dataset import DataRules
@@ -132,6 +133,14 @@ class Backend(ABC):
 
         Called by `tuneport models` and to reserve names before each start, side by side with other backends, with a
         time limit. Should be fast and should not use the network.
+        """
+        return []
+
+    def hostings(self) -> list[Hosting]:
+        """Every deployment of the account that is used here, also those made elsewhere, as the service reports it now.
+
+        Called by `tuneport hosting`, side by side with other backends, with a time limit. May use the network; raises
+        where the complete list cannot be read, because what is missing there may cost money.
         """
         return []
 

@@ -26,7 +26,8 @@ class Capabilities:
     `auto_epochs`: the rule behind `epochs: auto`, in a sentence. `local`: it trains on this machine, so its own files
     prove whether a job exists. `validation`: it takes validation rows. `seed`: it takes a seed. `max_epochs`: the most
     epochs of one job, None without a limit. `export_kinds`: how a tuned model can be exported. `images`: messages may
-    have images.
+    have images. `quotes`: plans do not know the price; `start` asks for it after the upload and refuses one over the
+    request's budget.
     """
 
     methods: frozenset[str]
@@ -40,6 +41,7 @@ class Capabilities:
     max_epochs: int | None = None
     export_kinds: tuple[str, ...] = ()
     images: bool = False
+    quotes: bool = False
 
 
 @public(AUTHORS)

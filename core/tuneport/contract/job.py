@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tuneport.cards import card
 from tuneport.contract.events import Event, Status
 from tuneport.contract.patience import Patience
 from tuneport.contract.state import Checkpoint, JobState, Removal
@@ -23,7 +22,8 @@ from tuneport.errors import (
     UnsupportedError,
     WaitTimeout,
 )
-from tuneport.terminal.progress import Tell, shown
+from tuneport.html import card
+from tuneport.terminal.progress import Progress, show_progress
 from tuneport.units import duration
 
 if TYPE_CHECKING:
@@ -163,11 +163,11 @@ class Job(ABC):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         quiet = on_event is not None and progress is None
-        with shown(f"Waiting for {self.ref}", False if quiet else progress) as tell:
+        with show_progress(f"Waiting for {self.ref}", False if quiet else progress) as tell:
             return self._wait(deadline, timeout or 0.0, on_event, after, tell)
 
     def _wait(
-        self, deadline: float | None, timeout: float, on_event: EventSink | None, after: int, tell: Tell | None
+        self, deadline: float | None, timeout: float, on_event: EventSink | None, after: int, tell: Progress | None
     ) -> Model:
         patience = Patience(self, deadline)
         while True:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from tuneport.contract.batches import LiveBatch
+    from tuneport.contract.hosting import Hosting
     from tuneport.contract.schemas import Shape
     from tuneport.dataset import Dataset, Message
     from tuneport.refs import Ref
@@ -171,6 +172,18 @@ class Model(ABC):
     def ensure_ready(self) -> str | None:
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
         return None
+
+    def hosting(self) -> Hosting | None:
+        """The deployment that this model answers from, as its service reports it now; None for a model that needs none
+        or has none. Called by `tuneport hosting`. May use the network.
+        """
+        return None
+
+    def stop_hosting(self) -> bool:
+        """Take the deployment down, which ends its cost, and return whether it was there. May be repeated. Called by
+        `tuneport hosting stop`. May use the network.
+        """
+        return False
 
     def close(self) -> None:  # noqa: B027 - nothing to give back is a fine answer
         """Give back memory and connections; the model may be used again and comes back by itself."""
@@ -339,7 +352,7 @@ class Model(ABC):
 
     def _repr_html_(self) -> str:
         """For a notebook: the ref and, of a tuned model, where it comes from."""
-        from tuneport.cards import card
+        from tuneport.html import card
 
         told = self.lineage
         facts = [(name, getattr(told, name)) for name in ("base", "job", "method", "system", "created")] if told else []

@@ -94,7 +94,7 @@ class Plan:
 
     def _repr_html_(self) -> str:
         """For a notebook: each quantity with its error and source, the settings with their reasons, the notes."""
-        from tuneport.cards import card, grid
+        from tuneport.html import card, grid
         from tuneport.units import amount
 
         amounts = [[name, str(one), one.error or "", one.source] for name, one in self._amounts().items()]

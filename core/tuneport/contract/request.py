@@ -42,6 +42,7 @@ class TrainRequest:
     `intent`: a UUID that was in the ledger before this request was made; a start is idempotent on it. `name`: the name
     of the job and its model, unique on this machine. `settings`: an instance of the backend's `settings_class`.
     `metadata`: the user's labels, to pass on to a service that keeps labels; in a start, `intent` is among them.
+    `budget_usd`: the most that the training may cost, for a backend that knows the price only once files are uploaded.
     `notebook`: durable in a start; a plan gets one that is kept in memory.
     """
 
@@ -53,4 +54,5 @@ class TrainRequest:
     options: TrainSettings = field(default_factory=TrainSettings)
     settings: BaseModel
     metadata: Mapping[str, str] = field(default_factory=dict)
+    budget_usd: float | None = None
     notebook: Notebook = field(default_factory=MemoryNotebook)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from tuneport.cards import card
 from tuneport.contract.events import Status
 from tuneport.doors import public
+from tuneport.html import card
 from tuneport.printable import one_line
 from tuneport.units import duration
 

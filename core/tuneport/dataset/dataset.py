@@ -125,8 +125,8 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         """For a notebook: the name, and the first rows as they were understood. Reads no more than those."""
-        from tuneport.cards import card, grid
         from tuneport.dataset.preview import untokenised
+        from tuneport.html import card, grid
 
         rows = [["".join(piece.text for piece in untokenised(one))[:_SHOWN]] for one in islice(self, 3)]
         return card(repr(self).strip("<>"), [("format", self.format)], grid(["first rows"], rows))

@@ -69,7 +69,7 @@ class CheckResult:
 
     def _repr_html_(self) -> str:
         """For a notebook: the counts, then the first finding of each code."""
-        from tuneport.cards import card, grid
+        from tuneport.html import card, grid
 
         first = {one.code: one for one in reversed(self.diagnostics)}
         rows = [

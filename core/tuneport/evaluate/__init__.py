@@ -1,25 +1,17 @@
-"""Graders, and a tuned model beside its base on rows that training never saw."""
+"""Graders, and the comparison of a tuned model with its base on unseen rows."""
 
 from tuneport.evaluate.compare import answer_room, compare_models
-from tuneport.evaluate.comparison import (
-    Compared,
-    Comparison,
-    Difference,
-    Differing,
-    LabelScore,
-    Outcome,
-    Recorded,
-    Side,
-)
+from tuneport.evaluate.comparison import Comparison
 from tuneport.evaluate.exchange import answer_text, prompt_and_reference
-from tuneport.evaluate.fitting import AUTO, LOOKED_AT, Fit, fitting
+from tuneport.evaluate.fitting import AUTO, MOST_ROWS, Fit, fit_grader
 from tuneport.evaluate.graders import BUILT_IN, Grader, grader
 from tuneport.evaluate.record import Record, answer_line, prompt_key
+from tuneport.evaluate.scores import Compared, Difference, Differing, LabelScore, Outcome, Recorded, Side
 
 __all__ = [
     "AUTO",
     "BUILT_IN",
-    "LOOKED_AT",
+    "MOST_ROWS",
     "Compared",
     "Comparison",
     "Difference",
@@ -35,7 +27,7 @@ __all__ = [
     "answer_room",
     "answer_text",
     "compare_models",
-    "fitting",
+    "fit_grader",
     "grader",
     "prompt_and_reference",
     "prompt_key",

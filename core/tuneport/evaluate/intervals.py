@@ -1,4 +1,4 @@
-"""95% intervals for scores between 0 and 1, and for the paired difference of two of them."""
+"""95% confidence intervals for scores from 0 to 1, and for the paired difference of two."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Z = NormalDist().inv_cdf(0.975)
 
 
 def mean_interval(scores: Sequence[float]) -> tuple[float, float]:
-    """Where the mean lies with 95% confidence: Wilson's score interval where every score is 0 or 1, else Student's t.
+    """The 95% confidence interval of the mean: Wilson's score interval if every score is 0 or 1, otherwise Student's t.
 
-    Wilson 1927 never leaves [0, 1] and stays honest near its ends; the t interval is cut to [0, 1].
+    Wilson's interval (1927) stays within [0, 1] and is accurate near its ends. The t interval is clipped to [0, 1].
 
     >>> low, high = mean_interval([1.0] * 81 + [0.0] * 182)
     >>> f"{low:.4f} {high:.4f}"
@@ -24,10 +24,10 @@ def mean_interval(scores: Sequence[float]) -> tuple[float, float]:
 
 
 def difference_interval(tuned: Sequence[float], base: Sequence[float]) -> tuple[float, float]:
-    """Where the mean of `tuned - base` lies with 95% confidence, the same rows in the same order in both.
+    """The 95% confidence interval of the mean of `tuned - base`, with the same rows in the same order in both.
 
-    Where every score is 0 or 1: Bonett and Price's adjusted Wald interval for paired proportions (2012), which holds
-    its level in small samples too; else Student's t over the differences, cut to [-1, 1].
+    If every score is 0 or 1, it is Bonett and Price's adjusted Wald interval for paired proportions (2012), which keeps
+    its level in small samples. Otherwise it is Student's t over the differences, clipped to [-1, 1].
     """
     if _all_or_nothing(tuned) and _all_or_nothing(base):
         rows = len(tuned) + 2
@@ -39,8 +39,8 @@ def difference_interval(tuned: Sequence[float], base: Sequence[float]) -> tuple[
 
 
 def sign_test(better: int, worse: int) -> float:
-    """How probable so uneven a count would be if each differing row fell either way by chance: the exact two-sided sign
-    test, which for scores of 0 and 1 is McNemar's exact test. Rows that score the same say nothing here.
+    """The p-value of the exact two-sided sign test: how likely so uneven a count is if each differing row is a coin
+    toss. For scores of 0 and 1, this is McNemar's exact test. Rows with equal scores do not count.
 
     >>> round(sign_test(7, 1), 4)
     0.0703
@@ -60,7 +60,7 @@ def _wilson(right: float, rows: int) -> tuple[float, float]:
     share = right / rows
     middle = (share + Z * Z / (2 * rows)) / (1 + Z * Z / rows)
     half = Z / (1 + Z * Z / rows) * math.sqrt(share * (1 - share) / rows + (Z / (2 * rows)) ** 2)
-    # at the ends the formula gives exactly 0 or 1; rounding must not say otherwise
+    # at the ends the formula gives exactly 0 or 1, but rounding may not
     return (0.0 if right == 0 else middle - half), (1.0 if right == rows else middle + half)
 
 
@@ -72,7 +72,7 @@ def _student(values: Sequence[float], floor: float) -> tuple[float, float]:
 
 
 def _t_quantile(freedom: int) -> float:
-    """The 97.5% quantile of Student's t: Abramowitz and Stegun 26.7.5, right to 1% from 2 degrees of freedom on."""
+    """The 97.5% quantile of Student's t: Abramowitz and Stegun 26.7.5, within 1% from 2 degrees of freedom."""
     z = Z
     terms = (
         (z**3 + z) / 4,

@@ -1,4 +1,4 @@
-"""A grader of the user's own, `module:function`: found without running it, imported when it first grades."""
+"""The user's own grader, `module:function`: found without running it, imported when it first grades."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 
 from tuneport.errors import UsageError
 
-_EXAMPLE = "Write module:function, for example grading:score for the function score in grading.py of this folder."
+_EXAMPLE = "Write module:function, such as grading:score for the function score of grading.py in this folder."
 
 
 class OwnGrader:
-    """The function that `module:function` names, from the working folder or what Python has installed.
+    """The function that `module:function` names, in the working folder or in an installed package.
 
-    Making one runs nothing: the module is looked up and its source is read. Raises UsageError where there is no such
-    module or it defines no such name.
+    Creating one runs nothing: it finds the module and reads its source. Raises UsageError if there is no such module or
+    it does not define the name.
     """
 
     def __init__(self, which: str) -> None:
@@ -34,38 +34,38 @@ class OwnGrader:
         self._find()
 
     def __call__(self, *arguments: Any) -> Any:
-        """Grade; the first time, import the module."""
+        """Grade an answer. The first call imports the module."""
         return self.load()(*arguments)
 
     def load(self) -> Callable[..., Any]:
-        """The function. Raises UsageError where importing its module fails."""
+        """Import the function and return it. Raises UsageError if the import fails."""
         if self._function is None:
-            self._function = self._imported()
+            self._function = self._import()
         return self._function
 
     def _find(self) -> None:
         parts = self.module.split(".")
         if not all(part.isidentifier() for part in (*parts, *self.name.split("."))):
-            raise self._error("that is no name of a module and a function")
+            raise self._error("it does not name a module and a function")
         if self.module in sys.modules:
-            return  # nothing of it would run
+            return  # imported already
         spec = _spec(parts, self.folder)
         if spec is None:
-            raise self._error(f"no module is called {self.module!r}")
+            raise self._error(f"there is no module {self.module!r}")
         source = Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
         if source is None:
-            return  # compiled, or part of Python: only importing tells
+            return  # compiled, or part of Python: only importing can find out
         try:
             tree = ast.parse(source.read_bytes())
         except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
             raise UsageError(
                 f"The grader {self.which} cannot be read: {type(error).__name__}: {error}.",
-                remedy=f"Look at {source}.",
+                remedy=f"See {source}.",
             ) from error
         if not _defines(tree.body, self.name.split(".")):
             raise self._error(f"{source} does not define {self.name!r}")
 
-    def _imported(self) -> Callable[..., Any]:
+    def _import(self) -> Callable[..., Any]:
         sys.path.insert(0, self.folder)
         try:
             function = functools.reduce(getattr, self.name.split("."), importlib.import_module(self.module))
@@ -89,7 +89,7 @@ class OwnGrader:
 
 
 def _spec(parts: list[str], folder: str) -> ModuleSpec | None:
-    """Where a module is. For one inside of a package, `importlib.util.find_spec` would import the package."""
+    """Find a module. `importlib.util.find_spec` would import the package of a module in a package."""
     found = PathFinder.find_spec(parts[0], [folder]) or find_spec(parts[0])
     for end in range(2, len(parts) + 1):
         if found is None or found.submodule_search_locations is None:
@@ -99,25 +99,25 @@ def _spec(parts: list[str], folder: str) -> ModuleSpec | None:
 
 
 def _defines(body: list[ast.stmt], names: list[str]) -> bool:
-    """Whether statements define a name, as far as reading tells: what is imported into it or made there may be it."""
-    for statement in _flat(body):
+    """Whether statements may define a name. A star import or `__getattr__` may define any name."""
+    for statement in _flatten(body):
         if isinstance(statement, ast.ClassDef) and statement.name == names[0] and len(names) > 1:
-            # It may come from a class above it, which only importing tells.
+            # It may be inherited, which only importing can find out.
             return bool(statement.bases) or _defines(statement.body, names[1:])
         if {names[0], "*", "__getattr__"} & set(_names(statement)):
             return True
     return False
 
 
-def _flat(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements, with those inside of `if`, `try`, `with`, `for` and `while`."""
+def _flatten(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements, and those inside `if`, `try`, `with`, `for` and `while`."""
     for statement in body:
         yield statement
         if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             for part in ("body", "orelse", "finalbody"):
-                yield from _flat(getattr(statement, part, []))
+                yield from _flatten(getattr(statement, part, []))
             for handler in getattr(statement, "handlers", []):
-                yield from _flat(handler.body)
+                yield from _flatten(handler.body)
 
 
 def _names(statement: ast.stmt) -> Iterator[str]:

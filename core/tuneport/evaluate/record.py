@@ -1,4 +1,4 @@
-"""A model of elsewhere as a folder: what it answered, and how its training went."""
+"""A folder that records another model: its answers, and the events of its training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST_LINE = 16 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedAnswer:
-    """What a model answered to a row; `cut` where the limit of tokens, `limit`, ended it. `calls` are its tool calls,
+    """A model's answer to a row. `cut` is whether the token limit, `limit`, truncated it. `calls` are its tool calls,
     which `text` has as JSON.
     """
 
@@ -41,11 +41,11 @@ class RecordedAnswer:
 @public(AUTHORS)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A model's answers by the prompt that it was asked, and the events of its training.
+    """A model's answers by prompt, and the events of its training.
 
-    A folder has `record.json`, an object with the model's name under `model`; `answers.jsonl`, a line
-    `{"key", "answer", "cut"}` for each row, the last of several lines with one key; and `events.jsonl`, a line for each
-    event as `Event.to_dict` writes it. The last two may be missing.
+    The folder has `record.json`, an object with the model's name as `model`; `answers.jsonl`, with a line `{"key",
+    "answer", "cut"}` for each row, of which the last one with a key counts; and `events.jsonl`, with a line for each
+    event as `Event.to_dict` writes it. The last two files may be missing.
     """
 
     folder: Path
@@ -55,32 +55,32 @@ class Record:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Record:
-        """Read a record. Raises DataError where the folder holds none, or a damaged one."""
+        """Read a record. Raises DataError if the folder has none, or if it is damaged."""
         place = Path(folder).expanduser()
-        about = _object(place / ABOUT)
+        about = _read_object(place / ABOUT)
         model = about.get("model")
         if not isinstance(model, str) or not model:
-            raise _damaged(place / ABOUT, "it names no model")
+            raise _damage_error(place / ABOUT, "it does not name a model")
         return cls(folder=place, model=model, about=about, answers=dict(_answers(place / ANSWERS)))
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the answers."""
+        """A hash of the model and its answers."""
         kept = sorted((key, one.text, one.cut) for key, one in self.answers.items())
         return hashlib.sha256(json.dumps([self.model, kept]).encode()).hexdigest()
 
     def answer_to(self, example: Example) -> RecordedAnswer | None:
-        """What the model answered to a row, or None where it was not asked."""
+        """The model's answer to a row, or None if it was not asked."""
         return self.answers.get(prompt_key(example))
 
     def is_answered(self, example: Example, limit: int) -> bool:
-        """Whether an answer of at most `limit` tokens is there: one that a smaller limit has cut is none."""
+        """Whether there is an answer of up to `limit` tokens. One that a smaller limit truncated does not count."""
         kept = self.answer_to(example)
         return kept is not None and not (kept.cut and kept.limit is not None and kept.limit < limit)
 
     def with_answers(self, rows: Iterable[Example]) -> Iterator[Example]:
-        """The rows that the model was asked, with what it answered as the answer to train on, tool calls as calls; an
-        answer that was cut off or is empty is left out.
+        """The rows that the model was asked, with its answer as the one to train on, and tool calls as calls. Truncated
+        and empty answers are left out.
         """
         for row in rows:
             kept = self.answer_to(row)
@@ -88,23 +88,23 @@ class Record:
                 asked = prompt_and_reference(row)[0]
                 tools = () if isinstance(row, Completion) else row.tools
                 if kept.calls:
-                    told = Message(role="assistant", tool_calls=[dict(one) for one in kept.calls])
+                    answer = Message(role="assistant", tool_calls=[dict(one) for one in kept.calls])
                 else:
-                    told = Message(role="assistant", content=kept.text)
-                yield Conversation(messages=(*asked, told), tools=tools)
+                    answer = Message(role="assistant", content=kept.text)
+                yield Conversation(messages=(*asked, answer), tools=tools)
 
     def events(self) -> Iterator[Event]:
-        """The events of its training, oldest first. Raises DataError for a damaged file."""
+        """The events of its training, oldest first. Raises DataError if the file is damaged."""
         path = self.folder / EVENTS
         for number, raw in _lines(path):
             try:
                 yield Event.from_dict(raw)
             except (KeyError, TypeError, ValueError) as error:
-                raise _damaged(path, f"line {number:,} is not an event") from error
+                raise _damage_error(path, f"line {number:,} is not an event") from error
 
 
 def prompt_key(example: Example) -> str:
-    """What a model is asked for a row, as 32 hexadecimal digits: equal for rows that ask the same."""
+    """A hash of a row's prompt, as 32 hexadecimal digits: equal for rows with the same prompt and tools."""
     turns: Sequence[Message] = prompt_and_reference(example)[0]
     tools = None if isinstance(example, Completion) else example.tools
     asked = [[turn.to_dict() for turn in turns], tools]
@@ -112,7 +112,7 @@ def prompt_key(example: Example) -> str:
 
 
 def answer_line(example: Example, reply: Reply, limit: int) -> str:
-    """The line of `answers.jsonl` for a reply of at most `limit` tokens, without its end."""
+    """The line of `answers.jsonl` for a reply of up to `limit` tokens, without a line end."""
     line: dict[str, Any] = {"key": prompt_key(example), "answer": answer_text(reply)}
     line |= {"cut": reply.finish_reason == "length", "limit": limit}
     if reply.tool_calls:
@@ -124,7 +124,7 @@ def _answers(path: Path) -> Iterator[tuple[str, RecordedAnswer]]:
     for number, raw in _lines(path):
         key, text, limit, calls = raw.get("key"), raw.get("answer"), raw.get("limit"), raw.get("calls")
         if not isinstance(key, str) or not isinstance(text, str):
-            raise _damaged(path, f"line {number:,} is not an answer")
+            raise _damage_error(path, f"line {number:,} is not an answer")
         yield (
             key,
             RecordedAnswer(
@@ -137,47 +137,49 @@ def _answers(path: Path) -> Iterator[tuple[str, RecordedAnswer]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file of JSON lines with their numbers. A last line without its end was cut off by a kill."""
+    """The objects of a JSON Lines file with their line numbers. A last line without a line end is incomplete, and is
+    skipped: the process that wrote it was killed.
+    """
     if not path.exists():
         return
-    with _opened(path) as file:
+    with _open(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
             if not line.endswith(b"\n"):
                 if len(line) >= _LONGEST_LINE:
-                    raise _damaged(path, f"line {number:,} has more than {_LONGEST_LINE:,} bytes")
+                    raise _damage_error(path, f"line {number:,} has more than {_LONGEST_LINE:,} bytes")
                 return
             try:
                 found = msgspec.json.decode(line)
             except (ValueError, RecursionError) as error:
-                raise _damaged(path, f"line {number:,} is not JSON") from error
+                raise _damage_error(path, f"line {number:,} is not JSON") from error
             if not isinstance(found, dict):
-                raise _damaged(path, f"line {number:,} is not an object")
+                raise _damage_error(path, f"line {number:,} is not an object")
             yield number, found
 
 
-def _object(path: Path) -> dict[str, Any]:
-    with _opened(path) as file:
+def _read_object(path: Path) -> dict[str, Any]:
+    with _open(path) as file:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
-        raise _damaged(path, f"it has more than {_LARGEST:,} bytes")
+        raise _damage_error(path, f"it has more than {_LARGEST:,} bytes")
     try:
         found = msgspec.json.decode(content)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, "it is not JSON") from error
+        raise _damage_error(path, "it is not JSON") from error
     if not isinstance(found, dict):
-        raise _damaged(path, "it is not an object")
+        raise _damage_error(path, "it is not an object")
     return found
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes]:
     try:
-        if not path.is_file():  # a FIFO would wait for a writer that may never come
+        if not path.is_file():  # opening a FIFO would wait for a writer
             raise FileNotFoundError
         return path.open("rb")
     except FileNotFoundError as error:
         raise DataError(
-            f"{path.parent} holds no record of a model: {path.name} is not there.",
-            remedy="Name the folder `old` that `tuneport move` has written, or leave `record` out.",
+            f"{path.parent} is not a record of a model: {path.name} is missing.",
+            remedy="Use the folder `old` that `tuneport move` wrote, or leave out `record`.",
         ) from error
     except OSError as error:
         raise DataError(
@@ -185,5 +187,5 @@ def _opened(path: Path) -> IO[bytes]:
         ) from error
 
 
-def _damaged(path: Path, why: str) -> DataError:
+def _damage_error(path: Path, why: str) -> DataError:
     return DataError(f"{path} is damaged: {why}.", remedy="Run the same `tuneport move` again.")

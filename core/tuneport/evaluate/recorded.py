@@ -1,17 +1,17 @@
-"""A recorded model beside the tuned one, on the rows that both have answered."""
+"""Counts for a recorded model compared with the tuned one, on the rows that both have answered."""
 
 from __future__ import annotations
 
 from array import array
 
 from tuneport.dataset.example import Example
-from tuneport.evaluate.comparison import Differing, Recorded
 from tuneport.evaluate.exchange import prompt_and_reference
-from tuneport.evaluate.tally import Answer, cut_text, difference, prompt_text, side
+from tuneport.evaluate.scores import Differing, Recorded
+from tuneport.evaluate.tally import Answer, difference, prompt_text, side, truncate
 
 
 class RecordTally:
-    """Sixteen bytes a row, and the texts of at most `keep` rows in which the two score differently."""
+    """Takes sixteen bytes per row, and keeps the texts of at most `keep` rows on which the scores differ."""
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
@@ -20,7 +20,7 @@ class RecordTally:
         self._differing: list[Differing] = []
 
     def add(self, row: int, example: Example, tuned: Answer, recorded: Answer) -> None:
-        """Count a row that both have answered; `row` counts from 1 over all rows."""
+        """Count a row that both have answered. `row` is its number among all rows, from 1."""
         self._tuned.append(tuned.score)
         self._recorded.append(recorded.score)
         self._tuned_cut += tuned.cut
@@ -30,17 +30,17 @@ class RecordTally:
             self._differing.append(
                 Differing(
                     row=row,
-                    prompt=cut_text(prompt_text(example, prompt)),
-                    reference=cut_text(reference),
-                    tuned=cut_text(tuned.text),
+                    prompt=truncate(prompt_text(example, prompt)),
+                    reference=truncate(reference),
+                    tuned=truncate(tuned.text),
                     tuned_score=tuned.score,
-                    recorded=cut_text(recorded.text),
+                    recorded=truncate(recorded.text),
                     recorded_score=recorded.score,
                 )
             )
 
-    def found(self, model: str, tuned: str) -> Recorded | None:
-        """What was counted; None where no row was answered by both."""
+    def result(self, model: str, tuned: str) -> Recorded | None:
+        """The counts, or None if both have answered no row."""
         if not self._tuned:
             return None
         return Recorded(

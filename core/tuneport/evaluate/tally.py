@@ -1,4 +1,4 @@
-"""What is counted while two models answer: scores, outcomes, labels, and the first rows of each kind."""
+"""Counts for two models while they answer: scores, outcomes, labels, and the first rows of each outcome."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tuneport.dataset.example import Completion, Example, Message
-from tuneport.evaluate.comparison import Compared, Comparison, Difference, LabelScore, Outcome, Side
+from tuneport.evaluate.comparison import Comparison
 from tuneport.evaluate.exchange import prompt_and_reference
 from tuneport.evaluate.intervals import difference_interval, mean_interval, sign_test
+from tuneport.evaluate.scores import Compared, Difference, LabelScore, Outcome, Side
 
 TEXT_LIMIT = 4000
 MOST_LABELS = 200
@@ -19,7 +20,7 @@ MOST_LABELS = 200
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's answer to one row; `cut` where the limit of tokens ended it."""
+    """A model's answer to one row. `cut` is whether the token limit truncated it."""
 
     text: str
     score: float
@@ -27,7 +28,7 @@ class Answer:
 
 
 class Tally:
-    """Sixteen bytes a row, and the texts of at most `keep` rows of each outcome."""
+    """Takes sixteen bytes per row, and keeps the texts of at most `keep` rows of each outcome."""
 
     def __init__(self, keep: int) -> None:
         self.keep = keep
@@ -52,11 +53,11 @@ class Tally:
                 Compared(
                     row=len(self.tuned),
                     outcome=outcome,
-                    prompt=cut_text(prompt_text(example, prompt)),
-                    reference=cut_text(reference),
-                    tuned=cut_text(tuned.text),
+                    prompt=truncate(prompt_text(example, prompt)),
+                    reference=truncate(reference),
+                    tuned=truncate(tuned.text),
                     tuned_score=tuned.score,
-                    base=None if base is None else cut_text(base.text),
+                    base=None if base is None else truncate(base.text),
                     base_score=None if base is None else base.score,
                 )
             )
@@ -68,11 +69,11 @@ class Tally:
         )
         notes = []
         if rows < 30:
-            notes.append(f"{rows} rows say little: mind the intervals, and set more rows aside if you can.")
+            notes.append(f"{rows} rows are few, so the intervals are wide. Hold out more rows if you can.")
         if self.tuned_cut:
             notes.append(
-                f"{self.tuned_cut:,} of {rows:,} answers of {tuned} were cut at {limit} tokens; "
-                "a higher max_tokens lets them end."
+                f"{self.tuned_cut:,} of {rows:,} answers of {tuned} were truncated at {limit} tokens. "
+                "Set a higher max_tokens to let them finish."
             )
         return Comparison(
             grader=grader,
@@ -89,7 +90,7 @@ class Tally:
 
 
 class _Labels:
-    """Counts by reference, as long as the references look like labels: short, single lines, few, and repeated."""
+    """Counts by reference, as long as the references look like labels: short single lines that are few and repeat."""
 
     def __init__(self) -> None:
         self.counts: dict[str, list[int]] | None = {}  # label → rows, tuned right, base right
@@ -114,7 +115,7 @@ class _Labels:
             return ()
         found = []
         for label, (total, tuned, base) in self.counts.items():
-            # only another label is a confusion; anything else that a model says is noise here
+            # only another label is a confusion; any other answer is noise here
             wrong = Counter({text: n for text, n in self.mistakes.get(label, Counter()).items() if text in self.counts})
             mistaken_for, mistakes = wrong.most_common(1)[0] if wrong else (None, 0)
             found.append(
@@ -160,20 +161,20 @@ def difference(tuned: array[float], base: array[float]) -> Difference:
 
 
 def prompt_text(example: Example, prompt: list[Message]) -> str:
-    """The prompt as one text: a lone user turn as it is, several with their roles."""
+    """The prompt as one text: a single user turn as it is, several turns with their roles."""
     if isinstance(example, Completion) or (len(prompt) == 1 and prompt[0].role == "user"):
-        return _said(prompt[0])
-    return "\n".join(f"{turn.role}: {_said(turn)}" for turn in prompt)
+        return _turn_text(prompt[0])
+    return "\n".join(f"{turn.role}: {_turn_text(turn)}" for turn in prompt)
 
 
-def _said(turn: Message) -> str:
+def _turn_text(turn: Message) -> str:
     parts = turn.content if isinstance(turn.content, list) else ()
     others = "".join(f" [{part.get('type')}]" for part in parts if part.get("type") != "text")
     calls = f" {json.dumps(turn.tool_calls, ensure_ascii=False)}" if turn.tool_calls else ""
     return f"{turn.text}{others}{calls}"
 
 
-def cut_text(text: str) -> str:
+def truncate(text: str) -> str:
     if len(text) <= TEXT_LIMIT:
         return text
     return f"{text[:TEXT_LIMIT]}… ({len(text) - TEXT_LIMIT:,} more characters)"

@@ -1,7 +1,19 @@
-"""The page of a run: one HTML file that needs nothing else."""
+"""The report of a run: one HTML file that needs nothing else."""
 
-from tuneport.reports.data import Beside, ReportData, Sample
+from tuneport.reports.data import RecordedTraining, ReportData, Sample
+from tuneport.reports.lineage import lineage_facts
 from tuneport.reports.page import page, write_report
 from tuneport.reports.paths import without_paths
+from tuneport.reports.times import Times, times_of
 
-__all__ = ["Beside", "ReportData", "Sample", "page", "without_paths", "write_report"]
+__all__ = [
+    "RecordedTraining",
+    "ReportData",
+    "Sample",
+    "Times",
+    "lineage_facts",
+    "page",
+    "times_of",
+    "without_paths",
+    "write_report",
+]

@@ -1,4 +1,4 @@
-"""What the run was made of: its data, its events, its configuration and its lineage."""
+"""Sections about the run: its data, events, configuration and lineage."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from tuneport.contract.events import Event
-from tuneport.html import Child, Html, join, prose, table, tag
+from tuneport.html import Child, Html, join, prose, tag
 from tuneport.reports.charts import histogram
 from tuneport.reports.data import ReportData
 from tuneport.reports.lineage import lineage_facts
+from tuneport.reports.tables import wide_table
 from tuneport.units import amount, count, short
 
 SEVERITIES = ("error", "warning", "note")
@@ -22,9 +23,9 @@ MOST_EVENTS = 1000
 
 def data_section(check: Mapping[str, Any]) -> Html:
     """Rows read, used and rejected; findings by code with their first places; lengths."""
-    told = [(word, check.get(word)) for word in ("read", "used", "rejected")]
+    counts = [(word, check.get(word)) for word in ("read", "used", "rejected")]
     figures = [
-        tag("span", tag("b", count(number)), f" rows {word}") for word, number in told if isinstance(number, int)
+        tag("span", tag("b", count(number)), f" rows {word}") for word, number in counts if isinstance(number, int)
     ]
     source = [text for text in (check.get("file"), check.get("format")) if text]
     facts = [tag("span", " · ".join(map(str, source))) if source else None, figures]
@@ -32,21 +33,21 @@ def data_section(check: Mapping[str, Any]) -> Html:
 
 
 def events_section(events: Sequence[Event]) -> Html:
-    """Warnings and errors first, then everything but the metrics, in order."""
-    told = [event for event in events if event.kind != "metric" or event.level != "info"]
+    """Warnings and errors, then all events except metrics, in order."""
+    listed = [event for event in events if event.kind != "metric" or event.level != "info"]
     start = events[0].time
-    loud = [event for event in told if event.level != "info"]
+    loud = [event for event in listed if event.level != "info"]
     parts: list[Child] = []
     if loud:
         parts.append(tag("h3", f"Warnings and errors ({count(len(loud))})"))
         parts.append(_timeline(loud[:MOST_EVENTS], start))
-    if len(told) > len(loud):
-        first, rest = told[:EVENTS_AT_ONCE], told[EVENTS_AT_ONCE:MOST_EVENTS]
+    if len(listed) > len(loud):
+        first, rest = listed[:EVENTS_AT_ONCE], listed[EVENTS_AT_ONCE:MOST_EVENTS]
         parts += [tag("h3", "In order") if loud else None, _timeline(first, start)]
         if rest:
             parts.append(tag("details", tag("summary", f"{count(len(rest))} more"), _timeline(rest, start)))
-    if len(told) > MOST_EVENTS:
-        parts.append(tag("p", f"{count(len(told) - MOST_EVENTS)} later events are left out here.", class_="quiet"))
+    if len(listed) > MOST_EVENTS:
+        parts.append(tag("p", f"{count(len(listed) - MOST_EVENTS)} later events are left out.", class_="quiet"))
     return join(parts)
 
 
@@ -62,25 +63,25 @@ def config_section(config: Mapping[str, Any]) -> Html:
 
 
 def settings_section(resolved: Mapping[str, Any], reasons: Mapping[str, Any]) -> Html:
-    """The settings that training used, what "auto" came to among them, and why."""
+    """The settings that training used, including what "auto" became, and why."""
     rows = [
         tag("tr", tag("td", name.replace("_", " ")), tag("td", amount(resolved[name])), tag("td", str(why)))
         for name, why in reasons.items()
         if name in resolved
     ]
-    return table(("Setting", "Value", "Why"), rows, class_="settings")
+    return wide_table(("Setting", "Value", "Why"), rows, class_="settings")
 
 
 def lineage_section(data: ReportData) -> Html:
-    """Where the model comes from, so that it can be made again."""
+    """The model's origin, so that it can be reproduced."""
     lineage = dict(data.lineage or {})
     lineage["versions"] = {**(lineage.get("versions") or {}), **data.versions}
     named = [*lineage_facts(lineage), *lineage_facts(data.machine)]
-    shown = tag("dl", [[tag("dt", f"{name[:1].upper()}{name[1:]}"), tag("dd", text)] for name, text in named])
+    section = tag("dl", [[tag("dt", f"{name[:1].upper()}{name[1:]}"), tag("dd", text)] for name, text in named])
     settings = lineage.get("settings")
     if not settings or data.config:
-        return shown
-    return join([shown, config_section({"settings": dict(settings)})])
+        return section
+    return join([section, config_section({"settings": dict(settings)})])
 
 
 def _findings(check: Mapping[str, Any]) -> Html:
@@ -88,7 +89,7 @@ def _findings(check: Mapping[str, Any]) -> Html:
     for one in check.get("diagnostics") or ():
         found.setdefault(str(one.get("code")), []).append(one)
     if not found:
-        return tag("p", "The check found nothing to say about this data.", class_="quiet")
+        return tag("p", "No problems found.", class_="quiet")
     counts = (check.get("stats") or {}).get("findings") or {}
     order = sorted(found.items(), key=lambda item: (SEVERITIES.index(_severity(item[1][0])), item[0]))
     return join(_finding(code, shown, counts.get(code)) for code, shown in order)
@@ -124,7 +125,7 @@ def _place(one: Mapping[str, Any]) -> str:
 
 def _lengths(stats: Mapping[str, Any]) -> Html:
     figures = []
-    for name, words in (("tokens", "tokens a row"), ("characters", "characters a row"), ("turns", "turns a row")):
+    for name, words in (("tokens", "tokens per row"), ("characters", "characters per row"), ("turns", "turns per row")):
         spread = stats.get(name)
         if not isinstance(spread, Mapping) or not (bins := spread.get("histogram")):
             continue

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: lines over steps, a histogram, intervals on a scale; the style sheet has their colours."""
+"""Charts as inline SVG: lines over steps, histograms, intervals on a scale. The style sheet has their colors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOVER_COLUMNS = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line: its name, its points (x, y) by x, its CSS class `kind`. A `faint` one is left out of hovers."""
+    """A line: its name, its points (x, y) by x, its CSS class `kind`. A `faint` line has no hover values."""
 
     name: str
     kind: str
@@ -28,15 +28,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A vertical line at x; `strong` ones are labelled."""
+    """A vertical line at x; `strong` ones have labels."""
 
     x: float
     label: str = ""
     strong: bool = False
 
 
-def smoothed(points: Points) -> Points:
-    """A centred moving average over a twentieth of the points: it does not lag, and is a third as wide at both ends."""
+def smooth(points: Points) -> Points:
+    """A centered moving average over 5% of the points. It does not lag, and its window is a third as wide at both
+    ends.
+    """
     sums = [0.0, *accumulate(y for _, y in points)]
     most = len(points) // 40
     averaged = []
@@ -47,8 +49,8 @@ def smoothed(points: Points) -> Points:
     return averaged
 
 
-def thinned(points: Points, most: int = MOST_POINTS) -> Points:
-    """At most `most` points that keep every spike: the lowest and highest of each bucket."""
+def thin(points: Points, most: int = MOST_POINTS) -> Points:
+    """At most `most` points: the lowest and highest of each bucket, so that every spike stays."""
     if len(points) <= most:
         return points
     bucket = math.ceil(len(points) / (most // 2))
@@ -72,7 +74,7 @@ def line_chart(
     from_zero: bool = False,
     class_: str | None = None,
 ) -> Html:
-    """Lines over a common x axis. The y axis is logarithmic where the smooth lines fall or rise more than tenfold."""
+    """Lines over a common x axis. The y axis is logarithmic if the smooth lines change more than tenfold."""
     drawn = [line for line in lines if line.points]
     judged = [y for line in drawn for _, y in line.points if not line.faint]
     every = [y for line in drawn for _, y in line.points]
@@ -102,7 +104,7 @@ def line_chart(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Frame:
-    """Where values stand on a drawing: its size, its margins, the x from first to last, the ticks of the y axis."""
+    """Maps values to positions: the size, the margins, the first and last x, the ticks of the y axis."""
 
     width: int
     height: int
@@ -126,8 +128,8 @@ class _Frame:
         return _scale(*self.xs, self.left, self.right)(x)
 
     def y_of(self, y: float) -> float:
-        return _scale(_bent(self.ys[0], self.log), _bent(self.ys[-1], self.log), self.base, self.top)(
-            _bent(y, self.log)
+        return _scale(_transform(self.ys[0], self.log), _transform(self.ys[-1], self.log), self.base, self.top)(
+            _transform(y, self.log)
         )
 
 
@@ -156,25 +158,25 @@ def _grid(frame: _Frame, labels: Sequence[str]) -> Html:
 
 
 def _axes(frame: _Frame, x_label: str, y_label: str) -> Html:
-    said = ", ".join(word for word in (y_label, "log scale" if frame.log else "") if word)
+    title = ", ".join(word for word in (y_label, "log scale" if frame.log else "") if word)
     return join(
         [
             tag("line", class_="axis", x1=frame.left, x2=frame.right, y1=frame.base, y2=frame.base),
             tag("text", x_label, class_="label mid", x=(frame.left + frame.right) / 2, y=frame.height - 6),
-            tag("text", said, class_="label", x=2, y=12),
+            tag("text", title, class_="label", x=2, y=12),
         ]
     )
 
 
 def _path(line: Line, frame: _Frame) -> Html:
-    points = " ".join(f"{frame.x_of(x):.1f},{frame.y_of(y):.1f}" for x, y in thinned(line.points))
+    points = " ".join(f"{frame.x_of(x):.1f},{frame.y_of(y):.1f}" for x, y in thin(line.points))
     return tag("polyline", class_=f"line {line.kind}{' faint' if line.faint else ''}", points=points)
 
 
 def _dots(line: Line, frame: _Frame) -> Html:
     return join(
         tag("circle", class_=f"dot {line.kind}", cx=frame.x_of(x), cy=frame.y_of(y), r=2.5)
-        for x, y in thinned(line.points, 80)
+        for x, y in thin(line.points, 80)
     )
 
 
@@ -195,20 +197,20 @@ def _marks(marks: Sequence[Mark], frame: _Frame) -> Html:
 
 
 def _hovers(lines: Sequence[Line], frame: _Frame, form: Callable[[float], str], x_label: str) -> Html:
-    """Invisible columns over the chart: pointing at one shows the values there, without any script."""
-    told = [line for line in lines if not line.faint]
-    xs = sorted({x for line in told for x, _ in line.points})
+    """Invisible columns over the chart that show the values under the pointer, without a script."""
+    named = [line for line in lines if not line.faint]
+    xs = sorted({x for line in named for x, _ in line.points})
     xs = xs[:: max(1, math.ceil(len(xs) / HOVER_COLUMNS))]
     if not xs:
         return Html()
     places = [frame.x_of(x) for x in xs]
     middles = [(one + other) / 2 for one, other in pairwise(places)]
-    columns, latest = [], [0] * len(told)
+    columns, latest = [], [0] * len(named)
     for x, at, before, after in zip(
         xs, places, [places[0] - 6, *middles], [*middles, min(places[-1] + 6, frame.right + 6)], strict=True
     ):
         values = []
-        for which, line in enumerate(told):
+        for which, line in enumerate(named):
             while latest[which] + 1 < len(line.points) and line.points[latest[which] + 1][0] <= x:
                 latest[which] += 1
             point_x, point_y = line.points[latest[which]]
@@ -228,7 +230,7 @@ def _hovers(lines: Sequence[Line], frame: _Frame, form: Callable[[float], str], 
 
 
 def histogram(bins: Sequence[tuple[float, float, int]], *, title: str, x_label: str, width: int, height: int) -> Html:
-    """How many values (rows) lie in each bin (low, high, count), the bins drawn equally wide."""
+    """The number of rows in each bin (low, high, count). All bins have the same width."""
     left, right, top, bottom = 8, 8, 20, 40
     room, tallest = (width - left - right) / len(bins), max(1, *(number for _, _, number in bins))
     base = height - bottom
@@ -270,7 +272,7 @@ def interval_chart(sides: Sequence[tuple[str, str, float, float, float, str]], *
     ]
     for place, (name, kind, mean, low, high, text) in enumerate(sides):
         y = row * place + 28
-        end = x_of(mean) > x_of(0.5)  # the text reaches over the wider half, which holds it
+        end = x_of(mean) > x_of(0.5)  # put the text over the wider half, where it fits
         drawn.append(
             [
                 tag("text", name, class_="name", x=0, y=y + 4),
@@ -282,7 +284,7 @@ def interval_chart(sides: Sequence[tuple[str, str, float, float, float, str]], *
     return tag("svg", drawn, viewBox=f"0 0 {width} {bottom + 22}", role="img", aria_label=title)
 
 
-def _bent(value: float, log: bool) -> float:
+def _transform(value: float, log: bool) -> float:
     return math.log10(value) if log else value
 
 
@@ -292,7 +294,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 
 
 def _ticks(low: float, high: float, most: int = 6, *, inside: bool = False) -> list[float]:
-    """Round numbers (1, 2, 2.5, 5 × 10ⁿ) from below `low` to above `high`, or only those between."""
+    """Round numbers (1, 2, 2.5, 5 × 10ⁿ) from below `low` to above `high`, or, with `inside`, only those between."""
     if low == high:
         if inside:
             return [low]
@@ -310,7 +312,7 @@ def _ticks(low: float, high: float, most: int = 6, *, inside: bool = False) -> l
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each decade, or the decades alone where that is crowded."""
+    """1, 2 and 5 of each decade, or only the decades where that is crowded."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     units = (1, 2, 5) if last - first <= 3 else (1,)
     every = [unit * 10.0**power for power in range(first, last + 1) for unit in units]

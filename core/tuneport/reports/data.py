@@ -1,4 +1,4 @@
-"""What the page of a run is made from: plain values, so that any backend's job can be told."""
+"""The input of a report: plain values, so that a report can show a job of any backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tuneport.evaluate import Comparison
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A prompt with the tuned model's answer, and the base model's and the wanted one where there are any."""
+    """A prompt with the tuned model's answer, and with the base model's answer and the reference if there are any."""
 
     prompt: str
     answer: str
@@ -22,8 +22,8 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
-    """The training of another model, which a record has kept."""
+class RecordedTraining:
+    """The training of another model, from a record."""
 
     model: str
     events: Sequence[Event] = ()
@@ -31,10 +31,10 @@ class Beside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
-    """All that a report tells; only the ref, the state and the moment of writing are required.
+    """Everything that a report shows. Only the ref, the state and the time of writing are required.
 
-    `state`, `lineage`, `plan` and `check` are what `to_dict` of JobState, Lineage, Plan and CheckResult give, `config`
-    is the resolved configuration without secrets, `versions` and `machine` are names with texts.
+    `state`, `lineage`, `plan` and `check` are the results of `to_dict` of JobState, Lineage, Plan and CheckResult.
+    `config` is the resolved configuration without secrets. `versions` and `machine` map names to texts.
     """
 
     ref: str
@@ -43,7 +43,7 @@ class ReportData:
     base: str | None = None
     events: Sequence[Event] = ()
     comparison: Comparison | None = None
-    beside: Beside | None = None
+    recorded: RecordedTraining | None = None
     samples: Sequence[Sample] = ()
     lineage: Mapping[str, Any] | None = None
     config: Mapping[str, Any] | None = None

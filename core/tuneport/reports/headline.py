@@ -1,4 +1,4 @@
-"""The top of the page: which job, how it ended, and its figures at a glance."""
+"""The top of the page: the job, its status, and the main figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tuneport.units import count, duration, finite, loss, moment, money, parsed_
 
 
 def header(data: ReportData) -> Html:
-    """The ref, its status, base and date; and why it stands so, where the job says."""
+    """The ref, status, base and date, and the job's message."""
     status = str(data.state.get("status") or "unknown")
     finished = parsed_time(data.state.get("finished"))
     facts = [
@@ -45,7 +45,7 @@ def header(data: ReportData) -> Html:
 
 
 def tiles(data: ReportData, series: Series) -> Html:
-    """The figures that one looks for first; what is not known has no tile."""
+    """The main figures. A figure that is not known has no tile."""
     built = [
         _score(data),
         _loss(series),
@@ -61,12 +61,12 @@ def tiles(data: ReportData, series: Series) -> Html:
 
 
 def _tile(name: str, value: Html | str, *notes: str | None, wide: bool = False) -> Html:
-    told = [tag("span", note, class_="note") for note in notes if note]
+    spans = [tag("span", note, class_="note") for note in notes if note]
     return tag(
         "div",
         tag("span", name, class_="name"),
         tag("span", value, class_="figure"),
-        told,
+        spans,
         class_="tile wide" if wide else "tile",
     )
 
@@ -81,7 +81,7 @@ def _score(data: ReportData) -> Html | None:
         return None
     interval = f"95% interval {percent(found.tuned.low)} to {percent(found.tuned.high)}"
     value = _change(percent(found.base.mean), percent(found.tuned.mean)) if found.base else percent(found.tuned.mean)
-    return _tile(f"Score, {found.grader}", value, f"on {found.rows_told}", interval, wide=True)
+    return _tile(f"Score, {found.grader}", value, f"on {found.rows_text}", interval, wide=True)
 
 
 def _loss(series: Series) -> Html | None:
@@ -101,15 +101,15 @@ def _rows(data: ReportData) -> Html | None:
     if not isinstance(rows, int):
         return None
     validation = (data.plan or {}).get("validation_rows")
-    held = data.comparison.rows if data.comparison else None
-    apart = [f"{count(n)} {word}" for n, word in ((validation, "validation"), (held, "holdout")) if n]
+    holdout = data.comparison.rows if data.comparison else None
+    apart = [f"{count(n)} {word}" for n, word in ((validation, "validation"), (holdout, "holdout")) if n]
     return _tile("Rows trained on", count(rows), " · ".join(apart))
 
 
 def _tokens(data: ReportData, series: Series) -> Html | None:
     tokens = data.state.get("tokens")
     speeds = [speed for _, speed in series.points("tokens_per_second")]
-    pace = f"{short(median(speeds))} a second (median)" if speeds else None
+    pace = f"{short(median(speeds))} per second (median)" if speeds else None
     return _tile("Tokens", count(tokens), pace) if tokens else None
 
 
@@ -126,7 +126,7 @@ def _time(data: ReportData) -> Html | None:
     if times is None:
         return None
     if times.queued is None:
-        return _tile("Time", duration(times.worked), "the queue included")
+        return _tile("Time", duration(times.worked), "including the queue")
     apart = [
         f"{duration(span)} {word}" for span, word in ((times.queued, "queued"), (times.idle, "paused")) if span >= 1
     ]
@@ -135,7 +135,7 @@ def _time(data: ReportData) -> Html | None:
 
 def _memory(data: ReportData) -> Html | None:
     peak = finite((data.state.get("details") or {}).get("peak_memory"))
-    return _tile("Memory", size(peak), "measured at its peak") if peak else None
+    return _tile("Memory", size(peak), "measured peak") if peak else None
 
 
 def _cost(data: ReportData) -> Html | None:

@@ -1,4 +1,4 @@
-"""Where a model comes from, in words: for the page and for the command line."""
+"""The lineage of a model in words, for reports and for the command line."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ _WORDS = {"system": "system prompt", "template_sha256": "chat template (SHA-256)
 
 
 def lineage_facts(lineage: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the dictionary of a Lineage says, name by name. Settings are left out: they are a section of their own.
+    """The entries of a Lineage's dictionary as names and texts. Settings are left out, because they have a section.
 
     >>> lineage_facts({"data_fingerprint": "9f3a", "system": None, "versions": {"torch": "2.9", "python": "3.11"}})
     [('data fingerprint', '9f3a'), ('versions', 'python 3.11, torch 2.9')]
     """
-    told = {key: value for key, value in lineage.items() if value not in (None, "", {}) and key != "settings"}
-    return [(_WORDS.get(key, key.replace("_", " ")), _said(value)) for key, value in told.items()]
+    entries = {key: value for key, value in lineage.items() if value not in (None, "", {}) and key != "settings"}
+    return [(_WORDS.get(key, key.replace("_", " ")), _text(value)) for key, value in entries.items()]
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {one}" for name, one in sorted(value.items()))
     return str(value)

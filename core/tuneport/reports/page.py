@@ -1,14 +1,14 @@
-"""The page put together: one file, no network, and a policy that holds the browser to that."""
+"""Builds the page: one file that needs no network, with a policy that makes the browser enforce it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from tuneport.files import write_file
 from tuneport.homefolder import local_path
 from tuneport.html import Html, escape, tag
 from tuneport.reports.about import config_section, data_section, events_section, lineage_section, settings_section
@@ -21,25 +21,23 @@ from tuneport.units import moment
 
 
 def write_report(path: str | Path, data: ReportData) -> Path:
-    """Write the page of a run to `path`, whole or not at all, and return the path. Raises OSError as writing does."""
+    """Write the report of a run to `path`, completely or not at all, and return the path. Raises OSError."""
     target = local_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(page(data), encoding="utf-8")
-        unfinished.replace(target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    write_file(target, page(data))
     return target
 
 
 def page(data: ReportData) -> str:
-    """The page as text. What a run has not got has no section; all foreign text is shown as text."""
+    """The page as text. A section without content is left out. All text from outside is escaped."""
     series = series_of(data.events)
     found = data.comparison
     sections = [
-        ("result", "Tuned beside base" if found and found.base else "Result", comparison(found) if found else None),
+        (
+            "result",
+            "Tuned and base" if found and found.base else "Result",
+            comparison(found) if found else None,
+        ),
         ("training", "Training", training(data, series)),
         ("samples", "Samples", samples(data.samples) if data.samples else None),
         ("data", "Data", data_section(data.check) if data.check else None),
@@ -48,31 +46,31 @@ def page(data: ReportData) -> str:
         ("config", "Configuration", config_section(data.config) if data.config else None),
         ("lineage", "Lineage", lineage_section(data) if data.lineage or data.versions or data.machine else None),
     ]
-    shown = [(name, title, body) for name, title, body in sections if body]
+    filled = [(name, title, body) for name, title, body in sections if body]
     body = tag(
         "main",
         header(data),
         tiles(data, series),
-        tag("nav", [tag("a", title, href=f"#{name}") for name, title, _ in shown], aria_label="Sections")
-        if len(shown) > 2
+        tag("nav", [tag("a", title, href=f"#{name}") for name, title, _ in filled], aria_label="Sections")
+        if len(filled) > 2
         else None,
-        [tag("section", tag("h2", title), content, id=name) for name, title, content in shown],
+        [tag("section", tag("h2", title), content, id=name) for name, title, content in filled],
         tag("footer", tag("p", f"Written by tuneport on {moment(data.created)}. This page needs no network.")),
     )
     return f"<!doctype html>\n{tag('html', _head(data.ref), tag('body', body, _script()), lang='en')}\n"
 
 
 def _settings(data: ReportData) -> Html | None:
-    """What the job says that it used, else what was planned."""
-    for told in (data.state.get("details"), data.plan):
-        resolved, reasons = ((told or {}).get(name) for name in ("resolved", "reasons"))
+    """The settings that the job reports, or those of the plan."""
+    for source in (data.state.get("details"), data.plan):
+        resolved, reasons = ((source or {}).get(name) for name in ("resolved", "reasons"))
         if isinstance(resolved, Mapping) and isinstance(reasons, Mapping) and reasons:
             return settings_section(resolved, reasons)
     return None
 
 
 def _head(title: str) -> Html:
-    style, script = _packed("page.css"), _packed("page.js")
+    style, script = _package_file("page.css"), _package_file("page.js")
     policy = (
         f"default-src 'none'; style-src '{_sha256(style)}'; script-src '{_sha256(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -91,11 +89,11 @@ def _head(title: str) -> Html:
 
 
 def _script() -> Html:
-    return tag("script", _packed("page.js"))
+    return tag("script", _package_file("page.js"))
 
 
-def _packed(name: str) -> Html:
-    """A file of this package, ours and not foreign, so it goes in as it is."""
+def _package_file(name: str) -> Html:
+    """A file of this package. It is our own text, so it is not escaped."""
     return Html(resources.files("tuneport.reports").joinpath(name).read_text(encoding="utf-8"))
 
 

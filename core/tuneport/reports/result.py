@@ -1,19 +1,20 @@
-"""What the tuned model does better or worse: the comparison with its base, and samples."""
+"""The comparison of the tuned model with its base, and samples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from tuneport.evaluate import Compared, Comparison, LabelScore, Outcome, Recorded, Side
-from tuneport.evaluate.text import OUTCOMES, differing_rows, percent, points, probability, recorded_words
-from tuneport.html import Html, breakable, join, table, tag
+from tuneport.evaluate.text import OUTCOMES, better_or_worse, differing_rows, percent, points, probability
+from tuneport.html import Html, breakable, join, tag
 from tuneport.reports.charts import interval_chart
 from tuneport.reports.data import Sample
+from tuneport.reports.tables import wide_table
 from tuneport.units import count
 
 ROWS_AT_ONCE = 5
 LABELS_AT_ONCE = 15
-LONG_TEXT, LONG_LINES = 400, 10  # characters and lines from which a text is folded
+LONG_TEXT, LONG_LINES = 400, 10  # a text with this many characters or lines is collapsed
 START_OF_TEXT = 160
 _GROUPS: tuple[Outcome, ...] = ("only_base", "wrong", "neither", "only_tuned")
 
@@ -35,7 +36,7 @@ def comparison(found: Comparison) -> Html:
 
 
 def samples(shown: Sequence[Sample]) -> Html:
-    """Answers to look at, one card each."""
+    """Sample answers, one card each."""
     return join(
         tag(
             "article",
@@ -48,7 +49,7 @@ def samples(shown: Sequence[Sample]) -> Html:
 
 
 def _verdict(found: Comparison) -> str:
-    graded = f"{found.rows_told}, graded by {found.grader}, at most {found.max_tokens} tokens an answer."
+    graded = f"{found.rows_text}, graded by {found.grader}, at most {found.max_tokens} tokens per answer."
     if found.base is None or found.difference is None:
         return f"The model scores {percent(found.tuned.mean)}. {graded}"
     one = found.difference
@@ -63,7 +64,7 @@ def _verdict(found: Comparison) -> str:
 
 def _recorded_verdict(found: Recorded, rows: int) -> str:
     one = found.difference
-    on = "the same rows" if found.rows == rows else f"the {count(found.rows)} rows that it has answered"
+    on = "the same rows" if found.rows == rows else f"the {count(found.rows)} rows that it answered"
     interval = f"95% interval {points(one.low)} to {points(one.high)}, {probability(one.p_value)}"
     change = f"{points(one.mean)} points ({interval}) on {on}"
     if one.low > 0:
@@ -74,16 +75,16 @@ def _recorded_verdict(found: Recorded, rows: int) -> str:
 
 
 def _differing(found: Recorded) -> Html:
-    """Rows in which the recorded model and the tuned one score differently."""
+    """Rows on which the recorded model and the tuned one score differently."""
     rows = differing_rows(found)
     if not rows:
         return Html()
     total = found.difference.better + found.difference.worse
-    told = count(total) if len(rows) == total else f"the first {count(len(rows))} of {count(total)}"
+    extent = count(total) if len(rows) == total else f"the first {count(len(rows))} of {count(total)}"
     cards = [
         tag(
             "article",
-            tag("div", tag("h4", f"Row {count(row.row)}: {recorded_words(row)}"), _text(row.prompt), class_="prompt"),
+            tag("div", tag("h4", f"Row {count(row.row)}: {better_or_worse(row)}"), _text(row.prompt), class_="prompt"),
             join(
                 tag("div", tag("h4", name, _score(score)), _text(text), class_=f"answer {kind}")
                 for name, kind, text, score in (
@@ -98,7 +99,7 @@ def _differing(found: Recorded) -> Html:
     ]
     shown, more = cards[:ROWS_AT_ONCE], cards[ROWS_AT_ONCE:]
     folded = tag("details", tag("summary", f"{count(len(more))} more"), more) if more else None
-    title = tag("h3", "Rows that the old model answers differently", tag("span", f" {told}", class_="quiet"))
+    title = tag("h3", "Rows that the old model answers differently", tag("span", f" {extent}", class_="quiet"))
     return join([title, shown, folded])
 
 
@@ -112,15 +113,17 @@ def _intervals(found: Comparison) -> Html:
     sides = []
     for name, kind, side in named:
         if side is not None:
-            told = f"{percent(side.mean)}  ({percent(side.low)} to {percent(side.high)})"
-            sides.append((name, kind, side.mean, side.low, side.high, told))
+            text = f"{percent(side.mean)}  ({percent(side.low)} to {percent(side.high)})"
+            sides.append((name, kind, side.mean, side.low, side.high, text))
     chart = interval_chart(sides, title="Scores with 95% intervals", width=420)
     caption = tag("figcaption", tag("b", "Score"), tag("span", "mean and 95% interval"))
     return tag("figure", caption, chart, class_="intervals")
 
 
 def _counts(found: Comparison) -> Html:
-    """Who was right where; for graded scores, which rows got better or worse. Without a base model, two counts."""
+    """Which model was right on how many rows; for partial scores, how many rows got better or worse. Without a base
+    model, two counts.
+    """
     if found.base is None:
         return tag("p", f"{count(found.outcomes['right'])} right, {count(found.outcomes['wrong'])} wrong.")
 
@@ -131,32 +134,32 @@ def _counts(found: Comparison) -> Html:
         return tag("th", words, scope=scope)
 
     counts = found.outcomes
-    if found.graded and found.difference:
+    if found.has_partial_scores and found.difference:
         better, worse = found.difference.better, found.difference.worse
-        told = "tuned against base"
+        caption = "tuned compared with base"
         rows = [
             [head("better", "col"), head("same", "col"), head("worse", "col")],
             [cell(better, "gained"), cell(found.rows - better - worse, "same"), cell(worse, "lost")],
         ]
     else:
-        told = "who was right where"
+        caption = "which model was right"
         rows = [
             [tag("td"), head("tuned right", "col"), head("tuned wrong", "col")],
             [head("base right", "row"), cell(counts["both"], "same"), cell(counts["only_base"], "lost")],
             [head("base wrong", "row"), cell(counts["only_tuned"], "gained"), cell(counts["neither"], "same")],
         ]
     table = tag("table", tag("tbody", (tag("tr", row) for row in rows)), class_="fourfold")
-    return tag("figure", tag("figcaption", tag("b", "Rows"), tag("span", told)), table)
+    return tag("figure", tag("figcaption", tag("b", "Rows"), tag("span", caption)), table)
 
 
 def _labels(labels: Sequence[LabelScore]) -> Html:
     if not labels:
         return Html()
     with_base = labels[0].base_right is not None
-    heads = ["Label", "Rows", *(["Base right"] if with_base else []), "Tuned right", "Taken for"]
+    heads = ["Label", "Rows", *(["Base right"] if with_base else []), "Tuned right", "Mistaken for"]
     shown, more = labels[:LABELS_AT_ONCE], labels[LABELS_AT_ONCE:]
-    first = table(heads, map(_label, shown), class_="labels")
-    rest = table(heads, map(_label, more), class_="labels")
+    first = wide_table(heads, map(_label, shown), class_="labels")
+    rest = wide_table(heads, map(_label, more), class_="labels")
     folded = tag("details", tag("summary", f"{count(len(more))} more labels"), rest) if more else None
     return join([tag("h3", f"By label, weakest first ({count(len(labels))})"), first, folded])
 
@@ -197,11 +200,11 @@ def _rows(found: Comparison) -> Html:
         total, rows = found.outcomes.get(name, 0), [row for row in found.examples if row.outcome == name]
         if not rows:
             continue
-        told = f"{count(total)}" if len(rows) == total else f"the first {count(len(rows))} of {count(total)}"
+        extent = f"{count(total)}" if len(rows) == total else f"the first {count(len(rows))} of {count(total)}"
         groups.append(
             tag(
                 "section",
-                tag("h4", OUTCOMES[name].capitalize(), tag("span", f" {told}", class_="quiet")),
+                tag("h4", OUTCOMES[name].capitalize(), tag("span", f" {extent}", class_="quiet")),
                 map(_row, rows[:ROWS_AT_ONCE]),
                 tag(
                     "details", tag("summary", f"{count(len(rows) - ROWS_AT_ONCE)} more"), map(_row, rows[ROWS_AT_ONCE:])
@@ -221,7 +224,7 @@ def _rows(found: Comparison) -> Html:
         aria_label="Find in these rows",
         hidden=True,
     )
-    return join([tag("div", tag("h3", "Rows to look at"), search, class_="with-search"), groups])
+    return join([tag("div", tag("h3", "Rows to review"), search, class_="with-search"), groups])
 
 
 def _row(row: Compared) -> Html:
@@ -240,14 +243,14 @@ def _answers(
     base_score: float | None = None,
     tuned_score: float | None = None,
 ) -> Html:
-    told: Iterable[tuple[str, str | None, float | None]] = (
+    texts: Iterable[tuple[str, str | None, float | None]] = (
         ("Wanted", reference, None),
         ("Base", base, base_score),
         ("Tuned", tuned, tuned_score),
     )
     return join(
         tag("div", tag("h4", name, _score(score)), _text(text), class_=f"answer {name.lower()}")
-        for name, text, score in told
+        for name, text, score in texts
         if text is not None
     )
 
@@ -262,14 +265,14 @@ def _score(score: float | None) -> Html | None:
 
 
 def _text(text: str) -> Html:
-    """A text as it is; a long one is folded behind its beginning."""
+    """A text as it is. A long one is collapsed, and its start is shown."""
     shown = text.strip("\n")
     if not shown.strip():
         return tag("div", "(nothing)", class_="text quiet")
-    whole = tag("div", shown, class_="text")
+    full = tag("div", shown, class_="text")
     if len(shown) <= LONG_TEXT and shown.count("\n") < LONG_LINES:
-        return whole
+        return full
     start = " ".join(shown[:LONG_TEXT].split())[:START_OF_TEXT].rstrip()
     size = tag("span", f"{count(len(shown))} characters", class_="size")
     summary = tag("summary", tag("span", f"{start}…", class_="start"), size)
-    return tag("details", summary, whole, class_="long")
+    return tag("details", summary, full, class_="long")

@@ -14,7 +14,7 @@ _STEPS = ("step", "epoch", "tokens")
 
 @dataclass(slots=True)
 class Series:
-    """Values by name and step. A step that was trained twice, after a resume, counts as its last time."""
+    """Values by name and step. If a step was trained twice, after a resume, the last values count."""
 
     x_label: str = "step"
     values: dict[str, dict[float, float]] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Series:
 
 
 def series_of(events: Iterable[Event]) -> Series:
-    """All metric events' numbers; without steps, the events are counted instead."""
+    """The numbers of all metric events. If they have no steps, the events are counted instead."""
     found = Series()
     metrics = [event.data for event in events if event.kind == "metric"]
     if metrics and not any(finite(one.get("step")) is not None for one in metrics):

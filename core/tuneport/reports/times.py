@@ -1,4 +1,4 @@
-"""How a job spent its time: in a queue, at work, or lying still."""
+"""How a job spent its time: queued, working, or idle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AT_WORK = (Status.PREPARING, Status.RUNNING, Status.PAUSING, Status.CANCELLING)
 
 @dataclass(slots=True)
 class Times:
-    """Seconds. `queued` is None where it is not known apart from `worked`; `idle` is paused or interrupted."""
+    """Times in seconds. `queued` is None if it is not known apart from `worked`. `idle` is paused or interrupted."""
 
     worked: float = 0.0
     queued: float | None = None
@@ -24,21 +24,21 @@ class Times:
 
 
 def times_of(events: Iterable[Event], state: Mapping[str, Any]) -> Times | None:
-    """From the status events that carry their status in `data`; else from start and end, the queue included.
+    """The times from status events that have a status in `data`, or otherwise from start and end, including the queue.
 
-    None where nothing tells. A process that was killed told nothing of its end: it worked until its last event.
+    None if neither is known. A process that was killed reported no end, so it counts as working until its last event.
     """
     times, seen = Times(queued=0.0), None
     status, since = Status.QUEUED, parsed_time(state.get("created"))
     for event in events:
-        told = _STATUSES.get(event.data.get("status", "")) if event.kind == "status" else None
-        if told is not None:
-            if seen is not None and status in _AT_WORK and told in (Status.QUEUED, Status.INTERRUPTED):
+        new = _STATUSES.get(event.data.get("status", "")) if event.kind == "status" else None
+        if new is not None:
+            if seen is not None and status in _AT_WORK and new in (Status.QUEUED, Status.INTERRUPTED):
                 _add(times, status, since, seen)
                 times.idle += (event.time - seen).total_seconds()
             else:
                 _add(times, status, since, event.time)
-            status, since, seen = told, event.time, None
+            status, since, seen = new, event.time, None
         elif since is not None:
             seen = event.time
     if status is Status.QUEUED and not times.worked:

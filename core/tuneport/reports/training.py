@@ -1,13 +1,14 @@
-"""How training went: the curves, and the plan beside what happened."""
+"""The training section: the curves, and the plan compared with what happened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tuneport.html import Html, breakable, join, table, tag
-from tuneport.reports.charts import Line, Mark, line_chart, smoothed
-from tuneport.reports.data import Beside, ReportData
+from tuneport.html import Html, breakable, join, tag
+from tuneport.reports.charts import Line, Mark, line_chart, smooth
+from tuneport.reports.data import RecordedTraining, ReportData
 from tuneport.reports.series import Series, series_of
+from tuneport.reports.tables import wide_table
 from tuneport.reports.times import times_of
 from tuneport.units import count, duration, finite, loss, money, short, size
 
@@ -15,15 +16,15 @@ _SMALL = (
     ("rewards/margins", "Reward margin", "chosen minus rejected", short, True),
     ("log_odds_ratio", "Log odds ratio", "chosen over rejected", short, True),
     ("nll", "Loss of chosen answers", "nats per token", short, True),
-    ("rewards/accuracies", "Accuracy", "pairs whose chosen answer is ahead", short, True),
+    ("rewards/accuracies", "Accuracy", "share of pairs with the chosen answer ahead", short, True),
     ("rewards/chosen", "Reward of chosen answers", "beta × log p / p of the reference", short, False),
     ("rewards/rejected", "Reward of rejected answers", "beta × log p / p of the reference", short, False),
     ("learning_rate", "Learning rate", "", short, False),
-    ("tokens_per_second", "Throughput", "tokens a second", short, True),
+    ("tokens_per_second", "Throughput", "tokens per second", short, True),
     ("grad_norm", "Gradient norm", "before clipping", short, True),
 )
 
-_FORETOLD: Mapping[str, tuple[str, Callable[[float], str]]] = {
+_PLANNED: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "tokens": ("Tokens", count),
     "steps": ("Steps", count),
     "seconds": ("Time", duration),
@@ -33,23 +34,23 @@ _FORETOLD: Mapping[str, tuple[str, Callable[[float], str]]] = {
 
 
 def training(data: ReportData, series: Series) -> Html:
-    """The loss curves, three small charts, and plan against outcome."""
+    """The loss curves, small charts, and the plan compared with the outcome."""
     curves = [_losses(series), _small_charts(series)]
-    other = _losses_beside(data.beside) if data.beside else None
+    other = _recorded_losses(data.recorded) if data.recorded else None
     note = None
     if series.not_finite:
-        note = f"{count(series.not_finite)} values were not finite and are not drawn."
+        note = f"{count(series.not_finite)} values are not finite and are not shown."
     elif not any(curves):
-        note = "This job has told no metrics."
+        note = "This job reported no metrics."
     return join([curves, tag("p", note, class_="quiet") if note else None, other, _outcome(data)])
 
 
-def _losses_beside(beside: Beside) -> Html:
-    """The curves of a recorded training. They have a chart of their own: steps and tokens are others there."""
-    curve = _losses(series_of(beside.events), f"Loss of {beside.model}")
+def _recorded_losses(recorded: RecordedTraining) -> Html:
+    """The curves of a recorded training, in a separate chart, because its steps and tokens are different."""
+    curve = _losses(series_of(recorded.events), f"Loss of {recorded.model}")
     if not curve:
         return Html()
-    note = "Another tokenizer and other steps: compare where the curves fall and flatten, not their heights."
+    note = "The tokenizer and the steps are different: compare where the curves fall and flatten, not their heights."
     return join([curve, tag("p", note, class_="quiet")])
 
 
@@ -58,10 +59,10 @@ def _losses(series: Series, title: str = "Loss") -> Html:
     if not train and not valid:
         return Html()
     lines = []
-    smooth = len(train) > 40
-    if smooth:
+    is_long = len(train) > 40
+    if is_long:
         lines.append(Line(name="training, raw", kind="train", points=train, faint=True))
-    lines.append(Line(name="training", kind="train", points=smoothed(train) if smooth else train))
+    lines.append(Line(name="training", kind="train", points=smooth(train) if is_long else train))
     lines.append(Line(name="validation", kind="valid", points=valid, dots=True))
     marks = [Mark(x=start) for start in series.epoch_starts] if len(series.epoch_starts) <= 20 else []
     if valid:
@@ -82,11 +83,11 @@ def _losses(series: Series, title: str = "Loss") -> Html:
         )
 
     legend = [
-        tag("span", tag("i", class_="key train"), "training" + (", smoothed over the raw curve" if smooth else ""))
+        tag("span", tag("i", class_="key train"), "training" + (", smoothed over the raw curve" if is_long else ""))
         if train
         else None,
         tag("span", tag("i", class_="key valid"), "validation") if valid else None,
-        tag("span", tag("i", class_="key epoch"), "a new epoch") if any(not mark.strong for mark in marks) else None,
+        tag("span", tag("i", class_="key epoch"), "new epoch") if any(not mark.strong for mark in marks) else None,
     ]
     return tag(
         "figure",
@@ -97,7 +98,7 @@ def _losses(series: Series, title: str = "Loss") -> Html:
 
 
 def loss_tick(value: float) -> str:
-    """A loss on an axis or in a hover."""
+    """A loss on an axis or in a hover text."""
     return f"{value:.4g}"
 
 
@@ -125,7 +126,7 @@ def _small_charts(series: Series) -> Html:
 
 
 def _outcome(data: ReportData) -> Html:
-    """What happened, beside what the plan foretold."""
+    """The outcome compared with the plan."""
     if not data.plan:
         return Html()
     times = times_of(data.events, data.state)
@@ -137,7 +138,7 @@ def _outcome(data: ReportData) -> Html:
         "usd": data.usd,
     }
     rows = []
-    for name, (words, form) in _FORETOLD.items():
+    for name, (words, form) in _PLANNED.items():
         quantity = data.plan.get(name)
         if not isinstance(quantity, Mapping):
             continue
@@ -152,9 +153,5 @@ def _outcome(data: ReportData) -> Html:
                 tag("td", quantity.get("source"), class_="quiet source"),
             )
         )
-    heads = ["", "Happened", "Planned", "Error", "Source of the plan"]
-    return (
-        join([tag("h3", "What happened, and what the plan said"), table(heads, rows, class_="plan")])
-        if rows
-        else Html()
-    )
+    heads = ["", "Happened", "Planned", "Error", "Source of the estimate"]
+    return join([tag("h3", "Outcome and plan"), wide_table(heads, rows, class_="plan")]) if rows else Html()

@@ -1,8 +1,8 @@
-"""What a service on the network sends: bounded in size and time, and without our secrets, before anything reads it."""
+"""Responses of network services: limited in size and time, and free of our secrets, before other code reads them."""
 
-from tuneport.services.cleaning import clean, unpaired
+from tuneport.services.cleaning import clean, replace_surrogates
 from tuneport.services.proxies import check_proxies
 from tuneport.services.secrets import Redactor
-from tuneport.services.transport import Limits, guard
+from tuneport.services.transport import ResponseLimits, guard
 
-__all__ = ["Limits", "Redactor", "check_proxies", "clean", "guard", "unpaired"]
+__all__ = ["Redactor", "ResponseLimits", "check_proxies", "clean", "guard", "replace_surrogates"]

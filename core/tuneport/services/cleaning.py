@@ -1,4 +1,4 @@
-"""A service's values made safe to keep: no secrets, no half characters, no number or nesting that breaks a reader."""
+"""Makes a service's values safe to store: no secrets, no lone surrogates, no numbers or nesting that break readers."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 DEEPEST = 64
-"""How many lists and objects may stand in each other."""
+"""How deeply lists and objects may be nested."""
 _LARGEST = 2**63 - 1
-_HALF = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def unpaired(text: str) -> str:
-    """The text with a replacement character for each surrogate that no encoding takes."""
-    return _HALF.sub("\ufffd", text)
+def replace_surrogates(text: str) -> str:
+    """The text with a replacement character for each lone surrogate, which no encoding accepts."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def clean(value: Any, redact: Callable[[str], str], depth: int = DEEPEST) -> Any:
-    """A JSON value without secrets; numbers that no reader takes (NaN, infinity, more than 63 bits) become null.
+    """A JSON value without secrets. Numbers that readers refuse (NaN, infinity, more than 63 bits) become null.
 
-    Raises ValueError for one that is nested more deeply than DEEPEST.
+    Raises ValueError if the value is nested more deeply than DEEPEST.
     """
     if isinstance(value, str):
-        return redact(unpaired(value))
+        return redact(replace_surrogates(value))
     if isinstance(value, int):
         return value if abs(value) <= _LARGEST else None
     if isinstance(value, float):
@@ -35,4 +35,4 @@ def clean(value: Any, redact: Callable[[str], str], depth: int = DEEPEST) -> Any
         raise ValueError("it is nested too deeply")
     if isinstance(value, list):
         return [clean(one, redact, depth - 1) for one in value]
-    return {redact(unpaired(key)): clean(one, redact, depth - 1) for key, one in value.items()}
+    return {redact(replace_surrogates(key)): clean(one, redact, depth - 1) for key, one in value.items()}

@@ -1,4 +1,4 @@
-"""The proxies that the environment names, checked before an HTTP client is made that would fail on them."""
+"""Checks the proxies that the environment names, before an HTTP client fails on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _SCHEMES = ("http", "https", "socks5", "socks5h")  # what httpx and httpx2 can u
 
 @public(AUTHORS)
 def check_proxies() -> None:
-    """Raise UnavailableError when a proxy variable names what httpx (or httpx2) cannot use here. Sends nothing."""
+    """Raise UnavailableError if a proxy variable names a proxy that httpx (or httpx2) cannot use here. Sends
+    nothing.
+    """
     found = getproxies()
     if "*" in [host.strip() for host in found.get("no", "").split(",")]:
         return
@@ -26,8 +28,8 @@ def check_proxies() -> None:
         if address and scheme not in _SCHEMES:
             better = f"socks5://{rest.rpartition('@')[2]}" if scheme.startswith("socks") else "http://HOST:PORT"
             raise UnavailableError(
-                f"{name} names a proxy of a kind that is not supported: {scheme}://.",
-                remedy=f"Write {name}={better}, or unset it.",
+                f"{name} names an unsupported kind of proxy: {scheme}://.",
+                remedy=f"Set {name}={better}, or unset it.",
             )
         if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
             library = "httpx2" if importlib.util.find_spec("httpx2") else "httpx"
@@ -38,6 +40,6 @@ def check_proxies() -> None:
 
 
 def _variable(kind: str) -> str:
-    """The variable as it is written in the environment; a lowercase one wins, as it does for Python."""
+    """The variable's name as it is in the environment. Lowercase has priority, as in Python."""
     name = f"{kind}_proxy"
     return next((one for one in (name, name.upper()) if os.environ.get(one)), f"The system setting {name}")

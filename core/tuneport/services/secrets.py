@@ -1,4 +1,4 @@
-"""Secrets taken out of texts, in every form in which a service may repeat them."""
+"""Removes secrets from texts, in every encoding in which a service may repeat them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from urllib.parse import quote, quote_plus
 
 from tuneport.doors import AUTHORS, public
 
-SHOWN = "…"
-"""What stands where a secret stood."""
-_SHORTEST = 4  # three letters are no secret, and would take half of any text along
-_LONG = 8  # shorter ones, such as `test`, go only where they stand as a word of their own
+MASK = "…"
+"""Replaces a secret."""
+_SHORTEST = 4  # three letters are not a secret, and would match in any text
+_LONG = 8  # shorter ones, such as `test`, are removed only as complete words
 
 
 @public(AUTHORS)
 class Redactor:
-    """Takes secrets out of texts: as they are, and in base64, percent, hexadecimal, HTML and JSON encoding.
+    """Removes secrets from texts: literally, and in base64, percent, hexadecimal, HTML and JSON encoding.
 
-    `read` returns the secrets that may have been sent; it is called for each text, since a variable may change.
+    `read` returns the secrets that may have been sent. It is called for each text, because a variable may change.
     """
 
     def __init__(self, read: Callable[[], Iterable[str]]) -> None:
@@ -31,7 +31,7 @@ class Redactor:
     def __call__(self, text: str) -> str:
         """The text without the secrets."""
         pattern = _pattern(self._secrets())
-        return pattern.sub(SHOWN, text) if pattern else text
+        return pattern.sub(MASK, text) if pattern else text
 
     def is_in(self, text: str) -> bool:
         """Whether the text holds a secret."""
@@ -39,7 +39,7 @@ class Redactor:
         return pattern is not None and pattern.search(text) is not None
 
     def pieces(self) -> Pieces:
-        """The same for a text that comes in pieces, of which each may hold a part of a secret."""
+        """The same for text that arrives in pieces, each of which may hold part of a secret."""
         return Pieces(self, self._secrets())
 
     def _secrets(self) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ class Redactor:
 
 
 class Pieces:
-    """Passes a text on piece by piece, and holds back an end that may be the beginning of a secret."""
+    """Passes on text piece by piece, and holds back an end that may be the start of a secret."""
 
     def __init__(self, redact: Redactor, secrets: tuple[str, ...]) -> None:
         self._redact = redact
@@ -56,14 +56,14 @@ class Pieces:
         self._held = ""
 
     def feed(self, piece: str) -> str:
-        """What can be shown once this piece has come."""
+        """Add a piece, and return the text that can be shown now."""
         text = self._redact(self._held + piece)
         kept = self._unsure(text.lower())
         self._held = text[len(text) - kept :]
         return text[: len(text) - kept]
 
     def end(self) -> str:
-        """What was held back."""
+        """The text that was held back."""
         held, self._held = self._held, ""
         return held
 
@@ -99,7 +99,7 @@ def _forms(secret: str) -> set[str]:
 
 
 def _cores(secret: str) -> set[str]:
-    """The secret in base64, wherever it stands in what was encoded."""
+    """The secret in base64, at any position in the encoded text."""
     raw = secret.encode("utf-8", "surrogateescape")
     encodings = (base64.b64encode, base64.urlsafe_b64encode)
     found = {_core(encode, raw, offset) for encode in encodings for offset in range(3)}
@@ -107,8 +107,8 @@ def _cores(secret: str) -> set[str]:
 
 
 def _core(encode: Callable[[bytes], bytes], raw: bytes, offset: int) -> str:
-    """The characters of the base64 of any text that holds `raw` after so many bytes (modulo 3): without those at either
-    end that depend on what stands beside it.
+    """The base64 characters of `raw` at this offset (modulo 3) in any text, without those at either end that depend on
+    the bytes around it.
     """
     text = encode(b"\0" * offset + raw).decode().rstrip("=")
     start = (0, 2, 3)[offset]

@@ -1,4 +1,4 @@
-"""A text that comes in pieces, broken between words where a terminal's line ends."""
+"""Wraps text that arrives in pieces, between words, at the width of a terminal."""
 
 from __future__ import annotations
 
@@ -6,67 +6,67 @@ _TAB = 8
 
 
 class Flow:
-    """Holds a word back until it has ended, so that it stands whole on one line of `width` cells.
+    """Holds back a word until it is complete, so that it fits on one line of `width` cells.
 
-    Between two wide characters, such as Chinese ones, a line may break too. A word that is wider than a line is shown
-    as it comes, and the terminal breaks it.
+    A line may also break between two wide characters, such as Chinese ones. A word that is wider than a line is passed
+    on as it arrives, and the terminal breaks it.
     """
 
     def __init__(self, width: int) -> None:
         self._width = max(width, 1)
         self._used = 0  # cells of the line so far
-        self._gap = ""  # blanks behind what was shown; they are dropped where the line breaks
+        self._gap = ""  # blanks after the text so far; they are dropped where the line breaks
         self._word = ""
-        self._is_long = False  # whether the beginning of this word was shown because it fills a line
+        self._is_long = False  # whether the start of this word was passed on because it fills a line
 
     def feed(self, text: str) -> str:
-        """What can be shown now."""
-        return "".join(self._next(one) for one in text)
+        """The text that can be shown now."""
+        return "".join(self._add(one) for one in text)
 
     def end(self) -> str:
-        """What was held back."""
-        shown = self._placed()
+        """The text that was held back."""
+        shown = self._place_word()
         gap, self._gap = self._gap, ""
         return shown + gap
 
-    def _next(self, character: str) -> str:
+    def _add(self, character: str) -> str:
         from rich.cells import get_character_cell_size
 
         if character == "\n":
-            shown = self._placed()
+            shown = self._place_word()
             self._gap, self._used = "", 0
             return shown + character
         if character in " \t":
-            shown = self._placed()
+            shown = self._place_word()
             self._gap += character
             return shown
-        shown = self._placed() if get_character_cell_size(character) > 1 else ""
+        shown = self._place_word() if get_character_cell_size(character) > 1 else ""
         self._word += character
         if shown or self._is_long or get_character_cell_size(character) > 1 or self._cells(self._word) >= self._width:
             is_long = self._is_long or self._cells(self._word) >= self._width
-            shown += self._placed()
+            shown += self._place_word()
             self._is_long = is_long
         return shown
 
-    def _placed(self) -> str:
-        """The word behind the gap, or on the next line."""
+    def _place_word(self) -> str:
+        """The word, after the gap or on a new line."""
         word, self._word = self._word, ""
-        goes_on, self._is_long = self._is_long, False
+        continues, self._is_long = self._is_long, False
         if not word:
             return ""
         size, gap = self._cells(word), self._gap
         self._gap = ""
-        if goes_on:
+        if continues:
             self._used = (self._used + size) % self._width
             return word
-        behind = self._behind(gap)
-        if self._used and behind + size > self._width:
+        start = self._column_after(gap)
+        if self._used and start + size > self._width:
             self._used = size % self._width if size > self._width else size
             return f"\n{word}"
-        self._used = behind + size if behind + size <= self._width else (behind + size) % self._width
+        self._used = start + size if start + size <= self._width else (start + size) % self._width
         return gap + word
 
-    def _behind(self, gap: str) -> int:
+    def _column_after(self, gap: str) -> int:
         used = self._used
         for blank in gap:
             used = used + 1 if blank == " " else (used // _TAB + 1) * _TAB

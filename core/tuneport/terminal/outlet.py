@@ -1,5 +1,5 @@
-"""The one place where text leaves for the terminal. What came from outside cannot steer it, and no code or markup in it
-is expanded; a test holds that nothing else in the core or in our plugins prints.
+"""The only place that prints. Text from outside cannot control the terminal, and markup in it is not expanded. A test
+checks that nothing else in the core or in our plugins prints.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 JSON_VERSION = 1
-_UNBOUNDED = 10_000  # columns: what is piped is not broken into lines
+_UNBOUNDED = 10_000  # columns: piped output is not wrapped
 
 _INDENT = re.compile(r" *(?:[-→] )?")
 _MOVES = re.compile("(\r|\x1b\\[A)")
 
 Part = str | tuple[str, str]
-"""A text, or a text with a style of ours, such as `("failed", "red")`."""
+"""Text, or text with a style, such as `("failed", "red")`."""
 
 
 class Guarded:
-    """A standard stream for everybody who does not know of this module: tracebacks, warnings, logs, click, plugins."""
+    """A standard stream for code that does not use this module: tracebacks, warnings, logs, click, plugins."""
 
     def __init__(self, beneath: TextIO) -> None:
         self.beneath = beneath
 
     def write(self, text: str) -> int:
-        """Write what can be shown of the text."""
+        """Write the text with unsafe characters escaped."""
         self.beneath.write(visible(text))
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write one after the other."""
+        """Write the lines in order."""
         for line in lines:
             self.write(line)
 
@@ -52,25 +52,25 @@ class Guarded:
 
 
 def guard() -> None:
-    """Put a guard before both standard streams of this process, for good. May be repeated."""
+    """Guard both standard streams of this process until it ends. May be called again."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None or isinstance(stream, Guarded):
             continue
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter still gets the message
+            stream.reconfigure(errors="backslashreplace")  # so that every message can be encoded
         setattr(sys, name, cast(TextIO, Guarded(stream)))
 
 
 def is_terminal(*, err: bool = False, stdin: bool = False) -> bool:
-    """Whether a person looks at the stream, or types into standard input."""
+    """Whether the stream is a terminal."""
     stream = sys.stdin if stdin else _stream(err=err)
     return stream is not None and stream.isatty()
 
 
 @cache
 def console(*, err: bool = False) -> Console:
-    """What draws tables and bars on a stream. A text that it is handed means itself: no markup, no emoji codes."""
+    """Draws tables and bars on a stream. Text is shown literally: no markup, no emoji codes."""
     from rich.console import Console
     from rich.segment import Segment
     from rich.text import Text
@@ -82,10 +82,10 @@ def console(*, err: bool = False) -> Console:
 
         @file.setter
         def file(self, _: Any) -> None:
-            raise AttributeError("The outlet alone says where its text goes.")
+            raise AttributeError("The outlet decides where its text goes.")
 
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # rich would end the process here; the application does it for all commands alike
+            raise BrokenPipeError  # rich would exit here; the application handles it for all commands
 
         def render_str(self, text: str, **_: Any) -> Text:
             return Text(visible(text))
@@ -94,22 +94,22 @@ def console(*, err: bool = False) -> Console:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
-    # Remarks break between words on a terminal; in results, a long path must stay in one piece to be copied.
+    # Text wraps between words on a terminal. In piped results, a long path must stay in one piece.
     width = None if is_terminal(err=err) else _UNBOUNDED
     return Plain(stderr=err, markup=False, emoji=False, highlight=False, soft_wrap=not err, width=width)
 
 
 @public(AUTHORS)
 def say(*parts: Part, err: bool = False) -> None:
-    """One line on stdout or stderr. A line break in a part is shown as an escape. A terminal that is narrower shows it
-    on several lines, broken between words.
+    """Print one line on stdout or stderr. A line break in a part is shown as an escape. A narrow terminal wraps
+    the line between words.
     """
     shown = [(one_line(one), "") if isinstance(one, str) else (one_line(one[0]), one[1]) for one in parts]
     _put(shown, stderr=err)
 
 
 def say_interrupted(*lines: str) -> None:
-    """What is left after Ctrl-C, on stderr: not behind half a line, and not behind the terminal's own ^C."""
+    """Print lines on stderr after Ctrl-C, starting on a new line after the terminal's own ^C."""
     if is_terminal(err=True):
         say(err=True)
     for line in lines:
@@ -118,13 +118,13 @@ def say_interrupted(*lines: str) -> None:
 
 @public(AUTHORS)
 def say_lines(text: str, style: str = "", *, err: bool = False) -> None:
-    """A text that may have several lines, such as a comparison."""
+    """Print text that may have several lines, such as a comparison."""
     _put([(visible(text), style)], stderr=err)
 
 
 @public(AUTHORS)
 def say_json(value: Mapping[str, Any], *, version: int | None = JSON_VERSION, indent: int | None = 2) -> None:
-    """One JSON object on stdout, at once; what steers a terminal is a JSON escape."""
+    """Print one JSON object on stdout and flush. Characters that control a terminal are JSON escapes."""
     stream = _stream(err=False)
     facts = {"version": version, **value} if version else dict(value)
     plain = not (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
@@ -132,43 +132,43 @@ def say_json(value: Mapping[str, Any], *, version: int | None = JSON_VERSION, in
 
 
 def say_pieces(pieces: Iterator[str]) -> str:
-    """Print a text as it comes, then end its line; return it as it was. A terminal gets it word by word, broken between
-    words.
+    """Print text as it arrives, end its line, and return the original text. A terminal gets complete words, and lines
+    wrap between words.
     """
-    stream, told = Stream(), []
+    stream, received = Stream(), []
     flow = Flow(console().width) if is_terminal() else None
     for piece in pieces:
-        told.append(piece)
+        received.append(piece)
         shown = stream.feed(piece)
         _write(flow.feed(shown) if flow else shown, stderr=False)
     shown = stream.end()
     _write((flow.feed(shown) + flow.end() if flow else shown) + "\n", stderr=False)
-    return "".join(told)
+    return "".join(received)
 
 
 def prompt(question: str) -> None:
-    """A question on stderr, whose answer is typed on the same line."""
+    """Print a question on stderr. The answer is typed on the same line."""
     _write(f"{one_line(question)} ", stderr=True)
 
 
-def typed(mark: str) -> str:
-    """A line that a person types behind `mark`, or the next one of standard input; raises EOFError at its end."""
-    return input(one_line(mark) if sys.stdin.isatty() else "")
+def read_line(prompt: str) -> str:
+    """Read a line that is typed after `prompt`, or the next line of standard input. Raises EOFError at its end."""
+    return input(one_line(prompt) if sys.stdin.isatty() else "")
 
 
 @public(AUTHORS)
 def ask_secret(question: str) -> str:
-    """A line that is not shown while it is typed, or the next one of standard input."""
+    """Read a line without showing it while it is typed, or the next line of standard input."""
     import getpass
 
-    said = getpass.getpass(one_line(question)) if sys.stdin.isatty() else sys.stdin.readline()
-    return said.strip()
+    line = getpass.getpass(one_line(question)) if sys.stdin.isatty() else sys.stdin.readline()
+    return line.strip()
 
 
 @public(AUTHORS)
 @contextmanager
 def transfer_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr where that is a terminal; what it yields is told how many more of `total` bytes are done."""
+    """Show a progress bar on stderr if that is a terminal. Call the yielded function with the bytes of each step."""
     if not is_terminal(err=True):
         yield lambda _: None
         return
@@ -184,25 +184,25 @@ def transfer_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @public(AUTHORS)
 class BarStream:
-    """Stderr for a library that draws its own bars: it may return to the start of a line and go up, and no more."""
+    """Stderr for a library that draws its own bars. It may return to the start of a line and move up, nothing else."""
 
     def write(self, text: str) -> int:
         """Write a piece of a bar."""
-        pieces = _MOVES.split(text)  # every second one is a move
+        pieces = _MOVES.split(text)  # every second piece is a cursor movement
         _write("".join(one if odd % 2 else visible(one) for odd, one in enumerate(pieces)), stderr=True)
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: every write is flushed."""
 
     def isatty(self) -> bool:
-        """Whether a bar makes sense."""
+        """Whether stderr is a terminal, so that a bar makes sense."""
         return is_terminal(err=True)
 
 
-def folded(text: Text, width: int) -> Iterator[Text]:
-    """The lines of a text, broken between words where they are wider than `width` cells, with the indent of the line
-    that goes on. A longer word stays whole, so that a path can be copied.
+def wrap(text: Text, width: int) -> Iterator[Text]:
+    """Wrap the lines of a text between words at `width` cells; continuation lines keep the indent. A longer word is not
+    broken, so that a path can be copied.
     """
     for line in text.split("\n", allow_blank=True):
         indent = min(len(_INDENT.match(line.plain)[0]), width // 2)  # type: ignore[index]  # it always matches
@@ -214,7 +214,7 @@ def folded(text: Text, width: int) -> Iterator[Text]:
 
 
 def _breaks(text: str, width: int) -> list[int]:
-    """Where the lines of a text begin, but for the first: at words that do not fit on the line before."""
+    """The offsets where new lines start: at words that do not fit on the previous line."""
     from rich.cells import cell_len
 
     found: list[int] = []
@@ -234,18 +234,18 @@ def _put(parts: list[tuple[str, str]], *, stderr: bool) -> None:
     from rich.text import Text
 
     shown = console(err=stderr)
-    for line in folded(Text.assemble(*parts), shown.width):
+    for line in wrap(Text.assemble(*parts), shown.width):
         shown.print(line, soft_wrap=True)
 
 
 def _write(text: str, *, stderr: bool) -> None:
-    """Text that is visible already."""
+    """Write text that is safe already."""
     stream = _stream(err=stderr)
     if stream is None:
         return
     try:
         stream.write(text)
-    except UnicodeEncodeError:  # a stream that `guard` has not seen
+    except UnicodeEncodeError:  # a stream that `guard` did not reconfigure
         stream.write(text.encode("ascii", "backslashreplace").decode())
     stream.flush()
 

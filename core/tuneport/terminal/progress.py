@@ -1,5 +1,5 @@
-"""How far long work has come: reported to the caller's function, or drawn on one line for a person at a terminal or in
-a notebook. A script whose output is piped gets nothing.
+"""Progress of long work: passed to the caller's function, or drawn on one line at a terminal or in a notebook. A script
+whose output is piped prints nothing.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ from contextlib import contextmanager
 from tuneport.printable import one_line
 from tuneport.terminal.outlet import BarStream, is_terminal
 
-Tell = Callable[[int, int, str], None]
-"""Takes how much is done, how much there is in all (0: unknown) and a few words."""
+Progress = Callable[[int, int, str], None]
+"""Is called with the amount done, the total (0: unknown) and a few words."""
 
 _SECONDS_BETWEEN = 0.2
 _BAR = 24
 
 
 @contextmanager
-def shown(title: str, asked: Tell | bool | None) -> Iterator[Tell | None]:
-    """Yield the function to report progress to: the caller's own, one that draws for a person, or None.
+def show_progress(title: str, wanted: Progress | bool | None) -> Iterator[Progress | None]:
+    """Yield the function to report progress to: the caller's own, one that draws a line, or None.
 
-    `asked` is what the caller passed: a function, False for silence, None or True for a line at a terminal or in a
+    `wanted` is what the caller passed: a function, False for silence, or None or True for a line at a terminal or in a
     notebook.
     """
-    if callable(asked):
-        yield asked
-    elif asked is False:
+    if callable(wanted):
+        yield wanted
+    elif wanted is False:
         yield None
     else:
-        with progress_line(title) as tell:
-            yield tell
+        with progress_line(title) as report:
+            yield report
 
 
 @contextmanager
-def progress_line(title: str) -> Iterator[Tell | None]:
-    """Yield what draws `title`, a bar and a few words over and over on one line of stderr; None where nobody looks."""
+def progress_line(title: str) -> Iterator[Progress | None]:
+    """Yield a function that redraws `title`, a bar and a few words on one line of stderr; None where nobody watches."""
     if not is_watched():
         yield None
         return
     line = _Line(title)
     line.draw(0, 0, "")
     try:
-        yield line.tell
+        yield line.update
     finally:
         line.end()
 
 
 def is_watched() -> bool:
-    """Whether a person sees stderr as it is written: at a terminal, or in a notebook."""
+    """Whether a person can see stderr live: at a terminal, or in a notebook."""
     return is_terminal(err=True) or in_notebook()
 
 
@@ -68,8 +68,8 @@ class _Line:
         self._width = 0
         self._last: tuple[int, int, str] = (0, 0, "")
 
-    def tell(self, done: int, total: int, words: str) -> None:
-        """Draw, unless it was drawn a moment ago."""
+    def update(self, done: int, total: int, words: str) -> None:
+        """Draw, unless the line was just drawn."""
         self._last = done, total, words
         if time.monotonic() - self._drawn >= _SECONDS_BETWEEN or (total and done >= total):
             self.draw(done, total, words)
@@ -80,12 +80,12 @@ class _Line:
         full = min(_BAR, _BAR * done // total) if total else 0
         bar = f" {'#' * full}{'.' * (_BAR - full)} {done:,}/{total:,}" if total else ""
         text = one_line(f"{self._title}{bar}{f' {words}' if words else ''}")
-        width = cell_len(text)  # not of its characters: one may take two cells, or none
+        width = cell_len(text)  # in cells: a character may take two, or none
         self._stream.write(f"\r{text}{' ' * (self._width - width)}")
         self._width, self._drawn = width, time.monotonic()
 
     def end(self) -> None:
-        """Leave the last line as it stands."""
+        """Draw the last state and end the line."""
         if any(self._last):
             self.draw(*self._last)
         self._stream.write("\n")

@@ -1,4 +1,4 @@
-"""What commands share: tables, a sign of life, warnings, and questions with yes or no."""
+"""Tables, spinners, warnings, and yes-or-no questions, for all commands."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 @public(AUTHORS)
 @contextmanager
 def working(text: str) -> Iterator[Callable[[str], None]]:
-    """A sign of life on stderr while something takes its time, for a person at a terminal; a script gets none. Yields
-    what changes its text.
+    """Show a spinner on stderr while something takes time, if stderr is a terminal. Yields a function that changes its
+    text.
     """
     if not is_terminal(err=True):
         yield lambda _: None
@@ -41,8 +41,8 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
 
 @public(AUTHORS)
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, head: bool = True) -> None:
-    """A table on stdout. Each cell is one line of text, or such a text with its style. No word of it is broken: where
-    a terminal is too narrow for that, each row is a few lines of its own.
+    """Print a table on stdout. Each cell is one line of text, or text with a style. Words are not broken: on a narrow
+    terminal, each row is printed as several lines.
     """
     from rich.text import Text
 
@@ -52,7 +52,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, head:
     ]
     names = [*columns] if head else ["" for _ in columns]
     least = [
-        max([Text(names[place]).cell_len, *(_least(row[place], whole=place == 0) for row in cells)])
+        max([Text(names[place]).cell_len, *(_needed_width(row[place], whole=place == 0) for row in cells)])
         for place in range(len(columns))
     ]
     if sum(least) + 2 * (len(columns) - 1) > console().width:
@@ -61,8 +61,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, head:
         _print_side_by_side(names, cells, least, head=head)
 
 
-def _least(cell: Text, *, whole: bool) -> int:
-    """The cells that a text needs: its longest word, or all of it."""
+def _needed_width(cell: Text, *, whole: bool) -> int:
+    """The width that a text needs in cells: its longest word, or all of it."""
     return cell.cell_len if whole else max((word.cell_len for word in cell.split(" ")), default=0)
 
 
@@ -71,7 +71,7 @@ def _print_side_by_side(names: list[str], cells: list[list[Text]], least: list[i
 
     table = Table(box=None, pad_edge=False, show_header=head, header_style="dim")
     for number, (name, width) in enumerate(zip(names, least, strict=True)):
-        table.add_column(name, overflow="fold", no_wrap=number == 0, min_width=width)  # names are there to be copied
+        table.add_column(name, overflow="fold", no_wrap=number == 0, min_width=width)  # a name must be easy to copy
     for row in cells:
         table.add_row(*row)
     console().print(table)
@@ -86,20 +86,20 @@ def _print_stacked(names: list[str], cells: list[list[Text]]) -> None:
 
 
 def warn(text: object) -> None:
-    """One warning on stderr, and nothing ends because of it."""
+    """Print a warning on stderr."""
     say(("warning:", "bold yellow"), f" {text}", err=True)
 
 
 @public(AUTHORS)
 def confirmed(question: str, *, yes: bool) -> bool:
-    """Whether the user agrees; `yes` is agreement given beforehand. Raises UsageError where nobody can be asked."""
+    """Ask the user to confirm; `yes` confirms in advance. Raises UsageError if standard input has no answer."""
     if yes:
         return True
     prompt(f"{question} [y/N]")
     answer = sys.stdin.readline()
     if not answer:
         say(err=True)
-        raise UsageError("Nobody is there to answer.", remedy="Add --yes to do it without asking.")
+        raise UsageError("There is nobody to answer.", remedy="Add --yes to confirm in advance.")
     if answer.strip().lower() in ("y", "yes"):
         return True
     say("Nothing was done.", err=True)

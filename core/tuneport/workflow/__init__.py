@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from tuneport.workflow.comparing import compare, own_holdout
+from tuneport.workflow.budget import refuse_over_budget
+from tuneport.workflow.comparing import compare
+from tuneport.workflow.describing import JobDescription, describe
+from tuneport.workflow.hosting import hosting
 from tuneport.workflow.hyperparameters import translate_settings
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
 from tuneport.workflow.loading import load_dataset
 from tuneport.workflow.naming import find_ref
+from tuneport.workflow.observer import RunObserver
 from tuneport.workflow.opening import (
     backends,
     delete,
@@ -14,29 +18,32 @@ from tuneport.workflow.opening import (
     open_backend,
     open_job,
     open_model,
-    root_base,
     settle,
-    written_report,
 )
 from tuneport.workflow.pushing import push
 from tuneport.workflow.recording import record_answers
-from tuneport.workflow.running import RunResult, Split, found_comparison, plan_run, refuse_over_budget, report, run
+from tuneport.workflow.reporting import report
+from tuneport.workflow.running import RunResult, plan_run, run
+from tuneport.workflow.split import Split
 from tuneport.workflow.starting import plan, train
 from tuneport.workflow.upkeep import HealthCheck, Prunable, doctor, prune
 
 __all__ = [
     "HealthCheck",
+    "JobDescription",
     "JobSummary",
     "ModelSummary",
     "Prunable",
+    "RunObserver",
     "RunResult",
     "Split",
     "backends",
     "compare",
     "delete",
+    "describe",
     "doctor",
     "find_ref",
-    "found_comparison",
+    "hosting",
     "jobs",
     "load_dataset",
     "look_at",
@@ -44,7 +51,6 @@ __all__ = [
     "open_backend",
     "open_job",
     "open_model",
-    "own_holdout",
     "plan",
     "plan_run",
     "prune",
@@ -52,10 +58,8 @@ __all__ = [
     "record_answers",
     "refuse_over_budget",
     "report",
-    "root_base",
     "run",
     "settle",
     "train",
     "translate_settings",
-    "written_report",
 ]

@@ -31,6 +31,6 @@ def fit_of(train: Dataset, holdout: Dataset) -> Fit:
     """The grader that fits the answers: all that are graded, and some that are learned, since a few rows do not show
     that answers are labels.
     """
-    from tuneport.evaluate import LOOKED_AT, fitting
+    from tuneport.evaluate import MOST_ROWS, fit_grader
 
-    return fitting(chain(holdout, islice(train, LOOKED_AT)), len(holdout) + LOOKED_AT)
+    return fit_grader(chain(holdout, islice(train, MOST_ROWS)), len(holdout) + MOST_ROWS)

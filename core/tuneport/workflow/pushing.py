@@ -7,7 +7,7 @@ from tuneport.doors import public
 from tuneport.refs import Ref
 from tuneport.workflow.naming import find_ref
 from tuneport.workflow.opening import open_model
-from tuneport.workflow.running import found_comparison
+from tuneport.workflow.reporting import found_comparison
 
 
 @public()

@@ -1,9 +1,8 @@
-"""A model's answers, kept in a folder: they can be compared with when the model is gone."""
+"""A model's answers, saved in a folder, so that they can be compared with after the model is gone."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import UsageError
+from tuneport.files import write_json
 from tuneport.workflow.opening import open_model
 
 if TYPE_CHECKING:
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from tuneport.contract.model import Model
     from tuneport.dataset import Dataset, Example
     from tuneport.evaluate import Record
+    from tuneport.terminal.progress import Progress
 
-ASKED_TOGETHER = 16
-"""Rows that are asked at once: a kill loses at most so many answers."""
+BATCH_ROWS = 16
+"""Rows that are asked together. If the process is killed, at most this many answers are lost."""
 
 
 @public(AUTHORS)
@@ -33,57 +34,58 @@ def record_answers(
     max_tokens: int | None = None,
     before: Callable[[Sequence[Example]], None] | None = None,
     on_reply: Callable[[Reply], None] | None = None,
-    progress: Callable[[int, int, str], None] | bool | None = None,
+    progress: Progress | bool | None = None,
 ) -> Record:
-    """Ask a model every row, greedily, and keep its answers in a folder for `compare(…, record=folder)`.
+    """Ask a model every row at temperature 0, and save its answers in a folder for `compare(…, record=folder)`.
 
-    Each answer is on the disk before the next ones are asked for. Rows that the folder has an answer to are not asked
-    again, nor are rows that ask the same as another; an answer that a smaller `max_tokens` has cut is asked for again.
-    So the same call goes on where an earlier one was ended. `max_tokens` bounds an answer; by default there is room for
-    the longest reference and half as much again. `before` sees the rows that are asked next, at most 16, and `on_reply`
-    each reply after it was kept; both may raise to end the call. `progress` gets (rows answered, rows, words); by
-    default a terminal and a notebook show it, and False shows nothing. Raises UsageError where the folder is another
-    model's, another process is writing to it, or it cannot be written.
+    Each batch of answers is on disk before the next one is asked. Rows that the folder already answers are not asked
+    again, nor are rows with the same prompt as another row; an answer that a smaller `max_tokens` truncated is asked
+    again. So the same call continues where an earlier one stopped. `max_tokens` limits an answer, in tokens; by default
+    there is room for one and a half times the longest reference. `before` is called with the rows of each batch, at
+    most 16, before they are asked, and `on_reply` with each reply after it is saved; both may raise to end the call.
+    `progress` is called with (rows answered, rows in all, words); by default a terminal or notebook shows it, and False
+    shows nothing. Raises UsageError if the folder is another model's, if another process writes to it, or if it cannot
+    be written.
     """
     from tuneport.evaluate import Record, answer_room
     from tuneport.evaluate.record import ABOUT, ANSWERS
-    from tuneport.terminal.progress import shown
+    from tuneport.terminal.progress import show_progress
 
     asked = open_model(model) if isinstance(model, str) else model
     place = Path(folder).expanduser()
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with _held(place / ANSWERS) as file, shown(f"Asking {asked.ref}", progress) as tell:
+        with _open_locked(place / ANSWERS) as file, show_progress(f"Asking {asked.ref}", progress) as report:
             if not (place / ABOUT).exists():
-                _write_about(place / ABOUT, str(asked.ref))
+                write_json(place / ABOUT, {"model": str(asked.ref)})
             record = Record.open(place)
             if record.model != str(asked.ref):
                 raise UsageError(
-                    f"{place} is the record of {record.model}, not of {asked.ref}.", remedy="Name another folder."
+                    f"{place} is the record of {record.model}, not of {asked.ref}.", remedy="Use another folder."
                 )
             limit = max_tokens or answer_room(rows)
             left = _unanswered(record, rows, limit)
             done, total = len(rows) - len(left), len(rows)
-            for start in range(0, len(left), ASKED_TOGETHER):
-                if tell is not None:
-                    tell(done, total, "rows")
-                chunk = left[start : start + ASKED_TOGETHER]
+            for start in range(0, len(left), BATCH_ROWS):
+                if report is not None:
+                    report(done, total, "rows")
+                chunk = left[start : start + BATCH_ROWS]
                 if before is not None:
                     before(chunk)
                 _ask(asked, chunk, limit, file, on_reply)
                 done += len(chunk)
-            if tell is not None:
-                tell(done, total, "rows")
+            if report is not None:
+                report(done, total, "rows")
     except OSError as error:
         raise UsageError(
             f"{place} cannot be written: {error.strerror}.",
-            remedy="Make room, or check the permissions. The same command goes on with what is left.",
+            remedy="Free some space, or check the permissions. Then run the same command again: it continues.",
         ) from error
     return Record.open(place)
 
 
 def _unanswered(record: Record, rows: Dataset, limit: int) -> list[Example]:
-    """The rows to ask, each question once."""
+    """The rows to ask, each prompt once."""
     from tuneport.evaluate import prompt_key
 
     left: dict[str, Example] = {}
@@ -96,11 +98,11 @@ def _unanswered(record: Record, rows: Dataset, limit: int) -> list[Example]:
 def _ask(
     model: Model, chunk: list[Example], limit: int, file: IO[bytes], on_reply: Callable[[Reply], None] | None
 ) -> None:
-    """Ask some rows and keep the answers, before anybody else sees them."""
+    """Ask some rows and save the answers before they are passed on."""
     from tuneport.evaluate import answer_line
-    from tuneport.evaluate.compare import replies
+    from tuneport.evaluate.compare import ask_chunk
 
-    answered = list(replies(model, chunk, limit, {}))
+    answered = list(ask_chunk(model, chunk, limit, {}))
     lines = [answer_line(example, reply, limit) for example, reply in zip(chunk, answered, strict=True)]
     file.write("".join(f"{line}\n" for line in lines).encode())
     file.flush()
@@ -110,31 +112,21 @@ def _ask(
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[IO[bytes]]:
-    """The file of answers, open behind its last whole line, and this process's alone."""
+def _open_locked(path: Path) -> Iterator[IO[bytes]]:
+    """Open the file of answers after its last complete line, locked for this process."""
     with path.open("a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                f"Another process is writing to {path}.", remedy="Wait until it is done, then run this again."
+                f"Another process is writing to {path}.", remedy="Wait until it has finished, then run this again."
             ) from None
-        _end_last_line(file)
+        _drop_partial_line(file)
         yield file
 
 
-def _write_about(path: Path, model: str) -> None:
-    """Write the record's first file, complete or not at all: a kill must leave no damaged record."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as out:
-        out.write(json.dumps({"model": model}) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(path)
-
-
-def _end_last_line(file: IO[bytes]) -> None:
-    """Remove what a kill or a full disk has left of a last line."""
+def _drop_partial_line(file: IO[bytes]) -> None:
+    """Remove an incomplete last line, which a killed process or a full disk can leave."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - 65536)

@@ -127,6 +127,7 @@ class Prepared(Choice):
             options=self.options,
             settings=self.settings,
             metadata=self.metadata,
+            budget_usd=self.config.budget.usd,
             notebook=notebook or MemoryNotebook(),
         )
 

@@ -1,1 +1,1 @@
-"""A model in use: answers, and how well it foretells rows."""
+"""Using a model: generating answers, and scoring rows."""

@@ -1,4 +1,4 @@
-"""Rows that are answered together over one key-value cache; rows may join and leave between two steps."""
+"""A batch of answers over one key-value cache. Rows may join and leave between two steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.row import AnswerRow
 from tuneport_torch.answer.sampling import choose
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Batch:
-    """Reads the prompts of its rows, then adds one token to each row at every step. A row that ends leaves the batch.
+    """Reads the prompts of its rows, then adds one token to each row per step. A finished row leaves the batch.
 
-    Rows are aligned at their last tokens: the columns before a row's first token are its padding, which no token sees.
+    Rows are aligned at their last tokens: the columns before a row's first token are padding, which no token sees.
     """
 
-    def __init__(self, model: PreTrainedModel, rows: Sequence[Row], pad_id: int) -> None:
+    def __init__(self, model: PreTrainedModel, rows: Sequence[AnswerRow], pad_id: int) -> None:
         self.rows = list(rows)
         self._model = model
         longest = max(len(row.tokens) for row in rows)
@@ -32,12 +32,12 @@ class Batch:
 
     @property
     def is_reading(self) -> bool:
-        """Whether a prompt has tokens before its last one that are not read yet."""
+        """Whether a prompt has unread tokens before its last one."""
         return self.columns == 0 or self.unread_BT.shape[1] > 1
 
     @torch.inference_mode()
-    def step(self, most: int | None = None) -> list[Row]:
-        """Read all that is unread, or `most` columns of it. Returns the rows that got a token, which may be none."""
+    def step(self, most: int | None = None) -> list[AnswerRow]:
+        """Read all unread columns, or `most` of them. Returns the rows that got a token, if any."""
         ids_BT = self.unread_BT[:, :most]
         end = self.columns + ids_BT.shape[1]
         pads_B1 = torch.tensor(self.pads, device=ids_BT.device)[:, None]
@@ -63,8 +63,8 @@ class Batch:
         return grown
 
     @torch.inference_mode()
-    def leave(self, gone: Sequence[Row]) -> None:
-        """Take rows out."""
+    def leave(self, gone: Sequence[AnswerRow]) -> None:
+        """Remove rows."""
         keep = [place for place, row in enumerate(self.rows) if row not in gone]
         if len(keep) == len(self.rows):
             return
@@ -80,27 +80,27 @@ class Batch:
             self._trim()
 
     def can_join(self, other: Batch) -> bool:
-        """Whether the rows of both, whose prompts are read, can be answered as one batch."""
+        """Whether both batches have read their prompts and can be merged."""
         read = not (self.is_reading or other.is_reading)
         return read and all(is_plain(one.cache) for one in (self, other))
 
     @torch.inference_mode()
     def join(self, other: Batch) -> None:
-        """Take over the rows of another batch."""
+        """Add the rows of another batch."""
         longest = max(self.columns, other.columns)
         pads = [pad + longest - one.columns for one in (self, other) for pad in one.pads]
         for ours, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
-            if not ours.is_initialized:  # a layer that uses the keys and values of another one
+            if not ours.is_initialized:  # a layer that shares the keys and values of another one
                 continue
             size = max(ours.keys.shape[-2], theirs.keys.shape[-2])
-            ours.keys = torch.cat([_widened(ours.keys, size), _widened(theirs.keys, size)])
-            ours.values = torch.cat([_widened(ours.values, size), _widened(theirs.values, size)])
-            _count(ours, longest)
+            ours.keys = torch.cat([_pad_left(ours.keys, size), _pad_left(theirs.keys, size)])
+            ours.values = torch.cat([_pad_left(ours.values, size), _pad_left(theirs.values, size)])
+            _set_length(ours, longest)
         self.rows, self.pads, self.columns = [*self.rows, *other.rows], pads, longest
         self.unread_BT = torch.cat([self.unread_BT, other.unread_BT])
 
     def _trim(self) -> None:
-        """Forget the columns that are padding to every row, so that a batch is never longer than its longest row."""
+        """Drop columns that are padding in every row, so that a batch is never longer than its longest row."""
         spare = min(*self.pads, self.columns)
         if not spare or self.is_reading or not is_plain(self.cache):
             return
@@ -108,24 +108,24 @@ class Batch:
         self.pads = [pad - spare for pad in self.pads]
         for layer in self.cache.layers:
             if layer.is_initialized:
-                size = min(layer.keys.shape[-2], self.columns)  # a layer with a window holds fewer
+                size = min(layer.keys.shape[-2], self.columns)  # a layer with a window has fewer
                 layer.keys, layer.values = layer.keys[..., -size:, :], layer.values[..., -size:, :]
-                _count(layer, self.columns)
+                _set_length(layer, self.columns)
 
 
 def is_plain(cache: Any) -> bool:
-    """Whether a cache holds nothing but keys and values, a column for each token: no state of another kind."""
+    """Whether a cache has only keys and values, a column per token, and no other state."""
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     known = (DynamicLayer, DynamicSlidingWindowLayer)
     return type(cache) is DynamicCache and all(type(layer) in known for layer in cache.layers)
 
 
-def _widened(states_BHTD: torch.Tensor, size: int) -> torch.Tensor:
+def _pad_left(states_BHTD: torch.Tensor, size: int) -> torch.Tensor:
     return torch.nn.functional.pad(states_BHTD, (0, 0, size - states_BHTD.shape[-2], 0))
 
 
-def _count(layer: Any, columns: int) -> None:
-    """Tell a layer with a window, which counts what it has seen."""
+def _set_length(layer: Any, columns: int) -> None:
+    """Set the length that a layer with a window has seen."""
     if layer.is_sliding:
         layer.cumulative_length = columns

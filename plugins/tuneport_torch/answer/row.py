@@ -1,4 +1,4 @@
-"""One answer while it is made: its tokens, why it ended, what may be shown of it, and what it may say next."""
+"""One answer during generation: its tokens, why it ended, what may be shown, and which tokens may come next."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from tuneport.errors import TuneportError
 from tuneport.plugin import AnswerPiece, CallPiece, GenerateOptions, Reply, TokenLogprob
 from tuneport_torch.answer.calls import CallReader, Function
-from tuneport_torch.answer.growing import Growing, unsafe_end
-from tuneport_torch.answer.thought import Thought
+from tuneport_torch.answer.decoding import IncrementalDecoder, unsafe_end
+from tuneport_torch.answer.thinking_block import ThinkingBlock
 from tuneport_torch.text.constraints import Constraints
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from tuneport_torch.text.codec import Codec
 
 Ranked = tuple[float, list[tuple[int, float]]]
-"""The log-probability of a token that was chosen, and the likeliest tokens at its place with theirs."""
+"""The log-probability of a chosen token, and the likeliest tokens at its place with theirs."""
 
 
-class Row:
-    """An answer that grows by one token at a time. `reason` is empty until it ends; `error` says why it could not."""
+class AnswerRow:
+    """An answer that grows by one token at a time. `reason` is empty until it ends; `error` is set if it fails."""
 
     def __init__(self, codec: Codec, prompt: list[int], limit: int, options: GenerateOptions) -> None:
         self.prompt, self.options = prompt, options
         self.reason = ""
         self.error: TuneportError | None = None
-        self._thought = Thought(codec, prompt) if codec.thinking is not None and not options.raw else None
+        self._thinking_block = ThinkingBlock(codec, prompt) if codec.thinking is not None and not options.raw else None
         self.constraint = (
-            codec.companion(Constraints).of(options, self._thought.block if self._thought else "none")
+            codec.companion(Constraints).of(options, self._thinking_block.block if self._thinking_block else "none")
             if options.schema is not None or options.tools
             else None
         )
@@ -46,13 +46,13 @@ class Row:
         self._keep = self._calls is not None and self._calls.keeps_control
         self._closes = self._calls.close if self._calls is not None and self._one_call else ""
         texts = [*options.stop, self._closes]
-        # As many last tokens as can hold a stop text, at worst a byte each.
+        # As many last tokens as a stop text can have, at worst a byte each.
         self._window = 4 + max((len(stop.encode()) for stop in texts), default=0)
         self._ids: list[int] = []
-        self._spent = 0
-        self._growing = Growing(codec, keep_control=self._keep)
-        self._shown = self._thought_shown = 0
-        self._sent: list[int] = []  # characters of each call's arguments that were shown
+        self._generated = 0
+        self._decoder = IncrementalDecoder(codec, keep_control=self._keep)
+        self._text_sent = self._thinking_sent = 0
+        self._arguments_sent: list[int] = []  # characters of each call's arguments that were sent
         self._ranks_sent = self._rank_bytes = 0
         self._generator: torch.Generator | None = None
         self._drawn: float | None = None
@@ -64,17 +64,17 @@ class Row:
 
     @property
     def most(self) -> int:
-        """Tokens that prompt and answer may have together."""
+        """The maximum number of tokens of prompt and answer together."""
         return len(self.prompt) + self._limit
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to come."""
+        """Whether the answer is finished or failed."""
         return bool(self.reason) or self.error is not None
 
     def draw(self) -> float:
-        """The random number for the next token, of the answer's own sequence: the same in any batch, and the same again
-        where memory ran out before the token was added.
+        """The random number for the next token, from the answer's own sequence: the same in any batch, and the same
+        again if memory ran out before the token was added.
         """
         if self._generator is None:
             seed = self.options.seed if self.options.seed is not None else secrets.randbits(62)
@@ -84,7 +84,7 @@ class Row:
         return self._drawn
 
     def penalize(self, logits_V: Tensor) -> None:
-        """Lower the logits of the tokens that the answer holds already, in place."""
+        """Lower the logits of tokens that are already in the answer, in place."""
         if not self.counts:
             return
         ids_N = torch.tensor(list(self.counts), device=logits_V.device)
@@ -92,23 +92,23 @@ class Row:
         logits_V[ids_N] -= counts_N * self.options.frequency_penalty + self.options.presence_penalty
 
     def fail(self, error: TuneportError) -> None:
-        """End without an answer."""
+        """End the row with an error."""
         self.error = error
 
     def add(self, token: int) -> None:
-        """Take the next token in."""
+        """Add the next token."""
         if self.error is not None:
             return
-        self._spent += 1
+        self._generated += 1
         self._drawn = None
         if token in self._codec.stop_ids:
             self.reason = "stop"
             return
         self._ids.append(token)
         self.counts[token] += 1
-        if self._thought is not None and self._thought.add(self._ids):
-            self._growing = Growing(
-                self._codec, keep_control=self._keep, start=self._thought.size, said=self._thought.rest
+        if self._thinking_block is not None and self._thinking_block.add(self._ids):
+            self._decoder = IncrementalDecoder(
+                self._codec, keep_control=self._keep, start=self._thinking_block.size, before=self._thinking_block.rest
             )
         if self.constraint is not None:
             try:
@@ -119,123 +119,125 @@ class Row:
             if self.constraint.over:
                 self.reason = "stop"
                 return
-        if self._stopped():
+        if self._must_stop():
             self.reason = "stop"
         elif len(self._ids) >= self._limit:
             self.reason = "length"
 
     def piece(self) -> AnswerPiece:
-        """What may be shown and was not yet; all that is left once the answer has ended."""
+        """What may be shown and was not sent yet; everything that is left if the answer has ended."""
         thinking = self._new_thinking()
-        said, calls = self._showable()
-        text, self._shown = said[self._shown :], max(self._shown, len(said))
+        answer_text, calls = self._showable()
+        text, self._text_sent = answer_text[self._text_sent :], max(self._text_sent, len(answer_text))
         pieces = []
         for index, (name, arguments) in enumerate(calls):
-            if index == len(self._sent):
-                self._sent.append(0)
+            if index == len(self._arguments_sent):
+                self._arguments_sent.append(0)
                 pieces.append(CallPiece(index=index, name=name, arguments=arguments))
-            elif len(arguments) > self._sent[index]:
-                pieces.append(CallPiece(index=index, arguments=arguments[self._sent[index] :]))
-            self._sent[index] = len(arguments)
-        logprobs = () if self.options.logprobs is None else self._new_logprobs(None if calls else said)
+            elif len(arguments) > self._arguments_sent[index]:
+                pieces.append(CallPiece(index=index, arguments=arguments[self._arguments_sent[index] :]))
+            self._arguments_sent[index] = len(arguments)
+        logprobs = () if self.options.logprobs is None else self._new_logprobs(None if calls else answer_text)
         return AnswerPiece(text=text, thinking=thinking, calls=tuple(pieces), logprobs=logprobs)
 
     def reply(self) -> Reply:
-        """The whole answer."""
-        thinking, said = self._whole()
-        rest, calls = self._read(said)
+        """The complete answer."""
+        thinking, text = self._thinking_and_text()
+        rest, calls = self._read(text)
         if self._one_call:
             calls = calls[:1]
         return Reply(
             text=rest,
-            # A call that was shown and then cut is no call to make.
-            finish_reason="tool_calls" if calls and len(self._sent) <= len(calls) else self.reason,
+            # A call that was sent and then cut off must not be made.
+            finish_reason="tool_calls" if calls and len(self._arguments_sent) <= len(calls) else self.reason,
             prompt_tokens=len(self.prompt),
-            completion_tokens=self._spent,
+            completion_tokens=self._generated,
             tool_calls=calls,
             logprobs=None if self.options.logprobs is None else tuple(self._logprobs(rest if not calls else None)),
             thinking=thinking,
         )
 
-    def _read(self, said: str) -> tuple[str, tuple[Mapping[str, Any], ...]]:
+    def _read(self, text: str) -> tuple[str, tuple[Mapping[str, Any], ...]]:
         """The text of an answer, and its calls."""
         if self._calls is None:
-            return said, ()
-        kept = self._whole(keep_control=True)[1] if self._keep else said
-        return self._calls.read(kept) or (said, ())
+            return text, ()
+        kept = self._thinking_and_text(keep_control=True)[1] if self._keep else text
+        return self._calls.read(kept) or (text, ())
 
     def _new_thinking(self) -> str:
-        """The thinking that may be shown and was not yet."""
-        if self._thought is None:
+        """The thinking that may be shown and was not sent yet."""
+        if self._thinking_block is None:
             return ""
-        said = (self._whole()[0] or "") if self.reason else self._thought.shown(self._ids)
-        new, self._thought_shown = said[self._thought_shown :], max(self._thought_shown, len(said))
+        text = (self._thinking_and_text()[0] or "") if self.reason else self._thinking_block.safe_text(self._ids)
+        new, self._thinking_sent = text[self._thinking_sent :], max(self._thinking_sent, len(text))
         return new
 
     def _showable(self) -> tuple[str, list[Function]]:
-        """The text that may be shown so far, and the calls: their names and the text of their arguments."""
+        """The text that may be shown so far, and the calls with their names and the text of their arguments."""
         if self.reason:
-            said = self._whole()[1]
+            text = self._thinking_and_text()[1]
             reply = self.reply()
-            if reply.tool_calls or not self._sent:
+            if reply.tool_calls or not self._arguments_sent:
                 made = [call["function"] for call in reply.tool_calls]
                 return reply.text, [(one["name"], one["arguments"]) for one in made]
-            return said[: self._shown], self._begun(said)  # what was shown as a call is not shown as text too
-        if self._thought is not None and not self._thought.over:
+            return text[: self._text_sent], self._growing_calls(text)  # what was sent as a call is not also text
+        if self._thinking_block is not None and not self._thinking_block.over:
             return "", []
-        said = self._growing.said(self._ids)
-        said = said.lstrip() if self._behind else said
-        said = said[: len(said) - unsafe_end(said, self.options.stop)]
-        return (said, []) if self._calls is None else (self._calls.shown(said), self._begun(said))
+        text = self._decoder.text(self._ids)
+        text = text.lstrip() if self._is_after_thinking else text
+        text = text[: len(text) - unsafe_end(text, self.options.stop)]
+        return (text, []) if self._calls is None else (self._calls.safe_text(text), self._growing_calls(text))
 
-    def _begun(self, said: str) -> list[Function]:
-        begun = self._calls.begun(said) if self._calls is not None else []
-        return begun[:1] if self._one_call else begun
+    def _growing_calls(self, text: str) -> list[Function]:
+        calls = self._calls.read_growing(text) if self._calls is not None else []
+        return calls[:1] if self._one_call else calls
 
     @property
-    def _behind(self) -> bool:
-        """Whether the answer stands behind a thinking block, and not at the start of what is said."""
-        return self._thought is not None and self._thought.over and self._thought.size > 0
+    def _is_after_thinking(self) -> bool:
+        """Whether the answer comes after a thinking block."""
+        return self._thinking_block is not None and self._thinking_block.over and self._thinking_block.size > 0
 
-    def _stopped(self) -> bool:
-        """Whether the last tokens bring a stop text, or the end of the one call that was asked for."""
+    def _must_stop(self) -> bool:
+        """Whether the last tokens contain a stop text, or the end of the only call that is allowed."""
         if not self.options.stop and not self._one_call:
             return False
-        if self._thought is not None and not self._thought.over:
+        if self._thinking_block is not None and not self._thinking_block.over:
             return False
-        start = self._thought.size if self._thought is not None else 0
-        said = self._codec.decode(self._ids[max(start, len(self._ids) - self._window) :], keep_control=self._keep)
-        return _first_stop(said, self.options.stop) is not None or bool(self._closes and self._closes in said)
+        start = self._thinking_block.size if self._thinking_block is not None else 0
+        text = self._codec.decode(self._ids[max(start, len(self._ids) - self._window) :], keep_control=self._keep)
+        return _first_stop(text, self.options.stop) is not None or bool(self._closes and self._closes in text)
 
-    def _whole(self, *, keep_control: bool = False) -> tuple[str | None, str]:
-        """The thinking, and the answer behind it."""
-        thinking, said = None, ""
-        if self._thought is None:
-            said = self._codec.decode(self._ids, keep_control=keep_control)
+    def _thinking_and_text(self, *, keep_control: bool = False) -> tuple[str | None, str]:
+        """The thinking, and the answer after it."""
+        thinking, text = None, ""
+        if self._thinking_block is None:
+            text = self._codec.decode(self._ids, keep_control=keep_control)
         else:
             cut = self.reason == "length"
-            thinking, said = self._thought.split(self._ids, cut=cut, keep_control=keep_control)
-        said = said[: _first_stop(said, self.options.stop)]
-        # JSON that the limit cuts within a character is shown without it: it is how a valid answer begins.
-        return thinking, said.rstrip("\ufffd") if self.reason == "length" and self.constraint is not None else said
+            thinking, text = self._thinking_block.split(self._ids, cut=cut, keep_control=keep_control)
+        text = text[: _first_stop(text, self.options.stop)]
+        # JSON that is cut within a character is shown without it, so that it is the start of a valid answer.
+        return thinking, text.rstrip("\ufffd") if self.reason == "length" and self.constraint is not None else text
 
-    def _new_logprobs(self, said: str | None) -> tuple[TokenLogprob, ...]:
-        """Those that were not sent yet of the tokens in the text."""
-        if said == "":
+    def _new_logprobs(self, text: str | None) -> tuple[TokenLogprob, ...]:
+        """Those of the tokens in the text that were not sent yet."""
+        if text == "":
             return ()
-        left = None if said is None else len(said.encode("utf-8", "replace")) - self._rank_bytes
-        told = tuple(self._ranked(self._ranks_sent or self._first_said(), left))
-        if told:
-            self._ranks_sent = (self._ranks_sent or self._first_said()) + len(told)
-            self._rank_bytes += sum(len(one.bytes) for one in told)
-        return told
+        left = None if text is None else len(text.encode("utf-8", "replace")) - self._rank_bytes
+        new = tuple(self._token_logprobs(self._ranks_sent or self._first_answer_token(), left))
+        if new:
+            self._ranks_sent = (self._ranks_sent or self._first_answer_token()) + len(new)
+            self._rank_bytes += sum(len(one.bytes) for one in new)
+        return new
 
-    def _logprobs(self, said: str | None) -> Iterator[TokenLogprob]:
-        """Those of the tokens that are in the text; of all tokens where `said` is None, as for the call of a tool."""
-        return self._ranked(self._first_said(), None if said is None else len(said.encode("utf-8", "replace")))
+    def _logprobs(self, text: str | None) -> Iterator[TokenLogprob]:
+        """Those of the tokens in the text; of all tokens if `text` is None, as for tool calls."""
+        return self._token_logprobs(
+            self._first_answer_token(), None if text is None else len(text.encode("utf-8", "replace"))
+        )
 
-    def _ranked(self, start: int, left: int | None) -> Iterator[TokenLogprob]:
-        """The log-probabilities from that token on, of tokens that begin in the next `left` bytes."""
+    def _token_logprobs(self, start: int, left: int | None) -> Iterator[TokenLogprob]:
+        """The log-probabilities of tokens from `start` on that start within the next `left` bytes."""
         for token, (logprob, top) in zip(self._ids[start:], self.ranked[start:], strict=False):
             if left is not None and left <= 0:
                 return
@@ -243,11 +245,11 @@ class Row:
             left = None if left is None else left - len(one.bytes)
             yield one
 
-    def _first_said(self) -> int:
-        """The first token of the answer behind a thinking block; white space between them is neither's."""
-        if self._thought is None or not self._behind:
+    def _first_answer_token(self) -> int:
+        """The first token of the answer after a thinking block and whitespace."""
+        if self._thinking_block is None or not self._is_after_thinking:
             return 0
-        start = self._thought.size
+        start = self._thinking_block.size
         while start < len(self._ids) and not self._codec.token_bytes(self._ids[start]).strip():
             start += 1
         return start
@@ -257,8 +259,8 @@ class Row:
         return TokenLogprob(token=raw.decode("utf-8", "replace"), bytes=raw, logprob=logprob, top=top)
 
 
-def tell(row: Row) -> Iterator[AnswerPiece | Reply | TuneportError]:
-    """What a row that has grown brings: a piece, and at its end the reply, or the error."""
+def collect_output(row: AnswerRow) -> Iterator[AnswerPiece | Reply | TuneportError]:
+    """The new output of a row: a piece, and at the end the reply, or the error."""
     if row.error is not None:
         yield row.error
         return
@@ -269,6 +271,6 @@ def tell(row: Row) -> Iterator[AnswerPiece | Reply | TuneportError]:
         yield row.reply()
 
 
-def _first_stop(said: str, stops: Sequence[str]) -> int | None:
-    places = [place for stop in stops if stop and (place := said.find(stop)) >= 0]
+def _first_stop(text: str, stops: Sequence[str]) -> int | None:
+    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
     return min(places, default=None)

@@ -1,4 +1,4 @@
-"""Which token comes next in each row of a batch, each by its own options."""
+"""Chooses the next token of each row of a batch, by the row's own options."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from tuneport.errors import TuneportError
-from tuneport_torch.answer.row import Row
+from tuneport_torch.answer.row import AnswerRow
 
 
-def choose(logits_BV: Tensor, rows: Sequence[Row]) -> list[int]:
-    """The next token of each row. A row's choice depends on its own logits, options and earlier tokens alone.
+def choose(logits_BV: Tensor, rows: Sequence[AnswerRow]) -> list[int]:
+    """The next token of each row, which depends only on the row's logits, options and earlier tokens.
 
-    Log-probabilities are taken from the model's own logits. Then penalties change them, and constraints take away the
-    tokens that may not come, before anything is drawn. A row that has no token left is failed; its token is any.
+    Log-probabilities come from the model's own logits. Then penalties change the logits and constraints remove tokens
+    before sampling. A row without a possible token fails; its token is arbitrary.
     """
-    changed_BV = _changed(logits_BV, rows)
+    changed_BV = _apply_options(logits_BV, rows)
     chosen_B = changed_BV.argmax(-1)
     places = [place for place, row in enumerate(rows) if row.options.temperature > 0]
     if places:
-        drawn_N = _drawn(changed_BV[places], [rows[place] for place in places])
+        drawn_N = _sample(changed_BV[places], [rows[place] for place in places])
         chosen_B[torch.tensor(places, device=chosen_B.device)] = drawn_N
     chosen = chosen_B.tolist()
     _rank(logits_BV, rows, chosen)
@@ -37,22 +37,22 @@ def nucleus(probabilities_BV: Tensor, top_p_B: Tensor) -> Tensor:
     return torch.zeros_like(sorted_BV).scatter(-1, order_BV, sorted_BV * kept_BV)
 
 
-def _changed(logits_BV: Tensor, rows: Sequence[Row]) -> Tensor:
-    """The logits after penalties and constraints; the very same tensor where no row has any."""
-    punished = [
+def _apply_options(logits_BV: Tensor, rows: Sequence[AnswerRow]) -> Tensor:
+    """The logits after penalties and constraints; the same tensor if no row has any."""
+    penalized = [
         place for place, row in enumerate(rows) if row.options.frequency_penalty or row.options.presence_penalty
     ]
     bound = [place for place, row in enumerate(rows) if row.constraint is not None and not row.over]
-    if not punished and not bound:
+    if not penalized and not bound:
         return logits_BV
     changed_BV = logits_BV.float().clone()
-    for place in punished:
+    for place in penalized:
         rows[place].penalize(changed_BV[place])
     for place in bound:
         constraint = rows[place].constraint
         assert constraint is not None
         try:
-            allowed_V = _unpacked(constraint.bits(), logits_BV.shape[-1], logits_BV.device)
+            allowed_V = _unpack_bits(constraint.bits(), logits_BV.shape[-1], logits_BV.device)
         except TuneportError as error:
             rows[place].fail(error)
             continue
@@ -60,16 +60,16 @@ def _changed(logits_BV: Tensor, rows: Sequence[Row]) -> Tensor:
     return changed_BV
 
 
-def _unpacked(bits: bytes, size: int, device: torch.device) -> Tensor:
-    """A truth for each of `size` tokens from a bit for each that the tokenizer knows, lowest first."""
+def _unpack_bits(bits: bytes, size: int, device: torch.device) -> Tensor:
+    """A bool for each of `size` tokens, from a bit for each token of the tokenizer, lowest first."""
     packed_N = torch.frombuffer(bytearray(bits), dtype=torch.uint8).to(device)
     flat = ((packed_N[:, None] >> torch.arange(8, device=device, dtype=torch.uint8)) & 1).flatten().bool()
     return flat[:size] if len(flat) >= size else torch.nn.functional.pad(flat, (0, size - len(flat)))
 
 
-def _drawn(logits_NV: Tensor, rows: Sequence[Row]) -> Tensor:
+def _sample(logits_NV: Tensor, rows: Sequence[AnswerRow]) -> Tensor:
     device = logits_NV.device
-    # Types are given, because torch's default is another one while another thread loads a model.
+    # Types are explicit, because torch's default changes while another thread loads a model.
     real = torch.float32
     temperature_N = torch.tensor([row.options.temperature for row in rows], device=device, dtype=real)
     probabilities_NV = torch.softmax(logits_NV.float() / temperature_N[:, None], -1)
@@ -77,17 +77,17 @@ def _drawn(logits_NV: Tensor, rows: Sequence[Row]) -> Tensor:
         top_p_N = torch.tensor([row.options.top_p for row in rows], device=device, dtype=real)
         probabilities_NV = nucleus(probabilities_NV, top_p_N)
     below_NV = probabilities_NV.cumsum(-1)
-    # One random number a row and step, from the row's own sequence: its answer is its own in any batch.
+    # One random number per row and step, from the row's own sequence, so that answers do not depend on the batch.
     random_N = torch.tensor([row.draw() for row in rows], dtype=real).to(device)
     at_N1 = (random_N * below_NV[:, -1])[:, None]
     drawn_N1 = torch.searchsorted(below_NV, at_N1, right=True).clamp(max=below_NV.shape[-1] - 1)
-    # Rounding may lead behind the last token that has a probability; the likeliest has one.
+    # Rounding may lead past the last token with a probability; then the likeliest is used.
     likeliest_N = probabilities_NV.argmax(-1)
     return torch.where(probabilities_NV.gather(-1, drawn_N1)[:, 0] > 0, drawn_N1[:, 0], likeliest_N)
 
 
-def _rank(logits_BV: Tensor, rows: Sequence[Row], chosen: Sequence[int]) -> None:
-    """Give the rows that want them the log-probabilities of what was chosen and of the likeliest tokens."""
+def _rank(logits_BV: Tensor, rows: Sequence[AnswerRow], chosen: Sequence[int]) -> None:
+    """Store the log-probabilities of the chosen and the likeliest tokens in rows that want them."""
     places = [place for place, row in enumerate(rows) if row.options.logprobs is not None]
     if not places:
         return

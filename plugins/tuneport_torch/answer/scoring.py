@@ -1,4 +1,4 @@
-"""How well a model foretells what rows say: loss and accuracy at the targets, without holding logits."""
+"""Scores a model on rows: loss and accuracy at the targets, without all logits in memory."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _LOGITS_AT_ONCE = 2**24
 
 
 def score(model: PreTrainedModel, renderer: Renderer, examples: Iterable[Example]) -> Score:
-    """Loss and next-token accuracy over all tokens with a weight, each counted by it: the loss that training lowers.
+    """Loss and next-token accuracy over all tokens, counted by their weights: the loss that training minimizes.
 
     Raises DataError for a row that cannot be rendered or is longer than the model's positions.
     """
     head = read_head(model, model.dtype)
     rest, totals, read, tokens = iter(examples), torch.zeros(3, dtype=torch.float64), 0, 0
     while some := list(islice(rest, _ROWS_AT_ONCE)):
-        rows = [_usable(model, one, read + at) for at, one in enumerate(renderer.try_render(some), start=1)]
+        rows = [_check_row(model, one, read + at) for at, one in enumerate(renderer.try_render(some), start=1)]
         read += len(some)
         tokens += sum(weight > 0 for row in rows for weight in row.weights[1:])
         for batch in _batches(rows, _TOKENS_AT_ONCE.get(model.device.type, 4096)):
             totals += _batch_totals(model, head, batch)
     loss, right, weight = totals.tolist()
     if not weight:
-        raise DataError("There is nothing to score: no row has a token that carries a loss.")
+        raise DataError("There is nothing to score: no row has a token with a loss weight.")
     return Score(loss=loss / weight, token_accuracy=right / weight, tokens=tokens, examples=read)
 
 
@@ -49,7 +49,7 @@ def score(model: PreTrainedModel, renderer: Renderer, examples: Iterable[Example
 def _batch_totals(model: PreTrainedModel, head: Head, rows: Sequence[Rendered]) -> Tensor:
     """(sum of weight x nll, sum of weight x right, sum of weight) over the rows' targets."""
     longest = max(len(row.ids) for row in rows)
-    # Padded on the right no real token sees the padding, so there is no mask, and any id will do.
+    # No real token sees padding on the right, so no mask is needed, and any id will do.
     ids_BT = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows], device=model.device)
     weights_BT = torch.tensor([row.weights + [0.0] * (longest - len(row.weights)) for row in rows], device=model.device)
     hidden_BTD = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
@@ -67,20 +67,20 @@ def _batch_totals(model: PreTrainedModel, head: Head, rows: Sequence[Rendered]) 
     return totals
 
 
-def _usable(model: PreTrainedModel, row: Rendered | Unrenderable, number: int) -> Rendered:
+def _check_row(model: PreTrainedModel, row: Rendered | Unrenderable, number: int) -> Rendered:
     if isinstance(row, Unrenderable):
-        raise DataError(f"Row {number} cannot be scored: {row.message}", remedy=row.remedy) from row
+        raise DataError(f"AnswerRow {number} cannot be scored: {row.message}", remedy=row.remedy) from row
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions and len(row.ids) > positions:
         raise DataError(
-            f"Row {number} has {len(row.ids):,} tokens; the model takes {positions:,}.",
-            remedy="Leave it out, or shorten it.",
+            f"AnswerRow {number} has {len(row.ids):,} tokens; the model's limit is {positions:,}.",
+            remedy="Remove or shorten it.",
         )
     return row
 
 
 def _batches(rows: Sequence[Rendered], most: int) -> list[list[Rendered]]:
-    """Rows of like length together, so that a batch's rectangle has at most `most` tokens (or one row)."""
+    """Batches of rows of similar length, with at most `most` tokens including padding (or one row)."""
     batches: list[list[Rendered]] = []
     for row in sorted(rows, key=lambda one: len(one.ids)):
         if batches and len(row.ids) * (len(batches[-1]) + 1) <= most:

@@ -95,7 +95,7 @@ def read_lora(folder: Path) -> Lora:
     try:
         return msgspec.convert(config, Lora)
     except msgspec.ValidationError as error:
-        raise damaged(folder, str(error)) from error
+        raise damaged_adapter(folder, str(error)) from error
 
 
 def read_weights(folder: Path) -> Header:
@@ -109,7 +109,7 @@ def read_weights(folder: Path) -> Header:
     except (BadHeader, OSError, UnavailableError) as error:
         if not os.path.lexists(path):
             raise _no_weights(folder) from error
-        raise damaged(folder, str(error)) from error
+        raise damaged_adapter(folder, str(error)) from error
     endings = tuple(f".{part}.weight" for part in PARTS)
     if more := sorted({_layer(key) for key in header.shapes if not key.endswith(endings)}):
         names = ", ".join(more[:6]) + (" and more" if len(more) > 6 else "")
@@ -123,7 +123,7 @@ def check_adapter(folder: Path) -> None:
     read_weights(folder)
 
 
-def damaged(folder: Path, why: str) -> UnavailableError:
+def damaged_adapter(folder: Path, why: str) -> UnavailableError:
     """The error for an adapter whose files do not fit each other or the model."""
     return UnavailableError(
         f"The adapter in {folder} cannot be loaded: {why}.",

@@ -12,7 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tuneport.errors import UnsupportedError, UsageError
-from tuneport_torch.bases.adapter import PARTS, PREFIX, WEIGHTS, damaged, read_lora, read_weights
+from tuneport_torch.bases.adapter import PARTS, PREFIX, WEIGHTS, damaged_adapter, read_lora, read_weights
 from tuneport_torch.bases.lora_layer import LoraLinear
 from tuneport_torch.bases.quantized import NF4Linear
 
@@ -49,7 +49,7 @@ def merge(model: Any) -> None:
     """Add every adapter to its frozen weight, in float32, and restore the plain layers. Raises TypeError for 4-bit
     weights, because the sum would be rounded to 4 bits again.
     """
-    for name, layer in list(adapted(model).items()):
+    for name, layer in list(adapter_layers(model).items()):
         if isinstance(layer.base, NF4Linear):
             raise TypeError(f"{name} is quantized: load the adapter over the original base, and merge that")
         with torch.no_grad():
@@ -62,11 +62,11 @@ def cast_frozen(model: nn.Module, dtype: torch.dtype) -> None:
     """Round the frozen weights under the adapters once. Autocast rounds them to the same numbers at every use, so this
     changes no result; it saves that work, and half of the weights' memory.
     """
-    for layer in adapted(model).values():
+    for layer in adapter_layers(model).values():
         layer.base.to(dtype)
 
 
-def adapted(model: nn.Module) -> dict[str, LoraLinear]:
+def adapter_layers(model: nn.Module) -> dict[str, LoraLinear]:
     """The layers that have an adapter, by name."""
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLinear)}
 
@@ -75,7 +75,7 @@ def save_peft(model: nn.Module, folder: Path, base_name: str, revision: str | No
     """Write the adapter in PEFT's format, so that `PeftModel.from_pretrained(base, folder)` returns the same model."""
     from safetensors.torch import save_file
 
-    layers = adapted(model)
+    layers = adapter_layers(model)
     if not layers:
         raise UsageError("The model has no adapter.", remedy="Train with mode: lora, or export the complete model.")
     first = next(iter(layers.values()))
@@ -110,7 +110,7 @@ def load_peft(model: Any, folder: Path) -> None:
     names = _layer_names(model, settings.r, folder)
     tensors = load_file(folder / WEIGHTS)
     attach(model, rank=settings.r, alpha=settings.alpha, dropout=settings.lora_dropout, targets=names)
-    layers = adapted(model)
+    layers = adapter_layers(model)
     with torch.no_grad():
         for name in names:
             for part in PARTS:
@@ -128,7 +128,7 @@ def _layer_names(model: Any, rank: int, folder: Path) -> list[str]:
     for name in names:
         layer = layers.get(name)
         if layer is None:
-            raise damaged(folder, f"the model under it has no linear layer {name[:200]!r}")
+            raise damaged_adapter(folder, f"the model under it has no linear layer {name[:200]!r}")
         if layer is head:
             raise UnsupportedError(
                 f"The adapter in {folder} changes the output head, {name[:200]}.",
@@ -139,7 +139,7 @@ def _layer_names(model: Any, rank: int, folder: Path) -> list[str]:
         wanted[f"{PREFIX}{name}.lora_B.weight"] = (outputs, rank)
     if shapes != wanted or not names:
         odd = next((key for key in sorted({*shapes, *wanted}) if shapes.get(key) != wanted.get(key)), "no tensors")
-        raise damaged(folder, f"{odd[:200]} does not fit the model and the rank {rank}")
+        raise damaged_adapter(folder, f"{odd[:200]} does not fit the model and the rank {rank}")
     return names
 
 

@@ -47,14 +47,14 @@ class LoraLinear(nn.Module):
         dropped = F.dropout(x, self.dropout) if self.dropout and self.training else None
         return _product(x, dropped, (self,))[0]
 
-    def frozen(self, kind: torch.dtype) -> Tensor:
+    def frozen_weight(self, kind: torch.dtype) -> Tensor:
         """The frozen weight, (outputs, inputs), in the given type."""
         weight = self.base.weight.to(kind)
         return weight.t() if isinstance(self.base, Conv1D) else weight
 
     def quantize(self, device: torch.device) -> None:
         """Store the frozen weight in 4 bits on that device."""
-        self.base = NF4Linear(self.frozen(self.base.weight.dtype), self.base.bias, device)
+        self.base = NF4Linear(self.frozen_weight(self.base.weight.dtype), self.base.bias, device)
 
     def delta(self) -> Tensor:
         """What the adapter adds to the frozen weight, in float32 and in that weight's shape."""
@@ -148,7 +148,7 @@ class _LoraProduct(torch.autograd.Function):
             outputs = []
             for layer, b_OR, down in zip(layers, bs_OR, _by_rank(down_TR, layers), strict=True):
                 bias = layer.base.bias
-                out_TO = F.linear(x_TI, layer.frozen(kind), None if bias is None else bias.to(kind))
+                out_TO = F.linear(x_TI, layer.frozen_weight(kind), None if bias is None else bias.to(kind))
                 outputs.append(out_TO.addmm_(down, b_OR.t(), alpha=layer.scale).view(*x.shape[:-1], -1))
         ctx.save_for_backward(via_TI, down_TR, a_RI, *bs_OR)
         ctx.layers, ctx.kind, ctx.shape, ctx.type, ctx.dropped = layers, kind, x.shape, x.dtype, dropped is not None
@@ -170,9 +170,9 @@ class _LoraProduct(torch.autograd.Function):
         ]
         grad_x = grad_dropped = None
         if ctx.needs_input_grad[0]:
-            grad_x = grads_TO[0] @ layers[0].frozen(ctx.kind)
+            grad_x = grads_TO[0] @ layers[0].frozen_weight(ctx.kind)
             for layer, grad in zip(layers[1:], grads_TO[1:], strict=True):
-                grad_x.addmm_(grad, layer.frozen(ctx.kind))
+                grad_x.addmm_(grad, layer.frozen_weight(ctx.kind))
             if not ctx.dropped:
                 grad_x.addmm_(back_TR, a_RI)
             grad_x = grad_x.view(ctx.shape).to(ctx.type)

@@ -19,6 +19,11 @@ def fastest(device: str) -> Literal["float32", "bfloat16", "float16"]:
     return "bfloat16" if device == "cpu" and cpu_has_bfloat16() else "float32"
 
 
+def expect_bfloat16(device: str) -> bool:
+    """Whether a device is expected to compute in bfloat16, as far as it is known without PyTorch."""
+    return device == "cuda" or (device == "cpu" and cpu_has_bfloat16())
+
+
 @cache
 def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies in bfloat16 (AVX-512 BF16, AMX, or ARM's BF16), as Linux lists its features."""

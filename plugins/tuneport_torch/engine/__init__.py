@@ -1,1 +1,1 @@
-"""The training engine: the loop, and what it stands on."""
+"""The training engine: the loop and its parts."""

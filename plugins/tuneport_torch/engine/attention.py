@@ -1,4 +1,4 @@
-"""Attention over packed documents, each of which sees only itself: exactly, and without a mask over the pack."""
+"""Exact attention over packed documents, each of which sees only itself, without a mask over the pack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from tuneport_torch.engine.rectangles import Group, allowed, short_attention
+from tuneport_torch.engine.rectangles import Group, short_attention, visible_keys
 
 varlen_attn: Any
 try:
@@ -27,11 +27,11 @@ _NO_SUCH = ("s_aux", "position_bias", "cache")  # arguments of other attention f
 
 
 class NotPackableError(Exception):
-    """The model's attention is not of the kind that is computed here."""
+    """The model needs another attention than the one computed here."""
 
 
 class Documents:
-    """Where the documents of a pack begin and end: `starts` has one more number than there are documents (int32)."""
+    """Where the documents of a pack start and end. `starts` has one more number than there are documents (int32)."""
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         self.lengths, self.device = tuple(lengths), device
@@ -40,12 +40,12 @@ class Documents:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The rectangles in which attention is computed where no fused kernel does it."""
+        """The rectangles for computing attention without a fused kernel."""
         return _groups(self.lengths, self.device)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to the device; to a GPU from pinned memory, so that nothing waits for what the GPU has still to do."""
+    """Copy to the device; to a GPU from pinned memory, so that the copy does not wait for the GPU's pending work."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -64,10 +64,10 @@ def packed_attention(
     **other: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each document. query (1, heads, T, d), key and value (1, heads or fewer, T, d); returns
-    (1, T, heads, d). Registered with transformers under NAME; the model passes `documents` down to it.
+    (1, T, heads, d). Registered with transformers as NAME; the model passes `documents` to it.
     """
     if documents is None or attention_mask is not None or any(other.get(name) is not None for name in _NO_SUCH):
-        raise NotPackableError(f"{type(module).__name__} asks for more than causal attention within documents")
+        raise NotPackableError(f"{type(module).__name__} needs more than causal attention within documents")
     if query.dtype != value.dtype:  # rotary embedding leaves float32 under autocast
         query, key = query.to(value.dtype), key.to(value.dtype)
     if varlen_attn is not None and query.is_cuda and query.dtype == torch.bfloat16 and softcap is None and not dropout:
@@ -78,7 +78,7 @@ def packed_attention(
 AttentionInterface.register(NAME, packed_attention)
 
 
-# Its loops follow the lengths, which differ from batch to batch.
+# Its loops depend on the lengths, which differ from batch to batch.
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's own
 def _in_rectangles(
     query_HTd: Tensor,
@@ -90,7 +90,7 @@ def _in_rectangles(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """Attention where no fused kernel knows documents, (T, H, d)."""
+    """Attention without a fused kernel, (T, H, d)."""
     if query_HTd.device.type == "cpu" and softcap is None and not dropout and documents.longest <= _SHORT:
         scale = query_HTd.shape[-1] ** -0.5 if scaling is None else scaling
         return short_attention(query_HTd, key_GTd, value_GTd, documents.groups, scale, window)
@@ -111,8 +111,8 @@ def _rectangle(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """Attention of a group, (T', H, d) in the order of the pack. Shorter documents are filled up at their end, with
-    anything: under a causal mask no real query looks there.
+    """Attention of a group, (T', H, d) in the order of the pack. Shorter documents are padded at their end with
+    arbitrary values, because no real query sees them under a causal mask.
     """
     query, key, value = (
         x.index_select(1, group.read).view(len(x), group.documents, group.longest, -1).transpose(0, 1)
@@ -120,12 +120,12 @@ def _rectangle(
     )
     short = query.device.type == "cpu" and group.longest <= _SHORT
     if softcap is not None or short:
-        out = _plain(query, key, value, allowed(group.longest, window, query.device), scaling, dropout, softcap)
+        out = _plain(query, key, value, visible_keys(group.longest, window, query.device), scaling, dropout, softcap)
     else:
         repeat = len(query_HTd) // len(key_GTd)
         if repeat > 1:
             key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-        mask = None if window is None or group.longest <= window else allowed(group.longest, window, query.device)
+        mask = None if window is None or group.longest <= window else visible_keys(group.longest, window, query.device)
         out = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling, is_causal=mask is None
         )
@@ -142,8 +142,8 @@ def _plain(
     dropout: float,
     softcap: float | None,
 ) -> Tensor:
-    """Attention with its scores written out, for short documents: on a CPU, two to five times as fast as the fused
-    kernel up to some 500 tokens. Heads that share a key are put behind one another, so that no key is copied.
+    """Attention with explicit scores, for short documents: on a CPU, two to five times as fast as the fused kernel up
+    to about 500 tokens. Heads that share a key are concatenated, so that no key is copied.
     """
     documents, heads, length, width = query_nHLd.shape
     groups = key_nGLd.shape[1]
@@ -163,7 +163,7 @@ def _plain(
 def _varlen(
     query: Tensor, key: Tensor, value: Tensor, documents: Documents, scaling: float | None, window: int | None
 ) -> Tensor:
-    """The fused kernel for documents of any length; bfloat16 on CUDA."""
+    """The fused kernel for documents of any length, in bfloat16 on CUDA."""
     options: dict[str, Any] = {"scale": scaling}
     if "window_size" in _VARLEN_OPTIONS:
         options["window_size"] = (-1 if window is None else window - 1, 0)
@@ -181,8 +181,8 @@ def _varlen(
 
 
 def _groups(lengths: Sequence[int], device: torch.device) -> tuple[Group, ...]:
-    """Cut the documents of a pack into groups whose rectangles are about three quarters full. A kernel call costs as
-    much as some thousand cells, so fewer are better.
+    """Split the documents of a pack into groups whose rectangles are about three quarters full. A kernel call costs as
+    much as several thousand cells, so fewer groups are better.
     """
     cuts, count, longest, squares = [0], 0, 0, 0
     for document, length in enumerate(lengths):

@@ -1,4 +1,4 @@
-"""Micro-batches as tensors on the device; beside a GPU, the next is made while the present one is computed with."""
+"""Makes micro-batches on the device; on a GPU, the next one during the computation of the current one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 class Batches:
-    """Makes micro-batches in the order in which they are asked for. With `ahead` a thread packs the next one, and
-    begins to copy it to the device, on the same stream as everything else. What is in a batch follows from its examples
-    alone, so it is the same whoever makes it, and one that is not asked for after all is only dropped.
+    """Makes micro-batches in the order in which they are requested.
+
+    With `ahead` a thread packs the next one and starts to copy it to the device, on the same stream as everything else.
+    A batch depends only on its examples, so it is the same in any thread, and one that is not used is dropped.
     """
 
     def __init__(self, forward: Forward, *, ahead: bool) -> None:
@@ -26,7 +27,7 @@ class Batches:
     def of(
         self, data: Objective, examples: Sequence[int], tokens_per_batch: int, then: Sequence[int] = ()
     ) -> Iterator[Any]:
-        """The micro-batches of these examples, each as `data.pack` makes it; `then` are those of the next step."""
+        """The micro-batches of these examples, made by `data.pack`; `then` are the examples of the next step."""
         groups = data.split(self.forward, examples, tokens_per_batch)
         if self._thread is None:
             yield from (data.pack(self.forward, group) for group in groups)
@@ -40,7 +41,7 @@ class Batches:
             yield batch
 
     def close(self) -> None:
-        """Let the thread end."""
+        """End the thread."""
         self._next = None
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)

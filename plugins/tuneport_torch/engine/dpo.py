@@ -1,4 +1,4 @@
-"""Direct preference optimisation: the better of two answers is to gain on the worse, beside a frozen reference."""
+"""Direct preference optimization: the chosen answer gains on the rejected one, relative to a frozen reference."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ReferredBatch(PairBatch):
-    """B pairs beside what the reference gives them."""
+class ReferenceBatch(PairBatch):
+    """B pairs with the reference's log-probabilities."""
 
     reference_B2: Tensor
 
 
 class Dpo(Pairs):
-    """Pairs whose chosen answer is to gain on the rejected one, as seen from a reference.
+    """Pairs whose chosen answer should gain on the rejected one, relative to a reference.
 
     The loss of a pair is that of Rafailov et al. 2023, equation 7: `-log sigmoid(margin)` with
     `margin = beta x (log(p / p_ref) of the chosen answer - log(p / p_ref) of the rejected one)`; log p is the sum over
-    all weighted tokens of the answer. A part of `label_smoothing` of the pairs is taken to be labelled the wrong way
-    round (Mitchell 2023). The rewards that are told are beta x log(p / p_ref), as the paper defines them.
+    all weighted tokens of the answer. A fraction `label_smoothing` of the pairs is assumed to have swapped labels
+    (Mitchell 2023). The reported rewards are beta x log(p / p_ref), as the paper defines them.
 
-    `reference_P2` holds log p_ref of both answers; it must be filled before anything is measured.
+    `reference_P2` is log p_ref of both answers. Fill it before the first `measure`.
     """
 
     figures: tuple[str, ...] = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
@@ -46,12 +46,12 @@ class Dpo(Pairs):
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "method": "dpo", "beta": self.beta, "label_smoothing": self.label_smoothing}
 
-    def pack(self, forward: Forward, examples: Sequence[int]) -> ReferredBatch:
+    def pack(self, forward: Forward, examples: Sequence[int]) -> ReferenceBatch:
         plain = super().pack(forward, examples)
         reference_B2 = to_device(self.reference_P2[list(examples)], forward.device)
-        return ReferredBatch(plain.rows, plain.back_R, reference_B2)
+        return ReferenceBatch(plain.rows, plain.back_R, reference_B2)
 
-    def measure(self, forward: Forward, batch: ReferredBatch) -> Tensor:
+    def measure(self, forward: Forward, batch: ReferenceBatch) -> Tensor:
         return self.figures_of(self.logprobs(forward, batch), batch.reference_B2)
 
     def figures_of(self, logprob_B2: Tensor, reference_B2: Tensor) -> Tensor:
@@ -60,5 +60,5 @@ class Dpo(Pairs):
         margin_B = reward_B2[:, 0] - reward_B2[:, 1]
         wrong = self.label_smoothing
         loss_B = -(1 - wrong) * F.logsigmoid(margin_B) - wrong * F.logsigmoid(-margin_B)
-        told = [*reward_B2.detach().sum(0), margin_B.detach().sum(), (margin_B > 0).float().sum()]
-        return torch.stack([loss_B.sum(), *told])
+        reported = [*reward_B2.detach().sum(0), margin_B.detach().sum(), (margin_B > 0).float().sum()]
+        return torch.stack([loss_B.sum(), *reported])

@@ -1,4 +1,4 @@
-"""How much memory a training takes at its peak, from the model's shape; without torch."""
+"""Estimates the peak memory of a training run from the model's shape, without torch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from tuneport_torch.bases.facts import Facts
     from tuneport_torch.config import TorchSettings
 
-# Python, torch and transformers, imported and at work; on a GPU what is counted is the device's own memory.
+# Python, torch and transformers in use. On a GPU only the device's memory counts.
 _RUNTIME_BYTES = {"cpu": 0.45e9, "cuda": 0.6e9, "mps": 0.6e9}
 _FEW_TOKENS = 1024
-_USABLE = 0.92  # of a device's memory: the rest is broken up, or others'
-_LOGITS = {"cpu": 2**24, "cuda": 2**27, "mps": 2**27}  # logits that the loss holds at once
+_USABLE = 0.92  # of a device's memory: the rest is fragmented or used by others
+_LOGITS = {"cpu": 2**24, "cuda": 2**27, "mps": 2**27}  # logits that the loss computes at once
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes at the peak, part by part."""
+    """Bytes at the peak, by part."""
 
     parts: Mapping[str, float]
 
@@ -30,7 +30,7 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """A decoder's widths: of the hidden state, of all queries, of all keys, of the feed-forward's middle."""
+    """A decoder's widths: of the hidden state, all queries, all keys, and the middle of the feed-forward layer."""
 
     parameters: int
     vocabulary: int
@@ -49,11 +49,11 @@ class _Shape:
 
     @property
     def adapted(self) -> int:
-        """Inputs and outputs of a layer's matrices, summed: an adapter has rank times as many weights."""
+        """The sum of inputs and outputs of a layer's matrices: an adapter has rank times as many weights."""
         return 4 * self.hidden + 3 * (self.hidden + self.inner) + 2 * self.queries + 2 * self.keys
 
 
-def foretell(
+def estimate(
     facts: Facts,
     settings: TorchSettings,
     kind: str,
@@ -62,8 +62,8 @@ def foretell(
     longest: int,
     recompute: bool | None = None,
 ) -> Footprint | None:
-    """The memory of a training whose micro-batches have so many tokens, in rows of up to `longest`; None where the
-    base's shape is not known. `recompute` is whether activations are computed twice, by default what the settings say.
+    """The memory of a training run with micro-batches of `tokens_per_batch`, in rows of up to `longest` tokens; None if
+    the base's shape is unknown. `recompute`: activations are computed twice, by default as in the settings.
     """
     shape = _shape(facts)
     if shape is None:
@@ -81,19 +81,19 @@ def foretell(
 
 
 def error(kind: str) -> str:
-    """How far `foretell` may be off; `benchmarks/memory.py` measures it."""
+    """The error of `estimate`, as `benchmarks/memory.py` measures it."""
     return "±15%" if kind == "cpu" else "±40%, not yet measured"
 
 
 def needs_recompute(facts: Facts, settings: TorchSettings, kind: str, memory: int, longest: int) -> bool:
-    """Whether activations must be computed twice because not even a small micro-batch would fit into `memory`: fewer
-    tokens at once cost less time than that, down to about a thousand. False where the settings have decided.
+    """Whether activations must be computed twice because not even a small micro-batch fits into `memory`. Down to about
+    a thousand tokens, smaller micro-batches cost less time than that. False if the settings decide.
     """
     if settings.activation_checkpointing != "auto" or not memory:
         return False
     tokens = max(longest, _FEW_TOKENS)
-    foretold = foretell(facts, settings, kind, tokens_per_batch=tokens, longest=longest, recompute=False)
-    return foretold is not None and foretold.total > _USABLE * memory
+    estimated = estimate(facts, settings, kind, tokens_per_batch=tokens, longest=longest, recompute=False)
+    return estimated is not None and estimated.total > _USABLE * memory
 
 
 def _shape(facts: Facts) -> _Shape | None:
@@ -116,7 +116,7 @@ def _shape(facts: Facts) -> _Shape | None:
 
 
 def _size(config: Mapping[str, Any], *names: str) -> int | None:
-    """The first of these numbers that a config has; of one that differs by layer, the largest."""
+    """The first of these numbers that a config has; the largest, if it differs by layer."""
     for name in names:
         value = config.get(name)
         found = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int) and one > 0]
@@ -126,10 +126,10 @@ def _size(config: Mapping[str, Any], *names: str) -> int | None:
 
 
 def _weights(shape: _Shape, settings: TorchSettings, kind: str, *, half: bool) -> dict[str, float]:
-    """Weights and what is kept for those that are trained: value, gradient and AdamW's two moments, 4 bytes each."""
+    """Weights, and for trained ones the value, the gradient and AdamW's two moments, 4 bytes each."""
     head = shape.vocabulary * shape.hidden
     if settings.mode == "full":
-        # Autocast keeps a rounded copy of every matrix, and the loss one of the head with a gradient of its own.
+        # Autocast keeps a rounded copy of every matrix, and the loss a copy of the head with a separate gradient.
         rounded = 2.0 * (shape.layers * shape.layer + head) if half else 0.0
         return {"weights": 4.0 * shape.parameters + rounded, "trained": 12.0 * shape.parameters + 4.0 * head}
     layers = float(shape.layers * shape.layer)
@@ -142,7 +142,7 @@ def _weights(shape: _Shape, settings: TorchSettings, kind: str, *, half: bool) -
 
 
 def _activations(shape: _Shape, settings: TorchSettings, kind: str, longest: int, *, half: bool) -> tuple[float, float]:
-    """Bytes a token that a layer keeps for the backward pass, and that the busiest layer holds besides."""
+    """Bytes per token that a layer keeps for the backward pass, and what the largest layer needs in addition."""
     each = 2 if half else 4
     residual = 2 if kind == "cuda" and half and settings.mode == "lora" else 4
     norms = 2 * residual * shape.hidden
@@ -150,6 +150,6 @@ def _activations(shape: _Shape, settings: TorchSettings, kind: str, longest: int
     linear = each * (inputs * shape.hidden + shape.queries)
     shares = each * shape.heads * longest / 2 if kind == "cpu" else 4 * shape.heads
     attention = each * (shape.queries + 2 * shape.keys) + shares
-    gated = each * 3 * shape.inner  # gate, up and their product; of other gates than silu one more
+    gated = each * 3 * shape.inner  # gate, up and their product; one more for gates other than silu
     passing = each * 4 * shape.inner + 4 * 4 * shape.hidden
     return norms + linear + attention + gated, passing

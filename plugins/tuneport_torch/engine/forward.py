@@ -1,4 +1,4 @@
-"""The loss of a micro-batch: its rows packed where that is proven to be exact for the model, padded where it is not."""
+"""The loss of a micro-batch: packed if that is proven to be exact for the model, otherwise padded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tuneport_torch.engine.logprobs import target_logprobs
 from tuneport_torch.engine.loss import Head, head_logits, read_head, weighted_loss
 from tuneport_torch.engine.pack import micro_batches, padded_batches
 
-TensorRow = tuple[Tensor, Tensor]  # ids, and the weight of each in the loss
+TensorRow = tuple[Tensor, Tensor]  # ids, and their weights in the loss
 
 
 class Forward(Protocol):
@@ -27,19 +27,19 @@ class Forward(Protocol):
     device: torch.device
 
     def open(self) -> None:
-        """Make the model compute this way; called once its weights are as they will be trained."""
+        """Make the model compute in this way. Called when its weights are ready for training."""
 
     def close(self) -> None:
-        """Leave the model's attention as it was found."""
+        """Restore the model's attention."""
 
     def split(self, rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
         """The micro-batches of a step's rows."""
 
     def room(self, lengths: Sequence[int]) -> int:
-        """The tokens that rows of these lengths take together, where they must stand in one micro-batch."""
+        """The tokens that rows of these lengths need in one micro-batch."""
 
     def pack(self, rows: Sequence[TensorRow]) -> Any:
-        """R rows as one micro-batch on its way to the device; the same for the same rows, in whichever thread."""
+        """Make a micro-batch of R rows and start to copy it to the device. Same rows, same batch, in any thread."""
 
     def loss(self, batch: Any) -> Tensor:
         """The sum of weight x negative log-likelihood over the rows' targets."""
@@ -50,8 +50,8 @@ class Forward(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Rows behind one another, T tokens in all, with N targets, `counts` of each row: the hidden state at `where_N`
-    predicts `target_N`, which counts `weight_N` in the loss.
+    """Concatenated rows, T tokens in all, with N targets, `counts` of each row: the hidden state at `where_N` predicts
+    `target_N`, with the weight `weight_N` in the loss.
     """
 
     ids_T: Tensor
@@ -64,7 +64,7 @@ class PackedBatch:
 
 
 def pack(rows: Sequence[TensorRow], device: torch.device) -> PackedBatch:
-    """Put rows behind one another. The first token of a row is never a target: nothing of its own row predicts it."""
+    """Concatenate rows. The first token of a row is never a target, because nothing in its row predicts it."""
     lengths = [len(ids) for ids, _ in rows]
     ids_T = torch.cat([ids for ids, _ in rows]).long()
     weights_T = torch.cat([weights for _, weights in rows]).float()
@@ -83,9 +83,9 @@ def pack(rows: Sequence[TensorRow], device: torch.device) -> PackedBatch:
 
 
 class Packed:
-    """Documents behind one another in one row, through our own attention; logits only where there is a target.
+    """Documents concatenated into one row, with the attention of attention.py, and logits only at targets.
 
-    `compiler`, when it is set before the pass is opened, compiles the model's layers, and gives what undoes it.
+    `compiler`, if set before `open`, compiles the model's layers and returns a function that undoes it.
     """
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
@@ -100,7 +100,7 @@ class Packed:
         self.model.set_attn_implementation(NAME)
         if self.compiler is None:
             self.undo = [fuse(self.model), join(self.model)]
-        else:  # which puts operations together itself, and cannot look through what does it here
+        else:  # it fuses operations itself, and cannot trace the fused functions here
             self.undo = [self.compiler(self.model)]
         self.head: Head = read_head(self.model, self.dtype)
 
@@ -132,7 +132,7 @@ class Packed:
             input_ids=batch.ids_T[None],
             position_ids=batch.positions_T[None],
             attention_mask=None,
-            use_cache=False,  # a cache would make models forget where documents end
+            use_cache=False,  # with a cache, models would ignore where documents end
             documents=batch.documents,
         )
         hidden_TD: Tensor = out.last_hidden_state[0]
@@ -141,8 +141,8 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
-    """B rows, filled up to T tokens, with N targets, `counts` of each row: the logits at `row_N`, `position_N` predict
-    `target_N`, which counts `weight_N` in the loss.
+    """B rows padded to T tokens, with N targets, `counts` of each row: the logits at `row_N`, `position_N` predict
+    `target_N`, with the weight `weight_N` in the loss.
     """
 
     ids_BT: Tensor
@@ -155,17 +155,17 @@ class PaddedBatch:
 
 
 class Padded:
-    """The model's own forward pass over rows that are filled up at their end: for models that cannot be packed."""
+    """The model's own forward pass over rows padded at their end, for models that cannot be packed."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.device: torch.device = model.device
 
     def open(self) -> None:
-        """Nothing to do: the model computes as it always does."""
+        """Nothing to do: the model computes as usual."""
 
     def close(self) -> None:
-        """Nothing was changed."""
+        """Nothing to restore."""
 
     def split(self, rows: Sequence[int], lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
         return padded_batches(rows, lengths, tokens_per_batch)
@@ -207,12 +207,12 @@ def _counts(rows: Sequence[TensorRow]) -> list[int]:
 
 
 def _row_sums(target_N: Tensor, counts: list[int]) -> Tensor:
-    """What belongs to the targets of each row, summed: of shape (R,)."""
+    """The sum over the targets of each row, of shape (R,)."""
     return torch.stack([part.sum() for part in torch.split(target_N, counts)])
 
 
 def choose_forward(model: Any, packing: bool | str, dtype: torch.dtype, emit: Callable[..., None]) -> Forward:
-    """Packed, where that is wanted and proven for this model; else padded, and told why."""
+    """Packed, if that is wanted and proven for this model; otherwise padded, with the reason in the log."""
     if packing is False:
         return Padded(model)
     reason = why_not_packed(model)
@@ -221,15 +221,15 @@ def choose_forward(model: Any, packing: bool | str, dtype: torch.dtype, emit: Ca
     if packing is True:
         raise UnsupportedError(
             f"{type(model).__name__} cannot be trained packed: {reason}.",
-            remedy="Leave out packing, or set it to false.",
+            remedy="Remove the setting packing, or set it to false.",
         )
     emit("log", f"Rows are padded, not packed, which is slower: {reason}.", level="warning")
     return Padded(model)
 
 
 def why_not_packed(model: Any) -> str | None:
-    """Try the packed way on three small documents, in the model's own types: None when it gives what the model gives
-    for each alone, and when a document's logits do not move as another one changes; else what went wrong.
+    """Try packing on three small documents, in the model's own number types. None if the logits are those of each
+    document alone and do not change when another document changes; otherwise what went wrong.
     """
     generator = torch.Generator().manual_seed(0)
     ids_3T = torch.randint(0, model.config.get_text_config().vocab_size, (3, 9), generator=generator)
@@ -239,11 +239,11 @@ def why_not_packed(model: Any) -> str | None:
     try:
         with torch.no_grad():
             logits_3TV = model(ids_3T.to(model.device), use_cache=False).logits.float()
-            # What a causal model says of a row's beginning does not depend on how the row goes on.
+            # In a causal model, logits do not depend on later tokens.
             alone_NV = torch.cat([logits_TV[: len(ids)] for logits_TV, ids in zip(logits_3TV, rows, strict=True)])
             packed.open()
             ours_NV, other_NV = _all_logits(packed, rows), _all_logits(packed, [rows[0].flip(0), *rows[1:]])
-    except Exception as error:  # noqa: BLE001 - a model's code may raise anything; all it means is that it is padded
+    except Exception as error:  # noqa: BLE001 - whatever a model's code raises, its rows are padded then
         return f"{type(error).__name__}: {error}"
     finally:
         packed.close()
@@ -251,9 +251,9 @@ def why_not_packed(model: Any) -> str | None:
     size = float(alone_NV.abs().max())
     exact = model.dtype == torch.float32
     if float((ours_NV - alone_NV).abs().max()) > (1e-4 if exact else 5e-2) * size:
-        return "packed rows give other logits than single ones"
+        return "packed rows have other logits than single rows"
     if float((ours_NV - other_NV)[len(rows[0]) :].abs().max()) > 1e-4 * size:
-        return "packed rows see each other"
+        return "packed rows influence each other"
     return None
 
 

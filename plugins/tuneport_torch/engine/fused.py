@@ -1,4 +1,4 @@
-"""RMSNorm, gates and rotary positions as one function each, in place of a model's own where both are proven equal."""
+"""RMSNorm, gates and rotary positions as one function each, used if proven equal to the model's own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_GATED = {"gate_proj", "up_proj", "down_proj"}  # as models of transformers call the layers of a gated feed-forward
-_ROTARY = "apply_rotary_pos_emb"  # as every model of transformers that has it calls it
+_GATED = {"gate_proj", "up_proj", "down_proj"}  # transformers' names for the layers of a gated feed-forward
+_ROTARY = "apply_rotary_pos_emb"  # its name in all models of transformers
 
 
 def fuse(model: nn.Module) -> Callable[[], None]:
-    """Let the modules of a model compute with the functions below where that is proven; what undoes it.
+    """Let a model's modules compute with the functions below if that is proven. Returns a function that undoes it.
 
-    Written as single operations, as models are, these small layers read and write memory many times, and autograd keeps
-    what lies between. Proof is by module class: outputs and gradients on random numbers, in float32.
+    Written as single operations, as in models, these small layers read and write memory many times, and autograd keeps
+    all intermediate results. The proof is per module class: outputs and gradients of random numbers, in float32.
     """
     changed = [*_fuse_norms(model), *_fuse_gates(model), *_fuse_rotary(model)]
 
@@ -57,7 +57,7 @@ def _epsilon(module: nn.Module) -> float | None:
 
 
 def _is_norm(module: nn.Module, offset: float) -> bool:
-    """Whether a module's own forward pass is ours, with `offset` added to its weight (Gemma's has 1)."""
+    """Whether a module's forward pass equals `rms_norm` with `offset` added to its weight (1 for Gemma)."""
     weight = getattr(module, "weight", None)
     epsilon = _epsilon(module)
     if not isinstance(weight, Tensor) or weight.ndim != 1 or epsilon is None:
@@ -68,7 +68,7 @@ def _is_norm(module: nn.Module, offset: float) -> bool:
     x, outer = (torch.randn(shape, generator=generator).to(weight.device) for _ in range(2))
     with torch.no_grad():
         probe.weight.copy_(torch.randn(len(weight), generator=generator))
-    return _alike(probe, lambda x: rms_norm(x, probe.weight, epsilon, offset), [x], [outer], [probe.weight])
+    return _are_equal(probe, lambda x: rms_norm(x, probe.weight, epsilon, offset), [x], [outer], [probe.weight])
 
 
 def _fuse_gates(model: nn.Module) -> Iterator[nn.Module]:
@@ -85,18 +85,18 @@ def _fuse_gates(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _gated_forward(self: Any, x: Tensor) -> Tensor:
-    out: Tensor = self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
+    out: Tensor = self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
     return out
 
 
 def _is_gated(module: nn.Module) -> bool:
-    """Whether a module's own forward pass is ours, tried on small layers in the place of its own."""
-    with torch.random.fork_rng(devices=[]):  # so that an adapter begins with the same numbers, packed or padded
+    """Whether a module's forward pass equals `swiglu`, tried with small layers in place of its own."""
+    with torch.random.fork_rng(devices=[]):  # so that an adapter starts with the same numbers, packed or padded
         gate, up, down = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 6)
     small = SimpleNamespace(gate_proj=gate, up_proj=up, down_proj=down, act_fn=getattr(module, "act_fn", None))
     x, outer = torch.randn(2, 1, 5, 6, generator=torch.Generator().manual_seed(0))
     theirs: Any = type(module).forward
-    return _alike(lambda x: theirs(small, x), lambda x: _gated_forward(small, x), [x], [outer], [])
+    return _are_equal(lambda x: theirs(small, x), lambda x: _gated_forward(small, x), [x], [outer], [])
 
 
 def _fuse_rotary(model: nn.Module) -> Iterator[nn.Module]:
@@ -114,7 +114,7 @@ def _fuse_rotary(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _with_global(function: FunctionType, name: str, value: Any) -> FunctionType:
-    """The same function, to which one global name means something else; nobody else's changes."""
+    """A copy of the function for which one global name has another value."""
     other = FunctionType(
         function.__code__,
         {**function.__globals__, name: value},
@@ -131,7 +131,7 @@ def _is_rotary(theirs: Callable[..., Any]) -> bool:
     query, outer_query = torch.randn(2, 1, 3, 5, 8, generator=generator)
     key, outer_key = torch.randn(2, 1, 2, 5, 8, generator=generator)
     cos, sin = torch.randn(2, 1, 5, 8, generator=generator)
-    return _alike(
+    return _are_equal(
         lambda q, k: theirs(q, k, cos, sin),
         lambda q, k: rotary(q, k, cos, sin),
         [query, key],
@@ -140,14 +140,14 @@ def _is_rotary(theirs: Callable[..., Any]) -> bool:
     )
 
 
-def _alike(
+def _are_equal(
     theirs: Callable[..., Any],
     ours: Callable[..., Any],
     inputs: list[Tensor],
     outers: list[Tensor],
     weights: list[Tensor],
 ) -> bool:
-    """Whether two functions have the same outputs and the same gradients of their inputs and weights."""
+    """Whether two functions have the same outputs and the same gradients of inputs and weights."""
     found: list[tuple[Tensor, ...]] = []
     try:
         with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
@@ -157,7 +157,7 @@ def _alike(
                 outputs = out if isinstance(out, tuple) else (out,)
                 found.append((*outputs, *torch.autograd.grad(outputs, [*leaves, *weights], outers)))
         torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
-    except Exception:  # noqa: BLE001 - a model's code may raise anything; all it means is that it keeps its own
+    except Exception:  # noqa: BLE001 - whatever a model's code raises, it stays as it is then
         return False
     return True
 
@@ -178,7 +178,7 @@ class _RMSNorm(torch.autograd.Function):
         inverse = size.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight_D, inverse)
         ctx.offset = offset
-        out: Tensor = (full * inverse).mul_(_shifted(weight_D, offset))
+        out: Tensor = (full * inverse).mul_(_shift(weight_D, offset))
         return out.to(torch.promote_types(x.dtype, weight_D.dtype))
 
     @staticmethod
@@ -189,24 +189,24 @@ class _RMSNorm(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_weight = (grad * full).mul_(inverse).flatten(0, -2).sum(0).to(weight_D.dtype)
         if ctx.needs_input_grad[0]:
-            grad_x = grad * _shifted(weight_D, ctx.offset)
+            grad_x = grad * _shift(weight_D, ctx.offset)
             along = torch.linalg.vecdot(grad_x, full)[..., None].mul_(inverse**3).div_(x.shape[-1])
             grad_x = grad_x.mul_(inverse).addcmul_(full, along, value=-1.0).to(x.dtype)
         return grad_x, grad_weight, None, None
 
 
-def _shifted(weight_D: Tensor, offset: float) -> Tensor:
+def _shift(weight_D: Tensor, offset: float) -> Tensor:
     return weight_D.float() + offset if offset else weight_D.float()
 
 
-def gated(gate: Tensor, up: Tensor) -> Tensor:
-    """`silu(gate) * up`, of which silu(gate) is not kept."""
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """`silu(gate) * up`, without keeping silu(gate)."""
     out: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]  # torch's own
     return out
 
 
 class _Gated(torch.autograd.Function):
-    """The same operations as autograd's, of which silu(gate) is computed twice: it is a fifth of what a layer keeps."""
+    """Autograd's operations, but silu(gate) is computed twice: kept, it would be a fifth of a layer's memory."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
@@ -223,11 +223,11 @@ class _Gated(torch.autograd.Function):
 
 def rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
     """Rotate query and key (1, heads, T, d) by their positions' angles, cos and sin (1, T, d): x's two halves a, b
-    become a cos - b sin, b cos + a sin. Computed in the wider of the types, rounded once to x's own.
+    become a cos - b sin, b cos + a sin. Computed in the wider of the types, and rounded once to x's type.
     """
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    turned = (_Rotate.apply(x, cos, sin) for x in (query, key))  # type: ignore[no-untyped-call]  # torch's own
-    return next(turned), next(turned)
+    rotated = (_Rotate.apply(x, cos, sin) for x in (query, key))  # type: ignore[no-untyped-call]  # torch's own
+    return next(rotated), next(rotated)
 
 
 class _Rotate(torch.autograd.Function):
@@ -236,17 +236,17 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin)
+        return _rotate(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> Any:
         cos, sin = ctx.saved_tensors
-        # Transposed: what b's sine took from a goes back to b, so the sines of the halves change places and signs.
+        # The transpose: the sines of the two halves swap places and change sign.
         half = sin.shape[-1] // 2
-        return _turn(outer[0], cos, -sin.roll(half, -1)), None, None
+        return _rotate(outer[0], cos, -sin.roll(half, -1)), None, None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, cos.dtype))
     out = wide * cos
     (first, second), (a, b), (sin_a, sin_b) = out.chunk(2, -1), wide.chunk(2, -1), sin.chunk(2, -1)

@@ -1,4 +1,4 @@
-"""Log-probabilities of targets that can be differentiated, without ever holding the logits of a whole batch."""
+"""Differentiable log-probabilities of targets, computed without the logits of a complete batch in memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from tuneport_torch.engine.loss import Head, head_logits, weighted_loss
 
-_LOGITS_AT_ONCE = {"cpu": 2**23, "cuda": 2**27}  # elements: a CPU's cache, half a gigabyte of a GPU's memory
+_LOGITS_AT_ONCE = {"cpu": 2**23, "cuda": 2**27}  # elements: a CPU's cache, or half a gigabyte of a GPU's memory
 
 
 def target_logprobs(hidden_ND: Tensor, head: Head, target_N: Tensor) -> Tensor:
     """The log-probability, in nats, of each target after its hidden state: float32, of shape (N,).
 
-    Unlike in `loss.weighted_loss`, what the gradients are multiplied by may depend on all of the log-probabilities, as
-    it does where answers are compared. So it is not known on the way forward, and the logits are made twice.
+    Unlike in `loss.weighted_loss`, the factors of the gradients may depend on all log-probabilities, as when answers
+    are compared. They are unknown in the forward pass, so the logits are computed twice.
     """
     logprob_N: Tensor = _TargetLogprobs.apply(  # type: ignore[no-untyped-call]  # torch's own
         hidden_ND, head.weight_VD, head.bias_V, target_N, head
@@ -43,7 +43,7 @@ class _TargetLogprobs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> Any:
-        """The gradient of sum(by x log-probability) is that of the weighted loss whose weights are -by."""
+        """The gradient of sum(by x log-probability) is that of the weighted loss with the weights -by."""
         *inputs, target_N = ctx.saved_tensors
         leaves: list[Any] = [
             None if one is None else one.detach().requires_grad_(wants)

@@ -1,4 +1,4 @@
-"""The loss at the positions that have a target, without ever holding the logits of a whole batch."""
+"""The loss at positions that have a target, computed without the logits of a complete batch in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A causal model's way from hidden states to logits: `softcap(hidden @ weight_VD.T * scale + bias_V)`."""
+    """A model's output head, from hidden states to logits: `softcap(hidden @ weight_VD.T * scale + bias_V)`."""
 
     weight_VD: Tensor
     bias_V: Tensor | None
@@ -22,7 +22,7 @@ class Head:
 
 
 def read_head(model: Any, dtype: torch.dtype) -> Head:
-    """The output head of a transformers model, computing in `dtype`; a frozen one is cast once and for all."""
+    """The output head of a transformers model, computing in `dtype`. A frozen weight is cast once."""
     linear = model.get_output_embeddings()
     if not isinstance(linear, nn.Linear):
         raise TypeError(f"the output head of {type(model).__name__} is not a plain linear layer")
@@ -39,7 +39,7 @@ def read_head(model: Any, dtype: torch.dtype) -> Head:
 
 
 def weighted_loss(hidden_ND: Tensor, head: Head, target_N: Tensor, weight_N: Tensor) -> Tensor:
-    """The sum over targets of weight x negative log-likelihood, in nats: a float32 scalar, divided by nothing yet."""
+    """The sum over targets of weight x negative log-likelihood, in nats: a float32 scalar, not a mean."""
     loss: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]  # torch's own
         hidden_ND, head.weight_VD, head.bias_V, target_N, weight_N, head
     )
@@ -48,11 +48,11 @@ def weighted_loss(hidden_ND: Tensor, head: Head, target_N: Tensor, weight_N: Ten
 
 def head_logits(hidden_ND: Tensor, head: Head) -> Tensor:
     """Logits in float32, of shape (N, V)."""
-    return _capped(_raw_logits(hidden_ND.to(head.dtype), head.weight_VD.to(head.dtype), head.bias_V, head), head)
+    return _softcap(_raw_logits(hidden_ND.to(head.dtype), head.weight_VD.to(head.dtype), head.bias_V, head), head)
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Computes its gradients in the forward pass, chunk by chunk: the logits are made once and never kept.
+    """Computes its gradients in the forward pass, chunk by chunk: the logits are computed once and not kept.
 
     The gradient by the logits is weight x (softmax - onehot), through the soft cap's derivative 1 - (capped / cap)^2.
     """
@@ -68,7 +68,7 @@ class _HeadLoss(torch.autograd.Function):
         head: Head,
     ) -> Tensor:
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        # Autocast is off: every dtype below is meant.
+        # Autocast is off: every dtype below is explicit.
         with torch.autocast(hidden_ND.device.type, enabled=False):
             hidden = hidden_ND.to(head.dtype)
             weight = weight_VD.to(head.dtype)
@@ -80,7 +80,7 @@ class _HeadLoss(torch.autograd.Function):
             for start in range(0, len(hidden), rows):
                 part = slice(start, start + rows)
                 raw_NV = _raw_logits(hidden[part], weight, bias_V, head)
-                for few in _cache_sized(raw_NV):
+                for few in _cache_parts(raw_NV):
                     where = slice(start + few.start, start + few.stop)
                     loss += _to_gradient(raw_NV[few], target_N[where, None], weight_N[where, None], head, grad_bias)
                 if grad_hidden is not None:
@@ -107,8 +107,8 @@ class _HeadLoss(torch.autograd.Function):
 
 
 def _to_gradient(raw_NV: Tensor, target_N1: Tensor, weight_N1: Tensor, head: Head, grad_bias: Tensor | None) -> Tensor:
-    """Replace raw logits by the gradient by them, in place, and return their loss. In float32, rounded once."""
-    logits_NV = _capped(raw_NV, head)
+    """Replace raw logits by their gradient, in place, and return the loss. In float32, rounded once."""
+    logits_NV = _softcap(raw_NV, head)
     slope_NV = None if head.softcap is None else 1 - (logits_NV / head.softcap) ** 2
     logits_NV.sub_(logits_NV.amax(-1, keepdim=True))
     at_target_N1 = logits_NV.gather(1, target_N1)
@@ -132,18 +132,18 @@ def _raw_logits(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, hea
     return logits_NV if bias_V is None else logits_NV + bias_V
 
 
-def _capped(raw_NV: Tensor, head: Head) -> Tensor:
+def _softcap(raw_NV: Tensor, head: Head) -> Tensor:
     logits_NV = raw_NV.float()
     return logits_NV if head.softcap is None else torch.tanh(logits_NV / head.softcap) * head.softcap
 
 
 def _rows_at_once(weight_VD: Tensor) -> int:
-    """Rows of a chunk, whose logits are held at once: some tens of megabytes on a CPU, half a gigabyte on a GPU."""
+    """Rows whose logits are in memory at once: tens of megabytes on a CPU, half a gigabyte on a GPU."""
     elements = 2**24 if weight_VD.device.type == "cpu" else 2**27
     return max(16, elements // len(weight_VD))
 
 
-def _cache_sized(raw_NV: Tensor) -> Iterator[slice]:
-    """Parts of a chunk that stay in a CPU's cache while they are read and written several times; on a GPU, all."""
+def _cache_parts(raw_NV: Tensor) -> Iterator[slice]:
+    """Parts of a chunk that fit into a CPU's cache, because they are used several times; on a GPU, all of it."""
     rows = len(raw_NV) if raw_NV.device.type != "cpu" else max(1, 2**19 // raw_NV.shape[1])
     return (slice(start, min(start + rows, len(raw_NV))) for start in range(0, len(raw_NV), rows))

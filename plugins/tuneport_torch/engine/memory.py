@@ -1,4 +1,4 @@
-"""What to do when memory runs out: smaller micro-batches, then fewer activations, then say so."""
+"""Handles running out of memory: smaller micro-batches, then recomputed activations, then an error."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|cann
 
 
 class Memory:
-    """Runs work again, in smaller pieces, when it did not fit. What is computed stays the same but for rounding; what
-    was learnt about the memory is kept in `progress`, so that a resumed run cuts its steps in the same way.
+    """Runs work again in smaller pieces if it does not fit. Results stay the same except for rounding. The limits found
+    are kept in `progress`, so that a resumed run splits its steps in the same way.
     """
 
     def __init__(self, model: Any, recompute: bool | str, progress: state.Progress, emit: Callable[..., None]) -> None:
         self.model = model
-        self.may_recompute = recompute == "auto" and bool(getattr(model, "supports_gradient_checkpointing", False))
+        self.may_recompute = recompute == "if needed" and bool(getattr(model, "supports_gradient_checkpointing", False))
         self.progress = progress
         self.emit = emit
         if recompute is True or progress.recompute:
             self._recompute()
 
     def fit(self, work: Callable[[], T], split: Callable[[int], list[list[int]]], lengths: Sequence[int]) -> T:
-        """Do `work`, which cuts its rows as `split(progress.tokens_per_batch)` does. Raises TuneportError when a single
+        """Do `work`, which must split its rows by `split(progress.tokens_per_batch)`. Raises TuneportError if a single
         row does not fit.
         """
         while True:
@@ -40,25 +40,25 @@ class Memory:
             except Exception as error:
                 if not out_of_memory(error):
                     raise
-                said = str(error).strip().splitlines()[0]
-            # Only here, the failed attempt's tensors are gone with its exception.
-            self._make_room(split(self.progress.tokens_per_batch), lengths, said)
+                reason = str(error).strip().splitlines()[0]
+            # Only here are the failed attempt's tensors freed, together with its exception.
+            self._make_room(split(self.progress.tokens_per_batch), lengths, reason)
             state.set_random(random, self.model.device)
 
-    def _make_room(self, batches: Sequence[Sequence[int]], lengths: Sequence[int], said: str) -> None:
+    def _make_room(self, batches: Sequence[Sequence[int]], lengths: Sequence[int], reason: str) -> None:
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         divisible = [sum(lengths[row] for row in batch) for batch in batches if len(batch) > 1]
         if divisible:
             self.progress.tokens_per_batch = max(1, max(divisible) // 2)
-            message = f"Out of memory: micro-batches now hold at most {self.progress.tokens_per_batch} tokens."
+            message = f"Out of memory: micro-batches now have at most {self.progress.tokens_per_batch} tokens."
         elif self.may_recompute and not self.progress.recompute:
             self._recompute()
-            message = "Out of memory: activations are now computed twice instead of kept, which is slower."
+            message = "Out of memory: activations are now recomputed instead of kept, which is slower."
         else:
             longest = max(lengths[row] for batch in batches for row in batch)
             raise TuneportError(
-                f"A single row of {longest} tokens does not fit into memory ({said}).",
+                f"A single row of {longest} tokens does not fit into memory ({reason}).",
                 remedy="Cut or drop long rows (data.too_long: truncate or drop, with backends.torch.max_tokens), "
                 "choose a smaller model or a smaller adapter.rank, or free memory on the device.",
             )
@@ -67,18 +67,18 @@ class Memory:
     def _recompute(self) -> None:
         if not getattr(self.model, "supports_gradient_checkpointing", False):
             raise UnsupportedError(
-                f"{type(self.model).__name__} cannot compute its activations twice.",
+                f"{type(self.model).__name__} does not support activation checkpointing.",
                 remedy="Leave out activation_checkpointing.",
             )
         if hasattr(self.model, "activation_checkpointing_enable"):
             self.model.activation_checkpointing_enable()
-        else:  # its older name
+        else:  # the older name
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.progress.recompute = True
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: Python's, a GPU's or the CPU allocator's."""
+    """Whether memory ran out, according to Python, a GPU or the CPU allocator."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and _WORDS.search(str(error)) is not None

@@ -1,4 +1,4 @@
-"""What steps came to: read once the device is there, counted, and told."""
+"""The figures of steps: read when the device has computed them, counted and reported."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from tuneport.errors import TuneportError
-from tuneport_torch.config import Resolved
 from tuneport_torch.engine.state import Progress
+from tuneport_torch.resolved import Resolved
 
 _SKIPS_IN_A_ROW = 5
-_TOLD_A_RUN = 1000  # of a longer run, only every so manieth step is told
+_REPORTS_PER_RUN = 1000  # a longer run reports only every nth step
 
 
 class Reading:
-    """Numbers on their way from the device: only who reads them waits for it."""
+    """Numbers that are being copied from the device. Only `read` waits for them."""
 
     def __init__(self, numbers: Tensor) -> None:
         self._numbers = numbers.to("cpu", non_blocking=numbers.is_cuda)
@@ -36,7 +36,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step that was asked of the device; `tokens` are all up to its end, `figures` end with the gradients' norm."""
+    """A step that the device may still compute. `tokens` are all up to its end; the last figure is the gradient
+    norm.
+    """
 
     number: int
     tokens: int
@@ -45,27 +47,27 @@ class _Step:
 
 
 class Metrics:
-    """Counts the steps of one training in its `progress` and emits their metrics, in order.
+    """Counts the steps of a training run in its `progress`, and reports their metrics in order.
 
-    `names` are those of the figures of a step; the first is the loss.
+    `names` are those of a step's figures; the first is the loss.
     """
 
     def __init__(self, progress: Progress, plan: Resolved, names: tuple[str, ...], emit: Callable[..., None]) -> None:
         self.progress, self.plan, self.names, self.emit = progress, plan, names, emit
-        self._every = max(1, plan.total_steps // _TOLD_A_RUN)
+        self._every = max(1, plan.total_steps // _REPORTS_PER_RUN)
         self._unread: deque[_Step] = deque()
-        self._others: dict[str, float] = {}  # the figures beside the loss, of the last step that was not skipped
-        self._began_at = self._told_at = time.monotonic()
-        self._began_step, self._told_tokens = progress.step, progress.tokens
+        self._others: dict[str, float] = {}  # all figures but the loss, of the last step that was not skipped
+        self._start_time = self._report_time = time.monotonic()
+        self._start_step, self._reported_tokens = progress.step, progress.tokens
 
     def add(self, rate: float, figures: Tensor, norm: Tensor) -> None:
-        """The step that `progress` stands after, with its figures on the device."""
+        """Add the step that just ended, with its figures on the device."""
         reading = Reading(torch.cat([figures, norm[None]]))
         self._unread.append(_Step(self.progress.step, self.progress.tokens, rate, reading))
 
-    def settle(self, *, leave: int = 0, evaluated: dict[str, float] | None = None) -> None:
-        """Read, count and tell all steps but the last `leave`; `evaluated` are the figures of an evaluation after the
-        last step, told with it. Raises TuneportError when nothing was finite for some steps in a row.
+    def flush(self, *, leave: int = 0, evaluated: dict[str, float] | None = None) -> None:
+        """Read, count and report all steps but the last `leave`. `evaluated` are the figures of an evaluation after the
+        last step, reported with it. Raises TuneportError if several steps in a row had no finite loss or gradients.
         """
         while len(self._unread) > leave:
             step = self._unread.popleft()
@@ -73,7 +75,7 @@ class Metrics:
             self._count(step, figures, norm)
             measured = evaluated if not self._unread else None
             if measured or step.number in (1, self.plan.total_steps) or step.number % self._every == 0:
-                self._tell(step, norm, measured)
+                self._report(step, norm, measured)
 
     def _count(self, step: _Step, figures: list[float], norm: float) -> None:
         progress = self.progress
@@ -84,7 +86,7 @@ class Metrics:
             return
         progress.skipped += 1
         progress.skipped_in_a_row += 1
-        message = f"Step {step.number} is skipped: its loss or gradients are not finite."
+        message = f"Step {step.number} is skipped because its loss or gradients are not finite."
         self.emit("log", message, level="warning", step=step.number)
         if progress.skipped_in_a_row >= _SKIPS_IN_A_ROW:
             raise TuneportError(
@@ -94,9 +96,9 @@ class Metrics:
                 "backends.torch.precision to float32.",
             )
 
-    def _tell(self, step: _Step, norm: float, evaluated: dict[str, float] | None) -> None:
+    def _report(self, step: _Step, norm: float, evaluated: dict[str, float] | None) -> None:
         progress, plan, now = self.progress, self.plan, time.monotonic()
-        a_step = (now - self._began_at) / (step.number - self._began_step)
+        seconds_per_step = (now - self._start_time) / (step.number - self._start_step)
         data: dict[str, Any] = {
             "step": step.number,
             "total_steps": plan.total_steps,
@@ -106,8 +108,8 @@ class Metrics:
             "learning_rate": step.rate,
             "grad_norm": norm if math.isfinite(norm) else None,
             "tokens": step.tokens,
-            "tokens_per_second": round((step.tokens - self._told_tokens) / max(now - self._told_at, 1e-9), 1),
-            "seconds_left": round(a_step * (plan.total_steps - step.number), 1),
+            "tokens_per_second": round((step.tokens - self._reported_tokens) / max(now - self._report_time, 1e-9), 1),
+            "seconds_left": round(seconds_per_step * (plan.total_steps - step.number), 1),
         }
         message = f"step {step.number}/{plan.total_steps}"
         if progress.train_loss is not None:
@@ -115,5 +117,5 @@ class Metrics:
         if evaluated:
             data |= {f"valid_{name}": figure for name, figure in evaluated.items()}
             message += f" validation {evaluated['loss']:.4f}"
-        self._told_at, self._told_tokens = now, step.tokens
+        self._report_time, self._reported_tokens = now, step.tokens
         self.emit("metric", message, **data)

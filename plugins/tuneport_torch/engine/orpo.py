@@ -1,4 +1,4 @@
-"""Odds ratio preference optimisation: answers are learnt and preferred at once, without a reference."""
+"""Odds ratio preference optimization: learns answers and preferences together, without a reference."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class Orpo(Pairs):
-    """Pairs whose chosen answer is to become likely, and likelier than the rejected one.
+    """Pairs whose chosen answer should become likely, and likelier than the rejected one.
 
     The loss of a pair is that of Hong, Lee and Thorne 2024, equations 6 and 7: `nll - beta x log sigmoid(r)`, where
     `r = log odds of the chosen answer - log odds of the rejected one`, `odds = p / (1 - p)`, and log p is the mean over
     the weighted tokens of the answer (equation 3); nll is -log p of the chosen answer. The paper calls beta lambda.
-    `log_odds_ratio` tells r.
+    `log_odds_ratio` is r.
     """
 
     figures: tuple[str, ...] = ("loss", "nll", "log_odds_ratio", "rewards/accuracies")
 
     def __init__(self, pairs: Sequence[TrainingPair], part: str, *, beta: float) -> None:
         super().__init__(pairs, part)
-        self.chosen, self.rejected = _shares(self.chosen), _shares(self.rejected)
+        self.chosen, self.rejected = _normalize(self.chosen), _normalize(self.rejected)
         self.beta = beta
 
     def facts(self) -> dict[str, Any]:
@@ -44,18 +44,18 @@ class Orpo(Pairs):
         ratio_B = odds_B2[:, 0] - odds_B2[:, 1]
         nll_B = -logprob_B2[:, 0]
         loss_B = nll_B - self.beta * F.logsigmoid(ratio_B)
-        told = [nll_B.detach().sum(), ratio_B.detach().sum(), (ratio_B > 0).float().sum()]
-        return torch.stack([loss_B.sum(), *told])
+        reported = [nll_B.detach().sum(), ratio_B.detach().sum(), (ratio_B > 0).float().sum()]
+        return torch.stack([loss_B.sum(), *reported])
 
 
 def log_odds(logprob: Tensor) -> Tensor:
-    """log(p / (1 - p)) of log p. Value and gradient are finite for every finite log p, even for 0 and for what rounding
-    puts above it: 1 - p is never taken to be less than float32 tells from 0.
+    """log(p / (1 - p)) of log p. Value and gradient are finite for every finite log p, even for 0 and for values that
+    rounding puts above it: 1 - p is at least the machine epsilon of float32.
     """
     other = (-torch.expm1(logprob)).clamp_min(torch.finfo(torch.float32).eps)
     return logprob - other.log()
 
 
-def _shares(rows: Iterable[TensorRow]) -> list[TensorRow]:
-    """Rows whose weights are shares of their sum, so that what is summed by them is a mean."""
+def _normalize(rows: Iterable[TensorRow]) -> list[TensorRow]:
+    """Rows whose weights are divided by their sum, so that a weighted sum is a mean."""
     return [(ids, weights / weights[1:].sum()) for ids, weights in rows]

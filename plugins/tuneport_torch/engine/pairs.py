@@ -1,4 +1,4 @@
-"""Pairs of a chosen and a rejected answer, as all methods that compare answers read them."""
+"""Pairs of a chosen and a rejected answer, for all methods that compare answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneport_torch.engine.attention import to_device
-from tuneport_torch.engine.objective import digest, tensors
+from tuneport_torch.engine.objective import hash_rows, to_tensors
 
 if TYPE_CHECKING:
     from tuneport_torch.engine.forward import Forward
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PairBatch:
-    """B pairs: their R = 2 B answers as the forward pass takes them, longest first, and how these are put back into
+    """B pairs: their R = 2 B answers as input of the forward pass, longest first, and the permutation that restores the
     order.
     """
 
@@ -28,27 +28,27 @@ class PairBatch:
 
 
 class Pairs:
-    """Pairs of a chosen and a rejected answer, each a whole row behind the same prompt. A method adds its loss:
+    """Pairs of a chosen and a rejected answer, each a complete row with the same prompt. Subclasses add the loss:
     `dpo.Dpo`, `orpo.Orpo`.
     """
 
     def __init__(self, pairs: Sequence[TrainingPair], part: str) -> None:
-        self.chosen = tensors([pair.chosen for pair in pairs], part)
-        self.rejected = tensors([pair.rejected for pair in pairs], part)
+        self.chosen = to_tensors([pair.chosen for pair in pairs], part)
+        self.rejected = to_tensors([pair.rejected for pair in pairs], part)
         self.lengths: Sequence[int] = [
             len(chosen) + len(rejected) for (chosen, _), (rejected, _) in zip(self.chosen, self.rejected, strict=True)
         ]
         self._rooms: list[int] = []
 
     def facts(self) -> dict[str, Any]:
-        return {"rows": digest([*self.chosen, *self.rejected])}
+        return {"rows": hash_rows([*self.chosen, *self.rejected])}
 
     def weight(self, examples: Sequence[int]) -> float:
-        """Pairs count alike, however long they are."""
+        """Every pair counts the same, whatever its length."""
         return len(examples)
 
     def split(self, forward: Forward, examples: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-        """Micro-batches of whole pairs."""
+        """Micro-batches of complete pairs."""
         if not self._rooms:
             self._rooms = [
                 forward.room([len(chosen), len(rejected)])
@@ -71,8 +71,8 @@ class Pairs:
 
 
 def switch_dropout_off(model: nn.Module) -> None:
-    """The model's own dropout would be noise in every comparison of answers, and dpo's reference has none. An adapter's
-    stays as it was asked for.
+    """Switch off the model's own dropout, which would be noise in comparisons of answers, and dpo's reference has none.
+    An adapter's dropout stays as set.
     """
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):

@@ -1,4 +1,4 @@
-"""A model made ready for training: its device, its types, its adapter."""
+"""Prepares a model for training: its device, its number types, its adapter."""
 
 from __future__ import annotations
 
@@ -9,43 +9,26 @@ import torch
 
 from tuneport_torch.bases import lora
 from tuneport_torch.bases.loading import round_weights
-from tuneport_torch.bases.precision import fastest
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.compiled import compile_forward
 from tuneport_torch.engine.forward import Forward, choose_forward
+from tuneport_torch.resolved import Resolved
 
 
-def pick_device(setting: str) -> torch.device:
-    """The device that the setting comes to on this machine."""
-    if setting != "auto":
-        return torch.device(setting)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def compute_type(setting: str, device: torch.device) -> torch.dtype:
-    """The type of the forward and backward pass. Never float16, whose range small gradients fall out of."""
-    if setting == "auto":
-        setting = fastest(device.type)
-    return torch.bfloat16 if setting == "bfloat16" else torch.float32
-
-
-def prepare(
-    model: Any, settings: TorchSettings, device: torch.device, dtype: torch.dtype, emit: Callable[..., None]
-) -> Forward:
-    """Put a model on its device, with its adapter, in the types in which it is trained; the way to compute with it."""
+def prepare(model: Any, settings: TorchSettings, resolved: Resolved, emit: Callable[..., None]) -> Forward:
+    """Put a model on its device with its adapter, in the right number types. Returns its forward pass."""
+    device, dtype = torch.device(resolved.device), getattr(torch, resolved.precision)
     exact = dtype == torch.float32
-    if exact or settings.mode == "full":  # masters in float32: in bfloat16 small updates are lost
+    if exact or settings.mode == "full":  # master weights in float32: in bfloat16 small updates are lost
         model.float()
-    elif device.type == "cuda":  # frozen, and as the hub stores them: half the memory and traffic
+    elif device.type == "cuda":  # frozen weights in their stored type: half the memory and traffic
         round_weights(model, "bfloat16")
-    if settings.quantize != "none":  # first, so that a device needs no room for the whole
+    if settings.quantize != "none":  # first, so that the device needs no memory for the full model
         _adapt(model, settings)
-        for layer in lora.adapted(model).values():
+        for layer in lora.adapter_layers(model).values():
             layer.quantize(device)
     model.to(device)
-    forward = choose_forward(model, settings.packing, dtype, emit)
+    forward = choose_forward(model, resolved.packing, dtype, emit)
     if settings.mode == "full":
         model.requires_grad_(requires_grad=True)
     elif settings.quantize == "none":
@@ -53,7 +36,7 @@ def prepare(
     if settings.mode == "lora" and not exact:
         lora.cast_frozen(model, dtype)
     forward.open()
-    if settings.compile is True:
+    if resolved.compile:
         compile_forward(forward, emit)
     return forward
 

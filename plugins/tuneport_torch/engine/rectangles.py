@@ -1,4 +1,4 @@
-"""Causal attention of short documents on a CPU, with its gradient, over rectangles of documents of like length."""
+"""Causal attention of short documents on a CPU, with its gradient, over rectangles of documents of similar length."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_BLOCK = 96  # rows of a block of queries, which reads no key that comes after its last one
+_BLOCK = 96  # rows of a block of queries, which reads no key after its last row
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Neighbouring documents of like length, as a rectangle (documents x longest): the tokens of the pack that they
-    are, where its cells are read from in the pack, and which of its cells are real (None: all).
+    """Neighboring documents of similar length as a rectangle (documents x longest): their tokens in the pack, the
+    places in the pack from which its cells are read, and the cells that are real (None: all).
     """
 
     tokens: slice
@@ -27,14 +27,14 @@ class Group:
     masks: dict[Any, Tensor] = field(default_factory=dict)
 
     def cells(self, all_THd: Tensor) -> Tensor:
-        """The rectangle of what belongs to the tokens of a pack: (documents, longest, heads, d). Shorter documents are
-        filled up at their end, with anything: under a causal mask no real query looks there.
+        """The rectangle of the values of a pack's tokens: (documents, longest, heads, d). Shorter documents are padded
+        at their end with arbitrary values, because no real query sees them under a causal mask.
         """
         cells = all_THd[self.tokens] if self.real is None else all_THd.index_select(0, self.read)
         return cells.reshape(self.documents, self.longest, *cells.shape[1:])
 
     def spread(self, grad_THd: Tensor) -> Tensor:
-        """As `cells`, with zeros where there is no token."""
+        """Like `cells`, with zeros in cells without a token."""
         grad = grad_THd[self.tokens]
         if self.real is not None:
             zeros = grad.new_zeros(self.documents * self.longest, *grad.shape[1:])
@@ -42,15 +42,15 @@ class Group:
         return grad.reshape(self.documents, self.longest, *grad.shape[1:])
 
     def put(self, cells_nLHd: Tensor, all_THd: Tensor) -> None:
-        """Write the real cells to where their tokens are in the pack."""
+        """Write the real cells to the places of their tokens in the pack."""
         if self.real is None:
             all_THd[self.tokens].copy_(cells_nLHd.flatten(0, 1))
         else:
             torch.index_select(cells_nLHd.flatten(0, 1), 0, self.real, out=all_THd[self.tokens])
 
     def blocks(self, window: int | None, repeat: int, dtype: torch.dtype) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Blocks of queries: their rows, of which a position has one for each of `repeat` heads, the keys that they may
-        see, and what is added to the scores: 0, or -inf where a key is not seen.
+        """Blocks of queries: their rows (each position has one for each of `repeat` heads), the keys that they may see,
+        and a bias for the scores: 0, or -inf for keys that they do not see.
         """
         count = max(1, round(self.longest / _BLOCK))
         edges = [self.longest * number // count for number in range(count + 1)]
@@ -58,14 +58,14 @@ class Group:
             first = 0 if window is None else max(0, begin - window + 1)
             key = (begin, end, window, repeat, dtype)
             if key not in self.masks:
-                seen = allowed(self.longest, window, self.read.device)[begin:end, first:end]
+                seen = visible_keys(self.longest, window, self.read.device)[begin:end, first:end]
                 mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
                 self.masks[key] = mask.repeat_interleave(repeat, 0)
             yield slice(begin * repeat, end * repeat), slice(first, end), self.masks[key]
 
 
-def allowed(length: int, window: int | None, device: torch.device) -> Tensor:
-    """Which positions (columns) a position (row) sees: itself and those before, as far as the window reaches."""
+def visible_keys(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Which positions (columns) a position (row) sees: itself and earlier ones within the window."""
     position = torch.arange(length, device=device)
     back = position[:, None] - position[None, :]
     return back >= 0 if window is None else (back >= 0) & (back < window)
@@ -74,8 +74,8 @@ def allowed(length: int, window: int | None, device: torch.device) -> Tensor:
 def short_attention(
     query_HTd: Tensor, key_GTd: Tensor, value_GTd: Tensor, groups: Sequence[Group], scale: float, window: int | None
 ) -> Tensor:
-    """Attention within each document, (T, H, d). With its scores written out: up to some 500 tokens that is two to five
-    times as fast on a CPU as the fused kernel. Heads that share a key stand behind one another: no key is copied.
+    """Attention within each document, (T, H, d), with explicit scores: up to about 500 tokens, that is two to five
+    times as fast on a CPU as the fused kernel. Heads that share a key are concatenated, so that no key is copied.
     """
     out: Tensor = _ShortAttention.apply(  # type: ignore[no-untyped-call]  # torch's own
         query_HTd, key_GTd, value_GTd, groups, scale, window
@@ -85,7 +85,7 @@ def short_attention(
 
 class _ShortAttention(torch.autograd.Function):
     """With shares P = softmax(scale Q K' + mask): dV = P' dO, dS = P (dO V' - rowsum(P dO V')), dQ = scale dS K,
-    dK = scale dS' Q. Written out because autograd would add up the gradients of all groups over whole packs.
+    dK = scale dS' Q. Written by hand because autograd would add the gradients of all groups over full packs.
     """
 
     @staticmethod
@@ -113,7 +113,7 @@ class _ShortAttention(torch.autograd.Function):
                     shares = torch.baddbmm(mask, query[:, rows], key[:, seen].mT, alpha=scale).softmax(-1)
                     outs.append(torch.bmm(shares, value[:, seen]))
                     kept.append(shares)
-                group.put(_by_head(_behind(outs), group.documents, repeat), out_THd)
+                group.put(_by_head(_concatenate(outs), group.documents, repeat), out_THd)
         ctx.save_for_backward(*kept)
         ctx.groups, ctx.scale, ctx.window, ctx.sharing = groups, scale, window, sharing
         return out_THd
@@ -136,13 +136,13 @@ class _ShortAttention(torch.autograd.Function):
                 by_scores = torch._softmax_backward_data(by_shares, shares, -1, shares.dtype)  # noqa: SLF001 - no other name
                 grad_queries.append(torch.bmm(by_scores, key[:, seen]).mul_(ctx.scale))
                 grad_key[:, seen] += torch.bmm(by_scores.mT, query[:, rows]).mul_(ctx.scale)
-            found = ((_behind(grad_queries), repeat), (grad_key, 1), (grad_value, 1))
-            for (part, each), whole in zip(found, grads, strict=True):
-                group.put(_by_head(part, group.documents, each), whole)
-        return *(whole.transpose(0, 1) for whole in grads), None, None, None
+            found = ((_concatenate(grad_queries), repeat), (grad_key, 1), (grad_value, 1))
+            for (part, each), total in zip(found, grads, strict=True):
+                group.put(_by_head(part, group.documents, each), total)
+        return *(total.transpose(0, 1) for total in grads), None, None, None
 
 
-def _behind(parts: list[Tensor]) -> Tensor:
+def _concatenate(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
@@ -154,7 +154,7 @@ def _by_key(cells_nLHd: Tensor, sharing: int) -> Tensor:
 
 
 def _by_head(parts: Tensor, documents: int, repeat: int) -> Tensor:
-    """`_by_key` undone: (documents, longest, heads, d)."""
+    """The inverse of `_by_key`: (documents, longest, heads, d)."""
     _, rows, width = parts.shape
     cells = parts.view(documents, -1, rows // repeat, repeat, width).transpose(1, 2)
     return cells.reshape(documents, rows // repeat, -1, width)

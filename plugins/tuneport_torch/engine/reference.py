@@ -1,4 +1,4 @@
-"""What the model gave the answers of preference pairs before its first step, kept beside the checkpoints."""
+"""The log-probabilities of preference pairs before the first step, stored next to the checkpoints."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from tuneport_torch.jobs.folder import writing
+from tuneport.plugin import replace_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tuneport.local import Stop
     from tuneport_torch.engine.dpo import Dpo
     from tuneport_torch.engine.forward import Forward
     from tuneport_torch.engine.memory import Memory
-    from tuneport_torch.protocols import Control, Stop
+    from tuneport_torch.protocols import Control
 
 _KEEP_SECONDS = 60.0
 
 
 class Reference:
-    """The log-probabilities of all pairs' answers under the model as it stands before the first step.
+    """The log-probabilities of all pairs' answers under the model before the first step.
 
-    They are measured once and not in every epoch: the reference never changes, so that saves a forward pass an epoch
-    and needs no second model, whether an adapter is trained or all weights are. What is kept in `reference.safetensors`
-    is taken up again, as long as it is of the same pairs and the same arithmetic (`facts`); NaN is not measured yet.
+    The reference never changes, so it is measured once. That saves a forward pass per epoch and needs no second model,
+    for adapters as well as for full training. `reference.safetensors` is used again if it is of the same pairs and the
+    same arithmetic (`facts`). NaN means not measured yet.
     """
 
     def __init__(self, folder: Path, parts: Mapping[str, Dpo], facts: Mapping[str, Any]) -> None:
@@ -53,7 +54,7 @@ class Reference:
         autocast: Callable[[], torch.autocast],
         control: Control,
     ) -> Stop | None:
-        """Fill in what is not known yet of these pairs, step by step, and keep it; why it stopped early, or None."""
+        """Measure and store the missing values of these pairs, step by step; why it stopped early, or None."""
         limits = memory.progress
         missing = [
             (pairs, batch)
@@ -63,7 +64,7 @@ class Reference:
         ]
         if not missing:
             return None
-        control.emit("log", "Measuring the reference: what the untrained model gives every answer.")
+        control.emit("log", "Measuring the reference: the untrained model's log-probability of every answer.")
 
         def fill(pairs: Dpo, batch: Sequence[int]) -> None:
             for some in pairs.split(forward, batch, limits.tokens_per_batch):
@@ -77,26 +78,26 @@ class Reference:
             memory.fit(partial(fill, pairs, batch), partial(pairs.split, forward, batch), pairs.lengths)
             if time.monotonic() - self._kept_at > _KEEP_SECONDS:
                 self._keep()
-                control.emit("log", f"The reference is measured on {number} of {len(missing)} batches.")
+                control.emit("log", f"Measured the reference on {number} of {len(missing)} batches.")
         self._keep()
         return stop
 
     def _keep(self) -> None:
         tensors = {name: part.reference_P2 for name, part in self._parts.items()}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with writing(self._path) as stream:
+        with replace_file(self._path) as stream:
             stream.write(save(tensors, metadata={"facts": self._facts, "sha256": _sha256(tensors)}))
         self._kept_at = time.monotonic()
 
     def _read(self) -> Mapping[str, Tensor]:
         try:
             with safe_open(self._path, framework="pt") as file:
-                told = file.metadata() or {}
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in self._parts}
         except (OSError, SafetensorError):
             return {}
-        whole = told.get("facts") == self._facts and told.get("sha256") == _sha256(tensors)
-        return tensors if whole else {}
+        usable = metadata.get("facts") == self._facts and metadata.get("sha256") == _sha256(tensors)
+        return tensors if usable else {}
 
 
 def _sha256(tensors: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside the weights, and how it is put back."""
+"""The state in a checkpoint besides the weights, and how it is restored."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tuneport.errors import TuneportError
-from tuneport_torch.config import Resolved, TorchSettings
-from tuneport_torch.engine.checkpoint import Saved, Store
+from tuneport.local import Saved
+from tuneport_torch.config import TorchSettings
+from tuneport_torch.engine.checkpoint import Store, read_tensors
+from tuneport_torch.resolved import Resolved
 
 
 @dataclass
 class Progress:
-    """What is counted from step to step. The step is the cursor: which rows come next follows from it."""
+    """The counters of a training run. The step determines which rows come next."""
 
     step: int = 0
     tokens: int = 0
@@ -36,7 +38,7 @@ class Progress:
 def facts(
     data: Mapping[str, Any], settings: TorchSettings, plan: Resolved, seed: int, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be gone on with (`data` says it of the rows), and what should be for
+    """What must be the same to resume from a checkpoint (`data` describes the rows), and what should be the same to get
     the same bits.
     """
     return {
@@ -46,20 +48,20 @@ def facts(
             "mode": settings.mode,
             "adapter": settings.adapter.model_dump(mode="json") if settings.mode == "lora" else None,
             "schedule": settings.schedule,
-            **asdict(plan),
+            **plan.schedule(),
         },
         "should": {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "precision": str(dtype),
-            "compile": settings.compile is True,
+            "compile": plan.compile,
         },
     }
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Why what follows may differ in its last bits from an uninterrupted run; raises TuneportError when the checkpoint
-    is of another run altogether.
+    """Why the last bits may differ from an uninterrupted run. Raises TuneportError if the checkpoint is of
+    another run.
     """
     other = [name for name, value in now["must"].items() if saved["must"].get(name) != value]
     if other:
@@ -68,14 +70,14 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             remedy="Start the run again from the beginning: tuneport run … --again",
         )
     return [
-        f"{name} is {value}, but was {saved['should'].get(name)}: the last bits may differ from a run without a break."
+        f"{name} is {value}, but was {saved['should'].get(name)}: the last bits may differ from an uninterrupted run."
         for name, value in now["should"].items()
         if saved["should"].get(name) != value
     ]
 
 
 def tensors(trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """All tensors of a checkpoint: weights, optimiser and random generators. They are the training's own, no copies."""
+    """All tensors of a checkpoint: weights, optimizer and random generators. They are not copies."""
     return {
         "weights": {name: weight.detach() for name, weight in trained.items()},
         "optimizer": optimizer_tensors(trained, optimizer),
@@ -84,7 +86,7 @@ def tensors(trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimize
 
 
 def optimizer_tensors(trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state of each weight, as `weight's name / state's name`."""
+    """The optimizer's state of each weight, by `weight's name / state's name`."""
     return {
         f"{name}/{key}": value
         for name, weight in trained.items()
@@ -93,7 +95,7 @@ def optimizer_tensors(trained: Mapping[str, nn.Parameter], optimizer: torch.opti
 
 
 def random_tensors(device: torch.device) -> dict[str, Tensor]:
-    """Torch's random generators: the CPU's, and the device's where it has one."""
+    """The states of torch's random generators: the CPU's, and the device's if it has one."""
     tensors = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["device"] = torch.cuda.get_rng_state(device)
@@ -103,7 +105,7 @@ def random_tensors(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random(tensors: Mapping[str, Tensor], device: torch.device) -> None:
-    """Put back what `random_tensors` gave."""
+    """Restore the states from `random_tensors`."""
     torch.set_rng_state(tensors["cpu"])
     if device.type == "cuda" and "device" in tensors:
         torch.cuda.set_rng_state(tensors["device"], device)
@@ -131,20 +133,20 @@ def resume(
     optimizer: torch.optim.Optimizer,
     emit: Callable[..., None],
 ) -> Progress | None:
-    """Where the newest whole checkpoint stands, with everything put back as it was; None where there is none. `now` are
-    the facts of this run. What was wrong with newer ones is told.
+    """Restore everything from the newest intact checkpoint and return its progress; None if there is none. `now` are
+    the facts of this run. Problems of newer checkpoints are reported.
     """
-    saved = store.newest_whole(lambda why: emit("log", why, level="warning"))
+    saved = store.newest_intact(lambda why: emit("log", why, level="warning"))
     if saved is None:
         return None
     for note in differences(saved.state["facts"], now):
         emit("log", note, level="warning")
-    weights, counts = saved.tensors("weights"), saved.state["progress"]
+    weights, counts = read_tensors(saved, "weights"), saved.state["progress"]
     alike = all(weights[name].shape == weight.shape for name, weight in trained.items() if name in weights)
     if weights.keys() != trained.keys() or not alike or counts.keys() - asdict(Progress()).keys():
         raise TuneportError(
             f"The checkpoint at step {saved.step} was written by another version of tuneport: it has other weights.",
-            remedy="Go on with that version, or start the run again from the beginning: tuneport run … --again",
+            remedy="Resume with that version, or start the run again from the beginning: tuneport run … --again",
         )
     load_weights(weights, trained)
     _restore(saved, trained, optimizer)
@@ -152,16 +154,16 @@ def resume(
 
 
 def _restore(saved: Saved, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    """Put back the optimiser and the random generators."""
+    """Restore the optimizer and the random generators."""
     device = next(iter(trained.values())).device
-    for key, value in saved.tensors("optimizer").items():
+    for key, value in read_tensors(saved, "optimizer").items():
         name, _, part = key.rpartition("/")
-        optimizer.state[trained[name]][part] = value.to(device, copy=True)  # and not a view of the file, which will go
+        optimizer.state[trained[name]][part] = value.to(device, copy=True)  # not a view of the file
     version, numbers, gauss = saved.state["python_random"]
     random.setstate((version, tuple(numbers), gauss))
-    set_random(saved.tensors("random"), device)
+    set_random(read_tensors(saved, "random"), device)
 
 
 def is_storage_error(error: BaseException) -> bool:
-    """Whether an error is of the disk: Python's, or as safetensors words it."""
+    """Whether an error is about storage: Python's OSError, or safetensors' form of it."""
     return isinstance(error, OSError) or (isinstance(error, SafetensorError) and "os error" in str(error).lower())

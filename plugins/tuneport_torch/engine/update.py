@@ -1,4 +1,4 @@
-"""The update of the weights by their gradients, which asks the device for no number."""
+"""Updates the weights by their gradients without reading a number from the device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def adamw(trained: dict[str, nn.Parameter], weight_decay: float, device: torch.device) -> torch.optim.AdamW:
-    """The optimiser of the trained weights; only matrices decay."""
+    """The optimizer of the trained weights. Only matrices have weight decay."""
     matrices = [weight for weight in trained.values() if weight.ndim >= 2]
     others = [weight for weight in trained.values() if weight.ndim < 2]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -19,10 +19,10 @@ def adamw(trained: dict[str, nn.Parameter], weight_decay: float, device: torch.d
 def update(
     optimizer: torch.optim.AdamW, trained: Sequence[nn.Parameter], rate: float, max_norm: float, loss: Tensor
 ) -> Tensor:
-    """Take a step by gradients that are scaled down to `max_norm`; returns the norm that they had.
+    """Take a step with gradients clipped to `max_norm`. Returns their norm before clipping.
 
-    Where the loss or the norm is not finite, weights and moments stay as they are, to the bit. The fused kernel decides
-    that on the device, by the same `found_inf` that torch's gradient scaler gives it.
+    If the loss or the norm is not finite, weights and moments do not change by a bit. The fused kernel decides that on
+    the device, by the same `found_inf` that torch's gradient scaler uses.
     """
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -1,4 +1,4 @@
-"""A model out of here: what training leaves on disk, and the forms that other programs load."""
+"""Writes models: the folder that training leaves, and the formats that other programs load."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneport.errors import UnavailableError, UsageError
-from tuneport_torch.export.card import Facts
-from tuneport_torch.export.folders import DTYPES, adapter, check_adapter, merged
-from tuneport_torch.export.gguf_file import check_gguf, gguf
-from tuneport_torch.export.modelfile import ollama
+from tuneport_torch.export.card import CardFacts
+from tuneport_torch.export.folders import DTYPES, check_adapter, export_adapter, export_merged
+from tuneport_torch.export.gguf_file import check_gguf, export_gguf
+from tuneport_torch.export.modelfile import export_ollama
 from tuneport_torch.export.saved import save
 
 if TYPE_CHECKING:
     from tuneport_torch.bases import Base
 
-__all__ = ["Facts", "adapter", "check", "gguf", "merged", "ollama", "save", "write"]
+__all__ = ["CardFacts", "check", "export_adapter", "export_gguf", "export_merged", "export_ollama", "save", "write"]
 
 
-def write(base: Base, path: Path, kind: str, dtype: str | None = None, facts: Facts | None = None) -> Path:
-    """Write a model as one of the kinds adapter, merged, gguf (a file) and ollama; see the function of that name."""
+def write(base: Base, path: Path, kind: str, dtype: str | None = None, facts: CardFacts | None = None) -> Path:
+    """Write a model as one of the kinds adapter, merged, gguf (a file) or ollama. See `export_adapter` and so on."""
     from safetensors import SafetensorError
 
     check(base, kind, dtype)
     try:
-        return _written(base, path, kind, dtype, facts)
+        return _write(base, path, kind, dtype, facts)
     except (OSError, SafetensorError) as error:
         raise UnavailableError(
-            f"{path} could not be written whole, so nothing is left of it: {error}.",
-            remedy="Free some space, or name another place.",
+            f"{path} could not be written completely, so it was removed: {error}.",
+            remedy="Free some disk space, or choose another place.",
         ) from error
 
 
-def _written(base: Base, path: Path, kind: str, dtype: str | None, facts: Facts | None) -> Path:
+def _write(base: Base, path: Path, kind: str, dtype: str | None, facts: CardFacts | None) -> Path:
     match kind:
         case "adapter":
-            return adapter(base, path, facts)
+            return export_adapter(base, path, facts)
         case "gguf":
-            return gguf(base, path, dtype=dtype)
+            return export_gguf(base, path, dtype=dtype)
         case "ollama":
-            return ollama(base, path, facts, dtype=dtype)
-    return merged(base, path, facts, dtype=dtype and DTYPES[dtype])
+            return export_ollama(base, path, facts, dtype=dtype)
+    return export_merged(base, path, facts, dtype=dtype and DTYPES[dtype])
 
 
 def check(base: Base, kind: str, dtype: str | None = None) -> None:
-    """Raise UnsupportedError or UsageError for what cannot be written, as far as can be told without the weights."""
+    """Raise UnsupportedError or UsageError for what cannot be written, as far as is known without the weights."""
     if kind == "adapter":
         check_adapter(base)
         if dtype is not None:
-            raise UsageError("An adapter is exported as it was trained, in float32.", remedy="Leave --dtype out.")
+            raise UsageError("An adapter is exported as it was trained, in float32.", remedy="Leave out --dtype.")
     elif kind in ("gguf", "ollama"):
         check_gguf(base, dtype)
     elif dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"A merged model is not stored as {dtype!r}.", remedy=f"Choose one of: {', '.join(DTYPES)}")
+        raise UsageError(f"A merged model cannot be stored as {dtype!r}.", remedy=f"Choose one of: {', '.join(DTYPES)}")

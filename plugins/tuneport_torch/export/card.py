@@ -1,6 +1,6 @@
-"""The model card of an export: where the model comes from and how it is loaded. Never a row of its data.
+"""The model card of an export: the model's origin and how to load it. It never contains data rows.
 
-The head is what the hub reads: huggingface.co/docs/hub/model-cards.
+The hub reads its header: huggingface.co/docs/hub/model-cards.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ ollama create my-model -f Modelfile && ollama run my-model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What is known beyond the model's own record: `here` is the name under which it will be found, `license` that of
-    the base, `file` the name of the GGUF file.
+class CardFacts:
+    """Facts that are not in the model's record: `here` is its future name or path, `license` that of the base, `file`
+    the name of the GGUF file.
     """
 
     here: str = "."
@@ -56,16 +56,16 @@ class Facts:
     file: str = "model.gguf"
 
 
-def card(base: Base, kind: str, facts: Facts | None = None) -> str:
-    """The text of README.md for an export of that kind: adapter, merged or ollama."""
-    known, record = facts or Facts(), bases.read_record(base.path) or {}
+def card(base: Base, kind: str, facts: CardFacts | None = None) -> str:
+    """The text of README.md for an export of the kind adapter, merged or ollama."""
+    known, record = facts or CardFacts(), bases.read_record(base.path) or {}
     lineage = record.get("lineage", {})
-    under = root(base)
+    under = root_base(base)
     parts = [
         _head(under, kind, known),
         f"# {lineage.get('job', under.name if under.kind != 'folder' else 'Model')}",
         _origin(base, under, kind, tuned=bool(lineage)),
-        *([_training(lineage, _rows(base))] if lineage else []),
+        *([_training(lineage, _row_count(base))] if lineage else []),
         *([_figures(known.comparison)] if known.comparison is not None else []),
         "## How to load it",
         _LOAD[kind].format(here=known.here, base=under.upstream, file=known.file),
@@ -74,12 +74,12 @@ def card(base: Base, kind: str, facts: Facts | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def root(base: Base) -> Base:
+def root_base(base: Base) -> Base:
     """The model under all adapters."""
-    return base if base.parent is None else root(base.parent)
+    return base if base.parent is None else root_base(base.parent)
 
 
-def _head(under: Base, kind: str, known: Facts) -> str:
+def _head(under: Base, kind: str, known: CardFacts) -> str:
     library = {"adapter": "peft", "merged": "transformers"}.get(kind)
     lines = [
         *([] if under.upstream.startswith("/") else [f"base_model: {under.upstream}"]),
@@ -98,40 +98,40 @@ _RELATIONS = {"adapter": "adapter", "merged": "finetune", "ollama": "finetune"}
 def _origin(base: Base, under: Base, kind: str, *, tuned: bool) -> str:
     if not tuned:
         return f"{base.description}, converted by tuneport."
-    said = f"Trained over {under.description} with tuneport."
+    text = f"Trained over {under.description} with tuneport."
     if under.kind == "gguf" and kind == "adapter":
-        said += f" The weights it was trained over are those of {under.name} dequantised; {under.upstream} is close."
-    return said
+        text += f" It was trained over the dequantized weights of {under.name}; those of {under.upstream} are close."
+    return text
 
 
-def _rows(base: Base) -> int | None:
-    """How many rows were trained on, by the request that stands beside the model of a job; None for any other."""
+def _row_count(base: Base) -> int | None:
+    """The number of training rows, from the request next to a job's model; None for any other model."""
     count = read_json(base.here().parent / "request.json").get("data", {}).get("train", {}).get("rows")
     return count if isinstance(count, int) else None
 
 
 def _training(lineage: Mapping[str, Any], rows: int | None) -> str:
     counted = f", {rows:,} rows" if rows is not None else ""
-    told = {
+    facts = {
         "base": f"`{_without_folders(lineage['base'])}`",
         "method": lineage["method"],
         "created": lineage["created"],
         "data": f"SHA-256 `{lineage['data_fingerprint']}`{counted}",
         "versions": ", ".join(f"{name} {version}" for name, version in lineage["versions"].items()),
     }
-    lines = ["## Training", "", *(f"- {name}: {value}" for name, value in told.items() if value)]
+    lines = ["## Training", "", *(f"- {name}: {value}" for name, value in facts.items() if value)]
     settings = list(_plain(lineage["settings"]))
     return "\n".join(lines + (["", "| setting | value |", "|---|---|", *settings] if settings else []))
 
 
 def _without_folders(ref: str) -> str:
-    """A ref whose name is a path, as the last part of it: where things lie on this machine is nobody's business."""
+    """A ref whose path is shortened to its last part, because paths of this machine are private."""
     backend, _, name = ref.partition(":")
     return f"{backend}:{Path(name).name}" if name.startswith((".", "~", "/")) else ref
 
 
 def _plain(settings: Mapping[str, Any], under: str = "") -> Iterator[str]:
-    """A table row for each setting that was set; those inside others by their path."""
+    """A table row for each setting that was set; nested ones by their path."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _plain(value, f"{under}{name}.")
@@ -144,7 +144,7 @@ def _figures(comparison: Comparison) -> str:
     lines = [
         "## Comparison",
         "",
-        f"Grader `{comparison.grader}` on {comparison.rows_told}; mean score with 95% interval.",
+        f"Grader `{comparison.grader}` on {comparison.rows_text}; mean score with 95% interval.",
         "",
         "| | score | interval |",
         "|---|---|---|",

@@ -1,13 +1,14 @@
-"""What training leaves: a folder with weights (a PEFT adapter, or a whole model), tokenizer, template, `tuneport.json`.
+"""Writes the result of training: a folder with weights (PEFT adapter or full model), tokenizer, template and record.
 
 ```
+tuneport.json:
 format           1
 base             name and fingerprint of the model under it
 lineage          tuneport.Lineage
-style            "chat" or "plain": how it is asked
+style            "chat" or "plain": how to prompt it
 stop_ids         the tokens that end an answer
 template_sha256  of chat_template.jinja, or null
-golden           the token ids of golden.GOLDEN: whoever loads the folder must get the same
+golden           the token ids of golden.GOLDEN, which must be the same after loading
 ```
 """
 
@@ -16,10 +17,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneport.plugin import Lineage
+from tuneport.plugin import Lineage, write_json
 from tuneport_torch import bases
 from tuneport_torch.bases.loading import quiet
-from tuneport_torch.export.appearing import appearing, write_json
+from tuneport_torch.export.atomic import atomic_output
 from tuneport_torch.text.golden import golden_ids
 
 if TYPE_CHECKING:
@@ -32,18 +33,18 @@ if TYPE_CHECKING:
 
 
 def save(folder: Path, model: torch.nn.Module, *, base: Base, codec: Codec, lineage: Lineage, style: Style) -> Path:
-    """Write a model that was just trained, adapter or whole, with everything that it needs in use; whole or not at all.
+    """Write a newly trained model, adapter or full, with everything needed to use it. The folder is complete or absent.
 
-    A whole model is written in the type of its weights. `text` is what rendered the rows: its stop ids go along.
+    A full model is written in the type of its weights. `codec` is the one that rendered the rows, with its stop ids.
     """
-    from tuneport_torch.bases.lora import adapted, save_peft
+    from tuneport_torch.bases.lora import adapter_layers, save_peft
 
-    with appearing(folder) as made:
-        if adapted(model):
-            save_peft(model, made, base.upstream, base.revision)
+    with atomic_output(folder) as draft:
+        if adapter_layers(model):
+            save_peft(model, draft, base.upstream, base.revision)
         else:
-            save_whole(model, made, codec)
-        codec.save(made)
+            save_full_model(model, draft, codec)
+        codec.save(draft)
         record = {
             "format": 1,
             "base": {"name": base.name, "fingerprint": base.fingerprint, **({"near": base.near} if base.near else {})},
@@ -53,12 +54,12 @@ def save(folder: Path, model: torch.nn.Module, *, base: Base, codec: Codec, line
             "template_sha256": codec.template.sha256 if codec.template is not None else None,
             "golden": golden_ids(codec),
         }
-        write_json(made / bases.TUNED, record)
+        write_json(draft / bases.TUNED, record)
     return folder
 
 
-def save_whole(model: PreTrainedModel, folder: Path, codec: Codec) -> None:
-    """Weights, config and a generation config that stops where the training taught the model to stop."""
+def save_full_model(model: PreTrainedModel, folder: Path, codec: Codec) -> None:
+    """Write weights, config, and a generation config that stops at the trained stop tokens."""
     stops = codec.stop_ids
     with quiet():
         from transformers import GenerationConfig

@@ -1,1 +1,1 @@
-"""From an example to token ids, with proof of which of them are learnt; without torch."""
+"""Turns examples into token ids, with proof of which of them are trained; without torch."""

@@ -65,7 +65,7 @@ class CallForm:
         """The text at the start of calls."""
         return self.head.partition(ANY_NAME)[0].strip()
 
-    def read(self, said: str, tools: Sequence[Mapping[str, Any]], *, known: bool = False) -> tuple[str, list[Call]]:
+    def read(self, text: str, tools: Sequence[Mapping[str, Any]], *, known: bool = False) -> tuple[str, list[Call]]:
         """The text outside of calls, and the calls; the complete text if there are none. A truncated last call is
         dropped. With `known`, a bare object is a call only if it names one of these tools.
         """
@@ -73,129 +73,129 @@ class CallForm:
         texts: list[str] = []
         calls: list[Call] = []
         end = 0
-        for start, at in self._heads(said):
+        for start, at in self._heads(text):
             if start < end:
                 continue
-            found, after = self._calls(said, at, tools)
+            found, after = self._read_calls(text, at, tools)
             named = not known or all(one.name in _names(tools) for one in found)
-            if found and self.bare and (said[after:].strip() or not named):
-                return said, []
+            if found and self.bare and (text[after:].strip() or not named):
+                return text, []
             if found:
-                texts.append(said[end:start].strip() if texts else said[end:start].rstrip())
+                texts.append(text[end:start].strip() if texts else text[end:start].rstrip())
                 calls += found
                 end = after
         if not calls:
-            return said, []
-        rest = said[end:].partition(self.first)[0] if self.first else said[end:]
+            return text, []
+        rest = text[end:].partition(self.first)[0] if self.first else text[end:]
         return "\n".join(filter(None, [*texts, rest.strip()])), calls
 
-    def read_growing(self, said: str, tools: Sequence[Mapping[str, Any]]) -> list[Call]:
+    def read_growing(self, text: str, tools: Sequence[Mapping[str, Any]]) -> list[Call]:
         """The calls in a growing text so far. The last call may have incomplete arguments if they are JSON; a call of
         another kind is included when it is complete.
         """
         if self.bare and self.kind != "object":
             return []
-        for _, at in self._heads(said):
-            calls = [*self._growing(said, at, tools)] if self.kind in ("object", "json") else []
+        for _, at in self._heads(text):
+            calls = [*self._growing_calls(text, at, tools)] if self.kind in ("object", "json") else []
             if self.kind not in ("object", "json"):
-                calls, _ = self._calls(said, at, tools)
+                calls, _ = self._read_calls(text, at, tools)
             if calls:
                 return calls
         return []
 
-    def safe_length(self, said: str) -> int:
+    def safe_length(self, text: str) -> int:
         """The number of first characters of a growing text that are certainly before any call."""
         if self.bare:
-            return 0 if not said.strip() or said.lstrip()[0] in "[{" else len(said)
-        start = said.find(self.first)
+            return 0 if not text.strip() or text.lstrip()[0] in "[{" else len(text)
+        start = text.find(self.first)
         while start >= 0:
-            if self._head.match(said, start) or len(said) - start < _LONGEST_HEAD:
+            if self._head.match(text, start) or len(text) - start < _LONGEST_HEAD:
                 return start
-            start = said.find(self.first, start + 1)
+            start = text.find(self.first, start + 1)
         first = self.first
-        return len(said) - next((size for size in range(len(first), 0, -1) if said.endswith(first[:size])), 0)
+        return len(text) - next((size for size in range(len(first), 0, -1) if text.endswith(first[:size])), 0)
 
-    def read_one(self, said: str, at: int, tools: Sequence[Mapping[str, Any]] = ()) -> tuple[Call, int] | None:
+    def read_one(self, text: str, at: int, tools: Sequence[Mapping[str, Any]] = ()) -> tuple[Call, int] | None:
         """The call that starts at `at`, after the head, and where it ends."""
         try:
-            return self._object(said, at) if self.kind == "object" else self._named(said, at, tools)
+            return self._read_object(text, at) if self.kind == "object" else self._read_named(text, at, tools)
         except (ValueError, RecursionError):
             return None
 
-    def _heads(self, said: str) -> Iterator[tuple[int, int]]:
+    def _heads(self, text: str) -> Iterator[tuple[int, int]]:
         if self.bare:
-            found = self._head.match(said)
+            found = self._head.match(text)
             yield from [(0, found.end())] if found else []
             return
-        for found in islice(self._head.finditer(said), _MOST_HEADS):
+        for found in islice(self._head.finditer(text), _MOST_HEADS):
             yield found.span()
 
-    def _calls(self, said: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[list[Call], int]:
+    def _read_calls(self, text: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[list[Call], int]:
         calls: list[Call] = []
         end = at
-        while found := self.read_one(said, at, tools):
-            following = self._between.match(said, found[1]) if self._between else None
-            closing = self._close.match(said, found[1])
+        while found := self.read_one(text, at, tools):
+            following = self._between.match(text, found[1]) if self._between else None
+            closing = self._close.match(text, found[1])
             if following is None and closing is None:
                 break  # it is incomplete
             calls.append(found[0])
             end = closing.end() if closing else found[1]
-            if following is None or not self._starts_call(said, following.end()):
+            if following is None or not self._starts_call(text, following.end()):
                 break
             at = following.end()
         return calls, end
 
-    def _starts_call(self, said: str, at: int) -> bool:
+    def _starts_call(self, text: str, at: int) -> bool:
         """Whether a call may start at `at`."""
-        return said.startswith("{", at) if self.kind == "object" else re.compile(_NAME).match(said, at) is not None
+        return text.startswith("{", at) if self.kind == "object" else re.compile(_NAME).match(text, at) is not None
 
-    def _growing(self, said: str, at: int, tools: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
+    def _growing_calls(self, text: str, at: int, tools: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
         names = _names(tools)
-        while start := self._begins.match(said, at):
+        while start := self._begins.match(text, at):
             try:
                 name = str(json.loads(start[1])) if self.kind == "object" else start[1]
             except ValueError:
                 return
             if name not in names:
                 return
-            end = object_end(said, start.end())
-            yield Call(name, said[start.end() : end])
-            after = None if end is None else _enclosing_end(said, end) if self.kind == "object" else end
-            following = self._between.match(said, after) if self._between and after is not None else None
+            end = object_end(text, start.end())
+            yield Call(name, text[start.end() : end])
+            after = None if end is None else _enclosing_end(text, end) if self.kind == "object" else end
+            following = self._between.match(text, after) if self._between and after is not None else None
             if following is None:
                 return
             at = following.end()
 
-    def _object(self, said: str, at: int) -> tuple[Call, int] | None:
-        value, end = _DECODER.raw_decode(said, at)
+    def _read_object(self, text: str, at: int) -> tuple[Call, int] | None:
+        value, end = _DECODER.raw_decode(text, at)
         name, arguments = _under(value, self.name, "name"), _under(value, self.arguments, "arguments")
         if isinstance(arguments, str):
             arguments = json.loads(arguments)
         if not isinstance(name, str) or not isinstance(arguments, dict):
             return None
-        start = self._begins.match(said, at)
-        stop = object_end(said, start.end()) if start else None
-        written = said[start.end() : stop] if start and stop is not None else None
+        start = self._begins.match(text, at)
+        stop = object_end(text, start.end()) if start else None
+        written = text[start.end() : stop] if start and stop is not None else None
         return Call(name, written or json.dumps(arguments, ensure_ascii=False)), end
 
-    def _named(self, said: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, int] | None:
-        start = self._begins.match(said, at)
+    def _read_named(self, text: str, at: int, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, int] | None:
+        start = self._begins.match(text, at)
         if start is None:
             return None
         at = start.end()
         if self.kind == "json":
-            value, end = _DECODER.raw_decode(said, at)
-            return (Call(start[1], said[at:end]), end) if isinstance(value, dict) else None
+            value, end = _DECODER.raw_decode(text, at)
+            return (Call(start[1], text[at:end]), end) if isinstance(value, dict) else None
         if self.kind == "pairs":
-            given, end = self._pairs(said, at, _parameters(start[1], tools))
+            given, end = self._read_pairs(text, at, _parameters(start[1], tools))
         else:
-            reader = ArgumentReader(said, self.quote, raw=self.raw)
+            reader = ArgumentReader(text, self.quote, raw=self.raw)
             given, end = reader.keywords(at) if self.kind == "python" else reader.object(at)
         return Call(start[1], json.dumps(given, ensure_ascii=False)), end
 
-    def _pairs(self, said: str, at: int, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    def _read_pairs(self, text: str, at: int, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         given: dict[str, Any] = {}
-        while pair := self._pair.match(said, at):
+        while pair := self._pair.match(text, at):
             given[pair[1]] = tagged_value(pair[2], parameters.get(pair[1]))
             at = pair.end()
         return given, at
@@ -233,19 +233,19 @@ class CallForm:
         return re.compile(rf"{more}([^<>\n]*?){joins}(.*?){ends}(?={more}|\s*{after})", re.DOTALL)
 
 
-def object_end(said: str, start: int) -> int | None:
+def object_end(text: str, start: int) -> int | None:
     """The end of the JSON object that starts at `start`; None if it is incomplete."""
     depth = 0
-    for one in _TEXT_OR_BRACE.finditer(said, start):
+    for one in _TEXT_OR_BRACE.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(one[0], 0)
         if depth == 0:
             return one.end()
     return None
 
 
-def _enclosing_end(said: str, end: int) -> int | None:
+def _enclosing_end(text: str, end: int) -> int | None:
     """The end of the object whose arguments end at `end`."""
-    for one in _TEXT_OR_BRACE.finditer(said, end):
+    for one in _TEXT_OR_BRACE.finditer(text, end):
         if one[0] == "}":
             return one.end()
         if one[0] == "{":

@@ -45,7 +45,7 @@ class _Probe:
         asked = {"role": "user", "content": _ASKED}
         answers: dict[str, dict[str, Any]] = {
             "two": _turn("", (_FIRST, _TWO)),
-            "said": _turn(_SAID, (_FIRST, _TWO)),
+            "with text": _turn(_SAID, (_FIRST, _TWO)),
             "hard": _turn("", (_FIRST, _HARD)),
             "none": _turn("", (_FIRST, {})),
             "many": _turn("", (_FIRST, _ONE), (_SECOND, _ONE)),
@@ -61,21 +61,21 @@ class _Probe:
         text = self._texts["two"]
         if _FIRST not in text:
             return None
-        found = self._object(text) or self._named(text)
+        found = self._find_object(text) or self._find_named(text)
         if found is None:
             return None
         form, start, end = found
-        head = self._head(text, start)
+        head = self._find_head(text, start)
         if head is None:
             return None
-        form = replace(form, head=head, close=self._close(text[end:]))
-        form = replace(form, between=self._between(form))
+        form = replace(form, head=head, close=self._find_close(text[end:]))
+        form = replace(form, between=self._find_between(form))
         if form.kind == "python" and "it's\n2 < 3" in self._texts["hard"]:
             form = replace(form, raw=True)
         form = replace(form, head=_generalize(form.head), mid=_generalize(form.mid), close=_generalize(form.close))
         return form if self._parses_all(form) else None
 
-    def _object(self, text: str) -> tuple[CallForm, int, int] | None:
+    def _find_object(self, text: str) -> tuple[CallForm, int, int] | None:
         """A call that is one JSON object: its form, and where it starts and ends."""
         for brace in re.finditer(r"\{", text):
             if text.find(_FIRST, brace.start()) < 0:
@@ -89,7 +89,7 @@ class _Probe:
                 return CallForm("object", "", name=name, arguments=arguments), brace.start(), end
         return None
 
-    def _named(self, text: str) -> tuple[CallForm, int, int] | None:
+    def _find_named(self, text: str) -> tuple[CallForm, int, int] | None:
         """A call that is a name followed by its arguments: its form, and where it starts and ends."""
         key = text.find(_KEY, text.index(_FIRST))
         value, other = text.find(_VALUE, key), text.find(_OTHER, key)
@@ -119,26 +119,26 @@ class _Probe:
         mid = gap[: len(gap) - len(opens)]
         return CallForm("pairs", "", mid, opens=opens, joins=joins, ends=ends), start, after + len(ends)
 
-    def _head(self, text: str, start: int) -> str | None:
+    def _find_head(self, text: str, start: int) -> str | None:
         """The text before a first call, whether the answer starts with the call or with text."""
-        prompt, said = self._texts["prompt"], self._texts["said"]
+        prompt, answer_text = self._texts["prompt"], self._texts["with text"]
         head = None
         if text.startswith(prompt) and prompt:
             head = text[len(prompt) : start]
-        after = said.rfind(_SAID) + len(_SAID)
-        place = said.find(text[start : start + 1] + text[start + 1 : text.index(_KEY)], after)
-        if _SAID in said and place >= 0:
-            lead = said[after:place]
+        after = answer_text.rfind(_SAID) + len(_SAID)
+        place = answer_text.find(text[start : start + 1] + text[start + 1 : text.index(_KEY)], after)
+        if _SAID in answer_text and place >= 0:
+            lead = answer_text[after:place]
             head = _common_end(text[:start] if head is None else head, lead)
         return head
 
-    def _close(self, tail: str) -> str:
+    def _find_close(self, tail: str) -> str:
         plain = self._texts["plain"].rpartition(_SAID)[2]
         if plain and tail.endswith(plain):
             return tail.removesuffix(plain).rstrip()
         return self._without_end(tail).rstrip()
 
-    def _between(self, form: CallForm) -> str | None:
+    def _find_between(self, form: CallForm) -> str | None:
         """The text between two calls, if the template writes two."""
         text = self._texts["many"]
         if text.count(_KEY) != 2 or _SECOND not in text:
@@ -164,22 +164,22 @@ class _Probe:
             text = self._texts[name]
             if not text or (name == "many" and form.between is None):
                 continue
-            said = text[text.index(_ASKED) + len(_ASKED) :]
+            answer_text = text[text.index(_ASKED) + len(_ASKED) :]
             if form.bare:
                 prompt = self._texts["prompt"]
-                said = self._without_end(text[len(prompt) :]) if text.startswith(prompt) else said
-            read = [(one.name, json.loads(one.arguments)) for one in form.read(said, tools)[1]]
+                answer_text = self._without_end(text[len(prompt) :]) if text.startswith(prompt) else answer_text
+            read = [(one.name, json.loads(one.arguments)) for one in form.read(answer_text, tools)[1]]
             if read != calls and name != "none":
                 return False
         return True
 
 
-def _turn(said: str, *calls: tuple[str, dict[str, str]]) -> dict[str, Any]:
+def _turn(text: str, *calls: tuple[str, dict[str, str]]) -> dict[str, Any]:
     made = [
         {"id": name, "type": "function", "function": {"name": tool, "arguments": arguments}}
         for name, (tool, arguments) in zip(_IDS, calls, strict=False)
     ]
-    return {"role": "assistant", "content": said, "tool_calls": made}
+    return {"role": "assistant", "content": text, "tool_calls": made}
 
 
 def _tool(name: str) -> dict[str, Any]:

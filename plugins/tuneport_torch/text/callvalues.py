@@ -22,8 +22,8 @@ class ArgumentReader:
     nothing in it. Methods raise ValueError if the text has another form or ends too early.
     """
 
-    def __init__(self, said: str, quote: str, *, raw: bool) -> None:
-        self._said, self._raw = said, raw
+    def __init__(self, text: str, quote: str, *, raw: bool) -> None:
+        self._said, self._raw = text, raw
         self._quotes = (quote, *(one for one in _PLAIN if one != quote))
         self._at = 0
 
@@ -31,7 +31,7 @@ class ArgumentReader:
         """The object that starts with `{` at `at`, and where it ends."""
         self._at = at
         self._take("{")
-        return self._mapping(0), self._at
+        return self._parse_mapping(0), self._at
 
     def keywords(self, at: int) -> tuple[dict[str, Any], int]:
         """The keyword arguments that start at `at`, after `(`, and where they end, after `)`."""
@@ -41,49 +41,49 @@ class ArgumentReader:
         def one() -> None:
             key = self._match(_KEY)
             self._take("=")
-            given[key] = self._raw_text() if self._raw and self._opens(self._quotes[0]) else self._value(0)
+            given[key] = self._parse_raw_text() if self._raw and self._opens(self._quotes[0]) else self._parse_value(0)
 
-        self._items(")", one)
+        self._parse_items(")", one)
         return given, self._at
 
-    def _mapping(self, depth: int) -> dict[str, Any]:
+    def _parse_mapping(self, depth: int) -> dict[str, Any]:
         given: dict[str, Any] = {}
 
         def one() -> None:
             quote = next(filter(self._opens, self._quotes), None)
-            key = self._match(_KEY) if quote is None else self._text(quote)
+            key = self._match(_KEY) if quote is None else self._parse_text(quote)
             self._take(":")
-            given[key] = self._value(depth + 1)
+            given[key] = self._parse_value(depth + 1)
 
-        self._items("}", one)
+        self._parse_items("}", one)
         return given
 
-    def _value(self, depth: int) -> Any:
+    def _parse_value(self, depth: int) -> Any:
         if depth > _DEEP:
             raise ValueError("nested too deeply")
         quote = next(filter(self._opens, self._quotes), None)
         if quote is not None:
-            return self._text(quote)
+            return self._parse_text(quote)
         if self._opens("{"):
             self._take("{")
-            return self._mapping(depth)
+            return self._parse_mapping(depth)
         if self._opens("["):
             self._take("[")
             listed: list[Any] = []
-            self._items("]", lambda: listed.append(self._value(depth + 1)))
+            self._parse_items("]", lambda: listed.append(self._parse_value(depth + 1)))
             return listed
         if number := _NUMBER.match(self._said, self._at):
             self._at = number.end()
             return json.loads(number[0])
-        return _WORDS[self._word()]
+        return _WORDS[self._parse_word()]
 
-    def _word(self) -> str:
+    def _parse_word(self) -> str:
         word = self._match(_WORD)
         if word not in _WORDS:
             raise ValueError(f"no value: {word[:20]}")
         return word
 
-    def _items(self, end: str, one: Callable[[], None]) -> None:
+    def _parse_items(self, end: str, one: Callable[[], None]) -> None:
         """Parse items by `one`, separated by commas, up to `end`."""
         if self._opens(end):
             return self._take(end)
@@ -93,7 +93,7 @@ class ArgumentReader:
                 return self._take(end)
             self._take(",")
 
-    def _text(self, quote: str) -> str:
+    def _parse_text(self, quote: str) -> str:
         self._take(quote, space=False)
         start = self._at
         escapes = quote in _PLAIN
@@ -104,7 +104,7 @@ class ArgumentReader:
         self._at = text.end()
         return _unescape(text[1], quote) if escapes else text[1]
 
-    def _raw_text(self) -> str:
+    def _parse_raw_text(self) -> str:
         """A string with unescaped quotes: it ends before another argument or the end of the call."""
         quote = re.escape(self._quotes[0])
         text = re.compile(rf"{quote}(.*?){quote}(?=\s*(?:,\s*\w+\s*=|\)))", re.DOTALL).match(self._said, self._at)

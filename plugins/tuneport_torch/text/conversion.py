@@ -74,12 +74,12 @@ def _pretokenizer_facts(header: Mapping[str, Any]) -> dict[str, Any]:
     """What a GGUF header says about its tokenizer and transformers ignores: the pre-tokenizer, as the tokenizer.json of
     an empty tokenizer, and whether a token goes in front.
     """
-    pre, begins = header.get("tokenizer.ggml.pre"), header.get("tokenizer.ggml.add_bos_token")
+    pre, add_bos = header.get("tokenizer.ggml.pre"), header.get("tokenizer.ggml.add_bos_token")
     has_pretokenizer = pre is not None and header.get("tokenizer.ggml.model") == "gpt2"
     empty = {"model": {"type": "BPE", "vocab": {}, "merges": []}}
     return {
         "like": with_pretokenizer(empty, str(pre)) if has_pretokenizer else None,
-        "begins": None if begins is None else bool(begins),
+        "add_bos": None if add_bos is None else bool(add_bos),
     }
 
 

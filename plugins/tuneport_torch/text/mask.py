@@ -121,7 +121,7 @@ class LossMask:
     def _first_end(self, text: str, tokens: Tokens, first: int, place: Mapping[str, Any]) -> int | None:
         """One past the turn's end: the last control token between the turn's words and the first end that has one."""
         for end in place["ends"]:
-            words_end = max(first, bisect.bisect_left(tokens.spans, (place["said"], 0)))
+            words_end = max(first, bisect.bisect_left(tokens.spans, (place["words_end"], 0)))
             last = bisect.bisect_left(tokens.spans, (end, 0))
             if end != len(text) and last > words_end and tokens.spans[last - 1][1] > end:
                 last -= 1  # two continuations can start with the same characters of different tokens

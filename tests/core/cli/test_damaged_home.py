@@ -56,7 +56,7 @@ def home_with_all(cli: Cli, tickets: Path, own_home: Path) -> str:
         (job / name).write_text("{}")
     (job / "events.jsonl").write_text("{}\n")
     assert cli("profiles", "add", "lab", "http://127.0.0.1:9/v1")[0] == 0
-    assert cli("tokens", "add", "laptop")[0] == 0
+    assert cli("access", "add", "laptop")[0] == 0
     (own_home / "torch_ref").write_text(str(record.ref))
     return ref
 
@@ -70,7 +70,7 @@ def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
     run = ["run", str(tickets), "--model", "parrot:grey", "--holdout", "0"]
     by_file: dict[str, list[list[str]]] = {
         "ledger.sqlite3": [["jobs"], ["show", home_with_all], ["doctor"], ["models"], ["prune", "-y"], run],
-        "server/server.sqlite3": [["tokens", "list"], ["tokens", "add", "x"], ["tokens", "remove", "laptop"]],
+        "server/server.sqlite3": [["access", "list"], ["access", "add", "x"], ["access", "remove", "laptop"]],
         "profiles.json": [["profiles", "list"], ["ask", "lab:x", "hi"], ["doctor"], ["jobs"]],
         f"rows/{home_with_all.partition(':')[2]}.turns": [["show", home_with_all], ["compare", home_with_all,
             "--data", str(tickets), "--no-base"]],
@@ -128,7 +128,7 @@ def test_a_special_file_in_home_is_neither_waited_for_nor_read_without_end(
         (lines, [["show", home_with_all], ["compare", home_with_all, "--data", str(tickets), "--no-base"]]),
         (own_home / "paces", [plan]),
         (own_home / "cache", [plan, ["prune", "-y"]]),
-        (own_home / "server" / "server.sqlite3", [["tokens", "list"], ["tokens", "add", "x"]]),
+        (own_home / "server" / "server.sqlite3", [["access", "list"], ["access", "add", "x"]]),
         (own_home / "server" / "lock", [["doctor"]]),
         (own_home / "ledger.sqlite3", [["jobs"], ["show", home_with_all], ["doctor"], plan]),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 import tuneport
 import tuneport.plugin
 from command_line import Cli, as_json
-from tuneport.cli import show
+from tuneport.cli.show_data import show_check
 from tuneport.config import load_config
 from tuneport.terminal import outlet
 
@@ -30,7 +30,7 @@ def test_everything_that_is_to_be_known_of_a_base_is_shown(
     monkeypatch.setenv("COLUMNS", "200")
     outlet.console.cache_clear()
     rules = tuneport.plugin.DataRules(notes=("It ends in May.", "Nobody can count its tokens."))
-    show.check_result(tuneport.Dataset.load(tickets).check(rules))
+    show_check(tuneport.Dataset.load(tickets).check(rules))
     said = capsys.readouterr().out
     assert "It ends in May." in said
     assert "Nobody can count its tokens." in said
@@ -133,7 +133,7 @@ def test_init_and_check_refuse_what_they_do_not_know(cli: Cli, tickets: Path) ->
     assert cli("init", "-")[0] == 2
     code, _, err = cli("check", tickets, "--method", "osmosis")
     assert code == 2
-    assert "Methods are sft" in err
+    assert "methods are sft" in err
 
 
 def test_fix_says_of_a_file_that_it_cannot_read_what_check_says(cli: Cli, tmp_path: Path) -> None:

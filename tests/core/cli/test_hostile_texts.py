@@ -54,6 +54,7 @@ CASES: dict[str, list[list[str]]] = {
     "export": [[REF, "-o", H, "--kind", H]],
     "push": [[REF, H]],
     "models": [[]],
+    "hosting": [[], ["stop", f"cockatoo:{H}"], [H]],
     "delete": [[f"cockatoo:{H}", "-y"]],
     "plugins": [[]],
     "doctor": [[]],
@@ -70,9 +71,9 @@ CASES: dict[str, list[list[str]]] = {
     "profiles list": [[]],
     "profiles key": [[H]],
     "profiles remove": [[H]],
-    "tokens add": [[H]],
-    "tokens list": [[]],
-    "tokens remove": [[H]],
+    "access add": [[H]],
+    "access list": [[]],
+    "access remove": [[H]],
     "squawk": [[], ["--crash"]],
 }
 STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
@@ -144,7 +145,7 @@ def test_no_command_lets_a_text_steer_the_terminal(name: str, place: Path) -> No
         harmless(said, lines=name in HAS_LINES)
         shown += said
     if name not in ("schema", "prune", "report", "delete", "settle", "fix"):
-        assert "pwn" in shown or name in ("profiles list", "tokens list"), shown  # the text was there to be shown
+        assert "pwn" in shown or name in ("profiles list", "access list"), shown  # the text was there to be shown
 
 
 @pytest.mark.parametrize("name", ["show", "check", "plan", "profiles add"])

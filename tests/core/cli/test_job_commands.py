@@ -132,7 +132,7 @@ def test_delete_says_what_goes_and_asks(cli: Cli, ran: str, monkeypatch: pytest.
     report = Path(cli("report", ran)[1].strip())
     code, out, _ = cli("delete", ran, "--yes")
     assert code == 0
-    assert f"removed the report {report}" in out
+    assert f"deleted the report {report}" in out
     assert not report.exists()
     assert cli("show", ran)[0] == 2
     assert as_json(cli, "jobs")["jobs"] == []
@@ -171,8 +171,8 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=30)
     assert run.returncode == 130
-    ref = re.search(r"(\S+) goes on. Come back with: tuneport watch", err)[1]
-    assert f"{same} finishes what is left." in err
+    ref = re.search(r"(\S+) keeps running. Follow it with: tuneport watch", err)[1]
+    assert f"{same} finishes the rest." in err
     watch = process("watch", ref, "--json")
     assert [json.loads(watch.stdout.readline())["seq"] for _ in range(3)] == [1, 2, 3]
     watch.send_signal(signal.SIGINT)

@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[3]
 OUTLET = "core/tuneport/terminal/outlet.py"
 # What does not print for a person: processes of their own whose streams are pipes or a job's log, and standard input.
 ELSEWHERE = {
-    "plugins/tuneport_torch/worker.py": {"sys.stderr", "traceback.print_exception", "traceback.print_exc"},
-    "plugins/tuneport_torch/jobs/waiting.py": {"sys.stderr"},
+    "core/tuneport/local/worker.py": {"sys.stderr", "traceback.print_exception", "traceback.print_exc"},
+    "core/tuneport/local/waiting.py": {"sys.stderr"},
     "plugins/tuneport_torch/text/sandbox/check_grammar.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/sandbox/render_template.py": {"sys.stdout"},
     "plugins/tuneport_torch/text/sandbox/run_tokenizer.py": {"sys.stdout"},
-    "plugins/tuneport_server/checking.py": {"sys.stdout", "sys.stderr"},
-    "plugins/tuneport_server/starting.py": {"traceback.print_exc"},  # for the server's log
+    "plugins/tuneport_server/background/check_file.py": {"sys.stdout", "sys.stderr"},
+    "plugins/tuneport_server/background/start_job.py": {"traceback.print_exc"},  # for the server's log
     "core/tuneport/dataset/read/decoder_process.py": {"sys.stdout", "sys.stderr"},
     "plugins/tuneport_torch/bases/loading.py": {"sys.stderr"},  # what transformers wrote, through the guard
     "core/tuneport/cli/app.py": {"sys.stdout"},  # flushed and closed

@@ -38,7 +38,7 @@ def test_what_a_plan_does_not_know_is_named(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--no-wait")
     assert re.search(r"planned  \d+ tokens, 1 step, 0.1 s, 1.0 MB of memory, 0.00 USD\n", cli(*flags)[2])
     _, _, err = cli(*flags, "--set", "backends.parrot.usd=null")
-    assert "of memory; not known: money\n" in err
+    assert "of memory; unknown: money\n" in err
 
 
 def test_the_same_run_again_finds_the_finished_one_and_again_starts_anew(cli: Cli, tickets: Path, ran: str) -> None:
@@ -52,7 +52,7 @@ def test_the_same_run_resumes_what_was_interrupted(cli: Cli, tickets: Path) -> N
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=interrupted")
     code, _, err = cli(*flags)
     assert code == 0, err
-    assert "goes on from its last whole checkpoint" in err
+    assert "continues from its last complete checkpoint" in err
 
 
 def test_what_had_happened_before_a_job_was_resumed_is_not_told_as_news(
@@ -73,9 +73,9 @@ def test_a_run_that_does_not_wait_resumes_too(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=paused", "--no-wait")
     code, out, err = cli(*flags)
     assert code == 0, err
-    assert "goes on from its last whole checkpoint" in err
+    assert "continues from its last complete checkpoint" in err
     assert "Ctrl-C" not in err
-    assert "has succeeded. The same command without --no-wait finishes what is left." in out
+    assert "has succeeded. The same command without --no-wait finishes the rest." in out
     code, out, err = cli(*flags[:-1])
     assert code == 0, err
     assert "learning by heart" not in err  # that was earlier
@@ -101,7 +101,7 @@ def test_a_budget_stops_a_run_before_it_starts(cli: Cli, tickets: Path) -> None:
     code, _, err = cli(*flags, "--set", "backends.parrot.usd=null")
     assert code == 1
     assert "unknown number of US dollars" in err
-    assert "drop budget.usd" in err
+    assert "remove budget.usd" in err
     assert "fewer rows" not in err
     assert as_json(cli, "jobs")["jobs"] == []
 
@@ -275,7 +275,7 @@ def test_the_grader_suits_the_answers_from_init_to_the_comparison(cli: Cli, tmp_
     assert cli("init", data, "--model", "parrot:grey", "-o", "tune.yaml")[0] == 0
     assert f"grader: {name}" in (tmp_path / "tune.yaml").read_text(encoding="utf-8")
     misfit = cli("plan", *flags, "--set", "compare.grader=contains")[1]
-    assert ("right answers may score 0" in misfit) == (name != "exact")
+    assert ("correct answers may score 0" in misfit) == (name != "exact")
     assert cli("plan", *flags, "--set", f"compare.grader={name}")[1].count("graded by") == 0
 
 

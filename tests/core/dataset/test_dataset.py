@@ -203,7 +203,7 @@ def test_a_program_can_be_piped_into_standard_input() -> None:
         ({"a": 1}, "dict"),
         (".", "is a folder"),
         ('{"text": "rows where a name belongs"}\n' * 500, r"belongs.{1,200}… cannot be read: File name too long"),
-        ("~nobody-here/rows.csv", "no user is called .nobody-here."),
+        ("~nobody-here/rows.csv", "there is no user .nobody-here."),
         ("rows\0.csv", "cannot be read"),
     ],
 )

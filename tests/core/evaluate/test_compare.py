@@ -121,8 +121,8 @@ def test_answers_that_were_cut_and_few_rows_are_noted() -> None:
     cut = ScriptedModel("cut", lambda asked: Reply(text="and so on", finish_reason="length"))
     found = compare_models(cut, None, HOLDOUT[:5])
     assert found.tuned.cut == 5
-    assert any("cut at 32 tokens" in note for note in found.notes)
-    assert any("5 rows say little" in note for note in found.notes)
+    assert any("truncated at 32 tokens" in note for note in found.notes)
+    assert any("5 rows are few" in note for note in found.notes)
 
 
 def test_tools_go_with_the_rows_that_have_them_and_the_order_stays() -> None:

@@ -9,7 +9,7 @@ import pytest
 from answering import ScriptedModel
 from tuneport import Conversation, Message
 from tuneport.dataset.example import Completion, Example
-from tuneport.evaluate import fitting
+from tuneport.evaluate import fit_grader
 from tuneport.evaluate.compare import compare_models
 
 ESSAY = "The parcel left our depot on Monday, and the courier will bring it within {} working days."
@@ -34,7 +34,7 @@ CHOSEN = [
     ([str(number) for number in range(20)], "numeric"),
     ([f"${number},000.50" for number in range(1, 20)], "numeric"),
     ([f"{number}%" for number in range(20)], "numeric"),
-    ([f"The town of Bergen {number}" for number in range(20)], "normalised"),
+    ([f"The town of Bergen {number}" for number in range(20)], "normalized"),
     ([ESSAY.format(number) for number in range(20)], "token_f1"),
     (['{"a": 1}', ESSAY], "token_f1"),
     ([f"line\n{number}" for number in range(20)], "token_f1"),
@@ -44,23 +44,23 @@ CHOSEN = [
 
 @pytest.mark.parametrize(("answers", "name"), CHOSEN)
 def test_the_grader_is_chosen_by_the_answers(answers: list[str], name: str) -> None:
-    fit = fitting(asked(*answers))
+    fit = fit_grader(asked(*answers))
     assert fit.grader == name
     assert fit.misfit(fit.grader) is None
 
 
 def test_completions_and_calls_are_looked_at_too() -> None:
-    assert fitting([Completion("?", ESSAY)]).grader == "token_f1"
+    assert fit_grader([Completion("?", ESSAY)]).grader == "token_f1"
     call = {"id": "1", "type": "function", "function": {"name": "rain", "arguments": "{}"}}
     turns = (Message("user", "Rain?"), Message("assistant", tool_calls=[call]))
-    assert fitting([Conversation(turns)]).grader == "json"
+    assert fit_grader([Conversation(turns)]).grader == "json"
 
 
 @pytest.mark.parametrize(
     ("named", "answers", "fits"),
     [
         ("exact", [ESSAY], "token_f1"),
-        ("normalised", [ESSAY], "token_f1"),
+        ("normalized", [ESSAY], "token_f1"),
         ("exact", ["so\n#### 3"], "numeric"),
         ("contains", ["so\n#### 3"], "numeric"),
         ("exact", ['{"a": 1}'], "json"),
@@ -76,7 +76,7 @@ def test_a_named_grader_that_does_not_fit_is_kept_and_said(named: str, answers: 
     assert fits in found.warning
     assert str(found).index("warning:") < str(found).index("of 1 right")
     for other in (fits, "token_f1", "my:own"):
-        assert fitting(rows).misfit(other) is None
+        assert fit_grader(rows).misfit(other) is None
 
 
 def test_free_text_is_not_graded_to_the_letter_by_default() -> None:

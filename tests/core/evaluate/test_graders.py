@@ -24,16 +24,16 @@ def row(reference: str) -> Completion:
         ("exact", "card_arrival", "Card_arrival", 0),
         ("exact", "", "", 1),
         ("exact", "", "something", 0),
-        ("normalised", "Card arrival", "card_arrival.", 1),
-        ("normalised", "don't", "Don’t!", 1),
-        ("normalised", "Straße", "STRASSE", 1),
-        ("normalised", "ﬁne ½", "fine 1⁄2", 1),
-        ("normalised", "-5", "5", 0),
-        ("normalised", "-5", "−5", 1),
-        ("normalised", "C++", "C", 0),
-        ("normalised", "3.14", "314", 0),
-        ("normalised", "!!!", "?", 0),
-        ("normalised", "", "...", 0),
+        ("normalized", "Card arrival", "card_arrival.", 1),
+        ("normalized", "don't", "Don’t!", 1),
+        ("normalized", "Straße", "STRASSE", 1),
+        ("normalized", "ﬁne ½", "fine 1⁄2", 1),
+        ("normalized", "-5", "5", 0),
+        ("normalized", "-5", "−5", 1),
+        ("normalized", "C++", "C", 0),
+        ("normalized", "3.14", "314", 0),
+        ("normalized", "!!!", "?", 0),
+        ("normalized", "", "...", 0),
         ("contains", "Paris", "The capital is PARIS.", 1),
         ("contains", "no", "I do not know", 0),
         ("contains", "no", "Well: no!", 1),
@@ -103,7 +103,7 @@ def test_a_reference_that_a_grader_cannot_read_is_the_datas_error(name: str, ref
 
 
 def test_names_and_options_that_are_not_there_are_told_with_those_that_are() -> None:
-    with pytest.raises(UsageError, match=r"no grader 'exacct'.\nDid you mean exact\? Graders are exact, normalised"):
+    with pytest.raises(UsageError, match=r"no grader 'exacct'.\nDid you mean exact\? The graders are exact, norm"):
         grader("exacct")
     with pytest.raises(UsageError, match=r"has no option 'tolerence'.\nIts options are: tolerance"):
         grader("numeric", tolerence=1)
@@ -131,7 +131,7 @@ def test_a_function_of_the_working_folder_is_a_grader(tmp_path: Path, monkeypatc
         ("own_grader_b.py:score", "names a file, not a module"),
         ("./own_grader_b:score", "names a file, not a module"),
         ("own_grader_b:missing", "does not define 'missing'"),
-        ("no_such_module_here:score", "no module is called 'no_such_module_here'"),
+        ("no_such_module_here:score", "there is no module 'no_such_module_here'"),
         ("own_grader_b:number", "is not a function but a int"),
         ("own_grader_b:", "cannot be imported"),
         (":score", "cannot be imported"),

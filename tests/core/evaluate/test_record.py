@@ -88,7 +88,7 @@ def test_a_comparison_without_a_common_row_says_so(tmp_path: Path) -> None:
     )
     found = compare_models(Adder("new", 40), None, ROWS, "exact", record=record)
     assert found.recorded is None
-    assert "test:old has answered none of these rows." in found.notes
+    assert "test:old answered none of these rows." in found.notes
 
 
 def test_what_is_asked_makes_the_key_and_nothing_else() -> None:
@@ -121,10 +121,10 @@ def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, name: 
 
 
 def test_special_files_and_no_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no record"):
+    with pytest.raises(DataError, match="is not a record"):
         Record.open(tmp_path / "absent")
     os.mkfifo(tmp_path / "record.json")
-    with pytest.raises(DataError, match="holds no record"):
+    with pytest.raises(DataError, match="is not a record"):
         Record.open(tmp_path)
 
 

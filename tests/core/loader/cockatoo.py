@@ -38,6 +38,14 @@ class Cockatoo(Parrot):
     def bases(self) -> list[tuneport.plugin.BaseInfo]:
         return [tuneport.plugin.BaseInfo(ref=tuneport.Ref("cockatoo", SWEARING), description=SWEARING, present=True)]
 
+    def hostings(self) -> list[tuneport.Hosting]:
+        price = tuneport.Quantity(value=1.0, unit="USD", source=SWEARING)
+        return [
+            tuneport.Hosting(
+                name=SWEARING, model=SWEARING, state="ready", is_billed=True, usd_per_hour=price, remedy=SWEARING
+            )
+        ]
+
     def missing(self, name: str) -> str:
         return SWEARING
 

@@ -8,7 +8,7 @@ import pytest
 
 from reported_run import START, noisy_events
 from tuneport import Event
-from tuneport.reports.charts import interval_chart, smoothed, thinned
+from tuneport.reports.charts import interval_chart, smooth, thin
 from tuneport.reports.series import series_of
 
 
@@ -24,15 +24,15 @@ def test_epochs_begin_where_their_number_rises() -> None:
 
 def test_smoothing_keeps_a_straight_line_and_its_length() -> None:
     line = [(float(x), 2.0 * x) for x in range(400)]
-    smooth = smoothed(line)
-    assert [x for x, _ in smooth] == [x for x, _ in line]
-    assert smooth[200] == pytest.approx((200, 400))
-    assert smoothed([(1, 5.0)]) == [(1, 5.0)]
+    smoothed = smooth(line)
+    assert [x for x, _ in smoothed] == [x for x, _ in line]
+    assert smoothed[200] == pytest.approx((200, 400))
+    assert smooth([(1, 5.0)]) == [(1, 5.0)]
 
 
 def test_thinning_keeps_every_spike() -> None:
     points = [(float(x), 1000.0 if x == 77_777 else x % 7) for x in range(100_000)]
-    kept = thinned(points)
+    kept = thin(points)
     assert len(kept) <= 500
     assert (77_777, 1000.0) in kept
     assert list(kept) == sorted(kept)

@@ -50,7 +50,7 @@ def test_a_job_that_still_runs_is_told_up_to_its_last_event() -> None:
 def test_without_statuses_the_queue_is_included_and_said_to_be() -> None:
     state = {**STATE, "status": "succeeded", "finished": (START + timedelta(seconds=62)).isoformat()}
     assert times_of([], state) == Times(worked=60, queued=None)
-    assert "the queue included" in page(ReportData(ref="openai:x", created=START, state=state))
+    assert "including the queue" in page(ReportData(ref="openai:x", created=START, state=state))
     assert times_of([], STATE) is None
 
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tuneport_torch.text.sandbox.run_tokenizer import limited
+from tuneport_torch.text.sandbox.run_tokenizer import resource_limits
 
 _BYTES = 256 * 2**20, 64  # of memory, and per byte of the tokenizer's files
 _SECONDS = 6.0, 10e-6  # of processor time, and per byte
@@ -27,7 +27,7 @@ def convert(
     *,
     trust_remote_code: bool,
     like: dict[str, Any] | None = None,
-    begins: bool | None = None,
+    add_bos: bool | None = None,
 ) -> None:
     """Write the tokenizer's files into the folder `out`; `like` is a tokenizer.json with the wanted pre-tokenizer."""
     from tokenizers import Tokenizer
@@ -40,9 +40,9 @@ def convert(
         backend.pre_tokenizer = pattern.pre_tokenizer
         backend.model.ignore_merges = pattern.model.ignore_merges
     made.save_pretrained(out)
-    if begins is not None:
+    if add_bos is not None:
         config = Path(out, "tokenizer_config.json")
-        config.write_text(json.dumps({**json.loads(config.read_text()), "add_bos_token": begins}))
+        config.write_text(json.dumps({**json.loads(config.read_text()), "add_bos_token": add_bos}))
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        with limited(_BYTES, _SECONDS, size):
+        with resource_limits(_BYTES, _SECONDS, size):
             convert(**request)
     except BaseException as error:  # noqa: BLE001 - the library's panics are no Exception; all of them are answers
         answers.write(f"{type(error).__name__}: {error!s:.1000}")

@@ -1,15 +1,13 @@
 """Render chat templates in a process with limits: a template is a third-party program that comes with a model.
 
-Runs as a script, started by template.py. It imports jinja2, the standard library and two neighbors that import only the
-standard library (`message_forms`, `turn_proof`). Jinja's sandbox stops a template from reaching Python; the limits set
-here stop it from looping and from filling memory. Requests and answers are JSON, framed as in child_process.py. The
-process ends with its input.
+Runs as a script, started by template.py. It imports jinja2, the standard library and neighbors that import no more.
+Jinja's sandbox stops a template from reaching Python; the limits set here stop it from looping and from filling memory.
+Requests and answers are JSON, framed as in child_process.py. The process ends with its input.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import resource
 import signal
 import sys
@@ -19,9 +17,8 @@ from functools import cache, cached_property
 from typing import Any
 
 import jinja2
-import jinja2.ext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tuneport_torch.text.sandbox.jinja_environment import GenerationTag, make_environment
 from tuneport_torch.text.sandbox.message_forms import (
     FIELDS,
     MARK,
@@ -32,73 +29,16 @@ from tuneport_torch.text.sandbox.message_forms import (
     result_role,
     writes_python,
 )
-from tuneport_torch.text.sandbox.turn_proof import OPENS_OTHERWISE, Proof, common_prefix, has_trailer, stop_after
-
-TODAY = "26 Jul 2024"
-"""The date that templates see. With a real one, training, use and export would render differently from day to day."""
-
-
-_NOT_ASCII = re.compile("[^\x00-\x7f\ue0f0-\ue0f2]")  # except the marks around control tokens
-
-
-class GenerationTag(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}`, by which a template marks what the assistant writes."""
-
-    tags = {"generation"}  # noqa: RUF012 - the name and type that jinja wants
-
-    def __init__(self, environment: jinja2.Environment) -> None:
-        super().__init__(environment)
-        self.written: list[str] = []
-        self.marked: list[tuple[int, str]] = []
-        environment.extend(generation_tag=self)
-
-    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
-
-    def _mark(self, caller: jinja2.runtime.Macro) -> str:
-        text = str(caller())
-        self.marked.append((sum(map(len, self.written)), text))
-        return text
-
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """The places of the marked texts; none at all if one is not where expected, as with a tag inside a macro."""
-        if any(not text.startswith(marked, start) for start, marked in self.marked):
-            return []
-        return [(start, start + len(marked)) for start, marked in self.marked]
-
-
-def environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as chat templates expect it, with the usual global functions."""
-    made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, jinja2.ext.loopcontrols]
-    )
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **more: Any) -> str:
-        text = json.dumps(value, ensure_ascii=False, indent=indent, **more)
-        return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text) if ensure_ascii else text
-
-    def strftime_now(layout: str) -> str:
-        from datetime import datetime
-
-        return datetime.strptime(TODAY, "%d %b %Y").strftime(layout)
-
-    made.filters["tojson"] = tojson
-    made.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
-    return made
+from tuneport_torch.text.sandbox.turn_proof import OPENS_DIFFERENTLY, Proof, common_prefix, has_trailer, stop_after
 
 
 class Renderer:
     """A compiled template, and the variables for every rendering."""
 
     def __init__(self, source: str, variables: dict[str, Any]) -> None:
-        made = environment()
-        self.template = made.from_string(source)
-        self.tag: GenerationTag = made.generation_tag  # type: ignore[attr-defined]  # set by the extension
+        environment = make_environment()
+        self.template = environment.from_string(source)
+        self.tag: GenerationTag = environment.generation_tag  # type: ignore[attr-defined]  # set by the extension
         self.variables = variables
         self.result_role = result_role(source)
         self.row_variables: dict[str, Any] = {}  # those of the current row
@@ -156,7 +96,7 @@ class Renderer:
         if "turns" not in row:
             return answer
 
-        def asked(turn: int) -> str:
+        def prompt_before(turn: int) -> str:
             """The prompt before a turn. In use, the form is chosen for those turns alone."""
             if plain:
                 return write(turns[:turn], True)
@@ -171,9 +111,9 @@ class Renderer:
 
         if tagged and len(tagged) == len(row["turns"]):
             spans = zip(tagged, row["turns"], strict=True)
-            answer["tagged"] = [_without_prompt(span, text, asked(turn)) for span, turn in spans]
+            answer["tagged"] = [_without_prompt(span, text, prompt_before(turn)) for span, turn in spans]
             return answer
-        proof = Proof(write, asked, turns, text, written=written, trailer=self.trailer, stops=stops)
+        proof = Proof(write, prompt_before, turns, text, written=written, trailer=self.trailer, stops=stops)
         answer["turns"] = [proof.turn(turn) for turn in row["turns"]]
         return answer
 
@@ -268,7 +208,7 @@ class Renderer:
 def _without_prompt(span: tuple[int, int], text: str, asked: str) -> tuple[int, int] | str:
     """A tagged span without the prompt (some templates tag the header too), or why there is none."""
     if not text.startswith(asked) or span[1] <= len(asked):
-        return OPENS_OTHERWISE
+        return OPENS_DIFFERENTLY
     return max(span[0], len(asked)), span[1]
 
 

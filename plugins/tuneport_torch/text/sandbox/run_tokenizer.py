@@ -73,7 +73,7 @@ class Tokenizer:
         """The ids of each text and the characters [start, end) that each stands for, as 32-bit numbers."""
         plain = [text for text in texts if OPEN not in text]
         encoded = iter(self._library.encode_batch(plain, add_special_tokens=False))
-        both = (self._quoted(text) if OPEN in text else _ids_and_spans(text, next(encoded)) for text in texts)
+        both = (self._encode_quoted(text) if OPEN in text else _ids_and_spans(text, next(encoded)) for text in texts)
         return [(array("I", ids).tobytes(), array("I", chain.from_iterable(spans)).tobytes()) for ids, spans in both]
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -123,7 +123,7 @@ class Tokenizer:
             raise TooLong(f"it has {len(merges):,} merges; at most {_MERGES:,} are read")
         return most, tokens, [" ".join(pair) for pair in merges]
 
-    def _quoted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def _encode_quoted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Tokenize piece by piece: only a text with a quoted control token, which is rare, needs that."""
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
@@ -192,7 +192,7 @@ def _pieces(text: str) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def limited(
+def resource_limits(
     memory: tuple[float, float], seconds: tuple[float, float], size: int, most: float = float("inf")
 ) -> Iterator[None]:
     """Let the kernel end this process if the block takes more processor time or memory than its input explains.
@@ -239,7 +239,7 @@ def serve() -> None:
     made: list[Tokenizer] = []
     _write(_load(_read(), texts, made))
     while made and (message := _read()):
-        with limited(_WORK_BYTES, _WORK_SECONDS, len(message), _MOST_BYTES):
+        with resource_limits(_WORK_BYTES, _WORK_SECONDS, len(message), _MOST_BYTES):
             verb, *given = msgspec.msgpack.decode(message)
             reply = _try(partial(getattr(made[0], verb), *given))  # encode, count, decode …
         _write(reply)
@@ -253,7 +253,7 @@ def _load(source: bytes, texts: Sequence[str], made: list[Tokenizer]) -> bytes:
         return made[0].facts(texts)
 
     more = _LOAD_BYTES[0] + _LOAD_BYTES[1] * len(source)
-    with limited((more, 0), _LOAD_SECONDS, len(source), _MOST_BYTES):
+    with resource_limits((more, 0), _LOAD_SECONDS, len(source), _MOST_BYTES):
         return _try(load)
 
 

@@ -10,23 +10,23 @@ from typing import Any
 
 from tuneport_torch.text.sandbox.message_forms import MARK, Turns, mark_end, replace_content
 
-OPENS_OTHERWISE = "the template opens this turn differently from how it asks the model for it"
-ENDS_OTHERWISE = "the template writes this turn differently once others follow it"
+OPENS_DIFFERENTLY = "the template opens this turn differently from how it asks the model for it"
+ENDS_DIFFERENTLY = "the template writes this turn differently once others follow it"
 
 
 class Proof:
     """A conversation's text, and the proven places of its turns.
 
-    `write(turns, prompt)` renders. `asked(turn)` is the prompt before a turn. `trailer`: the template writes something
-    after a complete conversation. `written` is the text as the template writes it, while `text` may have the thinking
-    of the last answer after the prompt's. `stops` are tokens at which the model stops and which start the next turn,
-    for templates that write no end.
+    `write(turns, prompt)` renders. `prompt_before(turn)` is the prompt before a turn. `trailer`: the template writes
+    something after a complete conversation. `written` is the text as the template writes it, while `text` may have the
+    thinking of the last answer after the prompt's. `stops` are tokens at which the model stops and which start the next
+    turn, for templates that write no end.
     """
 
     def __init__(
         self,
         write: Callable[[Turns, bool], str],
-        asked: Callable[[int], str],
+        prompt_before: Callable[[int], str],
         turns: Turns,
         text: str,
         *,
@@ -34,39 +34,39 @@ class Proof:
         trailer: bool,
         stops: Sequence[str],
     ) -> None:
-        self._write, self._asked, self._turns, self._trailer = write, asked, turns, trailer
+        self._write, self._prompt_before, self._turns, self._trailer = write, prompt_before, turns, trailer
         self._text, self._written, self._stops = text, written, stops
 
     def turn(self, turn: int) -> dict[str, Any] | str:
-        """{start, said, ends} in characters of the text, or why they cannot be known.
+        """{start, words_end, ends} in characters of the text, or why they cannot be known.
 
-        The text starts with the prompt, which ends at `start`. The row's own words end at `said` or before. The turn's
-        end is the last control token between `said` and the first of `ends` that has one; with `first` it is the first
-        control token, because the template opens the next answer without being asked to.
+        The text starts with the prompt, which ends at `start`. The row's own words end at `words_end` or before. The
+        turn's end is the last control token between `words_end` and the first of `ends` that has one; with `first` it
+        is the first control token, because the template opens the next answer without being prompt_before to.
         """
-        before = self._asked(turn)
+        before = self._prompt_before(turn)
         if not self._text.startswith(before):
-            return OPENS_OTHERWISE
+            return OPENS_DIFFERENTLY
         start = len(before)
         if turn + 1 == len(self._turns):
-            end = {"start": start, "said": start, "ends": [len(self._text)]}
+            end = {"start": start, "words_end": start, "ends": [len(self._text)]}
             cut = self._before_trailer(start) if self._trailer else None
             if cut is None:
                 return end
             first = self._write(self._turns, True) == self._written
-            return {"start": start, "said": cut[0], "ends": [cut[1], len(self._text)], "first": first}
+            return {"start": start, "words_end": cut[0], "ends": [cut[1], len(self._text)], "first": first}
         through = self._write(self._turns[: turn + 1], False)
         if self._text.startswith(through) and len(through) >= start:
             stop = len(through) + len(stop_after(self._text, len(through), self._stops))
-            return {"start": start, "said": start, "ends": [len(through), stop]}
+            return {"start": start, "words_end": start, "ends": [len(through), stop]}
         cut = self._common_end(turn, start, through)
         if cut is None or not self._text.startswith(self._written[: cut[1]]):
-            return ENDS_OTHERWISE
+            return ENDS_DIFFERENTLY
         first = self._trailer and self._write(self._turns[: turn + 1], True) == through
-        return {"start": start, "said": cut[0], "ends": [cut[1]], "first": first}
+        return {"start": start, "words_end": cut[0], "ends": [cut[1]], "first": first}
 
     def _common_end(self, turn: int, start: int, through: str) -> tuple[int, int] | None:
-        """(said, end): what follows the turn's words both here and when the turn is last, without later words."""
+        """(words_end, end): what follows the turn's words both here and when the turn is last, without later words."""
         before, later = self._turns[:turn], self._turns[turn + 1 :]
         here = _end_of_words(self._turns, turn, self._written, self._write)
         last = _end_of_words(self._turns[: turn + 1], turn, through, self._write)
@@ -77,7 +77,7 @@ class Proof:
         return (here, end) if other.startswith(self._written[:end]) else None
 
     def _before_trailer(self, start: int) -> tuple[int, int] | None:
-        """(said, end) of the last turn, without what the template writes after a complete conversation."""
+        """(words_end, end) of the last turn, without what the template writes after a complete conversation."""
         turn = len(self._turns) - 1
         content = self._turns[turn].get("content")
         longer = [*self._turns, replace_content({"role": "user", "content": content}, "?")]

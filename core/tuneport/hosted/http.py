@@ -1,0 +1,295 @@
+"""Requests to one service: sent once or repeated, with a key that no other host receives."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote, urlsplit
+
+from tuneport.doors import HOSTED, public
+from tuneport.errors import BackendError, ConfigError, TuneportError, UnavailableError, UsageError
+from tuneport.hosted.answers import error_in, explain_refusal, retry_after
+from tuneport.hosted.endpoint import KEYRING, Endpoint, Limits, is_loopback
+from tuneport.hosted.refusals import InDoubt, RefusedName, Unsent
+from tuneport.printable import one_line
+from tuneport.services import Redactor, check_proxies, guard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = "httpx2"
+_NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # no byte has left this machine
+_SAFE = "/:@-._~!$&'()*+,;="
+_LONGEST_PAUSE = 60.0
+_NEARER = 50  # how much more often a service on this machine is asked
+
+ErrorReader = Callable[[Any], tuple[str, str] | None]
+"""Reads (code, message) from the JSON of a service's error, or None where it is not the service's own form."""
+
+
+@public(HOSTED)
+class Http:
+    """The client of one endpoint. Safe to use from several threads.
+
+    The key is read when a request leaves, goes to the endpoint's host alone and follows no redirect; it is removed from
+    everything that comes back. `read_error` knows the service's own form of an error: only an error of that form proves
+    that the service refused.
+    """
+
+    def __init__(self, endpoint: Endpoint, read_error: ErrorReader = error_in) -> None:
+        self.endpoint = endpoint
+        self.redact = Redactor(self._secrets)
+        self._read_error = read_error
+        self._sent: set[str] = set()
+        self._clients: dict[tuple[str, bool], Any] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def limits(self) -> Limits:
+        """The endpoint's limits. A service on this machine is asked more often: it need not be spared."""
+        limits = self.endpoint.limits
+        if not self.endpoint.is_loopback:
+            return limits
+        return replace(limits, poll=limits.poll / _NEARER, pause=limits.pause / _NEARER)
+
+    def once(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        file: tuple[str, str, Path] | None = None,
+        seconds: float | None = None,
+    ) -> Any:
+        """Send a request once and return the JSON of its answer, None for an empty one.
+
+        `path` begins with `/`. `body` is sent as JSON; `file`, (field, file name, path), as a form. Raises Refused,
+        Unsent or InDoubt, which are also tuneport's usual errors, and ConfigError for a missing key or address.
+        """
+        endpoint = self.endpoint
+        url = endpoint.base_url + _checked_path(path)
+        headers = {"Authorization": f"Bearer {self._key()}"}
+        options: dict[str, Any] = {"headers": headers, "params": dict(query or {})}
+        if body is not None:
+            options["content"] = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        if seconds is None:
+            seconds = self.limits.transfer if file else self.limits.read
+        client = self._client(urlsplit(url).netloc, is_signed=False)
+        with self._failures(endpoint.title):
+            if file is None:
+                answer = client.request(method, url, timeout=seconds, **options)
+            else:
+                field, name, source = file
+                with source.open("rb") as content:
+                    parts = {field: (name, content, "application/octet-stream")}
+                    answer = client.request(method, url, timeout=seconds, files=parts, **options)
+        return self._value(answer)
+
+    def again(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        """As `once`, for a request that does no harm when it is carried out twice: repeated after a lost connection, a
+        5xx or a 429, as Retry-After says.
+        """
+        return self.retry(lambda: self.once(method, path, body, **options))
+
+    def find(self, path: str) -> Any | None:
+        """The JSON at a path, or None where the service has nothing there (404, 410). Repeated as `again` does."""
+        try:
+            return self.again("GET", path)
+        except RefusedName:
+            return None
+
+    def delete(self, path: str, **query: str) -> bool:
+        """Delete what is at a path, and return whether it was there. Repeated as `again` does."""
+        try:
+            self.again("DELETE", path, query=query)
+        except RefusedName:
+            return False
+        return True
+
+    def pages(self, path: str, key: str, **query: Any) -> Iterator[Mapping[str, Any]]:
+        """The items under `key` of a list in pages, which `nextPageToken` and `pageToken` connect (Google's form)."""
+        token = ""
+        while True:
+            page = self.again("GET", path, query={**query, **({"pageToken": token} if token else {})})
+            yield from page.get(key) or ()
+            token = page.get("nextPageToken") or ""
+            if not token:
+                return
+
+    def retry(self, send: Callable[[], Any]) -> Any:
+        """Call a request, and call it again after a failure that may pass. Raises the last failure."""
+        limits = self.limits
+        for attempt in range(limits.retries + 1):
+            try:
+                return send()
+            except TuneportError as error:
+                wait = getattr(error, "retry_after", None)
+                pause = limits.pause * 2**attempt if wait is None else wait
+                if not error.passing or attempt == limits.retries or pause > _LONGEST_PAUSE:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def fetch_signed(self, address: str, into: IO[bytes], *, most_bytes: int) -> None:
+        """Write the file at a signed address, which may be at another host, to an open file. Sends no key."""
+        host = self._signed_host(address)
+        client = self._client(f"signed {most_bytes}", is_signed=True, largest=most_bytes)
+        with (
+            self._failures(host),
+            client.stream("GET", address, timeout=self.limits.transfer) as answer,
+        ):
+            if answer.is_success:
+                for piece in answer.iter_bytes():
+                    into.write(piece)
+                return
+            answer.read()
+        self._refuse_signed(host, answer.status_code)
+
+    def put_signed(self, address: str, path: Path, headers: Mapping[str, str] | None = None) -> None:
+        """Send a file to a signed address, which may be at another host. Sends no key. May be repeated."""
+        host = self._signed_host(address)
+        client = self._client("signed", is_signed=True)
+
+        def send() -> None:
+            with self._failures(host), path.open("rb") as content:
+                own = {"Content-Length": str(path.stat().st_size), **(headers or {})}
+                answer = client.put(address, content=content, headers=own, timeout=self.limits.transfer)
+            if not answer.is_success:
+                self._refuse_signed(host, answer.status_code)
+
+        self.retry(send)
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for one in clients:
+            one.close()
+
+    def _key(self) -> str:
+        key = self.endpoint.read_key()
+        self._sent.add(key)
+        return key
+
+    def _secrets(self) -> list[str]:
+        here = os.environ.get(self.endpoint.key, "")
+        return [*self._sent, "" if here == KEYRING else here]
+
+    def _client(self, host: str, *, is_signed: bool, largest: int | None = None) -> Any:
+        with self._lock:
+            found = self._clients.get((host, is_signed))
+            if found is None:
+                found = self._clients[host, is_signed] = self._make_client(is_signed, largest)
+            return found
+
+    def _make_client(self, is_signed: bool, largest: int | None) -> Any:
+        if importlib.util.find_spec(PACKAGE) is None:
+            raise UnavailableError(f"This needs the package {PACKAGE}.", remedy=f"Run: pip install {PACKAGE}")
+        import httpx2
+
+        is_direct = self.endpoint.is_loopback
+        if not is_direct:
+            check_proxies()
+        client = httpx2.Client(follow_redirects=False, trust_env=not is_direct)
+        client.headers["User-Agent"] = "tuneport"
+        guard(
+            client,
+            self.endpoint.title,
+            self.redact,
+            is_file=lambda request: is_signed and request.method == "GET",
+            largest_file=largest,
+        )
+        return client
+
+    @contextmanager
+    def _failures(self, where: str) -> Iterator[None]:
+        """Turn what the HTTP library raises into Unsent or InDoubt."""
+        try:
+            yield
+        except InDoubt:
+            raise
+        except BackendError as error:  # an answer over the limits: it came, and says nothing
+            raise InDoubt(error.message, remedy=error.remedy, passing=True) from error
+        except TuneportError:
+            raise
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in (PACKAGE, "httpcore2"):
+                raise
+            why = one_line(self.redact(f"{type(error).__name__}: {error}"))[:200]
+            cause = None if self.redact.is_in(str(error)) else error
+            if type(error).__name__ in _NEVER_SENT:
+                raise Unsent(
+                    f"{where} could not be reached ({why}).", remedy="Check the network and try again.", passing=True
+                ) from cause
+            raise InDoubt(f"The answer of {where} was lost ({why}).", remedy="Try again.", passing=True) from cause
+
+    def _value(self, answer: Any) -> Any:
+        status, title = answer.status_code, self.endpoint.title
+        try:
+            body = json.loads(answer.content) if answer.content.strip() else None
+        except (ValueError, RecursionError):
+            body = answer  # of no JSON
+        if answer.is_success:
+            if body is not answer:
+                return body
+            raise self._doubt(f"{title} sent an answer that is not JSON ({status}).", answer)
+        said = self._read_error(body) if body is not answer else None
+        if 300 <= status < 500 and status not in (408, 425) and (said is not None or status < 400):
+            code, message = said or ("", "")
+            raise explain_refusal(self.endpoint, status, code, message, answer.headers)
+        shown = f": {one_line(said[1])[:300]}" if said and said[1] else ""
+        raise self._doubt(f"{title} failed ({status}){shown}.", answer)
+
+    def _doubt(self, message: str, answer: Any) -> InDoubt:
+        error = InDoubt(message, remedy="Try again in a while.", passing=True, retry_after=retry_after(answer.headers))
+        error.status = answer.status_code
+        return error
+
+    def _signed_host(self, address: str) -> str:
+        """The host of a signed address; the rest of it is a secret and appears in no message."""
+        try:
+            parts = urlsplit(address)
+            host = parts.hostname or ""
+        except (ValueError, TypeError, AttributeError):
+            host = ""
+        if not host or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
+            raise BackendError(f"{self.endpoint.title} gave an address that is not https.", remedy="Try again.")
+        return host
+
+    def _refuse_signed(self, host: str, status: int) -> NoReturn:
+        raise BackendError(
+            f"{host}, where {self.endpoint.title} keeps the file, refused it ({status}).",
+            remedy="Try again: a signed address expires.",
+            passing=status >= 500 or status in (408, 429),
+        )
+
+
+def _checked_path(path: str) -> str:
+    """A path that stays where it is: a name that a user typed may be a part of it."""
+    if any(part in (".", "..") for part in path.split("/")) or not path.startswith("/"):
+        raise UsageError(f"{one_line(path)!r} is not a name that a service has.", remedy="Check the name.")
+    try:
+        return quote(path, safe=_SAFE)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{path!a} holds half a character.", remedy="Remove it from the name.") from error
+
+
+def bound_to(endpoint: Endpoint, started_at: str, ref: str) -> None:
+    """Raise ConfigError where a job was started at another address than the endpoint's: no other host may receive its
+    questions, and the old one must not receive the new key.
+    """
+    if started_at != endpoint.base_url:
+        cure = f"Run: export {endpoint.address}={started_at}" if endpoint.address else "Bring back the old address."
+        raise ConfigError(
+            f"{ref} was started at {started_at}, and {endpoint.name} is {endpoint.base_url} now.", remedy=cure
+        )

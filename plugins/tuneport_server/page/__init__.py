@@ -1,0 +1,1 @@
+"""The pages for browsers. They reach files and jobs only through `owned_of(request)`, as the routes do."""

@@ -1,0 +1,168 @@
+"""Each proof that nothing starts twice, against a service that fails after it has started the job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tuneport
+from depot import Depot, DepotServer, hasty
+from tuneport.errors import BackendError, BudgetError, JobNotFinished, JobNotFound, TuneportError, UsageError
+from tuneport.hosted import ClientId, Http, InDoubt, Label, Proof, Scan, Token, Unsent
+
+ROWS = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}]
+FAULTS = ("500", "page", "slow")
+
+
+@pytest.fixture(params=["label", "scan", "token"])
+def proof(request: pytest.FixtureRequest, depot: DepotServer, monkeypatch: pytest.MonkeyPatch) -> Proof:
+    made: Proof = {"label": Label(), "scan": Scan(), "token": Token()}[request.param]
+    depot.is_token = request.param == "token"
+    depot.prefix = "my-model-" if request.param == "scan" else ""
+    monkeypatch.setattr(Depot, "proof", made)
+    monkeypatch.setattr(Depot, "endpoint", hasty(read=0.3, create=0.3, pause=0.5))
+    return made
+
+
+def creations(depot: DepotServer) -> int:
+    return depot.asked.count("POST /jobs")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_job_that_was_started_is_found(depot: DepotServer, proof: Proof, fault: str) -> None:
+    depot.fault = fault
+    job = tuneport.train("depot:base", ROWS)
+    assert len(depot.jobs) == 1
+    assert creations(depot) == (2 if proof.is_replayable else 1)
+    job.wait()
+
+
+def test_a_job_that_a_list_shows_late_is_found(depot: DepotServer, proof: Proof) -> None:
+    depot.fault, depot.lag, depot.broken_lists = "500", 1, 2
+    tuneport.train("depot:base", ROWS)
+    assert len(depot.jobs) == 1
+
+
+def test_a_refusal_is_certain(depot: DepotServer, proof: Proof) -> None:
+    depot.fault = "refused"
+    with pytest.raises(UsageError, match="bad epochs"):
+        tuneport.train("depot:base", ROWS)
+    tuneport.train("depot:base", ROWS)
+    assert len(depot.jobs) == 1
+
+
+def test_a_job_that_no_list_shows_is_unconfirmed_and_never_sent_again(
+    depot: DepotServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Depot, "endpoint", hasty(pause=0.5))
+    depot.fault, depot.lag = "lost", 1000
+    with pytest.raises(JobNotFinished, match="may have been started") as caught:
+        tuneport.train("depot:base", ROWS)
+    with pytest.raises(TuneportError):
+        tuneport.train("depot:base", ROWS)
+    assert creations(depot) == 1
+    with pytest.raises(JobNotFinished):
+        tuneport.settle(caught.value.ref)
+    assert tuneport.open_job(caught.value.ref).state().status == "unconfirmed"
+
+
+def test_it_is_certain_after_a_while_and_the_same_run_starts_it(
+    depot: DepotServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Depot, "endpoint", hasty(pause=0.5, certain=0))
+    depot.fault = "lost"
+    with pytest.raises(JobNotFinished) as caught:
+        tuneport.train("depot:base", ROWS)
+    with pytest.raises(JobNotFound, match="has no job"):
+        tuneport.settle(caught.value.ref)
+    tuneport.train("depot:base", ROWS)
+    assert len(depot.jobs) == 1
+
+
+def test_a_list_that_cannot_be_read_is_never_certain(depot: DepotServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Depot, "endpoint", hasty(pause=0.5, certain=0, retries=0))
+    depot.fault, depot.broken_lists = "lost", 1000
+    with pytest.raises(JobNotFinished) as caught:
+        tuneport.train("depot:base", ROWS)
+    with pytest.raises(JobNotFinished):
+        tuneport.settle(caught.value.ref)
+
+
+def test_the_services_log_is_kept_once_and_from_where_it_ended(depot: DepotServer) -> None:
+    job = tuneport.train("depot:base", ROWS)
+    other = tuneport.open_job(job.ref)
+    for _ in range(4):
+        job.state()
+        other.state()
+    found = [one.message for one in job.events() if one.message.startswith("look")]
+    assert found == sorted(set(found))
+    assert [one.seq for one in job.events()] == list(range(1, len(list(job.events())) + 1))
+    assert list(job.events())[-1].data["status"] == "succeeded"
+
+
+def test_an_offer_over_the_budget_starts_nothing(depot: DepotServer, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    config = tmp_path / "tune.yaml"
+    config.write_text("model: depot:base\ndata: {train: rows.jsonl}\nbudget: {usd: 2}\n")
+    depot.price = 5.0
+    with pytest.raises(BudgetError, match=r"5.00 US dollars"):
+        tuneport.run(config, wait=False)
+    depot.price = None
+    with pytest.raises(BudgetError, match="unknown amount"):
+        tuneport.run(config, wait=False)
+    assert not depot.jobs
+    depot.price = 1.5
+    job = tuneport.run(config, wait=False).job
+    assert job.state().details["quote"]["usd"] == 1.5
+    assert len(depot.jobs) == 1
+
+
+def test_an_answer_that_is_not_of_the_wire_is_a_backend_error(depot: DepotServer) -> None:
+    model = tuneport.train("depot:base", ROWS).wait()
+    depot.chat_answer = {"choices": []}
+    with pytest.raises(BackendError, match="not of the OpenAI wire"):
+        model.ask("hello")
+    depot.chat_answer = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
+    assert model.ask("hello") == "yes"
+
+
+def test_an_author_whose_call_breaks_is_named(depot: DepotServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Depot, "find_file", lambda *_: {}["id"])
+    with pytest.raises(BackendError, match="Depot could not be read"):
+        tuneport.train("depot:base", ROWS)
+    assert not depot.jobs
+
+
+def test_a_page_instead_of_json_is_asked_for_again_and_never_believed(depot: DepotServer) -> None:
+    http = Http(hasty(pause=0.5, retries=2))
+    depot.pages = 2
+    assert http.again("GET", "/price") == {"usd": 1.0}
+    depot.pages = 9
+    with pytest.raises(InDoubt, match="not JSON"):
+        http.again("GET", "/price")
+
+
+def test_a_server_that_is_silent_leaves_doubt_and_one_that_is_gone_does_not(depot: DepotServer) -> None:
+    http = Http(hasty(read=0.2, retries=0))
+    depot.fault = "slow"
+    with pytest.raises(InDoubt, match="was lost"):
+        http.once("POST", "/jobs", {"mark": "m", "file": "f"})
+    depot.close()
+    with pytest.raises(Unsent, match="could not be reached"):
+        Http(hasty(retries=0)).once("POST", "/jobs", {"mark": "m", "file": "f"})
+
+
+@pytest.mark.parametrize("name", ["../files", "a/../../b", "."])
+def test_a_name_cannot_leave_its_path(depot: DepotServer, name: str) -> None:
+    with pytest.raises(UsageError):
+        Http(Depot.endpoint).find(f"/jobs/{name}")
+    assert not depot.asked
+
+
+@pytest.mark.parametrize("intent", ["0d9ac7ac-3b1e-4b6e-9d6f-3f0e2f7a9c11"])
+def test_marks_follow_from_the_intent(intent: str) -> None:
+    assert ClientId().mark(intent) == "tp-0d9ac7ac3b1e4b6e9d6f3f0e2f7a9c11"
+    assert Scan().mark(intent) == "0d9ac7ac3b1e"
+    assert Label().mark(intent) == Token().mark(intent) == intent
