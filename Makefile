@@ -31,6 +31,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 docs: .venv/dev.stamp
 	$(BIN)/python docs/generate.py

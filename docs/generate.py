@@ -47,16 +47,16 @@ Python, carries it out. `tuneport schema > tune.schema.json` writes the JSON Sch
 editors.
 
 - **Checked whole, before anything is spent.** An unknown key is an error with file, line, key and the nearest name;
-  every problem is told at once. The core checks its own keys, then the chosen backend checks its section. Sections of
-  other backends are kept and not looked at, so one file can name several. `serve` is for `tuneport serve --config`
-  alone, and may stand in a file of its own.
+  all problems are reported at once. The core checks its own keys, then the chosen backend checks its section. Sections
+  of other backends are kept unchecked, so that one file can name several. `serve` is only for `tuneport serve
+  --config`, and may be in a separate file.
 - **Changed from the command line**: `--set backends.torch.learning_rate=1e-4`, as often as needed. Values are read as
   YAML: `--set "backends.torch.adapter.targets=[q_proj, v_proj]"`.
 - **Paths** are relative to the file's folder, those in `--set` to the current one.
 - **Secrets** are not written down but named: `api_key: ${OPENAI_API_KEY}`. Only the name of the variable is kept and
   saved. `${…}` means nothing anywhere else, and is an error there.
 - **YAML is YAML 1.2**: `1e-4` is a number, `no` is text, and a key written twice is an error.
-- **Saved beside every job**, with every default spelled out. Running the same config over the same rows finds the job
+- **Saved with every job**, with every default spelled out. Running the same config over the same rows finds the job
   that is there; `budget` and `compare` may change without starting another.
 """
 
@@ -89,7 +89,7 @@ CLI_INTRODUCTION = """\
   `/` is a path. `tuneport jobs` and `tuneport models` list what is there. Wherever a reference is asked for, three
   shorter forms do: `last` (the newest job), the name of a job without its backend, and the beginning of a job's name if
   only one job has it. Where a base model or a folder has exactly that name too, the command stops and lists both.
-- **Results go to stdout**, progress, questions and remarks to stderr. Without a terminal there are no bars, no colours
+- **Results go to stdout**, progress, questions and remarks to stderr. Without a terminal there are no bars, no colors
   and no broken lines, and progress is a line every ten seconds. A terminal breaks lines between words; a table that
   does not fit becomes a few lines for each row.
 - **External text cannot control your terminal.** On stdout and stderr, also in a pipe, control characters and invisible
@@ -102,8 +102,8 @@ CLI_INTRODUCTION = """\
   `{"version": 1, "error": {"type", "message", "remedy"}}`, with the same exit code as without `--json`.
 - **Ctrl-C** while a job trains stops the watching, never the training.
 - **Environment**: `TUNEPORT_HOME` is the folder for everything that is kept, `TUNEPORT_PLUGINS` names the plugins to
-  load beside ours (distribution names, with commas between), `TUNEPORT_STRICT=1` lets a broken plugin's error surface,
-  `NO_COLOR` turns colours off.
+  load besides ours (distribution names, with commas between), `TUNEPORT_STRICT=1` lets a broken plugin's error surface,
+  `NO_COLOR` turns colors off.
 - **Completion** for your shell: `tuneport --install-completion`. It knows jobs, models, graders, kinds, statuses,
   backends, and the keys and values behind `--set`.
 - **Proxies**: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are used for what is not on this machine. A SOCKS

@@ -153,7 +153,7 @@ IPYTHON = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
 """
-"""The results of calls have another role's name; of several calls it writes the first, and no text beside them."""
+"""The results of calls have another role's name; of several calls it writes the first, and no text next to them."""
 
 ENDS_AT_NEXT = """\
 {%- for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content }}{% endfor %}

@@ -175,11 +175,11 @@ def _through(path: str, doors: list[str], answers: int) -> None:
 def _memory(pid: int) -> int:
     """The bytes that a process and those below it hold and share with no file."""
     try:
-        told = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text()
         below = " ".join(one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/children"))
     except OSError:  # it has ended
         return 0
-    own = re.search(r"RssAnon:\s+(\d+)", told)
+    own = re.search(r"RssAnon:\s+(\d+)", status)
     return (int(own[1]) * 1024 if own else 0) + sum(_memory(int(one)) for one in below.split())
 
 

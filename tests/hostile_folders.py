@@ -19,8 +19,8 @@ def changed(file: str, **changes: Any) -> Attack:
 
     def attack(folder: Path) -> None:
         path = folder / file
-        told = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**told, **changes}))
+        value = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**value, **changes}))
 
     return attack
 
@@ -77,9 +77,9 @@ def header(change: Callable[[dict[str, Any]], Any]) -> Attack:
         path = folder / "model.safetensors"
         whole = path.read_bytes()
         length = int.from_bytes(whole[:8], "little")
-        told = json.loads(whole[8 : 8 + length])
-        raw = change(told)
-        raw = (raw if isinstance(raw, str) else json.dumps(told if raw is None else raw)).encode()
+        value = json.loads(whole[8 : 8 + length])
+        raw = change(value)
+        raw = (raw if isinstance(raw, str) else json.dumps(value if raw is None else raw)).encode()
         path.write_bytes(len(raw).to_bytes(8, "little") + raw + whole[8 + length :])
 
     return attack
@@ -87,20 +87,20 @@ def header(change: Callable[[dict[str, Any]], Any]) -> Attack:
 
 def entry(**changes: Any) -> Attack:
     """Keys of one tensor's entry in the header replaced."""
-    return header(lambda told: told[max(told)].update(changes))
+    return header(lambda value: value[max(value)].update(changes))
 
 
 def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Attack:
     def attack(folder: Path) -> None:
         path = folder / "tokenizer.json"
-        told = json.loads(path.read_text())
-        changed = change(told)
-        path.write_text(json.dumps(told if changed is None else changed))
+        value = json.loads(path.read_text())
+        changed = change(value)
+        path.write_text(json.dumps(value if changed is None else changed))
 
     return attack
 
 
-def beside_a_token(more: str) -> Attack:
+def next_to_a_token(more: str) -> Attack:
     """A key that no added token has, as text, in front of the first one's content."""
 
     def attack(folder: Path) -> None:
@@ -128,12 +128,12 @@ def adapter(base: Any, **changes: Any) -> Attack:
         for name in ("adapter", "other"):
             inner = folder / name
             inner.mkdir()
-            told = {**config, **changes}
+            value = {**config, **changes}
             if isinstance(base, str):
-                told["base_model_name_or_path"] = base.format(
+                value["base_model_name_or_path"] = base.format(
                     folder=folder, other="other" if name == "adapter" else "adapter"
                 )
-            (inner / "adapter_config.json").write_text(json.dumps(told))
+            (inner / "adapter_config.json").write_text(json.dumps(value))
             (inner / "adapter_model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
 
     return attack
@@ -178,7 +178,7 @@ def many(count: int, name: str) -> Attack:
 def record(**changes: Any) -> Attack:
     """A tuneport.json as training writes it, with keys replaced."""
     lineage = {"base": "torch:x", "job": "torch:y", "data_fingerprint": "0", "created": "2026-01-01T00:00:00+00:00"}
-    told = {
+    value = {
         "format": 1,
         "base": {"name": "/nowhere", "fingerprint": "0"},
         "lineage": lineage,
@@ -187,7 +187,7 @@ def record(**changes: Any) -> Attack:
         "golden": [1, 2],
         "template_sha256": None,
     }
-    return written("tuneport.json", json.dumps({**told, **changes}))
+    return written("tuneport.json", json.dumps({**value, **changes}))
 
 
 FOLDERS: dict[str, Attack] = {
@@ -237,8 +237,8 @@ FOLDERS: dict[str, Attack] = {
     "generation_config is odd": changed("generation_config.json", temperature="hot", max_length=-3, num_beams=10**9),
     # safetensors
     "header of 2^63 bytes": written("model.safetensors", (2**63).to_bytes(8, "little") + b"{}"),
-    "header nested deeply": header(lambda told: DEEP),
-    "header is a list": header(lambda told: [1]),
+    "header nested deeply": header(lambda value: DEEP),
+    "header is a list": header(lambda value: [1]),
     "offsets are texts": entry(data_offsets=["0", "8"]),
     "offsets are negative": entry(data_offsets=[-8, 0]),
     "offsets overlap": entry(data_offsets=[0, 512]),
@@ -249,7 +249,7 @@ FOLDERS: dict[str, Attack] = {
     "shape of 2^60": entry(shape=[2**30, 2**30]),
     "shape of many axes": entry(shape=[2**62] * 50_000),
     "dtype of a tensor unknown": entry(dtype="F7"),
-    "tensor is a number": header(lambda told: {**told, max(told): 7}),
+    "tensor is a number": header(lambda value: {**value, max(value): 7}),
     # index
     "index leads up": changed("model.safetensors.index.json", weight_map={"a": "../../secret.safetensors"}),
     "index leads to the root": changed("model.safetensors.index.json", weight_map={"a": "/etc/passwd"}),
@@ -265,30 +265,30 @@ FOLDERS: dict[str, Attack] = {
         "model.safetensors.index.json", weight_map={"a": "model.safetensors"}, metadata=[1, {"total_size": "x"}]
     ),
     # tokenizer
-    "normalizer multiplies": tokenizer(lambda told: told.update(normalizer=replaced("a", "a" * 1000, 4))),
-    "normalizer multiplies a bit": tokenizer(lambda told: told.update(normalizer=replaced("a", "aaa", 3))),
-    "normalizer of many steps": tokenizer(lambda told: told.update(normalizer=replaced("zz", "y", 200_000))),
-    "cut that never ends": tokenizer(lambda told: told.update(pre_tokenizer=split(r"(a+)+(a+)+(a+)+$|((a|a)*)*b"))),
-    "cut that panics": tokenizer(lambda told: told.update(pre_tokenizer=split(r"(?:(?:a+)+)+(?=z)"))),
-    "cut is no expression": tokenizer(lambda told: told.update(pre_tokenizer=split("(("))),
+    "normalizer multiplies": tokenizer(lambda value: value.update(normalizer=replaced("a", "a" * 1000, 4))),
+    "normalizer multiplies a bit": tokenizer(lambda value: value.update(normalizer=replaced("a", "aaa", 3))),
+    "normalizer of many steps": tokenizer(lambda value: value.update(normalizer=replaced("zz", "y", 200_000))),
+    "cut that never ends": tokenizer(lambda value: value.update(pre_tokenizer=split(r"(a+)+(a+)+(a+)+$|((a|a)*)*b"))),
+    "cut that panics": tokenizer(lambda value: value.update(pre_tokenizer=split(r"(?:(?:a+)+)+(?=z)"))),
+    "cut is no expression": tokenizer(lambda value: value.update(pre_tokenizer=split("(("))),
     "added token of number 10^9": tokenizer(
-        lambda told: told["added_tokens"].append({**told["added_tokens"][0], "id": 10**9, "content": "<x>"})
+        lambda value: value["added_tokens"].append({**value["added_tokens"][0], "id": 10**9, "content": "<x>"})
     ),
     "added token without text": tokenizer(
-        lambda told: told["added_tokens"].append({**told["added_tokens"][0], "content": ""})
+        lambda value: value["added_tokens"].append({**value["added_tokens"][0], "content": ""})
     ),
     "100,000 control tokens": tokenizer(
-        lambda told: told["added_tokens"].extend(
-            {**told["added_tokens"][0], "id": 600 + n, "content": f"<{n}>"} for n in range(100_000)
+        lambda value: value["added_tokens"].extend(
+            {**value["added_tokens"][0], "id": 600 + n, "content": f"<{n}>"} for n in range(100_000)
         )
     ),
     "vocabulary numbers repeat": tokenizer(
-        lambda told: told["model"].update(vocab=dict.fromkeys(told["model"]["vocab"], 7))
+        lambda value: value["model"].update(vocab=dict.fromkeys(value["model"]["vocab"], 7))
     ),
-    "vocabulary of number 2^31": tokenizer(lambda told: told["model"]["vocab"].update(zz=2**31)),
-    "merges of nothing": tokenizer(lambda told: told["model"].update(merges=[["q", "never"]])),
+    "vocabulary of number 2^31": tokenizer(lambda value: value["model"]["vocab"].update(zz=2**31)),
+    "merges of nothing": tokenizer(lambda value: value["model"].update(merges=[["q", "never"]])),
     "padding of a billion": tokenizer(
-        lambda told: told.update(
+        lambda value: value.update(
             padding={
                 "strategy": {"Fixed": 10**9},
                 "direction": "Right",
@@ -300,12 +300,12 @@ FOLDERS: dict[str, Attack] = {
         )
     ),
     "truncation with a stride": tokenizer(
-        lambda told: told.update(
+        lambda value: value.update(
             truncation={"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 5}
         )
     ),
     "decoder multiplies": tokenizer(
-        lambda told: told.update(
+        lambda value: value.update(
             decoder={
                 "type": "Sequence",
                 "decoders": [
@@ -377,12 +377,12 @@ FOLDERS: dict[str, Attack] = {
         "generation_config.json", cache_implementation="x", watermarking_config={"a": []}, compile_config=[1]
     ),
     # safetensors
-    "metadata is a list": header(lambda told: {**told, "__metadata__": [1]}),
-    "metadata of numbers": header(lambda told: {**told, "__metadata__": {"format": 5}}),
-    "metadata names another format": header(lambda told: {**told, "__metadata__": {"format": "tf"}}),
-    "tensor said twice": header(lambda told: json.dumps(told)[:-1] + "," + json.dumps(told)[1:]),
-    "header padded with zeros": header(lambda told: json.dumps(told) + "\0" * 64),
-    "tensor without a name": header(lambda told: {("" if name == max(told) else name): told[name] for name in told}),
+    "metadata is a list": header(lambda value: {**value, "__metadata__": [1]}),
+    "metadata of numbers": header(lambda value: {**value, "__metadata__": {"format": 5}}),
+    "metadata names another format": header(lambda value: {**value, "__metadata__": {"format": "tf"}}),
+    "tensor said twice": header(lambda value: json.dumps(value)[:-1] + "," + json.dumps(value)[1:]),
+    "header padded with zeros": header(lambda value: json.dumps(value) + "\0" * 64),
+    "tensor without a name": header(lambda value: {("" if one == max(value) else one): value[one] for one in value}),
     # index
     "index leads up and down again": changed(
         "model.safetensors.index.json", weight_map={"a": "x/../../model/model.safetensors"}
@@ -410,7 +410,7 @@ FOLDERS: dict[str, Attack] = {
     ),
     # large tokenizers
     "tokenizer of 41 MB": written("tokenizer.json", '{"version":"1.0",' + " " * 42_000_000 + "}"),
-    "8 million objects beside a token": beside_a_token('"x":[' + "{}," * 8_000_000 + "{}]"),
+    "8 million objects next to a token": next_to_a_token('"x":[' + "{}," * 8_000_000 + "{}]"),
     "model of 10 million numbers": written("tokenizer.json", '{"version":"1.0","model":[' + "0," * 10**7 + "0]}"),
 }
 

@@ -22,24 +22,24 @@ SETTINGS = (
 """The files of a folder that have JSON in them; of the weights, the header."""
 
 
-def places(told: Any, under: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def places(value: Any, under: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths to everything in a JSON value."""
-    inside = told.items() if isinstance(told, dict) else enumerate(told[:4]) if isinstance(told, list) else ()
+    inside = value.items() if isinstance(value, dict) else enumerate(value[:4]) if isinstance(value, list) else ()
     found = [under] if under else []
-    for key, value in list(inside)[:40]:
-        found += places(value, (*under, key))
+    for key, inner in list(inside)[:40]:
+        found += places(inner, (*under, key))
     return found
 
 
 def mutate_json(raw: bytes, draw: Callable[[int], int]) -> bytes:
     """One to three places replaced, removed, renamed or repeated; `draw(n)` gives a number below n."""
-    told = json.loads(raw)
+    value = json.loads(raw)
     for _ in range(1 + draw(3)):
-        found = places(told)
+        found = places(value)
         if not found:
             break
         *above, last = found[draw(len(found))]
-        inside = told
+        inside = value
         for key in above:
             inside = inside[key]
         what = draw(8)
@@ -51,7 +51,7 @@ def mutate_json(raw: bytes, draw: Callable[[int], int]) -> bytes:
             inside += [inside[last]] * 50
         else:
             inside[last] = copy.deepcopy(WRONG[draw(len(WRONG))])
-    return json.dumps(told).encode()
+    return json.dumps(value).encode()
 
 
 def mutate_bytes(raw: bytes, draw: Callable[[int], int], within: int) -> bytes:

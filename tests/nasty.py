@@ -176,8 +176,8 @@ def completion(**facts: Any) -> dict[str, Any]:
 
 
 def event(number: int, **facts: Any) -> dict[str, Any]:
-    told = {"id": f"e-{number}", "object": "fine_tuning.job.event", "created_at": 1_700_000_000, "level": "info"}
-    return {**told, "message": f"message {number}", "type": "message", "data": {}, **facts}
+    fixed = {"id": f"e-{number}", "object": "fine_tuning.job.event", "created_at": 1_700_000_000, "level": "info"}
+    return {**fixed, "message": f"message {number}", "type": "message", "data": {}, **facts}
 
 
 def always_more(*items: Any) -> Act:

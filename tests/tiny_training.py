@@ -141,8 +141,8 @@ def trained(
             tell(outcome.events[-1])
 
     def should_stop() -> Any:
-        told = [event["step"] for event in outcome.events if event["kind"] == "metric"]
-        return stop(told[-1] if told else 0) if stop else None
+        steps = [event["step"] for event in outcome.events if event["kind"] == "metric"]
+        return stop(steps[-1] if steps else 0) if stop else None
 
     run = Run(
         model=outcome.model, settings=settings, store=outcome.store, emit=emit, should_stop=should_stop, **run_options

@@ -27,7 +27,7 @@ class WireServer:
         self.files: dict[str, dict[str, Any]] = {}
         self.content: dict[str, bytes] = {}
         self.thinking: tuple[str, str] | None = None
-        """A field of each answer beside its text, and what it holds."""
+        """A field of each answer next to its text, and what it holds."""
         self.jobs: dict[str, dict[str, Any]] = {}
         self.events: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.uploads: dict[str, dict[str, Any]] = {}
@@ -315,7 +315,7 @@ def _handler(server: WireServer) -> type[BaseHTTPRequestHandler]:
                 return 200, {"id": part, "object": "upload.part", "created_at": 0, "upload_id": rest[0]}
             data = b"".join(upload["parts"][one] for one in json.loads(body)["part_ids"])
             if len(data) != upload["bytes"]:
-                return wrong(f"{len(data)} bytes came, {upload['bytes']} were told")
+                return wrong(f"{len(data)} bytes came, {upload['bytes']} were announced")
             upload["status"] = "completed"
             file = server.keep(upload["filename"], data, upload["purpose"])
             return 200, {**upload, "parts": None, "file": file}

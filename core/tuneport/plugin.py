@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tuneport.evaluate import Comparison, Record, answer_room
     from tuneport.files import lock_file, open_regular, replace_file, sync, write_file, write_json
     from tuneport.homefolder import home, local_path
-    from tuneport.loader import availability
+    from tuneport.loader import alternatives, availability
     from tuneport.notebook import open_notebook
     from tuneport.printable import one_line
     from tuneport.refs import Ref
@@ -75,7 +75,7 @@ _EXPORTS = {
     "evaluate": "Comparison Record answer_room",
     "files": "lock_file open_regular replace_file sync write_file write_json",
     "homefolder": "home local_path",
-    "loader": "availability",
+    "loader": "alternatives availability",
     "notebook": "open_notebook",
     "printable": "one_line",
     "refs": "Ref",
@@ -134,6 +134,7 @@ __all__ = [
     "TokenLogprob",
     "TrainRequest",
     "TrainSettings",
+    "alternatives",
     "answer_room",
     "ask_secret",
     "availability",

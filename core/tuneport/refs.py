@@ -12,6 +12,11 @@ _BACKEND = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # no database and no request accepts it
 
 
+def is_backend_name(text: object) -> bool:
+    """Whether a backend can have this name: a small letter, then small letters, digits, `-` and `_`."""
+    return isinstance(text, str) and _BACKEND.match(text) is not None
+
+
 @public()
 @dataclass(frozen=True, slots=True)
 class Ref:

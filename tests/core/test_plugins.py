@@ -212,8 +212,8 @@ def test_an_availability_check_that_raises_does_not_hide_the_other_plugins(zoo: 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        ("ValueError('no list today')", "The backend 'toy' broke while listing its models: ValueError: no list today"),
-        ("tuneport.errors.UnavailableError('no key', remedy='Set TOY_KEY.')", "no key Set TOY_KEY."),
+        ("ValueError('no list today')", "The backend 'toy' failed in Backend.bases: ValueError: no list today"),
+        ("tuneport.errors.UnavailableError('no key', remedy='Set TOY_KEY.')", "toy: no key Set TOY_KEY."),
     ],
 )
 def test_a_backend_that_cannot_list_its_models_hides_no_other(zoo: Zoo, error: str, told: str) -> None:
@@ -311,7 +311,7 @@ def test_a_plugin_adds_commands_and_one_that_breaks_there_hides_none(zoo: Zoo) -
     assert done.returncode == 0, done.stderr
     assert "March." in done.stdout
     assert "check" in done.stdout
-    assert "The plugin 'a-breaks' broke in tuneport_commands" in done.stderr
+    assert "The plugin 'a-breaks' failed in tuneport_commands" in done.stderr
     assert zoo.run(CLI.format(arguments=["parade"])).stdout == "marching\n"
 
 

@@ -1,4 +1,4 @@
-"""What the front door's types promise to whoever checks theirs; read by mypy, never run."""
+"""What the front door's types promise to users who check their own; read by mypy, never run."""
 
 from collections.abc import Iterator
 from pathlib import Path

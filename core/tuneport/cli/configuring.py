@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.config import Flag, config_from_flags, load_config
-from tuneport.dataset.read.source import missing_file
+from tuneport.dataset import missing_file_error
 from tuneport.errors import RefError, UsageError
 from tuneport.files import open_regular
 from tuneport.homefolder import local_path
@@ -54,7 +54,7 @@ def read_config(command: str, source: str, options: Options, overrides: Sequence
     is_config = _is_config(source)
     if not is_config and options.model is None:
         if source != "-" and not local_path(source).exists():
-            raise missing_file(source)
+            raise missing_file_error(source)
         raise UsageError(
             f"{source} is a data file, so you must name a base model.",
             remedy=f"Write: tuneport {command} {source} --model torch:smollm2-135m. Or first: tuneport init {source}",

@@ -17,11 +17,13 @@ _COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 def show_check(result: CheckResult, *, everything: bool = False, target: str | None = None) -> None:
     """Print the counts, then the findings by code: how many, where the first one is, and its remedy."""
+    from tuneport.dataset import draw_stats
+
     against = f" for {target}" if target else ""
     say((result.file or "data", "bold"), f" {result.format}{against}")
     say(f"  read {result.read:,} = used {result.used:,} + rejected {result.rejected:,}")
-    for lines in result.stats.lines(plain=not is_terminal()):
-        say_lines("\n".join(f"  {line}" for line in lines.split("\n")))
+    for line in draw_stats(result.stats, plain=not is_terminal()):
+        say_lines(f"  {line}")
     printed: dict[str, int] = {}
     for one in result.diagnostics:
         seen = printed[one.code] = printed.get(one.code, 0) + 1
@@ -61,10 +63,10 @@ def show_preview(data: Dataset, rules: DataRules | None, rows: int, *, as_json: 
     """
     from itertools import islice
 
-    from tuneport.dataset import coloured, plain, untokenised
+    from tuneport.dataset import example_pieces, to_colored_text, to_plain_text
 
     with working(f"Reading {data.name}"):
-        pieces = data.preview(rules, rows) if rules else [untokenised(one) for one in islice(data, rows)]
+        pieces = data.preview(rules, rows) if rules else [example_pieces(one) for one in islice(data, rows)]
     if not pieces:
         raise DataError(f"{data.name} has no usable rows.", remedy=f"To see why: tuneport check {data.name}")
     if as_json:
@@ -76,7 +78,7 @@ def show_preview(data: Dataset, rules: DataRules | None, rows: int, *, as_json: 
     for number, row in enumerate(pieces, 1):
         say((f"row {number}", "dim"))
         if is_terminal():
-            for line in wrap(coloured(row), console().width):
+            for line in wrap(to_colored_text(row), console().width):
                 console().print(line)
         else:
-            say_lines(plain(row))
+            say_lines(to_plain_text(row))

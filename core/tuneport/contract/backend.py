@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from tuneport.contract import backend_returns, returns
+from tuneport.contract.border import Call, guard
 from tuneport.contract.capabilities import Availability, BaseInfo, Capabilities
 from tuneport.contract.events import Status
+from tuneport.contract.job import Job
+from tuneport.contract.model import Model
 from tuneport.contract.plan import Plan
 from tuneport.contract.request import TrainRequest
+from tuneport.contract.requirements import require, require_type
 from tuneport.doors import public
 from tuneport.errors import JobNotFinished, JobNotFound, ModelNotFound
 
@@ -17,9 +22,41 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from tuneport.contract.hosting import Hosting
-    from tuneport.contract.job import Job
-    from tuneport.contract.model import Model
     from tuneport.dataset import DataRules
+
+
+def _check_job(call: Call, value: Any) -> Any:
+    """A job of the name that was asked for."""
+    require_type(value, Job, "the value")
+    request = call.argument(0, "request")
+    name = request.name if isinstance(request, TrainRequest) else call.argument(0, "name")
+    ref = getattr(value, "ref", None)
+    require(str(ref) == f"{call.backend}:{name}", f"the job's ref is {ref}, not {call.backend}:{name}")
+    return value
+
+
+def _check_model(call: Call, value: Any) -> Any:
+    del call
+    require_type(value, Model, "the value")
+    return value
+
+
+_CHECKS = {
+    "capabilities": backend_returns.check_capabilities,
+    "capabilities_of": backend_returns.check_capabilities,
+    "settings_class": backend_returns.check_settings_class,
+    "start": _check_job,
+    "job": _check_job,
+    "settle": _check_job,
+    "model": _check_model,
+    "plan": backend_returns.check_plan,
+    "rules": backend_returns.check_rules,
+    "check_base": returns.check_nothing,
+    "bases": backend_returns.check_bases,
+    "hostings": backend_returns.check_hostings,
+    "missing": returns.check_text,
+    "availability": backend_returns.check_availability,
+}
 
 
 @public()
@@ -44,6 +81,10 @@ class Backend(ABC):
     capabilities: Capabilities
     packages: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        guard(cls, "Backend", _CHECKS)
 
     @property
     @abstractmethod
@@ -90,6 +131,14 @@ class Backend(ABC):
 
         Called by `plan` and before each start; it may read the rows. A quantity that is left out is unknown.
         """
+
+    def capabilities_of(self, base: str) -> Capabilities:
+        """What it can do with this base model, where that differs from model to model; by default the same with all.
+
+        Called before each check, plan and start. Must be fast and uses no network.
+        """
+        del base
+        return self.capabilities
 
     def rules(self, base: str) -> DataRules:
         """The data that it takes for this base model: the capabilities' rules, with limits and tokenizer where known.

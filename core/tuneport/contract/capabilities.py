@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tuneport.dataset.rules import DataRules
+from tuneport.dataset import DataRules
 from tuneport.doors import AUTHORS, public
 from tuneport.refs import Ref
 

@@ -8,8 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tuneport.contract import returns
+from tuneport.contract.border import Call, guard
 from tuneport.contract.events import Event, Status
+from tuneport.contract.model import Model
 from tuneport.contract.patience import Patience
+from tuneport.contract.requirements import require, require_type
 from tuneport.contract.state import Checkpoint, JobState, Removal
 from tuneport.doors import public
 from tuneport.errors import (
@@ -27,12 +31,34 @@ from tuneport.terminal.progress import Progress, show_progress
 from tuneport.units import duration
 
 if TYPE_CHECKING:
-    from tuneport.contract.model import Model
     from tuneport.contract.notebook import Notebook
     from tuneport.refs import Ref
 
 EventSink = Callable[[Event], None]
 _log = logging.getLogger("tuneport")
+
+
+def _check_result(call: Call, value: Any) -> Any:
+    """The model of a job that has succeeded."""
+    job: Job = call.owner
+    require_type(value, Model, "the model")
+    require(value.ref == job.ref, f"the model's ref is {value.ref}, not {job.ref}")
+    require(value.lineage is not None, "the model has no lineage")
+    job.require_success()
+    return value
+
+
+_CHECKS = {
+    "state": returns.check_state,
+    "events": returns.check_events,
+    "cancel": returns.check_nothing,
+    "pause": returns.check_nothing,
+    "resume": returns.check_nothing,
+    "result": _check_result,
+    "delete": returns.check_removal,
+    "checkpoints": returns.check_checkpoints,
+    "prune": returns.check_size,
+}
 
 
 @public()
@@ -54,6 +80,12 @@ class Job(ABC):
     """How long `wait` and `follow` retry a service that cannot be reached."""
     delivers_events: ClassVar[bool] = False
     """True where a process of the backend's own hands the events to observers. Otherwise `wait` and `follow` do."""
+    final_state: JobState | None = None
+    """Set by the core when this handle has seen a terminal status, which stays."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        guard(cls, "Job", _CHECKS)
 
     @abstractmethod
     def state(self) -> JobState:

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from typing_extensions import Unpack
 
+from tuneport.contract import backend_returns, returns
 from tuneport.contract.answers import EVERYWHERE, AskOptions, FreeOptions, GenerateOptions, Reply, read_options
+from tuneport.contract.batches import LiveBatch
+from tuneport.contract.border import Call, guard
+from tuneport.contract.requirements import require_number, require_type
 from tuneport.contract.schemas import read_schema
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import TuneportError, UnsupportedError, UsageError
@@ -19,7 +23,6 @@ from tuneport.homefolder import local_path
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from tuneport.contract.batches import LiveBatch
     from tuneport.contract.hosting import Hosting
     from tuneport.contract.schemas import Shape
     from tuneport.dataset import Dataset, Message
@@ -95,6 +98,44 @@ class Publication:
         return asdict(self)
 
 
+def _check_batch(call: Call, value: Any) -> Any:
+    del call
+    require_type(value, LiveBatch, "the batch")
+    return value
+
+
+def _check_score(call: Call, value: Any) -> Any:
+    del call
+    require_type(value, Score, "the score")
+    for name in ("loss", "token_accuracy", "tokens", "examples"):
+        require_number(getattr(value, name), name)
+    return value
+
+
+def _check_publication(call: Call, value: Any) -> Any:
+    del call
+    require_type(value, Publication, "the publication")
+    return value
+
+
+_CHECKS = {
+    "memory": returns.check_optional_size,
+    "generate": returns.check_replies,
+    "check_schema": returns.check_nothing,
+    "generate_stream": returns.check_stream,
+    "generate_streams": returns.check_stream,
+    "generate_each": returns.check_stream,
+    "open_batch": _check_batch,
+    "ensure_ready": returns.check_optional_text,
+    "hosting": backend_returns.check_hosting,
+    "stop_hosting": returns.check_answer,
+    "close": returns.check_nothing,
+    "compute_score": _check_score,
+    "write_export": returns.check_export,
+    "write_push": _check_publication,
+}
+
+
 @public()
 class Model(ABC):
     """A model that answers. A plugin writes `generate`; everything else has a default here.
@@ -115,6 +156,10 @@ class Model(ABC):
     takes: ClassVar[frozenset[str]] = frozenset()
     export_kinds: ClassVar[tuple[str, ...]] = ()
     push_kinds: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        guard(cls, "Model", _CHECKS)
 
     @property
     def memory(self) -> int | None:

@@ -1,12 +1,15 @@
-"""Foreign rows in, checked examples out; each file is imported when it is used."""
+"""Rows from any source to checked examples. Other rooms use only the names exported here."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tuneport.doors import lazy
 
 if TYPE_CHECKING:
-    from tuneport.dataset.dataset import Dataset
+    from tuneport.dataset.charts import draw_stats
+    from tuneport.dataset.check.row_keys import text_key
+    from tuneport.dataset.dataset import CheckResult, Dataset
     from tuneport.dataset.example import (
         Completion,
         Conversation,
@@ -18,22 +21,25 @@ if TYPE_CHECKING:
     )
     from tuneport.dataset.findings.diagnostic import Diagnostic
     from tuneport.dataset.fix.fix import FixResult
-    from tuneport.dataset.preview import coloured, plain, untokenised
-    from tuneport.dataset.result import CheckResult
+    from tuneport.dataset.preview import example_pieces, to_colored_text, to_plain_text
+    from tuneport.dataset.read.files import missing_file_error
+    from tuneport.dataset.read.open_source import is_known_source
     from tuneport.dataset.rules import DataRules, Piece
     from tuneport.dataset.stats import Stats
 
-_FILES = {
-    "dataset": "Dataset",
-    "findings.diagnostic": "Diagnostic",
-    "example": "Completion Conversation Example Message Preference canonical from_canonical",
-    "fix.fix": "FixResult",
-    "preview": "coloured plain untokenised",
-    "rules": "DataRules Piece",
-    "result": "CheckResult",
-    "stats": "Stats",
+_EXPORTS = {
+    "dataset.charts": "draw_stats",
+    "dataset.check.row_keys": "text_key",
+    "dataset.dataset": "CheckResult Dataset",
+    "dataset.example": "Completion Conversation Example Message Preference canonical from_canonical",
+    "dataset.findings.diagnostic": "Diagnostic",
+    "dataset.fix.fix": "FixResult",
+    "dataset.preview": "example_pieces to_colored_text to_plain_text",
+    "dataset.read.files": "missing_file_error",
+    "dataset.read.open_source": "is_known_source",
+    "dataset.rules": "DataRules Piece",
+    "dataset.stats": "Stats",
 }
-_FILE_OF = {name: file for file, names in _FILES.items() for name in names.split()}
 
 __all__ = [
     "CheckResult",
@@ -49,16 +55,15 @@ __all__ = [
     "Preference",
     "Stats",
     "canonical",
-    "coloured",
+    "draw_stats",
+    "example_pieces",
     "from_canonical",
-    "plain",
-    "untokenised",
+    "is_known_source",
+    "missing_file_error",
+    "text_key",
+    "to_colored_text",
+    "to_plain_text",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _FILE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+    __getattr__ = lazy(__name__, _EXPORTS)

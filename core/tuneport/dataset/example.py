@@ -1,22 +1,25 @@
-"""What a row means once its shape is understood: a conversation, a preference or a completion."""
+"""The three types of examples that rows become: conversations, preferences and completions."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from tuneport.doors import public
 
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
+
 
 @public()
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One turn of a conversation, on the field's usual wire shape.
+    """One turn of a conversation, in the form of OpenAI's API.
 
-    `content` is text, a list of parts (`{"type": "text", "text": …}`, `{"type": "image_url", …}`), or absent where
-    there are `tool_calls`. `weight` is on assistant turns: 0 leaves the turn out of the loss, 1 (the default) trains on
-    it. `reasoning_content` is what the assistant thought before it answered.
+    `content` is a text, a list of parts (`{"type": "text", "text": …}`, `{"type": "image_url", …}`), or None where
+    there are `tool_calls`. `weight` is for assistant turns: 0 leaves the turn out of the loss, 1 (the default) trains
+    on it. `reasoning_content` is the assistant's reasoning before its answer.
     """
 
     role: str
@@ -29,20 +32,20 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     @property
     def text(self) -> str:
-        """The content as text; parts that are not text are left out."""
+        """The content as text, without parts that are not text."""
         if isinstance(self.content, str):
             return self.content
         return "".join(str(part.get("text", "")) for part in self.content or () if part.get("type") == "text")
 
     def to_dict(self) -> dict[str, Any]:
-        """The wire's dictionary, absent fields left out."""
+        """The message as a dictionary, without absent fields."""
         built: dict[str, Any] = msgspec.to_builtins(self)
         return built
 
 
 @public()
 class Conversation(msgspec.Struct, frozen=True, omit_defaults=True, tag="conversation", tag_field="shape"):
-    """Messages in order; the assistant's turns are trained on. `tools` are JSON-Schema function descriptions."""
+    """Messages in order; the assistant's turns are trained on. `tools` describe functions with JSON Schema."""
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
@@ -51,7 +54,7 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True, tag="convers
 
 @public()
 class Completion(msgspec.Struct, frozen=True, tag="completion", tag_field="shape"):
-    """Plain text continued by plain text, without a chat template; the loss is on `completion`."""
+    """A plain text and its continuation, without a chat template; the loss is on `completion`."""
 
     prompt: str
     completion: str
@@ -74,7 +77,7 @@ _decoder: msgspec.json.Decoder[Example] = msgspec.json.Decoder(Example)
 
 
 def canonical(example: Example) -> bytes:
-    """The one JSON text of an example: fields in declared order, other keys sorted, defaults left out, UTF-8."""
+    """The canonical JSON text of an example in UTF-8: fields in declared order, other keys sorted, no defaults."""
     return _encoder.encode(example)
 
 
@@ -84,5 +87,5 @@ def from_canonical(line: bytes) -> Example:
 
 
 def digest(example: Example) -> bytes:
-    """SHA-256 of the canonical text: 32 bytes that name the content."""
+    """SHA-256 of the canonical text: 32 bytes that identify the content."""
     return hashlib.sha256(canonical(example)).digest()

@@ -17,37 +17,37 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def preview(examples: Iterable[Example], rules: DataRules, rows: int = 3) -> list[list[Piece]]:
-    """The first `rows` examples in pieces of text with their weights, as the rules's backend trains on them.
+def preview_examples(examples: Iterable[Example], rules: DataRules, rows: int = 3) -> list[list[Piece]]:
+    """The first `rows` examples in pieces of text with their weights, as the rules' backend trains on them.
 
     Raises UnavailableError where the backend cannot show it.
     """
     if rules.preview is None:
         raise UnavailableError(
             "This backend cannot show what is trained on: it has no tokenizer here.",
-            remedy="Ask for a model that is trained on this machine; `tuneport plugins` says what each backend needs.",
+            remedy="Choose a model that is trained on this machine. `tuneport plugins` lists what each backend needs.",
         )
     return [rules.preview(example) for example in islice(examples, rows)]
 
 
-def untokenised(example: Example) -> list[Piece]:
-    """An example as it was understood, where no model says how it sees it: pieces of 0 tokens."""
+def example_pieces(example: Example) -> list[Piece]:
+    """An example without a model's template: pieces of 0 tokens."""
     if isinstance(example, Completion):
         return [Piece(example.prompt, 0, 0), Piece(example.completion, 1, 0)]
     if isinstance(example, Conversation):
-        return [*_tools(example.tools), *_turns(example.messages)]
-    pieces = [*_tools(example.tools), *_turns(example.prompt)]
+        return [*_tool_pieces(example.tools), *_turn_pieces(example.messages)]
+    pieces = [*_tool_pieces(example.tools), *_turn_pieces(example.prompt)]
     for name, arm, weight in (("chosen", example.chosen, 1.0), ("rejected", example.rejected, -1.0)):
-        pieces += [Piece(f"{name}\n", 0, 0), *_turns(arm, weight)]
+        pieces += [Piece(f"{name}\n", 0, 0), *_turn_pieces(arm, weight)]
     return pieces
 
 
-def _tools(tools: Sequence[dict[str, Any]]) -> Iterator[Piece]:
+def _tool_pieces(tools: Sequence[dict[str, Any]]) -> Iterator[Piece]:
     if tools:
         yield Piece(f"tools: {', '.join(str(tool.get('function', {}).get('name')) for tool in tools)}\n", 0, 0)
 
 
-def _turns(messages: Sequence[Message], weight: float = 1.0) -> Iterator[Piece]:
+def _turn_pieces(messages: Sequence[Message], weight: float = 1.0) -> Iterator[Piece]:
     for message in messages:
         yield Piece(f"{message.role}: ", 0, 0)
         calls = [msgspec.json.encode(call).decode() for call in message.tool_calls or ()]
@@ -58,41 +58,39 @@ def _turns(messages: Sequence[Message], weight: float = 1.0) -> Iterator[Piece]:
         yield Piece("\n", 0, 0)
 
 
-def plain(pieces: Sequence[Piece]) -> str:
-    """The pieces as text without colour; ⟦…⟧ stands around what is trained on, ⟦-…-⟧ around what is to be said less.
+def to_plain_text(pieces: Sequence[Piece]) -> str:
+    """The pieces as text without color: ⟦…⟧ marks what is trained on, ⟦-…-⟧ what becomes less likely.
 
-    >>> print(plain([Piece("Paris is in ", 0, 3), Piece("France.", 1, 2)]))
+    >>> print(to_plain_text([Piece("Paris is in ", 0, 3), Piece("France.", 1, 2)]))
     Paris is in ⟦France.⟧
     2 of 5 tokens are trained on
     """
     marks = {1: "⟦{}⟧", 0: "{}", -1: "⟦-{}-⟧"}
-    body = "".join(marks[sign].format(visible(text)) for text, sign in _merged(pieces))
-    return "\n".join(part for part in (body.removesuffix("\n"), summary(pieces)) if part)
+    body = "".join(marks[sign].format(visible(text)) for text, sign in _merge(pieces))
+    return "\n".join(part for part in (body.removesuffix("\n"), summarize(pieces)) if part)
 
 
-def coloured(pieces: Sequence[Piece]) -> Text:
-    """The same for a terminal: what is trained on stands out in green, what is to be said less in red; the context is
-    dim.
-    """
+def to_colored_text(pieces: Sequence[Piece]) -> Text:
+    """The pieces for a terminal: green is trained on, red becomes less likely, and context is dim."""
     from rich.text import Text
 
     text = Text()
     styles = {1: "bold green", 0: "dim", -1: "bold red"}
-    for run, sign in _merged(pieces):
+    for run, sign in _merge(pieces):
         text.append(visible(run), style=styles[sign])
     text.rstrip()
-    return text.append(f"\n{said}", style="italic") if (said := summary(pieces)) else text
+    return text.append(f"\n{counts}", style="italic") if (counts := summarize(pieces)) else text
 
 
-def summary(pieces: Sequence[Piece]) -> str:
-    """How much of the row is trained on; nothing where no tokens were counted."""
+def summarize(pieces: Sequence[Piece]) -> str:
+    """How many tokens are trained on; empty where none were counted."""
     trained = sum(piece.tokens for piece in pieces if piece.weight)
     total = sum(piece.tokens for piece in pieces)
     return f"{trained:,} of {total:,} tokens are trained on" if total else ""
 
 
-def _merged(pieces: Sequence[Piece]) -> list[tuple[str, int]]:
-    """Neighbours that are trained on alike, as one run, with the sign of their weight."""
+def _merge(pieces: Sequence[Piece]) -> list[tuple[str, int]]:
+    """Runs of neighboring pieces whose weights have the same sign, with that sign."""
     runs: list[tuple[str, int]] = []
     for piece in pieces:
         sign = (piece.weight > 0) - (piece.weight < 0)

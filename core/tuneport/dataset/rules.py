@@ -1,32 +1,30 @@
-"""What a backend takes: the rules that a dataset is checked against."""
+"""A backend's rules, which a dataset is checked against."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from tuneport.dataset.example import ROLES, Example
 from tuneport.dataset.findings.diagnostic import Diagnostic
-from tuneport.dataset.roles import ROLES
 from tuneport.doors import AUTHORS, public
 
-if TYPE_CHECKING:
-    from tuneport.dataset.example import Example
-
-Shape = Literal["conversation", "completion", "preference"]
-LEARNED_BY: Mapping[str, frozenset[Shape]] = {
+ExampleShape = Literal["conversation", "completion", "preference"]
+LEARNED_BY: Mapping[str, frozenset[ExampleShape]] = {
     "sft": frozenset({"conversation", "completion"}),
     "dpo": frozenset({"preference"}),
     "orpo": frozenset({"preference"}),
 }
-"""The shapes that a method learns from, whatever the backend; a rules says what one backend takes."""
+"""The shapes of examples that a method learns from on any backend; rules say what one backend accepts."""
 
 
 @public(AUTHORS)
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of text as the model sees it, and the weight of its tokens in the loss (0: context only; negative: it is to
-    become less likely, as a rejected answer is).
+    """A run of text as the model sees it, its number of tokens, and their weight in the loss.
+
+    Weight 0 is context only. A negative weight makes the text less likely, such as a rejected answer.
     """
 
     text: str
@@ -37,17 +35,22 @@ class Piece:
 @public(AUTHORS)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRules:
-    """A backend's own rules about data, for one base model where that matters.
+    """A backend's rules about data, for one base model where they depend on it.
 
-    `shapes` says which shapes each method takes. `count_tokens` gives the training length of each example in tokens (of
-    a preference that of its longer answer, prompt included), `preview` what is trained on, piece by piece; both are
-    absent where no tokenizer can be had. `check_row` adds rules of the backend's own: it gets an example and yields
-    diagnostics without file and line, which the reader fills in. `has_template` says whether the base has a chat
-    template, which plain prompts and completions do without. `together` gives the rules for rows that are trained
-    together, where how one is written depends on the others; it reads them once.
+    - `shapes`: the shapes of examples that each method accepts.
+    - `roles`, `tools`, `images`: what messages may have.
+    - `min_rows`, `max_tokens` (of one row) and `max_bytes` (of all rows as JSON lines): limits; None for no limit.
+    - `count_tokens`: the training length of each example in tokens; for a preference, that of its longer answer with
+      the prompt. None without a tokenizer.
+    - `preview`: what is trained on, piece by piece. None without a tokenizer.
+    - `check_row`: further checks of an example. Its diagnostics need no file and line, which the core fills in.
+    - `notes`: texts that a check shows.
+    - `has_template`: whether the base has a chat template, which plain prompts and completions do not use.
+    - `together`: the rules for rows that are trained together, where the text of one depends on the others. It reads
+      the rows once.
     """
 
-    shapes: Mapping[str, frozenset[Shape]] = field(default_factory=lambda: {"sft": LEARNED_BY["sft"]})
+    shapes: Mapping[str, frozenset[ExampleShape]] = field(default_factory=lambda: {"sft": LEARNED_BY["sft"]})
     roles: frozenset[str] = frozenset(ROLES)
     tools: bool = True
     images: bool = False

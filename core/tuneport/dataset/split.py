@@ -1,4 +1,4 @@
-"""Which row goes where: a function of its content and a seed, so that what says the same never stands on both sides."""
+"""Splits rows by their content and a seed, so that rows with the same text are always in the same part."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Iterable, Sequence
 
 from tuneport.errors import UsageError
 
-_WHOLE = 1 << 64
+_ALL = 1 << 64
 
 
-def assign(keys: Sequence[int], parts: Sequence[float], seed: int) -> bytes:
-    """For each row the part it goes to: 0 for what is left (training), 1 and on for each of `parts`, fractions of all.
+def assign_parts(keys: Sequence[int], parts: Sequence[float], seed: int) -> bytes:
+    """The part of each row: 0 for the rest (training), and from 1 for each of `parts`, which are fractions of all rows.
 
-    A row's key (of its normalised text) and the seed make a number between 0 and 1; a part takes those in its range.
-    So a row stays where it was when others are added, and equal texts stay together. Where that leaves a part empty,
-    as it may with few rows, the text with the smallest number in the largest part goes there.
+    A row's key (of its normalized text) and the seed give a number between 0 and 1, and each part has a range of these.
+    So a row stays in its part when others are added, and equal texts stay together. If a part is empty, as it may be
+    with few rows, it gets the text with the smallest number of the largest part.
     """
     for part in parts:
         if not 0 < part < 1:
             raise UsageError(f"A split of {part:g} is not between 0 and 1.", remedy="Write a fraction, such as 0.1.")
     if sum(parts) >= 1:
-        raise UsageError("The splits leave nothing to train on.", remedy="Let them add up to less than 1.")
-    bounds = [round(_WHOLE * sum(parts[: number + 1])) for number in range(len(parts))]
-    numbers = {key: draw(key, seed) for key in set(keys)} if len(keys) < 1 << 20 else _Drawn(seed)
+        raise UsageError("The splits leave nothing to train on.", remedy="Make them add up to less than 1.")
+    bounds = [round(_ALL * sum(parts[: number + 1])) for number in range(len(parts))]
+    numbers = {key: draw(key, seed) for key in set(keys)} if len(keys) < 1 << 20 else _Draws(seed)
     chosen = bytearray(_part(numbers[key], bounds) for key in keys)
     _fill(chosen, keys, numbers, len(parts))
     return bytes(chosen)
 
 
-class _Drawn(dict[int, int]):
-    """Draws each number when it is asked for: a table of them all would be too large."""
+class _Draws(dict[int, int]):
+    """Draws each number when it is needed, since a table of all numbers would be too large."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -41,7 +41,7 @@ class _Drawn(dict[int, int]):
 
 
 def draw(key: int, seed: int, purpose: bytes = b"") -> int:
-    """A number below 2**64 for a row's key, another for each seed and purpose."""
+    """A number below 2**64 for a row's key, different for each seed and purpose."""
     text = b"%b%d:%d" % (purpose, seed, key)
     return int.from_bytes(hashlib.sha256(text, usedforsecurity=False).digest()[:8], "big")
 
@@ -54,7 +54,7 @@ def _part(number: int, bounds: Sequence[int]) -> int:
 
 
 def _fill(chosen: bytearray, keys: Sequence[int], numbers: dict[int, int], parts: int) -> None:
-    """Give each empty part, training included, one text of the part that has most."""
+    """Give each empty part, training included, one text of the part with the most texts."""
     for part in range(parts, -1, -1):
         if part in chosen:
             continue
@@ -63,17 +63,17 @@ def _fill(chosen: bytearray, keys: Sequence[int], numbers: dict[int, int], parts
             texts[place].add(key)
         most = max(texts.values(), key=len)
         if len(most) < 2:
-            raise UsageError("There are too few different rows to split.", remedy="Add rows, or split less.")
+            raise UsageError("There are too few different rows to split.", remedy="Add rows, or use fewer parts.")
         moved = min(most, key=lambda key: numbers[key])
         for row, key in enumerate(keys):
             if key == moved:
                 chosen[row] = part
 
 
-def choose(keys: Iterable[int], rows: int, seed: int) -> list[int]:
-    """The places of `rows` rows: those with the smallest numbers, which are not those that `assign` goes by.
+def choose_rows(keys: Iterable[int], rows: int, seed: int) -> list[int]:
+    """The places of `rows` rows: those with the smallest numbers, which differ from those of `assign_parts`.
 
-    By the same ones a sample would fall to one part, when it is split with the seed that it was drawn with.
+    With the same numbers, all of a sample would be in one part when it is split with its own seed.
     """
     drawn = ((draw(key, seed, b"sample:"), place) for place, key in enumerate(keys))
     return [place for _, place in heapq.nsmallest(rows, drawn)]

@@ -1,4 +1,4 @@
-"""What is in a dataset, in numbers: shapes, roles, turns, lengths and labels, in one pass and little memory."""
+"""A dataset in numbers: shapes, roles, turns, lengths and labels, in one pass and little memory."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from tuneport.dataset.charts import histogram, label_chart
 from tuneport.dataset.example import Completion, Conversation, Example
 from tuneport.dataset.rules import DataRules
 from tuneport.doors import public
 
 _BATCH = 256
 _BINS = 12
-_LABELS_AT_MOST = 1000  # distinct answers; with more, the data is not a classification and counting stops
+_LABELS_AT_MOST = 1000  # distinct answers; data with more is not a classification, so counting stops
 _LABEL_CHARACTERS = 200
-_ROWS_PER_LABEL = 5  # on average, before answers that repeat are called labels
+_ROWS_PER_LABEL = 5  # on average, for repeated answers to be labels
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """How many values lie between `low` and `high`, both included."""
+    """The number of values from `low` to `high`, both included."""
 
     low: int
     high: int
@@ -32,7 +31,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """A whole-number quantity over the rows. Median and 90th percentile are exact below 1,000, else to 0.5%."""
+    """An integer quantity over the rows. Median and 90th percentile are exact below 1,000, else to 0.5%."""
 
     count: int
     total: int
@@ -65,9 +64,10 @@ class Distribution:
 class Stats:
     """A dataset in numbers.
 
-    `roles` counts messages; `turns` (messages per row, of conversations), `characters` (of text per row) and `tokens`
-    (training length, where the rules can count) are distributions, absent where there is nothing to count. `labels`
-    counts each distinct final answer, most frequent first, where the answers repeat enough to be labels.
+    `shapes` counts rows by the type of their example, `roles` counts messages. `turns` (messages per conversation),
+    `characters` (of text per row) and `tokens` (training length, where rules can count it) are distributions, or None
+    where there is nothing to count. `labels` counts rows by final answer, most frequent first, where the answers repeat
+    enough to be labels.
     """
 
     rows: int
@@ -90,24 +90,9 @@ class Stats:
             "labels": dict(self.labels) if self.labels else None,
         }
 
-    def lines(self, *, plain: bool = False) -> list[str]:
-        """For the terminal: what the rows are, and a chart of each quantity that varies; `plain` keeps to ASCII."""
-        if not self.rows:
-            return []
-        said = [", ".join(f"{count:,} {shape}{'s' if count != 1 else ''}" for shape, count in self.shapes.items())]
-        if self.roles:
-            said.append("messages: " + ", ".join(f"{count:,} {role}" for role, count in self.roles.items()))
-        lines = ["; ".join(said)]
-        for unit, found in (("turns", self.turns), ("characters", self.characters), ("tokens", self.tokens)):
-            if found is not None and found.min < found.max:
-                lines += histogram(found, unit=f"{unit} a row", plain=plain).splitlines()
-        if self.labels:
-            lines += label_chart(self.labels, plain=plain).splitlines()
-        return lines
 
-
-def collect(examples: Iterable[Example], rules: DataRules | None = None) -> Stats:
-    """The stats of `examples`, read once; tokens are counted where the rules has `count_tokens`."""
+def collect_stats(examples: Iterable[Example], rules: DataRules | None = None) -> Stats:
+    """The stats of `examples`, read once; tokens are counted where the rules have `count_tokens`."""
     tally = Tally()
     count = rules.count_tokens if rules else None
     source = iter(examples)
@@ -121,7 +106,7 @@ def collect(examples: Iterable[Example], rules: DataRules | None = None) -> Stat
 
 @dataclass(slots=True)
 class Lengths:
-    """Counts of whole numbers; from 1,000 on only three digits are kept, so that the table stays small."""
+    """Counts of integers; from 1,000 on they are rounded to three digits, so that the table stays small."""
 
     counts: Counter[int] = field(default_factory=Counter)
     total: int = 0
@@ -129,13 +114,13 @@ class Lengths:
     largest: int = 0
 
     def add(self, value: int, times: int = 1) -> None:
-        """Count a value, which is 0 or more, so many times."""
+        """Count a value (0 or more) `times` times."""
         self.total += value * times
         if value > self.largest:
             self.largest = value
         if self.smallest is None or value < self.smallest:
             self.smallest = value
-        self.counts[value if value < 1000 else _rounded(value)] += times
+        self.counts[value if value < 1000 else _round(value)] += times
 
     def add_all(self, values: Iterable[int]) -> None:
         """Count each value."""
@@ -145,10 +130,10 @@ class Lengths:
         self.total += sum(values)
         self.largest = max(self.largest, *values)
         self.smallest = min(values) if self.smallest is None else min(self.smallest, *values)
-        self.counts.update([value if value < 1000 else _rounded(value) for value in values])
+        self.counts.update([value if value < 1000 else _round(value) for value in values])
 
     def merge(self, other: Lengths) -> None:
-        """Count what `other` counted."""
+        """Add the counts of `other`."""
         self.counts.update(other.counts)
         self.total += other.total
         self.largest = max(self.largest, other.largest)
@@ -156,7 +141,7 @@ class Lengths:
             self.smallest = other.smallest if self.smallest is None else min(self.smallest, other.smallest)
 
     def distribution(self) -> Distribution | None:
-        """The figures, or nothing where nothing was counted."""
+        """The figures, or None where nothing was counted."""
         if self.smallest is None:
             return None
         count = self.counts.total()
@@ -180,7 +165,7 @@ class Lengths:
         return self.largest
 
     def _bins(self, low: int, high: int) -> Iterator[Bin]:
-        """Up to a dozen bins: equally wide, or each a fixed factor wider where the range spans more than 50 times."""
+        """Up to 12 bins: equally wide, or growing by a fixed factor where `high` is over 50 times `low`."""
         edges = _edges(low, high)
         totals = [0] * (len(edges) - 1)
         index = 0
@@ -193,13 +178,13 @@ class Lengths:
 
 
 @lru_cache(1 << 14)
-def _rounded(value: int) -> int:
+def _round(value: int) -> int:
     scale: int = 10 ** (len(str(value)) - 3)
     return round(value / scale) * scale
 
 
 def _edges(low: int, high: int) -> list[int]:
-    """Rising edges from `low` to `high` + 1."""
+    """Increasing edges from `low` to `high` + 1."""
     span = high + 1 - low
     bins = min(_BINS, span)
     if high <= 50 * max(low, 1):
@@ -212,7 +197,7 @@ def _edges(low: int, high: int) -> list[int]:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts examples one by one; two tallies can be merged, so that parts of a file can be counted apart."""
+    """Counts examples one by one. Tallies can be merged, so that parts of a file can be counted separately."""
 
     shapes: Counter[str] = field(default_factory=Counter)
     roles: Counter[str] = field(default_factory=Counter)
@@ -245,7 +230,7 @@ class Tally:
             self.count_answers((final_answer(example),))
 
     def merge(self, other: Tally) -> None:
-        """Count what `other` counted."""
+        """Add the counts of `other`."""
         self.shapes.update(other.shapes)
         self.roles.update(other.roles)
         self.turns.merge(other.turns)
@@ -258,7 +243,7 @@ class Tally:
         self.answers = None
 
     def stats(self) -> Stats:
-        """The figures of everything counted so far."""
+        """The figures of all examples counted so far."""
         return Stats(
             rows=self.shapes.total(),
             shapes=dict(self.shapes.most_common()),
@@ -270,7 +255,7 @@ class Tally:
         )
 
     def labels(self) -> dict[str, int] | None:
-        """Rows per label, most frequent first; nothing where the answers are not labels."""
+        """Rows per label, most frequent first; None where the answers are not labels."""
         if not self.answers or self.answers.total() < _ROWS_PER_LABEL * len(self.answers):
             return None
         return dict(sorted(self.answers.items(), key=lambda item: (-item[1], item[0])))
@@ -287,7 +272,7 @@ class Tally:
 
 
 def final_answer(example: Example) -> str | None:
-    """The last text that is trained on, which is the label of a classification; nothing for preferences."""
+    """The last text that is trained on, such as the label of a classification; None for preferences."""
     if isinstance(example, Completion):
         return example.completion
     if isinstance(example, Conversation) and example.messages:

@@ -1,12 +1,10 @@
-"""Examples to files that other tools read."""
+"""Examples to JSONL files that other trainers read."""
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -14,47 +12,48 @@ import msgspec
 
 from tuneport.dataset.example import Completion, Conversation, Example, canonical
 from tuneport.errors import UsageError
+from tuneport.files import replace_file
 from tuneport.homefolder import local_path
 
 _TAG = {"conversation": len(b'"shape":"conversation",'), "completion": len(b'"shape":"completion",')}
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def write(examples: Iterable[Example], path: Path, format: str, shapes: int) -> Path:  # noqa: A002 - as in Dataset.write
-    """Write examples of so many shapes to a new file, whole or not at all."""
+def write_examples(examples: Iterable[Example], path: Path, format: str, shapes: int) -> Path:  # noqa: A002 - as in Dataset.write
+    """Write examples of that many shapes to a new file, which appears only when it is complete."""
     if format not in ("auto", "jsonl"):
-        raise UsageError(f"Datasets are written as JSONL, not as {format!r}.", remedy="Leave format out.")
+        raise UsageError(f"Datasets are written as JSONL, not as {format!r}.", remedy="Leave out the format.")
     if format == "auto":
-        named_jsonl(path)
-    new_file(path)
-    encode = encoder(shapes)
-    with whole_file(path) as file:
+        require_jsonl_name(path)
+    require_new(path)
+    encode = choose_encoder(shapes)
+    with open_new_file(path) as file:
         for example in examples:
             file.write(encode(example) + b"\n")
     return path
 
 
-def named_jsonl(path: Path) -> None:
-    """Raise UsageError where the name says another format than JSONL, which would be read as that."""
+def require_jsonl_name(path: Path) -> None:
+    """Raise UsageError where the name says that the file is not JSONL: it would be read as another format."""
     if not path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
         raise UsageError(
-            f"{path} does not end in .jsonl, and JSON lines are what is written.", remedy=f"Write to {path.stem}.jsonl."
+            f"{path} does not end in .jsonl, but the output is JSON Lines.", remedy=f"Write to {path.stem}.jsonl."
         )
 
 
-def encoder(shapes: int) -> Callable[[Example], bytes]:
-    """What makes lines of a file of so many shapes: that of trainers, or our own, which tells shapes apart."""
-    return line if shapes <= 1 else canonical
-
-
-def new_file(path: Path) -> None:
-    """Raise UsageError when that file is there already."""
+def require_new(path: Path) -> None:
+    """Raise UsageError when the file exists."""
     if local_path(path).exists():
         raise UsageError(f"{path} already exists.", remedy="Name a new file, or remove the old one first.")
 
 
-def line(example: Example) -> bytes:
-    """An example in the shape that trainers take: messages; prompt and completion; or OpenAI's preference pairs."""
+def choose_encoder(shapes: int) -> Callable[[Example], bytes]:
+    """The function that encodes a line: in the form of other trainers, or in our own, which tags several shapes."""
+    return encode_for_trainers if shapes <= 1 else canonical
+
+
+def encode_for_trainers(example: Example) -> bytes:
+    """An example as other trainers read it: messages, prompt and completion, or OpenAI's preference pairs."""
     if isinstance(example, Conversation | Completion):
         tag = _TAG["conversation" if isinstance(example, Conversation) else "completion"]
         return b"{" + _encode(example)[1 + tag :]
@@ -64,24 +63,15 @@ def line(example: Example) -> bytes:
     return _encode({"input": prompt, "preferred_output": example.chosen, "non_preferred_output": example.rejected})
 
 
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file that appears under its name only once it is complete."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.", remedy="Name another folder.") from error
-    try:
-        with os.fdopen(handle, "wb") as raw:
-            os.fchmod(raw.fileno(), 0o644)
-            if path.name.endswith(".gz"):
-                with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
-                    yield cast("BinaryIO", packed)
-            else:
-                yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+@contextmanager
+def open_new_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file, compressed if its name ends in .gz, that appears under its name only when it is complete."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(replace_file(path))
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}.", remedy="Name another folder.") from error
+        if path.name.endswith(".gz"):
+            packed = stack.enter_context(gzip.GzipFile(fileobj=file, mode="wb", mtime=0))
+            file = cast("BinaryIO", packed)
+        yield file

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tuneport.dataset.example import Example
+from tuneport.dataset import Example
 from tuneport.errors import DataError
 from tuneport.evaluate.exchange import NOT_JSON, parse_json, prompt_and_reference
 
@@ -65,7 +65,7 @@ def json_fields(example: Example, answer: str, strict: bool = False) -> float:
 def numeric(example: Example, answer: str, tolerance: float = 1e-6) -> float:
     r"""1 if the last numbers of both are equal within a relative tolerance; after `####` (as in GSM8K), the first.
 
-    >>> from tuneport.dataset.example import Completion
+    >>> from tuneport.dataset import Completion
     >>> numeric(Completion("?", "9 + 9 = 18\n#### 18"), "That makes $18.00.")
     1.0
     """

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from tuneport.dataset.example import Completion, Example
+from tuneport.dataset import Completion, Example
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import DataError
 from tuneport.evaluate import graders

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tuneport.dataset.example import Completion, Conversation, Example, Message
+from tuneport.dataset import Completion, Conversation, Example, Message
 from tuneport.errors import DataError
 
 if TYPE_CHECKING:

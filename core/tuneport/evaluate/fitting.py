@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from tuneport.dataset.example import Example
+from tuneport.dataset import Example
 from tuneport.errors import DataError
 from tuneport.evaluate.exchange import parse_json, prompt_and_reference
 

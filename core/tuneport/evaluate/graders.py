@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from tuneport.dataset.example import Example
+from tuneport.dataset import Example
 from tuneport.doors import public
 from tuneport.errors import DataError, UsageError
 from tuneport.evaluate.builtin import contains, exact, json_fields, normalized, numeric, token_f1
@@ -36,7 +36,7 @@ BUILT_IN: Mapping[str, Grade] = {
 class Grader:
     """A named grading function. Calling it checks that the score is a number from 0 to 1.
 
-    >>> from tuneport.dataset.example import Completion
+    >>> from tuneport.dataset import Completion
     >>> grader("exact")(Completion("2 + 2 =", " 4"), "4")
     1.0
     """

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from tuneport.contract.events import Event
-from tuneport.dataset.example import Completion, Conversation, Example, Message
+from tuneport.dataset import Completion, Conversation, Example, Message
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import DataError
 from tuneport.evaluate.exchange import answer_text, prompt_and_reference

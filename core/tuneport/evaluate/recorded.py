@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from tuneport.dataset.example import Example
+from tuneport.dataset import Example
 from tuneport.evaluate.exchange import prompt_and_reference
 from tuneport.evaluate.scores import Differing, Recorded
 from tuneport.evaluate.tally import Answer, difference, prompt_text, side, truncate

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
 
-from tuneport.dataset.example import Completion, Example, Message
+from tuneport.dataset import Completion, Example, Message
 from tuneport.evaluate.comparison import Comparison
 from tuneport.evaluate.exchange import prompt_and_reference
 from tuneport.evaluate.intervals import difference_interval, mean_interval, sign_test

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from tuneport.loader.loader import PluginBroken, PluginInfo, Plugins, availability, load, told_by
+from tuneport.loader.alternatives import alternatives, closing_note
+from tuneport.loader.availability import ask_backend, availabilities, availability
+from tuneport.loader.declaration import PluginBroken, missing_verbs
+from tuneport.loader.loader import PluginInfo, Plugins, load
+from tuneport.loader.together import ask_together
 
-__all__ = ["PluginBroken", "PluginInfo", "Plugins", "availability", "load", "told_by"]
+__all__ = [
+    "PluginBroken",
+    "PluginInfo",
+    "Plugins",
+    "alternatives",
+    "ask_backend",
+    "ask_together",
+    "availabilities",
+    "availability",
+    "closing_note",
+    "load",
+    "missing_verbs",
+]

@@ -1,4 +1,4 @@
-"""Which plugins are installed, told by their entry points and sources: nothing of them is imported to find them."""
+"""Which plugins are installed, by their entry points and sources; nothing of them is imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OURS = "tuneport"
 
 @dataclass(slots=True)
 class Found:
-    """An installed plugin, and what came of it: `off` by TUNEPORT_PLUGINS, or why it is `broken`, with the cure."""
+    """An installed plugin: whether it is `off` by TUNEPORT_PLUGINS, or why it is `broken`, with a remedy."""
 
     entry: EntryPoint
     distribution: Distribution
@@ -35,7 +35,7 @@ class Found:
 
     @property
     def origin(self) -> str:
-        """The folder that it lies in."""
+        """The folder that it is in."""
         spec_file = getattr(self.module, "__file__", None)
         return str(Path(spec_file).parent) if spec_file else str(self.distribution.locate_file(""))
 
@@ -45,7 +45,7 @@ def installed() -> Iterator[Found]:
     allowed = os.environ.get("TUNEPORT_PLUGINS")
     names = None if allowed is None else {_normal(name) for name in allowed.split(",") if name.strip()}
     seen: set[tuple[str, str]] = set()
-    # Reading a distribution's metadata is slow, so only those whose entry points name our group are looked at.
+    # Reading a distribution's metadata is slow, so only those whose entry points have our group are read.
     ours = [(_name(one), one) for one in distributions() if f"[{GROUP}]" in (one.read_text("entry_points.txt") or "")]
     for name, distribution in sorted(ours, key=lambda pair: (pair[0] != OURS, pair[0])):
         for entry in sorted(distribution.entry_points, key=lambda e: e.name):
@@ -70,8 +70,13 @@ def literal_api(module: str) -> int | None:
     return None
 
 
+def has_source(module: str) -> bool:
+    """Whether the source of a module can be read without importing it."""
+    return _source(module) is not None
+
+
 def _source(module: str) -> bytes | None:
-    """The source of a top-level module, which is not run; None where there is none or the module is inside another."""
+    """The source of a top-level module; None where there is none or the module is inside another."""
     spec = importlib.util.find_spec(module) if "." not in module else None
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None

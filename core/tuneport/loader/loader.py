@@ -1,4 +1,4 @@
-"""The plugin loader: finds plugins by entry point, lets none of them break the others, and says what came of each.
+"""The plugin loader: finds plugins by entry point, lets none of them break the others, and reports on each.
 
 It guards against breakage, not against malice: a plugin is code that runs with your rights.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import threading
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
 from tuneport.contract import hooks
-from tuneport.doors import AUTHORS, public
 from tuneport.errors import BackendError, BackendNotFound, TuneportError
-from tuneport.loader.found import Found, installed, literal_api
+from tuneport.loader.availability import availabilities
+from tuneport.loader.declaration import PluginBroken, check_announced, check_backend, check_module
+from tuneport.loader.found import Found, has_source, installed, literal_api
 
 if TYPE_CHECKING:
     from tuneport.contract.backend import Backend
@@ -28,14 +30,13 @@ if TYPE_CHECKING:
     from tuneport.contract.job import Job
     from tuneport.dataset import Dataset
 
-_T = TypeVar("_T")
 PluginStatus = Literal["ready", "needs", "broken", "off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginInfo:
-    """What the loader knows of one plugin. `status`: ready, needs (a package or device is missing), broken, or off
-    (switched off by TUNEPORT_PLUGINS); `reason` and `remedy` say why and what to do.
+    """One plugin. `status`: ready, needs (a package or device is missing), broken, or off (switched off by
+    TUNEPORT_PLUGINS); `reason` and `remedy` say why and what to do.
     """
 
     name: str
@@ -52,10 +53,6 @@ class PluginInfo:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-
-class PluginBroken(TuneportError):  # noqa: N818 - reads as what happened
-    """A plugin cannot be used; only TUNEPORT_STRICT=1 lets it surface."""
 
 
 class Plugins:
@@ -78,9 +75,10 @@ class Plugins:
         self._announce_all()
         if name in self._backends:
             return self._backends[name]
+        from tuneport.spelling import did_you_mean
+
         listed = sorted(known for known, backend in self._backends.items() if backend.listed)
-        near = get_close_matches(name, listed, n=1)
-        known = f"{', '.join(listed) or 'none'}.{f' Did you mean {near[0]}?' if near else ''}"
+        known = f"{', '.join(listed) or 'none'}. {did_you_mean(name, listed)}".rstrip()
         broken = [f"{f.entry.name} ({f.broken})" for f in self._found if f.broken]
         off = [f.entry.name for f in self._found if f.off]
         remedies = []
@@ -89,8 +87,8 @@ class Plugins:
         if off:
             remedies.append(f"Switched off by TUNEPORT_PLUGINS: {', '.join(off)}.")
         remedies.append(
-            "A backend comes with its plugin: install the one that has it, then look at `tuneport plugins`. A server "
-            "of your own becomes one with: tuneport profiles add NAME URL"
+            "A backend comes with its plugin: install the plugin, then check `tuneport plugins`. Your own server "
+            "becomes a backend with: tuneport profiles add NAME URL"
         )
         raise BackendNotFound(f"No backend is called {name!r}; there are: {known}", remedy=" ".join(remedies))
 
@@ -99,13 +97,16 @@ class Plugins:
         self._announce_all()
         return dict(self._backends)
 
-    def infos(self) -> list[PluginInfo]:
-        """What came of each plugin, in loading order, with the availability of its backends as of now."""
+    def infos(self, answers: Mapping[str, Availability] | None = None) -> list[PluginInfo]:
+        """Each plugin, in loading order, with the availability of its backends now: `answers` by backend, or else they
+        are asked side by side.
+        """
         self._announce_all()
-        return [self._info(found) for found in self._found]
+        known = availabilities(self._backends.values()) if answers is None else answers
+        return [self._info(found, known) for found in self._found]
 
     def open_dataset(self, source: object) -> Dataset | None:
-        """What the first plugin that knows the source makes of it, or None."""
+        """The dataset of the first plugin that knows the source, or None."""
         for found in self._working():
             opened = self._call(found, "tuneport_open_dataset", source=source)
             if opened is not None:
@@ -113,22 +114,22 @@ class Plugins:
         return None
 
     def observers(self) -> list[str]:
-        """The names of the plugins that want to see events."""
+        """The names of the plugins that see events."""
         return [f.entry.name for f in self._working() if hasattr(f.module, "tuneport_on_event")]
 
     def notify(self, observer: str, job: Job, event: Event) -> str | None:
-        """Hand an event to one observer; the reason when it raised."""
+        """Give an event to one observer; returns the reason when it raised."""
         for found in self._working():
             if found.entry.name == observer:
                 try:
                     self._hook(found, "tuneport_on_event")(job=job, event=event)
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - an observer must not break the training it observes
+                except Exception as error:  # noqa: BLE001 - an observer must not break the training it observes
                     _raise_if_strict(error)
                     return f"{type(error).__name__}: {error}"
         return None
 
     def add_commands(self, app: Any) -> list[TuneportError]:
-        """Let every plugin add its commands to the command line; what went wrong in those that could not."""
+        """Let every plugin add its commands to the command line; returns the errors of those that failed."""
         wrong = []
         for found in self._working():
             try:
@@ -145,6 +146,12 @@ class Plugins:
         found.api = getattr(found.module, "TUNEPORT_API", None)
         if found.api != hooks.API:
             raise PluginBroken(f"its module states TUNEPORT_API = {found.api}, this tuneport has {hooks.API}")
+        if has_source(found.entry.module) and literal_api(found.entry.module) is None:
+            raise PluginBroken(
+                "its TUNEPORT_API is computed, and is read from the source without running it",
+                remedy=f"Write a literal: TUNEPORT_API = {hooks.API}",
+            )
+        check_module(found.module)
         self._manager.register(found.module, name=found.entry.name)
         try:
             self._manager.check_pending()
@@ -153,8 +160,8 @@ class Plugins:
             raise
 
     def _announce_all(self) -> None:
-        """Ask for backends when one is wanted: the command line's help wants none. Who comes meanwhile waits for all of
-        them; a plugin that asks while it announces sees those before it.
+        """Ask for backends when one is needed: the command line's help needs none. Other threads wait until all are
+        there; a plugin that asks while it announces sees those before it.
         """
         with self._announcing:
             if not self._announced:
@@ -163,24 +170,15 @@ class Plugins:
                     self._guard(found, self._announce)
 
     def _announce(self, found: Found) -> None:
-        for announced in self._hook(found, "tuneport_backends")():
-            if not isinstance(announced, Iterable):
-                raise PluginBroken(
-                    f"tuneport_backends returns {announced!r} instead of a list", remedy="Return a list of backends."
-                )
-            for backend in announced:
-                self._adopt(found, backend)
+        if not hasattr(found.module, "tuneport_backends"):
+            return
+        answers = self._hook(found, "tuneport_backends")()
+        check_announced(answers[0] if answers else None)  # pluggy leaves out None
+        for announced in answers[0]:
+            self._adopt(found, announced)
 
-    def _adopt(self, found: Found, backend: Backend) -> None:
-        from tuneport.contract.backend import Backend
-
-        if isinstance(backend, type) and issubclass(backend, Backend):
-            raise PluginBroken(
-                f"it announces the class {backend.__name__} instead of a backend",
-                remedy=f"Announce an instance: let tuneport_backends return [{backend.__name__}()].",
-            )
-        if not isinstance(backend, Backend):
-            raise PluginBroken(f"it announces {backend!r}, which is not a tuneport.Backend")
+    def _adopt(self, found: Found, announced: object) -> None:
+        backend = check_backend(announced)
         if backend.name in self._backends:
             owner = next(f.entry.name for f in self._found if backend.name in f.backends)
             raise PluginBroken(f"the backend name {backend.name!r} already belongs to the plugin {owner!r}")
@@ -190,7 +188,9 @@ class Plugins:
     def _guard(self, found: Found, act: Callable[[Found], None]) -> None:
         try:
             act(found)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - one broken plugin must not take the others along
+        except (Exception, SystemExit) as error:
+            if _is_signal(error):
+                raise
             _raise_if_strict(error)
             self._break(found, error)
 
@@ -202,17 +202,17 @@ class Plugins:
         found.backends.clear()
 
     def _call(self, found: Found, hook: str, **arguments: Any) -> Any:
-        """One plugin's answer to a hook that it may not implement."""
+        """One plugin's answer to a hook; None where it does not implement it."""
         try:
             results = self._hook(found, hook)(**arguments)
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             if isinstance(error, TuneportError):
-                raise  # a plugin's own clear words to the user, such as a file it knows and cannot read
+                raise  # the plugin's own message to the user, such as a file that it knows and cannot read
             _raise_if_strict(error)
             raise BackendError(
-                f"The plugin {found.entry.name!r} broke in {hook}: {type(error).__name__}: {error}",
-                remedy=f"Report it to its author, or leave it out: TUNEPORT_PLUGINS names the plugins to load "
-                f"(its distribution is {found.distribution_name}).",
+                f"The plugin {found.entry.name!r} failed in {hook}: {type(error).__name__}: {error}",
+                remedy=f"Report it to the author of {found.distribution_name}, or leave it out: TUNEPORT_PLUGINS names "
+                "the plugins to load.",
             ) from error
         return results[0] if results else None
 
@@ -223,8 +223,8 @@ class Plugins:
     def _working(self) -> list[Found]:
         return [found for found in self._found if not found.off and not found.broken]
 
-    def _info(self, found: Found) -> PluginInfo:
-        status, reason, remedy = self._standing(found)
+    def _info(self, found: Found, answers: Mapping[str, Availability]) -> PluginInfo:
+        status, reason, remedy = _standing(found, answers)
         return PluginInfo(
             name=found.entry.name,
             module=found.entry.module,
@@ -238,20 +238,21 @@ class Plugins:
             backends=tuple(found.backends),
         )
 
-    def _standing(self, found: Found) -> tuple[PluginStatus, str, str | None]:
-        if found.off:
-            return "off", "TUNEPORT_PLUGINS does not name it", None
-        if found.broken:
-            return "broken", found.broken, found.remedy or f"pip install -U {found.distribution_name}"
-        answers = [availability(self._backends[name]) for name in found.backends]
-        missing = [answer for answer in answers if not answer.ready]
-        if missing and len(missing) == len(answers):  # one backend that can be used is enough: the others are choices
-            return "needs", missing[0].reason, missing[0].remedy
-        return "ready", "", None
+
+def _standing(found: Found, answers: Mapping[str, Availability]) -> tuple[PluginStatus, str, str | None]:
+    if found.off:
+        return "off", "TUNEPORT_PLUGINS does not name it", None
+    if found.broken:
+        return "broken", found.broken, found.remedy or f"pip install -U {found.distribution_name}"
+    mine = [answers[name] for name in found.backends]
+    missing = [answer for answer in mine if not answer.ready]
+    if missing and len(missing) == len(mine):  # one backend that can be used is enough: the others are choices
+        return "needs", missing[0].reason, missing[0].remedy
+    return "ready", "", None
 
 
-# Threads that load plugins at once would read sources at once, and Python's parser (as of 3.11) fails at that now and
-# then with a SystemError: a sound plugin would be called broken.
+# Threads that load plugins at once would parse sources at once, at which Python 3.11's parser sometimes fails with a
+# SystemError: a plugin that works would be listed as broken.
 _one_at_a_time = threading.RLock()
 
 
@@ -261,34 +262,13 @@ def load() -> Plugins:
     return Plugins()
 
 
-@public(AUTHORS)
-def availability(backend: Backend) -> Availability:
-    """The backend's own word on whether it can be used here and now, or the reason why it could not even say."""
-    from tuneport.contract.capabilities import Availability
-
-    try:
-        return backend.availability()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - doctor must list the others too
-        _raise_if_strict(error)
-        return Availability(ready=False, reason=f"its check broke: {type(error).__name__}: {error}")
-
-
-def told_by(backend: Backend, doing: str, ask: Callable[[Backend], _T]) -> _T:
-    """What a backend answers, for who asks several: a stranger's bug comes as BackendError, which they can pass over.
-    `doing` is what it was asked for, as in "broke while listing its models".
-    """
-    try:
-        return ask(backend)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, TuneportError | OSError):
-            raise
-        _raise_if_strict(error)
-        raise BackendError(
-            f"The backend {backend.name!r} broke while {doing}: {type(error).__name__}: {error}",
-            remedy="Report it to the author of its plugin; `tuneport plugins` names that.",
-        ) from error
-
-
 def _raise_if_strict(error: BaseException) -> None:
     if os.environ.get("TUNEPORT_STRICT") == "1":
         raise error
+
+
+def _is_signal(error: BaseException) -> bool:
+    """Whether a signal handler raised this, which came at a bad moment and is no fault of the plugin."""
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code in handlers for frame, _ in frames)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tuneport.dataset import Dataset
-from tuneport.dataset.read.open_source import is_known
+from tuneport.dataset import Dataset, is_known_source
 from tuneport.doors import public
 from tuneport.loader import load
 
@@ -28,7 +27,7 @@ def load_dataset(
     >>> len(load_dataset([{"question": "2 + 2?", "answer": "4"}]))
     1
     """
-    if not is_known(source):
+    if not is_known_source(source):
         opened = load().open_dataset(source)
         if opened is not None:
             return opened

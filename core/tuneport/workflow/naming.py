@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import HomeError, RefError, TuneportError
 from tuneport.ledger import Ledger
-from tuneport.loader import load, told_by
+from tuneport.loader import ask_backend, ask_together, load
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
     from tuneport.config import RunConfig
+    from tuneport.contract.backend import Backend
+    from tuneport.contract.capabilities import BaseInfo
 
 LAST = "last"
 _MOST_LISTED = 8
@@ -123,13 +126,17 @@ def _only_one(text: str, found: list[Ref], also: Iterable[str] = ()) -> Ref:
 
 def base_refs() -> list[Ref]:
     """The refs of the base models that backends know by name."""
-    found: list[Ref] = []
-    for backend in load().backends().values():
-        try:
-            found += [one.ref for one in told_by(backend, "listing its models", lambda one: one.bases())]
-        except (TuneportError, OSError):  # a server that cannot be asked has no names to offer now
-            continue
-    return found
+    answers = bases_by_backend().values()
+    # A backend that cannot be asked has no names to offer now.
+    return [one.ref for found in answers if not isinstance(found, Exception) for one in found]
+
+
+def bases_by_backend(only: Backend | None = None) -> dict[str, list[BaseInfo] | TuneportError | OSError]:
+    """The base models that each backend (or one) knows by name, or why it could not say; asked side by side."""
+    asked = {only.name: only} if only is not None else load().backends()
+    return ask_together(
+        (name, name, partial(ask_backend, backend, "bases", lambda one: one.bases())) for name, backend in asked.items()
+    )
 
 
 def _is_base(ref: Ref) -> bool:

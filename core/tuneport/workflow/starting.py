@@ -36,7 +36,7 @@ from tuneport.printable import one_line
 from tuneport.refs import Ref
 from tuneport.workflow import trained_rows
 from tuneport.workflow.loading import load_dataset
-from tuneport.workflow.naming import find_ref
+from tuneport.workflow.naming import bases_by_backend, find_ref
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -346,4 +346,5 @@ def _stem(data: Dataset) -> str:
 
 
 def _reserved(backend: Backend) -> Collection[str]:
-    return {info.ref.name for info in backend.bases()}
+    [found] = bases_by_backend(backend).values()  # one that cannot say has no names to reserve
+    return set() if isinstance(found, Exception) else {info.ref.name for info in found}

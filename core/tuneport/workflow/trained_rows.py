@@ -50,7 +50,7 @@ def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
         return None
     if not files:
         return None
-    from tuneport.dataset.check.row_keys import text_key
+    from tuneport.dataset import text_key
 
     keys = [text_key(row) for row in rows]
     wanted = set(keys)

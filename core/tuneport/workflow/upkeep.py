@@ -1,7 +1,8 @@
-"""Looking after the machine: what is wrong, and what can be thrown away."""
+"""Looking after the machine: what is wrong, and what can be removed."""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shutil
@@ -11,22 +12,26 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuneport.doors import public
-from tuneport.errors import TuneportError
+from tuneport.errors import NotFoundError, TuneportError
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
-from tuneport.loader import PluginInfo, availability, load
+from tuneport.loader import PluginInfo, alternatives, availabilities, load
+
+if TYPE_CHECKING:
+    from tuneport.contract.capabilities import Availability
 
 _SPOOL_SECONDS = 24 * 3600
 _LOW_DISK = 5 * 2**30
+_log = logging.getLogger("tuneport")
 
 
 @public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheck:
-    """One thing that was looked at: fine, or what is wrong with it and the cure."""
+    """One thing that was checked: fine, or what is wrong with it and what to do."""
 
     what: str
     ok: bool
@@ -41,7 +46,7 @@ class HealthCheck:
 @public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prunable:
-    """Something in home that nothing needs any more, and its size in bytes."""
+    """Something in home that is no longer needed, and its size in bytes."""
 
     what: str
     bytes: int
@@ -53,7 +58,7 @@ class Prunable:
 
 @public()
 def doctor() -> list[HealthCheck]:
-    """Python, home and its ledger, the disk, and every plugin with its backends. Asks no network and loads no model."""
+    """Check Python, home, the ledger, the disk, and every plugin with its backends. Uses no network."""
     findings = [
         HealthCheck(
             what="python", ok=sys.version_info >= (3, 11), said=f"{platform.python_version()} at {sys.executable}"
@@ -61,23 +66,33 @@ def doctor() -> list[HealthCheck]:
         *_home_findings(),
     ]
     plugins = load()
-    for info in plugins.infos():
+    backends = plugins.backends()
+    answers = availabilities(backends.values())
+    for info in plugins.infos(answers):
         findings.append(_plugin_finding(info))
-        # Of a plugin with one backend that cannot be used, its own line has said so.
+        # The line of a plugin has already said that its only backend cannot be used.
         named = info.backends if info.status == "ready" or len(info.backends) > 1 else ()
-        for name in (one for one in named if plugins.backends()[one].listed):
-            answer = availability(plugins.backends()[name])
-            said = ", ".join(_fact(key, value) for key, value in answer.details.items()) or "ready"
-            if not answer.ready:
-                said = f"not set up: {answer.reason}"  # as with a plugin that wants a package: a choice
-            findings.append(HealthCheck(what=f"backend {name}", ok=True, said=said, remedy=answer.remedy))
+        findings += [_backend_finding(name, answers[name]) for name in named if backends[name].listed]
     return findings
+
+
+def _backend_finding(name: str, answer: Availability) -> HealthCheck:
+    said = ", ".join(_fact(key, value) for key, value in answer.details.items()) or "ready"
+    if not answer.ready:
+        said = f"not set up: {answer.reason}"  # like a plugin that needs a package, this is the user's choice
+    remedy = answer.remedy
+    if answer.closing:
+        others = ", ".join(alternatives(name))
+        remedy = " ".join(filter(None, (remedy, f"{answer.closing.rstrip('.')}. Elsewhere: {others}.")))
+    return HealthCheck(what=f"backend {name}", ok=True, said=said, remedy=remedy)
 
 
 @public()
 def prune(*, dry_run: bool = False) -> list[Prunable]:
-    """Remove (or, with `dry_run`, only find) caches, spooled rows of over a day ago, and what jobs that are over no
+    """Remove (or, with `dry_run`, only find) caches, spooled rows older than a day, and what jobs that are over no
     longer need, such as checkpoints. Models, reports and the ledger stay.
+
+    A backend that fails is logged as a warning, and the rest is pruned.
     """
     return [*_pruned_folders(dry_run), *_pruned_jobs(dry_run)]
 
@@ -113,7 +128,7 @@ def _plugin_finding(info: PluginInfo) -> HealthCheck:
         return HealthCheck(what=f"plugin {info.name}", ok=True, said=said)
     if info.status == "needs" and len(info.backends) > 1:
         return HealthCheck(what=f"plugin {info.name}", ok=True, said=f"{said} needs: none of its backends is set up")
-    # A plugin that is switched off or wants a package is a choice of the user's, a broken one is not.
+    # A plugin that is switched off or needs a package is the user's choice, a broken one is not.
     return HealthCheck(
         what=f"plugin {info.name}",
         ok=info.status != "broken",
@@ -150,14 +165,17 @@ def _pruned_jobs(dry_run: bool) -> Iterator[Prunable]:
         try:
             job = load().backend(record.ref.backend).job(record.ref.name)
             freed = job.prune(dry_run=dry_run) if job.status.terminal else 0
-        except (TuneportError, OSError):
-            continue  # it is not there any more, or nobody can be asked whether it is over
+        except NotFoundError:
+            continue  # its plugin or what it kept is gone
+        except (TuneportError, OSError) as error:
+            _log.warning("%s was not pruned: %s", record.ref, error)
+            continue
         if freed:
             yield Prunable(what=f"checkpoints of {record.ref}", bytes=freed)
 
 
 def _inside(cache: Path) -> list[Path]:
-    """What is in a cache. The cache's own folder stays, for who is about to write into it."""
+    """What is in a cache. The cache's own folder stays, for a process that is about to write into it."""
     return list(cache.iterdir()) if cache.is_dir() and not cache.is_symlink() else [cache]
 
 

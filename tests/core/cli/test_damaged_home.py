@@ -152,7 +152,7 @@ def test_a_special_file_in_home_is_neither_waited_for_nor_read_without_end(
 def test_a_special_file_that_is_named_is_refused(
     what: str, cli: Cli, tickets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuneport.dataset.read.source._PIPE_SECONDS", 0.2)
+    monkeypatch.setattr("tuneport.dataset.read.files._PIPE_SECONDS", 0.2)
     monkeypatch.chdir(tmp_path)
     for name in ("c.yaml", "c.toml", "c.json", "rows.jsonl", "rows.csv", "rows.parquet", "rows.jsonl.gz", "grader.py"):
         SPECIAL[what](Path(name))

@@ -47,7 +47,7 @@ def test_rows_are_held_against_the_profile_for_all_of_them_together() -> None:
 def test_a_repeat_names_the_line_of_the_first() -> None:
     result = check(rows(("Hello", "hi"), ("Hello", "hi"), ("HELLO!", "hi"), ("Hello", "bye")))
     assert said(result, "duplicate") == [(2, "The same as line 1.")]
-    assert said(result, "near-duplicate") == [(3, "The same as line 1 but for case, white space or punctuation.")]
+    assert said(result, "near-duplicate") == [(3, "The same as line 1, except for case, white space or punctuation.")]
     assert said(result, "conflicting-answers") == [(4, "The same prompt as on line 1, with another answer.")]
     assert (result.read, result.used) == (4, 4)
 
@@ -63,8 +63,8 @@ def test_a_leak_names_the_other_file_and_its_line(tmp_path: Path) -> None:
     held_out = tmp_path / "holdout.csv"
     held_out.write_text("text,label\nother,x\nhello,hi\nBye!,hi\n")
     result = check(rows(("Hello", "hi"), ("bye", "bye"), ("new", "x")), against=Dataset.load(held_out))
-    assert said(result, "leaked-row") == [(1, f"The same row stands in {held_out}, line 3.")]
-    assert said(result, "leaked-prompt") == [(2, f"The same prompt stands in {held_out}, line 4, with another answer.")]
+    assert said(result, "leaked-row") == [(1, f"The same row is in {held_out}, line 3.")]
+    assert said(result, "leaked-prompt") == [(2, f"The same prompt is in {held_out}, line 4, with another answer.")]
     assert result.ok
 
 
@@ -112,7 +112,7 @@ def test_too_few_rows_are_an_error_only_where_the_backend_says_so() -> None:
     few = rows(("a", "b"))
     assert check(few).ok
     result = check(few, DataRules(min_rows=10))
-    assert said(result, "too-few-rows") == [(None, "The data has 1 row; at least 10 are asked for.")]
+    assert said(result, "too-few-rows") == [(None, "The data has 1 row. The backend requires at least 10.")]
     assert not result.ok
 
 

@@ -91,7 +91,7 @@ def test_a_parquet_file_of_few_bytes_that_stands_for_gigabytes_is_an_error(name:
     parquet.write_table(pa.table(columns), file, compression="zstd", use_dictionary=name != "page")
     assert file.stat().st_size < 100_000
     found = check(file, tmp_path / "home")
-    assert "takes more than 1,073,741,824 bytes of memory" in found["error"]
+    assert "needs more than 1,073,741,824 bytes of memory" in found["error"]
     assert "smaller row groups" in found["error"]
     assert found["own"] < PARENT_MB, found
     assert found["child"] < CHILD_MB, found
@@ -110,8 +110,8 @@ BROKEN = {
     "pyarrow.py": {
         "raise OSError('Footer is broken.\\n  at page 3\\n')": "Parquet: Footer is broken. at page 3.",
         "import sys; sys.stderr.write('warning\\n' * 100_000); raise OSError('no footer')": "Parquet: no footer.",
-        "import os; os._exit(3)": "Parquet: the process that decodes it has failed: exit code 3.",
-        "import os; os.kill(os.getpid(), 11)": "Parquet: the process that decodes it has ended; it may take more",
+        "import os; os._exit(3)": "Parquet: the decoding process failed: exit code 3.",
+        "import os; os.kill(os.getpid(), 11)": "Parquet: the decoding process was killed; it may need more",
     },
     "msgspec.py": {"raise ImportError('no such symbol')": "has failed: ImportError: no such symbol."},
 }

@@ -43,8 +43,8 @@ def test_a_method_by_which_nothing_is_trained_here_is_named_with_one_by_which_it
     assert pairs.check(method="orpo").ok
     refused = pairs.check(DataRules(shapes={"dpo": frozenset({"preference"})}), method="orpo")
     found = next(one for one in refused.diagnostics if one.code == "shape-not-taken")
-    assert found.message == "orpo is not trained here."
-    assert found.remedy == "Choose the method dpo: --method dpo, or convert the data."
+    assert found.message == "The backend does not support orpo."
+    assert found.remedy == "Use the method dpo: --method dpo, or convert the data."
 
 
 def test_the_reference_says_what_the_code_says() -> None:

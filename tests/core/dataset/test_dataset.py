@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 import tuneport
 import tuneport.plugin
 from tuneport import Conversation, Dataset
-from tuneport.dataset.example import Example, canonical
-from tuneport.dataset.read.sniff import Reading
-from tuneport.dataset.read.source import of_path
+from tuneport.dataset import Example, canonical
+from tuneport.dataset.read.files import open_file
+from tuneport.dataset.read.sniff import ReadOptions
 from tuneport.dataset.scan import workers
 from tuneport.dataset.scan.scan import Scan, scan
 from tuneport.errors import DataError, UsageError
@@ -92,7 +92,7 @@ def test_the_short_way_finds_what_the_long_way_finds(
     long.write_text("".join(line.replace('"messages"', '"chat"', 1) + ends for line in lines), newline="")
     one = Dataset.load(short)
     other = Dataset.load(long, columns={"messages": "chat"})
-    quick, slow = seen(one._scan()), seen(other._scan())
+    quick, slow = seen(one._rows.scan()), seen(other._rows.scan())
     for found in (quick, slow):  # a pointer or message may name the column
         found["findings"] = [
             (code, line, message.replace("chat", "messages")) for code, line, message in found["findings"]
@@ -126,8 +126,8 @@ def test_several_processes_find_what_one_finds(broken: bool, tmp_path: Path) -> 
     path.write_text("\ufeff" + "\n".join([*chats, *others, *chats[::-1], "", "{", chats[0]]))
     assert path.stat().st_size > workers.WORTH_IT
     data = Dataset.load(path)
-    alone = seen(scan(data._origin.source, data._origin.recipe))
-    assert seen(workers.scan_with(data._origin.source, data._origin.recipe, 2)) == alone
+    alone = seen(scan(data._rows.origin.source, data._rows.origin.recipe))
+    assert seen(workers.scan_with(data._rows.origin.source, data._rows.origin.recipe, 2)) == alone
     assert alone["counts"]["edge-whitespace"] > 100
 
 
@@ -136,19 +136,19 @@ def test_a_process_that_is_killed_costs_nothing_but_time(threads: int, tmp_path:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in numbered(50)))
     data = Dataset.load(path)
-    assert data._origin.recipe is not None
+    assert data._rows.origin.recipe is not None
     with ExitStack() as stack:
         if threads:  # then there is no fork
             stack.enter_context(ThreadPoolExecutor(threads)).submit(int).result()
-        file = stack.enter_context(data._origin.source.open())
-        process = stack.enter_context(workers._Process(file, data._origin.recipe))
+        file = stack.enter_context(data._rows.origin.source.open())
+        process = stack.enter_context(workers._Process(file, data._rows.origin.recipe))
         for ended in (False, True):
             if ended:
                 os.kill(process.pid, signal.SIGKILL)
                 process._wait()
-            piece = workers._Piece(0, path.stat().st_size, beyond=False)
-            process.ask(piece)
-            assert workers._settled(piece, file, data._origin.recipe).used == 50
+            task = workers._Task(0, path.stat().st_size, too_large=False)
+            process.send(task)
+            assert workers._wait_for(task, file, data._rows.origin.recipe).used == 50
             assert process.ended is ended
 
 
@@ -198,7 +198,7 @@ def test_a_program_can_be_piped_into_standard_input() -> None:
     ("source", "says"),
     [
         ("nowhere.jsonl", "There is no file"),
-        (7, "cannot be made of int"),
+        (7, "int is not a dataset"),
         (b"rows", "bytes"),
         ({"a": 1}, "dict"),
         (".", "is a folder"),
@@ -255,7 +255,7 @@ def test_rows_stay_where_they_are_when_others_are_added() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fractions", "says"), [((0, 0), "nothing to split"), ((1.5, 0), "not between"), ((0.5, 0.5), "nothing to train")]
+    ("fractions", "says"), [((0, 0), "has no fraction"), ((1.5, 0), "not between"), ((0.5, 0.5), "nothing to train")]
 )
 def test_a_split_that_makes_no_sense_is_refused(fractions: tuple[float, float], says: str) -> None:
     with pytest.raises(UsageError, match=says):
@@ -366,4 +366,4 @@ def test_the_format_is_seen_where_no_suffix_tells(tmp_path: Path) -> None:
     ]:
         path = tmp_path / "rows"
         path.write_text(text)
-        assert of_path(path, Reading()).format == format_
+        assert open_file(path, ReadOptions()).format == format_

@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tuneport import Dataset
-from tuneport.dataset.example import canonical
-from tuneport.dataset.fix.fix import SAFE
-from tuneport.dataset.fix.remedies import REMEDIES
+from tuneport.dataset import canonical
+from tuneport.dataset.fix.remedies import REMEDIES, SAFE
 
 _ODD = (
     *("nan", "&amp;lt;", "Ð¿Ñ€Ð¸", "['a']", "a\u200b b", "\x1b[31mred\x1b[0m", "<think>x</think>y", "Âœ", "\x08", "é“"),

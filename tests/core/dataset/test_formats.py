@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tuneport import Completion, Conversation, Dataset, Message, Preference
-from tuneport.dataset.shapes.shapes import SHAPES, Shape
+from tuneport.dataset.shapes.shapes import SHAPES, RowShape
 from tuneport.errors import UsageError
 from tuneport.plugin import DataRules
 
@@ -154,9 +154,9 @@ def test_columns_and_a_system_prompt_are_as_asked() -> None:
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        ({"txt": "body"}, "Did you mean 'text'"),
-        ({"text": "bdy", "label": "queue"}, "Did you mean 'body'"),
-        ({"text": "body", "answer": "queue"}, "no shape"),
+        ({"txt": "body"}, "Did you mean text"),
+        ({"text": "bdy", "label": "queue"}, "Did you mean body"),
+        ({"text": "body", "answer": "queue"}, "not a shape"),
     ],
 )
 def test_columns_that_cannot_be_meant_are_refused_with_the_nearest_name(columns: dict[str, str], says: str) -> None:
@@ -174,8 +174,8 @@ JSON = st.recursive(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(shape=st.sampled_from(SHAPES), data=st.data())
-def test_no_value_under_known_columns_crashes_a_check(shape: Shape, data: st.DataObject) -> None:
-    columns = st.fixed_dictionaries(dict.fromkeys(shape.needs, JSON), optional=dict.fromkeys(shape.takes, JSON))
+def test_no_value_under_known_columns_crashes_a_check(shape: RowShape, data: st.DataObject) -> None:
+    columns = st.fixed_dictionaries(dict.fromkeys(shape.required, JSON), optional=dict.fromkeys(shape.optional, JSON))
     rows = data.draw(st.lists(columns, min_size=1, max_size=4))
     result = Dataset.load(rows).check(DataRules(tools=False))
     assert (result.read, result.used + result.rejected) == (len(rows), len(rows))

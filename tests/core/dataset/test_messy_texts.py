@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tuneport import Dataset
-from tuneport.dataset.example import Completion, Conversation, Preference
+from tuneport.dataset import Completion, Conversation, Preference
 from tuneport.errors import UsageError
 
 
@@ -206,10 +206,10 @@ def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     twice = pa.table([pa.array(["a"]), pa.array(["b"]), pa.array(["x"])], names=["text", "text", "label"])
-    with pytest.raises(UsageError, match="several columns text"):
+    with pytest.raises(UsageError, match="several columns named text"):
         Dataset.load(twice)
     parquet.write_table(twice, tmp_path / "rows.parquet")
-    with pytest.raises(UsageError, match="several columns text"):
+    with pytest.raises(UsageError, match="several columns named text"):
         Dataset.load(tmp_path / "rows.parquet").check()
 
 

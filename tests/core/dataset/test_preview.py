@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
-from tuneport.dataset.preview import coloured, plain, preview, untokenised
-from tuneport.dataset.rules import DataRules, Piece
+from tuneport.dataset import Completion, Conversation, DataRules, Example, Message, Piece, Preference
+from tuneport.dataset.preview import example_pieces, preview_examples, to_colored_text, to_plain_text
 from tuneport.errors import UnavailableError
 
 PIECES = [Piece("<user>hi", 0, 3), Piece("hel", 1, 1), Piece("lo<end>", 1, 2), Piece("\n", 0, 1)]
 
 
 def test_what_is_trained_on_stands_in_brackets() -> None:
-    assert plain(PIECES) == "<user>hi⟦hello<end>⟧\n3 of 7 tokens are trained on"
+    assert to_plain_text(PIECES) == "<user>hi⟦hello<end>⟧\n3 of 7 tokens are trained on"
 
 
 def test_colour_marks_the_same_text() -> None:
-    text = coloured(PIECES)
+    text = to_colored_text(PIECES)
     assert text.plain == "<user>hihello<end>\n3 of 7 tokens are trained on"
     assert [text.plain[span.start : span.end] for span in text.spans if "green" in str(span.style)] == ["hello<end>"]
 
 
 def test_control_characters_are_shown_and_not_sent_to_the_terminal() -> None:
     hostile = [Piece("\x1b[2Jgone\r\x7f\x9b\u202e", 1, 1)]
-    assert plain(hostile).startswith("⟦\\x1b[2Jgone\\r\\x7f\\x9b\\u202e⟧")
-    assert "\x1b" not in coloured(hostile).plain
+    assert to_plain_text(hostile).startswith("⟦\\x1b[2Jgone\\r\\x7f\\x9b\\u202e⟧")
+    assert "\x1b" not in to_colored_text(hostile).plain
 
 
 def test_the_first_rows_are_shown() -> None:
@@ -34,12 +33,12 @@ def test_the_first_rows_are_shown() -> None:
         return [Piece(example.prompt, 0, 1), Piece(example.completion, 1, 1)]
 
     rows = (Completion(str(index), "x") for index in range(10))
-    assert [pieces[0].text for pieces in preview(rows, DataRules(preview=show), 2)] == ["0", "1"]
+    assert [pieces[0].text for pieces in preview_examples(rows, DataRules(preview=show), 2)] == ["0", "1"]
 
 
 def test_a_backend_without_a_tokenizer_says_so() -> None:
     with pytest.raises(UnavailableError, match="tuneport plugins"):
-        preview([], DataRules())
+        preview_examples([], DataRules())
 
 
 def test_a_row_can_be_shown_before_a_model_is_chosen() -> None:
@@ -52,16 +51,16 @@ def test_a_row_can_be_shown_before_a_model_is_chosen() -> None:
         ),
         tools=({"type": "function", "function": {"name": "weather", "parameters": {}}},),
     )
-    assert plain(untokenised(row)).splitlines() == [
+    assert to_plain_text(example_pieces(row)).splitlines() == [
         "tools: weather",
         "user: Rain?",
         "assistant: No guess",
         'assistant: ⟦{"id":"1","type":"function","function":{"name":"weather","arguments":"{}"}}⟧',
     ]
-    assert plain(untokenised(Completion("a", "b"))) == "a⟦b⟧"
+    assert to_plain_text(example_pieces(Completion("a", "b"))) == "a⟦b⟧"
 
 
 def test_of_a_preference_the_chosen_answer_is_marked() -> None:
     good, bad = Message(role="assistant", content="good"), Message(role="assistant", content="bad")
-    shown = plain(untokenised(Preference((Message(role="user", content="q"),), (good,), (bad,))))
+    shown = to_plain_text(example_pieces(Preference((Message(role="user", content="q"),), (good,), (bad,))))
     assert shown.splitlines() == ["user: q", "chosen", "assistant: ⟦good⟧", "rejected", "assistant: ⟦-bad-⟧"]

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tuneport import Conversation, Dataset
-from tuneport.dataset.check.one_row import blank
-from tuneport.dataset.read import source
-from tuneport.dataset.read.source import blocks
+from tuneport.dataset.check.one_row import is_blank
+from tuneport.dataset.read import lines
+from tuneport.dataset.read.lines import read_blocks
 
 FAST = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -93,7 +93,7 @@ def test_what_is_written_as_jsonl_or_json_is_read_again(
     lines = load(tmp_path, "rows.jsonl", "\n".join(json.dumps(row, **options) for row in rows))
     array = load(tmp_path, "rows.json", json.dumps(rows, indent=2 if spaced else None, ensure_ascii=plain))
     wrapped = load(tmp_path, "wrapped.json", json.dumps({"version": [1, {"a": "]"}], "data": rows, "last": None}))
-    wanted = [pair for pair in pairs if not blank(pair[1])]
+    wanted = [pair for pair in pairs if not is_blank(pair[1])]
     assert answers(lines) == answers(array) == answers(wrapped) == wanted
     assert lines.check().read == array.check().read == wrapped.check().read == len(pairs)
 
@@ -105,7 +105,7 @@ def test_what_is_written_as_a_table_is_read_again(pairs: list[tuple[str, str]], 
     writer = csv.writer(table, delimiter=separator, quoting=csv.QUOTE_ALL)
     writer.writerows([("text", "label"), *pairs])
     data = load(tmp_path, "rows.tsv" if separator == "\t" else "rows.csv", table.getvalue())
-    assert answers(data) == [pair for pair in pairs if not blank(pair[1])]
+    assert answers(data) == [pair for pair in pairs if not is_blank(pair[1])]
 
 
 @given(
@@ -114,20 +114,20 @@ def test_what_is_written_as_a_table_is_read_again(pairs: list[tuple[str, str]], 
 )
 def test_blocks_are_whole_lines_whatever_their_size(lines: list[bytes], size: int) -> None:
     data = b"\n".join(lines)
-    found = list(blocks(io.BytesIO(data), size))
+    found = list(read_blocks(io.BytesIO(data), size))
     assert b"".join(block for block, _ in found) == data
     assert all(block.endswith(b"\n") for block, _ in found[:-1])
 
 
 @given(before=st.integers(0, 30), long=st.integers(101, 400), after=st.integers(0, 30), size=st.integers(1, 64))
 def test_a_line_beyond_the_bound_is_passed_over_and_measured(before: int, long: int, after: int, size: int) -> None:
-    kept = source.ROW_BYTES
-    source.ROW_BYTES = 100
+    kept = lines.ROW_BYTES
+    lines.ROW_BYTES = 100
     try:
         data = b"a" * before + b"\n" + b"b" * long + b"\n" + b"c" * after + b"\n"
-        found = list(blocks(io.BytesIO(data), size))
+        found = list(read_blocks(io.BytesIO(data), size))
     finally:
-        source.ROW_BYTES = kept
+        lines.ROW_BYTES = kept
     assert b"".join(block for block, _ in found) == b"a" * before + b"\n" + b"c" * after + b"\n"
     assert [length for _, length in found if length] == [long + 1]
 

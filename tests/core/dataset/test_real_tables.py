@@ -48,7 +48,7 @@ def test_a_quote_that_is_never_closed_costs_one_row(tmp_path: Path) -> None:
     (found,) = [one for one in result.diagnostics if one.code == "bad-quoting"]
     assert found.line == 11
     assert "lines 11 to 1001" in found.message
-    assert "reading goes on at line 12" in found.message
+    assert "reading continues at line 12" in found.message
     assert pairs(data)[9] == ("ticket 10", "queue 1")
     fixed = data.fix(tmp_path / "fixed.jsonl")
     assert (fixed.read, fixed.written, fixed.dropped) == (1000, 999, 1)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tuneport import Conversation, Dataset, Message, Preference
-from tuneport.dataset.example import canonical, digest, from_canonical
-from tuneport.dataset.preview import untokenised
+from tuneport.dataset import canonical, example_pieces, from_canonical
+from tuneport.dataset.example import digest
 
 ASKED = {"role": "user", "content": "2+2?"}
 SAID = {"role": "assistant", "content": "4"}
@@ -59,7 +59,7 @@ def test_every_shape_keeps_it_under_every_key(tmp_path: Path, shape: str, key: s
     fixed = dataset.fix(tmp_path / "fixed.jsonl")
     assert fixed.counts == {}
     assert list(Dataset.load(fixed.path)) == [example]
-    assert THOUGHT in "".join(piece.text for piece in untokenised(example))
+    assert THOUGHT in "".join(piece.text for piece in example_pieces(example))
 
 
 def test_it_is_part_of_what_a_row_is() -> None:

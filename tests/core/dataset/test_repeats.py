@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneport import Dataset
+from tuneport.dataset import Completion, Conversation, Example, Message, Preference
 from tuneport.dataset.check.repeats import Records, Repeat, find_leaks, find_repeats
 from tuneport.dataset.check.row_keys import leading_system, many_row_keys, row_keys, text_key
-from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference, digest
+from tuneport.dataset.example import digest
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +184,11 @@ def test_records_on_disk_find_what_records_in_memory_find() -> None:
         expected, leaked = _sorted(find_repeats(memory)), _sorted(find_leaks(memory, held_memory))
         assert memory.spilled is False
     small = {"memory_rows": 250, "pass_rows": 7}
-    with collect(rows, **small) as disk, collect(held[:20], **small) as few, collect(held, **small) as held_disk:
+    with (
+        collect(rows, **small) as disk,
+        collect(held[:20], **small) as few,
+        collect(held, **small) as held_disk,
+    ):
         assert disk.spilled
         assert not few.spilled
         assert _sorted(find_repeats(disk)) == expected

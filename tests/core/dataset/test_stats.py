@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneport.dataset.charts import bar, histogram, label_chart
-from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
-from tuneport.dataset.rules import DataRules
-from tuneport.dataset.stats import Lengths, Tally, collect
+from tuneport.dataset import Completion, Conversation, DataRules, Example, Message, Preference
+from tuneport.dataset.charts import draw_bar, draw_histogram, draw_labels, draw_stats
+from tuneport.dataset.stats import Lengths, Tally, collect_stats
 
 
 def chat(*turns: str) -> Conversation:
@@ -24,7 +23,7 @@ def chat(*turns: str) -> Conversation:
 
 
 def test_rows_roles_turns_and_characters_are_counted() -> None:
-    stats = collect([chat("be brief", "hello", "hi"), chat("ab", "c")])
+    stats = collect_stats([chat("be brief", "hello", "hi"), chat("ab", "c")])
     assert (stats.rows, stats.shapes) == (2, {"conversation": 2})
     assert stats.roles == {"user": 2, "assistant": 2, "system": 1}
     assert stats.turns is not None
@@ -37,7 +36,7 @@ def test_rows_roles_turns_and_characters_are_counted() -> None:
 def test_completions_and_preferences_are_counted_too() -> None:
     said = (Message(role="assistant", content="abc"),)
     rows: list[Example] = [Completion("ab", "c"), Preference((Message(role="user", content="q"),), said, said)]
-    stats = collect(rows)
+    stats = collect_stats(rows)
     assert stats.shapes == {"completion": 1, "preference": 1}
     assert stats.turns is None
     assert stats.characters is not None
@@ -52,7 +51,7 @@ def test_tokens_are_counted_by_the_profile_in_batches() -> None:
         sizes.append(len(batch))
         return [7] * len(batch)
 
-    stats = collect([chat("a", "b")] * 600, DataRules(count_tokens=count))
+    stats = collect_stats([chat("a", "b")] * 600, DataRules(count_tokens=count))
     assert stats.tokens is not None
     assert (stats.tokens.total, stats.tokens.median) == (4200, 7)
     assert sum(sizes) == 600
@@ -60,13 +59,13 @@ def test_tokens_are_counted_by_the_profile_in_batches() -> None:
 
 
 def test_no_rows_have_stats_too() -> None:
-    stats = collect([])
+    stats = collect_stats([])
     assert stats.rows == 0
     assert json.loads(json.dumps(stats.to_dict()))["characters"] is None
 
 
 def test_stats_are_json_ready() -> None:
-    built = json.loads(json.dumps(collect([chat("a", "b")] * 5).to_dict()))
+    built = json.loads(json.dumps(collect_stats([chat("a", "b")] * 5).to_dict()))
     assert set(built) == {"rows", "shapes", "roles", "turns", "characters", "tokens", "labels"}
     assert built["labels"] == {"b": 5}
     assert built["turns"]["histogram"] == [[2, 2, 5]]
@@ -105,49 +104,49 @@ def test_merged_tallies_equal_one() -> None:
 
 
 def test_labels_are_answers_that_repeat() -> None:
-    assert collect([chat("q", "yes")] * 6 + [chat("q", "no")] * 9).labels == {"no": 9, "yes": 6}
-    assert collect([chat("q", str(index)) for index in range(50)]).labels is None
-    assert collect([chat("q", "a" * 500)] * 50).labels is None
-    assert collect([chat("q", str(index % 1500)) for index in range(15_000)]).labels is None
+    assert collect_stats([chat("q", "yes")] * 6 + [chat("q", "no")] * 9).labels == {"no": 9, "yes": 6}
+    assert collect_stats([chat("q", str(index)) for index in range(50)]).labels is None
+    assert collect_stats([chat("q", "a" * 500)] * 50).labels is None
+    assert collect_stats([chat("q", str(index % 1500)) for index in range(15_000)]).labels is None
 
 
 def test_preferences_have_no_labels() -> None:
     said = (Message(role="assistant", content="abc"),)
-    assert collect([Preference((), said, said)] * 20).labels is None
+    assert collect_stats([Preference((), said, said)] * 20).labels is None
 
 
 def test_a_histogram_is_plain_where_asked() -> None:
-    found = collect([chat("a" * index, "b") for index in range(200)]).characters
+    found = collect_stats([chat("a" * index, "b") for index in range(200)]).characters
     assert found is not None
-    assert "█" in histogram(found, unit="characters")
-    assert histogram(found, unit="characters", plain=True).isascii()
-    assert max(map(len, histogram(found, unit="characters", width=10).splitlines()[1:])) < 40
+    assert "█" in draw_histogram(found, unit="characters")
+    assert draw_histogram(found, unit="characters", plain=True).isascii()
+    assert max(map(len, draw_histogram(found, unit="characters", width=10).splitlines()[1:])) < 40
 
 
 def test_anything_above_nothing_shows_as_a_bar() -> None:
-    assert bar(1, 10**6, 40) == "▏"
-    assert bar(0, 10, 40) == ""
-    assert bar(10, 10, 4) == "████"
-    assert bar(1, 10**6, 40, plain=True) == "#"
+    assert draw_bar(1, 10**6, 40) == "▏"
+    assert draw_bar(0, 10, 40) == ""
+    assert draw_bar(10, 10, 4) == "████"
+    assert draw_bar(1, 10**6, 40, plain=True) == "#"
 
 
 def test_a_label_chart_says_how_many_it_leaves_out() -> None:
     labels = {f"label {index}": 100 - index for index in range(30)}
-    lines = label_chart(labels, most=2).splitlines()
+    lines = draw_labels(labels, most=2).splitlines()
     assert lines[0] == "labels  30 over 2,565 rows"
     assert lines[-1] == "  and 28 more with 71–98 rows each"
-    assert label_chart({"a\nb" * 50: 1}, plain=True).count("\n") == 1
+    assert draw_labels({"a\nb" * 50: 1}, plain=True).count("\n") == 1
 
 
 def test_the_lines_chart_what_varies() -> None:
-    lines = collect([chat("a" * index, "yes") for index in range(20)]).lines(plain=True)
+    lines = draw_stats(collect_stats([chat("a" * index, "yes") for index in range(20)]), plain=True)
     assert lines[0] == "20 conversations; messages: 20 user, 20 assistant"
     assert [line for line in lines if line.startswith(("turns", "characters", "labels"))] == [
         "characters a row  min 3, median 12, p90 20, max 22",
         "labels  1 over 20 rows",
     ]
-    assert collect([]).lines() == []
+    assert draw_stats(collect_stats([])) == []
 
 
 def test_a_label_does_not_steer_the_terminal() -> None:
-    assert "\x1b" not in label_chart({"\x1b[2Jgone": 9})
+    assert "\x1b" not in draw_labels({"\x1b[2Jgone": 9})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tuneport import Conversation, Dataset, Preference
-from tuneport.dataset.example import Message
+from tuneport.dataset import Message
 
 FUNCTION = {
     "name": "sky",

@@ -206,7 +206,7 @@ def test_a_value_is_the_same_text_whatever_brings_it(
         assert result.counts["read-as-text"] >= 1
     if b"caf\xe9" in values:
         (refused,) = [one for one in result.diagnostics if one.code == "not-utf8"]
-        assert "label holds bytes that are not UTF-8: byte 4 of 4 is 0xe9" in refused.message
+        assert "label has bytes that are not UTF-8: byte 4 of 4 is 0xe9" in refused.message
     if values == [DAY, OTHER] and reader is not table:
         assert any("dates" in one.message for one in result.diagnostics if one.code == "read-as-text")
 
@@ -274,8 +274,8 @@ def test_frames_without_rows_of_columns_are_refused_with_a_cure() -> None:
 
     frames: list[tuple[Any, str]] = [
         (pl.DataFrame({"text": ["a"], "label": ["b"]}).lazy(), "frame.collect()"),
-        (pd.Series(["a"], name="text"), "Give a data frame"),
-        (pd.DataFrame([["a", "b", "c"]], columns=["text", "label", "label"]), "several columns label"),
+        (pd.Series(["a"], name="text"), "Pass a data frame"),
+        (pd.DataFrame([["a", "b", "c"]], columns=["text", "label", "label"]), "several columns named label"),
         (pl.DataFrame({"text": ["a"], "label": pl.Series([object()], dtype=pl.Object)}), "in label, object"),
     ]
     for frame, says in frames:

@@ -280,10 +280,10 @@ def test_a_turn_that_is_read_as_several_keeps_its_place_in_findings(tmp_path: Pa
     [
         ([{"type": "document", "source": {}}], "bad-part", "'document'"),
         ([{"type": "redacted_thinking", "data": "x"}, text("Blue.")], "bad-part", "'redacted_thinking'"),
-        ([use(), text("Blue.")], "bad-part", "follows what is said or called"),
-        ([text("Blue."), THINKING], "bad-part", "follows what is said or called"),
+        ([use(), text("Blue.")], "bad-part", "follows text or calls"),
+        ([text("Blue."), THINKING], "bad-part", "follows text or calls"),
         ([{"type": "thinking", "thinking": 1}, text("Blue.")], "bad-reasoning", "has no text"),
-        ([use(name=None)], "bad-tool-call", "names no function"),
+        ([use(name=None)], "bad-tool-call", "has no function name"),
     ],
 )
 def test_parts_that_no_turn_can_mean_are_named(content: Any, code: str, says: str, tmp_path: Path) -> None:
@@ -305,12 +305,12 @@ def test_a_call_in_other_marks_is_named_as_the_cause(said: str, tmp_path: Path) 
         {"messages": [ASKED, {**END, "content": said}, {"role": "ipython", "content": "grey"}, END]}, tmp_path
     )
     [one] = [one for one in found.diagnostics if one.code == "tool-answer-without-call"]
-    assert "other marks of a call" in one.remedy
+    assert "Other notations of a call" in one.remedy
 
 
 def test_a_text_of_a_chat_template_is_not_proposed_as_plain_text(tmp_path: Path) -> None:
     _, found = load({"text": "<|im_start|>user\nColor?<|im_end|>"}, tmp_path)
-    assert "marks of a chat template" in str(found.diagnostics[0])
+    assert "special tokens of a chat template" in str(found.diagnostics[0])
 
 
 def test_choices_that_are_left_out_are_a_warning(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneport import Dataset
-from tuneport.dataset.example import Example
+from tuneport.dataset import Example
 from tuneport.plugin import DataRules
 
 
@@ -343,7 +343,7 @@ PREFERENCE = {
     ),
     "empty-arm": Trigger(bad='{"prompt": "Hello", "chosen": "Hi", "rejected": ""}\n', good=PAIR),
 }
-PROFILE = {
+RULES = {
     "shape-not-taken": Trigger(bad=PAIR, good=GOOD, rules=DataRules()),
     "role-not-taken": Trigger(
         bad=row(turn("developer", "Be brief."), turn("user"), turn("assistant", "Hi")),
@@ -407,4 +407,4 @@ NOTES = {
         shown="(any data; the model has no chat template)",
     ),
 }
-TRIGGERS = FILES | TEXT | SHAPE | TURNS | TOOLS | PREFERENCE | PROFILE | NOTES | ROWS
+TRIGGERS = FILES | TEXT | SHAPE | TURNS | TOOLS | PREFERENCE | RULES | NOTES | ROWS

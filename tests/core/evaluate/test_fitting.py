@@ -8,7 +8,7 @@ import pytest
 
 from answering import ScriptedModel
 from tuneport import Conversation, Message
-from tuneport.dataset.example import Completion, Example
+from tuneport.dataset import Completion, Example
 from tuneport.evaluate import fit_grader
 from tuneport.evaluate.compare import compare_models
 

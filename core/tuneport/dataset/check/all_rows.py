@@ -1,4 +1,4 @@
-"""Checks that need all rows: repeats, leaks into the held-out rows, labels, and how many rows there are."""
+"""The checks of all rows together: repeats, leaks into held-out rows, labels, and the number of rows."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from tuneport.dataset.check.repeats import Records, find_leaks, find_repeats
-from tuneport.dataset.check.row_keys import normalised
-from tuneport.dataset.findings.findings import Finding, Findings
+from tuneport.dataset.check.row_keys import normalize
+from tuneport.dataset.findings.findings import Findings
+from tuneport.dataset.findings.row_report import Finding
 from tuneport.dataset.rules import DataRules
 
 FEW_ROWS = 50
-UNEVEN = 10  # times as many rows for the most frequent label as for the rarest
+UNEVEN = 10  # times as many rows of the most frequent label as of the rarest
 _SHOWN = 3
-_JOINT = re.compile(rb"(?<=[^\W\d_])[-_](?=[^\W\d_])")  # not the sign in -1
+_JOINER = re.compile(rb"(?<=[^\W\d_])[-_](?=[^\W\d_])")  # not the sign in -1
 
 _REPEAT_CODES = {"duplicate": "duplicate", "near-duplicate": "near-duplicate", "conflict": "conflicting-answers"}
 _MESSAGES = {
     "duplicate": "The same as line {first}.",
-    "near-duplicate": "The same as line {first} but for case, white space or punctuation.",
+    "near-duplicate": "The same as line {first}, except for case, white space or punctuation.",
     "conflict": "The same prompt as on line {first}, with another answer.",
-    "leaked-row": "The same row stands in {other}, line {first}.",
-    "leaked-prompt": "The same prompt stands in {other}, line {first}, with another answer.",
+    "leaked-row": "The same row is in {other}, line {first}.",
+    "leaked-prompt": "The same prompt is in {other}, line {first}, with another answer.",
 }
 
 
@@ -34,49 +35,51 @@ def check_repeats(records: Records, findings: Findings) -> None:
 
 
 def check_leaks(records: Records, held_out: Records, findings: Findings, *, other: str) -> None:
-    """Rows for training that the held-out rows have too; `other` names the held-out data."""
+    """Training rows that are also in the held-out data, which findings call `other`."""
     for leak in find_leaks(records, held_out):
         findings.note(Finding(leak.kind, _MESSAGES[leak.kind].format(first=leak.first, other=other), leak.place))
 
 
 def check_labels(labels: Mapping[str, int] | None, findings: Findings) -> None:
-    """Labels that leave little to learn; `labels` are those of `Stats`, most frequent first."""
+    """Labels that make learning hard; `labels` are those of `Stats`, most frequent first."""
     if not labels:
         return
     if len(labels) == 1:
         label, rows = next(iter(labels.items()))
-        findings.add("single-label", f"All {rows:,} rows have the answer {_quoted(label)}.")
+        findings.add("single-label", f"All {rows:,} rows have the answer {_quote(label)}.")
         return
     most, least = max(labels.values()), min(labels.values())
     if most >= UNEVEN * least:
-        counts = [f"{_quoted(label)} {rows:,}" for label, rows in labels.items()]
+        counts = [f"{_quote(label)} {rows:,}" for label, rows in labels.items()]
         if len(counts) > 2 * _SHOWN:
             counts[_SHOWN:-_SHOWN] = ["…"]
         findings.add("label-imbalance", f"The labels have from {least:,} to {most:,} rows: {', '.join(counts)}.")
-    for names in _spellings(labels):
-        spelt = ", ".join(f"{_quoted(name)} {labels[name]:,}" for name in names)
-        findings.add("label-spellings", f"These labels differ only in spelling: {spelt} rows.")
+    for names in _group_spellings(labels):
+        counts = [f"{_quote(name)} {labels[name]:,}" for name in names]
+        findings.add("label-spellings", f"These labels differ only in spelling: {', '.join(counts)} rows.")
 
 
 def check_size(rows: int, rules: DataRules | None, findings: Findings) -> None:
     """Too few rows for the backend, or too few to learn much from."""
     if rules is not None and rows < rules.min_rows:
-        findings.add("too-few-rows", f"The data has {_rows(rows)}; at least {rules.min_rows:,} are asked for.")
+        findings.add("too-few-rows", f"The data has {_count(rows)}. The backend requires at least {rules.min_rows:,}.")
     elif 0 < rows < FEW_ROWS:
-        findings.add("few-rows", f"The data has {_rows(rows)}; a model seldom learns a task from under {FEW_ROWS}.")
+        findings.add(
+            "few-rows", f"The data has {_count(rows)}. A model rarely learns a task from fewer than {FEW_ROWS}."
+        )
 
 
-def _rows(count: int) -> str:
+def _count(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def _spellings(labels: Mapping[str, int]) -> list[list[str]]:
-    """Groups of labels that are one label once case, white space and joints such as `_` are left out."""
+def _group_spellings(labels: Mapping[str, int]) -> list[list[str]]:
+    """Groups of labels that are equal without case, white space and joiners such as `_`."""
     groups: defaultdict[bytes, list[str]] = defaultdict(list)
     for label in labels:
-        groups[_JOINT.sub(b"", normalised(label.encode()))].append(label)
+        groups[_JOINER.sub(b"", normalize(label.encode()))].append(label)
     return [names for key, names in groups.items() if key and len(names) > 1]
 
 
-def _quoted(label: str) -> str:
+def _quote(label: str) -> str:
     return f'"{label}"' if len(label) <= 40 else f'"{label[:39]}…"'

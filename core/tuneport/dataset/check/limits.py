@@ -1,4 +1,4 @@
-"""The checks of one row against what a backend takes."""
+"""The checks of one row against a backend's rules."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 from tuneport.dataset.example import Completion, Conversation, Example, Message, Preference
-from tuneport.dataset.findings.findings import Finding, RowReport
-from tuneport.dataset.rules import DataRules, Shape
+from tuneport.dataset.findings.row_report import Finding, RowReport
+from tuneport.dataset.rules import DataRules, ExampleShape
 
 TooLong = Literal["stop", "drop", "truncate"]
 
 
-def shape_of(example: Example) -> Shape:
-    """The example's shape, as profiles name it."""
+def shape_of(example: Example) -> ExampleShape:
+    """The example's shape, as rules name it."""
     if isinstance(example, Conversation):
         return "conversation"
     return "completion" if isinstance(example, Completion) else "preference"
@@ -22,18 +22,17 @@ def shape_of(example: Example) -> Shape:
 def check_limits(
     example: Example, tokens: int | None, rules: DataRules, method: str, too_long: TooLong, report: RowReport
 ) -> bool:
-    """Report what the rules does not take; whether the row is left out for its length alone (`drop`)."""
-    taken = rules.shapes.get(method, frozenset())
+    """Report what the rules do not accept. True if the row is left out for its length alone (`drop`)."""
+    accepted = rules.shapes.get(method, frozenset())
     shape = shape_of(example)
-    if shape not in taken:
-        fitting = [name for name, shapes in sorted(rules.shapes.items()) if shape in shapes]
-        report.add(
-            "shape-not-taken",
-            f"{method} takes {_listed(taken)}, and this is a {shape}." if taken else f"{method} is not trained here.",
-            remedy=f"Choose the method {' or '.join(fitting)}: --method {fitting[0]}, or convert the data."
-            if fitting
-            else None,
-        )
+    if shape not in accepted:
+        methods = [name for name, shapes in sorted(rules.shapes.items()) if shape in shapes]
+        use = f"Use the method {' or '.join(methods)}: --method {methods[0]}, or convert the data." if methods else None
+        if accepted:
+            problem = f"{method} accepts {_list(accepted)}, but this is a {shape}."
+        else:
+            problem = f"The backend does not support {method}."
+        report.add("shape-not-taken", problem, remedy=use)
     if not isinstance(example, Completion):
         _check_roles(example, rules, report)
         _check_media(example, rules, report)
@@ -43,14 +42,13 @@ def check_limits(
             report.note(finding)
     if tokens is None or rules.max_tokens is None or tokens <= rules.max_tokens:
         return False
-    message = f"The row has {tokens:,} tokens, the model takes {rules.max_tokens:,}"
+    message = f"The row has {tokens:,} tokens, but the model accepts {rules.max_tokens:,}"
     if too_long == "stop":
         report.add("too-long", f"{message}.")
     else:
-        done = "it is left out" if too_long == "drop" else "it is cut"
-        report.note(
-            Finding("too-long", f"{message}; {done}.", report.line, None, "warning", "Nothing to do, if that is meant.")
-        )
+        outcome = "It is left out" if too_long == "drop" else "It is cut"
+        remedy = "Nothing to do if this is right."
+        report.note(Finding("too-long", f"{message}. {outcome}.", report.line, None, "warning", remedy))
     return too_long == "drop"
 
 
@@ -66,7 +64,7 @@ def _check_roles(example: Conversation | Preference, rules: DataRules, report: R
     for part, index, message in _messages(example):
         if message.role not in rules.roles:
             report.add(
-                "role-not-taken", f"{message.role} is not among {_listed(rules.roles)}.", report.place(part, index)
+                "role-not-taken", f"{message.role} is not one of {_list(rules.roles)}.", report.place(part, index)
             )
 
 
@@ -80,5 +78,5 @@ def _check_media(example: Conversation | Preference, rules: DataRules, report: R
             report.add("images-not-taken", "The turn has an image.", report.place(part, index))
 
 
-def _listed(names: Iterable[str]) -> str:
+def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

@@ -1,4 +1,4 @@
-"""Rows that say the same thing twice: duplicates, near-duplicates, conflicting answers and leaks, in bounded memory."""
+"""Repeated rows in limited memory: duplicates, near-duplicates, conflicting answers and leaks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RepeatKind = Literal["duplicate", "near-duplicate", "conflict", "leaked-row", "l
 
 _HALVES = struct.Struct("=4sI")
 _RECORD = ROW_KEYS + 8  # and its place
-_MEMORY_ROWS = 1 << 18  # 8 MiB of records stay in memory; beyond, they go to disk by partition
+_MEMORY_ROWS = 1 << 18  # 8 MiB of records stay in memory; more go to disk by partition
 _PARTITIONS = 64
 _PASS_ROWS = 1 << 17
 _AT = 3  # the fourth number of a record
@@ -39,11 +39,11 @@ class Repeat:
 class Records:
     """The keys of every row and its place (any number below 2**64, such as its line); 32 bytes each, on disk when many.
 
-    Files lie unlinked in home's cache, so that even a killed process leaves none behind. Use it in a `with` statement.
+    Files in home's cache are unlinked, so that even a killed process leaves none. Use it in a `with` statement.
     """
 
     def __init__(self, *, memory_rows: int = _MEMORY_ROWS, pass_rows: int = _PASS_ROWS) -> None:
-        """`memory_rows` are kept before all go to disk; `pass_rows` are read from there at a time."""
+        """`memory_rows` stay in memory before all go to disk; `pass_rows` are read from disk at a time."""
         self._memory_rows, self._pass_rows = memory_rows, pass_rows
         self.rows = 0
         self._batch = array("Q")  # four numbers a record
@@ -57,17 +57,17 @@ class Records:
         self.close()
 
     def close(self) -> None:
-        """Give the memory and the disk back."""
+        """Release the memory and the disk space."""
         self._batch = array("Q")
         if self._file is not None:
             self._file.close()
 
     def add(self, keys: bytes, place: int) -> None:
-        """Note a row; `keys` are those of `row_keys`."""
+        """Add a row; `keys` are those of `row_keys`."""
         self.add_many(array("Q", keys), array("Q", (place,)))
 
     def add_many(self, keys: array[int], places: array[int]) -> None:
-        """Note many rows: `keys` has three numbers a row."""
+        """Add many rows: `keys` has three numbers a row."""
         records = array("Q", bytes(_RECORD * len(places)))
         for column in (PROMPT, TEXT, EXACT):
             records[column::4] = keys[column::3]
@@ -78,11 +78,11 @@ class Records:
             self.spill()
 
     def by_text(self) -> Iterator[Passes]:
-        """Partitions in which rows of the same text come together; each can be read several times, in order."""
+        """Partitions that keep rows of the same text together; each can be read several times, in order."""
         return self._partitions(0)
 
     def by_prompt(self) -> Iterator[Passes]:
-        """The same, where rows of the same prompt come together."""
+        """Partitions that keep rows of the same prompt together."""
         return self._partitions(_PARTITIONS)
 
     @property
@@ -91,7 +91,7 @@ class Records:
         return self._file is not None
 
     def spill(self) -> None:
-        """Move the records to disk. Two sets are partitioned alike when both are there."""
+        """Move the records to disk. Two sets on disk have the same partitions."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=home("cache", "spill"))  # noqa: SIM115 - closed by close()
         self._file.seek(0, 2)
@@ -124,34 +124,34 @@ class Records:
 
 
 def find_repeats(records: Records) -> Iterator[Repeat]:
-    """Each row that repeats the first of its kind: its content, its prompt and normalised text, or its prompt with
-    another answer.
+    """Each row that repeats an earlier one: its content, its prompt and normalized text, or its prompt with another
+    answer. The earlier one is always the first.
 
     A row can repeat one row and conflict with another. The order is that of the partitions.
     """
-    some = False
+    any_prompt = False
     for passes in records.by_prompt():
-        prompts = _repeated(passes, PROMPT)
-        some = some or bool(prompts)
-        yield from _same_prompt(passes, prompts)
-    if some:  # else no text can be there twice
+        prompts = _repeated_keys(passes, PROMPT)
+        any_prompt = any_prompt or bool(prompts)
+        yield from _find_conflicts(passes, prompts)
+    if any_prompt:  # otherwise no text can be repeated
         for passes in records.by_text():
-            yield from _same_text(passes)
+            yield from _find_duplicates(passes)
 
 
 def find_leaks(train: Records, held_out: Records) -> Iterator[Repeat]:
-    """Each row of `train` whose text, or else whose prompt, stands in `held_out` too."""
+    """Each row of `train` whose text, or else whose prompt, is also in `held_out`."""
     if train.spilled or held_out.spilled:
         train.spill()
         held_out.spill()
     for ours, theirs in zip(train.by_text(), held_out.by_text(), strict=True):
-        yield from _shared(ours, theirs)
+        yield from _find_leaked_rows(ours, theirs)
     for ours, theirs in zip(train.by_prompt(), held_out.by_prompt(), strict=True):
-        yield from _shared_prompt(ours, theirs)
+        yield from _find_leaked_prompts(ours, theirs)
 
 
-def _repeated(passes: Passes, column: int) -> set[int]:
-    """The keys that stand in more than one record: most data has few, so only these cost Python a loop."""
+def _repeated_keys(passes: Passes, column: int) -> set[int]:
+    """The keys of more than one record: most data has few, so only these need a loop in Python."""
     seen: set[int] = set()
     repeated: set[int] = set()
     for records in passes():
@@ -164,8 +164,8 @@ def _repeated(passes: Passes, column: int) -> set[int]:
     return repeated
 
 
-def _records(passes: Passes, column: int, keys: set[int]) -> Iterator[array[int]]:
-    """The records whose key is among `keys`, in order."""
+def _select(passes: Passes, column: int, keys: set[int]) -> Iterator[array[int]]:
+    """The records whose key is in `keys`, in order."""
     if not keys:
         return
     for records in passes():
@@ -174,10 +174,10 @@ def _records(passes: Passes, column: int, keys: set[int]) -> Iterator[array[int]
                 yield records[4 * index : 4 * index + 4]
 
 
-def _same_text(passes: Passes) -> Iterator[Repeat]:
+def _find_duplicates(passes: Passes) -> Iterator[Repeat]:
     first_of_text: dict[tuple[int, int, int], int] = {}
     first_of_content: dict[tuple[int, int, int], int] = {}
-    for prompt, text, exact, place in _records(passes, TEXT, _repeated(passes, TEXT)):
+    for prompt, text, exact, place in _select(passes, TEXT, _repeated_keys(passes, TEXT)):
         first = first_of_content.setdefault((prompt, text, exact), place)
         if first != place:
             yield Repeat("duplicate", place, first)
@@ -188,36 +188,36 @@ def _same_text(passes: Passes) -> Iterator[Repeat]:
             yield Repeat("near-duplicate", place, first)
 
 
-def _same_prompt(passes: Passes, prompts: set[int]) -> Iterator[Repeat]:
+def _find_conflicts(passes: Passes, prompts: set[int]) -> Iterator[Repeat]:
     first_answer: dict[int, tuple[int, int]] = {}
-    for prompt, text, _, place in _records(passes, PROMPT, prompts):
+    for prompt, text, _, place in _select(passes, PROMPT, prompts):
         first_text, first = first_answer.setdefault(prompt, (text, place))
         if text != first_text:
             yield Repeat("conflict", place, first)
 
 
-def _shared(ours: Passes, theirs: Passes) -> Iterator[Repeat]:
-    shared = _common(ours, theirs, TEXT)
+def _find_leaked_rows(ours: Passes, theirs: Passes) -> Iterator[Repeat]:
+    shared = _common_keys(ours, theirs, TEXT)
     places: dict[int, int] = {}
-    for _, text, _, place in _records(theirs, TEXT, shared):
+    for _, text, _, place in _select(theirs, TEXT, shared):
         places.setdefault(text, place)
-    for _, text, _, place in _records(ours, TEXT, shared):
+    for _, text, _, place in _select(ours, TEXT, shared):
         yield Repeat("leaked-row", place, places[text])
 
 
-def _shared_prompt(ours: Passes, theirs: Passes) -> Iterator[Repeat]:
-    shared = _common(ours, theirs, PROMPT)
+def _find_leaked_prompts(ours: Passes, theirs: Passes) -> Iterator[Repeat]:
+    shared = _common_keys(ours, theirs, PROMPT)
     places: dict[int, int] = {}
-    texts: set[int] = set()  # the rows that are shared whole are leaks of the other kind
-    for prompt, text, _, place in _records(theirs, PROMPT, shared):
+    texts: set[int] = set()  # rows that are shared completely are leaks of the other kind
+    for prompt, text, _, place in _select(theirs, PROMPT, shared):
         places.setdefault(prompt, place)
         texts.add(text)
-    for prompt, text, _, place in _records(ours, PROMPT, shared):
+    for prompt, text, _, place in _select(ours, PROMPT, shared):
         if text not in texts:
             yield Repeat("leaked-prompt", place, places[prompt])
 
 
-def _common(ours: Passes, theirs: Passes, column: int) -> set[int]:
+def _common_keys(ours: Passes, theirs: Passes, column: int) -> set[int]:
     wanted: set[int] = set()
     for records in theirs():
         wanted.update(records[column::4])

@@ -1,4 +1,4 @@
-"""Numbers that stand for a row: for what is asked, for its whole text, and for its exact content."""
+"""Numbers that identify a row: its prompt, its complete text, and its exact content."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from xxhash import xxh3_64_intdigest
 
 from tuneport.dataset.example import Completion, Example, Message, Preference
 
-ROW_KEYS = 24  # bytes: the prompt's key, the whole text's key, the exact content's
+ROW_KEYS = 24  # bytes: the keys of the prompt, of the complete text and of the exact content
 PROMPT, TEXT, EXACT = range(3)
 """The three numbers of a row."""
 _KEYS = struct.Struct("=QQ4sI")
 
 _IGNORED = bytes((*range(33), 127)) + b"\"'`!?\\"
 _LOWER = bytes(range(256)).lower()
-# What nobody sees, or is but another way to write the same, in UTF-8: control characters, soft hyphens, joiners, marks
-# of direction, curly quotes, dashes, odd spaces (U+2000 to U+203F), variation selectors, byte order marks, tags.
+# Invisible characters and variants of others, in UTF-8: control characters, soft hyphens, joiners, direction marks,
+# curly quotes, dashes, special spaces (U+2000 to U+203F), variation selectors, byte order marks, tags.
 _UNSEEN = re.compile(
     rb"\xc2[\x80-\x9f\xad]|\xcd\x8f|\xd8\x9c|\xe1\xa0[\x8b-\x8e]|\xe2(?:\x80[\x80-\xbf]|\x81[\xa0-\xaf])"
     rb"|\xef(?:\xb8[\x80-\x8f]|\xbb\xbf)|\xf3\xa0[\x80-\x87][\x80-\xbf]"
@@ -39,11 +39,11 @@ _MAY_BE_UNSEEN = (
     b"\xe1\xa0",
     b"\xf3\xa0",
 )
-_STRUCTURE = b".,]}"  # what may end a normalised text without meaning anything
+_STRUCTURE = b".,]}"  # characters without meaning at the end of a normalized text
 TURN = "\1"
-"""Stands between the turns of a normalised conversation."""
+"""Separates the turns of a normalized conversation."""
 _TURN = TURN.encode()
-_WITHIN = b"\2"  # stands before what a turn holds beside its text: calls and images
+_WITHIN = b"\2"  # comes before a turn's calls and images
 _CONTROL = b"\0"
 _THINKS, _THOUGHT = b"<think>", b"</think>"
 _SYSTEM = frozenset({"system", "developer"})
@@ -54,17 +54,17 @@ _IGNORED_BUT_CONTROL = b" \t\n\r\"'`!?\\"
 
 
 def row_keys(example: Example, digest: bytes) -> bytes:
-    """24 bytes that place a row among others: 8 for its prompt, 8 for its whole text, 8 for its exact content, of
-    which 4 are for what the assistant thought.
+    """24 bytes that identify a row: 8 for its prompt, 8 for its complete text, and 8 for its exact content, 4 of which
+    are for the assistant's reasoning.
 
-    The key of the text leaves out the system prompt, the tools and what follows the last answer: the same turns are the
-    same row under any, so that a row stays in its part of a split and is recognized when these are added. The first two
-    keys go by what turns say, not by how that is written: ids of calls, the order of arguments, and texts in parts make
-    no difference, nor do case, white space, quotes, `!`, `?`, characters that nobody sees and a full stop at the end.
-    Unicode is compared in its compatibility form (NFKC). They leave out thoughts: the same answer after other thoughts
-    is the same row to a split. `digest` is the example's content digest.
+    The key of the text ignores the system prompt, the tools and turns after the last answer, so that a row stays in its
+    part of a split when these change. The keys of prompt and text depend on what turns say, not on how it is written:
+    they ignore the ids of calls, the order of arguments, whether texts are parts, case, white space, quotes, `!`, `?`,
+    invisible characters and a full stop at the end. Unicode is compared in its compatibility form (NFKC). They also
+    ignore reasoning: for a split, the same answer after other reasoning is the same row. `digest` is the example's
+    content digest.
     """
-    prompt, bare, answer, thought = (part.rstrip(_STRUCTURE) for part in _parts(example))
+    prompt, bare, answer, thought = (part.rstrip(_STRUCTURE) for part in _row_texts(example))
     keys = xxh3_64_intdigest(prompt), xxh3_64_intdigest(bare + _TURN + answer)
     return _KEYS.pack(*keys, digest[:4], _thought_key(thought))
 
@@ -74,7 +74,7 @@ def _thought_key(thought: bytes) -> int:
 
 
 def text_key(example: Example) -> int:
-    """The second of the keys of `row_keys`: of the whole text but for the system prompt."""
+    """The key of an example's text, as in `row_keys`."""
     key: int = _KEYS.unpack_from(row_keys(example, b""))[1]
     return key
 
@@ -82,28 +82,28 @@ def text_key(example: Example) -> int:
 def many_row_keys(texts: list[str], counts: Sequence[int], systems: Sequence[int], digests: bytes) -> array[int] | None:
     """The keys of many conversations of plain text that end with an answer: three numbers a row, as in `row_keys`.
 
-    `texts` has the turns of all rows, `counts` how many each row has, `systems` how many of these are a system prompt
-    that the key of the text leaves out (`leading_system`). None if a text in ASCII holds a control character
-    other than tab, line feed and carriage return: that is seen by the way.
+    `texts` has the turns of all rows, `counts` the number of turns of each row, `systems` how many of these are the
+    system prompt that the key of the text ignores (`leading_system`). Returns None if an ASCII text has a control
+    character other than tab, line feed and carriage return, which is detected at no extra cost.
     """
-    turns = _normalised_turns_of(texts)
+    turns = _normalize_turns(texts)
     if turns is None:
         return None
     thoughts = None
     if any(turn.startswith(_THINKS) for turn in turns):
-        turns, thoughts = map(list, zip(*map(_without_thought, turns), strict=True))
-    prompts, wholes, start = [], [], 0
+        turns, thoughts = map(list, zip(*map(_split_thought, turns), strict=True))
+    prompts, complete, start = [], [], 0
     for count, system in zip(counts, systems, strict=True):
         end = start + count
         prompt = bare = _TURN.join(turns[start : end - 1]).rstrip(_STRUCTURE)
         if system:
             bare = _TURN.join(turns[start + system : end - 1]).rstrip(_STRUCTURE)
         prompts.append(prompt)
-        wholes.append(bare + _TURN + turns[end - 1].rstrip(_STRUCTURE))
+        complete.append(bare + _TURN + turns[end - 1].rstrip(_STRUCTURE))
         start = end
     keys = array("Q", bytes(ROW_KEYS * len(counts)))
     keys[PROMPT::3] = array("Q", map(xxh3_64_intdigest, prompts))
-    keys[TEXT::3] = array("Q", map(xxh3_64_intdigest, wholes))
+    keys[TEXT::3] = array("Q", map(xxh3_64_intdigest, complete))
     halves = memoryview(keys).cast("B").cast("I")
     halves[2 * EXACT :: 6] = memoryview(array("I", digests)[::8])
     if thoughts is not None:
@@ -113,21 +113,21 @@ def many_row_keys(texts: list[str], counts: Sequence[int], systems: Sequence[int
 
 
 def _thought_keys(thoughts: Sequence[bytes], counts: Sequence[int]) -> Iterator[int]:
-    """Of each row's turns, the key of what was thought in them."""
+    """For each row, the key of the reasoning in its turns."""
     start = 0
     for count in counts:
         yield _thought_key(_TURN.join(filter(None, thoughts[start : start + count])).rstrip(_STRUCTURE))
         start += count
 
 
-def _without_thought(turn: bytes) -> tuple[bytes, bytes]:
-    """A normalized turn without the think block that it starts with, and what stands in that."""
+def _split_thought(turn: bytes) -> tuple[bytes, bytes]:
+    """A normalized turn without its leading think block, and the text of that block."""
     end = turn.find(_THOUGHT) if turn.startswith(_THINKS) else -1
     return (turn, b"") if end < 0 else (turn[end + len(_THOUGHT) :], turn[len(_THINKS) : end])
 
 
-def _normalised_turns_of(texts: list[str]) -> list[bytes] | None:
-    """Each text normalised, those in ASCII all at once; None where a control character stands in one of these."""
+def _normalize_turns(texts: list[str]) -> list[bytes] | None:
+    """The texts, normalized; ASCII texts together in one step. None where one of these has a control character."""
     joined, others = TURN.join(texts), []
     if not joined.isascii():
         others = [place for place, text in enumerate(texts) if not text.isascii()]
@@ -140,48 +140,48 @@ def _normalised_turns_of(texts: list[str]) -> list[bytes] | None:
     if _CONTROL in together or len(turns) != len(texts):
         return None
     for place in others:
-        turns[place] = normalised(texts[place].encode())
+        turns[place] = normalize(texts[place].encode())
     return turns
 
 
 def leading_system(roles: Sequence[str]) -> int:
-    """How many turns at the start are a system prompt; 0 where no other turn comes before the last answer: then it is
-    all that is asked.
+    """How many turns at the start are a system prompt; 0 where nothing else comes before the last answer, because the
+    system prompt is then the question.
     """
     count = 0
     while count < len(roles) and roles[count] in _SYSTEM:
         count += 1
-    return count if count < _cut(roles) else 0
+    return count if count < _answer_start(roles) else 0
 
 
-def _cut(roles: Sequence[str]) -> int:
-    """Where the last answer starts; behind the last turn where there is none."""
+def _answer_start(roles: Sequence[str]) -> int:
+    """Where the last answer starts; after the last turn where there is none."""
     return next((place for place in range(len(roles) - 1, -1, -1) if roles[place] == "assistant"), len(roles))
 
 
-def _parts(example: Example) -> tuple[bytes, bytes, bytes, bytes]:
-    """What is asked, the same without system prompt and tools, what is answered, and what is thought; normalized."""
+def _row_texts(example: Example) -> tuple[bytes, bytes, bytes, bytes]:
+    """The prompt, the prompt without system prompt and tools, the answer and the reasoning; normalized."""
     if isinstance(example, Completion):
-        # Without a prompt the text is all there is, and conflicts with nothing.
-        prompt, _ = _without_thought(_normalised_text(example.prompt))
-        answer, thought = _without_thought(_normalised_text(example.completion))
+        # A text without a prompt conflicts with nothing.
+        prompt, _ = _split_thought(_normalize_text(example.prompt))
+        answer, thought = _split_thought(_normalize_text(example.completion))
         return (prompt, prompt, answer, thought) if prompt else (answer, answer, b"", thought)
     if isinstance(example, Preference):
-        return _pair_parts(example)
+        return _pair_texts(example)
     roles = [message.role for message in example.messages]
-    cut, system = _cut(roles), leading_system(roles)
-    texts, thought = _said(example.messages)
+    cut, system = _answer_start(roles), leading_system(roles)
+    texts, thought = _turn_texts(example.messages)
     asked, bare = _TURN.join(texts[:cut]), _TURN.join(texts[system:cut])
     return _with_tools(asked, example.tools), bare, _TURN.join(texts[cut : cut + 1]), thought
 
 
-def _pair_parts(pair: Preference) -> tuple[bytes, bytes, bytes, bytes]:
-    """The same of a pair. Two answers conflict when their order is turned round; other pairs for a prompt do not."""
+def _pair_texts(pair: Preference) -> tuple[bytes, bytes, bytes, bytes]:
+    """The texts of a pair. Two pairs conflict when they prefer the same answers in opposite order."""
     system = leading_system([message.role for message in pair.prompt])
-    texts, _ = _said(pair.prompt)
-    chosen, rejected = _said(pair.chosen), _said(pair.rejected)
-    arms = [_TURN.join(said) for said, _ in (chosen, rejected)]
-    asked, bare = (_TURN.join((*said, *sorted(arms))) for said in (texts, texts[system:]))
+    texts, _ = _turn_texts(pair.prompt)
+    chosen, rejected = _turn_texts(pair.chosen), _turn_texts(pair.rejected)
+    arms = [_TURN.join(texts) for texts, _ in (chosen, rejected)]
+    asked, bare = (_TURN.join((*asked, *sorted(arms))) for asked in (texts, texts[system:]))
     thought = _TURN.join(filter(None, (chosen[1], rejected[1])))
     return _with_tools(asked, pair.tools), bare, arms[0], thought
 
@@ -190,24 +190,24 @@ def _with_tools(asked: bytes, tools: tuple[dict[str, Any], ...]) -> bytes:
     return _plain_json(tools) + _TURN + asked if tools else asked
 
 
-def _said(messages: Sequence[Message]) -> tuple[list[bytes], bytes]:
-    """What each turn says, and what was thought in them; normalized."""
+def _turn_texts(messages: Sequence[Message]) -> tuple[list[bytes], bytes]:
+    """The text of each turn, and the reasoning in all of them; normalized."""
     texts: list[bytes] = []
     thoughts: list[bytes] = []
     for message in messages:
-        text, thought = _without_thought(_normalised_text(message.text))
+        text, thought = _split_thought(_normalize_text(message.text))
         if message.tool_calls or type(message.content) is list:
-            text += _beside_text(message)
+            text += _extras(message)
         if message.reasoning_content:
-            thought = _normalised_text(message.reasoning_content)
+            thought = _normalize_text(message.reasoning_content)
         texts.append(text)
         if thought:
             thoughts.append(thought)
     return texts, _TURN.join(thoughts)
 
 
-def _beside_text(message: Message) -> bytes:
-    """What a turn holds beside its text: images, and calls without their ids."""
+def _extras(message: Message) -> bytes:
+    """A turn's images, and its calls without their ids."""
     found = [
         _plain_json(part)
         for part in (message.content if isinstance(message.content, list) else ())
@@ -215,16 +215,16 @@ def _beside_text(message: Message) -> bytes:
     ]
     for call in message.tool_calls or ():
         function = call.get("function") or {}
-        found.append(_normalised_text(str(function.get("name"))) + _WITHIN + _arguments(function.get("arguments")))
+        found.append(_normalize_text(str(function.get("name"))) + _WITHIN + _arguments(function.get("arguments")))
     return b"".join(_WITHIN + one for one in found)
 
 
 def _arguments(text: object) -> bytes:
-    """The arguments of a call, in one order and spelling."""
+    """The arguments of a call, in one order and notation."""
     try:
         return _plain_json(json.loads(str(text), parse_float=_number))
     except (ValueError, RecursionError):
-        return _normalised_text(str(text))
+        return _normalize_text(str(text))
 
 
 def _number(text: str) -> float | int:
@@ -233,15 +233,15 @@ def _number(text: str) -> float | int:
 
 
 def _plain_json(value: object) -> bytes:
-    return normalised(msgspec.json.encode(value, order="deterministic"))
+    return normalize(msgspec.json.encode(value, order="deterministic"))
 
 
-def _normalised_text(text: str) -> bytes:
-    return normalised(text.encode("utf-8", "surrogatepass"))
+def _normalize_text(text: str) -> bytes:
+    return normalize(text.encode("utf-8", "surrogatepass"))
 
 
-def normalised(text: bytes) -> bytes:
-    """UTF-8 text without case, white space, quotes, `!`, `?` and what nobody sees, in Unicode's compatibility form."""
+def normalize(text: bytes) -> bytes:
+    """UTF-8 text without case, white space, quotes, `!`, `?` and invisible characters, in Unicode's form NFKC."""
     if not text.isascii():
         folded = unicodedata.normalize("NFKC", text.decode("utf-8", "surrogatepass")).casefold()
         text = folded.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""A kind of finding that a check can make."""
+"""A kind of finding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tuneport.dataset.findings.diagnostic import Severity
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A stable name for a kind of finding. Errors reject the row (or the file); warnings and notes do not."""
+    """A stable name for a kind of finding. An error rejects the row or the file; a warning or a note does not."""
 
     name: str
     severity: Severity

@@ -1,4 +1,4 @@
-"""A finding about data: where, what, how bad, and what to do."""
+"""A finding about data: where it is, what it is, how severe, and what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ Severity = Literal["error", "warning", "note"]
 @public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One finding. `line` counts lines (or rows, where a format has no lines) from 1; `pointer` is a JSON pointer into
+    """One finding.
+
+    `line` counts from 1: the line in the file, or the row in formats without lines. `pointer` is a JSON pointer into
     the row.
     """
 

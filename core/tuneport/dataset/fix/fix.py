@@ -1,4 +1,4 @@
-"""Applies remedies to a whole dataset: a new file, and what became of each row."""
+"""Applies remedies to all rows of a file: writes a new file, and records each change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,16 +16,17 @@ from tuneport.dataset.check.repeats import Records, RepeatKind, find_leaks, find
 from tuneport.dataset.check.row_keys import row_keys
 from tuneport.dataset.example import Example, canonical, digest, from_canonical
 from tuneport.dataset.findings.codes import CODES
-from tuneport.dataset.findings.findings import RowReport
-from tuneport.dataset.fix.remedies import REMEDIES, Change, dropped, mend, unwanted
+from tuneport.dataset.findings.row_report import RowReport
+from tuneport.dataset.fix.fix_row import drop_for_error, drop_for_remedy, fix_row
+from tuneport.dataset.fix.remedies import Change, choose_remedies
 from tuneport.dataset.read.strict_json import BAD
 from tuneport.dataset.shapes.recipe import Recipe
-from tuneport.dataset.write import encoder, whole_file
+from tuneport.dataset.write import choose_encoder, open_new_file
 from tuneport.doors import public
 from tuneport.errors import DataError, UsageError
 
 KEPT_CHANGES = 1000
-"""How many changes a FixResult holds; `counts` has all, and so has the file of changes where one is asked for."""
+"""How many changes a FixResult has; `counts` and the file of changes have all."""
 
 _DROPS: dict[RepeatKind, str] = {
     "duplicate": "duplicate",
@@ -34,8 +34,10 @@ _DROPS: dict[RepeatKind, str] = {
     "conflict": "conflicting-answers",
     "leaked-row": "leaked-row",
 }
-_LINE_SHIFT = 32  # a record's place is the row's line above its number among the rows written
-_NUMBER = (1 << _LINE_SHIFT) - 1
+_LINE_SHIFT = (
+    32  # a record's place has the row's line in the high bits, its number among the rows written in the low bits
+)
+_NUMBER_MASK = (1 << _LINE_SHIFT) - 1
 
 
 @public()
@@ -73,24 +75,6 @@ class FixResult:
         return "\n".join(lines)
 
 
-SAFE = frozenset(code for code, remedy in REMEDIES.items() if not remedy.asked)
-"""The codes whose remedies lose nothing; `safe` among the remedies stands for them."""
-
-
-def choose(remedies: Iterable[str] | None) -> frozenset[str]:
-    """The codes to apply remedies for, the safe ones where none are named; raises UsageError for one that has none."""
-    if remedies is None:
-        return SAFE
-    chosen = frozenset([remedies] if isinstance(remedies, str) else remedies)
-    if "safe" in chosen:
-        chosen = chosen - {"safe"} | SAFE
-    for code in sorted(chosen - REMEDIES.keys()):
-        near = get_close_matches(code, REMEDIES, 1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(f"There is no remedy for {code!r}.", remedy=f"{hint}Remedies are safe, {', '.join(REMEDIES)}.")
-    return chosen | {"duplicate"} if "near-duplicate" in chosen else chosen
-
-
 def fix(
     rows: Iterable[tuple[Any, RowReport]],
     recipe: Recipe,
@@ -101,16 +85,14 @@ def fix(
     changes_to: Path | None = None,
     drop_most: bool = False,
 ) -> FixResult:
-    """Write the mended rows to `path`, which appears whole or not at all; `rows` are those of a reader.
+    """Write the fixed rows to `path`, which appears only when it is complete; `rows` are those of a reader.
 
-    Raises UsageError for an unknown remedy or a place that cannot be written to, DataError where no row is left, or
-    where errors would drop more than half of them and `drop_most` is not set.
+    Raises UsageError for an unknown remedy or a path that cannot be written, DataError where no row is left, or where
+    errors would drop more than half of them and `drop_most` is not set.
     """
-    wanted = choose(remedies)
+    wanted = choose_remedies(remedies)
     if "leaked-row" in wanted and held_out is None:
-        raise UsageError(
-            "leaked-row needs to know the held-out rows.", remedy="Give them: fix(…, against=Dataset.load(…))."
-        )
+        raise UsageError("leaked-row needs the held-out rows.", remedy="Pass them: fix(…, against=Dataset.load(…)).")
     try:
         return _fix(rows, recipe, path, wanted, held_out, changes_to, drop_most=drop_most)
     except OSError as error:
@@ -131,11 +113,11 @@ def _fix(
     drop_most: bool,
 ) -> FixResult:
     with ExitStack() as stack:
-        log = _Log(stack.enter_context(whole_file(changes_to)) if changes_to is not None else None)
+        log = _Log(stack.enter_context(open_new_file(changes_to)) if changes_to is not None else None)
         records = stack.enter_context(Records())
         draft = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
         shapes: set[type] = set()
-        flags = _write_mended(rows, recipe, wanted, draft, records, log, shapes)
+        flags = _write_draft(rows, recipe, wanted, draft, records, log, shapes)
         if flags and not drop_most:
             _refuse_to_drop_most(log, len(flags), path)
         repeats = [find_repeats(records)]
@@ -147,7 +129,7 @@ def _fix(
         if not written:
             raise DataError(
                 f"No row is left after fixing, so {path} is not written.",
-                remedy="tuneport check names what is wrong with each row.",
+                remedy="To see what is wrong with each row, run: tuneport check",
             )
         _publish(draft, flags, len(shapes), path)
     return FixResult(
@@ -164,7 +146,7 @@ def _fix(
 _SAME, _CHANGED, _DROPPED = range(3)
 
 
-def _write_mended(
+def _write_draft(
     rows: Iterable[tuple[Any, RowReport]],
     recipe: Recipe,
     wanted: frozenset[str],
@@ -173,22 +155,22 @@ def _write_mended(
     log: _Log,
     shapes: set[type],
 ) -> bytearray:
-    """Mend row by row; returns what became of each row that was written to the draft."""
+    """Fix row by row; returns a flag for each row that was written to the draft."""
     flags = bytearray()
     for values, report in rows:
         if values is BAD:
             _refuse_broken(report)
-            log.add(dropped(report, None))
+            log.add(drop_for_error(report, None))
             continue
-        # What the reader notes, such as a byte order mark or a blank line, is not in the new file.
+        # What a reader notes, such as a byte order mark or a blank line, is not in the new file.
         notes = [one for one in report.found if one.level == "note"]
         log.add_all(Change(report.line, None, finding.code, "changed") for finding in notes)
         if values is None:
             continue
-        if (change := unwanted(report, values, wanted)) is not None:
+        if (change := drop_for_remedy(report, values, wanted)) is not None:
             log.add(change)
             continue
-        example, changes = mend(recipe, values, report.line, wanted)
+        example, changes = fix_row(recipe, values, report.line, wanted)
         log.add_all(changes)
         if example is not None:
             text = canonical(example)
@@ -201,21 +183,21 @@ def _write_mended(
 
 
 def _refuse_broken(report: RowReport) -> None:
-    """Raise DataError where it is the file that cannot be read on, not one of its rows."""
+    """Raise DataError where the file cannot be read, and not only one of its rows."""
     if report.line is None:
         first = report.found[0]
-        raise DataError(f"{first.message} That cannot be fixed row by row.", remedy=CODES[first.code].remedy)
+        raise DataError(f"{first.message} The file cannot be fixed row by row.", remedy=CODES[first.code].remedy)
 
 
-def _refuse_to_drop_most(log: _Log, sound: int, path: Path) -> None:
-    """Raise DataError where errors would drop more rows than are left: one cause is likely, and it can be fixed."""
-    if log.dropped <= sound:
+def _refuse_to_drop_most(log: _Log, kept: int, path: Path) -> None:
+    """Raise DataError where errors would drop more rows than remain: probably there is one cause to fix."""
+    if log.dropped <= kept:
         return
     code, times = log.dropped_for.most_common(1)[0]
     raise DataError(
-        f"{log.dropped:,} of {log.dropped + sound:,} rows would be dropped, {times:,} of them for {code}, so {path} is "
+        f"{log.dropped:,} of {log.dropped + kept:,} rows would be dropped, {times:,} of them for {code}, so {path} is "
         "not written.",
-        remedy=f"{CODES[code].remedy} See each row: tuneport check. To drop them all the same: --drop-most "
+        remedy=f"{CODES[code].remedy} To see each row: tuneport check. To drop them anyway: --drop-most "
         "(drop_most=True in Python).",
     )
 
@@ -223,12 +205,12 @@ def _refuse_to_drop_most(log: _Log, sound: int, path: Path) -> None:
 def _mark_drops(found: Iterable[Any], wanted: frozenset[str], flags: bytearray, log: _Log) -> None:
     for repeat in found:
         code = _DROPS.get(repeat.kind)
-        number = repeat.place & _NUMBER
+        number = repeat.place & _NUMBER_MASK
         if code in wanted and flags[number] != _DROPPED:
             flags[number] = _DROPPED
             first = repeat.first >> _LINE_SHIFT
-            what = f"repeats line {first}" if first else f"stands in the held-out data as row {repeat.first}"
-            log.add(Change(repeat.place >> _LINE_SHIFT, None, str(code), "dropped", message=f"The row {what}."))
+            reason = f"repeats line {first}" if first else f"is row {repeat.first} of the held-out data"
+            log.add(Change(repeat.place >> _LINE_SHIFT, None, str(code), "dropped", message=f"The row {reason}."))
 
 
 def _records(examples: Iterable[Example]) -> Records:
@@ -239,17 +221,17 @@ def _records(examples: Iterable[Example]) -> Records:
 
 
 def _publish(draft: BinaryIO, flags: bytearray, shapes: int, path: Path) -> None:
-    """Write what is kept, in the shape that trainers take; several shapes in one file are told apart by our own."""
-    encode = encoder(shapes)
+    """Write the rows that are kept: in the form of other trainers, or in tuneport's own for several shapes."""
+    encode = choose_encoder(shapes)
     draft.seek(0)
-    with whole_file(path) as file:
+    with open_new_file(path) as file:
         for text, flag in zip(draft, flags, strict=True):
             if flag != _DROPPED:
                 file.write(encode(from_canonical(text)) + b"\n")
 
 
 class _Log:
-    """Counts the changes, keeps the first, and writes all of them where a file is asked for."""
+    """Counts the changes, keeps the first ones, and writes all of them to a file if there is one."""
 
     def __init__(self, file: BinaryIO | None) -> None:
         self.counts: Counter[str] = Counter()
@@ -259,7 +241,7 @@ class _Log:
         self._file = file
 
     def add(self, change: Change) -> None:
-        """Note one change."""
+        """Add one change."""
         self.counts[change.code] += 1
         if change.action == "dropped":
             self.dropped += 1
@@ -270,6 +252,6 @@ class _Log:
             self._file.write(msgspec.json.encode(change.to_dict()) + b"\n")
 
     def add_all(self, changes: Iterable[Change]) -> None:
-        """Note several."""
+        """Add several."""
         for change in changes:
             self.add(change)

@@ -1,87 +1,83 @@
-"""The lines of a CSV file as text, which can be set back to read a row's lines again."""
+"""The lines of a CSV file as text, with a way to rewind and read a row's lines again."""
 
 from __future__ import annotations
 
 import re
 from typing import BinaryIO, cast
 
-from tuneport.dataset.findings.findings import RowReport
-from tuneport.dataset.read.lines import split_lines, without_bom
-from tuneport.dataset.read.source import ROW_BYTES, blocks
+from tuneport.dataset.findings.row_report import RowReport
+from tuneport.dataset.read.lines import ROW_BYTES, read_blocks, split_lines, strip_bom, too_large_message
 
 _HEAD = 1 << 16
 _PIECE = 1 << 20
-_AT_ONCE = 1024
-"""Lines that are read at once where no row has several."""
+_TOGETHER = 1024
+"""How many lines are read together where no row has several."""
 _READ_AGAIN = 64 << 20
-"""Bytes that may be read again in one file. After that each line is a row of its own, so that time stays linear."""
-_SHORT = 64  # a shorter line counts as one of so many bytes: short lines take their time by number
-_SEPARATOR_LINE = re.compile(r'"?(?i:sep)=(.)"?\s*\Z')  # what Excel writes, and reads, as the first line
+"""Bytes that may be read again in one file. After that each line is one row, so that time stays linear."""
+_SHORT = 64  # a shorter line counts as this many bytes, since short lines take time by number
+_SEPARATOR_LINE = re.compile(r'"?(?i:sep)=(.)"?\s*\Z')  # Excel's first line
 
 
-class Unreadable(Exception):  # noqa: N818 - passes through csv.reader, to be caught right behind it
-    """A row that is beyond the bound, or whose quote is open at the end of its line where it may not be."""
+class Unreadable(Exception):  # noqa: N818 - passes through csv.reader and is caught by its caller
+    """A row that is too large, or whose quote is open at the end of a line that must be a complete row."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-class Lines:
-    """The lines of a stream, for csv.reader; `number` is that of the last one."""
+class CsvLines:
+    """The lines of a stream, for csv.reader; `number` is the number of the last one."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = _LineFeeds(stream)
-        self._blocks = blocks(cast("BinaryIO", self._stream))
+        self._blocks = read_blocks(cast("BinaryIO", self._stream))
         self._waiting: list[bytes] = []
-        self._later: list[bytes] = []  # blocks to read before the stream goes on, the next one last
+        self._later: list[bytes] = []  # blocks to read before the stream continues, the next one last
         self._too_long = 0
         self.record = bytearray()
-        """The lines of the row so far; cleared by who reads rows, before each."""
+        """The lines of the row so far; the reader of rows clears it before each row."""
         self._again = 0
         self._singly_until = 0
         self.number = 0
         self.bad_bytes = ""
-        """What is to be said of bytes in the row that are not UTF-8."""
+        """The message about bytes in the row that are not UTF-8."""
         self.notes: list[RowReport] = []
         self.one_at_a_time = False
 
-    def start(self) -> tuple[str, str | None]:
-        """The first line that is not blank, which stays to be read; and the separator that a line of Excel's names."""
+    def read_start(self) -> tuple[str, str | None]:
+        """The first line that is not blank, which is not consumed, and the separator that Excel names."""
         self._fill()
         if not self._waiting:
             return "", None
         report = RowReport(1)
-        self._waiting[-1] = without_bom(self._waiting[-1], report)
+        self._waiting[-1] = strip_bom(self._waiting[-1], report)
         if self._stream.translates:
             report.add("cr-line-ends", "Lines end with CR alone.")
         if named := _SEPARATOR_LINE.match(self._waiting[-1].decode("utf-8", "replace")):
             self._waiting.pop()
             self.number = 1
-            report.add("separator-line", f"The first line says that {named[1]!r} separates the fields.")
+            report.add("separator-line", f"The first line names {named[1]!r} as the separator.")
         if report.found:
             self.notes.append(report)
         header = next((line for line in reversed(self._waiting) if line.strip()), b"")
         return header.decode("utf-8", "replace").rstrip("\r\n"), named[1] if named else None
 
-    def at_once(self) -> list[str]:
-        """Some of the lines that come next, as text; none where they have to be read one by one.
-
-        They stay to be read until `passed` is called.
-        """
+    def next_lines(self) -> list[str]:
+        """Some of the next lines as text, not consumed until `advance`; none where they must be read singly."""
         if not self._waiting and (self._later or not self._too_long):
             self._fill()
         if self.number < self._singly_until or not self._waiting:
             return []
-        lines = self._waiting[-_AT_ONCE:]
+        lines = self._waiting[-_TOGETHER:]
         try:
             return b"".join(reversed(lines)).decode("utf-8").split("\n")[: len(lines)]
         except UnicodeDecodeError:
             self._singly_until = self.number + len(lines)
             return []
 
-    def passed(self, lines: int, *, read: bool) -> None:
-        """Go on behind so many lines that were read at once; or have them read one by one, where that could not be."""
+    def advance(self, lines: int, *, read: bool) -> None:
+        """Consume that many lines of `next_lines` if they were read, or else let them be read singly."""
         if read:
             del self._waiting[-lines:]
             self.number += lines
@@ -89,7 +85,7 @@ class Lines:
             self._singly_until = self.number + lines
 
     def note(self, code: str, message: str) -> None:
-        """Note something about the first line."""
+        """Add a note on the first line."""
         report = RowReport(self.number + 1)
         report.add(code, message)
         self.notes.append(report)
@@ -103,7 +99,7 @@ class Lines:
         return self.record.count(b'"') % 2 == 1
 
     def rewind(self, first: int) -> None:
-        """Give the lines of the row again, but for its first, whose number is given."""
+        """Read the lines of the row again, except for its first, whose number is `first`."""
         rest = bytes(self.record[self.record.find(b"\n") + 1 :])
         self.number = first
         self.bad_bytes = ""
@@ -124,7 +120,7 @@ class Lines:
             block, self._too_long = next(self._blocks, (b"", 0))
         self._waiting = [line + b"\n" for line in split_lines(block)][::-1]
 
-    def __iter__(self) -> Lines:
+    def __iter__(self) -> CsvLines:
         return self
 
     def __next__(self) -> str:
@@ -135,11 +131,11 @@ class Lines:
         if not self._waiting:
             if not self._too_long:
                 raise StopIteration
-            if self.record:  # the row before it ends here; the line itself comes next
-                raise Unreadable("row-too-large", "A quote is not closed before a line that is too long.")
+            if self.record:  # the previous row ends here; the long line comes next
+                raise Unreadable("row-too-large", "A quote is not closed before a line that is too large.")
             size, self._too_long = self._too_long, 0
             self.number += 1
-            raise Unreadable("row-too-large", f"The row has {size:,} bytes; {ROW_BYTES:,} are the most.")
+            raise Unreadable("row-too-large", too_large_message(size))
         line = self._waiting.pop()
         self.number += 1
         self.record += line
@@ -149,12 +145,12 @@ class Lines:
             return line.decode("utf-8")
         except UnicodeDecodeError as error:
             where = f"Byte {error.start + 1} of line {self.number} is 0x{line[error.start]:02x}"
-            self.bad_bytes = self.bad_bytes or f"{where}, which is not UTF-8 there."
+            self.bad_bytes = self.bad_bytes or f"{where}, which is not valid UTF-8 there."
             return line.decode("utf-8", "replace")
 
 
 class _LineFeeds:
-    """A stream whose lines end with a line feed, also where CR alone ends them, as on a Mac long ago."""
+    """A stream whose lines end with a line feed, also where CR alone ends them, as on old Macs."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -168,7 +164,7 @@ class _LineFeeds:
 
 
 def _pieces(block: bytes) -> list[bytes]:
-    """A block cut behind line ends, about _PIECE bytes at a time."""
+    """A block cut after line ends, about _PIECE bytes at a time."""
     pieces, start = [], 0
     while start < len(block):
         end = block.find(b"\n", start + _PIECE) + 1 or len(block)

@@ -1,4 +1,4 @@
-"""A process that decodes a binary file within a bound of memory: a few bytes can stand for gigabytes."""
+"""A process that decodes a binary file with limited memory, because a few bytes can expand to gigabytes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from typing import IO, Any, BinaryIO
 
 import msgspec
 
-from tuneport.dataset.findings.findings import RowReport
-from tuneport.dataset.read.source import ROW_BYTES, ExpansionError, Source, refuse_expansion
+from tuneport.dataset.findings.row_report import RowReport
+from tuneport.dataset.read.lines import ROW_BYTES, too_large_message
+from tuneport.dataset.read.source import ExpansionError, Source, refuse_expansion
 from tuneport.dataset.read.strict_json import BAD
 from tuneport.errors import DataError, UsageError
 
 MEMORY = 1 << 30
-"""Bytes that decoding may take."""
-_ROW, _BEYOND, _NOTE, _UNUSABLE, _EXPANDS, _FAILED = range(6)
+"""Bytes of memory that decoding may take."""
+_ROW, _TOO_LARGE, _NOTE, _UNUSABLE, _EXPANDS, _FAILED = range(6)
 _HEAD = struct.Struct("<BQ")
-_SAID = 1000  # characters of an error
+_SHOWN = 1000  # characters of an error
 
-Sent = tuple[dict[str, Any], None] | tuple[None, tuple[str, str, str]]
+Decoded = tuple[dict[str, Any], None] | tuple[None, tuple[str, str, str]]
 """A row, or a note on the file: a code, a column and a message."""
 
 
-class Unusable(Exception):  # noqa: N818 - crosses a pipe, and becomes a UsageError on the other side
-    """What was asked of the file does not fit it: a message and a remedy."""
+class Unusable(Exception):  # noqa: N818 - crosses a pipe and becomes a UsageError there
+    """The file does not have what the user asked for: a message and a remedy."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -40,17 +41,20 @@ class _Failed(Exception):  # noqa: N818 - becomes a DataError
     """Why a file cannot be decoded."""
 
 
-def decoded(module: str, source: Source, stream: BinaryIO, *more: str, kind: str) -> Iterator[tuple[Any, RowReport]]:
-    """The rows that `module` finds in an open file, as they come; their number stands for a line. `kind` is what the
-    file is called. The module's process runs `main` below.
+def decode_rows(
+    module: str, source: Source, stream: BinaryIO, *more: str, kind: str
+) -> Iterator[tuple[Any, RowReport]]:
+    """The rows that `module`, run as a process, decodes from an open file, streamed; each has its number as its line.
+
+    The module calls `main` below with `more` as its arguments. `kind` names the format in messages.
     """
     try:
         handle, size = stream.fileno(), os.fstat(stream.fileno()).st_size
     except OSError:  # gzipped
         raise DataError(
-            f"{source.name} is {kind} inside of gzip.", remedy=f"Expand it first: gunzip {source.name}"
+            f"{source.name} is {kind} compressed with gzip.", remedy=f"Expand it first: gunzip {source.name}"
         ) from None
-    printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed below; no pipe, whose writer would wait for its reader
+    printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed below; a pipe could block its writer
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", module, *more],
         stdin=handle,
@@ -59,13 +63,13 @@ def decoded(module: str, source: Source, stream: BinaryIO, *more: str, kind: str
         env=os.environ
         | {
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve a gigabyte ahead
+            "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve a gigabyte in advance
         },
     )
     try:
-        yield from _received(process, size)
+        yield from _receive_rows(process, size)
         if process.wait():
-            raise _Failed(_end_of(process, printed))
+            raise _Failed(_failure_reason(process, printed))
     except _Failed as error:
         raise DataError(
             f"{source.name} cannot be read as {kind}: {error}.",
@@ -79,26 +83,26 @@ def decoded(module: str, source: Source, stream: BinaryIO, *more: str, kind: str
         printed.close()
 
 
-def _end_of(process: subprocess.Popen[bytes], printed: IO[bytes]) -> str:
-    """Why a process has ended that could not say it: the last line of what it printed, which is that of a traceback."""
+def _failure_reason(process: subprocess.Popen[bytes], printed: IO[bytes]) -> str:
+    """Why a process failed without sending the reason: the last line that it printed, which ends a traceback."""
     if process.returncode < 0:
-        return f"the process that decodes it has ended; it may take more than {MEMORY:,} bytes of memory"
-    printed.seek(max(0, printed.seek(0, os.SEEK_END) - _SAID))
-    last = " ".join(printed.read(_SAID).decode("utf-8", "replace").strip().rpartition("\n")[2].split())
-    return f"the process that decodes it has failed: {last.rstrip('.') or f'exit code {process.returncode}'}"
+        return f"the decoding process was killed; it may need more than {MEMORY:,} bytes of memory"
+    printed.seek(max(0, printed.seek(0, os.SEEK_END) - _SHOWN))
+    last = " ".join(printed.read(_SHOWN).decode("utf-8", "replace").strip().rpartition("\n")[2].split())
+    return f"the decoding process failed: {last.rstrip('.') or f'exit code {process.returncode}'}"
 
 
-def _received(process: subprocess.Popen[bytes], size: int) -> Iterator[tuple[Any, RowReport]]:
+def _receive_rows(process: subprocess.Popen[bytes], size: int) -> Iterator[tuple[Any, RowReport]]:
     assert process.stdout is not None  # a pipe
     expanded = number = 0
     while len(head := process.stdout.read(_HEAD.size)) == _HEAD.size:
         kind, length = _HEAD.unpack(head)
         expanded += _HEAD.size + length
-        if kind == _BEYOND:
+        if kind == _TOO_LARGE:
             number += 1
             report = RowReport(number)
             refuse_expansion(size, expanded)
-            report.add("row-too-large", f"The row has {length:,} bytes; {ROW_BYTES:,} are the most.")
+            report.add("row-too-large", too_large_message(length))
             yield BAD, report
             continue
         data = process.stdout.read(length)
@@ -122,8 +126,8 @@ def _received(process: subprocess.Popen[bytes], size: int) -> Iterator[tuple[Any
             raise UsageError(message, remedy=remedy)
 
 
-def main(rows: Callable[[BinaryIO], Iterable[Sent]]) -> int:
-    """Write what `rows` finds in the file on standard input to standard output; for a process of its own."""
+def main(rows: Callable[[BinaryIO], Iterable[Decoded]]) -> int:
+    """In the decoding process: write what `rows` decodes from standard input to standard output."""
     out = sys.stdout.buffer
 
     def send(kind: int, value: object) -> None:
@@ -131,21 +135,21 @@ def main(rows: Callable[[BinaryIO], Iterable[Sent]]) -> int:
         out.write(_HEAD.pack(kind, len(data)) + data)
 
     try:
-        _bound_memory()
+        _limit_memory()
         for row, note in rows(sys.stdin.buffer):
             data = msgspec.msgpack.encode(row if note is None else note)
-            kind = _NOTE if note is not None else _BEYOND if len(data) > ROW_BYTES else _ROW
-            out.write(_HEAD.pack(kind, len(data)) + (b"" if kind == _BEYOND else data))
+            kind = _NOTE if note is not None else _TOO_LARGE if len(data) > ROW_BYTES else _ROW
+            out.write(_HEAD.pack(kind, len(data)) + (b"" if kind == _TOO_LARGE else data))
     except Unusable as error:
         send(_UNUSABLE, (str(error), error.remedy))
     except ExpansionError as error:
         send(_EXPANDS, error.message)
     except MemoryError:  # pyarrow's own is one too
-        send(_FAILED, f"decoding it takes more than {MEMORY:,} bytes of memory")
+        send(_FAILED, f"decoding it needs more than {MEMORY:,} bytes of memory")
     except BrokenPipeError:
-        os._exit(0)  # nobody reads any more
-    except BaseException as error:  # noqa: BLE001 - whatever a broken file makes a library raise, a Rust panic too
-        send(_FAILED, " ".join(str(error).split())[:_SAID].rstrip(".") or type(error).__name__)
+        os._exit(0)  # the reader is gone
+    except BaseException as error:  # noqa: BLE001 - a broken file can make a library raise anything, even a Rust panic
+        send(_FAILED, " ".join(str(error).split())[:_SHOWN].rstrip(".") or type(error).__name__)
     try:
         out.flush()
     except BrokenPipeError:
@@ -153,8 +157,8 @@ def main(rows: Callable[[BinaryIO], Iterable[Sent]]) -> int:
     return 0
 
 
-def _bound_memory() -> None:
-    """Let the system refuse this process more memory than it has now and `MEMORY` beside it."""
+def _limit_memory() -> None:
+    """Let the system refuse this process more than `MEMORY` in addition to what it has now."""
     if sys.platform == "linux":
         import resource
 

@@ -1,4 +1,4 @@
-"""Text in other encodings than UTF-8: which one it is most likely, and reading it as UTF-8."""
+"""Text that is not UTF-8: guess its encoding, and read it as UTF-8."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import BinaryIO
 from tuneport.errors import UsageError
 
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_FEW = 3  # lines that are not UTF-8: one or two may be broken, more are another encoding
-_SHARE = 20  # of all lines, one in so many
+_FEW = 3  # lines that are not UTF-8: one or two may be broken, more mean another encoding
+_SHARE = 20  # one in this many lines
 _SHOWN = 30  # characters of an example
 _NON_ASCII = re.compile(rb"[\x80-\xff]+")
 _PIECE = 1 << 16
@@ -20,27 +20,27 @@ _JAPANESE = ("shift_jis", "cp932", "euc_jp")
 _KANA, _ASCII = re.compile("[\u3041-\u30fe]"), re.compile("[\x00-\x7f]")
 
 
-def encoding_named(name: str) -> str | None:
-    """Python's name of a text encoding, None for UTF-8; raises UsageError for what is none."""
+def find_encoding(name: str) -> str | None:
+    """Python's name of a text encoding, or None for UTF-8. Raises UsageError for an unknown one."""
     try:
         found = codecs.lookup(name)
-        "".encode(found.name)  # a codec from bytes to bytes refuses that
+        "".encode(found.name)  # a codec from bytes to bytes raises here
     except (LookupError, ValueError) as error:
         raise UsageError(
-            f"{name!r} is no text encoding.", remedy="Name one such as utf-8, latin-1, cp1252, utf-16 or shift_jis."
+            f"{name!r} is not a text encoding.", remedy="Name one such as utf-8, latin-1, cp1252, utf-16 or shift_jis."
         ) from error
     return None if found.name == "utf-8" else found.name
 
 
-def other_encoding(head: bytes, *, whole: bool) -> tuple[str, str] | None:
-    """The encoding that a file's first bytes are in, and an example of how they read in it; None for UTF-8.
+def guess_encoding(head: bytes, *, complete: bool) -> tuple[str, str] | None:
+    """The encoding of a file's first bytes, with an example of how they read in it; None for UTF-8.
 
-    A few broken lines among many sound ones make no other encoding. `whole` says that the file ends with the head.
+    A few broken lines among many good ones are not another encoding. `complete`: the file ends with these bytes.
     """
-    if wide := _wide(head):
+    if wide := _guess_wide(head):
         return wide, _example(head.decode(wide, "ignore"))
     lines = head.split(b"\n")
-    if not whole and len(lines) > 1:
+    if not complete and len(lines) > 1:
         lines.pop()  # it may be cut in the middle of a character
     foreign = [line for line in lines if not _is_utf8(line)]
     if not foreign or (len(foreign) < _FEW and len(foreign) * _SHARE < len(lines)):
@@ -53,8 +53,8 @@ def other_encoding(head: bytes, *, whole: bool) -> tuple[str, str] | None:
     return name, next(_example(line.decode(name, "replace")) for line in foreign)
 
 
-def _wide(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 by its mark, or by the zero bytes that Latin letters leave in it."""
+def _guess_wide(head: bytes) -> str | None:
+    """UTF-16 or UTF-32, by its byte order mark or by the zero bytes of Latin letters."""
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
@@ -74,10 +74,10 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _guess(lines: Sequence[bytes]) -> str | None:
-    """The encoding of lines that are not UTF-8."""
+    """The likely encoding of lines that are not UTF-8."""
     text = b"\n".join(lines)[:_PIECE]
     runs = _NON_ASCII.findall(text)
-    short = sum(len(run) <= 2 for run in runs)  # letters with accents stand alone, letters of other scripts do not
+    short = sum(len(run) <= 2 for run in runs)  # accented letters come singly, letters of other scripts do not
     if short * 10 >= len(runs) * 9:
         if not any(0x80 <= byte < 0xA0 for byte in text):
             return "latin-1"
@@ -87,11 +87,11 @@ def _guess(lines: Sequence[bytes]) -> str | None:
             pass
         else:
             return "cp1252"
-    for name in _JAPANESE:  # kana tell these from others for certain, which statistics of a few lines do not
+    for name in _JAPANESE:  # kana identify these; statistics of a few lines do not
         read = text.decode(name, "replace")
         if len(_KANA.findall(read)) * 5 > len(read) - len(_ASCII.findall(read)) and "\ufffd" not in read:
             return name
-    if (found := _by_two_bytes(text)) is not None:
+    if (found := _guess_two_bytes(text)) is not None:
         return found
     from charset_normalizer import from_bytes
 
@@ -99,8 +99,8 @@ def _guess(lines: Sequence[bytes]) -> str | None:
     return best.encoding if best is not None and best.encoding not in ("utf_8", "ascii") else None
 
 
-def _by_two_bytes(text: bytes) -> str | None:
-    """Chinese or Korean text in which each character has two bytes beyond ASCII, by where their first bytes are."""
+def _guess_two_bytes(text: bytes) -> str | None:
+    """The encoding of Chinese or Korean text with two non-ASCII bytes a character, by the range of the first bytes."""
     runs = _NON_ASCII.findall(text)
     first = [run[place] for run in runs for place in range(0, len(run) - 1, 2)]
     letters = [byte for byte in first if byte >= 0xB0]
@@ -115,14 +115,14 @@ def _by_two_bytes(text: bytes) -> str | None:
 
 
 def _example(text: str) -> str:
-    """A piece of the text around its first character that is not ASCII."""
+    """Some text around the first character that is not ASCII."""
     first = next((place for place, one in enumerate(text) if not one.isascii() and one != "\ufeff"), 0)
     start = max(0, first - _SHOWN // 2)
     return " ".join(text[start : start + _SHOWN].replace("\ufeff", "").split())
 
 
 class Transcoding(io.RawIOBase):
-    """A stream in another encoding, as UTF-8; what cannot be decoded becomes U+FFFD, which a check finds."""
+    """A stream in another encoding, read as UTF-8. Undecodable bytes become U+FFFD, which a check finds."""
 
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
         self._stream = stream
@@ -138,10 +138,10 @@ class Transcoding(io.RawIOBase):
             self._ended = not data
             parts.append(self._decode(data, self._ended).encode("utf-8", "replace"))
             held += len(parts[-1])
-        whole = b"".join(parts)
-        cut = len(whole) if size < 0 else size
-        self._ready = whole[cut:]
-        return whole[:cut]
+        data = b"".join(parts)
+        cut = len(data) if size < 0 else size
+        self._ready = data[cut:]
+        return data[:cut]
 
     def close(self) -> None:
         self._stream.close()

@@ -1,4 +1,4 @@
-"""A JSON file to rows: decoded and parsed as it comes, whatever its size."""
+"""JSON files of any size to rows: decoded and parsed as a stream."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import BinaryIO
 
 import msgspec
 
-from tuneport.dataset.findings.findings import RowReport
-from tuneport.dataset.read.lines import Read, as_row
-from tuneport.dataset.read.source import ROW_BYTES
-from tuneport.dataset.read.strict_json import BAD, decoder, say, value_of
+from tuneport.dataset.findings.row_report import RowReport
+from tuneport.dataset.read.jsonl import Read, refuse_null
+from tuneport.dataset.read.lines import ROW_BYTES
+from tuneport.dataset.read.strict_json import BAD, check_value, decoder, describe_error
 
 _SINGLE_ROWS = ("messages", "conversations", "prompt", "instruction", "question", "text", "chosen", "input", "shape")
 
 
-def rows(stream: BinaryIO) -> Iterator[Read]:
-    """An array of rows, an object that holds one such list, or rows one after the other.
+def read_json(stream: BinaryIO) -> Iterator[Read]:
+    """The rows of an array, of an object that contains one list of rows, or of values one after another.
 
-    Where the first two rows stand on one line, the number of each row stands for its line.
+    Where the first two rows are on one line, each row has its number instead of its line.
     """
-    reads = _rows(stream)
+    reads = _read_values(stream)
     held: list[Read] = []
     while sum(_is_row(read) for read in held) < _ENOUGH and (read := next(reads, None)):
         held.append(read)
@@ -33,9 +33,9 @@ def rows(stream: BinaryIO) -> Iterator[Read]:
         yield from reads
         return
     note = RowReport(None)
-    note.add("row-numbers", "Rows share a line: findings carry the numbers of the rows.")
+    note.add("row-numbers", "Rows share a line, so findings give the numbers of rows.")
     yield None, note
-    yield from _numbered(chain(held, reads))
+    yield from _number_rows(chain(held, reads))
 
 
 _ENOUGH = 2
@@ -45,8 +45,8 @@ def _is_row(read: Read) -> bool:
     return read[0] is not None
 
 
-def _numbered(reads: Iterable[Read]) -> Iterator[Read]:
-    """The same rows, each with its number in place of its line."""
+def _number_rows(reads: Iterable[Read]) -> Iterator[Read]:
+    """The same rows, each with its number instead of its line."""
     number = 0
     for value, report in reads:
         if value is not None:
@@ -56,7 +56,7 @@ def _numbered(reads: Iterable[Read]) -> Iterator[Read]:
         yield value, report
 
 
-def _rows(stream: BinaryIO) -> Iterator[Read]:
+def _read_values(stream: BinaryIO) -> Iterator[Read]:
     try:
         text = _Text(stream)
         if text.marked:
@@ -78,7 +78,7 @@ def _rows(stream: BinaryIO) -> Iterator[Read]:
 
 
 def _members(text: _Text) -> Iterator[Read]:
-    """The rows of the one list in an object; its other members say something about the file, and are no rows."""
+    """The rows of the one list in an object; its other members describe the file and are not rows."""
     text.skip()
     lists = 0
     while text.peek() not in ("}", ""):
@@ -92,21 +92,21 @@ def _members(text: _Text) -> Iterator[Read]:
             value, report = text.value()
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 report.failed = False
-                said = f"The object has a second list of rows, {name!r}, which is not read."
-                report.add("mixed-shapes", said, None, "Write each list into a file of its own.")
+                message = f"The object has a second list of rows, {name!r}, which is not read."
+                report.add("mixed-shapes", message, None, "Write each list to a separate file.")
                 yield BAD, report
         if text.peek() == ",":
             text.skip()
     text.expect("}")
 
 
-class _Broken(Exception):  # noqa: N818 - control flow within this file, not an error that anyone sees
+class _Broken(Exception):  # noqa: N818 - control flow within this file; no caller sees it
     def __init__(self, report: RowReport) -> None:
         self.report = report
 
 
 class _Text:
-    """JSON text that is decoded and parsed as it comes; never much more of it in memory than a row."""
+    """JSON text that is decoded and parsed as a stream, with not much more than a row in memory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -121,7 +121,7 @@ class _Text:
         self._at = int(self.marked)
 
     def _more(self) -> bool:
-        """Read on; false at the end of the file. What is parsed already is let go."""
+        """Read more and drop what is parsed; false at the end of the file."""
         if self._ended:
             return False
         self._text = self._text[self._at :]
@@ -132,7 +132,7 @@ class _Text:
         except UnicodeDecodeError as error:
             report = RowReport(self._line + self._text.count("\n"))
             report.add(
-                "not-utf8", f"Byte {self._bytes + error.start + 1} of the file is not UTF-8; the rest is not read."
+                "not-utf8", f"Byte {self._bytes + error.start + 1} of the file is not UTF-8. The rest is not read."
             )
             raise _Broken(report) from error
         self._bytes += len(data)
@@ -140,7 +140,7 @@ class _Text:
         return bool(data)
 
     def peek(self) -> str:
-        """The next character that is not white space, or an empty text at the end."""
+        """The next character that is not white space; empty at the end."""
         while True:
             while self._at < len(self._text):
                 here = self._text[self._at]
@@ -154,17 +154,17 @@ class _Text:
     def peek_inside(self) -> str:
         """The first character that is not white space after the bracket that `peek` saw."""
         while not (inside := self._text[self._at + 1 :].lstrip(" \t\r\n")) and self._more():
-            self._refuse_beyond_bound()
+            self._refuse_too_large()
         return inside[:1]
 
     def skip(self) -> None:
-        """Go past the character that `peek` saw."""
+        """Skip the character that `peek` returned."""
         self._at += 1
 
     def expect(self, character: str) -> None:
-        """Go past that character, or give up on the file."""
+        """Skip that character, or stop reading the file if it is another."""
         if self.peek() != character:
-            raise self._broken(f"Here should stand {character!r}; the rest of the file is not read.")
+            raise self._broken(f"Expected {character!r}. The rest of the file is not read.")
         self.skip()
 
     def _broken(self, message: str, code: str = "invalid-json") -> _Broken:
@@ -181,49 +181,49 @@ class _Text:
                 value, end = decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 shown = json.JSONDecodeError(error.msg, self._text[self._at :], error.pos - self._at)
-                if self._may_go_on(error) and self._more():
+                if self._may_continue(error) and self._more():
                     continue
-                self._refuse_beyond_bound()
-                raise self._broken(f"{say(shown)} The rest of the file is not read.") from error
+                self._refuse_too_large()
+                raise self._broken(f"{describe_error(shown)} The rest of the file is not read.") from error
             except RecursionError as error:
-                raise self._broken("Values are nested too deep; the rest is not read.", "too-deep") from error
+                raise self._broken("Values are nested too deep. The rest is not read.", "too-deep") from error
             if end == len(self._text) and self._more():
-                self._refuse_beyond_bound()
-                continue  # a number may go on
+                self._refuse_too_large()
+                continue  # a number may continue
             self._line += self._text.count("\n", self._at, end)
             self._at = end
-            return as_row(value_of(value, report), report), report
+            return refuse_null(check_value(value, report), report), report
 
-    def _refuse_beyond_bound(self) -> None:
-        """Give up on the file where what starts here goes on beyond the bound of a row."""
+    def _refuse_too_large(self) -> None:
+        """Stop reading the file if the value that starts here is larger than a row may be."""
         if len(self._text) - self._at > ROW_BYTES:
-            raise self._broken(f"A row has more than {ROW_BYTES:,} bytes; the rest is not read.", "row-too-large")
+            raise self._broken(f"A row has more than {ROW_BYTES:,} bytes. The rest is not read.", "row-too-large")
 
-    def _may_go_on(self, error: json.JSONDecodeError) -> bool:
-        """Whether the error is that the text read so far ends, not that it is wrong."""
+    def _may_continue(self, error: json.JSONDecodeError) -> bool:
+        """Whether the error may be only that the text ends here."""
         if len(self._text) - self._at > ROW_BYTES:
             return False
         return error.msg.startswith("Unterminated") or error.pos > len(self._text) - 16
 
     def items(self) -> Iterator[Read]:
-        """The items of the array whose bracket was passed."""
+        """The items of the array after its opening bracket."""
         while self.peek() not in ("]", ""):
             yield self.value()
             if self.peek() == ",":
                 self.skip()
                 if self.peek() == "]":
-                    raise self._broken("A comma stands before the closing bracket.")
+                    raise self._broken("There is a comma before the closing bracket.")
             elif self.peek() != "]":
                 break
         self.expect("]")
 
     def list_ahead(self) -> bool:
-        """Whether the object that starts here holds a list of rows, and is not a row itself."""
+        """Whether the object that starts here contains a list of rows and is not a row itself."""
         while len(self._text) - self._at < 1 << 16 and self._more():
             pass
         try:
             value, end = decoder.raw_decode(self._text, self._at)
-        except (ValueError, RecursionError):  # it is longer than what was read: its first name must do
+        except (ValueError, RecursionError):  # it is longer than the text read so far: decide by its first name
             name = (
                 json.JSONDecoder().raw_decode(self._text, self._text.find('"', self._at))[0]
                 if '"' in self._text

@@ -1,46 +1,47 @@
-"""Lines of JSONL to rows, and what tables share with them: byte order marks, blank lines, lines beyond the bound."""
+"""Lines of a stream: read block by block, with their ends, byte order marks and size limit."""
 
 from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from tuneport.dataset.findings.findings import RowReport
-from tuneport.dataset.read.source import ROW_BYTES, blocks
-from tuneport.dataset.read.strict_json import BAD, parse
+from tuneport.dataset.findings.row_report import RowReport
 
-Read = tuple[Any, RowReport]
-"""A row's value, or BAD with the reason in the report; or None for what is no row: a blank line, a note on the file."""
+ROW_BYTES = 32 << 20
+"""A row with more bytes than this is refused."""
 
 
-def jsonl(stream: BinaryIO) -> Iterator[Read]:
-    """The rows of a JSONL file."""
-    line = 0
-    for block, too_long in blocks(stream):
-        if too_long:
-            line += 1
-            yield BAD, line_too_large(line, too_long)
-        for raw in split_lines(block):
-            line += 1
-            report = RowReport(line)
-            yield from read_line(without_bom(raw, report) if line == 1 else raw, report)
+def read_blocks(stream: BinaryIO, size: int = 1 << 20) -> Iterator[tuple[bytes, int]]:
+    """Complete lines, about `size` bytes at a time. A line longer than ROW_BYTES comes as `(b"", its length)`.
 
-
-def read_line(raw: bytes, report: RowReport) -> Iterator[Read]:
-    """One line of JSONL."""
-    if not raw or raw.isspace():
-        report.add("blank-line", "The line is empty.")
-        yield None, report
-        return
-    yield as_row(parse(raw, report), report), report
-
-
-def as_row(value: Any, report: RowReport) -> Any:
-    """A value where a row should be: null is none, and must not be taken for "no row"."""
-    if value is None and not report.failed:
-        report.add("not-an-object", "The row is null, not an object.")
-    return BAD if value is None else value
+    Only a line feed ends a line: U+2028 and similar characters may be inside texts.
+    """
+    parts: list[bytes] = []
+    held = 0
+    while data := stream.read(size):
+        cut = data.rfind(b"\n") + 1
+        if not cut:
+            held += len(data)
+            if held <= ROW_BYTES:
+                parts.append(data)
+            else:
+                parts.clear()
+            continue
+        if held > ROW_BYTES or held + data.find(b"\n") > ROW_BYTES:
+            start = data.find(b"\n") + 1
+            yield b"", held + start
+            lines = data[start:cut]
+        else:
+            lines = b"".join((*parts, data[:cut]))
+        if lines:
+            yield lines, 0
+        parts = [data[cut:]] if cut < len(data) else []
+        held = len(data) - cut
+    if held > ROW_BYTES:
+        yield b"", held
+    elif held:
+        yield b"".join(parts), 0
 
 
 def split_lines(block: bytes) -> list[bytes]:
@@ -51,17 +52,22 @@ def split_lines(block: bytes) -> list[bytes]:
     return lines
 
 
-def line_too_large(line: int, size: int) -> RowReport:
-    """The report of a row beyond the bound."""
+def report_too_large(line: int, size: int) -> RowReport:
+    """The report of a line that is larger than the limit."""
     report = RowReport(line)
-    report.add("row-too-large", f"The row has {size:,} bytes; {ROW_BYTES:,} are the most.")
+    report.add("row-too-large", too_large_message(size))
     return report
 
 
-def without_bom(raw: bytes, report: RowReport) -> bytes:
-    """The first bytes without a byte order mark, which is noted, and so are line ends as on Windows."""
-    if raw.partition(b"\n")[0].endswith(b"\r"):
+def too_large_message(size: int) -> str:
+    """The message for a row of that many bytes."""
+    return f"The row has {size:,} bytes. The limit is {ROW_BYTES:,}."
+
+
+def strip_bom(start: bytes, report: RowReport) -> bytes:
+    """The start of a file without a byte order mark. The mark is noted, and so are line ends as on Windows."""
+    if start.partition(b"\n")[0].endswith(b"\r"):
         report.add("crlf", "The first line ends with CR LF.")
-    if raw.startswith(codecs.BOM_UTF8):
+    if start.startswith(codecs.BOM_UTF8):
         report.add("byte-order-mark", "The file starts with a byte order mark.")
-    return raw.removeprefix(codecs.BOM_UTF8)
+    return start.removeprefix(codecs.BOM_UTF8)

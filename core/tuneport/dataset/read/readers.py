@@ -1,56 +1,61 @@
-"""Bytes to rows, format by format: each row a value with its line, or what made it unreadable."""
+"""Bytes to rows, by format. Each row is a value with a report, or the reason why it is unreadable."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from tuneport.dataset.findings.findings import RowReport
-from tuneport.dataset.read.lines import Read, jsonl
+from tuneport.dataset.findings.row_report import RowReport
+from tuneport.dataset.read.jsonl import Read, read_jsonl
 from tuneport.dataset.read.sniff import SHEETS
 from tuneport.dataset.read.source import ExpansionError, Source
 from tuneport.dataset.read.strict_json import BAD
 
 
-def read(source: Source) -> Iterator[Read]:
-    """The rows of a source, without hurry; streams, whatever the size. What is wrong with the file is a row's BAD too,
-    in a report without a line.
+def read_rows(source: Source) -> Iterator[Read]:
+    """The rows of a source of any size and format, streamed. An error of the file is BAD with a report without a
+    line.
     """
-    yield from said(source)
+    yield from read_file_notes(source)
     if source.problem is not None:
         return
-    report = RowReport(None)
     with source.open() as stream:
         try:
-            yield from _rows(source, stream)
+            yield from _read_format(source, stream)
         except ExpansionError as error:
-            report.add(error.code, error.message)
-            yield BAD, report
+            yield BAD, report_expansion(error)
 
 
-def said(source: Source) -> Iterator[Read]:
-    """What is to be said of the file before any row is read."""
+def read_file_notes(source: Source) -> Iterator[Read]:
+    """The findings about the file that are known before any row is read."""
     for one in (*source.notes, *((source.problem,) if source.problem else ())):
         report = RowReport(None)
         report.add(one.code, one.message, one.column, one.remedy)
         yield BAD if one is source.problem else None, report
 
 
-def _rows(source: Source, stream: BinaryIO) -> Iterator[Read]:
+def report_expansion(error: ExpansionError) -> RowReport:
+    """The report of a compressed file that expands too much or is broken."""
+    report = RowReport(None)
+    report.add(error.code, error.message)
+    return report
+
+
+def _read_format(source: Source, stream: BinaryIO) -> Iterator[Read]:
     if source.format == "jsonl":
-        return jsonl(stream)
+        return read_jsonl(stream)
     if source.format == "json":
-        from tuneport.dataset.read import json_file as jsonfile
+        from tuneport.dataset.read.json_file import read_json
 
-        return jsonfile.rows(stream)
+        return read_json(stream)
     if source.format == "parquet":
-        from tuneport.dataset.read import arrow as tables
+        from tuneport.dataset.read.arrow import read_parquet
 
-        return tables.parquet(source, stream)
+        return read_parquet(source, stream)
     if source.format in SHEETS:
-        from tuneport.dataset.read import spreadsheets as sheets
+        from tuneport.dataset.read.spreadsheets import read_sheet
 
-        return sheets.rows(source, stream)
-    from tuneport.dataset.read import csv_file as csvfile
+        return read_sheet(source, stream)
+    from tuneport.dataset.read.csv_file import read_csv
 
-    return csvfile.rows(stream, "\t" if source.format == "tsv" else None)
+    return read_csv(stream, "\t" if source.format == "tsv" else None)

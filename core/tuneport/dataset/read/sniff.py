@@ -1,4 +1,4 @@
-"""What a file is: its format, its encoding, and what is to be said of it before any row is read."""
+"""Detects a file's format and encoding from its name and first bytes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneport.dataset.read.encodings import encoding_named, other_encoding
+from tuneport.dataset.read.encodings import find_encoding, guess_encoding
 from tuneport.errors import UsageError
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "xlsx", "xls", "ods")
 SHEETS = ("xlsx", "xls", "ods")
-"""Formats of spreadsheets, which hold several tables."""
-HEAD = 1 << 16
-"""How many bytes are looked at."""
+"""Formats of spreadsheets, which may have several tables."""
+HEAD_BYTES = 1 << 16
+"""How many bytes are examined."""
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -30,7 +30,7 @@ _SUFFIXES = {
     ".xls": "xls",
     ".ods": "ods",
 }
-_FOREIGN = (
+_OTHER_FILES = (
     (b"%PDF-", "a PDF document"),
     (b"BZh", "compressed with bzip2"),
     (b"\xfd7zXZ\0", "compressed with xz"),
@@ -47,8 +47,8 @@ _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How somebody asked that a file be read."""
+class ReadOptions:
+    """How the caller wants a file to be read."""
 
     format: str = "auto"
     encoding: str | None = None
@@ -56,8 +56,8 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Said:
-    """Something about a file as a whole: a finding without a line, or about one of its columns."""
+class FileNote:
+    """A finding about a file or one of its columns, without a line."""
 
     code: str
     message: str
@@ -66,53 +66,55 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a file was found to be. With a `problem`, no row of it can be read."""
+class Sniffed:
+    """A file's format and encoding. With a `problem`, none of its rows can be read."""
 
     format: str
     encoding: str | None = None
-    notes: tuple[Said, ...] = ()
-    problem: Said | None = None
+    notes: tuple[FileNote, ...] = ()
+    problem: FileNote | None = None
 
 
-def look(how: Reading, path: Path, head: bytes, *, whole: bool) -> Look:
-    """What a file is by what was asked, its name and its first bytes; `whole` says that there are no others."""
-    if how.format != "auto" and how.format not in FORMATS:
-        raise UsageError(f"{how.format!r} is no format.", remedy=f"Formats are {', '.join(FORMATS)}, or auto.")
-    encoding = encoding_named(how.encoding) if how.encoding else None
+def sniff(options: ReadOptions, path: Path, head: bytes, *, complete: bool) -> Sniffed:
+    """What a file is, by the options, its name and its first bytes; `complete`: there are no others."""
+    if options.format != "auto" and options.format not in FORMATS:
+        raise UsageError(f"{options.format!r} is not a format.", remedy=f"Formats are {', '.join(FORMATS)}, or auto.")
+    encoding = find_encoding(options.encoding) if options.encoding else None
     if encoding is not None:
         head = head.decode(encoding, "ignore").encode("utf-8", "ignore")
-    found = _binary(path, head)
-    named = _suffix(path)
+    found = _sniff_binary(path, head)
+    named = _format_of_suffix(path)
     if named in SHEETS and found is None and head and b"\0" not in head:
-        named = None  # text under a spreadsheet's name, as many web services write it
-    chosen = how.format if how.format != "auto" else found or named or _sniff(head)
-    look = Look(chosen, encoding)
+        named = None  # text with a spreadsheet's suffix, as many web services write it
+    chosen = options.format if options.format != "auto" else found or named or _sniff_text(head)
+    found_out = Sniffed(chosen, encoding)
     if head.startswith(_OLE) and _ENCRYPTED in head:
-        said = "The workbook is protected by a password."
-        return Look(chosen, encoding, problem=Said("other-file", said, remedy="Save it without a password."))
+        note = FileNote("other-file", "The workbook is protected by a password.", remedy="Save it without a password.")
+        return Sniffed(chosen, encoding, problem=note)
     if chosen in ("parquet", *SHEETS):
-        return look
-    if (problem := _foreign(head, found)) or (
-        how.encoding is None and (problem := _encoding_problem(head, whole=whole))
+        return found_out
+    if (problem := _other_file(head, found)) or (
+        options.encoding is None and (problem := _encoding_problem(head, complete=complete))
     ):
-        return Look(chosen, encoding, problem=problem)
-    return _json_lines(look, head, asked=how.format == "jsonl", whole=whole) if chosen == "jsonl" else look
+        return Sniffed(chosen, encoding, problem=problem)
+    if chosen == "jsonl":
+        return _check_json_lines(found_out, head, requested=options.format == "jsonl", complete=complete)
+    return found_out
 
 
-def _suffix(path: Path) -> str | None:
+def _format_of_suffix(path: Path) -> str | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] == ".gz":
         suffixes.pop()
     return _SUFFIXES.get(suffixes[-1] if suffixes else "")
 
 
-def _binary(path: Path, head: bytes) -> str | None:
-    """The format of a file that is no text, whatever its name says."""
+def _sniff_binary(path: Path, head: bytes) -> str | None:
+    """The format of a binary file, whatever its suffix; None for text."""
     if head.startswith(b"PAR1"):
         return "parquet"
-    if head.startswith(_OLE) and _suffix(path) in (*SHEETS, None):
-        return "xls" if b"W\0o\0r\0k\0b\0o\0o\0k\0" in head or _suffix(path) == "xls" else None
+    if head.startswith(_OLE) and _format_of_suffix(path) in (*SHEETS, None):
+        return "xls" if b"W\0o\0r\0k\0b\0o\0o\0k\0" in head or _format_of_suffix(path) == "xls" else None
     if not head.startswith(_ZIP):
         return None
     if b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet" in head[:200]:
@@ -123,43 +125,43 @@ def _binary(path: Path, head: bytes) -> str | None:
         names = []
     if any(name.startswith("xl/") for name in names) or b"xl/" in head:
         return "xlsx"
-    return _suffix(path) if _suffix(path) in SHEETS else None
+    return _format_of_suffix(path) if _format_of_suffix(path) in SHEETS else None
 
 
-def _foreign(head: bytes, found: str | None) -> Said | None:
-    """What is no text and no table at all, or a table that was asked to be read as text."""
+def _other_file(head: bytes, found: str | None) -> FileNote | None:
+    """The problem of a file that is neither text nor a table, or of a table that is to be read as text."""
     if found is not None:
         what = {"parquet": "a Parquet file", "ods": "an OpenDocument spreadsheet"}.get(found, "an Excel workbook")
-        return Said("other-file", f"The file is {what} (.{found}).", remedy=f"Let it be read as one: --format {found}")
-    what = next((what for start, what in _FOREIGN if head.startswith(start)), "")
+        return FileNote("other-file", f"The file is {what} (.{found}).", remedy=f"Read it as one: --format {found}")
+    what = next((what for start, what in _OTHER_FILES if head.startswith(start)), "")
     if what:
-        return Said("other-file", f"The file is {what}.")
+        return FileNote("other-file", f"The file is {what}.")
     start = head[:64].lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
-        said = "The file is a pointer of Git LFS, not the data."
-        return Said("other-file", said, remedy="Fetch the data: git lfs pull")
+        message = "The file is a Git LFS pointer, not the data."
+        return FileNote("other-file", message, remedy="Fetch the data: git lfs pull")
     if start.startswith((b"<!doctype html", b"<html")):
-        said = "The file is a web page (HTML), such as a download that failed leaves."
-        return Said("other-file", said, remedy="Download the data again, or save the table as CSV in UTF-8.")
+        message = "The file is a web page (HTML). A download may have failed."
+        return FileNote("other-file", message, remedy="Download the data again, or save the table as CSV in UTF-8.")
     return None
 
 
-def _encoding_problem(head: bytes, *, whole: bool) -> Said | None:
-    other = other_encoding(head, whole=whole)
-    if other is None:
+def _encoding_problem(head: bytes, *, complete: bool) -> FileNote | None:
+    guess = guess_encoding(head, complete=complete)
+    if guess is None:
         return None
-    name, example = other
-    shown = f", in which it reads: {example}" if example else ""
-    return Said(
+    name, example = guess
+    shown = f", which reads: {example}" if example else ""
+    return FileNote(
         "utf-16" if name.startswith("utf-16") else "other-encoding",
         f"The file is not UTF-8. It looks like {name}{shown}",
         remedy=f"Name its encoding: --encoding {name} (encoding= in Python, data.encoding in a config), or "
-        "another one if that reads wrong, or save the file as UTF-8.",
+        "another one if that looks wrong, or save the file as UTF-8.",
     )
 
 
-def _sniff(head: bytes) -> str:
-    """The format that the first bytes look like."""
+def _sniff_text(head: bytes) -> str:
+    """The text format that the first bytes look like."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     first = text.partition(b"\n")[0]
     if text.startswith(b"["):
@@ -169,20 +171,20 @@ def _sniff(head: bytes) -> str:
     return "tsv" if b"\t" in first and b"," not in first else "csv"
 
 
-def _json_lines(look: Look, head: bytes, *, asked: bool, whole: bool) -> Look:
-    """The same, unless what is named JSON lines is JSON of another layout: read as such, or refused where asked for."""
-    what = _layout(head, whole=whole)
-    if what is None:
-        return look
-    said = Said("not-json-lines", f"{what} That is not one object a line.")
-    if asked:
-        cure = "Name it .json and leave --format out, or say --format json."
-        return Look("jsonl", look.encoding, problem=Said(said.code, said.message, remedy=cure))
-    return Look("json", look.encoding, (Said("read-as-json", f"{what} It is read as JSON."),))
+def _check_json_lines(found: Sniffed, head: bytes, *, requested: bool, complete: bool) -> Sniffed:
+    """`found`, unless the file is JSON in another layout: then JSON, or a problem where JSON Lines were requested."""
+    layout = _describe_layout(head, complete=complete)
+    if layout is None:
+        return found
+    if requested:
+        remedy = "Rename it to .json and leave out --format, or use --format json."
+        problem = FileNote("not-json-lines", f"{layout} That is not one object per line.", remedy=remedy)
+        return Sniffed("jsonl", found.encoding, problem=problem)
+    return Sniffed("json", found.encoding, (FileNote("read-as-json", f"{layout} It is read as JSON."),))
 
 
-def _layout(head: bytes, *, whole: bool) -> str | None:
-    """What is to be said of JSON that is not one value a line; None where it is, or is no JSON."""
+def _describe_layout(head: bytes, *, complete: bool) -> str | None:
+    """The layout of JSON that is not one value per line, as a sentence; None for JSON Lines or other text."""
     text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "ignore").lstrip(" \t\r\n")
     first, _, rest = text.partition("\n")
     first = first.rstrip()
@@ -190,26 +192,26 @@ def _layout(head: bytes, *, whole: bool) -> str | None:
         return "The file is one JSON array." if _starts_rows(text) else None
     if not text.startswith("{"):
         return None
-    if first.endswith(",") and _ends(first[:-1]) == len(first) - 1:
-        return "The rows end with a comma, as inside of an array."
-    end = _ends(first)
+    if first.endswith(",") and _find_end(first[:-1]) == len(first) - 1:
+        return "The rows end with a comma, as in an array."
+    end = _find_end(first)
     if end is None and rest:
-        value = _ends(text)
-        if value is not None or (not whole and _is_cut(text)):
-            return "The file holds JSON values over several lines."
+        value = _find_end(text)
+        if value is not None or (not complete and _is_cut(text)):
+            return "The file has JSON values over several lines."
     if end is not None and end < len(first) and "\r" in first and not rest and first[end:].lstrip().startswith("{"):
         return "The file's lines end with CR alone."
     return None
 
 
 def _starts_rows(text: str) -> bool:
-    """Whether an array holds objects: its first item is one, or it is empty."""
+    """Whether an array has objects: its first item is one."""
     inside = text[1:].lstrip()
     return inside.startswith("{")
 
 
-def _ends(text: str) -> int | None:
-    """Where the JSON value ends that a text starts with; None where it does not end."""
+def _find_end(text: str) -> int | None:
+    """Where the JSON value at the start of a text ends; None where it does not end."""
     try:
         return json.JSONDecoder().raw_decode(text)[1]
     except (ValueError, RecursionError):
@@ -217,7 +219,7 @@ def _ends(text: str) -> int | None:
 
 
 def _is_cut(text: str) -> bool:
-    """Whether a JSON value is sound as far as it goes, and goes on beyond the text."""
+    """Whether a JSON value is valid so far and continues after the text."""
     try:
         json.JSONDecoder().raw_decode(text)
     except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""JSON as the standard means it: what lenient parsers let pass is found and named, with its place."""
+"""Strict JSON: errors that lenient parsers ignore are reported with their place."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from tuneport.dataset.findings.findings import RowReport
+from tuneport.dataset.findings.row_report import RowReport
 
 MAX_DEPTH = 100
-_NAMED = 10  # keys in one message
+_SHOWN = 10  # keys in one message
 BAD: Any = object()
 """What `parse` returns for a row that cannot be used."""
 
@@ -24,21 +24,21 @@ _decode = msgspec.json.Decoder().decode
 
 
 def parse(raw: bytes, report: RowReport) -> Any:
-    """The value of one JSON text, or BAD, with the reasons in the report."""
+    """The value of one JSON text, or BAD with the reasons in the report."""
     try:
         value = _decode(raw)
         if key_count(raw) == _decoded_keys(value, 0):
             return value
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
-    return explain(raw, report)
+    return _parse_slowly(raw, report)
 
 
 def key_count(raw: bytes) -> int:
-    """How many keys a valid JSON text has, repeated ones included; -1 where only a parser can tell.
+    """How many keys a valid JSON text has, counting repeated ones; -1 where only a parser can tell.
 
-    A quote inside a string has a backslash before it, so `":` without one ends a key. What could deceive that are
-    white space before the colon and a key that ends in a backslash.
+    A quote inside a string is escaped, so an unescaped `":` ends a key. This fails only for white space before the
+    colon and for a key that ends in a backslash.
     """
     keys = raw.count(b'":')
     if b"\\" in raw:
@@ -61,13 +61,13 @@ def _decoded_keys(value: Any, depth: int) -> int:
 
 
 class _Repeats(dict[str, Any]):
-    """An object in which keys were repeated."""
+    """An object with repeated keys."""
 
     repeated: list[str]
 
 
 class _Constant(str):
-    """NaN, Infinity or a number beyond any float, as it stood there."""
+    """NaN, Infinity or a number too large for a float, as written in the text."""
 
     code = "non-finite-number"
 
@@ -95,33 +95,34 @@ def _int(text: str) -> int | _TooLarge:
 
 
 decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_Constant, parse_float=_float, parse_int=_int)
-"""Marks what is wrong instead of hiding it; `value_of` takes the marks out again, or reports them."""
+"""Marks errors in the value instead of hiding them; `check_value` reports the marks."""
 
 
-def explain(raw: bytes, report: RowReport) -> Any:
-    """Parse slowly, and say what is wrong and where; BAD when something is."""
+def _parse_slowly(raw: bytes, report: RowReport) -> Any:
+    """The value, or BAD with what is wrong and where in the report."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         report.add(
-            "not-utf8", f"Byte {error.start + 1} of the row is 0x{raw[error.start]:02x}, which is not UTF-8 there."
+            "not-utf8",
+            f"Byte {error.start + 1} of the row is 0x{raw[error.start]:02x}, which is not valid UTF-8 there.",
         )
         return BAD
     try:
         value = decoder.decode(text)
     except json.JSONDecodeError as error:
-        report.add("invalid-json", say(error))
+        report.add("invalid-json", describe_error(error))
         return BAD
     except RecursionError:
-        report.add("too-deep", f"Values are nested more than {MAX_DEPTH} deep.")
+        report.add("too-deep", f"Values are nested more than {MAX_DEPTH} levels deep.")
         return BAD
-    return value_of(value, report)
+    return check_value(value, report)
 
 
-def value_of(value: Any, report: RowReport) -> Any:
-    """The value that `decoder` gave if nothing in it is marked, else BAD, with the marks in the report.
+def check_value(value: Any, report: RowReport) -> Any:
+    """The value that `decoder` returned if nothing in it is marked, or else BAD with the marks in the report.
 
-    NaN in a column of a row stands for no value, as in data frames and in what Python writes of them.
+    NaN as a column's value means that there is none, as in data frames.
     """
     if isinstance(value, dict) and any(isinstance(one, _Constant) and one == "NaN" for one in value.values()):
         for key, one in value.items():
@@ -129,44 +130,44 @@ def value_of(value: Any, report: RowReport) -> Any:
                 value[key] = None
     for pointer, depth, node in _walk(value):
         if depth > MAX_DEPTH:
-            report.add("too-deep", f"Values are nested more than {MAX_DEPTH} deep.")
+            report.add("too-deep", f"Values are nested more than {MAX_DEPTH} levels deep.")
             return BAD
         if isinstance(node, _Repeats):
-            said = ", ".join(map(repr, node.repeated[:_NAMED])) + (", …" if len(node.repeated) > _NAMED else "")
-            report.add("duplicate-key", f"The key {said} stands there twice.", pointer)
+            keys = ", ".join(map(repr, node.repeated[:_SHOWN])) + (", …" if len(node.repeated) > _SHOWN else "")
+            report.add("duplicate-key", f"The key {keys} occurs twice.", pointer)
         elif isinstance(node, _Constant):
-            report.add(node.code, f"{_short(node)} is not a number that JSON and computers share.", pointer)
+            report.add(node.code, f"{_shorten(node)} is not a number in JSON.", pointer)
         elif isinstance(node, str) and not node.isascii() and (found := _SURROGATE.search(node)):
-            report.add("lone-surrogate", f"\\u{ord(found[0]):04x} stands without its other half.", pointer)
+            report.add("lone-surrogate", f"\\u{ord(found[0]):04x} is without its other half.", pointer)
     return BAD if report.failed else value
 
 
-def say(error: json.JSONDecodeError) -> str:
-    """What a JSON error means, with its place in the row."""
+def describe_error(error: json.JSONDecodeError) -> str:
+    """A JSON error in plain words, with its place in the row."""
     where = f"column {error.pos + 1}" if error.lineno == 1 else f"line {error.lineno} of the row, column {error.colno}"
     before, here = error.doc[: error.pos].rstrip(), error.doc[error.pos : error.pos + 1]
     what = f"{error.msg[0].lower()}{error.msg[1:]}".split(" (")[0]
     if not here and not error.msg.startswith("Unterminated"):
         what = "the row ends in the middle of a value"
     elif here in "}]" and before.endswith(","):
-        what = "a comma stands before the closing bracket"
+        what = "there is a comma before the closing bracket"
     elif error.doc[error.pos : error.pos + 2] in ("//", "/*") or here == "#":
         what = "JSON has no comments"
     elif here == "'":
         what = "quotes must be double quotes"
     elif error.msg == "Extra data" and error.doc[error.pos :].strip() == ",":
-        what = "a comma follows the value; remove it"
+        what = "a comma follows the value. Remove it"
     elif error.msg == "Extra data" and here == "{":
-        what = "another value follows on the line; write each on a line of its own, or name the file .json"
+        what = "another value follows on the line. Write one per line, or rename the file to .json"
     elif error.msg == "Extra data":
-        what = "something follows the end of the value"
+        what = "there is extra text after the value"
     elif error.doc[error.pos : error.pos + 4] in ("None", "True") or error.doc[error.pos : error.pos + 5] == "False":
-        what = "null, true and false are written so, not as in Python"
+        what = "write null, true and false, not Python's None, True and False"
     return f"Not valid JSON at {where}: {what}."
 
 
 def _walk(value: Any) -> Iterator[tuple[str, int, Any]]:
-    """Every key and value with its JSON pointer and depth; not recursive, since depth is what may be wrong."""
+    """Every key and value with its JSON pointer and depth; not recursive, because the depth may be the error."""
     stack: list[tuple[str, int, Any]] = [("", 0, value)]
     while stack:
         pointer, depth, node = stack.pop()
@@ -186,5 +187,5 @@ def escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1").encode("utf-8", "replace").decode()
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 24 else f"{text[:20]}…"

@@ -1,4 +1,4 @@
-"""The short way for the commonest rows: plain chat, one JSON object a line, decoded and proven sound in bulk."""
+"""The fast path for the most common rows, plain chat in JSONL: decoded and proven free of findings in bulk."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import msgspec
 from tuneport.dataset.check.one_row import LEADS, check_turns
 from tuneport.dataset.check.row_keys import leading_system, many_row_keys
 from tuneport.dataset.example import Conversation, Message
-from tuneport.dataset.findings.findings import RowReport
+from tuneport.dataset.findings.row_report import RowReport
 from tuneport.dataset.read.strict_json import key_count
-from tuneport.dataset.scan.part import Part, digests_of
+from tuneport.dataset.scan.part import Part, join_digests
 from tuneport.dataset.shapes.recipe import Recipe
 from tuneport.dataset.shapes.text_values import NO_VALUE
 from tuneport.dataset.stats import Tally
 
 
 class Turn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A message of a role and a text, and nothing else."""
+    """A message with a role and a text, and nothing else."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
@@ -51,9 +51,9 @@ _STARTS = (
     b'{"shape": "conversation", "messages": [',
 )
 
-_TOOL_ANSWER = b"tool_response"  # a user's text may hold a tool's answer, which `with_calls_of_text` finds
+_TOOL_ANSWER = b"tool_response"  # a user's text may be a tool's answer, which `with_calls_from_text` finds
 
-# Whatever a check of text may find; a text in which nothing of this stands has no finding.
+# Whatever a check of texts may report; a text without these characters has no finding.
 _SUSPECT = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xadÂÃâð\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffd"
     "\U000e0000-\U000e007f]"
@@ -61,40 +61,36 @@ _SUSPECT = re.compile(
 _ENTITY = re.compile(rb"(?:&|\\u0026)[#a-zA-Z0-9]+;")
 _messages: Callable[[Chat], list[Turn]] = attrgetter("messages")
 _content: Callable[[Turn], str] = attrgetter("content")
-_quiet_orders: dict[tuple[str, ...], bool] = {}
+_clean_orders: dict[tuple[str, ...], bool] = {}
 
 
-def takes(recipe: Recipe | None) -> bool:
-    """Whether the rows of a recipe may go this way."""
+def fits(recipe: Recipe | None) -> bool:
+    """Whether rows of a recipe may take this path."""
     if recipe is None or recipe.system:
         return False
     return recipe.shape == "tuneport" or (recipe.shape == "messages" and recipe.columns["messages"] == "messages")
 
 
 def fold(block: bytes, part: Part) -> bool:
-    """Add what whole lines hold to a part, if all of them are plain chat that is sound and gives rise to no finding."""
-    if (chats := _read(block)) is None:
+    """Add complete lines to a part and return True, if all of them are plain chat without a finding."""
+    if (chats := _read_chats(block)) is None:
         return False
-    digests = digests_of(chats.canonical)
+    digests = join_digests(chats.canonical)
     counts = list(map(len, chats.rows))
-    keys = many_row_keys(chats.texts, counts, _systems(chats), digests)
+    keys = many_row_keys(chats.texts, counts, _system_turns(chats), digests)
     if keys is None:
         return False
     rows = len(counts)
-    part.keys += keys
-    part.digests += digests
-    part.places.extend(range(part.lines + 1, part.lines + rows + 1))
+    part.add_used(keys, digests, range(part.lines + 1, part.lines + rows + 1), chats.size)
     part.kept += b"\1" * rows
     part.lines += rows
     part.read += rows
-    part.used += rows
-    part.size += chats.size
-    _count(part.tally, chats.orders, chats.texts, counts)
+    _add_to_tally(part.tally, chats.orders, chats.texts, counts)
     return True
 
 
-def _systems(chats: _Chats) -> list[int]:
-    """For each row how many turns at its start are a system prompt that its text's key leaves out."""
+def _system_turns(chats: _Chats) -> list[int]:
+    """For each row, the number of turns at its start that are a system prompt, which the text's key ignores."""
     leading = {order: leading_system(order) for order in chats.orders}
     if not any(leading.values()):
         return [0] * len(chats.rows)
@@ -102,13 +98,13 @@ def _systems(chats: _Chats) -> list[int]:
 
 
 def canonical_lines(block: bytes) -> list[bytes] | None:
-    """The canonical text of whole lines, if all are plain chat that is sound; None does not say that none is."""
-    chats = _read(block)
+    """The canonical text of complete lines, if all are plain chat without a finding; else None."""
+    chats = _read_chats(block)
     return None if chats is None else chats.canonical
 
 
 class _Chats(NamedTuple):
-    """Sound rows of plain chat. `texts` are those of all turns; `size` is that of the canonical lines."""
+    """Rows of plain chat without a finding. `texts` are those of all turns; `size` is that of the canonical lines."""
 
     rows: list[list[Turn]]
     texts: list[str]
@@ -117,9 +113,9 @@ class _Chats(NamedTuple):
     size: int
 
 
-def _read(block: bytes) -> _Chats | None:
-    """Whole lines, if all are plain chat without a finding; control characters in ASCII are not looked for yet."""
-    if _TOOL_ANSWER in block or _may_hold_entities(block):
+def _read_chats(block: bytes) -> _Chats | None:
+    """Complete lines, if all are plain chat without a finding, except for control characters in ASCII texts."""
+    if _TOOL_ANSWER in block or _may_have_entities(block):
         return None
     try:
         chats = _decoder.decode_lines(block)
@@ -128,25 +124,25 @@ def _read(block: bytes) -> _Chats | None:
     rows = list(map(_messages, chats))
     texts = list(map(_content, chain.from_iterable(rows)))
     orders: Orders = Counter([tuple([turn.role for turn in turns]) for turns in rows])
-    if not (rows and all(map(_quiet, orders))) or _odd(texts):
+    if not (rows and all(map(_has_no_finding, orders))) or _may_have_finding(texts):
         return None
     canonical = list(map(_encoder.encode, chats))
     size = sum(map(len, canonical)) + len(canonical)
-    return _Chats(rows, texts, orders, canonical, size) if _sound(block, size, orders) else None
+    return _Chats(rows, texts, orders, canonical, size) if _is_complete(block, size, orders) else None
 
 
-def _sound(block: bytes, size: int, orders: Orders) -> bool:
-    """Whether the lines are rows, and no key stands twice in any: decoding would have kept the last one in silence.
+def _is_complete(block: bytes, size: int, orders: Orders) -> bool:
+    """Whether each line is one row without repeated keys: decoding would silently keep the last of these.
 
-    No JSON text of these rows is shorter than the canonical one, so if the block has that size nothing was left out.
-    The same holds with the spaces that Python's `json` writes (4 a turn), once so many are seen where they belong.
-    Where neither is so, keys are counted.
+    No JSON text of these rows is shorter than the canonical one, so a block of that size has nothing else in it. The
+    same is true with the spaces that Python's `json` writes (4 a turn) if all of them are where they belong. Otherwise
+    the keys are counted.
     """
     rows, turns = orders.total(), sum(len(order) * times for order, times in orders.items())
-    if len(block) == size - _TAG * rows + 4 * turns and _spaced(block, orders):
+    if len(block) == size - _TAG * rows + 4 * turns and _has_python_spaces(block, orders):
         return True
     start = next((start for start in _STARTS if block.startswith(start)), None)
-    if start is None or _lines_with(start, block) != rows:
+    if start is None or _count_lines(start, block) != rows:
         return False
     tagged = b'"shape"' in start
     if len(block) == size - _TAG * rows * (not tagged) and b" " not in start:
@@ -154,35 +150,39 @@ def _sound(block: bytes, size: int, orders: Orders) -> bool:
     return block.count(b"\n") == rows and key_count(block) == (1 + tagged) * rows + 2 * turns
 
 
-def _spaced(block: bytes, orders: Orders) -> bool:
-    """Whether each row and each turn begins as Python's `json` writes it."""
+def _has_python_spaces(block: bytes, orders: Orders) -> bool:
+    """Whether each row and each turn starts as Python's `json` writes it."""
     first: Counter[str] = Counter()
     later: Counter[str] = Counter()
     for order, times in orders.items():
         first[order[0]] += times
         for role in order[1:]:
             later[role] += times
-    begins = {role: f'{{"role": "{role}", "content": "'.encode() for role in first | later}
-    return all(_lines_with(b'{"messages": [' + begins[role], block) == times for role, times in first.items()) and all(
-        block.count(b'"}, ' + begins[role]) == times for role, times in later.items()
+    starts = {role: f'{{"role": "{role}", "content": "'.encode() for role in first | later}
+    return all(_count_lines(b'{"messages": [' + starts[role], block) == times for role, times in first.items()) and all(
+        block.count(b'"}, ' + starts[role]) == times for role, times in later.items()
     )
 
 
-def _lines_with(start: bytes, block: bytes) -> int:
-    """How many lines begin so."""
+def _count_lines(start: bytes, block: bytes) -> int:
+    """How many lines start with these bytes."""
     return block.count(b"\n" + start) + block.startswith(start)
 
 
 def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
-    """One row with its canonical line, or None where it is not plain, not sound, or gives rise to a finding."""
-    if _TOOL_ANSWER in raw or _may_hold_entities(raw):
+    """One row with its canonical line, or None where it is not plain chat or has a finding."""
+    if _TOOL_ANSWER in raw or _may_have_entities(raw):
         return None
     try:
         chat = _decoder.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     texts = [turn.content for turn in chat.messages]
-    if not _quiet(tuple([turn.role for turn in chat.messages])) or _odd(texts) or any(map(_SUSPECT.search, texts)):
+    if (
+        not _has_no_finding(tuple([turn.role for turn in chat.messages]))
+        or _may_have_finding(texts)
+        or any(map(_SUSPECT.search, texts))
+    ):
         return None
     line = _encoder.encode(chat)
     turns = len(chat.messages)
@@ -191,21 +191,21 @@ def decode_line(raw: bytes) -> tuple[Chat, bytes] | None:
     return None
 
 
-def _quiet(roles: tuple[str, ...]) -> bool:
-    """Whether an order of roles gives rise to no finding; remembered, since files have few orders."""
-    quiet = _quiet_orders.get(roles)
-    if quiet is None:
+def _has_no_finding(roles: tuple[str, ...]) -> bool:
+    """Whether an order of roles has no finding; cached, because files have few orders."""
+    clean = _clean_orders.get(roles)
+    if clean is None:
         report = RowReport(None)
         check_turns(roles, str, report)
-        quiet = bool(roles) and "tool" not in roles and not report.found
-        if len(_quiet_orders) < 1 << 12:
-            _quiet_orders[roles] = quiet
-    return quiet
+        clean = bool(roles) and "tool" not in roles and not report.found
+        if len(_clean_orders) < 1 << 12:
+            _clean_orders[roles] = clean
+    return clean
 
 
-def _odd(texts: list[str]) -> bool:
-    """Whether any of the texts may give rise to a finding, but for what `many_row_keys` sees by the way: control
-    characters in ASCII.
+def _may_have_finding(texts: list[str]) -> bool:
+    """Whether any of the texts may have a finding, except for control characters in ASCII texts, which `many_row_keys`
+    detects.
     """
     if list(map(str.strip, texts)) != texts or not all(texts) or not NO_VALUE.isdisjoint(texts):
         return True
@@ -213,12 +213,12 @@ def _odd(texts: list[str]) -> bool:
     return any(map(_SUSPECT.search, others)) or any(map(LEADS.search, others))
 
 
-def _may_hold_entities(lines: bytes) -> bool:
+def _may_have_entities(lines: bytes) -> bool:
     return (b"&" in lines or b"\\u0026" in lines) and _ENTITY.search(lines) is not None
 
 
-def _count(tally: Tally, orders: Orders, texts: Sequence[str], counts: Sequence[int]) -> None:
-    """Count many conversations at once, as `Tally.add` counts each; the texts are those of all turns."""
+def _add_to_tally(tally: Tally, orders: Orders, texts: Sequence[str], counts: Sequence[int]) -> None:
+    """Count many conversations at once, as `Tally.add` counts each. `texts` are those of all turns."""
     tally.shapes["conversation"] += len(counts)
     for order, times in orders.items():
         tally.turns.add(len(order), times)

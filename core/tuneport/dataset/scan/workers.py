@@ -1,4 +1,4 @@
-"""Several processes that read parts of one file at once, for files that are large enough to be worth it."""
+"""Several processes that read parts of one large file in parallel."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from tuneport.dataset.findings.findings import Finding, Findings
-from tuneport.dataset.read.source import ROW_BYTES, Source
+from tuneport.dataset.findings.findings import Findings
+from tuneport.dataset.findings.row_report import Finding
+from tuneport.dataset.read.lines import ROW_BYTES
+from tuneport.dataset.read.source import Source
+from tuneport.dataset.scan.batches import LineBatch, batch_of_large_line, batch_of_notes, batches_of_start
 from tuneport.dataset.scan.part import Part
-from tuneport.dataset.scan.scan import Lines, Scan, first_lines, notes, scan, too_large
+from tuneport.dataset.scan.scan import Scan, scan
 from tuneport.dataset.shapes.recipe import Recipe
 from tuneport.dataset.stats import Lengths, Tally
 
@@ -29,102 +32,102 @@ if sys.platform == "linux":
     import fcntl
 
 CHUNK = 1 << 20
-"""Bytes that a process is asked for at once; fewer towards the end, so that none waits long for the others there."""
+"""Bytes of one task; fewer towards the end, so that no process waits long for the others."""
 WORTH_IT = 16 << 20
 """A smaller file is read before the processes would have started."""
 _AT_MOST = 8
-_AHEAD = 3  # chunks that a process is asked for before it has answered, so that it never waits
-_PIPE = 1 << 20  # bytes: answers have room until somebody reads them
-_WAITING = 256  # chunks that may wait for an earlier one
+_AHEAD = 3  # tasks that a process has before it has answered, so that it never waits
+_PIPE = 1 << 20  # bytes of answers that a pipe holds until they are read
+_WAITING = 256  # tasks that may wait for an earlier one
 _RANGE = struct.Struct("<QQ")
 _SIZE = struct.Struct("<Q")
 
 
 @dataclass(slots=True)
-class _Piece:
-    """Whole lines of a file by their place, or one line that is beyond the bound; and what they hold, once known."""
+class _Task:
+    """Complete lines of a file by their offset, or one line that is too large; and their part, once known."""
 
     offset: int
     size: int
-    beyond: bool
+    too_large: bool
     part: Part | None = None
     process: _Process | None = None
 
 
 def scan_with(source: Source, recipe: Recipe | None, workers: int | None) -> Scan:
-    """The scan of a source, by as many processes as asked for, this one included, or as there are processors."""
+    """The scan of a source by `workers` processes, this one included; by default one for each processor."""
     count = min(workers or len(os.sched_getaffinity(0)), _AT_MOST) if hasattr(os, "sched_getaffinity") else workers or 1
     large = source.path is not None and source.path.stat().st_size > WORTH_IT
     if not large or not source.splittable or recipe is None or not hasattr(os, "pread"):
         return scan(source, recipe)
     found = Scan()
-    found.add(notes(source, recipe).part())
+    found.add(batch_of_notes(source, recipe).part())
     with source.open() as file, ExitStack() as stack:
         others = [stack.enter_context(_Process(file, recipe)) for _ in range(count - 1 if sys.executable else 0)]
-        for part in _parts(file, recipe, others):
+        for part in _read_parts(file, recipe, others):
             found.add(part)
         source.verify(file)
     return found
 
 
-def _parts(file: BinaryIO, recipe: Recipe, others: list[_Process]) -> Iterator[Part]:
-    """The parts of a file in order. The other processes are kept busy; what nobody was asked for is done here."""
-    pieces, waiting = _pieces(file), deque[_Piece]()
+def _read_parts(file: BinaryIO, recipe: Recipe, others: list[_Process]) -> Iterator[Part]:
+    """The parts of a file in order. The other processes are kept busy; this process reads the remaining tasks."""
+    tasks, waiting = _cut_file(file), deque[_Task]()
 
     def keep_busy() -> None:
         for process in others:
-            process.collect()
-            while process.idle and (piece := next(pieces, None)):
-                waiting.append(piece)
-                if piece.beyond:
-                    piece.part = _here(piece, file, recipe)
+            process.receive_ready()
+            while process.is_free and (task := next(tasks, None)):
+                waiting.append(task)
+                if task.too_large:
+                    task.part = _read_here(task, file, recipe)
                 else:
-                    process.ask(piece)
+                    process.send(task)
 
-    first = next(pieces)
+    first = next(tasks)
     keep_busy()
-    start = b"" if first.beyond else os.pread(file.fileno(), first.size, first.offset)
-    for batch in first_lines(start, recipe):
+    start = b"" if first.too_large else os.pread(file.fileno(), first.size, first.offset)
+    for batch in batches_of_start(start, recipe):
         yield batch.part()
-    if first.beyond:
-        yield _here(first, file, recipe)
-    for piece in pieces:
-        waiting.append(piece)
-        piece.part = _here(piece, file, recipe)
+    if first.too_large:
+        yield _read_here(first, file, recipe)
+    for task in tasks:
+        waiting.append(task)
+        task.part = _read_here(task, file, recipe)
         keep_busy()
         while waiting and (waiting[0].part or len(waiting) > _WAITING):
-            yield _settled(waiting.popleft(), file, recipe)
+            yield _wait_for(waiting.popleft(), file, recipe)
     while waiting:
-        yield _settled(waiting.popleft(), file, recipe)
+        yield _wait_for(waiting.popleft(), file, recipe)
 
 
-def _settled(piece: _Piece, file: BinaryIO, recipe: Recipe) -> Part:
-    """What a piece holds, waited for; done here if its process is not there any more, such as for want of memory."""
-    while piece.part is None and piece.process is not None and not piece.process.ended:
-        piece.process.answer()
-    return piece.part or _here(piece, file, recipe)
+def _wait_for(task: _Task, file: BinaryIO, recipe: Recipe) -> Part:
+    """The part of a task; read here if its process has ended, such as for lack of memory."""
+    while task.part is None and task.process is not None and not task.process.ended:
+        task.process.receive()
+    return task.part or _read_here(task, file, recipe)
 
 
-def _here(piece: _Piece, file: BinaryIO, recipe: Recipe) -> Part:
-    if piece.beyond:
-        return too_large(piece.size).part()
-    return Lines(os.pread(file.fileno(), piece.size, piece.offset), recipe).part()
+def _read_here(task: _Task, file: BinaryIO, recipe: Recipe) -> Part:
+    if task.too_large:
+        return batch_of_large_line(task.size).part()
+    return LineBatch(os.pread(file.fileno(), task.size, task.offset), recipe).part()
 
 
-def _pieces(file: BinaryIO) -> Iterator[_Piece]:
-    """Cuts a file after line ends."""
+def _cut_file(file: BinaryIO) -> Iterator[_Task]:
+    """Cut a file after line ends."""
     handle, start, size = file.fileno(), 0, os.fstat(file.fileno()).st_size
     while start < size:
         step = min(CHUNK, max((size - start) >> 3, CHUNK >> 3))
-        end = _after_line(handle, min(start + step, size), size)
-        if end - start > ROW_BYTES:  # some line in it is long: look at the first
-            end = _after_line(handle, start, size)
-        yield _Piece(start, end - start, end - start > ROW_BYTES)
+        end = _find_line_end(handle, min(start + step, size), size)
+        if end - start > ROW_BYTES:  # it contains a long line: look at the first one
+            end = _find_line_end(handle, start, size)
+        yield _Task(start, end - start, end - start > ROW_BYTES)
         start = end
 
 
-def _after_line(handle: int, start: int, size: int) -> int:
-    """The place after the first line feed at or after a place."""
+def _find_line_end(handle: int, start: int, size: int) -> int:
+    """The offset after the first line feed from `start` on."""
     while start < size:
         data = os.pread(handle, 1 << 16, start)
         if (found := data.find(b"\n")) >= 0:
@@ -134,62 +137,62 @@ def _after_line(handle: int, start: int, size: int) -> int:
 
 
 class _Process:
-    """Another process that reads parts of an open file when asked to, and answers in order."""
+    """Another process that reads parts of an open file on request, and answers in order."""
 
     def __init__(self, file: BinaryIO, recipe: Recipe) -> None:
-        asked, self._questions = os.pipe()
-        self._answers, answering = os.pipe()
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
         if sys.platform == "linux":
             with suppress(OSError):
-                fcntl.fcntl(answering, fcntl.F_SETPIPE_SZ, _PIPE)
-        start = _fork if _alone() else _start
-        self.pid, self._wait = start(file.fileno(), asked, answering, self._questions, self._answers)
-        os.close(asked)
-        os.close(answering)
+                fcntl.fcntl(answers, fcntl.F_SETPIPE_SZ, _PIPE)
+        start = _fork if _is_single_threaded() else _spawn
+        self.pid, self._wait = start(file.fileno(), requests, answers, self._requests, self._answers)
+        os.close(requests)
+        os.close(answers)
         self.ended = False
-        self._asked: deque[_Piece] = deque()
+        self._pending: deque[_Task] = deque()
         self._ready = select.poll()
         self._ready.register(self._answers, select.POLLIN)
-        self._send(msgspec.json.encode(recipe) + b"\n")
+        self._write(msgspec.json.encode(recipe) + b"\n")
 
     def __enter__(self) -> _Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._questions)
+        os.close(self._requests)
         os.close(self._answers)
         with suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self.pid, signal.SIGKILL)  # it holds nothing that could be lost
+            os.kill(self.pid, signal.SIGKILL)  # nothing can be lost
             self._wait()
 
     @property
-    def idle(self) -> bool:
-        """Whether it can be asked for more."""
-        return not self.ended and len(self._asked) < _AHEAD
+    def is_free(self) -> bool:
+        """Whether it can take another task."""
+        return not self.ended and len(self._pending) < _AHEAD
 
-    def ask(self, piece: _Piece) -> None:
-        """Ask for a piece; its `part` is set by an answer, unless the process ends before."""
-        piece.process = self
-        self._asked.append(piece)
-        self._send(_RANGE.pack(piece.offset, piece.size))
+    def send(self, task: _Task) -> None:
+        """Send a task; an answer sets its `part`, unless the process ends first."""
+        task.process = self
+        self._pending.append(task)
+        self._write(_RANGE.pack(task.offset, task.size))
 
-    def collect(self) -> None:
-        """Take the answers that are there."""
-        while self._asked and not self.ended and self._ready.poll(0):
-            self.answer()
+    def receive_ready(self) -> None:
+        """Receive the answers that have arrived."""
+        while self._pending and not self.ended and self._ready.poll(0):
+            self.receive()
 
-    def answer(self) -> None:
-        """Wait for the answer to the first question; `ended` if there is none."""
-        piece = self._asked.popleft()
+    def receive(self) -> None:
+        """Wait for the answer to the first task; sets `ended` if there is none."""
+        task = self._pending.popleft()
         head = self._read(_SIZE.size)
         data = self._read(*_SIZE.unpack(head)) if head else b""
         if data:
-            piece.part = unpack(data)
+            task.part = unpack(data)
 
-    def _send(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         try:
             while data:
-                data = data[os.write(self._questions, data) :]
+                data = data[os.write(self._requests, data) :]
         except BrokenPipeError:
             self.ended = True
 
@@ -202,36 +205,36 @@ class _Process:
         return b"" if size else b"".join(parts)
 
 
-def _alone() -> bool:
-    """Whether this process has one thread only, and can so be forked: what other threads hold would stay held."""
+def _is_single_threaded() -> bool:
+    """Whether this process has only one thread and can be forked: locks of other threads would stay locked."""
     try:
         return sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1
     except OSError:
         return False
 
 
-def _fork(handle: int, asked: int, answering: int, *ours: int) -> tuple[int, Callable[[], object]]:
-    """A copy of this process, which starts at once; its number, and what waits for its end."""
+def _fork(handle: int, requests: int, answers: int, *ours: int) -> tuple[int, Callable[[], object]]:
+    """Start a copy of this process, which is fast. Returns its id, and a function that waits for its end."""
     pid = os.fork()
     if not pid:
-        with suppress(BaseException):  # whoever asked sees that there is no answer
+        with suppress(BaseException):  # the parent sees that there is no answer
             for each in ours:
                 os.close(each)
-            _serve(handle, asked, answering)
+            _serve(handle, requests, answers)
         os._exit(0)
     return pid, lambda: os.waitpid(pid, 0)
 
 
-def _start(handle: int, asked: int, answering: int, *_: int) -> tuple[int, Callable[[], object]]:
-    """A new process, which takes as long to start as Python does."""
+def _spawn(handle: int, requests: int, answers: int, *_: int) -> tuple[int, Callable[[], object]]:
+    """Start a new Python process. Returns as `_fork` does."""
     import subprocess
 
     process = subprocess.Popen(
-        # -P: a file of the working folder that is named like a library is not imported. Its traceback helps nobody:
-        # whoever asked sees that there is no answer.
+        # -P: do not import a file of the working folder that has a library's name. Its traceback is not needed, because
+        # the parent sees that there is no answer.
         [sys.executable, "-P", "-m", "tuneport.dataset.scan.workers", str(handle)],
-        stdin=asked,
-        stdout=answering,
+        stdin=requests,
+        stdout=answers,
         stderr=subprocess.DEVNULL,
         pass_fds=[handle],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -239,16 +242,16 @@ def _start(handle: int, asked: int, answering: int, *_: int) -> tuple[int, Calla
     return process.pid, process.wait
 
 
-def _serve(handle: int, asked: int, answering: int) -> None:
-    """What such a process does until nobody asks any more."""
-    gc.disable()  # nothing that it makes refers back to itself, and a pass over what was there would copy it
-    with open(asked, "rb") as questions, open(answering, "wb") as answers:
-        recipe = msgspec.json.decode(questions.readline(), type=Recipe)
-        while question := questions.read(_RANGE.size):
-            offset, size = _RANGE.unpack(question)
-            data = pack(Lines(os.pread(handle, size, offset), recipe).part())
-            answers.write(_SIZE.pack(len(data)) + data)
-            answers.flush()
+def _serve(handle: int, requests: int, answers: int) -> None:
+    """In the other process: answer requests until there are no more."""
+    gc.disable()  # there are no reference cycles, and a collection would copy the parent's memory
+    with open(requests, "rb") as incoming, open(answers, "wb") as outgoing:
+        recipe = msgspec.json.decode(incoming.readline(), type=Recipe)
+        while request := incoming.read(_RANGE.size):
+            offset, size = _RANGE.unpack(request)
+            data = pack(LineBatch(os.pread(handle, size, offset), recipe).part())
+            outgoing.write(_SIZE.pack(len(data)) + data)
+            outgoing.flush()
 
 
 def pack(part: Part) -> bytes:
@@ -272,12 +275,12 @@ def unpack(data: bytes) -> Part:
         digests=digests,
         places=array("Q", places),
         kept=bytearray(kept),
-        findings=Findings.of_state(counts, severities, msgspec.convert(findings, list[Finding])),
-        tally=_tally(tally),
+        findings=Findings.from_state(counts, severities, msgspec.convert(findings, list[Finding])),
+        tally=_unpack_tally(tally),
     )
 
 
-def _tally(raw: dict[str, Any]) -> Tally:
+def _unpack_tally(raw: dict[str, Any]) -> Tally:
     answers = raw["answers"]
     lengths = {
         name: Lengths(Counter(raw[name]["counts"]), raw[name]["total"], raw[name]["smallest"], raw[name]["largest"])

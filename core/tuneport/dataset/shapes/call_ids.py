@@ -1,4 +1,4 @@
-"""Which tool answer belongs to which call, where a row leaves out the ids."""
+"""Matches tool answers to calls where a row has no ids."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 import msgspec
 
 from tuneport.dataset.example import Conversation, Example, Message, Preference
-from tuneport.dataset.findings.findings import RowReport
-from tuneport.dataset.shapes.tools import called
+from tuneport.dataset.findings.row_report import RowReport
+from tuneport.dataset.shapes.tools import new_call_id
 
 
 def with_call_ids(example: Example, report: RowReport) -> Example:
-    """The example whose calls all have ids and whose tool answers name their calls: in order, where they do not."""
+    """The example with an id on each call and on each tool answer; missing ones are matched in order."""
     if isinstance(example, Conversation):
-        messages = _matched(example.messages, "messages", 0, report)
+        messages = _match(example.messages, "messages", 0, report)
         return example if messages is example.messages else msgspec.structs.replace(example, messages=messages)
     if isinstance(example, Preference):
-        prompt = _matched(example.prompt, "prompt", 0, report)
+        prompt = _match(example.prompt, "prompt", 0, report)
         arms = {
-            part: _matched((*prompt, *getattr(example, part)), part, len(prompt), report)[len(prompt) :]
+            part: _match((*prompt, *getattr(example, part)), part, len(prompt), report)[len(prompt) :]
             for part in ("chosen", "rejected")
         }
         return msgspec.structs.replace(example, prompt=prompt, **arms)
     return example
 
 
-def _matched(messages: tuple[Message, ...], part: str, before: int, report: RowReport) -> tuple[Message, ...]:
-    """The messages with ids; `before` of them stand in another part of the row."""
+def _match(messages: tuple[Message, ...], part: str, before: int, report: RowReport) -> tuple[Message, ...]:
+    """The messages with ids; the first `before` of them are in another part of the row."""
     if not any(message.tool_calls for message in messages):
         return messages
     taken = [str(call["id"]) for message in messages for call in message.tool_calls or () if call.get("id")]
@@ -41,7 +41,7 @@ def _matched(messages: tuple[Message, ...], part: str, before: int, report: RowR
         if messages[at].tool_calls:
             while end < len(messages) and messages[end].role == "tool":
                 end += 1
-        exchange = _exchange(messages[at], messages[at + 1 : end], taken)
+        exchange = _match_exchange(messages[at], messages[at + 1 : end], taken)
         if exchange != [*messages[at:end]]:
             place = report.place(part, max(0, at - before)).removesuffix("/content").removesuffix("/value")
             report.add("read-as-tool-call", "Calls or answers without ids are matched in order.", place)
@@ -49,36 +49,28 @@ def _matched(messages: tuple[Message, ...], part: str, before: int, report: RowR
         origins += [min(at + step, end - 1) for step in range(len(exchange))]
         at = end
     if len(found) != len(messages):
-        moved(report, part, origins, before)
+        report.move_turns(part, origins, before)
     return tuple(found)
 
 
-def moved(report: RowReport, part: str, origins: Sequence[int], before: int = 0) -> None:
-    """Let the report say where turns stand in the file: `origins` has the place of each before some became several."""
-    place_of = report.place
-    report.place = lambda name, index: place_of(
-        name, origins[index + before] - before if name == part and index + before < len(origins) else index
-    )
-
-
-def _exchange(turn: Message, answers: Sequence[Message], taken: list[str]) -> list[Message]:
-    """A turn and the answers to its calls, with ids; names in use are added to `taken`."""
+def _match_exchange(turn: Message, answers: Sequence[Message], taken: list[str]) -> list[Message]:
+    """A turn and the answers to its calls, with ids; used ids are added to `taken`."""
     calls = turn.tool_calls
     if not calls:
         return [turn, *answers]
-    answers = _split(answers, len(calls))
+    answers = _split_answer(answers, len(calls))
     given = {str(call["id"]) for call in calls if call.get("id")}
     spare = iter([one.tool_call_id for one in answers if one.tool_call_id and one.tool_call_id not in given])
     named = []
     for call in calls:
-        name = str(call["id"]) if call.get("id") else next(spare, None) or called(taken)
+        name = str(call["id"]) if call.get("id") else next(spare, None) or new_call_id(taken)
         if name not in taken:
             taken.append(name)
         named.append(call if call.get("id") == name else {**call, "id": name})
-    return [turn if named == calls else msgspec.structs.replace(turn, tool_calls=named), *_answering(answers, named)]
+    return [turn if named == calls else msgspec.structs.replace(turn, tool_calls=named), *_name_calls(answers, named)]
 
 
-def _answering(answers: Sequence[Message], calls: Sequence[dict[str, Any]]) -> list[Message]:
+def _name_calls(answers: Sequence[Message], calls: Sequence[dict[str, Any]]) -> list[Message]:
     answered = {answer.tool_call_id for answer in answers}
     waiting = [call for call in calls if call["id"] not in answered]
     found = []
@@ -93,8 +85,8 @@ def _answering(answers: Sequence[Message], calls: Sequence[dict[str, Any]]) -> l
     return found
 
 
-def _split(answers: Sequence[Message], calls: int) -> Sequence[Message]:
-    """One answer to several calls as one answer each, where it holds a JSON list with an item for each of them."""
+def _split_answer(answers: Sequence[Message], calls: int) -> Sequence[Message]:
+    """One answer to several calls, split where it is a JSON list with one item per call."""
     if len(answers) != 1 or calls < 2 or answers[0].tool_call_id is not None:
         return answers
     try:

@@ -1,4 +1,4 @@
-"""Columns beside a question and its answer that change what they mean: earlier turns, system prompts, context."""
+"""Columns that change what a question and its answer mean: earlier turns, system prompts, context, ratings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tuneport.dataset.example import Message
-from tuneport.dataset.findings.findings import RowReport
+from tuneport.dataset.findings.row_report import RowReport
 
 _ASKED = ("user", "human", "question", "instruction", "prompt", "input", "query")
 _ANSWERED = ("assistant", "bot", "gpt", "answer", "output", "response", "completion", "model")
@@ -29,25 +29,25 @@ _ANOTHER = re.compile(
     r"(?:text|sentence|question|query|prompt|user|human|assistant|message|utterance|turn)s?[ _-]?(?:[2-9]|[b-d]|two)",
     re.IGNORECASE,
 )
-"""Columns of a second text beside the first, such as sentence2."""
+"""Columns of a second text, such as sentence2."""
 _LETTERS = frozenset("abcdefgh")
 _RATINGS = _words("label kto_tag kto_label desirable is_desirable thumbs_up is_good good liked accepted")
 _OPINIONS = _words(
     "rating feedback thumb thumbs vote is_correct correctness approved is_approved preferred is_accepted helpful "
     "is_helpful"
 )
-"""Columns that may say so of some rows only: the others are used."""
+"""Columns that may rate only some rows; the other rows are used."""
 _BAD = _words("false 0 0.0 -1 no bad wrong incorrect negative down thumbs_down thumb_down dislike disliked rejected")
 _GOOD = _words("true 1 1.0 yes good right correct positive up thumbs_up thumb_up like liked accepted approved")
 _TRUTH = _words("true false 0 1 0.0 1.0 yes no")
 
 
 def history_turns(value: Any, pointer: str, report: RowReport) -> list[Message] | None:
-    """Earlier turns as pairs of a user's and an assistant's text; None where they are written as messages."""
+    """Earlier turns, from pairs of a user's and an assistant's text; None where they are written as messages."""
     if value is None or value in ("", [], {}):
         return []
     if not isinstance(value, list):
-        _bad(pointer, report)
+        _report_bad_history(pointer, report)
         return []
     if all(isinstance(one, dict) and ("role" in one or "from" in one) for one in value):
         return None
@@ -55,7 +55,7 @@ def history_turns(value: Any, pointer: str, report: RowReport) -> list[Message] 
         value = [value[place : place + 2] for place in range(0, len(value), 2)]
     pairs = [_pair(one) for one in value]
     if not all(pairs):
-        _bad(pointer, report)
+        _report_bad_history(pointer, report)
         return []
     return [
         Message(role=role, content=text)
@@ -74,33 +74,33 @@ def _pair(value: Any) -> tuple[str, str] | None:
     return (asked, answered) if isinstance(asked, str) and isinstance(answered, str) else None
 
 
-def _bad(pointer: str, report: RowReport) -> None:
+def _report_bad_history(pointer: str, report: RowReport) -> None:
     report.add("bad-history", "The history is neither [user, assistant] pairs nor a list of messages.", pointer)
 
 
 def changes_meaning(column: str) -> bool:
-    """Whether the name of a column that no shape uses tells that a row means something else without it."""
+    """Whether an unused column's name suggests that a row means something else without it."""
     words = set(re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower().replace("-", " ").replace("_", " ").split())
     return _ANOTHER.fullmatch(column.strip()) is not None or (bool(words & _MEANS_MORE) and not words & _ABOUT)
 
 
-def telling(columns: Iterable[object]) -> list[str]:
-    """Of the names of columns that no shape uses, those without which a row means something else."""
+def context_columns(columns: Iterable[object]) -> list[str]:
+    """The names among unused columns without which a row probably means something else."""
     names = [str(column) for column in columns]
     letters = [name for name in names if name.strip().lower() in _LETTERS]  # the choices of a question
     return [name for name in names if changes_meaning(name) or (name in letters and len(letters) > 1)]
 
 
-def about_thoughts(column: str) -> bool:
-    """Whether a column's name says that it holds what stands before an answer as thoughts."""
+def is_about_thoughts(column: str) -> bool:
+    """Whether a column's name suggests the reasoning before an answer."""
     return bool({"reasoning", "thinking", "thought", "thoughts"} & set(column.lower().replace("-", "_").split("_")))
 
 
-def rating(
+def rating_column(
     columns: Iterable[str], used: Iterable[str], rows: Sequence[Mapping[str, Any]], *, labels: bool = False
 ) -> str | None:
-    """The column that says whether each answer is a good one, as the method KTO wants it. Beside `labels`, opinions are
-    about the text.
+    """The column that says whether each answer is good, as KTO needs it. With `labels`, opinions are about the text
+    and do not count.
     """
     taken = set(used)
     for column in columns:
@@ -110,18 +110,18 @@ def rating(
             continue
         values = [value for row in rows if (value := row.get(column)) not in (None, "")]
         known = _BAD | _GOOD if opinion else _TRUTH
-        if values and all(isinstance(one, int | float | str) and _word(one) in known for one in values):
+        if values and all(isinstance(one, int | float | str) and _normalize_word(one) in known for one in values):
             return column
     return None
 
 
 def is_rated(column: str, value: Any) -> bool:
-    """Whether a row's rating keeps it from being trained on: any does, but for opinions, where only a bad one does."""
+    """Whether a row cannot be trained on because of its rating: any rating, but of opinions only a bad one."""
     if value in (None, ""):
         return False
-    return str(column).strip().lower() in _RATINGS or _word(value) in _BAD
+    return str(column).strip().lower() in _RATINGS or _normalize_word(value) in _BAD
 
 
-def _word(value: Any) -> str:
+def _normalize_word(value: Any) -> str:
     text = str(value).strip().lower()
     return text if text == "-1" else text.replace(" ", "_").replace("-", "_")

@@ -1,4 +1,4 @@
-"""Lists of messages as other tools write them, to messages: every key accounted for, nothing lost in silence."""
+"""Lists of messages, as other tools write them, to messages: every key is used or reported."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tuneport.dataset.example import Message
-from tuneport.dataset.findings.findings import RowReport
+from tuneport.dataset.example import ROLES, Message
+from tuneport.dataset.findings.row_report import RowReport
 from tuneport.dataset.read.strict_json import escape
-from tuneport.dataset.roles import ROLES
 from tuneport.dataset.shapes.context import history_turns
-from tuneport.dataset.shapes.parts import KNOWN, unfolded
-from tuneport.dataset.shapes.tools import CALL_ROLES, cleaned, in_wire_form, read_calls
+from tuneport.dataset.shapes.parts import KNOWN, split_parts
+from tuneport.dataset.shapes.tools import CALL_ROLES, read_calls, remove_nulls, to_wire_form
 
 _KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "weight"})
 REASONING = ("reasoning_content", "reasoning", "thinking")
-"""The keys under which tools write what the assistant thought before it answered."""
+"""The keys of the assistant's reasoning in the data of other tools."""
 _OTHER_REASONING = frozenset({"reasoning_details", "thinking_blocks", "thoughts", "reasoning_text", "thought"})
 _TRAINED = ("train", "training", "trainable", "loss")
-"""Keys by which other tools say whether a turn is trained on, as our weight does."""
+"""Other tools' keys for whether a turn is trained on, like our weight."""
 _MASKS = ("mask", "masked", "loss_mask", "ignore", "train_detail", "training_detail")
 _NEVER_TRAINED = frozenset({"user", "human", "system", "developer", "tool", "observation"})
 _SHAREGPT_ROLES = {
@@ -49,32 +48,32 @@ _OTHER_ROLES: dict[str, str] = {
     "human": "user",
     "ipython": "tool",
 }
-"""What others call the speakers of a list of messages, in lower case."""
+"""Other names of roles, in lower case."""
 Content = str | list[dict[str, Any]] | None
 _THINK_BLOCK = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _PARTS = {"text": "text", "image_url": "image_url"}
 
 
 def read_messages(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
-    """The messages of a list such as OpenAI's; what is wrong goes into the report."""
-    value = _by_turn(value)
+    """The messages of a list such as OpenAI's; errors go into the report."""
+    value = _transpose(value)
     if not isinstance(value, list) or not value:
         report.add(
             "no-messages", "There are no messages." if value == [] else "This is not a list of messages.", pointer
         )
         return ()
-    return _read_turns(value, pointer, report, _message)
+    return _read_turns(value, pointer, report, _read_message)
 
 
 def _read_turns(
     value: list[Any], pointer: str, report: RowReport, read: Callable[[Any, str, RowReport], Message]
 ) -> tuple[Message, ...]:
-    """Each turn, and each of the several that one may mean."""
+    """The turns of a list; one item may become several turns."""
     found: list[Message] = []
     origins: list[int] = []
     for index, one in enumerate(value):
         at = f"{pointer}/{index}"
-        turns = unfolded(_in_our_roles(one, at, report), at, report) if _may_mean_more(one) else [one]
+        turns = split_parts(_rename_role(one, at, report), at, report) if _has_other_form(one) else [one]
         found += [read(turn, at, report) for turn in turns]
         origins += [index] * len(turns)
     if len(found) != len(value):
@@ -83,12 +82,12 @@ def _read_turns(
 
 
 def read_one(value: dict[str, Any], pointer: str, report: RowReport) -> tuple[Message, ...]:
-    """The messages that one message or turn of ShareGPT means."""
-    return _read_turns([value], pointer, report, _sharegpt_turn)
+    """The messages of one message or ShareGPT turn."""
+    return _read_turns([value], pointer, report, _read_sharegpt_turn)
 
 
-def _by_turn(value: Any) -> Any:
-    """Turns that stand as a list for each key, as old data sets of Hugging Face hold them, one by one."""
+def _transpose(value: Any) -> Any:
+    """Turns written as one list per key, as in old Hugging Face datasets, to a list of turns."""
     if not (isinstance(value, dict) and value and all(isinstance(one, list) for one in value.values())):
         return value
     if len({len(one) for one in value.values()}) > 1 or not value.keys() & _TURN_KEYS:
@@ -96,15 +95,15 @@ def _by_turn(value: Any) -> Any:
     return [dict(zip(value, turn, strict=True)) for turn in zip(*value.values(), strict=True)]
 
 
-def _may_mean_more(value: Any) -> bool:
-    """Whether a message is written in other words than ours."""
+def _has_other_form(value: Any) -> bool:
+    """Whether a message has another form than the usual one."""
     if not isinstance(value, dict) or "from" in value:
         return False
     return type(value.get("content")) is not str or value.get("role") not in ROLES
 
 
-def _in_our_roles(message: dict[str, Any], at: str, report: RowReport) -> dict[str, Any]:
-    """The message with our word for its speaker, where it has another vendor's, or ours in other case."""
+def _rename_role(message: dict[str, Any], at: str, report: RowReport) -> dict[str, Any]:
+    """The message with the usual name of its role, where it has another vendor's, or another case."""
     role = message.get("role")
     kind = message.get("type")
     if role is None and isinstance(kind, str) and kind.lower() in _OTHER_ROLES:  # LangChain's
@@ -120,24 +119,24 @@ def _in_our_roles(message: dict[str, Any], at: str, report: RowReport) -> dict[s
     return {**message, "role": ours}
 
 
-def _message(value: Any, at: str, report: RowReport) -> Message:
+def _read_message(value: Any, at: str, report: RowReport) -> Message:
     if not isinstance(value, dict):
         report.add("bad-message", "A message is not an object.", at)
         return Message(role="")
     role = value.get("role")
-    if len(value) == 2 and role in ROLES and type(value.get("content")) is str:  # most are of this form
+    if len(value) == 2 and role in ROLES and type(value.get("content")) is str:  # most have this form
         return Message(role=role, content=value["content"])
-    value = _with_weight(in_wire_form(value, at, report), at, report)
+    value = _read_train_key(to_wire_form(value, at, report), at, report)
     role = value.get("role")
-    thought = _reasoning(value, role, at, report)
+    thought = _read_reasoning(value, role, at, report)
     for key in value.keys() - _KEYS - {*REASONING}:
         if value[key] is not None:
-            _unknown_key(key, f"{at}/{escape(key)}", report, thought)
+            _report_unknown_key(key, f"{at}/{escape(key)}", report, thought)
     _check_role(role, f"{at}/role", report)
-    content = _content(value.get("content"), f"{at}/content", report)
+    content = _read_content(value.get("content"), f"{at}/content", report)
     return Message(
         role=str(role),
-        content=once(content, thought, f"{at}/content", report),
+        content=drop_repeated_thought(content, thought, f"{at}/content", report),
         name=_optional_text(value.get("name"), f"{at}/name", report),
         tool_calls=read_calls(value.get("tool_calls"), f"{at}/tool_calls", report),
         tool_call_id=_optional_text(value.get("tool_call_id"), f"{at}/tool_call_id", report),
@@ -146,22 +145,23 @@ def _message(value: Any, at: str, report: RowReport) -> Message:
     )
 
 
-def once(content: Content, thought: str | None, at: str, report: RowReport) -> Content:
-    """The content without a think block at its start that repeats the thought beside it: it is trained on once."""
-    opened = _THINK_BLOCK.match(content) if thought and isinstance(content, str) else None
-    if opened is None or thought is None:
+def drop_repeated_thought(content: Content, thought: str | None, at: str, report: RowReport) -> Content:
+    """The content without a think block at its start that repeats `thought`, so that it is trained on only once."""
+    block = _THINK_BLOCK.match(content) if thought and isinstance(content, str) else None
+    if block is None or thought is None:
         return content
-    if opened[1].strip() not in ("", thought.strip()):
-        report.add("bad-reasoning", "The think block in the text and the key beside it hold different texts.", at)
-    return opened.string[opened.end() :]
+    if block[1].strip() not in ("", thought.strip()):
+        report.add("bad-reasoning", "The think block in the text differs from the message's reasoning key.", at)
+    return block.string[block.end() :]
 
 
-def _with_weight(value: Mapping[str, Any], at: str, report: RowReport) -> Mapping[str, Any]:
-    """The message with a weight in place of another tool's key for whether the turn is trained on."""
+def _read_train_key(value: Mapping[str, Any], at: str, report: RowReport) -> Mapping[str, Any]:
+    """The message with a weight instead of another tool's key for whether the turn is trained on."""
     for key in _MASKS:
         if value.get(key) not in (None, [], ""):
-            cure = "Write weight 0 on the turns that are not to be trained on, and remove the key."
-            report.add("bad-weight", f"{key} may say which turns are trained on, and is not read.", f"{at}/{key}", cure)
+            remedy = "Write weight 0 on the turns that the model should not learn, and remove the key."
+            message = f"{key} may say which turns are trained on, but it is not supported."
+            report.add("bad-weight", message, f"{at}/{key}", remedy)
     given = next((key for key in _TRAINED if value.get(key) is not None), None)
     if given is None:
         return value
@@ -171,7 +171,7 @@ def _with_weight(value: Mapping[str, Any], at: str, report: RowReport) -> Mappin
         return rest
     weight = int(value[given])
     if value.get("weight", weight) != weight:
-        report.add("bad-weight", f"{given} and weight say different things.", f"{at}/{given}")
+        report.add("bad-weight", f"{given} and weight contradict each other.", f"{at}/{given}")
         return rest
     report.add("read-as-turn", f"{given} is read as the weight {weight}.", f"{at}/{given}")
     role = value.get("role", value.get("from"))
@@ -179,28 +179,28 @@ def _with_weight(value: Mapping[str, Any], at: str, report: RowReport) -> Mappin
     return rest if on_others else rest | {"weight": weight}
 
 
-def _reasoning(value: Mapping[str, Any], role: Any, at: str, report: RowReport) -> str | None:
-    """What the assistant thought, under whichever key it stands."""
+def _read_reasoning(value: Mapping[str, Any], role: Any, at: str, report: RowReport) -> str | None:
+    """The assistant's reasoning, under any of its keys."""
     given = {key: value[key] for key in REASONING if value.get(key) not in (None, "", [])}
     for key, thought in given.items():
         if not isinstance(thought, str):
             report.add("bad-reasoning", f"{key} is not a text.", f"{at}/{key}")
             return None
         if role != "assistant":
-            report.add("bad-reasoning", f"{key} stands on a turn of {role!r:.40}.", f"{at}/{key}")
+            report.add("bad-reasoning", f"{key} is on a turn of {role!r:.40}.", f"{at}/{key}")
             return None
     if len(set(given.values())) > 1:
         keys = list(given)
-        report.add("bad-reasoning", f"{keys[0]} and {keys[1]} hold different texts.", f"{at}/{keys[1]}")
+        report.add("bad-reasoning", f"{keys[0]} and {keys[1]} have different texts.", f"{at}/{keys[1]}")
         return None
     return next(iter(given.values()), None)
 
 
-def _unknown_key(key: str, at: str, report: RowReport, thought: str | None = None) -> None:
+def _report_unknown_key(key: str, at: str, report: RowReport, thought: str | None = None) -> None:
     if key in _OTHER_REASONING and thought is None:
-        report.add("bad-reasoning", f"{key} is not read, and it holds what the assistant thought.", at)
+        report.add("bad-reasoning", f"{key} has the assistant's reasoning, but it is not supported.", at)
     else:
-        report.add("unknown-key", f"{key} is no key of a message; it is left out.", at)
+        report.add("unknown-key", f"{key} is not a key of a message. It is left out.", at)
 
 
 def _check_role(role: Any, at: str, report: RowReport) -> None:
@@ -212,13 +212,13 @@ def _check_role(role: Any, at: str, report: RowReport) -> None:
         report.add("unknown-role", f"{role!r:.60} is not a role.", at)
 
 
-def _content(value: Any, at: str, report: RowReport) -> Content:
+def _read_content(value: Any, at: str, report: RowReport) -> Content:
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, list):
-        report.add("bad-content", "The content is neither text nor a list of parts.", at)
+        report.add("bad-content", "The content is neither a text nor a list of parts.", at)
         return None
-    value = cleaned(value, at, report)
+    value = remove_nulls(value, at, report)
     for index, part in enumerate(value):
         _check_part(part, f"{at}/{index}", report)
     found: list[dict[str, Any]] = value
@@ -228,8 +228,8 @@ def _content(value: Any, at: str, report: RowReport) -> Content:
 def _check_part(part: Any, at: str, report: RowReport) -> None:
     wanted = _PARTS.get(str(part.get("type"))) if isinstance(part, dict) else None
     if wanted is None:
-        what = f"of type {part['type']!r:.40}" if isinstance(part, dict) and part.get("type") else "without a type"
-        report.add("bad-part", f"A part {what} is not read; {KNOWN} are.", at, _part_remedy(part))
+        kind = f"of type {part['type']!r:.40}" if isinstance(part, dict) and part.get("type") else "without a type"
+        report.add("bad-part", f"A part {kind} is not supported. Supported are {KNOWN}.", at, _part_remedy(part))
     elif wanted == "text" and not isinstance(part.get("text"), str):
         report.add("bad-part", "A text part has no text.", at)
     elif wanted == "image_url":
@@ -242,10 +242,10 @@ def _check_part(part: Any, at: str, report: RowReport) -> None:
 def _part_remedy(part: Any) -> str | None:
     kind = str(part.get("type")) if isinstance(part, dict) else ""
     if "redacted" in kind:
-        return "Remove the part: what is encrypted teaches nothing."
+        return "Remove the part: a model learns nothing from encrypted text."
     if "image" in kind:
         return 'Write {"type": "image_url", "image_url": {"url": "data:image/png;base64,…"}}.'
-    return 'Write what it says as {"type": "text", "text": "…"}, or remove it.' if kind else None
+    return 'Write its text as {"type": "text", "text": "…"}, or remove it.' if kind else None
 
 
 def _optional_text(value: Any, at: str, report: RowReport) -> str | None:
@@ -261,15 +261,15 @@ def _weight(value: Any, role: Any, at: str, report: RowReport) -> int | None:
     if isinstance(value, bool) or value not in (0, 1):
         report.add("bad-weight", f"The weight is {value!r:.40}.", at)
     elif role != "assistant":
-        report.add("weight-not-on-assistant", f"A {role} turn has a weight; it is left out.", at)
+        report.add("weight-not-on-assistant", f"A {role} turn has a weight. It is left out.", at)
     else:
         return int(value)
     return None
 
 
 def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message, ...]:
-    """ShareGPT's turns: `from` and `value`, in its own words for roles."""
-    value = _by_turn(value)
+    """ShareGPT's turns: `from` and `value`, with its names of roles."""
+    value = _transpose(value)
     if not isinstance(value, list) or not value:
         report.add("no-messages", "There are no turns." if value == [] else "This is not a list of turns.", pointer)
         return ()
@@ -279,13 +279,13 @@ def read_sharegpt(value: Any, pointer: str, report: RowReport) -> tuple[Message,
             report.add("read-as-turn", "Pairs of a question and an answer are read as turns.", pointer)
             report.origins = {**report.origins, pointer: [place // 2 for place in range(len(pairs))]}
             return tuple(pairs)
-    return _read_turns(value, pointer, report, _sharegpt_turn)
+    return _read_turns(value, pointer, report, _read_sharegpt_turn)
 
 
-def _sharegpt_turn(turn: Any, at: str, report: RowReport) -> Message:
+def _read_sharegpt_turn(turn: Any, at: str, report: RowReport) -> Message:
     if not isinstance(turn, dict) or "from" not in turn:
-        return _message(turn, at, report)
-    turn = _with_weight(turn, at, report)
+        return _read_message(turn, at, report)
+    turn = _read_train_key(turn, at, report)
     speaker, text = turn["from"], turn.get("value")
     role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
     if role is None and isinstance(speaker, str):
@@ -294,10 +294,10 @@ def _sharegpt_turn(turn: Any, at: str, report: RowReport) -> Message:
         if role is not None:
             report.add("read-as-turn", f"The speaker {speaker!r:.40} is read as {role}.", f"{at}/from")
             speaker = bare
-    thought = _reasoning(turn, role, at, report)
+    thought = _read_reasoning(turn, role, at, report)
     for key in turn.keys() - {"from", "value", "weight", *REASONING}:
         if turn[key] is not None:
-            _unknown_key(key, f"{at}/{escape(key)}", report, thought)
+            _report_unknown_key(key, f"{at}/{escape(key)}", report, thought)
     if not speaker:
         report.add("empty-role" if speaker == "" else "missing-role", "The turn has no speaker.", f"{at}/from")
     elif role is None:
@@ -315,5 +315,5 @@ def _sharegpt_turn(turn: Any, at: str, report: RowReport) -> Message:
         if calls is None and not report.failed:
             report.add("bad-tool-call", 'The call is not {"name": …, "arguments": {…}} in JSON.', f"{at}/value")
         return Message(role="assistant", tool_calls=calls, weight=weight, reasoning_content=thought)
-    text = once(text, thought, f"{at}/value", report)
+    text = drop_repeated_thought(text, thought, f"{at}/value", report)
     return Message(role=role or "", content=text, weight=weight, reasoning_content=thought)

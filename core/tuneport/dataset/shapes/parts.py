@@ -1,4 +1,4 @@
-"""Messages whose content is a list of parts, as other vendors write them, to the turns that they mean."""
+"""Messages whose content is a list of parts, as other vendors write them, to turns in the usual form."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tuneport.dataset.findings.findings import RowReport
+from tuneport.dataset.findings.row_report import RowReport
 from tuneport.dataset.shapes.tools import without_nulls
 
 Part = dict[str, Any]
 KNOWN = "text, image_url, tool_use, tool_result and thinking"
 _TEXTS = ("input_text", "output_text")
-_MEANT = ("thinking", "tool_use", "tool_result", "image")
+_CONVERTED = ("thinking", "tool_use", "tool_result", "image")
 _TOOL_ROLES = frozenset({"tool", "function", "observation", "function_response", "tool_response", "ipython"})
 _ORDER = ("thinking", "text", "tool_use")
 
 
-def unfolded(message: Mapping[str, Any], at: str, report: RowReport) -> list[Mapping[str, Any]]:
-    """The turns of a message. Tool calls, tools' answers and thoughts among its parts become what they are in the
-    usual form; a message without such parts stays as it is.
+def split_parts(message: Mapping[str, Any], at: str, report: RowReport) -> list[Mapping[str, Any]]:
+    """The turns of a message: its tool calls, tool answers and thoughts take the usual form. A message without such
+    parts stays as it is.
 
-    Read are the forms of Anthropic, Bedrock, Gemini, Mistral, OpenAI's Responses and Vercel's AI SDK.
+    Supported are Anthropic, Bedrock, Gemini, Mistral, OpenAI's Responses and Vercel's AI SDK.
     """
     content = message.get("content")
     if content is None and isinstance(message.get("parts"), list):
@@ -39,32 +39,39 @@ def unfolded(message: Mapping[str, Any], at: str, report: RowReport) -> list[Map
     if not (isinstance(content, list) and content and all(isinstance(part, dict) for part in content)):
         return [message]
     bare: list[Part] = [without_nulls(part) for part in content]
-    parts = [_usual(part) for part in bare]
-    if parts == bare and content is message.get("content") and not any(part.get("type") in _MEANT for part in parts):
+    parts = [_normalize_part(part) for part in bare]
+    if (
+        parts == bare
+        and content is message.get("content")
+        and not any(part.get("type") in _CONVERTED for part in parts)
+    ):
         return [message]
-    report.add("read-as-turn", f"Parts as another vendor writes them are read: {_said(parts)}.", f"{at}/content")
+    report.add("read-as-turn", f"Parts in another vendor's form are converted: {_list_kinds(parts)}.", f"{at}/content")
     rest = {key: value for key, value in message.items() if key not in ("content", "refusal")}
     if message.get("role") == "assistant":
-        return [_answer(rest, parts, at, report)]
-    return _asked(rest, parts, at, report)
+        return [_join_answer(rest, parts, at, report)]
+    return _split_prompt(rest, parts, at, report)
 
 
 def _is_data(content: Any) -> bool:
-    """Whether a tool's answer is JSON of its own, not parts: an object without a type that holds more than a text."""
+    """Whether a tool's answer is plain JSON, not parts: it has an object without a type and with more than a text."""
     parts = content if isinstance(content, list) else [content]
     return any(
-        isinstance(part, Mapping) and "type" not in part and "type" not in _usual(without_nulls(part)) for part in parts
+        isinstance(part, Mapping) and "type" not in part and "type" not in _normalize_part(without_nulls(part))
+        for part in parts
     ) or any(isinstance(part, Mapping) and "type" not in part and part.keys() > {"text"} for part in parts)
 
 
-def texts_of(value: Any) -> str | None:
-    """The text of a list of text parts, or of an object with one under `parts`; None for anything else."""
+def text_of_parts(value: Any) -> str | None:
+    """The text of a list of text parts, also under the key `parts` of an object; None for anything else."""
     if isinstance(value, Mapping) and isinstance(value.get("parts"), list):
         value = value["parts"]
     value = [value] if isinstance(value, Mapping) else value
     if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
         return None
-    texts = [part.get("text") if _is_text(part) else None for part in (_usual(without_nulls(one)) for one in value)]
+    texts = [
+        part.get("text") if _is_text(part) else None for part in (_normalize_part(without_nulls(one)) for one in value)
+    ]
     found = [text for text in texts if isinstance(text, str)]
     return "\n\n".join(found) if found and len(found) == len(texts) else None
 
@@ -73,16 +80,16 @@ def _is_text(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "text"
 
 
-def _said(parts: list[Part]) -> str:
+def _list_kinds(parts: list[Part]) -> str:
     kinds = dict.fromkeys(str(part.get("type"))[:40] for part in parts)
     return ", ".join(kinds)
 
 
-def _usual(part: Part) -> Part:
-    """A part in Anthropic's words; texts and images in OpenAI's."""
+def _normalize_part(part: Part) -> Part:
+    """A part in Anthropic's form; texts and images in OpenAI's."""
     kind = part.get("type")
     if kind is None:
-        return _named(part)
+        return _normalize_keyed_part(part)
     if kind == "text" and isinstance(part.get("text"), str):
         return {"type": "text", "text": part["text"]}
     if kind in _TEXTS:
@@ -91,47 +98,47 @@ def _usual(part: Part) -> Part:
         return {"type": "text", "text": part.get("refusal")}
     if kind == "thinking":
         thought = part.get("thinking")
-        return {"type": "thinking", "thinking": texts_of(thought) if isinstance(thought, list) else thought}
+        return {"type": "thinking", "thinking": text_of_parts(thought) if isinstance(thought, list) else thought}
     if kind == "reasoning":
         return {"type": "thinking", "thinking": part.get("text")}
     if kind == "tool-call":
         given = part.get("input", part.get("args"))
-        return _use(part.get("toolCallId"), part.get("toolName"), given)
+        return _tool_use(part.get("toolCallId"), part.get("toolName"), given)
     if kind == "tool-result":
         output = part.get("output", part.get("result"))
         if isinstance(output, Mapping) and output.keys() == {"type", "value"}:
             output = output["value"]
-        return _result(part.get("toolCallId"), part.get("toolName"), output)
+        return _tool_result(part.get("toolCallId"), part.get("toolName"), output)
     if kind in ("image", "image_url"):
         return _image(part)
     return part
 
 
-def _named(part: Part) -> Part:
-    """A part that tells by its key what it is, as Bedrock and Gemini write them."""
+def _normalize_keyed_part(part: Part) -> Part:
+    """A part whose key is its type, as in Bedrock and Gemini."""
     if isinstance(part.get("text"), str):
         return {"type": "thinking" if part.get("thought") is True else "text"} | (
             {"thinking": part["text"]} if part.get("thought") is True else {"text": part["text"]}
         )
     key, value = next(((key, one) for key, one in part.items() if isinstance(one, Mapping)), ("", {}))
     if key == "toolUse":
-        return _use(value.get("toolUseId"), value.get("name"), value.get("input"))
+        return _tool_use(value.get("toolUseId"), value.get("name"), value.get("input"))
     if key == "toolResult":
-        return _result(value.get("toolUseId"), None, value.get("content"))
+        return _tool_result(value.get("toolUseId"), None, value.get("content"))
     if key == "reasoningContent" and isinstance(value.get("reasoningText"), Mapping):
         return {"type": "thinking", "thinking": value["reasoningText"].get("text")}
     if key in ("functionCall", "function_call"):
-        return _use(value.get("id"), value.get("name"), value.get("args", {}))
+        return _tool_use(value.get("id"), value.get("name"), value.get("args", {}))
     if key in ("functionResponse", "function_response"):
-        return _result(value.get("id"), value.get("name"), value.get("response"))
+        return _tool_result(value.get("id"), value.get("name"), value.get("response"))
     return part
 
 
-def _use(name: Any, function: Any, given: Any) -> Part:
+def _tool_use(name: Any, function: Any, given: Any) -> Part:
     return {"type": "tool_use", "id": name, "name": function, "input": given}
 
 
-def _result(call: Any, function: Any, content: Any) -> Part:
+def _tool_result(call: Any, function: Any, content: Any) -> Part:
     return {"type": "tool_result", "tool_use_id": call, "name": function, "content": content}
 
 
@@ -150,16 +157,16 @@ def _image(part: Part) -> Part:
     return part
 
 
-def _answer(rest: Mapping[str, Any], parts: list[Part], at: str, report: RowReport) -> Mapping[str, Any]:
-    """The assistant's turn: thoughts, then text, then calls. Another order is refused: no template can write it."""
+def _join_answer(rest: Mapping[str, Any], parts: list[Part], at: str, report: RowReport) -> Mapping[str, Any]:
+    """The assistant's turn: thoughts, then text, then calls. Another order is an error, since no template writes it."""
     ranks = [_ORDER.index(kind) if (kind := part.get("type")) in _ORDER else 1 for part in parts]
     if ranks != sorted(ranks):
         late = next(place for place, rank in enumerate(ranks) if rank < max(ranks[: place + 1]))
         report.add(
             "bad-part",
-            f"A part of type {parts[late].get('type')!r:.40} follows what is said or called in the same turn.",
+            f"A part of type {parts[late].get('type')!r:.40} follows text or calls of the same turn.",
             f"{at}/content/{late}",
-            "Write thoughts first, then the text, then the calls; what follows a tool's answer is a turn of its own.",
+            "Write thoughts first, then the text, then the calls. After a tool's answer, start a new turn.",
         )
     turn = dict(rest)
     thoughts = [part.get("thinking") for part in parts if part.get("type") == "thinking"]
@@ -173,16 +180,16 @@ def _answer(rest: Mapping[str, Any], parts: list[Part], at: str, report: RowRepo
             {
                 "type": "function",
                 **({"id": call["id"]} if call.get("id") else {}),
-                "function": {"name": call.get("name"), "arguments": _json(call.get("input") or {})},
+                "function": {"name": call.get("name"), "arguments": _to_json(call.get("input") or {})},
             }
             for call in calls
         ]
-    said = [part for part in parts if part.get("type") not in ("thinking", "tool_use")]
-    return {**turn, "content": _content(said)}
+    content = [part for part in parts if part.get("type") not in ("thinking", "tool_use")]
+    return {**turn, "content": _simplify(content)}
 
 
-def _asked(rest: Mapping[str, Any], parts: list[Part], at: str, report: RowReport) -> list[Mapping[str, Any]]:
-    """Turns of the user and of tools, in the order of the parts."""
+def _split_prompt(rest: Mapping[str, Any], parts: list[Part], at: str, report: RowReport) -> list[Mapping[str, Any]]:
+    """The turns of the user and of tools, in the order of the parts."""
     turns: list[Mapping[str, Any]] = []
     held: list[Part] = []
     role = "user" if rest.get("role") == "tool" else rest.get("role")
@@ -190,7 +197,7 @@ def _asked(rest: Mapping[str, Any], parts: list[Part], at: str, report: RowRepor
         if part.get("type") in ("tool_use", "thinking"):
             report.add(
                 "bad-part",
-                f"A part of type {part['type']!r} stands on a turn of {rest.get('role')!r:.40}.",
+                f"A part of type {part['type']!r} is on a turn of {rest.get('role')!r:.40}.",
                 f"{at}/content/{place}",
                 "Move it to the assistant's turn.",
             )
@@ -198,16 +205,16 @@ def _asked(rest: Mapping[str, Any], parts: list[Part], at: str, report: RowRepor
             held.append(part)
             continue
         if held:
-            turns.append({**rest, "role": role, "content": _content(held)})
+            turns.append({**rest, "role": role, "content": _simplify(held)})
             held = []
         turns.append(_tool_turn(part))
     if held:
-        turns.append({**rest, "role": role if turns else rest.get("role"), "content": _content(held)})
+        turns.append({**rest, "role": role if turns else rest.get("role"), "content": _simplify(held)})
     return turns
 
 
 def _tool_turn(part: Part) -> Mapping[str, Any]:
-    turn = {"role": "tool", "content": _output(part.get("content"))}
+    turn = {"role": "tool", "content": _tool_output(part.get("content"))}
     if part.get("tool_use_id"):
         turn["tool_call_id"] = part["tool_use_id"]
     if part.get("name"):
@@ -215,25 +222,25 @@ def _tool_turn(part: Part) -> Mapping[str, Any]:
     return turn
 
 
-def _output(content: Any) -> Any:
-    """What a tool answered, as text; as parts where it holds more than one text."""
+def _tool_output(content: Any) -> Any:
+    """A tool's answer as a text, or as parts where it has more than one text."""
     if content is None or isinstance(content, str):
         return content or ""
     if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
         parts = [
-            {"type": "text", "text": _json(part["json"])} if part.keys() == {"json"} else _usual(part)
+            {"type": "text", "text": _to_json(part["json"])} if part.keys() == {"json"} else _normalize_part(part)
             for part in content
         ]
         if all("type" in part for part in parts):
-            return _content(parts)
-    return _json(content)
+            return _simplify(parts)
+    return _to_json(content)
 
 
-def _content(parts: list[Part]) -> Any:
+def _simplify(parts: list[Part]) -> Any:
     if not parts:
         return None
     return parts[0]["text"] if len(parts) == 1 and _is_text(parts[0]) else parts
 
 
-def _json(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

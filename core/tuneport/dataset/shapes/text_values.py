@@ -1,4 +1,4 @@
-"""Texts that are not what they seem: values of another program that were written out as text, and lists of turns."""
+"""Texts that were another value: missing values, Python's notation, and lists of turns in JSON."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tuneport.dataset.findings.findings import RowReport
+from tuneport.dataset.findings.row_report import RowReport
 from tuneport.dataset.read.strict_json import escape
-from tuneport.dataset.shapes.tools import decoded
+from tuneport.dataset.shapes.tools import decode_text
 
 NO_VALUE = frozenset(
     {
@@ -16,38 +16,38 @@ NO_VALUE = frozenset(
         *("#N/A", "#NAME?", "#REF!", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!", "#SPILL!", "#CALC!"),
     }
 )
-"""What pandas, databases, spreadsheets and data sets write where there is no value."""
+"""What pandas, databases, spreadsheets and datasets write for a missing value."""
 STARTS = frozenset(("['", '["', "{'", "b'", 'b"', "[{", "ar"))
-"""What the texts that `python_value` knows start with."""
+"""The first two characters of the texts that `describe_python_value` knows."""
 _PYTHON = (
-    (re.compile(r"\[\s*\{'.*'\s*:.*\}\s*\]\s*\Z", re.DOTALL), "a list of objects as Python writes it"),
-    (re.compile(r"\['.*'\]\s*\Z", re.DOTALL), "a list as Python writes it"),
-    (re.compile(r"\{'[^']*'\s*:.*\}\s*\Z", re.DOTALL), "an object as Python writes it"),
-    (re.compile(r"array\(\[.*\)\s*\Z", re.DOTALL), "an array as NumPy writes it"),
-    (re.compile(r"b'[^']*'\Z|b\"[^\"]*\"\Z"), "bytes as Python writes them"),
+    (re.compile(r"\[\s*\{'.*'\s*:.*\}\s*\]\s*\Z", re.DOTALL), "a list of objects in Python's notation"),
+    (re.compile(r"\['.*'\]\s*\Z", re.DOTALL), "a list in Python's notation"),
+    (re.compile(r"\{'[^']*'\s*:.*\}\s*\Z", re.DOTALL), "an object in Python's notation"),
+    (re.compile(r"array\(\[.*\)\s*\Z", re.DOTALL), "an array in NumPy's notation"),
+    (re.compile(r"b'[^']*'\Z|b\"[^\"]*\"\Z"), "bytes in Python's notation"),
 )
 
 
-def python_value(text: str) -> str | None:
-    """What a text is that Python made of a value in place of JSON; None where it is none."""
-    return next((what for pattern, what in _PYTHON if pattern.match(text)), None)
+def describe_python_value(text: str) -> str | None:
+    """The kind of value that a text is in Python's notation; None for any other text."""
+    return next((kind for pattern, kind in _PYTHON if pattern.match(text)), None)
 
 
-def _holds_python_turns(text: str) -> bool:
-    """Whether a text is a list of turns as Python writes it."""
-    return text.startswith("[") and ("'role'" in text or "'from'" in text) and python_value(text) is not None
+def _is_python_turns(text: str) -> bool:
+    """Whether a text is a list of turns in Python's notation."""
+    return text.startswith("[") and ("'role'" in text or "'from'" in text) and describe_python_value(text) is not None
 
 
-def _turns_in(text: Any) -> list[Any] | None:
-    """The turns of a list that stands there as a JSON text, as tables hold it; None where there is none."""
+def _parse_turns(text: Any) -> list[Any] | None:
+    """The turns in a JSON text, as tables store lists; None for any other text."""
     if not (isinstance(text, str) and text.lstrip()[:1] == "[" and ('"role"' in text or '"from"' in text)):
         return None
-    value = decoded(text)
+    value = decode_text(text)
     if not (isinstance(value, list) and value):
         return None
     keys = ({"role", "content"}, {"role", "tool_calls"}, {"from", "value"})
-    told = all(isinstance(one, dict) and any(wanted <= one.keys() for wanted in keys) for one in value)
-    return value if told else None
+    are_turns = all(isinstance(one, dict) and any(needed <= one.keys() for needed in keys) for one in value)
+    return value if are_turns else None
 
 
 _MAY_BE_TURNS = {
@@ -57,25 +57,25 @@ _MAY_BE_TURNS = {
     "instruction/output": ("instruction", "output"),
 }
 _READ_AS_TURNS = {"prompt/completion": {"prompt", "completion"}, "chosen/rejected": {"chosen", "rejected"}}
-"""The columns that are read as turns where all of these are lists of turns in JSON: one alone may be meant as text."""
+"""Columns that are read as turns only if all of them are lists of turns in JSON: a single one may be a text."""
 
 
 def with_turns(shape: str, columns: Mapping[str, str], values: dict[str, Any], report: RowReport) -> dict[str, Any]:
-    """The row in which lists of turns that a table holds as JSON texts are lists."""
+    """The row with lists of turns instead of JSON texts of such lists."""
     roles = [role for role in _MAY_BE_TURNS.get(shape, ()) if role in columns]
     texts = {role: text for role in roles if isinstance(text := values.get(columns[role]), str) and text[:1] == "["}
     if not texts:
         return values
-    found = {role: turns for role, text in texts.items() if (turns := _turns_in(text)) is not None}
+    found = {role: turns for role, text in texts.items() if (turns := _parse_turns(text)) is not None}
     for role, text in texts.items():
         column = columns[role]
-        if _holds_python_turns(text):
-            cure = "Write JSON, with json.dumps, or save the table as Parquet or JSONL."
-            report.add("bad-message", f"{column} holds turns as Python writes them.", f"/{escape(column)}", cure)
+        if _is_python_turns(text):
+            remedy = "Write JSON with json.dumps, or save the table as Parquet or JSONL."
+            report.add("bad-message", f"{column} has turns in Python's notation.", f"/{escape(column)}", remedy)
     if not found or not found.keys() >= _READ_AS_TURNS.get(shape, {""}):
         for role in found:
             column = columns[role]
-            report.add("turns-as-text", f"{column} holds turns as JSON, and is read as text.", f"/{escape(column)}")
+            report.add("turns-as-text", f"{column} has turns in JSON, but is read as text.", f"/{escape(column)}")
         return values
     for role in found:
         column = columns[role]
