@@ -12,6 +12,7 @@ from tuneport.errors import (
     JobError,
     JobNotFound,
     ModelNotFound,
+    RefError,
     TuneportError,
     UnavailableError,
 )
@@ -24,6 +25,7 @@ from tuneport_openai.wire.profiles import Profile, address_remedy
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from tuneport import Hosting
     from tuneport.plugin import DataRules, Notebook, Plan, TrainRequest
     from tuneport_openai.job import HostedJob
     from tuneport_openai.model import HostedModel
@@ -189,6 +191,15 @@ class OpenAIBackend(Backend):
             if not one.has_ended()
         ]
 
+    def hostings(self) -> list[Hosting]:
+        """The tuned models that are deployed at Azure; nothing at other vendors, which have no deployments."""
+        if self.endpoint.vendor != "azure" or not self.is_set_up:
+            return []
+        from tuneport_openai import azure
+
+        found = azure.Resource(self.endpoint).list()
+        return [azure.describe(one, self._deployed_ref(one["name"])) for one in found if azure.is_tuned(one)]
+
     def availability(self) -> Availability:
         """Whether package, address and key are there, and what the vendor has announced. Uses no network."""
         packages = super().availability()
@@ -219,6 +230,14 @@ class OpenAIBackend(Backend):
         if "request" not in notebook.scratch:
             raise JobNotFound(f"{self.name}:{name} was never submitted.", remedy="Run the same command again.")
         return notebook
+
+    def _deployed_ref(self, deployment: str) -> str:
+        """The ref of the job that made a deployment; empty for one that was made elsewhere."""
+        try:
+            notebook = self._notebook(deployment)
+        except (JobNotFound, RefError):
+            return ""
+        return str(Ref(self.name, deployment)) if notebook.scratch.get("deployment") == deployment else ""
 
     def _leads_elsewhere(self, notebook: Notebook) -> bool:
         return bool(notebook.scratch["request"]["endpoint"] != self.endpoint.base_url)

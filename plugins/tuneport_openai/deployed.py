@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, MutableMapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import BackendError
 from tuneport.plugin import GenerateOptions, Lineage, Message, Ref, Reply, replace_file
 from tuneport_openai.model import HostedModel
 from tuneport_openai.nebius import Registry
 from tuneport_openai.wire.client import Wire
+
+if TYPE_CHECKING:
+    from tuneport import Hosting
+    from tuneport_openai.azure import Deployment
 
 _LARGEST = 512 * 2**30  # bytes of a file of weights
 _SECONDS = 3600.0
@@ -28,17 +32,29 @@ class DeployedModel(HostedModel):
 
     def ensure_ready(self) -> str | None:
         """Deploy the model if it is not deployed, and wait until it answers. Returns what that costs from now on."""
-        from tuneport_openai.azure import Deployment
-        from tuneport_openai.catalogue.table import cost_of_hosting
-
-        deployment = Deployment(self.ref.name, self._wire.profile)
+        deployment = self._deployment()
         self._scratch["deployment"] = self.ref.name  # before the request, so that `delete` never misses it
-        deployment.ensure(self._model)
+        found = deployment.ensure(self._model)
         self.name = self.ref.name
-        return (
-            f"{self.ref} is deployed, at {cost_of_hosting()}, whether it is used or not. "
-            f"To end that: tuneport delete {self.ref}"
-        )
+        return f"{self.ref} is deployed at {found.describe_cost()}. To stop it now: tuneport hosting stop {self.ref}"
+
+    def hosting(self) -> Hosting | None:
+        """The deployment as Azure reports it now; None where there is none."""
+        return self._deployment().hosting() if "deployment" in self._scratch else None
+
+    def stop_hosting(self) -> bool:
+        """Delete the deployment, which ends its cost; returns whether it was there."""
+        if "deployment" not in self._scratch:
+            return False
+        was_there = self._deployment().remove()
+        del self._scratch["deployment"]
+        self.name = self._model
+        return was_there
+
+    def _deployment(self) -> Deployment:
+        from tuneport_openai.azure import Deployment
+
+        return Deployment(self.ref.name, self._wire.profile, str(self.ref))
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """Like any hosted model's; deploys the model first where the settings of its training say so."""

@@ -149,7 +149,10 @@ def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | 
             f"out as of {day}."
         )
     if endpoint.vendor == "azure":
-        notes.append(f"A tuned model answers only while it is deployed: {table.cost_of_hosting()}.")
+        price = table.price_of_hosting()
+        notes.append(
+            f"A tuned model answers only while it is deployed, which costs ${price.value:.2f} an hour {price.source}."
+        )
     if traits.serves_checkpoints:
         notes.append(
             f"{traits.title} serves adapters of some bases only; the weights of any can be downloaded: tuneport export."

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from tuneport.plugin import Quantity
 from tuneport_openai.wire.closing import day
 from tuneport_openai.wire.profiles import Profile
 
@@ -73,10 +74,10 @@ def usd_per_training_hour(profile: Profile, method: str) -> float | None:
     return float(found) if found is not None else None
 
 
-def cost_of_hosting() -> str:
-    """The price of a deployment at Azure, with the date of its source."""
+def price_of_hosting() -> Quantity:
+    """The price of an hour of a deployment at Azure, with the date of its source."""
     facts = _table()["vendors"]["azure"]["hosting"]
-    return f"${facts['usd_per_hour']:.2f} an hour as of {facts['as_of']}"
+    return Quantity(value=facts["usd_per_hour"], unit="USD", source=f"as of {facts['as_of']}")
 
 
 def _known(model: str, encoding: str | None, facts: dict[str, Any]) -> Known:
