@@ -19,12 +19,10 @@ from tuneport.contract.requirements import (
     require_type,
     show,
 )
-from tuneport.dataset.findings.diagnostic import Diagnostic, Severity
-from tuneport.dataset.roles import ROLES
-from tuneport.dataset.rules import DataRules, Piece, Shape
+from tuneport.dataset import ROLES, DataRules, Diagnostic, ExampleShape, Piece, Severity
 from tuneport.refs import Ref
 
-_SHAPES, _SEVERITIES = frozenset(get_args(Shape)), frozenset(get_args(Severity))
+_SHAPES, _SEVERITIES = frozenset(get_args(ExampleShape)), frozenset(get_args(Severity))
 _STATES = frozenset(get_args(HostingState))
 
 

@@ -146,7 +146,7 @@ class Folder:
 
     def rows(self, name: str, fingerprint: str) -> Iterator[Example]:
         """The examples of a snapshot. Raises DataError at the end when they are not those that were written."""
-        from tuneport.dataset.example import from_canonical
+        from tuneport.dataset import from_canonical
 
         path, seen = self.path / f"{name}.jsonl", hashlib.sha256()
         remedy = "The job's own copy of the data is damaged. Start the run again: tuneport run … --again"

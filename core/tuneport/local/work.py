@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tuneport.contract.events import Status, utc_now
 from tuneport.contract.model import Lineage
 from tuneport.contract.request import TrainSettings
-from tuneport.dataset.example import Conversation, Preference
+from tuneport.dataset import Conversation, Preference
 from tuneport.doors import LOCAL, public
 from tuneport.files import sync, write_json
 from tuneport.local.checkpoints import Checkpoints, Saved
