@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tuneport import Hosting
 from tuneport.errors import BackendError, ConfigError, NotFoundError, TuneportError, UnavailableError
 from tuneport.plugin import Redactor
-from tuneport_openai.catalogue import table
+from tuneport_openai.catalog import table
 from tuneport_openai.wire import keys
 from tuneport_openai.wire.addresses import check_url
 from tuneport_openai.wire.client import http_client, is_http

@@ -17,7 +17,7 @@ from tuneport.errors import (
     UnavailableError,
 )
 from tuneport.plugin import Availability, Backend, BaseInfo, Capabilities, Ref, open_notebook
-from tuneport_openai.catalogue import table
+from tuneport_openai.catalog import table
 from tuneport_openai.wire import closing, keys, profiles
 from tuneport_openai.wire.client import INSTALL, Wire
 from tuneport_openai.wire.profiles import Profile, address_remedy

@@ -61,7 +61,7 @@ class _Reading:
         self.remarks: list[tuple[str, Event]] = []
 
     def attempt(self, what: str, read: Callable[[], list[Found]]) -> list[Found]:
-        """What was read, or nothing. Raises a passing fault of a running job: whoever waits asks again anyway."""
+        """What was read, or nothing. Raises a passing fault of a running job: a caller that waits asks again anyway."""
         try:
             return read()
         except TuneportError as error:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tuneport_openai.model import HostedModel
 
 _MOST_CHECKPOINTS = 1_000
+_COMPLETE = "told"  # codespell:ignore told - the key in the ledgers of jobs: no more events can come
 
 
 class HostedJob(Job):
@@ -68,10 +69,10 @@ class HostedJob(Job):
 
     def events(self, after: int = 0) -> Iterable[Event]:
         """What the server has reported so far, fetched and numbered, from the event after number `after`."""
-        if "job" in self.scratch and not self.scratch.get("told"):
+        if "job" in self.scratch and not self.scratch.get(_COMPLETE):
             is_complete = fetch(self.wire, self.notebook, self.state())
             if is_complete:
-                self.scratch["told"] = True
+                self.scratch[_COMPLETE] = True
         return self.notebook.events(after)
 
     def cancel(self) -> None:

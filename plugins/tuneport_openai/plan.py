@@ -6,14 +6,14 @@ import statistics
 from typing import TYPE_CHECKING, Any, cast
 
 from tuneport.plugin import Plan, Quantity
-from tuneport_openai.catalogue import table
-from tuneport_openai.catalogue.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
+from tuneport_openai.catalog import table
+from tuneport_openai.catalog.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
 from tuneport_openai.wire import closing
 from tuneport_openai.wire.profiles import Profile
 
 if TYPE_CHECKING:
     from tuneport.plugin import Dataset, TrainRequest
-    from tuneport_openai.catalogue.table import Known
+    from tuneport_openai.catalog.table import Known
     from tuneport_openai.config import NebiusSettings, OpenAISettings
 
     AnySettings = OpenAISettings | NebiusSettings

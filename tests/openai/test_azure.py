@@ -92,7 +92,7 @@ def _handler(manager: Manager) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def manager(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """The profile `azure` on loopback, with a Resource Manager beside it."""
+    """The profile `azure` on loopback, with a Resource Manager."""
     from tuneport import loader
 
     made = Manager(server)
@@ -116,7 +116,7 @@ def trained(rows: Dataset, **settings: Any) -> tuneport.Job:
     return job
 
 
-def test_nothing_is_deployed_unasked(manager: Manager, rows: Dataset) -> None:
+def test_nothing_is_deployed_without_a_request(manager: Manager, rows: Dataset) -> None:
     model = trained(rows).result()
     manager.wire.models.pop(model.name)  # Azure has no model by its own name to ask
     with pytest.raises(tuneport.errors.ModelNotFound, match="deployed"):
@@ -212,7 +212,7 @@ def test_a_manager_that_is_not_there_is_said_to_be(manager: Manager, rows: Datas
     assert "the-managers-token" not in str(caught.value)
 
 
-def test_a_deployment_that_fails_or_is_refused_is_told(manager: Manager, rows: Dataset) -> None:
+def test_a_deployment_that_fails_or_is_refused_is_reported(manager: Manager, rows: Dataset) -> None:
     model = trained(rows).result()
     manager.ends = "Failed"
     with pytest.raises(tuneport.errors.BackendError, match="it is failed"):

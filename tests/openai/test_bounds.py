@@ -43,7 +43,7 @@ QUICK = ("poll_seconds=0.01", "retry_seconds=0", "retries=0")
 CONFIG = "model: lab:base\ndata: {train: rows.jsonl}\ntrain: {epochs: 3, suffix: topics}\n"
 CHILD = """
 import sys, time, tuneport
-begun, (kind, ref) = time.monotonic(), sys.argv[1:]
+started, (kind, ref) = time.monotonic(), sys.argv[1:]
 try:
     if kind == "ask":
         tuneport.open_model("lab:base").ask("hello")
@@ -58,7 +58,7 @@ except tuneport.TuneportError as error:
     said = error.message
 # Not ru_maxrss, which starts at the peak of the process that started this one.
 peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) // 1024
-print(f"{peak}|{time.monotonic() - begun:.1f}|{said}")
+print(f"{peak}|{time.monotonic() - started:.1f}|{said}")
 """
 
 

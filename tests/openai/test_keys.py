@@ -81,7 +81,7 @@ def test_the_list_says_where_each_key_comes_from_without_opening_the_keyring(
     choose("keyring.backends.fail.Keyring", monkeypatch)
     capsys.readouterr()
     invoke(["profiles", "list", "--json"])
-    openai, _, mine = json.loads(capsys.readouterr().out)["profiles"]
+    openai, _, _, mine = json.loads(capsys.readouterr().out)["profiles"]
     assert (openai["key_from"], openai["keyring"]) == (None, None)
     assert (mine["key_from"], mine["keyring"]) == ("keyring", {"service": "tuneport", "user": f"lab@{lab.url[7:-3]}"})
     invoke(["profiles", "list"])
@@ -117,9 +117,7 @@ def test_a_key_is_removed_alone_or_with_its_profile(
     assert invoke(["profiles", "key", "lab"]) == 2, "the profile no longer exists"
 
 
-def test_a_key_that_the_server_repeats_is_redacted(
-    ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_the_server_repeats_is_redacted(ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch)
     lab.refuse["GET /v1/files"] = (401, {"error": {"message": f"Incorrect API key {KEY}"}}, {})
     wire = Wire(profiles.profile("lab"))

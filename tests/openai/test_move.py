@@ -61,7 +61,7 @@ def vendor(lab: WireServer) -> WireServer:
     while job["status"] != "succeeded":
         lab.advance(job)
     known = [row["messages"] for row in ROWS]
-    lab.models[job["fine_tuned_model"]] = {asked["content"]: told["content"] for asked, told in known}
+    lab.models[job["fine_tuned_model"]] = {asked["content"]: answer["content"] for asked, answer in known}
     lab.job = job  # the one that tests bring home
     lab.asked.clear()
     return lab
@@ -403,7 +403,7 @@ def test_nothing_is_asked_where_nobody_agrees(vendor: WireServer, tmp_path: Path
 def test_distilled_rows_have_the_old_answers_and_follow_a_word_on_the_terms(vendor: WireServer, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     name = vendor.job["fine_tuned_model"]
-    vendor.models[name] = {asked: f"old says {told}" for asked, told in vendor.models[name].items()}
+    vendor.models[name] = {asked: f"old says {answer}" for asked, answer in vendor.models[name].items()}
     done = ask(vendor, folder, "--answers", "6", "--distill", "--yes")
     assert "terms" in done.stderr
     rows = [json.loads(line) for line in (folder / "distilled.jsonl").read_text().splitlines()]

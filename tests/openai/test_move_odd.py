@@ -31,8 +31,8 @@ def content(rows: list[dict[str, Any]]) -> bytes:
 
 
 def row(number: int, answer: str | None = None) -> dict[str, Any]:
-    told = {"role": "assistant", "content": answer or f"answer {number}"}
-    return {"messages": [{"role": "user", "content": f"question {number}"}, told]}
+    turn = {"role": "assistant", "content": answer or f"answer {number}"}
+    return {"messages": [{"role": "user", "content": f"question {number}"}, turn]}
 
 
 ROWS = [row(number) for number in range(30)]
@@ -78,8 +78,8 @@ def move(capfd: pytest.CaptureFixture[str]) -> Move:
 
     def run(*arguments: str) -> SimpleNamespace:
         code = invoke(["move", "lab", *arguments])
-        told = capfd.readouterr()
-        return SimpleNamespace(code=code, text=told.out + told.err)
+        printed = capfd.readouterr()
+        return SimpleNamespace(code=code, text=printed.out + printed.err)
 
     return run
 
@@ -135,7 +135,7 @@ def test_a_file_that_is_not_handed_out_does_not_end_the_move(lab: WireServer, tm
     assert (status in (404, 410)) or "Downloads are disabled" in local.gone[0]
 
 
-def test_a_file_with_more_bytes_than_told_is_not_received_to_its_end(lab: WireServer, tmp_path: Path) -> None:
+def test_a_file_with_more_bytes_than_listed_is_not_received_to_its_end(lab: WireServer, tmp_path: Path) -> None:
     job = finished(lab, content(ROWS), None)
     lab.content[job["training_file"]] = content(ROWS) + b" " * 3 * 2**20
     wire = Wire(profile("lab"))
@@ -328,15 +328,15 @@ def test_what_may_have_been_spent_is_on_the_disk_before_it_is(lab: WireServer, m
     assert spent_on(local) == pytest.approx(0.05)
 
 
-def test_how_far_it_is_and_where_the_model_comes_from_are_told(lab: WireServer, move: Move, tmp_path: Path) -> None:
+def test_the_progress_and_the_origin_of_the_model_are_reported(lab: WireServer, move: Move, tmp_path: Path) -> None:
     job = finished(lab, content(ROWS), content(ROWS[:2]), n_epochs=3)
     wire = Wire(profile("lab"))
-    told: list[Any] = []
-    read_account(wire, tell=told.append)
-    assert told[0] == "Reading the jobs of lab: 1"
-    bring(wire, read_job(wire, job["id"]), tmp_path / "shop", tell=lambda *one: told.append(one))
+    reported: list[Any] = []
+    read_account(wire, on_progress=reported.append)
+    assert reported[0] == "Reading the jobs of lab: 1"
+    bring(wire, read_job(wire, job["id"]), tmp_path / "shop", on_progress=lambda *one: reported.append(one))
     size = len(content(ROWS))
-    assert ("train.jsonl", size, size) in told
+    assert ("train.jsonl", size, size) in reported
     move("--job", job["id"], "-o", str(tmp_path / "shop"))
     lineage = Lineage.from_dict(json.loads((tmp_path / "shop/old/lineage.json").read_text()))
     assert (lineage.base, lineage.job) == ("lab:gpt-4.1-mini-2025-04-14", f"lab:{job['id']}")

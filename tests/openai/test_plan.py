@@ -11,7 +11,7 @@ import pytest
 import tuneport
 from tuneport import Dataset
 from tuneport_openai import plan
-from tuneport_openai.catalogue import table
+from tuneport_openai.catalog import table
 from tuneport_openai.wire import closing, profiles
 from wire_server import WireServer
 
@@ -209,7 +209,7 @@ def test_azure_takes_a_shorter_suffix(rows: Dataset, monkeypatch: pytest.MonkeyP
         tuneport.train("azure:gpt-4.1-mini-2025-04-14", rows, suffix="a" * 19)
 
 
-def test_the_cost_stands_beside_the_plan_afterwards(lab: WireServer, rows: Dataset) -> None:
+def test_the_cost_is_compared_with_the_plan_afterwards(lab: WireServer, rows: Dataset) -> None:
     job = tuneport.train("lab:base", rows, settings={"usd_per_million_tokens": 100})
     lab.flow = ("succeeded",)
     (raw,) = lab.jobs.values()

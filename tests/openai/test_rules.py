@@ -15,7 +15,7 @@ import pytest
 import tuneport
 import tuneport.plugin
 from tuneport import Dataset
-from tuneport_openai.catalogue import table
+from tuneport_openai.catalog import table
 from tuneport_openai.start.rules import data_rules, write_rows
 from tuneport_openai.wire.profiles import profile
 

@@ -1,4 +1,4 @@
-"""A served model's thinking is told apart from its answer; what a server takes of ours is said before it is sent."""
+"""A served model's reasoning is kept apart from its answer; a check says which server takes reasoning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THOUGHT = {"messages": [ASKED, {"role": "assistant", "content": "4", "thinking":
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_a_field_beside_the_answer_is_its_thinking(lab: WireServer, field: str) -> None:
+def test_a_field_next_to_the_answer_is_its_reasoning(lab: WireServer, field: str) -> None:
     lab.models["base"], lab.thinking = {"question": "card"}, (field, "It is a card.")
     model = tuneport.open_model("lab:base")
     reply = model.reply("question")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import BudgetError, UsageError
 from tuneport.plugin import Dataset, Example, Record, Ref, Reply, answer_room, open_regular, record_answers
-from tuneport_openai.catalogue import table, tokens
+from tuneport_openai.catalog import table, tokens
 from tuneport_openai.model import HostedModel
 from tuneport_openai.move.download import write_error
 from tuneport_openai.move.folder import JobFolder, write_json

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from tuneport_openai.catalogue import table
+from tuneport_openai.catalog import table
 from tuneport_openai.hyperparameters import read_hyperparameters
 from tuneport_openai.wire.words import count_of, time_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tuneport.errors import UsageError
 from tuneport.plugin import home, utc_now
-from tuneport_openai.catalogue import table
+from tuneport_openai.catalog import table
 from tuneport_openai.config import NebiusSettings, OpenAISettings
 from tuneport_openai.graders import wire_grader
 from tuneport_openai.start.rules import WireFile, write_rows

@@ -15,8 +15,8 @@ from typing import Any
 
 from tuneport.errors import UsageError
 from tuneport.plugin import Completion, Conversation, DataRules, Diagnostic, Example, Message, Preference, replace_file
-from tuneport_openai.catalogue.table import end_of, known
-from tuneport_openai.catalogue.tokens import counter, how_to_count
+from tuneport_openai.catalog.table import end_of, known
+from tuneport_openai.catalog.tokens import counter, how_to_count
 from tuneport_openai.wire import closing
 from tuneport_openai.wire.profiles import Profile
 

@@ -1,4 +1,4 @@
-"""What each vendor of the OpenAI wire does differently. The sources are in `catalogue/models.json`."""
+"""What each vendor of the OpenAI wire does differently. The sources are in `catalog/models.json`."""
 
 from __future__ import annotations
 

@@ -88,4 +88,4 @@ def _known(model: str, encoding: str | None, facts: dict[str, Any]) -> Known:
 
 @cache
 def _table() -> Any:
-    return json.loads(files("tuneport_openai.catalogue").joinpath("models.json").read_text("utf-8"))
+    return json.loads(files("tuneport_openai.catalog").joinpath("models.json").read_text("utf-8"))
