@@ -92,7 +92,8 @@ class OpenAIBackend(Backend):
         scratch = request.notebook.scratch
         try:
             if missing := self._missing():
-                raise UnavailableError(f"{self.name} cannot be used: {missing}.", remedy=self.availability().remedy)
+                remedy = f"{closing.note(self.endpoint, request.options.method)} {self._setup_remedy()}".lstrip()
+                raise UnavailableError(f"{self.name} cannot be used: {missing}.", remedy=remedy)
             profiles.note_use(self.endpoint)
             with hold(request.intent):
                 if "request" not in scratch:
@@ -205,12 +206,17 @@ class OpenAIBackend(Backend):
         packages = super().availability()
         if not packages.ready:
             return packages
-        missing, note = self._missing(), closing.note(self.endpoint)
+        missing, announced = self._missing(), closing.announced(self.endpoint)
         if missing:
-            remedy = f"{note} {self._setup_remedy()}".lstrip()
-            return Availability(ready=False, reason=missing, remedy=remedy, plans=not self.endpoint.removed)
+            return Availability(
+                ready=False,
+                reason=missing,
+                remedy=self._setup_remedy(),
+                plans=not self.endpoint.removed,
+                closing=announced,
+            )
         details = {"at": self.endpoint.base_url, "key": keys.place(self.endpoint), "openai": version("openai")}
-        return Availability(ready=True, details={**details, **({"note": note} if note else {})})
+        return Availability(ready=True, details=details, closing=announced)
 
     def _missing(self) -> str:
         if not super().availability().ready:
@@ -223,6 +229,9 @@ class OpenAIBackend(Backend):
 
     def _setup_remedy(self) -> str:
         """What to type about what is missing."""
+        packages = super().availability()
+        if not packages.ready:
+            return packages.remedy or ""
         return (keys.key_remedy if self.endpoint.base_url else address_remedy)(self.endpoint)
 
     def _notebook(self, name: str) -> Notebook:

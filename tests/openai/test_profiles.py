@@ -15,7 +15,8 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
-from tuneport_openai.wire import closing, profiles
+from tuneport.plugin import alternatives
+from tuneport_openai.wire import profiles
 from tuneport_openai.wire.client import Wire
 from tuneport_openai.wire.limits import Limits
 from wire_server import KEY, WireServer
@@ -167,7 +168,7 @@ def test_a_job_of_a_removed_profile_says_what_is_missing_and_what_to_type(lab: W
     assert [one.ref for one in tuneport.jobs()] == [job.ref]
     with pytest.raises(tuneport.errors.UnavailableError, match="its profile was removed"):
         tuneport.train("lab:base", rows, again=True)
-    assert "lab" not in " ".join(closing.alternatives(profiles.profile("openai")))
+    assert "lab" not in " ".join(alternatives("openai"))
     profiles.add("lab", lab.url)
     loader.load.cache_clear()
     assert tuneport.open_job(job.ref).wait().ask("Question 1 about pin") == "pin"

@@ -50,10 +50,10 @@ def test_a_file_is_waited_for_until_it_is_processed(wire: Wire, server: WireServ
     assert server.files[upload.ensure_file(wire, facts, {})]["status"] == "processed"
 
 
-def test_a_file_that_the_server_finds_bad_is_said_to_be(wire: Wire, server: WireServer, facts: dict) -> None:
+def test_a_file_that_the_server_rejects_is_reported(wire: Wire, server: WireServer, facts: dict) -> None:
     found = upload.ensure_file(wire, facts, {})
     server.files[found]["status"] = "error"
-    with pytest.raises(tuneport.errors.DataError, match="finds the file bad"):
+    with pytest.raises(tuneport.errors.DataError, match="rejected the file"):
         upload._processed(wire, found)
     assert upload.ensure_file(wire, facts, {}) != found
 
@@ -97,7 +97,7 @@ def test_an_upload_that_was_cut_off_goes_on_where_it_stood(server: WireServer, f
     assert server.calls("POST", f"/v1/uploads/{state['id']}/parts") - before == -(-facts["bytes"] // 700) - 2
 
 
-def test_an_upload_that_the_server_has_forgotten_begins_anew(in_parts: Wire, server: WireServer, facts: dict) -> None:
+def test_an_upload_that_the_server_has_forgotten_begins_again(in_parts: Wire, server: WireServer, facts: dict) -> None:
     scratch: dict = {}
     server.refuse["POST /v1/uploads/upload-000001/parts"] = (404, {"error": {"message": "expired"}}, {})
     found = upload.ensure_file(in_parts, facts, scratch)

@@ -228,6 +228,7 @@ def test_bedrock_is_reinforcement_with_a_lambda_function(bedrock: BedrockServer)
             r"no grader of type python.\n.*lambda",
         ),
         ({"metadata": {"team": "shop"}}, "takes no metadata"),
+        ({"seed": 7}, "takes no seed"),
     ],
 )
 def test_what_bedrock_refuses_is_refused_here(options: dict[str, Any], problem: str, bedrock: BedrockServer) -> None:

@@ -80,7 +80,7 @@ def _body(endpoint: Profile, request: TrainRequest, model: str) -> dict[str, Any
     chosen: dict[str, Any] = {"hyperparameters": values}
     kind = _METHODS[options.method]
     body: dict[str, Any] = {"model": model, "method": {"type": kind, kind: chosen}}
-    if traits.takes_seed:
+    if traits.takes_seed and options.seed is not None:
         body["seed"] = options.seed
     if traits.mark == "metadata":
         body["metadata"] = {**_metadata(request), INTENT: request.intent}
@@ -106,6 +106,8 @@ def _refuse(endpoint: Profile, request: TrainRequest) -> None:
     _refuse_suffix(endpoint, request)
     if options.epochs != "auto" and options.epochs > MOST_EPOCHS:
         raise UsageError(f"{options.epochs} epochs: the wire takes up to {MOST_EPOCHS}.", remedy="Lower train.epochs.")
+    if options.seed and not endpoint.traits.takes_seed:  # 0 is the default of a config
+        raise UsageError(f"{endpoint.traits.title} takes no seed.", remedy="Set train.seed to null.")
     if isinstance(request.settings, OpenAISettings):
         _refuse_settings(endpoint, options.method, request.settings)
     metadata = _metadata(request)

@@ -1,11 +1,10 @@
-"""What vendors have announced about closing, and who else could run the same config."""
+"""What vendors have announced about closing."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
-import tuneport
-import tuneport.plugin
+from tuneport.plugin import alternatives
 from tuneport_openai.wire.profiles import Profile
 
 OPENAI_NEW_REFUSED = date(2026, 5, 7)
@@ -37,26 +36,13 @@ def note(profile: Profile, method: str = "sft") -> str:
 
 def elsewhere(profile: Profile, method: str = "sft") -> str:
     """A sentence that names the backends here that could run the same config; empty where there are none."""
-    others = ", ".join(alternatives(profile, method))
+    others = ", ".join(alternatives(profile.name, method))
     return f"To run the same config elsewhere, change one word, `model: BACKEND:…`: {others}." if others else ""
 
 
 def has_closed(profile: Profile, today: date | None = None) -> bool:
     """Whether the vendor has ended fine-tuning for everybody."""
     return profile.vendor == "openai" and (today or datetime.now(UTC).date()) >= OPENAI_ENDS
-
-
-def alternatives(profile: Profile, method: str = "sft") -> list[str]:
-    """The names of the other backends here that can train by that method, those that are ready first."""
-    found: list[tuple[bool, str]] = []
-    for name, backend in tuneport.backends().items():
-        if name == profile.name or method not in backend.capabilities.methods or not backend.listed:
-            continue
-        # A profile is asked only whether it is set up: profiles that asked each other for availability would never end.
-        is_set_up = getattr(backend, "is_set_up", None)
-        ready = tuneport.plugin.availability(backend).ready if is_set_up is None else bool(is_set_up)
-        found.append((not ready, name))
-    return [f"{name} (not set up)" if is_missing else name for is_missing, name in sorted(found)]
 
 
 def refusal_remedy(profile: Profile, method: str = "sft") -> str:
