@@ -220,7 +220,7 @@ def test_what_a_file_is_waited_for_is_said(lab: WireServer, rows: Dataset, caplo
     lab.file_looks = 10**6
     with pytest.raises(tuneport.errors.BackendError, match=r"still processing the file .* its status is 'uploaded'"):
         tuneport.train("lab:base", rows)
-    assert "lab is processing the file" in caplog.text
+    assert "lab has been processing the file" in caplog.text
 
 
 def test_a_text_that_cannot_be_sent_is_the_callers_fault(lab: WireServer, rows: Dataset) -> None:

@@ -105,7 +105,7 @@ def test_a_job_is_shown_whole_without_a_folder(lab: WireServer, move: Move) -> N
 def test_a_job_that_is_not_there_says_where_to_look(lab: WireServer, move: Move) -> None:
     done = move("--job", "ftjob-of-nobody")
     assert done.code == 2
-    assert "See which jobs are there: tuneport move lab" in done.text
+    assert "List the jobs: tuneport move lab" in done.text
 
 
 def test_ids_that_a_shell_would_read_are_quoted(lab: WireServer, move: Move) -> None:
@@ -155,7 +155,7 @@ def test_a_copy_is_not_taken_for_the_beginning_of_a_download_nor_passed_over(lab
         local = bring(wire, read_job(wire, job["id"]), folder)
         assert local.training is not None
         assert local.training.read_bytes() == content(ROWS)
-        with pytest.raises(UsageError, match="is there already"):
+        with pytest.raises(UsageError, match="already exists"):
             bring(wire, read_job(wire, job["id"]), folder, training_file=mine)
 
 
@@ -163,7 +163,7 @@ def test_a_folder_of_another_job_says_whose_it_is(lab: WireServer, tmp_path: Pat
     first, second = (finished(lab, content(ROWS), None) for _ in range(2))
     wire = Wire(profile("lab"))
     bring(wire, read_job(wire, first["id"]), tmp_path / "shop")
-    with pytest.raises(UsageError, match=f"holds the job lab {first['id']}, not lab {second['id']}") as refused:
+    with pytest.raises(UsageError, match=f"has the job lab {first['id']}, not lab {second['id']}") as refused:
         bring(wire, read_job(wire, second["id"]), tmp_path / "shop")
     assert "damaged" not in refused.value.message
 
@@ -177,7 +177,7 @@ def test_two_processes_do_not_move_into_one_folder_and_a_killed_beginning_is_no_
     with hold_folder(folder):
         pass
     (folder / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="is not a job's"), hold_folder(folder):
+    with pytest.raises(UsageError, match="is not the folder of a job"), hold_folder(folder):
         pass
 
 
@@ -207,7 +207,7 @@ def test_hyperparameters_of_odd_types_are_read_or_said(
     config = config_of(tmp_path / "shop")
     assert config["train"].get("epochs") == epochs
     assert (config["backends"]["lab"] or {}).get("batch_size") == batch
-    assert (used["n_epochs"] != 2.5) or "n_epochs 2.5 is no number of epochs" in done.text
+    assert (used["n_epochs"] != 2.5) or "n_epochs 2.5 is not a number of epochs" in done.text
 
 
 def test_rows_that_ask_the_same_are_asked_once_and_steer_no_training(
@@ -222,7 +222,7 @@ def test_rows_that_ask_the_same_are_asked_once_and_steer_no_training(
     held = {one.messages[0].text for one in Dataset.load(folder / "holdout.jsonl")}
     rest = {one.messages[0].text for one in Dataset.load(folder / "validation-rest.jsonl")}
     assert not held & rest
-    assert "training rows are also among the rows" in done.text  # `answer 0` to `answer 3` stand in both
+    assert "training rows are also among the validation or held-out rows" in done.text  # `answer 0` to `answer 3` stand in both
 
 
 def test_rows_of_ones_own_leave_the_validation_file_to_steer(lab: WireServer, move: Move, tmp_path: Path) -> None:
