@@ -77,7 +77,7 @@ class OpenAISettings(Settings):
     deploy: bool = Field(
         default=False,
         description="Azure only: deploy the tuned model when it is first used, which is billed by the hour until "
-        "`tuneport delete`. Otherwise, deploy it in the portal.",
+        "`tuneport hosting stop`. Otherwise, deploy it yourself: `tuneport hosting start`.",
     )
     usd_per_million_tokens: float | None = Field(
         default=None,
