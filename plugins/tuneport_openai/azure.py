@@ -18,7 +18,7 @@ from tuneport_openai.wire import keys
 from tuneport_openai.wire.addresses import check_url
 from tuneport_openai.wire.client import http_client, is_http
 from tuneport_openai.wire.profiles import Profile
-from tuneport_openai.wire.refusals import message_in, shown
+from tuneport_openai.wire.refusals import line_of, message_in
 
 RESOURCE, TOKEN, MANAGEMENT = "AZURE_OPENAI_RESOURCE_ID", keys.MANAGEMENT_TOKEN, "AZURE_MANAGEMENT_URL"
 _API = "2024-10-01"
@@ -102,7 +102,7 @@ class Resource:
         except Exception as error:  # its class is of httpx or httpx2, whichever the openai package uses
             if not is_http(error):
                 raise
-            why = redact(shown(error))
+            why = redact(line_of(error))
             raise UnavailableError(
                 f"Azure's Resource Manager could not be reached about {what}: {type(error).__name__}: {why}",
                 remedy="Try again in a while.",
@@ -191,7 +191,7 @@ def _state_of(found: dict[str, Any] | None) -> str | None:
     if found is None:
         return None
     state = _part(found, "properties").get("provisioningState")
-    return shown(state).lower() if isinstance(state, str) and state else "unknown"
+    return line_of(state).lower() if isinstance(state, str) and state else "unknown"
 
 
 def _part(found: dict[str, Any], name: str) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class OpenAIBackend(Backend):
 
         Raises JobNotFinished (unconfirmed) when it is not known whether the job was started.
         """
-        from tuneport_openai.start.submit import finish, hold, unconfirmed
+        from tuneport_openai.start.submit import finish, hold, unconfirmed_error
 
         scratch = request.notebook.scratch
         try:
@@ -107,7 +107,7 @@ class OpenAIBackend(Backend):
             if "create" in scratch and "job" not in scratch:
                 # An earlier call has sent the request: what stops this one does not prove that there is no job.
                 ref = Ref(self.name, request.name)
-                raise unconfirmed(self._wire, ref, scratch, error) from error
+                raise unconfirmed_error(self._wire, ref, scratch, error) from error
             if isinstance(error, UnavailableError) and error.passing:
                 # Not a refusal: the same intent continues, with the parts that have been uploaded.
                 raise BackendError(
@@ -133,10 +133,10 @@ class OpenAIBackend(Backend):
 
     def settle(self, name: str) -> HostedJob:
         """Find out what became of an unconfirmed start; raises JobNotFound when it certainly was not started."""
-        from tuneport_openai.start.submit import settle
+        from tuneport_openai.start.submit import conclude
 
         job = self._open(name, self._notebook(name))
-        settle(job.wire, job.ref, job.scratch)
+        conclude(job.wire, job.ref, job.scratch)
         return job
 
     def model(self, name: str) -> HostedModel:
@@ -175,7 +175,7 @@ class OpenAIBackend(Backend):
                 f"{self.name}:{base} is not the name of a model at a server.",
                 remedy="Write for example openai:gpt-4.1-mini-2025-04-14",
             )
-        facts = table.known(self.endpoint, self._base_model(base))
+        facts = table.find_model(self.endpoint, self._base_model(base))
         if facts is not None and facts.has_ended():
             raise UnavailableError(
                 table.end_of(facts),
@@ -206,7 +206,7 @@ class OpenAIBackend(Backend):
         packages = super().availability()
         if not packages.ready:
             return packages
-        missing, announced = self._missing(), closing.announced(self.endpoint)
+        missing, announced = self._missing(), closing.announcement(self.endpoint)
         if missing:
             return Availability(
                 ready=False,

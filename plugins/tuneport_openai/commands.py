@@ -150,6 +150,6 @@ def _facts(one: Profile) -> dict[str, Any]:
     from tuneport_openai.wire import keys
 
     facts = {name: getattr(one, name) for name in ("name", "base_url", "key", "vendor")}
-    facts["limits"] = one.limits.stored()
+    facts["limits"] = one.limits.overrides()
     account = {"service": keys.SERVICE, "user": one.account} if one.in_keyring else None
     return {**facts, "key_from": keys.source(one), "keyring": account}

@@ -111,7 +111,7 @@ class RegisteredModel(HostedModel):
         wire = Wire(self._wire.profile, largest_file=_LARGEST)
         path.mkdir(parents=True, exist_ok=True)
         for file_id in self._files():
-            with wire.speaking(f"downloading {file_id}"):
+            with wire.translate_errors(f"downloading {file_id}"):
                 name = PurePosixPath(wire.patient.files.retrieve(file_id).filename).name
                 if not name:
                     raise ValueError(f"the file {file_id} has no name")
@@ -124,7 +124,7 @@ class RegisteredModel(HostedModel):
     def _files(self) -> list[str]:
         """The ids of the checkpoint's files."""
         job, _, checkpoint = self._checkpoint.partition(":")
-        with self._wire.speaking("listing checkpoints"):
+        with self._wire.translate_errors("listing checkpoints"):
             found = list(self._wire.patient.fine_tuning.jobs.checkpoints.list(job, limit=100))
         raw = next((one.to_dict(mode="json", warnings=False) for one in found if one.id == checkpoint), {})
         files = raw.get("result_files")

@@ -37,7 +37,7 @@ def fetch(wire: Wire, notebook: Notebook, state: JobState) -> bool:
     seen = scratch.get("newest")
     now = state.finished or utc_now()
     reading = _Reading(is_over=state.status.terminal)
-    raw = reading.attempt("The events", lambda: newer(wire, scratch["job"], seen))
+    raw = reading.attempt("The events", lambda: read_events(wire, scratch["job"], seen))
     events = [(identity_of(one), event_of(one)) for one in raw]
     events += _status_change(notebook, printable(state.native or "unknown"), now)
     new = notebook.append(events)
@@ -88,10 +88,10 @@ def _status_change(notebook: Notebook, word: str, now: datetime) -> list[tuple[s
     return [(f"status {len(kept)} {word}", Event(seq=0, time=now, kind="status", message=word))]
 
 
-def newer(wire: Wire, job_id: str, seen: str | None = None) -> list[Any]:
+def read_events(wire: Wire, job_id: str, seen: str | None = None) -> list[Any]:
     """The server's events from about the last one seen on, oldest first, in whichever order the server sorts."""
     found: list[Any] = []
-    with wire.speaking("asking for events"):
+    with wire.translate_errors("asking for events"):
         ask = wire.patient.fine_tuning.jobs.list_events
         page = ask(job_id, limit=100)
         rises = _rises(items_of(page))

@@ -193,7 +193,7 @@ class HostedJob(Job):
         if final is not None:
             return final
         try:
-            with self.wire.speaking("asking for the job", JobNotFound):
+            with self.wire.translate_errors("asking for the job", JobNotFound):
                 found: FineTuningJob = self.wire.patient.fine_tuning.jobs.retrieve(self.scratch["job"])
                 facts = found.to_dict(mode="json", warnings=False)
                 if facts.get("id") != self.scratch["job"]:
@@ -223,7 +223,7 @@ class HostedJob(Job):
     def _send(self, verb: str) -> None:
         """Send one verb. A refusal to cancel a job that has just ended is no error: there was nothing left to do."""
         try:
-            with self.wire.speaking(f"asking to {verb} the job"):
+            with self.wire.translate_errors(f"asking to {verb} the job"):
                 getattr(self.wire.once.fine_tuning.jobs, verb)(self.scratch["job"])
         except TuneportError:
             if verb == "cancel" and self._ends_soon():
@@ -239,7 +239,7 @@ class HostedJob(Job):
 
     def _list_checkpoints(self) -> list[Any]:
         try:
-            with self.wire.speaking("listing checkpoints"):
+            with self.wire.translate_errors("listing checkpoints"):
                 first = self.wire.patient.fine_tuning.jobs.checkpoints.list(self.scratch["job"], limit=100)
                 return list(Pages(first, most_items=_MOST_CHECKPOINTS))
         except NotFoundError:

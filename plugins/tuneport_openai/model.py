@@ -64,7 +64,7 @@ class HostedModel(Model):
         """
         shown = self._wire.redact.pieces()  # a model may repeat the key over several pieces
         collected = Collected(self._splitter())
-        with self._wire.speaking("answering", ModelNotFound):
+        with self._wire.translate_errors("answering", ModelNotFound):
             stream = self._wire.patient.chat.completions.create(**self._arguments(prompt, options), stream=True)
             with stream:
                 for chunk in stream:

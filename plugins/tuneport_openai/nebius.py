@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneport.errors import BackendError, NotFoundError, UnavailableError
 from tuneport_openai.wire.client import Wire
-from tuneport_openai.wire.refusals import shown
+from tuneport_openai.wire.refusals import line_of
 
 
 class Registry:
@@ -20,7 +20,7 @@ class Registry:
     def register(self, name: str, base: str, checkpoint: str) -> str:
         """Register a checkpoint of a model tuned from `base`; returns the name under which it will answer."""
         body = {"name": name, "base_model": base, "source": checkpoint}
-        with self._wire.speaking("registering the model"):
+        with self._wire.translate_errors("registering the model"):
             return _name_of(self._wire.once.post(self._url, body=body, cast_to=object))
 
     def wait(self, name: str) -> None:
@@ -28,13 +28,13 @@ class Registry:
         limits = self._wire.limits
         deadline = time.monotonic() + limits.deploy_seconds
         while True:
-            with self._wire.speaking("waiting for the model"):
+            with self._wire.translate_errors("waiting for the model"):
                 found: Any = self._wire.patient.get(f"{self._url}/{name}", cast_to=object)
             status = found.get("status") if isinstance(found, dict) else None
             if status == "active":
                 return
             if status in ("error", "deleted"):
-                reason = shown(found.get("status_reason") or "no reason given")
+                reason = line_of(found.get("status_reason") or "no reason given")
                 raise BackendError(
                     f"{self._wire.profile.name} cannot serve {name}: {reason}",
                     remedy="Not every base is served. Export the weights instead, or deploy them on the server's page.",
@@ -51,7 +51,7 @@ class Registry:
     def remove(self, name: str) -> bool:
         """Remove a registered model; returns whether it was there."""
         try:
-            with self._wire.speaking("removing the model"):
+            with self._wire.translate_errors("removing the model"):
                 self._wire.patient.delete(f"{self._url}/{name}", cast_to=object)
         except NotFoundError:
             return False

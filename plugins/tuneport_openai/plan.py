@@ -24,7 +24,7 @@ _SAMPLE = 5_000
 
 def make_plan(endpoint: Profile, request: TrainRequest, model: str, obstacle: str = "") -> Plan:
     """The plan of a request for the server's model of that name; `obstacle` says why it cannot be started here yet."""
-    facts = table.known(endpoint, model)
+    facts = table.find_model(endpoint, model)
     settings = cast("AnySettings", request.settings)
     rows = len(request.train)
     epochs = _epochs(endpoint, request, rows)

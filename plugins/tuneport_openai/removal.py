@@ -77,7 +77,7 @@ def _remove_registered(wire: Wire, name: str, *, dry_run: bool) -> str:
 
 def _delete_model(wire: Wire, model: str) -> bool:
     try:
-        with wire.speaking("deleting the model"):
+        with wire.translate_errors("deleting the model"):
             wire.patient.models.delete(model)
     except NotFoundError:
         return False
@@ -89,7 +89,7 @@ def _delete_model(wire: Wire, model: str) -> bool:
 def _is_in_use(wire: Wire, file_id: str) -> bool:
     """Whether a job that is not over uses the file: the same rows have the same file, no matter who uploaded it."""
     try:
-        with wire.speaking("listing the jobs"):
+        with wire.translate_errors("listing the jobs"):
             listed = Pages(wire.patient.fine_tuning.jobs.list(limit=100))
             jobs = list(listed)
             listed.require_complete("jobs")

@@ -38,7 +38,7 @@ def fetch_results(wire: Wire, file_id: str) -> list[dict[str, Any]]:
     """The rows of a result file at the server; see `read_results`. Raises the error for the server's refusal."""
     with tempfile.TemporaryFile(dir=home("spool")) as file:
         with (
-            wire.speaking("reading the result file"),
+            wire.translate_errors("reading the result file"),
             wire.patient.files.with_streaming_response.content(file_id, timeout=_SECONDS) as answer,
         ):
             for piece in answer.iter_bytes():

@@ -123,7 +123,7 @@ def test_a_key_that_the_server_repeats_is_redacted(ring: Any, lab: WireServer, m
     wire = Wire(profiles.profile("lab"))
     with (
         pytest.raises(tuneport.errors.UnavailableError, match="key in the keyring") as caught,
-        wire.speaking("listing"),
+        wire.translate_errors("listing"),
     ):
         wire.once.files.list()
     assert KEY not in str(caught.value)

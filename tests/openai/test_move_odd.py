@@ -222,7 +222,7 @@ def test_rows_that_ask_the_same_are_asked_once_and_steer_no_training(
     held = {one.messages[0].text for one in Dataset.load(folder / "holdout.jsonl")}
     rest = {one.messages[0].text for one in Dataset.load(folder / "validation-rest.jsonl")}
     assert not held & rest
-    assert "training rows are also among the validation or held-out rows" in done.text  # `answer 0` to `answer 3` stand in both
+    assert "training rows are also among the validation or held-out rows" in done.text
 
 
 def test_rows_of_ones_own_leave_the_validation_file_to_steer(lab: WireServer, move: Move, tmp_path: Path) -> None:

@@ -82,12 +82,12 @@ def test_a_missing_address_is_said(rows: Dataset, monkeypatch: pytest.MonkeyPatc
 
 def test_the_vendors_closing_is_reported_before_and_after_the_day(key: None) -> None:
     openai = profiles.profile("openai")
-    assert "6 January 2027" in (closing.announced(openai, date(2026, 11, 23)) or "")
-    assert "7 May 2026" in (closing.announced(openai, date(2026, 11, 23)) or "")
+    assert "6 January 2027" in (closing.announcement(openai, date(2026, 11, 23)) or "")
+    assert "7 May 2026" in (closing.announcement(openai, date(2026, 11, 23)) or "")
     assert not closing.has_closed(openai, date(2027, 1, 5))
     assert closing.has_closed(openai, date(2027, 1, 6))
-    assert "14 April 2027" in (closing.announced(profiles.profile("azure")) or "")
-    assert closing.announced(profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")) == ""
+    assert "14 April 2027" in (closing.announcement(profiles.profile("azure")) or "")
+    assert closing.announcement(profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")) == ""
 
 
 def test_a_plan_tells_the_closing_and_who_else_could_run_the_config(key: None, rows: Dataset) -> None:
@@ -123,14 +123,14 @@ def test_every_fact_of_the_table_is_of_a_named_source() -> None:
     openai, azure = profiles.profile("openai"), profiles.profile("azure")
     lab = profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")
     nano = "gpt-4.1-nano-2025-04-14"
-    assert (table.known(openai, nano).max_tokens, table.known(azure, nano).max_tokens) == (65_536, 32_768)
-    assert table.known(azure, "gpt-3.5-turbo-0125") is None
-    assert table.known(lab, nano) is None
+    assert (table.find_model(openai, nano).max_tokens, table.find_model(azure, nano).max_tokens) == (65_536, 32_768)
+    assert table.find_model(azure, "gpt-3.5-turbo-0125") is None
+    assert table.find_model(lab, nano) is None
     assert {one.training for one in table.models(azure)} == {None}, "no source was found"
 
 
 def test_a_model_that_was_or_will_be_shut_down_is_reported(key: None, rows: Dataset) -> None:
-    known = table.known(profiles.profile("openai"), "gpt-4.1-mini-2025-04-14")
+    known = table.find_model(profiles.profile("openai"), "gpt-4.1-mini-2025-04-14")
     assert known.has_ended(date(2027, 1, 14))
     assert not known.has_ended(date(2027, 1, 13))
     assert "shut down on 14 January 2027" in " ".join(tuneport.plan(MODEL, rows).notes)

@@ -263,7 +263,7 @@ def test_a_wire_refuses_redirects_to_other_hosts(server: WireServer, lab: WireSe
     try:
         server.refuse["GET /v1/files"] = (307, {}, {"Location": f"{other.url}/files"})
         wire = Wire(profiles.profile("lab"))
-        with pytest.raises(tuneport.TuneportError), wire.speaking("listing"):
+        with pytest.raises(tuneport.TuneportError), wire.translate_errors("listing"):
             wire.once.files.list()
         assert not other.asked
     finally:
@@ -294,7 +294,7 @@ def test_a_key_that_the_server_repeats_is_taken_out(lab: WireServer) -> None:
         pytest.raises(
             tuneport.errors.UnavailableError, match="does not accept the key in the variable LAB_API_KEY"
         ) as caught,
-        wire.speaking("listing"),
+        wire.translate_errors("listing"),
     ):
         wire.once.files.list()
     assert KEY not in "".join(traceback.format_exception(caught.value))

@@ -143,8 +143,8 @@ def test_a_check_says_that_a_vendor_closes_and_that_a_model_ends() -> None:
 
 
 def test_no_name_is_no_model_of_the_table() -> None:
-    assert table.known(profile("openai"), "") is None
-    assert table.known(profile("openai"), "gpt-4o") == table.known(profile("openai"), MODEL)
+    assert table.find_model(profile("openai"), "") is None
+    assert table.find_model(profile("openai"), "gpt-4o") == table.find_model(profile("openai"), MODEL)
 
 
 def test_lengths_are_checked_where_the_vocabulary_is_here_and_said_not_to_be_where_it_is_not(

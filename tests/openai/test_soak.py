@@ -59,7 +59,7 @@ def test_no_kill_and_no_fault_makes_two_jobs_of_one_intent(server: WireServer, r
         doubts = never = 0
         for ref, scratch in scratches:
             try:
-                submit.settle(wire, ref, scratch)
+                submit.conclude(wire, ref, scratch)
             except JobNotFound:  # its start was over a quarter of an hour ago
                 assert server.of_intent(scratch["request"]["intent"]) == []
                 never += 1

@@ -37,7 +37,7 @@ class Known:
         return self.ends is not None and (today or datetime.now(UTC).date()) >= self.ends
 
 
-def known(profile: Profile, model: str) -> Known | None:
+def find_model(profile: Profile, model: str) -> Known | None:
     """A vendor's model in the table, by its snapshot's name, its name without the date, or a tuned model's (`ft:…`)."""
     base = model.removeprefix("ft:").partition(":")[0]
     for one in models(profile):
@@ -57,7 +57,7 @@ def end_of(model: Known) -> str:
 def models(profile: Profile) -> tuple[Known, ...]:
     """All models of that vendor in the table."""
     return tuple(
-        _known(one["model"], one.get("encoding"), one[profile.vendor])
+        _parse_model(one["model"], one.get("encoding"), one[profile.vendor])
         for one in _table()["models"]
         if profile.vendor in one
     )
@@ -80,7 +80,7 @@ def price_of_hosting() -> Quantity:
     return Quantity(value=facts["usd_per_hour"], unit="USD", source=f"as of {facts['as_of']}")
 
 
-def _known(model: str, encoding: str | None, facts: dict[str, Any]) -> Known:
+def _parse_model(model: str, encoding: str | None, facts: dict[str, Any]) -> Known:
     ends = facts.get("ends")
     parsed = {"methods": tuple(facts["methods"]), "ends": date.fromisoformat(ends) if ends else None}
     return Known(model=model, encoding=encoding, **{**facts, **parsed})

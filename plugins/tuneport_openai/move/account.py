@@ -42,7 +42,7 @@ def read_account(wire: Wire, *, on_progress: Progress = lambda _: None) -> Accou
     notes: list[str] = []
     name = wire.profile.name
     jobs: list[OldJob] = []
-    with wire.speaking("listing jobs"):
+    with wire.translate_errors("listing jobs"):
         pages = Pages(
             wire.patient.fine_tuning.jobs.list(limit=_PAGE), most_pages=_MOST_JOBS // _PAGE, most_items=_MOST_JOBS
         )
@@ -70,7 +70,7 @@ def read_job(wire: Wire, job_id: str, notes: list[str] | None = None) -> OldJob:
     Raises JobNotFound where the server does not show it.
     """
     try:
-        with wire.speaking("asking for the job", JobNotFound):
+        with wire.translate_errors("asking for the job", JobNotFound):
             raw = wire.patient.fine_tuning.jobs.retrieve(job_id).to_dict(mode="json", warnings=False)
     except JobNotFound as error:
         see = f"List the jobs: tuneport move {wire.profile.name}"
@@ -88,7 +88,7 @@ def read_job(wire: Wire, job_id: str, notes: list[str] | None = None) -> OldJob:
 
 def _list_models(wire: Wire, notes: list[str]) -> frozenset[str] | None:
     def read() -> frozenset[str]:
-        with wire.speaking("listing models"):
+        with wire.translate_errors("listing models"):
             return frozenset(str(one.id) for one in Pages(wire.patient.models.list(), most_items=_MOST_JOBS))
 
     return _try_listing(read, "The models", notes)
@@ -96,7 +96,7 @@ def _list_models(wire: Wire, notes: list[str]) -> frozenset[str] | None:
 
 def _list_files(wire: Wire, notes: list[str]) -> dict[str, OldFile] | None:
     def read() -> dict[str, OldFile]:
-        with wire.speaking("listing files"):
+        with wire.translate_errors("listing files"):
             first = wire.patient.files.list(limit=10_000 if wire.profile.vendor == "openai" else _PAGE)
             pages = Pages(first, most_pages=_MOST_FILES // _PAGE, most_items=_MOST_FILES)
             found = {str(one.id): read_file(one.to_dict(mode="json", warnings=False)) for one in pages}
@@ -158,7 +158,7 @@ def _read_checkpoints(wire: Wire, job: OldJob) -> tuple[OldCheckpoint, ...] | No
     if job.status != "succeeded":
         return ()
     try:
-        with wire.speaking("listing checkpoints"):
+        with wire.translate_errors("listing checkpoints"):
             first = wire.patient.fine_tuning.jobs.checkpoints.list(job.id, limit=_PAGE)
             raw = [one.to_dict(mode="json", warnings=False) for one in Pages(first, most_items=_MOST_CHECKPOINTS)]
     except NotFoundError:
@@ -181,7 +181,7 @@ def _read_checkpoints(wire: Wire, job: OldJob) -> tuple[OldCheckpoint, ...] | No
 def _look_up_file(wire: Wire, file: OldFile) -> OldFile:
     """The file as the server describes it now."""
     try:
-        with wire.speaking("asking for a file"):
+        with wire.translate_errors("asking for a file"):
             return read_file(wire.patient.files.retrieve(file.id).to_dict(mode="json", warnings=False), file.id)
     except NotFoundError:
         return replace(file, there=False)

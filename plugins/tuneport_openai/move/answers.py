@@ -133,7 +133,7 @@ def price_of(wire: Wire, base: str, text: str | None) -> Price | None:
                 f"--price {text} is not two prices.", remedy="Write US dollars per million tokens: --price 0.8,3.2"
             ) from None
         return Price(inside=inside, out=out, source="as given")
-    known = table.known(wire.profile, base)
+    known = table.find_model(wire.profile, base)
     if known is None or known.tuned_input is None or known.tuned_output is None:
         return None
     return Price(inside=known.tuned_input, out=known.tuned_output, source=f"as of {table.as_of()}")
@@ -145,7 +145,7 @@ def cost_of(wire: Wire, local: JobFolder, rows: Dataset, max_tokens: int | None,
     if price is None:
         why = f"the price of {local.job.base or 'the model'} at {wire.profile.name} is not known"
         return Cost(rows=len(rows), usd=None, most=None, why=why)
-    known = table.known(wire.profile, local.job.base)
+    known = table.find_model(wire.profile, local.job.base)
     size = _Size(tokens.counter(known.encoding if known is not None else None))
     expected = most = 0.0
     for one in rows:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import BackendError, NotFoundError, TuneportError, UsageError
 from tuneport.plugin import Dataset, Event, Lineage, utc_now
-from tuneport_openai.events import event_of, newer, row_events
+from tuneport_openai.events import event_of, read_events, row_events
 from tuneport_openai.move.download import copy_in, download, is_refused
 from tuneport_openai.move.folder import (
     CHECK,
@@ -178,7 +178,7 @@ def _results(
 def _write_events(wire: Wire, job: OldJob, folder: Path, rows: list[dict[str, Any]], notes: list[str]) -> None:
     """Write the server's events and the result file's metrics as events of ours, oldest first."""
     try:
-        found = [event_of(one) for one in newer(wire, job.id)]
+        found = [event_of(one) for one in read_events(wire, job.id)]
     except TuneportError as error:
         if not (isinstance(error, BackendError) or is_refused(error)):
             raise

@@ -175,7 +175,7 @@ def _list(wire: Wire, *, csv: bool, json: bool) -> int:
                 "address": account.address,
                 "jobs": [one.to_dict() for one in account.jobs],
                 "ends": endings(account, wire.profile),
-                "closing": closing.announced(wire.profile) or None,
+                "closing": closing.announcement(wire.profile) or None,
                 "notes": list(account.notes),
             }
         )

@@ -132,7 +132,7 @@ def _receive(wire: Wire, file: OldFile, part: Path, on_progress: Progress | None
     headers = {"Accept": "*/*", **({"Range": f"bytes={here}-"} if here else {})}
     seconds = max(_LEAST_SECONDS, (file.bytes or 0) / _LEAST_RATE)
     with (
-        wire.speaking(f"downloading {file.id}"),
+        wire.translate_errors(f"downloading {file.id}"),
         wire.once.files.with_streaming_response.content(file.id, extra_headers=headers, timeout=seconds) as answer,
     ):
         continues = answer.status_code == 206 and _starts_at(answer, here)

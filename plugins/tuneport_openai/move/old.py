@@ -116,7 +116,7 @@ def read_job(profile: Profile, raw: Mapping[str, Any]) -> OldJob | None:
         return None
     method = raw.get("method")
     kind = (text_of(method.get("type")) if isinstance(method, Mapping) else None) or "supervised"
-    known = table.known(profile, base) if base else None
+    known = table.find_model(profile, base) if base else None
     tokens = count_of(raw.get("trained_tokens"))
     price = known.training if known is not None else None
     error = raw.get("error")

@@ -103,7 +103,7 @@ def summary(account: Account) -> list[str]:
 
 def endings(account: Account, profile: Profile) -> list[str]:
     """When the creation of jobs ends, and when models are shut down."""
-    announced = closing.announced(profile)
+    announced = closing.announcement(profile)
     lines = [f"{announced}."] if announced else []
     ends = Counter((one.ends, one.base) for one in account.jobs if one.model and one.ends is not None)
     for (when, base), count in sorted(ends.items()):

@@ -159,7 +159,7 @@ def _price(endpoint: Profile, request: TrainRequest, model: str) -> float | None
     price: float | None = cast("OpenAISettings", request.settings).usd_per_million_tokens
     if price is not None:
         return price
-    facts = table.known(endpoint, model)
+    facts = table.find_model(endpoint, model)
     return facts.training if facts else None
 
 

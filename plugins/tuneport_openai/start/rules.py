@@ -15,7 +15,7 @@ from typing import Any
 
 from tuneport.errors import UsageError
 from tuneport.plugin import Completion, Conversation, DataRules, Diagnostic, Example, Message, Preference, replace_file
-from tuneport_openai.catalog.table import end_of, known
+from tuneport_openai.catalog.table import end_of, find_model
 from tuneport_openai.catalog.tokens import counter, how_to_count
 from tuneport_openai.wire import closing
 from tuneport_openai.wire.profiles import Profile
@@ -33,9 +33,9 @@ _SHAPES: dict[str, frozenset[Any]] = {
 
 def data_rules(profile: Profile, model: str) -> DataRules:
     """What data that endpoint takes for that model. Uses no network."""
-    traits, facts = profile.traits, known(profile, model)
+    traits, facts = profile.traits, find_model(profile, model)
     count = counter(facts.encoding) if facts else None
-    announced = closing.announced(profile)
+    announced = closing.announcement(profile)
     notes = list(filter(None, (f"{announced}." if announced else "", end_of(facts) if facts else "")))
     if not traits.openai_models:
         notes.append(f"The rules of {profile.name} are not known here; only the wire's own are checked.")

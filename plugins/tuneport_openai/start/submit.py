@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import ConfigError, JobNotFinished, JobNotFound, TuneportError
 from tuneport.plugin import JobState, Ref, Status, home, lock_file, utc_now
-from tuneport_openai.wire.client import INTENT, Wire, never_sent
+from tuneport_openai.wire.client import INTENT, Wire, was_never_sent
 from tuneport_openai.wire.pages import Pages
-from tuneport_openai.wire.refusals import answer_of, surely_refused
+from tuneport_openai.wire.refusals import answer_of, is_refusal
 from tuneport_openai.wire.upload import ensure_file
 from tuneport_openai.wire.words import time_of
 
@@ -69,7 +69,7 @@ def finish(wire: Wire, ref: Ref, scratch: Scratch) -> None:
         _create(wire, ref, scratch)
 
 
-def settle(wire: Wire, ref: Ref, scratch: Scratch) -> None:
+def conclude(wire: Wire, ref: Ref, scratch: Scratch) -> None:
     """Find out whether a start made a job. Returns when the job is found, or was never submitted.
 
     Raises JobNotFinished while the job may still appear, JobNotFound when it certainly was not started.
@@ -84,7 +84,7 @@ def settle(wire: Wire, ref: Ref, scratch: Scratch) -> None:
         sent = datetime.fromisoformat(scratch["create"]["at"])
         passed = (utc_now() - sent).total_seconds()
         if unread or passed < CERTAIN_SECONDS or scratch["create"].get("likely"):
-            raise unconfirmed(wire, ref, scratch, unread)
+            raise unconfirmed_error(wire, ref, scratch, unread)
         raise JobNotFound(
             f"{wire.profile.name} has no job for {ref}, {passed / 60:.0f} minutes after it was submitted.",
             remedy="It was not started. Run the same command again to start it.",
@@ -131,7 +131,7 @@ def adopt(wire: Wire, ref: Ref, scratch: Scratch) -> None:
     """Take over the job that carries this intent; raises JobNotFinished (unconfirmed) when no search finds it."""
     found, unread = _search(wire, scratch, wire.limits.looks)
     if not found:
-        raise unconfirmed(wire, ref, scratch, unread)
+        raise unconfirmed_error(wire, ref, scratch, unread)
     scratch["job"] = found
 
 
@@ -153,7 +153,7 @@ def _search(wire: Wire, scratch: Scratch, looks: Sequence[float]) -> tuple[str |
     return None, unread
 
 
-def unconfirmed(wire: Wire, ref: Ref, scratch: Scratch, why: TuneportError | None = None) -> JobNotFinished:
+def unconfirmed_error(wire: Wire, ref: Ref, scratch: Scratch, why: TuneportError | None = None) -> JobNotFinished:
     """The error for a start whose outcome is unknown; `why` is the reason why the search failed."""
     likely = scratch["create"].get("likely")
     sent = datetime.fromisoformat(scratch["create"]["at"])
@@ -192,7 +192,7 @@ def _create(wire: Wire, ref: Ref, scratch: Scratch) -> None:
         if _metadata_of(made).get(INTENT, request["intent"]) != request["intent"]:
             raise ValueError("the answer is another job's")
     except Exception as error:  # noqa: BLE001 - no exception proves that nothing was started
-        if surely_refused(error) or never_sent(error):
+        if is_refusal(error) or was_never_sent(error):
             del scratch["create"]
             wire.explain(error, "creating the job")
         if answer := answer_of(error):
@@ -210,7 +210,7 @@ def _look(wire: Wire, scratch: Scratch) -> FineTuningJob | None:
     sent = scratch["create"]
     oldest = datetime.fromisoformat(sent["at"]) - timedelta(seconds=_CLOCK_SECONDS)
     ours: list[FineTuningJob] = []
-    with wire.speaking("searching for the job"):
+    with wire.translate_errors("searching for the job"):
         jobs = _list_jobs(wire, scratch["request"]["intent"])
         for job in jobs:
             is_ours = _is_ours(wire, job, scratch)

@@ -23,7 +23,7 @@ from tuneport.errors import (
 from tuneport.plugin import Redactor, check_proxies, guard
 from tuneport_openai.wire import keys
 from tuneport_openai.wire.profiles import Profile, require_address
-from tuneport_openai.wire.refusals import code_of, message_of, param_of, shown
+from tuneport_openai.wire.refusals import code_of, line_of, message_of, param_of
 from tuneport_openai.wire.words import retry_after
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Wire:
         request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
 
     @contextmanager
-    def speaking(self, doing: str, missing: type[NotFoundError] = NotFoundError) -> Iterator[None]:
+    def translate_errors(self, doing: str, missing: type[NotFoundError] = NotFoundError) -> Iterator[None]:
         """Turn exceptions inside into tuneport's errors; `missing` is the error for a 404."""
         try:
             yield
@@ -184,7 +184,7 @@ class Wire:
             cure = self._which_models() if param_of(error) == "model" else _remedy_400(error)
             return UsageError(f"{name} refused the request while {doing} ({status}): {said}", remedy=cure)
         if status < 400:
-            where = shown(error.response.headers.get("location", "")) or "nowhere"
+            where = line_of(error.response.headers.get("location", "")) or "nowhere"
             return BackendError(
                 f"{name} redirected the request while {doing} ({status}): {where}.",
                 remedy="A key is not sent after a redirect. Add the profile with the final address.",
@@ -203,7 +203,7 @@ class Wire:
         if self.profile.vendor == "openai":
             return "Check the model's name."
         try:
-            found = [shown(one.id) for one in self._client(retries=0, seconds=_GLANCE_SECONDS).models.list().data]
+            found = [line_of(one.id) for one in self._client(retries=0, seconds=_GLANCE_SECONDS).models.list().data]
         except Exception:  # noqa: BLE001 - only a hint: the first error is the one to report
             found = []
         if not found:
@@ -213,7 +213,7 @@ class Wire:
 
     def _shown(self, text: object) -> str:
         """An exception's text as one line; the HTTP library quotes what it could not read."""
-        return self.redact(shown(text))
+        return self.redact(line_of(text))
 
     def _cause(self, error: Exception) -> Exception | None:
         """The foreign exception, for the traceback, unless its message contains the key."""
@@ -256,7 +256,7 @@ def http_client(
     return client
 
 
-def never_sent(error: BaseException) -> bool:
+def was_never_sent(error: BaseException) -> bool:
     """Whether the connection was never made, so that the server knows nothing of the request."""
     if isinstance(error, UnicodeEncodeError):
         return True  # it could not become a request

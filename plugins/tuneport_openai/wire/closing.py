@@ -12,7 +12,7 @@ OPENAI_ENDS = date(2027, 1, 6)
 AZURE_PROMISED = date(2027, 4, 14)
 
 
-def announced(profile: Profile, today: date | None = None) -> str:
+def announcement(profile: Profile, today: date | None = None) -> str:
     """What the vendor has announced about ending fine-tuning, as of November 2026; empty where nothing is known."""
     if profile.vendor == "azure":
         return (
@@ -30,7 +30,7 @@ def announced(profile: Profile, today: date | None = None) -> str:
 
 def note(profile: Profile, method: str = "sft") -> str:
     """The announcement in sentences, with the backends here that could run the same config; empty without one."""
-    text = announced(profile)
+    text = announcement(profile)
     return f"{text}. {elsewhere(profile, method)}".rstrip() if text else ""
 
 
@@ -47,7 +47,7 @@ def has_closed(profile: Profile, today: date | None = None) -> bool:
 
 def refusal_remedy(profile: Profile, method: str = "sft") -> str:
     """What to do when this vendor refuses the account."""
-    text = announced(profile)
+    text = announcement(profile)
     cure = f"{text}." if text and profile.vendor == "openai" else "Check what the key is allowed to do."
     return f"{cure} {elsewhere(profile, method)}".rstrip()
 

@@ -95,7 +95,7 @@ def keep(profile: Profile, value: str) -> None:
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise UsageError("This is not a key: it is empty, or has spaces or characters that a header cannot have.")
     ring = _ring()
-    with _translated(profile, "keep", value):
+    with _translate_errors(profile, "keep", value):
         first = next(iter(getattr(ring, "backends", ())), ring)  # a chain writes to the first of its keyrings
         if "Plaintext" in type(first).__name__:
             raise ConfigError(
@@ -114,14 +114,14 @@ def keep(profile: Profile, value: str) -> None:
 def forget(profile: Profile) -> None:
     """Remove the key from the system's keyring, if it is there."""
     ring = _ring()
-    with _translated(profile, "forget"):
+    with _translate_errors(profile, "forget"):
         if ring.get_password(SERVICE, profile.account) is not None:
             ring.delete_password(SERVICE, profile.account)
 
 
 def _from_keyring(profile: Profile) -> str:
     ring = _ring()
-    with _translated(profile, "read"):
+    with _translate_errors(profile, "read"):
         value = ring.get_password(SERVICE, profile.account)
     if not value:
         raise ConfigError(
@@ -146,7 +146,7 @@ def _ring() -> Any:
 
 
 @contextmanager
-def _translated(profile: Profile, verb: str, value: str = "") -> Iterator[None]:
+def _translate_errors(profile: Profile, verb: str, value: str = "") -> Iterator[None]:
     """Turns what a keyring raises into ConfigError; a message that contains the key is not repeated."""
     try:
         yield

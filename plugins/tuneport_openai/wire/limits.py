@@ -57,14 +57,14 @@ class Limits:
             values[name] = _number(name, number)
         return replace(self, **values)
 
-    def stored(self) -> dict[str, float]:
+    def overrides(self) -> dict[str, float]:
         """Those that differ from the defaults."""
         usual = asdict(Limits())
         return {name: value for name, value in asdict(self).items() if value != usual[name]}
 
 
 def read_limits(stored: Mapping[str, Any]) -> Limits:
-    """The limits that `Limits.stored` returned. Raises ValueError or TypeError."""
+    """The limits that `Limits.overrides` returned. Raises ValueError or TypeError."""
     return Limits(**{name: _number(name, str(value)) for name, value in stored.items()})
 
 

@@ -69,7 +69,7 @@ def profiles() -> dict[str, Profile]:
     """Every profile by name: those built in, then those of home. Raises ConfigError when their file is damaged."""
     stored = _read()
     built_in = _built_in()
-    removed = {name: _removed(name) for name in sorted(stored.removed - built_in.keys())}
+    removed = {name: _placeholder(name) for name in sorted(stored.removed - built_in.keys())}
     found = {**built_in, **stored.profiles, **removed}
     return {name: replace(one, in_keyring=one.account in stored.in_keyring) for name, one in found.items()}
 
@@ -129,7 +129,7 @@ def add(
         base_url=azure_url(url) if vendor == "azure" else url,
         key=key,
         vendor=vendor,
-        limits=Limits().change(limits).stored(),
+        limits=Limits().change(limits).overrides(),
     )
     with _edit() as stored:
         stored.profiles[name] = made
@@ -192,10 +192,10 @@ def _profile(
 def _facts_of(one: Profile) -> dict[str, Any]:
     """A profile as the file in home keeps it."""
     facts = {name: getattr(one, name) for name in _KEPT}
-    return facts | ({"limits": changed} if (changed := one.limits.stored()) else {})
+    return facts | ({"limits": changed} if (changed := one.limits.overrides()) else {})
 
 
-def _removed(name: str) -> Profile:
+def _placeholder(name: str) -> Profile:
     return Profile(name=name, base_url="", key=_variable_of(name), removed=True)
 
 

@@ -17,7 +17,7 @@ _HIDDEN = re.compile(r"<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
 
 
-def surely_refused(error: BaseException) -> bool:
+def is_refusal(error: BaseException) -> bool:
     """Whether the server itself refused: a refusal's status with the wire's own error body.
 
     Only that proves that nothing was started. A gateway's page, or an error in another format, may come from something
@@ -40,7 +40,7 @@ def message_in(text: str) -> str:
     """The message in a refusal's body, at most 500 characters."""
     found = _parsed(text)
     said = _page_text(text) if found is None else _message(found)
-    return shown(said) or "no reason given"
+    return line_of(said) or "no reason given"
 
 
 def answer_of(error: BaseException | None) -> str:
@@ -52,7 +52,7 @@ def answer_of(error: BaseException | None) -> str:
     return f"{error.status_code}: {message_of(error)}" if error is not None else ""
 
 
-def shown(text: object) -> str:
+def line_of(text: object) -> str:
     """A server's text as one bounded line for a message."""
     return printable(" ".join(str(text).split()))[:_MOST_SHOWN]
 
@@ -71,7 +71,7 @@ def code_of(error: APIStatusError) -> str | None:
 def param_of(error: APIStatusError) -> str | None:
     """The field of the request that the error is about."""
     found = error.body.get("param") if isinstance(error.body, dict) else None
-    return shown(found) if isinstance(found, str) and found else None
+    return line_of(found) if isinstance(found, str) and found else None
 
 
 def _parsed(text: str) -> Any:

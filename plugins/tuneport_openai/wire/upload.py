@@ -13,7 +13,7 @@ from tuneport.errors import BackendError, DataError, NotFoundError, UnavailableE
 from tuneport.plugin import open_regular, transfer_bar
 from tuneport_openai.wire.client import Wire
 from tuneport_openai.wire.pages import Pages
-from tuneport_openai.wire.refusals import message_of, shown, surely_refused
+from tuneport_openai.wire.refusals import is_refusal, line_of, message_of
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -40,10 +40,10 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
         if there is not None:
             return _processed(wire, there)
         try:
-            with wire.speaking("uploading the file"):
+            with wire.translate_errors("uploading the file"):
                 sent = _send(wire, facts, scratch)
         except (UnavailableError, BackendError) as error:
-            if error.__cause__ is not None and surely_refused(error.__cause__):
+            if error.__cause__ is not None and is_refusal(error.__cause__):
                 raise
             last = error
         else:
@@ -57,7 +57,7 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
 
 def find_file(wire: Wire, name: str, size: int) -> str | None:
     """The id of a file of that name and size that is not bad, or None."""
-    with wire.speaking("searching for the file"):
+    with wire.translate_errors("searching for the file"):
         for one in Pages(wire.patient.files.list(purpose="fine-tune")):
             if one.filename == name and one.bytes == size and one.status not in _BAD:
                 return str(one.id)
@@ -67,7 +67,7 @@ def find_file(wire: Wire, name: str, size: int) -> str | None:
 def delete_file(wire: Wire, file_id: str) -> bool:
     """Delete a file at the server; returns whether it was there."""
     try:
-        with wire.speaking("deleting a file"):
+        with wire.translate_errors("deleting a file"):
             wire.patient.files.delete(file_id)
     except NotFoundError:
         return False
@@ -106,7 +106,7 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
                 advance(len(chunk))
         done = wire.once.uploads.complete(state["id"], part_ids=state["parts"], md5=_md5(path))
     except Exception as error:
-        if surely_refused(error):  # expired, cancelled or completed: the next attempt starts a new one
+        if is_refusal(error):  # expired, cancelled or completed: the next attempt starts a new one
             scratch.pop(key, None)
             said = wire.redact(message_of(cast("APIStatusError", error)))
             raise BackendError(f"The upload was refused: {said}", remedy="Run the same command again.") from None
@@ -151,16 +151,16 @@ def _processed(wire: Wire, file_id: str) -> str:
 
 
 def _status_of_file(wire: Wire, file_id: str) -> str:
-    with wire.speaking("waiting for the file"):
+    with wire.translate_errors("waiting for the file"):
         found: FileObject = wire.patient.files.retrieve(file_id)
         if _id_of(found) != file_id:
             raise ValueError(f"it is about the file {found.id!r}, not {file_id!r}")
-    status = shown(getattr(found, "status", None) or "processed")
+    status = line_of(getattr(found, "status", None) or "processed")
     if status in _BAD:
-        details = shown(getattr(found, "status_details", None) or status)
+        details = line_of(getattr(found, "status_details", None) or status)
         raise DataError(
             f"{wire.profile.name} rejected the file: {details}.",
-            remedy=f"Look at what was sent, then fix the data: the file is {shown(found.filename)}.",
+            remedy=f"Look at what was sent, then fix the data: the file is {line_of(found.filename)}.",
         )
     return status
 
