@@ -123,8 +123,9 @@ def choose(config: RunConfig, *, to_plan: bool = False) -> Choice:
     settings = backend_settings(config, backend.name, backend.settings_class)
     answer = availability(backend)
     if not answer.ready and not (to_plan and answer.plans):
+        remedy = " ".join(filter(None, (closing_note(backend, config.train.method), answer.remedy)))
         raise UnavailableError(
-            f"The backend {backend.name!r} cannot be used here: {answer.reason}.", remedy=answer.remedy
+            f"The backend {backend.name!r} cannot be used here: {answer.reason}.", remedy=remedy or None
         )
     backend.check_base(base.name)
     notes = [closing_note(backend, config.train.method)] if answer.closing else []
