@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 from tuneport.plugin import Plan, Quantity
 from tuneport_openai.catalog import table
 from tuneport_openai.catalog.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
-from tuneport_openai.wire import closing
 from tuneport_openai.wire.profiles import Profile
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def _chosen(request: TrainRequest, settings: AnySettings) -> dict[str, Any]:
 def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | None) -> list[str]:
     """Other things to know, the biggest obstacle first."""
     method, day, traits = request.options.method, table.as_of(), endpoint.traits
-    notes = [closing.note(endpoint, method), table.end_of(facts) if facts is not None else ""]
+    notes = [table.end_of(facts) if facts is not None else ""]
     if endpoint.vendor != "other":
         if facts is None:
             notes.append(f"{model} is not among the tunable models known on {day}: the server may refuse it.")

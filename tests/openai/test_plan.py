@@ -40,9 +40,9 @@ def test_without_a_key_a_plan_is_made_and_run_doctor_and_plan_tell_the_closing_a
     from tuneport.cli.app import invoke
 
     notes = tuneport.plan(MODEL, rows, epochs=3).notes
-    assert "OPENAI_API_KEY is not set" in notes[0]
-    assert "6 January 2027" in notes[1]
-    assert "torch" in notes[1]
+    assert "6 January 2027" in notes[0]
+    assert "torch" in notes[0]
+    assert "OPENAI_API_KEY is not set" in notes[1]
     with pytest.raises(tuneport.errors.UnavailableError) as caught:
         tuneport.train(MODEL, rows)
     assert "export OPENAI_API_KEY" in str(caught.value)
@@ -195,7 +195,7 @@ def test_settings_that_the_wire_refuses_are_refused_here(
 
 
 def test_more_epochs_than_the_wire_takes_are_refused(lab: WireServer, rows: Dataset) -> None:
-    with pytest.raises(tuneport.errors.UsageError, match="51 epochs"):
+    with pytest.raises(tuneport.errors.UnsupportedError, match="at most 50 epochs, not 51"):
         tuneport.train("lab:base", rows, epochs=51)
 
 

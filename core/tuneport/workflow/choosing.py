@@ -92,7 +92,7 @@ class Prepared:
     def plan(self) -> Plan:
         """What starting it would do and cost."""
         found = self.backend.plan(self.request(name="plan"))
-        return replace(found, notes=(*found.notes, *self.choice.notes))
+        return replace(found, notes=(*self.choice.notes, *found.notes))
 
     def request(self, intent: str = "", name: str = "", notebook: Notebook | None = None) -> TrainRequest:
         """What the backend gets."""
