@@ -67,6 +67,7 @@ CASES: dict[str, list[list[str]]] = {
         ["lab", f"https://x.example/{H}"],
         ["lab", "https://x.example", "--limit", H],
         ["lab", "https://x.example", "--limit", f"retries={H}"],
+        ["lab", "https://x.example", "--vendor", H],
     ],
     "profiles list": [[]],
     "profiles key": [[H]],

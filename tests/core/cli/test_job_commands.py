@@ -57,7 +57,7 @@ def test_a_refused_start_is_listed_with_its_reason(cli: Cli, tickets: Path) -> N
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.refuses=The cage is full.")
     assert cli(*flags)[0] == 1
     (listed,) = as_json(cli, "jobs")["jobs"]
-    assert (listed["status"], listed["message"]) == ("failed", "parrot: The cage is full.")
+    assert (listed["status"], listed["message"]) == ("failed", "The cage is full.")
     assert "The cage is full." in cli("jobs")[1]
     code, _, err = cli("show", listed["ref"])
     assert code == 2
