@@ -214,7 +214,7 @@ def test_invalid_settings_get_a_remedy(tmp_path: Path) -> None:
     assert error.value.remedy is not None
     assert "serve:" in error.value.remedy
     run.write_text("model: torch:smollm2-135m\n")
-    with pytest.raises(ConfigError, match="has no section 'serve'") as error:
+    with pytest.raises(ConfigError, match="no section 'serve'") as error:
         read_settings(run)
     assert error.value.remedy is not None
     assert "`serve:`" in error.value.remedy
