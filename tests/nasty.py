@@ -295,7 +295,7 @@ STATES = {
         JOB, reply(200, b"plain", Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cannot be decompressed"
     ),
     "gzip that is cut short": Scenario(
-        JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cut short"
+        JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="truncated"
     ),
     "an encoding nobody asked for": Scenario(
         JOB, reply(200, b"x", Content_Encoding="br"), fails=AFTER_TRAIN, says="not requested"
