@@ -295,10 +295,10 @@ STATES = {
         JOB, reply(200, b"plain", Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cannot be decompressed"
     ),
     "gzip that is cut short": Scenario(
-        JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cut short"
+        JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="truncated"
     ),
     "an encoding nobody asked for": Scenario(
-        JOB, reply(200, b"x", Content_Encoding="br"), fails=AFTER_TRAIN, says="not asked for"
+        JOB, reply(200, b"x", Content_Encoding="br"), fails=AFTER_TRAIN, says="not requested"
     ),
     "a body that drips": Scenario(JOB, drip(SLOW + b"\r\n", b" "), times=1),
     "headers that drip": Scenario(JOB, drip(SLOW, b"X-Slow: yes\r\n"), times=1),
