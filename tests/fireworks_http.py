@@ -1,8 +1,8 @@
 """The HTTP side of the loopback server: routes, keys, strictness, and what goes wrong on purpose.
 
 Kinds of fault that come before the request counts: `reset`, `503`, `429`, `page`, `redirect` (to the other host). Kinds
-that come after it was carried out: `500 after`, `reset after`, `timeout after`, `truncated after`, `page after`. `kill`
-and `kill after` kill the process `victim`.
+that come after it was carried out: `500 after`, `reset after`, `timeout after`, `truncated after`, `page after`. `late`
+is answered later; `kill` and `kill after` kill the process `victim`.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def make_handler(server: FireworksServer) -> type[_Handler]:
 
         def _suffer_after(self, fault: Fault | None) -> None:
             kind = fault.kind if fault else ""
-            if kind == "reset after":
+            if kind == "late":
+                time.sleep(server.slow_seconds)
+            elif kind == "reset after":
                 self._reset()
             elif kind == "kill after":
                 self._kill()

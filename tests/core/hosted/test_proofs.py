@@ -11,6 +11,8 @@ import pytest
 
 import tuneport
 from depot import KEY, Depot, DepotServer, hasty
+from dying import Killed, kill_at, start_and_settle
+from tuneport import Dataset
 from tuneport.errors import BackendError, BudgetError, JobNotFinished, JobNotFound, TuneportError, UsageError
 from tuneport.hosted import ClientId, Http, InDoubt, Label, Proof, RefusedAddress, Scan, Token, Unsent
 
@@ -44,6 +46,20 @@ def test_a_job_that_was_started_is_found(depot: DepotServer, proof: Proof, fault
 def test_a_job_that_a_list_shows_late_is_found(depot: DepotServer, proof: Proof) -> None:
     depot.fault, depot.lag, depot.broken_lists = "500", 1, 2
     tuneport.train("depot:base", ROWS)
+    assert len(depot.jobs) == 1
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("after", [False, True])
+def test_an_end_at_any_request_leaves_one_job(
+    depot: DepotServer, proof: Proof, monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool
+) -> None:
+    monkeypatch.setattr(Depot, "endpoint", hasty(pause=0.5, certain=0))
+    revive = kill_at(monkeypatch, number, after=after)
+    with pytest.raises(Killed):
+        tuneport.train("depot:base", ROWS)
+    revive()
+    start_and_settle("depot:base", Dataset.load(ROWS)).wait()
     assert len(depot.jobs) == 1
 
 
