@@ -73,9 +73,8 @@ class Http:
     ) -> Any:
         """Send a request once and return the JSON of its answer, None for an empty one.
 
-        `path` begins with `/`. `body` is sent as JSON, `form` and `file`, (field, file name, path), as a
-        form. Raises Refused,
-        Unsent or InDoubt, which are also tuneport's usual errors, and ConfigError for a missing key or address.
+        `path` begins with `/`. `body` is sent as JSON, `form` and `file`, (field, file name, path), as a form. Raises
+        Refused, Unsent or InDoubt, which are also tuneport's usual errors, and ConfigError for a missing key.
         """
         endpoint = self.endpoint
         url = endpoint.base_url + _checked_path(path)
@@ -114,21 +113,34 @@ class Http:
 
     def delete(self, path: str, **query: str) -> bool:
         """Delete what is at a path, and return whether it was there. Repeated as `again` does."""
+        sent = 0
+
+        def send() -> None:
+            nonlocal sent
+            sent += 1
+            self.once("DELETE", path, query=query)
+
         try:
-            self.again("DELETE", path, query=query)
+            self.retry(send)
         except RefusedName:
-            return False
+            return sent > 1  # an earlier request, whose answer was lost, has deleted it
         return True
 
     def pages(self, path: str, key: str, **query: Any) -> Iterator[Mapping[str, Any]]:
-        """The items under `key` of a list in pages, which `nextPageToken` and `pageToken` connect (Google's form)."""
-        token = ""
+        """The items under `key` of a list in pages, which `nextPageToken` and `pageToken` connect (Google's form).
+
+        Raises BackendError for pages that lead in a circle.
+        """
+        tokens = [""]
         while True:
-            page = self.again("GET", path, query={**query, **({"pageToken": token} if token else {})})
+            page = self.again("GET", path, query={**query, **({"pageToken": tokens[-1]} if tokens[-1] else {})})
             yield from page.get(key) or ()
-            token = page.get("nextPageToken") or ""
+            token = str(page.get("nextPageToken") or "")
             if not token:
                 return
+            if token in tokens:
+                raise BackendError(f"{self.endpoint.title} repeats the pages of a list.", remedy="Try again.")
+            tokens.append(token)
 
     def retry(self, send: Callable[[], Any]) -> Any:
         """Call a request, and call it again after a failure that may pass. Raises the last failure."""
@@ -166,13 +178,6 @@ class Http:
                 self._refuse_file(host, answer.status_code)
 
         self.retry(send)
-
-    def close(self) -> None:
-        """Close the connections; the next request opens new ones."""
-        with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-        for one in clients:
-            one.close()
 
     def _download(self, where: str, url: str, into: IO[bytes], most_bytes: int, **options: Any) -> None:
         client = self._client(f"{where} {most_bytes}", is_file=True, largest=most_bytes)

@@ -105,10 +105,6 @@ class HostedModel(Model):
             self._service.download(self._http, self.name, folder, kind)
         return path
 
-    def close(self) -> None:
-        """Close the connections; the next question opens new ones."""
-        self._http.close()
-
     def _deployment_name(self) -> str:
         assert self._deployments is not None and self._scratch is not None
         return self._deployments.name_for(self.name, self._scratch["request"]["mark"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -61,6 +62,21 @@ def test_an_end_at_any_request_leaves_one_job(
     revive()
     start_and_settle("depot:base", Dataset.load(ROWS)).wait()
     assert len(depot.jobs) == 1
+
+
+def test_six_threads_start_one_job_under_a_fault(depot: DepotServer, proof: Proof) -> None:
+    depot.fault = "500"
+    refs: list[str] = []
+    rows = Dataset.load(ROWS)
+    threads = [
+        threading.Thread(target=lambda: refs.append(str(start_and_settle("depot:base", rows).ref))) for _ in range(6)
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(refs) == 6
+    assert len(set(refs)) == len(depot.jobs) == 1
 
 
 def test_a_refusal_is_certain(depot: DepotServer, proof: Proof) -> None:
@@ -202,3 +218,14 @@ def test_a_file_of_the_service_is_fetched_with_the_key_within_its_bounds(depot: 
     assert depot.keys[-1] == KEY
     with pytest.raises(InDoubt, match="larger than"):
         http.fetch("/weights", BytesIO(), most_bytes=3)
+
+
+def test_a_deletion_whose_answer_is_lost_counts(depot: DepotServer) -> None:
+    http = Http(hasty(pause=0.5))
+    assert http.delete("/things/lost") is True
+    assert http.delete("/things/absent") is False
+
+
+def test_pages_that_lead_in_a_circle_end(depot: DepotServer) -> None:
+    with pytest.raises(BackendError, match="repeats the pages"):
+        list(Http(Depot.endpoint).pages("/circle", "items"))
