@@ -102,7 +102,19 @@ def make_handler(server: FireworksServer) -> type[_Handler]:
             except RefusedError as refused:
                 status, answer = refused.status, refused.body
             self._suffer_after(fault)
+            if status == 200 and body and b'"stream": true' in body and "chat" in self.path:
+                self._send_pieces(answer, cut=fault is not None and fault.kind == "cut")
+                return
             self._send(status, json.dumps(answer).encode())
+
+        def _send_pieces(self, answer: dict[str, Any], *, cut: bool) -> None:
+            """The answer word by word, as server-sent events; `cut` ends it without its end."""
+            words = re.findall(r"\S+\s*", answer["choices"][0]["message"]["content"])
+            deltas: list[dict[str, Any]] = [{"role": "assistant"}, *({"content": word} for word in words)]
+            chunks = [{"choices": [{"index": 0, "delta": one, "finish_reason": None}]} for one in deltas]
+            chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+            texts = [f"data: {json.dumps(one)}\n\n" for one in chunks[: 2 if cut else None]]
+            self._send(200, "".join([*texts, "" if cut else "data: [DONE]\n\n"]).encode(), "text/event-stream")
 
         def _kill(self) -> None:
             os.kill(server.victim, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 
@@ -10,7 +11,9 @@ import pytest
 from fireworks_schemas import ACCOUNT, KEY
 from fireworks_server import BASE, FireworksServer
 
-sdk = pytest.importorskip("fireworks", reason="needs the package fireworks-ai")
+# Without the SDK, `fireworks` would be this folder of tests, so a module of it is asked for.
+pytest.importorskip("fireworks._version", reason="needs the package fireworks-ai")
+sdk = importlib.import_module("fireworks")
 
 ROWS = b"".join(
     json.dumps({"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": "a"}]}).encode()

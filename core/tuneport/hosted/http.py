@@ -98,6 +98,29 @@ class Http:
                     answer = client.request(method, url, timeout=seconds, files=parts, **options)
         return self._value(answer)
 
+    def stream(self, path: str, body: Any) -> Iterator[Any]:
+        """Post a body once, and yield the JSON of each server-sent event of the answer, until the service ends it with
+        `[DONE]`. Raises what `once` raises; InDoubt for an answer that breaks off.
+        """
+        url = self.endpoint.base_url + _checked_path(path)
+        headers = {**self._key_header(), "Content-Type": "application/json"}
+        client = self._client(urlsplit(url).netloc, is_file=False)
+        content = json.dumps(body).encode()
+        with (
+            self._failures(self.endpoint.title),
+            client.stream("POST", url, content=content, headers=headers, timeout=self.limits.read) as answer,
+        ):
+            if not answer.is_success:
+                answer.read()
+                self._value(answer)
+            for line in answer.iter_lines():
+                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+                if data == "[DONE]":
+                    return
+                if data:
+                    yield _event_value(data, self.endpoint.title)
+        raise InDoubt(f"{self.endpoint.title} broke off its answer.", remedy="Ask again.", passing=True)
+
     def again(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
         """As `once`, for a request that does no harm when it is carried out twice: repeated after a lost connection, a
         5xx or a 429, as Retry-After says.
@@ -287,6 +310,13 @@ class Http:
             remedy="Try again: a signed address expires.",
             passing=status >= 500 or status in (408, 429),
         )
+
+
+def _event_value(data: str, title: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InDoubt(f"{title} sent an event that is not JSON.", remedy="Ask again.", passing=True) from error
 
 
 def _checked_path(path: str) -> str:
