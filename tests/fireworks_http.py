@@ -102,7 +102,7 @@ def make_handler(server: FireworksServer) -> type[_Handler]:
             except RefusedError as refused:
                 status, answer = refused.status, refused.body
             self._suffer_after(fault)
-            if status == 200 and body and b'"stream": true' in body and "chat" in self.path:
+            if status == 200 and "/chat/" in self.path and json.loads(body).get("stream"):
                 self._send_pieces(answer, cut=fault is not None and fault.kind == "cut")
                 return
             self._send(status, json.dumps(answer).encode())
@@ -113,7 +113,8 @@ def make_handler(server: FireworksServer) -> type[_Handler]:
             deltas: list[dict[str, Any]] = [{"role": "assistant"}, *({"content": word} for word in words)]
             chunks = [{"choices": [{"index": 0, "delta": one, "finish_reason": None}]} for one in deltas]
             chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-            texts = [f"data: {json.dumps(one)}\n\n" for one in chunks[: 2 if cut else None]]
+            head = {"id": answer["id"], "object": "chat.completion.chunk", "created": 1, "model": answer["model"]}
+            texts = [f"data: {json.dumps({**head, **one})}\n\n" for one in chunks[: 2 if cut else None]]
             self._send(200, "".join([*texts, "" if cut else "data: [DONE]\n\n"]).encode(), "text/event-stream")
 
         def _kill(self) -> None:

@@ -65,6 +65,12 @@ def test_the_sdk_runs_a_supervised_job_from_the_file_to_an_answer(server: Firewo
         model=f"{model.name}#accounts/{ACCOUNT}/deployments/d1", messages=[{"role": "user", "content": "hello"}]
     )
     assert answer.choices[0].message.content == "echo: hello"
+    pieces = client.chat.completions.create(
+        model=f"{model.name}#accounts/{ACCOUNT}/deployments/d1",
+        messages=[{"role": "user", "content": "hello"}],
+        stream=True,
+    )
+    assert "".join(one.choices[0].delta.content or "" for one in pieces) == "echo: hello"
     client.deployments.delete("d1")
     with pytest.raises(sdk.NotFoundError):
         client.deployments.get("d1")
