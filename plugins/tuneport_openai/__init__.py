@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tuneport_openai.config import OpenAISettings
     from tuneport_openai.job import HostedJob
     from tuneport_openai.model import HostedModel
-    from tuneport_openai.profiles import Profile
-    from tuneport_openai.rules import write_file
+    from tuneport_openai.start.rules import write_rows
+    from tuneport_openai.wire.profiles import Profile
 
 TUNEPORT_API = 1
 
@@ -26,7 +26,7 @@ __all__ = [
     "Profile",
     "tuneport_backends",
     "tuneport_commands",
-    "write_file",
+    "write_rows",
 ]
 
 _ROOMS = {
@@ -34,16 +34,16 @@ _ROOMS = {
     "HostedModel": "model",
     "OpenAIBackend": "backend",
     "OpenAISettings": "config",
-    "Profile": "profiles",
-    "write_file": "rules",
+    "Profile": "wire.profiles",
+    "write_rows": "start.rules",
 }
 
 
 @hookimpl
 def tuneport_backends() -> list[Backend]:
-    """Announce one backend for each profile."""
+    """Register one backend for each profile."""
     from tuneport_openai.backend import OpenAIBackend
-    from tuneport_openai.profiles import profiles
+    from tuneport_openai.wire.profiles import profiles
 
     return [OpenAIBackend(profile) for profile in profiles().values()]
 

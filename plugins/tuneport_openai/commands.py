@@ -1,18 +1,19 @@
-"""`tuneport profiles`: named endpoints and their keys are added, listed and removed."""
+"""`tuneport profiles`: add, list and remove named endpoints and their keys."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tuneport.plugin import ask_secret, say, say_json
+from tuneport.plugin import ask_secret, did_you_mean, say, say_json
 
 if TYPE_CHECKING:
-    from tuneport_openai.profiles import Profile
+    from tuneport_openai.wire.profiles import Profile
+    from tuneport_openai.wire.vendors import VendorName
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What refs begin with: lab stands for lab:MODEL.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The beginning of its refs: lab for lab:MODEL.")]
 
 
 def add_to(app: Any) -> None:
@@ -32,28 +33,29 @@ def add_to(app: Any) -> None:
 
 def add(
     name: Name,
-    url: Annotated[str, typer.Argument(metavar="URL", help="Where it is, such as https://gpu.example.org/v1")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Its address, such as https://gpu.example.org/v1")],
     key: Annotated[
         str | None,
         typer.Option("--key", metavar="VARIABLE", help="The environment variable that holds its key: LAB_API_KEY."),
     ] = None,
-    azure: Annotated[
-        bool | None, typer.Option("--azure/--no-azure", help="Whether it is Azure; else the address tells.")
+    vendor: Annotated[
+        str | None,
+        typer.Option("--vendor", metavar="NAME", help="azure, nebius, bedrock or other; recognized by the address."),
     ] = None,
     limit: Annotated[
         list[str] | None, typer.Option("--limit", metavar="NAME=NUMBER", help="Change a limit; see docs/openai.md.")
     ] = None,
     json: Json = False,
 ) -> int:
-    """Name an endpoint. Its key stays in the variable and goes to this address alone."""
+    """Name an endpoint. Its key stays in the variable and is sent to this address only."""
     import tuneport
-    from tuneport_openai import OpenAIBackend, profiles
+    from tuneport_openai.backend import OpenAIBackend
+    from tuneport_openai.wire import profiles
 
     taken = tuneport.backends().get(name)
     if taken is not None and not isinstance(taken, OpenAIBackend):
         raise tuneport.errors.UsageError(f"{name!r} is another plugin's backend.", remedy="Choose another name.")
-    vendor: Literal["azure", "other"] | None = None if azure is None else "azure" if azure else "other"
-    made = profiles.add(name, url, key, vendor, limit or ())
+    made = profiles.add(name, url, key, _vendor_of(vendor), limit or ())
     if json:
         say_json({"profile": _facts(made)})
     else:
@@ -62,8 +64,8 @@ def add(
 
 
 def list_(json: Json = False) -> int:
-    """List the endpoints, and where the key of each comes from."""
-    from tuneport_openai import profiles
+    """List the endpoints, and where the key of each one is."""
+    from tuneport_openai.wire import profiles
 
     found = [one for one in profiles.profiles().values() if not one.removed]
     if json:
@@ -77,19 +79,19 @@ def list_(json: Json = False) -> int:
 
 def key_(
     name: Name,
-    remove: Annotated[bool, typer.Option("--remove", help="Take the key out of the keyring again.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the key from the keyring.")] = False,
     json: Json = False,
 ) -> int:
-    """Keep the key of an endpoint in the system's keyring. It is asked for without echo, or read from standard input
-    where that is no terminal; it is never an argument, and goes to the endpoint's address alone.
+    """Keep the key of an endpoint in the system's keyring. You type it without echo, or it is read from standard input
+    when that is not a terminal. It is never an argument, and is sent to the endpoint's address only.
     """
-    from tuneport_openai import keys, profiles
+    from tuneport_openai.wire import keys, profiles
 
-    one = profiles.checked_address(profiles.profile(name))
+    one = profiles.require_address(profiles.profile(name))
     if remove:
         keys.forget(one)
     else:
-        keys.keep(one, ask_secret(f"Key of {name}, for {one.base_url} alone: "))
+        keys.keep(one, ask_secret(f"Key of {name}, for {one.base_url} only: "))
     profiles.note_key(one, in_keyring=not remove)
     now = profiles.profile(name)
     if json:
@@ -100,12 +102,12 @@ def key_(
 
 
 def remove(name: Name, json: Json = False) -> int:
-    """Forget an endpoint, and its key in the keyring. Jobs that were started there stay in the ledger."""
+    """Forget an endpoint and its key in the keyring. Jobs that were started there stay in the ledger."""
     import tuneport
-    from tuneport_openai import keys, profiles
+    from tuneport_openai.wire import keys, profiles
 
     one = profiles.profiles().get(name)
-    # Looked at now: afterwards nobody can be asked, and what the ledger has heard last is all there is.
+    # Listed now: afterwards no server can be asked, and the ledger has only the last known states.
     known = () if one is None or one.removed else tuneport.jobs()
     left = [job for job in known if job.ref.backend == name and not job.status.terminal]
     is_kept = profiles.remove(name)
@@ -115,27 +117,39 @@ def remove(name: Name, json: Json = False) -> int:
     if json:
         say_json({"removed": name, "not_over": [job.to_dict() for job in left]})
     else:
-        say(f"{name} is forgotten{', but for its name: jobs were started there' if is_kept else ''}.")
+        say(f"Removed {name}{'; its name is kept for the jobs that were started there' if is_kept else ''}.")
         if one is not None and left:
             say(
-                f"Not over: {', '.join(f'{job.ref} ({job.status})' for job in left)}. The server goes on with them. To "
+                f"Not over: {', '.join(f'{job.ref} ({job.status})' for job in left)}. The server continues them. To "
                 f"see or end them: tuneport profiles add {name} {one.base_url}",
                 err=True,
             )
     return 0
 
 
+def _vendor_of(name: str | None) -> VendorName | None:
+    from tuneport.errors import UsageError
+    from tuneport_openai.wire.vendors import VENDORS
+
+    known = [one for one in VENDORS if one != "openai"]
+    if name is not None and name not in known:
+        raise UsageError(
+            f"{name!r} is not a vendor.", remedy=f"{did_you_mean(name, known)}The names are {', '.join(known)}."
+        )
+    return cast("VendorName | None", name)
+
+
 def _key_of(one: Profile) -> str:
-    from tuneport_openai import keys
+    from tuneport_openai.wire import keys
 
     at = keys.source(one)
     return f"with the key in {keys.place(one)}" if at else f"without a key: {one.key} is not set"
 
 
 def _facts(one: Profile) -> dict[str, Any]:
-    from tuneport_openai import keys
+    from tuneport_openai.wire import keys
 
     facts = {name: getattr(one, name) for name in ("name", "base_url", "key", "vendor")}
-    facts["limits"] = one.limits.stored()
+    facts["limits"] = one.limits.overrides()
     account = {"service": keys.SERVICE, "user": one.account} if one.in_keyring else None
     return {**facts, "key_from": keys.source(one), "keyring": account}

@@ -1,4 +1,4 @@
-"""What rewards an answer in reinforcement: the wire's graders, each with the keys that its description gives it."""
+"""What scores an answer in reinforcement: the wire's graders, and the one of Amazon Bedrock."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pydantic import Field
 from tuneport.plugin import Settings
 
 _TYPE = "Which grader it is."
-_NAME = "What it is called in the vendor's reports."
+_NAME = "Its name in the vendor's reports."
 _INPUT = "What is graded, such as `{{sample.output_text}}`."
-_MESSAGES = "What the grading model is asked: turns as `{role, content}`, with templates."
+_MESSAGES = "The prompt of the grading model: turns as `{role, content}`, with templates."
 _MODEL = "The model that grades, by the vendor's own name."
 
 
 class StringCheck(Settings):
-    """Compares the answer with a text: 1 where it holds, else 0."""
+    """Compares the answer with a text: 1 where the comparison holds, else 0."""
 
     type: Literal["string_check"] = Field(description=_TYPE)
     name: str = Field(description=_NAME)
     input: str = Field(description=_INPUT)
-    reference: str = Field(description="What it is compared with, such as `{{item.reference_answer}}`.")
+    reference: str = Field(description="The text to compare with, such as `{{item.reference_answer}}`.")
     operation: Literal["eq", "ne", "like", "ilike"] = Field(
         description="Equal, not equal, contains, contains in any case."
     )
 
 
 class TextSimilarity(Settings):
-    """Measures how near the answer is to a text."""
+    """Measures how similar the answer is to a text."""
 
     type: Literal["text_similarity"] = Field(description=_TYPE)
     name: str = Field(description=_NAME)
     input: str = Field(description=_INPUT)
-    reference: str = Field(description="What it is compared with, such as `{{item.reference_answer}}`.")
+    reference: str = Field(description="The text to compare with, such as `{{item.reference_answer}}`.")
     evaluation_metric: Literal[
         "cosine",
         "fuzzy_match",
@@ -50,7 +50,7 @@ class TextSimilarity(Settings):
 
 
 class PythonCode(Settings):
-    """Runs Python code of yours at the vendor: `def grade(sample, item) -> float`."""
+    """Runs your Python code at the vendor: `def grade(sample, item) -> float`."""
 
     type: Literal["python"] = Field(description=_TYPE)
     name: str = Field(description=_NAME)
@@ -59,7 +59,7 @@ class PythonCode(Settings):
 
 
 class ScoreModel(Settings):
-    """Lets a model give the score."""
+    """Asks a model for the score."""
 
     type: Literal["score_model"] = Field(description=_TYPE)
     name: str = Field(description=_NAME)
@@ -68,18 +68,20 @@ class ScoreModel(Settings):
     range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="The lowest and the highest score; 0 and 1 when absent."
     )
-    sampling_params: dict[str, Any] | None = Field(default=None, description="How it answers, such as its temperature.")
+    sampling_params: dict[str, Any] | None = Field(
+        default=None, description="Its sampling options, such as the temperature."
+    )
 
 
 class LabelModel(Settings):
-    """Lets a model choose a label; only within a multi grader."""
+    """Asks a model for a label; only inside a multi grader."""
 
     type: Literal["label_model"] = Field(description=_TYPE)
     name: str = Field(description=_NAME)
     model: str = Field(description=_MODEL)
     input: list[dict[str, Any]] = Field(description=_MESSAGES)
     labels: list[str] = Field(description="The labels to choose from.")
-    passing_labels: list[str] = Field(description="Those that pass.")
+    passing_labels: list[str] = Field(description="The labels that pass.")
 
 
 Single = Annotated[StringCheck | TextSimilarity | PythonCode | ScoreModel | LabelModel, Field(discriminator="type")]
@@ -96,5 +98,19 @@ class Multi(Settings):
     calculate_output: str = Field(description="The formula, such as `0.5 * exact + 0.5 * near`.")
 
 
-Grader = Annotated[StringCheck | TextSimilarity | PythonCode | ScoreModel | Multi, Field(discriminator="type")]
-TYPES = ("string_check", "text_similarity", "python", "score_model", "multi")
+class Lambda(Settings):
+    """Amazon Bedrock only: calls your AWS Lambda function for the score."""
+
+    type: Literal["lambda"] = Field(description=_TYPE)
+    function: str = Field(description="The function's ARN: `arn:aws:lambda:REGION:ACCOUNT:function:NAME`.")
+
+
+Grader = Annotated[StringCheck | TextSimilarity | PythonCode | ScoreModel | Multi | Lambda, Field(discriminator="type")]
+TYPES = ("string_check", "text_similarity", "python", "score_model", "multi", "lambda")
+
+
+def wire_grader(grader: Settings) -> dict[str, Any]:
+    """A grader as it is sent."""
+    if isinstance(grader, Lambda):
+        return {"type": "lambda", "lambda": {"function": grader.function}}
+    return grader.model_dump(mode="json", exclude_none=True)

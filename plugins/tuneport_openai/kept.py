@@ -1,4 +1,4 @@
-"""A job that is over and whose server its profile leads to no more: what is here of it is all that can be had."""
+"""A job that is over and whose profile now leads to another server: only what is kept here can be read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tuneport_openai.removal import remove_copies
 
 
 class KeptJob(HostedJob):
-    """Reads what the scratch and the ledger keep. Its wire leads nowhere, so nothing is asked of any server."""
+    """Reads what the notebook keeps. Its wire leads nowhere, so no server is asked."""
 
     @staticmethod
     def is_over(scratch: MutableMapping[str, Any]) -> bool:
@@ -25,11 +25,11 @@ class KeptJob(HostedJob):
         return self.notebook.events(after)
 
     def checkpoints(self) -> list[Checkpoint]:
-        """None: only the server could list them."""
+        """An empty list: only the server has them."""
         return []
 
     def delete(self, *, dry_run: bool = False) -> Removal:
-        """Remove the copy of what was sent; what is at the server stays."""
+        """Remove the copy of what was sent; what the server has stays there."""
         removed = [f"{path} ({size:,} bytes)" for path, size in remove_copies(self.scratch, dry_run=dry_run)]
         model = (self.scratch.get("final") or {}).get("fine_tuned_model")
         left = [f"the model {model}"] if model else []

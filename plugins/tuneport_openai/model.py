@@ -1,30 +1,30 @@
-"""A model that answers over the wire: many questions at once, within what the server allows."""
+"""A model that answers over the wire: many requests at once, within the server's limits."""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuneport.errors import BackendError, ModelNotFound, TuneportError, UnavailableError
 from tuneport.plugin import GenerateOptions, Lineage, Message, Model, Ref, Reply
-from tuneport_openai.client import Wire
-from tuneport_openai.options import TAKES, Collected, logprobs_of, more_of
-from tuneport_openai.refusals import code_of
-from tuneport_openai.thinking import Splitter, thought_of
-from tuneport_openai.words import duration, retry_after, whole
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.options import TAKES, Collected, extra_fields, logprobs_of
+from tuneport_openai.wire.refusals import code_of
+from tuneport_openai.wire.thinking import Splitter, reasoning_of
+from tuneport_openai.wire.words import count_of, duration, retry_after
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
 TOGETHER = 8
-"""How many questions are under way at once."""
-_MOST_WAITS, _MOST_TIMEOUTS = 8, 1  # how often a question is repeated after a 429 and a late answer
+"""How many requests are in flight at once."""
+_MOST_WAITS, _MOST_TIMEOUTS = 8, 1  # how often a request is repeated after a 429 and after a timeout
 _LONGEST_WAIT = 300.0
-_THINKS = re.compile(r"(ft:)?(o\d|gpt-[5-9])")  # families that name the limit otherwise and take no temperature
+_THINKS = re.compile(r"(ft:)?(o\d|gpt-[5-9])")  # families that name the limit differently and take no temperature
 
 
 class HostedModel(Model):
@@ -40,9 +40,9 @@ class HostedModel(Model):
         self._wire = wire
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
-        """One reply for each conversation, in order; several are under way at once, fewer when the server says so."""
+        """One reply for each conversation, in order; several requests are in flight at once, as the server allows."""
         gate = Gate()
-        _ = self._wire.once  # a missing key or package is told once, here
+        _ = self._wire.once  # reports a missing key or package once, here
         if len(prompts) == 1:
             return [self._answer(prompts[0], options, gate)]
         with ThreadPoolExecutor(max_workers=min(TOGETHER, max(1, len(prompts)))) as pool:
@@ -59,13 +59,13 @@ class HostedModel(Model):
                 raise
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
-        """The pieces of one reply's text as they come, and at the end the whole reply, with its tool calls. Raises
-        BackendError where the answer breaks off before its end; what came before has been yielded.
+        """The pieces of one reply's text as they arrive, and at the end the complete reply, with its tool calls. Raises
+        BackendError where the answer breaks off before its end; the pieces before that have been yielded.
         """
         shown = self._wire.redact.pieces()  # a model may repeat the key over several pieces
         collected = Collected(self._splitter())
-        with self._wire.speaking("answering", ModelNotFound):
-            stream = self._wire.patient.chat.completions.create(**self._asked(prompt, options), stream=True)
+        with self._wire.translate_errors("answering", ModelNotFound):
+            stream = self._wire.patient.chat.completions.create(**self._arguments(prompt, options), stream=True)
             with stream:
                 for chunk in stream:
                     if piece := shown.feed(collected.add(chunk)):
@@ -73,17 +73,17 @@ class HostedModel(Model):
                 ended = collected.ended or bool(stream.response.extensions["ended"])
         if rest := shown.feed(collected.rest()) + shown.end():
             yield rest
-        if not (collected.begun and ended):
-            what = "broke off its answer before the end" if collected.begun else "answered without a choice"
+        if not (collected.started and ended):
+            what = "broke off its answer before the end" if collected.started else "answered without a choice"
             raise BackendError(f"{self._wire.profile.name} {what}.", remedy="Ask again.")
         return collected.reply(options, self._wire.redact)
 
     def close(self) -> None:
-        """Give the connections back; the next question opens new ones."""
+        """Close the connections; the next request opens new ones."""
         self._wire = Wire(self._wire.profile)
 
     def _answer_or_close(self, prompt: Sequence[Message], options: GenerateOptions, gate: Gate) -> Reply:
-        """One of several answers; the first that fails ends the whole call, before others are asked for."""
+        """One of several answers; the first that fails ends the call before more requests are sent."""
         try:
             return self._answer(prompt, options, gate)
         except BaseException as error:
@@ -91,15 +91,15 @@ class HostedModel(Model):
             raise
 
     def _answer(self, prompt: Sequence[Message], options: GenerateOptions, gate: Gate) -> Reply:
-        """Ask, and again after a 429, a 5xx or a lost connection, when the server wants to be asked again."""
+        """Send the request, and repeat it after a 429, a 5xx or a lost connection, when the server allows."""
         import openai
 
         attempt = 0
         while True:
             gate.wait()
             try:
-                raw = self._wire.once.chat.completions.with_raw_response.create(**self._asked(prompt, options))
-                gate.heed(raw.headers)
+                raw = self._wire.once.chat.completions.with_raw_response.create(**self._arguments(prompt, options))
+                gate.read_headers(raw.headers)
                 return _reply(raw.parse(), self._wire, self._splitter())
             except openai.RateLimitError as error:
                 pause = _pause(error.response.headers, attempt, self._wire)
@@ -115,21 +115,21 @@ class HostedModel(Model):
                 if attempt >= most or pause > _LONGEST_WAIT or isinstance(error.__cause__, TuneportError):
                     self._explain(error)
                 time.sleep(min(30.0, pause))
-            except Exception as error:  # noqa: BLE001 - the edge: every other foreign error becomes ours
+            except Exception as error:  # noqa: BLE001 - every other foreign error becomes ours here
                 self._explain(error)
             attempt += 1
 
     def _splitter(self) -> Splitter:
-        return Splitter(inline=self._wire.profile.vendor == "other")
+        return Splitter(inline=not self._wire.profile.traits.openai_models)
 
     def _explain(self, error: Exception) -> NoReturn:
         self._wire.explain(error, f"asking {self.name}", ModelNotFound)
 
-    def _asked(self, prompt: Sequence[Message], options: GenerateOptions) -> dict[str, Any]:
-        """What the client is called with."""
-        # What was thought belongs to an answer that is over; only between calls of tools do servers read it.
-        other = self._wire.profile.vendor == "other"
-        left_out = [{"weight"} | (set() if other and one.tool_calls else {"reasoning_content"}) for one in prompt]
+    def _arguments(self, prompt: Sequence[Message], options: GenerateOptions) -> dict[str, Any]:
+        """The arguments of the client's call."""
+        # Reasoning belongs to an answer that is complete; servers read it only between calls of tools.
+        is_open = not self._wire.profile.traits.openai_models
+        left_out = [{"weight"} | (set() if is_open and one.tool_calls else {"reasoning_content"}) for one in prompt]
         turns = [
             {key: value for key, value in one.to_dict().items() if key not in out}
             for one, out in zip(prompt, left_out, strict=True)
@@ -145,50 +145,11 @@ class HostedModel(Model):
             body["seed"] = options.seed
         if options.tools:
             body["tools"] = [dict(tool) for tool in options.tools]
-        return body | more_of(options)
-
-
-class DeployedModel(HostedModel):
-    """A tuned model at Azure, which answers under the name of its deployment and only while it is deployed."""
-
-    def __init__(
-        self, ref: Ref, wire: Wire, name: str, lineage: Lineage | None, scratch: MutableMapping[str, Any]
-    ) -> None:
-        super().__init__(ref, wire, scratch.get("deployment", name), lineage)
-        self._model = name
-        self._scratch = scratch
-
-    def ensure_ready(self) -> str | None:
-        """Deploy the model where it is not, and wait until it answers. Says what that costs from now on."""
-        from tuneport_openai.azure import Deployment
-        from tuneport_openai.catalogue import cost_of_hosting
-
-        deployment = Deployment(self.ref.name, self._wire.profile)
-        self._scratch["deployment"] = self.ref.name  # before it is asked for, so that `delete` never forgets it
-        deployment.ensure(self._model)
-        self.name = self.ref.name
-        return (
-            f"{self.ref} is deployed, at {cost_of_hosting()}, whether it is asked or not. "
-            f"It ends with: tuneport delete {self.ref}"
-        )
-
-    def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
-        """As any hosted model's; deploys the model first where the settings of its training said so."""
-        self._deploy_if_asked()
-        return super().generate(prompts, options)
-
-    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
-        """As any hosted model's; deploys the model first where the settings of its training said so."""
-        self._deploy_if_asked()
-        return super().generate_stream(prompt, options)
-
-    def _deploy_if_asked(self) -> None:
-        if self._scratch["request"]["settings"].get("deploy") and "deployment" not in self._scratch:
-            self.ensure_ready()
+        return body | extra_fields(options)
 
 
 class Gate:
-    """Where all questions of one call wait while the server wants none."""
+    """Where all requests of one call wait while the server accepts none."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -198,27 +159,27 @@ class Gate:
         self.why: BaseException | None = None
 
     def wait(self) -> None:
-        """Return when a question may be sent."""
+        """Return when a request may be sent."""
         while (left := self._left()) > 0:
             if self._closed.wait(min(left, 1.0)):
                 break
         if self._closed.is_set():
-            raise UnavailableError("Another question of the same call failed.")
+            raise UnavailableError("Another request of the same call failed.")
 
     def pause(self, seconds: float) -> None:
-        """Let no question through for that long."""
+        """Let no request through for that long."""
         with self._lock:
             self._opens = max(self._opens, self._clock() + min(seconds, _LONGEST_WAIT))
 
-    def heed(self, headers: Any) -> None:
-        """Pause as an answer's rate-limit headers say: when nothing is left, until it is again."""
+    def read_headers(self, headers: Any) -> None:
+        """Pause as an answer's rate-limit headers say: when nothing is left, until the limit is reset."""
         for what in ("requests", "tokens"):
             left, reset = headers.get(f"x-ratelimit-remaining-{what}"), headers.get(f"x-ratelimit-reset-{what}")
             if left is not None and left.strip() == "0" and reset:
                 self.pause(duration(reset) or 0.0)
 
     def close(self, why: BaseException) -> None:
-        """Let no further question through: the call has failed."""
+        """Let no more requests through: the call has failed."""
         with self._lock:
             self.why = self.why or why
         self._closed.set()
@@ -229,30 +190,30 @@ class Gate:
 
 
 def _pause(headers: Any, attempt: int, wire: Wire) -> float:
-    """What the server asks for, else a pause that doubles."""
+    """The pause that the server requests, else one that doubles."""
     asked = retry_after(headers)
     return asked if asked is not None else min(30.0, wire.limits.retry_seconds / 2 * 2**attempt)
 
 
 def _reply(answer: ChatCompletion, wire: Wire, splitter: Splitter) -> Reply:
-    """The reply in an answer; ValueError or TypeError for one that has another shape."""
+    """The reply in an answer; raises ValueError or TypeError for one that has another shape."""
     choices = getattr(answer, "choices", None)
     if not isinstance(choices, list) or not choices:
         raise BackendError(f"{wire.profile.name} answered without a choice.", remedy="Ask again.")
     choice = choices[0]
     text = choice.message.content
     if not isinstance(text, str | None):
-        raise TypeError("the content of the answer is no text")
+        raise TypeError("the content of the answer is not text")
     calls = tuple(call.to_dict(mode="json", warnings=False) for call in choice.message.tool_calls or ())
     usage = answer.usage
     reason = choice.finish_reason
-    said = splitter.feed(text or "") + splitter.end(cut=reason == "length")
+    answer_text = splitter.feed(text or "") + splitter.end(cut=reason == "length")
     return Reply(
-        text=said,
-        thinking=thought_of(choice.message) or splitter.thinking,
+        text=answer_text,
+        thinking=reasoning_of(choice.message) or splitter.thinking,
         finish_reason=reason if reason in ("stop", "length", "tool_calls") else "stop",
-        prompt_tokens=whole(getattr(usage, "prompt_tokens", None)),
-        completion_tokens=whole(getattr(usage, "completion_tokens", None)),
+        prompt_tokens=count_of(getattr(usage, "prompt_tokens", None)),
+        completion_tokens=count_of(getattr(usage, "completion_tokens", None)),
         tool_calls=calls,
         logprobs=logprobs_of(choice.logprobs),
     )

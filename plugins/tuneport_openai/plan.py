@@ -1,4 +1,4 @@
-"""What a hosted training would be and cost, and where each figure comes from; what nobody knows is unknown."""
+"""What a hosted training would do and cost, and the source of each figure; what is not known stays unknown."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import statistics
 from typing import TYPE_CHECKING, Any, cast
 
 from tuneport.plugin import Plan, Quantity
-from tuneport_openai import catalogue, vendors
-from tuneport_openai.profiles import Profile
-from tuneport_openai.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
+from tuneport_openai.catalog import table
+from tuneport_openai.catalog.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
+from tuneport_openai.wire import closing
+from tuneport_openai.wire.profiles import Profile
 
 if TYPE_CHECKING:
     from tuneport.plugin import Dataset, TrainRequest
-    from tuneport_openai.catalogue import Known
-    from tuneport_openai.config import OpenAISettings
+    from tuneport_openai.catalog.table import Known
+    from tuneport_openai.config import NebiusSettings, OpenAISettings
 
-_COUNTED_WHOLE = 20_000
+    AnySettings = OpenAISettings | NebiusSettings
+
+_COUNTED_COMPLETELY = 20_000  # rows; of more, a sample is counted
 _SAMPLE = 5_000
 
 
-def make_plan(endpoint: Profile, request: TrainRequest, model: str, lacks: str = "") -> Plan:
-    """The plan of a request for the server's model of that name; `lacks` is what keeps it from being started here."""
-    facts = catalogue.known(endpoint, model)
-    settings = cast("OpenAISettings", request.settings)
+def make_plan(endpoint: Profile, request: TrainRequest, model: str, obstacle: str = "") -> Plan:
+    """The plan of a request for the server's model of that name; `obstacle` says why it cannot be started here yet."""
+    facts = table.find_model(endpoint, model)
+    settings = cast("AnySettings", request.settings)
     rows = len(request.train)
     epochs = _epochs(endpoint, request, rows)
     once = _tokens(request.train, rows, facts)
@@ -32,20 +35,22 @@ def make_plan(endpoint: Profile, request: TrainRequest, model: str, lacks: str =
         source=once.source if epochs.value is not None else "the server chooses the epochs",
         error=once.error,
     )
-    asked = settings.batch_size
     return Plan(
         base=str(request.base),
         rows=rows,
         validation_rows=len(request.validation) if request.validation is not None else 0,
         tokens=tokens,
-        steps=_steps(rows, epochs, asked),
-        seconds=Quantity(value=None, unit="s", source="the server's queue and speed are not known"),
+        steps=_steps(rows, epochs, settings.batch_size),
+        seconds=Quantity.unknown("s", "the server's queue and speed are not known"),
         memory=Quantity(value=0.0, unit="bytes", source="nothing is loaded here"),
-        usd=_usd(request, facts, settings, tokens),
+        usd=_usd(endpoint, request, facts, settings, tokens),
         epochs=epochs,
-        resolved=_resolved(model, settings),
-        reasons=_reasons(settings),
-        notes=tuple(filter(None, (lacks, *_notes(endpoint, request, model, facts)))),
+        resolved={"model": model, **_chosen(request, settings)},
+        reasons={
+            name: "the server chooses" if value == "auto" else "as asked"
+            for name, value in _chosen(request, settings).items()
+        },
+        notes=tuple(filter(None, (obstacle, *_notes(endpoint, request, model, facts)))),
     )
 
 
@@ -59,19 +64,21 @@ def auto_epochs(rows: int) -> int:
 
 
 def _epochs(endpoint: Profile, request: TrainRequest, rows: int) -> Quantity:
-    asked = request.options.epochs
+    asked, traits = request.options.epochs, endpoint.traits
     if asked != "auto":
         return Quantity(value=asked, unit="epochs", source="as asked")
+    if traits.auto_epochs is not None:
+        return Quantity(value=traits.auto_epochs, unit="epochs", source=f"the documented default of {traits.title}")
     if request.options.method == "reinforcement":
-        return Quantity(value=None, unit="epochs", source="the server chooses")
-    if endpoint.vendor == "other":
-        return Quantity(value=None, unit="epochs", source=f"{endpoint.name} chooses, by a rule that is not known here")
+        return Quantity.unknown("epochs", "the server chooses")
+    if not traits.openai_models:
+        return Quantity.unknown("epochs", f"{endpoint.name} chooses, by a rule that is not known here")
     return Quantity(value=auto_epochs(rows), unit="epochs", source="OpenAI's published rule for auto", error="a guess")
 
 
 def _tokens(data: Dataset, rows: int, facts: Known | None) -> Quantity:
-    """Tokens of one epoch: counted, or of a sample, or from characters."""
-    sample = list(data if rows <= _COUNTED_WHOLE else data.sample(_SAMPLE))
+    """Tokens of one epoch: counted in all rows or in a sample, or estimated from characters."""
+    sample = list(data if rows <= _COUNTED_COMPLETELY else data.sample(_SAMPLE))
     scale = rows / max(1, len(sample))
     count = counter(facts.encoding if facts else None)
     if count is None:
@@ -91,49 +98,42 @@ def _tokens(data: Dataset, rows: int, facts: Known | None) -> Quantity:
 
 def _steps(rows: int, epochs: Quantity, batch: int | str) -> Quantity:
     if epochs.value is None or not isinstance(batch, int):
-        return Quantity(value=None, unit="steps", source="the server chooses the batch size")
+        return Quantity.unknown("steps", "the server chooses the batch size")
     return Quantity(value=-(-rows // batch) * epochs.value, unit="steps", source=f"{batch} rows a step")
 
 
-def _usd(request: TrainRequest, facts: Known | None, settings: OpenAISettings, tokens: Quantity) -> Quantity:
+def _usd(
+    endpoint: Profile, request: TrainRequest, facts: Known | None, settings: AnySettings, tokens: Quantity
+) -> Quantity:
     price, source = settings.usd_per_million_tokens, "your usd_per_million_tokens"
+    section = f"backends.{request.base.backend}"
     if price is None and request.options.method == "reinforcement":
-        hourly = catalogue.usd_per_training_hour("reinforcement")
-        said = f"billed by the hour, ${hourly:g} as of {catalogue.as_of()}; the hours are not known"
-        return Quantity(value=None, unit="USD", source=said)
+        hourly = table.usd_per_training_hour(endpoint, "reinforcement")
+        if hourly is not None:
+            why = f"billed by the hour, ${hourly:g} as of {table.as_of()}; the hours are not known"
+            return Quantity.unknown("USD", why)
     if price is None and facts is not None:
-        price, source = facts.training, f"by the table of {catalogue.as_of()}"
+        price, source = facts.training, f"by the table of {table.as_of()}"
     if price is None:
-        return Quantity(
-            value=None,
-            unit="USD",
-            source=f"the price of training is not known; set backends.{request.base.backend}.usd_per_million_tokens",
-        )
+        return Quantity.unknown("USD", f"the price of training is not known; set {section}.usd_per_million_tokens")
     if tokens.value is None:
-        return Quantity(
-            value=None, unit="USD", source=f"${price:g} a million tokens; how many, not known: set train.epochs"
-        )
+        return Quantity.unknown("USD", f"${price:g} a million tokens; their number is not known: set train.epochs")
     value = round(tokens.value / 1e6 * price, 4)
     return Quantity(value=value, unit="USD", source=f"${price:g} a million tokens, {source}", error=tokens.error)
 
 
-def _resolved(model: str, settings: OpenAISettings) -> dict[str, Any]:
-    return {
-        "model": model,
-        "batch_size": settings.batch_size,
-        "learning_rate_multiplier": settings.learning_rate_multiplier,
-    }
-
-
-def _reasons(settings: OpenAISettings) -> dict[str, str]:
-    names = ("batch_size", "learning_rate_multiplier")
-    return {name: "the server chooses" if getattr(settings, name) == "auto" else "as asked" for name in names}
+def _chosen(request: TrainRequest, settings: AnySettings) -> dict[str, Any]:
+    """The settings that a plan shows."""
+    values = settings.hyperparameters(request.options.method, request.options.epochs)
+    rate = "learning_rate" if "learning_rate" in values else "learning_rate_multiplier"
+    names = ("batch_size", rate, *(["lora", "lora_r"] if values.get("lora") else []))
+    return {name: values[name] for name in names}
 
 
 def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | None) -> list[str]:
-    """What else there is to know, what stands most in the way first."""
-    method, day = request.options.method, catalogue.as_of()
-    notes = [vendors.note(endpoint, method), vendors.end_of(facts) if facts is not None else ""]
+    """Other things to know, the biggest obstacle first."""
+    method, day, traits = request.options.method, table.as_of(), endpoint.traits
+    notes = [closing.note(endpoint, method), table.end_of(facts) if facts is not None else ""]
     if endpoint.vendor != "other":
         if facts is None:
             notes.append(f"{model} is not among the tunable models known on {day}: the server may refuse it.")
@@ -141,13 +141,20 @@ def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | 
             notes.append(f"{facts.model} was not tunable by {method} on {day}: the server may refuse it.")
         elif model != facts.model and not model.startswith("ft:"):
             notes.append(f"Vendors tune snapshots: write {endpoint.name}:{facts.model}.")
-        if facts is not None and counter(facts.encoding) is None:
-            notes.append(f"Tokens are estimated. {how_to_count(facts.encoding)}")
+    if facts is not None and facts.encoding and counter(facts.encoding) is None:
+        notes.append(f"Tokens are estimated. {how_to_count(facts.encoding)}")
     if facts is not None and facts.tuned_input is not None and endpoint.vendor == "openai":
         notes.append(
-            f"Asking the tuned model cost ${facts.tuned_input:g} a million tokens in and ${facts.tuned_output:g} out "
-            f"as of {day}."
+            f"The tuned model's answers cost ${facts.tuned_input:g} a million tokens in and ${facts.tuned_output:g} "
+            f"out as of {day}."
         )
     if endpoint.vendor == "azure":
-        notes.append(f"A tuned model answers only while it is deployed: {catalogue.cost_of_hosting()}.")
+        price = table.price_of_hosting()
+        notes.append(
+            f"A tuned model answers only while it is deployed, which costs ${price.value:.2f} an hour {price.source}."
+        )
+    if traits.serves_checkpoints:
+        notes.append(
+            f"{traits.title} serves adapters of some bases only; the weights of any can be downloaded: tuneport export."
+        )
     return notes

@@ -1,4 +1,4 @@
-"""A job's result file: a table of steps, kept on disk while it is read."""
+"""A job's result file: a table of steps, spooled to disk while it is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from tuneport.plugin import home
 
 if TYPE_CHECKING:
-    from tuneport_openai.client import Wire
+    from tuneport_openai.wire.client import Wire
 
 ALSO = {"train_accuracy": "train_mean_token_accuracy", "validation_mean_token_accuracy": "valid_mean_token_accuracy"}
 """Azure's names and OpenAI's older ones."""
@@ -35,10 +35,10 @@ _SECONDS = 300.0
 
 
 def fetch_results(wire: Wire, file_id: str) -> list[dict[str, Any]]:
-    """The rows of a result file at the server; see `read_results`. Raises what the server's refusal becomes."""
+    """The rows of a result file at the server; see `read_results`. Raises the error for the server's refusal."""
     with tempfile.TemporaryFile(dir=home("spool")) as file:
         with (
-            wire.speaking("reading the result file"),
+            wire.translate_errors("reading the result file"),
             wire.patient.files.with_streaming_response.content(file_id, timeout=_SECONDS) as answer,
         ):
             for piece in answer.iter_bytes():
@@ -47,9 +47,9 @@ def fetch_results(wire: Wire, file_id: str) -> list[dict[str, Any]]:
 
 
 def read_results(raw: bytes | IO[bytes]) -> list[dict[str, Any]]:
-    """The rows of a result file that name a step, by header: OpenAI's and Azure's names become the same.
+    """The rows of a result file that have a step, read by header: OpenAI's and Azure's names become the same.
 
-    What is no table has no rows; of a table that breaks off, the rows before.
+    A file that is not a table has no rows; a table that breaks off has the rows before that.
     """
     rows: list[dict[str, Any]] = []
     lines = _lines(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
@@ -80,7 +80,7 @@ def _row(line: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
-    """OpenAI hands result files out as base64, others as they are; a byte order mark is skipped."""
+    """OpenAI serves result files as base64, others as they are; a byte order mark is skipped."""
     file.seek(0)
     if b"," in file.read(_MOST_LINE):
         file.seek(0)

@@ -48,7 +48,7 @@ def limits() -> tuple[str, ...]:
 def lab(server: WireServer, limits: tuple[str, ...]) -> Iterator[WireServer]:
     """The server as the backend `lab`, added as a user does."""
     from tuneport import loader
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     profiles.add("lab", server.url, limits=limits)
     loader.load.cache_clear()

@@ -13,15 +13,16 @@ import pytest
 import tuneport
 from nasty import Scenario, deep, drip, endless, page, reply
 from tuneport import Dataset
-from tuneport_openai import azure, profiles
+from tuneport_openai import azure
 from tuneport_openai.job import HostedJob
+from tuneport_openai.wire import profiles
 from wire_server import KEY, WireServer
 
 RESOURCE = "/subscriptions/1-2/resourceGroups/mine/providers/Microsoft.CognitiveServices/accounts/acme"
 
 
 class Manager:
-    """A Resource Manager whose deployments stand after a few looks; a deployed model answers on the wire's server."""
+    """A Resource Manager whose deployments are ready after a few requests; a deployed model answers on the wire."""
 
     def __init__(self, wire: WireServer) -> None:
         self.wire = wire
@@ -30,6 +31,7 @@ class Manager:
         self.refuse: tuple[int, dict[str, Any]] | None = None
         self.moved_to = ""
         self.ends = "Succeeded"
+        self.pages = 0
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -40,6 +42,8 @@ class Manager:
             self.deployments[name] = {**body, "looks": 0}
             self.wire.models[name] = self.wire.models[body["properties"]["model"]["name"]]
             return 201, body
+        if not name:
+            return 200, self.page()
         found = self.deployments.get(name)
         if found is None:
             return 404, {"error": {"code": "ResourceNotFound", "message": "not there"}}
@@ -48,7 +52,18 @@ class Manager:
             return 202, {}
         found["looks"] += 1
         state = self.ends if found["looks"] > 2 else "Creating"
-        return 200, {"name": name, "properties": {"provisioningState": state}}
+        return 200, {"name": name, "properties": {**found["properties"], "provisioningState": state}}
+
+    def page(self) -> dict[str, Any]:
+        """The first page of all deployments; the second one is empty."""
+        found = [
+            {"name": name, "properties": {**one["properties"], "provisioningState": "Succeeded"}}
+            for name, one in self.deployments.items()
+        ]
+        host = f"http://127.0.0.1:{self.http.server_address[1]}"
+        more = f"{host}{RESOURCE}/deployments?api-version=1&page=2"
+        self.pages += 1
+        return {"value": found, "nextLink": more} if self.pages % 2 else {"value": []}
 
 
 def _handler(manager: Manager) -> type[BaseHTTPRequestHandler]:
@@ -60,9 +75,9 @@ def _handler(manager: Manager) -> type[BaseHTTPRequestHandler]:
             body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
             path, _, query = self.path.partition("?")
             manager.asked.append((self.command, self.path, self.headers["Authorization"]))
-            assert path.startswith(f"{RESOURCE}/deployments/")
+            assert path.startswith(f"{RESOURCE}/deployments")
             assert query.startswith("api-version=")
-            status, answer = manager.answer(self.command, path.rpartition("/")[2], body)
+            status, answer = manager.answer(self.command, path.removeprefix(f"{RESOURCE}/deployments").strip("/"), body)
             raw = json.dumps(answer).encode()
             self.send_response(307 if manager.moved_to else status)
             self.send_header("Location", manager.moved_to)
@@ -77,7 +92,7 @@ def _handler(manager: Manager) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def manager(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """The profile `azure` on loopback, with a Resource Manager beside it."""
+    """The profile `azure` on loopback, with a Resource Manager."""
     from tuneport import loader
 
     made = Manager(server)
@@ -101,7 +116,7 @@ def trained(rows: Dataset, **settings: Any) -> tuneport.Job:
     return job
 
 
-def test_nothing_is_deployed_unasked(manager: Manager, rows: Dataset) -> None:
+def test_nothing_is_deployed_without_a_request(manager: Manager, rows: Dataset) -> None:
     model = trained(rows).result()
     manager.wire.models.pop(model.name)  # Azure has no model by its own name to ask
     with pytest.raises(tuneport.errors.ModelNotFound, match="deployed"):
@@ -113,7 +128,7 @@ def test_ensure_ready_deploys_waits_and_says_what_it_costs(manager: Manager, row
     job = trained(rows)
     said = job.result().ensure_ready()
     assert "$1.70 an hour" in said
-    assert f"tuneport delete {job.ref}" in said
+    assert f"tuneport hosting stop {job.ref}" in said
     (deployment,) = manager.deployments.values()
     assert deployment["properties"]["model"]["name"].startswith("ft:base")
     assert tuneport.open_model(job.ref).ask("Question 1 about pin") == "pin"
@@ -127,6 +142,40 @@ def test_a_config_may_ask_for_the_deployment(manager: Manager, rows: Dataset) ->
     assert not manager.deployments
     assert job.result().ask("Question 1 about pin") == "pin"
     assert list(manager.deployments) == [job.ref.name]
+
+
+def test_hosting_lists_tuned_models_and_stops_one(
+    manager: Manager, rows: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneport.cli.app import invoke
+
+    job = trained(rows)
+    job.result().ensure_ready()
+    base = {"properties": {"model": {"name": "gpt-4.1-2025-04-14"}}, "looks": 0}
+    manager.deployments |= {
+        "chat": base,  # billed by token
+        "made-in-the-portal": {"properties": {"model": {"name": "gpt-4.1-2025-04-14.ft-0ab3"}}, "looks": 0},
+    }
+    theirs, ours = sorted(tuneport.hosting(), key=lambda one: one.ref)
+    assert (theirs.name, theirs.ref, theirs.remedy) == ("made-in-the-portal", "", "Delete it in the portal.")
+    assert (ours.name, ours.ref, ours.state, ours.is_billed) == (job.ref.name, str(job.ref), "ready", True)
+    assert (ours.usd_per_hour.value, ours.usd_per_hour.source) == (1.7, "as of March 2026")
+    assert invoke(["hosting", "stop", str(job.ref)]) == 0
+    assert "no longer deployed" in capsys.readouterr().out
+    assert job.ref.name not in manager.deployments
+    assert job.result().hosting() is None
+    assert [one.name for one in tuneport.hosting()] == ["made-in-the-portal"]
+
+
+@pytest.mark.parametrize("answer", [{"value": None}, {"value": [], "nextLink": "https://example.org/more"}])
+def test_a_list_of_deployments_that_is_not_complete_is_an_error(
+    answer: dict[str, Any], manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneport.cli.app import invoke
+
+    manager.refuse = (200, answer)
+    assert invoke(["hosting"]) == 3
+    assert "could not be read completely" in capsys.readouterr().err
 
 
 def test_delete_takes_the_deployment_down_first(manager: Manager, rows: Dataset) -> None:
@@ -158,12 +207,12 @@ def test_a_manager_that_is_not_there_is_said_to_be(manager: Manager, rows: Datas
     model = trained(rows).result()
     manager.http.shutdown()
     manager.http.server_close()
-    with pytest.raises(tuneport.errors.UnavailableError, match="could not be asked about topics-") as caught:
+    with pytest.raises(tuneport.errors.UnavailableError, match="could not be reached about topics-") as caught:
         model.ensure_ready()
     assert "the-managers-token" not in str(caught.value)
 
 
-def test_a_deployment_that_fails_or_is_refused_is_told(manager: Manager, rows: Dataset) -> None:
+def test_a_deployment_that_fails_or_is_refused_is_reported(manager: Manager, rows: Dataset) -> None:
     model = trained(rows).result()
     manager.ends = "Failed"
     with pytest.raises(tuneport.errors.BackendError, match="it is failed"):
@@ -202,7 +251,7 @@ def test_the_training_tier_is_sent(manager: Manager, rows: Dataset) -> None:
         (reply(200, deep()), "nested too deeply"),
         (endless(), "larger than"),
         (endless(encoding="gzip"), "larger than"),
-        (drip(b"HTTP/1.1 200 OK\r\n", b"X-Slow: the-managers-token\r\n"), "could not be asked"),
+        (drip(b"HTTP/1.1 200 OK\r\n", b"X-Slow: the-managers-token\r\n"), "could not be reached"),
     ],
 )
 def test_a_nasty_manager_is_answered_with_words(

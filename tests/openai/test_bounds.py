@@ -43,7 +43,7 @@ QUICK = ("poll_seconds=0.01", "retry_seconds=0", "retries=0")
 CONFIG = "model: lab:base\ndata: {train: rows.jsonl}\ntrain: {epochs: 3, suffix: topics}\n"
 CHILD = """
 import sys, time, tuneport
-begun, (kind, ref) = time.monotonic(), sys.argv[1:]
+started, (kind, ref) = time.monotonic(), sys.argv[1:]
 try:
     if kind == "ask":
         tuneport.open_model("lab:base").ask("hello")
@@ -58,7 +58,7 @@ except tuneport.TuneportError as error:
     said = error.message
 # Not ru_maxrss, which starts at the peak of the process that started this one.
 peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) // 1024
-print(f"{peak}|{time.monotonic() - begun:.1f}|{said}")
+print(f"{peak}|{time.monotonic() - started:.1f}|{said}")
 """
 
 
@@ -220,7 +220,7 @@ def test_what_a_file_is_waited_for_is_said(lab: WireServer, rows: Dataset, caplo
     lab.file_looks = 10**6
     with pytest.raises(tuneport.errors.BackendError, match=r"still processing the file .* its status is 'uploaded'"):
         tuneport.train("lab:base", rows)
-    assert "lab is processing the file" in caplog.text
+    assert "lab has been processing the file" in caplog.text
 
 
 def test_a_text_that_cannot_be_sent_is_the_callers_fault(lab: WireServer, rows: Dataset) -> None:
@@ -232,7 +232,7 @@ def test_a_text_that_cannot_be_sent_is_the_callers_fault(lab: WireServer, rows: 
 
 def test_a_proxy_from_the_environment_is_still_used() -> None:
     """The bounds do not take the way to a server on the network from it: here a proxy that is not there."""
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     profiles.add("far", "https://gpu.example.org/v1", limits=["answer_retries=0"])
     code = "import tuneport; tuneport.open_model('far:gpt-x').ask('hello')"

@@ -91,8 +91,8 @@ def test_many_events_are_read_by_cursor(lab: WireServer, rows: Dataset) -> None:
     list(job.events())
     for number in range(250):
         lab.tell(name, f"message {number}")
-    told = [event.message for event in job.events() if event.message.startswith("message")]
-    assert told == [f"message {number}" for number in range(250)]
+    seen = [event.message for event in job.events() if event.message.startswith("message")]
+    assert seen == [f"message {number}" for number in range(250)]
     before = lab.calls("GET", f"/v1/fine_tuning/jobs/{name}/events")
     list(job.events())
     assert lab.calls("GET", f"/v1/fine_tuning/jobs/{name}/events") == before + 1
@@ -160,7 +160,7 @@ def test_every_word_for_a_status_is_understood_or_unknown(
     list(job.events())
 
 
-def test_a_job_that_was_paused_is_told_to_run_again(lab: WireServer, rows: Dataset) -> None:
+def test_a_job_that_was_paused_is_reported_to_run_again(lab: WireServer, rows: Dataset) -> None:
     lab.flow = ("queued",)
     job = tuneport.train("lab:base", rows)
     (raw,) = lab.jobs.values()
@@ -168,13 +168,13 @@ def test_a_job_that_was_paused_is_told_to_run_again(lab: WireServer, rows: Datas
     for word in words:
         raw["status"] = word
         list(job.events())
-    told = [event.message for event in job.events() if event.kind == "status"]
-    assert told == ["queued", "running", "paused", "running", "cancelled"]
+    seen = [event.message for event in job.events() if event.kind == "status"]
+    assert seen == ["queued", "running", "paused", "running", "cancelled"]
 
 
 def test_few_rows_are_enough_to_steer_by(server: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     from tuneport import loader
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     profiles.add("azure", server.url, "LAB_API_KEY")
     loader.load.cache_clear()
@@ -341,7 +341,7 @@ def test_a_tuned_model_is_a_base(lab: WireServer, rows: Dataset) -> None:
 
 def test_a_profile_that_leads_elsewhere_now_gets_none_of_the_jobs_requests(lab: WireServer, rows: Dataset) -> None:
     from tuneport import loader
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     job = tuneport.train("lab:base", rows)
     profiles.add("lab", "http://127.0.0.1:9/v1")
@@ -481,7 +481,7 @@ def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
     assert f"tuneport settle {job.ref}" in str(caught.value)
     capsys.readouterr()
     assert invoke(["settle", str(job.ref)]) == 3
-    assert "a quarter of an hour after the sending" in capsys.readouterr().err
+    assert "15 minutes after it was sent" in capsys.readouterr().err
     with monkeypatch.context() as without:
         without.delenv("LAB_API_KEY")
         assert invoke(["settle", str(job.ref)]) == 3
@@ -534,7 +534,7 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> Observe:
     return observe
 
 
-def test_observers_are_told_every_event(lab: WireServer, rows: Dataset, observed: Observe) -> None:
+def test_observers_get_every_event(lab: WireServer, rows: Dataset, observed: Observe) -> None:
     seen: list[int] = []
     observed(lambda event: seen.append(event.seq))
     job = tuneport.train("lab:base", rows)
@@ -544,7 +544,7 @@ def test_observers_are_told_every_event(lab: WireServer, rows: Dataset, observed
     assert seen
 
 
-def test_an_observer_that_failed_at_the_last_event_is_told_it_again(
+def test_an_observer_that_failed_at_the_last_event_gets_it_again(
     lab: WireServer, rows: Dataset, observed: Observe
 ) -> None:
     seen: list[str] = []
@@ -563,8 +563,8 @@ def test_an_observer_that_failed_at_the_last_event_is_told_it_again(
     assert seen.count(last) == 2
 
 
-@pytest.mark.parametrize("where", ["method", "beside it"])
-def test_what_the_server_chose_for_auto_is_told(where: str, lab: WireServer, rows: Dataset) -> None:
+@pytest.mark.parametrize("where", ["method", "next to it"])
+def test_what_the_server_chose_for_auto_is_reported(where: str, lab: WireServer, rows: Dataset) -> None:
     job = tuneport.train("lab:base", rows, epochs=3)
     (kept,) = lab.jobs.values()
     used = {"n_epochs": 3, "batch_size": 2, "learning_rate_multiplier": 1.8, "odd": {"x": 1}, "beta": "auto"}

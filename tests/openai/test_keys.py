@@ -16,8 +16,8 @@ import pytest
 
 import tuneport
 from tuneport.cli.app import invoke
-from tuneport_openai import keys, profiles
-from tuneport_openai.client import Wire
+from tuneport_openai.wire import keys, profiles
+from tuneport_openai.wire.client import Wire
 from wire_server import KEY, WireServer
 
 keyring = pytest.importorskip("keyring", reason="needs the extra: pip install 'tuneport[keyring]'")
@@ -81,7 +81,7 @@ def test_the_list_says_where_each_key_comes_from_without_opening_the_keyring(
     choose("keyring.backends.fail.Keyring", monkeypatch)
     capsys.readouterr()
     invoke(["profiles", "list", "--json"])
-    openai, _, mine = json.loads(capsys.readouterr().out)["profiles"]
+    openai, _, _, mine = json.loads(capsys.readouterr().out)["profiles"]
     assert (openai["key_from"], openai["keyring"]) == (None, None)
     assert (mine["key_from"], mine["keyring"]) == ("keyring", {"service": "tuneport", "user": f"lab@{lab.url[7:-3]}"})
     invoke(["profiles", "list"])
@@ -105,7 +105,7 @@ def test_another_address_does_not_get_the_key(ring: Any, lab: WireServer, monkey
     assert keys.source(profiles.add("lab", lab.url)) == "keyring"
 
 
-def test_a_key_is_taken_out_again_alone_or_with_its_profile(
+def test_a_key_is_removed_alone_or_with_its_profile(
     ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account = profiles.profile("lab").account
@@ -114,18 +114,16 @@ def test_a_key_is_taken_out_again_alone_or_with_its_profile(
         assert ring.get_password("tuneport", account) == KEY
         assert invoke(command) == 0
         assert ring.get_password("tuneport", account) is None
-    assert invoke(["profiles", "key", "lab"]) == 2, "there is no such profile any more"
+    assert invoke(["profiles", "key", "lab"]) == 2, "the profile no longer exists"
 
 
-def test_a_key_that_the_server_repeats_is_taken_out(
-    ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_the_server_repeats_is_redacted(ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch)
     lab.refuse["GET /v1/files"] = (401, {"error": {"message": f"Incorrect API key {KEY}"}}, {})
     wire = Wire(profiles.profile("lab"))
     with (
         pytest.raises(tuneport.errors.UnavailableError, match="key in the keyring") as caught,
-        wire.speaking("listing"),
+        wire.translate_errors("listing"),
     ):
         wire.once.files.list()
     assert KEY not in str(caught.value)
@@ -137,8 +135,8 @@ def test_a_key_that_the_server_repeats_is_taken_out(
 @pytest.mark.parametrize(
     ("backend", "said"),
     [
-        ("keyrings.alt.file.PlaintextKeyring", "writes keys to a file in clear"),
-        ("keyring.backends.null.Keyring", "keeps nothing"),
+        ("keyrings.alt.file.PlaintextKeyring", "writes keys to an unencrypted file"),
+        ("keyring.backends.null.Keyring", "does not keep the key"),
         ("keyring.backends.fail.Keyring", "could not keep the key of lab"),
     ],
 )
@@ -183,7 +181,7 @@ def test_a_keyring_that_tells_the_key_is_not_repeated(
 def test_a_keyring_that_lost_the_key_says_so(ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch)
     ring.delete_password("tuneport", profiles.profile("lab").account)
-    with pytest.raises(tuneport.errors.ConfigError, match="has no key for lab@"):
+    with pytest.raises(tuneport.errors.ConfigError, match="no longer has a key for lab@"):
         _ = Wire(profiles.profile("lab")).once
 
 
@@ -209,7 +207,7 @@ def test_a_terminal_does_not_show_what_is_typed(ring: Any, lab: WireServer) -> N
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     shown = b""
-    for asked, answer in [(b"alone: ", KEY), (b"new keyring: ", "password"), (b"the password: ", "password")]:
+    for asked, answer in [(b"only: ", KEY), (b"new keyring: ", "password"), (b"the password: ", "password")]:
         while asked not in shown.splitlines()[-1] if shown else True:
             shown += os.read(ours, 1024)
         os.write(ours, f"{answer}\n".encode())

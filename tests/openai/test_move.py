@@ -22,10 +22,10 @@ import tuneport
 from tuneport import Dataset
 from tuneport.errors import BudgetError, UsageError
 from tuneport.plugin import Record
-from tuneport_openai.client import Wire
 from tuneport_openai.move.account import read_account, read_job
 from tuneport_openai.move.bring import bring, check_rows
-from tuneport_openai.profiles import profile
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.profiles import profile
 from wire_server import WireServer
 
 TOPICS = ("card", "pin", "refund", "fees")
@@ -61,7 +61,7 @@ def vendor(lab: WireServer) -> WireServer:
     while job["status"] != "succeeded":
         lab.advance(job)
     known = [row["messages"] for row in ROWS]
-    lab.models[job["fine_tuned_model"]] = {asked["content"]: told["content"] for asked, told in known}
+    lab.models[job["fine_tuned_model"]] = {asked["content"]: answer["content"] for asked, answer in known}
     lab.job = job  # the one that tests bring home
     lab.asked.clear()
     return lab
@@ -134,9 +134,9 @@ def test_a_job_comes_home_byte_for_byte_with_its_curve_and_is_not_fetched_twice(
     vendor: WireServer, tmp_path: Path
 ) -> None:
     wire, folder = Wire(profile("lab")), tmp_path / "shop"
-    brought = bring(wire, read_job(wire, vendor.job["id"]), folder)
-    assert brought.training.read_bytes() == content(ROWS[:40])
-    assert brought.validation.read_bytes() == content(ROWS[40:])
+    local = bring(wire, read_job(wire, vendor.job["id"]), folder)
+    assert local.training.read_bytes() == content(ROWS[:40])
+    assert local.validation.read_bytes() == content(ROWS[40:])
     kept = json.loads((folder / "old/record.json").read_text())
     assert kept["files"]["training"]["sha256"] == hashlib.sha256(content(ROWS[:40])).hexdigest()
     assert kept["model"] == f"lab:{vendor.job['fine_tuned_model']}"
@@ -144,9 +144,9 @@ def test_a_job_comes_home_byte_for_byte_with_its_curve_and_is_not_fetched_twice(
     assert [one.seq for one in events] == list(range(1, len(events) + 1))
     curve = {one.data["step"]: one.data["train_loss"] for one in events if one.kind == "metric"}
     assert curve == {1: 2.5, 2: 1.5, 3: 0.5}  # two from events, the last from the result file
-    assert check_rows(brought).used == 40
+    assert check_rows(local).used == 40
     before = downloads(vendor)
-    brought.training.write_text("edited\n")
+    local.training.write_text("edited\n")
     assert bring(wire, read_job(wire, vendor.job["id"]), folder).training.read_text() == "edited\n"
     assert downloads(vendor) == before
     assert methods(vendor) == {"GET"}
@@ -155,15 +155,15 @@ def test_a_job_comes_home_byte_for_byte_with_its_curve_and_is_not_fetched_twice(
 def test_a_file_that_is_gone_is_said_and_a_copy_takes_its_place(vendor: WireServer, tmp_path: Path) -> None:
     del vendor.content[vendor.job["training_file"]]
     wire, folder = Wire(profile("lab")), tmp_path / "shop"
-    brought = bring(wire, read_job(wire, vendor.job["id"]), folder)
-    assert brought.training is None
-    assert vendor.job["training_file"] in brought.gone[0]
-    assert "--training-file FILE" in brought.gone[0]
+    local = bring(wire, read_job(wire, vendor.job["id"]), folder)
+    assert local.training is None
+    assert vendor.job["training_file"] in local.gone[0]
+    assert "--training-file FILE" in local.gone[0]
     mine = tmp_path / "mine.jsonl"
     mine.write_bytes(content(ROWS[:10]))
-    brought = bring(wire, read_job(wire, vendor.job["id"]), folder, training_file=mine)
-    assert brought.gone == ()
-    assert brought.training.read_bytes() == mine.read_bytes()
+    local = bring(wire, read_job(wire, vendor.job["id"]), folder, training_file=mine)
+    assert local.gone == ()
+    assert local.training.read_bytes() == mine.read_bytes()
 
 
 def command(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -201,8 +201,8 @@ def test_a_download_that_breaks_off_goes_on(vendor: WireServer, tmp_path: Path, 
     file_id = vendor.job["training_file"]
     asked = in_pieces(vendor, file_id, first=1000, ranges=ranges)
     wire = Wire(profile("lab"))
-    brought = bring(wire, read_job(wire, vendor.job["id"]), tmp_path / "shop")
-    assert brought.training.read_bytes() == vendor.content[file_id]
+    local = bring(wire, read_job(wire, vendor.job["id"]), tmp_path / "shop")
+    assert local.training.read_bytes() == vendor.content[file_id]
     assert asked == ["", "bytes=1000-"]
 
 
@@ -269,7 +269,7 @@ def test_a_full_disk_ends_it_with_the_cure_and_the_same_command_goes_on(
     printed, _ = full.communicate(timeout=60)
     assert full.returncode == 2, printed
     assert "train.jsonl" in printed
-    assert "Make room" in printed
+    assert "Free some space" in printed
     assert "Traceback" not in printed
     done = move_process(own_home, *arguments)
     printed, _ = done.communicate(timeout=60)
@@ -283,7 +283,7 @@ def test_a_folder_of_something_else_is_left_alone(vendor: WireServer, tmp_path: 
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         bring(wire, job, folder)
     assert [one.name for one in folder.iterdir()] == ["thesis.txt"]
 
@@ -333,7 +333,7 @@ def test_a_reinforcement_job_says_that_it_is_not_trained_here_and_what_is_neares
     vendor.job["method"] = {"type": "reinforcement", "reinforcement": {"hyperparameters": {"n_epochs": 2}}}
     done = command("move", "lab", "--job", vendor.job["id"], "-o", str(tmp_path / "shop"))
     assert done.returncode == 0, done.stderr
-    assert "not trained by torch" in done.stdout
+    assert "torch has no reinforcement" in done.stdout
     assert "--distill" in done.stdout
     assert yaml.safe_load((tmp_path / "shop/tune.yaml").read_text())["train"].get("method", "sft") == "sft"
 
@@ -372,7 +372,7 @@ def test_answers_stop_within_the_budget_and_go_on_with_more(vendor: WireServer, 
     price = ("--price", "0,1000", "--max-tokens", "10", "--yes", "--answers", "40", "--data", f"{tmp_path}/rows.jsonl")
     refused = ask(vendor, folder, "--budget", "0.15", *price)
     assert refused.returncode == 1
-    assert "--budget allows $0.15" in refused.stderr
+    assert "--budget is $0.15" in refused.stderr
     assert (folder / "tune.yaml").exists()  # the rest is done all the same
     stopped = ask(vendor, folder, "--budget", "0.2", *price)  # after 16 rows 0.048, and the next 16 may cost 0.16
     assert stopped.returncode == 0, stopped.stderr
@@ -403,7 +403,7 @@ def test_nothing_is_asked_where_nobody_agrees(vendor: WireServer, tmp_path: Path
 def test_distilled_rows_have_the_old_answers_and_follow_a_word_on_the_terms(vendor: WireServer, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     name = vendor.job["fine_tuned_model"]
-    vendor.models[name] = {asked: f"old says {told}" for asked, told in vendor.models[name].items()}
+    vendor.models[name] = {asked: f"old says {answer}" for asked, answer in vendor.models[name].items()}
     done = ask(vendor, folder, "--answers", "6", "--distill", "--yes")
     assert "terms" in done.stderr
     rows = [json.loads(line) for line in (folder / "distilled.jsonl").read_text().splitlines()]

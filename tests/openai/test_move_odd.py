@@ -16,12 +16,13 @@ from tuneport import Dataset, Lineage
 from tuneport.cli.app import invoke
 from tuneport.errors import UsageError
 from tuneport.plugin import Record
-from tuneport_openai.client import Wire
 from tuneport_openai.move.account import read_account, read_job
 from tuneport_openai.move.answers import price_of, spent_on
-from tuneport_openai.move.bring import alone, bring
+from tuneport_openai.move.bring import bring
+from tuneport_openai.move.folder import hold_folder
 from tuneport_openai.move.table import csv_text
-from tuneport_openai.profiles import profile
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.profiles import profile
 from wire_server import WireServer
 
 
@@ -30,8 +31,8 @@ def content(rows: list[dict[str, Any]]) -> bytes:
 
 
 def row(number: int, answer: str | None = None) -> dict[str, Any]:
-    told = {"role": "assistant", "content": answer or f"answer {number}"}
-    return {"messages": [{"role": "user", "content": f"question {number}"}, told]}
+    turn = {"role": "assistant", "content": answer or f"answer {number}"}
+    return {"messages": [{"role": "user", "content": f"question {number}"}, turn]}
 
 
 ROWS = [row(number) for number in range(30)]
@@ -77,8 +78,8 @@ def move(capfd: pytest.CaptureFixture[str]) -> Move:
 
     def run(*arguments: str) -> SimpleNamespace:
         code = invoke(["move", "lab", *arguments])
-        told = capfd.readouterr()
-        return SimpleNamespace(code=code, text=told.out + told.err)
+        printed = capfd.readouterr()
+        return SimpleNamespace(code=code, text=printed.out + printed.err)
 
     return run
 
@@ -104,7 +105,7 @@ def test_a_job_is_shown_whole_without_a_folder(lab: WireServer, move: Move) -> N
 def test_a_job_that_is_not_there_says_where_to_look(lab: WireServer, move: Move) -> None:
     done = move("--job", "ftjob-of-nobody")
     assert done.code == 2
-    assert "See which jobs are there: tuneport move lab" in done.text
+    assert "List the jobs: tuneport move lab" in done.text
 
 
 def test_ids_that_a_shell_would_read_are_quoted(lab: WireServer, move: Move) -> None:
@@ -128,13 +129,13 @@ def test_a_file_that_is_not_handed_out_does_not_end_the_move(lab: WireServer, tm
     for file in (job["training_file"], *job["result_files"]):
         lab.refuse[f"GET /v1/files/{file}/content"] = (status, said, {})
     wire = Wire(profile("lab"))
-    brought = bring(wire, read_job(wire, job["id"]), tmp_path / "shop")
-    assert len(brought.gone) == 2
-    assert "--training-file FILE" in brought.gone[0]
-    assert (status in (404, 410)) or "Downloads are disabled" in brought.gone[0]
+    local = bring(wire, read_job(wire, job["id"]), tmp_path / "shop")
+    assert len(local.gone) == 2
+    assert "--training-file FILE" in local.gone[0]
+    assert (status in (404, 410)) or "Downloads are disabled" in local.gone[0]
 
 
-def test_a_file_with_more_bytes_than_told_is_not_received_to_its_end(lab: WireServer, tmp_path: Path) -> None:
+def test_a_file_with_more_bytes_than_listed_is_not_received_to_its_end(lab: WireServer, tmp_path: Path) -> None:
     job = finished(lab, content(ROWS), None)
     lab.content[job["training_file"]] = content(ROWS) + b" " * 3 * 2**20
     wire = Wire(profile("lab"))
@@ -148,13 +149,13 @@ def test_a_copy_is_not_taken_for_the_beginning_of_a_download_nor_passed_over(lab
     wire, folder, mine = Wire(profile("lab")), tmp_path / "shop", tmp_path / "mine.jsonl"
     mine.write_bytes(content(ROWS[:3]))
     bring(wire, read_job(wire, job["id"]), folder)
-    with alone(folder):
+    with hold_folder(folder):
         (folder / "train.jsonl").unlink()
         (folder / ".train.jsonl.copy").write_bytes(b"{half a copy")  # left by a kill
-        brought = bring(wire, read_job(wire, job["id"]), folder)
-        assert brought.training is not None
-        assert brought.training.read_bytes() == content(ROWS)
-        with pytest.raises(UsageError, match="is there already"):
+        local = bring(wire, read_job(wire, job["id"]), folder)
+        assert local.training is not None
+        assert local.training.read_bytes() == content(ROWS)
+        with pytest.raises(UsageError, match="already exists"):
             bring(wire, read_job(wire, job["id"]), folder, training_file=mine)
 
 
@@ -162,7 +163,7 @@ def test_a_folder_of_another_job_says_whose_it_is(lab: WireServer, tmp_path: Pat
     first, second = (finished(lab, content(ROWS), None) for _ in range(2))
     wire = Wire(profile("lab"))
     bring(wire, read_job(wire, first["id"]), tmp_path / "shop")
-    with pytest.raises(UsageError, match=f"holds the job lab {first['id']}, not lab {second['id']}") as refused:
+    with pytest.raises(UsageError, match=f"has the job lab {first['id']}, not lab {second['id']}") as refused:
         bring(wire, read_job(wire, second["id"]), tmp_path / "shop")
     assert "damaged" not in refused.value.message
 
@@ -171,12 +172,12 @@ def test_two_processes_do_not_move_into_one_folder_and_a_killed_beginning_is_no_
     folder = tmp_path / "my shop"
     (folder / "old").mkdir(parents=True)
     (folder / "old/.record.json.part").write_text("{")  # all that a kill has left
-    with alone(folder), pytest.raises(UsageError, match="Another process"), alone(folder):
+    with hold_folder(folder), pytest.raises(UsageError, match="Another process"), hold_folder(folder):
         pass
-    with alone(folder):
+    with hold_folder(folder):
         pass
     (folder / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="is not a job's"), alone(folder):
+    with pytest.raises(UsageError, match="is not the folder of a job"), hold_folder(folder):
         pass
 
 
@@ -206,7 +207,7 @@ def test_hyperparameters_of_odd_types_are_read_or_said(
     config = config_of(tmp_path / "shop")
     assert config["train"].get("epochs") == epochs
     assert (config["backends"]["lab"] or {}).get("batch_size") == batch
-    assert (used["n_epochs"] != 2.5) or "n_epochs 2.5 is no number of epochs" in done.text
+    assert (used["n_epochs"] != 2.5) or "n_epochs 2.5 is not a number of epochs" in done.text
 
 
 def test_rows_that_ask_the_same_are_asked_once_and_steer_no_training(
@@ -221,7 +222,7 @@ def test_rows_that_ask_the_same_are_asked_once_and_steer_no_training(
     held = {one.messages[0].text for one in Dataset.load(folder / "holdout.jsonl")}
     rest = {one.messages[0].text for one in Dataset.load(folder / "validation-rest.jsonl")}
     assert not held & rest
-    assert "training rows are also among the rows" in done.text  # `answer 0` to `answer 3` stand in both
+    assert "training rows are also among the validation or held-out rows" in done.text
 
 
 def test_rows_of_ones_own_leave_the_validation_file_to_steer(lab: WireServer, move: Move, tmp_path: Path) -> None:
@@ -321,21 +322,21 @@ def test_what_may_have_been_spent_is_on_the_disk_before_it_is(lab: WireServer, m
     move(*arguments, "-y")
     assert seen == [pytest.approx(0.04)] * 4
     wire = Wire(profile("lab"))
-    brought = bring(wire, read_job(wire, job["id"]), folder)
-    assert spent_on(brought) == pytest.approx(4 * 0.003)
+    local = bring(wire, read_job(wire, job["id"]), folder)
+    assert spent_on(local) == pytest.approx(4 * 0.003)
     (folder / "old/spent.json").write_text('{"usd": 0.01, "reserved": 0.04}')  # killed while it asked
-    assert spent_on(brought) == pytest.approx(0.05)
+    assert spent_on(local) == pytest.approx(0.05)
 
 
-def test_how_far_it_is_and_where_the_model_comes_from_are_told(lab: WireServer, move: Move, tmp_path: Path) -> None:
+def test_the_progress_and_the_origin_of_the_model_are_reported(lab: WireServer, move: Move, tmp_path: Path) -> None:
     job = finished(lab, content(ROWS), content(ROWS[:2]), n_epochs=3)
     wire = Wire(profile("lab"))
-    told: list[Any] = []
-    read_account(wire, tell=told.append)
-    assert told[0] == "Reading the jobs of lab: 1"
-    bring(wire, read_job(wire, job["id"]), tmp_path / "shop", tell=lambda *one: told.append(one))
+    reported: list[Any] = []
+    read_account(wire, on_progress=reported.append)
+    assert reported[0] == "Reading the jobs of lab: 1"
+    bring(wire, read_job(wire, job["id"]), tmp_path / "shop", on_progress=lambda *one: reported.append(one))
     size = len(content(ROWS))
-    assert ("train.jsonl", size, size) in told
+    assert ("train.jsonl", size, size) in reported
     move("--job", job["id"], "-o", str(tmp_path / "shop"))
     lineage = Lineage.from_dict(json.loads((tmp_path / "shop/old/lineage.json").read_text()))
     assert (lineage.base, lineage.job) == ("lab:gpt-4.1-mini-2025-04-14", f"lab:{job['id']}")
@@ -353,6 +354,6 @@ def test_a_price_that_is_none_is_refused(lab: WireServer) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(UsageError, match="Permission denied"), alone(tmp_path / "shop"):
+    with pytest.raises(UsageError, match="Permission denied"), hold_folder(tmp_path / "shop"):
         pass
     tmp_path.chmod(0o700)

@@ -10,7 +10,9 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
-from tuneport_openai import catalogue, plan, profiles, vendors
+from tuneport_openai import plan
+from tuneport_openai.catalog import table
+from tuneport_openai.wire import closing, profiles
 from wire_server import WireServer
 
 MODEL = "openai:gpt-4.1-mini-2025-04-14"
@@ -56,7 +58,7 @@ def test_without_a_key_a_plan_is_made_and_run_doctor_and_plan_tell_the_closing_a
 def test_a_key_that_openai_base_url_gives_to_another_host_is_not_sent_to_openai(
     address: str, key: None, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneport_openai.client import Wire
+    from tuneport_openai.wire.client import Wire
 
     monkeypatch.setenv("OPENAI_BASE_URL", address)
     assert not tuneport.backends()["openai"].availability().ready
@@ -78,14 +80,14 @@ def test_a_missing_address_is_said(rows: Dataset, monkeypatch: pytest.MonkeyPatc
     assert "AZURE_OPENAI_ENDPOINT" in (answer.remedy or "")
 
 
-def test_the_vendors_closing_is_told_before_and_after_the_day(key: None) -> None:
+def test_the_vendors_closing_is_reported_before_and_after_the_day(key: None) -> None:
     openai = profiles.profile("openai")
-    assert "6 January 2027" in (vendors.closing(openai, date(2026, 11, 23)) or "")
-    assert "7 May 2026" in (vendors.closing(openai, date(2026, 11, 23)) or "")
-    assert not vendors.has_closed(openai, date(2027, 1, 5))
-    assert vendors.has_closed(openai, date(2027, 1, 6))
-    assert "14 April 2027" in (vendors.closing(profiles.profile("azure")) or "")
-    assert vendors.closing(profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")) is None
+    assert "6 January 2027" in (closing.announcement(openai, date(2026, 11, 23)) or "")
+    assert "7 May 2026" in (closing.announcement(openai, date(2026, 11, 23)) or "")
+    assert not closing.has_closed(openai, date(2027, 1, 5))
+    assert closing.has_closed(openai, date(2027, 1, 6))
+    assert "14 April 2027" in (closing.announcement(profiles.profile("azure")) or "")
+    assert closing.announcement(profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")) == ""
 
 
 def test_a_plan_tells_the_closing_and_who_else_could_run_the_config(key: None, rows: Dataset) -> None:
@@ -104,31 +106,31 @@ def test_a_403_says_the_same(lab: WireServer, rows: Dataset) -> None:
 
 
 def test_what_nobody_knows_is_unknown(key: None, rows: Dataset) -> None:
-    foretold = tuneport.plan("openai:gpt-9", rows, epochs=3)
-    assert foretold.usd.value is None
-    assert "usd_per_million_tokens" in foretold.usd.source
-    assert foretold.seconds.value is None
+    planned = tuneport.plan("openai:gpt-9", rows, epochs=3)
+    assert planned.usd.value is None
+    assert "usd_per_million_tokens" in planned.usd.source
+    assert planned.seconds.value is None
 
 
 def test_the_dated_table_has_what_the_vendor_published(key: None, rows: Dataset) -> None:
-    foretold = tuneport.plan(MODEL, rows, epochs=3)
-    assert foretold.tokens.value
-    assert foretold.usd.value == round(foretold.tokens.value * 5e-6, 4)
-    assert f"by the table of {catalogue.as_of()}" in foretold.usd.source
+    planned = tuneport.plan(MODEL, rows, epochs=3)
+    assert planned.tokens.value
+    assert planned.usd.value == round(planned.tokens.value * 5e-6, 4)
+    assert f"by the table of {table.as_of()}" in planned.usd.source
 
 
 def test_every_fact_of_the_table_is_of_a_named_source() -> None:
     openai, azure = profiles.profile("openai"), profiles.profile("azure")
     lab = profiles.Profile(name="lab", base_url="https://x.y/v1", key="K")
     nano = "gpt-4.1-nano-2025-04-14"
-    assert (catalogue.known(openai, nano).max_tokens, catalogue.known(azure, nano).max_tokens) == (65_536, 32_768)
-    assert catalogue.known(azure, "gpt-3.5-turbo-0125") is None
-    assert catalogue.known(lab, nano) is None
-    assert {one.training for one in catalogue.models(azure)} == {None}, "no source was found"
+    assert (table.find_model(openai, nano).max_tokens, table.find_model(azure, nano).max_tokens) == (65_536, 32_768)
+    assert table.find_model(azure, "gpt-3.5-turbo-0125") is None
+    assert table.find_model(lab, nano) is None
+    assert {one.training for one in table.models(azure)} == {None}, "no source was found"
 
 
-def test_a_model_that_was_or_will_be_shut_down_is_told(key: None, rows: Dataset) -> None:
-    known = catalogue.known(profiles.profile("openai"), "gpt-4.1-mini-2025-04-14")
+def test_a_model_that_was_or_will_be_shut_down_is_reported(key: None, rows: Dataset) -> None:
+    known = table.find_model(profiles.profile("openai"), "gpt-4.1-mini-2025-04-14")
     assert known.has_ended(date(2027, 1, 14))
     assert not known.has_ended(date(2027, 1, 13))
     assert "shut down on 14 January 2027" in " ".join(tuneport.plan(MODEL, rows).notes)
@@ -142,10 +144,10 @@ def test_a_model_that_was_or_will_be_shut_down_is_told(key: None, rows: Dataset)
 
 
 def test_a_price_of_ones_own_is_counted_with(key: None, rows: Dataset) -> None:
-    foretold = tuneport.plan(MODEL, rows, epochs=3, settings={"usd_per_million_tokens": 5})
-    assert foretold.tokens.value
-    assert foretold.usd.value == round(foretold.tokens.value * 5e-6, 4)
-    assert "your usd_per_million_tokens" in foretold.usd.source
+    planned = tuneport.plan(MODEL, rows, epochs=3, settings={"usd_per_million_tokens": 5})
+    assert planned.tokens.value
+    assert planned.usd.value == round(planned.tokens.value * 5e-6, 4)
+    assert "your usd_per_million_tokens" in planned.usd.source
 
 
 @pytest.mark.parametrize(("rows", "epochs"), [(10, 10), (4, 25), (33, 3), (34, 3), (5000, 3), (10_000, 2), (30_000, 1)])
@@ -153,7 +155,7 @@ def test_auto_epochs_follow_the_published_rule(rows: int, epochs: int) -> None:
     assert plan.auto_epochs(rows) == epochs
 
 
-def test_a_model_that_is_not_tunable_is_told(key: None, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_tunable_is_reported(key: None, rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     from tuneport import loader
 
     assert "write openai:gpt-4.1-mini-2025-04-14" in " ".join(tuneport.plan("openai:gpt-4.1-mini", rows).notes)
@@ -168,9 +170,9 @@ def test_tokens_are_estimated_with_their_error_without_a_vocabulary(
     key: None, rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    foretold = tuneport.plan(MODEL, rows, epochs=1)
-    assert "estimated" in foretold.tokens.source
-    assert "25%" in (foretold.tokens.error or "")
+    planned = tuneport.plan(MODEL, rows, epochs=1)
+    assert "estimated" in planned.tokens.source
+    assert "25%" in (planned.tokens.error or "")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_tokens_are_estimated_with_their_error_without_a_vocabulary(
         ({"batch_size": 300}, "256"),
         ({"learning_rate_multiplier": 0}, "above 0"),
         ({"beta": 3}, "2"),
-        ({"training_type": "Standard"}, "Azure's"),
+        ({"training_type": "Standard"}, "Only Azure takes"),
         ({"learning_rate_multiplyer": 1}, "did you mean"),
     ],
 )
@@ -203,11 +205,11 @@ def test_azure_takes_a_shorter_suffix(rows: Dataset, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "x")
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com")
     loader.load.cache_clear()
-    with pytest.raises(tuneport.errors.UsageError, match="takes 18"):
+    with pytest.raises(tuneport.errors.UsageError, match="takes up to 18"):
         tuneport.train("azure:gpt-4.1-mini-2025-04-14", rows, suffix="a" * 19)
 
 
-def test_the_cost_stands_beside_the_plan_afterwards(lab: WireServer, rows: Dataset) -> None:
+def test_the_cost_is_compared_with_the_plan_afterwards(lab: WireServer, rows: Dataset) -> None:
     job = tuneport.train("lab:base", rows, settings={"usd_per_million_tokens": 100})
     lab.flow = ("succeeded",)
     (raw,) = lab.jobs.values()

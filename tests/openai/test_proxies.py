@@ -9,7 +9,7 @@ import pytest
 import tuneport
 import tuneport.plugin
 from tuneport_openai.azure import RESOURCE, TOKEN, Deployment
-from tuneport_openai.profiles import profile
+from tuneport_openai.wire.profiles import profile
 from wire_server import WireServer
 
 VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy", "NO_PROXY", "no_proxy")

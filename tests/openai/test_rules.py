@@ -15,9 +15,9 @@ import pytest
 import tuneport
 import tuneport.plugin
 from tuneport import Dataset
-from tuneport_openai import catalogue
-from tuneport_openai.profiles import profile
-from tuneport_openai.rules import data_rules, write_file
+from tuneport_openai.catalog import table
+from tuneport_openai.start.rules import data_rules, write_rows
+from tuneport_openai.wire.profiles import profile
 
 MODEL = "gpt-4o-2024-08-06"  # OpenAI tunes it with images
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG....").decode()
@@ -98,31 +98,31 @@ def test_preferences_are_one_text_answer_each() -> None:
 
 def test_the_file_has_the_wires_rows_and_its_own_bytes_for_a_name(tmp_path: Path) -> None:
     rows = [turns("Paris", weight=1.0), {**turns("né à Zürich"), "tools": [WEATHER], "parallel_tool_calls": False}]
-    file = write_file(Dataset.load(rows), tmp_path)
+    file = write_rows(Dataset.load(rows), tmp_path)
     first, second = map(json.loads, file.path.read_bytes().splitlines())
     assert first == turns("Paris", weight=1)
     assert isinstance(first["messages"][1]["weight"], int)
     assert second == rows[1]
     assert file.name == file.path.name == f"tuneport-{file.sha256}.jsonl"
     assert file.path.stat().st_size == file.bytes
-    assert write_file(Dataset.load(rows), tmp_path) == file
+    assert write_rows(Dataset.load(rows), tmp_path) == file
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_preferences_and_reinforcement_rows_are_the_wires(tmp_path: Path) -> None:
     good, bad = [{"role": "assistant", "content": "Hello!"}], [{"role": "assistant", "content": "Go away."}]
-    (line,) = write_file(Dataset.load([pair(good, bad)]), tmp_path, "dpo").path.read_bytes().splitlines()
+    (line,) = write_rows(Dataset.load([pair(good, bad)]), tmp_path, "dpo").path.read_bytes().splitlines()
     assert json.loads(line) == pair(good, bad)
-    (line,) = write_file(Dataset.load([turns("4")]), tmp_path, "reinforcement").path.read_bytes().splitlines()
+    (line,) = write_rows(Dataset.load([turns("4")]), tmp_path, "reinforcement").path.read_bytes().splitlines()
     assert json.loads(line) == {"messages": turns()["messages"][:1], "reference_answer": "4"}
 
 
 def test_a_system_prompt_that_all_rows_share_goes_with_the_model(tmp_path: Path) -> None:
     rows = [turns(f"{n}") for n in range(3)]
-    assert write_file(Dataset.load(rows, system="Be short."), tmp_path).system == "Be short."
-    assert write_file(Dataset.load(rows), tmp_path).system is None
+    assert write_rows(Dataset.load(rows, system="Be short."), tmp_path).system == "Be short."
+    assert write_rows(Dataset.load(rows), tmp_path).system is None
     mixed = [{"messages": [{"role": "system", "content": f"{n}"}, *turns()["messages"]]} for n in range(2)]
-    assert write_file(Dataset.load(mixed), tmp_path).system is None
+    assert write_rows(Dataset.load(mixed), tmp_path).system is None
 
 
 def test_check_for_a_hosted_model_needs_no_key_and_no_package(tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_a_check_says_that_a_vendor_closes_and_that_a_model_ends() -> None:
 
 
 def test_no_name_is_no_model_of_the_table() -> None:
-    assert catalogue.known(profile("openai"), "") is None
-    assert catalogue.known(profile("openai"), "gpt-4o") == catalogue.known(profile("openai"), MODEL)
+    assert table.find_model(profile("openai"), "") is None
+    assert table.find_model(profile("openai"), "gpt-4o") == table.find_model(profile("openai"), MODEL)
 
 
 def test_lengths_are_checked_where_the_vocabulary_is_here_and_said_not_to_be_where_it_is_not(
@@ -163,12 +163,12 @@ def test_rows_that_are_too_long_are_left_out_and_counted_where_that_was_asked_fo
     five = tuneport.plugin.DataRules(
         max_tokens=5, count_tokens=lambda rows: [len(row.messages[1].text) for row in rows]
     )
-    file = write_file(Dataset.load([turns("Paris"), turns("Not Paris")]), tmp_path, drop=five)
+    file = write_rows(Dataset.load([turns("Paris"), turns("Not Paris")]), tmp_path, drop=five)
     assert (file.rows, file.dropped) == (1, 1)
 
 
 def test_a_backend_of_another_vendor_checks_the_wire_alone() -> None:
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     lab = profiles.add("lab", "http://127.0.0.1:1/v1")
     result = Dataset.load([turns()]).check(data_rules(lab, "anything"))

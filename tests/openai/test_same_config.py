@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 def name_lab(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the server the backend `lab`."""
     from tuneport import loader
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     monkeypatch.setenv("LAB_API_KEY", server.token)
     profiles.add("lab", server.url)

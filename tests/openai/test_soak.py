@@ -15,11 +15,11 @@ from tuneport import Dataset, Ref
 from tuneport.errors import JobError, JobNotFound, TuneportError
 from tuneport.ledger import Ledger
 from tuneport.plugin import home, utc_now
-from tuneport_openai import submit
-from tuneport_openai.client import Wire
-from tuneport_openai.limits import Limits
-from tuneport_openai.profiles import Profile
-from tuneport_openai.rules import write_file
+from tuneport_openai.start import submit
+from tuneport_openai.start.rules import write_rows
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.limits import Limits
+from tuneport_openai.wire.profiles import Profile
 from wire_server import WireServer
 
 IMPATIENT = Limits(read_seconds=0.15, create_seconds=0.15, search_seconds=0.01)
@@ -34,7 +34,7 @@ def test_no_kill_and_no_fault_makes_two_jobs_of_one_intent(server: WireServer, r
     draw = random.Random(2)
     wire = Wire(Profile(name="lab", base_url=proxy.url, key="LAB_API_KEY", limits=IMPATIENT))
     _ = wire.once, wire.patient  # made here, so that no child spends its life on loading certificates
-    file = write_file(rows, home("openai", "files"))
+    file = write_rows(rows, home("openai", "files"))
     facts = {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
     kills, scratches = 0, []
     with Ledger.open() as ledger:
@@ -59,7 +59,7 @@ def test_no_kill_and_no_fault_makes_two_jobs_of_one_intent(server: WireServer, r
         doubts = never = 0
         for ref, scratch in scratches:
             try:
-                submit.settle(wire, ref, scratch)
+                submit.conclude(wire, ref, scratch)
             except JobNotFound:  # its start was over a quarter of an hour ago
                 assert server.of_intent(scratch["request"]["intent"]) == []
                 never += 1

@@ -14,11 +14,11 @@ import tuneport.plugin
 from fault_proxy import AFTER, BEFORE, FAULTS, FaultProxy
 from tuneport import Dataset, Ref
 from tuneport.errors import JobNotFinished, JobNotFound
-from tuneport_openai import submit
-from tuneport_openai.client import Wire
-from tuneport_openai.limits import Limits
-from tuneport_openai.profiles import Profile
-from tuneport_openai.rules import write_file
+from tuneport_openai.start import submit
+from tuneport_openai.start.rules import write_rows
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.limits import Limits
+from tuneport_openai.wire.profiles import Profile
 from wire_server import KEY, WireServer
 
 REF = Ref("lab", "tickets")
@@ -40,7 +40,7 @@ def wire(proxy: FaultProxy) -> Wire:
 @pytest.fixture
 def sent(rows: Dataset) -> dict[str, object]:
     """The facts of the file that is sent."""
-    file = write_file(rows, tuneport.plugin.home("openai", "files"))
+    file = write_rows(rows, tuneport.plugin.home("openai", "files"))
     return {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
 
 
@@ -145,9 +145,9 @@ def test_settle_adopts_a_job_that_shows_up_late(wire: Wire, proxy: FaultProxy, s
     scratch = started(sent)
     assert carry(wire, scratch)
     with pytest.raises(JobNotFinished):
-        submit.settle(wire, REF, scratch)
+        submit.conclude(wire, REF, scratch)
     proxy.lag = 0
-    submit.settle(wire, REF, scratch)
+    submit.conclude(wire, REF, scratch)
     assert server.of_intent(intent_of(scratch)) == [scratch["job"]]
 
 
@@ -156,11 +156,11 @@ def test_settle_is_certain_only_after_a_quarter_of_an_hour(wire: Wire, proxy: Fa
     scratch = started(sent)
     assert carry(wire, scratch)
     with pytest.raises(JobNotFinished):
-        submit.settle(wire, REF, scratch)
+        submit.conclude(wire, REF, scratch)
     earlier = tuneport.plugin.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
     scratch["create"] = {**scratch["create"], "at": earlier.isoformat()}
     with pytest.raises(JobNotFound, match="15 minutes after"):
-        submit.settle(wire, REF, scratch)
+        submit.conclude(wire, REF, scratch)
 
 
 def test_settle_is_never_certain_while_the_list_cannot_be_read(
@@ -173,7 +173,7 @@ def test_settle_is_never_certain_while_the_list_cannot_be_read(
     scratch["create"] = {**scratch["create"], "at": earlier.isoformat()}
     server.refuse["GET /v1/fine_tuning/jobs"] = (401, {"error": {"message": "no"}}, {})
     with pytest.raises(JobNotFinished, match="does not accept the key"):
-        submit.settle(wire, REF, scratch)
+        submit.conclude(wire, REF, scratch)
 
 
 def test_a_job_that_does_not_say_whose_it_is_keeps_the_start_in_doubt(
@@ -190,7 +190,7 @@ def test_a_job_that_does_not_say_whose_it_is_keeps_the_start_in_doubt(
     earlier = tuneport.plugin.utc_now() - timedelta(seconds=submit.CERTAIN_SECONDS + 1)
     scratch["create"] = {**scratch["create"], "at": earlier.isoformat()}
     with pytest.raises(JobNotFinished, match=f"may be the job {job['id']}"):
-        submit.settle(wire, REF, scratch)
+        submit.conclude(wire, REF, scratch)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429])

@@ -1,4 +1,4 @@
-"""A served model's thinking is told apart from its answer; what a server takes of ours is said before it is sent."""
+"""A served model's reasoning is kept apart from its answer; a check says which server takes reasoning."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 import tuneport
 from tuneport import Dataset
-from tuneport_openai.profiles import profile
-from tuneport_openai.rules import data_rules, write_file
-from tuneport_openai.thinking import Splitter
+from tuneport_openai.start.rules import data_rules, write_rows
+from tuneport_openai.wire.profiles import profile
+from tuneport_openai.wire.thinking import Splitter
 from wire_server import WireServer
 
 ASKED = {"role": "user", "content": "2+2?"}
@@ -19,7 +19,7 @@ THOUGHT = {"messages": [ASKED, {"role": "assistant", "content": "4", "thinking":
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_a_field_beside_the_answer_is_its_thinking(lab: WireServer, field: str) -> None:
+def test_a_field_next_to_the_answer_is_its_reasoning(lab: WireServer, field: str) -> None:
     lab.models["base"], lab.thinking = {"question": "card"}, (field, "It is a card.")
     model = tuneport.open_model("lab:base")
     reply = model.reply("question")
@@ -78,6 +78,6 @@ def test_the_vendors_refuse_a_row_with_thinking_before_anything_is_sent(vendor: 
 def test_another_server_gets_it_with_a_note(lab: WireServer, tmp_path: Path) -> None:
     result = Dataset.load([THOUGHT]).check(data_rules(profile("lab"), "any"))
     assert {one.severity for one in result.diagnostics if one.code == "reasoning-sent"} == {"note"}
-    sent = write_file(Dataset.load([THOUGHT]), tmp_path)
+    sent = write_rows(Dataset.load([THOUGHT]), tmp_path)
     row = json.loads(sent.path.read_text())
     assert row["messages"][1] == {"role": "assistant", "content": "4", "reasoning_content": "Two more."}

@@ -9,11 +9,11 @@ import pytest
 import tuneport
 import tuneport.plugin
 from tuneport import Dataset
-from tuneport_openai import upload
-from tuneport_openai.client import Wire
-from tuneport_openai.limits import Limits
-from tuneport_openai.profiles import Profile
-from tuneport_openai.rules import write_file
+from tuneport_openai.start.rules import write_rows
+from tuneport_openai.wire import upload
+from tuneport_openai.wire.client import Wire
+from tuneport_openai.wire.limits import Limits
+from tuneport_openai.wire.profiles import Profile
 from wire_server import KEY, WireServer
 
 
@@ -34,7 +34,7 @@ def wire_of(server: WireServer, limits: Limits) -> Wire:
 
 @pytest.fixture
 def facts(rows: Dataset) -> dict[str, object]:
-    file = write_file(rows, tuneport.plugin.home("openai", "files"))
+    file = write_rows(rows, tuneport.plugin.home("openai", "files"))
     return {"path": str(file.path), "sha256": file.sha256, "bytes": file.bytes, "name": file.name}
 
 
@@ -50,10 +50,10 @@ def test_a_file_is_waited_for_until_it_is_processed(wire: Wire, server: WireServ
     assert server.files[upload.ensure_file(wire, facts, {})]["status"] == "processed"
 
 
-def test_a_file_that_the_server_finds_bad_is_said_to_be(wire: Wire, server: WireServer, facts: dict) -> None:
+def test_a_file_that_the_server_rejects_is_reported(wire: Wire, server: WireServer, facts: dict) -> None:
     found = upload.ensure_file(wire, facts, {})
     server.files[found]["status"] = "error"
-    with pytest.raises(tuneport.errors.DataError, match="finds the file bad"):
+    with pytest.raises(tuneport.errors.DataError, match="rejected the file"):
         upload._processed(wire, found)
     assert upload.ensure_file(wire, facts, {}) != found
 
@@ -97,7 +97,7 @@ def test_an_upload_that_was_cut_off_goes_on_where_it_stood(server: WireServer, f
     assert server.calls("POST", f"/v1/uploads/{state['id']}/parts") - before == -(-facts["bytes"] // 700) - 2
 
 
-def test_an_upload_that_the_server_has_forgotten_begins_anew(in_parts: Wire, server: WireServer, facts: dict) -> None:
+def test_an_upload_that_the_server_has_forgotten_begins_again(in_parts: Wire, server: WireServer, facts: dict) -> None:
     scratch: dict = {}
     server.refuse["POST /v1/uploads/upload-000001/parts"] = (404, {"error": {"message": "expired"}}, {})
     found = upload.ensure_file(in_parts, facts, scratch)

@@ -257,7 +257,7 @@ def test_the_openai_backend_passes_all_options_on(
     served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from tuneport import loader
-    from tuneport_openai import profiles
+    from tuneport_openai.wire import profiles
 
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_API_KEY", served.token)

@@ -30,7 +30,7 @@ from tuneport.errors import (
     UsageError,
 )
 from tuneport.ledger import JobRecord, Ledger
-from tuneport.loader import availability, load
+from tuneport.loader import availability, closing_note, load
 from tuneport.notebook import LedgerNotebook, attach_notebook
 from tuneport.printable import one_line
 from tuneport.refs import Ref
@@ -206,8 +206,9 @@ def choose(config: RunConfig, *, to_plan: bool = False) -> Choice:
     settings = backend_settings(config, backend.name, backend.settings_class)
     answer = availability(backend)
     if not answer.ready and not (to_plan and answer.plans):
+        remedy = " ".join(filter(None, (closing_note(backend, config.train.method), answer.remedy)))
         raise UnavailableError(
-            f"The backend {backend.name!r} cannot be used here: {answer.reason}.", remedy=answer.remedy
+            f"The backend {backend.name!r} cannot be used here: {answer.reason}.", remedy=remedy or None
         )
     backend.check_base(base.name)
     return Choice(backend=backend, base=base, config=config, settings=settings)
@@ -311,7 +312,7 @@ def _ask(ledger: Ledger, prepared: Prepared, record: JobRecord) -> Job:
             if isinstance(error, JobError):
                 ledger.doubt(record.intent)
             elif isinstance(error, _REFUSALS):
-                ledger.fail(record.intent, error.message)
+                ledger.fail(record.intent, error.message.removeprefix(f"{prepared.backend.name}: "))
         raise
     ledger.confirm(record.intent)
     return attach_notebook(job)

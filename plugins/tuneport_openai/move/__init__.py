@@ -1,1 +1,1 @@
-"""Move from a vendor: what an account has, and each job brought home with all that is needed to train it again."""
+"""Move from a vendor: list what an account has, and bring a job home with everything needed to train it again."""

@@ -1,4 +1,4 @@
-"""The old model asked while it still answers: what that costs first, then within a budget."""
+"""Ask the old model while it still answers: first estimate the cost, then ask within a budget."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import BudgetError, UsageError
 from tuneport.plugin import Dataset, Example, Record, Ref, Reply, answer_room, open_regular, record_answers
-from tuneport_openai import catalogue, tokens
+from tuneport_openai.catalog import table, tokens
 from tuneport_openai.model import HostedModel
-from tuneport_openai.move.bring import Brought, write_json
-from tuneport_openai.move.download import cannot_write
+from tuneport_openai.move.download import write_error
+from tuneport_openai.move.folder import JobFolder, write_json
 
 if TYPE_CHECKING:
-    from tuneport_openai.client import Wire
+    from tuneport_openai.wire.client import Wire
 
 HOLDOUT, DISTILLED = "holdout.jsonl", "distilled.jsonl"
 SPENT = "spent.json"
 PROMPTS = "prompts.jsonl"
-_TO_COME = {"role": "assistant", "content": "-"}  # where the old model's answer will stand
-_ROOM = 1024  # tokens for an answer to a question whose length nobody knows
+_TO_COME = {"role": "assistant", "content": "-"}  # the place of the old model's answer
+_ROOM = 1024  # tokens for an answer of unknown length
 _LONGEST_LINE = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What asking costs, in US dollars: as expected, and at most. None where no price is known. `limit` is the most
-    tokens of an answer, `size` tells those of a row.
+    """What asking costs, in US dollars: `usd` as expected, and at `most`. None where no price is known. `limit` is the
+    most tokens of an answer; `size` counts those of a row.
     """
 
     rows: int
@@ -48,31 +48,31 @@ class Cost:
         return f"{self.rows:,} rows, about ${self.usd:,.2f} and at most ${self.most:,.2f} ({self.why})"
 
 
-def rows_to_ask(brought: Brought, count: int, data: Path | None, *, distill: bool) -> Dataset:
-    """The rows to ask: of `data`, else of the validation file, or of the training file to distill. Raises UsageError
-    where there are none.
+def rows_to_ask(local: JobFolder, count: int, data: Path | None, *, distill: bool) -> Dataset:
+    """The rows to ask: those of `data`, else of the validation file or, to distill, of the training file. Raises
+    UsageError where there are none.
     """
-    source = data or (brought.training if distill else brought.validation)
+    source = data or (local.training if distill else local.validation)
     if source is None:
         which = "training" if distill else "validation"
         raise UsageError(
-            f"{brought.job.id} has no {which} file here, so there are no rows to ask.",
+            f"{local.job.id} has no {which} file here, so there are no rows to ask.",
             remedy="Name rows that the old model was not trained on: --data FILE",
         )
     rows = Dataset.load(source)
     if not len(rows) and distill:
-        rows = prompts(source, brought.old / PROMPTS)
+        rows = prompts(source, local.old / PROMPTS)
     if not len(rows):
         raise UsageError(
-            f"{source} has no row that can be used.",
+            f"{source} has no usable row.",
             remedy=f"See why: tuneport check {shlex.quote(str(source))}. "
-            "Rows without an answer are asked with --distill.",
+            "Rows without an answer can be asked with --distill.",
         )
     return rows if count >= len(rows) else rows.sample(count)
 
 
 def has_answers(rows: Dataset) -> bool:
-    """Whether the rows have answers of their own, so that one can say how long an answer may be."""
+    """Whether the rows have answers, so that the length of an answer can be estimated."""
     return any(Path(one).name != PROMPTS for one in rows.files) or not rows.files
 
 
@@ -87,12 +87,12 @@ def prompts(source: Path, target: Path) -> Dataset:
                     out.write(json.dumps({"messages": [*turns, _TO_COME]}) + "\n")
         part.replace(target)
     except OSError as error:
-        raise cannot_write(target, error) from error
+        raise write_error(target, error) from error
     return Dataset.load(target)
 
 
 def _turns(line: bytes) -> list[Any] | None:
-    """The turns that a line asks; None for what asks nothing."""
+    """The turns of the prompt in a line; None for a line without one."""
     try:
         raw = json.loads(line)
     except (ValueError, RecursionError):
@@ -105,14 +105,14 @@ def _turns(line: bytes) -> list[Any] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """US dollars per million tokens that go in and come out, and who says so."""
+    """US dollars per million tokens that go in and come out, with its source."""
 
     inside: float
     out: float
     source: str
 
     def of(self, inside: float, out: float) -> float:
-        """What so many tokens cost."""
+        """The cost of these tokens."""
         return (inside * self.inside + out * self.out) / 1e6
 
     def __str__(self) -> str:
@@ -120,8 +120,8 @@ class Price:
 
 
 def price_of(wire: Wire, base: str, text: str | None) -> Price | None:
-    """The price of asking a model tuned from `base`: as `IN,OUT` says it, else by the dated table. None is unknown.
-    Raises UsageError for another text.
+    """The price of the answers of a model tuned from `base`: the given `IN,OUT`, else by the dated table. None is
+    unknown. Raises UsageError for another text.
     """
     if text is not None:
         try:
@@ -130,26 +130,26 @@ def price_of(wire: Wire, base: str, text: str | None) -> Price | None:
                 raise ValueError
         except ValueError:
             raise UsageError(
-                f"--price {text}: it is not two prices.", remedy="Write US dollars per million tokens: --price 0.8,3.2"
+                f"--price {text} is not two prices.", remedy="Write US dollars per million tokens: --price 0.8,3.2"
             ) from None
         return Price(inside=inside, out=out, source="as given")
-    known = catalogue.known(wire.profile, base)
+    known = table.find_model(wire.profile, base)
     if known is None or known.tuned_input is None or known.tuned_output is None:
         return None
-    return Price(inside=known.tuned_input, out=known.tuned_output, source=f"as of {catalogue.as_of()}")
+    return Price(inside=known.tuned_input, out=known.tuned_output, source=f"as of {table.as_of()}")
 
 
-def cost_of(wire: Wire, brought: Brought, rows: Dataset, max_tokens: int | None, price: Price | None) -> Cost:
+def cost_of(wire: Wire, local: JobFolder, rows: Dataset, max_tokens: int | None, price: Price | None) -> Cost:
     """What it costs to ask these rows."""
     limit = limit_of(rows, max_tokens)
     if price is None:
-        why = f"no price of {brought.job.base or 'the model'} at {wire.profile.name} is known"
+        why = f"the price of {local.job.base or 'the model'} at {wire.profile.name} is not known"
         return Cost(rows=len(rows), usd=None, most=None, why=why)
-    known = catalogue.known(wire.profile, brought.job.base)
+    known = table.find_model(wire.profile, local.job.base)
     size = _Size(tokens.counter(known.encoding if known is not None else None))
     expected = most = 0.0
     for one in rows:
-        # The prompt with the wanted answer: more than is sent.
+        # The prompt with the expected answer: more than is sent.
         inside, longest = size(one)
         expected += price.of(inside, min(inside, limit))
         most += price.of(longest, limit)
@@ -163,7 +163,7 @@ def limit_of(rows: Dataset, max_tokens: int | None) -> int:
 
 
 class _Size:
-    """The tokens of a row, and the most that they can be: counted, or one for each character at most."""
+    """The tokens of a row, and their upper bound: counted, or at most one for each character."""
 
     def __init__(self, count: Callable[[Sequence[Example]], list[int]] | None) -> None:
         self._count = count
@@ -178,16 +178,16 @@ class _Size:
 
 
 def refuse_over_budget(cost: Cost, budget: float | None) -> None:
-    """Raise BudgetError where there is a budget and nobody can say what the answers cost."""
+    """Raise BudgetError where there is a budget and the cost of the answers is not known."""
     if budget is not None and cost.price is None:
         raise BudgetError(
-            f"The cost is unknown: {cost.why}.", remedy="Say the price, --price IN,OUT, or leave --budget out."
+            f"The cost is unknown: {cost.why}.", remedy="Set the price with --price IN,OUT, or leave --budget out."
         )
 
 
 def ask(
     wire: Wire,
-    brought: Brought,
+    local: JobFolder,
     rows: Dataset,
     *,
     price: Price | None = None,
@@ -196,46 +196,46 @@ def ask(
     budget: float | None = None,
 ) -> tuple[Record, str]:
     """Ask the old model these rows and keep its answers in the record. Returns the record, and a sentence where the
-    budget ended it before the last row.
+    budget was reached before the last row.
 
-    Raises UsageError where there is no model, ModelNotFound where it answers no more, BudgetError.
+    Raises UsageError where there is no model, ModelNotFound where it no longer answers, BudgetError.
     """
-    if brought.job.model is None:
+    if local.job.model is None:
         raise UsageError(
-            f"{brought.job.id} is {brought.job.status} and has no model to ask.", remedy="Leave --answers out."
+            f"{local.job.id} is {local.job.status} and has no model to ask.", remedy="Leave --answers out."
         )
-    cost = cost_of(wire, brought, rows, max_tokens, price)
+    cost = cost_of(wire, local, rows, max_tokens, price)
     refuse_over_budget(cost, budget)
-    meter = _Meter(brought, cost, budget)
-    model = HostedModel(Ref(wire.profile.name, brought.job.model), wire, deployment or brought.job.model, None)
+    meter = _Meter(local, cost, budget)
+    model = HostedModel(Ref(wire.profile.name, local.job.model), wire, deployment or local.job.model, None)
     try:
         return record_answers(
             model,
             rows,
-            brought.old,
+            local.old,
             max_tokens=limit_of(rows, max_tokens),
             before=meter.reserve,
             on_reply=meter.count,
         ), ""
     except _BudgetReachedError as ended:
-        record = Record.open(brought.old)
+        record = Record.open(local.old)
         there = sum(record.answer_to(one) is not None for one in rows)
         if not there:
             raise BudgetError(
-                f"${meter.usd:,.2f} are spent, and the next {ended.rows:,} rows may cost ${ended.usd:,.2f}; --budget "
-                f"allows ${budget:,.2f}.",
-                remedy="Raise --budget, or bound the answers with --max-tokens.",
+                f"${meter.usd:,.2f} are spent, and the next {ended.rows:,} rows may cost ${ended.usd:,.2f}; "
+                f"--budget is ${budget:,.2f}.",
+                remedy="Raise --budget, or limit the answers with --max-tokens.",
             ) from None
         return record, (
-            f"The budget of ${budget:,.2f} ended it: {there:,} of {len(rows):,} rows are answered, for about "
-            f"${meter.usd:,.2f}. The next {ended.rows:,} rows may cost ${ended.usd:,.2f}. The same command with a "
-            "higher --budget goes on."
+            f"The budget of ${budget:,.2f} is reached: {there:,} of {len(rows):,} rows are answered, for about "
+            f"${meter.usd:,.2f}. The next {ended.rows:,} rows may cost ${ended.usd:,.2f}. To continue, run the same "
+            "command with a higher --budget."
         )
 
 
-def spent_on(brought: Brought) -> float:
-    """What may have been spent on answers so far, in US dollars."""
-    spent = _read_spent(brought.old / SPENT)
+def spent_on(local: JobFolder) -> float:
+    """The most that may have been spent on answers so far, in US dollars."""
+    spent = _read_spent(local.old / SPENT)
     return spent.get("usd", 0.0) + spent.get("reserved", 0.0)
 
 
@@ -248,12 +248,12 @@ class _BudgetReachedError(Exception):
 
 
 class _Meter:
-    """Adds up what the replies say that they used. What the next rows may cost is on the disk before they are asked:
-    where the process ends in between, it counts as spent.
+    """Adds up the tokens that the replies report. What the next rows may cost is written to disk before they are asked:
+    if the process ends in between, it counts as spent.
     """
 
-    def __init__(self, brought: Brought, cost: Cost, budget: float | None) -> None:
-        self._path = brought.old / SPENT
+    def __init__(self, local: JobFolder, cost: Cost, budget: float | None) -> None:
+        self._path = local.old / SPENT
         self._cost, self._budget = cost, budget
         self._spent = _read_spent(self._path)
         self._spent["usd"] = self.usd + self._spent.pop("reserved", 0.0)
@@ -265,7 +265,7 @@ class _Meter:
         return self._spent.get("usd", 0.0)
 
     def reserve(self, rows: Sequence[Example]) -> None:
-        """Note what these rows may cost. Ends the asking where that is more than is left."""
+        """Record what these rows may cost. Raises where that is more than is left."""
         most, price = 0.0, self._cost.price
         if price is not None and self._cost.size is not None:
             most = sum(price.of(self._cost.size(one)[1], self._cost.limit) for one in rows)
@@ -275,13 +275,13 @@ class _Meter:
         write_json(self._path, self._spent | {"reserved": most})
 
     def count(self, reply: Reply) -> None:
-        """Add one reply; one that does not say what it used is counted with the most."""
+        """Add one reply; one that does not report its tokens is counted at the upper bound."""
         inside, out = reply.prompt_tokens, reply.completion_tokens
         for name, number in (("prompt_tokens", inside), ("completion_tokens", out)):
             self._spent[name] = self._spent.get(name, 0) + (number or 0)
         if self._cost.price is not None:
-            told = inside is not None and out is not None
-            self._spent["usd"] = self.usd + (self._cost.price.of(inside or 0, out or 0) if told else self._each)
+            is_known = inside is not None and out is not None
+            self._spent["usd"] = self.usd + (self._cost.price.of(inside or 0, out or 0) if is_known else self._each)
         self._waiting -= 1
         if not self._waiting:
             write_json(self._path, self._spent)

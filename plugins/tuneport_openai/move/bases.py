@@ -1,4 +1,4 @@
-"""Open base models that a moved job could train on: proposed with what is known, never chosen here."""
+"""Open base models that a moved job could train on. The user chooses; these are proposals with their facts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BACKEND = "torch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A base model: its size in words, license, bytes of its weights in 16 bits; and its plan, where its backend can
-    make one.
+    """A base model: its size as text, its license, the bytes of its weights in 16 bits, and its plan, where its backend
+    can make one.
     """
 
     model: str
@@ -56,7 +56,7 @@ class Proposal:
 
 
 def proposals(rows: Dataset | None, method: str) -> list[Proposal]:
-    """The base models that are on this machine, then one for each size. Downloads nothing and starts nothing."""
+    """The base models on this machine, then one of each size. Downloads nothing and starts nothing."""
     found = [
         Proposal(
             model=str(one.ref),
@@ -85,12 +85,12 @@ def proposals(rows: Dataset | None, method: str) -> list[Proposal]:
 
 
 def as_of() -> str:
-    """The day of the table."""
+    """The date of the table."""
     return str(_table()["as_of"])
 
 
 def _plan(model: str, rows: Dataset | None, method: str) -> Plan | None:
-    """What training on the rows would take, by the backend's own word; None where it cannot say."""
+    """The backend's plan for training on the rows; None where it cannot make one."""
     if rows is None or method not in ("supervised", "dpo"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""`tuneport move`: what an account has, and a job of it brought home."""
+"""`tuneport move`: list the jobs of an account, and bring one of them home."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tuneport.plugin import Example
-    from tuneport_openai.client import Wire
-    from tuneport_openai.move.account import OldJob
-    from tuneport_openai.move.bring import Brought
+    from tuneport_openai.move.folder import JobFolder
+    from tuneport_openai.move.old import OldJob
+    from tuneport_openai.wire.client import Wire
 
 _TERMS = (
-    "The terms of vendors restrict what their models' answers may be used for; OpenAI's forbid models that compete "
-    "with its own. Whether yours is allowed is for you to decide."
+    "The terms of vendors restrict the use of their models' answers; OpenAI's forbid models that compete with its own. "
+    "You decide whether yours is allowed."
 )
 
 
@@ -35,11 +35,11 @@ def move(
     job: Annotated[
         str | None,
         typer.Option(
-            "--job", metavar="ID", help="This job: shown, or brought home with -o. Without it, all jobs are listed."
+            "--job", metavar="ID", help="The job to show or, with -o, to bring home. Without it, all jobs are listed."
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the job, made if needed.")
+        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the job, created if needed.")
     ] = None,
     model: Annotated[
         str | None,
@@ -47,11 +47,15 @@ def move(
     ] = None,
     training_file: Annotated[
         Path | None,
-        typer.Option("--training-file", metavar="FILE", help="Your copy of a training file that is gone there."),
+        typer.Option(
+            "--training-file", metavar="FILE", help="Your copy of a training file that the server no longer has."
+        ),
     ] = None,
     validation_file: Annotated[
         Path | None,
-        typer.Option("--validation-file", metavar="FILE", help="Your copy of a validation file that is gone there."),
+        typer.Option(
+            "--validation-file", metavar="FILE", help="Your copy of a validation file that the server no longer has."
+        ),
     ] = None,
     answers: Annotated[
         int | None,
@@ -59,10 +63,10 @@ def move(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="FILE", help="The rows to ask, instead of those of the validation file."),
+        typer.Option("--data", metavar="FILE", help="The rows to ask instead of those of the validation file."),
     ] = None,
     distill: Annotated[
-        bool, typer.Option("--distill", help="Make training rows of the answers; see the vendor's terms first.")
+        bool, typer.Option("--distill", help="Make training rows from the answers; check the vendor's terms first.")
     ] = False,
     budget: Annotated[
         float | None, typer.Option("--budget", metavar="USD", min=0.0, help="The most that the answers may cost.")
@@ -77,14 +81,14 @@ def move(
             "--max-tokens",
             metavar="N",
             min=1,
-            help="The longest answer, in tokens. A higher number asks answers that were cut again.",
+            help="The longest answer, in tokens. With a higher number, rows whose answers were cut are asked again.",
         ),
     ] = None,
     deployment: Annotated[
         str | None,
         typer.Option("--deployment", metavar="NAME", help="The name under which the old model answers at Azure."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the list of jobs as CSV.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
@@ -92,48 +96,49 @@ def move(
 
     A job comes with its data, settings, curves, and the old model's answers.
 
-    Nothing is created, changed or deleted there. Only --answers costs money; it says how much first, and asks.
+    Nothing is created, changed or deleted there. Only --answers costs money; it shows the cost and asks first.
     """
-    from tuneport_openai import profiles
-    from tuneport_openai.client import Wire
     from tuneport_openai.move.download import LARGEST
+    from tuneport_openai.wire import profiles
+    from tuneport_openai.wire.client import Wire
 
-    wire = Wire(profiles.checked_address(profiles.profile(profile)), largest_file=LARGEST)
+    wire = Wire(profiles.require_address(profiles.profile(profile)), largest_file=LARGEST)
     given = (model, training_file, validation_file, answers, data, budget, price, max_tokens, deployment)
     if job is None:
         if distill or output is not None or any(one is not None for one in given):
-            raise UsageError("That is for one job.", remedy=f"Name it: tuneport move {profile} --job ID")
+            raise UsageError("These options are for one job.", remedy=f"Name it: tuneport move {profile} --job ID")
         return _list(wire, csv=csv, json=json)
     if csv:
         raise UsageError("--csv prints the list of jobs.", remedy="Leave out --job, or use --json.")
     if output is None:
         if distill or any(one is not None for one in given):
-            raise UsageError("Where shall the job go?", remedy="Name a folder: -o FOLDER")
+            raise UsageError("The folder for the job is missing.", remedy="Name a folder: -o FOLDER")
         return _show(wire, job, json=json)
     if answers is None and (distill or data or budget is not None or price or max_tokens or deployment):
         raise UsageError(
-            "--data, --distill, --budget, --price, --max-tokens and --deployment belong to --answers.",
+            "--data, --distill, --budget, --price, --max-tokens and --deployment need --answers.",
             remedy="Add --answers N",
         )
-    from tuneport_openai.move.bring import alone, bring
+    from tuneport_openai.move.bring import bring
+    from tuneport_openai.move.folder import hold_folder
     from tuneport_openai.move.showing import Bars
 
     folder = tuneport.plugin.local_path(output).absolute()
     notes: list[str] = []
-    found = _asked_for(wire, job, notes)
-    with alone(folder):
+    found = _find_job(wire, job, notes)
+    with hold_folder(folder):
         with Bars() as bars:
-            brought = bring(
-                wire, found, folder, training_file=training_file, validation_file=validation_file, tell=bars.tell
+            local = bring(
+                wire, found, folder, training_file=training_file, validation_file=validation_file, on_progress=bars.show
             )
-        brought = replace(brought, notes=(*notes, *brought.notes))
-        told: dict[str, Any] = {}
+        local = replace(local, notes=(*notes, *local.notes))
+        answered: dict[str, Any] = {}
         failed: TuneportError | None = None
         if answers is not None:
             try:
-                told = _ask(
+                answered = _ask(
                     wire,
-                    brought,
+                    local,
                     answers,
                     data,
                     distill=distill,
@@ -143,9 +148,9 @@ def move(
                     deployment=deployment,
                     yes=yes,
                 )
-            except TuneportError as error:  # the config is written all the same
+            except TuneportError as error:  # the config is written anyway
                 failed = error
-        _finish(wire, brought, model, told, json=json, quiet=failed is not None)
+        _finish(wire, local, model, answered, json=json, quiet=failed is not None)
     if failed is not None:
         raise failed
     return 0
@@ -157,12 +162,12 @@ def add_to(app: Any) -> None:
 
 
 def _list(wire: Wire, *, csv: bool, json: bool) -> int:
-    from tuneport_openai import vendors
     from tuneport_openai.move.account import read_account
     from tuneport_openai.move.table import csv_text, endings, print_account
+    from tuneport_openai.wire import closing
 
-    with tuneport.plugin.working(f"Reading the jobs of {wire.profile.name}") as tell:
-        account = read_account(wire, tell=tell)
+    with tuneport.plugin.working(f"Reading the jobs of {wire.profile.name}") as on_progress:
+        account = read_account(wire, on_progress=on_progress)
     if json:
         say_json(
             {
@@ -170,7 +175,7 @@ def _list(wire: Wire, *, csv: bool, json: bool) -> int:
                 "address": account.address,
                 "jobs": [one.to_dict() for one in account.jobs],
                 "ends": endings(account, wire.profile),
-                "closing": vendors.closing(wire.profile),
+                "closing": closing.announcement(wire.profile) or None,
                 "notes": list(account.notes),
             }
         )
@@ -182,11 +187,11 @@ def _list(wire: Wire, *, csv: bool, json: bool) -> int:
 
 
 def _show(wire: Wire, job_id: str, *, json: bool) -> int:
-    """One job, which stays where it is."""
+    """Print one job, which stays where it is."""
     from tuneport_openai.move.table import bring_home, print_job
 
     notes: list[str] = []
-    job = _asked_for(wire, job_id, notes)
+    job = _find_job(wire, job_id, notes)
     if json:
         say_json({"profile": wire.profile.name, "address": wire.profile.base_url, "job": job.to_dict(), "notes": notes})
         return 0
@@ -197,18 +202,18 @@ def _show(wire: Wire, job_id: str, *, json: bool) -> int:
     return 0
 
 
-def _asked_for(wire: Wire, job_id: str, notes: list[str]) -> OldJob:
+def _find_job(wire: Wire, job_id: str, notes: list[str]) -> OldJob:
     from tuneport_openai.move.account import read_job
 
     if not job_id.strip():
-        raise UsageError("--job names no job.", remedy=f"See which are there: tuneport move {wire.profile.name}")
+        raise UsageError("--job is empty.", remedy=f"List the jobs: tuneport move {wire.profile.name}")
     with tuneport.plugin.working(f"Asking {wire.profile.name} for {job_id}"):
         return read_job(wire, job_id, notes)
 
 
 def _ask(
     wire: Wire,
-    brought: Brought,
+    local: JobFolder,
     count: int,
     data: Path | None,
     *,
@@ -219,27 +224,27 @@ def _ask(
     deployment: str | None,
     yes: bool,
 ) -> dict[str, Any]:
-    """Ask the old model, after its cost was said, and write the rows that its answers stand beside or make."""
+    """Show the cost, ask the old model, and write the rows that it answered, or those made from its answers."""
     from tuneport_openai.move import answers
-    from tuneport_openai.move.bring import REST
+    from tuneport_openai.move.folder import REST
 
     if wire.profile.vendor == "azure" and deployment is None:
         raise UsageError(
-            "At Azure, a tuned model answers under the name of its deployment.", remedy="Name it: --deployment NAME"
+            "At Azure, a tuned model answers under the name of its deployment.", remedy="Add: --deployment NAME"
         )
-    known = answers.price_of(wire, brought.job.base, price)
-    rows = answers.rows_to_ask(brought, count, data, distill=distill)
-    cost = answers.cost_of(wire, brought, rows, max_tokens, known)
-    say(f"Asking {brought.job.model or brought.job.id}: {cost}.", err=True)
-    if before := answers.spent_on(brought):
-        say(f"Spent on it before: at most about ${before:,.2f}.", err=True)
+    known = answers.price_of(wire, local.job.base, price)
+    rows = answers.rows_to_ask(local, count, data, distill=distill)
+    cost = answers.cost_of(wire, local, rows, max_tokens, known)
+    say(f"Asking {local.job.model or local.job.id}: {cost}.", err=True)
+    if before := answers.spent_on(local):
+        say(f"Spent on it so far: at most about ${before:,.2f}.", err=True)
     answers.refuse_over_budget(cost, budget)
     if distill:
         say(_TERMS, err=True)
-    if not tuneport.plugin.confirmed("Ask it?", yes=yes):
+    if not tuneport.plugin.confirm("Ask the model?", yes=yes):
         return {"asked": 0}
     record, ended = answers.ask(
-        wire, brought, rows, price=known, deployment=deployment, max_tokens=max_tokens, budget=budget
+        wire, local, rows, price=known, deployment=deployment, max_tokens=max_tokens, budget=budget
     )
     kept = [one for one in rows if record.answer_to(one) is not None]
     cut = sum(bool(found and found.cut) for one in kept for found in [record.answer_to(one)])
@@ -248,25 +253,25 @@ def _ask(
     if cut:
         limit = answers.limit_of(rows, max_tokens)
         say(
-            f"{cut:,} of {len(kept):,} answers were cut at {limit:,} tokens. A higher --max-tokens asks these again.",
+            f"{cut:,} of {len(kept):,} answers were cut at {limit:,} tokens. To ask these again, raise --max-tokens.",
             err=True,
         )
     if distill:
-        _write_rows(brought, record.with_answers(rows), answers.DISTILLED)
+        _write_rows(local, record.with_answers(rows), answers.DISTILLED)
     else:
-        _write_rows(brought, kept, answers.HOLDOUT)
-    if brought.validation is not None and (brought.folder / answers.HOLDOUT).is_file():
-        # Training may be steered by what the old model was not asked, and by nothing else.
-        left = (one for one in tuneport.Dataset.load(brought.validation) if record.answer_to(one) is None)
-        _write_rows(brought, left, REST)
-    return {"asked": len(rows), "answered": len(kept), "usd": answers.spent_on(brought), "ended": ended or None}
+        _write_rows(local, kept, answers.HOLDOUT)
+    if local.validation is not None and (local.folder / answers.HOLDOUT).is_file():
+        # Training may use only rows that the old model was not asked.
+        left = (one for one in tuneport.Dataset.load(local.validation) if record.answer_to(one) is None)
+        _write_rows(local, left, REST)
+    return {"asked": len(rows), "answered": len(kept), "usd": answers.spent_on(local), "ended": ended or None}
 
 
-def _write_rows(brought: Brought, rows: Iterable[Example], name: str) -> None:
-    """Write rows as a file, complete or not at all; no rows, no file."""
-    from tuneport_openai.move.download import cannot_write
+def _write_rows(local: JobFolder, rows: Iterable[Example], name: str) -> None:
+    """Write rows as a complete file, or no file where there are no rows."""
+    from tuneport_openai.move.download import write_error
 
-    path, part = brought.folder / name, brought.folder / f".{name}"
+    path, part = local.folder / name, local.folder / f".{name}"
     try:
         part.unlink(missing_ok=True)
         found = tuneport.Dataset.from_examples(rows)
@@ -275,44 +280,46 @@ def _write_rows(brought: Brought, rows: Iterable[Example], name: str) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
 
 
-def _finish(wire: Wire, brought: Brought, model: str | None, told: dict[str, Any], *, json: bool, quiet: bool) -> None:
-    """Check the rows, write the config and, unless `quiet`, say what is here."""
+def _finish(
+    wire: Wire, local: JobFolder, model: str | None, answered: dict[str, Any], *, json: bool, quiet: bool
+) -> None:
+    """Check the rows, write the config and, unless `quiet`, print what is here."""
     from tuneport_openai.move.bases import proposals
     from tuneport_openai.move.bring import check_rows, write_lineage
     from tuneport_openai.move.config import parts_of, write_config
-    from tuneport_openai.move.showing import print_brought
+    from tuneport_openai.move.showing import print_folder
 
-    parts = parts_of(brought)
+    parts = parts_of(local)
     with tuneport.plugin.working("Checking the rows"):
-        found = check_rows(brought, [one for one in (parts.validation, parts.holdout) if one is not None])
-        write_lineage(brought, wire.profile.name, found.fingerprint if found is not None else "")
+        found = check_rows(local, [one for one in (parts.validation, parts.holdout) if one is not None])
+        write_lineage(local, wire.profile.name, found.fingerprint if found is not None else "")
         rows = None if parts.training is None else tuneport.Dataset.load(parts.training)
-        proposed = [] if model or quiet else proposals(rows, brought.job.method)
-        config, notes = write_config(brought, parts, model, proposed, profile=wire.profile.name)
-    notes = [*brought.notes, *notes]
+        proposed = [] if model or quiet else proposals(rows, local.job.method)
+        config, notes = write_config(local, parts, model, proposed, profile=wire.profile.name)
+    notes = [*local.notes, *notes]
     shared = found.counts.get("leaked-row", 0) if found is not None else 0
     if shared:
         notes.append(
-            f"{shared:,} training rows are also among the rows that are held out or steer the training, so a "
-            "comparison flatters the new model and the old one."
+            f"{shared:,} training rows are also among the validation or held-out rows, so a comparison makes both "
+            "models look better than they are."
         )
     if quiet:
         return
     if json:
         say_json(
             {
-                "folder": str(brought.folder),
-                "job": brought.job.to_dict(),
-                "gone": list(brought.gone),
+                "folder": str(local.folder),
+                "job": local.job.to_dict(),
+                "gone": list(local.gone),
                 "notes": notes,
                 "check": found.to_dict() if found is not None else None,
-                "answers": told or None,
+                "answers": answered or None,
                 "config": str(config),
                 "bases": [one.to_dict() for one in proposed],
             }
         )
         return
-    print_brought(brought, found, told, notes, config, proposed)
+    print_folder(local, found, answered, notes, config, proposed)

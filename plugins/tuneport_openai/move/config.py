@@ -1,4 +1,4 @@
-"""The config of a moved job: its settings as the vendor used them, in the words of the backend that trains next."""
+"""The config of a moved job: the settings that the vendor used, translated for the backend that trains next."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import tuneport
 from tuneport.errors import TuneportError, UnsupportedError
 from tuneport.plugin import Dataset, Ref, RunConfig, commented_yaml, translate_settings
-from tuneport_openai.move.account import METHODS
 from tuneport_openai.move.answers import DISTILLED, HOLDOUT
-from tuneport_openai.move.bring import OLD, REST, write_lines
-from tuneport_openai.move.download import cannot_write
+from tuneport_openai.move.download import write_error
+from tuneport_openai.move.folder import OLD, REST, write_lines
+from tuneport_openai.move.old import METHODS
 
 if TYPE_CHECKING:
-    from tuneport_openai.move.account import OldJob
     from tuneport_openai.move.bases import Proposal
-    from tuneport_openai.move.bring import Brought
+    from tuneport_openai.move.folder import JobFolder
+    from tuneport_openai.move.old import OldJob
 
 CONFIG, NEW_CONFIG = "tune.yaml", "tune.new.yaml"
 _MARK = "config.sha256"  # of the config as it was written
@@ -39,30 +39,30 @@ class Parts:
     holdout: Path | None
 
 
-def parts_of(brought: Brought) -> Parts:
-    """The files that a config of this job names: training rows made of answers before the original ones, and rows that
-    the old model has answered held out.
+def parts_of(local: JobFolder) -> Parts:
+    """The files that a config of this job names: training rows made from answers rather than the original ones, and
+    rows that the old model has answered as the holdout.
     """
 
     def there(name: str, other: Path | None = None) -> Path | None:
-        path = brought.folder / name
+        path = local.folder / name
         return path if path.is_file() else other
 
     holdout = there(HOLDOUT)
-    steering = brought.validation if holdout is None else there(REST)  # without a rest, all of its rows are held out
-    return Parts(training=there(DISTILLED, brought.training), validation=steering, holdout=holdout)
+    steering = local.validation if holdout is None else there(REST)  # without a rest, all of its rows are held out
+    return Parts(training=there(DISTILLED, local.training), validation=steering, holdout=holdout)
 
 
 def write_config(
-    brought: Brought, parts: Parts, model: str | None, proposed: list[Proposal], *, profile: str
+    local: JobFolder, parts: Parts, model: str | None, proposed: list[Proposal], *, profile: str
 ) -> tuple[Path, list[str]]:
-    """Write the config and return where it is, with what could not be translated. A config that was edited since is
-    left alone: the new one is `tune.new.yaml` then.
+    """Write the config; returns its path, and notes on what could not be translated. A config that was edited stays as
+    it is: the new one is then `tune.new.yaml`.
 
-    Without a `model`, the key is left to a person: the file names the proposals, and `tuneport run` says that it is
-    missing. Raises UnsupportedError where the backend of `model` cannot train by the job's method.
+    Without a `model`, the file lists the proposals and you choose: `tuneport run` says that the key is missing. Raises
+    UnsupportedError where the backend of `model` cannot train by the job's method.
     """
-    job, folder = brought.job, brought.folder
+    job, folder = local.job, local.folder
     notes: list[str] = []
     method, why = _method(job, model, parts)
     if why:
@@ -105,13 +105,13 @@ def write_config(
 
 
 def _write(folder: Path, text: str, notes: list[str]) -> Path:
-    """Put the config where it belongs, but for one that somebody has edited."""
+    """Write the config, but do not overwrite one that was edited."""
     path, mark = folder / CONFIG, folder / OLD / _MARK
     try:
         here = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         marks = mark.read_text(encoding="ascii", errors="replace").split() if mark.is_file() else []
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
     if here is not None and here not in marks:
         notes.append(f"{path} was edited and stays as it is; the new config is {folder / NEW_CONFIG}.")
         path = folder / NEW_CONFIG
@@ -123,20 +123,20 @@ def _write(folder: Path, text: str, notes: list[str]) -> Path:
 
 
 def _method(job: OldJob, model: str | None, parts: Parts) -> tuple[Literal["sft", "dpo", "reinforcement"], str]:
-    """The method to train by, and what to say where it is another than the job's."""
+    """The method to train by, and a note where it is not the job's."""
     method = METHODS.get(job.method)
     if parts.training is not None and parts.training.name == DISTILLED:
         said = f"The rows are the old model's answers, so the config says sft; the job was trained by {job.method}."
         return "sft", "" if method == "sft" else said
     if method is None:
-        return "sft", f"The job's method, {job.method}, has no equal here; the config says sft."
+        return "sft", f"The job's method, {job.method}, is not known here; the config says sft."
     backend = tuneport.open_backend(Ref.parse(model).backend if model else "torch")
     if method in backend.capabilities.methods:
         return ("dpo" if method == "dpo" else "reinforcement" if method == "reinforcement" else "sft"), ""
     if method == "reinforcement":
         return "sft", (
-            f"Reinforcement is not trained by {backend.name}. The nearest way is sft on good answers: keep those of "
-            "the old model with --answers N --distill, or write your own."
+            f"{backend.name} has no reinforcement. The closest method is sft on good answers: keep those of the "
+            "old model with --answers N --distill, or write your own."
         )
     raise UnsupportedError(
         f"{backend.name} cannot train by {method}.", remedy=f"Name a model of a backend that does {method}: --model"
@@ -151,7 +151,7 @@ def _settings(
     epochs: int | Literal["auto"],
     notes: list[str],
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The backend's settings that mean what the vendor used, and a sentence on each for the file."""
+    """The backend's settings that correspond to what the vendor used, with a comment on each for the file."""
     used = {
         name: value
         for name in ("batch_size", "learning_rate_multiplier", "beta")
@@ -159,8 +159,8 @@ def _settings(
     }
     if model is None or parts.training is None:
         if used:
-            told = ", ".join(f"{name} {value:g}" for name, value in used.items())
-            notes.append(f"Not translated before a base model is chosen: {told}. Add --model to the same command.")
+            left = ", ".join(f"{name} {value:g}" for name, value in used.items())
+            notes.append(f"Not translated until you choose a base model: {left}. Add --model to the same command.")
         return {}, {}
     rows = Dataset.load(parts.training)
     settings: dict[str, Any] = {}
@@ -180,10 +180,10 @@ def _settings(
 
 
 def _reinforcement(job: OldJob, backend: str, notes: list[str]) -> dict[str, Any]:
-    """The grader and what else only reinforcement has, as far as the backend takes it."""
+    """The grader and other settings of reinforcement, as far as the backend takes them."""
     method = job.raw.get("method")
-    told = method.get("reinforcement") if isinstance(method, Mapping) else None
-    asked = {**job.hyperparameters, "grader": told.get("grader") if isinstance(told, Mapping) else None}
+    own = method.get("reinforcement") if isinstance(method, Mapping) else None
+    asked = {**job.hyperparameters, "grader": own.get("grader") if isinstance(own, Mapping) else None}
     checked = tuneport.open_backend(backend).settings_class
     settings: dict[str, Any] = {}
     for name in ("grader", "reasoning_effort", "compute_multiplier", "eval_interval", "eval_samples"):
@@ -193,7 +193,7 @@ def _reinforcement(job: OldJob, backend: str, notes: list[str]) -> dict[str, Any
         try:
             checked.model_validate({name: value})
         except ValueError as error:
-            first = str(error).splitlines()[-1].strip() if name != "grader" else "it is not one that is known here"
+            first = str(error).splitlines()[-1].strip() if name != "grader" else "its type is not known here"
             notes.append(f"{name} is not in the config: {first}.")
         else:
             settings[name] = value
@@ -202,14 +202,14 @@ def _reinforcement(job: OldJob, backend: str, notes: list[str]) -> dict[str, Any
 
 def _why(name: str, value: float, key: str) -> str:
     if key == "learning_rate":
-        return f"The rate that `auto` gives this model, times the old multiplier of {value:g}."
+        return f"The rate that `auto` chooses for this model, times the old multiplier of {value:g}."
     if key == "tokens_per_step":
         return f"The mean row in tokens, times the old batch size of {value:g}."
-    return f"As the old job used it: {name} {value:g}."
+    return f"The old job used {name} {value:g}."
 
 
 def _without_model(written: str, proposed: list[Proposal]) -> str:
-    """The file without the key `model`, which a person has to choose."""
+    """The file without the key `model`, which you have to choose."""
     lines = [line for line in written.splitlines() if line != f"model: {_UNCHOSEN}"]
     place = next(number for number, line in enumerate(lines) if not line.startswith("#") and not line) + 1
     place = next((n for n, line in enumerate(lines) if line.startswith("# ") and "base model" in line), place)
@@ -220,7 +220,7 @@ def _without_model(written: str, proposed: list[Proposal]) -> str:
 
 
 def _number(value: object) -> int | float | None:
-    """A number above 0, whole ones as such; None for anything else, such as `auto`."""
+    """A number above 0, an integer where it is one; None for anything else, such as `auto`."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -233,18 +233,18 @@ def _number(value: object) -> int | float | None:
 
 
 def _epochs(job: OldJob, notes: list[str]) -> int | Literal["auto"]:
-    told = job.hyperparameters.get("n_epochs", "auto")
-    found = _number(told)
+    used = job.hyperparameters.get("n_epochs", "auto")
+    found = _number(used)
     if found is not None and float(found).is_integer():
         return int(found)
-    if told != "auto":
-        notes.append(f"n_epochs {told!s:.40} is no number of epochs, so the config says auto.")
+    if used != "auto":
+        notes.append(f"n_epochs {used!s:.40} is not a number of epochs, so the config says auto.")
     return "auto"
 
 
 def _seed(job: OldJob, notes: list[str]) -> int:
     if job.seed is not None and job.seed >= 2**31:
-        notes.append(f"The seed {job.seed!s:.40} is larger than tuneport's seeds, so the config says 0.")
+        notes.append(f"The seed {job.seed!s:.40} is too large for tuneport, so the config says 0.")
         return 0
     return job.seed or 0
 

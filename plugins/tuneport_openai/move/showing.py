@@ -1,4 +1,4 @@
-"""What `tuneport move` prints of a job that is here, and how far a download is."""
+"""What `tuneport move` prints of a job that is here, and the progress of its downloads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from tuneport.plugin import CheckResult
     from tuneport_openai.move.bases import Proposal
-    from tuneport_openai.move.bring import Brought
+    from tuneport_openai.move.folder import JobFolder
 
 
 class Bars:
-    """A bar for each file that comes, one after the other."""
+    """A progress bar for each file, one after the other."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -35,8 +35,8 @@ class Bars:
     ) -> None:
         self._stack.close()
 
-    def tell(self, name: str, here: int, total: int | None) -> None:
-        """So many bytes of a file are here."""
+    def show(self, name: str, here: int, total: int | None) -> None:
+        """Show how many bytes of a file are here."""
         if name != self._name:
             self._stack.close()
             self._name, self._here = name, 0
@@ -45,43 +45,43 @@ class Bars:
         self._here = here
 
 
-def print_brought(
-    brought: Brought,
+def print_folder(
+    local: JobFolder,
     found: CheckResult | None,
-    told: dict[str, Any],
+    answered: dict[str, Any],
     notes: list[str],
     config: Path,
     proposed: list[Proposal],
 ) -> None:
-    """What is here now, and what to do next."""
-    job = brought.job
+    """Print what is here now, and what to do next."""
+    job = local.job
     used = ", ".join(f"{name} {value}" for name, value in job.hyperparameters.items())
     say((job.id, "bold"), f" {job.status}: {job.base}, {job.method}{f', {used}' if used else ''}")
     if job.model:
         say(f"  model       {job.model}")
-    if brought.training is not None:
-        say(f"  training    {brought.training}")
-    if brought.validation is not None:
-        say(f"  validation  {brought.validation}")
-    say(f"  old         {brought.old}")
-    if told.get("asked"):
-        say(f"  answers     {told['answered']:,} of {told['asked']:,} rows")
+    if local.training is not None:
+        say(f"  training    {local.training}")
+    if local.validation is not None:
+        say(f"  validation  {local.validation}")
+    say(f"  old         {local.old}")
+    if answered.get("asked"):
+        say(f"  answers     {answered['answered']:,} of {answered['asked']:,} rows")
     if found is not None:
         counts = f"{_many(found.errors, 'error')}, {_many(found.warnings, 'warning')}"
         say(f"  rows        {found.used:,} of {found.read:,} used; {counts}")
         if found.errors or found.warnings:
-            say(f"  findings    tuneport check {shlex.quote(str(brought.training))}")
+            say(f"  findings    tuneport check {shlex.quote(str(local.training))}")
     for note in notes:
         say(("note:", "bold"), f" {note}")
-    for line in brought.gone:
+    for line in local.gone:
         say(("gone:", "bold yellow"), f" {line}")
     say(f"Wrote {config}.")
     if proposed:
-        say("Choose a base model, and add it to the same command or to the file:")
+        say("Choose a base model, and add it to the command or to the file:")
         for one in proposed:
             say(f"  --model {one}")
-    elif (found is not None and found.used) or told.get("answered"):
-        say(f"Look at it, then: cd {shlex.quote(str(brought.folder))} && tuneport run {config.name}")
+    elif (found is not None and found.used) or answered.get("answered"):
+        say(f"Review it, then run: cd {shlex.quote(str(local.folder))} && tuneport run {config.name}")
 
 
 def _many(count: int, word: str) -> str:

@@ -1,4 +1,4 @@
-"""An account's jobs as a table, as CSV, and what ends when in sentences."""
+"""An account's jobs as a table or as CSV, and what ends when."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tuneport.plugin import one_line, print_table, say
-from tuneport_openai import vendors
+from tuneport_openai.wire import closing
 
 if TYPE_CHECKING:
-    from tuneport_openai.move.account import Account, OldFile, OldJob
-    from tuneport_openai.profiles import Profile
+    from tuneport_openai.move.account import Account
+    from tuneport_openai.move.old import OldFile, OldJob
+    from tuneport_openai.wire.profiles import Profile
 
 COLUMNS = (
     "job",
@@ -32,12 +33,12 @@ COLUMNS = (
     "answers",
 )
 _SHORT = {"n_epochs": "epochs", "batch_size": "batch", "learning_rate_multiplier": "rate ×"}
-_LOSSES = ("full_valid_loss", "valid_loss", "train_loss")  # the one that says most first
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
+_LOSSES = ("full_valid_loss", "valid_loss", "train_loss")  # the most informative first
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute these
 
 
 def print_account(account: Account, profile: Profile) -> None:
-    """The jobs, their sum, and what ends when."""
+    """Print the jobs, a summary, and what ends when."""
     if not account.jobs:
         say(f"{account.profile} has no fine-tuning jobs that this key can see.")
     else:
@@ -61,7 +62,7 @@ def bring_home(profile: str, job: OldJob) -> str:
 
 
 def print_job(job: OldJob) -> None:
-    """All that is known of a job, a line each."""
+    """Print everything known of a job, one fact a line."""
     facts = [
         *zip(COLUMNS[1:], _row(job)[1:], strict=True),
         ("suffix", job.suffix or ""),
@@ -79,7 +80,7 @@ def print_job(job: OldJob) -> None:
 
 
 def summary(account: Account) -> list[str]:
-    """How many jobs of each status, what they trained and cost, and how many models and files are still there."""
+    """The jobs by status, the tokens trained and their cost, and how many models and files still exist."""
     jobs = account.jobs
     counts = ", ".join(f"{count:,} {status}" for status, count in Counter(one.status for one in jobs).most_common())
     lines = [f"{_many(len(jobs), 'job')}: {counts}"]
@@ -92,8 +93,8 @@ def summary(account: Account) -> list[str]:
     listed = [one for one in models if one.listed]
     if models:
         unknown = sum(one.listed is None for one in models)
-        told = "it is unknown which are still listed" if unknown else f"{len(listed):,} still on the list of models"
-        lines.append(f"{_many(len(models), 'tuned model')}, {told}")
+        still = "it is unknown which are still listed" if unknown else f"{len(listed):,} still on the list of models"
+        lines.append(f"{_many(len(models), 'tuned model')}, {still}")
     lost = [one for one in jobs if one.training_file is not None and one.training_file.there is False]
     if lost:
         lines.append(f"The training file of {_many(len(lost), 'job')} is no longer there.")
@@ -101,18 +102,18 @@ def summary(account: Account) -> list[str]:
 
 
 def endings(account: Account, profile: Profile) -> list[str]:
-    """What ends when: the creation of jobs, and the models by the day on which they are shut down."""
-    said = vendors.closing(profile)
-    lines = [f"{said}."] if said else []
+    """When the creation of jobs ends, and when models are shut down."""
+    announced = closing.announcement(profile)
+    lines = [f"{announced}."] if announced else []
     ends = Counter((one.ends, one.base) for one in account.jobs if one.model and one.ends is not None)
     for (when, base), count in sorted(ends.items()):
         if when is not None:
-            lines.append(f"{_many(count, 'model')} tuned from {base}: shut down on {vendors.day(when)}")
+            lines.append(f"{_many(count, 'model')} tuned from {base}: shut down on {closing.day(when)}")
     return lines
 
 
 def csv_text(account: Account) -> str:
-    """All jobs as CSV with a line of names. A text that a spreadsheet would take for a formula begins with `'`."""
+    """All jobs as CSV with a header. A text that a spreadsheet would read as a formula gets a leading `'`."""
     rows = [_flat(one) for one in account.jobs]
     out = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["id"]
@@ -140,9 +141,9 @@ def _row(job: OldJob) -> list[str]:
 
 
 def settings(job: OldJob) -> str:
-    """The hyperparameters and the seed in few words."""
-    told = [f"{_SHORT.get(name, name)} {value!s:.40}" for name, value in job.hyperparameters.items()]
-    return ", ".join([*told, *([f"seed {job.seed}"] if job.seed is not None else [])]).replace("× ", "×")
+    """The hyperparameters and the seed, short."""
+    used = [f"{_SHORT.get(name, name)} {value!s:.40}" for name, value in job.hyperparameters.items()]
+    return ", ".join([*used, *([f"seed {job.seed}"] if job.seed is not None else [])]).replace("× ", "×")
 
 
 def _loss(job: OldJob) -> str:
@@ -161,12 +162,12 @@ def _named_files(job: OldJob) -> list[tuple[str, OldFile]]:
 
 def _file(file: OldFile) -> str:
     facts = [file.name, f"{file.bytes:,} bytes" if file.bytes is not None else None]
-    told = ", ".join([one for one in facts if one] + (["no longer there"] if file.there is False else []))
-    return f"{file.id} ({told})" if told else file.id
+    text = ", ".join([one for one in facts if one] + (["no longer there"] if file.there is False else []))
+    return f"{file.id} ({text})" if text else file.id
 
 
 def _files(job: OldJob) -> str:
-    """Which files are gone."""
+    """Which data files are gone."""
     named = (("training", job.training_file), ("validation", job.validation_file))
     gone = [name for name, one in named if one is not None and one.there is False]
     if gone:
@@ -185,15 +186,15 @@ def _answers(job: OldJob) -> str:
 
 
 def _flat(job: OldJob) -> dict[str, Any]:
-    told = job.to_dict()
+    facts = job.to_dict()
     for name in ("training_file", "validation_file"):
-        told |= _file_columns(name, getattr(job, name))
-    told["result_files"] = " ".join(one.id for one in job.result_files)
-    told["checkpoints"] = "" if job.checkpoints is None else len(job.checkpoints)
+        facts |= _file_columns(name, getattr(job, name))
+    facts["result_files"] = " ".join(one.id for one in job.result_files)
+    facts["checkpoints"] = "" if job.checkpoints is None else len(job.checkpoints)
     for name in ("hyperparameters", "metrics"):
-        told |= {f"{name}.{key}": value for key, value in told.pop(name).items()}
-    told["metadata"] = json.dumps(told["metadata"], ensure_ascii=False) if told["metadata"] else ""
-    return told
+        facts |= {f"{name}.{key}": value for key, value in facts.pop(name).items()}
+    facts["metadata"] = json.dumps(facts["metadata"], ensure_ascii=False) if facts["metadata"] else ""
+    return facts
 
 
 def _file_columns(name: str, file: OldFile | None) -> dict[str, Any]:

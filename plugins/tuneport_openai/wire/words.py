@@ -1,4 +1,4 @@
-"""The wire's words and values in tuneport's, whatever a server makes of them."""
+"""The wire's statuses, times and numbers as tuneport's, whatever a server sends."""
 
 from __future__ import annotations
 
@@ -32,21 +32,29 @@ _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)
 
 
 def status_of(word: object) -> Status:
-    """The status that a server's word means; one that nobody knows is unknown, and not the end."""
+    """The status for a server's own word; one that is not known here is unknown, which is not terminal."""
     return _WORDS.get(word, Status.UNKNOWN) if isinstance(word, str) else Status.UNKNOWN
 
 
+def failure_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The error of a job as a dictionary; a server may send a text, or anything."""
+    error = facts.get("error")
+    if isinstance(error, dict):
+        return error
+    return {"message": error} if isinstance(error, str) else {}
+
+
 def remedy_for(status: Status, ref: Ref, error: dict[str, Any]) -> str | None:
-    """What to type about a job that stands so."""
+    """What to do about a job with this status."""
     if status is Status.FAILED:
         param = error.get("param")
         about = f"It is about {param!r}. " if isinstance(param, str) and param else ""
-        return f"{about}The file that was sent: tuneport show {ref}"
+        return f"{about}To see the file that was sent: tuneport show {ref}"
     return f"Run: tuneport resume {ref}" if status is Status.PAUSED else None
 
 
 def time_of(seconds: object) -> datetime | None:
-    """A time of the wire, which is in seconds since 1970; None for what is none."""
+    """A time of the wire, in seconds since 1970; None for anything else."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < _LATEST:
         return None
     try:
@@ -56,19 +64,19 @@ def time_of(seconds: object) -> datetime | None:
 
 
 def seconds_left(facts: dict[str, Any]) -> float | None:
-    """How long a job is expected to run still."""
+    """How many seconds the server expects the job to take from now."""
     finish = facts.get("estimated_finish")
     when = time_of(finish)
     return max(0.0, when.timestamp() - time.time()) if when is not None else None
 
 
-def whole(value: object) -> int | None:
-    """A whole number, or None for what is none."""
+def count_of(value: object) -> int | None:
+    """An integer that is not negative; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def numbers(raw: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a checkpoint's metrics; its step is told beside them."""
+    """The numbers of a checkpoint's metrics, without its step, which has a field of its own."""
     return {
         key: float(value)
         for key, value in raw.items()
@@ -77,7 +85,11 @@ def numbers(raw: Mapping[str, Any]) -> dict[str, float]:
 
 
 def duration(text: str) -> float | None:
-    """Seconds of `12`, `0.5`, `20ms`, `6m0s` or `1h2m3s`; None for anything else."""
+    """The seconds in `12`, `0.5`, `20ms`, `6m0s` or `1h2m3s`; None for anything else.
+
+    >>> duration("1m30s")
+    90.0
+    """
     text = text.strip()
     try:
         found = float(text)
@@ -91,22 +103,22 @@ def _in_units(text: str) -> float:
     if not text or found is None:
         return math.nan
     try:
-        hours, minutes, seconds, thousandths = (float(one or 0) for one in found.groups())
+        hours, minutes, seconds, milliseconds = (float(one or 0) for one in found.groups())
     except ValueError:
         return math.nan
-    return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
+    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """In how many seconds a server wants to be asked again: from a number, a duration or a date; None for no sense."""
-    thousandths = duration(headers.get("retry-after-ms") or "")
-    if thousandths is not None:
-        return thousandths / 1000
-    told = headers.get("retry-after") or ""
-    seconds = duration(told)
+    """The seconds after which a server accepts another request: from a number, a duration or a date; None otherwise."""
+    milliseconds = duration(headers.get("retry-after-ms") or "")
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after") or ""
+    seconds = duration(text)
     if seconds is not None:
         return seconds
     try:
-        return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, IndexError, OverflowError, OSError):
         return None

@@ -1,4 +1,4 @@
-"""Options of an answer and what comes of them, in the words of the wire."""
+"""Options of an answer, and replies that arrive in chunks, as the wire has them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tuneport.plugin import GenerateOptions, Reply, TokenLogprob
-from tuneport_openai.thinking import Splitter, thought_of
-from tuneport_openai.words import whole
+from tuneport_openai.wire.thinking import Splitter, reasoning_of
+from tuneport_openai.wire.words import count_of
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
 
 TAKES = frozenset({"schema", "tool_choice", "parallel_tool_calls", "logprobs", "frequency_penalty", "presence_penalty"})
-"""The options beyond the usual ones that are passed on. A server that has one of them not says so itself."""
+"""The options beyond the usual ones that are passed on. A server that lacks one of them says so itself."""
 
 
-def more_of(options: GenerateOptions) -> dict[str, Any]:
-    """The fields of a request that stand for the options in `TAKES`; what asks for nothing is left out."""
+def extra_fields(options: GenerateOptions) -> dict[str, Any]:
+    """The request's fields for the options in `TAKES`; options at their default are left out."""
     body: dict[str, Any] = {}
     if options.schema is True:
         body["response_format"] = {"type": "json_object"}
@@ -38,23 +38,23 @@ def more_of(options: GenerateOptions) -> dict[str, Any]:
     return body
 
 
-def logprobs_of(told: Any) -> tuple[TokenLogprob, ...] | None:
-    """The log-probabilities of a choice or of a chunk's choice; None where the server told none."""
-    content = getattr(told, "content", None)
+def logprobs_of(logprobs: Any) -> tuple[TokenLogprob, ...] | None:
+    """The log-probabilities of a choice or of a chunk's choice; None where the server sent none."""
+    content = getattr(logprobs, "content", None)
     if content is None:
         return None
     return tuple(_logprob(one, tuple(_logprob(other) for other in one.top_logprobs or ())) for one in content)
 
 
 class Collected:
-    """A reply that comes in chunks: `add` gives each chunk's text, `rest` what was held back, `reply` the whole.
-    `begun` says whether there was a choice, `ended` whether a chunk told why the answer ended.
+    """A reply that arrives in chunks: `add` returns each chunk's text, `rest` what was held back, `reply` the complete
+    reply. `started`: there was a choice. `ended`: a chunk said why the answer ended.
     """
 
     def __init__(self, splitter: Splitter) -> None:
-        self.begun = self.ended = False
+        self.started = self.ended = False
         self._splitter = splitter
-        self._thought: list[str] = []
+        self._reasoning: list[str] = []
         self._text: list[str] = []
         self._reason = "stop"
         self._calls: dict[int, dict[str, Any]] = {}
@@ -62,10 +62,10 @@ class Collected:
         self._usage: Any = None
 
     def add(self, chunk: ChatCompletionChunk) -> str:
-        """Take a chunk in; its text, which may be empty."""
+        """Add a chunk; returns its text, which may be empty."""
         self._usage = getattr(chunk, "usage", None) or self._usage
         for choice in (getattr(chunk, "choices", None) or [])[:1]:
-            self.begun = True
+            self.started = True
             self.ended = self.ended or bool(choice.finish_reason)
             self._reason = choice.finish_reason or self._reason
             self._logprobs += logprobs_of(getattr(choice, "logprobs", None)) or ()
@@ -77,31 +77,31 @@ class Collected:
                 if one.function is not None:
                     call["function"]["name"] += one.function.name or ""
                     call["function"]["arguments"] += one.function.arguments or ""
-            self._thought.append(thought_of(choice.delta) or "")
+            self._reasoning.append(reasoning_of(choice.delta) or "")
             if choice.delta.content:
-                return self._said(self._splitter.feed(choice.delta.content))
+                return self._keep(self._splitter.feed(choice.delta.content))
         return ""
 
     def rest(self) -> str:
-        """The text that is still held back, once no chunk is left."""
-        return self._said(self._splitter.end(cut=self._reason == "length"))
+        """The text that is still held back, after the last chunk."""
+        return self._keep(self._splitter.end(cut=self._reason == "length"))
 
-    def _said(self, piece: str) -> str:
+    def _keep(self, piece: str) -> str:
         self._text.append(piece)
         return piece
 
     def reply(self, options: GenerateOptions, redact: Callable[[str], str]) -> Reply:
-        """The whole reply, once no chunk is left; `redact` takes out secrets that came in several pieces."""
+        """The complete reply, after the last chunk; `redact` removes secrets that came in several pieces."""
         calls = [self._calls[index] for index in sorted(self._calls)]
         for call in calls:
             call["function"] = {name: redact(value) for name, value in call["function"].items()}
-        thought = "".join(self._thought) or self._splitter.thinking
+        reasoning = "".join(self._reasoning) or self._splitter.thinking
         return Reply(
             text=redact("".join(self._text)),
-            thinking=None if thought is None else redact(thought),
+            thinking=None if reasoning is None else redact(reasoning),
             finish_reason=self._reason if self._reason in ("stop", "length", "tool_calls") else "stop",
-            prompt_tokens=whole(getattr(self._usage, "prompt_tokens", None)),
-            completion_tokens=whole(getattr(self._usage, "completion_tokens", None)),
+            prompt_tokens=count_of(getattr(self._usage, "prompt_tokens", None)),
+            completion_tokens=count_of(getattr(self._usage, "completion_tokens", None)),
             tool_calls=tuple(calls),
             logprobs=tuple(self._logprobs) if options.logprobs is not None and self._logprobs else None,
         )
@@ -113,8 +113,8 @@ def _logprob(one: Any, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
 
 
 def _is_strict(schema: Mapping[str, Any]) -> bool:
-    """Whether the vendor would take the schema as a strict one: objects are closed, and all that they list is required.
-    It refuses others outright; not strict, it follows them as well as it can.
+    """Whether the vendor takes the schema as a strict one: objects are closed, and all their properties are required.
+    Strict, it refuses other schemas; not strict, it follows them as well as it can.
     """
     waiting: list[Any] = [schema]
     while waiting:

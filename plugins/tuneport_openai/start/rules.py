@@ -1,13 +1,12 @@
-"""The vendor's own rules about data, checked before anything is sent, and the exact file that is sent."""
+"""The vendor's rules for data, checked before anything is sent, and the exact file that is sent."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
 import re
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tuneport.errors import UsageError
-from tuneport.plugin import Completion, Conversation, DataRules, Diagnostic, Example, Message, Preference
-from tuneport_openai import vendors
-from tuneport_openai.catalogue import known, most_images
-from tuneport_openai.profiles import Profile
-from tuneport_openai.tokens import counter, how_to_count
+from tuneport.plugin import Completion, Conversation, DataRules, Diagnostic, Example, Message, Preference, replace_file
+from tuneport_openai.catalog.table import end_of, find_model
+from tuneport_openai.catalog.tokens import counter, how_to_count
+from tuneport_openai.wire import closing
+from tuneport_openai.wire.profiles import Profile
 
-MIN_ROWS = 10
-_MAX_BYTES = {"openai": 8 * 1024**3, "azure": 512_000_000}  # the Uploads API's bound, and that of one file
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
 _MAX_TOOLS = 128
 _MAX_IMAGE_BYTES = 10 * 1024 * 1024
@@ -35,32 +32,35 @@ _SHAPES: dict[str, frozenset[Any]] = {
 
 
 def data_rules(profile: Profile, model: str) -> DataRules:
-    """What that endpoint takes for that model. Asks no network."""
-    facts = known(profile, model)
-    count = counter(facts.encoding if facts else None)
-    said = vendors.closing(profile)
-    notes = list(filter(None, (f"{said}." if said else "", vendors.end_of(facts) if facts else "")))
-    if profile.vendor == "other":
-        notes.append(f"{profile.name} has rules that are not known here; the wire's own are checked.")
+    """What data that endpoint takes for that model. Uses no network."""
+    traits, facts = profile.traits, find_model(profile, model)
+    count = counter(facts.encoding) if facts else None
+    announced = closing.announcement(profile)
+    notes = list(filter(None, (f"{announced}." if announced else "", end_of(facts) if facts else "")))
+    if not traits.openai_models:
+        notes.append(f"The rules of {profile.name} are not known here; only the wire's own are checked.")
     elif facts is None and model:
         notes.append(f"The limits of {model} are unknown; lengths are not checked.")
-    elif facts is not None and count is None:
+    elif facts is not None and facts.encoding and count is None:
         notes.append(f"Lengths are not checked: tokens cannot be counted. {how_to_count(facts.encoding)}")
     return DataRules(
         shapes=_SHAPES,
         images=facts is None or facts.images is not False,
-        min_rows=1 if profile.vendor == "other" else MIN_ROWS,
+        min_rows=traits.min_rows,
         max_tokens=facts.max_tokens if facts and count else None,
-        max_bytes=_MAX_BYTES.get(profile.vendor),
+        max_bytes=traits.max_bytes,
         count_tokens=count,
-        check_row=partial(check_row, most_images=most_images(profile), vendor=profile.vendor),
+        check_row=partial(check_row, most_images=traits.most_images, knows_reasoning=not traits.openai_models),
         notes=tuple(notes),
     )
 
 
-def check_row(example: Example, *, most_images: int | None = None, vendor: str = "openai") -> list[Diagnostic]:
-    """What the wire refuses in one row, or the vendor, who takes so many images; pointers are into the row as sent."""
-    return [*_findings(example, most_images), *_reasoning(example, vendor)]
+def check_row(example: Example, *, most_images: int | None = None, knows_reasoning: bool = False) -> list[Diagnostic]:
+    """What the wire or the vendor refuses in one row; pointers are into the row as it is sent.
+
+    `knows_reasoning`: the server may train on `reasoning_content`; OpenAI and Azure do not take it.
+    """
+    return [*_findings(example, most_images), *_reasoning(example, knows_reasoning=knows_reasoning)]
 
 
 def wire_row(example: Example, method: str = "sft") -> dict[str, Any]:
@@ -76,8 +76,8 @@ def wire_row(example: Example, method: str = "sft") -> dict[str, Any]:
         }
     if isinstance(example, Completion):
         raise UsageError(
-            "The wire takes conversations, and this row is plain text with its continuation.",
-            remedy="Write the rows as messages, or name the columns as question and answer.",
+            "The wire takes conversations, and this row is a plain text and its completion.",
+            remedy="Write the rows as messages, or name the columns question and answer.",
         )
     turns = [_turn(one) for one in example.messages]
     row: dict[str, Any] = {"messages": turns}
@@ -92,7 +92,7 @@ def wire_row(example: Example, method: str = "sft") -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireFile:
-    """A file as it is sent. `sha256` is of its bytes; `system` is the system prompt that all rows share, if they do."""
+    """A file as it is sent. `sha256` is of its bytes; `system` is the system prompt that all rows share, if any."""
 
     path: Path
     sha256: str
@@ -103,22 +103,22 @@ class WireFile:
 
     @property
     def name(self) -> str:
-        """What it is called at the server: the same bytes have the same name."""
+        """Its name at the server: the same bytes have the same name."""
         return f"tuneport-{self.sha256}.jsonl"
 
 
-def write_file(
+def write_rows(
     examples: Iterable[Example], folder: Path, method: str = "sft", *, drop: DataRules | None = None
 ) -> WireFile:
-    """Write the exact file that is sent into a folder, named by its SHA-256, whole or not at all.
+    """Write the exact file that is sent into a folder, named by its SHA-256, completely or not at all.
 
-    `drop` leaves out, and counts, rows that are longer than that profile's `max_tokens`.
+    `drop` leaves out, and counts, rows that are longer than the `max_tokens` of these rules.
     """
     sha, size, rows, dropped = hashlib.sha256(), 0, 0, 0
     systems: set[str | None] = set()
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing.")
+    draft = folder / f"writing-{uuid.uuid4().hex}.jsonl"  # the name follows from the bytes
     try:
-        with os.fdopen(handle, "wb") as out:
+        with replace_file(draft) as out:
             for example in examples:
                 if drop is not None and _is_too_long(example, drop):
                     dropped += 1
@@ -129,12 +129,9 @@ def write_file(
                 size, rows = size + len(line), rows + 1
                 if len(systems) < 2 and isinstance(example, Conversation):
                     systems.add(_system(example))
-            out.flush()
-            os.fsync(out.fileno())
-        path = folder / f"tuneport-{sha.hexdigest()}.jsonl"
-        Path(temporary).replace(path)
+        path = draft.replace(folder / f"tuneport-{sha.hexdigest()}.jsonl")
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
     system = systems.pop() if len(systems) == 1 else None
     return WireFile(path=path, sha256=sha.hexdigest(), bytes=size, rows=rows, dropped=dropped, system=system)
@@ -145,7 +142,7 @@ def _turn(message: Message) -> dict[str, Any]:
     if "weight" in turn:
         turn["weight"] = int(turn["weight"])  # 1.0 and 0.0 are refused there; check_row refuses any other
         if turn["role"] != "assistant":
-            del turn["weight"]  # says nothing about a turn that is never trained on
+            del turn["weight"]  # means nothing on a turn that is never trained on
     if message.tool_calls and "content" not in turn:
         turn["content"] = None
     return turn
@@ -156,10 +153,10 @@ def _system(example: Conversation) -> str | None:
     return first.text if first is not None and first.role in ("system", "developer") else None
 
 
-def _is_too_long(example: Example, profile: DataRules) -> bool:
-    if profile.count_tokens is None or profile.max_tokens is None:
+def _is_too_long(example: Example, rules: DataRules) -> bool:
+    if rules.count_tokens is None or rules.max_tokens is None:
         return False
-    return profile.count_tokens([example])[0] > profile.max_tokens
+    return rules.count_tokens([example])[0] > rules.max_tokens
 
 
 def _findings(example: Example, most_images: int | None) -> Iterator[Diagnostic]:
@@ -183,12 +180,15 @@ def _findings(example: Example, most_images: int | None) -> Iterator[Diagnostic]
                     yield from _check_image(piece, turn.role, f"{at}/content/{place}")
     if most_images is not None and images > most_images:
         yield _error(
-            "too-many-images", f"The row has {images} images; {most_images} are taken.", "Split the row.", "/messages"
+            "too-many-images",
+            f"The row has {images} images; the limit is {most_images}.",
+            "Split the row.",
+            "/messages",
         )
 
 
-def _reasoning(example: Example, vendor: str) -> Iterator[Diagnostic]:
-    """What the assistant thought: the vendor's training has no field for it; other servers may know one."""
+def _reasoning(example: Example, *, knows_reasoning: bool) -> Iterator[Diagnostic]:
+    """Reasoning of the assistant: OpenAI's training has no field for it; other servers may have one."""
     if isinstance(example, Completion):
         return
     if isinstance(example, Preference):
@@ -201,18 +201,18 @@ def _reasoning(example: Example, vendor: str) -> Iterator[Diagnostic]:
             if not turn.reasoning_content:
                 continue
             at = f"/{part}/{index}/reasoning_content"
-            if vendor == "other":
+            if knows_reasoning:
                 yield Diagnostic(
                     code="reasoning-sent",
                     severity="note",
-                    message="reasoning_content is sent along; whether this server trains on it is not known here.",
-                    remedy="Ask the server's makers, or write it into the content as <think>…</think>.",
+                    message="reasoning_content is sent; whether this server trains on it is not known here.",
+                    remedy="Check the server's documentation, or write it into the content as <think>…</think>.",
                     pointer=at,
                 )
             else:
                 yield _error(
                     "reasoning-not-taken",
-                    "The vendor's training takes no reasoning_content.",
+                    "The vendor takes no reasoning_content.",
                     "Write it into the content, or remove it.",
                     at,
                 )
@@ -222,14 +222,14 @@ def _check_turn(turn: Message, at: str) -> Iterator[Diagnostic]:
     if turn.weight is not None and turn.weight not in (0, 1):
         yield _error(
             "weight-not-taken",
-            f"The weight is {turn.weight:g}; the wire knows 0 and 1.",
+            f"The weight is {turn.weight:g}; the wire takes 0 and 1.",
             "Write 0 or 1.",
             f"{at}/weight",
         )
     if turn.name is not None and not _NAME.match(turn.name):
         yield _error(
             "name-not-taken",
-            "A turn's name is not of at most 64 letters, digits, - and _.",
+            "A turn's name is not 1 to 64 letters, digits, - and _.",
             "Shorten it, or put the name into the text.",
             f"{at}/name",
         )
@@ -251,15 +251,15 @@ def _check_turn(turn: Message, at: str) -> Iterator[Diagnostic]:
 def _check_tools(tools: tuple[dict[str, Any], ...]) -> Iterator[Diagnostic]:
     if len(tools) > _MAX_TOOLS:
         yield _error(
-            "too-many-tools", f"The row has {len(tools)} tools; {_MAX_TOOLS} are taken.", "Leave some out.", "/tools"
+            "too-many-tools", f"The row has {len(tools)} tools; the limit is {_MAX_TOOLS}.", "Leave some out.", "/tools"
         )
     for place, tool in enumerate(tools):
         name = tool.get("function", {}).get("name", "")
         if not isinstance(name, str) or not _NAME.match(name):
             yield _error(
                 "tool-name",
-                "A tool's name is not of 1 to 64 letters, digits, - and _.",
-                "Rename the tool, and its calls.",
+                "A tool's name is not 1 to 64 letters, digits, - and _.",
+                "Rename the tool in the list and in its calls.",
                 f"/tools/{place}/function/name",
             )
 
@@ -269,7 +269,7 @@ def _check_arm(part: str, turns: tuple[Message, ...]) -> Iterator[Diagnostic]:
         yield _error(
             "arm-not-one-answer",
             f"{part} is not one assistant turn.",
-            "Move what comes before the answer into the input.",
+            "Move the turns before the answer into the input.",
             f"/{part}",
         )
     elif not isinstance(turns[0].content, str):
@@ -278,11 +278,11 @@ def _check_arm(part: str, turns: tuple[Message, ...]) -> Iterator[Diagnostic]:
 
 def _check_image(piece: dict[str, Any], role: str, at: str) -> Iterator[Diagnostic]:
     if role != "user":
-        yield _error("image-place", f"The {role} turn has an image.", "Images stand in user turns only.", at)
+        yield _error("image-place", f"The {role} turn has an image.", "Move it to a user turn.", at)
     link = piece.get("image_url")
     address = link.get("url") if isinstance(link, dict) else link
     if not isinstance(address, str) or not address.startswith(("https://", "http://", "data:")):
-        yield _error("image-address", "An image is neither a link nor a data URL.", "Write data:image/png;base64,…", at)
+        yield _error("image-address", "An image is neither a URL nor a data URL.", "Write data:image/png;base64,…", at)
         return
     if not address.startswith("data:"):
         return
@@ -293,10 +293,12 @@ def _check_image(piece: dict[str, Any], role: str, at: str) -> Iterator[Diagnost
     try:
         size = len(base64.b64decode(found["data"], validate=True))
     except ValueError:
-        yield _error("image-format", "An image's base64 is broken.", "Encode it once more.", at)
+        yield _error("image-format", "An image's base64 is broken.", "Encode it again.", at)
         return
     if size > _MAX_IMAGE_BYTES:
-        yield _error("image-too-large", f"An image has {size / 2**20:.1f} MiB; 10 are taken.", "Make it smaller.", at)
+        yield _error(
+            "image-too-large", f"An image has {size / 2**20:.1f} MiB; the limit is 10 MiB.", "Make it smaller.", at
+        )
 
 
 def _error(code: str, message: str, remedy: str, pointer: str) -> Diagnostic:

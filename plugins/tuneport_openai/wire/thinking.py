@@ -1,4 +1,4 @@
-"""What a served model thought before its answer: in a field beside the answer, or as a block at its very start."""
+"""A served model's reasoning: in a field next to the answer, or as a block at its very start."""
 
 from __future__ import annotations
 
@@ -8,48 +8,50 @@ FIELDS = ("reasoning_content", "reasoning")
 _OPENS, _CLOSES = "<think>", "</think>"
 
 
-def thought_of(message: Any) -> str | None:
-    """The thinking in a message or in a piece of one, where the server has it apart from the answer."""
+def reasoning_of(message: Any) -> str | None:
+    """The reasoning in a message or in a piece of one, where the server sends it apart from the answer."""
     given = (getattr(message, name, None) for name in FIELDS)
     return next((one for one in given if isinstance(one, str) and one), None)
 
 
 class Splitter:
-    """Parts a text that comes in pieces into a thinking block at its very start, and the answer behind it."""
+    """Splits a text that arrives in pieces into a block of reasoning at its very start and the answer after it."""
 
     def __init__(self, *, inline: bool) -> None:
-        """`inline`: the server may pass on what the model wrote, block included."""
+        """`inline`: the server may pass on what the model wrote, including the block."""
         self._held = ""
         self._answering = not inline
-        self._behind = False
+        self._is_after_block = False
         self.thinking: str | None = None
 
     def feed(self, piece: str) -> str:
-        """What of the answer is known once this piece has come."""
+        """The part of the answer that is known with this piece."""
         if self._answering:
             return self._answer(piece)
         self._held += piece
-        begun = self._held.lstrip()
-        if not begun.startswith(_OPENS[: len(begun)]):
+        start = self._held.lstrip()
+        if not start.startswith(_OPENS[: len(start)]):
             self._answering, held, self._held = True, self._held, ""
             return held
-        head, closed, rest = begun.partition(_CLOSES)
+        head, closed, rest = start.partition(_CLOSES)
         if not closed or not head.startswith(_OPENS):
             return ""
         self.thinking = head.removeprefix(_OPENS).strip()
-        self._answering = self._behind = True
+        self._answering = self._is_after_block = True
         self._held = ""
         return self._answer(rest)
 
     def end(self, *, cut: bool) -> str:
-        """What was held back. A block that the answer's limit `cut` off is thinking; any other is the answer."""
+        """The text that was held back. A block that the limit of the answer `cut` off is reasoning, any other text is
+        the answer.
+        """
         held, self._held = self._held, ""
         if cut and held.lstrip().startswith(_OPENS):
             self.thinking, held = held.lstrip().removeprefix(_OPENS).strip(), ""
         return held
 
     def _answer(self, piece: str) -> str:
-        if self._behind:  # white space between block and answer is neither's
+        if self._is_after_block:  # white space between the block and the answer belongs to neither
             piece = piece.lstrip()
-            self._behind = not piece
+            self._is_after_block = not piece
         return piece

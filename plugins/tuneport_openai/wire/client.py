@@ -1,4 +1,4 @@
-"""The openai package at arm's length: clients that talk to one host only, and its exceptions in tuneport's words."""
+"""Clients of the openai package that talk to one host only, and its exceptions as tuneport's errors."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from tuneport.errors import (
     UsageError,
 )
 from tuneport.plugin import Redactor, check_proxies, guard
-from tuneport_openai import keys
-from tuneport_openai.profiles import Profile, checked_address
-from tuneport_openai.refusals import code_of, message_of, param_of, shown
-from tuneport_openai.words import retry_after
+from tuneport_openai.wire import keys
+from tuneport_openai.wire.profiles import Profile, require_address
+from tuneport_openai.wire.refusals import code_of, line_of, message_of, param_of
+from tuneport_openai.wire.words import retry_after
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
 
 INSTALL = "pip install 'tuneport[openai]'"
-INTENT = "tuneport_intent"  # the key of the metadata that tells our own jobs
-_GLANCE_SECONDS = 10.0  # for what only makes a message better
+INTENT = "tuneport_intent"  # the key in the metadata that marks our own jobs
+_GLANCE_SECONDS = 10.0  # for requests that only improve a message
 _MOST_NAMED = 12
-_NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # httpx's and httpx2's: no byte has left this machine
+_NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # of httpx and httpx2: no byte has left this machine
 _FILE = re.compile(r"/files/[^/]+/content\Z")
 _ODD = ValueError | TypeError | AttributeError | LookupError | OSError | ArithmeticError | RecursionError
-"""What the package and what reads its answers raise where an answer is not what it should be."""
+"""What the package, and our code that reads its answers, raise for an answer of another shape."""
 
 
 class Wire:
-    """One profile's endpoint, with a client that sends once and a client that may ask again.
+    """One profile's endpoint, with a client that sends once and a client that may repeat a request.
 
-    Neither follows redirects nor sends anything to another host. `largest_file` is the most bytes of a file that is
-    downloaded. Raises UnavailableError where the package is missing, ConfigError where the key or the address is.
+    Neither follows redirects nor sends anything to another host. `largest_file` is the limit in bytes for a file that
+    is downloaded. Raises UnavailableError where the package is missing, ConfigError where the key or the address is.
     """
 
     def __init__(self, profile: Profile, *, largest_file: int | None = None) -> None:
@@ -60,11 +60,11 @@ class Wire:
 
     @cached_property
     def patient(self) -> OpenAI:
-        """For reading: asked again after a lost connection, a 429 or a 5xx, as Retry-After says."""
+        """For reading: repeats a request after a lost connection, a 429 or a 5xx, as Retry-After says."""
         return self._client(retries=int(self.limits.retries), seconds=self.limits.read_seconds)
 
     def _client(self, *, retries: int, seconds: float) -> OpenAI:
-        checked_address(self.profile)
+        require_address(self.profile)
         http = http_client(
             self.profile.name,
             self.redact,
@@ -88,7 +88,7 @@ class Wire:
         return client
 
     def _check(self, request: Any) -> None:
-        """Let no request leave for another host, and none carry headers that are OpenAI's alone to another vendor."""
+        """Stop a request for another host, and remove headers for OpenAI from a request for another vendor."""
         asked, own = urlsplit(str(request.url)), urlsplit(self.profile.base_url)
         if (asked.scheme, asked.netloc) != (own.scheme, own.netloc):
             raise UnavailableError(f"{self.profile.name}: a request for another host ({asked.netloc}) was stopped.")
@@ -96,27 +96,27 @@ class Wire:
             named = [line.partition(":")[0] for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()]
             for header in ("OpenAI-Organization", "OpenAI-Project", *filter(None, map(str.strip, named))):
                 request.headers.pop(header, None)
-        # As the variable is now, and whatever else the environment had to say about it.
+        # The variable's current value, whatever else the environment set.
         request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
 
     @contextmanager
-    def speaking(self, doing: str, missing: type[NotFoundError] = NotFoundError) -> Iterator[None]:
-        """Put what goes wrong inside into tuneport's words; `missing` is what a 404 becomes."""
+    def translate_errors(self, doing: str, missing: type[NotFoundError] = NotFoundError) -> Iterator[None]:
+        """Turn exceptions inside into tuneport's errors; `missing` is the error for a 404."""
         try:
             yield
         except TuneportError:
             raise
-        except Exception as error:  # noqa: BLE001 - the package lets errors of httpx and of JSON through beside its own
+        except Exception as error:  # noqa: BLE001 - the package also lets errors of httpx and of JSON through
             self.explain(error, doing, missing)
 
     def explain(self, error: Exception, doing: str, missing: type[NotFoundError] = NotFoundError) -> NoReturn:
-        """Raise tuneport's error for a foreign one; errors of ours and plain bugs go on as they are."""
+        """Raise tuneport's error for a foreign one; tuneport's own errors and plain bugs pass unchanged."""
         import openai
 
         name = self.profile.name
         if isinstance(error, UnicodeEncodeError):
             raise UsageError(
-                f"The text for {name} holds half a character, {error.object[error.start : error.end]!a}. It cannot be "
+                f"The text for {name} has half a character, {error.object[error.start : error.end]!a}. It cannot be "
                 "sent.",
                 remedy="Remove it from the text or the name.",
             ) from error
@@ -142,15 +142,15 @@ class Wire:
             ) from self._cause(error)
         if isinstance(error, _ODD | openai.OpenAIError) or is_http(error):
             raise BackendError(
-                f"{name} gave an answer that is not of the wire while {doing}: "
+                f"{name} returned a response that is not in the OpenAI API format while {doing}: "
                 f"{type(error).__name__}: {self._shown(error)[:200]}",
-                remedy="Try again; if it stays so, the server does not speak the OpenAI wire there.",
+                remedy="Try again. If it happens again, the server does not speak the OpenAI wire there.",
                 passing=True,
             ) from self._cause(error)
         raise error
 
     def _of_status(self, error: APIStatusError, doing: str, missing: type[NotFoundError]) -> TuneportError:
-        from tuneport_openai.vendors import refused_remedy
+        from tuneport_openai.wire.closing import refusal_remedy
 
         name, status = self.profile.name, error.status_code
         said = self.redact(message_of(error))
@@ -161,21 +161,21 @@ class Wire:
             )
         if status == 403:
             return UnavailableError(
-                f"{name} refuses this account while {doing} (403): {said}", remedy=refused_remedy(self.profile)
+                f"{name} refuses this account while {doing} (403): {said}", remedy=refusal_remedy(self.profile)
             )
         if status == 402 or (status == 429 and code_of(error) == "insufficient_quota"):
             return UnavailableError(
-                f"{name} wants to be paid first while {doing} ({status}): {said}",
+                f"{name} requires payment while {doing} ({status}): {said}",
                 remedy="The account has no credit left: see its billing page.",
             )
         if status in (404, 410):
             is_model = missing is ModelNotFound or param_of(error) == "model"
             cure = self._which_models() if is_model else _remedy_404(missing)
-            return missing(f"{name} does not know it while {doing} ({status}): {said}", remedy=cure)
+            return missing(f"{name} did not find it while {doing} ({status}): {said}", remedy=cure)
         if status == 429:
             wait = retry_after(error.response.headers)
             return UnavailableError(
-                f"{name} refused for now while {doing} (429): {said}",
+                f"{name} is limiting requests while {doing} (429): {said}",
                 remedy=f"Try again {f'in {wait:,.0f} s' if wait else 'in a while'}.",
                 passing=True,
                 retry_after=wait,
@@ -184,10 +184,10 @@ class Wire:
             cure = self._which_models() if param_of(error) == "model" else _remedy_400(error)
             return UsageError(f"{name} refused the request while {doing} ({status}): {said}", remedy=cure)
         if status < 400:
-            where = shown(error.response.headers.get("location", "")) or "nowhere"
+            where = line_of(error.response.headers.get("location", "")) or "nowhere"
             return BackendError(
-                f"{name} sent the request on to another address while {doing} ({status}): {where}.",
-                remedy="A key follows no redirect. Add the profile with the address that answers itself.",
+                f"{name} redirected the request while {doing} ({status}): {where}.",
+                remedy="A key is not sent after a redirect. Add the profile with the final address.",
             )
         return UnavailableError(
             f"{name} failed while {doing} ({status}): {said}",
@@ -197,14 +197,14 @@ class Wire:
         )
 
     def _which_models(self) -> str:
-        """What to do about a model that the server does not know; a server of one's own is asked which it has."""
+        """What to do about a model that the server does not have. Servers of your own are asked for their models."""
         if self.profile.vendor == "azure":
             return "Check the model's name. A tuned model answers under its deployment's name, once it is deployed."
         if self.profile.vendor == "openai":
             return "Check the model's name."
         try:
-            found = [shown(one.id) for one in self._client(retries=0, seconds=_GLANCE_SECONDS).models.list().data]
-        except Exception:  # noqa: BLE001 - a hint only: the error that is told is the first one
+            found = [line_of(one.id) for one in self._client(retries=0, seconds=_GLANCE_SECONDS).models.list().data]
+        except Exception:  # noqa: BLE001 - only a hint: the first error is the one to report
             found = []
         if not found:
             return "Check the model's name."
@@ -212,11 +212,11 @@ class Wire:
         return f"Check the model's name. {self.profile.name} has: {named}"
 
     def _shown(self, text: object) -> str:
-        """An exception's text as one line: the HTTP library quotes what it could not read."""
-        return self.redact(shown(text))
+        """An exception's text as one line; the HTTP library quotes what it could not read."""
+        return self.redact(line_of(text))
 
     def _cause(self, error: Exception) -> Exception | None:
-        """The foreign exception, for the traceback, unless its own words hold the key."""
+        """The foreign exception, for the traceback, unless its message contains the key."""
         inner: BaseException | None = error
         while inner is not None:
             if self.redact.is_in(str(inner)):
@@ -237,8 +237,8 @@ def http_client(
     """A client of the HTTP library that the openai package uses: httpx, or httpx2 from its version 3 on.
 
     It follows no redirects, and what it receives is bounded and cleaned. `name` is the server's, for messages.
-    `direct`: through no proxy, for none stands between this machine and itself. `check` sees each request before it
-    leaves. Raises UnavailableError where the package is missing or a proxy of the environment cannot be used.
+    `direct`: without a proxy, as for this machine itself. `check` sees each request before it is sent. Raises
+    UnavailableError where the package is missing or a proxy of the environment cannot be used.
     """
     if importlib.util.find_spec("openai") is None:
         raise UnavailableError("This needs the package openai.", remedy=f"Run: {INSTALL}")
@@ -256,10 +256,10 @@ def http_client(
     return client
 
 
-def never_sent(error: BaseException) -> bool:
-    """Whether the connection was never made, so that the other side knows nothing of the request."""
+def was_never_sent(error: BaseException) -> bool:
+    """Whether the connection was never made, so that the server knows nothing of the request."""
     if isinstance(error, UnicodeEncodeError):
-        return True  # no request could be made of it
+        return True  # it could not become a request
     inner: BaseException | None = error
     while inner is not None:
         if type(inner).__name__ in _NEVER_SENT and is_http(inner):
@@ -269,7 +269,7 @@ def never_sent(error: BaseException) -> bool:
 
 
 def is_http(error: BaseException) -> bool:
-    """Whether an exception is the HTTP library's own, under whichever name the openai package uses it."""
+    """Whether an exception is of the HTTP library, under any name that the openai package uses for it."""
     return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
 
 
@@ -279,4 +279,4 @@ def _remedy_404(missing: type[NotFoundError]) -> str:
 
 def _remedy_400(error: APIStatusError) -> str:
     param = param_of(error)
-    return f"It is about {param!r}." if param else "Change what it names, then try again."
+    return f"It is about {param!r}." if param else "Change what the message names, then try again."

@@ -1,4 +1,4 @@
-"""What a server says when it says no, in whatever shape it says it."""
+"""What a server says when it refuses, in whatever format."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 _REFUSALS = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 429})
 _MOST_READ, _MOST_SHOWN, _MOST_LISTED = 8192, 500, 5
-_SAID_UNDER = ("message", "error", "detail", "details", "msg", "error_description", "description", "title", "reason")
+_MESSAGE_KEYS = ("message", "error", "detail", "details", "msg", "error_description", "description", "title", "reason")
 _HIDDEN = re.compile(r"<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
 
 
-def surely_refused(error: BaseException) -> bool:
-    """Whether the wire itself said no: a refusal's status with the wire's own error body.
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server itself refused: a refusal's status with the wire's own error body.
 
-    Only that proves that nothing was started. A gateway's page, or an error of another shape, may come from something
-    before the server, after the server was asked.
+    Only that proves that nothing was started. A gateway's page, or an error in another format, may come from something
+    in front of the server, after the server got the request.
     """
     import openai
 
@@ -32,19 +32,19 @@ def surely_refused(error: BaseException) -> bool:
 
 
 def message_of(error: APIStatusError) -> str:
-    """The server's own words, at most 500 characters of them: the wire's, another JSON shape's, or a page's text."""
-    return words_of(error.response.text)
+    """The server's message, at most 500 characters: from the wire's error, other JSON, or the text of a page."""
+    return message_in(error.response.text)
 
 
-def words_of(text: str) -> str:
-    """The words of a refusal's body, at most 500 characters."""
+def message_in(text: str) -> str:
+    """The message in a refusal's body, at most 500 characters."""
     found = _parsed(text)
-    said = _page_text(text) if found is None else _said(found)
-    return shown(said) or "no reason given"
+    said = _page_text(text) if found is None else _message(found)
+    return line_of(said) or "no reason given"
 
 
 def answer_of(error: BaseException | None) -> str:
-    """The status and the words of a refusal anywhere in a chain of errors, or an empty text."""
+    """The status and the message of a refusal anywhere in a chain of errors, or an empty text."""
     import openai
 
     while error is not None and not isinstance(error, openai.APIStatusError):
@@ -52,13 +52,13 @@ def answer_of(error: BaseException | None) -> str:
     return f"{error.status_code}: {message_of(error)}" if error is not None else ""
 
 
-def shown(text: object) -> str:
+def line_of(text: object) -> str:
     """A server's text as one bounded line for a message."""
     return printable(" ".join(str(text).split()))[:_MOST_SHOWN]
 
 
 def printable(text: str) -> str:
-    """A server's text without characters that would steer a terminal."""
+    """A server's text without characters that control a terminal."""
     return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
 
 
@@ -71,7 +71,7 @@ def code_of(error: APIStatusError) -> str | None:
 def param_of(error: APIStatusError) -> str | None:
     """The field of the request that the error is about."""
     found = error.body.get("param") if isinstance(error.body, dict) else None
-    return shown(found) if isinstance(found, str) and found else None
+    return line_of(found) if isinstance(found, str) and found else None
 
 
 def _parsed(text: str) -> Any:
@@ -81,15 +81,15 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _said(value: Any, depth: int = 4) -> str:
-    """The words in a JSON value: under the usual names, else the value itself."""
+def _message(value: Any, depth: int = 4) -> str:
+    """The message in a JSON value: under the usual names, else the value itself."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and depth:
-        return "; ".join(filter(None, (_said(one, depth - 1) for one in value[:_MOST_LISTED])))
+        return "; ".join(filter(None, (_message(one, depth - 1) for one in value[:_MOST_LISTED])))
     if isinstance(value, dict) and depth:
-        for name in _SAID_UNDER:
-            said = _said(value[name], depth - 1) if value.get(name) else ""
+        for name in _MESSAGE_KEYS:
+            said = _message(value[name], depth - 1) if value.get(name) else ""
             if said:
                 where = value.get("loc")  # of a validation error: the path of the field
                 return f"{'.'.join(map(str, where[:8]))}: {said}" if isinstance(where, list) else said
@@ -97,7 +97,7 @@ def _said(value: Any, depth: int = 4) -> str:
 
 
 def _page_text(text: str) -> str:
-    """The words of an HTML page or of plain text; bytes that are no text are said to be."""
+    """The text of an HTML page or of plain text, or a note that the bytes are not text."""
     text = html.unescape(_TAG.sub(" ", _HIDDEN.sub(" ", text[:_MOST_READ])))
     odd = sum(not (one.isprintable() or one.isspace()) or one == "\ufffd" for one in text)
-    return "(bytes that are no text)" if odd * 3 > len(text) else text
+    return "(bytes that are not text)" if odd * 3 > len(text) else text

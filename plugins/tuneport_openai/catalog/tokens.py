@@ -1,4 +1,4 @@
-"""Sizes in tokens: counted where the model's vocabulary is on this machine, else estimated, and saying which."""
+"""Sizes in tokens: counted where the model's vocabulary is on this machine, else estimated."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 from tuneport.plugin import Completion, Conversation, Example, Message
 
 CHARACTERS_PER_TOKEN = 4.0
-"""Of English with o200k_base: 4.4 were measured on 10,003 support messages, 3.3 on 1,319 problems with their sums."""
-ESTIMATE_ERROR = "±25% in English, up to twice as many in code and other languages"
-_PER_MESSAGE = 3  # what the chat format adds to a turn, and once more for the answer that follows
+"""For English with o200k_base: 4.4 measured on 10,003 support messages, 3.3 on 1,319 math problems."""
+ESTIMATE_ERROR = "±25% in English; up to twice as many in code and other languages"
+_PER_MESSAGE = 3  # what the chat format adds to each turn, and once for the answer that follows
 _VOCABULARIES = "https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
 
 
@@ -34,19 +34,19 @@ class Counter:
 
 
 def counter(encoding: str | None) -> Counter | None:
-    """What counts with that vocabulary, or None where it is not on this machine. Asks no network."""
+    """A counter for that vocabulary, or None where it is not on this machine. Uses no network."""
     if encoding is None or importlib.util.find_spec("tiktoken") is None or not _is_cached(encoding):
         return None
     return Counter(encoding)
 
 
 def estimate(examples: Iterable[Example]) -> float:
-    """Tokens by the number of characters; see ESTIMATE_ERROR."""
+    """The number of tokens, from the number of characters; see ESTIMATE_ERROR."""
     return float(sum(_size(one, lambda text: len(text) / CHARACTERS_PER_TOKEN) for one in examples))
 
 
 def how_to_count(encoding: str) -> str:
-    """What to type so that tokens are counted from now on."""
+    """What to type so that tokens are counted."""
     return (
         f"To count them, fetch the vocabulary once: python -c \"import tiktoken; tiktoken.get_encoding('{encoding}')\""
     )
@@ -69,7 +69,7 @@ def _size(example: Example, measure: Any) -> Any:
 
 
 def _is_cached(encoding: str) -> bool:
-    """Whether tiktoken's own cache has the vocabulary: asked first, because tiktoken would download it."""
+    """Whether tiktoken's own cache has the vocabulary: checked first, because tiktoken would download it."""
     folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
     if folder is None:
         folder = str(Path(tempfile.gettempdir()) / "data-gym-cache")
