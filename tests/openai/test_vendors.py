@@ -140,6 +140,17 @@ def test_a_base_that_nebius_does_not_serve_says_what_to_do(nebius: NebiusServer,
     assert len(list(model.export(tmp_path / "weights", "weights").iterdir())) == 2
 
 
+def test_a_registration_that_was_removed_elsewhere_is_made_again(nebius: NebiusServer, rows: Dataset) -> None:
+    model = tuneport.train(f"nebius:{LLAMA}", rows).wait()
+    assert "".join(model.stream("Question 1 about refund")) == "refund"
+    (name,) = nebius.custom
+    del nebius.custom[name], nebius.models[name]
+    with pytest.raises(ModelNotFound):
+        list(model.stream("Question 1 about refund"))
+    assert model.ask("Question 1 about refund") == "refund"
+    assert nebius.calls("POST", "/v0/models") == 2
+
+
 def break_answer(server: WireServer) -> None:
     """The server creates the job and then loses its answer."""
     before = server.spoil
