@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from the code; with `--check`, says which are out of date."""
+"""Writes the reference pages from the code. With `--check`, reports those that are out of date."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-# Ours only: what else a developer has installed is no part of the pages. Read when the loader is imported.
+# Only our plugins: others that a developer has installed do not belong on the pages. The loader reads it on import.
 os.environ["TUNEPORT_PLUGINS"] = ""
 
 from pydantic import BaseModel
@@ -42,27 +42,27 @@ budget: {usd: 5}
 compare: {grader: auto}
 ```
 
-`tuneport init DATA` writes one that explains itself, and `tuneport run tune.yaml`, or `tuneport.run("tune.yaml")` in
-Python, carries it out. `tuneport schema > tune.schema.json` writes the JSON Schema that the first line names to
-editors.
+`tuneport init DATA` writes a commented config for your data. `tuneport run tune.yaml`, or `tuneport.run("tune.yaml")`
+in Python, runs it. `tuneport schema > tune.schema.json` writes the JSON Schema that the first line names for your
+editor.
 
-- **Checked whole, before anything is spent.** An unknown key is an error with file, line, key and the nearest name;
-  all problems are reported at once. The core checks its own keys, then the chosen backend checks its section. Sections
-  of other backends are kept unchecked, so that one file can name several. `serve` is only for `tuneport serve
-  --config`, and may be in a separate file.
-- **Changed from the command line**: `--set backends.torch.learning_rate=1e-4`, as often as needed. Values are read as
-  YAML: `--set "backends.torch.adapter.targets=[q_proj, v_proj]"`.
-- **Paths** are relative to the file's folder, those in `--set` to the current one.
-- **Secrets** are not written down but named: `api_key: ${OPENAI_API_KEY}`. Only the name of the variable is kept and
-  saved. `${…}` means nothing anywhere else, and is an error there.
-- **YAML is YAML 1.2**: `1e-4` is a number, `no` is text, and a key written twice is an error.
-- **Saved with every job**, with every default spelled out. Running the same config over the same rows finds the job
-  that is there; `budget` and `compare` may change without starting another.
+- **Everything is checked before anything is spent.** An unknown key is an error with file, line, key and the most
+  similar name, and all problems are reported together. The core checks its own keys, then the chosen backend checks its
+  section. Sections of other backends are kept but not checked, so one file can configure several. `serve` is only for
+  `tuneport serve --config`, and can be in a separate file.
+- **Override from the command line**: `--set backends.torch.learning_rate=1e-4`, as often as you need. Values are YAML:
+  `--set "backends.torch.adapter.targets=[q_proj, v_proj]"`.
+- **Paths** are relative to the config file's folder. Paths in `--set` are relative to the current folder.
+- **Secrets** are named, not written: `api_key: ${OPENAI_API_KEY}`. Only the name of the variable is read and saved.
+  Anywhere else, `${…}` is an error.
+- **YAML is YAML 1.2**: `1e-4` is a number, `no` is text, and a repeated key is an error.
+- **Every job keeps its config**, with all defaults written out. Running the same config on the same rows finds the
+  existing job. You can change `budget` and `compare` without starting another job.
 """
 
 
 def config_page() -> str:
-    """The page of every key of a config, ours and our backends'."""
+    """The page of all config keys, of the core and of our backends."""
     parts = [NOTICE, CONFIG_INTRODUCTION]
     top = {name: field for name, field in RunConfig.model_fields.items() if not _section(field)}
     parts.append("## The file\n\n" + _table(top))
@@ -82,42 +82,42 @@ def config_page() -> str:
 CLI_INTRODUCTION = """\
 # Command line
 
-`tuneport COMMAND --help` says the same as this page. A plugin may add commands of its own: `profiles` comes with the
-[hosted one](openai.md), `serve` and `access` come with the [server](server.md); they stand last.
+`tuneport COMMAND --help` prints the same text as this page. Plugins can add commands: `profiles` comes with the
+[hosted plugin](openai.md), `serve` and `access` come with the [server](server.md). They are at the end.
 
-- **References** are `backend:name`, for base models, tuned models and jobs alike; a name that starts with `.`, `~` or
-  `/` is a path. `tuneport jobs` and `tuneport models` list what is there. Wherever a reference is asked for, three
-  shorter forms do: `last` (the newest job), the name of a job without its backend, and the beginning of a job's name if
-  only one job has it. Where a base model or a folder has exactly that name too, the command stops and lists both.
-- **Results go to stdout**, progress, questions and remarks to stderr. Without a terminal there are no bars, no colors
-  and no broken lines, and progress is a line every ten seconds. A terminal breaks lines between words; a table that
-  does not fit becomes a few lines for each row.
+- **References** are `backend:name`, for base models, tuned models and jobs. A name that starts with `.`, `~` or `/` is
+  a path. `tuneport jobs` and `tuneport models` list what there is. Every command that takes a reference also takes
+  three shorter forms: `last` (the newest job), the name of a job without its backend, and the start of a job's name if
+  only one job has it. If a base model or a folder has exactly that name too, the command stops and lists both.
+- **Results go to stdout.** Progress, questions and remarks go to stderr. Without a terminal there are no bars, colors
+  or wrapped lines, and progress is a line every ten seconds. On a terminal, lines wrap between words, and a table that
+  does not fit is printed as several lines per row.
 - **External text cannot control your terminal.** On stdout and stderr, also in a pipe, control characters and invisible
   characters appear as escapes: `\\x1b`, `\\x9b`, `\\u202e`, `\\u200b`. A line break inside a name or a field appears as
-  `\\n`; answers, previews and comparisons keep their line breaks and tabs. Emoji codes and markup are not interpreted.
+  `\\n`. Answers, previews and comparisons keep their line breaks and tabs. Emoji codes and markup are not interpreted.
   `--json` writes such characters as JSON escapes, which keep the value. A file that you name with `-o` gets the text
-  unchanged; for the exact text of an answer, use `--json`.
-- **`--json`** prints one JSON object with `"version": 1`, whose keys are added to but not changed within a version;
+  unchanged. For the exact text of an answer, use `--json`.
+- **`--json`** prints one JSON object with `"version": 1`. Within a version, keys are added but never changed.
   `watch --json` prints one such object a line for each event. An error is
   `{"version": 1, "error": {"type", "message", "remedy"}}`, with the same exit code as without `--json`.
-- **Ctrl-C** while a job trains stops the watching, never the training.
-- **Environment**: `TUNEPORT_HOME` is the folder for everything that is kept, `TUNEPORT_PLUGINS` names the plugins to
-  load besides ours (distribution names, with commas between), `TUNEPORT_STRICT=1` lets a broken plugin's error surface,
-  `NO_COLOR` turns colors off.
-- **Completion** for your shell: `tuneport --install-completion`. It knows jobs, models, graders, kinds, statuses,
-  backends, and the keys and values behind `--set`.
-- **Proxies**: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are used for what is not on this machine. A SOCKS
-  proxy (`socks5://`) needs `pip install 'httpx[socks]'`, or `httpx2[socks]` with version 3 of the openai package.
+- **Ctrl-C** during training stops the command, never the job.
+- **Environment**: `TUNEPORT_HOME` is the folder of tuneport's data. `TUNEPORT_PLUGINS` lists the plugins to load in
+  addition to ours (names of distributions, separated by commas). With `TUNEPORT_STRICT=1`, the error of a broken plugin
+  is raised. `NO_COLOR` turns off colors.
+- **Completion** for your shell: `tuneport --install-completion`. It completes jobs, models, graders, kinds, statuses,
+  backends, and the keys and values of `--set`.
+- **Proxies**: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` apply to everything outside this machine. A
+  SOCKS proxy (`socks5://`) needs `pip install 'httpx[socks]'`, or `httpx2[socks]` with version 3 of the openai package.
 """
 
 
 def cli_page() -> str:
-    """The page of every command, its arguments and options, and of the exit codes."""
+    """The page of all commands with their arguments and options, and of the exit codes."""
     codes = [
         "## Exit codes\n",
         "| code | |",
         "|---|---|",
-        *(f"| {code} | {_cell(said)} |" for code, said in EXIT_CODES.items()),
+        *(f"| {code} | {_cell(meaning)} |" for code, meaning in EXIT_CODES.items()),
     ]
     parts = [NOTICE, CLI_INTRODUCTION, "\n".join(codes) + "\n", "## Commands\n"]
     for name, command in commands().items():
@@ -129,7 +129,7 @@ def cli_page() -> str:
 
 
 def schema() -> str:
-    """The JSON Schema that the examples name to editors."""
+    """The JSON Schema that the examples name for editors."""
     sections = {name: backend.settings_class for name, backend in load().backends().items()}
     return json.dumps(json_schema(sections), ensure_ascii=False, indent=2) + "\n"
 
@@ -188,7 +188,7 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _sections(field: FieldInfo) -> list[type[BaseModel]]:
-    """The models that a field may be; several where a key of theirs says which."""
+    """The models that a field may be. There are several if a key of theirs selects one."""
 
     def found(annotation: Any) -> Iterator[type[BaseModel]]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -220,7 +220,7 @@ def _kind(annotation: Any, field: FieldInfo | None = None) -> str:
     if origin in (list, tuple):
         return f"list of {_kind(inner[0])}"
     if origin is dict:
-        return "section of its own" if typing.get_origin(inner[1]) is dict else f"keys with {_kind(inner[1])}"
+        return "section" if typing.get_origin(inner[1]) is dict else f"keys with {_kind(inner[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section, see below"
     if annotation is Secret:
@@ -246,7 +246,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or with `--check` name those that are out of date and return 1."""
+    """Write the pages. With `--check`, list those that are out of date, and return 1."""
     stale = []
     for name, page in PAGES.items():
         path, text = FOLDER / name, page()

@@ -94,6 +94,8 @@ class DepotServer:
         self.is_token = False  # whether a repeated mark is answered with the same job
         self.price: float | None = 1.0
         self.chat_answer: Any = {}
+        self.forms: list[bytes] = []
+        self.keys: list[str] = []  # of X-API-Key
         self.pages = 0  # how many of the next answers are a page
         self.prefix = ""  # what the service makes of the mark: a longer name
         self.lock = threading.Lock()
@@ -166,6 +168,14 @@ def _handler(server: DepotServer) -> type[BaseHTTPRequestHandler]:
         def _serve(self, method: str) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             parts = urlsplit(self.path)
+            if parts.path == "/uploads":
+                server.forms.append(raw)
+                self._send(302, b"", Location="http://127.0.0.1:9/put?signature=s")
+                return
+            if parts.path == "/weights":
+                server.keys.append(self.headers.get("X-API-Key", ""))
+                self._send(200, b"weights")
+                return
             body = json.loads(raw) if self.headers.get("Content-Type") == "application/json" else raw
             is_create = (method, parts.path) == ("POST", "/jobs")
             with server.lock:
@@ -184,9 +194,13 @@ def _handler(server: DepotServer) -> type[BaseHTTPRequestHandler]:
                 status, answer = 500, {"error": {"message": "oops"}}
             server.pages -= 1
             text = b"<html>" if fault == "page" or server.pages >= 0 else json.dumps(answer).encode()
+            self._send(status, text)
+
+        def _send(self, status: int, body: bytes, **headers: str) -> None:
             self.send_response(status)
-            self.send_header("Content-Length", str(len(text)))
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(text)
+            self.wfile.write(body)
 
     return Handler

@@ -125,7 +125,7 @@ def kill(job: LocalJob, number: int = signal.SIGKILL) -> bool:
 
 
 def losses(job: LocalJob) -> list[tuple]:
-    """The loss log: what was reported of each step, in order."""
+    """The loss log: the losses of each step, in order."""
     return [
         (event.data["step"], event.data.get("train_loss"), event.data.get("valid_loss"))
         for event in job.events()

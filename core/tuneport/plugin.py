@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from tuneport.services import Redactor, check_proxies, guard
     from tuneport.spelling import did_you_mean
     from tuneport.terminal.outlet import BarStream, ask_secret, say, say_json, say_lines, transfer_bar
-    from tuneport.terminal.tables import confirmed, print_table, working
+    from tuneport.terminal.tables import confirm, print_table, working
     from tuneport.units import duration, many, size
     from tuneport.workflow import find_ref, record_answers, translate_settings
 
@@ -82,7 +82,7 @@ _EXPORTS = {
     "services": "Redactor check_proxies guard",
     "spelling": "did_you_mean",
     "terminal.outlet": "BarStream ask_secret say say_json say_lines transfer_bar",
-    "terminal.tables": "confirmed print_table working",
+    "terminal.tables": "confirm print_table working",
     "units": "duration many size",
     "workflow": "find_ref record_answers translate_settings",
 }
@@ -140,7 +140,7 @@ __all__ = [
     "availability",
     "check_proxies",
     "commented_yaml",
-    "confirmed",
+    "confirm",
     "did_you_mean",
     "duration",
     "find_ref",

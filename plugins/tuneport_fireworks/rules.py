@@ -1,4 +1,4 @@
-"""What Fireworks takes: rows, and prices by a dated table."""
+"""What Fireworks takes, and what its GPUs cost by a dated table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_capabilities() -> Capabilities:
 
 @cache
 def prices() -> dict[str, Any]:
-    """The dated table of prices in US dollars: a GPU's hour, and a million training tokens by model."""
+    """The dated table of prices in US dollars for a GPU's hour."""
     table: dict[str, Any] = json.loads(files("tuneport_fireworks").joinpath("prices.json").read_text())
     return table
 

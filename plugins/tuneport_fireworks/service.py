@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -25,7 +26,7 @@ from tuneport.hosted import (
 )
 from tuneport.plugin import Quantity, Status
 from tuneport_fireworks.hosting import FireworksDeployments, read_account
-from tuneport_fireworks.rules import MOST_ROWS, make_capabilities, prices
+from tuneport_fireworks.rules import MOST_ROWS, make_capabilities
 
 if TYPE_CHECKING:
     from tuneport.plugin import TrainRequest
@@ -51,7 +52,7 @@ _FIELDS = {
     "warmup_steps": "learningRateWarmupSteps",
     "weight_decay": "optimizerWeightDecay",
 }
-_OWN_WORDS = ("beta", "idleSeconds")  # of the body, and not of the training's configuration
+_OWN_WORDS = ("beta", "suffix", "idleSeconds")  # of the body, and not of the training's configuration
 _HUB = "https://huggingface.co/"
 
 
@@ -112,14 +113,9 @@ class Fireworks(Service):
             body["earlyStop"] = True
         if options.method == "dpo" and settings.beta != "auto":
             body["beta"] = settings.beta
+        if options.suffix:
+            body["suffix"] = options.suffix
         return {**body, "idleSeconds": settings.idle_seconds}
-
-    def read_price(self, request: TrainRequest, model: str) -> Quantity:
-        """US dollars for a million training tokens, by the dated table."""
-        del request
-        found = prices()["training"].get(model)
-        known = "" if found is not None else "it is shown with the job; no list price is known, "
-        return Quantity(value=found, unit="USD", source=f"{known}table of {prices()['as_of']}")
 
     def read_account(self, http: Http) -> str:
         """The account that the key belongs to."""
@@ -190,6 +186,8 @@ class Fireworks(Service):
         kind = KINDS[start.method]
         training = {name: value for name, value in start.body.items() if name not in _OWN_WORDS}
         training["warmStartFrom" if start.is_tuned else "baseModel"] = start.model
+        if suffix := re.sub("[^a-z0-9]+", "-", start.body.get("suffix", "").lower()).strip("-"):
+            training["outputModel"] = f"accounts/{start.account}/models/{suffix[:40]}-{start.mark[-12:]}"
         body: dict[str, Any] = {"dataset": start.files["train"], "displayName": start.ref[:60]}
         if start.method == "sft":
             body |= training

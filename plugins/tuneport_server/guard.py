@@ -75,14 +75,14 @@ class Guard:
             return
         if scope["type"] != "http":
             return  # web sockets are not supported: closing without a response refuses them
-        id_, begun = new_id(), False
+        id_, started = new_id(), False
         connection: Connection | None = scope.get("state", {}).get(CONNECTION)
         REQUEST.set(id_)
 
         async def sent(message: Message) -> None:
-            nonlocal begun
+            nonlocal started
             if message["type"] == "http.response.start":
-                begun = True
+                started = True
                 if connection is not None:
                     connection.release()
                 given = [one for one in message.get("headers", ()) if one[0] != b"x-request-id"]
@@ -101,8 +101,8 @@ class Guard:
             log_failure(scope["method"], scope["path"], error)
             await from_tuneport(error).response()(scope, receive, sent)
         except Exception:
-            if begun:
-                raise  # a response has begun: uvicorn logs the error
+            if started:
+                raise  # a response has started already: uvicorn logs the error
             _log.exception("%s %r", scope["method"], scope["path"][:200])
             await internal_error().response()(scope, receive, sent)
 
@@ -204,7 +204,7 @@ class Guard:
         if not (name in self._hosts or _loopback(name)):
             raise WireError(
                 403,
-                "Host header not allowed. Whoever runs the server can allow it: tuneport serve --allow-host NAME",
+                "Host header not allowed. To allow it, restart the server with: tuneport serve --allow-host NAME",
                 code="unknown_host",
             )
         for origin in headers.getlist("origin"):

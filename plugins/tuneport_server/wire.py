@@ -60,8 +60,8 @@ def missing(what: str, name: str, param: str | None = None, code: str | None = N
 def from_tuneport(
     error: TuneportError, param: str | None = None, options: Mapping[str, str] | None = None
 ) -> WireError:
-    """Return an error of tuneport as the wire's. Its remedy is left out, because it names commands for whoever runs the
-    server. `options` maps options of an answer to the request's fields, where those have other names.
+    """Return an error of tuneport as the wire's. Its remedy is left out, because it names commands on the server's
+    machine. `options` maps options of an answer to the request's fields, where those have other names.
     """
     if isinstance(error, OptionError | UnsupportedError) and error.option is not None:
         param = (options or {}).get(error.option, error.option)

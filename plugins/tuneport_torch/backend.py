@@ -47,6 +47,7 @@ class TorchBackend(LocalBackend):
             verbs=frozenset({"cancel", "pause", "resume"}),
             learning_rate="absolute",
             local=True,
+            export_kinds=("adapter", "merged", "gguf", "ollama"),
             auto_epochs="3; 4 to 10 for fewer than about 8,500 tokens; 2 above 5 million, 1 above 20 million",
         )
 
@@ -129,7 +130,10 @@ class TorchBackend(LocalBackend):
         from tuneport_torch.plan import make_plan
 
         name = request.base.name
-        return make_plan(request, resolve_base(name), self.rules(name), lambda: _text(name).unreadable_added_token)
+        base = resolve_base(name)
+        return make_plan(
+            request, base, _Reading(name, base.facts.max_positions).rules(), lambda: _text(name).unreadable_added_token
+        )
 
     def rules(self, base: str) -> DataRules:
         """What that base takes: its longest row, and its own tokenizer and template to count, show and prove rows."""

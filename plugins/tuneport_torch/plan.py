@@ -1,4 +1,4 @@
-"""What a training would do and need, before it does it; without torch, in well under a second."""
+"""What a training would do and need, estimated without torch in well under a second."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from tuneport_torch.text.pairs import conversations
 if TYPE_CHECKING:
     from tuneport.plugin import DataRules, Dataset, Example, Piece, TrainRequest
     from tuneport_torch.bases import Base
+    from tuneport_torch.pace import Pace
 
-_COUNTED_WHOLE = 2_000  # more rows than these are sampled
+_COUNTED_FULLY = 2_000  # more rows than these are sampled
 _SAMPLE = 1_000
 _CHARACTERS_PER_TOKEN = 4.0  # usual for English; used only where there is no tokenizer yet
 _START_SECONDS = 12.0  # importing torch, loading a small model, writing the result
-_COMPILING_SECONDS = 60.0  # of layers; seen: 25 to 120 on a CPU
-_LONGEST = 2.5  # a long row, in lengths of the mean one
-_BACKWARD = 3  # forward and backward cost thrice the forward pass of an evaluation
+_COMPILING_SECONDS = 60.0  # for the layers; 25 to 120 were seen on a CPU
+_LONGEST = 2.5  # length of a long row, relative to the mean
+_BACKWARD = 3  # forward and backward pass cost three times the forward pass of an evaluation
 
 
-def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Callable[[], str | None]) -> Plan:
+def make_plan(request: TrainRequest, base: Base, rules: DataRules, find_unreadable: Callable[[], str | None]) -> Plan:
     """The plan of a request for a resolved base. Where the base's tokenizer is here, `rules` counts tokens and
-    `longer` names a token of it that the model has no row for.
+    `find_unreadable` returns a token that the model's embedding lacks, if there is one.
     """
     settings = cast(TorchSettings, request.settings)
     check_method(settings, request.options.method)
@@ -54,21 +55,7 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Calla
         if found_lengths is not None and (refusal := found_lengths.refusal(part)):
             raise refusal
     expected = pace.estimate(base, settings, device)
-    resolved = resolve(
-        settings,
-        epochs=request.options.epochs,
-        rows=rows,
-        tokens=int(tokens.value or 0),
-        validation_tokens=int(aside.value or 0) if aside else 0,
-        hidden_size=base.facts.hidden or 1024,
-        device=kind,
-        method=request.options.method,
-        max_positions=base.facts.max_positions,
-        has_bfloat16=expect_bfloat16(kind),
-        threads=usual_threads(),
-        fits=not footprint.needs_recompute(base.facts, settings, kind, device.memory, _longest(tokens, rows)),
-        tokens_per_second=expected.tokens_per_second if expected else None,
-    )
+    resolved = _resolve(request, base, device, tokens, aside, expected)
     referred = (tokens.value or 0) + (aside.value or 0 if aside else 0) if request.options.method == "dpo" else 0
     used, why = explain(
         settings,
@@ -104,8 +91,34 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, longer: Calla
         reasons=why,
         notes=(
             *([lengths.note] if lengths is not None and lengths.note else []),
-            *_notes(request, base, device, longer if tokenizer_here else None, found, compiled=resolved.compile),
+            *_notes(
+                request, base, device, find_unreadable if tokenizer_here else None, found, compiled=resolved.compile
+            ),
         ),
+    )
+
+
+def _resolve(
+    request: TrainRequest, base: Base, device: Device, tokens: Quantity, aside: Quantity | None, expected: Pace | None
+) -> Resolved:
+    """What "auto" comes to, as far as it is known before the training; `aside` are the validation rows' tokens."""
+    settings, rows = cast(TorchSettings, request.settings), len(request.train)
+    kind = device_kind(settings.device)
+    longest = _longest(tokens, rows)
+    return resolve(
+        settings,
+        epochs=request.options.epochs,
+        rows=rows,
+        tokens=int(tokens.value or 0),
+        validation_tokens=int(aside.value or 0) if aside else 0,
+        hidden_size=base.facts.hidden or 1024,
+        device=kind,
+        method=request.options.method,
+        max_positions=base.facts.max_positions,
+        has_bfloat16=expect_bfloat16(kind),
+        threads=usual_threads(),
+        fits=not footprint.needs_recompute(base.facts, settings, kind, device.memory, longest),
+        tokens_per_second=expected.tokens_per_second if expected else None,
     )
 
 
@@ -119,7 +132,7 @@ def _tokenizer_here(base: Base) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Counting:
-    """Counts the tokens of an epoch, and the rows that are too long for it."""
+    """Counts the tokens of an epoch, and the rows that are too long."""
 
     settings: TorchSettings
     base: Base
@@ -130,7 +143,7 @@ class _Counting:
         """Tokens of one epoch: counted, or from a sample with twice its standard error, or from characters."""
         if not rows:
             return Quantity(value=0, unit="tokens", source="no rows"), None
-        examples = list(data if rows <= _COUNTED_WHOLE else data.sample(_SAMPLE))
+        examples = list(data if rows <= _COUNTED_FULLY else data.sample(_SAMPLE))
         sample = [_texts(one) for one in examples]
         scale = rows / max(1, len(sample))
         if self.rules is None or self.rules.count_tokens is None:
@@ -186,7 +199,7 @@ class _Counting:
 
 
 def _texts(example: Example) -> tuple[Example, ...]:
-    """What is read of an example in an epoch: of a preference, the prompt with each of its answers."""
+    """What an epoch reads of an example: of a preference, the prompt with each of its answers."""
     return conversations(example) if isinstance(example, Preference) else (example,)
 
 
@@ -202,7 +215,7 @@ def _longest(tokens: Quantity, rows: int) -> int:
 
 
 def _seconds(
-    expected: pace.Pace | None, resolved: Resolved, tokens: Quantity, aside: Quantity | None, referred: float
+    expected: Pace | None, resolved: Resolved, tokens: Quantity, aside: Quantity | None, referred: float
 ) -> Quantity:
     """How long it takes; `referred` are the tokens on which the reference is measured, once."""
     if expected is None:
@@ -228,17 +241,17 @@ def _memory(settings: TorchSettings, base: Base, device: Device, resolved: Resol
     source = ", ".join(f"{name} {size(part)}" for name, part in expected.parts.items())
     if twice:
         source += "; activations are computed twice, else it would not fit"
-    if settings.mode == "full" and base.facts.parameters:  # saving.py takes it only where it is free
-        source += f"; {size(12.0 * base.facts.parameters)} of main memory more, where free, to write checkpoints from"
+    if settings.mode == "full" and base.facts.parameters:  # engine.saving takes it only where it is free
+        source += f"; {size(12.0 * base.facts.parameters)} more of main memory, if free, for writing checkpoints"
     if 0 < device.memory < expected.total:
-        source += f"; more than the {size(device.memory)} there are: micro-batches will be made smaller"
+        source += f"; more than the {size(device.memory)} available: micro-batches will be smaller"
     return Quantity(value=round(expected.total), unit="bytes", source=source, error=footprint.error(kind))
 
 
 def _usd(settings: TorchSettings, seconds: Quantity) -> Quantity:
     if not settings.usd_per_hour:
         return Quantity(value=0.0, unit="USD", source="your own machine; backends.torch.usd_per_hour is not set")
-    source = f"{settings.usd_per_hour:g} USD an hour, as you said"
+    source = f"{settings.usd_per_hour:g} USD per hour, as set"
     value = None if seconds.value is None else round(seconds.value / 3600 * settings.usd_per_hour, 4)
     return Quantity(value=value, unit="USD", source=source, error=seconds.error)
 
@@ -247,7 +260,7 @@ def _notes(
     request: TrainRequest,
     base: Base,
     device: Device,
-    longer: Callable[[], str | None] | None,
+    find_unreadable: Callable[[], str | None] | None,
     found: Sequence[Device],
     *,
     compiled: bool,
@@ -259,9 +272,9 @@ def _notes(
         )
     if not base.present:
         notes.append(f"{base.name} is not on this machine yet: the job downloads it first.")
-    if longer is None:
+    if find_unreadable is None:
         notes.append("Tokens are estimated: the base's tokenizer is not in the cache yet.")
-    elif why := longer():
+    elif why := find_unreadable():
         notes.append(f"The tokenizer is longer than the model's embedding: {why}. A row that uses it is an error.")
     if not found:
         notes.append(f"There is no {device.name} device here: the job would fail.")

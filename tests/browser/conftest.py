@@ -1,4 +1,4 @@
-"""A real Chromium, a server over a backend that takes its time, and the rules that every page of it must keep."""
+"""A real Chromium, a server with a slow backend, and the rules that every page must follow."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 class Visitor:
-    """A page in a browser of its own, and what went wrong in it: foreign scripts, requests elsewhere, breaches."""
+    """A page in a separate browser, and what went wrong in it: scripts or requests of other sites, policy
+    violations.
+    """
 
     def __init__(self, chromium: Browser, served: Served, token: str, **options) -> None:
         self.served, self.token = served, token
@@ -88,7 +90,7 @@ def token(served: Served, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def visit(chromium: Browser, served: Served, token: str):
-    """Opens browsers; at the end of the test, none of them may have seen anything wrong."""
+    """Open browsers; at the end of the test, nothing may have gone wrong in any of them."""
     opened: list[Visitor] = []
 
     def visit(**options) -> Visitor:
@@ -119,7 +121,7 @@ def client(served: Served, token: str):
 
 @pytest.fixture
 def start(client):
-    """Starts a job over the wire: its id."""
+    """Start a job over the wire. Returns its id."""
 
     def start(rows: bytes = jsonl(), epochs: int = 1, **options) -> str:
         file = client.files.create(file=("rows.jsonl", rows), purpose="fine-tune").id

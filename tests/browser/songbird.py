@@ -1,4 +1,4 @@
-"""A backend whose trainings take a while and do nothing: how far one is follows from the clock and its buttons."""
+"""A backend whose trainings take a while and do nothing: their progress depends on the clock and on buttons."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Songbird(Parrot):
 
 
 class Finch(ParrotModel):
-    """Sings a word at a time when it is asked to."""
+    """Returns one word at a time if asked to sing."""
 
     def generate_stream(
         self, prompt: Sequence[tuneport.Message], options: tuneport.GenerateOptions
@@ -66,7 +66,7 @@ class Finch(ParrotModel):
 
 
 class SongbirdJob(tuneport.Job):
-    """What was asked of it stands in a file, a verb and its time a line; all else follows from that and the clock."""
+    """A file has a line for each action with its time; everything else follows from it and the clock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -107,7 +107,7 @@ class SongbirdJob(tuneport.Job):
         return [(verb, float(seconds)) for verb, seconds in lines]
 
     def _steps(self) -> Iterator[float]:
-        """The time of every step so far."""
+        """Return the time of every step so far."""
         verbs, made = self._verbs(), 0
         ends = [*(seconds for _, seconds in verbs[1:]), time.time()]
         for (verb, begun), end in zip(verbs, ends, strict=True):

@@ -46,7 +46,7 @@ SPILLING = """() => [...document.querySelectorAll("main *")]
 
 @pytest.fixture
 def addresses(start, client) -> list[str]:
-    """A page of every kind, with long words where users put them."""
+    """The address of a page of every kind, with long words in the places for users' texts."""
     done = start(jsonl([("word" * 60, "x" * 200)] * 12), suffix="a-rather-long-suffix-" * 3)
     broken = json.dumps({"messages": [{"role": "wizard" * 20, "content": "x"}]}).encode()
     file = client.files.create(file=("a-long-name" * 12 + ".jsonl", jsonl() + broken), purpose="fine-tune").id
@@ -86,7 +86,7 @@ def _fits_and_reads_well(page) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 420])
-def test_a_report_fits_and_its_words_are_all_in_reach(chromium, tmp_path, width: int) -> None:
+def test_a_report_fits_and_all_of_its_text_can_be_reached(chromium, tmp_path, width: int) -> None:
     settings = {"rank": 16, "targets": "all-linear " * 8}
     told = {"resolved": settings, "reasons": dict.fromkeys(settings, "auto: the rule for adapters of this size")}
     state = {"status": "succeeded", "details": {"peak_memory": 1_930_000_000, **told}}
@@ -154,7 +154,7 @@ FOCUSED = """() => {
 
 
 def _walk(page) -> list[str]:
-    """Tab from the beginning of the page to its end: what comes into focus, which must be seen each time."""
+    """Press Tab from the start of the page to its end. Returns what is focused, which must be visible each time."""
     page.evaluate("document.activeElement.blur()")
     names: list[str] = []
     for _ in range(40):

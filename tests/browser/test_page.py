@@ -1,4 +1,4 @@
-"""What somebody does on the page, in a real Chromium: jobs live, curves, samples, files, buttons and questions."""
+"""The page in a real Chromium: live jobs, curves, samples, files, buttons and questions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving import jsonl, until_over
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_a_token_opens_the_page_and_a_wrong_one_says_so(visit, token: str) -> None:
+def test_a_token_opens_the_page_and_a_wrong_one_shows_an_error(visit, token: str) -> None:
     visitor = visit()
     page = visitor.page
     page.goto("/jobs/anything")
@@ -71,7 +71,7 @@ def test_buttons_pause_resume_and_cancel(page, start, client) -> None:
     assert client.fine_tuning.jobs.retrieve(id_).status == "cancelled"
 
 
-def test_samples_show_base_and_tuned_beside_what_was_expected(page, start, client) -> None:
+def test_samples_show_both_answers_next_to_the_expected_one(page, start, client) -> None:
     id_ = start()
     until_over(client, id_)
     page.goto(f"/jobs/{id_}")
@@ -86,7 +86,7 @@ def test_samples_show_base_and_tuned_beside_what_was_expected(page, start, clien
     expect(page.get_by_role("button", name="Answer again")).to_be_visible()
 
 
-def test_a_file_is_shown_with_what_the_check_finds_in_it(page, client) -> None:
+def test_a_file_is_shown_with_the_findings_of_its_check(page, client) -> None:
     broken = json.dumps({"messages": [{"role": "user"}]}).encode() + b"\n"
     good = client.files.create(file=("good.jsonl", jsonl()), purpose="fine-tune")
     client.files.create(file=("bad.jsonl", jsonl() + broken), purpose="fine-tune")
@@ -99,7 +99,7 @@ def test_a_file_is_shown_with_what_the_check_finds_in_it(page, client) -> None:
     expect(page.locator("dl").filter(has_text="rejected")).to_contain_text("rows used12rows rejected0")
 
 
-def test_the_playground_asks_a_tuned_model_beside_its_base(page, start, client) -> None:
+def test_the_playground_asks_a_tuned_model_and_its_base(page, start, client) -> None:
     name = until_over(client, start()).fine_tuned_model
     page.goto("/")
     page.get_by_role("link", name="Playground").click()
@@ -115,7 +115,7 @@ def test_the_playground_asks_a_tuned_model_beside_its_base(page, start, client) 
     expect(page.get_by_label("Question")).to_have_value("where is my card?")
 
 
-def test_an_answer_is_shown_while_it_comes(page) -> None:
+def test_an_answer_is_shown_while_it_arrives(page) -> None:
     page.goto("/ask")
     page.get_by_label("Question").fill("sing a song")
     page.get_by_label("Max tokens").fill("40")
@@ -127,7 +127,7 @@ def test_an_answer_is_shown_while_it_comes(page) -> None:
     assert answer.inner_text().count("la") == 40 > early.count("la")
 
 
-def test_a_number_out_of_bounds_is_refused_by_the_page_itself(page) -> None:
+def test_the_page_refuses_a_number_out_of_range(page) -> None:
     page.goto("/ask")
     page.get_by_label("Question").fill("sing a song")
     page.get_by_label("Max tokens").fill("0")
@@ -145,7 +145,7 @@ def test_the_playground_works_without_a_script(visit) -> None:
     expect(page.get_by_label("Max tokens")).to_have_value("512")
 
 
-def test_a_part_in_use_is_left_alone_while_the_others_stay_live(page, start) -> None:
+def test_a_part_in_use_does_not_change_while_the_others_are_updated(page, start) -> None:
     id_ = start(epochs=2)
     page.goto(f"/jobs/{id_}")
     button = page.get_by_role("button", name="Pause")

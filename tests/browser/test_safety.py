@@ -1,4 +1,4 @@
-"""Nothing that rows or models say is more than text, and what breaks the policy would be seen."""
+"""Rows and answers are only text, and a violation of the policy is noticed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_hostile_rows_names_and_answers_are_text(page, start, client) -> None:
     page.wait_for_timeout(2500)  # one live update, which parses what the server says
 
 
-def test_a_breach_of_the_policy_would_be_seen(visitor) -> None:
+def test_a_violation_of_the_policy_is_noticed(visitor) -> None:
     visitor.page.evaluate(
         """() => {
             const script = document.createElement("script");
@@ -60,7 +60,7 @@ def test_a_breach_of_the_policy_would_be_seen(visitor) -> None:
     visitor.wrong.clear()
 
 
-def test_another_sites_page_gets_nothing_for_the_cookie(visitor, served) -> None:
+def test_a_page_of_another_site_gets_nothing_with_the_cookie(visitor, served) -> None:
     elsewhere = served.url.replace("127.0.0.1", "localhost").removesuffix("/v1")
     answer = visitor.page.request.post(f"{served.url.removesuffix('/v1')}/logout", headers={"Origin": elsewhere})
     assert answer.status == 403

@@ -27,7 +27,7 @@ sys.exit(invoke(sys.argv[1:]))
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
 
@@ -40,7 +40,7 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.parametrize("command", [["jobs"], ["models"], ["show", "torch:x"], ["doctor"], ["prune", "-y"]])
-def test_without_home_and_passwd_entry_a_command_names_the_cure(command: list[str]) -> None:
+def test_without_home_and_passwd_entry_a_command_prints_the_remedy(command: list[str]) -> None:
     clean = {name: value for name, value in os.environ.items() if name not in ("HOME", "TUNEPORT_HOME")}
     clean = {name: value for name, value in clean.items() if not name.startswith("XDG_")}
     done = subprocess.run(
@@ -52,13 +52,13 @@ def test_without_home_and_passwd_entry_a_command_names_the_cure(command: list[st
 
 
 @pytest.mark.parametrize("place", [f"{NOBODY}/x", NOBODY, "/proc/nothing/here", "/dev/null/x"])
-def test_a_home_that_cannot_be_is_an_error_with_the_usual_cure(
-    place: str, monkeypatch: pytest.MonkeyPatch, said: Cli
+def test_an_impossible_home_is_an_error_with_the_usual_remedy(
+    place: str, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
     monkeypatch.setenv("TUNEPORT_HOME", place)
     with pytest.raises(tuneport.errors.HomeError, match="Set TUNEPORT_HOME"):
         tuneport.plugin.home()
-    code, _, err = said("jobs")
+    code, _, err = cli("jobs")
     assert code == 1
     assert place in err
     assert "Set TUNEPORT_HOME" in err
@@ -77,21 +77,21 @@ def test_a_home_that_cannot_be_is_an_error_with_the_usual_cure(
         ["serve", "--models", f"one=torch:{NOBODY}/model"],
     ],
 )
-def test_a_path_of_nobody_is_an_error_of_one_line(command: list[str], said: Cli) -> None:
-    code, _, err = said(*command)
+def test_a_path_of_an_unknown_user_is_a_one_line_error(command: list[str], cli: Cli) -> None:
+    code, _, err = cli(*command)
     assert code == 2, err
     assert NOBODY[1:] in err
     assert "there is no user" in err
 
 
-def test_a_config_file_may_name_a_path_of_nobody(said: Cli) -> None:
+def test_a_config_with_a_path_of_an_unknown_user_is_an_error(cli: Cli) -> None:
     Path("tune.yaml").write_text(f"model: torch:smollm2-135m\ndata:\n  train: {NOBODY}/rows.jsonl\n")
-    code, _, err = said("plan", "tune.yaml")
+    code, _, err = cli("plan", "tune.yaml")
     assert code == 2, err
     assert "there is no user" in err
 
 
-def test_local_path_keeps_what_has_no_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_path_keeps_paths_without_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert tuneport.plugin.local_path("~/a") == Path("/somewhere/a")
     assert tuneport.plugin.local_path("a/~b") == Path("a/~b")

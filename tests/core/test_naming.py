@@ -1,4 +1,4 @@
-"""Jobs and models by what a person types: `last`, a name, the beginning of one, a ref."""
+"""Jobs and models by what users type: `last`, a name, the start of a name, a ref."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
     def typed(*arguments: str | Path) -> tuple[int, str, str]:
         code = invoke([str(one) for one in arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return typed
 
@@ -38,7 +38,7 @@ def trained(suffix: str, **more: object) -> str:
     return str(job.ref)
 
 
-def test_a_job_is_found_by_last_by_name_and_by_its_beginning() -> None:
+def test_a_job_is_found_by_last_by_name_and_by_prefix() -> None:
     first, second = trained("alpha"), trained("beta")
     assert str(tuneport.open_job("last").ref) == second
     for text in (first, first.partition(":")[2], "alpha", "al", "parrot:alp", " alpha "):
@@ -71,7 +71,7 @@ def test_a_config_names_its_model_as_a_command_does(cli: Cli, tickets: Path, tmp
         tuneport.run(file)
 
 
-def test_what_fits_more_than_one_job_lists_them() -> None:
+def test_an_ambiguous_prefix_lists_the_jobs() -> None:
     first, second = trained("beak"), trained("bear")
     for text in ("be", "parrot:bea"):
         with pytest.raises(tuneport.errors.RefError, match="fits 2 names") as caught:
@@ -80,7 +80,7 @@ def test_what_fits_more_than_one_job_lists_them() -> None:
         assert second in str(caught.value)
 
 
-def test_an_exact_name_is_never_a_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exact_name_is_never_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     first = trained("wing")
     second = trained(first.partition(":")[2])  # its name begins with the first one's
     assert str(tuneport.plugin.find_ref(first)) == first
@@ -90,7 +90,7 @@ def test_an_exact_name_is_never_a_beginning(monkeypatch: pytest.MonkeyPatch) -> 
     assert str(tuneport.plugin.find_ref(first)) == second
 
 
-def test_a_base_model_is_never_passed_over_for_a_job() -> None:
+def test_a_job_never_hides_a_base_model() -> None:
     ref = trained("grey")  # the parrot's only base has that name
     assert str(tuneport.open_model("parrot:grey").ref) == "parrot:grey"
     with pytest.raises(tuneport.errors.RefError, match="fits 2 names") as caught:
@@ -101,12 +101,12 @@ def test_a_base_model_is_never_passed_over_for_a_job() -> None:
         tuneport.open_job("parrot:grey")
 
 
-def test_a_base_model_alone_says_how_it_is_written() -> None:
+def test_the_error_for_a_bare_base_model_says_how_to_write_it() -> None:
     with pytest.raises(tuneport.errors.RefError, match="Write: parrot:grey"):
         tuneport.open_model("grey")
 
 
-def test_a_folder_of_the_name_is_never_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_never_hides_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ref = trained("words")
     (tmp_path / "words").mkdir()
@@ -124,7 +124,7 @@ def test_a_folder_of_the_name_is_never_passed_over(tmp_path: Path, monkeypatch: 
     ("typed", "meant"),
     [("tickts", "tickets"), ("parrot:ticket-xxxx", "tickets"), ("parrot:gray", "parrot:grey"), ("tikets-", "tickets")],
 )
-def test_what_comes_near_is_offered(typed: str, meant: str) -> None:
+def test_similar_names_are_suggested(typed: str, meant: str) -> None:
     ref = trained("tickets")
     with pytest.raises(tuneport.TuneportError, match="Did you mean") as caught:
         tuneport.open_model(typed)
@@ -132,13 +132,13 @@ def test_what_comes_near_is_offered(typed: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ":", ":x", "Parrot:x", "x:", "nothing-like-it", "last"])
-def test_what_names_nothing_is_a_usage_error(text: str) -> None:
+def test_an_unknown_name_is_a_usage_error(text: str) -> None:
     with pytest.raises(tuneport.errors.RefError) as caught:
         tuneport.open_job(text)
     assert caught.value.remedy
 
 
-def test_every_command_takes_them(cli: Cli, tickets: Path) -> None:
+def test_every_command_takes_short_names(cli: Cli, tickets: Path) -> None:
     code, _, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.25", "--suffix", "queue")
     assert code == 0, err
     ref = str(tuneport.plugin.find_ref("last"))
@@ -187,7 +187,7 @@ def test_a_comparison_without_rows_takes_the_holdout_of_the_run(cli: Cli, ticket
     assert tickets.name in err
 
 
-def test_a_model_without_a_holdout_says_how_to_name_rows(cli: Cli) -> None:
+def test_without_a_holdout_the_error_says_how_to_pass_rows(cli: Cli) -> None:
     trained("alone")
     for ref in ("alone", "parrot:grey"):
         code, _, err = cli("compare", ref)
@@ -229,20 +229,20 @@ def test_learning_rate_goes_to_the_backend_that_takes_one(cli: Cli, tickets: Pat
     assert "learning_rate_multiplier" in err
 
 
-def test_what_is_mistyped_leads_to_what_is_there(cli: Cli, tickets: Path) -> None:
+def test_typos_get_suggestions(cli: Cli, tickets: Path) -> None:
     trained("oak")
-    for command, said in {
+    for command, message in {
         ("show", "parrot:grey"): "parrot:grey is a base model, not a job.",
         ("show", "parrot:oka"): "Did you mean parrot:oak-",
         ("ask", "parrot:gray", "hi"): "Did you mean parrot:grey?",
         ("compare", "oak", "--data", str(tickets), "--grader", "exct"): "Did you mean exact?",
         ("run", str(tickets.with_name("tickts.csv"))): f"Did you mean {tickets}?",
         ("check", str(tickets.with_name("tickts.csv"))): f"Did you mean {tickets}?",
-        ("plan", str(tickets.with_name("tune.yml"))): "there is no such file",
+        ("plan", str(tickets.with_name("tune.yml"))): "file not found",
     }.items():
         code, _, err = cli(*command)
         assert code == 2, (command, err)
-        assert said in " ".join(err.split()), (command, err)
+        assert message in " ".join(err.split()), (command, err)
 
 
 @pytest.mark.parametrize(

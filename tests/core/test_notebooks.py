@@ -1,4 +1,4 @@
-"""What a notebook and a prompt show of objects, and progress: for a person who looks, silent for a script."""
+"""How notebooks and prompts show objects and progress; scripts are silent."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_job_that_cannot_be_asked_is_still_shown() -> None:
     assert str(job.ref) in Balanced(job._repr_html_()).text
 
 
-def test_many_rows_of_a_table_are_counted() -> None:
+def test_the_rows_that_a_table_leaves_out_are_counted() -> None:
     from tuneport.html import card, grid
 
     text = Balanced(card("title", [("a", None), ("b", "")], grid(["n"], [[n] for n in range(80)]))).text
@@ -101,14 +101,14 @@ data = [{"messages": [{"role": "user", "content": f"w{n}"}, {"role": "assistant"
 model = tuneport.train("parrot:grey", data).wait(%s)
 tuneport.compare(model, data%s)
 calls = []
-tuneport.compare(model, data, progress=lambda *told: calls.append(told))
+tuneport.compare(model, data, progress=lambda *args: calls.append(args))
 assert calls[-1] == (12, 12, "tuned"), calls
 print("done")
 """
 
 
 def run(folder: Path, code: str, *, terminal: bool) -> str:
-    """What a script writes, to a terminal or to pipes."""
+    """The output of a script, on a terminal or on pipes."""
     path = os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH", "")]))
     place = {**os.environ, "PYTHONPATH": path}
     if not terminal:
@@ -118,7 +118,7 @@ def run(folder: Path, code: str, *, terminal: bool) -> str:
     parent, child = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", code], env=place, stdin=child, stdout=child, stderr=child)
     os.close(child)
-    said = b""
+    output = b""
     while True:
         try:
             piece = os.read(parent, 65536)
@@ -126,19 +126,19 @@ def run(folder: Path, code: str, *, terminal: bool) -> str:
             break
         if not piece:
             break
-        said += piece
+        output += piece
     os.close(parent)
-    assert process.wait(60) == 0, said
-    return said.decode()
+    assert process.wait(60) == 0, output
+    return output.decode()
 
 
-def test_a_script_is_silent_and_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
+def test_a_script_is_silent_and_a_terminal_shows_progress(tmp_path: Path) -> None:
     assert run(tmp_path, SCRIPT % ("", ""), terminal=False) == "done\n"
-    said = run(tmp_path, SCRIPT % ("", ""), terminal=True)
-    assert "Waiting for parrot:" in said
-    assert "1/1 succeeded" in said
-    assert "Comparing parrot:" in said
-    assert "12/12 tuned" in said
+    output = run(tmp_path, SCRIPT % ("", ""), terminal=True)
+    assert "Waiting for parrot:" in output
+    assert "1/1 succeeded" in output
+    assert "Comparing parrot:" in output
+    assert "12/12 tuned" in output
     assert run(tmp_path, SCRIPT % ("progress=False", ", progress=False"), terminal=True).split() == ["done"]
 
 
@@ -160,7 +160,7 @@ def test_a_wrong_option_names_the_function_that_was_called() -> None:
             model.ask("x", **{name: value})
 
 
-def test_one_of_a_thing_is_singular() -> None:
+def test_a_count_of_1_is_singular() -> None:
     """A notebook's first try is small."""
     rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
     plan = tuneport.plan("parrot:grey", rows)

@@ -223,7 +223,7 @@ def test_a_backend_that_cannot_list_its_models_hides_no_other(zoo: Zoo, error: s
     done = zoo.run(CLI.format(arguments=["models"]))
     assert done.returncode == 0
     assert "parrot:grey" in done.stdout
-    assert "warning: The models that toy knows are left out: " + told in done.stderr
+    assert "warning: The models of toy are not listed: " + told in done.stderr
     failed = json.loads(zoo.run(CLI.format(arguments=["models", "--json"])).stdout)["failed"]
     assert " ".join(failed["toy"].split()).startswith(told)
     done = zoo.run("import tuneport; print([str(one.ref) for one in tuneport.models()])")

@@ -155,6 +155,11 @@ def test_a_tuned_model_can_be_trained_further(server: FireworksServer, rows: Dat
     assert "baseModel" not in body
 
 
+def test_a_suffix_is_in_the_models_name(server: FireworksServer, rows: Dataset) -> None:
+    model = tuneport.train(MODEL, rows, suffix="Bank_Support").wait()
+    assert model.name.startswith("accounts/acme/models/bank-support-")
+
+
 def test_the_same_rows_are_uploaded_once(server: FireworksServer, rows: Dataset) -> None:
     tuneport.train(MODEL, rows)
     tuneport.train(MODEL, rows, again=True)

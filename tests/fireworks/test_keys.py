@@ -74,6 +74,15 @@ def test_a_job_at_another_address_is_not_asked_about(
     with pytest.raises(ConfigError, match="was started at"):
         tuneport.open_job(job.ref)
     assert not other.asked
+    monkeypatch.setenv("FIREWORKS_BASE_URL", server.url)
+    job.wait()
+    monkeypatch.setenv("FIREWORKS_BASE_URL", other.url)
+    over = tuneport.open_job(job.ref)
+    assert over.state().status == "succeeded"
+    for ask in (over.result, over.delete):
+        with pytest.raises(ConfigError, match="was started at"):
+            ask()
+    assert not other.asked
     other.close()
 
 

@@ -1,4 +1,4 @@
-"""A server over the parrot for every test that asks for one."""
+"""A server with the parrot backend, for every test that needs one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def parrot_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory, parrot_site: Path) -> Iterator[Served]:
-    """A server that tests share, each with a token of its own."""
+    """A server that tests share, each with its own access token."""
     served = Served(tmp_path_factory.mktemp("served") / "home", "--models", "grey=parrot:grey", site=parrot_site)
     yield served.start()
     served.end()
@@ -27,7 +27,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, parrot_site: Path) -> Itera
 
 @pytest.fixture
 def own(tmp_path: Path, parrot_site: Path) -> Iterator[Served]:
-    """A server of the test's own, to be killed."""
+    """A server for one test, which can kill it."""
     served = Served(tmp_path / "home", "--models", "grey=parrot:grey", site=parrot_site)
     yield served.start()
     if served.process is not None:

@@ -1,5 +1,5 @@
-"""A backend like a hosted one whose answers to starts get lost: only looking for a job tells whether there is one. It
-trains `grey` as the parrot does, and never anything else.
+"""A backend like a hosted one whose responses to starts are lost: only a search shows whether a job exists. It trains
+`grey` like the parrot, and nothing else.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Heron(parrot.Parrot):
 
 
 class Lost(tuneport.Job):
-    """A job that may be there."""
+    """A job that may exist."""
 
     def __init__(self, name: str) -> None:
         self.ref = tuneport.Ref("heron", name)

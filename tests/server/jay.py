@@ -1,5 +1,5 @@
-"""A backend whose starts fail as the file `fault` in its home says, as long as it is there; else the parrot. A file
-`fault.NAME` is for the jobs of that suffix alone.
+"""The parrot, but starts fail as the file `fault` in its home says, if it exists. A file `fault.NAME` is for jobs with
+that suffix.
 """
 
 from __future__ import annotations

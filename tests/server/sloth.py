@@ -1,4 +1,4 @@
-"""A backend whose model computes here, slowly, and writes down what it answers and how far it came."""
+"""A backend whose model computes slowly on this machine, and logs what it answers and how far it came."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SlothModel(parrot.ParrotModel):
 
 
 class MixingSlothModel(SlothModel):
-    """Answers questions of all lengths in one batch, as a model of the torch plugin does."""
+    """Answers questions of all lengths in one batch, like a model of the torch plugin."""
 
     can_mix = True
 
@@ -73,7 +73,7 @@ class MixingSlothModel(SlothModel):
 
 
 class JoiningSlothModel(MixingSlothModel):
-    """Lets questions join the answers under way. It has room for twelve answers."""
+    """Lets questions join the answers in progress. It has room for twelve answers."""
 
     can_join = True
 

@@ -1,4 +1,4 @@
-"""A backend whose check of a row waits, or takes too much, where the row says so; else the parrot."""
+"""The parrot, but the check of a row waits, or takes too much, if the row says so."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def note(text: str) -> None:
 
 
 def look(example: tuneport.Example) -> Sequence[tuneport.Diagnostic]:
-    """Rows of the form `slow NAME …` wait until a file NAME is there."""
+    """Rows of the form `slow NAME …` wait until a file NAME exists."""
     assert isinstance(example, tuneport.Conversation)
     word, *names = example.messages[0].text.split()
     if word == "slow":

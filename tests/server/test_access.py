@@ -1,4 +1,4 @@
-"""Every route of the server, asked by callers who may not; a new route is in this test on the day it is added."""
+"""Every route of the server, requested by clients without access. New routes are tested automatically."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tokens(shared: Served) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def owned(shared: Served, tokens: dict[str, str]) -> dict[str, str]:
-    """What one token owns, by the name that a route gives it."""
+    """What one token owns, by its name in the paths of routes."""
     with shared.client(tokens["owner"]) as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
         upload = client.uploads.create(bytes=10, filename="a.jsonl", mime_type="text/jsonl", purpose="fine-tune").id
@@ -86,7 +86,9 @@ def test_a_route_is_closed_to_everybody_but_its_owner(
         assert not any(value in text for value in owned.values())
 
 
-def test_what_another_token_asks_changes_nothing(shared: Served, tokens: dict[str, str], owned: dict[str, str]) -> None:
+def test_requests_of_another_token_change_nothing(
+    shared: Served, tokens: dict[str, str], owned: dict[str, str]
+) -> None:
     for method, route in ROUTES:
         ask(shared, method, path_of(route, owned), Authorization=f"Bearer {tokens['another']}")
     with shared.client(tokens["owner"], max_retries=0) as client:

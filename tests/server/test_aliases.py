@@ -1,4 +1,4 @@
-"""A model that answers to another name, such as the one that it replaces."""
+"""A model with another name, such as that of the model which it replaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def aliased(tmp_path_factory: pytest.TempPathFactory, parrot_site):
     served.end()
 
 
-def test_a_product_asks_the_old_name_and_is_answered(aliased: Served) -> None:
+def test_a_client_that_uses_the_old_name_gets_an_answer(aliased: Served) -> None:
     with aliased.client(aliased.add_token("product"), max_retries=0) as client:
         assert {one.id for one in client.models.list()} == {"grey", OLD}
         assert client.models.retrieve(OLD).id == OLD
@@ -38,7 +38,7 @@ def test_a_product_asks_the_old_name_and_is_answered(aliased: Served) -> None:
     [("=parrot:grey", "is not of the form"), ("old", "is not of the form"), ("a b=parrot:grey", "is not of the form"),
      ("grey=parrot:grey", "is the name of a model and an alias"), ("old=parrot:nobody", "nobody")],
 )  # fmt: skip
-def test_an_alias_that_names_nothing_ends_the_start(tmp_path, parrot_site, text: str, said: str) -> None:
+def test_an_invalid_alias_ends_the_start(tmp_path, parrot_site, text: str, said: str) -> None:
     served = Served(tmp_path / "home", "--models", "grey=parrot:grey", "--alias", text, site=parrot_site)
     with pytest.raises(AssertionError, match="the server ended"):
         served.start()

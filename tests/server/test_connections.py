@@ -1,4 +1,4 @@
-"""Which connection makes way for a newcomer."""
+"""Which connection is closed for a new one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Guest:
         self.left.append(self.name)
 
 
-def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
+def test_unknown_connections_are_replaced_first_and_no_address_takes_every_place() -> None:
     connections, left = Connections(most=8, of_address=4), []
 
     def come(name: str, address: str, *, known: bool = False, busy: bool = False) -> bool:
@@ -43,7 +43,7 @@ def test_strangers_make_way_first_and_no_address_takes_every_place() -> None:
     assert not come("nobody", "10.0.2.1")  # eight requests of known tokens are in progress
 
 
-def test_a_stranger_who_was_answered_makes_way_first_and_one_who_waits_for_an_answer_last() -> None:
+def test_an_answered_unknown_connection_is_replaced_first_and_one_that_waits_last() -> None:
     connections, left = Connections(most=8, of_address=5), []
     guests = {name: Guest(name, left, busy=True) for name in ("waiting", "first", "answered", "known")}
     for guest in guests.values():
@@ -65,7 +65,7 @@ def test_a_stranger_who_was_answered_makes_way_first_and_one_who_waits_for_an_an
     assert left[3:] == ["waiting"]
 
 
-def test_those_who_wait_for_an_answer_leave_room_for_newcomers() -> None:
+def test_connections_that_wait_for_an_answer_leave_room_for_new_ones() -> None:
     connections, left = Connections(most=8, of_address=6), []
     for number in range(6):
         assert connections.admit("10.0.0.1")
@@ -75,7 +75,7 @@ def test_those_who_wait_for_an_answer_leave_room_for_newcomers() -> None:
     assert left == ["1"]  # a quarter of the places are held
 
 
-def test_forms_on_their_way_take_no_place_of_those_that_have_arrived() -> None:
+def test_arriving_forms_take_no_place_from_those_that_have_arrived() -> None:
     connections, left = Connections(most=8, of_address=6), []
     guests = [Guest(str(number), left) for number in range(6)]
     for guest in guests:
@@ -92,7 +92,7 @@ def test_forms_on_their_way_take_no_place_of_those_that_have_arrived() -> None:
     assert "0" not in left
 
 
-def test_a_known_connection_that_rests_makes_way_when_there_is_no_stranger() -> None:
+def test_an_idle_known_connection_is_replaced_if_there_is_no_unknown_one() -> None:
     connections, left = Connections(most=4, of_address=4), []
     guests = [Guest(str(number), left) for number in range(3)]
     for guest in guests:

@@ -1,4 +1,4 @@
-"""The page and the example say what the server does."""
+"""The docs page and the example match the server."""
 
 from __future__ import annotations
 

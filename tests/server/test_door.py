@@ -1,4 +1,4 @@
-"""Nobody without a token keeps others out, and nobody holds a connection for longer than it is of use."""
+"""Clients without a token lock nobody out, and no client holds a connection without progress."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CROWDS = {
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory, parrot_site: Path) -> Iterator[Served]:
-    """A server that may open 256 files, and waits for little."""
+    """A server that may open 256 files, with short time limits."""
     options = [word for limit in LIMITS for word in ("--limit", limit)]
     home = tmp_path_factory.mktemp("door") / "home"
     served = Served(home, "--models", "grey=parrot:grey", *options, site=parrot_site, descriptors=256)
@@ -61,7 +61,7 @@ def log_size(served: Served) -> int:
 
 
 def use(served: Served) -> None:
-    """What a client with a token does, with a connection of its own, and without a second try."""
+    """What a client with a token does, on a separate connection, without retries."""
     with served.client(max_retries=0) as client:
         assert client.models.retrieve("grey").id == "grey"
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
@@ -69,7 +69,7 @@ def use(served: Served) -> None:
 
 
 def log_in(served: Served) -> bool:
-    """Whether a login gets through, with a connection of its own, and without a second try."""
+    """Does a login succeed, on a separate connection, without retries?"""
     form, origin = f"token={served.token}", f"http://127.0.0.1:{served.port}"
     headers = {"Origin": origin, "Content-Type": "application/x-www-form-urlencoded"}
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)) as one:
@@ -81,7 +81,7 @@ def log_in(served: Served) -> bool:
 
 
 def attack(served: Served, count: int, first: bytes, drip: bytes, seconds: float) -> None:
-    """A client works and people log in from the attacker's address, while a crowd attacks; the log hardly grows."""
+    """A client works and logs in from the attacker's address, while a crowd attacks; the log hardly grows."""
     size, end = log_size(served), time.monotonic() + seconds
     with Crowd(served.port, count, first, drip=drip, pause=0.25):
         use(served)
@@ -115,7 +115,7 @@ def test_a_large_crowd_keeps_nobody_out_for_a_minute(tmp_path: Path, parrot_site
     assert "Traceback" not in served.stderr()
 
 
-def test_a_form_can_be_sent_while_slow_forms_hold_every_place(door: Served) -> None:
+def test_a_login_succeeds_while_slow_forms_hold_every_place(door: Served) -> None:
     body = b"token=" + door.token.encode()
     head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Length: %d\r\n"
     kind = b"Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\r\n"
@@ -157,7 +157,7 @@ def test_what_does_not_go_on_is_given_up(door: Served) -> None:
         assert (b'"code": "request_timeout"' in answer.replace(b'":"', b'": "')) == (answer[9:12] == b"408")
 
 
-def test_a_sender_of_few_bytes_is_given_up_before_the_last_deadline() -> None:
+def test_a_slow_sender_is_disconnected_before_the_last_deadline() -> None:
     assert is_too_slow(received=0, taken=10.1, grace=10, rate=1024)
     assert is_too_slow(received=50 * 1024, taken=60.1, grace=10, rate=1024)
     assert not is_too_slow(received=50 * 1024, taken=59.9, grace=10, rate=1024)
@@ -263,7 +263,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_what_is_no_plain_http_is_refused_in_the_wires_shape(door: Served, kind: str) -> None:
+def test_bytes_that_are_not_plain_http_get_an_error_in_the_wires_shape(door: Served, kind: str) -> None:
     sent, status = STRANGE[kind]
     _, answer = hang_up_after(door.port, sent, PATIENCE)
     assert answer[9:12] == status, answer
@@ -272,21 +272,21 @@ def test_what_is_no_plain_http_is_refused_in_the_wires_shape(door: Served, kind:
     assert b'"error": {"message": "' in answer.replace(b'":{"', b'": {"').replace(b'message":"', b'message": "')
 
 
-def test_a_client_that_speaks_tls_is_hung_up_on_at_once(door: Served) -> None:
+def test_a_tls_client_is_disconnected_at_once(door: Served) -> None:
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE) as one, pytest.raises(ssl.SSLError):
         ssl.create_default_context().wrap_socket(one, server_hostname="localhost")
     assert time.monotonic() < began + SLACK
 
 
-def test_an_upgrade_is_not_made_and_the_request_is_answered(door: Served) -> None:
+def test_an_upgrade_is_ignored_and_the_request_is_answered(door: Served) -> None:
     for protocol in (b"websocket", b"h2c"):
         head = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\nUpgrade: %s\r\n" % protocol
         _, answer = hang_up_after(door.port, head + b"Authorization: Bearer %s\r\n\r\n" % door.token.encode(), PATIENCE)
         assert answer.startswith(b"HTTP/1.1 200 "), answer
 
 
-def test_a_body_that_is_too_large_is_not_asked_for(door: Served) -> None:
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(door: Served) -> None:
     head = b"Host: localhost\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\n" % door.token.encode()
     for path, kind in ((b"chat/completions", b"application/json"), (b"files", b"multipart/form-data; boundary=b")):
         sent = b"POST /v1/%s HTTP/1.1\r\n%sContent-Length: 99999999999\r\nContent-Type: %s\r\n\r\n"
@@ -295,7 +295,7 @@ def test_a_body_that_is_too_large_is_not_asked_for(door: Served) -> None:
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-def test_ipv6_is_served_and_one_address_of_both_kinds_is_the_same_client(tmp_path: Path, parrot_site: Path) -> None:
+def test_ipv6_is_served_and_a_mapped_ipv4_address_counts_as_the_same_client(tmp_path: Path, parrot_site: Path) -> None:
     served = Served(tmp_path / "home", "--models", "grey=parrot:grey", "--host", "::", site=parrot_site)
     served.start()
     try:
@@ -307,7 +307,7 @@ def test_ipv6_is_served_and_one_address_of_both_kinds_is_the_same_client(tmp_pat
 
 
 @pytest.mark.parametrize("token", [True, False])
-def test_a_body_is_asked_for_only_from_a_client_with_a_token(door: Served, token: bool) -> None:
+def test_only_a_client_with_a_token_may_send_its_body(door: Served, token: bool) -> None:
     key = f"Authorization: Bearer {door.token}\r\n" if token else ""
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{key}Content-Length: 9\r\n"
     with socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE) as one:
@@ -329,7 +329,7 @@ def test_requests_on_one_connection_are_answered_one_after_another(door: Served)
 
 
 def test_one_client_with_many_connections_is_served(door: Served) -> None:
-    """More than the places of its address at once: they wait for each other or are told to, none is lost."""
+    """More connections at once than its address may have: they wait or are told to, and none is lost."""
     with (
         openai.OpenAI(api_key=door.token, base_url=door.url, timeout=PATIENCE, max_retries=20) as client,
         concurrent.futures.ThreadPoolExecutor(100) as threads,

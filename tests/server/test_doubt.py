@@ -1,4 +1,4 @@
-"""A training of which nobody knows whether it was started is looked for: it is paid for, if it was."""
+"""The server searches for a training that may or may not have been started, because it may cost money."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     served.end()
 
 
-def test_a_start_in_doubt_is_followed_once_it_is_found_and_failed_once_it_surely_was_not_made(served: Served) -> None:
+def test_an_unconfirmed_start_is_followed_when_found_and_fails_when_certainly_absent(served: Served) -> None:
     with served.client() as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
         jobs = [client.fine_tuning.jobs.create(model=name, training_file=file).id for name in ("found", "lost")]

@@ -1,4 +1,4 @@
-"""Files under attack and in a hurry: bombs, deletions while they are read, ends of life, kills during checks."""
+"""Files: bombs, deletions while they are read, expiration, kills during checks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def wait_for(condition, what: str) -> None:
         time.sleep(0.05)
 
 
-def test_a_file_says_whether_it_is_checked_and_what_is_wrong(shared: Served, client: openai.OpenAI, token: str) -> None:
+def test_a_file_shows_whether_it_is_checked_and_its_errors(shared: Served, client: openai.OpenAI, token: str) -> None:
     good, bad = send(client, jsonl()), send(client, jsonl() + b'{"messages": []}\n')
     assert {good.status, bad.status} <= {"uploaded", "processed", "error"}
     assert until_checked(client, good.id).status == "processed"
@@ -83,7 +83,7 @@ def test_a_file_says_whether_it_is_checked_and_what_is_wrong(shared: Served, cli
     assert before == {id_: client.files.retrieve(id_) for id_ in listed}
 
 
-def test_a_file_of_questions_is_no_error_since_reinforcement_takes_it(client: openai.OpenAI) -> None:
+def test_a_file_of_prompts_is_not_an_error_because_reinforcement_accepts_it(client: openai.OpenAI) -> None:
     rows = [{"messages": [{"role": "user", "content": f"What is {n}?"}], "reference_answer": "x"} for n in range(12)]
     sent = send(client, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
     assert until_checked(client, sent.id).status == "processed"
@@ -127,7 +127,7 @@ def test_a_check_is_bounded_in_time_memory_and_expanded_bytes(own: Served) -> No
 
 
 def workers(home: Path) -> list[int]:
-    """The processes that check files of that home."""
+    """Return the processes that check files of that home."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -139,7 +139,7 @@ def workers(home: Path) -> list[int]:
     return found
 
 
-def test_a_killed_server_leaves_no_check_behind_and_makes_it_again(own: Served) -> None:
+def test_a_killed_servers_check_ends_and_is_repeated(own: Served) -> None:
     rows = b"".join(b'{"text": "row %d", "label": "b"}\n' % one for one in range(150_000))
     with own.client(max_retries=0) as client:
         file = send(client, rows)
@@ -220,7 +220,7 @@ def test_a_file_that_is_deleted_while_it_is_read_comes_whole_or_not_at_all(
     assert seen[404] >= 2 * times
 
 
-def test_a_job_keeps_what_it_was_created_with(shared: Served, client: openai.OpenAI) -> None:
+def test_a_job_keeps_the_files_that_it_was_created_with(shared: Served, client: openai.OpenAI) -> None:
     rows = [send(client, jsonl()).id for _ in range(2)]
     job = client.fine_tuning.jobs.create(model="grey", training_file=rows[0], validation_file=rows[1])
     for id_ in rows:
@@ -231,13 +231,13 @@ def test_a_job_keeps_what_it_was_created_with(shared: Served, client: openai.Ope
 
 
 def let_expire(home: Path, id_: str) -> None:
-    """Put the end of a file's life into the past, as a clock does."""
+    """Put the expiration of a file into the past."""
     with sqlite3.connect(home / "server" / "server.sqlite3") as sql:
         sql.execute("UPDATE files SET expires = ? WHERE id = ?", (int(time.time()) - 1, id_))
     sql.close()
 
 
-def test_a_file_goes_when_it_expires(own: Served) -> None:
+def test_a_file_is_deleted_when_it_expires(own: Served) -> None:
     with own.client(max_retries=0) as client:
         kept, short = send(client, jsonl()), send(client, jsonl(), expires_after=LIFE)
         assert kept.expires_at is None

@@ -1,4 +1,4 @@
-"""What a bad file's message says to who has only the wire: the cause first, and no word of a config."""
+"""The message about a bad file, for clients that have only the wire: the cause first, without config keys."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def message(file: Path, content: bytes, method: str = "supervised", **limits) ->
         (b"\x93\x11" + bytes(range(256)) * 9, "is not text"),
     ],
 )
-def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: bytes, kind: str) -> None:
+def test_the_error_names_the_format_of_another_file(tmp_path: Path, content: bytes, kind: str) -> None:
     said = message(tmp_path / "rows", content)
     assert said.startswith(f"not-jsonl: The file {kind}. Send JSONL: ")
     assert "\n" not in said
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_a_file_in_utf_16_is_called_so(tmp_path: Path, encoding: str) -> None:
+def test_the_error_for_a_utf_16_file_names_the_encoding(tmp_path: Path, encoding: str) -> None:
     assert message(tmp_path / "rows", jsonl().decode().encode(encoding)).startswith("utf-16: ")
 
 
-def test_the_cause_comes_first_and_what_only_follows_is_not_said(tmp_path: Path) -> None:
+def test_the_cause_comes_first_and_its_consequences_are_left_out(tmp_path: Path) -> None:
     said = message(tmp_path / "rows", WIZARD * 7, min_rows=10)
     assert said.startswith("line 1 at /messages/0/role: unknown-role: ")
     assert len(said.splitlines()) == 6
@@ -74,12 +74,12 @@ def test_the_cause_comes_first_and_what_only_follows_is_not_said(tmp_path: Path)
     assert message(tmp_path / "rows", b"\n").startswith("no-rows: There is no row in the file.")
 
 
-def test_a_row_that_is_too_long_is_to_be_shortened(tmp_path: Path) -> None:
+def test_the_remedy_for_a_long_row_is_to_shorten_it(tmp_path: Path) -> None:
     said = message(tmp_path / "rows", jsonl()[: jsonl().index(b"\n") + 1], max_tokens=8, count_tokens=lambda rows: [9])
     assert said == "line 1: too-long: The row has 9 tokens, the model takes 8. Shorten the row, or remove it."
 
 
-def test_rows_of_another_method_are_told_in_the_wires_words(tmp_path: Path) -> None:
+def test_rows_of_another_method_are_described_in_the_wires_terms(tmp_path: Path) -> None:
     said = message(tmp_path / "rows", PAIRS)
     assert "supervised takes completion, conversation, and this is a preference." in said
     assert "Create the job with method.type dpo, or write each row as {" in said
@@ -90,7 +90,7 @@ def test_rows_of_another_method_are_told_in_the_wires_words(tmp_path: Path) -> N
     assert "--column" not in said
 
 
-def test_random_bytes_are_no_utf_16(tmp_path: Path) -> None:
+def test_random_bytes_are_not_utf_16(tmp_path: Path) -> None:
     for number in range(20):
         said = message(tmp_path / f"rows{number}", bytes([number % 2 * 255, 0]) + os.urandom(3000))
         assert said.startswith("not-jsonl: The file is not text.")

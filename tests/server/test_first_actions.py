@@ -1,4 +1,4 @@
-"""The first things that a fresh server is asked all at once: chats with two models, samples of a job, new jobs."""
+"""The first requests to a fresh server, all at once: chats with two models, samples of a job, new jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def served(tmp_path: Path):
 
 
 def at_once(calls: list[Callable[[], object]]) -> list[object]:
-    """What each call returns or raises, all of them begun at the same moment."""
+    """Return what each call returns or raises; all start at the same moment."""
     gate, results = threading.Barrier(len(calls)), dict[int, object]()
 
     def one(number: int, call: Callable[[], object]) -> None:
@@ -54,7 +54,7 @@ def at_once(calls: list[Callable[[], object]]) -> list[object]:
 
 
 def post(served: Served, path: str, fields: dict[str, str], cookie: str = "") -> http.client.HTTPResponse:
-    """The answer to a form of the page."""
+    """Send a form of the page. Returns the response."""
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=240)
     headers = {"Origin": f"http://127.0.0.1:{served.port}", "Cookie": cookie}
     headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -100,5 +100,5 @@ def test_the_first_actions_after_a_start_may_come_at_once(served: Served) -> Non
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_the_first_actions_after_many_starts_may_come_at_once(served: Served) -> None:
+def test_the_first_actions_after_many_starts_can_happen_at_once(served: Served) -> None:
     first_actions(served, STARTS)

@@ -1,4 +1,4 @@
-"""Two thousand requests that nobody in good faith would send: each is answered, and none with a 5xx."""
+"""Two thousand hostile requests: each is answered, and none with a 5xx."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def template(chance: random.Random, ids: list[str]) -> dict:
 
 
 def mutated(chance: random.Random, value):
-    """The same with about one thing in it that should not be so."""
+    """Return the request with about one thing changed that makes it invalid."""
     if chance.random() < 0.15:
         return chance.choice(NASTY)
     if isinstance(value, dict):
@@ -179,7 +179,7 @@ def mutated(chance: random.Random, value):
 
 
 def storm(served: Served, token: str, count: int, seed: int) -> dict[int, int]:
-    """Send so many, one after another, and return how often each status came back."""
+    """Send so many, one after another. Returns how often each status was returned."""
     chance = random.Random(seed)
     with served.client(token) as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
@@ -218,6 +218,6 @@ def test_no_request_is_answered_with_a_5xx(shared: Served, token: str) -> None:
 
 
 @pytest.mark.soak
-def test_no_request_of_very_many_is_answered_with_a_5xx(shared: Served, token: str) -> None:
+def test_none_of_very_many_requests_is_answered_with_a_5xx(shared: Served, token: str) -> None:
     for seed in range(2, 30):
         storm(shared, token, REQUESTS, seed)

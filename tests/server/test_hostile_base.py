@@ -1,4 +1,4 @@
-"""A served model's folder that turned hostile: questions and jobs are refused, and never with a 500."""
+"""The folder of a served model becomes hostile: questions and jobs are refused, never with a 500."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, sound: Path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_folder_that_turned_hostile_is_refused(served, sound: Path, kind: str) -> None:
+def test_a_folder_that_became_hostile_is_refused(served, sound: Path, kind: str) -> None:
     server, folder = served
     shutil.rmtree(folder)
     FOLDERS[kind](Path(shutil.copytree(sound, folder)))

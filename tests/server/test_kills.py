@@ -1,4 +1,4 @@
-"""Killed at any point, the server finds everything again that it had accepted, and nothing twice."""
+"""After a kill at any point, the server finds everything that it had accepted, and nothing twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORM = (
 
 
 class Dropping:
-    """A proxy on loopback that passes requests on, and drops the answers to the first so many."""
+    """A proxy on loopback that forwards requests, and drops the responses to the first ones."""
 
     def __init__(self, port: int, drops: int) -> None:
         self._target, self._drops = port, drops
@@ -64,7 +64,7 @@ class Dropping:
 
 
 def trainings(served: Served) -> set[str]:
-    """The intents that the parrot was asked for, what a kill left of a start included: one for each training."""
+    """Return the intents that the parrot has started, also if the start was killed: one for each training."""
     return {json.loads(file.read_text())["intent"] for file in (served.home / "parrot").glob("*/facts.json")}
 
 
@@ -91,7 +91,7 @@ def test_a_creation_that_the_client_retries_starts_one_job(own: Served) -> None:
 
 
 def survive_kills(own: Served, kills: int) -> None:
-    """Create two jobs, kill the server at a random moment, start it again; nothing that was accepted is lost."""
+    """Create two jobs, kill the server at a random moment, and start it again; nothing that was accepted is lost."""
     chance = random.Random(3)
     with own.client() as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
@@ -129,7 +129,7 @@ def test_every_accepted_file_and_job_survives_a_hundred_kills(own: Served) -> No
     survive_kills(own, 100)
 
 
-def test_half_an_upload_leaves_nothing_and_a_deleted_file_still_serves_its_job(own: Served) -> None:
+def test_half_an_upload_leaves_nothing_and_a_job_keeps_its_deleted_file(own: Served) -> None:
     whole = FORM % (jsonl() * 1000)
     with socket.create_connection(("127.0.0.1", own.port)) as connection:
         connection.sendall(HEAD % (own.token.encode(), len(whole)) + whole[: len(whole) // 2])
@@ -151,7 +151,7 @@ def test_half_an_upload_leaves_nothing_and_a_deleted_file_still_serves_its_job(o
     assert not (own.home / "server" / "files" / file).exists()
 
 
-def test_sigterm_lets_what_is_under_way_finish(own: Served) -> None:
+def test_sigterm_lets_requests_in_progress_finish(own: Served) -> None:
     whole = FORM % jsonl()
     with socket.create_connection(("127.0.0.1", own.port)) as connection:
         connection.sendall(HEAD % (own.token.encode(), len(whole)) + whole[:300])

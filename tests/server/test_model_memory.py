@@ -1,4 +1,4 @@
-"""Loaded models stay within their number and their bytes, and the one that was not asked for longest makes room."""
+"""Loaded models stay within limits on number and bytes, and the least recently used one makes room."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ A, B, C = (Ref("toy", name) for name in "abc")
 
 
 class Loaded:
-    """Models that give their places back when they are asked to, unless they are busy."""
+    """Models that make room when they are asked to, unless they are busy."""
 
     def __init__(self, memory: ModelMemory) -> None:
         self.memory, self.busy = memory, set[Ref]()
@@ -31,7 +31,7 @@ class Loaded:
         return True
 
 
-def test_the_model_that_was_not_asked_for_longest_makes_room() -> None:
+def test_the_least_recently_used_model_makes_room() -> None:
     loaded = Loaded(ModelMemory(most=8, memory=100))
     loaded.load(A, 40)
     loaded.load(B, 40)
@@ -41,7 +41,7 @@ def test_the_model_that_was_not_asked_for_longest_makes_room() -> None:
     assert loaded.asked == [B]
 
 
-def test_as_many_make_room_as_must_and_a_busy_one_is_passed_over() -> None:
+def test_as_many_models_as_necessary_make_room_and_busy_ones_are_skipped() -> None:
     loaded = Loaded(ModelMemory(most=8, memory=100))
     for ref in (A, B, C):
         loaded.load(ref, 30)
@@ -50,7 +50,7 @@ def test_as_many_make_room_as_must_and_a_busy_one_is_passed_over() -> None:
     assert {B, C} <= set(loaded.asked)
 
 
-def test_models_of_unknown_size_are_bounded_by_their_number() -> None:
+def test_models_of_unknown_size_are_limited_by_their_number() -> None:
     loaded = Loaded(ModelMemory(most=2, memory=100))
     loaded.load(A, None)
     loaded.load(B, None)
@@ -58,7 +58,7 @@ def test_models_of_unknown_size_are_bounded_by_their_number() -> None:
     assert loaded.asked == [A]
 
 
-def test_what_a_model_weighs_once_it_is_loaded_counts() -> None:
+def test_the_size_of_a_loaded_model_counts() -> None:
     loaded = Loaded(ModelMemory(most=8, memory=100))
     loaded.load(A, None)
     loaded.memory.resize(A, 70)
@@ -67,13 +67,13 @@ def test_what_a_model_weighs_once_it_is_loaded_counts() -> None:
     assert loaded.asked == [A], "the one that was loaded before"
 
 
-def test_a_model_larger_than_all_places_is_refused_with_both_sizes() -> None:
+def test_a_model_larger_than_the_limit_is_refused_with_both_sizes() -> None:
     loaded = Loaded(ModelMemory(most=8, memory=1000))
     with pytest.raises(WireError, match=r"takes 1,001 bytes, and .* limit for models is 1,000.*--limit model_bytes"):
         loaded.load(A, 1001)
 
 
-def test_nobody_waits_for_a_place_once_the_server_ends() -> None:
+def test_no_model_waits_for_room_when_the_server_shuts_down() -> None:
     loaded = Loaded(ModelMemory(most=1, memory=100))
     loaded.load(A, 1)
     loaded.busy.add(A)

@@ -1,4 +1,4 @@
-"""A null in a request's body asks for nothing, wherever it stands."""
+"""A null anywhere in a request's body counts as absent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import openai
 from serving import jsonl, until_over
 
 
-def test_nulls_in_the_bodies_of_chats_jobs_and_uploads_ask_for_nothing(client: openai.OpenAI) -> None:
+def test_nulls_in_bodies_count_as_absent(client: openai.OpenAI) -> None:
     turn = {"role": "user", "content": "hi", "name": None, "tool_calls": None, "audio": None, "function_call": None}
     nothing = dict.fromkeys(("reasoning_effort", "verbosity", "stop", "tools", "response_format", "seed", "n", "user"))
     asked = {"model": "grey", "messages": [turn], "extra_body": {**nothing, "stream_options": None}}

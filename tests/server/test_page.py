@@ -1,4 +1,4 @@
-"""The page: who may see it, what it shows, and that nothing hostile in it is more than text."""
+"""The page: who may see it, what it shows, and that hostile content is only text."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def browser(shared: Served, token: str) -> Browser:
 
 
 def harmless(text: str) -> None:
-    """No script but ours, no handler, no style, no address elsewhere."""
+    """Only our own script, no handlers, no styles, no addresses of other sites."""
     for name, attributes in Elements(text).found:
         assert name not in ("img", "iframe", "object", "style", "base")
         assert not any(key.startswith("on") or key == "style" for key in attributes)
@@ -116,7 +116,7 @@ def test_a_deep_link_survives_the_login(shared: Served, token: str) -> None:
         *("", "/login?next=/", "/logout", "/\u202e", "/" + "x" * 3000),
     ],
 )
-def test_a_login_leads_to_no_other_site(shared: Served, token: str, goal: str) -> None:
+def test_a_login_does_not_redirect_to_another_site(shared: Served, token: str, goal: str) -> None:
     made = Browser(shared)
     answer, _ = made.ask("POST", "/login", {"token": token, "next": goal})
     assert (answer.status, answer.headers["Location"]) == (303, "/")
@@ -126,7 +126,7 @@ def test_a_login_leads_to_no_other_site(shared: Served, token: str, goal: str) -
     assert made.ask("GET", "//evil.example/")[0].headers["Location"] == "/login"
 
 
-def test_the_cookie_is_strict_and_opens_the_page_alone(shared: Served, token: str) -> None:
+def test_the_cookie_is_strict_and_valid_for_the_page_only(shared: Served, token: str) -> None:
     made = Browser(shared)
     answer, _ = made.log_in(token)
     cookie = answer.headers["Set-Cookie"].lower()
@@ -193,7 +193,7 @@ def test_jobs_files_and_answers_are_shown_as_text(shared: Served, token: str, br
     assert "No such model" in page
 
 
-def test_what_is_not_there_is_said_on_a_page(shared: Served, browser: Browser) -> None:
+def test_a_missing_page_is_reported_on_a_page(shared: Served, browser: Browser) -> None:
     for method, path in (("GET", "/jobs/none"), ("GET", "/files/none"), ("POST", "/jobs/none/cancel")):
         answer, text = browser.ask(method, path, {} if method == "POST" else None)
         assert answer.status == 404
@@ -202,7 +202,7 @@ def test_what_is_not_there_is_said_on_a_page(shared: Served, browser: Browser) -
         harmless(text)
 
 
-def test_a_button_acts_and_comes_back_to_the_job(shared: Served, token: str, browser: Browser) -> None:
+def test_a_button_acts_and_returns_to_the_job(shared: Served, token: str, browser: Browser) -> None:
     with shared.client(token) as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
         job = until_over(client, client.fine_tuning.jobs.create(model="grey", training_file=file).id)
@@ -226,7 +226,7 @@ def tuned(shared: Served, token: str) -> tuple[str, str]:
     return job.id, job.fine_tuned_model
 
 
-def test_the_playground_says_when_an_answer_was_cut(browser: Browser, tuned: tuple[str, str]) -> None:
+def test_the_playground_shows_that_an_answer_was_cut(browser: Browser, tuned: tuple[str, str]) -> None:
     asked = {"model": tuned[1], "question": "long story", "max_tokens": "7", "temperature": "0.5"}
     answer, text = browser.ask("POST", "/ask", asked)
     assert answer.status == 200
@@ -271,7 +271,7 @@ def test_a_stream_needs_the_session_and_the_pages_own_origin(shared: Served, bro
         *(("temperature", one) for one in ("-0.1", "2.1", "inf", "warm", HOSTILE)),
     ],
 )
-def test_the_playground_refuses_a_number_out_of_bounds(browser: Browser, field: str, value: str) -> None:
+def test_the_playground_refuses_a_number_out_of_range(browser: Browser, field: str, value: str) -> None:
     answer, text = browser.ask("POST", "/ask", {"model": "grey", "question": "still here?", field: value})
     assert answer.status == 400
     harmless(text)
@@ -280,7 +280,7 @@ def test_the_playground_refuses_a_number_out_of_bounds(browser: Browser, field: 
     assert "still here?" in text, "the form keeps what was typed"
 
 
-def test_samples_are_marked_and_say_when_they_were_cut(browser: Browser, tuned: tuple[str, str]) -> None:
+def test_samples_are_marked_and_show_that_they_were_cut(browser: Browser, tuned: tuple[str, str]) -> None:
     assert browser.ask("POST", f"/jobs/{tuned[0]}/samples", {})[0].status == 303
     page = browser.page(f"/jobs/{tuned[0]}")
     harmless(page)

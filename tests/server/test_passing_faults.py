@@ -1,4 +1,4 @@
-"""What a start meets and what passes leaves the job in the queue; what stays as it is ends it."""
+"""A passing fault of a start leaves the job in the queue; a permanent one ends it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def begin(client, **more: str) -> str:
 
 
 def warned(client, id_: str) -> str:
-    """What the job's owner is told of a start that failed."""
+    """Return the job's event about a start that failed."""
     deadline = time.monotonic() + 60
     while True:
         events = client.fine_tuning.jobs.list_events(id_, limit=100)
@@ -82,7 +82,7 @@ ENDS = {
 }
 
 
-def test_what_comes_again_ends_the_job(served: Served, fault: Path) -> None:
+def test_a_permanent_fault_ends_the_job(served: Served, fault: Path) -> None:
     for kind in ENDS:
         fault.with_suffix(f".{kind}").write_text(kind)
     with served.client() as client:
@@ -94,7 +94,7 @@ def test_what_comes_again_ends_the_job(served: Served, fault: Path) -> None:
             assert len(warned) == (kind in ("mistake", "broken")), "what may pass is tried again first, and says so"
 
 
-def test_what_a_backend_calls_passing_is_tried_for_long_and_what_rows_cost_is_not() -> None:
+def test_passing_faults_are_retried_longer_than_slow_rows() -> None:
     passing, lasting = (BackendError("It broke.", passing=one) for one in (True, False))
     here, away = (UnavailableError("It is not there.", passing=one) for one in (False, True))
     tries = [fault_of(one).tries for one in (UsageError("No."), lasting, passing, here, away)]
@@ -111,7 +111,7 @@ def test_what_a_backend_calls_passing_is_tried_for_long_and_what_rows_cost_is_no
 
 
 def test_a_start_without_room_waits_for_room(served: Served) -> None:
-    """A limit on the size of files stands for the full disk: the same write fails, of the backend's own copy."""
+    """A limit on the size of files acts like a full disk: the backend cannot write its copy."""
     pairs = [(f"{'My card never arrived. ' * 40}{number}", "card") for number in range(3000)]
     with served.client() as client:
         pid, free = served.process.pid, resource.RLIM_INFINITY

@@ -1,4 +1,4 @@
-"""Expensive requests: bounded in number, shared between tokens, and not started for clients that have disconnected."""
+"""Expensive requests: limited in number, shared between tokens, and not started for clients that have disconnected."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_one_token_has_half_of_the_threads_and_a_bounded_queue() -> None:
     assert len(refused) == 45 - begun
 
 
-def test_work_of_a_client_that_has_gone_is_not_begun() -> None:
+def test_work_of_a_client_that_has_disconnected_is_not_started() -> None:
     async def leave() -> list[str]:
         pool, release, done = RequestThreads(ResourceLimits(threads=2)), threading.Event(), []
         busy = asyncio.create_task(pool.run(request_of("one"), release.wait, 60))

@@ -1,4 +1,4 @@
-"""Preference pairs over the wire: the official client, a file in OpenAI's shape, a real training by dpo."""
+"""Preference pairs over the wire: the official client, a file in OpenAI's shape, a real DPO training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def request_of(served: Served) -> dict:
     return json.loads(file.read_bytes())
 
 
-def test_dpo_trains_over_the_wire_with_the_beta_that_was_asked_for(served: Served) -> None:
+def test_dpo_trains_over_the_wire_with_the_requested_beta(served: Served) -> None:
     numbers = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 2, "beta": 0.2}
     with served.client() as client:
         job = client.fine_tuning.jobs.create(

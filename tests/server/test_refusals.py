@@ -1,4 +1,4 @@
-"""What is refused, with which error, and what its message says to do."""
+"""What is refused, with which error, and which remedy."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_a_wrong_token_is_an_authentication_error(shared: Served, key: str) -> N
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"POST", b"DELETE", b"PROPFIND"])
 @pytest.mark.parametrize("path", [b"/", b"/v1/models", b"/v1/nothing", b"/openapi.json", b"/v1/files/..%2f..%2fx"])
-def test_nothing_answers_without_a_token(shared: Served, method: bytes, path: bytes) -> None:
+def test_no_route_answers_without_a_token(shared: Served, method: bytes, path: bytes) -> None:
     status, _ = ask(shared, method + b" " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert status == 401
 
 
-def test_a_removed_token_is_refused_and_its_name_can_come_back(shared: Served) -> None:
+def test_a_removed_token_is_refused_and_its_name_can_be_added_again(shared: Served) -> None:
     old = shared.add_token("rotated")
     with shared.client(old, max_retries=0) as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
@@ -93,7 +93,7 @@ def test_a_foreign_host_or_page_is_refused(shared: Served, token: str) -> None:
         ({"extra_body": {"trainingType": "Standard"}}, "trainingType", "Unrecognized"),
     ],
 )
-def test_what_cannot_be_is_the_wires_own_400(client: openai.OpenAI, file: str, changed, param, message) -> None:
+def test_an_invalid_request_is_a_400_of_the_wire(client: openai.OpenAI, file: str, changed, param, message) -> None:
     asked = {"model": "grey", "training_file": file, **changed}
     kind = openai.NotFoundError if param == "model" else openai.BadRequestError
     with pytest.raises(kind, match=message) as error:
@@ -138,13 +138,13 @@ def test_bad_rows_fail_the_job_and_the_error_names_line_and_pointer(client: open
         ({"stream_options": "usage"}, r"stream_options: should be an object\."),
     ],
 )
-def test_a_question_that_cannot_be_answered_says_why(client: openai.OpenAI, changed, message: str) -> None:
+def test_a_question_that_cannot_be_answered_gets_the_reason(client: openai.OpenAI, changed, message: str) -> None:
     asked = {"model": "grey", "messages": [{"role": "user", "content": "hi"}], **changed}
     with pytest.raises(openai.BadRequestError, match=message):
         client.chat.completions.create(**asked)
 
 
-def test_uploads_are_bounded_counted_and_for_one_purpose(shared: Served, client: openai.OpenAI) -> None:
+def test_uploads_are_limited_counted_and_for_one_purpose(shared: Served, client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="fine-tune"):
         client.files.create(file=("a.jsonl", jsonl()), purpose="batch")
     with pytest.raises(openai.BadRequestError, match="empty"):
@@ -158,7 +158,7 @@ def test_uploads_are_bounded_counted_and_for_one_purpose(shared: Served, client:
     assert list((shared.home / "server" / "incoming").iterdir()) == []
 
 
-def test_limits_are_told_by_their_own_status(own: Served) -> None:
+def test_limits_have_their_own_status(own: Served) -> None:
     own.end()
     own._arguments += ("--limit", "file_bytes=2000", "--limit", "file_rows=20", "--limit", "json_bytes=3000")
     own.start()
@@ -173,7 +173,7 @@ def test_limits_are_told_by_their_own_status(own: Served) -> None:
         assert json.loads(error.value.response.text)["error"]["code"] == "too_large"
 
 
-def test_a_second_server_of_a_home_is_refused_and_a_port_in_use_says_so(own: Served) -> None:
+def test_a_second_server_of_a_home_and_a_port_in_use_are_refused(own: Served) -> None:
     import subprocess
 
     with pytest.raises(subprocess.CalledProcessError) as error:
@@ -203,7 +203,7 @@ def test_a_405_names_all_methods_of_the_path(shared: Served, token: str, method:
     assert f"\r\nallow: {allowed}\r\n".encode() in answer
 
 
-def test_settings_that_cannot_be_say_the_cure(tmp_path: Path) -> None:
+def test_invalid_settings_get_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Unknown limit 'modls'"):
         ServeSettings().changed(limits=["modls=3"])
     with pytest.raises(UsageError, match="whole number above 0, such as models=8"):
@@ -220,7 +220,7 @@ def test_settings_that_cannot_be_say_the_cure(tmp_path: Path) -> None:
     assert "`serve:`" in error.value.remedy
 
 
-def test_a_config_may_name_a_model_to_serve_as_a_command_does(
+def test_a_config_can_name_models_like_the_command(
     tmp_path: Path, parrot_site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path / "home"))

@@ -1,4 +1,4 @@
-"""Every answer names its request, and the log names the request that failed."""
+"""Every response has the id of its request, and the log has the id of the request that failed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_refusals_and_pages_have_an_id_and_never_the_clients(
     assert "forged" not in str(answer.headers) + answer.text
 
 
-def test_what_is_no_http_is_answered_with_an_id(shared: Served) -> None:
+def test_bytes_that_are_not_http_are_answered_with_an_id(shared: Served) -> None:
     _, answer = hang_up_after(shared.port, b"nothing that HTTP knows\r\n\r\n", 30)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert ID.search(answer.decode())

@@ -1,4 +1,4 @@
-"""`/v1/responses`: the official client gets text, tools and formats, whole and streamed; stored state is refused."""
+"""`/v1/responses`: the official client gets text, tools and formats, complete and streamed; stored state is refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ticket(BaseModel):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
-    """A client of a server over a tiny model that writes tool calls."""
+    """A client of a server with a tiny model that writes tool calls."""
     folder = write_llama(tmp_path_factory.mktemp("bases") / "tiny-llama", make_tokenizer())
     template: Path = folder / "chat_template.jinja"
     template.write_text(template.read_text() + "{# calls are written as <tool_call> #}")
@@ -58,7 +58,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
 
 
 def beyond(value: Any) -> set[str]:
-    """The fields at any depth that the client's types do not know."""
+    """Return the fields at any depth that the client's types do not have."""
     if isinstance(value, BaseModel):
         inside = [getattr(value, name) for name in type(value).model_fields]
         return set(value.model_extra or {}).union(*map(beyond, inside))
@@ -68,7 +68,7 @@ def beyond(value: Any) -> set[str]:
 
 
 def streamed(client: openai.OpenAI, **asked: Any) -> list[dict[str, Any]]:
-    """The events as they are sent, each held to the client's type for it and to its number."""
+    """Return the events as they are sent, each checked against the client's type and its number."""
     with client.responses.with_streaming_response.create(**asked, stream=True) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in answer.iter_lines() if line]
@@ -136,7 +136,7 @@ def test_a_stream_has_the_events_of_the_wire_in_its_order(tiny: openai.OpenAI) -
         {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "weather"}]},
     ],
 )
-def test_a_tool_is_called_whole_and_streamed_and_its_output_is_answered(tiny: openai.OpenAI, choice: Any) -> None:
+def test_a_tool_is_called_complete_and_streamed_and_its_output_is_answered(tiny: openai.OpenAI, choice: Any) -> None:
     asked: dict[str, Any] = {"model": "tiny", "input": "Hello", "max_output_tokens": 200, "parallel_tool_calls": False}
     asked |= {"tool_choice": choice, "tools": [WEATHER] if choice == "required" else [CLOCK, WEATHER]}
     (call,) = tiny.responses.create(**asked).output
@@ -170,7 +170,7 @@ def test_a_format_is_followed(tiny: openai.OpenAI) -> None:
     assert loose.text.format.type == "json_object"
 
 
-def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> None:
+def test_log_probabilities_are_returned_if_included(tiny: openai.OpenAI) -> None:
     asked: dict[str, Any] = {"model": "tiny", "input": "Hello", "max_output_tokens": 4, "temperature": 0}
     asked |= {"include": ["message.output_text.logprobs", "reasoning.encrypted_content"], "top_logprobs": 2}
     part = tiny.responses.create(**asked).output[0].content[0]
@@ -236,14 +236,14 @@ def test_log_probabilities_come_where_they_are_included(tiny: openai.OpenAI) -> 
         ),
     ],
 )
-def test_what_is_not_there_is_a_400_that_names_the_field(client: openai.OpenAI, asked, param, says) -> None:
+def test_an_unsupported_field_is_a_400_that_names_it(client: openai.OpenAI, asked, param, says) -> None:
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError, match=says) as caught:
             client.responses.create(**{"model": "grey", "input": "Hello", **asked}, stream=stream)
         assert caught.value.param == param
 
 
-def test_an_option_that_a_model_lacks_is_refused_under_the_name_that_the_request_gave_it(
+def test_an_option_that_a_model_lacks_is_refused_by_its_name_in_the_request(
     client: openai.OpenAI, tiny: openai.OpenAI
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -254,7 +254,7 @@ def test_an_option_that_a_model_lacks_is_refused_under_the_name_that_the_request
     assert caught.value.param == "input"
 
 
-def test_nothing_is_stored_and_every_way_to_look_says_so(client: openai.OpenAI) -> None:
+def test_nothing_is_stored_and_every_lookup_reports_it(client: openai.OpenAI) -> None:
     made = client.responses.create(model="grey", input="Hello", extra_body={"truncation": None, "reasoning": None})
     for look in (client.responses.retrieve, client.responses.delete, client.responses.cancel):
         with pytest.raises(openai.NotFoundError, match="stores no responses"):
@@ -364,5 +364,5 @@ RESPONSE = """{"id": "resp_1", "object": "response", "created_at": 1, "model": "
 "parallel_tool_calls": true, "tool_choice": "auto", "tools": []}"""
 
 
-def test_a_reply_without_a_word_is_still_a_message() -> None:
+def test_an_empty_reply_is_still_a_message() -> None:
     assert response_events.message(Reply(text=""))["content"][0]["text"] == ""

@@ -1,4 +1,4 @@
-"""What `tuneport serve` says when it starts, and that it is true at that moment."""
+"""What `tuneport serve` prints when it starts, and that it is true at that moment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving import Served
 
 
 def start_and_ask(served: Served, times: int) -> None:
-    """Read `serving` from the process's output and connect at once; nothing is tried twice."""
+    """Read `serving` from the process's output and connect at once, without retries."""
     for _ in range(times):
         served.port = 0
         served.start()
@@ -29,7 +29,7 @@ def stopped(tmp_path: Path, parrot_site: Path) -> Served:
     return Served(tmp_path / "home", "--models", "grey=parrot:grey", site=parrot_site)
 
 
-def test_a_server_that_says_it_serves_answers_and_says_its_real_port(stopped: Served) -> None:
+def test_a_server_that_prints_serving_answers_on_the_printed_port(stopped: Served) -> None:
     start_and_ask(stopped, 5)
 
 
@@ -46,7 +46,7 @@ def refused(served: Served, *arguments: str) -> str:
     return " ".join(error.value.stderr.split())
 
 
-def test_a_port_in_use_names_its_holder_if_it_is_a_server_of_ours(shared: Served, stopped: Served) -> None:
+def test_the_error_for_a_port_in_use_names_another_tuneport_serve(shared: Served, stopped: Served) -> None:
     said = refused(stopped, "--port", str(shared.port))
     assert f"port {shared.port}: `tuneport serve` (process {shared.process.pid}) is already listening there" in said
     assert "Use that server, or choose another port: --port 0" in said
@@ -64,11 +64,11 @@ def test_a_port_in_use_names_its_holder_if_it_is_a_server_of_ours(shared: Served
         (("--host", "::1", "--port", "0", "--limit", "connections=0"), "whole number above 0"),
     ],
 )
-def test_an_address_that_cannot_be_listened_on_says_the_cure(stopped: Served, arguments, words: str) -> None:
+def test_an_address_that_cannot_be_used_gets_a_remedy(stopped: Served, arguments, words: str) -> None:
     assert words in refused(stopped, *arguments)
 
 
-def test_too_few_descriptors_are_refused_with_the_cure(stopped: Served) -> None:
+def test_too_few_descriptors_are_refused_with_a_remedy(stopped: Served) -> None:
     limited = ["sh", "-c", 'ulimit -n 140; exec "$@"', "sh"]
     command = [*limited, sys.executable, "-m", "tuneport.cli", "serve", "--models", "grey=parrot:grey"]
     done = subprocess.run(command, env={**os.environ, **stopped._environment}, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The start of a job: its rows are checked in a bounded process, tokens take turns, and what is not wanted ends."""
+"""The start of a job: its rows are checked in a limited process, tokens take turns, and unwanted starts end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def served(tmp_path: Path, site: Path) -> Iterator[Served]:
 
 
 def create(client, first: str, more: bytes = b"") -> str:
-    """A job, the first of whose rows asks that."""
+    """Create a job whose first row asks that."""
     rows = jsonl([(first, "yes")]) + jsonl()[jsonl().index(b"\n") + 1 :] + more
     file = client.files.create(file=("rows.jsonl", rows), purpose="fine-tune").id
     until_checked(client, file)
@@ -40,14 +40,14 @@ def create(client, first: str, more: bytes = b"") -> str:
 
 
 def noted(served: Served, word: str) -> list[list[str]]:
-    """What the backend has written down after a word, in order."""
+    """Return what the backend has logged after a word, in order."""
     log = served.home / "snail" / "log"
     lines = log.read_text().splitlines() if log.exists() else []
     return [line.split(maxsplit=2)[1:] for line in lines if line.startswith(f"{word} ")]
 
 
 def checked(served: Served) -> list[str]:
-    """The names of the rows whose checks have begun, in order."""
+    """Return the names of the rows whose checks have started, in order."""
     return [name for name, _ in noted(served, "check")]
 
 
@@ -88,7 +88,7 @@ def test_expensive_starts_of_some_tokens_delay_no_other_token(served: Served) ->
                 assert client.fine_tuning.jobs.cancel(job.id).status in ("cancelled", "succeeded")
 
 
-def test_a_job_that_is_cancelled_ends_its_check_and_makes_room(served: Served) -> None:
+def test_canceling_a_job_ends_its_check_and_makes_room(served: Served) -> None:
     with served.client() as client:
         first, second, third = (create(client, f"slow {name}") for name in ("A", "B", "C"))
         wait_for(lambda: checked(served) == ["A"], "a check begins")
@@ -106,7 +106,7 @@ def test_a_job_that_is_cancelled_ends_its_check_and_makes_room(served: Served) -
         assert said[0] == "The job was canceled."
 
 
-def test_a_killed_server_leaves_no_start_behind_and_makes_it_once(served: Served) -> None:
+def test_a_killed_servers_start_ends_and_the_job_is_started_once(served: Served) -> None:
     with served.client() as client:
         job = create(client, "slow A")
         wait_for(lambda: checked(served) == ["A"], "a check begins")
@@ -130,7 +130,7 @@ def test_a_killed_server_leaves_no_start_behind_and_makes_it_once(served: Served
         assert until_over(client, waits).status == "succeeded"
 
 
-def test_the_check_of_a_jobs_rows_is_bounded_and_its_training_is_not(served: Served) -> None:
+def test_the_check_of_a_jobs_rows_is_limited_and_its_training_is_not(served: Served) -> None:
     with served.client() as client:
         broken = create(client, "broken")
         fine = until_over(client, create(client, "quick A"))
@@ -149,7 +149,7 @@ def test_the_check_of_a_jobs_rows_is_bounded_and_its_training_is_not(served: Ser
         assert (job.status, job.error.message) == ("failed", "The check of the rows takes more than 2 seconds.")
 
 
-def test_a_start_that_is_cut_off_is_made_again_and_finds_the_training(served: Served) -> None:
+def test_an_interrupted_start_is_repeated_and_finds_the_training(served: Served) -> None:
     with served.client() as client:
         job = create(client, "dying A")
         assert until_over(client, job).status == "succeeded"
@@ -159,7 +159,7 @@ def test_a_start_that_is_cut_off_is_made_again_and_finds_the_training(served: Se
     assert len({json.loads(file.read_text())["intent"] for file in facts}) == 1
 
 
-def test_what_an_upload_has_shown_is_not_checked_again(served: Served) -> None:
+def test_errors_found_in_an_upload_are_not_checked_again(served: Served) -> None:
     with served.client() as client:
         wrong = json.dumps({"messages": [{"role": "wizard", "content": "x"}]}).encode() + b"\n"
         job = until_over(client, create(client, "slow A", wrong))

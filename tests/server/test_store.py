@@ -1,4 +1,4 @@
-"""The server's file: older ones are brought up to date, newer ones refused."""
+"""The server's SQLite file: older ones are migrated, newer ones refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tuneport.errors import HomeError
 from tuneport_server.store import Store
 
 
-def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "server.sqlite3"
     Store(path).close()
     with sqlite3.connect(path) as sql:
@@ -37,7 +37,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> No
     store.close()
 
 
-def test_a_newer_file_is_refused_politely(tmp_path: Path) -> None:
+def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "server.sqlite3"
     Store(path).close()
     with sqlite3.connect(path) as sql:

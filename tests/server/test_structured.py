@@ -1,4 +1,4 @@
-"""Schemas, tools that must be called, penalties and log-probabilities over the wire, asked by the official client."""
+"""Schemas, required tools, penalties and log probabilities over the wire, with the official client."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_response_format_is_followed(wire: openai.OpenAI, form) -> None:
         ({"reasoning_effort": "high"}, "reasoning_effort", "does not support it"),
     ],
 )
-def test_what_cannot_be_followed_is_a_400_that_names_the_field(wire: openai.OpenAI, asked, param, says) -> None:
+def test_an_unsupported_option_is_a_400_that_names_the_field(wire: openai.OpenAI, asked, param, says) -> None:
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError, match=says) as caught:
             ask(wire, stream=stream, **asked)
@@ -141,7 +141,7 @@ def test_what_cannot_be_followed_is_a_400_that_names_the_field(wire: openai.Open
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
-def test_a_tool_that_must_be_called_is_called_whole_and_streamed(wire: openai.OpenAI, choice) -> None:
+def test_a_required_tool_is_called_complete_and_streamed(wire: openai.OpenAI, choice) -> None:
     asked = {"tools": [WEATHER], "tool_choice": choice, "parallel_tool_calls": False, "seed": 2}
     whole = ask(wire, **asked).choices[0]
     assert whole.finish_reason == "tool_calls"
@@ -205,7 +205,7 @@ def test_requests_of_all_kinds_at_once_are_answered_as_alone(wire: openai.OpenAI
         assert [together[place] for place in range(15)] == alone * 3
 
 
-def test_log_probabilities_come_whole_and_streamed(wire: openai.OpenAI) -> None:
+def test_log_probabilities_are_returned_complete_and_streamed(wire: openai.OpenAI) -> None:
     asked = {"logprobs": True, "top_logprobs": 3, "temperature": 0, "max_tokens": 6}
     done = ask(wire, **asked).choices[0]
     told = done.logprobs.content
@@ -220,7 +220,7 @@ def test_log_probabilities_come_whole_and_streamed(wire: openai.OpenAI) -> None:
     assert ask(wire, logprobs=False, temperature=0, max_tokens=2).choices[0].logprobs is None
 
 
-def test_a_chats_second_turn_takes_what_the_first_one_gave(wire: openai.OpenAI) -> None:
+def test_a_second_turn_accepts_the_message_of_the_first(wire: openai.OpenAI) -> None:
     nothing = {"reasoning_effort": None, "verbosity": None, "stop": None, "metadata": None, "tools": None}
     messages: list = list(HELLO)
     done = ask(wire, messages=messages, temperature=0, extra_body=nothing)
@@ -238,7 +238,7 @@ def test_a_chats_second_turn_takes_what_the_first_one_gave(wire: openai.OpenAI) 
         assert ask(wire, messages=[*HELLO, message, *HELLO]).choices
 
 
-def test_what_a_stream_gave_is_taken_back(wire: openai.OpenAI) -> None:
+def test_a_streamed_message_is_accepted_in_the_next_request(wire: openai.OpenAI) -> None:
     asked = {"model": "tiny", "messages": HELLO, "max_tokens": 200, "temperature": 0}
     with wire.chat.completions.stream(**asked, response_format=Ticket) as stream:
         said = stream.get_final_completion().choices[0].message
@@ -253,7 +253,7 @@ def test_what_a_stream_gave_is_taken_back(wire: openai.OpenAI) -> None:
     assert ask(wire, messages=[*HELLO, message, *HELLO]).choices
 
 
-def test_our_openai_backend_passes_all_of_it_on(
+def test_the_openai_backend_passes_all_options_on(
     served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from tuneport import loader
@@ -281,7 +281,7 @@ def test_our_openai_backend_passes_all_of_it_on(
     loader.load.cache_clear()
 
 
-def test_thinking_is_reasoning_content_and_no_part_of_the_answer(wire: openai.OpenAI) -> None:
+def test_thinking_is_reasoning_content_and_not_part_of_the_answer(wire: openai.OpenAI) -> None:
     """The prompt opens a block, and a random model does not close it before its limit."""
     asked = {"model": "thinks", "messages": HELLO, "max_tokens": 6, "temperature": 0}
     choice = wire.chat.completions.create(**asked).choices[0]  # type: ignore[call-overload]  # a dictionary's types
@@ -297,7 +297,7 @@ def test_thinking_is_reasoning_content_and_no_part_of_the_answer(wire: openai.Op
     assert wire.chat.completions.create(**{**asked, "messages": back}).choices  # type: ignore[call-overload]  # as above
 
 
-def test_a_schema_holds_behind_the_thinking(wire: openai.OpenAI) -> None:
+def test_a_schema_applies_after_the_thinking(wire: openai.OpenAI) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "ticket", "schema": Ticket.model_json_schema()}}
     asked = {"model": "thinks", "messages": HELLO, "max_tokens": 200, "temperature": 0, "response_format": form}
     choice = wire.chat.completions.create(**asked).choices[0]  # type: ignore[call-overload]  # a dictionary's types

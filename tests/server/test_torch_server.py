@@ -1,4 +1,4 @@
-"""The same wire over real trainings: a tiny random model, the official client, and kills in the middle."""
+"""The wire with real trainings: a tiny random model, the official client, and kills."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_sigterm_does_not_wait_for_a_file_of_many_rows(served: Served) -> None:
 
 
 def answers(client, model: str) -> None:
-    """A tuned model answers whole, in pieces, several at once, and says how long it was."""
+    """A tuned model answers complete, in pieces, several at once, and counts its tokens."""
     asked = {"model": model, "messages": [{"role": "user", "content": "My card"}], "max_tokens": 8, "temperature": 0}
     whole = client.chat.completions.create(**asked)
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
@@ -153,7 +153,7 @@ def answers(client, model: str) -> None:
     assert client.chat.completions.create(**asked, tools=tools).choices[0].finish_reason in ("length", "stop")
 
 
-def test_a_job_pauses_goes_on_and_is_cancelled_over_the_wire(served: Served) -> None:
+def test_a_job_is_paused_resumed_and_canceled_over_the_wire(served: Served) -> None:
     with served.client() as client:
         file = client.files.create(file=("rows.jsonl", ROWS), purpose="fine-tune").id
         jobs = client.fine_tuning.jobs

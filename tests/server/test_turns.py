@@ -1,4 +1,4 @@
-"""Who waits for a busy model: tokens take turns, have a share of the waiting room, and may leave."""
+"""Waiting for a busy model: tokens take turns, have a share of the queue, and may disconnect."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def wait_for(condition, what: str) -> None:
 
 
 def leave(served: Served, text: str, tokens: int, model: str = "slow") -> http.client.HTTPConnection:
-    """Ask and do not wait for the answer."""
+    """Ask, and do not wait for the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
     asked = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": tokens}
     headers = {"Authorization": f"Bearer {served.token}", "Content-Type": "application/json"}
@@ -72,7 +72,7 @@ def test_tokens_take_turns_and_one_has_a_share_of_the_waiting_room(served: Serve
     assert order.index("patient") <= 3, order
 
 
-def test_an_answer_stops_when_its_client_leaves_and_one_that_waits_is_not_begun(served: Served) -> None:
+def test_an_answer_stops_when_its_client_disconnects_and_a_waiting_one_is_not_started(served: Served) -> None:
     gone = leave(served, "gone", 3000)
     wait_for(lambda: "gone" in notes(served), "the model is busy")
     waiting = leave(served, "never begun", 3001)
@@ -86,7 +86,7 @@ def test_an_answer_stops_when_its_client_leaves_and_one_that_waits_is_not_begun(
     assert notes(served) == ["gone", "stopped", "next"]
 
 
-def test_who_left_a_batch_costs_nothing_once_the_others_are_answered(served: Served) -> None:
+def test_a_client_that_left_a_batch_costs_nothing_after_the_others_are_answered(served: Served) -> None:
     first = leave(served, "first", 150, "mixing")  # the next two come while it is answered, and so come together
     wait_for(lambda: "first" in notes(served), "the model is busy")
     gone, short = leave(served, "gone", 4096, "mixing"), leave(served, "short", 100, "mixing")
@@ -148,7 +148,7 @@ def test_many_long_questions_of_one_token_leave_room_for_another(served: Served)
     assert not any(text.startswith("answered long") for text in order)
 
 
-def test_a_model_that_is_wanted_away_finishes_what_it_answers_and_takes_no_more(tmp_path: Path) -> None:
+def test_a_model_that_must_make_room_finishes_its_answers_and_accepts_no_more(tmp_path: Path) -> None:
     site = tmp_path / "packages"
     install_plugin(install_parrot(site), Path(__file__).parent / "sloth.py")
     models = ("--models", "joining=sloth:joining,mixing=sloth:mixing", "--limit", "models=1")

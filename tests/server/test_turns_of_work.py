@@ -1,4 +1,4 @@
-"""Files to check and jobs to start: whoever brings a hundred of them, the next one's turn comes soon."""
+"""Files to check and jobs to start: one token with a hundred of them does not delay another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuneport_server.background.scheduling import FairQueue
 
 
 class Pieces(FairQueue):
-    """Pieces of work in a list, each done when the test lets it."""
+    """Pieces of work in a list, each done when the test allows it."""
 
     def __init__(self, threads: int) -> None:
         super().__init__("piece", threads, 60.0)
@@ -84,7 +84,7 @@ def test_a_token_with_a_hundred_pieces_leaves_the_next_turn_to_the_other(threads
     pieces.stop()
 
 
-def test_tokens_that_hold_all_processes_give_way_to_one_that_comes_later() -> None:
+def test_tokens_that_hold_all_processes_yield_to_a_later_one() -> None:
     pieces = Pieces(2)
     pieces.bring("a", 50)
     pieces.bring("b", 50)

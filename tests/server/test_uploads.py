@@ -1,4 +1,4 @@
-"""Large files in parts: the client's own helper, kills, and what is refused."""
+"""Large files in parts: the client's helper, kills, and what is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_parts_survive_a_kill_and_completing_may_be_repeated(own: Served) -> Non
     assert not any((own.home / "server" / "parts").iterdir())
 
 
-def test_what_does_not_fit_together_is_refused(client: openai.OpenAI) -> None:
+def test_parts_that_do_not_make_the_upload_are_refused(client: openai.OpenAI) -> None:
     upload = begin(client, size=1000)
     part = client.uploads.parts.create(upload.id, data=b"x" * 999)
     for ids, message in (
@@ -75,7 +75,7 @@ def test_what_does_not_fit_together_is_refused(client: openai.OpenAI) -> None:
         begin(client, size=2**40)
 
 
-def test_a_file_that_cannot_be_written_down_is_not_kept(tmp_path: Path) -> None:
+def test_a_file_whose_row_cannot_be_written_is_removed(tmp_path: Path) -> None:
     draft, folder = tmp_path / "draft", tmp_path / "files"
     folder.mkdir()
     draft.write_text("rows")

@@ -1,4 +1,4 @@
-"""The official client, unmodified, from an uploaded file to an answer."""
+"""The unmodified official client, from an uploaded file to an answer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_file_becomes_a_job_becomes_a_model_that_answers(client: openai.OpenAI
     assert client.files.content(tuned.result_files[0]).text.startswith("step,train_loss,")
 
 
-def test_events_come_newest_first_page_by_page_with_ids_that_stay(client: openai.OpenAI, tuned) -> None:
+def test_events_are_listed_newest_first_in_pages_with_stable_ids(client: openai.OpenAI, tuned) -> None:
     whole = [one.id for one in client.fine_tuning.jobs.list_events(tuned.id)]
     assert len(whole) == len(set(whole)) >= 6
     assert [one.id for one in client.fine_tuning.jobs.list_events(tuned.id, limit=2)] == whole
@@ -52,7 +52,7 @@ def test_events_come_newest_first_page_by_page_with_ids_that_stay(client: openai
     assert [one.id for one in client.fine_tuning.jobs.list_events(tuned.id)] == whole
 
 
-def test_a_deleted_model_is_gone_and_its_job_stays(client: openai.OpenAI, tuned) -> None:
+def test_a_deleted_model_is_gone_and_its_job_is_kept(client: openai.OpenAI, tuned) -> None:
     client.chat.completions.create(model=tuned.fine_tuned_model, messages=QUESTION)
     assert client.models.delete(tuned.fine_tuned_model).deleted
     with pytest.raises(openai.NotFoundError):
@@ -64,7 +64,7 @@ def test_a_deleted_model_is_gone_and_its_job_stays(client: openai.OpenAI, tuned)
         client.models.delete("grey")
 
 
-def test_a_checkpoint_that_is_asked_for_is_told_which_model_to_use(client: openai.OpenAI, tuned) -> None:
+def test_the_error_for_a_checkpoint_names_the_model_to_use(client: openai.OpenAI, tuned) -> None:
     name = f"{tuned.fine_tuned_model}:ckpt-step-1"
     for use in (
         lambda: client.chat.completions.create(model=name, messages=QUESTION),
@@ -77,7 +77,7 @@ def test_a_checkpoint_that_is_asked_for_is_told_which_model_to_use(client: opena
         assert error.value.body["message"].endswith(f"Use the model itself: {tuned.fine_tuned_model}")
 
 
-def test_a_tuned_model_is_the_base_of_the_next(client: openai.OpenAI, tuned) -> None:
+def test_a_tuned_model_can_be_the_base_of_another(client: openai.OpenAI, tuned) -> None:
     file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
     job = until_over(client, client.fine_tuning.jobs.create(model=tuned.fine_tuned_model, training_file=file.id).id)
     assert job.fine_tuned_model.startswith("ft:grey:")
@@ -94,7 +94,7 @@ def test_jobs_are_listed_newest_first_by_metadata_and_by_cursor(client: openai.O
     assert [until_over(client, one).status for one in more] == ["succeeded"] * 3
 
 
-def test_files_are_listed_by_cursor_and_are_what_was_sent(client: openai.OpenAI) -> None:
+def test_files_are_listed_by_cursor_and_have_the_uploaded_bytes(client: openai.OpenAI) -> None:
     names = ["../../etc/passwd", "wörter.jsonl", "c.jsonl"]
     files = [client.files.create(file=(name, jsonl()), purpose="fine-tune") for name in names]
     assert [one.filename for one in files] == ["passwd", "wörter.jsonl", "c.jsonl"]
@@ -106,7 +106,7 @@ def test_files_are_listed_by_cursor_and_are_what_was_sent(client: openai.OpenAI)
         client.files.retrieve(files[0].id)
 
 
-def test_each_token_sees_its_own_things_only(shared: Served, client: openai.OpenAI, tuned) -> None:
+def test_each_token_sees_only_what_it_owns(shared: Served, client: openai.OpenAI, tuned) -> None:
     with shared.client(shared.add_token("stranger"), max_retries=0) as other:
         assert list(other.files.list()) == []
         assert list(other.fine_tuning.jobs.list()) == []
@@ -133,7 +133,7 @@ def test_cancel_is_final_and_may_be_repeated(client: openai.OpenAI, tuned) -> No
         client.fine_tuning.jobs.resume(tuned.id)
 
 
-def test_more_models_than_places_all_answer(own: Served) -> None:
+def test_more_models_than_the_limit_all_answer(own: Served) -> None:
     own.end()
     own._arguments += ("--limit", "models=1")
     own.start()

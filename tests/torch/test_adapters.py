@@ -1,4 +1,4 @@
-"""Adapters of other tools: plain LoRA computes as PEFT does, everything else is refused with the cure."""
+"""Adapters of other tools: plain LoRA computes as PEFT does, everything else is refused with a remedy."""
 
 import dataclasses
 import json
@@ -104,7 +104,7 @@ def test_an_adapter_that_peft_converts_by_the_remedy_is_loaded(tmp_path):
     options = peft.LoraConfig(**{**PLAIN, "init_lora_weights": "pissa"})
     theirs = peft.get_peft_model(tiny.model(), options)
     start = tmp_path / "start"
-    theirs.peft_config["default"].init_lora_weights = True  # as PEFT's own recipe does before it writes the start
+    theirs.peft_config["default"].init_lora_weights = True  # as in PEFT's own recipe
     theirs.save_pretrained(start)
     torch.manual_seed(3)
     for name, weight in theirs.named_parameters():

@@ -1,4 +1,4 @@
-"""What is exported is there whole or not at all, whatever ends the export."""
+"""An export is complete or absent, however it ends."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import sys
 from pathlib import Path
 from tuneport_torch.export.atomic import atomic_output
 with atomic_output(Path(sys.argv[1]), folder=sys.argv[2] == "folder") as draft:
-    (draft / "half" if made.is_dir() else draft).write_text("half of it")
+    (draft / "half" if draft.is_dir() else draft).write_text("half of it")
     print("half", flush=True)
     sys.stdin.read()
 """
 
 
-def begun(path: Path, kind: str) -> subprocess.Popen[str]:
+def started(path: Path, kind: str) -> subprocess.Popen[str]:
     """A process that has written half of it."""
     command = [sys.executable, "-c", WRITES, str(path), kind]
     process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -35,7 +35,7 @@ def begun(path: Path, kind: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_leftovers_of_a_killed_process_are_removed_by_the_next_one_for_the_same_path(tmp_path: Path, kind: str) -> None:
     path, other = tmp_path / "model[1].gguf", tmp_path / "another.gguf"
-    processes = [begun(path, kind), begun(other, kind)]
+    processes = [started(path, kind), started(other, kind)]
     for process in processes:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -49,7 +49,7 @@ def test_leftovers_of_a_killed_process_are_removed_by_the_next_one_for_the_same_
 
 def test_the_draft_of_another_running_process_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "model"
-    process = begun(path, "folder")
+    process = started(path, "folder")
     with pytest.raises(RuntimeError), atomic_output(path):
         raise RuntimeError("given up")
     process.communicate("")

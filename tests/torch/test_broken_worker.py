@@ -1,4 +1,4 @@
-"""Workers that cannot work: what is broken is said, and mending it and resuming goes on."""
+"""Workers that cannot start: the job says what is broken, and resuming after a repair continues it."""
 
 from __future__ import annotations
 
@@ -61,9 +61,11 @@ def test_a_worker_that_exits_by_itself_is_no_success(tiny_llama: Path, own_home:
     assert state.status is Status.INTERRUPTED, log(job)
 
 
-def test_what_was_mended_goes_on(tiny_llama: Path, own_home: Path, broken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_continues_after_the_installation_is_repaired(
+    tiny_llama: Path, own_home: Path, broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken("torch", "raise ImportError('no')")
-    job = begin(tiny_llama, "mended", count=5)
+    job = begin(tiny_llama, "repaired", count=5)
     assert settled(job).status is Status.INTERRUPTED
     monkeypatch.delenv("PYTHONPATH")
     job.resume()

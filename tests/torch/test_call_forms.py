@@ -75,7 +75,7 @@ def test_a_form_is_found_in_the_template_and_parses_what_it_writes(kind):
         text = row["text"].rpartition("<|assistant|>")[2].removesuffix("<|end|>\n")
         rest, read = form.read(text, TOOLS)
         assert (rest, [(one.name, json.loads(one.arguments)) for one in read]) == (said, calls), text
-        for size in range(len(text)):  # a stream shows nothing that the complete answer takes back
+        for size in range(len(text)):  # a stream shows only what the complete answer contains
             assert said.startswith(text[: form.safe_length(text[:size])].rstrip()), text[:size]
             for place, one in enumerate(form.read_growing(text[:size], TOOLS)):
                 assert one.name == read[place].name

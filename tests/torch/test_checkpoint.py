@@ -49,10 +49,10 @@ def test_a_damaged_checkpoint_is_skipped_for_the_previous_one_and_the_reason_is_
     store = Store(tmp_path)
     save(store, 1)
     harm(save(store, 2) / file)
-    told = []
-    assert store.newest_intact(told.append).step == 1
-    assert len(told) == 1
-    assert "step-00000002" in told[0]
+    reported = []
+    assert store.newest_intact(reported.append).step == 1
+    assert len(reported) == 1
+    assert "step-00000002" in reported[0]
     assert store.at(2) is None
     save(store, 2)  # and it can be saved again
     assert store.newest_intact().step == 2
@@ -71,7 +71,7 @@ def test_leftovers_of_a_killed_save_are_not_a_checkpoint_and_are_removed(tmp_pat
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_in_use(tmp_path):
-    """The limit on a file's size stands for the disk: the same system calls fail."""
+    """A limit on file sizes simulates a full disk: the same system calls fail."""
     store = Store(tmp_path)
     save(store, 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""Layers compiled by torch.compile: one piece of code for all layers and lengths, and no harm where it fails. That they
+"""Layers compiled by torch.compile: one compilation for all layers and lengths, and no harm if it fails. That they
 compute the same is in test_gradients.py.
 """
 
@@ -38,10 +38,12 @@ def _as_on_a_gpu(module, query, key, value, attention_mask, *, scaling=None, doc
 
 
 @pytest.mark.skipif(attention.varlen_attn is None, reason="this torch has no varlen attention")
-@pytest.mark.filterwarnings("ignore")  # what fake tensors say of autocast
+@pytest.mark.filterwarnings("ignore")  # fake tensors warn about autocast
 @pytest.mark.parametrize(("mode", "graphs"), [("full", 1), ("lora", 2)])  # the first layer's input needs no gradient
 def test_with_a_gpus_attention_all_layers_and_lengths_share_one_graph(mode, graphs):
-    """Nothing is computed here: fake tensors have shapes and types alone, and the kernel says what its result's are."""
+    """Nothing is computed here: fake tensors have only shapes and types, and the kernel declares those of its
+    result.
+    """
     model = tiny.model("llama", num_hidden_layers=4)
     if mode == "lora":
         lora.attach(model.bfloat16())

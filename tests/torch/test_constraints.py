@@ -1,4 +1,4 @@
-"""Answers that follow a schema or must call a tool: always valid, whatever a random model wants to say."""
+"""Answers that follow a schema or must call a tool: always valid, even from a random model."""
 
 from __future__ import annotations
 
@@ -112,17 +112,17 @@ SCHEMAS = st.recursive(
 
 
 def follow(llama, schemas, seed):
-    """Each answer is valid JSON of its schema where it ended by itself, and the beginning of one where it was cut."""
+    """Each answer is valid JSON for its schema, or the start of such JSON if it was cut."""
     asked = [("Hello", {"schema": one, "max_tokens": 80, "temperature": 1.2, "seed": seed}) for one in schemas]
-    told = [one for one in llama.stream_each(asked) if not isinstance(one[1], str)]
-    for number, reply in told:
+    reported = [one for one in llama.stream_each(asked) if not isinstance(one[1], str)]
+    for number, reply in reported:
         assert isinstance(reply, Reply), (schemas[number], reply)
         if reply.finish_reason == "stop":
             jsonschema.validate(reply.parsed, schemas[number])
         else:
             assert reply.finish_reason == "length"
             assert reply.completion_tokens == 80
-    return [reply.finish_reason for _, reply in told]
+    return [reply.finish_reason for _, reply in reported]
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
@@ -209,23 +209,23 @@ def test_free_and_constrained_answers_in_one_batch_are_the_same_as_alone(llama):
         .model.get_decoder()
         .register_forward_pre_hook(lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True)
     )
-    told = {number: one for number, one in llama.stream_each(asked) if not isinstance(one, str)}
+    reported = {number: one for number, one in llama.stream_each(asked) if not isinstance(one, str)}
     hook.remove()
     assert rows[0] == 6, "all that can be answered are answered together"
-    assert isinstance(told[6], OptionError)
-    assert "max" not in str(told[6])
-    assert "takes 1,024" in str(told[7])
+    assert isinstance(reported[6], OptionError)
+    assert "max" not in str(reported[6])
+    assert "takes 1,024" in str(reported[7])
     for number, (prompt, options) in enumerate(asked[:6]):
         alone = llama.reply(prompt, **options)
-        assert (told[number].text, told[number].tool_calls) == (alone.text, alone.tool_calls)
-        assert told[number].finish_reason == alone.finish_reason
+        assert (reported[number].text, reported[number].tool_calls) == (alone.text, alone.tool_calls)
+        assert reported[number].finish_reason == alone.finish_reason
 
 
 @pytest.mark.parametrize("choice", ["required", {"name": "weather"}, {"name": "clock"}])
 def test_a_tool_that_must_be_called_is_called_with_arguments_that_it_takes(llama, choice):
     asked = {"tools": (WEATHER, CLOCK), "tool_choice": choice, "temperature": 1.2, "seed": 0, "max_tokens": 150}
     for reply in llama.reply_many(["Hello"] * 6, **asked):
-        if reply.finish_reason == "length":  # clock takes any object, and a random model may go on for ever
+        if reply.finish_reason == "length":  # clock takes any object, and a random model may never end
             continue
         assert reply.finish_reason == "tool_calls"
         assert not reply.text
@@ -330,12 +330,12 @@ def test_hostile_schemas_cost_little(llama):
     llama.reply("Hello", schema=LABEL, max_tokens=3)
     before = psutil.Process().memory_info().rss
     for schema in HOSTILE:
-        begun = time.process_time()
+        started = time.process_time()
         try:
             llama.reply("Hello", schema=schema, max_tokens=20, temperature=1.0, seed=1)
         except OptionError as error:
             assert error.remedy
-        assert time.process_time() - begun < 30
+        assert time.process_time() - started < 30
     assert psutil.Process().memory_info().rss - before < 400 * 2**20
 
 
@@ -375,7 +375,7 @@ def test_a_model_that_takes_no_schema_says_so():
 
 
 def by_hand(llama, prompt, steps, frequency=0.0, presence=0.0, allowed=None):
-    """Greedy ids and the log-probabilities at each place, each from a forward pass over the whole text."""
+    """Greedy ids and the log-probabilities at each place, each from a forward pass over the complete text."""
     loaded = llama._ready()
     from tuneport import Message
 
@@ -429,9 +429,9 @@ def test_text_next_to_a_call_streams_and_the_call_does_not(llama):
     said = 'Let me see.\n<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
     for whole, shown in ((said, "Let me see."), ("a < b", "a < b"), ('{"name": "clock", "arguments": {}}', "")):
         _, hook = scripted(llama, [*text.encode(whole).ids, text.eos_id])
-        told = list(llama.stream_many(["Hello"], tools=(CLOCK,), max_tokens=99))
+        reported = list(llama.stream_many(["Hello"], tools=(CLOCK,), max_tokens=99))
         hook.remove()
-        pieces, reply = [one for _, one in told[:-1]], told[-1][1]
+        pieces, reply = [one for _, one in reported[:-1]], reported[-1][1]
         assert "".join(pieces) == reply.text == shown
         assert len(reply.tool_calls) == (whole != shown)
 

@@ -1,4 +1,4 @@
-"""docs/correctness.md names tests that are there."""
+"""docs/correctness.md names existing tests."""
 
 import re
 from pathlib import Path

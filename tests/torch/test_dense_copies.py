@@ -1,4 +1,4 @@
-"""Dense copies of `.gguf` models: the same numbers, whole or not used, bounded, and harmless when they fail."""
+"""Dense copies of `.gguf` models: the same numbers, only used when complete, limited, and harmless when they fail."""
 
 import json
 import os
@@ -68,11 +68,11 @@ def test_a_copy_is_made_once_and_gives_the_very_same_model(gguf, dtype):
     assert (copy / "model.safetensors").stat().st_mtime_ns == made
     moved = shutil.copy(gguf, gguf.parent / f"moved-{dtype}.gguf")
     load(moved, dtype)
-    assert copies() == [copy]  # named by the content, not by the path
+    assert copies() == [copy]  # named after the content, not the path
 
 
 def test_the_copy_is_loaded(gguf):
-    """Proof by a copy that was changed together with its checksums."""
+    """Proven with a copy that was changed together with its checksums."""
     from safetensors.torch import load_file, save_file
 
     load(gguf)
@@ -156,7 +156,7 @@ def test_processes_that_unpack_at_once_all_get_the_model(gguf, own_home):
 
 
 def test_without_room_the_model_loads_as_before_with_a_warning(gguf, own_home):
-    """A limit on the size of files stands for a full disk."""
+    """A limit on file sizes simulates a full disk."""
 
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))

@@ -1,4 +1,4 @@
-"""The loss of preference pairs, its gradients and its reference, beside plain float32 ones written here."""
+"""The loss of preference pairs, its gradients and its reference, compared with plain float32 ones."""
 
 from __future__ import annotations
 
@@ -65,11 +65,13 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_formula(kind, mode):
         ours = Dpo(some, "train", beta=BETA, label_smoothing=0.0)
         ours.reference_P2 = torch.tensor(reference)
         figures = ours.measure(forward, ours.pack(forward, range(5)))
-        told = dict(zip(ours.figures, figures.tolist(), strict=True))
-        assert told["loss"] == pytest.approx(expected.item(), rel=1e-5)
-        assert told["rewards/margins"] == pytest.approx(sum(margins).item(), rel=1e-4, abs=1e-4)
-        assert told["rewards/chosen"] - told["rewards/rejected"] == pytest.approx(told["rewards/margins"], abs=1e-4)
-        assert told["rewards/accuracies"] == sum(margin > 0 for margin in margins)
+        reported = dict(zip(ours.figures, figures.tolist(), strict=True))
+        assert reported["loss"] == pytest.approx(expected.item(), rel=1e-5)
+        assert reported["rewards/margins"] == pytest.approx(sum(margins).item(), rel=1e-4, abs=1e-4)
+        assert reported["rewards/chosen"] - reported["rewards/rejected"] == pytest.approx(
+            reported["rewards/margins"], abs=1e-4
+        )
+        assert reported["rewards/accuracies"] == sum(margin > 0 for margin in margins)
         for name, grad in gradients(model, figures[0]).items():
             torch.testing.assert_close(
                 grad, wanted[name], rtol=1e-3, atol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
@@ -79,9 +81,9 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_formula(kind, mode):
 def test_label_smoothing_mixes_in_the_loss_of_the_pair_the_other_way_round():
     one = Dpo(pairs(2), "train", beta=1.0, label_smoothing=0.1)
     logprobs = torch.tensor([[-1.0, -4.0], [-2.0, -2.5]])
-    told = one.figures_of(logprobs, torch.zeros(2, 2))
+    reported = one.figures_of(logprobs, torch.zeros(2, 2))
     expected = sum(0.9 * math.log1p(math.exp(-m)) + 0.1 * math.log1p(math.exp(m)) for m in (3.0, 0.5))
-    assert float(told[0]) == pytest.approx(expected, rel=1e-6)
+    assert float(reported[0]) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.5, None), (2.0, 3.0)])
@@ -120,11 +122,11 @@ def test_a_models_own_dropout_is_off(tmp_path):
 @pytest.mark.parametrize("mode", ["lora", "full"])
 def test_chosen_answers_gain_on_rejected_ones(tmp_path, mode):
     done = trained(tmp_path, epochs=12, mode=mode, learning_rate=1e-2 if mode == "lora" else 1e-3, patience=None)
-    told = [event for event in done.events if event["kind"] == "metric"]
-    assert told[-1]["train_loss"] < 0.2 < math.log(2)
-    assert told[-1]["rewards/accuracies"] == 1.0
-    assert told[-1]["rewards/margins"] > 1.0
-    assert {"valid_loss", "valid_rewards/margins", "valid_rewards/accuracies"} <= told[-1].keys()
+    reported = [event for event in done.events if event["kind"] == "metric"]
+    assert reported[-1]["train_loss"] < 0.2 < math.log(2)
+    assert reported[-1]["rewards/accuracies"] == 1.0
+    assert reported[-1]["rewards/margins"] > 1.0
+    assert {"valid_loss", "valid_rewards/margins", "valid_rewards/accuracies"} <= reported[-1].keys()
     assert done.result.tokens == 12 * sum(len(p.chosen.ids) + len(p.rejected.ids) for p in pairs(14))
 
 

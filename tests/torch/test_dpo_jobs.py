@@ -1,4 +1,4 @@
-"""Preference training as its users meet it: data, plan, jobs that are killed and paused, and what comes after."""
+"""Preference training as users see it: data, plan, killed and paused jobs, and the result."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_job_killed_and_paused_ends_with_the_same_bits_and_measures_its_refere
         job.resume()
     assert jobs.settled(job).status is Status.SUCCEEDED, jobs.log(job)
     assert jobs.weights(job) == jobs.weights(whole)
-    assert dict.fromkeys(jobs.losses(job)) == dict.fromkeys(jobs.losses(whole))  # a step done twice gave the same twice
+    assert dict.fromkeys(jobs.losses(job)) == dict.fromkeys(jobs.losses(whole))  # a repeated step has the same loss
     assert sum("Measuring the reference" in event.message for event in job.events()) == 1
 
 
@@ -177,13 +177,13 @@ def test_a_tuned_model_is_the_reference_of_the_next_training(tiny_llama):
     assert (lineage.method, lineage.base, lineage.settings["reference"]) == ("dpo", "torch:first", "torch:first")
     question = [Message(role="user", content="My card never arrived 0")]
     answers = [backend.model(name).reply(question, max_tokens=5).text for name in ("first", "second")]
-    assert answers[0] == answers[1]  # nothing was learnt at a rate of 0: it answers as the first does, not as the base
+    assert answers[0] == answers[1]  # a rate of 0 trains nothing: it answers like the first, not like the base
 
 
 @pytest.mark.parametrize(("policy", "used"), [("drop", 1), ("truncate", 2)])
 def test_a_pair_is_too_long_if_one_of_its_answers_is(tmp_path, tiny_llama, policy, used):
     """A folder with three pairs: one that fits, one with a long answer, one whose prompt alone is too long."""
-    codec, told = load_codec(resolve(str(tiny_llama))), []
+    codec, reported = load_codec(resolve(str(tiny_llama))), []
     renderer, folder = Renderer(codec), Folder(tmp_path)
 
     def pair(prompt, chosen, rejected):
@@ -201,13 +201,13 @@ def test_a_pair_is_too_long_if_one_of_its_answers_is(tmp_path, tiny_llama, polic
     source = SimpleNamespace(
         examples=lambda part: folder.rows(part, fingerprint),
         note=lambda _: None,
-        emit=lambda *_, **data: told.append(data),
+        emit=lambda *_, **data: reported.append(data),
     )
     asked = {"options": {"method": "dpo", "too_long": policy}, "data": {"train": {"fingerprint": fingerprint}}}
     rows = read_rows(source, asked, codec, limit)
     assert len(rows.train) == used
     assert max(len(row.ids) for one in rows.train for row in (one.chosen, one.rejected)) <= limit
-    assert [(one["read"], one["used"], one["dropped"]) for one in told] == [(count, used, count - used)]
+    assert [(one["read"], one["used"], one["dropped"]) for one in reported] == [(count, used, count - used)]
     asked["options"]["too_long"] = "stop"
     with pytest.raises(DataError, match=r"row 2: too-long: \d+ tokens, the model's limit is"):
         read_rows(source, asked, codec, limit)

@@ -1,4 +1,4 @@
-"""The training itself is killed at random points, with SIGKILL: what comes out has the bits of what would have."""
+"""Training is killed by SIGKILL at random moments: the result has the bits of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ def victims():
 
 
 def log(folder: Path) -> dict[str, list[tuple]]:
-    """What was told of each step, as often as it was."""
-    told: dict[str, list[tuple]] = {}
+    """The reports of each step, with repetitions."""
+    reported: dict[str, list[tuple]] = {}
     for line in (folder / "events.jsonl").read_text().splitlines():
         event = json.loads(line)
         if event["kind"] == "metric":
             numbers = [event.get(name) for name in ("train_loss", "valid_loss", "learning_rate", "grad_norm", "tokens")]
-            told.setdefault(event["step"], []).append(tuple(numbers))
-    return told
+            reported.setdefault(event["step"], []).append(tuple(numbers))
+    return reported
 
 
 def ending(folder: Path) -> tuple[dict, dict]:
-    """Result and weights of a training that came to its end."""
+    """Result and weights of a finished training run."""
     ended = json.loads((folder / "result.json").read_text())
     del ended["result"]["seconds_aside"]
     return ended["result"], ended["weights"]
 
 
 def files(folder: Path) -> dict[str, str]:
-    """What the newest checkpoint holds, by its digests. state.json has the time in it, so its facts are compared."""
+    """The digests of the newest checkpoint. state.json contains the time, so its facts are compared."""
     saved = Store(folder / "checkpoints").newest_intact()
     manifest = json.loads((saved.folder / "manifest.json").read_text())["files"]
     digests = {name: facts["sha256"] for name, facts in manifest.items() if name != "state.json"}
@@ -63,12 +63,12 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def names(folder: Path) -> set[str]:
-    """The checkpoints that are there, whole or not."""
+    """The existing checkpoints, intact or not."""
     return {path.name for path in (folder / "checkpoints").glob("*")}
 
 
 def killed(victims: Victims, folder: Path, options: dict, chance: random.Random, most: int) -> int:
-    """Train, killed up to `most` times at random moments; how often it was."""
+    """Train, killed up to `most` times at random moments. Returns the number of kills."""
     folder.mkdir()
     kills = 0
     while not (folder / "result.json").exists():
@@ -77,7 +77,7 @@ def killed(victims: Victims, folder: Path, options: dict, chance: random.Random,
             assert victims.end() == 0
             return kills
         seen = names(folder)
-        if chance.random() < 0.7:  # once something is written, so that there is progress; else at any moment
+        if chance.random() < 0.7:  # after something is written, so that there is progress; otherwise at any moment
             while names(folder) == seen and not (folder / "result.json").exists():
                 time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.3))
@@ -102,9 +102,9 @@ def killed_often(victims: Victims, folder: Path, mode: str, wanted: int) -> None
         kills += killed(victims, one, options, chance, wanted - kills)
         assert ending(one) == (result, weights)
         assert files(one) == kept
-        told = log(one)
-        assert told.keys() == expected.keys()
-        assert all(set(repeated) == set(expected[step]) for step, repeated in told.items())
+        reported = log(one)
+        assert reported.keys() == expected.keys()
+        assert all(set(repeated) == set(expected[step]) for step, repeated in reported.items())
 
 
 @pytest.mark.timeout(600)

@@ -1,4 +1,4 @@
-"""What is written loads elsewhere and answers as here, or is not written at all."""
+"""An export loads in other programs with the same answers, or is not written."""
 
 import json
 

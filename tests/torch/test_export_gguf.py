@@ -1,4 +1,6 @@
-"""A GGUF file holds the live model, tokenizer and template, or is not written; a Modelfile says the same template."""
+"""A GGUF file contains the trained model, tokenizer and template, or is not written; a Modelfile has the same
+template.
+"""
 
 import json
 import resource
@@ -41,7 +43,7 @@ def llama(folder, tokenizer, **settings):
 
 
 def with_template(base, folder, template):
-    """A copy of a base's tokenizer files under another template, as a Codec."""
+    """A copy of a base's tokenizer files with another template, as a Codec."""
     load_codec(bases.resolve(str(base))).save(folder)
     (folder / "chat_template.jinja").write_text(template)
     from tuneport_torch.text.codec import Codec
@@ -73,18 +75,18 @@ def test_a_gguf_file_gives_the_live_models_logits_and_answers(base, request, tmp
 def test_the_header_has_tokenizer_template_and_stops(tiny_llama, tmp_path):
     tune(tiny_llama, tmp_path / "model")
     file = opened(tmp_path / "model").export(tmp_path / "tuned.gguf", "gguf")
-    told, codec = keys(file), load_codec(bases.resolve(str(tiny_llama)))
+    reported, codec = keys(file), load_codec(bases.resolve(str(tiny_llama)))
     vocabulary = json.loads((codec.folder / "tokenizer.json").read_text())["model"]
-    assert told["general.architecture"] == "llama"
-    assert told["general.name"] == "torch:tickets-1"
-    assert told["tokenizer.ggml.model"] == "gpt2"
-    assert told["tokenizer.ggml.pre"] == "gpt-2"
-    assert told["tokenizer.ggml.eos_token_id"] == 2
-    assert told["tokenizer.ggml.add_bos_token"] is False
-    assert told["tokenizer.chat_template"] == CHATML
-    assert len(told["tokenizer.ggml.tokens"]) == len(vocabulary["vocab"])
-    assert told["tokenizer.ggml.token_type"][:4] == [3, 3, 3, 1]
-    assert told["llama.rope.freq_base"] == 10000.0
+    assert reported["general.architecture"] == "llama"
+    assert reported["general.name"] == "torch:tickets-1"
+    assert reported["tokenizer.ggml.model"] == "gpt2"
+    assert reported["tokenizer.ggml.pre"] == "gpt-2"
+    assert reported["tokenizer.ggml.eos_token_id"] == 2
+    assert reported["tokenizer.ggml.add_bos_token"] is False
+    assert reported["tokenizer.chat_template"] == CHATML
+    assert len(reported["tokenizer.ggml.tokens"]) == len(vocabulary["vocab"])
+    assert reported["tokenizer.ggml.token_type"][:4] == [3, 3, 3, 1]
+    assert reported["llama.rope.freq_base"] == 10000.0
     assert "output.weight" not in {one.name for one in GGUFReader(file).tensors}  # tied
 
 
@@ -118,8 +120,8 @@ def test_an_export_of_a_model_with_scaled_positions_includes_their_factors(tiny_
 
     rope = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
     base = llama(tmp_path / "linear", tiny_tokenizer, rope_parameters=rope)
-    told = keys(opened(base).export(tmp_path / "linear.gguf", "gguf", dtype="f32"))
-    assert (told["llama.rope.scaling.type"], told["llama.rope.scaling.factor"]) == ("linear", 2.0)
+    reported = keys(opened(base).export(tmp_path / "linear.gguf", "gguf", dtype="f32"))
+    assert (reported["llama.rope.scaling.type"], reported["llama.rope.scaling.factor"]) == ("linear", 2.0)
 
     rope = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "original_max_position_embeddings": 512}
     base = llama(tmp_path / "yarn", tiny_tokenizer, rope_parameters=rope)
@@ -172,20 +174,20 @@ def test_a_tokenizer_that_llama_cpp_would_read_differently_is_refused(tiny_llama
 
     shutil.copytree(tiny_llama, tmp_path / "base")
     path = tmp_path / "base" / "tokenizer.json"
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps({**told, "pre_tokenizer": {"type": "Whitespace"}}))
+    reported = json.loads(path.read_text())
+    path.write_text(json.dumps({**reported, "pre_tokenizer": {"type": "Whitespace"}}))
     with pytest.raises(UnsupportedError, match=r"(?s)splits text in a way that is not one of gpt-2.*merged"):
         opened(tmp_path / "base").export(tmp_path / "model.gguf", "gguf")
-    path.write_text(json.dumps({**told, "normalizer": {"type": "Lowercase"}}))
+    path.write_text(json.dumps({**reported, "normalizer": {"type": "Lowercase"}}))
     with pytest.raises(UnsupportedError, match="changes its text first"):
         opened(tmp_path / "base").export(tmp_path / "model.gguf", "gguf")
 
 
 def test_a_pretokenizer_is_recognized_by_its_steps(tiny_llama):
-    told = json.loads((tiny_llama / "tokenizer.json").read_text())
+    reported = json.loads((tiny_llama / "tokenizer.json").read_text())
     cuts = {}
     for name in ("gpt-2", "smollm", "llama-bpe", "smaug-bpe", "qwen2"):
-        made = with_pretokenizer(told, name)
+        made = with_pretokenizer(reported, name)
         assert name_of(made) == name
         cut = Tokenizer.from_str(json.dumps(made)).pre_tokenizer.pre_tokenize_str("I'M 12345  6")
         cuts[name] = [piece for piece, _ in cut]
@@ -194,7 +196,7 @@ def test_a_pretokenizer_is_recognized_by_its_steps(tiny_llama):
     assert cuts["llama-bpe"] == ["I", "'M", "Ġ", "123", "45", "Ġ", "Ġ", "6"]
     assert cuts["qwen2"] == ["I", "'M", "Ġ", "1", "2", "3", "4", "5", "Ġ", "Ġ", "6"]
     with pytest.raises(UnavailableError, match="'tekken'"):
-        with_pretokenizer(told, "tekken")
+        with_pretokenizer(reported, "tekken")
 
 
 def test_a_gguf_base_reads_text_with_the_files_pretokenizer(tiny_llama, tmp_path):
@@ -205,7 +207,7 @@ def test_a_gguf_base_reads_text_with_the_files_pretokenizer(tiny_llama, tmp_path
     path.write_text(json.dumps(with_pretokenizer(json.loads(path.read_text()), "smollm")))
     file = opened(tmp_path / "base").export(tmp_path / "model.gguf", "gguf")
     assert keys(file)["tokenizer.ggml.pre"] == "smollm"
-    codec = load_codec(bases.resolve(str(file)))  # transformers alone would cut as GPT-2 does
+    codec = load_codec(bases.resolve(str(file)))  # transformers alone would split like GPT-2
     assert name_of(json.loads((codec.folder / "tokenizer.json").read_text())) == "smollm"
     codec.close()
 

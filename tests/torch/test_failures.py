@@ -51,8 +51,8 @@ def test_what_a_library_finds_in_a_file_comes_again_and_what_the_system_says_may
 
 def test_a_job_with_a_model_that_cannot_be_built_has_failed(tiny_llama: Path, own_home: Path) -> None:
     base = Path(shutil.copytree(tiny_llama, own_home / "base"))
-    told = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps({**told, "hidden_act": "boom"}))
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "hidden_act": "boom"}))
     state = settled(begin(base, "boom", count=4))
     assert (state.status, state.message) == (Status.FAILED, f"{base} could not be loaded: 'boom'")
 
@@ -67,7 +67,7 @@ def test_a_job_with_a_model_that_cannot_be_built_has_failed(tiny_llama: Path, ow
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
     ],
 )
-def test_a_write_without_room_pauses_whoever_reports_it(folder: Folder, error: BaseException, words: str) -> None:
+def test_a_write_without_room_pauses_the_job(folder: Folder, error: BaseException, words: str) -> None:
     ending = explain(error, folder, resumable=True)
     assert ending.status is Status.PAUSED
     assert words in ending.message

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tuneport.errors import UnavailableError
-from tuneport_torch.bases import resolve
+from tuneport_torch.bases import facts, resolve
 from tuneport_torch.bases.facts import first_fingerprint
 from tuneport_torch.bases.loading import load_model
 
@@ -67,8 +69,8 @@ def test_every_file_that_is_opened_is_in_the_fingerprint(full: Path, tmp_path: P
     for kind in ("tokenizer.json", "vocab.json"):
         if kind == "vocab.json":  # the tokenizer is made from that and merges.txt
             (full / "tokenizer.json").rename(full / "kept")
-            told = json.loads((full / "tokenizer_config.json").read_text())
-            (full / "tokenizer_config.json").write_text(json.dumps({**told, "tokenizer_class": "GPT2Tokenizer"}))
+            reported = json.loads((full / "tokenizer_config.json").read_text())
+            (full / "tokenizer_config.json").write_text(json.dumps({**reported, "tokenizer_class": "GPT2Tokenizer"}))
         command = [sys.executable, "-c", LISTENING, str(full), str(tmp_path / kind)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr
@@ -114,3 +116,17 @@ def test_links_may_only_lead_into_the_hubs_blobs(tiny_llama: Path, tmp_path: Pat
         (folder / name).symlink_to(outside / name)
         with pytest.raises(UnavailableError, match="outside the model's folder"):
             resolve(str(folder))
+
+
+def test_unchanged_files_are_hashed_once_and_a_change_is_always_seen(tmp_path):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"a" * 1000)
+    times = file.stat()
+    time.sleep(2.1)  # a fresh file is hashed at every call, because its time stamps may not show a second change
+    first = facts.fingerprint(file)
+    hits = facts._cached_digest.cache_info().hits
+    assert facts.fingerprint(file) == first
+    assert facts._cached_digest.cache_info().hits == hits + 1
+    file.write_bytes(b"b" * 1000)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert facts.fingerprint(file) != first

@@ -1,4 +1,4 @@
-"""The tiny models that the other tests stand on are what they say."""
+"""The tiny models of the other tests are what they should be."""
 
 
 def test_the_tiny_models_load_and_their_tokenizer_round_trips(tiny_llama, tiny_qwen3):

@@ -25,7 +25,7 @@ def reference(model, rows):
 
 
 @pytest.mark.parametrize("device", tiny.DEVICES)
-@pytest.mark.parametrize("longest", [30, 700])  # scores written out, and the fused kernel
+@pytest.mark.parametrize("longest", [30, 700])  # explicit scores, and the fused kernel
 @pytest.mark.parametrize("kind", PACKABLE)
 def test_packed_logits_equal_those_of_each_row_alone(kind, longest, device):
     positions = "n_positions" if kind == "gpt2" else "max_position_embeddings"
@@ -39,7 +39,7 @@ def test_packed_logits_equal_those_of_each_row_alone(kind, longest, device):
 
 
 @pytest.mark.parametrize("device", tiny.DEVICES)
-@pytest.mark.parametrize("length", [3, 600])  # scores written out, and the fused kernel
+@pytest.mark.parametrize("length", [3, 600])  # explicit scores, and the fused kernel
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
 def test_a_document_never_sees_another(kind, length, device):
     model = tiny.model(kind, max_position_embeddings=1024).eval().to(device)
@@ -98,7 +98,7 @@ def test_a_weight_of_zero_gives_no_gradient_for_any_token():
 
 
 def test_padding_depends_on_length_not_on_a_token():
-    """A row may hold the token that others are filled up with."""
+    """A row may contain the padding token of others."""
     model = tiny.model()
     rows = tiny.rows(3)
     rows[0].ids[-3:] = [0, 0, 0]
@@ -107,10 +107,10 @@ def test_padding_depends_on_length_not_on_a_token():
 
 
 def test_a_model_that_cannot_be_packed_is_padded_and_says_so():
-    told = []
+    reported = []
     model = tiny.model("bloom")
-    assert isinstance(choose_forward(model, "auto", torch.float32, lambda *said, **_: told.append(said)), Padded)
-    assert "padded, not packed" in told[0][1]
+    assert isinstance(choose_forward(model, "auto", torch.float32, lambda *said, **_: reported.append(said)), Padded)
+    assert "padded, not packed" in reported[0][1]
 
 
 @pytest.mark.parametrize("kind", ["lfm2", "mamba", "xglm"])
@@ -122,7 +122,7 @@ def test_a_model_whose_state_or_positions_continue_from_row_to_row_is_not_packed
 def test_the_proof_detects_a_leak_that_is_smaller_than_rounding():
     model = tiny.model("lfm2")
     with torch.no_grad():
-        model.model.layers[0].conv.conv.weight[..., :-1] *= 0.01  # what comes over from the tokens before
+        model.model.layers[0].conv.conv.weight[..., :-1] *= 0.01  # what comes from the tokens before
     assert why_not_packed(model.bfloat16()) == "packed rows influence each other"
 
 
@@ -136,7 +136,7 @@ def test_the_attention_of_a_model_is_restored():
 @pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.5, None), (2.0, 3.0)])
 def test_the_loss_in_chunks_has_the_loss_and_gradients_of_plain_cross_entropy(scale, softcap):
     torch.manual_seed(0)
-    targets, vocabulary = 60, 600_000  # more logits than are held at once
+    targets, vocabulary = 60, 600_000  # more logits than are computed at once
     shapes = [(targets, 4), (vocabulary, 4), (vocabulary,)]
     given = [torch.randn(*shape) for shape in shapes]
     target, weights = torch.randint(0, vocabulary, (targets,)), torch.rand(targets)

@@ -13,7 +13,7 @@ GATED_BY_SILU = ("llama", "qwen3", "mistral", "granite")  # Gemma's gates are ge
 
 
 def own(model):
-    """The modules that compute with a function of ours."""
+    """The modules that use a fused function."""
     return [module for module in model.modules() if "forward" in module.__dict__]
 
 

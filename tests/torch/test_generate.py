@@ -1,4 +1,4 @@
-"""Answers in batches are the answers one by one, and stop where they should."""
+"""Batched answers are the same as single ones, and stop where they should."""
 
 import json
 import weakref
@@ -149,11 +149,11 @@ def test_a_stream_is_the_same_answer_as_a_reply(model):
 def test_answers_streamed_together_are_the_answers_and_come_in_turns(model):
     asked = {"max_tokens": 12, "stop": "arriv"}
     pieces, replies, order = [""] * len(PROMPTS), {}, []
-    for number, told in model.stream_many(PROMPTS, **asked):
-        if isinstance(told, Reply):
-            replies[number] = told
+    for number, reported in model.stream_many(PROMPTS, **asked):
+        if isinstance(reported, Reply):
+            replies[number] = reported
         else:
-            pieces[number] += told
+            pieces[number] += reported
             order.append(number)
     assert [replies[number] for number in range(len(PROMPTS))] == model.reply_many(PROMPTS, **asked)
     assert pieces == [replies[number].text for number in range(len(PROMPTS))]

@@ -61,7 +61,7 @@ def nll(model: nn.Module, ids: torch.Tensor, changed: dict[str, torch.Tensor]) -
 
 
 def reference_loss(model: nn.Module, some: list[SimpleNamespace], changed: dict[str, torch.Tensor]) -> torch.Tensor:
-    """sum(weight x nll) / sum(weight) over the rows; `changed` are weights in the place of the model's own."""
+    """sum(weight x nll) / sum(weight) over the rows; `changed` replaces weights of the model."""
     device = next(model.parameters()).device
     total, weight = torch.zeros((), device=device), 0.0
     for row in some:
@@ -77,7 +77,7 @@ def plain(name: str, device: str, dtype: torch.dtype = torch.float32) -> nn.Modu
 
 
 def engine(name: str, device: str, **settings) -> tuple[nn.Module, object, torch.dtype]:
-    """A model made ready for training, with adapters that do something already; how losses are computed with it."""
+    """A model prepared for training, with adapters that already change it, and its forward pass."""
     kind, changes = SHAPES[name]
     asked = TorchSettings(**{"precision": "float32", "adapter": {"rank": 4, "alpha": 8.0}, **settings})
     model, plan = tiny.model(kind, **changes), tiny.resolved(asked, device)
@@ -150,7 +150,7 @@ def test_compiled_layers_with_activations_computed_twice_have_the_same_gradients
     torch._dynamo.reset()
     model, forward, dtype = engine(name, device, mode=mode)
     expected, wanted = wanted_gradients(plain(name, device), model, rows())
-    backend = CompileCounterWithBackend("aot_eager" if device == "cpu" else "inductor")  # inductor asks for a compiler
+    backend = CompileCounterWithBackend("aot_eager" if device == "cpu" else "inductor")  # inductor needs a compiler
     forward.close()
     forward.compiler = partial(compile_layers, backend=backend)
     forward.open()
@@ -208,13 +208,13 @@ def test_a_training_is_the_plain_training_step_by_step(tmp_path, name, mode):
     assert done.losses == pytest.approx(losses, rel=1e-4)
     for weight, value in done.weights.items():
         ours, wanted = value, trained[weight].detach()
-        if weight.endswith("c_attn.bias"):  # of GPT-2, where a bias on all keys alike has no gradient but noise
+        if weight.endswith("c_attn.bias"):  # of GPT-2, where the same bias on all keys has a gradient of noise only
             ours, wanted = (torch.cat([bias[:32], bias[64:]]) for bias in (ours, wanted))
         torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=2e-4)
 
 
 def adapters_of(model: nn.Module, seed: int) -> dict[str, torch.Tensor]:
-    """Leaves with the adapters' beginning: B is zero, and A comes from the run's seed as the loop draws it."""
+    """Leaves with the adapters' initial values: B is zero, and A comes from the run's seed as in the loop."""
     torch.manual_seed(seed)
     leaves = {}
     for name, layer in adapter_layers(model).items():
@@ -241,7 +241,7 @@ def test_with_activation_checkpointing_over_a_16_bit_base_every_trained_weight_i
 
 
 def test_training_never_computes_in_float16():
-    """Its range is what small gradients fall out of; a base that is stored in it is trained in another type."""
+    """Its range is too small for gradients; a base stored in it is trained in another type."""
     asked = [(setting, has) for setting in ("auto", "bfloat16", "float32") for has in (False, True)]
     chosen = {autos.precision(setting, has_bfloat16=has) for setting, has in asked}
     assert chosen == {"bfloat16", "float32"}

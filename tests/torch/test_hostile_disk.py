@@ -1,4 +1,4 @@
-"""What a disk can do to checkpoints: the newest that is whole is used, and what was wrong with newer ones is told."""
+"""What a disk can do to checkpoints: the newest intact one is used, and faults of newer ones are reported."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def store(tmp_path: Path) -> Store:
 
 
 def assert_goes_back(store: Store, file: str) -> None:
-    """The older checkpoint is used, the harmed file is named, and looking at the list breaks nothing."""
-    told: list[str] = []
-    saved = store.newest_intact(told.append)
+    """The older checkpoint is used, the damaged file is named, and listing works."""
+    reported: list[str] = []
+    saved = store.newest_intact(reported.append)
     assert saved is not None
     assert saved.step == 1
-    assert len(told) == 1
-    assert told[0].startswith("Checkpoint step-00000002 is not used: ")
-    assert file in told[0]
-    assert told[0].endswith("Trying the one before.")
+    assert len(reported) == 1
+    assert reported[0].startswith("Checkpoint step-00000002 is not used: ")
+    assert file in reported[0]
+    assert reported[0].endswith("Trying the one before.")
     assert store.list()[0].step == 1
     assert store.at(2) is None
 
@@ -58,7 +58,7 @@ def test_a_file_cut_at_any_block_is_passed_over(store: Store, file: str) -> None
     for size in {*range(0, len(whole), 4096), len(whole) - 1}:
         path.write_bytes(whole[:size])
         assert_goes_back(store, file)
-    path.write_bytes(whole + bytes(4096))  # as a file system leaves a file whose size it knew too early
+    path.write_bytes(whole + bytes(4096))  # as a file system leaves a file whose size was stored too early
     assert_goes_back(store, file)
     path.write_bytes(whole)
     assert_whole(store.newest_intact())
@@ -87,7 +87,7 @@ def test_a_flipped_bit_anywhere_is_detected_forty_thousand_times(store: Store) -
 
 
 def test_each_byte_of_the_manifest_counts(store: Store) -> None:
-    """It is the one file that no digest is kept of."""
+    """It is the only file without a stored digest."""
     path, draw = store.folder / "step-00000002" / "manifest.json", random.Random(3)
     whole = path.read_bytes()
     for place in range(len(whole)):
@@ -131,10 +131,12 @@ def test_a_checkpoint_under_another_ones_name_is_passed_over(store: Store) -> No
 def test_when_no_checkpoint_is_intact_the_log_says_that_training_starts_over(store: Store) -> None:
     for step in (1, 2):
         zeroed(store.folder / f"step-0000000{step}" / "weights.safetensors")
-    told: list[str] = []
-    assert store.newest_intact(told.append) is None
-    assert [line.split(":")[0] for line in told] == [f"Checkpoint step-0000000{step} is not used" for step in (2, 1)]
-    assert told[1].endswith("There is none before: starting over.")
+    reported: list[str] = []
+    assert store.newest_intact(reported.append) is None
+    assert [line.split(":")[0] for line in reported] == [
+        f"Checkpoint step-0000000{step} is not used" for step in (2, 1)
+    ]
+    assert reported[1].endswith("There is none before: starting over.")
 
 
 def test_a_damaged_newer_checkpoint_does_not_push_out_an_intact_one(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ print(failed, whole)
 
 
 def test_a_disk_that_is_full_at_any_block_of_a_save_leaves_the_one_before(tmp_path: Path) -> None:
-    """A real one: a file system of 192 KiB in memory, filled up a block further each time."""
+    """A real one: a file system of 192 KiB in memory, with one more full block each time."""
     mount = f'mount -t tmpfs -o size=192k tmpfs {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}'
     command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, FULL]
     if shutil.which("unshare") is None or subprocess.run([*command[:3], "true"], check=False).returncode:
@@ -216,9 +218,9 @@ def killed_at(victims: Victims, folder: Path, call: int) -> bool:
     if ended == NOT_PERMITTED:
         pytest.skip("following a process by ptrace is not permitted here")
     assert ended in (0, -signal.SIGKILL)
-    told: list[str] = []
-    saved = store.newest_intact(told.append)
-    assert told == []  # a kill leaves nothing under a checkpoint's name that is not one
+    reported: list[str] = []
+    saved = store.newest_intact(reported.append)
+    assert reported == []  # a kill leaves no incomplete folder under a checkpoint's name
     if before is not None:
         assert saved is not None
         assert before.step <= saved.step <= before.step + 1
@@ -228,7 +230,7 @@ def killed_at(victims: Victims, folder: Path, call: int) -> bool:
 
 
 def kill_at_calls(victims: Victims, folder: Path, every: int) -> int:
-    """Kills at each `every`-th system call of a save, until one comes to its end; their number."""
+    """Kill a save at every `every`-th system call, until one finishes. Returns the number of kills."""
     assert not killed_at(victims, folder, 10**9)
     assert not killed_at(victims, folder, 10**9)
     kills = 0

@@ -156,8 +156,8 @@ def attack_folders(doors: Doors, whole: Path, scratch: Path, examples: int, *thr
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(whole, folder)
         mutate(folder, file, Random(seed).randrange)
-        told = folder / "adapter" / "adapter_config.json"
-        told.write_bytes(told.read_bytes().replace(bytes(whole), bytes(folder)))
+        reported = folder / "adapter" / "adapter_config.json"
+        reported.write_bytes(reported.read_bytes().replace(bytes(whole), bytes(folder)))
         found = doors.go(folder / "adapter" if file.startswith("adapter") else folder, *through)
         gather(faults, f"{file} {seed}", found, *through)
 
@@ -182,7 +182,7 @@ def attack_ggufs(doors: Doors, whole: Path, scratch: Path, examples: int, *throu
 
 
 def gather(faults: dict[str, str], what: str, found: dict[str, str], *through: str) -> None:
-    """Keep what broke, a case for each kind: a long search tells all kinds at its end."""
+    """Collect failures, one case per kind, so that a long search reports all kinds at its end."""
     try:
         assert_held(found, *through)
     except AssertionError as error:

@@ -1,4 +1,4 @@
-"""Models come from a hub as the hub's own library fetches them: a real server on loopback, and no network."""
+"""Models are fetched from a hub by its own library: from a real server on loopback, without a network."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ COMMIT = "c" * 40
 
 @pytest.fixture
 def hub(tiny_llama, tmp_path):
-    """A hub with org/tiny and the gated org/gated. Calling it runs Python that sees it; `asked` is what it heard."""
+    """A hub with org/tiny and the gated org/gated. Calling it runs Python that uses it; `asked` are the requests."""
     files = {file.name: file.read_bytes() for file in tiny_llama.iterdir()} | {"pytorch_model.bin": b"pickle"}
     asked = []
 
@@ -79,27 +79,27 @@ def hub(tiny_llama, tmp_path):
 
 
 def test_a_model_is_fetched_once_without_its_pickles_and_then_found_offline(hub, tiny_llama):
-    told = hub(
+    reported = hub(
         "base = bases.resolve('org/tiny@main')\nprint(base.present)\n"
         "base = bases.fetch(base)\nprint(base.present, base.revision, base.facts.layers)\n"
     )
-    assert told == f"False\nTrue {COMMIT} 2\n"
+    assert reported == f"False\nTrue {COMMIT} 2\n"
     assert not any("pytorch_model.bin" in path and "/resolve/" in path for path in hub.asked)
     before = len(hub.asked)
-    told = hub(
+    reported = hub(
         "base = bases.resolve('org/tiny@main')\nprint(base.present, bases.fetch(base) is base)\n"
         f"print(base.fingerprint == bases.resolve({str(tiny_llama)!r}).fingerprint)",
         offline=True,
     )
-    assert told == "True True\nTrue\n"
+    assert reported == "True True\nTrue\n"
     assert len(hub.asked) == before
 
 
 def test_counting_tokens_fetches_the_small_files_only(hub):
-    told = hub(
+    reported = hub(
         "codec = load.load_codec(bases.resolve('org/tiny'))\nprint(codec.count_many(['Hello']), codec.stop_ids)\n"
     )
-    assert told.startswith("[")
+    assert reported.startswith("[")
     assert not any(path.endswith(".safetensors") for path in hub.asked)
 
 
@@ -112,18 +112,18 @@ def test_counting_tokens_fetches_the_small_files_only(hub):
     ],
 )
 def test_errors_of_the_hub_have_a_remedy(hub, name, kind, cure):
-    told = hub(
+    reported = hub(
         f"try:\n    bases.fetch(bases.resolve({name!r}))\n"
         "except TuneportError as error:\n    print(type(error).__name__, error)"
     )
-    assert told.startswith(kind)
-    assert cure in told
+    assert reported.startswith(kind)
+    assert cure in reported
 
 
 def test_the_error_for_an_unreachable_hub_says_what_to_type(hub):
-    told = hub(
+    reported = hub(
         "import huggingface_hub.constants as c\nimport os\n"
         "try:\n    bases.fetch(bases.resolve('org/tiny@v2'))\nexcept TuneportError as error:\n    print(error)",
         offline=True,
     )
-    assert "hf download org/tiny --revision v2" in told
+    assert "hf download org/tiny --revision v2" in reported

@@ -53,8 +53,8 @@ def test_a_job_whose_layers_cannot_be_compiled_says_so_and_trains_without(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     job = TorchBackend().start(request(tiny_llama, "compiled", compile=True))
     assert job.wait(timeout=200)
-    told = [event.message for event in job.events() if event.level == "warning"]
-    assert [message for message in told if message.startswith("Training continues without compiled layers: ")]
+    shown = [event.message for event in job.events() if event.level == "warning"]
+    assert [message for message in shown if message.startswith("Training continues without compiled layers: ")]
     assert job.state().details["compile"] is True
 
 
@@ -79,10 +79,10 @@ def test_a_job_goes_from_start_to_model_and_can_be_read_all_the_while(tiny_llama
     assert state.finished > state.started > state.created
     plan = TorchBackend().plan(asked)
     assert set(plan.reasons) == set(state.details["reasons"])
-    told = state.details["resolved"]
+    shown = state.details["resolved"]
     assert 10**7 < state.details["peak_memory"] < 10**11
-    assert (told["precision"], told["tokens_per_step"], told["epochs"]) == ("float32", 64, 2)
-    assert (told["learning_rate"], told["total_steps"]) == (plan.resolved["learning_rate"], state.total_steps)
+    assert (shown["precision"], shown["tokens_per_step"], shown["epochs"]) == ("float32", 64, 2)
+    assert (shown["learning_rate"], shown["total_steps"]) == (plan.resolved["learning_rate"], state.total_steps)
     assert state.details["reasons"]["learning_rate"].startswith("auto: ")
     assert statuses(job)[0] == "queued"
     assert statuses(job)[-2:] == ["preparing", "succeeded"]
@@ -243,10 +243,10 @@ def test_deleting_says_what_goes_and_takes_it_all(tiny_llama: Path, own_home: Pa
     with pytest.raises(JobNotFinished, match="must end"):
         job.delete()
     job.cancel()
-    told = job.delete(dry_run=True)
+    shown = job.delete(dry_run=True)
     assert job.folder.path.exists()
-    assert any("train.jsonl (" in line and "bytes)" in line for line in told)
-    assert job.delete() == told
+    assert any("train.jsonl (" in line and "bytes)" in line for line in shown.removed)
+    assert job.delete() == shown
     assert [path.name for path in (own_home / "jobs" / "torch").iterdir()] == [".intents"]
     with pytest.raises(JobNotFound):
         job.state()

@@ -1,4 +1,4 @@
-"""Conversations that join answers under way get the answers that they would get alone, and do not wait for others."""
+"""Conversations that join a running batch get the same answers as alone, and do not wait for others."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def llama(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def windowed(tmp_path_factory):
-    """A model of which some layers see the last 16 tokens only."""
+    """A model in which some layers see only the last 16 tokens."""
     from transformers import Gemma3TextConfig
 
     tokenizer = make_tokenizer()
@@ -68,7 +68,7 @@ def windowed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recurrent(tmp_path_factory):
-    """A model whose layers keep a state instead of keys and values: its rows cannot join each other."""
+    """A model whose layers keep a state instead of keys and values: its rows cannot be merged."""
     from transformers import Lfm2Config
 
     tokenizer = make_tokenizer()
@@ -81,7 +81,7 @@ def recurrent(tmp_path_factory):
 
 
 def join(model, batch, number, text, **options):
-    """Let a conversation join, and wait until it is prepared: which step takes it in is then certain."""
+    """Let a conversation join, and wait until it is prepared, so that the step at which it joins is certain."""
     model.join(batch, number, text, **options)
     wait(list(batch._preparing.futures.values()))
 
@@ -96,11 +96,11 @@ def run(model, asked, every=3):
             join(model, batch, joined, asked[joined][0], **asked[joined][1])
             joined += 1
         steps += 1
-        for number, told in batch.step():
-            if isinstance(told, AnswerPiece):
-                pieces.setdefault(number, []).append(told)
+        for number, reported in batch.step():
+            if isinstance(reported, AnswerPiece):
+                pieces.setdefault(number, []).append(reported)
             else:
-                ends[number] = told
+                ends[number] = reported
     batch.close()
     return pieces, ends
 
@@ -135,10 +135,10 @@ def test_a_short_prompt_does_not_wait_for_a_long_one_to_be_read(llama):
     order += batch.step()
     assert not batch.waiting
     join(llama, batch, 1, "PIN", max_tokens=1)
-    while sum(isinstance(told, Reply) for _, told in order) < 2:
+    while sum(isinstance(reported, Reply) for _, reported in order) < 2:
         order += batch.step()
     batch.close()
-    assert [number for number, _ in order].index(0) > [number for number, told in order].index(1)
+    assert [number for number, _ in order].index(0) > [number for number, reported in order].index(1)
     assert order[-1][1] == llama.reply("card " * 900, max_tokens=4)
 
 
@@ -166,11 +166,11 @@ def sizes(model):
 
 
 def test_a_row_that_ends_or_is_dropped_is_computed_no_more(llama):
-    batch, told = llama.open_batch(), []
+    batch, reported = llama.open_batch(), []
     for number, limit in enumerate((6, 60, 60)):
         join(llama, batch, number, PROMPTS[number], max_tokens=limit)
-    while not any(isinstance(one, Reply) for _, one in told):
-        told += batch.step()
+    while not any(isinstance(one, Reply) for _, one in reported):
+        reported += batch.step()
     with sizes(llama) as seen:
         batch.step()
         batch.drop([1, 99])
@@ -243,7 +243,7 @@ def test_a_client_that_leaves_while_memory_is_short_loses_no_other_answer(llama,
         short.setattr(DynamicCache, "batch_select_indices", lambda *_: torch.empty(1 << 60, dtype=torch.uint8))
         batch.drop([1])
     while not ends:
-        ends |= {number: told for number, told in batch.step() if isinstance(told, Reply)}
+        ends |= {number: reported for number, reported in batch.step() if isinstance(reported, Reply)}
     batch.close()
     assert ends == {0: llama.reply(PROMPTS[0], max_tokens=9)}
 
@@ -314,9 +314,9 @@ def test_nothing_is_sent_both_as_a_call_and_as_text(llama, said, limit, calls, r
     if limit < 0:
         limit += len(llama._ready().renderer.codec.encode(said).ids)
     pieces, reply = written(llama, said, tools=(CLOCK,), max_tokens=limit)
-    told = merged(pieces)
-    assert [name for name, _ in told] == [name for name, _ in calls]
-    for (_, got), (_, wanted) in zip(told, calls, strict=True):
+    reported = merged(pieces)
+    assert [name for name, _ in reported] == [name for name, _ in calls]
+    for (_, got), (_, wanted) in zip(reported, calls, strict=True):
         assert got == wanted if wanted is not None else said.endswith(got) or got in said
     assert "".join(piece.text for piece in pieces) == ("" if calls else said)
     assert reply.finish_reason == reason
@@ -333,7 +333,7 @@ def test_log_probabilities_come_with_the_text_of_their_tokens(llama):
 
 
 def begins(llama, said):
-    """The same model, made to begin its answers so."""
+    """The same model, made to start its answers like this."""
     llama.ensure_ready()
     tokens, state = llama._loaded.renderer.codec.encode(said).ids, {"step": 0}
 
@@ -369,20 +369,20 @@ def test_a_strict_function_does_not_constrain_text_that_is_not_a_call(llama):
 
 
 def test_a_long_text_that_is_tokenized_delays_no_answer_and_ends_with_its_client(llama):
-    batch, told = llama.open_batch(), []
+    batch, reported = llama.open_batch(), []
     join(llama, batch, 0, "Hello", max_tokens=40)
     llama.join(batch, 1, "a b c " * 500_000, max_tokens=4)
-    while not any(isinstance(one, Reply) for _, one in told):
-        told += batch.step()
+    while not any(isinstance(one, Reply) for _, one in reported):
+        reported += batch.step()
     assert batch.waiting == [1]
-    assert {number for number, _ in told} == {0}
+    assert {number for number, _ in reported} == {0}
     [working] = batch._preparing.futures.values()
     batch.drop([1])
     wait([working], 1.0)
     assert working.done(), "to tokenize all of it takes longer"
     llama.join(batch, 2, "card " * 15_000, max_tokens=4)
-    while not isinstance(told[-1][1], TuneportError):
-        told += batch.step()
-    assert told[-1][0] == 2
-    assert "15,0" in str(told[-1][1])
+    while not isinstance(reported[-1][1], TuneportError):
+        reported += batch.step()
+    assert reported[-1][0] == 2
+    assert "15,0" in str(reported[-1][1])
     batch.close()

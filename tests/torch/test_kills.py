@@ -1,4 +1,4 @@
-"""Workers and parents are killed at random points: what comes out is what would have come out."""
+"""Workers and parents are killed at random points: the results are the same as without kills."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def many_kills(base: Path, undisturbed: LocalJob, wanted: int, side_by_side: int
         assert weights(job) == weights(undisturbed)
         assert losses(job) == expected
         assert seqs(job) == list(range(1, len(seqs(job)) + 1))
-        told = [event.data["step"] for event in job.events() if event.kind == "checkpoint"]
-        assert told == sorted(set(told))
+        steps = [event.data["step"] for event in job.events() if event.kind == "checkpoint"]
+        assert steps == sorted(set(steps))
         assert not list(job.folder.path.glob(".*.tmp"))
 
 
@@ -154,7 +154,7 @@ def test_two_processes_that_start_one_intent_at_once_start_one_job(tiny_llama: P
     job.cancel()
 
 
-def test_a_start_that_was_cut_off_while_writing_is_written_anew(tiny_llama: Path, own_home: Path) -> None:
+def test_a_start_that_was_cut_off_while_writing_is_written_again(tiny_llama: Path, own_home: Path) -> None:
     folder = own_home / "jobs" / "torch" / "half"
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_text('{"shape":"conv')

@@ -1,4 +1,4 @@
-"""What a training says at its end about an export that was asked for."""
+"""The last message of a training whose settings ask for an export."""
 
 from __future__ import annotations
 

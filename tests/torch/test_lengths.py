@@ -1,4 +1,4 @@
-"""Rows that are longer than `max_tokens`: the plan says what becomes of them, and the job says the same."""
+"""Rows that are longer than `max_tokens`: the plan says what happens to them, and so does the job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""llama.cpp reads a GGUF file of ours as we do: the same tokens, the same greedy answers.
+"""llama.cpp reads our GGUF files as we do: the same tokens, the same greedy answers.
 
 Only where its Python binding is installed, which `pip install llama-cpp-python` builds from source.
 """
@@ -16,7 +16,7 @@ from tuneport_torch.text.pretokenizer import with_pretokenizer
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
-ROUNDING = 0.5  # of logits around 30: llama.cpp's differ by up to 0.2 from float32's where the weights are the same
+ROUNDING = 0.5  # of logits around 30: llama.cpp's differ by up to 0.2 from float32's with the same weights
 TEXTS = (
     "My card never arrived.",
     "I'M 12345  6 it's\n\n\tÜber 3,000 €!!",

@@ -1,4 +1,4 @@
-"""Threads load, use and give back models at the same time: no load disturbs another load or an answer."""
+"""Threads load, use and free models concurrently: no load disturbs another load or an answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRESH = int(os.environ.get("TUNEPORT_TEST_FRESH", "20"))  # interpreters of the 
 
 @pytest.fixture(scope="module")
 def tied(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> tuple[Path, Path]:
-    """Two models whose output layer is their embedding: their files hold it once."""
+    """Two models whose output layer is their embedding: their files contain it once."""
     from transformers import Qwen2Config
 
     folder = tmp_path_factory.mktemp("tied")
@@ -33,7 +33,7 @@ def tied(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> tuple[Path
 
 
 def at_once(*calls: Callable[[], object]) -> list[object]:
-    """What each call returns, all of them begun at the same moment; raises what the first of them raises."""
+    """The results of calls that start at the same moment; raises the first error."""
     gate = threading.Barrier(len(calls))
 
     def one(call: Callable[[], object]) -> object:
@@ -76,7 +76,7 @@ COLD = """
     threads = [threading.Thread(target=do, args=[folder]) for folder in sys.argv[1:] for do in (chat, convert)]
     for thread in threads: thread.start()
     for thread in threads: thread.join()
-    # Python's garbage collector rested while the libraries were imported, and looks again; nothing was kept from it.
+    # Python's garbage collector was off while the libraries were imported, and is on again.
     young = gc.get_stats()[0]["collections"]
     assert gc.isenabled() and not gc.get_freeze_count() and young < 500, (gc.isenabled(), young)
     sys.exit(len(answers) != 4)
@@ -131,7 +131,7 @@ def test_an_answer_is_the_same_while_another_model_is_loaded_in_another_type(tie
 
 
 def test_a_loaded_model_answers_while_another_one_is_being_loaded(tied: tuple[Path, Path]) -> None:
-    """Another thread holds the lock for as long as a load may take."""
+    """Another thread holds the lock as long as a load may take."""
     from tuneport_torch.bases.loading import LOADING
 
     model = TorchModel.base(str(tied[0]))

@@ -1,4 +1,6 @@
-"""A tokenizer with more tokens than the model's embedding has rows: named where it matters, and no IndexError."""
+"""A tokenizer with more tokens than the model's embedding has rows: reported where it matters, without an
+IndexError.
+"""
 
 import json
 import shutil
@@ -22,14 +24,14 @@ def longer(tiny_llama, tmp_path_factory):
     """The tiny model with two more tokens in its tokenizer, one of them as padding."""
     folder = shutil.copytree(tiny_llama, tmp_path_factory.mktemp("longer") / "base")
     path = folder / "tokenizer.json"
-    told = json.loads(path.read_text())
+    reported = json.loads(path.read_text())
     kind = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     assert json.loads((folder / "config.json").read_text())["vocab_size"] == 500
-    told["added_tokens"] += [
+    reported["added_tokens"] += [
         {"id": 500, "content": "<|pad|>", "special": True, **kind},
         {"id": 501, "content": "<order>", "special": False, **kind},
     ]
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(reported))
     config = folder / "tokenizer_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "pad_token": "<|pad|>"}))
     return folder

@@ -152,7 +152,7 @@ def test_gradients_that_stay_infinite_stop_the_job_and_name_the_cure(tmp_path):
 
 def test_a_step_whose_loss_overflows_is_skipped_and_counted_and_changes_nothing(tmp_path):
     rows = tiny.rows(30)
-    rows[4].weights[-1] = 3e38  # which times its loss is more than float32 can say
+    rows[4].weights[-1] = 3e38  # its product with the loss overflows float32
     done = tiny.trained(tmp_path, train=rows, epochs=3)
     assert done.result.skipped_steps == 3
     skipped = [event for event in done.events if "is skipped" in event["message"]]
@@ -170,7 +170,7 @@ def test_data_without_finite_losses_stops_the_job_after_five_steps(tmp_path):
 
 
 class Small:
-    """Memory in which only so many tokens fit: the allocator itself refuses more."""
+    """Memory for a limited number of tokens: the allocator itself refuses more."""
 
     def __init__(self, model, tokens):
         model.get_decoder().register_forward_pre_hook(self.check, with_kwargs=True)
@@ -228,14 +228,14 @@ def test_a_disk_that_is_full_for_a_while_does_not_stop_the_training(tmp_path):
         done = tiny.trained(tmp_path, stop=stop, checkpoint_every=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "No checkpoint at step 4, the previous one stays in use" in done.logs
+    assert "No checkpoint at step 4; the previous one stays in use" in done.logs
     assert done.store.newest_intact().step == done.result.total_steps
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_rows_without_anything_to_train_on_are_an_error(tmp_path, part):
     rows = tiny.rows(3)
-    rows[1].weights = [1.0] + [0.0] * (len(rows[1].ids) - 1)  # the first token has nothing that predicts it
+    rows[1].weights = [1.0] + [0.0] * (len(rows[1].ids) - 1)  # nothing predicts the first token
     with pytest.raises(DataError, match=rf"1 rows \({part}\) .* row 2"):
         tiny.trained(tmp_path, **{"train": tiny.rows(3), part: rows})
 

@@ -60,6 +60,6 @@ def test_observers_see_every_event_in_order_and_cannot_break_a_training(
     job = tuneport.train(f"torch:{tiny_llama}", rows(20), epochs=1, settings=SMALL)
     assert settled(job).status is tuneport.Status.SUCCEEDED, log(job)
     assert gone(job)
-    told = [json.loads(line) for line in seen.read_text().splitlines()]
-    assert told == [[str(job.ref), event.seq] for event in job.events()]
+    delivered = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert delivered == [[str(job.ref), event.seq] for event in job.events()]
     assert "The observer quitter failed: SystemExit: I quit" in log(job)

@@ -1,4 +1,4 @@
-"""The loss of the odds ratio and its gradients beside plain float32 ones written here, and trainings by it."""
+"""The odds-ratio loss and its gradients compared with plain float32 ones, and training with it."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def test_the_loss_and_its_gradients_are_those_of_the_papers_equations(kind, mode
         forward.open()
         ours = Orpo(some, "train", beta=BETA)
         figures = ours.measure(forward, ours.pack(forward, range(5)))
-        told = dict(zip(ours.figures, figures.tolist(), strict=True))
-        assert told["loss"] == pytest.approx(sum(losses).item(), rel=1e-5)
-        assert told["nll"] == pytest.approx(sum(nlls).item(), rel=1e-5)
-        assert told["log_odds_ratio"] == pytest.approx(sum(ratios).item(), rel=1e-4, abs=1e-4)
-        assert told["rewards/accuracies"] == sum(ratio > 0 for ratio in ratios)
+        reported = dict(zip(ours.figures, figures.tolist(), strict=True))
+        assert reported["loss"] == pytest.approx(sum(losses).item(), rel=1e-5)
+        assert reported["nll"] == pytest.approx(sum(nlls).item(), rel=1e-5)
+        assert reported["log_odds_ratio"] == pytest.approx(sum(ratios).item(), rel=1e-4, abs=1e-4)
+        assert reported["rewards/accuracies"] == sum(ratio > 0 for ratio in ratios)
         for name, grad in gradients(model, figures[0]).items():
             torch.testing.assert_close(
                 grad, wanted[name], rtol=1e-3, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
@@ -131,12 +131,12 @@ def test_a_pair_counts_the_same_however_long_and_however_heavy_its_answers_are()
 
 def test_chosen_answers_become_likely_and_likelier_than_rejected_ones(tmp_path):
     done = trained(tmp_path, epochs=10, learning_rate=1e-2, patience=None)
-    told = [event for event in done.events if event["kind"] == "metric"]
-    assert told[-1]["train_loss"] < 0.7 * told[0]["train_loss"]
-    assert told[-1]["nll"] < 0.7 * told[0]["nll"]
-    assert told[-1]["log_odds_ratio"] > told[0]["log_odds_ratio"] + 1.0
-    assert told[-1]["rewards/accuracies"] == 1.0
-    assert {"valid_loss", "valid_nll", "valid_log_odds_ratio", "valid_rewards/accuracies"} <= told[-1].keys()
+    reported = [event for event in done.events if event["kind"] == "metric"]
+    assert reported[-1]["train_loss"] < 0.7 * reported[0]["train_loss"]
+    assert reported[-1]["nll"] < 0.7 * reported[0]["nll"]
+    assert reported[-1]["log_odds_ratio"] > reported[0]["log_odds_ratio"] + 1.0
+    assert reported[-1]["rewards/accuracies"] == 1.0
+    assert {"valid_loss", "valid_nll", "valid_log_odds_ratio", "valid_rewards/accuracies"} <= reported[-1].keys()
     assert "reference" not in done.logs
     assert not (tmp_path / "reference.safetensors").exists()
 
@@ -186,7 +186,7 @@ def test_its_learning_rate_is_that_of_sft_and_its_beta_a_tenth(tmp_path):
 
 @pytest.fixture
 def typed(tmp_path, tiny_llama):
-    """The command line over a config file of 12 pairs, each command with what it adds."""
+    """The command line with a config file of 12 pairs, with the result of each command."""
     pair = {"prompt": "Hello {}", "chosen": "Thank you {}", "rejected": "card {}"}
     lines = [json.dumps({key: text.format(n) for key, text in pair.items()}) for n in range(12)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
@@ -216,8 +216,8 @@ def test_a_config_with_method_orpo_is_planned_and_run_and_the_model_knows(typed)
     lineage = tuneport.open_model(ref).lineage
     assert lineage.method == "orpo"
     assert "reference" not in lineage.settings
-    told = [event for event in tuneport.open_job(ref).events() if event.kind == "metric"]
-    assert {"train_loss", "nll", "log_odds_ratio", "rewards/accuracies", "valid_loss"} <= told[-1].data.keys()
+    reported = [event for event in tuneport.open_job(ref).events() if event.kind == "metric"]
+    assert {"train_loss", "nll", "log_odds_ratio", "rewards/accuracies", "valid_loss"} <= reported[-1].data.keys()
     assert any("pairs, " in event.message for event in tuneport.open_job(ref).events())
 
 

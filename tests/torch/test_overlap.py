@@ -1,4 +1,4 @@
-"""Host and device at work at the same time, as on a GPU: what a CPU can see of it."""
+"""Host and device work in parallel, as on a GPU, as far as a CPU can test it."""
 
 import threading
 
@@ -17,11 +17,11 @@ from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.update import adamw, update
 from tuneport_torch.text.rows import TrainingPair
 
-OVERFLOWS = 3e38  # as a weight: times its loss it is more than float32 can say
+OVERFLOWS = 3e38  # as a weight: its product with the loss overflows float32
 
 
-def told(done):
-    """Metrics and logs in order, without what depends on the clock; so does when a checkpoint is whole."""
+def reported(done):
+    """Metrics and logs in order, without what depends on the clock, such as when a checkpoint is complete."""
     clock = {"tokens_per_second", "seconds_left"}
     events = [event for event in done.events if event["kind"] != "checkpoint"]
     return [{key: event[key] for key in event.keys() - clock} for event in events]
@@ -51,7 +51,7 @@ def test_overlap_changes_no_number_and_no_event(tmp_path, options):
         tiny.trained(tmp_path / str(overlap), epochs=3, evaluate_every=4, overlap=overlap, **data, **options)
         for overlap in (False, True)
     )
-    assert told(one) == told(other)
+    assert reported(one) == reported(other)
     assert one.result == other.result
     assert other.result.skipped_steps == (0 if options.get("method") else 3)
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
@@ -86,7 +86,7 @@ def test_with_overlap_five_steps_in_a_row_that_are_not_finite_stop_the_job_too(t
 
 
 class Watched(AnswerRows):
-    """Notes in which thread each batch was packed."""
+    """Records the thread in which each batch was packed."""
 
     def __init__(self, rows):
         super().__init__(rows, "train")
@@ -130,7 +130,7 @@ def test_an_unused_batch_is_dropped():
 
 
 class NoNumbers(TorchDispatchMode):
-    """Nobody may turn a tensor into a number of Python's."""
+    """No tensor may be turned into a Python number."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
@@ -140,7 +140,7 @@ class NoNumbers(TorchDispatchMode):
 @pytest.mark.parametrize("mode", ["lora", "full"])
 @pytest.mark.parametrize("method", ["sft", "dpo", "orpo"])
 def test_a_packed_forward_and_backward_ask_the_device_for_no_number(mode, method):
-    """Padded ones do: transformers looks whether their mask is needed."""
+    """Padded ones do, because transformers checks whether they need their mask."""
     model, forward = prepared(mode=mode)
     data = {
         "sft": lambda: AnswerRows(tiny.rows(4), "train"),
@@ -148,7 +148,7 @@ def test_a_packed_forward_and_backward_ask_the_device_for_no_number(mode, method
         "orpo": lambda: Orpo(pairs(4), "train", beta=0.1),
     }[method]()
     batch = data.pack(forward, range(4))
-    assert (batch if method == "sft" else batch.rows).documents.groups  # a CPU's own; made of lengths, on the host
+    assert (batch if method == "sft" else batch.rows).documents.groups  # used only on a CPU
     with NoNumbers():
         figures = data.measure(forward, batch)
         figures[0].backward()

@@ -49,7 +49,7 @@ def test_a_large_set_is_sampled_and_says_its_error(tiny_llama: Path, own_home: P
 def test_money_is_hours_times_what_an_hour_costs(tiny_llama: Path, own_home: Path) -> None:
     plan = TorchBackend().plan(request(tiny_llama, "paid", usd_per_hour=3600.0))
     assert plan.usd.value == pytest.approx(plan.seconds.value)
-    assert "3600 USD an hour" in plan.usd.source
+    assert "3600 USD per hour" in plan.usd.source
 
 
 def clock_of(*seconds: float) -> Callable[[], float]:
@@ -72,9 +72,9 @@ def test_earlier_trainings_of_this_machine_set_the_pace(tiny_llama: Path, own_ho
 def _off(found: pace.Pace | None) -> float:
     """By what factor the pace may be off, as its error says."""
     assert found is not None
-    told = re.fullmatch(r"±(\d+)%|up to ([\d.]+) times off", found.error)
-    assert told is not None
-    return 1 + int(told[1]) / 100 if told[1] else float(told[2])
+    parsed = re.fullmatch(r"±(\d+)%|up to ([\d.]+) times off", found.error)
+    assert parsed is not None
+    return 1 + int(parsed[1]) / 100 if parsed[1] else float(parsed[2])
 
 
 def test_the_error_of_a_pace_is_what_was_measured_and_one_training_is_not_enough(

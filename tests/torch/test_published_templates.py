@@ -1,4 +1,4 @@
-"""What becomes of nine kinds of rows with each chat template that the package trl brings."""
+"""The result for nine kinds of rows with each chat template in the package trl."""
 
 import json
 import runpy
@@ -160,10 +160,10 @@ def test_a_published_template_is_trained_exactly_or_refused_for_its_own_reason(n
         assert (found if isinstance(found, tuple) else found.code) == row.expected(kind), kind
 
 
-FREE = ("gemma4", "diffusion_gemma", "lfm2")  # calls that are like Python or have bare keys: constrained ones are JSON
+FREE = ("gemma4", "diffusion_gemma", "lfm2")  # calls that are like Python or have bare keys: constrained calls are JSON
 REFUSED_CALLS = {
-    "two": ("gptoss", "llama3_1", "llama3_2"),  # one call an answer
-    "said": ("llama3_1", "llama3_2", "muse_glimmer"),  # no text beside a call
+    "two": ("gptoss", "llama3_1", "llama3_2"),  # one call per answer
+    "said": ("llama3_1", "llama3_2", "muse_glimmer"),  # no text next to a call
     "thought": ("lfm2_v2", "llama3_1", "llama3_2", "qwen2_5", "qwen3_instruct_2507", "qwen3_vl"),  # no thinking
 }
 
@@ -183,7 +183,7 @@ def test_a_trained_call_is_parsed_as_the_same_call(name, tmp_path):
         reply, pieces = found
         said, thought = (reply.text.lstrip("\n"), reply.thinking or "")
         if name == "gptoss" and kind == "said":
-            said, thought = thought, ""  # it writes what is said before a call into the channel of thinking
+            said, thought = thought, ""  # it writes text before a call into the thinking channel
         assert (said, thought) == (wanted.text, wanted.reasoning_content or ""), kind
         assert list(map(called, reply.tool_calls)) == list(map(called, wanted.tool_calls)), kind
         assert reply.finish_reason == "tool_calls"
@@ -196,7 +196,7 @@ def test_a_trained_call_is_parsed_as_the_same_call(name, tmp_path):
             assert "".join(part.arguments for part in parts) == call["function"]["arguments"]
         if kind in ("two", "thought") and find_spec("llguidance") and not name.startswith(FREE):
             must = published.must_call(one, row)
-            if isinstance(must, str):  # the grammar ends an answer before the line break in front of its end
+            if isinstance(must, str):  # the grammar ends an answer before the line break at its end
                 assert must.rpartition("<|im_end|>")[0].endswith("</tool_call>\n"), kind
             else:
                 assert list(map(called, must.tool_calls)) == list(map(called, wanted.tool_calls)), kind

@@ -1,4 +1,4 @@
-"""A model goes to the hub in one commit, with a card, to a repository of its own; everything else is refused first.
+"""A model is pushed to the hub in one commit, with a card, to its own repository; everything else is refused before.
 
 Against a small hub on loopback that speaks what huggingface_hub's client asks, through the command as users type it.
 """
@@ -35,14 +35,14 @@ def hub():
 
 @pytest.fixture
 def logged_in(hub, tmp_path):
-    """An environment that knows no hub but this one."""
+    """An environment that can only reach this hub."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     return {
         **clean,
         "HF_HOME": str(tmp_path / "hf"),
         "HF_ENDPOINT": hub.url,
         "HF_TOKEN": TOKEN,
-        "HF_HUB_DISABLE_XET": "1",  # whose storage service is not spoken here
+        "HF_HUB_DISABLE_XET": "1",  # whose storage service this server does not have
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
 
@@ -82,7 +82,7 @@ def test_a_merged_model_is_published_completely_with_its_card(push, hub, tuned):
     card = repository.files["README.md"].decode()
     assert 'AutoModelForCausalLM.from_pretrained("ada/tickets")' in card
     assert LINEAGE.data_fingerprint in card
-    assert "PUT" in hub.requests  # the weights went the way of large files
+    assert "PUT" in hub.requests  # the weights were uploaded as large files
 
 
 def test_push_asks_before_anything_is_created_and_replaces_the_same_name(push, hub, tuned):
@@ -151,7 +151,7 @@ pushing = threading.Thread(target=tuneport.push, args=(sys.argv[1], "ada/tickets
 pushing.start()
 sys.stdin.readline()
 free = LOADING.acquire(timeout=20)
-with quiet():  # as a load of another model
+with quiet():  # like a load of another model
     pass
 print(free, logging.is_progress_bar_enabled(), flush=True)
 LOADING.release()

@@ -1,4 +1,4 @@
-"""What is trained on is what the row says, and is proven to be what the model is asked for."""
+"""The trained text is the row's text, and proven to be what the model must answer in use."""
 
 import json
 import random
@@ -59,7 +59,7 @@ WITH_TURN = (("user", "c"), ("assistant", "d"))
 
 
 def trained(renderer, example):
-    """The texts that carry a loss."""
+    """The texts that are trained."""
     return [piece.text for piece in renderer.pieces(example) if piece.weight]
 
 
@@ -248,7 +248,7 @@ def test_for_any_text_in_the_turns_each_trained_text_is_one_answer_and_its_end(r
         want = [f"{answer}<|im_end|>" for answer in said[1::2]]
         if template == "QWEN3_TOOLS":
             want[-1] = f"<think>\n\n</think>\n\n{want[-1]}"
-        if template == "OTHER_LAST_END":  # in the middle, nothing says that the model stops
+        if template == "OTHER_LAST_END":  # in the middle, nothing makes the model stop
             want = [f"{said[-1]}<|endoftext|>"]
             assert one.render(row).turns_left_out == 2
         assert pieces == want

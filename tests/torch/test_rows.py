@@ -24,8 +24,8 @@ def talk(words: int, answer: int) -> Conversation:
 
 @pytest.mark.parametrize("policy", ["drop", "truncate"])
 def test_every_row_that_is_read_is_used_or_counted(tmp_path: Path, tiny_llama: Path, policy: str) -> None:
-    """Rows of all lengths about the limit, more than are rendered at once: the snapshot's count is used + dropped."""
-    draw, told = random.Random(2), []
+    """Rows of all lengths around the limit, more than one batch: the snapshot's count is used + dropped."""
+    draw, reported = random.Random(2), []
     some = [talk(draw.randrange(45), draw.randrange(1, 25)) for _ in range(600)]
     folder, codec = Folder(tmp_path), load_codec(resolve(str(tiny_llama)))
     count, fingerprint = folder.write_rows("train", Dataset.from_examples(some))
@@ -36,14 +36,14 @@ def test_every_row_that_is_read_is_used_or_counted(tmp_path: Path, tiny_llama: P
     source = SimpleNamespace(
         examples=lambda part: folder.rows(part, fingerprint),
         note=lambda _: None,
-        emit=lambda *_, **data: told.append(data),
+        emit=lambda *_, **data: reported.append(data),
     )
     asked = {"options": {"method": "sft", "too_long": policy}, "data": {"train": {"fingerprint": fingerprint}}}
     rows = read_rows(source, asked, codec, LIMIT)
     used = fitting if policy == "drop" else learnable
     assert len(rows.train) == used
     counts = {"read": 600, "used": used, "dropped": 600 - used, "truncated": used - fitting}
-    assert told == [{"level": "warning", **counts}]
+    assert reported == [{"level": "warning", **counts}]
     assert [list(row.ids) for row in rows.train] == [
         row.ids[:LIMIT] for row in whole if len(row.ids) <= LIMIT or (policy == "truncate" and any(row.weights[:LIMIT]))
     ]

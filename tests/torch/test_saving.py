@@ -1,4 +1,4 @@
-"""Checkpoints are written beside the training: it goes on, and what is written is what was."""
+"""Checkpoints are written during training, which continues; the content is that of their step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tuneport_torch.engine.state import Progress
 
 
 class SlowStore(Store):
-    """A disk that takes its time: it writes when it is let."""
+    """A slow disk, which writes when the test lets it."""
 
     def __init__(self, folder, keep=2):
         super().__init__(folder, keep)
@@ -42,9 +42,9 @@ class FullStore(Store):
 
 
 def saver(store, *, weight=None, progress=None, **options):
-    """A saver of one weight, and what it tells."""
+    """A saver of one weight, and its reports."""
     weight = torch.nn.Parameter(torch.zeros(1000)) if weight is None else weight
-    optimizer, told = torch.optim.AdamW([weight]), []
+    optimizer, reported = torch.optim.AdamW([weight]), []
     made = Saver(
         store,
         progress or Progress(),
@@ -52,14 +52,14 @@ def saver(store, *, weight=None, progress=None, **options):
         optimizer,
         {},
         every=1,
-        emit=lambda kind, message, **data: told.append((kind, message, data)),
+        emit=lambda kind, message, **data: reported.append((kind, message, data)),
         **options,
     )
-    return made, told
+    return made, reported
 
 
 def test_training_continues_while_a_checkpoint_of_the_earlier_state_is_written(tmp_path):
-    """Step 2's checkpoint is held up until the training is at step 5; it holds step 2's bits all the same."""
+    """Step 2's checkpoint is delayed until step 5; it has step 2's bits anyway."""
     options = {"epochs": 2, "checkpoint_every": 2, "mode": "full", "keep_checkpoints": 9, "learning_rate": 1e-3}
     plain = tiny.trained(tmp_path / "plain", stop=lambda step: "pause" if step == 2 else None, **options)
     store = SlowStore(tmp_path / "slow", 9)
@@ -78,13 +78,13 @@ def test_training_continues_while_a_checkpoint_of_the_earlier_state_is_written(t
         tensors = read_tensors(saved, name)
         assert all(torch.equal(tensors[key], value) for key, value in read_tensors(wanted, name).items())
     assert saved.state["progress"] == wanted.state["progress"]
-    told = [event["step"] for event in slow.events if event["kind"] == "checkpoint"]
-    assert told == sorted(told) == [kept.step for kept in slow.store.list()]
+    reported = [event["step"] for event in slow.events if event["kind"] == "checkpoint"]
+    assert reported == sorted(reported) == [kept.step for kept in slow.store.list()]
 
 
 def test_at_most_one_checkpoint_is_on_its_way(tmp_path):
     store = SlowStore(tmp_path)
-    made, told = saver(store, progress=(progress := Progress(step=0)))
+    made, reported = saver(store, progress=(progress := Progress(step=0)))
     progress.step = 1
     made.save()
     while not store.asked:
@@ -98,12 +98,12 @@ def test_at_most_one_checkpoint_is_on_its_way(tmp_path):
     store.let.set()
     other.join(60)
     made.close()
-    assert [data["step"] for _, _, data in told] == [1, 2]
+    assert [data["step"] for _, _, data in reported] == [1, 2]
     assert store.newest_intact().step == 2
 
 
 def test_a_copy_has_the_same_bits_for_any_values(tmp_path):
-    bits = torch.randint(-(2**31), 2**31 - 1, (1000,), dtype=torch.int32)  # signalling NaNs and denormals among them
+    bits = torch.randint(-(2**31), 2**31 - 1, (1000,), dtype=torch.int32)  # including signaling NaNs and denormals
     weight = torch.nn.Parameter(bits.view(torch.float32).clone())
     made, _ = saver(Store(tmp_path), weight=weight, progress=(progress := Progress()))
     progress.step = 1
@@ -117,23 +117,23 @@ def test_a_copy_has_the_same_bits_for_any_values(tmp_path):
 def test_the_last_step_waits_for_the_disk(tmp_path):
     store = SlowStore(tmp_path)
     threading.Timer(0.2, store.let.set).start()
-    made, told = saver(store, progress=(progress := Progress()))
+    made, reported = saver(store, progress=(progress := Progress()))
     progress.step = 4
     made.save_last()
-    assert [data["step"] for _, _, data in told] == [4]
+    assert [data["step"] for _, _, data in reported] == [4]
     assert store.newest_intact().step == 4
     made.close()
 
 
 def test_without_memory_for_a_copy_training_waits_for_the_disk_and_says_so_once(tmp_path):
     store = Store(tmp_path)
-    made, told = saver(store, progress=(progress := Progress()), spare=100)
+    made, reported = saver(store, progress=(progress := Progress()), spare=100)
     for step in (1, 2):
         progress.step = step
         made.save()
         assert store.newest_intact().step == step
     made.close()
-    words = [message for kind, message, _ in told if kind == "log"]
+    words = [message for kind, message, _ in reported if kind == "log"]
     assert len(words) == 1
     assert words[0].startswith("Training waits for the disk at each checkpoint: a copy takes ")
 

@@ -1,4 +1,4 @@
-"""The demonstration's real model: found, read, proven and asked."""
+"""The demo's real model is found, read, checked and asked."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""A stranger's template is rendered at arm's length, and cannot harm, hang or fill the machine."""
+"""A third-party template is rendered in a separate process, and cannot harm, hang or fill the machine."""
 
 import os
 import time
@@ -15,7 +15,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 @pytest.fixture
 def made():
-    """Make templates that are closed in the end."""
+    """Make templates that are closed after the test."""
     kept = []
 
     def make(source: str, **limits) -> ChatTemplate:

@@ -1,4 +1,4 @@
-"""Thinking is trained where the template writes it, is no part of an answer, and is never lost without a word."""
+"""Thinking is trained where the template writes it, is not part of an answer, and is never lost silently."""
 
 import shutil
 from dataclasses import replace
@@ -357,15 +357,15 @@ def test_rows_with_thinking_settle_the_template_for_it(base):
     assert settled(job).status.value == "succeeded"
     codec = load_codec(job.result()._base)
     prompt = codec.decode(Renderer(codec, Mode.SAVED).prompts([PLAIN.messages[:1]])[0], keep_control=True)
-    assert "enable_thinking = true" in codec.template.source  # said in the template, for forms without a record: GGUF
+    assert "enable_thinking = true" in codec.template.source  # also for GGUF, without a record
     codec.close()
     assert prompt.endswith("assistant\n")
-    told = "\n".join(event.message for event in job.events())
-    assert "11 of 12 rows have no thinking" in told
-    # The preview and the plan show what was trained: all rows are asked to think.
+    reported = "\n".join(event.message for event in job.events())
+    assert "11 of 12 rows have no thinking" in reported
+    # The preview and the plan show what was trained: all rows are prompted to think.
     data = Dataset.from_examples(rows)
     shown = data.preview(TorchBackend().rules(str(base_folder)), 12)
-    assert f"{sum(piece.tokens for row in shown for piece in row)} tokens an epoch" in told
+    assert f"{sum(piece.tokens for row in shown for piece in row)} tokens an epoch" in reported
     assert [piece.text for piece in shown[1] if piece.weight] == ["<think>\n\n</think>\n\ncard<|im_end|>"]
     again = replace(asked, train=data, validation=None)
     assert TorchBackend().plan(again).tokens.value == job.state().tokens

@@ -1,4 +1,4 @@
-"""The tokenizer's own process gives what the library gives, and has room for every real tokenizer and no more."""
+"""The tokenizer's process has the library's results, and enough memory for every real tokenizer, but not more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs in the queue: what they take, and what becomes of them when they or others are killed."""
+"""Jobs in the queue: their memory, and what happens when they or others are killed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def private(job: LocalJob) -> int:
 
 def queued(base: Path, count: int) -> list[LocalJob]:
     jobs = [begin(base, f"queued-{n}", count=5) for n in range(count)]
-    time.sleep(1.5)  # whoever begins by mistake has begun by then
+    time.sleep(1.5)  # a worker that starts by mistake has started by then
     assert [waiting(job).queue_position for job in jobs] == list(range(1, count + 1))
     assert [len(runners(job)) for job in jobs] == [1] * count
     sizes = [private(job) for job in jobs]
@@ -119,8 +119,8 @@ def test_the_job_on_the_device_is_killed_and_the_next_one_starts(tiny_llama: Pat
     busy.let_go()
     assert settled(first).status is Status.SUCCEEDED, log(first)
     assert settled(second).status is Status.SUCCEEDED, log(second)
-    told = [event.message for event in second.events() if event.data.get("status") == "queued"]
-    assert told == ["Waiting for the cpu device: 2 jobs ahead of it."]
+    messages = [event.message for event in second.events() if event.data.get("status") == "queued"]
+    assert messages == ["Waiting for the cpu device: 2 jobs ahead of it."]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

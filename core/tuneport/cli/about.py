@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tuneport.terminal.outlet import say, say_json
-from tuneport.terminal.tables import Json, Yes, confirmed, print_table, working
+from tuneport.terminal.tables import Json, Yes, confirm, print_table, working
 
 if TYPE_CHECKING:
     from tuneport.loader import PluginInfo
@@ -61,7 +61,7 @@ def prune(
         found = free(dry_run=True)
     if not json:
         _show_prunable(found)
-    if found and not confirmed("Remove them?", yes=yes):
+    if found and not confirm("Remove them?", yes=yes):
         return 1
     with working("Removing"):
         done = free() if found else []

@@ -177,11 +177,11 @@ def _skip_other_commands(app: typer.Typer, arguments: list[str]) -> None:
 def _without_parameters(function: Any) -> Any:
     """A function with the same docstring, which is all that the list of commands shows."""
 
-    def listed() -> None:
+    def stand_in() -> None:
         pass
 
-    listed.__doc__ = function.__doc__
-    return listed
+    stand_in.__doc__ = function.__doc__
+    return stand_in
 
 
 def _add_plugin_commands(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""The command about deployments: what is billed now, and how to start and stop it."""
+"""The command for deployments: list what is billed now, start one, stop one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ACTIONS = ("start", "stop")
 
 def hosting(
     action: Annotated[
-        str | None, typer.Argument(metavar="[start|stop]", help="Without it, every deployment is listed.")
+        str | None, typer.Argument(metavar="[start|stop]", help="Leave it out to list all deployments.")
     ] = None,
     ref: Annotated[
         str | None,
@@ -30,7 +30,7 @@ def hosting(
     ] = None,
     json: Json = False,
 ) -> int:
-    """List the deployments that services bill now, or start or stop the one of a model."""
+    """List deployments that are billed now, or start or stop one."""
     if action is None:
         return _list(as_json=json)
     if action not in _ACTIONS or ref is None:
@@ -43,17 +43,17 @@ def hosting(
     model = open_model(ref)
     if action == "start":
         with working(f"Deploying {model.ref}"):
-            said = model.ensure_ready() or f"{model.ref} needs no deployment."
+            message = model.ensure_ready() or f"{model.ref} needs no deployment."
         changed = True
     else:
         with working(f"Stopping {model.ref}"):
             changed = model.stop_hosting()
-        said = f"{model.ref} is no longer deployed." if changed else f"{model.ref} was not deployed."
+        message = f"{model.ref} is no longer deployed." if changed else f"{model.ref} was not deployed."
     if json:
         found = model.hosting()
-        say_json({"ref": str(model.ref), "hosting": found.to_dict() if found else None, "message": said})
+        say_json({"ref": str(model.ref), "hosting": found.to_dict() if found else None, "message": message})
     else:
-        say(said)
+        say(message)
     return 0
 
 

@@ -11,7 +11,7 @@ from tuneport.cli import complete
 from tuneport.cli.options import Column, Encoding, Format, JobRef, ModelRef, SchemaFile, Sheet, System, open_dataset
 from tuneport.errors import UsageError
 from tuneport.terminal.outlet import say, say_json, say_lines
-from tuneport.terminal.tables import Json, Yes, confirmed, warn, working
+from tuneport.terminal.tables import Json, Yes, confirm, warn, working
 
 Dtype = Annotated[
     str | None,
@@ -162,7 +162,7 @@ def push(
     place = "a new repository" if planned.new else "replacing what is there"
     say(f"This publishes {ref} ({kind}) where {visibility} it: {planned.url} ({place}).", err=True)
     say("Its model card has the base, settings, system prompt and figures, but no rows.", err=True)
-    if not confirmed("Publish it?", yes=yes):
+    if not confirm("Publish it?", yes=yes):
         return 1
     with working(f"Exporting and uploading {ref}"):
         done = publish(ref, repository, kind=kind, private=private, dtype=dtype)
@@ -210,7 +210,7 @@ def delete(
         say(f"  {line}", err=True)
     for line in doomed.kept:
         say(f"  keeps: {line}", err=True)
-    if not confirmed("Delete it?", yes=yes):
+    if not confirm("Delete it?", yes=yes):
         return 1
     with working(f"Deleting {ref}"):
         removed = remove(ref, force=force)

@@ -91,7 +91,7 @@ def _job_row(one: JobSummary) -> list[Part]:
     remark = f"{duration(one.seconds_left)} left" if one.seconds_left else (one.stale or one.message)
     if one.status in (Status.SUCCEEDED, Status.CANCELLED):
         remark = ""  # the status says it all
-    status = _colored(one.status, f"{one.status} (last known)" if one.stale else None)
+    status = _with_color(one.status, f"{one.status} (last known)" if one.stale else None)
     score = "" if one.score is None else percent(one.score)
     if one.base_score is not None:
         score = f"{percent(one.base_score)} → {score}"
@@ -147,7 +147,7 @@ def exit_code_of(status: Status) -> int:
 def status_phrase(status: Status) -> tuple[str, str]:
     """A status as a predicate, `is running` or `has succeeded`, and its color."""
     verbs = {Status.SUCCEEDED: "has", Status.FAILED: "has", Status.CANCELLED: "was"}
-    return _colored(status, f"{verbs.get(status, 'is')} {status}")
+    return _with_color(status, f"{verbs.get(status, 'is')} {status}")
 
 
 def _lineage_rows(job: JobDescription) -> Iterator[tuple[str, str]]:
@@ -187,7 +187,7 @@ def _score_text(found: Comparison) -> str:
     return f"{before}{percent(found.tuned.mean)}, {found.grader}, over {found.rows:,} rows"
 
 
-def _colored(status: Status, text: str | None = None) -> tuple[str, str]:
+def _with_color(status: Status, text: str | None = None) -> tuple[str, str]:
     colors = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.INTERRUPTED: "yellow", Status.RUNNING: "cyan"}
     return text or str(status), colors.get(status, "")
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from tuneport.config.models import OWNED, RunConfig
 from tuneport.config.problems import Problem, config_error, fields_at, nearest, unknown_key, validate
-from tuneport.config.source import SET, KeyPath, Source, dotted, parse_value, read
+from tuneport.config.source import SET, KeyPath, Source, format_path, parse_value, read
 from tuneport.contract.settings import VARIABLE, Secret
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import ConfigError
@@ -180,16 +180,16 @@ def _parse_override(text: str) -> tuple[KeyPath, Any]:
             if names and path[end - 1] not in names:
                 meant = nearest(path[end - 1], names)
                 hint = (
-                    f"did you mean {dotted((*path[: end - 1], meant))!r}?"
+                    f"did you mean {format_path((*path[: end - 1], meant))!r}?"
                     if meant
                     else f"the keys here are {', '.join(names)}"
                 )
-                raise ConfigError(f"--set {dotted(path)}: unknown key; {hint}", key=dotted(path))
+                raise ConfigError(f"--set {format_path(path)}: unknown key; {hint}", key=format_path(path))
     elif path[0] == "backends" and len(path) < 3:
         raise ConfigError(
-            f"--set {dotted(path)}: name a backend and its setting, as in backends.torch.learning_rate=1e-4"
+            f"--set {format_path(path)}: name a backend and its setting, as in backends.torch.learning_rate=1e-4"
         )
-    return path, parse_value(value, f"--set {dotted(path)}")
+    return path, parse_value(value, f"--set {format_path(path)}")
 
 
 def _put(values: dict[str, Any], path: KeyPath, value: Any, label: str) -> None:
@@ -199,7 +199,7 @@ def _put(values: dict[str, Any], path: KeyPath, value: Any, label: str) -> None:
         if inner is None:
             inner = section[str(part)] = {}
         elif not isinstance(inner, dict):
-            raise ConfigError(f"{label}: {part!r} holds a value, not keys.", key=dotted(path))
+            raise ConfigError(f"{label}: {part!r} holds a value, not keys.", key=format_path(path))
         section = inner
     section[str(path[-1])] = value
 

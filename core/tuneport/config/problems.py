@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tuneport.config.source import KeyPath, Source, dotted
+from tuneport.config.source import KeyPath, Source, format_path
 from tuneport.errors import ConfigError
 from tuneport.spelling import similar
 
@@ -58,7 +58,7 @@ def config_error(problems: Sequence[Problem], source: Source) -> ConfigError:
     placed = []
     for problem in problems:
         where, line = source.locate(problem.path)
-        placed.append((line or 0, f"{where}{problem.message}", line, dotted(problem.path)))
+        placed.append((line or 0, f"{where}{problem.message}", line, format_path(problem.path)))
     placed.sort(key=lambda one: one[0])
     texts = [text for _, text, _, _ in placed]
     message = (

@@ -39,7 +39,7 @@ class Source:
         """The start of a message about a key (`tune.yaml:7: train.epochs: `, `--epochs: `), and its line, or that of
         the enclosing key.
         """
-        key = f"{dotted(path)}: " if path else ""
+        key = f"{format_path(path)}: " if path else ""
         for given, option in self.options.items():
             if path[: len(given)] == given or given[: len(path)] == path != ():
                 return f"{option} {key}" if option == SET else f"{option}: ", None
@@ -51,7 +51,7 @@ class Source:
         return f"{self.file}: {key}", None
 
 
-def dotted(path: KeyPath) -> str:
+def format_path(path: KeyPath) -> str:
     """A path as text: `("data", "train", 0)` is `data.train[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
@@ -143,7 +143,7 @@ class _Plain:
 
     def error(self, path: KeyPath, problem: str) -> ConfigError:
         where, line = self.source.locate(path)
-        return ConfigError(f"{where}{problem}", file=self.source.file, line=line, key=dotted(path) or None)
+        return ConfigError(f"{where}{problem}", file=self.source.file, line=line, key=format_path(path) or None)
 
 
 def _text(path: Path, file: str) -> str:
@@ -225,7 +225,7 @@ def _json(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
     for path, line in _json_keys(text):
         if path in lines:
             raise ConfigError(
-                f"{file}:{line}: the key {path[-1]!r} is written twice", file=file, line=line, key=dotted(path)
+                f"{file}:{line}: the key {path[-1]!r} is written twice", file=file, line=line, key=format_path(path)
             )
         lines[path] = line
     return values, lines
@@ -267,7 +267,7 @@ def _toml(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
         found = re.search(r"\(at line (\d+)", str(error))
         line = int(found[1]) if found else text.count("\n") + 1
         problem = re.sub(r"\s*\(at .*\)$", "", str(error))
-        twice = _toml_repeated(text) if problem.startswith("Cannot ") else None
+        twice = _find_repeated_toml_key(text) if problem.startswith("Cannot ") else None
         if twice:
             problem, line = f"the key {twice[0]!r} is written twice", twice[1]
         raise ConfigError(f"{file}:{line}: {problem[0].lower()}{problem[1:]}", file=file, line=line) from None
@@ -295,11 +295,11 @@ def _toml_keys(text: str) -> Iterator[tuple[KeyPath, int]]:
             yield from (((*prefix, *parts[:end]), number) for end in range(1, len(parts) + 1))
 
 
-def _toml_repeated(text: str) -> tuple[str, int] | None:
+def _find_repeated_toml_key(text: str) -> tuple[str, int] | None:
     seen: dict[KeyPath, int] = {}
     for path, number in _toml_keys(text):
         if path in seen and number != seen[path]:
-            return dotted(path), number
+            return format_path(path), number
         seen[path] = number
     return None
 

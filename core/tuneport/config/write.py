@@ -32,7 +32,7 @@ def commented_yaml(
 ) -> str:
     """The config as commented YAML: each key under its description, keys with their default value commented out.
 
-    `notes` adds facts by dotted key (`{"data.train": "812 rows of text and label"}`). `backends` are the settings
+    `notes` adds facts by format_path key (`{"data.train": "812 rows of text and label"}`). `backends` are the settings
     classes of backends whose sections are included too. Files in `folder` are written relative to it. `schema` is the
     URL of a JSON Schema, for editors. `load_config` reads the same config back.
     """
@@ -142,7 +142,7 @@ def _flow(value: Any) -> str:
         return value
     quoted = json.dumps(value, ensure_ascii=False)
     # YAML would fold Unicode line ends, and refuse control characters.
-    return "".join(one if one.isprintable() else _escaped(ord(one)) for one in quoted)
+    return "".join(one if one.isprintable() else _escape(ord(one)) for one in quoted)
 
 
 # Text that YAML cannot read as anything else, and that looks natural without quotes.
@@ -150,5 +150,5 @@ _PLAIN = re.compile(r"(?:\.{0,2}/|~/)?[A-Za-z_](?:[A-Za-z0-9_./@+-]|:(?=[A-Za-z0
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 
-def _escaped(code: int) -> str:
+def _escape(code: int) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -33,8 +33,6 @@ from tuneport.units import many
 if TYPE_CHECKING:
     from tuneport.dataset.fix.fix import FixResult
 
-_SHOWN = 500  # characters of a row in a notebook
-
 
 @public()
 class Dataset:
@@ -61,7 +59,7 @@ class Dataset:
         """Open a file (JSONL, JSON, CSV, TSV, Parquet, .xlsx, .xls, .ods; text also gzipped), `-` for standard input,
         an iterable of rows, or a data frame. docs/checks.md lists the shapes of rows that are recognized.
 
-        `format` is the kind of file, such as `csv`; by default the name or the first bytes tell it. `columns` names the
+        `format` is the kind of file, such as `csv`; by default it is detected. `columns` names the
         column of each role, such as `{"text": "body", "label": "queue"}`. `system` is put in front of conversations
         without a system prompt. `encoding` is that of a text file, such as `latin-1`; by default UTF-8. `sheet` names
         the sheet of a workbook; by default the first one. Raises UsageError when there is nothing to open.
@@ -95,12 +93,10 @@ class Dataset:
         return one_line(f"<Dataset {self.name}: {rows}>")
 
     def _repr_html_(self) -> str:
-        """For a notebook: the name, and the first rows as tuneport understands them. Reads only those."""
-        from tuneport.dataset.preview import example_pieces
-        from tuneport.html import card, grid
+        """For a notebook. Reads only the first rows."""
+        from tuneport.dataset.cards import dataset_card
 
-        rows = [["".join(piece.text for piece in example_pieces(one))[:_SHOWN]] for one in islice(self, 3)]
-        return card(repr(self).strip("<>"), [("format", self.format)], grid(["first rows"], rows))
+        return dataset_card(repr(self).strip("<>"), self.format, islice(self, 3))
 
     @property
     def name(self) -> str:
@@ -322,17 +318,11 @@ class CheckResult:
         return one_line(f"<CheckResult {self.file}: {self.used:,} of {many(self.read, 'row')} used; {counts}>")
 
     def _repr_html_(self) -> str:
-        """For a notebook: the counts, then the first finding of each code."""
-        from tuneport.html import card, grid
+        """For a notebook."""
+        from tuneport.dataset.cards import check_card
 
-        first = {one.code: one for one in reversed(self.diagnostics)}
-        rows = [
-            [one.severity, code, f"{self.counts[code]:,}", one.line or "", one.message, one.remedy or ""]
-            for code, one in reversed(first.items())
-        ]
-        facts = [("read", f"{self.read:,}"), ("used", f"{self.used:,}"), ("rejected", f"{self.rejected:,}")]
-        heads = ["severity", "code", "times", "first line", "message", "remedy"]
-        return card(repr(self).strip("<>"), facts, *([grid(heads, rows)] if rows else []))
+        rows = {"read": self.read, "used": self.used, "rejected": self.rejected}
+        return check_card(repr(self).strip("<>"), rows, self.diagnostics, self.counts)
 
     def to_dict(self) -> dict[str, Any]:
         """The object of `tuneport check --json`; `stats.findings` counts the findings by code."""

@@ -47,7 +47,7 @@ class Distribution:
         return self.total / self.count
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; `histogram` holds `[low, high, count]` from small to large."""
+        """JSON-ready; `histogram` has `[low, high, count]` from small to large."""
         return {
             "total": self.total,
             "min": self.min,

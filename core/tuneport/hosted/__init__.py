@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tuneport.hosted.job import HostedJob
     from tuneport.hosted.model import HostedModel
     from tuneport.hosted.proof import ClientId, Label, Proof, Scan, Token
-    from tuneport.hosted.refusals import InDoubt, Refused, RefusedName, Unsent
+    from tuneport.hosted.refusals import InDoubt, Refused, RefusedAddress, RefusedName, Unsent
     from tuneport.hosted.reports import Belonging, DataFile, Entry, Report, Start
     from tuneport.hosted.results import fetch_adapter, fetch_metrics, read_metrics
     from tuneport.hosted.service import Service, openai_row, parse_time
@@ -35,7 +35,7 @@ _EXPORTS = {
     "hosted.job": "HostedJob",
     "hosted.model": "HostedModel",
     "hosted.proof": "ClientId Label Proof Scan Token",
-    "hosted.refusals": "InDoubt Refused RefusedName Unsent",
+    "hosted.refusals": "InDoubt Refused RefusedAddress RefusedName Unsent",
     "hosted.reports": "Belonging DataFile Entry Report Start",
     "hosted.results": "fetch_adapter fetch_metrics read_metrics",
     "hosted.service": "Service openai_row parse_time",
@@ -61,6 +61,7 @@ __all__ = [
     "Limits",
     "Proof",
     "Refused",
+    "RefusedAddress",
     "RefusedName",
     "Report",
     "Scan",

@@ -64,7 +64,7 @@ def explain_refusal(endpoint: Endpoint, status: int, code: str, message: str, he
         )
     else:
         error = RefusedRequest(f"{title} refused the request ({status}): {said}.", remedy="Change what it names.")
-    error.status, error.code = status, code
+    error.status, error.code, error.headers = status, code, {name.lower(): one for name, one in headers.items()}
     return error
 
 

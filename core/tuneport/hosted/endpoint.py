@@ -46,6 +46,7 @@ class Endpoint:
 
     `name` is the backend's, `title` the service's name in messages. `key` names the environment variable that holds the
     key, `address` the variable that overrides `url`, such as for a proxy of yours. `help` says where to get a key.
+    `header` is the name of the header that carries the key, `scheme` what precedes the key in it.
     """
 
     name: str
@@ -54,6 +55,8 @@ class Endpoint:
     key: str
     address: str = ""
     help: str = ""
+    header: str = "Authorization"
+    scheme: str = "Bearer "
     limits: Limits = field(default_factory=Limits)
 
     @property

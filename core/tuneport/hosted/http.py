@@ -67,24 +67,28 @@ class Http:
         body: Any = None,
         *,
         query: Mapping[str, Any] | None = None,
+        form: Mapping[str, str] | None = None,
         file: tuple[str, str, Path] | None = None,
         seconds: float | None = None,
     ) -> Any:
         """Send a request once and return the JSON of its answer, None for an empty one.
 
-        `path` begins with `/`. `body` is sent as JSON; `file`, (field, file name, path), as a form. Raises Refused,
+        `path` begins with `/`. `body` is sent as JSON, `form` and `file`, (field, file name, path), as a
+        form. Raises Refused,
         Unsent or InDoubt, which are also tuneport's usual errors, and ConfigError for a missing key or address.
         """
         endpoint = self.endpoint
         url = endpoint.base_url + _checked_path(path)
-        headers = {"Authorization": f"Bearer {self._key()}"}
+        headers = self._key_header()
         options: dict[str, Any] = {"headers": headers, "params": dict(query or {})}
         if body is not None:
             options["content"] = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
+        if form is not None:
+            options["data"] = dict(form)
         if seconds is None:
             seconds = self.limits.transfer if file else self.limits.read
-        client = self._client(urlsplit(url).netloc, is_signed=False)
+        client = self._client(urlsplit(url).netloc, is_file=False)
         with self._failures(endpoint.title):
             if file is None:
                 answer = client.request(method, url, timeout=seconds, **options)
@@ -140,32 +144,26 @@ class Http:
                 time.sleep(pause)
         raise AssertionError("unreachable")
 
+    def fetch(self, path: str, into: IO[bytes], *, most_bytes: int, query: Mapping[str, Any] | None = None) -> None:
+        """Write a file of the service itself to an open file. Sent once: what came before a failure is in the file."""
+        url = self.endpoint.base_url + _checked_path(path)
+        self._download(self.endpoint.title, url, into, most_bytes, headers=self._key_header(), params=dict(query or {}))
+
     def fetch_signed(self, address: str, into: IO[bytes], *, most_bytes: int) -> None:
         """Write the file at a signed address, which may be at another host, to an open file. Sends no key."""
-        host = self._signed_host(address)
-        client = self._client(f"signed {most_bytes}", is_signed=True, largest=most_bytes)
-        with (
-            self._failures(host),
-            client.stream("GET", address, timeout=self.limits.transfer) as answer,
-        ):
-            if answer.is_success:
-                for piece in answer.iter_bytes():
-                    into.write(piece)
-                return
-            answer.read()
-        self._refuse_signed(host, answer.status_code)
+        self._download(self._signed_host(address), address, into, most_bytes)
 
     def put_signed(self, address: str, path: Path, headers: Mapping[str, str] | None = None) -> None:
         """Send a file to a signed address, which may be at another host. Sends no key. May be repeated."""
         host = self._signed_host(address)
-        client = self._client("signed", is_signed=True)
+        client = self._client("signed", is_file=False)
 
         def send() -> None:
             with self._failures(host), path.open("rb") as content:
                 own = {"Content-Length": str(path.stat().st_size), **(headers or {})}
                 answer = client.put(address, content=content, headers=own, timeout=self.limits.transfer)
             if not answer.is_success:
-                self._refuse_signed(host, answer.status_code)
+                self._refuse_file(host, answer.status_code)
 
         self.retry(send)
 
@@ -176,23 +174,35 @@ class Http:
         for one in clients:
             one.close()
 
-    def _key(self) -> str:
+    def _download(self, where: str, url: str, into: IO[bytes], most_bytes: int, **options: Any) -> None:
+        client = self._client(f"{where} {most_bytes}", is_file=True, largest=most_bytes)
+        with (
+            self._failures(where),
+            client.stream("GET", url, timeout=self.limits.transfer, **options) as answer,
+        ):
+            if answer.is_success:
+                for piece in answer.iter_bytes():
+                    into.write(piece)
+                return
+        self._refuse_file(where, answer.status_code)
+
+    def _key_header(self) -> dict[str, str]:
         key = self.endpoint.read_key()
         self._sent.add(key)
-        return key
+        return {self.endpoint.header: f"{self.endpoint.scheme}{key}"}
 
     def _secrets(self) -> list[str]:
         here = os.environ.get(self.endpoint.key, "")
         return [*self._sent, "" if here == KEYRING else here]
 
-    def _client(self, host: str, *, is_signed: bool, largest: int | None = None) -> Any:
+    def _client(self, host: str, *, is_file: bool, largest: int | None = None) -> Any:
         with self._lock:
-            found = self._clients.get((host, is_signed))
+            found = self._clients.get((host, is_file))
             if found is None:
-                found = self._clients[host, is_signed] = self._make_client(is_signed, largest)
+                found = self._clients[host, is_file] = self._make_client(is_file, largest)
             return found
 
-    def _make_client(self, is_signed: bool, largest: int | None) -> Any:
+    def _make_client(self, is_file: bool, largest: int | None) -> Any:
         if importlib.util.find_spec(PACKAGE) is None:
             raise UnavailableError(f"This needs the package {PACKAGE}.", remedy=f"Run: pip install {PACKAGE}")
         import httpx2
@@ -206,7 +216,7 @@ class Http:
             client,
             self.endpoint.title,
             self.redact,
-            is_file=lambda request: is_signed and request.method == "GET",
+            is_file=lambda _: is_file,
             largest_file=largest,
         )
         return client
@@ -266,9 +276,9 @@ class Http:
             raise BackendError(f"{self.endpoint.title} gave an address that is not https.", remedy="Try again.")
         return host
 
-    def _refuse_signed(self, host: str, status: int) -> NoReturn:
+    def _refuse_file(self, where: str, status: int) -> NoReturn:
         raise BackendError(
-            f"{host}, where {self.endpoint.title} keeps the file, refused it ({status}).",
+            f"{where}, where {self.endpoint.title} keeps the file, refused it ({status}).",
             remedy="Try again: a signed address expires.",
             passing=status >= 500 or status in (408, 429),
         )

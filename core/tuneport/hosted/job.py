@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from tuneport.contract.events import Event, Status, utc_now
 from tuneport.contract.job import Job
 from tuneport.contract.model import Lineage
-from tuneport.contract.state import JobState, Removal
+from tuneport.contract.state import Checkpoint, JobState, Removal
 from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, JobNotFinished, NotFoundError, TuneportError, UsageError
 from tuneport.hosted.events import keep_entries, look_and_keep, status_of
+from tuneport.hosted.http import bound_to
 from tuneport.hosted.model import HostedModel
 from tuneport.hosted.reports import DataFile, Report
 from tuneport.hosted.start import finish, start_of, state_before, withdraw
@@ -117,9 +118,14 @@ class HostedJob(Job):
             self.service.resume(self.http, self.scratch["job"])
         return None
 
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints that the service keeps, oldest first."""
+        return self.service.checkpoints(self.http, self.scratch["job"]) if "job" in self.scratch else []
+
     def result(self) -> HostedModel:
         """The tuned model; raises JobFailed, JobCancelled or JobNotFinished where there is none."""
         self.require_success()
+        self._require_address()
         return HostedModel(self.ref, self.service, self.http, self.model_name(), self.lineage(), self.scratch)
 
     def model_name(self) -> str:
@@ -143,6 +149,7 @@ class HostedJob(Job):
                 status=state.status,
                 remedy=f"Run: tuneport {verb} {self.ref}",
             )
+        self._require_address()
         removal = Removal()
         for one in self._belongings():
             line = f"{one.what} at {self.service.title}"
@@ -199,6 +206,10 @@ class HostedJob(Job):
                 keep_entries(self.service, self.http, self.notebook, report)  # what came between the two requests
             self.scratch["final"] = report.to_dict()
         return report
+
+    def _require_address(self) -> None:
+        """Raise ConfigError where the endpoint is another one now: a job that is over can be opened all the same."""
+        bound_to(self.service.endpoint, self.scratch["request"]["endpoint"], str(self.ref))
 
     def _require_job(self, what: str) -> None:
         if "job" not in self.scratch:

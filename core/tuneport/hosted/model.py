@@ -152,7 +152,9 @@ class HostedModel(Model):
             try:
                 return self._service.generate(self._http, name, prompt, options)
             except RefusedName as error:
-                remedy = f"Run: tuneport hosting start {self.ref}" if self._deployments else error.remedy
+                remedy = f"Run: tuneport hosting start {self.ref}"
+                if self._deployments is None:
+                    remedy = "Is the model served there? To compare without the base, set compare.base: false"
                 raise UnavailableError(error.message, remedy=remedy) from error
             except TuneportError as error:
                 is_waking = self._deployments is not None and isinstance(error, InDoubt) and error.status == 503

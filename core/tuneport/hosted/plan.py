@@ -33,7 +33,10 @@ def make_plan(service: Service, request: TrainRequest, model: str, body: dict[st
     if request.options.seed is not None and not service.capabilities.seed:
         notes.append(f"{service.title} takes no seed: train.seed has no effect there.")
     if service.deployments is not None:
-        notes.append(f"A tuned model answers at {service.title} only while it is deployed, which costs money.")
+        notes.append(
+            f"A tuned model answers at {service.title} only while it is deployed, which costs money. A run compares "
+            f"the model only with backends.{service.name}.deploy: true."
+        )
     chosen = {name: value for name, value in body.items() if isinstance(value, str | int | float | bool)}
     return Plan(
         base=str(request.base),

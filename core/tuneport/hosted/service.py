@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tuneport.contract.capabilities import BaseInfo, Capabilities
     from tuneport.contract.events import Status
     from tuneport.contract.request import TrainRequest
+    from tuneport.contract.state import Checkpoint
     from tuneport.dataset import DataRules, Example, Message
     from tuneport.hosted.endpoint import Endpoint
     from tuneport.hosted.hosting import Deployments
@@ -191,6 +192,11 @@ class Service(ABC):
         """Continue a paused job, for a service whose capabilities have the verb."""
         del http
         raise UnsupportedError(f"{self.title} cannot resume {job_id}.")
+
+    def checkpoints(self, http: Http, job_id: str) -> list[Checkpoint]:
+        """The checkpoints that the service keeps, with what each can be used for and when it expires."""
+        del http, job_id
+        return []
 
     def paused_remedy(self, ref: str) -> str:
         """What to do about a job that the service has paused."""

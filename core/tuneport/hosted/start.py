@@ -85,6 +85,8 @@ def settle(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
     Raises JobNotFinished while the job may still appear, JobNotFound when it certainly was not started.
     """
     with alone(scratch["request"]["intent"]):
+        if "refused" in scratch:
+            raise _not_started(ref, scratch)
         if any(name in scratch for name in _OVER) or "create" not in scratch:
             return
         found, unseen = _resolve(service, http, start_of(scratch))
@@ -94,10 +96,9 @@ def settle(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
         passed = (utc_now() - datetime.fromisoformat(scratch["create"]["at"])).total_seconds()
         if unseen is not None or passed < http.limits.certain:
             raise unconfirmed(service, ref, scratch, unseen)
-        raise JobNotFound(
-            f"{service.title} has no job for {ref}, {passed / 60:.0f} minutes after it was requested.",
-            remedy="It was not started. Run the same command again to start it.",
-        )
+        scratch["refused"] = f"{service.title} has no job for it, {passed / 60:.0f} minutes after it was requested."
+        del scratch["create"]
+        raise _not_started(ref, scratch)
 
 
 def withdraw(scratch: Scratch) -> bool:
@@ -149,6 +150,10 @@ def unconfirmed(service: Service, ref: Ref, scratch: Scratch, why: TuneportError
         status=Status.UNCONFIRMED,
         remedy=remedy,
     )
+
+
+def _not_started(ref: Ref, scratch: Scratch) -> JobNotFound:
+    return JobNotFound(f"{ref} was not started: {scratch['refused']}", remedy="Run the same command again to start it.")
 
 
 def _create(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:

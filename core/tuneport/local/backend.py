@@ -55,7 +55,13 @@ class LocalBackend(Trainer):
 
     def check_base(self, base: str) -> None:
         """Raise ModelNotFound for a base that is neither in `base_models` nor a tuned model of this backend."""
-        if base not in self.base_models and not self.has_job(base):
+        if self.has_job(base):
+            if not Folder.named(self.name, base).model.exists():
+                raise ModelNotFound(
+                    f"{self.name}:{base} has no model yet.",
+                    remedy=f"Check its status: tuneport show {self.name}:{base}",
+                )
+        elif base not in self.base_models:
             known = f"Choose one of: {', '.join(self.base_models)}." if self.base_models else None
             raise ModelNotFound(f"{self.name} has no model {base!r}.", remedy=known)
 

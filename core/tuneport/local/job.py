@@ -68,7 +68,7 @@ class LocalJob(Job):
                 status = Status.INTERRUPTED
                 message, remedy = explain_absence(self.folder, owner, self._trainer.less_memory)
             elif self.folder.has_request("cancel"):
-                message = "Being cancelled."
+                status, message = Status.CANCELLING, "It ends after what the worker is doing."
             elif self.folder.has_request("pause") or self.folder.has_request("pausing"):
                 status = Status.PAUSING
         return JobState(
@@ -97,7 +97,7 @@ class LocalJob(Job):
         if self.status.terminal:
             return
         self.folder.make_request("cancel")
-        begun = time.monotonic()
+        started = time.monotonic()
         while not self.status.terminal:
             owner = Owner.take(self.folder)
             if owner is not None:
@@ -106,7 +106,7 @@ class LocalJob(Job):
                         owner.status(Status.CANCELLED, "Cancelled.", finished=utc_now())
                 self._slots.leave(self.folder.name)
                 return
-            waited = time.monotonic() - begun
+            waited = time.monotonic() - started
             current = holder(self.folder)
             if waited > _OBEY_SECONDS and current is not None and current.identity is not None:
                 current.identity.kill_group()

@@ -14,7 +14,7 @@ from tuneport.local import waiting
 from tuneport.local.owner import Fenced, Owner
 from tuneport.local.process import Identity
 from tuneport.local.slots import Slots, describe_place
-from tuneport.local.trainer import Trainer
+from tuneport.local.trainer import Trainer, read_settings
 from tuneport.local.vanished import WAITS
 
 
@@ -27,7 +27,7 @@ def launch(owner: Owner, trainer: Trainer) -> None:
     folder = owner.folder
     for request in ("pause", "pausing"):
         folder.withdraw_request(request)
-    pool = trainer.devices(trainer.settings_class.model_validate(folder.request()["settings"]))
+    pool = trainer.devices(read_settings(trainer, folder.request()))
     names = [device.name for device in pool.devices]
     slots = Slots(folder.backend)
     slots.join(folder.name, pool.kind)

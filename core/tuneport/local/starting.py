@@ -29,9 +29,7 @@ _START_SECONDS = 60.0  # how long a start waits for another process that is writ
 
 
 def start(trainer: Trainer, request: TrainRequest) -> LocalJob:
-    """Write the job's folder and pass it to a detached worker. Called again with the same intent, by any process, it
-    returns the same job, and finishes a start that was interrupted.
-    """
+    """Write and launch the job of an intent, unless that is done; see `LocalBackend.start`."""
     if not Folder.can_have(request.name):
         raise UsageError(
             f"A job cannot be named {request.name!r}.", remedy="Use letters, digits, dots, hyphens and underscores."

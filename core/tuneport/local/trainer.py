@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tuneport.contract.backend import Backend
 from tuneport.doors import LOCAL, public
+from tuneport.errors import BackendError
 from tuneport.local.devices import DevicePool, cpu
 
 if TYPE_CHECKING:
@@ -91,3 +92,14 @@ class Trainer(Backend):
         """How many of the newest checkpoints a job keeps, at least 1."""
         del settings
         return 2
+
+
+def read_settings(trainer: Trainer, request: Mapping[str, Any]) -> BaseModel:
+    """The settings of a job that is written. Raises BackendError where another version of the backend wrote them."""
+    try:
+        return trainer.settings_class.model_validate(request["settings"])
+    except ValueError as error:
+        raise BackendError(
+            f"The job's settings are not valid for this version of {trainer.name}: {error}",
+            remedy="Resume it with the version that started it, or start the run again: tuneport run … --again",
+        ) from error

@@ -29,6 +29,7 @@ Write = Callable[[Path], object]
 """Writes files into an empty folder."""
 
 LINEAGE = "lineage.json"
+_REPORTS = 1000  # steps that a run reports, about
 
 
 @public(LOCAL)
@@ -145,9 +146,9 @@ class Work:
     def steps(self, total: int, write: Write, *, seconds: float = 60.0) -> Iterator[int]:
         """The numbers of the steps that are left of `total`, counted from 0, from the last checkpoint on.
 
-        Between two steps it reports the step with its `metric` numbers, saves a checkpoint every `seconds`, and stops
-        when asked. `write` gets an empty folder and writes the training's state to it; `checkpoint.folder` holds those
-        files after a resume.
+        Between two steps it reports the step with its `metric` numbers (about a thousand steps of a longer run), saves
+        a checkpoint every `seconds`, and stops when asked. `write` gets an empty folder and writes the training's state
+        to it; `checkpoint.folder` holds those files after a resume.
         """
         first = step = self.checkpoint.step if self.checkpoint else 0
         began = saved_at = time.monotonic()
@@ -160,7 +161,8 @@ class Work:
             yield step
             step += 1
             left = (time.monotonic() - began) / (step - first) * (total - step)
-            self._report_step(step, total, round(left, 1))
+            if step == total or step % max(1, total // _REPORTS) == 0:
+                self._report_step(step, total, round(left, 1))
             if step < total and time.monotonic() - saved_at >= seconds:
                 self.save_checkpoint(step, write)
                 saved_at = time.monotonic()

@@ -28,7 +28,7 @@ from tuneport.local.folder import Folder
 from tuneport.local.job import LocalJob
 from tuneport.local.owner import BEAT_SECONDS, Fenced, Owner
 from tuneport.local.slots import Slots, describe_place
-from tuneport.local.trainer import Trainer
+from tuneport.local.trainer import Trainer, read_settings
 from tuneport.local.work import Stopped, Work
 from tuneport.notebook import attach_notebook
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 class Worker:
-    """Stages, requests and signals around a backend's `work`. The backend is found by the folder's unless given."""
+    """Stages, requests and signals around a backend's `work`. Without a `trainer`, the folder names the backend."""
 
     def __init__(self, owner: Owner, trainer: Trainer | None = None) -> None:
         self.owner = owner
@@ -89,7 +89,7 @@ class Worker:
     def _work(self, trainer: Trainer) -> None:
         if self.owner.now.status.terminal:
             return
-        settings = trainer.settings_class.model_validate(self.folder.request()["settings"])
+        settings = read_settings(trainer, self.folder.request())
         checkpoints = Checkpoints(self.folder.checkpoints, trainer.keep_checkpoints(settings))
         work = Work(self.control, settings, checkpoints, self._claim_device(trainer, settings))
         if not self.folder.model.exists():  # else it was killed after saving the model and before reporting it

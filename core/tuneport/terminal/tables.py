@@ -91,7 +91,7 @@ def warn(text: object) -> None:
 
 
 @public(AUTHORS)
-def confirmed(question: str, *, yes: bool) -> bool:
+def confirm(question: str, *, yes: bool) -> bool:
     """Ask the user to confirm; `yes` confirms in advance. Raises UsageError if standard input has no answer."""
     if yes:
         return True

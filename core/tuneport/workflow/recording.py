@@ -64,18 +64,16 @@ def record_answers(
                     f"{place} is the record of {record.model}, not of {asked.ref}.", remedy="Use another folder."
                 )
             limit = max_tokens or answer_room(rows)
-            left = _unanswered(record, rows, limit)
-            done, total = len(rows) - len(left), len(rows)
+            left = _rows_to_ask(record, rows, limit)
             for start in range(0, len(left), BATCH_ROWS):
                 if report is not None:
-                    report(done, total, "rows")
-                chunk = left[start : start + BATCH_ROWS]
+                    report(len(rows) - len(left) + start, len(rows), "rows")
+                batch = left[start : start + BATCH_ROWS]
                 if before is not None:
-                    before(chunk)
-                _ask(asked, chunk, limit, file, on_reply)
-                done += len(chunk)
+                    before(batch)
+                _ask(asked, batch, limit, file, on_reply)
             if report is not None:
-                report(done, total, "rows")
+                report(len(rows), len(rows), "rows")
     except OSError as error:
         raise UsageError(
             f"{place} cannot be written: {error.strerror}.",
@@ -84,8 +82,8 @@ def record_answers(
     return Record.open(place)
 
 
-def _unanswered(record: Record, rows: Dataset, limit: int) -> list[Example]:
-    """The rows to ask, each prompt once."""
+def _rows_to_ask(record: Record, rows: Dataset, limit: int) -> list[Example]:
+    """The rows without an answer, each prompt once."""
     from tuneport.evaluate import prompt_key
 
     left: dict[str, Example] = {}

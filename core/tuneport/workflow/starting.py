@@ -312,7 +312,7 @@ def _ask(ledger: Ledger, prepared: Prepared, record: JobRecord) -> Job:
             if isinstance(error, JobError):
                 ledger.doubt(record.intent)
             elif isinstance(error, _REFUSALS):
-                ledger.fail(record.intent, error.message)
+                ledger.fail(record.intent, error.message.removeprefix(f"{prepared.backend.name}: "))
         raise
     ledger.confirm(record.intent)
     return attach_notebook(job)

@@ -241,7 +241,7 @@ def _ask(
     answers.refuse_over_budget(cost, budget)
     if distill:
         say(_TERMS, err=True)
-    if not tuneport.plugin.confirmed("Ask the model?", yes=yes):
+    if not tuneport.plugin.confirm("Ask the model?", yes=yes):
         return {"asked": 0}
     record, ended = answers.ask(
         wire, local, rows, price=known, deployment=deployment, max_tokens=max_tokens, budget=budget

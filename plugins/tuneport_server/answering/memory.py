@@ -41,7 +41,7 @@ class ModelMemory:
             raise WireError(
                 400,
                 f"The model takes {need:,} bytes, and this server's limit for models is {self._memory:,}. "
-                "Whoever runs the server can raise it: tuneport serve --limit model_bytes=N",
+                "To raise it, restart the server with: tuneport serve --limit model_bytes=N",
                 param="model",
                 code="model_too_large",
             )

@@ -32,7 +32,7 @@ _log = logging.getLogger("tuneport.server")
 
 
 class Order(Enum):
-    """What a thread is told to do, in its queue of questions."""
+    """What a thread should do next, in its queue of questions."""
 
     UNLOAD = "unload the model, and go on when a question arrives"
     END = "answer what came before, and end"
@@ -184,16 +184,16 @@ class ModelThread:
         choice.
         """
         replies, live = Replies(), dict[int, tuple[Question, int]]()
-        begun: Counter[Question] = Counter()  # how many of its choices have joined the batch
+        started: Counter[Question] = Counter()  # how many of its choices have joined the batch
         numbers = itertools.count()
         try:
             with contextlib.closing(model.open_batch()) as batch:
                 while True:
                     self._collect()
-                    while (question := self._chosen(batch, live, begun)) is not None:
-                        if question not in begun:
+                    while (question := self._chosen(batch, live, started)) is not None:
+                        if question not in started:
                             replies.expect(question)
-                        choice = self._begin(question, begun)
+                        choice = self._begin(question, started)
                         live[number := next(numbers)] = question, choice
                         try:
                             model.join(batch, number, question.messages, **question.choice(choice))
@@ -212,33 +212,33 @@ class ModelThread:
                     batch.drop(over)
                     for number in {*over, *(number for number, output in news if isinstance(output, Reply))}:
                         del live[number]
-                    self._forget(begun, [one for one in begun if one not in awaited])
+                    self._forget(started, [one for one in started if one not in awaited])
         except BaseException:
             failed[:] = replies.open
-            self._forget(begun, list(begun))
+            self._forget(started, list(started))
             raise
 
-    def _begin(self, question: Question, begun: Counter[Question]) -> int:
+    def _begin(self, question: Question, started: Counter[Question]) -> int:
         """Return the number of the question's next choice, which begins now."""
         self._last = question.owner
-        begun[question] += 1
-        if begun[question] == question.count:
+        started[question] += 1
+        if started[question] == question.count:
             self._kept.remove(question)
-        return begun[question] - 1
+        return started[question] - 1
 
-    def _forget(self, begun: Counter[Question], questions: Sequence[Question]) -> None:
+    def _forget(self, started: Counter[Question], questions: Sequence[Question]) -> None:
         """Begin no more choices of these questions."""
         for question in questions:
-            del begun[question]
+            del started[question]
             with contextlib.suppress(ValueError):
                 self._kept.remove(question)
 
     def _chosen(
-        self, batch: LiveBatch, live: Mapping[int, tuple[Question, int]], begun: Mapping[Question, int]
+        self, batch: LiveBatch, live: Mapping[int, tuple[Question, int]], started: Mapping[Question, int]
     ) -> Question | None:
         """Return the question whose next choice is answered, if there is room: one of the owner with the fewest answers
         in progress. One owner uses at most three quarters of the room, and only a few of its questions may wait for
-        memory before those of others. While another model needs the room, only questions that have begun continue.
+        memory before those of others. While another model needs the room, only questions that have started continue.
         """
         if not self._kept:
             return None
@@ -249,7 +249,7 @@ class ModelThread:
         able = [
             one
             for one in self._kept
-            if (one in begun or not ending)
+            if (one in started or not ending)
             and (
                 not live
                 or (
@@ -314,7 +314,7 @@ def _outputs(
         yield from model.stream_each([(question.messages, question.choice(choice)) for question, choice in choices])
         return
     prompts, options = [question.messages for question, _ in choices], batch[0].options
-    # A model that computes on this machine is read piece by piece in any case, so that it stops when nobody listens.
+    # A model that computes on this machine is read piece by piece in any case, so that it stops when no client listens.
     if model.memory is None and not any(question.stream for question in batch):
         yield from enumerate(model.reply_many(prompts, **options))
     else:

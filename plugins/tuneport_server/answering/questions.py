@@ -20,8 +20,8 @@ class Question:
     """What one request asks of a model.
 
     `deliver` is called from another thread: with each piece if `stream`, and at the end with the replies, one for each
-    of the `count` choices, or with the error. Setting `gone` says that nobody listens any more. `params` maps options
-    to the request's fields, where those have other names.
+    of the `count` choices, or with the error. Setting `gone` means that the client has disconnected. `params` maps
+    options to the request's fields, where those have other names.
     """
 
     messages: Sequence[Mapping[str, Any]]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from tuneport.errors import BackendError, HomeError, TuneportError, UnavailableError
 
 _PASSING = (UnavailableError, HomeError, ImportError, OSError, MemoryError)
-_TRIES = 1_000_000  # as long as the job is wanted
+_TRIES = 1_000_000  # until the job is canceled
 _BACKEND_TRIES = 300  # of a service whose error says that it may pass: about a day
 _UNKNOWN_TRIES = 5  # of a start that raises an unexpected error, which may be a bug
 _SEE_LOG = "See the server log."

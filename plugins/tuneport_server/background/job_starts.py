@@ -52,7 +52,7 @@ class JobStarts(FairQueue):
         super().__init__("start", limits.starts, _POLL_SECONDS)
         self._store, self._vault, self._jobs, self._limits = store, vault, jobs, limits
         self._changed = changed
-        self._begun: set[str] = set()  # of the running starts, those that have asked their backend
+        self._submitting: set[str] = set()  # of the running starts, those that have asked their backend
         self._dropped: set[str] = set()  # of the running starts, those that are no longer wanted
         self._abandoned = False  # starts that still run are left to the next server, which repeats them
         self._alone = False
@@ -71,7 +71,7 @@ class JobStarts(FairQueue):
     def cancel(self, id_: str) -> None:
         """End the check of a job that is not wanted now, unless its backend was asked already."""
         with self._lock:
-            if id_ not in self._running or id_ in self._begun:
+            if id_ not in self._running or id_ in self._submitting:
                 return
             self._dropped.add(id_)
         self._kill(id_)
@@ -101,7 +101,7 @@ class JobStarts(FairQueue):
             raise
         finally:
             with self._lock:
-                self._begun.discard(id_)
+                self._submitting.discard(id_)
                 self._dropped.discard(id_)
             self._changed.set()
             self.wake()
@@ -151,7 +151,7 @@ class JobStarts(FairQueue):
             line = dialog.ask(GO, limits.start_seconds)
         if id_ in self._dropped or line is not None:
             return line
-        if id_ in self._begun:
+        if id_ in self._submitting:
             return {"fault": late(limits.start_seconds) if dialog.late else killed("The start")}
         if dialog.late:
             why = f"The check of the rows takes more than {limits.check_seconds:,} seconds."
@@ -171,7 +171,7 @@ class JobStarts(FairQueue):
             with self._lock:
                 if self._stopping or id_ in self._dropped:
                     return False
-                self._begun.add(id_)
+                self._submitting.add(id_)
             self._store.jobs.update(id_, begun=1)
         return True
 

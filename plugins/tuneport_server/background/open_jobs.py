@@ -46,7 +46,7 @@ class Resumes:
 
 @dataclass(slots=True)
 class OpenJob:
-    """What is remembered of one job, in memory only. `lock` is held by whoever changes the job's status."""
+    """What is remembered of one job, in memory only. Code that changes the job's status holds `lock`."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     starts: Retries = field(default_factory=Retries)

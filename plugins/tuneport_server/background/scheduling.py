@@ -111,7 +111,7 @@ class FairQueue(ABC):
                     continue
             except (HomeError, OSError) as error:  # these may pass: no descriptor, no memory, a full disk
                 _log.error("%s: %s", threading.current_thread().name, error)
-            except Exception:  # noqa: BLE001 - the trouble with one piece must not end the work for the others
+            except Exception:  # noqa: BLE001 - trouble with one piece of work must not stop the others
                 if self._stopping:  # the store is closed by now
                     return
                 _log.exception("%s: one piece of work failed", threading.current_thread().name)

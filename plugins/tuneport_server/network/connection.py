@@ -150,7 +150,7 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def _refuse(self, error: WireError) -> None:
-        """Send an error if no response has begun, and close."""
+        """Send an error if no response has started, and close."""
         if not self.busy:
             self.transport.write(refusal(error))
         else:

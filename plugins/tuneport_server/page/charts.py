@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tuneport_server.page.markup import Html, tag
+from tuneport.plugin import html
 
 _WIDTH, _HEIGHT = 1000, 240
 _MOST_POINTS = 400
@@ -13,14 +13,14 @@ _MOST_POINTS = 400
 Point = tuple[float, float]
 
 
-def curves(lines: Sequence[tuple[str, str, Sequence[Point]]]) -> Html:
+def curves(lines: Sequence[tuple[str, str, Sequence[Point]]]) -> html.Html:
     """Draw lines (name, class, points by x) on a common scale. Returns an empty text if there are no points.
 
     Only lines are SVG, stretched to the available room. Text is HTML next to it.
     """
     points = [point for _, _, line in lines for point in line]
     if not points:
-        return Html("")
+        return html.Html("")
     left, right = min(x for x, _ in points), max(x for x, _ in points)
     levels, written = _levels(min(y for _, y in points), max(y for _, y in points))
     wide, tall = (right - left) or 1.0, levels[0] - levels[-1]
@@ -29,27 +29,29 @@ def curves(lines: Sequence[tuple[str, str, Sequence[Point]]]) -> Html:
         return f"{(point[0] - left) / wide * _WIDTH:.1f},{(levels[0] - point[1]) / tall * _HEIGHT:.1f}"
 
     drawn = [
-        tag("line", x1=0, x2=_WIDTH, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid")
+        html.tag("line", x1=0, x2=_WIDTH, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid")
         for y in (number * _HEIGHT / (len(levels) - 1) for number in range(len(levels)))
     ]
     for _, kind, line in lines:
         if len(line) == 1:  # a line of no length with round ends is a dot, however the SVG is stretched
-            drawn.append(tag("path", d=f"M{place(line[0])}h0", class_=f"dot {kind}"))
+            drawn.append(html.tag("path", d=f"M{place(line[0])}h0", class_=f"dot {kind}"))
         elif line:
-            drawn.append(tag("polyline", points=" ".join(map(place, _thin(line))), class_=f"line {kind}"))
+            drawn.append(html.tag("polyline", points=" ".join(map(place, _thin(line))), class_=f"line {kind}"))
     label = ", ".join(f"{name} {line[-1][1]:.3g} at step {line[-1][0]:g}" for name, _, line in lines if line)
-    picture = tag(
+    picture = html.tag(
         "svg", *drawn, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", preserveAspectRatio="none", role="img", aria_label=label
     )
     keys = [
-        tag("span", name, tag("b", f"{line[-1][1]:.4g}"), class_=f"key {kind}") for name, kind, line in lines if line
+        html.tag("span", name, html.tag("b", f"{line[-1][1]:.4g}"), class_=f"key {kind}")
+        for name, kind, line in lines
+        if line
     ]
-    return tag(
+    return html.tag(
         "figure",
-        tag("figcaption", *keys),
-        tag("div", *(tag("span", one) for one in written), class_="levels", aria_hidden="true"),
+        html.tag("figcaption", *keys),
+        html.tag("div", *(html.tag("span", one) for one in written), class_="levels", aria_hidden="true"),
         picture,
-        tag("div", *(tag("span", one) for one in _steps(left, right)), class_="steps", aria_hidden="true"),
+        html.tag("div", *(html.tag("span", one) for one in _steps(left, right)), class_="steps", aria_hidden="true"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tuneport_server.page.markup import Html, tag
+from tuneport.plugin import html
 from tuneport_server.store import Row
 from tuneport_server.wire import WireError
 
@@ -21,27 +21,28 @@ _POLICY = (
 _HERE = Path(__file__).parent
 _ASSETS = {"/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg+xml"}
 _CONTENT = {path: (_HERE / path.removeprefix("/")).read_bytes() for path in _ASSETS}
+_MENU = {"/": "Jobs", "/ask": "Playground"}
 OPEN = frozenset(_ASSETS)
 """Paths that the login form needs, and that anyone may see."""
 
 
-def document(title: str, inside: Html, owner: str | None, *, here: str = "", status: int = 200) -> Response:
+def document(title: str, inside: html.Html, owner: str | None, *, here: str = "", status: int = 200) -> Response:
     """Return a complete page. `owner` is logged in; `here` is the address of the menu entry that it belongs to."""
-    head = tag(
+    head = html.tag(
         "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{title} · tuneport"),
-        tag("link", rel="icon", href="/icon.svg"),
-        tag("link", rel="stylesheet", href="/page.css"),
-        tag("script", src="/page.js", defer=True),
+        html.tag("meta", charset="utf-8"),
+        html.tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        html.tag("title", f"{title} · tuneport"),
+        html.tag("link", rel="icon", href="/icon.svg"),
+        html.tag("link", rel="stylesheet", href="/page.css"),
+        html.tag("script", src="/page.js", defer=True),
     )
     parts = [
-        tag("a", "Skip to the content", href="#content", class_="skip"),
+        html.tag("a", "Skip to the content", href="#content", class_="skip"),
         _header(owner, here) if owner else "",
-        tag("main", inside, id="content", tabindex="-1"),
+        html.tag("main", inside, id="content", tabindex="-1"),
     ]
-    text = "<!doctype html>\n" + tag("html", head, tag("body", *parts), lang="en")
+    text = "<!doctype html>\n" + html.tag("html", head, html.tag("body", *parts), lang="en")
     headers = {"content-security-policy": _POLICY}
     return Response(text.encode("utf-8", "replace"), status, headers, "text/html; charset=utf-8")
 
@@ -49,39 +50,44 @@ def document(title: str, inside: Html, owner: str | None, *, here: str = "", sta
 def problem(error: WireError) -> Response:
     """Return a page for an error."""
     heading = {403: "Not allowed", 404: "Not found"}.get(error.status, "Error")
-    parts = (tag("h1", heading), tag("p", error.message), tag("p", link("/", "Back to the jobs")))
-    return document(heading, tag("div", *parts, class_="card narrow"), None, status=error.status)
+    parts = (html.tag("h1", heading), html.tag("p", error.message), html.tag("p", link("/", "Back to the jobs")))
+    return document(heading, html.tag("div", *parts, class_="card narrow"), None, status=error.status)
 
 
-def live(name: str, *inside: object, **attributes: object) -> Html:
+def live(name: str, *inside: html.Child, **attributes: html.Attribute) -> html.Html:
     """Return a part of a page that page.js keeps up to date."""
-    return tag("div", *inside, id=name, data_live=True, **attributes)
+    return html.tag("div", *inside, id=name, data_live=True, **attributes)
 
 
-def state(row: Row) -> Html:
+def state(row: Row) -> html.Html:
     """Return a job's status as a badge."""
-    return tag("span", row["status"].replace("_", " "), class_=f"badge {row['status']}")
+    return html.tag("span", row["status"].replace("_", " "), class_=f"badge {row['status']}")
 
 
-def moment(seconds: float) -> Html:
+def moment(seconds: float) -> html.Html:
     """Return a time in UTC, given in seconds since 1970."""
     then = datetime.fromtimestamp(int(seconds), UTC)
-    return tag("time", f"{then:%Y-%m-%d %H:%M:%S}", datetime=then.isoformat())
+    return html.tag("time", f"{then:%Y-%m-%d %H:%M:%S}", datetime=then.isoformat())
 
 
-def link(address: str, name: str) -> Html:
+def link(address: str, name: str) -> html.Html:
     """Return a link to another page of this server."""
-    return tag("a", name, href=address)
+    return html.tag("a", name, href=address)
 
 
-def button(name: str, action: str, kind: str | None = None) -> Html:
+def button(name: str, action: str, kind: str | None = None) -> html.Html:
     """Return a form with only a button."""
-    return tag("form", tag("button", name, type="submit", class_=kind), method="post", action=action)
+    return html.tag("form", html.tag("button", name, type="submit", class_=kind), method="post", action=action)
 
 
-def quiet(text: str) -> Html:
+def quiet(text: str) -> html.Html:
     """Return a remark, such as one in place of an empty list."""
-    return tag("p", text, class_="quiet")
+    return html.tag("p", text, class_="quiet")
+
+
+def facts(pairs: Iterable[tuple[str, html.Child]]) -> html.Html:
+    """Return a list of names and values."""
+    return html.tag("dl", [html.tag("div", html.tag("dt", name), html.tag("dd", value)) for name, value in pairs])
 
 
 def size_of(row: Row) -> str:
@@ -94,20 +100,20 @@ def tuned_name(row: Row) -> str | None:
     return row["tuned"] if row["status"] == "succeeded" and not row["removed"] else None
 
 
-def _header(owner: str, here: str) -> Html:
-    menu: Mapping[str, str] = {"/": "Jobs", "/ask": "Playground"}
+def _header(owner: str, here: str) -> html.Html:
     links = [
-        tag("a", name, href=address, aria_current="page" if here == address else None) for address, name in menu.items()
+        html.tag("a", name, href=address, aria_current="page" if here == address else None)
+        for address, name in _MENU.items()
     ]
-    leave = tag(
+    leave = html.tag(
         "form",
-        tag("span", owner, class_="quiet"),
-        tag("button", "Log out", type="submit", class_="plain"),
+        html.tag("span", owner, class_="quiet"),
+        html.tag("button", "Log out", type="submit", class_="plain"),
         method="post",
         action="/logout",
     )
-    brand = tag("a", tag("span", class_="mark"), "tuneport", href="/", class_="brand")
-    return tag("header", tag("div", brand, tag("nav", *links, aria_label="Pages"), leave))
+    brand = html.tag("a", html.tag("span", class_="mark"), "tuneport", href="/", class_="brand")
+    return html.tag("header", html.tag("div", brand, html.tag("nav", *links, aria_label="Pages"), leave))
 
 
 async def _asset(request: Request) -> Response:

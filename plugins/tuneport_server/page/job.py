@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from tuneport.plugin import html
 from tuneport_server.background.events import events_of
 from tuneport_server.page import samples
 from tuneport_server.page.charts import Point, curves
-from tuneport_server.page.frame import button, document, link, live, moment, quiet, state, tuned_name
-from tuneport_server.page.markup import Html, facts, join, tag
+from tuneport_server.page.frame import button, document, facts, link, live, moment, quiet, state, tuned_name
 from tuneport_server.request_threads import expensive
 from tuneport_server.routes import jobs
 from tuneport_server.server import Server, owned_of, server_of
@@ -35,30 +35,34 @@ def job(request: Request) -> Response:
         ("validation loss", "valid", _line(events, "valid_loss")),
     )
     messages = [
-        tag(
-            "li", moment(one["created_at"]), tag("span", one["level"], class_=one["level"]), tag("span", one["message"])
+        html.tag(
+            "li",
+            moment(one["created_at"]),
+            html.tag("span", one["level"], class_=one["level"]),
+            html.tag("span", one["message"]),
         )
         for one in events[: -_NEWEST - 1 : -1]
     ]
+    done = progress(events) if not row["over"] else ""
     parts = (
-        tag("p", link("/", "Jobs"), " / ", row["id"], class_="path"),
-        live("state", tag("h1", title_of(row), state(row)), progress(events) if not row["over"] else "", role="status"),
+        html.tag("p", link("/", "Jobs"), " / ", row["id"], class_="path"),
+        live("state", html.tag("h1", title_of(row), state(row)), done, role="status"),
         live("actions", *_actions(row), class_="actions"),
         live("wrong", _error(row)),
         live("curves", _picture(row, lines)),
         live("facts", _facts(server, owned, row), class_="card"),
         live("samples", samples.show(owned, row)),
-        tag("h2", "Events (UTC)"),
+        html.tag("h2", "Events (UTC)"),
         live(
             "events",
-            tag("ol", *messages, class_="events"),
+            html.tag("ol", *messages, class_="events"),
             class_="card scroll",
             tabindex=0,
             role="region",
             aria_label="Events",
         ),
     )
-    return document(title_of(row), join(parts), owned.owner, here="/")
+    return document(title_of(row), html.join(parts), owned.owner, here="/")
 
 
 async def act(request: Request) -> Response:
@@ -82,20 +86,20 @@ def title_of(row: Row) -> str:
     return str(json.loads(row["request"])["suffix"] or row["id"])
 
 
-def progress(events: Sequence[dict[str, Any]]) -> Html:
+def progress(events: Sequence[dict[str, Any]]) -> html.Html:
     """Return a bar with the steps of a training, if their number is known."""
     for one in reversed(events):
         data = one.get("data") or {}
         step, total = data.get("step"), data.get("total_steps")
         if isinstance(step, int) and isinstance(total, int) and total > 0:
-            bar = tag("progress", value=min(step, total), max=total, aria_label="steps done")
-            return tag("span", bar, f"{step:,} of {total:,} steps", class_="progress")
-    return Html("")
+            bar = html.tag("progress", value=min(step, total), max=total, aria_label="steps done")
+            return html.tag("span", bar, f"{step:,} of {total:,} steps", class_="progress")
+    return html.Html("")
 
 
-def _facts(server: Server, owned: Owned, row: Row) -> Html:
+def _facts(server: Server, owned: Owned, row: Row) -> html.Html:
     asked = json.loads(row["request"])["asked"]
-    known: list[tuple[str, object]] = [("model", row["model"]), ("tuned model", tuned_name(row) or "none")]
+    known: list[tuple[str, html.Child]] = [("model", row["model"]), ("tuned model", tuned_name(row) or "none")]
     for use in ("training", "validation"):
         if (id_ := row[f"{use}_file"]) is not None:
             file = owned.file(id_)
@@ -111,19 +115,19 @@ def _facts(server: Server, owned: Owned, row: Row) -> Html:
     return facts(known)
 
 
-def _error(row: Row) -> Html:
-    return tag("pre", json.loads(row["error"])["message"], class_="error card") if row["error"] else Html("")
+def _error(row: Row) -> html.Html:
+    return html.tag("pre", json.loads(row["error"])["message"], class_="error card") if row["error"] else html.Html("")
 
 
-def _picture(row: Row, lines: Sequence[tuple[str, str, Sequence[Point]]]) -> Html:
-    drawn = curves(lines) or (Html("") if row["over"] else quiet("No steps yet."))
-    return tag("div", drawn, class_="card") if drawn else drawn
+def _picture(row: Row, lines: Sequence[tuple[str, str, Sequence[Point]]]) -> html.Html:
+    drawn = curves(lines) or (html.Html("") if row["over"] else quiet("No steps yet."))
+    return html.tag("div", drawn, class_="card") if drawn else drawn
 
 
-def _actions(row: Row) -> list[Html]:
+def _actions(row: Row) -> list[html.Html]:
     if row["over"]:
         name = tuned_name(row)
-        return [tag("a", "Ask the tuned model", href=f"/ask?model={quote(name)}", class_="button")] if name else []
+        return [html.tag("a", "Ask the tuned model", href=f"/ask?model={quote(name)}", class_="button")] if name else []
     actions = ("resume", "cancel") if row["status"] == "paused" else ("pause", "cancel")
     return [button(action.capitalize(), f"/jobs/{row['id']}/{action}") for action in actions]
 

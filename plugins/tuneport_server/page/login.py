@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from tuneport.plugin import html
 from tuneport_server.access.sessions import COOKIE, LIFE_SECONDS
 from tuneport_server.access.tokens import fingerprint
 from tuneport_server.bodies import form_fields, read_fields
 from tuneport_server.network.connection import CONNECTION, Connection
 from tuneport_server.page.frame import document
-from tuneport_server.page.markup import tag
 from tuneport_server.server import server_of
 from tuneport_server.wire import WireError
 
@@ -74,11 +74,11 @@ def _local(address: str) -> str:
 
 
 def _form(goal: str, wrong: str = "", status: int = 200) -> Response:
-    form = tag(
+    form = html.tag(
         "form",
-        tag("h1", tag("span", class_="mark"), "tuneport"),
-        tag("label", "Access token", for_="token"),
-        tag(
+        html.tag("h1", html.tag("span", class_="mark"), "tuneport"),
+        html.tag("label", "Access token", for_="token"),
+        html.tag(
             "input",
             type="password",
             name="token",
@@ -87,13 +87,13 @@ def _form(goal: str, wrong: str = "", status: int = 200) -> Response:
             required=True,
             autofocus=True,
         ),
-        tag("input", type="hidden", name="next", value=goal) if goal != "/" else "",
-        tag("p", wrong, class_="error", role="alert") if wrong else "",
-        tag("button", "Log in", type="submit", class_="first"),
-        tag(
+        html.tag("input", type="hidden", name="next", value=goal) if goal != "/" else "",
+        html.tag("p", wrong, class_="error", role="alert") if wrong else "",
+        html.tag("button", "Log in", type="submit", class_="first"),
+        html.tag(
             "p",
             "To create one on the server's machine, run ",
-            tag("code", "tuneport access add NAME"),
+            html.tag("code", "tuneport access add NAME"),
             ".",
             class_="quiet",
         ),

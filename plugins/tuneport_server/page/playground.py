@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -14,16 +15,17 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from tuneport.errors import TuneportError
+from tuneport.plugin import html
 from tuneport_server.bodies import read_fields
 from tuneport_server.page import samples
 from tuneport_server.page.frame import document
-from tuneport_server.page.markup import Html, join, tag, without_direction
 from tuneport_server.routes import answers, models
 from tuneport_server.server import Server, owned_of, server_of
 from tuneport_server.store import Owned
 from tuneport_server.wire import WireError, bad, from_tuneport
 
 _LINES = "application/x-ndjson"
+_DIRECTION = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # these reorder the text around them
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ async def ask(request: Request) -> Response:
     server, owned = server_of(request), owned_of(request)
     names = await run_in_threadpool(_names, server, owned)
     fields = {} if request.method == "GET" else await read_fields(request, server.limits)
-    shown, status = Html(""), 200
+    shown, status = html.Html(""), 200
     if fields.get("question"):
         try:
             prompt = await run_in_threadpool(_read, server, owned, fields)
@@ -51,28 +53,32 @@ async def ask(request: Request) -> Response:
                 return StreamingResponse(_lines(request, prompt), media_type=_LINES)
             shown = await _answers(request, prompt)
         except WireError as error:
-            shown, status = tag("p", error.message, class_="error card", role="alert"), error.status
+            shown, status = html.tag("p", error.message, class_="error card", role="alert"), error.status
     form = _form(server, names, {"model": request.query_params.get("model", ""), **fields})
-    return document("Playground", join((tag("h1", "Playground"), form, shown)), owned.owner, here="/ask", status=status)
+    return document(
+        "Playground", html.join((html.tag("h1", "Playground"), form, shown)), owned.owner, here="/ask", status=status
+    )
 
 
-def _form(server: Server, names: Sequence[str], fields: dict[str, str]) -> Html:
+def _form(server: Server, names: Sequence[str], fields: dict[str, str]) -> html.Html:
     limits, chosen = server.limits, fields["model"]
     most = fields.get("max_tokens", min(limits.answer_default, limits.answer_tokens))
+    temperature = fields.get("temperature", 0)
     numbers = (
-        tag("label", "Max tokens", _number("max_tokens", most, min=1, max=limits.answer_tokens, step=1)),
-        tag("label", "Temperature", _number("temperature", fields.get("temperature", 0), min=0, max=2, step="any")),
+        html.tag("label", "Max tokens", _number("max_tokens", most, min=1, max=limits.answer_tokens, step=1)),
+        html.tag("label", "Temperature", _number("temperature", temperature, min=0, max=2, step="any")),
     )
-    return tag(
+    choices = [html.tag("option", one, selected=one == chosen) for one in names]
+    return html.tag(
         "form",
-        tag("label", "Model", for_="model"),
-        tag("select", *(tag("option", one, selected=one == chosen) for one in names), name="model", id="model"),
-        tag("label", "System prompt (optional)", for_="system"),
-        tag("textarea", fields.get("system", ""), name="system", id="system", rows=2),
-        tag("label", "Question", for_="question"),
-        tag("textarea", fields.get("question", ""), name="question", id="question", rows=5, required=True),
-        tag("div", *numbers, class_="fields"),
-        tag("button", "Ask", type="submit", class_="first"),
+        html.tag("label", "Model", for_="model"),
+        html.tag("select", choices, name="model", id="model"),
+        html.tag("label", "System prompt (optional)", for_="system"),
+        html.tag("textarea", fields.get("system", ""), name="system", id="system", rows=2),
+        html.tag("label", "Question", for_="question"),
+        html.tag("textarea", fields.get("question", ""), name="question", id="question", rows=5, required=True),
+        html.tag("div", numbers, class_="fields"),
+        html.tag("button", "Ask", type="submit", class_="first"),
         method="post",
         action="/ask",
         class_="card",
@@ -80,8 +86,8 @@ def _form(server: Server, names: Sequence[str], fields: dict[str, str]) -> Html:
     )
 
 
-def _number(name: str, value: object, **bounds: object) -> Html:
-    return tag("input", type="number", name=name, value=value, required=True, **bounds)
+def _number(name: str, value: html.Attribute, **bounds: html.Attribute) -> html.Html:
+    return html.tag("input", type="number", name=name, value=value, required=True, **bounds)
 
 
 def _read(server: Server, owned: Owned, fields: dict[str, str]) -> _Prompt:
@@ -114,15 +120,15 @@ def _value(text: str | float, name: str, low: int, high: int) -> float:
     return value
 
 
-async def _answers(request: Request, prompt: _Prompt) -> Html:
+async def _answers(request: Request, prompt: _Prompt) -> html.Html:
     """Return the answers of the chosen model and, if it is a tuned one, of its base."""
     questions = [(name, prompt.messages) for name in prompt.names]
     replies = await samples.ask_all(request, questions, prompt.max_tokens, prompt.temperature)
     shown = [
-        tag("section", tag("h2", name), _answer(one, prompt.max_tokens), class_="card")
+        html.tag("section", html.tag("h2", name), _answer(one, prompt.max_tokens), class_="card")
         for name, one in zip(prompt.names, replies, strict=True)
     ]
-    return tag("div", *shown, class_="answers", aria_live="polite")
+    return html.tag("div", *shown, class_="answers", aria_live="polite")
 
 
 async def _lines(request: Request, prompt: _Prompt) -> AsyncIterator[bytes]:
@@ -132,7 +138,7 @@ async def _lines(request: Request, prompt: _Prompt) -> AsyncIterator[bytes]:
     parts: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()
     tasks = [asyncio.create_task(_stream(request, place, prompt, parts)) for place in range(len(prompt.names))]
     try:
-        yield _line({"names": [without_direction(name) for name in prompt.names]})
+        yield _line({"names": [_without_direction(name) for name in prompt.names]})
         waiting = len(tasks)
         while waiting:
             if (part := await parts.get()) is None:
@@ -179,15 +185,19 @@ async def _stream(
 
 
 def _line(part: dict[str, object]) -> bytes:
-    safe = {name: without_direction(one) if isinstance(one, str) else one for name, one in part.items()}
+    safe = {name: _without_direction(one) if isinstance(one, str) else one for name, one in part.items()}
     return json.dumps(safe).encode() + b"\n"
 
 
-def _answer(one: samples.Answer, max_tokens: int) -> Html:
+def _without_direction(text: str) -> str:
+    return _DIRECTION.sub("\ufffd", text)
+
+
+def _answer(one: samples.Answer, max_tokens: int) -> html.Html:
     if one.error:
-        return tag("p", one.error, class_="error")
-    calls = [tag("pre", json.dumps(call, indent=2, ensure_ascii=False)) for call in one.tool_calls]
-    return join((tag("pre", one.text), *calls, samples.cut_notice(max_tokens) if one.cut else ""))
+        return html.tag("p", one.error, class_="error")
+    calls = [html.tag("pre", json.dumps(call, indent=2, ensure_ascii=False)) for call in one.tool_calls]
+    return html.join((html.tag("pre", one.text), *calls, samples.cut_notice(max_tokens) if one.cut else ""))
 
 
 def _names(server: Server, owned: Owned) -> list[str]:

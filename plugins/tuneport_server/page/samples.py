@@ -13,9 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from tuneport.errors import TuneportError
-from tuneport.plugin import Completion, Conversation, Dataset, Example, Preference
+from tuneport.plugin import Completion, Conversation, Dataset, Example, Preference, html
 from tuneport_server.page.frame import button, quiet, tuned_name
-from tuneport_server.page.markup import Html, join, tag
 from tuneport_server.routes import answers, models
 from tuneport_server.server import Server, owned_of, server_of
 from tuneport_server.store import Owned, Row
@@ -76,26 +75,26 @@ async def make(request: Request, row: Row) -> None:
     await run_in_threadpool(owned.update_job, row["id"], samples=text)
 
 
-def show(owned: Owned, row: Row) -> Html:
+def show(owned: Owned, row: Row) -> html.Html:
     """Return the part of a job's page with its samples, or a button for them; empty if there is no model."""
     if tuned_name(row) is None:
-        return Html("")
+        return html.Html("")
     stored = [_Sample(**one) for one in json.loads(row["samples"] or "[]")]
     file = owned.file(_file_of(row))
     whose = "rows of the validation file" if row["validation_file"] else "training rows"
     ask = (
         button("Answer again" if stored else f"Answer {_ROWS} {whose}", f"/jobs/{row['id']}/samples")
         if file
-        else Html("")
+        else html.Html("")
     )
     if not stored:
         text = "Compare answers of the tuned model and its base." if file else "The file was deleted."
-        return join((tag("h2", "Samples"), tag("div", quiet(text), ask, class_="card")))
+        return html.join((html.tag("h2", "Samples"), html.tag("div", quiet(text), ask, class_="card")))
     cards = [
-        tag(
+        html.tag(
             "article",
             _part("Question", one.question),
-            tag(
+            html.tag(
                 "div",
                 _part("Expected", one.reference),
                 _answer(row["model"], one, "base"),
@@ -106,7 +105,7 @@ def show(owned: Owned, row: Row) -> Html:
         )
         for one in stored
     ]
-    return join((tag("h2", "Samples"), quiet(f"{whose.capitalize()}."), *cards, ask))
+    return html.join((html.tag("h2", "Samples"), quiet(f"{whose.capitalize()}."), *cards, ask))
 
 
 def cut_message(tokens: int) -> str:
@@ -114,9 +113,9 @@ def cut_message(tokens: int) -> str:
     return f"Cut at the limit of {tokens:,} tokens."
 
 
-def cut_notice(tokens: int) -> Html:
+def cut_notice(tokens: int) -> html.Html:
     """Return the same as a part of a page."""
-    return tag("p", cut_message(tokens), class_="warn")
+    return html.tag("p", cut_message(tokens), class_="warn")
 
 
 def _sample(question: Messages, reference: str, base: Answer, tuned: Answer) -> _Sample:
@@ -131,13 +130,13 @@ def _sample(question: Messages, reference: str, base: Answer, tuned: Answer) -> 
     )
 
 
-def _answer(name: str, one: _Sample, side: str) -> Html:
+def _answer(name: str, one: _Sample, side: str) -> html.Html:
     """Return an answer, marked by whether it equals the expected one, without white space around both."""
     text = one.base if side == "base" else one.tuned
     if side in one.failed:
-        return tag("section", tag("h3", name), tag("p", text, class_="error"))
+        return html.tag("section", html.tag("h3", name), html.tag("p", text, class_="error"))
     right = text.strip() == one.reference.strip()
-    mark = tag(
+    mark = html.tag(
         "span",
         "✓" if right else "✗",
         role="img",
@@ -145,11 +144,16 @@ def _answer(name: str, one: _Sample, side: str) -> Html:
         title="as expected" if right else "not as expected",
         class_="right" if right else "wrong-answer",
     )
-    return tag("section", tag("h3", name, " ", mark), tag("pre", text), cut_notice(_TOKENS) if side in one.cut else "")
+    return html.tag(
+        "section",
+        html.tag("h3", name, " ", mark),
+        html.tag("pre", text),
+        cut_notice(_TOKENS) if side in one.cut else "",
+    )
 
 
-def _part(name: str, text: str) -> Html:
-    return tag("section", tag("h3", name), tag("pre", text))
+def _part(name: str, text: str) -> html.Html:
+    return html.tag("section", html.tag("h3", name), html.tag("pre", text))
 
 
 async def _ask(request: Request, name: str, messages: Messages, max_tokens: int | None, temperature: float) -> Answer:

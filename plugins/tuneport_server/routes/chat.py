@@ -175,9 +175,8 @@ async def complete(request: Request) -> Response:
     if not completion.stream:
         replies = await answers.all_replies(request, question, items)
         return reply({"object": "chat.completion", **head, **_choices(replies)})
-    first = await answers.next_delivery(
-        request, question, items
-    )  # before the response begins, so that an error sets its status
+    # Before the response begins, so that an error sets its status.
+    first = await answers.next_delivery(request, question, items)
     if isinstance(first, WireError):
         raise first
     usage = bool(completion.stream_options and completion.stream_options.include_usage)

@@ -133,9 +133,8 @@ async def create(request: Request) -> Response:
     if not creation.stream:
         answer = (await answers.all_replies(request, question, deliveries))[0]
         return reply(_response(head, answer))
-    first = await answers.next_delivery(
-        request, question, deliveries
-    )  # before the response begins, so that an error sets its status
+    # Before the response begins, so that an error sets its status.
+    first = await answers.next_delivery(request, question, deliveries)
     if isinstance(first, WireError):
         raise first
     events = response_events.events(head, first, deliveries, question)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ _FIRST_NAMED = frozenset(
 _INDEX = "model.safetensors.index.json"
 _INDEX_BYTES = 24 * 2**20  # the largest seen, of a model of 1e12 parameters, has 13 MB
 _SAMPLE = 2**20
+_RECENT_NS = 2 * 10**9  # file systems may give two changes within this time the same time stamp
 _DAMAGED = "Download or copy it again."
 
 
@@ -225,12 +227,42 @@ def first_fingerprint(path: Path) -> str:
 
 
 def _digest(files: Sequence[tuple[str, Path]], *, named: bool = True) -> str:
+    """The hash of files. It is computed again only if a file was changed since the last call."""
+    states = tuple(_FileState.read(name if named else "", file) for name, file in files)
+    if max((state.changed_ns for state in states), default=0) > time.time_ns() - _RECENT_NS:
+        return _compute_digest(states)
+    return _cached_digest(states)
+
+
+@dataclass(frozen=True, slots=True)
+class _FileState:
+    """A file with what changes when its content does. `changed_ns` cannot be set by programs."""
+
+    name: str
+    path: Path
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def read(cls, name: str, path: Path) -> _FileState:
+        found = path.stat()
+        times = found.st_mtime_ns, found.st_ctime_ns
+        return cls(name, path, found.st_dev, found.st_ino, found.st_size, *times)
+
+
+def _compute_digest(states: tuple[_FileState, ...]) -> str:
     digest = hashlib.sha256()
-    for name, file in files:
-        if named:
-            digest.update(os.fsencode(name) + b"\0")
-        _sample(file, digest)
+    for state in states:
+        if state.name:
+            digest.update(os.fsencode(state.name) + b"\0")
+        _sample(state.path, digest)
     return digest.hexdigest()
+
+
+_cached_digest = lru_cache(maxsize=64)(_compute_digest)
 
 
 def _sample(path: Path, digest: hashlib._Hash) -> None:

@@ -6,12 +6,11 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from tuneport.errors import ModelNotFound, UnavailableError
-from tuneport.plugin import BarStream, check_proxies, one_line
+from tuneport.plugin import BarStream, check_proxies, did_you_mean, one_line
 from tuneport_torch.bases.base import Base, not_here
 from tuneport_torch.bases.facts import facts_of_folder, facts_of_known, is_complete
 from tuneport_torch.bases.folders import open_folder
@@ -35,10 +34,9 @@ def find_hub_model(name: str, aliases: Iterable[str]) -> Base:
         )
     folder = cached_folder(repo, revision or None)
     if folder is None and "/" not in repo:  # nearly always a typo: few models of the hub have no owner
-        near = get_close_matches(repo, list(aliases), n=1, cutoff=0.6)
         raise ModelNotFound(
             f"No tuned model and no alias is called {name!r}.",
-            remedy=(f"Did you mean {near[0]!r}? " if near else "")
+            remedy=did_you_mean(repo, aliases)
             + "`tuneport models` lists the names. A hub model is written owner/name.",
         )
     if folder is None:

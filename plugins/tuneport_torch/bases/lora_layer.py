@@ -63,9 +63,8 @@ class LoraLinear(nn.Module):
 
 
 class Siblings(threading.local):
-    """Layers that are given the same input one after another, such as the query's, key's and value's: the first one
-    that is asked computes for all, so that the input is cast, and its gradient put together, once. In each thread on
-    its own.
+    """Layers that get the same input one after another, such as those of query, key and value: the first one computes
+    the outputs of all, so the input is cast and its gradient summed only once. Each thread has its own state.
     """
 
     def __init__(self, layers: Sequence[LoraLinear]) -> None:

@@ -1,4 +1,4 @@
-"""The command line, typed as a user types it, over a stranger's small backend."""
+"""The command line, used as a user does, with a small third-party backend."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     def typed(*arguments: str | Path) -> tuple[int, str, str]:
         outlet.console.cache_clear()
         code = invoke([str(one) for one in arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return typed
 
 
 @pytest.fixture
 def ran(cli: Cli, tickets: Path) -> str:
-    """The ref of a job that a run has carried to its end."""
+    """The ref of a job whose run has finished."""
     found = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")
     return str(found["ref"])
 
 
 @pytest.fixture
 def process(tmp_path: Path, tickets: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.Popen[str]]:
-    """Starts the command line as a process of its own in the folder of the tickets, with its streams as pipes."""
+    """Starts the command line as a separate process in the folder of the tickets, with pipes as its streams."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
 
     def started(*arguments: str | Path, **streams: Any) -> subprocess.Popen[str]:

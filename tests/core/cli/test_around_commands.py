@@ -1,4 +1,4 @@
-"""What all commands have in common: help, errors, JSON, streams; and those about tuneport itself."""
+"""What all commands have in common (help, errors, JSON, streams), and the commands about tuneport itself."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tuneport.cli.app import commands
 pytestmark = pytest.mark.usefixtures("parrot")
 
 
-def test_an_error_is_json_too_when_json_is_asked_for(cli: Cli) -> None:
+def test_errors_are_json_with_json(cli: Cli) -> None:
     code, out, _ = cli("show", "nobody", "--json")
     assert code == 2
     assert json.loads(out)["error"]["type"] == "RefError"
 
 
-def test_plugins_and_doctor_say_what_is_there(cli: Cli) -> None:
+def test_plugins_and_doctor_list_what_is_installed(cli: Cli) -> None:
     assert {one["name"] for one in as_json(cli, "plugins")["plugins"]} >= {"parrot", "torch"}
     assert "parrot" in cli("plugins")[1]
     assert any(one["what"] == "home" for one in as_json(cli, "doctor")["findings"])
@@ -41,14 +41,14 @@ def test_version_and_help(cli: Cli) -> None:
     assert cli("nosuchcommand")[0] == 2
 
 
-def test_the_help_says_what_each_command_does_in_whole_sentences(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_help_describes_each_command_in_a_complete_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    said = {line.split()[0]: line for line in cli("--help")[1].partition("Commands:")[2].splitlines() if line.strip()}
+    lines = {line.split()[0]: line for line in cli("--help")[1].partition("Commands:")[2].splitlines() if line.strip()}
     names = {name.split()[0] for name in commands()}
-    assert not [said[name] for name in names if said[name].endswith("...")]
+    assert not [lines[name] for name in names if lines[name].endswith("...")]
 
 
-def test_a_wrong_flag_shows_the_usage_and_is_json_when_json_is_asked_for(cli: Cli) -> None:
+def test_a_wrong_flag_shows_the_usage_and_is_json_with_json(cli: Cli) -> None:
     code, _, err = cli("check", "--frob")
     assert code == 2
     assert "error: No such option: --frob" in err
@@ -61,14 +61,14 @@ def test_a_wrong_flag_shows_the_usage_and_is_json_when_json_is_asked_for(cli: Cl
 @pytest.mark.parametrize(
     "command", ["plan nosuch.json", "check nosuch.csv", "init nosuch.csv", "check .", "plan x.yaml"]
 )
-def test_a_file_that_cannot_be_read_is_named(cli: Cli, command: str) -> None:
+def test_an_unreadable_file_is_named(cli: Cli, command: str) -> None:
     code, _, err = cli(*command.split())
     assert code == 2
     assert command.split()[1].removeprefix(".") in err
     assert "Traceback" not in err
 
 
-def test_a_place_that_cannot_be_written_to_is_named(cli: Cli, tickets: Path, ran: str) -> None:
+def test_an_unwritable_path_is_named(cli: Cli, tickets: Path, ran: str) -> None:
     code, _, err = cli("report", ran, "-o", tickets / "page.html")
     assert code == 1
     assert f"{tickets}: File exists." in err
@@ -78,14 +78,14 @@ def test_a_place_that_cannot_be_written_to_is_named(cli: Cli, tickets: Path, ran
     assert cli("fix", tickets, "-o", "nowhere/clean.jsonl")[0] == 2
 
 
-def test_what_is_in_brackets_is_shown_as_it_is(cli: Cli, tickets: Path) -> None:
+def test_text_in_brackets_is_shown_literally(cli: Cli, tickets: Path) -> None:
     odd = "parrot:[red]-[/nothing]"
     code, _, err = cli("show", odd)
     assert code == 2
     assert odd.partition(":")[2] in err
 
 
-def test_every_command_that_ends_prints_one_json_object(cli: Cli, ran: str, tickets: Path, tmp_path: Path) -> None:
+def test_every_command_prints_one_json_object(cli: Cli, ran: str, tickets: Path, tmp_path: Path) -> None:
     assert set(as_json(cli, "init", tickets, "--model", "parrot:grey")) == {"version", "path", "check"}
     assert as_json(cli, "fix", tickets, "-o", "clean.jsonl")["written"] == 12
     assert len(as_json(cli, "preview", tickets, "--rows", "2")["rows"]) == 2
@@ -103,7 +103,7 @@ def test_every_command_that_ends_prints_one_json_object(cli: Cli, ran: str, tick
     assert f"the ledger's entry of {ran}" in as_json(cli, "delete", ran, "--yes")["removed"]
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(process: Any, tickets: Path) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(process: Any, tickets: Path) -> None:
     tickets.write_text(tickets.read_text() + "".join(f"{'words ' * 50} {n},refund\n" for n in range(2000)))
     preview = process("preview", tickets, "--rows", "2000")
     assert preview.stdout.readline() == "row 1\n"

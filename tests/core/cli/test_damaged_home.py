@@ -1,4 +1,4 @@
-"""Files in home that were damaged: every command says so or goes on, and none ends in a traceback."""
+"""Damaged files in home: every command reports them or continues, and none ends with a traceback."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
         for command in commands:
             shutil.rmtree(own_home)
             shutil.copytree(good, own_home)
-            for beside in ("-wal", "-shm"):
-                (own_home / f"{file}{beside}").unlink(missing_ok=True)
+            for suffix in ("-wal", "-shm"):
+                (own_home / f"{file}{suffix}").unlink(missing_ok=True)
             assert (own_home / file).exists(), file
             DAMAGE[what](own_home / file)
             code, _, err = cli(*command)
@@ -111,7 +111,7 @@ SPECIAL: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("what", SPECIAL)
-def test_a_special_file_in_home_is_neither_waited_for_nor_read_without_end(
+def test_a_special_file_in_home_neither_blocks_nor_is_read_forever(
     what: str, cli: Cli, tickets: Path, own_home: Path, home_with_all: str
 ) -> None:
     torch_ref = (own_home / "torch_ref").read_text()
@@ -133,8 +133,8 @@ def test_a_special_file_in_home_is_neither_waited_for_nor_read_without_end(
         (own_home / "ledger.sqlite3", [["jobs"], ["show", home_with_all], ["doctor"], plan]),
     ]  # fmt: skip
     for path, commands in places:
-        for beside in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-            beside.rename(f"{beside}.good") if beside.exists() else None
+        for part in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            part.rename(f"{part}.good") if part.exists() else None
         path.parent.mkdir(exist_ok=True, parents=True)
         SPECIAL[what](path)
         for command in commands:
@@ -143,13 +143,13 @@ def test_a_special_file_in_home_is_neither_waited_for_nor_read_without_end(
             assert "Traceback" not in err, (path, command)
             assert code == 0 or "error:" in err or command == ["doctor"], (path, command, err)
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        for beside in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-            Path(f"{beside}.good").rename(beside) if Path(f"{beside}.good").exists() else None
+        for part in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            Path(f"{part}.good").rename(part) if Path(f"{part}.good").exists() else None
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("what", SPECIAL)
-def test_a_special_file_that_is_named_is_refused(
+def test_a_special_file_as_an_argument_is_refused(
     what: str, cli: Cli, tickets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tuneport.dataset.read.files._PIPE_SECONDS", 0.2)
@@ -172,7 +172,7 @@ def test_a_special_file_that_is_named_is_refused(
 
 
 @pytest.mark.parametrize("value", ["garbage", DEEP.decode(), "[1]", "null", b"\xff\xfe"])
-def test_a_row_that_nobody_wrote_is_damage_too(value: str | bytes, cli: Cli, own_home: Path, ran: str) -> None:
+def test_an_invalid_row_is_reported_as_damage(value: str | bytes, cli: Cli, own_home: Path, ran: str) -> None:
     good = own_home / "good.sqlite3"
     shutil.copy(own_home / "ledger.sqlite3", good)
     for table, column in (
@@ -204,14 +204,14 @@ def test_a_row_that_nobody_wrote_is_damage_too(value: str | bytes, cli: Cli, own
         ("dashes.yaml", "model:\n" + "- " * 3000 + "x"),
     ],
 )
-def test_a_config_that_is_nested_deeply_is_refused(name: str, text: str, cli: Cli, tmp_path: Path) -> None:
+def test_a_deeply_nested_config_is_refused(name: str, text: str, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     code, _, err = cli("plan", name)
     assert code == 2
     assert "error:" in err
 
 
-def test_a_value_that_is_nested_deeply_is_refused(cli: Cli, tickets: Path) -> None:
+def test_a_deeply_nested_value_is_refused(cli: Cli, tickets: Path) -> None:
     code, _, err = cli("plan", tickets, "--model", "parrot:grey", "--set", "train.suffix=" + "[" * 100_000)
     assert code == 2
     assert "nested too deeply" in err

@@ -18,22 +18,22 @@ from tuneport.terminal import outlet
 pytestmark = pytest.mark.usefixtures("parrot")
 
 
-def test_check_says_the_counts_and_exits_0_when_no_error_stands(cli: Cli, tickets: Path) -> None:
+def test_check_prints_counts_and_exits_0_without_errors(cli: Cli, tickets: Path) -> None:
     code, out, _ = cli("check", tickets)
     assert code == 0
     assert "read 12 = used 12 + rejected 0" in out
 
 
-def test_everything_that_is_to_be_known_of_a_base_is_shown(
+def test_check_with_a_base_shows_all_its_rules(
     tickets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     outlet.console.cache_clear()
     rules = tuneport.plugin.DataRules(notes=("It ends in May.", "Nobody can count its tokens."))
     show_check(tuneport.Dataset.load(tickets).check(rules))
-    said = capsys.readouterr().out
-    assert "It ends in May." in said
-    assert "Nobody can count its tokens." in said
+    output = capsys.readouterr().out
+    assert "It ends in May." in output
+    assert "Nobody can count its tokens." in output
 
 
 def test_check_json_has_the_promised_keys(cli: Cli, tickets: Path) -> None:
@@ -43,7 +43,7 @@ def test_check_json_has_the_promised_keys(cli: Cli, tickets: Path) -> None:
         assert set(one) == {"file", "line", "pointer", "code", "severity", "message", "remedy"}
 
 
-def test_check_exits_1_and_names_line_pointer_code_and_remedy_when_an_error_stands(cli: Cli, tmp_path: Path) -> None:
+def test_check_exits_1_with_line_pointer_code_and_remedy_of_each_error(cli: Cli, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     good = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
     bad.write_text(f'{good}\n{{"messages": [{{"role": "usr", "content": "a"}}]}}\n')
@@ -55,7 +55,7 @@ def test_check_exits_1_and_names_line_pointer_code_and_remedy_when_an_error_stan
     assert "/messages/0/role" in out
 
 
-def test_fix_writes_a_new_file_and_says_what_changed(cli: Cli, tmp_path: Path) -> None:
+def test_fix_writes_a_new_file_and_prints_the_changes(cli: Cli, tmp_path: Path) -> None:
     messy = tmp_path / "messy.csv"
     messy.write_text("text,label\n  hello there  ,greeting\nbye now,farewell\nbye now,farewell\n")
     code, out, _ = cli("fix", messy, "-o", tmp_path / "clean.jsonl")
@@ -65,7 +65,7 @@ def test_fix_writes_a_new_file_and_says_what_changed(cli: Cli, tmp_path: Path) -
     assert cli("check", tmp_path / "clean.jsonl")[0] == 0
 
 
-def test_fix_applies_what_is_named_and_keeps_every_change(cli: Cli, tmp_path: Path) -> None:
+def test_fix_applies_the_named_codes_and_writes_every_change(cli: Cli, tmp_path: Path) -> None:
     messy, held_out = tmp_path / "messy.csv", tmp_path / "holdout.csv"
     messy.write_text("text,label\n hello,greeting\nHELLO,greeting\nbye now,farewell\nnew,other\n")
     held_out.write_text("text,label\nbye now,farewell\n")
@@ -88,8 +88,8 @@ def test_init_writes_a_config_that_runs(cli: Cli, tickets: Path, tmp_path: Path)
     code, out, _ = cli("init", tickets, "--model", "parrot:grey")
     assert code == 0
     assert "tuneport run tune.yaml" in out
-    told = (tmp_path / "tune.yaml").read_text()
-    assert "With parrot, auto is 1." in " ".join(told.replace("#", "").split())
+    text = (tmp_path / "tune.yaml").read_text()
+    assert "With parrot, auto is 1." in " ".join(text.replace("#", "").split())
     assert cli("init", tickets)[0] == 2  # it is there already
     code, out, err = cli("run", "tune.yaml")
     assert code == 0, err
@@ -97,13 +97,13 @@ def test_init_writes_a_config_that_runs(cli: Cli, tickets: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["tune.v2.yaml", "my tickets (1).yaml", "été.yaml", f"{'long-' * 12}.yaml", "_.yaml"])
-def test_init_takes_any_name_for_the_config(cli: Cli, tickets: Path, name: str) -> None:
+def test_init_accepts_any_name_for_the_config(cli: Cli, tickets: Path, name: str) -> None:
     code, _, err = cli("init", tickets, "--model", "parrot:grey", "-o", name)
     assert code == 0, err
     assert cli("plan", name)[0] == 0
 
 
-def test_init_writes_down_how_odd_columns_are_read(cli: Cli, tmp_path: Path) -> None:
+def test_init_writes_how_unusual_columns_are_read(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text("body,queue\nwhere is it,post\npay me,money\nno pin,card\nlost it,card\n")
     flags = ("--column", "text=body", "--column", "label=queue", "--system", "One word.")
     assert cli("init", "odd.csv", "--model", "parrot:grey", *flags)[0] == 0
@@ -111,7 +111,7 @@ def test_init_writes_down_how_odd_columns_are_read(cli: Cli, tmp_path: Path) -> 
     assert found["train"] + found["holdout"] == 4
 
 
-def test_init_sees_that_pairs_are_learnt_by_dpo(cli: Cli, tmp_path: Path) -> None:
+def test_init_chooses_dpo_for_preference_pairs(cli: Cli, tmp_path: Path) -> None:
     rows = [json.dumps({"prompt": f"q{n}", "chosen": f"yes {n}", "rejected": f"no {n}"}) for n in range(30)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
     assert cli("init", "pairs.jsonl", "--model", "parrot:grey")[0] == 0
@@ -129,14 +129,14 @@ def test_data_without_a_usable_row_is_refused(cli: Cli, tmp_path: Path, command:
     assert not (tmp_path / "tune.yaml").exists()
 
 
-def test_init_and_check_refuse_what_they_do_not_know(cli: Cli, tickets: Path) -> None:
+def test_init_and_check_refuse_unknown_values(cli: Cli, tickets: Path) -> None:
     assert cli("init", "-")[0] == 2
     code, _, err = cli("check", tickets, "--method", "osmosis")
     assert code == 2
     assert "methods are sft" in err
 
 
-def test_fix_says_of_a_file_that_it_cannot_read_what_check_says(cli: Cli, tmp_path: Path) -> None:
+def test_fix_reports_an_unreadable_file_as_check_does(cli: Cli, tmp_path: Path) -> None:
     odd = tmp_path / "odd.csv"
     odd.write_text("body,queue\nhello,greeting\n")
     code, _, err = cli("fix", odd, "-o", tmp_path / "new.jsonl")
@@ -150,7 +150,7 @@ def test_check_reads_standard_input(process: Any, tickets: Path) -> None:
     assert json.loads(out)["read"] == 12, err
 
 
-def test_a_file_in_another_encoding_is_proposed_and_read(cli: Cli, tmp_path: Path) -> None:
+def test_another_encoding_is_suggested_and_read(cli: Cli, tmp_path: Path) -> None:
     rows = "".join(f"Größe {number} falsch,Umtausch {number % 2}\n" for number in range(80))
     old = tmp_path / "old.csv"
     old.write_bytes(f"text,label\n{rows}".encode("latin-1"))
@@ -169,7 +169,7 @@ def test_a_file_in_another_encoding_is_proposed_and_read(cli: Cli, tmp_path: Pat
     assert code == 0, out + err
 
 
-def test_a_sheet_is_named_on_the_command_line_and_kept_in_the_config(cli: Cli, tmp_path: Path) -> None:
+def test_the_sheet_option_is_kept_in_the_config(cli: Cli, tmp_path: Path) -> None:
     from openpyxl import Workbook
 
     book = Workbook()
@@ -187,7 +187,7 @@ def test_a_sheet_is_named_on_the_command_line_and_kept_in_the_config(cli: Cli, t
     assert code == 0, out + err
 
 
-def test_fix_stops_where_errors_would_drop_most_rows(cli: Cli, tmp_path: Path) -> None:
+def test_fix_stops_if_errors_would_drop_most_rows(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("text,label\na,b,c\na,b,d\nlate,delay\n")
     code, _, err = cli("fix", tmp_path / "rows.csv", "-o", tmp_path / "new.jsonl")
     assert code != 0

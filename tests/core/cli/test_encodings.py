@@ -1,4 +1,4 @@
-"""Standard streams of old encodings: every command ends as it does with UTF-8."""
+"""Standard streams with old encodings: every command behaves as it does with UTF-8."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ with open(sys.argv[2], "w") as out:
 
 
 @pytest.mark.usefixtures("parrot")
-def test_every_command_ends_as_with_utf_8(tmp_path: Path, tickets: Path) -> None:
+def test_every_command_behaves_as_with_utf_8(tmp_path: Path, tickets: Path) -> None:
     odd = tmp_path / "odd.csv"
     odd.write_text("prompt,completion\nGrüße → 日本,☂ naïve\n,leer\n", encoding="utf-8")
     model = ["--model", "parrot:grey"]

@@ -1,4 +1,4 @@
-"""An answer on a terminal while it comes: whole words on every line, however it is cut into pieces."""
+"""An answer on a terminal while it arrives: complete words on every line, whatever its pieces are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def flowed(text: str, width: int, pieces: random.Random) -> str:
 
 @pytest.mark.parametrize("width", [14, 20, 60, 80, 100])
 @pytest.mark.parametrize("text", TEXTS)
-def test_no_line_is_too_long_and_no_word_is_cut(text: str, width: int) -> None:
+def test_no_line_is_too_long_and_no_word_is_split(text: str, width: int) -> None:
     shown = {flowed(text, width, random.Random(seed)) for seed in range(20)}
     assert len(shown) == 1  # the pieces make no difference
     lines = shown.pop().split("\n")
@@ -42,13 +42,13 @@ def test_a_wide_character_does_not_cross_the_edge() -> None:
     assert flowed("一二三四五六", 5, random.Random(1)) == "一二\n三四\n五六"
 
 
-def test_a_word_wider_than_a_line_comes_before_it_ends() -> None:
+def test_a_word_wider_than_a_line_is_shown_before_it_is_complete() -> None:
     flow = Flow(10)
     assert flow.feed("see " + "a" * 25) == "see\n" + "a" * 25
     assert flow.feed(" end") == ""
     assert flow.end() == " end"  # behind the five letters of the third line
 
 
-def test_a_text_is_the_same_where_nothing_has_to_break() -> None:
+def test_text_is_unchanged_if_no_line_has_to_break() -> None:
     text = "\tone  two\n  three \n\n four  "
     assert flowed(text, 80, random.Random(3)) == text.replace(" \n", "\n")

@@ -1,4 +1,4 @@
-"""Looking at things in a folder runs nothing of what lies there."""
+"""Commands that only read a folder run no code in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command as a process of its own, with a text that steers a terminal wherever one comes from outside."""
+"""Every command as a separate process, with text that controls a terminal wherever text comes from outside."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLUGINS = Path(__file__).parents[1] / "loader"
 H = "\x1b]0;pwn\x07\x1b[31m\x9b31m\nforged\u202e:smile:[red]x"
 GOOD, BAD, CONFIG, KEYS = f"good{H}.jsonl", f"bad{H}.jsonl", f"c{H}.yaml", f"k{H}.yaml"
 REF = "REF"  # the ref of a job that has run
-HAS_LINES = {"ask", "chat", "preview", "squawk"}  # what they show is a text, whose lines are kept
+HAS_LINES = {"ask", "chat", "preview", "squawk"}  # they show text, and keep its lines
 
 CASES: dict[str, list[list[str]]] = {
     "check": [[BAD], [f"absent{H}"], [GOOD, "--format", H], [GOOD, "--for", f"cockatoo:{H}"], [H, f"--{H}"]],
@@ -92,8 +92,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "site" / "swearer.py").write_text(f"TUNEPORT_API = 1\nraise RuntimeError({H!r})\n")
     turns = [(f"words {n} {H}", f"{H} {n}") for n in range(12)]
     rows = [
-        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}], H: H}
-        for asked, said in turns
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": output}], H: H}
+        for asked, output in turns
     ]
     (folder / GOOD).write_text("".join(json.dumps(row) + "\n" for row in rows))
     bad: list[Any] = [{"messages": [{"role": H, "content": H}]}, {H: H}, [H], {"prompt": H, "completion": {H: 1}}]
@@ -120,10 +120,10 @@ def typed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), cwd=folder, env=environment(folder), timeout=120, **streams)
 
 
-def harmless(said: str, *, lines: bool) -> None:
-    assert not STEERS.search(said), said
-    assert lines or not re.search("^forged", said, re.MULTILINE), said
-    assert "😄" not in said
+def harmless(output: str, *, lines: bool) -> None:
+    assert not STEERS.search(output), output
+    assert lines or not re.search("^forged", output, re.MULTILINE), output
+    assert "😄" not in output
 
 
 def test_every_command_has_a_case(place: Path) -> None:
@@ -135,22 +135,22 @@ def test_every_command_has_a_case(place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_command_lets_a_text_steer_the_terminal(name: str, place: Path) -> None:
+def test_no_command_lets_text_control_the_terminal(name: str, place: Path) -> None:
     ref = (place / "ref").read_text()
     shown = ""
     for case in CASES[name]:
         arguments = [ref if one == REF else one for one in case]
         done = typed(place, *name.split(), *arguments)
-        said = done.stdout + done.stderr
-        assert ("Traceback" in said) == ("--crash" in case), said
-        harmless(said, lines=name in HAS_LINES)
-        shown += said
+        output = done.stdout + done.stderr
+        assert ("Traceback" in output) == ("--crash" in case), output
+        harmless(output, lines=name in HAS_LINES)
+        shown += output
     if name not in ("schema", "prune", "report", "delete", "settle", "fix"):
         assert "pwn" in shown or name in ("profiles list", "access list"), shown  # the text was there to be shown
 
 
 @pytest.mark.parametrize("name", ["show", "check", "plan", "profiles add"])
-def test_json_is_the_same_value_and_steers_no_terminal(name: str, place: Path) -> None:
+def test_json_keeps_the_value_and_cannot_control_the_terminal(name: str, place: Path) -> None:
     ref = (place / "ref").read_text()
     for case in CASES[name]:
         done = typed(place, *name.split(), *(ref if one == REF else one for one in case), "--json")
@@ -160,7 +160,7 @@ def test_json_is_the_same_value_and_steers_no_terminal(name: str, place: Path) -
 
 
 @pytest.mark.parametrize("name", ["models", "show", "watch", "check", "ask"])
-def test_a_terminal_with_colors_and_bars_is_not_steered_either(name: str, place: Path) -> None:
+def test_a_terminal_with_colors_and_bars_is_safe_too(name: str, place: Path) -> None:
     ref = (place / "ref").read_text()
     arguments = [ref if one == REF else one for one in CASES[name][0]]
     parent, child = pty.openpty()
@@ -169,7 +169,7 @@ def test_a_terminal_with_colors_and_bars_is_not_steered_either(name: str, place:
         stderr=child,
     )  # fmt: skip
     os.close(child)
-    said = b""
+    output = b""
     while True:
         try:
             piece = os.read(parent, 65536)
@@ -177,10 +177,10 @@ def test_a_terminal_with_colors_and_bars_is_not_steered_either(name: str, place:
             break
         if not piece:
             break
-        said += piece
+        output += piece
     os.close(parent)
     process.wait(60)
-    text = said.decode()
+    text = output.decode()
     ours = re.sub(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*[AK]", "", text).replace("\r", "")
     harmless(ours, lines=name in HAS_LINES)
     assert "\x1b]" not in text

@@ -30,70 +30,70 @@ def test_jobs_show_watch_and_report_open_a_job_by_its_ref(cli: Cli, ran: str, tm
     assert (tmp_path / "page.html").is_file()
 
 
-def test_show_tells_the_score_the_base_under_it_all_and_where_it_comes_from(cli: Cli, tickets: Path) -> None:
+def test_show_prints_the_score_the_root_base_and_the_lineage(cli: Cli, tickets: Path) -> None:
     first = as_json(cli, "run", tickets, "--model", "parrot:grey")["ref"]
     facts = as_json(cli, "show", first)
     assert (facts["root_base"], facts["score"]["grader"]) == ("parrot:grey", "exact")
     assert facts["score"]["base"] == 0.0
-    said = cli("show", first)[1]
-    assert "0.0% → " in said
-    assert "data fingerprint" in said
-    assert "data_fingerprint" not in said
-    assert "root base" not in said
+    output = cli("show", first)[1]
+    assert "0.0% → " in output
+    assert "data fingerprint" in output
+    assert "data_fingerprint" not in output
+    assert "root base" not in output
     second = as_json(cli, "run", tickets, "--model", first, "--holdout", "0")["ref"]
-    said = cli("show", second)[1]
-    assert re.search(rf"^base +{first} *$", said, re.MULTILINE)
-    assert re.search(r"^root base +parrot:grey *$", said, re.MULTILINE)
-    assert "\nscore" not in said
+    output = cli("show", second)[1]
+    assert re.search(rf"^base +{first} *$", output, re.MULTILINE)
+    assert re.search(r"^root base +parrot:grey *$", output, re.MULTILINE)
+    assert "\nscore" not in output
 
 
-def test_jobs_shows_the_steps_of_a_job_that_is_over(cli: Cli, ran: str) -> None:
+def test_jobs_shows_the_steps_of_a_finished_job(cli: Cli, ran: str) -> None:
     for _ in range(2):  # the second time from what the ledger kept
         assert "1/1" in cli("jobs")[1]
         assert as_json(cli, "jobs")["jobs"][0]["total_steps"] == 1
 
 
-def test_a_start_that_was_refused_is_listed_with_its_reason(cli: Cli, tickets: Path) -> None:
+def test_a_refused_start_is_listed_with_its_reason(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.refuses=The cage is full.")
     assert cli(*flags)[0] == 1
     (listed,) = as_json(cli, "jobs")["jobs"]
-    assert (listed["status"], listed["message"]) == ("failed", "parrot: The cage is full.")
+    assert (listed["status"], listed["message"]) == ("failed", "The cage is full.")
     assert "The cage is full." in cli("jobs")[1]
     code, _, err = cli("show", listed["ref"])
     assert code == 2
-    assert f"{listed['ref']} was never started: The cage is full." in err
+    assert f"{listed['ref']} was never started: parrot: The cage is full." in err
     assert f"tuneport delete {listed['ref']}" in err
     assert cli("delete", listed["ref"], "--yes")[0] == 0
     assert as_json(cli, "jobs")["jobs"] == []
 
 
-def test_the_reason_of_a_failure_stays_on_the_list(cli: Cli, tickets: Path) -> None:
+def test_the_reason_of_a_failure_stays_in_the_list(cli: Cli, tickets: Path) -> None:
     cli("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=failed")
     for _ in range(2):  # the second time from what the ledger kept
         assert "it forgot" in cli("jobs")[1]
 
 
-def test_watch_json_is_one_event_a_line_and_can_begin_anywhere(cli: Cli, ran: str) -> None:
+def test_watch_json_prints_one_event_a_line_from_any_event(cli: Cli, ran: str) -> None:
     lines = [json.loads(line) for line in cli("watch", ran, "--json")[1].splitlines()]
     assert [one["seq"] for one in lines] == [1, 2, 3]
     assert lines[1]["data"]["train_loss"] == 0.5
     assert len(cli("watch", ran, "--json", "--after", "2")[1].splitlines()) == 1
 
 
-def test_what_a_backend_cannot_do_is_said(cli: Cli, ran: str) -> None:
+def test_an_unsupported_verb_is_reported(cli: Cli, ran: str) -> None:
     code, _, err = cli("pause", ran)
     assert code == 2
     assert "cannot be paused" in err
 
 
-def test_watching_an_interrupted_job_exits_3_and_says_how_to_go_on(cli: Cli, tickets: Path) -> None:
+def test_watching_an_interrupted_job_exits_3_and_says_how_to_resume(cli: Cli, tickets: Path) -> None:
     ref = str(tuneport.train("parrot:grey", tickets, settings={"stop_at": "interrupted"}).ref)
     assert cli("watch", ref)[0] == 3
     assert cli("resume", ref)[0] == 0
     assert cli("watch", ref)[0] == 0
 
 
-def test_a_model_that_others_stand_on_is_deleted_by_force_only(cli: Cli, ran: str, tickets: Path) -> None:
+def test_a_model_that_others_were_trained_from_is_deleted_only_with_force(cli: Cli, ran: str, tickets: Path) -> None:
     heir = tuneport.train(ran, tickets).ref
     code, out, err = cli("delete", ran, "--yes")
     assert (code, out) == (2, "")
@@ -117,7 +117,7 @@ def test_an_unknown_ref_says_where_to_look(cli: Cli) -> None:
     assert "there are: parrot" in err or "parrot" in err
 
 
-def test_delete_says_what_goes_and_asks(cli: Cli, ran: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delete_lists_what_it_deletes_and_asks(cli: Cli, ran: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
@@ -138,7 +138,7 @@ def test_delete_says_what_goes_and_asks(cli: Cli, ran: str, monkeypatch: pytest.
     assert as_json(cli, "jobs")["jobs"] == []
 
 
-def test_prune_frees_what_nothing_needs_and_keeps_models(cli: Cli, ran: str, own_home: Path) -> None:
+def test_prune_removes_what_nothing_needs_and_keeps_models(cli: Cli, ran: str, own_home: Path) -> None:
     leftover = own_home / "parrot" / ran.partition(":")[2] / "leftover"
     leftover.write_bytes(b"x" * 1000)
     code, out, _ = cli("prune", "--yes")
@@ -148,7 +148,7 @@ def test_prune_frees_what_nothing_needs_and_keeps_models(cli: Cli, ran: str, own
     assert cli("ask", ran, "card?")[0] == 0
 
 
-def test_prune_empties_caches_and_leaves_their_folders_to_who_writes_there(cli: Cli, own_home: Path) -> None:
+def test_prune_empties_caches_and_keeps_their_folders_for_other_processes(cli: Cli, own_home: Path) -> None:
     kept = tuneport.plugin.home("cache", "tokenizers", "abcd")
     (kept / "tokenizer.json").write_text("{}" * 50)
     assert "caches" in cli("doctor")[1]
@@ -161,7 +161,7 @@ def test_prune_empties_caches_and_leaves_their_folders_to_who_writes_there(cli: 
 @pytest.mark.parametrize(
     ("flags", "same"), [([], "The same command"), (["--again"], "The same command without --again")]
 )
-def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_continue(
     process: Any, tickets: Path, flags: list[str], same: str
 ) -> None:
     run = process("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=running", *flags)
@@ -181,7 +181,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(
     assert f"tuneport watch {ref}" in err
 
 
-def test_sigterm_ends_a_command_in_order(process: Any, tickets: Path) -> None:
+def test_sigterm_ends_a_command_cleanly(process: Any, tickets: Path) -> None:
     ref = str(tuneport.train("parrot:grey", tickets, settings={"stop_at": "running"}).ref)
     watch = process("watch", ref, "--json")
     assert watch.stdout.readline()

@@ -26,7 +26,7 @@ def test_chat_ends_at_an_empty_line(cli: Cli, ran: str, monkeypatch: pytest.Monk
     assert "card_arrival" in out
 
 
-def test_compare_puts_base_beside_tuned(cli: Cli, ran: str, tickets: Path) -> None:
+def test_compare_prints_base_and_tuned(cli: Cli, ran: str, tickets: Path) -> None:
     found = as_json(cli, "compare", ran, "--data", tickets)
     assert found["rows"] == 12
     assert found["tuned"]["right"] > found["base"]["right"] == 0
@@ -36,7 +36,7 @@ def test_compare_puts_base_beside_tuned(cli: Cli, ran: str, tickets: Path) -> No
     assert "5" in out
 
 
-def test_export_of_what_cannot_be_exported_is_an_error(cli: Cli, ran: str, tmp_path: Path) -> None:
+def test_an_unsupported_export_is_an_error(cli: Cli, ran: str, tmp_path: Path) -> None:
     code, _, err = cli("export", ran, "-o", tmp_path / "out")
     assert code == 2
     assert "cannot be exported: its backend does not hand out its weights" in err
@@ -49,7 +49,7 @@ def test_models_lists_tuned_and_base_models(cli: Cli, ran: str) -> None:
     assert ran in cli("models")[1]
 
 
-def test_a_schema_file_that_cannot_be_used_is_described_as_what_it_is(cli: Cli, tmp_path: Path) -> None:
+def test_an_unusable_schema_file_is_described_precisely(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "large.json").write_text('{"title": "' + "x" * 131_072 + '"}')
     (tmp_path / "text.json").write_text("label: card")
     (tmp_path / "list.json").write_text("[]")

@@ -1,4 +1,4 @@
-"""Nothing prints around the outlet: every call that could is looked for in the source."""
+"""Nothing prints except through the outlet: the source is searched for every call that could."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_nothing_prints_around_the_outlet() -> None:
     assert found == drawn
 
 
-def test_the_look_for_prints_finds_them() -> None:
+def test_the_search_for_prints_finds_them() -> None:
     bad = "import sys, typer\nprint(1)\ntyper.echo(2)\nsys.stdout.write('')\nfrom rich.console import Console\n"
     assert set(prints(ast.parse(bad))) == {"print", "typer.echo", "sys.stdout", "rich.console"}
 
@@ -88,7 +88,7 @@ def test_the_look_for_prints_finds_them() -> None:
         ("می\u200cخواهم 👩\u200d🔬 e\u0301 日本", "می\u200cخواهم 👩\u200d🔬 e\u0301 日本"),
     ],
 )
-def test_what_steers_or_hides_is_an_escape_and_other_text_stays(text: str, shown: str) -> None:
+def test_control_and_invisible_characters_become_escapes_and_other_text_stays(text: str, shown: str) -> None:
     assert visible(text) == shown
     assert one_line(text) == shown.replace("\n", "\\n").replace("\t", "\\t")
     for size in (1, 2, 3):  # in pieces it is the same
@@ -97,7 +97,7 @@ def test_what_steers_or_hides_is_an_escape_and_other_text_stays(text: str, shown
         assert "".join(pieces) + stream.end() == shown
 
 
-def test_json_means_the_same_and_has_no_control_in_it() -> None:
+def test_json_keeps_its_meaning_and_has_no_control_characters() -> None:
     import json
 
     value = {"na\x9bme": "\x1b\x7f\u202e\U000e0041\u200dé😀\ud800\n"}

@@ -34,30 +34,28 @@ def test_run_goes_through_all_stages_and_leaves_a_report(cli: Cli, tickets: Path
     assert "tuneport ask parrot:tickets-" in out
 
 
-def test_what_a_plan_does_not_know_is_named(cli: Cli, tickets: Path) -> None:
+def test_unknown_quantities_of_a_plan_are_named(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--no-wait")
     assert re.search(r"planned  \d+ tokens, 1 step, 0.1 s, 1.0 MB of memory, 0.00 USD\n", cli(*flags)[2])
     _, _, err = cli(*flags, "--set", "backends.parrot.usd=null")
     assert "of memory; unknown: money\n" in err
 
 
-def test_the_same_run_again_finds_the_finished_one_and_again_starts_anew(cli: Cli, tickets: Path, ran: str) -> None:
+def test_the_same_run_finds_the_finished_job_and_again_starts_a_new_one(cli: Cli, tickets: Path, ran: str) -> None:
     again = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")
     assert again["ref"] == ran
-    anew = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0", "--again")
-    assert anew["ref"] != ran
+    second = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0", "--again")
+    assert second["ref"] != ran
 
 
-def test_the_same_run_resumes_what_was_interrupted(cli: Cli, tickets: Path) -> None:
+def test_the_same_run_resumes_an_interrupted_job(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=interrupted")
     code, _, err = cli(*flags)
     assert code == 0, err
     assert "continues from its last complete checkpoint" in err
 
 
-def test_what_had_happened_before_a_job_was_resumed_is_not_told_as_news(
-    cli: Cli, tickets: Path, own_home: Path
-) -> None:
+def test_events_from_before_a_resume_are_not_printed_as_new(cli: Cli, tickets: Path, own_home: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=paused")
     ref = str(as_json(cli, *flags, "--no-wait")["ref"])
     (own_home / "parrot" / ref.partition(":")[2] / "status").write_text("paused")
@@ -82,7 +80,7 @@ def test_a_run_that_does_not_wait_resumes_too(cli: Cli, tickets: Path) -> None:
     assert "report " in out
 
 
-def test_a_failed_job_is_told_and_does_not_stand_in_the_way(cli: Cli, tickets: Path) -> None:
+def test_a_failed_job_is_reported_and_does_not_block_the_next_one(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", "backends.parrot.stop_at=failed")
     code, _, err = cli(*flags)
     assert code == 1
@@ -113,7 +111,7 @@ def test_a_grader_that_cannot_read_the_data_stops_a_run_before_it_starts(cli: Cl
     assert as_json(cli, "jobs")["jobs"] == []
 
 
-def test_data_with_errors_stops_a_run_unless_it_is_told_to_skip_them(cli: Cli, tmp_path: Path, tickets: Path) -> None:
+def test_data_with_errors_stops_a_run_unless_on_error_is_skip(cli: Cli, tmp_path: Path, tickets: Path) -> None:
     rows = [json.dumps({"text": f"message number {n} about something", "label": "ab"[n % 2]}) for n in range(20)]
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join([*rows, '{"text": "no label"}']) + "\n")
@@ -133,7 +131,7 @@ def test_data_without_a_model_says_what_to_type(cli: Cli, tickets: Path) -> None
     assert f"tuneport plan {tickets} --model torch:smollm2-135m" in cli("plan", tickets)[2]
 
 
-def test_a_config_error_names_file_line_key_and_the_nearest_name(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+def test_a_config_error_names_file_line_key_and_a_similar_key(cli: Cli, tickets: Path, tmp_path: Path) -> None:
     (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\ntrain:\n  epoch: 3\n")
     code, _, err = cli("run", "tune.yaml")
     assert code == 2
@@ -142,14 +140,14 @@ def test_a_config_error_names_file_line_key_and_the_nearest_name(cli: Cli, ticke
     assert "epochs" in err
 
 
-def test_a_flag_goes_over_the_config_file(cli: Cli, tickets: Path, tmp_path: Path) -> None:
+def test_a_flag_overrides_the_config_file(cli: Cli, tickets: Path, tmp_path: Path) -> None:
     (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\ntrain: {{suffix: mine}}\n")
     assert as_json(cli, "run", "tune.yaml")["ref"].startswith("parrot:mine-")
     assert as_json(cli, "run", "tune.yaml", "--suffix", "yours")["ref"].startswith("parrot:yours-")
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "said"),
+    ("flag", "value", "message"),
     [
         ("--epochs", "0", "--epochs: should be at least 1 or 'auto'"),
         ("--epochs", "many", "--epochs: should be a whole number or 'auto'"),
@@ -160,14 +158,14 @@ def test_a_flag_goes_over_the_config_file(cli: Cli, tickets: Path, tmp_path: Pat
         ("--set", "train.epochs=0", "--set train.epochs: should be at least 1 or 'auto'"),
     ],
 )
-def test_a_wrong_value_is_told_by_the_option_that_gave_it(
-    cli: Cli, tickets: Path, tmp_path: Path, flag: str, value: str, said: str
+def test_the_error_of_a_wrong_value_names_its_option(
+    cli: Cli, tickets: Path, tmp_path: Path, flag: str, value: str, message: str
 ) -> None:
     (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}}}\n")
     for given in (["tune.yaml"], [tickets, *(["--model", "parrot:grey"] if flag != "--model" else [])]):
         code, _, err = cli("run", *given, flag, value)
         assert code == 2
-        assert said in err
+        assert message in err
 
 
 def test_a_suffix_that_looks_like_a_number_is_text(cli: Cli, tickets: Path, tmp_path: Path) -> None:
@@ -196,7 +194,7 @@ def test_a_run_without_a_holdout_shows_samples_in_its_report(cli: Cli, tickets: 
     assert "My card never arrived" in page
 
 
-def test_a_report_shows_folders_only_when_asked(cli: Cli, tickets: Path) -> None:
+def test_a_report_shows_folders_only_with_paths(cli: Cli, tickets: Path) -> None:
     found = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")
     page = Path(found["report"]).read_text()
     assert tickets.name in page
@@ -210,12 +208,12 @@ def test_a_model_is_asked_for_samples_once(cli: Cli, tickets: Path) -> None:
     job = as_json(cli, *command)["ref"]
     with Ledger.open() as ledger:
         [run] = {one.run for one in ledger.jobs()}
-        kept = {"prompt": "asked before", "answer": "told before", "reference": "pin"}
+        kept = {"prompt": "asked before", "answer": "an earlier answer", "reference": "pin"}
         ledger.advance(run, "trained", {"job": job, "samples": [kept]})
-    assert "told before" in Path(as_json(cli, *command)["report"]).read_text()
+    assert "an earlier answer" in Path(as_json(cli, *command)["report"]).read_text()
 
 
-def test_rows_of_a_validation_file_are_checked_and_leaks_into_training_are_told(cli: Cli, tickets: Path) -> None:
+def test_rows_of_a_validation_file_are_checked_and_leaks_into_training_are_reported(cli: Cli, tickets: Path) -> None:
     flags = ("run", tickets, "--model", "parrot:grey", "--set", f"data.holdout={tickets}")
     code, out, err = cli(*flags)
     assert code == 0, err
@@ -241,7 +239,7 @@ def test_a_plan_over_the_budget_says_so(cli: Cli, tickets: Path) -> None:
     assert "budget.usd allows 5" in err
 
 
-def test_that_rows_are_for_another_method_is_told_before_what_follows_from_it(cli: Cli, tmp_path: Path) -> None:
+def test_a_wrong_method_is_reported_before_its_consequences(cli: Cli, tmp_path: Path) -> None:
     pairs = [f'{{"prompt": "q{n}", "chosen": "yes {n}", "rejected": "no {n}"}}' for n in range(30)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(pairs))
     code, _, err = cli("plan", "pairs.jsonl", "--model", "parrot:grey")
@@ -263,7 +261,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_the_grader_suits_the_answers_from_init_to_the_comparison(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_the_grader_fits_the_answers_from_init_to_the_comparison(cli: Cli, tmp_path: Path, name: str) -> None:
     rows = [{"question": f"Number {number}?", "answer": ANSWERS[name](number)} for number in range(40)]
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

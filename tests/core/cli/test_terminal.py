@@ -1,4 +1,4 @@
-"""What a terminal shows: whole words at every width, and a conversation with editing and history."""
+"""What a terminal shows: complete words at every width, and a chat with editing and history."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class Terminal:
             command, cwd=folder, env=place, stdin=child, stdout=child, stderr=child, start_new_session=True
         )
         os.close(child)
-        self.said = ""
+        self.output = ""
 
     def until(self, text: str, *, seconds: float = 60) -> None:
         ends = time.monotonic() + seconds
-        while text not in self.said:
-            assert time.monotonic() < ends, self.said
-            assert self._read(), self.said
+        while text not in self.output:
+            assert time.monotonic() < ends, self.output
+            assert self._read(), self.output
 
     def type(self, text: str) -> None:
-        self.said = ""
+        self.output = ""
         os.write(self._parent, text.encode())
 
     def end(self) -> str:
@@ -56,14 +56,14 @@ class Terminal:
             pass
         os.close(self._parent)
         self.process.wait(60)
-        return CONTROL.sub("", self.said)
+        return CONTROL.sub("", self.output)
 
     def _read(self) -> bool:
         try:
             piece = os.read(self._parent, 65536)
         except OSError:  # Linux says so that the other end is closed
             return False
-        self.said += piece.decode(errors="replace")
+        self.output += piece.decode(errors="replace")
         return bool(piece)
 
 
@@ -111,24 +111,24 @@ for words in json.loads(sys.argv[1]):
 SPINNER = re.compile("[\u2800-\u28ff]")
 
 
-def shown(folder: Path, columns: int) -> str:
+def output_of(folder: Path, columns: int) -> str:
     """What all commands show, one after the other in one process, at a terminal of so many columns."""
     return SPINNER.sub(" ", Terminal(folder, columns, "-c", IN_TURN, json.dumps(COMMANDS), module=False).end())
 
 
 def test_no_word_is_broken_and_no_line_is_too_long(place: Path) -> None:
-    wide = set(shown(place, 4_000).split())
+    wide = set(output_of(place, 4_000).split())
     for columns in WIDTHS:
-        said = shown(place, columns)
-        assert said.count("Usage:") == 3
-        unknown = {word for word in set(said.split()) - wide if not re.fullmatch(r"[\d.,]+|…", word)}
+        output = output_of(place, columns)
+        assert output.count("Usage:") == 3
+        unknown = {word for word in set(output.split()) - wide if not re.fullmatch(r"[\d.,]+|…", word)}
         assert not unknown, (columns, unknown)
-        for line in said.split("\n"):
+        for line in output.split("\n"):
             longest = max(map(len, line.split()), default=0)
             assert len(line.rstrip()) <= max(columns, longest + 8) or "Planning" in line or "Checking" in line, line
 
 
-def test_a_chat_has_editing_and_a_history_that_is_the_owners_alone(place: Path, own_home: Path) -> None:
+def test_a_chat_has_editing_and_a_private_history(place: Path, own_home: Path) -> None:
     first = Terminal(place, 80, "chat", "last", home=own_home)
     first.until("> ")
     first.type("My card nevr arrived\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[De\n")
@@ -149,40 +149,40 @@ def test_a_chat_has_editing_and_a_history_that_is_the_owners_alone(place: Path, 
     assert again.process.returncode == 0
 
 
-def test_a_chat_keeps_no_history_when_it_is_told_so(place: Path, own_home: Path) -> None:
-    asked = Terminal(place, 80, "chat", "last", "--no-history", home=own_home)
-    asked.until("> ")
-    asked.type("I forgot my PIN\n")
-    asked.until("> ")
-    asked.type("\n")
-    asked.end()
-    assert asked.process.returncode == 0
+def test_a_chat_saves_no_history_with_no_history(place: Path, own_home: Path) -> None:
+    terminal = Terminal(place, 80, "chat", "last", "--no-history", home=own_home)
+    terminal.until("> ")
+    terminal.type("I forgot my PIN\n")
+    terminal.until("> ")
+    terminal.type("\n")
+    terminal.end()
+    assert terminal.process.returncode == 0
     assert not (own_home / "chat_history").exists()
 
 
-def test_a_history_that_cannot_be_kept_does_not_end_a_chat(place: Path, own_home: Path, tmp_path: Path) -> None:
+def test_a_history_that_cannot_be_saved_does_not_end_a_chat(place: Path, own_home: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("mine\n")
     (own_home / "chat_history").symlink_to(outside)
-    asked = Terminal(place, 80, "chat", "last", home=own_home)
-    asked.until("> ")
-    asked.type("I forgot my PIN\n")
-    asked.until("> ")
-    asked.type("\n")
-    asked.end()
-    assert asked.process.returncode == 0
+    terminal = Terminal(place, 80, "chat", "last", home=own_home)
+    terminal.until("> ")
+    terminal.type("I forgot my PIN\n")
+    terminal.until("> ")
+    terminal.type("\n")
+    terminal.end()
+    assert terminal.process.returncode == 0
     assert outside.read_text() == "mine\n"
 
 
 def test_a_run_shows_what_it_is_doing_and_a_script_does_not(place: Path) -> None:
     at_terminal = Terminal(place, 80, "run", "tune.yaml", "--again")
-    said = at_terminal.end()
-    assert at_terminal.process.returncode == 0, said
+    output = at_terminal.end()
+    assert at_terminal.process.returncode == 0, output
     # In this order, each with a bar that moves until the next: the base and the tuned model are loaded on first use.
     steps = ["checking the rows", "starting the job", "loading the base model", "loading the tuned model"]
-    places = [said.index(step) for step in steps]
+    places = [output.index(step) for step in steps]
     assert places == sorted(places)
-    last = said.rpartition("graded by")[2]
+    last = output.rpartition("graded by")[2]
     assert not any(step in last for step in steps)
     piped = subprocess.run(
         [sys.executable, "-m", "tuneport.cli", "run", "tune.yaml", "--again"],
@@ -225,14 +225,14 @@ def cells(text: str) -> int:
 @pytest.mark.parametrize("columns", [30, 50, 100])
 def test_a_table_with_wide_and_combining_characters_is_aligned_and_breaks_no_word(columns: int, tmp_path: Path) -> None:
     table = json.dumps([["name", "いつ", "label"], WIDE])
-    said = Terminal(tmp_path, columns, "-c", TABLE, table, module=False).end()
-    lines = [line.rstrip() for line in said.splitlines()]
-    assert {word for row in WIDE for text in row for word in text.split()} <= set(said.split()), said
-    assert max(map(cells, lines)) <= columns, said
+    output = Terminal(tmp_path, columns, "-c", TABLE, table, module=False).end()
+    lines = [line.rstrip() for line in output.splitlines()]
+    assert {word for row in WIDE for text in row for word in text.split()} <= set(output.split()), output
+    assert max(map(cells, lines)) <= columns, output
     if columns == 100:
         for column in (1, 2):
             places = {cells(line[: line.rindex(row[column])]) for line, row in zip(lines[1:], WIDE, strict=True)}
-            assert places == {cells(lines[0][: lines[0].index(("いつ", "label")[column - 1])])}, said
+            assert places == {cells(lines[0][: lines[0].index(("いつ", "label")[column - 1])])}, output
 
 
 class Screen(io.StringIO):
@@ -240,7 +240,7 @@ class Screen(io.StringIO):
         return True
 
 
-def test_a_line_that_is_drawn_again_covers_the_wide_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redrawn_line_covers_a_wider_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     line = live._Line("日本語")
     line.draw(0, 0, "カード")

@@ -1,4 +1,4 @@
-"""Reading configs, and what is said of those that are wrong."""
+"""Reading configs, and the errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ JSON = """{
 }"""
 
 
-def test_yaml_toml_json_and_flags_say_the_same(folder: Path) -> None:
+def test_yaml_toml_json_and_flags_give_the_same_config(folder: Path) -> None:
     configs = []
     for name, text in (("a.yaml", YAML), ("a.toml", TOML), ("a.json", "\ufeff" + JSON), ("a.yml", JSON)):
         Path(name).write_text(text)
@@ -108,7 +108,7 @@ def test_yaml_toml_json_and_flags_say_the_same(folder: Path) -> None:
     assert configs[0].section("elsewhere") == {}
 
 
-def test_relative_paths_start_at_the_file_and_those_of_overrides_here(folder: Path) -> None:
+def test_paths_are_relative_to_the_file_and_those_of_overrides_to_the_current_folder(folder: Path) -> None:
     (folder / "runs").mkdir()
     text = "model: torch:./base\ndata: {train: ../b.csv, validation: v.csv, holdout: /h.csv}"
     Path("runs/tune.yaml").write_text(text)
@@ -120,7 +120,7 @@ def test_relative_paths_start_at_the_file_and_those_of_overrides_here(folder: Pa
         assert config_from_flags({"model": "torch:x", "data.train": same}).data.train == same
 
 
-def test_a_file_name_with_a_colon_is_no_address(folder: Path) -> None:
+def test_a_file_name_with_a_colon_is_not_a_url(folder: Path) -> None:
     for name in ("tickets-10:30.jsonl", "a:b", "data:rows/10:30.csv"):
         (folder / "tune.yaml").write_text(f'model: torch:x\ndata: {{train: "{name}"}}')
         assert load_config(folder / "tune.yaml").data.train == f"{folder}/{name}"
@@ -138,7 +138,7 @@ def test_overrides_are_read_as_yaml(folder: Path) -> None:
     assert config.section("torch") == {"learning_rate": 1e-4, "adapter": {"rank": 8}, "targets": ["q", "v"]}
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file(folder: Path) -> None:
+def test_all_problems_are_reported_in_the_order_of_the_file(folder: Path) -> None:
     error = refused(
         "tune.yaml",
         "model: smollm/\ndata: {train: 3, holdout: 1.5}\ntrain:\n  epoch: 3\n  method: sftt\n  seed: 1.5\n"
@@ -214,7 +214,7 @@ under backends.NAME
         ("a.csv", "model", "a.csv: a config must be YAML, TOML or JSON.\nGive it a name that ends in"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_file_line_and_key(folder: Path, name: str, text: str, message: str) -> None:
+def test_an_error_has_file_line_and_key(folder: Path, name: str, text: str, message: str) -> None:
     assert message in str(refused(name, text))
 
 
@@ -226,7 +226,7 @@ def test_a_missing_file_says_how_to_get_one(folder: Path) -> None:
         load_config("dir.yaml")
 
 
-def test_an_alias_bomb_is_refused_before_it_is_written_out(folder: Path) -> None:
+def test_an_alias_bomb_is_refused_before_it_is_expanded(folder: Path) -> None:
     bomb = "a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
         f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
     )
@@ -305,7 +305,7 @@ def test_a_secret_is_its_variable_and_nothing_else(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("value", ["${TOY_URL}", "https://${HOST}/v1"])
-def test_a_variable_outside_of_a_secret_is_refused_and_says_why(folder: Path, value: str) -> None:
+def test_a_variable_outside_a_secret_is_refused_with_a_reason(folder: Path, value: str) -> None:
     Path("a.yaml").write_text(f"model: toy:x\nbackends:\n  toy:\n    url: {value}\n")
     with pytest.raises(ConfigError) as caught:
         backend_settings(load_config("a.yaml"), "toy", Toy)
@@ -313,7 +313,7 @@ def test_a_variable_outside_of_a_secret_is_refused_and_says_why(folder: Path, va
     assert "data.train: only a secret" in str(refused("b.yaml", f"model: toy:x\ndata: {{train: '{value}'}}"))
 
 
-def test_a_system_prompt_may_speak_of_variables(folder: Path) -> None:
+def test_a_system_prompt_may_contain_variables(folder: Path) -> None:
     config = config_from_flags({"model": "toy:x", "data.system": "Fill in ${name}."})
     assert config.data.system == "Fill in ${name}."
     assert "data.system: only a secret" in str(refused("a.yaml", "model: toy:x\ndata: {system: '${PROMPT}'}"))
@@ -324,7 +324,7 @@ def test_sections_of_backends_that_are_not_installed_are_kept(folder: Path) -> N
     assert load_config("a.yaml").backends == {"elsewhere": {"anything": [1, {"deep": True}]}}
 
 
-def test_identity_is_what_affects_the_model() -> None:
+def test_the_identity_covers_what_affects_the_model() -> None:
     base = {"model": "toy:x", "data.train": "a.csv", "data.holdout": "h.csv", "train.epochs": 3}
 
     def of(**change: object) -> str:
@@ -357,7 +357,7 @@ def test_a_setting_that_a_later_version_adds_does_not_make_a_new_run_of_an_old_c
     assert identity(config, before, ["f"]) == identity(config, after, ["f"])
 
 
-def test_a_plugins_own_section_is_read_from_a_run_or_a_file_of_its_own(folder: Path) -> None:
+def test_a_plugins_section_is_read_from_a_run_or_a_separate_file(folder: Path) -> None:
     Path("run.yaml").write_text("model: torch:x\nserve: {url: here, adapter: none}\n")
     Path("own.toml").write_text('[serve]\nurl = "here"\nadapter = "none"\n')
     for name in ("run.yaml", "own.toml"):
@@ -379,7 +379,7 @@ def test_a_plugins_own_section_is_read_from_a_run_or_a_file_of_its_own(folder: P
         ("serve:\n  url: ${HOME}\n", "a.yaml:2: serve.url: only a secret can be a ${…} variable"),
     ],
 )
-def test_what_is_wrong_with_a_plugins_own_section_is_told_like_the_rest(folder: Path, text: str, message: str) -> None:
+def test_errors_in_a_plugins_section_are_reported_like_others(folder: Path, text: str, message: str) -> None:
     Path("a.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_section("a.yaml", "serve", Toy)

@@ -1,4 +1,4 @@
-"""Writing configs: what is written reads back, and explains itself."""
+"""Writing configs: they read back the same, and their comments explain them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def reread(written: str, suffix: str = ".yaml") -> RunConfig:
 
 @settings(max_examples=60, deadline=None)
 @given(configs)
-def test_what_is_written_reads_back_as_it_was(config: RunConfig) -> None:
+def test_a_written_config_reads_back_the_same(config: RunConfig) -> None:
     assert reread(commented_yaml(config, backends={"toy": Toy})) == config
     assert reread(json.dumps(config.to_dict()), ".json") == config
     assert RunConfig.model_validate(config.to_dict()) == config
@@ -108,7 +108,7 @@ def test_every_key_is_described() -> None:
             assert field.description, f"{model.__name__}.{name}"
 
 
-def test_the_schema_is_of_the_whole_file_and_refers_to_nothing_that_is_missing() -> None:
+def test_the_schema_covers_the_complete_file_and_all_its_references_exist() -> None:
     schema = json_schema({"toy": Toy})
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["required"] == ["model"]

@@ -1,4 +1,4 @@
-"""No value at any place of a row of any shape ends a check in anything but findings."""
+"""No value at any place of a row of any shape crashes a check."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(one, (*at, key))
 
 
-def changed(row: Any, at: tuple[Any, ...], value: Any) -> Any:
+def replace_at(row: Any, at: tuple[Any, ...], value: Any) -> Any:
     row = copy.deepcopy(row)
     held = row
     for key in at[:-1]:
@@ -69,6 +69,6 @@ def test_a_value_of_any_kind_at_any_place_is_checked(name: str) -> None:
     for at in places(row):
         for value in VALUES:
             try:
-                Dataset.load([row, changed(row, at, value), row]).check()
+                Dataset.load([row, replace_at(row, at, value), row]).check()
             except TuneportError as error:
                 assert error.remedy, (at, value)

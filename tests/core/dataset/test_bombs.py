@@ -1,4 +1,4 @@
-"""Small files that stand for large ones: a clear finding or error, in bounded memory, and an answer at all."""
+"""Small files that expand to large ones are a clear finding or error, in limited memory and time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(json.dumps({"codes": codes, "error": error, "own": int(own.split()[1]) >> 
 
 
 def check(file: Path, home: Path) -> dict:
-    """What a check in a process of its own says, and its peak memory and that of its children in MB."""
+    """The findings of a check in a separate process, and its peak memory and that of its children in MB."""
     import os
 
     done = subprocess.run(
@@ -97,7 +97,7 @@ def test_a_parquet_file_of_few_bytes_that_stands_for_gigabytes_is_an_error(name:
     assert found["child"] < CHILD_MB, found
 
 
-def test_a_parquet_file_of_many_equal_rows_stops_where_no_honest_file_goes_on(tmp_path: Path) -> None:
+def test_a_parquet_file_of_many_equal_rows_stops_at_the_expansion_limit(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -113,12 +113,12 @@ BROKEN = {
         "import os; os._exit(3)": "Parquet: the decoding process failed: exit code 3.",
         "import os; os.kill(os.getpid(), 11)": "Parquet: the decoding process was killed; it may need more",
     },
-    "msgspec.py": {"raise ImportError('no such symbol')": "has failed: ImportError: no such symbol."},
+    "msgspec.py": {"raise ImportError('no such symbol')": "process failed: ImportError: no such symbol."},
 }
 
 
 @pytest.mark.parametrize(("library", "code"), [(name, code) for name, codes in BROKEN.items() for code in codes])
-def test_what_ends_the_process_that_decodes_is_told_in_one_line(
+def test_a_failure_of_the_decoding_process_is_reported_in_one_line(
     library: str, code: str, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyarrow")

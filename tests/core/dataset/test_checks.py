@@ -1,4 +1,4 @@
-"""Every code has data that gives rise to it and data that does not, and docs/checks.md says what the registry says."""
+"""Every code has data with the finding and data without it, and docs/checks.md matches the registry."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def test_every_code_has_data_that_triggers_it() -> None:
 
 
 @pytest.mark.parametrize("code", TRIGGERS)
-def test_a_code_is_found_where_it_should_be(code: str, tmp_path: Path) -> None:
+def test_a_code_is_found_in_data_that_has_it(code: str, tmp_path: Path) -> None:
     trigger = TRIGGERS[code]
     assert code in trigger.codes(tmp_path, trigger.bad)
 
 
 @pytest.mark.parametrize("code", TRIGGERS)
-def test_a_code_is_not_found_where_it_should_not_be(code: str, tmp_path: Path) -> None:
+def test_a_code_is_not_found_in_similar_data_without_it(code: str, tmp_path: Path) -> None:
     trigger = TRIGGERS[code]
     if trigger.good == trigger.bad:  # it is the model that makes the difference
         trigger = replace(trigger, rules=DataRules())
     assert code not in trigger.codes(tmp_path, trigger.good)
 
 
-def test_a_method_by_which_nothing_is_trained_here_is_named_with_one_by_which_it_is() -> None:
+def test_an_unsupported_method_is_reported_with_a_supported_one() -> None:
     pairs = Dataset.load([{"prompt": "Hello", "chosen": "Hi", "rejected": "Go away"}])
     assert pairs.check(method="orpo").ok
     refused = pairs.check(DataRules(shapes={"dpo": frozenset({"preference"})}), method="orpo")
@@ -47,7 +47,7 @@ def test_a_method_by_which_nothing_is_trained_here_is_named_with_one_by_which_it
     assert found.remedy == "Use the method dpo: --method dpo, or convert the data."
 
 
-def test_the_reference_says_what_the_code_says() -> None:
+def test_the_reference_matches_the_code() -> None:
     docs = Path(__file__).parents[3] / "docs"
     reference = runpy.run_path(str(docs / "checks_page.py"))
     assert (docs / "checks.md").read_text(encoding="utf-8") == reference["page"](), "run: make docs"
@@ -55,5 +55,5 @@ def test_the_reference_says_what_the_code_says() -> None:
     assert sorted(documented) == sorted(CODES)
 
 
-def test_every_remedy_is_that_of_a_code() -> None:
+def test_every_remedy_belongs_to_a_code() -> None:
     assert set(REMEDIES) <= set(CODES)

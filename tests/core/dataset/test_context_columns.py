@@ -1,4 +1,4 @@
-"""Columns beside a question and its answer are used as what they mean, or named in a warning; ratings are refused."""
+"""Columns that change the meaning of a question and its answer are used or reported; ratings are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ASKED = {
         "completion": [{"role": "assistant", "content": "In Rome."}],
     },
 }
-TOLD = [("user", "Who wrote it?"), ("assistant", "Ibsen."), ("user", "When?"), ("assistant", "In 1879.")]
+EARLIER = [("user", "Who wrote it?"), ("assistant", "Ibsen."), ("user", "When?"), ("assistant", "In 1879.")]
 LAST = [("user", "Where?"), ("assistant", "In Rome.")]
 
 
@@ -35,7 +35,7 @@ def turns(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("row", ASKED.values(), ids=ASKED)
-def test_a_system_prompt_beside_any_question_is_used(row: dict[str, Any], tmp_path: Path) -> None:
+def test_a_column_of_system_prompts_is_used_with_any_question(row: dict[str, Any], tmp_path: Path) -> None:
     for name in ("system", "system_prompt"):
         assert turns(row | {name: "Be brief."}) == [("system", "Be brief."), *LAST]
     (tmp_path / "rows.jsonl").write_text(json.dumps(row | {"system": "Be brief."}) + "\n", encoding="utf-8")
@@ -49,14 +49,14 @@ def test_a_system_prompt_beside_any_question_is_used(row: dict[str, Any], tmp_pa
         HISTORY,
         json.dumps(HISTORY),
         [text for pair in HISTORY for text in pair],
-        [{"role": role, "content": text} for role, text in TOLD],
-        [{"from": "human" if role == "user" else "gpt", "value": text} for role, text in TOLD],
+        [{"role": role, "content": text} for role, text in EARLIER],
+        [{"from": "human" if role == "user" else "gpt", "value": text} for role, text in EARLIER],
         [{"user": asked, "assistant": answered} for asked, answered in HISTORY],
     ],
 )
-def test_earlier_turns_stand_before_the_question(row: dict[str, Any], history: Any) -> None:
-    assert turns(row | {"history": history}) == [*TOLD, *LAST]
-    assert turns(row | {"history": history, "system": "Be brief."}) == [("system", "Be brief."), *TOLD, *LAST]
+def test_earlier_turns_come_before_the_question(row: dict[str, Any], history: Any) -> None:
+    assert turns(row | {"history": history}) == [*EARLIER, *LAST]
+    assert turns(row | {"history": history, "system": "Be brief."}) == [("system", "Be brief."), *EARLIER, *LAST]
     for nothing in ([], None, ""):
         assert turns(row | {"history": nothing, "system": "Be brief."}) == [("system", "Be brief."), *LAST]
 
@@ -73,7 +73,7 @@ def test_a_history_that_cannot_be_read_is_an_error_with_a_way_to_use_it(history:
         assert example.messages[0].text == f"Where?\n\n{history}"
 
 
-def test_context_stands_behind_a_question_and_before_plain_text() -> None:
+def test_context_follows_a_question_and_precedes_plain_text() -> None:
     for shape in ("question/answer", "text/label", "instruction/output"):
         for name in ("context", "passage"):
             assert turns(ASKED[shape] | {name: "He lived there."})[0] == ("user", "Where?\n\nHe lived there.")
@@ -84,7 +84,7 @@ def test_context_stands_behind_a_question_and_before_plain_text() -> None:
     assert plain == Completion("He lived there.\n\nWhere?", "In Rome.")
 
 
-def test_findings_in_turns_behind_added_ones_keep_their_place() -> None:
+def test_findings_in_turns_after_added_ones_keep_their_place() -> None:
     row = {"system": "Be brief.", "history": [["Who? ", "Ibsen."]], "question": "Where? ", "answer": " In Rome."}
     found = Dataset.load([row]).check().diagnostics
     assert [one.pointer for one in found if one.code == "edge-whitespace"] == ["/history", "/question", "/answer"]
@@ -97,7 +97,7 @@ def test_a_pair_takes_its_system_prompt_from_a_column() -> None:
 
 
 @pytest.mark.parametrize("name", ["documents", "retrieved_documents", "dialogHistory", "Persona", "images", "thinking"])
-def test_a_column_that_may_change_the_meaning_is_no_mere_note(name: str) -> None:
+def test_a_column_that_may_change_the_meaning_is_a_warning(name: str) -> None:
     result = Dataset.load([ASKED["question/answer"] | {name: "x", "id": 1}]).check()
     found = {one.code: one for one in result.diagnostics}
     assert found["context-column-unused"].severity == "warning"
@@ -143,7 +143,7 @@ def test_a_truth_value_that_is_the_answer_is_learned() -> None:
     assert len(Dataset.load(rows)) == 2
 
 
-def test_plain_text_beside_a_template_is_said_once() -> None:
+def test_plain_text_for_a_model_with_a_template_is_reported_once() -> None:
     rows = [{"prompt": f"{n} + 1 =", "completion": f" {n + 1}"} for n in range(60)]
     instruct, plain = (DataRules(has_template=lambda yes=yes: yes) for yes in (True, False))
     [found] = [one for one in Dataset.load(rows).check(instruct).diagnostics if one.code == "plain-text"]
@@ -158,17 +158,17 @@ def test_plain_text_beside_a_template_is_said_once() -> None:
     assert not Dataset.load(rows).readings(plain)
 
 
-def test_columns_that_only_later_rows_have_are_used_too() -> None:
+def test_columns_that_only_later_rows_have_are_used() -> None:
     rows = [ASKED["question/answer"] | {"question": f"Where {n}?"} for n in range(40)]
     rows.append(ASKED["question/answer"] | {"history": HISTORY, "system": "Be brief."})
     last = list(Dataset.load(rows))[-1]
     assert isinstance(last, Conversation)
-    assert [(turn.role, turn.text) for turn in last.messages] == [("system", "Be brief."), *TOLD, *LAST]
+    assert [(turn.role, turn.text) for turn in last.messages] == [("system", "Be brief."), *EARLIER, *LAST]
     plain = [ASKED["prompt/completion"]] * 40
     assert Dataset.load([*plain, ASKED["prompt/completion"] | {"label": False}]).check().counts["kto-row"] == 1
 
 
-def test_empty_columns_make_no_turns_of_plain_text() -> None:
+def test_empty_columns_do_not_make_plain_text_turns() -> None:
     row = ASKED["prompt/completion"]
     [plain] = Dataset.load([row | {"system": None, "history": [], "tools": None, "context": ""}])
     assert plain == Completion("Where?", "In Rome.")

@@ -1,4 +1,4 @@
-"""A dataset never changes, splits without leaking, and is read the same on every way through it."""
+"""A dataset never changes, splits without leaks, and reads the same on every path."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path_factory.mktemp("home")))
 
 
-def numbered(rows: int) -> list[dict[str, str]]:
+def number_rows(rows: int) -> list[dict[str, str]]:
     return [{"question": f"What is {number}?", "answer": f"It is {number}"} for number in range(rows)]
 
 
-def seen(found: Scan) -> dict[str, Any]:
-    """Everything that a scan found."""
+def scan_results(found: Scan) -> dict[str, Any]:
+    """All results of a scan."""
     return {
         "rows": (found.read, found.used, found.size, found.lines),
         "fingerprint": found.fingerprint,
@@ -82,7 +82,7 @@ def seen(found: Scan) -> dict[str, Any]:
 
 @QUIET
 @given(rows=ROWS, style=STYLES, windows=st.booleans())
-def test_the_short_way_finds_what_the_long_way_finds(
+def test_the_fast_path_finds_what_the_slow_path_finds(
     rows: list[Any], style: dict[str, Any], windows: bool, tmp_path: Path
 ) -> None:
     lines = [json.dumps(row, **style) if isinstance(row, dict) else row for row in [ROW, *rows]]
@@ -92,7 +92,7 @@ def test_the_short_way_finds_what_the_long_way_finds(
     long.write_text("".join(line.replace('"messages"', '"chat"', 1) + ends for line in lines), newline="")
     one = Dataset.load(short)
     other = Dataset.load(long, columns={"messages": "chat"})
-    quick, slow = seen(one._rows.scan()), seen(other._rows.scan())
+    quick, slow = scan_results(one._rows.scan()), scan_results(other._rows.scan())
     for found in (quick, slow):  # a pointer or message may name the column
         found["findings"] = [
             (code, line, message.replace("chat", "messages")) for code, line, message in found["findings"]
@@ -104,7 +104,7 @@ def test_the_short_way_finds_what_the_long_way_finds(
     assert one.fingerprint == hashlib.sha256(b"".join(hashlib.sha256(canonical(e)).digest() for e in one)).hexdigest()
 
 
-def test_a_repeated_key_is_found_where_it_takes_just_the_room_of_spaces(tmp_path: Path) -> None:
+def test_a_repeated_key_with_the_length_of_missing_spaces_is_found(tmp_path: Path) -> None:
     spaced = json.dumps({"messages": ROW["messages"] * 2})
     compact = json.dumps(json.loads(spaced), separators=(",", ":"))
     room = len(spaced) - len(compact) - len('"content":"",')
@@ -117,24 +117,24 @@ def test_a_repeated_key_is_found_where_it_takes_just_the_room_of_spaces(tmp_path
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_several_processes_find_what_one_finds(broken: bool, tmp_path: Path) -> None:
+def test_several_processes_find_the_same_as_one(broken: bool, tmp_path: Path) -> None:
     turns, long = ROW["messages"], "word " * 16_000  # few rows, and yet a file that is worth several processes
     rows = [ROW | {"messages": [*turns, {"role": "user", "content": f"{long}{n} "}]} for n in range(105)]
     chats = [json.dumps(row) for row in rows]
     path = tmp_path / "rows.jsonl"
-    others = [json.dumps(row) for row in numbered(500)] if broken else chats
+    others = [json.dumps(row) for row in number_rows(500)] if broken else chats
     path.write_text("\ufeff" + "\n".join([*chats, *others, *chats[::-1], "", "{", chats[0]]))
     assert path.stat().st_size > workers.WORTH_IT
     data = Dataset.load(path)
-    alone = seen(scan(data._rows.origin.source, data._rows.origin.recipe))
-    assert seen(workers.scan_with(data._rows.origin.source, data._rows.origin.recipe, 2)) == alone
+    alone = scan_results(scan(data._rows.origin.source, data._rows.origin.recipe))
+    assert scan_results(workers.scan_with(data._rows.origin.source, data._rows.origin.recipe, 2)) == alone
     assert alone["counts"]["edge-whitespace"] > 100
 
 
 @pytest.mark.parametrize("threads", [0, 1])
-def test_a_process_that_is_killed_costs_nothing_but_time(threads: int, tmp_path: Path) -> None:
+def test_a_killed_process_costs_only_time(threads: int, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in numbered(50)))
+    path.write_text("".join(json.dumps(row) + "\n" for row in number_rows(50)))
     data = Dataset.load(path)
     assert data._rows.origin.recipe is not None
     with ExitStack() as stack:
@@ -152,8 +152,8 @@ def test_a_process_that_is_killed_costs_nothing_but_time(threads: int, tmp_path:
             assert process.ended is ended
 
 
-def test_reading_again_gives_the_same_rows_and_an_iterator_is_kept(tmp_path: Path) -> None:
-    data = Dataset.load(iter(numbered(20)))
+def test_reading_again_returns_the_same_rows_and_an_iterator_is_kept(tmp_path: Path) -> None:
+    data = Dataset.load(iter(number_rows(20)))
     assert list(data) == list(data)
     assert len(data) == 20
     assert data.files == ()
@@ -167,14 +167,14 @@ def test_reading_again_gives_the_same_rows_and_an_iterator_is_kept(tmp_path: Pat
 
 
 def test_a_list_that_changes_later_does_not_change_the_dataset() -> None:
-    rows = numbered(3)
+    rows = number_rows(3)
     data = Dataset.load(rows)
     rows[0]["answer"] = "another"
     rows.pop()
     assert [one.messages[-1].text for one in data if isinstance(one, Conversation)] == ["It is 0", "It is 1", "It is 2"]
 
 
-def test_a_file_that_changes_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_a_changed_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(ROW))
     data = Dataset.load(path)
@@ -212,7 +212,7 @@ def test_what_cannot_be_opened_is_refused(source: object, says: str) -> None:
         Dataset.load(source)
 
 
-def test_a_format_that_is_unknown_is_refused_and_one_that_is_said_is_used(tmp_path: Path) -> None:
+def test_an_unknown_format_is_refused_and_a_given_one_is_used(tmp_path: Path) -> None:
     path = tmp_path / "rows.txt"
     path.write_text("text\tlabel\nHello, you\tgreeting\n")
     assert len(Dataset.load(path, format="tsv")) == 1
@@ -223,7 +223,7 @@ def test_a_format_that_is_unknown_is_refused_and_one_that_is_said_is_used(tmp_pa
 @given(rows=st.integers(3, 200), seed=st.integers(0, 5), holdout=st.floats(0.01, 0.6), both=st.booleans())
 @QUIET
 def test_a_split_loses_nothing_and_leaves_no_part_empty(rows: int, seed: int, holdout: float, both: bool) -> None:
-    data = Dataset.load(numbered(rows))
+    data = Dataset.load(number_rows(rows))
     parts = data.split(holdout=holdout, validation=0.3 if both else 0.0, seed=seed)
     assert len(parts) == 2 + both
     assert all(parts)
@@ -233,9 +233,9 @@ def test_a_split_loses_nothing_and_leaves_no_part_empty(rows: int, seed: int, ho
     assert [part.fingerprint for part in parts] == [part.fingerprint for part in data.split(holdout, 0.3 * both, seed)]
 
 
-def test_rows_that_say_the_same_are_never_on_both_sides() -> None:
+def test_rows_with_the_same_text_are_never_in_two_parts() -> None:
     rows = [
-        row | {"question": ask} for row in numbered(200) for ask in (row["question"], f" {row['question'].upper()}!")
+        row | {"question": ask} for row in number_rows(200) for ask in (row["question"], f" {row['question'].upper()}!")
     ]
     train, validation, holdout = Dataset.load(rows).split(holdout=0.2, validation=0.2)
     assert len(train) + len(validation) + len(holdout) == 400
@@ -246,8 +246,8 @@ def test_rows_that_say_the_same_are_never_on_both_sides() -> None:
     assert {"leaked-row"} <= set(train.check(against=train).counts)
 
 
-def test_rows_stay_where_they_are_when_others_are_added() -> None:
-    small, large = Dataset.load(numbered(100)), Dataset.load(numbered(1000))
+def test_rows_keep_their_part_when_others_are_added() -> None:
+    small, large = Dataset.load(number_rows(100)), Dataset.load(number_rows(1000))
     for before, after in zip(small.split(holdout=0.2, seed=3), large.split(holdout=0.2, seed=3), strict=True):
         assert set(map(canonical, before)) <= set(map(canonical, after))
     assert 150 < len(large.split(holdout=0.2)[1]) < 250
@@ -257,20 +257,20 @@ def test_rows_stay_where_they_are_when_others_are_added() -> None:
 @pytest.mark.parametrize(
     ("fractions", "says"), [((0, 0), "has no fraction"), ((1.5, 0), "not between"), ((0.5, 0.5), "nothing to train")]
 )
-def test_a_split_that_makes_no_sense_is_refused(fractions: tuple[float, float], says: str) -> None:
+def test_invalid_fractions_of_a_split_are_refused(fractions: tuple[float, float], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        Dataset.load(numbered(10)).split(*fractions)
+        Dataset.load(number_rows(10)).split(*fractions)
     with pytest.raises(UsageError, match="too few"):
-        Dataset.load(numbered(1) * 9).split(holdout=0.1)
+        Dataset.load(number_rows(1) * 9).split(holdout=0.1)
 
 
-def test_a_sample_is_split_like_any_rows_by_the_seed_that_drew_it() -> None:
+def test_a_sample_can_be_split_with_its_own_seed() -> None:
     rows = Dataset.load([{"question": f"{n}?", "answer": str(n)} for n in range(2000)]).sample(400)
     assert 20 < len(rows.split(holdout=0.1)[1]) < 60
 
 
 def test_a_sample_is_seeded_keeps_its_order_and_can_be_split() -> None:
-    data = Dataset.load(numbered(100))
+    data = Dataset.load(number_rows(100))
     sample = data.sample(30, seed=1)
     assert len(sample) == len(list(sample)) == 30
     assert [canonical(one) for one in sample] == [canonical(one) for one in data if one in list(sample)]
@@ -288,8 +288,8 @@ def _by_words(examples: Sequence[Example]) -> list[int]:
 
 
 @pytest.mark.parametrize(("too_long", "used", "ok"), [("stop", 9, False), ("drop", 9, True), ("truncate", 10, True)])
-def test_rows_that_are_too_long_stop_or_go_or_stay(too_long: Any, used: int, ok: bool) -> None:
-    rows = [*numbered(9), {"question": "very " * 50, "answer": "long"}]
+def test_rows_that_are_too_long_stop_or_are_dropped_or_stay(too_long: Any, used: int, ok: bool) -> None:
+    rows = [*number_rows(9), {"question": "very " * 50, "answer": "long"}]
     rules = DataRules(max_tokens=20, count_tokens=_by_words)
     result = Dataset.load(rows).check(rules, too_long=too_long)
     assert (result.read, result.used, result.rejected, result.ok) == (10, used, 10 - used, ok)
@@ -302,7 +302,7 @@ def test_rows_that_are_too_long_stop_or_go_or_stay(too_long: Any, used: int, ok:
 
 
 def test_the_result_of_a_check_has_the_promised_keys() -> None:
-    result = Dataset.load([*numbered(2), {"question": "Why?", "answer": ""}]).check()
+    result = Dataset.load([*number_rows(2), {"question": "Why?", "answer": ""}]).check()
     found = result.to_dict()
     assert list(found) == ["file", "format", "read", "used", "rejected", "fingerprint", "diagnostics", "stats"]
     assert (found["read"], found["used"], found["rejected"]) == (3, 2, 1)
@@ -313,7 +313,7 @@ def test_the_result_of_a_check_has_the_promised_keys() -> None:
     assert not result.ok
 
 
-def test_findings_are_counted_without_end_and_kept_up_to_a_bound() -> None:
+def test_all_findings_are_counted_and_a_limited_number_is_kept() -> None:
     result = Dataset.load([{"question": "Why? ", "answer": str(number)} for number in range(500)]).check()
     kept = [one.line for one in result.diagnostics if one.code == "edge-whitespace"]
     assert result.counts["edge-whitespace"] == 500
@@ -321,8 +321,8 @@ def test_findings_are_counted_without_end_and_kept_up_to_a_bound() -> None:
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
-def test_what_is_written_is_read_again_as_the_same_rows(name: str, tmp_path: Path) -> None:
-    data = Dataset.load(numbered(20))
+def test_written_rows_are_read_again_unchanged(name: str, tmp_path: Path) -> None:
+    data = Dataset.load(number_rows(20))
     path = data.write(tmp_path / name)
     assert Dataset.load(path).fingerprint == data.fingerprint
     raw = gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes()
@@ -332,16 +332,16 @@ def test_what_is_written_is_read_again_as_the_same_rows(name: str, tmp_path: Pat
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
-def test_a_row_that_json_has_no_form_for_is_refused_at_once() -> None:
+def test_a_row_that_json_cannot_express_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="Row 2 cannot be written as JSON"):
-        Dataset.load([numbered(1)[0], {"question": object(), "answer": "b"}])
+        Dataset.load([number_rows(1)[0], {"question": object(), "answer": "b"}])
     looped: dict[str, Any] = {}
     looped["question"] = looped
     with pytest.raises(UsageError, match="Row 1 cannot"):
         Dataset.load([looped])
 
 
-def test_python_values_that_json_lacks_are_found_not_changed() -> None:
+def test_python_values_that_json_lacks_are_reported_not_changed() -> None:
     values = ["x", "\ud800", float("inf"), float("nan")]
     counts = Dataset.load([{"text": f"text {at}", "label": value} for at, value in enumerate(values)]).check().counts
     assert counts["lone-surrogate"] == counts["non-finite-number"] == counts["missing-value"] == 1
@@ -356,7 +356,7 @@ def test_a_pipe_is_kept_so_that_it_can_be_read_again(tmp_path: Path) -> None:
     assert len(list(data)) == len(list(data)) == 1
 
 
-def test_the_format_is_seen_where_no_suffix_tells(tmp_path: Path) -> None:
+def test_the_format_is_detected_without_a_suffix(tmp_path: Path) -> None:
     for text, format_ in [
         ('{"a": 1}\n', "jsonl"),
         ("[{}]", "json"),

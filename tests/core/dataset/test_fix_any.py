@@ -1,4 +1,4 @@
-"""Whatever a file holds, `fix` keeps every row that could be used, changes nothing unannounced, and is done at once."""
+"""For any file, `fix` keeps every usable row, reports every change, and needs only one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that say something else than they seem to are read as what they mean, or a finding says so."""
+"""Misleading rows are read correctly or reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def pairs(data: Dataset) -> list[tuple[str, str]]:
         ("text,label\n--,x\nlabel,text\n", [("--", "x"), ("label", "text")]),
     ],
 )
-def test_lines_of_a_table_that_are_no_rows_are_noted(
+def test_lines_of_a_table_that_are_not_rows_are_noted(
     text: str, rows: list[tuple[str, str]] | None, tmp_path: Path
 ) -> None:
     data = table(tmp_path, text)
@@ -110,12 +110,12 @@ def test_a_prompt_that_is_a_log_in_json_stays_text_and_is_named(tmp_path: Path) 
     assert data.check().counts["turns-as-text"] == 1
 
 
-def test_turns_that_python_wrote_are_refused() -> None:
+def test_turns_in_python_notation_are_refused() -> None:
     row = {"prompt": "Q?", "chosen": str([ANSWERED]), "rejected": str([OTHER])}
     assert Dataset.load([row]).check().counts["bad-message"] == 2
 
 
-def test_answers_that_repeat_the_system_prompt_of_their_row_belong_to_it() -> None:
+def test_answers_may_repeat_the_system_prompt_of_their_row() -> None:
     system = turn("system", "S")
     row = {"system": "S", "prompt": "Q?", "chosen": [system, ASKED, ANSWERED], "rejected": [system, ASKED, OTHER]}
     (pair,) = Dataset.load([row])
@@ -125,7 +125,7 @@ def test_answers_that_repeat_the_system_prompt_of_their_row_belong_to_it() -> No
 
 @pytest.mark.parametrize("key", ["train", "training", "trainable", "loss"])
 @pytest.mark.parametrize("off", [False, 0])
-def test_a_turn_that_is_not_to_be_trained_on_has_the_weight_0(key: str, off: Any) -> None:
+def test_a_turn_that_is_not_trained_on_has_weight_0(key: str, off: Any) -> None:
     turns = [turn("user", "Q?", **{key: False}), turn("assistant", "Bad.", **{key: off}), ASKED, ANSWERED]
     spoken = [
         {"from": one["role"], "value": one["content"], **({key: one[key]} if key in one else {})} for one in turns
@@ -137,7 +137,7 @@ def test_a_turn_that_is_not_to_be_trained_on_has_the_weight_0(key: str, off: Any
 
 
 @pytest.mark.parametrize("more", [{"mask": True}, {"train": "no"}, {"train": True, "weight": 0}])
-def test_a_key_that_may_mean_a_weight_and_is_not_read_is_an_error(more: dict[str, Any]) -> None:
+def test_an_unsupported_key_that_may_be_a_weight_is_an_error(more: dict[str, Any]) -> None:
     assert "bad-weight" in Dataset.load([{"messages": [ASKED, turn("assistant", "A.", **more)]}]).check().counts
 
 
@@ -152,7 +152,7 @@ def test_a_late_column_that_changes_what_a_row_means_is_named(tmp_path: Path) ->
     "columns",
     [("A", "B", "C"), ("sentence2",), ("text_b",), ("user 2",), ("premise",), ("evidence",), ("schema",), ("weight",)],
 )
-def test_a_column_without_which_a_row_means_something_else_is_a_warning(columns: tuple[str, ...]) -> None:
+def test_an_unused_column_that_changes_the_meaning_is_a_warning(columns: tuple[str, ...]) -> None:
     row = {"question": "Q?", "answer": "A."} | dict.fromkeys(columns, "x")
     assert Dataset.load([row]).check().counts["context-column-unused"] == 1
 
@@ -161,7 +161,7 @@ def test_a_column_without_which_a_row_means_something_else_is_a_warning(columns:
     ("column", "good", "bad"),
     [("feedback", "thumbs up", "thumbs_down"), ("is_correct", True, False), ("rating", 1, -1), ("vote", "up", "down")],
 )
-def test_answers_that_somebody_called_bad_are_not_trained_on(column: str, good: Any, bad: Any) -> None:
+def test_answers_rated_bad_are_not_trained_on(column: str, good: Any, bad: Any) -> None:
     rows = [{"question": f"{n}?", "answer": "A.", column: bad if n == 3 else good} for n in range(30)]
     found = Dataset.load(rows).check()
     assert (found.used, found.counts["kto-row"]) == (29, 1)
@@ -169,7 +169,7 @@ def test_answers_that_somebody_called_bad_are_not_trained_on(column: str, good: 
     assert Dataset.load(about).check().used == 2
 
 
-def test_what_a_tool_answers_stays_as_it_is() -> None:
+def test_a_tool_answer_stays_as_it_is() -> None:
     call = {"id": "a", "type": "function", "function": {"name": "rain", "arguments": "{}"}}
     asked = [ASKED, {"role": "assistant", "tool_calls": [call]}]
     for answer in ({"mm": 5}, {"text": "dry", "mm": 0}, [{"mm": 5}, {"mm": 6}], [{"text": "dry", "mm": 0}]):
@@ -187,11 +187,11 @@ def test_mojibake_of_any_script_is_found(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["« Et voilà\xa0» dit-il", "Ä–Ö", "Œuvre «été»…", "ÅÄÖ – “ÅÄÖ”", "привет", "你好", "Straße ‚ÄÖÜ‘", "ÎÏ"]
 )
-def test_texts_of_other_languages_are_no_mojibake(text: str, tmp_path: Path) -> None:
+def test_texts_in_other_languages_are_not_mojibake(text: str, tmp_path: Path) -> None:
     assert "mojibake" not in load(tmp_path, [{"messages": [turn("user", text), ANSWERED]}]).check().counts
 
 
-def test_texts_written_as_entities_are_found_in_the_short_way_too(tmp_path: Path) -> None:
+def test_html_entities_are_found_on_the_fast_path(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     good = json.dumps({"messages": [ASKED, ANSWERED]})
     path.write_text(good + "\n" + good.replace("Q?", "a \\u0026lt; b") + "\n", encoding="utf-8")
@@ -201,7 +201,7 @@ def test_texts_written_as_entities_are_found_in_the_short_way_too(tmp_path: Path
     assert (fixed.changed, pairs(Dataset.load(fixed.path))[1][0]) == (1, "a < b")
 
 
-def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_columns_with_the_same_name_are_refused(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -213,7 +213,7 @@ def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         Dataset.load(tmp_path / "rows.parquet").check()
 
 
-def test_durations_are_noted_and_what_arrow_has_no_type_for_is_no_traceback() -> None:
+def test_durations_are_noted_and_types_that_arrow_lacks_do_not_crash() -> None:
     pd = pytest.importorskip("pandas")
     spans = Dataset.load(pd.DataFrame({"text": ["a"], "label": pd.to_timedelta(["26:00:00"])}))
     assert pairs(spans) == [("a", "1 day, 2:00:00")]
@@ -222,7 +222,7 @@ def test_durations_are_noted_and_what_arrow_has_no_type_for_is_no_traceback() ->
         Dataset.load(pd.DataFrame({"text": ["a"], "label": [1 + 2j]}))
 
 
-def test_fix_drops_names_and_totals_only_as_it_says(tmp_path: Path) -> None:
+def test_fix_drops_header_rows_and_drops_totals_only_if_named(tmp_path: Path) -> None:
     data = table(tmp_path, "text,label\na,x\ntext,label\nTotal,1\n")
     kept = data.fix(tmp_path / "kept.jsonl")
     assert (kept.written, kept.changed, kept.counts) == (2, 0, {"no-row": 1})

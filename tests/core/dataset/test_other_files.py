@@ -1,4 +1,4 @@
-"""Files that are not what their name says, or not what tuneport writes: read, or one finding with the cure."""
+"""Files in other formats or encodings than their name says are read, or are one finding with a remedy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pairs(data: Dataset) -> list[tuple[str, str]]:
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_another_encoding_is_one_finding_whose_remedy_reads_the_file(
+def test_another_encoding_is_one_finding_and_its_remedy_works(
     text: str, encoding: str, proposed: str, suffix: str, tmp_path: Path
 ) -> None:
     if suffix == "jsonl":
@@ -75,20 +75,20 @@ def test_another_encoding_is_one_finding_whose_remedy_reads_the_file(
     assert again.check().ok
 
 
-def test_a_few_broken_rows_in_a_file_of_utf8_are_their_own_findings(tmp_path: Path) -> None:
+def test_a_few_broken_rows_in_a_utf8_file_are_separate_findings(tmp_path: Path) -> None:
     lines = [*GERMAN.encode().splitlines(), *(b"x,y" for _ in range(60)), b"Gr\xfc\xdfe,Gru\xdf"]
     result = load(tmp_path, "rows.csv", b"\n".join(lines)).check()
     assert (result.read, result.rejected, result.counts["not-utf8"]) == (64, 1, 1)
 
 
-def test_an_encoding_that_is_none_is_an_error(tmp_path: Path) -> None:
+def test_an_unknown_encoding_is_an_error(tmp_path: Path) -> None:
     for name in ("latin-11", "base64", "hex"):
         with pytest.raises(UsageError, match="is not a text encoding"):
             load(tmp_path, "rows.csv", GERMAN, encoding=name)
     assert len(load(tmp_path, "rows.csv", GERMAN, encoding="UTF8")) == 3
 
 
-def test_a_large_file_in_another_encoding_is_read_whole(tmp_path: Path) -> None:
+def test_a_large_file_in_another_encoding_is_read_completely(tmp_path: Path) -> None:
     rows = [f"Größe {number} – {'ä' * 50},Maß {number % 3}" for number in range(5000)]
     data = load(tmp_path, "rows.csv", "\n".join(["text,label", *rows]).encode("utf-16"), encoding="utf-16")
     assert pairs(data)[4999] == tuple(rows[4999].split(","))
@@ -111,7 +111,7 @@ def _workbook(sheets: dict[str, list[list[Any]]]) -> bytes:
 SHEET = [[], [None, "Text", "label"], [0, "late", "delay"], [None] * 3, [1, "wrong", "exchange"], [2, "x"]]
 
 
-def test_the_first_sheet_of_a_workbook_is_read_or_the_one_that_is_named(tmp_path: Path) -> None:
+def test_the_first_or_the_named_sheet_of_a_workbook_is_read(tmp_path: Path) -> None:
     book = _workbook({"Tickets": SHEET, "Others": [["question", "answer"], [1, 2.5]]})
     data = load(tmp_path, "rows.xlsx", book)
     result = data.check()
@@ -137,7 +137,7 @@ def test_a_workbook_that_expands_too_much_is_refused(tmp_path: Path) -> None:
     assert "expands-too-much" in load(tmp_path, "rows.xlsx", book.getvalue()).check().counts
 
 
-def test_a_workbook_of_two_cells_far_apart_ends_in_an_error_within_the_bound_of_memory(tmp_path: Path) -> None:
+def test_a_workbook_of_two_distant_cells_is_an_error_within_the_memory_limit(tmp_path: Path) -> None:
     from openpyxl import Workbook
 
     from tuneport.errors import DataError
@@ -203,13 +203,13 @@ def test_json_lines_whose_first_line_is_broken_stay_json_lines(first: str, tmp_p
     assert (data.format, result.read, result.rejected) == ("jsonl", 3, 1)
 
 
-def test_a_comma_behind_a_later_row_is_named(tmp_path: Path) -> None:
+def test_a_comma_after_a_later_row_is_reported(tmp_path: Path) -> None:
     lines = [json.dumps(ROWS[0]), json.dumps(ROWS[1]) + ","]
     (found,) = [one for one in load(tmp_path, "rows.jsonl", "\n".join(lines)).check().diagnostics if one.line == 2]
     assert "a comma follows the value. Remove it" in found.message
 
 
-def test_findings_in_json_of_one_line_carry_the_number_of_the_row(tmp_path: Path) -> None:
+def test_findings_in_one_line_json_have_the_number_of_the_row(tmp_path: Path) -> None:
     rows = [{"text": f"a{number}", "label": "b"} for number in range(30)]
     rows[16] = {"text": "x", "label": None}
     rows[20] = rows[3]
@@ -226,14 +226,14 @@ def test_findings_in_json_of_one_line_carry_the_number_of_the_row(tmp_path: Path
 
 
 class ClassLabel:
-    """As Hugging Face's `datasets` has it, for machines without that package."""
+    """Like Hugging Face's, for machines without its package."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
 
 
 class Split:
-    """Rows with features, as Hugging Face's `datasets.Dataset` is."""
+    """Rows with features, like Hugging Face's `datasets.Dataset`."""
 
     def __init__(self) -> None:
         self.features = {"text": object(), "label": ClassLabel(["delay", "exchange"])}
@@ -243,7 +243,7 @@ class Split:
 
 
 class WholeNumber:
-    """As the values of a formatted dataset are: no int, but good as an index."""
+    """Like a value of a formatted dataset: not an int, but usable as an index."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -261,7 +261,7 @@ def test_class_labels_of_a_formatted_dataset_have_their_names() -> None:
     assert pairs(Dataset.load(FormattedSplit())) == WANTED
 
 
-def test_a_folder_of_save_to_disk_says_how_it_is_loaded(tmp_path: Path) -> None:
+def test_a_folder_of_save_to_disk_is_refused_with_the_way_to_load_it(tmp_path: Path) -> None:
     for info in ("dataset_info.json", "dataset_dict.json"):
         folder = tmp_path / info.partition(".")[0]
         folder.mkdir()
@@ -271,7 +271,7 @@ def test_a_folder_of_save_to_disk_says_how_it_is_loaded(tmp_path: Path) -> None:
         assert "load_from_disk" in str(error.value.remedy)
 
 
-def test_a_file_that_is_not_there_leads_to_the_one_that_is(tmp_path: Path) -> None:
+def test_a_missing_file_suggests_a_similar_name(tmp_path: Path) -> None:
     (tmp_path / "tickets.csv").write_text("text,label\n")
     for near, said in (("tickts.csv", True), ("other.jsonl", False)):
         with pytest.raises(UsageError, match="There is no file") as error:
@@ -279,7 +279,7 @@ def test_a_file_that_is_not_there_leads_to_the_one_that_is(tmp_path: Path) -> No
         assert (f"Did you mean {tmp_path / 'tickets.csv'}?" in str(error.value.remedy)) == said
 
 
-def test_class_labels_have_their_names_and_a_dictionary_of_splits_asks_for_one() -> None:
+def test_class_labels_get_their_names_and_a_dictionary_of_splits_is_refused() -> None:
     data = Dataset.load(Split())
     assert pairs(data) == WANTED
     assert data.check().counts["missing-value"] == 1
@@ -293,7 +293,7 @@ def test_class_labels_have_their_names_and_a_dictionary_of_splits_asks_for_one()
         Dataset.load({"text": "a", "label": "b"})
 
 
-def test_datasets_of_hugging_face_are_read_with_the_names_of_labels(tmp_path: Path) -> None:
+def test_hugging_face_datasets_are_read_with_label_names(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["delay", "exchange"])}
@@ -311,7 +311,7 @@ _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "says", "cure"),
+    ("name", "data", "message", "remedy"),
     [
         ("rows.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
         ("rows.csv", b"<!DOCTYPE html><html></html>", "web page", "Download the data again"),
@@ -328,10 +328,10 @@ _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
         ("rows.csv", b"where is my card,card\nmy card is lost,card\n", "not a shape", "above it"),
     ],
 )  # fmt: skip
-def test_a_file_of_another_kind_says_what_it_is(name: str, data: bytes, says: str, cure: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_described(name: str, data: bytes, message: str, remedy: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(data)
     found = Dataset.load(tmp_path / name).check().diagnostics
-    assert any(says in one.message and cure in one.remedy for one in found if one.severity == "error"), found
+    assert any(message in one.message and remedy in one.remedy for one in found if one.severity == "error"), found
 
 
 def test_text_under_the_name_of_a_spreadsheet_is_read_as_text(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_text_under_the_name_of_a_spreadsheet_is_read_as_text(tmp_path: Path) ->
         ("카드를 잃어버렸어요,카드\n새 카드를 어떻게 받나요,카드\n", "euc_kr", "cp949"),
     ],
 )
-def test_chinese_and_korean_are_told_apart(text: str, encoding: str, guessed: str, tmp_path: Path) -> None:
+def test_chinese_and_korean_are_distinguished(text: str, encoding: str, guessed: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(("text,label\n" + text).encode(encoding))
     assert Dataset.load(path).check().counts["other-encoding"] == 1

@@ -1,4 +1,4 @@
-"""A preview shows what is trained on, with and without colour, and does not let a row steer the terminal."""
+"""A preview shows what is trained on, with and without color, and no row controls the terminal."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tuneport.errors import UnavailableError
 PIECES = [Piece("<user>hi", 0, 3), Piece("hel", 1, 1), Piece("lo<end>", 1, 2), Piece("\n", 0, 1)]
 
 
-def test_what_is_trained_on_stands_in_brackets() -> None:
+def test_trained_text_is_in_brackets() -> None:
     assert to_plain_text(PIECES) == "<user>hi⟦hello<end>⟧\n3 of 7 tokens are trained on"
 
 
-def test_colour_marks_the_same_text() -> None:
+def test_color_marks_the_same_text() -> None:
     text = to_colored_text(PIECES)
     assert text.plain == "<user>hihello<end>\n3 of 7 tokens are trained on"
     assert [text.plain[span.start : span.end] for span in text.spans if "green" in str(span.style)] == ["hello<end>"]
 
 
-def test_control_characters_are_shown_and_not_sent_to_the_terminal() -> None:
+def test_control_characters_are_escaped_before_the_terminal() -> None:
     hostile = [Piece("\x1b[2Jgone\r\x7f\x9b\u202e", 1, 1)]
     assert to_plain_text(hostile).startswith("⟦\\x1b[2Jgone\\r\\x7f\\x9b\\u202e⟧")
     assert "\x1b" not in to_colored_text(hostile).plain
@@ -60,7 +60,7 @@ def test_a_row_can_be_shown_before_a_model_is_chosen() -> None:
     assert to_plain_text(example_pieces(Completion("a", "b"))) == "a⟦b⟧"
 
 
-def test_of_a_preference_the_chosen_answer_is_marked() -> None:
+def test_the_answers_of_a_preference_are_marked() -> None:
     good, bad = Message(role="assistant", content="good"), Message(role="assistant", content="bad")
     shown = to_plain_text(example_pieces(Preference((Message(role="user", content="q"),), (good,), (bad,))))
     assert shown.splitlines() == ["user: q", "chosen", "assistant: ⟦good⟧", "rejected", "assistant: ⟦-bad-⟧"]

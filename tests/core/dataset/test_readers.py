@@ -1,4 +1,4 @@
-"""Whatever the bytes, reading ends, nothing is lost, and `read = used + rejected`."""
+"""For any bytes, reading ends, nothing is lost, and `read = used + rejected`."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def answers(data: Dataset) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.tsv", "rows"])
 @FAST
 @given(data=BYTES)
-def test_no_bytes_crash_a_reader_and_every_row_is_accounted_for(name: str, data: bytes, tmp_path: Path) -> None:
-    assume(not data.startswith(b"PAR1"))  # a broken Parquet file is an error of its own, not a finding
+def test_no_bytes_crash_a_reader_and_every_row_is_counted(name: str, data: bytes, tmp_path: Path) -> None:
+    assume(not data.startswith(b"PAR1"))  # a broken Parquet file is an exception, not a finding
     for bytes_, ending in ((data, ""), (gzip.compress(data), ".gz")):
         dataset = load(tmp_path, name + ending, bytes_)
         result = dataset.check()
@@ -85,7 +85,7 @@ def test_no_bytes_crash_a_reader_and_every_row_is_accounted_for(name: str, data:
 
 @FAST
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=9), spaced=st.booleans(), plain=st.booleans())
-def test_what_is_written_as_jsonl_or_json_is_read_again(
+def test_rows_written_as_jsonl_or_json_are_read_again(
     pairs: list[tuple[str, str]], spaced: bool, plain: bool, tmp_path: Path
 ) -> None:
     rows = [{"question": asked, "answer": answer} for asked, answer in pairs]
@@ -100,7 +100,7 @@ def test_what_is_written_as_jsonl_or_json_is_read_again(
 
 @FAST
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=9), separator=st.sampled_from([",", ";", "\t", "|"]))
-def test_what_is_written_as_a_table_is_read_again(pairs: list[tuple[str, str]], separator: str, tmp_path: Path) -> None:
+def test_rows_written_as_a_table_are_read_again(pairs: list[tuple[str, str]], separator: str, tmp_path: Path) -> None:
     table = io.StringIO(newline="")
     writer = csv.writer(table, delimiter=separator, quoting=csv.QUOTE_ALL)
     writer.writerows([("text", "label"), *pairs])
@@ -112,7 +112,7 @@ def test_what_is_written_as_a_table_is_read_again(pairs: list[tuple[str, str]], 
     lines=st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=20),
     size=st.integers(1, 40),
 )
-def test_blocks_are_whole_lines_whatever_their_size(lines: list[bytes], size: int) -> None:
+def test_blocks_are_complete_lines_of_any_size(lines: list[bytes], size: int) -> None:
     data = b"\n".join(lines)
     found = list(read_blocks(io.BytesIO(data), size))
     assert b"".join(block for block, _ in found) == data
@@ -120,7 +120,7 @@ def test_blocks_are_whole_lines_whatever_their_size(lines: list[bytes], size: in
 
 
 @given(before=st.integers(0, 30), long=st.integers(101, 400), after=st.integers(0, 30), size=st.integers(1, 64))
-def test_a_line_beyond_the_bound_is_passed_over_and_measured(before: int, long: int, after: int, size: int) -> None:
+def test_a_line_that_is_too_large_is_skipped_and_measured(before: int, long: int, after: int, size: int) -> None:
     kept = lines.ROW_BYTES
     lines.ROW_BYTES = 100
     try:
@@ -139,7 +139,7 @@ def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path) -> 
     assert data.check().counts["line-separator"] == 1
 
 
-def test_lines_and_pointers_are_those_of_the_file(tmp_path: Path) -> None:
+def test_findings_have_the_lines_and_pointers_of_the_file(tmp_path: Path) -> None:
     good = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
     bad = good.replace('"a"', '"c"').replace('"b"', '"d "')
     found = load(tmp_path, "rows.jsonl", f"{good}\n{bad}{good[:-3]}\n").check()
@@ -156,7 +156,7 @@ def test_lines_and_pointers_are_those_of_the_file(tmp_path: Path) -> None:
     assert spaces == [(4, "/body"), (4, "/queue")]
 
 
-def test_an_error_in_an_array_says_where_and_that_the_rest_is_not_read(tmp_path: Path) -> None:
+def test_an_error_in_an_array_has_its_place_and_ends_reading(tmp_path: Path) -> None:
     data = load(tmp_path, "rows.json", '[\n{"question": "a", "answer": "b"},\n{"question": "a" "answer": "b"}]')
     result = data.check()
     (found,) = [one for one in result.diagnostics if one.code == "invalid-json"]
@@ -165,12 +165,12 @@ def test_an_error_in_an_array_says_where_and_that_the_rest_is_not_read(tmp_path:
     assert "the rest of the file is not read" in found.message.lower()
 
 
-def test_rows_one_after_the_other_are_read_from_a_json_file(tmp_path: Path) -> None:
+def test_rows_one_after_another_are_read_from_a_json_file(tmp_path: Path) -> None:
     rows = '{"question": "a",\n "answer": "b"}\n{"question": "c", "answer": "d"}'
     assert answers(load(tmp_path, "rows.json", rows)) == [("a", "b"), ("c", "d")]
 
 
-def test_a_gigabyte_line_is_refused_in_bounded_memory(tmp_path: Path) -> None:
+def test_a_gigabyte_line_is_refused_in_limited_memory(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     good = b'{"question": "a", "answer": "b"}\n'
     with path.open("wb") as file:
@@ -210,7 +210,7 @@ def test_data_frames_are_read_through_arrow(frame: str) -> None:
     assert data.files == ()
 
 
-def test_parquet_holds_nested_rows_and_the_names_of_labels(tmp_path: Path) -> None:
+def test_parquet_keeps_nested_rows_and_label_names(tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -1,4 +1,4 @@
-"""CSV files as spreadsheets, programs and people really write them: no row is lost in silence."""
+"""CSV files of spreadsheets, programs and people: no row is lost silently."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_swallowed_row_that_is_ragged_does_not_take_others_with_it(tmp_path: P
     assert result.used == 28
 
 
-def test_a_header_whose_quote_is_open_is_no_row(tmp_path: Path) -> None:
+def test_a_header_with_an_open_quote_is_not_a_row(tmp_path: Path) -> None:
     for text in ('"text,label\na,b\nc,d\n', "text,text\na,b\n", "text,label,label\na,b,c\n"):
         result = load(tmp_path, text).check()
         assert (result.read, result.used) == (0, 0)
@@ -121,7 +121,7 @@ def test_bytes_that_are_not_utf8_in_a_text_of_several_lines_cost_that_row(tmp_pa
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(lines=st.lists(st.text('a",\n', max_size=12), max_size=12))
-def test_whatever_the_quotes_no_line_is_lost(lines: list[str], tmp_path: Path) -> None:
+def test_no_quotes_make_a_reader_lose_a_line(lines: list[str], tmp_path: Path) -> None:
     sound = [f"sound {number},x" for number in range(3)]
     data = load(tmp_path, table([*lines, '"a",b', *sound]))
     result = data.check()
@@ -136,7 +136,7 @@ def test_stray_quotes_in_every_line_take_linear_time(line: str, tmp_path: Path) 
     count = 20_000
     started = time.monotonic()
     result = load(tmp_path, table([line] * count)).check()
-    assert time.monotonic() - started < 120  # against a hang, which is what happens without the bound
+    assert time.monotonic() - started < 120  # without the limit it would hang
     assert result.read >= count // 2
 
 
@@ -162,7 +162,7 @@ def test_stray_quotes_in_every_line_take_linear_time(line: str, tmp_path: Path) 
         ('"text";"label, verbatim, as sent, in full";label\nlate;x;delay\nwrong;y;exchange\n', "unused-columns"),
     ],
 )
-def test_a_table_as_others_write_it(text: str, code: str | None, tmp_path: Path) -> None:
+def test_tables_of_other_programs_are_read(text: str, code: str | None, tmp_path: Path) -> None:
     data = load(tmp_path, text)
     result = data.check()
     assert pairs(data) == [("late", "delay"), ("wrong", "exchange")]
@@ -179,14 +179,14 @@ def test_named_columns_are_found_in_any_case(tmp_path: Path) -> None:
     assert pairs(Dataset.load(rows)) == [("Add\n\n1 and 2", "3")]
 
 
-def test_a_carriage_return_in_a_field_is_told_in_plain_words(tmp_path: Path) -> None:
+def test_a_carriage_return_in_a_field_is_described(tmp_path: Path) -> None:
     result = load(tmp_path, "text,label\nlate,delay\nwr\rong,exchange\n").check()
     (found,) = [one for one in result.diagnostics if one.code == "bad-quoting"]
     assert "carriage return" in found.message
     assert "newline" not in found.message
 
 
-def test_a_fix_that_errors_would_make_drop_most_rows_stops(tmp_path: Path) -> None:
+def test_a_fix_that_would_drop_most_rows_stops(tmp_path: Path) -> None:
     from tuneport.errors import DataError
 
     rows = [f"a,b,c{number}" for number in range(8)] + ["late,delay", "wrong,exchange"]
@@ -199,7 +199,7 @@ def test_a_fix_that_errors_would_make_drop_most_rows_stops(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_rows_of_one_line_and_of_several_are_read_alike(end: str, tmp_path: Path) -> None:
+def test_rows_over_one_and_over_several_lines_are_read_alike(end: str, tmp_path: Path) -> None:
     chosen = random.Random(7)
     odd = ['5" pipe', "a, b", "two\nlines", "é", 'x\n"y",\nz', "  ", "Ünd\tso"]
     texts = [f"{chosen.choice(odd)} {n}" if chosen.random() < 0.01 else f"row {n}" for n in range(4000)]

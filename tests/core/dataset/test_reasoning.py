@@ -1,4 +1,4 @@
-"""What an assistant thought is kept from every file and shape to every other, and no remedy drops it."""
+"""The assistant's reasoning is kept in every format and shape, and no remedy drops it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def answers(example: Any) -> list[Message]:
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
 @pytest.mark.parametrize("shape", ["messages", "conversations", "prompt", "preference", "chosen", "tools"])
-def test_every_shape_keeps_it_under_every_key(tmp_path: Path, shape: str, key: str) -> None:
+def test_every_shape_keeps_reasoning_under_every_key(tmp_path: Path, shape: str, key: str) -> None:
     said, other = {**SAID, key: THOUGHT}, {**SAID, "content": "5"}
     call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
@@ -62,14 +62,14 @@ def test_every_shape_keeps_it_under_every_key(tmp_path: Path, shape: str, key: s
     assert THOUGHT in "".join(piece.text for piece in example_pieces(example))
 
 
-def test_it_is_part_of_what_a_row_is() -> None:
+def test_reasoning_is_part_of_the_content() -> None:
     plain = Conversation((Message("user", "2+2?"), Message("assistant", "4")))
     thought = Conversation((Message("user", "2+2?"), WANTED))
     assert digest(plain) != digest(thought)
     assert b"reasoning" not in canonical(plain)  # the names of rows without it stay what they were
 
 
-def test_nothing_stands_for_nothing(tmp_path: Path) -> None:
+def test_empty_reasoning_is_no_reasoning(tmp_path: Path) -> None:
     (example,) = load(tmp_path, {"messages": [ASKED, {**SAID, "reasoning_content": None, "thinking": ""}]})
     assert example == Conversation((Message("user", "2+2?"), Message("assistant", "4")))
 
@@ -83,14 +83,14 @@ def test_nothing_stands_for_nothing(tmp_path: Path) -> None:
         [ASKED, {**SAID, "reasoning_details": [{"text": "Two more."}]}],
     ],
 )
-def test_what_cannot_be_read_is_an_error_and_no_remedy_deletes_it(tmp_path: Path, turns: list[Any]) -> None:
+def test_unreadable_reasoning_is_an_error_and_is_never_deleted(tmp_path: Path, turns: list[Any]) -> None:
     dataset = load(tmp_path, {"messages": turns}, {"messages": [ASKED, SAID]})
     assert dataset.check().counts["bad-reasoning"] == 1
     fixed = dataset.fix(tmp_path / "fixed.jsonl")
     assert (fixed.written, fixed.dropped) == (1, 1)
 
 
-def test_turns_are_not_joined_over_it(tmp_path: Path) -> None:
+def test_turns_with_reasoning_are_not_joined(tmp_path: Path) -> None:
     turns = [ASKED, SAID, {**SAID, "content": "Four.", "thinking": THOUGHT}]
     dataset = load(tmp_path, {"messages": turns})
     dataset.fix(tmp_path / "fixed.jsonl")
@@ -98,7 +98,7 @@ def test_turns_are_not_joined_over_it(tmp_path: Path) -> None:
     assert [turn.reasoning_content for turn in answers(example)] == [None, THOUGHT]
 
 
-def test_tables_hold_it_in_their_lists(tmp_path: Path) -> None:
+def test_tables_keep_reasoning_in_lists_of_messages(tmp_path: Path) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(
         arrow.Table.from_pylist([{"messages": [ASKED, {**SAID, "thinking": THOUGHT}]}]), tmp_path / "rows.parquet"
@@ -107,7 +107,7 @@ def test_tables_hold_it_in_their_lists(tmp_path: Path) -> None:
     assert answers(example) == [WANTED]
 
 
-def test_preferences_keep_it_on_both_sides(tmp_path: Path) -> None:
+def test_preferences_keep_reasoning_in_both_answers(tmp_path: Path) -> None:
     row = {"prompt": [ASKED], "chosen": [ASKED, {**SAID, "reasoning": THOUGHT}], "rejected": [ASKED, SAID]}
     (example,) = load(tmp_path, row)
     assert example == Preference(
@@ -117,7 +117,7 @@ def test_preferences_keep_it_on_both_sides(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["<think>\nTwo more.\n</think>\n\n4", "<think>\n\n</think>\n\n4"])
 @pytest.mark.parametrize("shape", ["messages", "conversations", "columns"])
-def test_a_think_block_beside_the_key_is_trained_on_once(shape: str, text: str) -> None:
+def test_a_think_block_that_repeats_the_key_is_trained_on_once(shape: str, text: str) -> None:
     row: dict[str, Any] = {
         "messages": {"messages": [ASKED, {"role": "assistant", "content": text, "reasoning": THOUGHT}]},
         "conversations": {
@@ -140,7 +140,7 @@ def test_a_think_block_beside_the_key_is_trained_on_once(shape: str, text: str) 
         {"text": "2+2?", "label": "4"},
     ],
 )
-def test_a_column_of_thoughts_is_kept_or_its_cure_is_named(row: dict[str, Any]) -> None:
+def test_a_column_of_reasoning_is_used_or_has_a_remedy(row: dict[str, Any]) -> None:
     (example,) = Dataset.load([row | {"reasoning_content": THOUGHT}])
     assert answers(example) == [WANTED]
     dataset = Dataset.load([row | {"thinking": THOUGHT}])
@@ -150,12 +150,12 @@ def test_a_column_of_thoughts_is_kept_or_its_cure_is_named(row: dict[str, Any]) 
     assert answers(example) == [WANTED]
 
 
-def test_a_column_of_thoughts_beside_turns_is_an_error() -> None:
+def test_a_column_of_reasoning_with_turns_is_an_error() -> None:
     row = {"prompt": [ASKED], "completion": [SAID], "reasoning_content": THOUGHT}
     assert Dataset.load([row]).check().counts["bad-reasoning"] == 1
 
 
-def test_no_remedy_names_a_role_that_the_rows_cannot_have() -> None:
+def test_no_remedy_suggests_a_role_that_the_shape_lacks() -> None:
     row = {"messages": [ASKED, SAID], "context": "Counting."}
     found = {one.code: one for one in Dataset.load([row]).check().diagnostics}
     assert "--column" not in str(found["context-column-unused"].remedy)

@@ -1,4 +1,4 @@
-"""Repeats and leaks are found exactly, on disk as in memory."""
+"""Repeats and leaks are found exactly, on disk and in memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_each_kind_of_repeat_names_the_first_row() -> None:
     assert found(chat("a", "1"), chat("b", "1")) == []
 
 
-def test_a_copy_of_a_near_duplicate_is_a_duplicate_of_that_one() -> None:
+def test_a_copy_of_a_near_duplicate_is_a_duplicate_of_it() -> None:
     assert found(chat("a", "1"), chat("A", "1"), chat("A", "1"), chat("a", "1")) == [
         ("near-duplicate", 2, 1),
         ("duplicate", 3, 2),
@@ -103,7 +103,7 @@ def test_case_white_space_and_typography_are_ignored(one: str, other: str) -> No
         (r"\tan x", "an x"),
     ],
 )
-def test_what_changes_the_meaning_is_not_ignored(one: str, other: str) -> None:
+def test_characters_that_change_the_meaning_are_not_ignored(one: str, other: str) -> None:
     assert not same_text(chat(one, "x"), chat(other, "x"))
 
 
@@ -124,7 +124,7 @@ def test_text_that_looks_like_a_turn_does_not_move_the_prompt() -> None:
     assert found(one, other) == []
 
 
-def test_the_same_turns_by_other_roles_are_not_the_same_row() -> None:
+def test_the_same_texts_with_other_roles_are_different_rows() -> None:
     def talk(*roles: str) -> Conversation:
         return Conversation(
             messages=tuple(Message(role=role, content=text) for role, text in zip(roles, "abc", strict=True))
@@ -147,7 +147,7 @@ def test_completions_conflict_only_where_they_have_a_prompt() -> None:
     assert found(Completion("", "one text"), Completion("", "One text")) == [("near-duplicate", 2, 1)]
 
 
-def test_preferences_conflict_only_when_turned_round() -> None:
+def test_preferences_conflict_only_in_opposite_order() -> None:
     def pair(chosen: str, rejected: str) -> Preference:
         return Preference(
             prompt=(Message(role="user", content="q"),),
@@ -206,7 +206,7 @@ def test_spilled_records_leave_no_file_behind(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("aAb "), st.sampled_from("xXy")), max_size=12))
-def test_repeats_equal_the_plain_definition(rows: list[tuple[str, str]]) -> None:
+def test_repeats_match_a_simple_implementation(rows: list[tuple[str, str]]) -> None:
     expected = set()
     for index, (asked, answer) in enumerate(rows):
         plain = (asked.lower().strip(), answer.lower())
@@ -230,7 +230,7 @@ def test_repeats_equal_the_plain_definition(rows: list[tuple[str, str]]) -> None
         max_size=6,
     )
 )
-def test_keys_in_bulk_equal_keys_one_by_one(rows: list[list[str]]) -> None:
+def test_keys_in_bulk_equal_single_keys(rows: list[list[str]]) -> None:
     examples = []
     for turns in rows:
         first = "system" if len(turns) % 2 else "user"
@@ -244,20 +244,20 @@ def test_keys_in_bulk_equal_keys_one_by_one(rows: list[list[str]]) -> None:
 
 
 @pytest.mark.parametrize("character", [*map(chr, (*range(9), 11, 12, *range(14, 32), 127))])
-def test_keys_in_bulk_are_refused_where_a_control_character_stands(character: str) -> None:
+def test_keys_in_bulk_are_refused_for_control_characters(character: str) -> None:
     example = chat("a", f"b{character}c")
     assert many_row_keys(["a", f"b{character}c"], [2], [0], digest(example)) is None
     assert many_row_keys(["a\t\r\n", "b"], [2], [0], digest(example)) is not None
 
 
-def prompted(system: str, asked: str = "Hi", answer: str = "Hello.") -> Conversation:
+def with_prompt(system: str, asked: str = "Hi", answer: str = "Hello.") -> Conversation:
     example = chat(asked, answer)
     return Conversation(messages=(Message(role="system", content=system), *example.messages))
 
 
-def test_the_system_prompt_makes_no_other_text() -> None:
-    assert text_key(prompted("Be kind.")) == text_key(prompted("Be brief.")) == text_key(chat("Hi", "Hello."))
-    assert text_key(prompted("Be kind.", "Ho")) != text_key(prompted("Be kind."))
+def test_the_system_prompt_does_not_change_the_text_key() -> None:
+    assert text_key(with_prompt("Be kind.")) == text_key(with_prompt("Be brief.")) == text_key(chat("Hi", "Hello."))
+    assert text_key(with_prompt("Be kind.", "Ho")) != text_key(with_prompt("Be kind."))
     pair = Preference(
         prompt=(Message(role="user", content="Hi"),),
         chosen=(Message(role="assistant", content="Hello."),),
@@ -268,7 +268,7 @@ def test_the_system_prompt_makes_no_other_text() -> None:
     assert text_key(pair) == text_key(with_system)
 
 
-def test_a_system_prompt_that_is_all_that_is_asked_is_the_text() -> None:
+def test_a_system_prompt_without_a_question_is_the_text() -> None:
     rows = [
         Conversation(messages=(Message(role="system", content=text), Message(role="assistant", content="Yes.")))
         for text in ("Is it day?", "Is it night?")
@@ -276,21 +276,23 @@ def test_a_system_prompt_that_is_all_that_is_asked_is_the_text() -> None:
     assert text_key(rows[0]) != text_key(rows[1])
 
 
-def test_two_answers_under_two_system_prompts_are_no_conflict() -> None:
+def test_two_answers_with_two_system_prompts_do_not_conflict() -> None:
     records = Records()
-    for place, example in enumerate((prompted("In French.", "Hi", "Salut."), prompted("In German.", "Hi", "Hallo."))):
+    for place, example in enumerate(
+        (with_prompt("In French.", "Hi", "Salut."), with_prompt("In German.", "Hi", "Hallo."))
+    ):
         records.add(row_keys(example, digest(example)), place)
     assert list(find_repeats(records)) == []
-    same = prompted("In German."), prompted("In French.")
+    same = with_prompt("In German."), with_prompt("In French.")
     records = Records()
     for place, example in enumerate(same):
         records.add(row_keys(example, digest(example)), place)
     assert list(find_repeats(records)) == []
 
 
-def test_a_held_out_row_is_found_under_another_system_prompt() -> None:
+def test_a_held_out_row_is_found_with_another_system_prompt() -> None:
     ours, theirs = Records(), Records()
-    ours.add(row_keys(prompted("Be kind."), digest(prompted("Be kind."))), 1)
+    ours.add(row_keys(with_prompt("Be kind."), digest(with_prompt("Be kind."))), 1)
     theirs.add(row_keys(chat("Hi", "Hello."), digest(chat("Hi", "Hello."))), 7)
     assert [(one.kind, one.place, one.first) for one in find_leaks(ours, theirs)] == [("leaked-row", 1, 7)]
 
@@ -306,7 +308,7 @@ def thinking(thought: str, answer: str = "Four.", *, key: bool = True, **more: A
 
 @pytest.mark.parametrize("more", [{}, {"tools": [{"type": "function", "function": {"name": "add", "parameters": {}}}]}])
 @pytest.mark.parametrize("key", [True, False], ids=["key", "text"])
-def test_other_thoughts_before_the_same_answer_are_another_row(key: bool, more: dict[str, Any], tmp_path: Path) -> None:
+def test_other_reasoning_before_the_same_answer_is_another_row(key: bool, more: dict[str, Any], tmp_path: Path) -> None:
     thoughts = ["I add.", "I count on.", "i add", "I add."]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(thinking(one, key=key, **more)) + "\n" for one in thoughts), encoding="utf-8")
@@ -318,7 +320,7 @@ def test_other_thoughts_before_the_same_answer_are_another_row(key: bool, more: 
     assert list(data.text_keys()) == [text_key(row) for row in data]
 
 
-def test_thoughts_in_the_text_and_beside_it_are_the_same_to_a_split() -> None:
+def test_reasoning_in_the_text_or_its_key_does_not_change_the_text_key() -> None:
     rows = Dataset.load([thinking("I add."), thinking("No.", key=False), thinking("I add.", "Five.")])
     keys = list(rows.text_keys())
     assert keys[0] == keys[1] != keys[2]
@@ -326,17 +328,17 @@ def test_thoughts_in_the_text_and_beside_it_are_the_same_to_a_split() -> None:
 
 
 def same_row() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Rows that are one row, written in two ways."""
+    """Pairs of the same row, written in two ways."""
     tool = {"type": "function", "function": {"name": "rain", "parameters": {"type": "object"}}}
     plain = {"messages": [turn("user", "Where is my card?"), turn("assistant", "Lost it.")]}
 
-    def called(made: str, arguments: Any, tools: list[dict[str, Any]], **answer: Any) -> dict[str, Any]:
+    def exchange(made: str, arguments: Any, tools: list[dict[str, Any]], **answer: Any) -> dict[str, Any]:
         call = {"id": made, "type": "function", "function": {"name": "rain", "arguments": arguments}}
         asked = [turn("user", "Rain?"), {"role": "assistant", "tool_calls": [call]}]
-        told = [{"role": "tool", "tool_call_id": made, "content": "no", **answer}, turn("assistant", "It is dry.")]
-        return {"messages": [*asked, *told], "tools": tools}
+        rest = [{"role": "tool", "tool_call_id": made, "content": "no", **answer}, turn("assistant", "It is dry.")]
+        return {"messages": [*asked, *rest], "tools": tools}
 
-    usual = called("a", '{"city": "Köln", "days": 1}', [tool])
+    usual = exchange("a", '{"city": "Köln", "days": 1}', [tool])
     parts = [{"type": "text", "text": "Where is"}, {"type": "text", "text": " my card?"}]
     pair = {"prompt": "Hi", "chosen": "Hello.", "rejected": "No."}
     return [
@@ -345,14 +347,14 @@ def same_row() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
         ("byte order mark", plain, {"text": "\ufeffWhere is my card?", "label": "Lost it."}),
         ("soft hyphen", plain, {"text": "Where is my ca\u00adrd?", "label": "Lost\u2060 it.\ufe0f"}),
         ("control characters", plain, {"text": "Where\x00 is\x85 my card?", "label": "Lost it."}),
-        ("tools that nobody calls", plain, {**plain, "tools": [tool]}),
+        ("tools that are never called", plain, {**plain, "tools": [tool]}),
         ("turn after the answer", plain, {"messages": [*plain["messages"], turn("user", "Thanks.")]}),
         ("thoughts of plain text", plain, {"prompt": "Where is my card?", "completion": "<think>Hm.</think>Lost it."}),
-        ("id of a call", usual, called("b", '{"city": "Köln", "days": 1}', [tool])),
-        ("order of arguments", usual, called("a", '{"days": 1.0, "city": "K\\u00f6ln"}', [tool])),
-        ("arguments as an object", usual, called("a", {"city": "Köln", "days": 1}, [tool])),
-        ("other tools", usual, called("a", '{"city": "Köln", "days": 1}', [])),
-        ("name of the answer", usual, called("a", '{"city": "Köln", "days": 1}', [tool], name="rain")),
+        ("id of a call", usual, exchange("b", '{"city": "Köln", "days": 1}', [tool])),
+        ("order of arguments", usual, exchange("a", '{"days": 1.0, "city": "K\\u00f6ln"}', [tool])),
+        ("arguments as an object", usual, exchange("a", {"city": "Köln", "days": 1}, [tool])),
+        ("other tools", usual, exchange("a", '{"city": "Köln", "days": 1}', [])),
+        ("name of the answer", usual, exchange("a", '{"city": "Köln", "days": 1}', [tool], name="rain")),
         ("thoughts of a pair", pair, {**pair, "chosen": "<think>Hm.</think>Hello."}),
         (
             "pair in parts",
@@ -372,13 +374,13 @@ def turn(role: str, content: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("one", "other"), [pair[1:] for pair in same_row()], ids=[pair[0] for pair in same_row()])
-def test_a_row_is_the_same_however_it_is_written(one: dict[str, Any], other: dict[str, Any], tmp_path: Path) -> None:
+def test_keys_do_not_depend_on_how_a_row_is_written(one: dict[str, Any], other: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(one) + "\n", encoding="utf-8")
     found = [list(data.text_keys()) for data in (Dataset.load(path), Dataset.load([one]), Dataset.load([other]))]
     assert found[0] == found[1] == found[2]
-    told = Dataset.load(path, system="Be brief.")
-    assert list(told.text_keys()) == found[0]
+    prompted = Dataset.load(path, system="Be brief.")
+    assert list(prompted.text_keys()) == found[0]
 
 
 def test_other_arguments_and_images_are_other_rows() -> None:

@@ -1,4 +1,4 @@
-"""Stats are exact where they say so, and small whatever the data."""
+"""Stats are as exact as documented, and small for any data."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_completions_and_preferences_are_counted_too() -> None:
     assert (stats.characters.min, stats.characters.max) == (3, 7)
 
 
-def test_tokens_are_counted_by_the_profile_in_batches() -> None:
+def test_tokens_are_counted_by_the_rules_in_batches() -> None:
     sizes = []
 
     def count(batch: object) -> list[int]:
@@ -58,7 +58,7 @@ def test_tokens_are_counted_by_the_profile_in_batches() -> None:
     assert len(sizes) < 10
 
 
-def test_no_rows_have_stats_too() -> None:
+def test_stats_of_no_rows_are_empty() -> None:
     stats = collect_stats([])
     assert stats.rows == 0
     assert json.loads(json.dumps(stats.to_dict()))["characters"] is None
@@ -72,7 +72,7 @@ def test_stats_are_json_ready() -> None:
 
 
 @given(st.lists(st.integers(0, 10**7), min_size=1))
-def test_quantiles_are_right_and_bins_hold_every_value(values: list[int]) -> None:
+def test_quantiles_are_right_and_bins_include_every_value(values: list[int]) -> None:
     lengths = Lengths()
     lengths.add_all(values)
     found = lengths.distribution()
@@ -94,13 +94,13 @@ def test_the_table_of_lengths_stays_small() -> None:
 
 def test_merged_tallies_equal_one() -> None:
     rows = [chat("a" * index, "xyz"[index % 3]) for index in range(30)]
-    whole, left, right = Tally(), Tally(), Tally()
+    everything, left, right = Tally(), Tally(), Tally()
     for index, row in enumerate(rows):
-        whole.add(row)
+        everything.add(row)
         (left if index < 11 else right).add(row)
     left.merge(right)
     left.merge(Tally())
-    assert left.stats() == whole.stats()
+    assert left.stats() == everything.stats()
 
 
 def test_labels_are_answers_that_repeat() -> None:
@@ -115,7 +115,7 @@ def test_preferences_have_no_labels() -> None:
     assert collect_stats([Preference((), said, said)] * 20).labels is None
 
 
-def test_a_histogram_is_plain_where_asked() -> None:
+def test_a_plain_histogram_is_ascii() -> None:
     found = collect_stats([chat("a" * index, "b") for index in range(200)]).characters
     assert found is not None
     assert "█" in draw_histogram(found, unit="characters")
@@ -123,14 +123,14 @@ def test_a_histogram_is_plain_where_asked() -> None:
     assert max(map(len, draw_histogram(found, unit="characters", width=10).splitlines()[1:])) < 40
 
 
-def test_anything_above_nothing_shows_as_a_bar() -> None:
+def test_any_value_above_0_has_a_visible_bar() -> None:
     assert draw_bar(1, 10**6, 40) == "▏"
     assert draw_bar(0, 10, 40) == ""
     assert draw_bar(10, 10, 4) == "████"
     assert draw_bar(1, 10**6, 40, plain=True) == "#"
 
 
-def test_a_label_chart_says_how_many_it_leaves_out() -> None:
+def test_a_label_chart_counts_the_labels_that_it_leaves_out() -> None:
     labels = {f"label {index}": 100 - index for index in range(30)}
     lines = draw_labels(labels, most=2).splitlines()
     assert lines[0] == "labels  30 over 2,565 rows"
@@ -138,7 +138,7 @@ def test_a_label_chart_says_how_many_it_leaves_out() -> None:
     assert draw_labels({"a\nb" * 50: 1}, plain=True).count("\n") == 1
 
 
-def test_the_lines_chart_what_varies() -> None:
+def test_quantities_that_vary_have_a_chart() -> None:
     lines = draw_stats(collect_stats([chat("a" * index, "yes") for index in range(20)]), plain=True)
     assert lines[0] == "20 conversations; messages: 20 user, 20 assistant"
     assert [line for line in lines if line.startswith(("turns", "characters", "labels"))] == [
@@ -148,5 +148,5 @@ def test_the_lines_chart_what_varies() -> None:
     assert draw_stats(collect_stats([])) == []
 
 
-def test_a_label_does_not_steer_the_terminal() -> None:
+def test_a_label_does_not_control_the_terminal() -> None:
     assert "\x1b" not in draw_labels({"\x1b[2Jgone": 9})

@@ -1,4 +1,4 @@
-"""Tools and tool calls as other libraries write them: read as what they mean, noted, written in the usual form."""
+"""Tools and tool calls of other libraries are converted, noted, and written in the usual form."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def said(role: str, content: Any = None, **more: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **more}
 
 
-def shared(speaker: str, value: Any) -> dict[str, Any]:
+def sharegpt_turn(speaker: str, value: Any) -> dict[str, Any]:
     return {"from": speaker, "value": value}
 
 
 def read(row: dict[str, Any]) -> tuple[Message, ...]:
-    """The messages of a row that is sound in itself and stays the same once `fix` has written it."""
+    """The messages of a row without errors that `fix` writes unchanged."""
     data = Dataset.load([row])
     result = data.check()
     assert result.ok, [str(one) for one in result.diagnostics]
@@ -63,7 +63,7 @@ def read(row: dict[str, Any]) -> tuple[Message, ...]:
 )
 def test_a_tool_is_read_in_each_form(tools: Any) -> None:
     assert read({"messages": [said("user", "Hi"), said("assistant", "Hello")], "tools": tools})
-    assert read({"conversations": [shared("human", "Hi"), shared("gpt", "Hello")], "tools": tools})
+    assert read({"conversations": [sharegpt_turn("human", "Hi"), sharegpt_turn("gpt", "Hello")], "tools": tools})
     assert read({"messages": [said("user", "Hi"), said("assistant", "Hello")], "functions": tools})
 
 
@@ -103,7 +103,7 @@ def test_a_call_is_read_in_each_form(turns: list[dict[str, Any]], tmp_path: Path
 
 
 def two(answers: list[dict[str, Any]], *calls: dict[str, Any]) -> list[tuple[str | None, str]]:
-    """The calls' towns with the answers that were matched with them."""
+    """The calls' towns with the answers matched to them."""
     made = calls or (call({"town": "Oslo"}), call({"town": "Rome"}))
     turns = [said("user", "Sky?"), said("assistant", tool_calls=[*made]), *answers, said("assistant", "So.")]
     messages = read({"messages": turns, "tools": [TOOL]})
@@ -112,7 +112,7 @@ def two(answers: list[dict[str, Any]], *calls: dict[str, Any]) -> list[tuple[str
     return [(given.get(one.tool_call_id), one.text) for one in messages if one.role == "tool"]
 
 
-def test_answers_are_matched_with_calls_in_order() -> None:
+def test_answers_are_matched_to_calls_in_order() -> None:
     right = [("Oslo", "gray"), ("Rome", "blue")]
     assert two([said("tool", "gray"), said("tool", "blue")]) == right
     assert two([said("tool", '["gray", "blue"]')]) == right
@@ -133,7 +133,7 @@ def test_an_answer_that_names_its_function_belongs_to_that_call() -> None:
     assert [one.tool_call_id for one in example.messages[2:4]] == [second, first]
 
 
-def test_made_up_ids_are_new_in_each_exchange() -> None:
+def test_new_ids_are_unique_in_a_conversation() -> None:
     ask = said("assistant", tool_calls=[call()])
     turns = [said("user", "?"), ask, said("tool", "a"), ask, said("tool", "b"), said("assistant", "So.")]
     messages = read({"messages": turns, "tools": [TOOL]})
@@ -142,13 +142,18 @@ def test_made_up_ids_are_new_in_each_exchange() -> None:
     assert all(ID.fullmatch(name) for name in ids)
 
 
-def test_calls_in_sharegpt_as_llama_factory_writes_several() -> None:
+def test_several_calls_of_llama_factory_are_read() -> None:
     calls = [{"name": "sky", "arguments": {"town": town}} for town in ("Oslo", "Rome")]
     for value, answers in (
-        (json.dumps(calls), [shared("observation", '["gray", "blue"]')]),
-        (calls, [shared("observation", "gray"), shared("observation", "blue")]),
+        (json.dumps(calls), [sharegpt_turn("observation", '["gray", "blue"]')]),
+        (calls, [sharegpt_turn("observation", "gray"), sharegpt_turn("observation", "blue")]),
     ):
-        turns = [shared("human", "?"), shared("function_call", value), *answers, shared("gpt", "So.")]
+        turns = [
+            sharegpt_turn("human", "?"),
+            sharegpt_turn("function_call", value),
+            *answers,
+            sharegpt_turn("gpt", "So."),
+        ]
         messages = read({"conversations": turns, "tools": json.dumps([FUNCTION])})
         assert [message.text for message in messages if message.role == "tool"] == ["gray", "blue"]
         assert [message.tool_call_id for message in messages if message.role == "tool"] == [
@@ -156,13 +161,13 @@ def test_calls_in_sharegpt_as_llama_factory_writes_several() -> None:
         ]
 
 
-def test_findings_behind_an_answer_that_was_taken_apart_keep_their_place() -> None:
+def test_findings_after_a_split_answer_keep_their_place() -> None:
     calls = json.dumps([{"name": "sky", "arguments": {"town": town}} for town in ("Oslo", "Rome")])
     turns = [
-        shared("human", "?"),
-        shared("function_call", calls),
-        shared("observation", "[1, 2]"),
-        shared("gpt", "So "),
+        sharegpt_turn("human", "?"),
+        sharegpt_turn("function_call", calls),
+        sharegpt_turn("observation", "[1, 2]"),
+        sharegpt_turn("gpt", "So "),
     ]
     found = Dataset.load([{"conversations": turns, "tools": [TOOL]}]).check().diagnostics
     assert [one.pointer for one in found if one.code == "edge-whitespace"] == ["/conversations/3/value"]
@@ -191,8 +196,8 @@ FILLED = {
 CLEAN = {"town": {"type": "string"}, "unit": {"enum": ["a", None], "anyOf": [{}]}}
 
 
-def filled() -> dict[str, Any]:
-    """A row as a table's writer fills it: each object has the keys that any other has."""
+def row_with_nulls() -> dict[str, Any]:
+    """A row from a table: each object has the keys of all others."""
     tool = {"type": "function", "function": {**FUNCTION, "parameters": {"type": "object", "properties": FILLED}}}
     asked = call({"town": "Oslo", "hours": None}, id="c1", index=None)
 
@@ -208,12 +213,12 @@ def filled() -> dict[str, Any]:
     return {"messages": turns, "tools": [tool]}
 
 
-def test_nulls_in_tools_are_left_out_of_json_lines_as_of_parquet(tmp_path: Path) -> None:
+def test_nulls_in_tools_are_left_out_of_jsonl_and_parquet(tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    (tmp_path / "rows.jsonl").write_text(json.dumps(filled()) + "\n", encoding="utf-8")
-    parquet.write_table(pa.Table.from_pylist([filled()]), tmp_path / "rows.parquet")
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row_with_nulls()) + "\n", encoding="utf-8")
+    parquet.write_table(pa.Table.from_pylist([row_with_nulls()]), tmp_path / "rows.parquet")
     lines, table = (Dataset.load(tmp_path / f"rows.{kind}") for kind in ("jsonl", "parquet"))
     assert "null" not in b"".join(lines.lines()).decode().replace('["a",null]', "")
     assert list(lines) == list(table)
@@ -225,7 +230,7 @@ def test_nulls_in_tools_are_left_out_of_json_lines_as_of_parquet(tmp_path: Path)
     assert "null" not in (tmp_path / "new.jsonl").read_text(encoding="utf-8").replace('["a",null]', "")
 
 
-def test_a_null_in_a_text_that_holds_tools_is_meant() -> None:
+def test_a_null_in_a_json_text_of_tools_stays() -> None:
     tool = {"type": "function", "function": {"name": "sky", "parameters": {"type": "object", "default": None}}}
     row = {"messages": [said("user", "Hi"), said("assistant", "Hello")], "tools": json.dumps([tool])}
     [example] = Dataset.load([row])
@@ -242,7 +247,7 @@ def test_a_null_in_a_text_that_holds_tools_is_meant() -> None:
         ([call(["Oslo"])], "tool-arguments-not-json"),
     ],
 )
-def test_what_is_no_call_stays_an_error(calls: Any, code: str) -> None:
+def test_an_invalid_call_is_an_error(calls: Any, code: str) -> None:
     result = Dataset.load([{"messages": [said("user", "?"), said("assistant", tool_calls=calls)]}]).check()
     assert code in result.counts
     assert not result.used

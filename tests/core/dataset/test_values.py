@@ -1,4 +1,4 @@
-"""The same value is the same text, whatever brings it: a table of value by reader."""
+"""The same value becomes the same text in every reader: a table of values by reader."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def sheet(values: list[Any], folder: Path) -> Any:
 
 
 def open_sheet(values: list[Any], folder: Path) -> Any:
-    """A sheet of OpenDocument, which stores a value's type beside it."""
+    """An OpenDocument sheet, which stores each value with its type."""
     kinds = {bool: "boolean", int: "float", float: "float", dt.date: "date", dt.datetime: "date", str: "string"}
     stored = {"boolean": "boolean-value", "float": "value", "date": "date-value"}
 
@@ -132,7 +132,7 @@ def open_sheet(values: list[Any], folder: Path) -> Any:
 
 
 def pandas_objects(values: list[Any], _: Path) -> Any:
-    """A column of Python's own values, which Arrow takes as they are or not at all."""
+    """A column of Python values, which Arrow either keeps or refuses."""
     import pandas as pd
 
     return pd.DataFrame({**_columns(values), "other": pd.Series([1, "x", *values][: len(values)], dtype=object)})
@@ -144,22 +144,31 @@ def numpy_rows(values: list[Any], _: Path) -> Any:
     return [{**row, "label": np.float32(row["label"])} for row in _rows(values)]
 
 
-ARROW = (pandas, polars, arrow)  # Parquet, which shares their code and takes a process, stands where it may differ
+ARROW = (
+    pandas,
+    polars,
+    arrow,
+)  # Parquet has the same code but needs a process, so it is listed only where it may differ
 JSON = (json_lines, json_array)
 DAY, OTHER = dt.date(2026, 1, 1), dt.date(2026, 1, 2)
 MIDNIGHT, NOON = dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 2, 12, 30)
 VALUES: list[tuple[str, list[Any], list[str | None], tuple[Callable[..., Any], ...]]] = [
     ("text", ["card", "Ä"], ["card", "Ä"], (python, *JSON, table, *ARROW)),
-    ("whole", [1, 20], ["1", "20"], (python, *JSON, table, *ARROW)),
-    ("whole floats", [1.0, 0.0], ["1", "0"], (python, *JSON, *ARROW, parquet, sheet, open_sheet, pandas_objects)),
-    ("whole floats in other forms", [1e3, -0.0], ["1000", "0"], (python, *JSON, *ARROW, sheet, open_sheet, numpy_rows)),
+    ("integers", [1, 20], ["1", "20"], (python, *JSON, table, *ARROW)),
+    ("integer floats", [1.0, 0.0], ["1", "0"], (python, *JSON, *ARROW, parquet, sheet, open_sheet, pandas_objects)),
+    (
+        "integer floats in other forms",
+        [1e3, -0.0],
+        ["1000", "0"],
+        (python, *JSON, *ARROW, sheet, open_sheet, numpy_rows),
+    ),
     ("no number", [2.5, math.nan], ["2.5", None], (python, *JSON, *ARROW, parquet, pandas_objects)),
     ("no end", [2.5, math.inf], ["2.5", None], (python, *JSON, *ARROW, pandas_objects)),
     ("short floats", [0.1, 2.5], ["0.1", "2.5"], (numpy_rows, sheet, open_sheet)),
     ("floats as a table of text has them", ["1.0", "1e3"], ["1.0", "1e3"], (python, *JSON, table, *ARROW, sheet)),
     ("errors of a sheet", ["card", "#DIV/0!"], ["card", None], (sheet, open_sheet)),
     ("texts like errors", ["card", "#DIV/0!"], ["card", "#DIV/0!"], (python, *JSON, table, *ARROW)),
-    ("whole floats beside a missing one", [1.0, None], ["1", None], (python, *JSON, *ARROW)),
+    ("integer floats with a missing one", [1.0, None], ["1", None], (python, *JSON, *ARROW)),
     ("floats", [2.5, 0.1], ["2.5", "0.1"], (python, *JSON, table, *ARROW)),
     ("large", [1e300, -3.0], ["1e+300", "-3"], (python, *JSON, *ARROW)),
     ("true", [True, False], ["true", "false"], (python, *JSON, *ARROW, sheet, open_sheet)),
@@ -211,7 +220,7 @@ def test_a_value_is_the_same_text_whatever_brings_it(
         assert any("dates" in one.message for one in result.diagnostics if one.code == "read-as-text")
 
 
-def test_bytes_that_nothing_uses_are_no_matter(tmp_path: Path) -> None:
+def test_bytes_in_unused_columns_are_ignored(tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet as pq
 
@@ -224,7 +233,7 @@ def test_bytes_that_nothing_uses_are_no_matter(tmp_path: Path) -> None:
         assert "read-as-text" not in result.counts
 
 
-def test_bytes_inside_of_messages_are_text_or_an_error() -> None:
+def test_bytes_in_messages_are_text_or_an_error() -> None:
     def chat(content: object) -> dict[str, Any]:
         return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "Hi"}]}
 
@@ -235,7 +244,7 @@ def test_bytes_inside_of_messages_are_text_or_an_error() -> None:
     assert result.counts["read-as-text"] == 1
 
 
-def test_numbers_of_numpy_and_pandas_are_read_as_what_they_are() -> None:
+def test_numbers_of_numpy_and_pandas_are_read() -> None:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
@@ -268,7 +277,7 @@ def test_a_frame_that_arrow_refuses_is_read_value_by_value() -> None:
     assert found == [["1", "x", "2"], ["2026-01"], ["(0, 2]"]]
 
 
-def test_frames_without_rows_of_columns_are_refused_with_a_cure() -> None:
+def test_frames_without_rows_are_refused_with_a_remedy() -> None:
     import pandas as pd
     import polars as pl
 
@@ -283,7 +292,7 @@ def test_frames_without_rows_of_columns_are_refused_with_a_cure() -> None:
             Dataset.load(frame)
 
 
-def test_a_missing_number_in_a_column_that_nothing_uses_costs_no_row(tmp_path: Path) -> None:
+def test_a_missing_number_in_an_unused_column_rejects_no_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a", "label": "b", "score": NaN}\n', encoding="utf-8")
     assert Dataset.load(path).check().rejected == 0

@@ -1,4 +1,4 @@
-"""Rows as vendors and data sets write them: turns of parts, calls in text, pairs in other columns, passages."""
+"""Rows of vendors and datasets: turns of parts, calls in text, pairs in other columns, passages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}
 CALL = '<tool_call>\n{"name": "sky", "arguments": {"town": "Oslo"}}\n</tool_call>'
 ASKED = {"role": "user", "content": "Color?"}
 END = {"role": "assistant", "content": "Blue."}
-EXCHANGE = ["user Color?", 'assistant () Looking. sky {"town": "Oslo"}', "tool grey", "assistant Blue."]
+EXCHANGE = ["user Color?", 'assistant () Looking. sky {"town": "Oslo"}', "tool gray", "assistant Blue."]
 THOUGHT = [EXCHANGE[0], 'assistant (I ask.) Looking. sky {"town": "Oslo"}', *EXCHANGE[2:]]
 
 
@@ -40,7 +40,7 @@ def use(**more: Any) -> dict[str, Any]:
     return {"type": "tool_use", "id": "toolu_1", "name": "sky", "input": GIVEN, **more}
 
 
-def result(content: Any = "grey") -> dict[str, Any]:
+def result(content: Any = "gray") -> dict[str, Any]:
     return {"type": "tool_result", "tool_use_id": "toolu_1", "content": content}
 
 
@@ -56,7 +56,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "messages": [
                 ASKED,
                 parts(text("Looking."), use(cache_control={"type": "ephemeral"})),
-                parts(result([text("grey")]), role="user"),
+                parts(result([text("gray")]), role="user"),
                 parts(text("Blue.")),
             ],
             **ANTHROPIC,
@@ -87,7 +87,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
                     {"text": "Looking."},
                     {"toolUse": {"toolUseId": "t1", "name": "sky", "input": GIVEN}},
                 ),
-                parts({"toolResult": {"toolUseId": "t1", "content": [{"text": "grey"}]}}, role="user"),
+                parts({"toolResult": {"toolUseId": "t1", "content": [{"text": "gray"}]}}, role="user"),
                 parts({"text": "Blue."}),
             ],
             "toolConfig": {"tools": [{"toolSpec": {**BARE, "inputSchema": {"json": SCHEMA}}}]},
@@ -106,7 +106,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
                         {"functionCall": {"name": "sky", "args": GIVEN}},
                     ],
                 },
-                {"role": "user", "parts": [{"functionResponse": {"name": "sky", "response": "grey"}}]},
+                {"role": "user", "parts": [{"functionResponse": {"name": "sky", "response": "gray"}}]},
                 {"role": "model", "parts": [{"text": "Blue."}]},
             ],
             "tools": [{"functionDeclarations": [{**BARE, "parameters": LOUD}]}],
@@ -127,7 +127,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
                         "type": "tool-result",
                         "toolCallId": "t1",
                         "toolName": "sky",
-                        "output": {"type": "text", "value": "grey"},
+                        "output": {"type": "text", "value": "gray"},
                     },
                     role="tool",
                 ),
@@ -159,7 +159,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["user Color?", "assistant Blue."],
     ),
     "Hermes": (
-        {"messages": [ASKED, {**END, "content": f"Looking.\n{CALL}"}, {"role": "tool", "content": "grey"}, END]},
+        {"messages": [ASKED, {**END, "content": f"Looking.\n{CALL}"}, {"role": "tool", "content": "gray"}, END]},
         EXCHANGE,
     ),
     "Hermes in the words of ShareGPT": (
@@ -173,7 +173,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         EXCHANGE,
     ),
-    "Hermes whose user brings what tools answered": (
+    "Hermes with tool answers in user turns": (
         {
             "messages": [
                 ASKED,
@@ -206,7 +206,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
                     "content": "Looking.",
                     "tool_calls": [{"name": "sky", "args": GIVEN, "id": "1", "type": "tool_call"}],
                 },
-                {"type": "tool", "content": "grey", "tool_call_id": "1"},
+                {"type": "tool", "content": "gray", "tool_call_id": "1"},
                 {"type": "ai", "content": "Blue."},
             ],
             "tools": [TOOL],
@@ -254,7 +254,7 @@ def shown(data: Dataset) -> list[str]:
 
 
 @pytest.mark.parametrize(("row", "wanted"), FORMS.values(), ids=FORMS)
-def test_a_row_is_read_as_what_it_means(row: dict[str, Any], wanted: list[str], tmp_path: Path) -> None:
+def test_a_row_in_a_vendors_form_is_converted(row: dict[str, Any], wanted: list[str], tmp_path: Path) -> None:
     data, result = load(row, tmp_path)
     assert result.ok, [str(one) for one in result.diagnostics]
     assert shown(data) == wanted
@@ -286,29 +286,29 @@ def test_a_turn_that_is_read_as_several_keeps_its_place_in_findings(tmp_path: Pa
         ([use(name=None)], "bad-tool-call", "has no function name"),
     ],
 )
-def test_parts_that_no_turn_can_mean_are_named(content: Any, code: str, says: str, tmp_path: Path) -> None:
+def test_unsupported_parts_are_reported(content: Any, code: str, says: str, tmp_path: Path) -> None:
     _, found = load({"messages": [ASKED, parts(*content)]}, tmp_path)
     assert found.rejected == 1
     assert any(one.code == code and says in one.message for one in found.diagnostics), found.diagnostics
 
 
 @pytest.mark.parametrize("call", ["<tool_call>sky()</tool_call>", CALL + " Wait.", CALL + CALL[:-1]])
-def test_a_call_in_text_that_cannot_be_read_is_named(call: str, tmp_path: Path) -> None:
-    turns = [ASKED, {**END, "content": call}, {"role": "tool", "content": "grey"}, END]
+def test_an_unreadable_call_in_a_text_is_reported(call: str, tmp_path: Path) -> None:
+    turns = [ASKED, {**END, "content": call}, {"role": "tool", "content": "gray"}, END]
     _, found = load({"messages": turns}, tmp_path)
     assert [one.pointer for one in found.diagnostics if one.code == "bad-tool-call"] == ["/messages/1/content"]
 
 
 @pytest.mark.parametrize("said", ["[sky(town='Oslo')]", '[TOOL_CALLS] [{"name": "sky", "arguments": {}}]'])
-def test_a_call_in_other_marks_is_named_as_the_cause(said: str, tmp_path: Path) -> None:
+def test_a_call_in_an_unsupported_notation_is_reported(said: str, tmp_path: Path) -> None:
     _, found = load(
-        {"messages": [ASKED, {**END, "content": said}, {"role": "ipython", "content": "grey"}, END]}, tmp_path
+        {"messages": [ASKED, {**END, "content": said}, {"role": "ipython", "content": "gray"}, END]}, tmp_path
     )
     [one] = [one for one in found.diagnostics if one.code == "tool-answer-without-call"]
     assert "Other notations of a call" in one.remedy
 
 
-def test_a_text_of_a_chat_template_is_not_proposed_as_plain_text(tmp_path: Path) -> None:
+def test_a_text_with_a_chat_template_is_not_suggested_as_plain_text(tmp_path: Path) -> None:
     _, found = load({"text": "<|im_start|>user\nColor?<|im_end|>"}, tmp_path)
     assert "special tokens of a chat template" in str(found.diagnostics[0])
 
@@ -361,7 +361,7 @@ CONTEXTS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("context", "wanted"), CONTEXTS)
-def test_a_list_or_an_object_beside_a_question_is_read_as_text(context: Any, wanted: str, tmp_path: Path) -> None:
+def test_a_list_or_object_as_context_is_read_as_text(context: Any, wanted: str, tmp_path: Path) -> None:
     data, found = load({"question": "Q?", "answer": "Yes.", "context": context}, tmp_path)
     assert found.counts["read-as-text"] == 1
     assert shown(data) == [f"user Q?\n\n{wanted}", "assistant Yes."]
@@ -391,7 +391,7 @@ def test_the_first_of_several_answers_is_learned(answers: Any, wanted: str | Non
         ({"text": "All of it."}, {"completion": "text"}),
     ],
 )  # fmt: skip
-def test_columns_of_other_names_are_proposed_and_the_proposal_works(
+def test_columns_with_other_names_are_suggested_and_the_suggestion_works(
     row: dict[str, Any], columns: dict[str, str], tmp_path: Path
 ) -> None:
     _, found = load(row, tmp_path)

@@ -1,4 +1,4 @@
-"""For every code of a finding: the smallest data that gives rise to it, and data like it that does not."""
+"""For every code: the smallest data with the finding, and similar data without it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tuneport.plugin import DataRules
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """`bad` and `good` are whole files; `shown` stands for `bad` in docs/checks.md where that says more."""
+    """`bad` and `good` are complete files; docs/checks.md shows `shown` instead of `bad` if it is set."""
 
     bad: str | bytes
     good: str | bytes
@@ -30,14 +30,14 @@ class Trigger:
 
     @property
     def example(self) -> str:
-        """What the documentation shows."""
+        """The example in the documentation."""
         if self.shown is None:
             assert isinstance(self.bad, str)
             return self.bad.rstrip("\n")
         return self.shown
 
     def codes(self, folder: Path, data: str | bytes) -> set[str]:
-        """The codes that a check of that data finds."""
+        """The codes that a check of the data finds."""
         path, other = folder / f"rows{self.suffix}", folder / "held_out.jsonl"
         path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
         against = None
@@ -48,7 +48,7 @@ class Trigger:
 
 
 def row(*turns: str | dict[str, Any], **more: Any) -> str:
-    """A chat row: texts are the user's and the assistant's in turn, dictionaries stand as they are."""
+    """A chat row: texts are alternately the user's and the assistant's, dictionaries are turns."""
     roles = ("user", "assistant") * len(turns)
     messages = [
         turn if isinstance(turn, dict) else {"role": role, "content": turn}
@@ -80,19 +80,19 @@ PAIR = '{"prompt": "Hello", "chosen": "Hi", "rejected": "Go away"}\n'
 DEEP = "[" * 101 + "]" * 101
 
 
-def _called(**function: Any) -> str:
+def _call(**function: Any) -> str:
     call = {"id": "1", "type": "function", "function": {"name": "rain", "arguments": "{}"} | function}
     return row("Rain?", turn("assistant", None, tool_calls=[call]), tools=[TOOL])
 
 
-def _swallowed(rows: int) -> str:
-    """A table in which a cell starts with a quote that the last row closes."""
+def _swallow(rows: int) -> str:
+    """A table with a quote that the last row closes."""
     inside = "".join(f"Message {number},greeting\n" for number in range(rows))
     return f'text,label\n"24 inches,screen\n{inside}and 27"",screen",screen\n'
 
 
 def _workbook(*sheets: str) -> bytes:
-    """An .xlsx file of such sheets, with a row each."""
+    """An .xlsx file with these sheets, each with one row."""
     from openpyxl import Workbook
 
     book, file = Workbook(), io.BytesIO()
@@ -112,7 +112,7 @@ FILES = {
         bad=gzip.compress(GOOD.encode() * 9)[:-9],
         good=gzip.compress(GOOD.encode()),
         suffix=".jsonl.gz",
-        shown="(a .gz file whose end is missing)",
+        shown="(a .gz file without its end)",
     ),
     "expands-too-much": Trigger(
         bad=gzip.compress(GOOD.encode() + b" " * (80 << 20)),
@@ -126,7 +126,7 @@ FILES = {
         suffix=".csv",
         shown="(a CSV file saved as Latin-1)",
     ),
-    "other-file": Trigger(bad=b"%PDF-1.7\n", good=GOOD, shown="(a PDF document that is named rows.jsonl)"),
+    "other-file": Trigger(bad=b"%PDF-1.7\n", good=GOOD, shown="(a PDF document named rows.jsonl)"),
     "not-json-lines": Trigger(
         bad=f"[{GOOD.rstrip()}]", good=GOOD, load={"format": "jsonl"}, shown=f"[{GOOD.rstrip()}] (with --format jsonl)"
     ),
@@ -138,7 +138,10 @@ FILES = {
         shown='[{"text": "Hello", "label": "greeting"}, {"text": "Bye", "label": "farewell"}]',
     ),
     "one-sheet": Trigger(
-        bad=_workbook("Tickets", "Notes"), good=_workbook("Tickets"), suffix=".xlsx", shown="(a workbook of two sheets)"
+        bad=_workbook("Tickets", "Notes"),
+        good=_workbook("Tickets"),
+        suffix=".xlsx",
+        shown="(a workbook with two sheets)",
     ),
     "byte-order-mark": Trigger(bad="\ufeff" + GOOD, good=GOOD, shown=f"<U+FEFF>{GOOD.rstrip()}"),
     "no-row": Trigger(
@@ -193,7 +196,7 @@ TEXT = {
     "not-utf8": Trigger(
         bad=row("Café", "Hi").encode() + row("Café", "Hi").encode("latin-1"),
         good=row("Café", "Hi"),
-        shown="(Café, saved as Latin-1 in a file that is UTF-8 otherwise: the byte E9)",
+        shown="(Café in Latin-1, with the byte E9, in a file that is otherwise UTF-8)",
     ),
     "invalid-json": Trigger(bad=GOOD + GOOD.replace("]}", "],}"), good=GOOD),
     "not-an-object": Trigger(bad=f'{GOOD}["Hello", "Hi"]\n', good=GOOD),
@@ -218,9 +221,9 @@ TEXT = {
         bad='text,label\n"Hello" you,greeting\n', good='text,label\n"Hello ""you""",greeting\n', suffix=".csv"
     ),
     "swallowed-rows": Trigger(
-        bad=_swallowed(12), good=_swallowed(0), suffix=".csv", shown=_swallowed(2) + "(and ten or more such lines)"
+        bad=_swallow(12), good=_swallow(0), suffix=".csv", shown=_swallow(2) + "(and ten or more such lines)"
     ),
-    "rows-in-a-cell": Trigger(bad=_swallowed(4), good=_swallowed(0), suffix=".csv"),
+    "rows-in-a-cell": Trigger(bad=_swallow(4), good=_swallow(0), suffix=".csv"),
 }
 SHAPE = {
     "unknown-shape": Trigger(
@@ -260,8 +263,8 @@ TURNS = {
     ),
     "empty-answer": Trigger(bad=row("Hello", " "), good=GOOD),
     "empty-prompt": Trigger(
-        bad='{"prompt": "", "completion": "Once upon a time"}\n',
-        good='{"prompt": "Once", "completion": " upon a time"}\n',
+        bad='{"prompt": "", "completion": "Once there was"}\n',
+        good='{"prompt": "Once", "completion": " there was"}\n',
     ),
     "empty-content": Trigger(bad=row("", "Hi"), good=GOOD),
     "consecutive-roles": Trigger(
@@ -311,7 +314,7 @@ TURNS = {
 }
 TOOLS = {
     "read-as-tool": Trigger(bad=row("Rain?", "No.", tools=[TOOL["function"]]), good=CALLED),
-    "read-as-tool-call": Trigger(bad=_called(arguments={"city": "Oslo"}), good=_called(arguments='{"city": "Oslo"}')),
+    "read-as-tool-call": Trigger(bad=_call(arguments={"city": "Oslo"}), good=_call(arguments='{"city": "Oslo"}')),
     "null-left-out": Trigger(
         bad=row("Rain?", "No.", tools=[{**TOOL, "strict": None}]), good=row("Rain?", "No.", tools=[TOOL], more=None)
     ),
@@ -320,8 +323,8 @@ TOOLS = {
         bad=row("Rain?", "No.", tools=[{"type": "function", "function": {"name": "rain"}}]), good=CALLED
     ),
     "bad-tool-call": Trigger(bad=row("Rain?", turn("assistant", None, tool_calls=[{"id": "1"}])), good=CALLED),
-    "tool-arguments-not-json": Trigger(bad=_called(arguments="Oslo"), good=_called(arguments='{"city": "Oslo"}')),
-    "tool-not-declared": Trigger(bad=_called(name="snow"), good=_called()),
+    "tool-arguments-not-json": Trigger(bad=_call(arguments="Oslo"), good=_call(arguments='{"city": "Oslo"}')),
+    "tool-not-declared": Trigger(bad=_call(name="snow"), good=_call()),
     "tool-call-unanswered": Trigger(
         bad=row("Rain?", ASKED, turn("assistant", "It is dry."), tools=[TOOL]), good=CALLED
     ),
@@ -360,16 +363,16 @@ RULES = {
         bad=row("A long question", "Hi"),
         good=GOOD,
         rules=DataRules(max_tokens=5, count_tokens=_tokens),
-        shown="(a row of 9,000 tokens, for a model that takes 8,192)",
+        shown="(a row of 9,000 tokens, for a model that accepts 8,192)",
     ),
     "too-few-rows": Trigger(
-        bad=GOOD, good=GOOD * 10, rules=DataRules(min_rows=10), shown="(9 rows, for a backend that asks for 10)"
+        bad=GOOD, good=GOOD * 10, rules=DataRules(min_rows=10), shown="(9 rows, for a backend that requires 10)"
     ),
     "file-too-large": Trigger(
         bad=GOOD * 9,
         good=GOOD,
         rules=DataRules(max_bytes=200),
-        shown="(a file of 600 MB, for a service that takes 512 MB)",
+        shown="(a file of 600 MB, for a service that accepts 512 MB)",
     ),
 }
 ROWS = {

@@ -1,4 +1,4 @@
-"""Two models over the same rows: asked in order, counted right, in bounded memory."""
+"""Two models on the same rows: asked in order, counted correctly, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def oracle(wrong: tuple[str, ...] = ()) -> ScriptedModel:
     return ScriptedModel("oracle", lambda asked: "perhaps" if asked in wrong else TRUTH[asked])
 
 
-def test_rows_are_counted_by_who_was_right() -> None:
+def test_rows_are_counted_by_which_model_is_right() -> None:
     found = compare_models(oracle(wrong=("question 1", "question 3")), always("yes"), HOLDOUT)
     assert found.outcomes == {"both": 132, "only_tuned": 66, "only_base": 1, "neither": 1}
     assert found.base is not None
@@ -36,7 +36,7 @@ def test_rows_are_counted_by_who_was_right() -> None:
     assert found.difference.p_value < 1e-9
 
 
-def test_the_rows_to_look_at_are_capped_per_outcome_and_keep_their_texts() -> None:
+def test_the_kept_rows_are_limited_per_outcome_and_have_their_texts() -> None:
     found = compare_models(oracle(wrong=("question 1",)), always("yes"), HOLDOUT, keep=5)
     assert [row.outcome for row in found.examples].count("only_tuned") == 5
     assert found.outcomes["only_tuned"] == 67
@@ -62,11 +62,11 @@ def test_without_a_base_there_is_no_difference() -> None:
     assert "model     99.5%" in str(found)
 
 
-def test_progress_tells_both_sides_to_their_ends() -> None:
-    told: list[tuple[int, int, str]] = []
-    compare_models(oracle(), always("no"), HOLDOUT, progress=lambda *args: told.append(args))
-    assert [done for done, _, side in told if side == "base"] == [0, 64, 128, 192, 200]
-    assert told[-1] == (200, 200, "tuned")
+def test_progress_is_reported_for_both_sides() -> None:
+    calls: list[tuple[int, int, str]] = []
+    compare_models(oracle(), always("no"), HOLDOUT, progress=lambda *args: calls.append(args))
+    assert [done for done, _, side in calls if side == "base"] == [0, 64, 128, 192, 200]
+    assert calls[-1] == (200, 200, "tuned")
 
 
 def test_the_base_is_closed_before_the_tuned_model_answers() -> None:
@@ -81,7 +81,7 @@ def test_a_model_may_be_compared_with_itself() -> None:
     assert (found.outcomes["both"], same.closed) == (200, False)
 
 
-def test_labels_are_told_weakest_first_with_their_usual_mistake() -> None:
+def test_labels_are_listed_weakest_first_with_their_usual_mistake() -> None:
     found = compare_models(always("yes"), oracle(), HOLDOUT)
     assert [(one.label, one.rows, one.tuned_right, one.base_right) for one in found.labels] == [
         ("no", 67, 0, 67),
@@ -91,12 +91,12 @@ def test_labels_are_told_weakest_first_with_their_usual_mistake() -> None:
 
 
 @pytest.mark.parametrize("answer", ["a text of its own, number {}", "{}\nlines", "{}" + "x" * 100])
-def test_free_texts_are_no_labels(answer: str) -> None:
+def test_free_texts_are_not_labels(answer: str) -> None:
     rows: list[Example] = [Completion(f"p{n}", answer.format(n)) for n in range(30)]
     assert compare_models(always("?"), None, rows).labels == ()
 
 
-def test_graded_scores_are_averaged_and_only_a_whole_one_is_right() -> None:
+def test_partial_scores_are_averaged_and_only_1_is_right() -> None:
     rows: list[Example] = [Completion("p", "one two three")] * 40
     found = compare_models(always("one two"), always("four"), rows, "token_f1")
     assert found.tuned.mean == pytest.approx(0.8)
@@ -106,7 +106,7 @@ def test_graded_scores_are_averaged_and_only_a_whole_one_is_right() -> None:
     assert "neither right 40 · better 40 · worse 0" in str(found)
 
 
-def test_nothing_to_compare_on_is_an_error_with_a_cure() -> None:
+def test_no_rows_is_an_error_with_a_remedy() -> None:
     with pytest.raises(DataError, match=r"no rows to compare on(.|\n)*data.holdout: 0.1"):
         compare_models(oracle(), None, [])
 
@@ -117,7 +117,7 @@ def test_there_is_room_for_the_longest_reference() -> None:
     assert compare_models(always("?"), None, [Completion("p", "x" * 10**6)]).max_tokens == 1024
 
 
-def test_answers_that_were_cut_and_few_rows_are_noted() -> None:
+def test_truncated_answers_and_few_rows_are_noted() -> None:
     cut = ScriptedModel("cut", lambda asked: Reply(text="and so on", finish_reason="length"))
     found = compare_models(cut, None, HOLDOUT[:5])
     assert found.tuned.cut == 5
@@ -125,7 +125,7 @@ def test_answers_that_were_cut_and_few_rows_are_noted() -> None:
     assert any("5 rows are few" in note for note in found.notes)
 
 
-def test_tools_go_with_the_rows_that_have_them_and_the_order_stays() -> None:
+def test_tools_are_sent_with_their_rows_and_the_order_stays() -> None:
     tool = {"type": "function", "function": {"name": "find"}}
     rows: list[Example] = [
         Conversation((Message("user", f"q{n}"), Message("assistant", f"a{n}")), tools=(tool,) if n % 2 else ())
@@ -156,7 +156,7 @@ def test_a_comparison_survives_json() -> None:
     assert Comparison.from_dict(json.loads(json.dumps(alone.to_dict()))) == alone
 
 
-def test_the_text_tells_scores_counts_and_rows_and_cannot_steer_the_terminal() -> None:
+def test_the_text_has_scores_counts_and_rows_and_cannot_control_the_terminal() -> None:
     rude = ScriptedModel(
         "rude", lambda asked: "\x1b[2J\x1b]0;title\x07\nyes" if asked == "question 1" else TRUTH[asked]
     )
@@ -168,7 +168,7 @@ def test_the_text_tells_scores_counts_and_rows_and_cannot_steer_the_terminal() -
     assert all(letter.isprintable() or letter == "\n" for letter in text)
 
 
-def test_lone_surrogates_and_huge_answers_do_no_harm() -> None:
+def test_lone_surrogates_and_huge_answers_are_harmless() -> None:
     odd = ScriptedModel("odd", lambda asked: "\ud800" + "x" * 100_000)
     found = compare_models(oracle(), odd, HOLDOUT[:3], keep=3)
     assert found.examples[0].base is not None

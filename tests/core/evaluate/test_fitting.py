@@ -1,4 +1,4 @@
-"""Which grader is chosen for which answers, and what is said of one that was named and does not fit."""
+"""Which grader is chosen for which answers, and the warning about one that does not fit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_grader_is_chosen_by_the_answers(answers: list[str], name: str) -> N
     assert fit.misfit(fit.grader) is None
 
 
-def test_completions_and_calls_are_looked_at_too() -> None:
+def test_completions_and_tool_calls_are_read_too() -> None:
     assert fit_grader([Completion("?", ESSAY)]).grader == "token_f1"
     call = {"id": "1", "type": "function", "function": {"name": "rain", "arguments": "{}"}}
     turns = (Message("user", "Rain?"), Message("assistant", tool_calls=[call]))
@@ -66,7 +66,7 @@ def test_completions_and_calls_are_looked_at_too() -> None:
         ("exact", ['{"a": 1}'], "json"),
     ],
 )
-def test_a_named_grader_that_does_not_fit_is_kept_and_said(named: str, answers: list[str], fits: str) -> None:
+def test_a_named_grader_that_does_not_fit_is_used_with_a_warning(named: str, answers: list[str], fits: str) -> None:
     rows = asked(*answers)
     model = ScriptedModel("tuned", lambda asked: "something else")
     found = compare_models(model, None, rows, named)
@@ -79,7 +79,7 @@ def test_a_named_grader_that_does_not_fit_is_kept_and_said(named: str, answers: 
         assert fit_grader(rows).misfit(other) is None
 
 
-def test_free_text_is_not_graded_to_the_letter_by_default() -> None:
+def test_free_text_is_not_graded_exactly_by_default() -> None:
     rows = asked(*[ESSAY.format(number) for number in range(9)])
     tuned = ScriptedModel("tuned", lambda asked: f"Our courier brings it in {asked[-1]} working days.")
     base = ScriptedModel("base", lambda asked: "I do not know.")

@@ -1,4 +1,4 @@
-"""Each grader, with answers that are right, wrong and strange."""
+"""Each grader, with right, wrong and unusual answers."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_grader_scores(name: str, reference: str, answer: str, score: float) -
     assert grader(name)(row(reference), answer) == pytest.approx(score)
 
 
-def test_every_built_in_gives_one_to_the_reference_itself() -> None:
+def test_every_built_in_grader_gives_1_to_the_reference() -> None:
     for name in BUILT_IN:
         assert grader(name).rehearse([row('{"total": 18}'), row("18")]) == 1.0
 
@@ -97,12 +97,12 @@ def test_a_grader_takes_its_own_options(name: str, options: dict[str, float], an
 
 
 @pytest.mark.parametrize(("name", "reference"), [("json", "not JSON"), ("numeric", "no number")])
-def test_a_reference_that_a_grader_cannot_read_is_the_datas_error(name: str, reference: str) -> None:
+def test_a_reference_that_a_grader_cannot_read_is_a_data_error(name: str, reference: str) -> None:
     with pytest.raises(DataError, match="Use another grader"):
         grader(name).rehearse([row(reference)])
 
 
-def test_names_and_options_that_are_not_there_are_told_with_those_that_are() -> None:
+def test_unknown_names_and_options_are_reported_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no grader 'exacct'.\nDid you mean exact\? The graders are exact, norm"):
         grader("exacct")
     with pytest.raises(UsageError, match=r"has no option 'tolerence'.\nIts options are: tolerance"):
@@ -137,7 +137,7 @@ def test_a_function_of_the_working_folder_is_a_grader(tmp_path: Path, monkeypatc
         (":score", "cannot be imported"),
     ],
 )
-def test_a_function_that_cannot_be_had_says_how_to_write_it(
+def test_the_error_of_a_missing_function_says_how_to_write_it(
     which: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own(tmp_path, monkeypatch, "number = 3\n", "own_grader_b")
@@ -202,7 +202,7 @@ def test_a_grader_that_fails_is_named_with_its_error() -> None:
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-# What is asked and what is wanted
+# Prompts and references
 
 
 def test_a_conversation_is_asked_up_to_its_last_assistant_turn() -> None:
@@ -221,19 +221,19 @@ def test_a_conversation_is_asked_up_to_its_last_assistant_turn() -> None:
     assert all(turn.weight is None for turn in asked)
 
 
-def test_a_last_turn_without_weight_is_not_what_is_wanted() -> None:
+def test_a_last_turn_with_weight_0_is_not_the_reference() -> None:
     turns = (Message("user", "a"), Message("assistant", "A"), Message("user", "b"), Message("assistant", "B", weight=0))
     assert prompt_and_reference(Conversation(turns))[1] == "A"
     assert prompt_and_reference(Conversation((Message("user", "b"), Message("assistant", "B", weight=0))))[1] == "B"
 
 
-def test_preferences_want_what_was_chosen_and_completions_their_text() -> None:
+def test_the_reference_is_the_chosen_answer_or_the_completion() -> None:
     pair = Preference((Message("user", "q"),), (Message("assistant", "good"),), (Message("assistant", "bad"),))
     assert prompt_and_reference(pair) == ([Message("user", "q")], "good")
     assert prompt_and_reference(Completion("Once", " upon")) == ([Message("user", "Once")], " upon")
 
 
-def test_no_assistant_turn_is_an_error_with_a_cure() -> None:
+def test_no_assistant_turn_is_an_error_with_a_remedy() -> None:
     with pytest.raises(DataError, match=r"no assistant turn(.|\n)*tuneport check"):
         prompt_and_reference(Conversation((Message("user", "hello"),)))
 

@@ -1,4 +1,4 @@
-"""The statistics, beside published values."""
+"""The statistics, compared with published values."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_all_right_reaches_exactly_one_and_none_right_exactly_zero() -> None:
     assert mean_interval([0.0] * 7)[0] == 0.0
 
 
-def test_graded_scores_get_students_interval() -> None:
+def test_partial_scores_get_students_interval() -> None:
     # mean 0.5, standard deviation 0.15811, t(4) = 2.77645: half-width 0.19632
     assert mean_interval([0.3, 0.4, 0.5, 0.6, 0.7]) == pytest.approx((0.30368, 0.69632), abs=1e-4)
 
 
-def test_the_graded_interval_stays_between_0_and_1_and_one_row_says_nothing() -> None:
+def test_students_interval_stays_between_0_and_1_and_one_row_gives_the_full_range() -> None:
     low, high = mean_interval([0.9, 1.0, 0.2])
     assert (low >= 0.0, high) == (True, 1.0)
     assert mean_interval([0.4]) == (0.0, 1.0)
@@ -56,7 +56,7 @@ def test_the_paired_interval_of_equal_models_still_has_a_width() -> None:
     assert 0 < high < 0.2
 
 
-def test_pairing_narrows_the_interval_of_graded_scores() -> None:
+def test_pairing_narrows_the_interval_of_partial_scores() -> None:
     rng = random.Random(0)
     base = [rng.uniform(0, 0.6) for _ in range(200)]
     tuned = [score + 0.1 + rng.uniform(-0.05, 0.05) for score in base]
@@ -71,6 +71,6 @@ def test_the_sign_test_is_the_binomial_one(better: int, worse: int, p: float) ->
     assert sign_test(better, worse) == pytest.approx(p, abs=5e-5)
 
 
-def test_the_sign_test_stands_large_counts() -> None:
+def test_the_sign_test_handles_large_counts() -> None:
     assert 0 <= sign_test(60_000, 40_000) < 1e-300
     assert sign_test(50_000, 50_000) == 1.0

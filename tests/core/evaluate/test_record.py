@@ -1,4 +1,4 @@
-"""A record of a model: answers by what was asked, damaged files, and the side that it is in a comparison."""
+"""A record of a model: answers by prompt, damaged files, and its part in a comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = Dataset.load([{"prompt": f"How much is {n} and {n}?", "completion": str(n
 
 
 class Adder(Model):
-    """Adds rightly below `limit`, and counts what it is asked."""
+    """Adds correctly below `limit`, and counts its prompts."""
 
     def __init__(self, name: str, limit: int) -> None:
         self.ref = Ref("test", name)
@@ -57,7 +57,7 @@ def test_rows_that_were_answered_are_not_asked_again(tmp_path: Path) -> None:
     assert len(record.answers) == 40
 
 
-def test_an_ended_call_keeps_what_was_answered(tmp_path: Path) -> None:
+def test_an_interrupted_call_keeps_its_answers(tmp_path: Path) -> None:
     class StopError(Exception):
         pass
 
@@ -91,7 +91,7 @@ def test_a_comparison_without_a_common_row_says_so(tmp_path: Path) -> None:
     assert "test:old answered none of these rows." in found.notes
 
 
-def test_what_is_asked_makes_the_key_and_nothing_else() -> None:
+def test_the_key_depends_only_on_the_prompt_and_tools() -> None:
     one, other = Dataset.load(
         [{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "c"}, {"prompt": "b", "completion": "b"}][:2]
     )
@@ -120,7 +120,7 @@ def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, name: 
         Record.open(tmp_path)
 
 
-def test_special_files_and_no_files_are_refused(tmp_path: Path) -> None:
+def test_special_and_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a record"):
         Record.open(tmp_path / "absent")
     os.mkfifo(tmp_path / "record.json")
@@ -128,7 +128,7 @@ def test_special_files_and_no_files_are_refused(tmp_path: Path) -> None:
         Record.open(tmp_path)
 
 
-def test_events_come_back_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+def test_events_are_read_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text('{"model": "test:old"}')
     event = Event(seq=1, time=utc_now(), kind="metric", message="step 1", data={"step": 1, "train_loss": 2.0})
     (tmp_path / "events.jsonl").write_text(json.dumps(event.to_dict()) + "\n")
@@ -138,7 +138,7 @@ def test_events_come_back_and_a_damaged_one_is_named(tmp_path: Path) -> None:
         list(Record.open(tmp_path).events())
 
 
-def test_a_question_is_asked_once_by_one_process_and_seen_before_it_is_asked(tmp_path: Path) -> None:
+def test_a_question_is_asked_once_by_one_process_after_before_sees_it(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def before(rows: object) -> None:
@@ -150,5 +150,5 @@ def test_a_question_is_asked_once_by_one_process_and_seen_before_it_is_asked(tmp
     twice = Dataset.load([{"prompt": f"How much is {n % 5} and {n % 5}?", "completion": str(n)} for n in range(20)])
     record = record_answers(model, twice, tmp_path, before=before)
     assert (model.asked, seen, len(record.answers)) == (5, [5], 5)
-    assert record_answers(model, ROWS, tmp_path, progress=lambda *told: seen.append(told[0])).model == "test:old"
+    assert record_answers(model, ROWS, tmp_path, progress=lambda done, *_: seen.append(done)).model == "test:old"
     assert seen[1] == 5  # rows that were answered already

@@ -1,4 +1,4 @@
-"""An answer is graded by what stands behind its thinking, and so is what it is compared with."""
+"""Answers and references are graded without their thinking."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tuneport.evaluate.exchange import after_thinking, answer_text, prompt_and_r
 
 
 @pytest.mark.parametrize(
-    ("said", "answer"),
+    ("text", "answer"),
     [
         ("<think>\n\n</think>\n\ncard", "card"),
         ("\n<think>a card</think>card", "card"),
@@ -22,25 +22,25 @@ from tuneport.evaluate.exchange import after_thinking, answer_text, prompt_and_r
         ("<think>a</think>b</think>c", "b</think>c"),
     ],
 )
-def test_the_block_at_the_very_start_is_left_out(said: str, answer: str) -> None:
-    assert after_thinking(said) == answer
-    assert answer_text(Reply(text=said)) == answer
-    assert prompt_and_reference(Conversation((Message("user", "?"), Message("assistant", said))))[1] == answer
+def test_a_leading_thinking_block_is_removed(text: str, answer: str) -> None:
+    assert after_thinking(text) == answer
+    assert answer_text(Reply(text=text)) == answer
+    assert prompt_and_reference(Conversation((Message("user", "?"), Message("assistant", text))))[1] == answer
 
 
-@pytest.mark.parametrize(("grader", "said"), [("exact", "card"), ("json", '{"label": "card"}')])
-def test_graders_read_the_answer_of_reference_and_reply(grader: str, said: str) -> None:
+@pytest.mark.parametrize(("grader", "text"), [("exact", "card"), ("json", '{"label": "card"}')])
+def test_graders_ignore_thinking_in_reference_and_reply(grader: str, text: str) -> None:
     rows = [
-        Conversation((Message("user", f"{n}"), Message("assistant", f"<think>\nIt says {n}.\n</think>\n\n{said}")))
+        Conversation((Message("user", f"{n}"), Message("assistant", f"<think>\nIt says {n}.\n</think>\n\n{text}")))
         for n in range(4)
     ]
-    other = ScriptedModel("other", lambda asked: f"<think>\nHm, {asked}.\n</think>\n\n{said}")
+    other = ScriptedModel("other", lambda asked: f"<think>\nHm, {asked}.\n</think>\n\n{text}")
     found = compare(other, rows, base=None, grader=grader)
     assert found.tuned.mean == 1.0
-    wrong = ScriptedModel("wrong", lambda asked: f"<think>\n{said}?\n</think>\n\npin")
+    wrong = ScriptedModel("wrong", lambda asked: f"<think>\n{text}?\n</think>\n\npin")
     found = compare(wrong, rows, base=None, grader=grader)
     assert found.tuned.mean == 0.0
-    assert {(one.reference, one.tuned) for one in found.examples} == {(said, "pin")}
+    assert {(one.reference, one.tuned) for one in found.examples} == {(text, "pin")}
 
 
 def test_there_is_room_for_the_thinking_of_the_rows() -> None:
@@ -53,7 +53,7 @@ def test_there_is_room_for_the_thinking_of_the_rows() -> None:
     assert answer_room([inline]) > 300
 
 
-def test_messages_may_bring_it_back_under_any_key() -> None:
+def test_thinking_may_come_under_any_key_of_a_message() -> None:
     model = ScriptedModel("any", lambda asked: asked)
     for key in ("reasoning_content", "reasoning", "thinking"):
         model.reply([{"role": "assistant", "content": "4", key: "Add."}, {"role": "user", "content": "And?"}])

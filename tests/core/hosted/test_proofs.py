@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 import tuneport
-from depot import Depot, DepotServer, hasty
+from depot import KEY, Depot, DepotServer, hasty
 from tuneport.errors import BackendError, BudgetError, JobNotFinished, JobNotFound, TuneportError, UsageError
-from tuneport.hosted import ClientId, Http, InDoubt, Label, Proof, Scan, Token, Unsent
+from tuneport.hosted import ClientId, Http, InDoubt, Label, Proof, RefusedAddress, Scan, Token, Unsent
 
 ROWS = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}]
 FAULTS = ("500", "page", "slow")
@@ -75,8 +77,9 @@ def test_it_is_certain_after_a_while_and_the_same_run_starts_it(
     depot.fault = "lost"
     with pytest.raises(JobNotFinished) as caught:
         tuneport.train("depot:base", ROWS)
-    with pytest.raises(JobNotFound, match="has no job"):
-        tuneport.settle(caught.value.ref)
+    for _ in range(2):
+        with pytest.raises(JobNotFound, match="has no job"):
+            tuneport.settle(caught.value.ref)
     tuneport.train("depot:base", ROWS)
     assert len(depot.jobs) == 1
 
@@ -166,3 +169,20 @@ def test_marks_follow_from_the_intent(intent: str) -> None:
     assert ClientId().mark(intent) == "tp-0d9ac7ac3b1e4b6e9d6f3f0e2f7a9c11"
     assert Scan().mark(intent) == "0d9ac7ac3b1e"
     assert Label().mark(intent) == Token().mark(intent) == intent
+
+
+def test_a_redirect_to_a_signed_address_is_handed_to_the_author(depot: DepotServer) -> None:
+    with pytest.raises(RefusedAddress) as caught:
+        Http(Depot.endpoint).once("POST", "/uploads", form={"purpose": "fine-tune", "name": "rows.jsonl"})
+    assert caught.value.status == 302
+    assert caught.value.headers["location"] == "http://127.0.0.1:9/put?signature=s"
+    assert depot.forms == [b"purpose=fine-tune&name=rows.jsonl"]
+
+
+def test_a_file_of_the_service_is_fetched_with_the_key_within_its_bounds(depot: DepotServer) -> None:
+    http, into = Http(replace(Depot.endpoint, header="X-API-Key", scheme="")), BytesIO()
+    http.fetch("/weights", into, most_bytes=100)
+    assert into.getvalue() == b"weights"
+    assert depot.keys[-1] == KEY
+    with pytest.raises(InDoubt, match="larger than"):
+        http.fetch("/weights", BytesIO(), most_bytes=3)

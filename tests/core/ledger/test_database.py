@@ -77,6 +77,17 @@ def test_a_file_of_each_older_version_is_brought_up_to_date_with_its_rows(dump: 
     assert (ledger.history.cursor("logger", job.ref), dict(ledger.scratch(job.intent))) == (1, {"upload": ["file-1"]})
 
 
+def test_a_config_with_the_old_name_of_a_grader_has_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.executescript((HERE / "v2.sql").read_text())
+    config = {"data": {"system": 'Say "grader": "normalised".'}, "compare": {"grader": "normalised"}}
+    with connection:
+        connection.execute("UPDATE jobs SET config = ?", (json.dumps(config),))
+    connection.close()
+    assert Ledger.open(path).job("torch:tickets-7k2m").config == {**config, "compare": {"grader": "normalized"}}
+
+
 def test_every_version_has_its_dump(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     Ledger.open(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -230,9 +231,9 @@ def test_observers_get_every_event_from_the_worker(bayes: None, site: Any, tmp_p
     while holder(job.folder).alive:  # type: ignore[union-attr]
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    told = [int(line) for line in seen.read_text().split()]
-    assert sorted(set(told)) == [event.seq for event in job.events()]
-    assert told == sorted(told)
+    seqs = [int(line) for line in seen.read_text().split()]
+    assert sorted(set(seqs)) == [event.seq for event in job.events()]
+    assert seqs == sorted(seqs)
 
 
 BROKEN = """
@@ -291,6 +292,14 @@ def test_a_job_whose_plugin_is_gone_waits_for_it(bayes: None, monkeypatch: pytes
     assert "No backend is called 'bayes'" in job.state().message
     job.resume()
     assert ended(job) is Status.SUCCEEDED, job.folder.log.read_text()
+
+
+def test_the_backend_of_the_documentation_trains(site: Any) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "local.md").read_text()
+    site("tuneport_majority", re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0])
+    job = tuneport.train("majority:nothing", rows(3))
+    assert ended(job) is Status.SUCCEEDED, job.state()
+    assert tuneport.open_model(str(job.ref)).ask("anything") == "card"
 
 
 def test_the_floor_and_a_worker_import_no_training_library(bayes: None) -> None:

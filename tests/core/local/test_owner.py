@@ -184,9 +184,9 @@ def test_steps_that_are_trained_again_are_not_reported_again(folder: Folder) -> 
     owner.event("metric", "validation", step=2, valid_loss=0.5)
     owner.event("metric", "step 4", step=4, train_loss=1 / 4)
     owner.event("checkpoint", "kept", step=4)
-    told = [(event.kind, event.data["step"]) for event in EventReader(folder.events_file).after(0)]
+    steps_seen = [(event.kind, event.data["step"]) for event in EventReader(folder.events_file).after(0)]
     steps = [("metric", 1), ("metric", 2), ("metric", 3), ("metric", 2), ("checkpoint", 2)]
-    assert told == [*steps, ("metric", 4), ("checkpoint", 4)]
+    assert steps_seen == [*steps, ("metric", 4), ("checkpoint", 4)]
     owner.give_back()
 
 

@@ -1,4 +1,4 @@
-"""What the charts are made of."""
+"""The data that charts show."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tuneport.reports.charts import interval_chart, smooth, thin
 from tuneport.reports.series import series_of
 
 
-def test_steps_that_were_trained_twice_count_as_their_last_time() -> None:
+def test_for_steps_that_were_trained_twice_the_last_values_count() -> None:
     data = [{"step": 1, "train_loss": 3.0}, {"step": 2, "train_loss": 9.0}, {"step": 2, "train_loss": 2.0}]
     events = [Event(seq=n, time=START, kind="metric", message="", data=one) for n, one in enumerate(data, 1)]
     assert series_of(events).points("train_loss") == [(1, 3.0), (2, 2.0)]
 
 
-def test_epochs_begin_where_their_number_rises() -> None:
+def test_epochs_start_where_their_number_increases() -> None:
     assert series_of(noisy_events()).epoch_starts == [121, 241]
 
 

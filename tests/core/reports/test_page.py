@@ -1,4 +1,4 @@
-"""The page of a run: whole, closed to the network, and safe whatever a row or a model says."""
+"""The report of a run: complete, without network access, and safe whatever rows and models contain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        assert len(attrs) == len(dict(attrs)), f"an attribute of <{tag}> stands twice"
+        assert len(attrs) == len(dict(attrs)), f"an attribute of <{tag}> appears twice"
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -52,12 +52,12 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def whole() -> str:
+def html() -> str:
     return page(a_run())
 
 
-def test_a_page_is_balanced_and_tells_everything(whole: str) -> None:
-    read = Reader(whole)
+def test_a_page_is_balanced_and_shows_everything(html: str) -> None:
+    read = Reader(html)
     for words in [
         "torch:tickets-7f3a",
         "succeeded",
@@ -89,12 +89,12 @@ def test_a_page_is_balanced_and_tells_everything(whole: str) -> None:
         assert words in read.text, words
 
 
-def test_a_page_fetches_nothing_and_its_policy_says_so(whole: str) -> None:
-    read = Reader(whole)
-    assert "http:" not in whole
-    assert "https:" not in whole
-    assert "@import" not in whole
-    assert "url(" not in whole
+def test_a_page_fetches_nothing_and_its_policy_says_so(html: str) -> None:
+    read = Reader(html)
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "@import" not in html
+    assert "url(" not in html
     targets = [value for _, attributes in read.tags for key, value in attributes.items() if key in ("src", "href")]
     assert all(value == "data:," or (value or "").startswith("#") for value in targets)
     anchors = {value.removeprefix("#") for value in targets if value and value.startswith("#")}
@@ -103,13 +103,13 @@ def test_a_page_fetches_nothing_and_its_policy_says_so(whole: str) -> None:
     assert policy.startswith("default-src 'none'; ")
 
 
-def test_the_policy_allows_exactly_the_style_and_script_that_are_there(whole: str) -> None:
-    policy = next(one["content"] for one in Reader(whole).names("meta") if "http-equiv" in one) or ""
+def test_the_policy_allows_exactly_the_style_and_script_of_the_page(html: str) -> None:
+    policy = next(one["content"] for one in Reader(html).names("meta") if "http-equiv" in one) or ""
     for element in ("style", "script"):
-        (text,) = re.findall(rf"<{element}>(.*?)</{element}>", whole, re.DOTALL)
+        (text,) = re.findall(rf"<{element}>(.*?)</{element}>", html, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"{element}-src 'sha256-{digest}'" in policy
-    assert not [one for _, one in Reader(whole).tags if "style" in one or any(key.startswith("on") for key in one)]
+    assert not [one for _, one in Reader(html).tags if "style" in one or any(key.startswith("on") for key in one)]
 
 
 HOSTILE = "</script></style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&lt;\x00\x1b\u202e\ud800 `<b>`"
@@ -148,7 +148,7 @@ def test_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
     assert "\x1b" not in text
 
 
-def test_what_a_real_check_found_is_told(tmp_path: Path) -> None:
+def test_the_findings_of_a_real_check_are_shown(tmp_path: Path) -> None:
     file = tmp_path / "tickets.csv"
     file.write_text(
         "text,label\n" + "".join(f"My card {n % 7} never came,card_{n % 2}\n" for n in range(40)) + ",pin\n"
@@ -161,7 +161,7 @@ def test_what_a_real_check_found_is_told(tmp_path: Path) -> None:
         assert f"{code} {number}×" in text
 
 
-def test_graded_scores_are_counted_by_better_and_worse() -> None:
+def test_partial_scores_are_counted_as_better_and_worse() -> None:
     rows = [Conversation((Message("user", "q"), Message("assistant", "one two three")))] * 40
     models = ScriptedModel("tuned", lambda asked: "one two"), ScriptedModel("base", lambda asked: "four")
     read = Reader(page(a_run(comparison=compare_models(*models, rows, "token_f1"))))
@@ -169,7 +169,7 @@ def test_graded_scores_are_counted_by_better_and_worse() -> None:
     assert "tuned right" not in read.text
 
 
-def test_a_model_without_a_base_beside_it_has_a_result_too() -> None:
+def test_a_model_without_a_base_has_a_result_too() -> None:
     rows = [Conversation((Message("user", f"q{n}"), Message("assistant", "a"))) for n in range(40)]
     found = compare_models(ScriptedModel("alone", lambda asked: "a" if asked < "q3" else "b"), None, rows)
     text = Reader(page(a_run(comparison=found))).text
@@ -233,7 +233,7 @@ def test_a_long_job_makes_a_page_of_bounded_size() -> None:
     assert "2,000 later events are left out." in html
 
 
-def test_an_unfinished_write_leaves_the_old_page(tmp_path: Path) -> None:
+def test_an_incomplete_write_keeps_the_old_page(tmp_path: Path) -> None:
     target = write_report(tmp_path / "x.html", a_run(events=[], comparison=None))
     old = target.read_text()
     with pytest.raises(AttributeError):
@@ -242,20 +242,20 @@ def test_an_unfinished_write_leaves_the_old_page(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir() if one.suffix == ".html" or one.name.startswith(".")] == ["x.html"]
 
 
-def test_settings_as_used_come_from_the_job_else_from_the_plan() -> None:
-    told = {"resolved": {"learning_rate": 0.0005, "rank": 16}, "reasons": {"learning_rate": "auto: <rule>"}}
+def test_settings_come_from_the_job_or_else_from_the_plan() -> None:
+    details = {"resolved": {"learning_rate": 0.0005, "rank": 16}, "reasons": {"learning_rate": "auto: <rule>"}}
     planned = {"resolved": {"learning_rate": 0.1}, "reasons": {"learning_rate": "a guess"}}
-    state = {"status": "succeeded", "details": told}
-    shown = page(ReportData(ref="torch:x", state=state, created=START, plan=planned))
-    assert "Settings as used" in shown
-    assert "auto: &lt;rule&gt;" in shown
-    assert "a guess" not in shown
+    state = {"status": "succeeded", "details": details}
+    text = page(ReportData(ref="torch:x", state=state, created=START, plan=planned))
+    assert "Settings as used" in text
+    assert "auto: &lt;rule&gt;" in text
+    assert "a guess" not in text
     assert "a guess" in page(ReportData(ref="torch:x", state={"status": "queued"}, created=START, plan=planned))
     for odd in ({"resolved": [], "reasons": 3}, {"reasons": {"rank": "x"}}, {}):
         page(ReportData(ref="torch:x", state={"status": "queued", "details": odd}, created=START))
 
 
-def test_long_answers_are_folded_and_whole() -> None:
+def test_long_answers_are_collapsed_and_complete() -> None:
     long, lines, brief = "word " * 200 + "THE END", "\n".join("abcdefghijklmno"), "a short answer"
     shown = [Sample(prompt=long, answer=lines, base_answer=brief, reference=brief)]
     html = page(a_run(samples=shown, comparison=None))
@@ -276,6 +276,6 @@ def test_memory_and_cost_are_shown_as_measured() -> None:
     assert "measured peak" not in page(a_run(state=odd))
 
 
-def test_marks_of_answers_have_words(whole: str) -> None:
-    marks = [one for _, one in Reader(whole).tags if one.get("role") == "img" and one.get("class") in ("good", "bad")]
+def test_the_marks_of_answers_have_labels(html: str) -> None:
+    marks = [one for _, one in Reader(html).tags if one.get("role") == "img" and one.get("class") in ("good", "bad")]
     assert {(one["class"], one["aria-label"]) for one in marks} == {("good", "right"), ("bad", "wrong")}

@@ -1,4 +1,4 @@
-"""A report can be sent to others: it names files, and no folder of the machine that wrote it."""
+"""A report can be sent to others: it shows the names of files, and no folder of this machine."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def test_a_report_names_files_and_no_folder(tmp_path: Path, monkeypatch: pytest.
     spaced = tmp_path / "jane doe" / "my rows.csv"
     spaced.parent.mkdir()
     spaced.write_text("text,label\n")
-    told = f"Read {spaced}, wrote {tmp_path}/jane doe/home/jobs/x and /etc/tuneport/x.yaml"
+    message = f"Read {spaced}, wrote {tmp_path}/jane doe/home/jobs/x and /etc/tuneport/x.yaml"
     run = a_run(
         base="torch:/secret/models/llama",
         config={"model": "torch:/secret/models/llama", "data": {"train": str(spaced), "system": "/think about /a/b"}},
         machine={"folder": str(tmp_path / "jane doe" / "home" / "jobs" / "x"), "log": "/secret/x/worker.log"},
         state={
             "status": "failed",
-            "message": told,
+            "message": message,
             "remedy": f"Look into `{spaced}`.",
             "details": {"sent": "/secret/y"},
         },
-        check={"file": str(spaced), "read": 3, "diagnostics": [{"code": "x", "pointer": "/a/b", "message": told}]},
+        check={"file": str(spaced), "read": 3, "diagnostics": [{"code": "x", "pointer": "/a/b", "message": message}]},
     )
-    run = replace(run, events=[replace(run.events[0], message=told)])
-    shown = page(without_paths(run))
+    run = replace(run, events=[replace(run.events[0], message=message)])
+    html = page(without_paths(run))
     for folder in ("jane doe", "secret", str(tmp_path), "/etc/"):
-        assert folder not in shown, folder
+        assert folder not in html, folder
     for name in ("my rows.csv", "torch:llama", "worker.log", "x.yaml", "/think about /a/b", ">/a/b<"):
-        assert name in shown, name
-    assert run.samples[0].prompt in shown
+        assert name in html, name
+    assert run.samples[0].prompt in html
     assert "jane doe" in page(run), "what it hides is there"

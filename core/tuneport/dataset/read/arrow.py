@@ -34,7 +34,7 @@ def _decode_file(file: BinaryIO) -> Iterator[Decoded]:
     kinds: dict[str, str] = {}
     noted: set[str] = set()
     with ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
-        if repeated := _repeated(table.schema_arrow):
+        if repeated := _find_repeated(table.schema_arrow):
             raise Unusable(f"The file has several columns named {repeated}.", "Rename all but one, or drop them.")
         names = _label_names(table.schema_arrow)
         metadata = table.metadata
@@ -56,12 +56,12 @@ def read_arrow(table: Any, kinds: dict[str, str]) -> Iterator[dict[str, Any]]:
     from pyarrow import RecordBatchReader
 
     reader = RecordBatchReader.from_stream(table)
-    if repeated := _repeated(reader.schema):
+    if repeated := _find_repeated(reader.schema):
         raise UsageError(f"The table has several columns named {repeated}.", remedy="Rename all but one, or drop them.")
     return _rows(reader, _label_names(reader.schema), kinds)
 
 
-def _repeated(schema: Any) -> str:
+def _find_repeated(schema: Any) -> str:
     """The names that more than one column has."""
     return ", ".join(dict.fromkeys(name for name in schema.names if schema.names.count(name) > 1))
 

@@ -22,7 +22,7 @@ _NAME_SHOWN = 200  # characters: data passed as a name by mistake need not be sh
 
 
 def open_file(name: str | os.PathLike[str], options: ReadOptions) -> Source:
-    """A file on disk. The suffix tells its format, or else its first bytes do. Raises UsageError."""
+    """A file on disk. Its format is detected from its suffix, or else from its first bytes. Raises UsageError."""
     name = str(name)
     path = local_path(name)
     try:

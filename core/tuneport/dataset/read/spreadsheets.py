@@ -32,8 +32,8 @@ def read_sheet(source: Source, stream: BinaryIO) -> Iterator[tuple[Any, RowRepor
             remedy="Run: pip install 'tuneport[xlsx]', or save the sheet as CSV in UTF-8.",
         )
     columns = None
-    asked = () if source.sheet is None else (source.sheet,)
-    for value, note in decode_rows(__name__, source, stream, *asked, kind=kind):
+    requested = () if source.sheet is None else (source.sheet,)
+    for value, note in decode_rows(__name__, source, stream, *requested, kind=kind):
         if value is None or value is BAD:
             yield value, note
             continue
@@ -58,12 +58,12 @@ def _decode_file(file: BinaryIO) -> Iterator[Decoded]:
     _refuse_zip_bomb(file)
     book = CalamineWorkbook.from_filelike(file)
     names = book.sheet_names
-    asked = sys.argv[1] if len(sys.argv) > 1 else None
-    if asked is not None and asked not in names:
+    requested = sys.argv[1] if len(sys.argv) > 1 else None
+    if requested is not None and requested not in names:
         more = ", …" if len(names) > _SHOWN else ""
-        raise Unusable(f"There is no sheet {asked!r}.", f"The sheets are {', '.join(names[:_SHOWN])}{more}.")
-    sheet = book.get_sheet_by_name(asked) if asked is not None else book.get_sheet_by_index(0)
-    if asked is None and len(names) > 1:
+        raise Unusable(f"There is no sheet {requested!r}.", f"The sheets are {', '.join(names[:_SHOWN])}{more}.")
+    sheet = book.get_sheet_by_name(requested) if requested is not None else book.get_sheet_by_index(0)
+    if requested is None and len(names) > 1:
         yield None, ("one-sheet", "", f"The first sheet of {len(names)}, {names[0]!r}, is read.")
     heads: list[str] | None = None
     noted: set[str] = set()

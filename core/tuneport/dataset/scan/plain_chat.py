@@ -30,7 +30,7 @@ class Turn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class Chat(msgspec.Struct, forbid_unknown_fields=True, gc=False, tag="conversation", tag_field="shape"):
-    """A conversation of such messages; it encodes to the same canonical text as the Conversation it stands for."""
+    """A conversation of such messages; it encodes to the same canonical text as its Conversation."""
 
     messages: list[Turn]
 

@@ -1,4 +1,4 @@
-"""Known shapes become the examples they mean; what is lost or wrong on the way is said."""
+"""Known shapes become examples; errors and lost columns are reported."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def wire(*messages: Message) -> list[dict[str, Any]]:
         ({"chosen": "\n\nHuman: Hi\n\nAssistant: Yes", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}, PAIR),
     ],
 )
-def test_a_shape_is_recognised(row: dict[str, Any], example: Any) -> None:
+def test_a_shape_is_recognized(row: dict[str, Any], example: Any) -> None:
     assert one(row) == example
 
 
@@ -81,7 +81,7 @@ def test_examples_made_in_python_stay_what_they_are(example: Any) -> None:
     assert list(Dataset.from_examples(iter([example]))) == [example]
 
 
-def test_tool_calls_and_their_answers_survive() -> None:
+def test_tool_calls_and_their_answers_are_kept() -> None:
     messages = [
         {"role": "user", "content": "Rain?"},
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
@@ -124,7 +124,7 @@ def test_the_weight_of_a_call_in_sharegpt_is_kept() -> None:
 @pytest.mark.parametrize(
     ("turn", "kept"), [("Be brief", ["Be kind", "Be brief"]), ("Be kind", ["Be kind"]), (None, ["Be kind"])]
 )
-def test_a_system_prompt_in_a_column_is_kept_beside_one_among_the_turns(turn: str | None, kept: list[str]) -> None:
+def test_a_system_prompt_in_a_column_is_kept_in_addition_to_one_in_the_turns(turn: str | None, kept: list[str]) -> None:
     first = [{"from": "system", "value": turn}] if turn else []
     turns = [*first, {"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]
     example = one({"conversations": turns, "system": "Be kind"})
@@ -138,12 +138,12 @@ def test_a_system_prompt_in_a_column_is_kept_beside_one_among_the_turns(turn: st
         {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}], "system": {"a": 1}},
     ],
 )
-def test_a_system_prompt_that_is_no_text_is_an_error(row: dict[str, Any]) -> None:
+def test_a_system_prompt_that_is_not_a_text_is_an_error(row: dict[str, Any]) -> None:
     [found] = [one for one in Dataset.load([row]).check().diagnostics if one.severity == "error" and one.line]
     assert (found.code, found.pointer) == ("not-text", "/system")
 
 
-def test_columns_and_a_system_prompt_are_as_asked() -> None:
+def test_columns_and_a_system_prompt_are_used_as_given() -> None:
     row = {"body": "Lost card", "queue": "cards", "text": "other"}
     example = one(row, columns={"text": "body", "label": "queue"}, system="Sort it.")
     assert example == said("system: Sort it.", "user: Lost card", "assistant: cards")
@@ -159,7 +159,7 @@ def test_columns_and_a_system_prompt_are_as_asked() -> None:
         ({"text": "body", "answer": "queue"}, "not a shape"),
     ],
 )
-def test_columns_that_cannot_be_meant_are_refused_with_the_nearest_name(columns: dict[str, str], says: str) -> None:
+def test_wrong_columns_are_refused_with_the_nearest_name(columns: dict[str, str], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Dataset.load([{"body": "Lost card", "queue": "cards"}], columns=columns)
 
@@ -174,7 +174,7 @@ JSON = st.recursive(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(shape=st.sampled_from(SHAPES), data=st.data())
-def test_no_value_under_known_columns_crashes_a_check(shape: RowShape, data: st.DataObject) -> None:
+def test_no_value_in_known_columns_crashes_a_check(shape: RowShape, data: st.DataObject) -> None:
     columns = st.fixed_dictionaries(dict.fromkeys(shape.required, JSON), optional=dict.fromkeys(shape.optional, JSON))
     rows = data.draw(st.lists(columns, min_size=1, max_size=4))
     result = Dataset.load(rows).check(DataRules(tools=False))

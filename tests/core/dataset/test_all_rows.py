@@ -1,4 +1,4 @@
-"""What all rows together tell: the messages name the other row, and say the counts."""
+"""The checks of all rows together: messages name the other row and give counts."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def said(result: CheckResult, code: str) -> list[tuple[int | None, str]]:
     return [(one.line, one.message) for one in result.diagnostics if one.code == code]
 
 
-def test_rows_are_held_against_the_profile_for_all_of_them_together() -> None:
-    """Where some rows change how the others are written, a check sees what the training will see."""
+def test_rows_are_checked_against_the_rules_for_all_rows_together() -> None:
+    """Where the text of one row depends on the others, a check sees the same text as training."""
 
     def together(examples: Iterable[Example]) -> DataRules:
         count = len(list(examples))
@@ -52,7 +52,7 @@ def test_a_repeat_names_the_line_of_the_first() -> None:
     assert (result.read, result.used) == (4, 4)
 
 
-def test_lines_are_those_of_the_file_where_others_are_blank_or_rejected(tmp_path: Path) -> None:
+def test_line_numbers_count_blank_and_rejected_lines(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     good = json.dumps({"text": "Hello", "label": "hi"})
     path.write_text(f"\n{good}\n{{oops\n{good}\n")
@@ -77,12 +77,12 @@ def test_parts_of_a_split_do_not_leak_even_where_rows_are_near_duplicates() -> N
         assert not {"leaked-row", "leaked-prompt"} & set(train.check(against=other).counts)
 
 
-def test_uneven_labels_are_said_with_their_counts() -> None:
+def test_imbalanced_labels_are_reported_with_their_counts() -> None:
     result = check(rows(*((f"a{n}", "refund") for n in range(30)), *((f"b{n}", "lost") for n in range(3))))
     assert said(result, "label-imbalance") == [(None, 'The labels have from 3 to 30 rows: "refund" 30, "lost" 3.')]
 
 
-def test_of_many_labels_the_ends_are_shown() -> None:
+def test_the_most_and_least_frequent_of_many_labels_are_shown() -> None:
     result = check(rows(*((f"{label}/{n}", f"label {label}") for label in range(8) for n in range(3 + 9 * label))))
     ((_, message),) = said(result, "label-imbalance")
     assert message == (
@@ -98,12 +98,12 @@ def test_labels_that_differ_in_spelling_are_named_together() -> None:
     ]
 
 
-def test_long_answers_are_no_labels() -> None:
+def test_long_answers_are_not_labels() -> None:
     codes = check([{"question": f"{n}?", "answer": f"It is {n}."} for n in range(60)]).counts
     assert not {"label-imbalance", "single-label", "few-rows"} & set(codes)
 
 
-def test_a_single_label_is_said_with_its_name() -> None:
+def test_a_single_label_is_reported_with_its_name() -> None:
     result = check(rows(*((f"a{n}", "spam") for n in range(60))))
     assert said(result, "single-label") == [(None, 'All 60 rows have the answer "spam".')]
 
@@ -116,7 +116,7 @@ def test_too_few_rows_are_an_error_only_where_the_backend_says_so() -> None:
     assert not result.ok
 
 
-def test_findings_without_end_are_counted_and_the_first_are_kept() -> None:
+def test_any_number_of_findings_is_counted_and_the_first_are_kept() -> None:
     result = check(rows(*[("Hello", "hi")] * 500))
     assert result.counts["duplicate"] == 499
     assert [line for line, _ in said(result, "duplicate")] == list(range(2, 22))
