@@ -59,7 +59,7 @@ def test_a_proxy_that_does_not_apply_stops_nothing(lab: WireServer, monkeypatch:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "127.0.0.1:9", "https://127.0.0.1:9"])
-def test_usual_proxies_pass_and_no_proxy_ends_them_all(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usual_proxies_pass_and_no_proxy_disables_them(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", address)
     tuneport.plugin.check_proxies()
     monkeypatch.setenv("ALL_PROXY", "socks://x")
