@@ -220,7 +220,7 @@ def test_a_cancelled_job_is_cancelled_in_the_ledger_once_it_was_looked_at(
         assert ledger.job(job.ref).status is Status.CANCELLED
 
 
-def test_a_cancel_after_the_end_is_accepted(lab: WireServer, rows: Dataset) -> None:
+def test_a_cancel_that_comes_too_late_is_no_error(lab: WireServer, rows: Dataset) -> None:
     lab.flow = ("running",)
     job = tuneport.train("lab:base", rows)
     (raw,) = lab.jobs.values()

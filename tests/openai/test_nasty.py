@@ -55,7 +55,7 @@ def live(rows: Dataset) -> dict[str, TuneportError | None]:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_nasty_server_leads_to_a_result_or_to_an_error_of_ours(name: str, lab: WireServer, rows: Dataset) -> None:
+def test_a_nasty_server_is_answered_with_a_result_or_with_words(name: str, lab: WireServer, rows: Dataset) -> None:
     scenario = SCENARIOS[name]
     scenario.spoil(lab)
     met = live(rows)
