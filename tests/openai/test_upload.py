@@ -65,9 +65,7 @@ def test_a_refused_upload_is_not_repeated(wire: Wire, server: WireServer, facts:
     assert server.calls("POST", "/v1/files") == 1
 
 
-def test_a_failing_upload_is_repeated_a_few_times(
-    wire: Wire, server: WireServer, facts: dict
-) -> None:
+def test_a_failing_upload_is_repeated_a_few_times(wire: Wire, server: WireServer, facts: dict) -> None:
     server.refuse["POST /v1/files"] = (500, {"error": {"message": "broken"}}, {})
     with pytest.raises(tuneport.errors.BackendError, match="could not be uploaded to lab"):
         upload.ensure_file(wire, facts, {})
