@@ -251,7 +251,7 @@ CREATIONS = {
         CREATE,
         reset,
         fails=("train",),
-        says="does not come to an end",
+        says="does not end",
         then=(Scenario(JOBS, always_more(event(1, created_at=4_000_000_000))),),
     ),
 }
@@ -344,7 +344,7 @@ FILE_LOOKS = {
     "another file's state": Scenario(FILE, change=updated(id="file-other"), fails=("train",), says="about the file"),
     "a file whose status is a number": Scenario(FILE, change=updated(status=5)),
     "a file that is bad at length": Scenario(
-        FILE, change=updated(status="error", status_details=["x" * 9_999]), fails=("train",), says="finds the file bad"
+        FILE, change=updated(status="error", status_details=["x" * 9_999]), fails=("train",), says="rejected the file"
     ),
     "a busy look at a file": Scenario(FILE, reply(429, BUSY), times=2),
 }
