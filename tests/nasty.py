@@ -228,7 +228,7 @@ REFUSALS = {
     "a page with 402": Scenario(CREATE, page(402, "Pay first"), fails=("train",), says="402: Pay first"),
     "a refusal as plain text": refusal(400, b"not today", "not today", "text/plain"),
     "a refusal without a body": refusal(400, b"", "no reason given"),
-    "a refusal as bytes": refusal(400, bytes(range(128, 256)), "(bytes that are no text)", "image/png"),
+    "a refusal as bytes": refusal(400, bytes(range(128, 256)), "(bytes that are not text)", "image/png"),
     "a refusal that is deep": refusal(400, deep(), ""),
     "a refusal that never ends": Scenario(CREATE, endless(), fails=("train",), says="may have been started"),
     "a redirect": Scenario(CREATE, reply(307, b"", Location="http://127.0.0.1:9/x"), fails=("train",), says="307"),
@@ -295,10 +295,10 @@ STATES = {
         JOB, reply(200, b"plain", Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cannot be decompressed"
     ),
     "gzip that is cut short": Scenario(
-        JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cut short"
+        JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="truncated"
     ),
     "an encoding nobody asked for": Scenario(
-        JOB, reply(200, b"x", Content_Encoding="br"), fails=AFTER_TRAIN, says="not asked for"
+        JOB, reply(200, b"x", Content_Encoding="br"), fails=AFTER_TRAIN, says="was not requested"
     ),
     "a body that drips": Scenario(JOB, drip(SLOW + b"\r\n", b" "), times=1),
     "headers that drip": Scenario(JOB, drip(SLOW, b"X-Slow: yes\r\n"), times=1),
