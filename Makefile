@@ -33,11 +33,12 @@ check: .venv/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-docs: .venv/dev.stamp
+docs: .venv/browser.stamp
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/checks_page.py
 	$(BIN)/python docs/templates_page.py
 	$(BIN)/python docs/api_page.py
+	$(BIN)/python docs/picture.py
 
 build: .venv/dev.stamp
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
