@@ -183,7 +183,7 @@ def test_tokens_are_estimated_with_their_error_without_a_vocabulary(
         ({"learning_rate_multiplier": 0}, "above 0"),
         ({"beta": 3}, "2"),
         ({"training_type": "Standard"}, "Only Azure takes"),
-        ({"learning_rate_multiplyer": 1}, "did you mean"),
+        ({"learning_rate_multiplyer": 1}, "did you mean"),  # codespell:ignore multiplyer
     ],
 )
 def test_settings_that_the_wire_refuses_are_refused_here(
@@ -265,7 +265,7 @@ def test_every_grader_of_the_wire_is_sent_as_it_is_written(
         ({"type": "vibes"}, "a grader's type is one of"),
         ({"type": "string_check", "name": "x"}, "grader.reference: is missing"),
         ({**GRADER, "operation": "equals"}, "grader.operation"),
-        ({**GRADER, "refrence": "x"}, "did you mean 'reference'"),
+        ({**GRADER, "refrence": "x"}, "did you mean 'reference'"),  # codespell:ignore refrence
         (
             {"type": "multi", "name": "m", "calculate_output": "a", "graders": {"a": {"type": "python"}}},
             "a.source: is missing",
