@@ -24,9 +24,8 @@ from tuneport_openai.job import HostedJob
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
-    server = Served(
-        folder / "home", "--models", "base=parrot:grey", site=install_parrot(folder / "site")
-    )  # codespell:ignore grey
+    site = install_parrot(folder / "site")
+    server = Served(folder / "home", "--models", "base=parrot:grey", site=site)  # codespell:ignore grey
     yield server.start()
     if server.process is not None:
         server.kill()
