@@ -32,7 +32,7 @@ class Nearest(tuneport.Backend):
             assert isinstance(request.settings, NearestSettings)
             pairs = [prompt_and_answer(example) for example in request.train]
             done = tuneport.Event(
-                seq=1, time=tuneport.plugin.utc_now(), kind="status", message=f"learnt {len(pairs)} rows"
+                seq=1, time=tuneport.plugin.utc_now(), kind="status", message=f"learned {len(pairs)} rows"
             )
             lineage = tuneport.Lineage(
                 base=str(request.base),
@@ -40,10 +40,10 @@ class Nearest(tuneport.Backend):
                 data_fingerprint=request.train.fingerprint,
                 created=done.time.isoformat(),
             )
-            learnt = {"pairs": pairs, "shortest": request.settings.shortest}
-            kept = {"model": learnt, "events": [done.to_dict()], "lineage": lineage.to_dict()}
+            learned = {"pairs": pairs, "shortest": request.settings.shortest}
+            kept = {"model": learned, "events": [done.to_dict()], "lineage": lineage.to_dict()}
             job.path.with_suffix(".new").write_text(json.dumps(kept))
-            job.path.with_suffix(".new").rename(job.path)  # whole, or not there
+            job.path.with_suffix(".new").rename(job.path)  # complete, or not there
         return job
 
     def job(self, name: str) -> NearestJob:
@@ -98,8 +98,8 @@ class NearestJob(tuneport.Job):
 
 
 class NearestModel(tuneport.Model):
-    def __init__(self, ref: tuneport.Ref, learnt: dict[str, Any], lineage: tuneport.Lineage | None) -> None:
-        self.ref, self.learnt, self.lineage = ref, learnt, lineage
+    def __init__(self, ref: tuneport.Ref, learned: dict[str, Any], lineage: tuneport.Lineage | None) -> None:
+        self.ref, self.learned, self.lineage = ref, learned, lineage
 
     def generate(
         self, prompts: Sequence[Sequence[tuneport.Message]], options: tuneport.GenerateOptions
@@ -109,11 +109,11 @@ class NearestModel(tuneport.Model):
 
     def _nearest(self, text: str) -> str:
         asked = self._words(text)
-        pairs = self.learnt["pairs"]
+        pairs = self.learned["pairs"]
         return max(pairs, key=lambda pair: len(asked & self._words(pair[0])), default=("", ""))[1]
 
     def _words(self, text: str) -> set[str]:
-        return {word for word in text.lower().split() if len(word) >= self.learnt["shortest"]}
+        return {word for word in text.lower().split() if len(word) >= self.learned["shortest"]}
 
 
 def prompt_and_answer(example: tuneport.Example) -> tuple[str, str]:

@@ -197,7 +197,7 @@ class Model(ABC):
         if len(prompts) == 1:
             return _numbered(self.generate_stream(prompts[0], options))
         replies = enumerate(self.generate(prompts, options))
-        return ((number, told) for number, reply in replies for told in (reply.text, reply))
+        return ((number, piece) for number, reply in replies for piece in (reply.text, reply))
 
     def generate_each(
         self, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
@@ -286,7 +286,7 @@ class Model(ABC):
         asked, shape = self._options(options, "stream_many")
         prompts = [self._prepared(one, asked) for one in conversations]
         streamed = self.generate_streams(prompts, asked)
-        return ((number, _shaped(told, shape) if isinstance(told, Reply) else told) for number, told in streamed)
+        return ((number, _shaped(piece, shape) if isinstance(piece, Reply) else piece) for number, piece in streamed)
 
     def stream_each(
         self, asked: Iterable[tuple[Conversational, Mapping[str, Any]]]
@@ -304,12 +304,12 @@ class Model(ABC):
             except TuneportError as error:
                 yield number, error
         numbers = list(ready)
-        for place, told in self.generate_each(list(ready.values())) if ready else ():
+        for place, piece in self.generate_each(list(ready.values())) if ready else ():
             number = numbers[place]
-            yield number, _shaped(told, shapes[number]) if isinstance(told, Reply) else told
+            yield number, _shaped(piece, shapes[number]) if isinstance(piece, Reply) else piece
 
     def join(self, batch: LiveBatch, number: int, messages: Conversational, **options: Any) -> None:
-        """Let a batch of `open_batch` answer a conversation too; see `reply`. What comes is told by `batch.step`, with
+        """Let a batch of `open_batch` answer a conversation too; see `reply`. `batch.step` returns the pieces, with
         that number. Raises TuneportError for a conversation that cannot be answered.
         """
         asked, _ = self._options(options, "join")
@@ -399,8 +399,12 @@ class Model(ABC):
         """For a notebook: the ref and, of a tuned model, where it comes from."""
         from tuneport.html import card
 
-        told = self.lineage
-        facts = [(name, getattr(told, name)) for name in ("base", "job", "method", "system", "created")] if told else []
+        lineage = self.lineage
+        facts = (
+            [(name, getattr(lineage, name)) for name in ("base", "job", "method", "system", "created")]
+            if lineage
+            else []
+        )
         return card(f"Model {self.ref}", facts)
 
 
@@ -445,16 +449,16 @@ def _by_options(
         else:
             same.append(number)
     for options, numbers in groups:
-        left, begun = set(numbers), False
+        left, has_started = set(numbers), False
         try:
-            for place, told in model.generate_streams([asked[number][0] for number in numbers], options):
-                begun = True
-                if isinstance(told, Reply):
+            for place, piece in model.generate_streams([asked[number][0] for number in numbers], options):
+                has_started = True
+                if isinstance(piece, Reply):
                     left.discard(numbers[place])
-                yield numbers[place], told
+                yield numbers[place], piece
         except TuneportError as error:
-            if len(numbers) == 1 or begun:
+            if len(numbers) == 1 or has_started:
                 yield from ((number, error) for number in left)
                 continue
             for number in numbers:  # one of them cannot be answered: the others must not suffer for it
-                yield from ((number, told) for _, told in _by_options(model, [asked[number]]))
+                yield from ((number, piece) for _, piece in _by_options(model, [asked[number]]))

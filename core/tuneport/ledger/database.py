@@ -1,4 +1,4 @@
-"""One SQLite file, safe with many processes: opened, migrated, and every failure of it told in words that help."""
+"""One SQLite file, safe with many processes: opened and migrated, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -206,8 +206,8 @@ def whole_rows() -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
-        raise sqlite3.DatabaseError(f"a row of it is malformed: {told}") from error
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
+        raise sqlite3.DatabaseError(f"a row of it is malformed: {reason}") from error
 
 
 def stored(text: str, kind: type[Any] = dict) -> Any:
