@@ -161,8 +161,8 @@ class Fireworks(Service):
         status = found.get("status") or {}
         if status.get("code") not in (None, "OK"):
             raise DataError(
-                f"Fireworks finds the data bad: {status.get('message') or status['code']}.",
-                remedy="Correct the data, and run the same command again.",
+                f"Fireworks rejected the data: {status.get('message') or status['code']}.",
+                remedy="Fix the data, then run the same command again.",
             )
         return bool(found.get("state") == "READY")
 

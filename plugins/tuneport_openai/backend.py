@@ -37,7 +37,7 @@ _AUTO_EPOCHS = (
 
 
 class OpenAIBackend(Backend):
-    """Trains over the OpenAI wire, at the endpoint of one profile."""
+    """Trains over the OpenAI API, at the endpoint of one profile."""
 
     packages = ("openai",)
     install = INSTALL

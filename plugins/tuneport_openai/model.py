@@ -74,7 +74,7 @@ class HostedModel(Model):
         if rest := shown.feed(collected.rest()) + shown.end():
             yield rest
         if not (collected.started and ended):
-            what = "broke off its answer before the end" if collected.started else "answered without a choice"
+            what = "ended its response too early" if collected.started else "returned a response without a choice"
             raise BackendError(f"{self._wire.profile.name} {what}.", remedy="Ask again.")
         return collected.reply(options, self._wire.redact)
 
@@ -199,7 +199,7 @@ def _reply(answer: ChatCompletion, wire: Wire, splitter: Splitter) -> Reply:
     """The reply in an answer; raises ValueError or TypeError for one that has another shape."""
     choices = getattr(answer, "choices", None)
     if not isinstance(choices, list) or not choices:
-        raise BackendError(f"{wire.profile.name} answered without a choice.", remedy="Ask again.")
+        raise BackendError(f"{wire.profile.name} returned a response without a choice.", remedy="Ask again.")
     choice = choices[0]
     text = choice.message.content
     if not isinstance(text, str | None):

@@ -95,7 +95,7 @@ def estimate(base: Base, settings: TorchSettings, device: Device) -> Pace | None
     ]
     if scaled:
         return _from_measured(scaled, "other, scaled by size,", _SCALING)
-    return Pace(_flops(device) / work, f"estimated from arithmetic and {device.model}", "up to three times off")
+    return Pace(_flops(device) / work, f"estimated by arithmetic for {device.model}", "up to three times off")
 
 
 def _from_measured(paces: Sequence[float], kind: str, more_spread: float = 0.0) -> Pace:

@@ -233,7 +233,7 @@ def test_asking_for_a_missing_backend_names_the_broken_plugins(zoo: Zoo) -> None
         """
     )
     first = done.stdout.splitlines()[0]
-    assert first.startswith("No backend is called 'nosuch'; there are: ")
+    assert first.startswith("No backend is called 'nosuch'. The backends are ")
     assert "torch" in first
     assert "raises (RuntimeError: boom at import)" in done.stdout
 

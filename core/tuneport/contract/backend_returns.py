@@ -106,7 +106,7 @@ def check_bases(call: Call, value: Any) -> Any:
     for one in value:
         require_type(one, BaseInfo, "a base")
         require_type(one.ref, Ref, "a base's ref")
-        require(one.ref.backend == call.backend, f"the base {one.ref} is of another backend")
+        require(one.ref.backend == call.backend, f"the base {one.ref} belongs to another backend")
         require_type(one.description, str, f"{one.ref}: description")
         require_type(one.present, (bool, type(None)), f"{one.ref}: present")
     return list(value)

@@ -212,7 +212,7 @@ class Model(ABC):
         """An empty batch of answers, to be closed: `join` adds conversations to it. Written by a plugin whose models
         set `can_join`.
         """
-        raise UnsupportedError(f"{self.ref} answers no batch that others may join.")
+        raise UnsupportedError(f"{self.ref} cannot answer a batch that others join: its backend does not support it.")
 
     def ensure_ready(self) -> str | None:
         """Make the model ready to answer; what that costs from now on, or None when nothing."""
@@ -352,8 +352,8 @@ class Model(ABC):
     def _require(self, kind: str, kinds: tuple[str, ...], done: str) -> None:
         if not kinds:
             raise UnsupportedError(
-                f"{self.ref} cannot be {done}: its backend does not hand out its weights.",
-                remedy="A model that a local backend trained can be. `tuneport plugins` lists the backends.",
+                f"{self.ref} cannot be {done}: its backend does not give access to the weights.",
+                remedy="Models that a local backend trained can be. `tuneport plugins` lists the backends.",
             )
         if kind not in kinds:
             raise UnsupportedError(f"{self.ref} cannot be {done} as {kind!r}; it can be {done} as: {', '.join(kinds)}.")
@@ -382,7 +382,7 @@ class Model(ABC):
             turns = [one if isinstance(one, Message) else msgspec.convert(_renamed(one), Message) for one in messages]
         except msgspec.ValidationError as error:
             raise UsageError(
-                f"A message is not of the form {{'role': …, 'content': …}}: {error}.",
+                f"A message does not have the form {{'role': …, 'content': …}}: {error}.",
                 remedy="Pass a text, or a list of messages such as [{'role': 'user', 'content': 'Hello'}].",
             ) from error
         if not turns:

@@ -92,7 +92,7 @@ def _bound(schema: Mapping[str, Any]) -> None:
         inside: list[Any] = []
         if isinstance(value, Mapping):
             if not all(isinstance(key, str) for key in value):
-                raise _wrong("A schema's keys are texts.", "Use texts as keys.")
+                raise _wrong("The keys of a schema must be strings.", "Use strings as keys.")
             inside = list(value.values())
             size += sum(len(key) + 4 for key in value)
         elif isinstance(value, list | tuple):

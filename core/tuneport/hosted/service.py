@@ -50,7 +50,7 @@ class Service(ABC):
     auto_epochs: ClassVar[int | None] = None
     """What the service does where `epochs: auto` is sent as nothing; None where it does not say."""
     chat_path: ClassVar[str] = ""
-    """Where models answer over the OpenAI wire, such as `/v1/chat/completions`."""
+    """Where models answer over the OpenAI API, such as `/v1/chat/completions`."""
     takes: ClassVar[frozenset[str]] = frozenset()
     """The options of an answer that `generate` understands beyond those that every model takes."""
     deployments: ClassVar[Deployments | None] = None
@@ -210,7 +210,7 @@ class Service(ABC):
     # ---- Use
 
     def generate(self, http: Http, model: str, prompt: Sequence[Message], options: GenerateOptions) -> Reply:
-        """One answer. Over the OpenAI wire at `chat_path`, unless overridden."""
+        """One answer. Over the OpenAI API at `chat_path`, unless overridden."""
         if not self.chat_path:
             raise UnsupportedError(f"{self.title} does not answer questions.")
         return ask_openai_wire(http, self.chat_path, model, prompt, options)

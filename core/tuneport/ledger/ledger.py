@@ -277,7 +277,7 @@ def _insert_job(sql: sqlite3.Connection, **values: str | None) -> None:
 def _run(sql: sqlite3.Connection, run: str) -> RunRecord:
     row = first(sql, f"{_RUNS} WHERE runs.id = ?", run)
     if row is None:
-        raise NotFoundError(f"The ledger knows no run {run}.", remedy="Run: tuneport jobs")
+        raise NotFoundError(f"The ledger has no run {run}.", remedy="Run: tuneport jobs")
     return RunRecord.from_row(row)
 
 

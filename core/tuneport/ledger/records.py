@@ -121,7 +121,7 @@ def job_of_intent(sql: sqlite3.Connection, intent: str) -> JobRecord:
     """The job of that intent, forgotten or not; raises JobNotFound."""
     row = first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
     if row is None:
-        raise JobNotFound(f"The ledger knows no intent {intent}.", remedy="Run: tuneport jobs")
+        raise JobNotFound(f"The ledger has no intent {intent}.", remedy="Run: tuneport jobs")
     return JobRecord.from_row(row)
 
 

@@ -90,7 +90,7 @@ class Plugins:
             "A backend comes with its plugin: install the plugin, then check `tuneport plugins`. Your own server "
             "becomes a backend with: tuneport profiles add NAME URL"
         )
-        raise BackendNotFound(f"No backend is called {name!r}; there are: {known}", remedy=" ".join(remedies))
+        raise BackendNotFound(f"No backend is called {name!r}. The backends are {known}", remedy=" ".join(remedies))
 
     def backends(self) -> dict[str, Backend]:
         """Every backend by name, ours first."""
@@ -141,14 +141,14 @@ class Plugins:
     def _load(self, found: Found) -> None:
         found.api = literal_api(found.entry.module)
         if found.api is not None and found.api != hooks.API:
-            raise PluginBroken(f"it is written for plugin API {found.api}, this tuneport has {hooks.API}")
+            raise PluginBroken(f"it is written for plugin API {found.api}, this tuneport has API {hooks.API}")
         found.module = importlib.import_module(found.entry.module)
         found.api = getattr(found.module, "TUNEPORT_API", None)
         if found.api != hooks.API:
-            raise PluginBroken(f"its module states TUNEPORT_API = {found.api}, this tuneport has {hooks.API}")
+            raise PluginBroken(f"its module states TUNEPORT_API = {found.api}, this tuneport has API {hooks.API}")
         if has_source(found.entry.module) and literal_api(found.entry.module) is None:
             raise PluginBroken(
-                "its TUNEPORT_API is computed, and is read from the source without running it",
+                "its TUNEPORT_API is computed, but it is read from the source without running it",
                 remedy=f"Write a literal: TUNEPORT_API = {hooks.API}",
             )
         check_module(found.module)

@@ -68,7 +68,7 @@ class LocalJob(Job):
                 status = Status.INTERRUPTED
                 message, remedy = explain_absence(self.folder, owner, self._trainer.less_memory)
             elif self.folder.has_request("cancel"):
-                status, message = Status.CANCELLING, "It ends after what the worker is doing."
+                status, message = Status.CANCELLING, "It ends when the worker has finished its current work."
             elif self.folder.has_request("pause") or self.folder.has_request("pausing"):
                 status = Status.PAUSING
         return JobState(

@@ -100,7 +100,7 @@ class Worker:
                 return
             if not self.folder.model.exists():
                 raise UnavailableError(
-                    f"The backend {self.folder.backend!r} ended its work without saving a model.",
+                    f"The backend {self.folder.backend!r} finished without saving a model.",
                     remedy="Report it to the author of its plugin; `tuneport plugins` names them.",
                 )
         self._succeed(*trainer.finish(work))
@@ -180,7 +180,7 @@ class Worker:
         if stop == "cancel":
             self._conclude(Status.CANCELLED, "Cancelled.", finished=utc_now())
         elif self.control.signal:
-            message = f"The worker was asked to end ({self.control.signal})."
+            message = f"The worker received a signal to stop ({self.control.signal})."
             self._conclude(Status.INTERRUPTED, message, remedy=resume)
         else:
             self._conclude(Status.PAUSED, "Paused.", remedy=resume)

@@ -131,7 +131,7 @@ def choose(config: RunConfig, *, to_plan: bool = False) -> Choice:
     notes = [closing_note(backend, config.train.method)] if answer.closing else []
     if config.train.seed is not None and not capabilities.seed:
         notes.append(
-            f"{backend.name} takes no seed: another training with the same rows gives a slightly different model."
+            f"{backend.name} takes no seed: training again with the same rows gives a slightly different model."
         )
     return Choice(
         backend=backend, base=base, config=config, settings=settings, capabilities=capabilities, notes=tuple(notes)

@@ -54,7 +54,7 @@ def open_job(ref: str | Ref) -> Job:
             near = suggestion(str(ref), job_refs())
             raise JobNotFound(error.message, remedy=f"{near}{error.remedy or 'Run: tuneport jobs'}") from error
         raise JobNotFound(
-            f"{ref} was never started: {reason}", remedy=f"Take it off the list with: tuneport delete {ref}"
+            f"{ref} was never started: {reason}", remedy=f"Remove it from the list with: tuneport delete {ref}"
         ) from error
 
 
@@ -159,7 +159,7 @@ def _remove_from_backend(ref: Ref, *, dry_run: bool, force: bool) -> Removal:
     except BackendNotFound as error:
         if force:
             return Removal()
-        cure = f"To take it off the list and leave what its backend keeps: tuneport delete {ref} --force"
+        cure = f"To remove it from the list but leave what its backend keeps: tuneport delete {ref} --force"
         raise BackendNotFound(error.message, remedy=f"{error.remedy}. {cure}") from error
     except NotFoundError:
         return Removal()
@@ -207,7 +207,7 @@ def _refuse_needed(ref: Ref) -> None:
         raise UsageError(
             f"{' and '.join(heirs)} {'was' if len(heirs) == 1 else 'were'} trained from {ref}: without it they may not "
             "load any more.",
-            remedy=f"Delete first what stands on it: tuneport delete {heirs[0]}. Or delete {ref} anyway: --force.",
+            remedy=f"Delete the models trained from it first: tuneport delete {heirs[0]}. Or add --force to delete it anyway.",
         )
 
 

@@ -83,7 +83,7 @@ def _backend_finding(name: str, answer: Availability) -> HealthCheck:
     remedy = answer.remedy
     if answer.closing:
         others = ", ".join(alternatives(name))
-        remedy = " ".join(filter(None, (remedy, f"{answer.closing.rstrip('.')}. Elsewhere: {others}.")))
+        remedy = " ".join(filter(None, (f"{answer.closing.rstrip('.')}. Elsewhere: {others}.", remedy)))
     return HealthCheck(what=f"backend {name}", ok=True, detail=detail, remedy=remedy)
 
 

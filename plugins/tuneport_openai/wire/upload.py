@@ -160,7 +160,7 @@ def _status_of_file(wire: Wire, file_id: str) -> str:
         details = line_of(getattr(found, "status_details", None) or status)
         raise DataError(
             f"{wire.profile.name} rejected the file: {details}.",
-            remedy=f"Look at what was sent, then fix the data: the file is {line_of(found.filename)}.",
+            remedy=f"Compare with what was sent, and fix the data: the file is {line_of(found.filename)}.",
         )
     return status
 

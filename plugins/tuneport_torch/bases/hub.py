@@ -36,8 +36,7 @@ def find_hub_model(name: str, aliases: Iterable[str]) -> Base:
     if folder is None and "/" not in repo:  # nearly always a typo: few models of the hub have no owner
         raise ModelNotFound(
             f"No tuned model and no alias is called {name!r}.",
-            remedy=did_you_mean(repo, aliases)
-            + "`tuneport models` lists the names. A hub model is written owner/name.",
+            remedy=did_you_mean(repo, aliases) + "`tuneport models` lists the names. Write a hub model as owner/name.",
         )
     if folder is None:
         return _not_downloaded(name)
