@@ -76,10 +76,10 @@ def _sections() -> Iterator[str]:
                 yield f"### `{module.__name__}.{name}`\n\nThe same as `{value.__module__}.{name}`.\n"
             else:
                 described.add(id(value))
-                yield from _described(f"{module.__name__}.{name}", value)
+                yield from _describe(f"{module.__name__}.{name}", value)
 
 
-def _described(path: str, value: Any) -> Iterator[str]:
+def _describe(path: str, value: Any) -> Iterator[str]:
     yield f"### `{path}`\n"
     if inspect.isclass(value):
         bases = [base.__name__ for base in value.__bases__ if base is not object]

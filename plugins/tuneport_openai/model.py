@@ -160,7 +160,7 @@ class Gate:
 
     def wait(self) -> None:
         """Return when a request may be sent."""
-        while (left := self._left()) > 0:
+        while (left := self._seconds_left()) > 0:
             if self._closed.wait(min(left, 1.0)):
                 break
         if self._closed.is_set():
@@ -184,7 +184,7 @@ class Gate:
             self.why = self.why or why
         self._closed.set()
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         with self._lock:
             return self._opens - self._clock()
 

@@ -78,7 +78,7 @@ def serve(
     from tuneport_server.settings import read_settings
 
     settings = read_settings(config)
-    settings = settings.changed(
+    settings = settings.with_changes(
         models=models, aliases=alias, host=host, port=port, allow_hosts=allow_host, limits=limit
     )
     names, most = _names(settings.refs(), settings.alias_refs()), most_connections()

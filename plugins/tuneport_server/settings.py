@@ -66,7 +66,7 @@ class ServeSettings(Settings):
     )
     limits: ResourceLimits = Field(default_factory=ResourceLimits, description="Resource limits.")
 
-    def changed(
+    def with_changes(
         self,
         *,
         models: str | None = None,
@@ -85,7 +85,7 @@ class ServeSettings(Settings):
             "host": self.host if host is None else host,
             "port": self.port if port is None else port,
             "allow_hosts": (*self.allow_hosts, *(allow_hosts or ())),
-            "limits": self.limits.changed(limits or ()),
+            "limits": self.limits.with_changes(limits or ()),
         }
         return self.model_copy(update=values)
 

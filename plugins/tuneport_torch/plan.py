@@ -274,7 +274,7 @@ def _notes(
         notes.append(
             f"The reference is {request.base} as it is now: measured once on every pair, before the first step."
         )
-    if not base.present:
+    if not base.is_present:
         notes.append(f"{base.name} is not on this machine yet: the job downloads it first.")
     if find_unreadable is None:
         notes.append("Tokens are estimated: the base's tokenizer is not in the cache yet.")

@@ -17,7 +17,7 @@ from tuneport.cli.app import invoke
 from tuneport.errors import UsageError
 from tuneport.plugin import Record
 from tuneport_openai.move.account import read_account, read_job
-from tuneport_openai.move.answers import price_of, spent_on
+from tuneport_openai.move.answers import price_of, read_total_spent
 from tuneport_openai.move.bring import bring
 from tuneport_openai.move.folder import hold_folder
 from tuneport_openai.move.table import csv_text
@@ -323,9 +323,9 @@ def test_what_may_have_been_spent_is_on_the_disk_before_it_is(lab: WireServer, m
     assert seen == [pytest.approx(0.04)] * 4
     wire = Wire(profile("lab"))
     local = bring(wire, read_job(wire, job["id"]), folder)
-    assert spent_on(local) == pytest.approx(4 * 0.003)
+    assert read_total_spent(local) == pytest.approx(4 * 0.003)
     (folder / "old/spent.json").write_text('{"usd": 0.01, "reserved": 0.04}')  # killed while it asked
-    assert spent_on(local) == pytest.approx(0.05)
+    assert read_total_spent(local) == pytest.approx(0.05)
 
 
 def test_the_progress_and_the_origin_of_the_model_are_reported(lab: WireServer, move: Move, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ class Model(ABC):
         piece once all are there.
         """
         if len(prompts) == 1:
-            return _numbered(self.generate_stream(prompts[0], options))
+            return _number_pieces(self.generate_stream(prompts[0], options))
         replies = enumerate(self.generate(prompts, options))
         return ((number, piece) for number, reply in replies for piece in (reply.text, reply))
 
@@ -261,8 +261,8 @@ class Model(ABC):
 
     def _replies(self, conversations: Iterable[Conversational], options: Mapping[str, Any], call: str) -> list[Reply]:
         asked, shape = self._options(options, call)
-        replies = self.generate([self._prepared(one, asked) for one in conversations], asked)
-        return [_shaped(one, shape) for one in replies]
+        replies = self.generate([self._prepare(one, asked) for one in conversations], asked)
+        return [_set_shape(one, shape) for one in replies]
 
     def ask(self, text: str, **options: Unpack[AskOptions]) -> str:
         """The text of the answer to one user turn."""
@@ -275,7 +275,7 @@ class Model(ABC):
     def stream(self, messages: Conversational, **options: Unpack[AskOptions]) -> Iterator[str]:
         """The answer's text, piece by piece."""
         asked, _ = self._options(options, "stream")
-        return self.generate_stream(self._prepared(messages, asked), asked)
+        return self.generate_stream(self._prepare(messages, asked), asked)
 
     def stream_many(
         self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]
@@ -284,9 +284,9 @@ class Model(ABC):
         after each conversation's last piece `(number, Reply)`. See `reply`.
         """
         asked, shape = self._options(options, "stream_many")
-        prompts = [self._prepared(one, asked) for one in conversations]
+        prompts = [self._prepare(one, asked) for one in conversations]
         streamed = self.generate_streams(prompts, asked)
-        return ((number, _shaped(piece, shape) if isinstance(piece, Reply) else piece) for number, piece in streamed)
+        return ((number, _set_shape(piece, shape) if isinstance(piece, Reply) else piece) for number, piece in streamed)
 
     def stream_each(
         self, asked: Iterable[tuple[Conversational, Mapping[str, Any]]]
@@ -300,20 +300,20 @@ class Model(ABC):
         for number, (messages, options) in enumerate(asked):
             try:
                 one, shapes[number] = self._options(dict(options), "stream_each")
-                ready[number] = self._prepared(messages, one), one
+                ready[number] = self._prepare(messages, one), one
             except TuneportError as error:
                 yield number, error
         numbers = list(ready)
         for place, piece in self.generate_each(list(ready.values())) if ready else ():
             number = numbers[place]
-            yield number, _shaped(piece, shapes[number]) if isinstance(piece, Reply) else piece
+            yield number, _set_shape(piece, shapes[number]) if isinstance(piece, Reply) else piece
 
     def join(self, batch: LiveBatch, number: int, messages: Conversational, **options: Any) -> None:
         """Let a batch of `open_batch` answer a conversation too; see `reply`. `batch.step` returns the pieces, with
         that number. Raises TuneportError for a conversation that cannot be answered.
         """
         asked, _ = self._options(options, "join")
-        batch.add(number, self._prepared(messages, asked), asked)
+        batch.add(number, self._prepare(messages, asked), asked)
 
     def score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy on a dataset, weighted by token; raises UnsupportedError where not declared."""
@@ -371,7 +371,7 @@ class Model(ABC):
                 )
         return asked, shape
 
-    def _prepared(self, messages: Conversational, options: GenerateOptions) -> list[Message]:
+    def _prepare(self, messages: Conversational, options: GenerateOptions) -> list[Message]:
         import msgspec
 
         from tuneport.dataset import Message
@@ -379,7 +379,9 @@ class Model(ABC):
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         try:
-            turns = [one if isinstance(one, Message) else msgspec.convert(_renamed(one), Message) for one in messages]
+            turns = [
+                one if isinstance(one, Message) else msgspec.convert(_rename_keys(one), Message) for one in messages
+            ]
         except msgspec.ValidationError as error:
             raise UsageError(
                 f"A message does not have the form {{'role': …, 'content': …}}: {error}.",
@@ -408,7 +410,7 @@ class Model(ABC):
         return card(f"Model {self.ref}", facts)
 
 
-def _renamed(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+def _rename_keys(turn: Mapping[str, Any]) -> Mapping[str, Any]:
     """A message whose thinking, under whichever key other tools write it, is its `reasoning_content`."""
     other = next((key for key in ("reasoning", "thinking") if isinstance(turn, Mapping) and key in turn), None)
     if other is None or "reasoning_content" in turn:
@@ -422,7 +424,7 @@ def _in_one_piece(model: Model, prompt: Sequence[Message], options: GenerateOpti
     return reply
 
 
-def _numbered(pieces: Iterator[str]) -> Iterator[tuple[int, str | Reply]]:
+def _number_pieces(pieces: Iterator[str]) -> Iterator[tuple[int, str | Reply]]:
     text = ""
     while True:
         try:
@@ -434,7 +436,7 @@ def _numbered(pieces: Iterator[str]) -> Iterator[tuple[int, str | Reply]]:
         yield 0, piece
 
 
-def _shaped(reply: Reply, shape: Shape | None) -> Reply:
+def _set_shape(reply: Reply, shape: Shape | None) -> Reply:
     return reply if shape is None else replace(reply, shape=shape)
 
 

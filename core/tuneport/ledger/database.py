@@ -201,7 +201,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 @contextmanager
-def whole_rows() -> Iterator[None]:
+def check_rows() -> Iterator[None]:
     """Around what reads the columns of a row: one that no tuneport can have written is damage, like a broken page."""
     try:
         yield
@@ -210,8 +210,8 @@ def whole_rows() -> Iterator[None]:
         raise sqlite3.DatabaseError(f"a row of it is malformed: {reason}") from error
 
 
-def stored(text: str, kind: type[Any] = dict) -> Any:
-    """The JSON value in a column, which is of that kind; for use inside of `whole_rows`."""
+def parse_json(text: str, kind: type[Any] = dict) -> Any:
+    """The JSON value in a column, which is of that kind; for use inside of `check_rows`."""
     value = json.loads(text)
     if not isinstance(value, kind):
         raise ValueError(f"{type(value).__name__} where {kind.__name__} belongs")

@@ -114,7 +114,7 @@ class Ledger:
             )
             return job_of_intent(sql, intent)
 
-    def sent(self, intent: str) -> JobRecord:
+    def mark_sent(self, intent: str) -> JobRecord:
         """The backend is being asked: from here on, silence means that it may have the job."""
         return self._settle(intent, "sent")
 
@@ -150,7 +150,7 @@ class Ledger:
             )
             return job_of_intent(sql, intent)
 
-    def heard(self, ref: Ref | str, state: JobState, time: datetime | None = None) -> JobRecord:
+    def record_state(self, ref: Ref | str, state: JobState, time: datetime | None = None) -> JobRecord:
         """Keep what was last heard of a job: its status, its steps, and why it failed. One that is over stays so,
         whatever a late answer says.
         """
@@ -234,7 +234,7 @@ class Ledger:
         with self._database.write() as sql:
             record = _run(sql, run)
             results = dict(record.results) if data is None else {**record.results, stage: data}
-            furthest = record.stage if record.reached(stage) else stage
+            furthest = record.stage if record.has_reached(stage) else stage
             sql.execute("UPDATE runs SET stage = ?, results = ? WHERE id = ?", (furthest, json.dumps(results), run))
             return _run(sql, run)
 

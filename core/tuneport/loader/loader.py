@@ -21,7 +21,7 @@ from tuneport.contract import hooks
 from tuneport.errors import BackendError, BackendNotFound, TuneportError
 from tuneport.loader.availability import availabilities
 from tuneport.loader.declaration import PluginBroken, check_announced, check_backend, check_module
-from tuneport.loader.found import Found, has_source, installed, literal_api
+from tuneport.loader.found import Found, find_installed, has_source, literal_api
 
 if TYPE_CHECKING:
     from tuneport.contract.backend import Backend
@@ -61,7 +61,7 @@ class Plugins:
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager("tuneport")
         self._manager.add_hookspecs(hooks)
-        self._found = list(installed())
+        self._found = list(find_installed())
         self._backends: dict[str, Backend] = {}
         with _one_at_a_time:
             for found in self._found:
@@ -224,7 +224,7 @@ class Plugins:
         return [found for found in self._found if not found.off and not found.broken]
 
     def _info(self, found: Found, answers: Mapping[str, Availability]) -> PluginInfo:
-        status, reason, remedy = _standing(found, answers)
+        status, reason, remedy = _status_of(found, answers)
         return PluginInfo(
             name=found.entry.name,
             module=found.entry.module,
@@ -239,7 +239,7 @@ class Plugins:
         )
 
 
-def _standing(found: Found, answers: Mapping[str, Availability]) -> tuple[PluginStatus, str, str | None]:
+def _status_of(found: Found, answers: Mapping[str, Availability]) -> tuple[PluginStatus, str, str | None]:
     if found.off:
         return "off", "TUNEPORT_PLUGINS does not name it", None
     if found.broken:

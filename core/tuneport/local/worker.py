@@ -70,7 +70,7 @@ class Worker:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a limit on file sizes is an error like a full disk
         observers = threading.Thread(target=self._deliver, name="observers", daemon=True)
         try:
-            self._obey()  # a request may be why the process that waited in the queue became this one
+            self._follow_requests()  # a request may be why the process that waited in the queue became this one
             self.trainer = self.trainer or _find_trainer(self.folder.backend)
             observers.start()
             threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -153,14 +153,14 @@ class Worker:
                 if time.monotonic() - last >= BEAT_SECONDS:
                     last = time.monotonic()
                     self.owner.beat(rss=process.memory_info().rss, available=psutil.virtual_memory().available)
-                self._obey()
+                self._follow_requests()
             except Fenced as error:
                 sys.stderr.write(f"{error}\n")
                 os._exit(_FENCED)
             except OSError as error:  # a full disk: the main thread meets it too and reports it
                 sys.stderr.write(f"No heartbeat could be written: {error}\n")
 
-    def _obey(self) -> None:
+    def _follow_requests(self) -> None:
         control = self.control
         with self.owner.mutex:
             if self.owner.now.status.terminal or self.owner.now.status.idle:

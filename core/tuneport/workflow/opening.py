@@ -111,7 +111,7 @@ def settle(ref: str | Ref) -> Job:
             )
         if record.intent_state != "failed":
             ledger.confirm(record.intent)
-        ledger.heard(ref, state)
+        ledger.record_state(ref, state)
     return job
 
 
@@ -186,7 +186,7 @@ def root_base(ref: str | Ref) -> Ref:
                 return ref
 
 
-def written_report(ref: Ref) -> Path | None:
+def find_report(ref: Ref) -> Path | None:
     """The report of a job in home, where one was written."""
     page = default_report(ref)
     return page if page.exists() else None
@@ -207,7 +207,7 @@ def _refuse_needed(ref: Ref) -> None:
         raise UsageError(
             f"{' and '.join(heirs)} {'was' if len(heirs) == 1 else 'were'} trained from {ref}: without it they may not "
             "load any more.",
-            remedy=f"Delete the models trained from it first: tuneport delete {heirs[0]}. Or add --force to delete it anyway.",
+            remedy=f"Delete those models first: tuneport delete {heirs[0]}. Or add --force to delete it anyway.",
         )
 
 

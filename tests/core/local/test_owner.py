@@ -86,7 +86,7 @@ def test_a_pid_that_was_given_to_another_process_is_not_the_owner() -> None:
     assert me.alive()
     assert not Identity(me.pid, me.started - 1, me.boot, me.namespace).alive()
     assert not Identity(me.pid, me.started, "another boot", me.namespace).alive()
-    assert Identity(me.pid, me.started, "another boot", me.namespace).rebooted
+    assert Identity(me.pid, me.started, "another boot", me.namespace).is_from_earlier_boot
 
 
 def test_an_owner_in_another_container_lives_as_long_as_its_heart_beats() -> None:
