@@ -105,7 +105,7 @@ def _count(request: TrainRequest, counting: _Counting) -> tuple[Quantity, Quanti
 def _resolve(
     request: TrainRequest, base: Base, device: Device, tokens: Quantity, aside: Quantity | None, expected: Pace | None
 ) -> Resolved:
-    """What "auto" comes to, as far as it is known before the training; `aside` are the validation rows' tokens."""
+    """What "auto" resolves to, as far as it is known before the training; `aside` are the validation rows' tokens."""
     settings, rows = cast(TorchSettings, request.settings), len(request.train)
     kind = device_kind(settings.device)
     longest = _longest(tokens, rows)

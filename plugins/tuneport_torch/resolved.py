@@ -1,4 +1,4 @@
-"""What every setting comes to for one training: "auto" resolved once, for the plan, the job and its resumes."""
+"""What every setting resolves to for one training: "auto" resolved once, for the plan, the job and its resumes."""
 
 from __future__ import annotations
 

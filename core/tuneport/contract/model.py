@@ -46,7 +46,7 @@ class Score:
 @public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """Where a tuned model comes from. Refs are texts; `data_fingerprint` is of the rows that were trained on."""
+    """Where a tuned model comes from. Refs are strings; `data_fingerprint` is of the rows that were trained on."""
 
     base: str
     job: str
@@ -72,7 +72,7 @@ class Lineage:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushRequest:
     """How a model is pushed. `comparison` is what `Comparison.to_dict` gave, for the model card. With `dry_run` nothing
-    is made or uploaded: it is only looked whether it could be.
+    is made or uploaded: it only checks whether it could be.
     """
 
     private: bool = False
@@ -164,7 +164,7 @@ class Model(ABC):
     @property
     def memory(self) -> int | None:
         """Bytes of this machine's memory that the model takes once it is ready: its weights, not what answering adds.
-        None where nobody knows.
+        None if unknown.
         """
         return None
 
@@ -181,9 +181,9 @@ class Model(ABC):
         read_schema(schema)
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
-        """The pieces of one reply's text as they come; the whole at once where `can_stream` is false.
+        """The pieces of one reply's text as they come; the complete text at once where `can_stream` is false.
 
-        A generator may return the whole Reply at its end, for who wants to know why it ended and how long it is.
+        A generator may return the whole Reply at its end, so that callers know why it ended and how long it is.
         """
         return _in_one_piece(self, prompt, options)
 

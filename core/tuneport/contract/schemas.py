@@ -30,7 +30,7 @@ def read_schema(shape: Shape) -> dict[str, Any] | bool:
 
     An object allows no properties beyond those that it lists, unless it says `additionalProperties`: a model could add
     properties without end, and what is left out keeps every such schema valid. Raises OptionError for a schema that is
-    too large, nests too deep, or refers to another document.
+    too large, is nested too deeply, or refers to another document.
     """
     if shape is True:
         return True

@@ -23,7 +23,7 @@ _STEP = 10  # percent of progress between two events
 
 
 def status_of(service: Service, report: Report) -> Status:
-    """Tuneport's status for the service's word; one that nobody knows does not end the job."""
+    """Tuneport's status for the service's word; an unknown word does not end the job."""
     return service.words.get(report.word, Status.UNKNOWN)
 
 

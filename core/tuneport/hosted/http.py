@@ -54,7 +54,7 @@ class Http:
 
     @property
     def limits(self) -> Limits:
-        """The endpoint's limits. A service on this machine is asked more often: it need not be spared."""
+        """The endpoint's limits. Services on this machine are polled more often."""
         limits = self.endpoint.limits
         if not self.endpoint.is_loopback:
             return limits

@@ -95,7 +95,7 @@ class Service(ABC):
         """
 
     def write_row(self, example: Example) -> dict[str, Any]:
-        """A row as it stands in the uploaded JSON lines: OpenAI's form, unless overridden."""
+        """A row as it is written to the uploaded JSON Lines file: OpenAI's form, unless overridden."""
         return openai_row(example)
 
     def read_price(self, request: TrainRequest, model: str) -> Quantity:
@@ -135,7 +135,7 @@ class Service(ABC):
         """Upload a file and return its id. Called again after a failure, with `find_file` before each call."""
 
     def is_file_ready(self, http: Http, start: Start, file_id: str) -> bool:
-        """Whether the service has processed the file. Raises DataError where it finds it bad."""
+        """Whether the service has processed the file. Raises DataError if the service rejects it."""
         del http, start, file_id
         return True
 

@@ -202,7 +202,7 @@ def _statements(script: str) -> Iterator[str]:
 
 @contextmanager
 def check_rows() -> Iterator[None]:
-    """Around what reads the columns of a row: one that no tuneport can have written is damage, like a broken page."""
+    """Turn errors from reading a row's columns into a DatabaseError: the row is damaged."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -214,7 +214,7 @@ def parse_json(text: str, kind: type[Any] = dict) -> Any:
     """The JSON value in a column, which is of that kind; for use inside of `check_rows`."""
     value = json.loads(text)
     if not isinstance(value, kind):
-        raise ValueError(f"{type(value).__name__} where {kind.__name__} belongs")
+        raise ValueError(f"{type(value).__name__} instead of {kind.__name__}")
     return value
 
 

@@ -115,15 +115,15 @@ class Ledger:
             return job_of_intent(sql, intent)
 
     def mark_sent(self, intent: str) -> JobRecord:
-        """The backend is being asked: from here on, silence means that it may have the job."""
+        """Record that the backend is being asked. If nothing is recorded after this, it may have the job."""
         return self._settle(intent, "sent")
 
     def confirm(self, intent: str) -> JobRecord:
-        """The backend has the job. May be repeated."""
+        """Record that the backend has the job. May be repeated."""
         return self._settle(intent, "confirmed")
 
     def doubt(self, intent: str) -> JobRecord:
-        """Nobody could learn whether the backend has the job: it is unconfirmed, and nothing may be sent again."""
+        """Record that it is not known whether the backend has the job: nothing may be sent again."""
         return self._settle(intent, "unconfirmed")
 
     def fail(self, intent: str, message: str = "") -> JobRecord:
@@ -151,8 +151,8 @@ class Ledger:
             return job_of_intent(sql, intent)
 
     def record_state(self, ref: Ref | str, state: JobState, time: datetime | None = None) -> JobRecord:
-        """Keep what was last heard of a job: its status, its steps, and why it failed. One that is over stays so,
-        whatever a late answer says.
+        """Keep the last known state of a job: its status, its steps, and why it failed. A finished job stays
+        finished, even if a late answer differs.
         """
         with self._database.write() as sql:
             job = job_of(sql, ref)

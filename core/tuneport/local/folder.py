@@ -125,7 +125,7 @@ class Folder:
             raise JobNotFound(f"{self.ref} was deleted.", remedy="`tuneport jobs` lists the jobs.") from None
 
     def withdraw_request(self, what: str) -> bool:
-        """Withdraw a request; False when there is none or the worker already obeys it."""
+        """Withdraw a request; False when there is none or the worker already follows it."""
         try:
             (self.path / what).unlink()
         except FileNotFoundError:

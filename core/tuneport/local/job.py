@@ -93,7 +93,7 @@ class LocalJob(Job):
         return self._reader.after(after)
 
     def cancel(self) -> None:
-        """End the job permanently, whatever it is doing. A worker that does not obey within seconds is killed."""
+        """End the job permanently, whatever it is doing. A worker that does not respond within seconds is killed."""
         if self.status.terminal:
             return
         self.folder.make_request("cancel")

@@ -1,4 +1,4 @@
-"""Why a worker is gone that did not say so itself, as far as its traces show."""
+"""Why a worker ended without reporting it, as far as can be told from what it left behind."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Worker:
             self.control.emit("log", "There is no checkpoint yet: training starts again from the beginning.")
 
     def _watch(self) -> None:
-        """Write heartbeats, and obey requests that must not wait for the main thread, which may be deep in a kernel."""
+        """Write heartbeats, and follow requests that cannot wait for the main thread, which may be in a kernel."""
         import psutil
 
         process, last = psutil.Process(), 0.0

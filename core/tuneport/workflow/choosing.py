@@ -1,4 +1,4 @@
-"""A backend, a base, settings and rows that go together; what can be refused is refused before anything starts."""
+"""Chooses a backend, a base, settings and rows that fit together, and refuses what does not before anything starts."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def open_backend(name: str) -> Backend:
 
 @public()
 def open_job(ref: str | Ref) -> Job:
-    """The job of that ref, from any process. A job's name, the beginning of one, and `last` will do as well.
+    """The job of that ref, from any process. It also takes a job's name, the start of one, or `last`.
 
     Raises RefError where nothing or more than one job fits, JobNotFound, which says why where a start was refused, or
     BackendNotFound when its plugin is missing.

@@ -1,4 +1,4 @@
-"""The parts into which the rows of a run fall."""
+"""The training, validation and holdout rows of a run."""
 
 from __future__ import annotations
 

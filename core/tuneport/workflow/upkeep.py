@@ -1,4 +1,4 @@
-"""Looking after the machine: what is wrong, and what can be removed."""
+"""Checks this machine, and removes what is no longer needed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _backend_finding(name: str, answer: Availability) -> HealthCheck:
 
 @public()
 def prune(*, dry_run: bool = False) -> list[Prunable]:
-    """Remove (or, with `dry_run`, only find) caches, spooled rows older than a day, and what jobs that are over no
+    """Remove (or, with `dry_run`, only find) caches, spooled rows older than a day, and what finished jobs no
     longer need, such as checkpoints. Models, reports and the ledger stay.
 
     A backend that fails is logged as a warning, and the rest is pruned.

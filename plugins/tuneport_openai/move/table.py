@@ -1,4 +1,4 @@
-"""An account's jobs as a table or as CSV, and what ends when."""
+"""An account's jobs as a table or as CSV, and the dates on which models end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which faults of a start may pass by themselves, so that the job is tried again."""
+"""Which faults of a start may be temporary, so that the server tries again."""
 
 from __future__ import annotations
 
