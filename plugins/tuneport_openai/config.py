@@ -42,7 +42,7 @@ class OpenAISettings(Settings):
     batch_size: Batch | Auto = Field(default="auto", description="Rows of one step, 1 to 256.")
     beta: Beta | Auto = Field(
         default="auto",
-        description="Method dpo: how strongly the tuned model is kept close to its base, above 0 and up to 2.",
+        description="Method dpo: how closely the tuned model is held to its base, above 0 and up to 2.",
     )
     grader: Grader | None = Field(
         default=None,

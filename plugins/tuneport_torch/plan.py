@@ -75,7 +75,7 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, find_unreadab
         epochs=Quantity(
             value=resolved.epochs,
             unit="epochs",
-            source="rule for auto" if request.options.epochs == "auto" else "as asked",
+            source="rule for auto" if request.options.epochs == "auto" else "as requested",
         ),
         resolved={**asdict(resolved), **used, "device_model": device.model},
         reasons=why,

@@ -269,7 +269,7 @@ class Http:
                 raise Unsent(
                     f"{where} could not be reached ({why}).", remedy="Check the network and try again.", passing=True
                 ) from cause
-            raise InDoubt(f"The answer of {where} was lost ({why}).", remedy="Try again.", passing=True) from cause
+            raise InDoubt(f"The response of {where} was lost ({why}).", remedy="Try again.", passing=True) from cause
 
     def _value(self, answer: Any) -> Any:
         status, title = answer.status_code, self.endpoint.title

@@ -84,7 +84,7 @@ def _passing(error: BaseException, install: str = "") -> tuple[str, str | None] 
     if isinstance(error, OSError):
         return f"The operating system refused an operation: {first}.", "Fix the cause."
     if isinstance(error, KeyboardInterrupt | SystemExit):
-        return "The worker was told to stop.", None
+        return "The worker received a signal to stop.", None
     if isinstance(error, RuntimeError) and _DEVICE.search(first):
         return f"The device or a thread could not be used: {first}", "Check whether another program uses it."
     return None

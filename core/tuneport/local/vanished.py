@@ -1,4 +1,4 @@
-"""Why a worker ended without reporting it, as far as can be told from what it left behind."""
+"""Why a worker ended without reporting it, as far as its files show."""
 
 from __future__ import annotations
 

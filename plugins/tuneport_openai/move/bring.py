@@ -116,7 +116,7 @@ def _part(
         if copy is not None and record.files.get(part, {}).get("from") != str(copy):
             raise UsageError(
                 f"{target} already exists, so --{part}-file {copy} would change nothing.",
-                remedy=f"To replace it by the copy, remove {target} first.",
+                remedy=f"To replace it with the copy, remove {target} first.",
             )
         return target
     if copy is not None:

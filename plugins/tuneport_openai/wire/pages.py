@@ -50,7 +50,7 @@ class Pages:
         if not self.is_complete:
             raise BackendError(
                 f"The list of {what} does not end: {len(self._seen):,} were read, and more are announced.",
-                remedy="Look at the server's own page.",
+                remedy="Check the server's own page.",
             )
 
     def _new(self, items: list[Any]) -> list[Any]:

@@ -173,7 +173,7 @@ def shards(folder: Path) -> list[str]:
     names = sorted({check_name(name, folder) for name in index.weight_map.values()})
     for name in names:
         if not name.endswith(".safetensors"):
-            raise UnavailableError(f"{path} names {name!r:.200}, which is no .safetensors file.", remedy=_DAMAGED)
+            raise UnavailableError(f"{path} names {name!r:.200}, which is not a .safetensors file.", remedy=_DAMAGED)
     return names or ["model.safetensors"]
 
 
