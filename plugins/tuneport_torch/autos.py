@@ -104,7 +104,8 @@ def max_tokens(asked: int | Auto, max_positions: int | None) -> int | None:
 
 @rule(
     "precision",
-    "bfloat16 on CUDA devices of capability 8 or more and on CPUs with AVX-512 BF16 or AMX instructions, otherwise float32",
+    "bfloat16 on CUDA devices of capability 8 or more and on CPUs with AVX-512 BF16 or AMX instructions, "
+    "otherwise float32",
 )
 def precision(asked: str, *, has_bfloat16: bool) -> Literal["float32", "bfloat16"]:
     """The arithmetic of the forward and backward pass. Never float16, whose range small gradients fall out of."""

@@ -49,8 +49,8 @@ class TorchSettings(Settings):
     )
     beta: Annotated[float, Field(gt=0)] | Auto = Field(
         default="auto",
-        description="Method dpo: how closely the tuned model is held to its base; the smaller, the further it may move away. "
-        "Method orpo: the weight of the odds ratio next to the loss of the chosen answer, the paper's lambda. "
+        description="Method dpo: how closely the tuned model is held to its base; the smaller, the further it may move "
+        "away. Method orpo: the weight of the odds ratio next to the loss of the chosen answer, the paper's lambda. "
         f"{describe('beta')}.",
     )
     label_smoothing: float = Field(

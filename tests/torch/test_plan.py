@@ -15,7 +15,7 @@ from torch_jobs import request
 from tuneport import Ref
 from tuneport.local import Device
 from tuneport.plugin import TrainRequest, home
-from tuneport.workflow.upkeep import prune
+from tuneport.workflow.pruning import prune
 from tuneport_torch import TorchBackend, TorchSettings, pace
 from tuneport_torch.autos import RULES, compiling
 from tuneport_torch.bases import resolve

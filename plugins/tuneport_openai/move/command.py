@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tuneport.plugin import Example
     from tuneport_openai.move.folder import JobFolder
-    from tuneport_openai.move.old import OldJob
+    from tuneport_openai.move.old_job import OldJob
     from tuneport_openai.wire.client import Wire
 
 _TERMS = (

@@ -15,7 +15,7 @@ from tuneport.plugin import lock_file, utc_now, write_file
 from tuneport_openai.move.download import Downloaded, write_error
 
 if TYPE_CHECKING:
-    from tuneport_openai.move.old import OldJob
+    from tuneport_openai.move.old_job import OldJob
     from tuneport_openai.wire.client import Wire
 
 OLD = "old"

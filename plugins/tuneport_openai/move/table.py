@@ -15,7 +15,7 @@ from tuneport_openai.wire import closing
 
 if TYPE_CHECKING:
     from tuneport_openai.move.account import Account
-    from tuneport_openai.move.old import OldFile, OldJob
+    from tuneport_openai.move.old_job import OldFile, OldJob
     from tuneport_openai.wire.profiles import Profile
 
 COLUMNS = (
