@@ -373,14 +373,15 @@ backends:
 def test_show_tells_what_was_sent_and_what_was_billed(
     lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneport.cli import show
+    from tuneport.cli.show_runs import show_job
     from tuneport.terminal import outlet
+    from tuneport.workflow.describing import describe
 
     monkeypatch.setenv("COLUMNS", "300")
     outlet.console.cache_clear()
     job = tuneport.train("lab:base", rows, settings={"usd_per_million_tokens": 10_000})
     job.wait()
-    show.job(job)
+    show_job(describe(job))
     said = capsys.readouterr().out
     assert re.search(r"^trained tokens +1234 *$", said, re.MULTILINE)
     assert re.search(r"^cost +\$12\.34 *$", said, re.MULTILINE)
@@ -486,7 +487,7 @@ def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
         without.delenv("LAB_API_KEY")
         assert invoke(["settle", str(job.ref)]) == 3
     said = capsys.readouterr().err
-    assert "could not be looked for" in said
+    assert "the search for it failed" in said
     assert "export LAB_API_KEY" in said
     assert "in a few minutes" not in said
     scratch = tuneport.plugin.open_notebook(job.ref).scratch
