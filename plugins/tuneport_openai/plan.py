@@ -112,7 +112,7 @@ def _usd(
             why = f"billed by the hour, ${hourly:g} as of {table.as_of()}; the hours are not known"
             return Quantity.unknown("USD", why)
     if price is None and facts is not None:
-        price, source = facts.training, f"by the table of {table.as_of()}"
+        price, source = facts.training, f"as of {facts.priced}" if facts.priced else f"by the table of {table.as_of()}"
     if price is None:
         return Quantity.unknown("USD", f"the price of training is not known; set {section}.usd_per_million_tokens")
     if tokens.value is None:

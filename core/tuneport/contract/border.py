@@ -137,9 +137,8 @@ def raise_clear(backend: str, method: str, module: str, error: Exception) -> NoR
     if os.environ.get("TUNEPORT_STRICT") == "1":
         raise error
     said = f": {one_line(str(error))}" if str(error) else ""
-    raise BackendError(
-        f"The backend {backend!r} failed in {method}: {type(error).__name__}{said}", remedy=_report(module)
-    ) from error
+    message = f"The backend {backend!r} failed in {method}: {type(error).__name__}{said}"
+    raise BackendError(message, remedy=_report(module), unexpected=True) from error
 
 
 def _name_backend(error: TuneportError, backend: str) -> None:
