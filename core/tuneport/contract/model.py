@@ -164,7 +164,7 @@ class Model(ABC):
     @property
     def memory(self) -> int | None:
         """Bytes of this machine's memory that the model takes once it is ready: its weights, not what answering adds.
-        None where nobody knows.
+        None where it is not known.
         """
         return None
 
@@ -181,9 +181,9 @@ class Model(ABC):
         read_schema(schema)
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
-        """The pieces of one reply's text as they come; the whole at once where `can_stream` is false.
+        """The pieces of one reply's text as they come; all of it at once where `can_stream` is false.
 
-        A generator may return the whole Reply at its end, for who wants to know why it ended and how long it is.
+        A generator may return the complete Reply at its end, for callers that need its finish reason and length.
         """
         return _in_one_piece(self, prompt, options)
 
@@ -191,13 +191,13 @@ class Model(ABC):
         self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
     ) -> Iterator[tuple[int, str | Reply]]:
         """The pieces of several replies as they come, answered together: each with the number of its prompt, and after
-        a prompt's last piece its whole Reply. Here a single prompt is streamed, and of several each reply comes in one
-        piece once all are there.
+        a prompt's last piece its complete Reply. By default, a single prompt is streamed, and several are answered
+        together, each reply in one piece.
         """
         if len(prompts) == 1:
             return _numbered(self.generate_stream(prompts[0], options))
         replies = enumerate(self.generate(prompts, options))
-        return ((number, told) for number, reply in replies for told in (reply.text, reply))
+        return ((number, piece) for number, reply in replies for piece in (reply.text, reply))
 
     def generate_each(
         self, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
@@ -286,7 +286,7 @@ class Model(ABC):
         asked, shape = self._options(options, "stream_many")
         prompts = [self._prepared(one, asked) for one in conversations]
         streamed = self.generate_streams(prompts, asked)
-        return ((number, _shaped(told, shape) if isinstance(told, Reply) else told) for number, told in streamed)
+        return ((number, _shaped(piece, shape) if isinstance(piece, Reply) else piece) for number, piece in streamed)
 
     def stream_each(
         self, asked: Iterable[tuple[Conversational, Mapping[str, Any]]]
@@ -304,12 +304,12 @@ class Model(ABC):
             except TuneportError as error:
                 yield number, error
         numbers = list(ready)
-        for place, told in self.generate_each(list(ready.values())) if ready else ():
+        for place, piece in self.generate_each(list(ready.values())) if ready else ():
             number = numbers[place]
-            yield number, _shaped(told, shapes[number]) if isinstance(told, Reply) else told
+            yield number, _shaped(piece, shapes[number]) if isinstance(piece, Reply) else piece
 
     def join(self, batch: LiveBatch, number: int, messages: Conversational, **options: Any) -> None:
-        """Let a batch of `open_batch` answer a conversation too; see `reply`. What comes is told by `batch.step`, with
+        """Let a batch of `open_batch` answer a conversation too; see `reply`. `batch.step` returns the pieces under
         that number. Raises TuneportError for a conversation that cannot be answered.
         """
         asked, _ = self._options(options, "join")
@@ -399,8 +399,8 @@ class Model(ABC):
         """For a notebook: the ref and, of a tuned model, where it comes from."""
         from tuneport.html import card
 
-        told = self.lineage
-        facts = [(name, getattr(told, name)) for name in ("base", "job", "method", "system", "created")] if told else []
+        lineage, names = self.lineage, ("base", "job", "method", "system", "created")
+        facts = [(name, getattr(lineage, name)) for name in names] if lineage else []
         return card(f"Model {self.ref}", facts)
 
 
@@ -445,16 +445,16 @@ def _by_options(
         else:
             same.append(number)
     for options, numbers in groups:
-        left, begun = set(numbers), False
+        left, started = set(numbers), False
         try:
-            for place, told in model.generate_streams([asked[number][0] for number in numbers], options):
-                begun = True
-                if isinstance(told, Reply):
+            for place, piece in model.generate_streams([asked[number][0] for number in numbers], options):
+                started = True
+                if isinstance(piece, Reply):
                     left.discard(numbers[place])
-                yield numbers[place], told
+                yield numbers[place], piece
         except TuneportError as error:
-            if len(numbers) == 1 or begun:
+            if len(numbers) == 1 or started:
                 yield from ((number, error) for number in left)
                 continue
             for number in numbers:  # one of them cannot be answered: the others must not suffer for it
-                yield from ((number, told) for _, told in _by_options(model, [asked[number]]))
+                yield from ((number, piece) for _, piece in _by_options(model, [asked[number]]))
