@@ -84,7 +84,7 @@ def test_rows_of_another_method_are_described_in_the_wires_terms(tmp_path: Path)
     assert "supervised accepts completion, conversation, but this is a preference." in said
     assert "Create the job with method.type dpo, or write each row as {" in said
     said = message(tmp_path / "rows", jsonl(), "dpo")
-    assert "dpo takes preference, and this is a conversation. Create the job with method.type supervised" in said
+    assert "dpo accepts preference, but this is a conversation. Create the job with method.type supervised" in said
     said = message(tmp_path / "rows", b'{"a": 1}\n', "dpo")
     assert "preferred_output" in said
     assert "--column" not in said
