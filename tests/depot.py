@@ -116,6 +116,8 @@ class DepotServer:
             return 200, {"id": f"file-{len(self.files)}"}
         if path == "/chat/completions":
             return 200, self.chat_answer
+        if path == "/circle":
+            return 200, {"items": [1], "nextPageToken": "again"}
         if path == "/price":
             return 200, {"usd": self.price}
         if (method, path) == ("POST", "/jobs"):
@@ -161,6 +163,13 @@ def _handler(server: DepotServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             self._serve("GET")
+
+        def do_DELETE(self) -> None:
+            server.asked.append(f"DELETE {self.path}")
+            if self.path == "/things/lost" and server.asked.count(f"DELETE {self.path}") == 1:
+                self.connection.close()
+                return
+            self._send(404, b'{"error": {"message": "no such thing"}}')
 
         def do_POST(self) -> None:
             self._serve("POST")

@@ -1,8 +1,8 @@
 """The HTTP side of the loopback server: routes, keys, strictness, and what goes wrong on purpose.
 
 Kinds of fault that come before the request counts: `reset`, `503`, `429`, `page`, `redirect` (to the other host). Kinds
-that come after it was carried out: `500 after`, `reset after`, `timeout after`, `truncated after`, `page after`. `kill`
-and `kill after` kill the process `victim`.
+that come after it was carried out: `500 after`, `reset after`, `timeout after`, `truncated after`, `page after`. `late`
+is answered later; `kill` and `kill after` kill the process `victim`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,20 @@ def make_handler(server: FireworksServer) -> type[_Handler]:
             except RefusedError as refused:
                 status, answer = refused.status, refused.body
             self._suffer_after(fault)
+            if status == 200 and "/chat/" in self.path and json.loads(body).get("stream"):
+                self._send_pieces(answer, cut=fault is not None and fault.kind == "cut")
+                return
             self._send(status, json.dumps(answer).encode())
+
+        def _send_pieces(self, answer: dict[str, Any], *, cut: bool) -> None:
+            """The answer word by word, as server-sent events; `cut` ends it without its end."""
+            words = re.findall(r"\S+\s*", answer["choices"][0]["message"]["content"])
+            deltas: list[dict[str, Any]] = [{"role": "assistant"}, *({"content": word} for word in words)]
+            chunks = [{"choices": [{"index": 0, "delta": one, "finish_reason": None}]} for one in deltas]
+            chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+            head = {"id": answer["id"], "object": "chat.completion.chunk", "created": 1, "model": answer["model"]}
+            texts = [f"data: {json.dumps({**head, **one})}\n\n" for one in chunks[: 2 if cut else None]]
+            self._send(200, "".join([*texts, "" if cut else "data: [DONE]\n\n"]).encode(), "text/event-stream")
 
         def _kill(self) -> None:
             os.kill(server.victim, signal.SIGKILL)
@@ -136,7 +149,9 @@ def make_handler(server: FireworksServer) -> type[_Handler]:
 
         def _suffer_after(self, fault: Fault | None) -> None:
             kind = fault.kind if fault else ""
-            if kind == "reset after":
+            if kind == "late":
+                time.sleep(server.slow_seconds)
+            elif kind == "reset after":
                 self._reset()
             elif kind == "kill after":
                 self._kill()

@@ -60,6 +60,7 @@ class FireworksServer:
         self.cost: dict[str, Any] | None = {"currencyCode": "USD", "units": "1", "nanos": 250_000_000}
         self.ends_before_cancel = False
         self.more_accounts: list[str] = []
+        self.tokens_factor = 1.0  # of what it counts
         self.complaint = ""  # what is wrong with every dataset
         self.cold = 0  # how many questions a deployment answers with 503 before it is awake
         self.faults: list[Fault] = []
@@ -138,7 +139,7 @@ class FireworksServer:
             message = self.complaint or f"{len(lines)} examples, not {wanted}"
             dataset["status"] = {"code": "INVALID_ARGUMENT", "message": message}
             return
-        dataset |= {"state": "READY", "estimatedTokenCount": str(len(self.content[name]) // 4)}
+        dataset |= {"state": "READY", "estimatedTokenCount": str(int(len(self.content[name]) / 4 * self.tokens_factor))}
 
     def create_job(self, kind: str, query: dict[str, str], body: dict[str, Any]) -> dict[str, Any]:
         job_id = query.pop(f"{kind[:-1]}Id", "") or f"job-{secrets.token_hex(4)}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 
@@ -92,6 +94,22 @@ def test_two_followers_see_the_same_numbers(server: FireworksServer, rows: Datas
         other.state()
     assert [one.to_dict() for one in job.events()] == [one.to_dict() for one in other.events()]
     assert sum(one.data.get("status") == "succeeded" for one in job.events()) == 1
+
+
+def test_nothing_follows_the_end_however_late_an_answer_comes(server: FireworksServer, rows: Dataset) -> None:
+    server.flow, server.slow_seconds = ("PENDING", "RUNNING", "COMPLETED"), 1.5
+    job = tuneport.train(MODEL, rows)
+    server.break_next("GET", "FineTuningJobs/", "late")
+    slow = threading.Thread(target=tuneport.open_job(job.ref).state)
+    slow.start()
+    while not server.calls("GET", "FineTuningJobs/"):
+        time.sleep(0.01)
+    while job.state().status != "succeeded":
+        time.sleep(0.01)
+    slow.join()
+    statuses = [one.data.get("status") for one in job.events() if one.kind == "status"]
+    assert statuses.count("succeeded") == 1
+    assert statuses[-1] == "succeeded"
 
 
 def test_a_job_that_is_over_is_read_without_the_service(server: FireworksServer, rows: Dataset) -> None:

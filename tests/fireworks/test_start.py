@@ -6,17 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any
 
-import httpx2
 import pytest
 
 import tuneport
+from dying import Killed, kill_at, start_and_settle
 from fireworks_rows import ROWS
 from fireworks_server import FireworksServer
 from tuneport import Dataset
-from tuneport.errors import JobError, JobNotFinished, JobNotFound, TuneportError
+from tuneport.errors import JobError, JobNotFinished, TuneportError
 
 MODEL = "fireworks:tiny-chat"
 CREATE = "supervisedFineTuningJobs?"
@@ -29,29 +27,10 @@ def _short(server: FireworksServer) -> None:
     server.flow, server.slow_seconds = ("RUNNING", "COMPLETED"), 0.1
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-def start_and_settle(rows: Dataset, tries: int = 4) -> tuneport.Job:
-    """What a person does: run it, settle what is unconfirmed, and run it again."""
-    for _ in range(tries):
-        try:
-            return tuneport.train(MODEL, rows)
-        except JobNotFinished as error:
-            try:
-                return tuneport.settle(error.ref)
-            except (JobNotFound, JobNotFinished):
-                continue
-        except TuneportError:
-            continue
-    raise AssertionError("it never started")
-
-
 @pytest.mark.parametrize("kind", [*BEFORE, *AFTER])
 def test_a_creation_that_fails_in_any_way_makes_one_job(server: FireworksServer, rows: Dataset, kind: str) -> None:
     server.break_next("POST", CREATE, kind)
-    job = start_and_settle(rows)
+    job = start_and_settle(MODEL, rows)
     assert len(server.jobs) == 1
     job.wait()
 
@@ -88,30 +67,13 @@ def test_a_refused_creation_is_no_doubt(server: FireworksServer, rows: Dataset) 
     assert not server.jobs
 
 
-@pytest.mark.parametrize("kind", [*BEFORE, *AFTER])
+@pytest.mark.parametrize("kind", ["503", "500 after", "reset after", "page after"])
 @pytest.mark.parametrize("part", ["/datasets", ":upload", "/accounts", "/models/"])
 def test_every_other_request_may_fail_in_any_way(server: FireworksServer, rows: Dataset, part: str, kind: str) -> None:
     verb = "POST" if part in ("/datasets", ":upload") else "GET"
     server.break_next(verb, part, kind, times=2)
-    start_and_settle(rows).wait()
+    start_and_settle(MODEL, rows).wait()
     assert len(server.jobs) == len(server.datasets) == 1
-
-
-def _kill_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> Callable[[], None]:
-    """Let the process "end" at that request: before it leaves, or when its answer has come."""
-    send, count = httpx2.Client.send, iter(range(1_000))
-
-    def dying(self: httpx2.Client, *args: Any, **options: Any) -> httpx2.Response:
-        at = next(count)
-        if at == number and not after:
-            raise Killed
-        answer = send(self, *args, **options)
-        if at == number:
-            raise Killed
-        return answer
-
-    monkeypatch.setattr(httpx2.Client, "send", dying)
-    return lambda: monkeypatch.setattr(httpx2.Client, "send", send)
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -119,11 +81,11 @@ def _kill_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> Ca
 def test_an_end_at_any_request_leaves_one_job(
     server: FireworksServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool
 ) -> None:
-    revive = _kill_at(monkeypatch, number, after=after)
+    revive = kill_at(monkeypatch, number, after=after)
     with pytest.raises(Killed):
         tuneport.train(MODEL, rows)
     revive()
-    start_and_settle(rows).wait()
+    start_and_settle(MODEL, rows).wait()
     assert len(server.jobs) == len(server.datasets) == 1
 
 
@@ -136,14 +98,14 @@ def test_a_killed_process_leaves_one_job(server: FireworksServer, rows: Dataset,
     server.break_next("POST", part, kind)
     process.communicate(b"\n")
     assert process.returncode == -signal.SIGKILL
-    start_and_settle(rows).wait()
+    start_and_settle(MODEL, rows).wait()
     assert len(server.jobs) == len(server.datasets) == 1
 
 
 def test_a_start_that_was_cut_off_resumes(
     server: FireworksServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    revive = _kill_at(monkeypatch, 3, after=False)
+    revive = kill_at(monkeypatch, 3, after=False)
     with pytest.raises(Killed):
         tuneport.train(MODEL, rows)
     revive()
@@ -157,7 +119,7 @@ def test_a_start_that_was_cut_off_resumes(
 def test_a_start_that_was_cut_off_can_be_cancelled_for_good(
     server: FireworksServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    revive = _kill_at(monkeypatch, 3, after=False)
+    revive = kill_at(monkeypatch, 3, after=False)
     with pytest.raises(Killed):
         tuneport.train(MODEL, rows)
     revive()
@@ -169,7 +131,7 @@ def test_a_start_that_was_cut_off_can_be_cancelled_for_good(
 
 def test_six_threads_start_one_job(server: FireworksServer, rows: Dataset) -> None:
     refs: list[str] = []
-    threads = [threading.Thread(target=lambda: refs.append(str(start_and_settle(rows).ref))) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: refs.append(str(start_and_settle(MODEL, rows).ref))) for _ in range(6)]
     for one in threads:
         one.start()
     for one in threads:

@@ -102,6 +102,27 @@ def test_a_question_is_asked_again_after_a_fault(server: FireworksServer, job: t
     assert model.ask("hello") == "echo: hello"
 
 
+def test_an_answer_comes_in_pieces(server: FireworksServer, job: tuneport.Job) -> None:
+    server.answers["hello"] = "one two three"
+    model = job.result()
+    model.ensure_ready()
+    server.cold = 2
+    assert list(model.stream("hello")) == ["one ", "two ", "three"]
+    server.break_next("POST", "/chat/", "500 after")
+    assert "".join(model.stream("hello")) == "one two three"
+
+
+def test_an_answer_that_breaks_off_is_an_error_after_what_came(server: FireworksServer, job: tuneport.Job) -> None:
+    server.answers["hello"] = "one two three"
+    model = job.result()
+    model.ensure_ready()
+    server.break_next("POST", "/chat/", "cut")
+    pieces = model.stream("hello")
+    assert next(pieces) == "one "
+    with pytest.raises(UnavailableError, match="broke off"):
+        next(pieces)
+
+
 def test_a_base_model_answers_where_it_is_serverless(server: FireworksServer) -> None:
     with pytest.raises(UnavailableError):
         tuneport.open_model(MODEL).ask("hello")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 
@@ -10,7 +11,9 @@ import pytest
 from fireworks_schemas import ACCOUNT, KEY
 from fireworks_server import BASE, FireworksServer
 
-sdk = pytest.importorskip("fireworks", reason="needs the package fireworks-ai")
+# Without the SDK, `fireworks` would be this folder of tests, so a module of it is asked for.
+pytest.importorskip("fireworks._version", reason="needs the package fireworks-ai")
+sdk = importlib.import_module("fireworks")
 
 ROWS = b"".join(
     json.dumps({"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": "a"}]}).encode()
@@ -62,6 +65,12 @@ def test_the_sdk_runs_a_supervised_job_from_the_file_to_an_answer(server: Firewo
         model=f"{model.name}#accounts/{ACCOUNT}/deployments/d1", messages=[{"role": "user", "content": "hello"}]
     )
     assert answer.choices[0].message.content == "echo: hello"
+    pieces = client.chat.completions.create(
+        model=f"{model.name}#accounts/{ACCOUNT}/deployments/d1",
+        messages=[{"role": "user", "content": "hello"}],
+        stream=True,
+    )
+    assert "".join(one.choices[0].delta.content or "" for one in pieces) == "echo: hello"
     client.deployments.delete("d1")
     with pytest.raises(sdk.NotFoundError):
         client.deployments.get("d1")

@@ -12,7 +12,7 @@ from tuneport.doors import HOSTED, lazy
 if TYPE_CHECKING:
     from tuneport.contract.hosting import Hosting
     from tuneport.hosted.backend import HostedBackend
-    from tuneport.hosted.chat import ask_openai_wire
+    from tuneport.hosted.chat import ask_openai_wire, stream_openai_wire
     from tuneport.hosted.endpoint import Endpoint, Limits
     from tuneport.hosted.hosting import Deployments
     from tuneport.hosted.http import Http
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "contract.hosting": "Hosting",
     "hosted.backend": "HostedBackend",
-    "hosted.chat": "ask_openai_wire",
+    "hosted.chat": "ask_openai_wire stream_openai_wire",
     "hosted.endpoint": "Endpoint Limits",
     "hosted.hosting": "Deployments",
     "hosted.http": "Http",
@@ -75,6 +75,7 @@ __all__ = [
     "openai_row",
     "parse_time",
     "read_metrics",
+    "stream_openai_wire",
 ]
 
 if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of ours

@@ -73,9 +73,8 @@ class Http:
     ) -> Any:
         """Send a request once and return the JSON of its answer, None for an empty one.
 
-        `path` begins with `/`. `body` is sent as JSON, `form` and `file`, (field, file name, path), as a
-        form. Raises Refused,
-        Unsent or InDoubt, which are also tuneport's usual errors, and ConfigError for a missing key or address.
+        `path` begins with `/`. `body` is sent as JSON, `form` and `file`, (field, file name, path), as a form. Raises
+        Refused, Unsent or InDoubt, which are also tuneport's usual errors, and ConfigError for a missing key.
         """
         endpoint = self.endpoint
         url = endpoint.base_url + _checked_path(path)
@@ -99,6 +98,29 @@ class Http:
                     answer = client.request(method, url, timeout=seconds, files=parts, **options)
         return self._value(answer)
 
+    def stream(self, path: str, body: Any) -> Iterator[Any]:
+        """Post a body once, and yield the JSON of each server-sent event of the answer, until the service ends it with
+        `[DONE]`. Raises what `once` raises; InDoubt for an answer that breaks off.
+        """
+        url = self.endpoint.base_url + _checked_path(path)
+        headers = {**self._key_header(), "Content-Type": "application/json"}
+        client = self._client(urlsplit(url).netloc, is_file=False)
+        content = json.dumps(body).encode()
+        with (
+            self._failures(self.endpoint.title),
+            client.stream("POST", url, content=content, headers=headers, timeout=self.limits.read) as answer,
+        ):
+            if not answer.is_success:
+                answer.read()
+                self._value(answer)
+            for line in answer.iter_lines():
+                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+                if data == "[DONE]":
+                    return
+                if data:
+                    yield _event_value(data, self.endpoint.title)
+        raise InDoubt(f"{self.endpoint.title} broke off its answer.", remedy="Ask again.", passing=True)
+
     def again(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
         """As `once`, for a request that does no harm when it is carried out twice: repeated after a lost connection, a
         5xx or a 429, as Retry-After says.
@@ -114,21 +136,34 @@ class Http:
 
     def delete(self, path: str, **query: str) -> bool:
         """Delete what is at a path, and return whether it was there. Repeated as `again` does."""
+        sent = 0
+
+        def send() -> None:
+            nonlocal sent
+            sent += 1
+            self.once("DELETE", path, query=query)
+
         try:
-            self.again("DELETE", path, query=query)
+            self.retry(send)
         except RefusedName:
-            return False
+            return sent > 1  # an earlier request, whose answer was lost, has deleted it
         return True
 
     def pages(self, path: str, key: str, **query: Any) -> Iterator[Mapping[str, Any]]:
-        """The items under `key` of a list in pages, which `nextPageToken` and `pageToken` connect (Google's form)."""
-        token = ""
+        """The items under `key` of a list in pages, which `nextPageToken` and `pageToken` connect (Google's form).
+
+        Raises BackendError for pages that lead in a circle.
+        """
+        tokens = [""]
         while True:
-            page = self.again("GET", path, query={**query, **({"pageToken": token} if token else {})})
+            page = self.again("GET", path, query={**query, **({"pageToken": tokens[-1]} if tokens[-1] else {})})
             yield from page.get(key) or ()
-            token = page.get("nextPageToken") or ""
+            token = str(page.get("nextPageToken") or "")
             if not token:
                 return
+            if token in tokens:
+                raise BackendError(f"{self.endpoint.title} repeats the pages of a list.", remedy="Try again.")
+            tokens.append(token)
 
     def retry(self, send: Callable[[], Any]) -> Any:
         """Call a request, and call it again after a failure that may pass. Raises the last failure."""
@@ -166,13 +201,6 @@ class Http:
                 self._refuse_file(host, answer.status_code)
 
         self.retry(send)
-
-    def close(self) -> None:
-        """Close the connections; the next request opens new ones."""
-        with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-        for one in clients:
-            one.close()
 
     def _download(self, where: str, url: str, into: IO[bytes], most_bytes: int, **options: Any) -> None:
         client = self._client(f"{where} {most_bytes}", is_file=True, largest=most_bytes)
@@ -282,6 +310,13 @@ class Http:
             remedy="Try again: a signed address expires.",
             passing=status >= 500 or status in (408, 429),
         )
+
+
+def _event_value(data: str, title: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InDoubt(f"{title} sent an event that is not JSON.", remedy="Ask again.", passing=True) from error
 
 
 def _checked_path(path: str) -> str:

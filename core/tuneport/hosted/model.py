@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Iterator, MutableMapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tuneport.contract.model import Lineage, Model
 from tuneport.doors import HOSTED, public
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tuneport.hosted.service import Service
     from tuneport.refs import Ref
 
+_Answer = TypeVar("_Answer")
 _LONGEST_PAUSE = 60.0
 
 
@@ -49,6 +50,7 @@ class HostedModel(Model):
         self._http = http
         self._scratch = scratch
         self._deployments = service.deployments if scratch is not None else None
+        self.can_stream = bool(service.chat_path)  # type: ignore[misc]  # of one service
         self.takes = service.takes  # type: ignore[misc]  # of one service
         self.export_kinds = service.capabilities.export_kinds if scratch is not None else ()  # type: ignore[misc]  # as above
 
@@ -70,6 +72,25 @@ class HostedModel(Model):
                 for one in asked:
                     one.cancel()
                 raise
+
+    def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
+        """The pieces of one reply's text as they come, and at the end the reply. Raises InDoubt where the answer breaks
+        off; what came before has been yielded.
+        """
+        name = self._ready_name()
+        if not self.can_stream:
+            reply = self._answer(name, prompt, options)
+            yield reply.text
+            return reply
+
+        def ask() -> tuple[str, Generator[str, None, Reply]]:
+            pieces = self._service.stream(self._http, name, prompt, options)
+            return next(pieces, ""), pieces
+
+        first, pieces = self._repeat(ask)
+        if first:
+            yield first
+        return (yield from pieces)
 
     def hosting(self) -> Hosting | None:
         """The deployment as the service reports it now; None for a model that has or needs none."""
@@ -104,10 +125,6 @@ class HostedModel(Model):
         with _new_folder(path) as folder:
             self._service.download(self._http, self.name, folder, kind)
         return path
-
-    def close(self) -> None:
-        """Close the connections; the next question opens new ones."""
-        self._http.close()
 
     def _deployment_name(self) -> str:
         assert self._deployments is not None and self._scratch is not None
@@ -144,13 +161,16 @@ class HostedModel(Model):
         return self._deployments.address_for(self.name, self._deployment_name())
 
     def _answer(self, name: str, prompt: Sequence[Message], options: GenerateOptions) -> Reply:
+        return self._repeat(lambda: self._service.generate(self._http, name, prompt, options))
+
+    def _repeat(self, ask: Callable[[], _Answer]) -> _Answer:
         """Ask, and again after a 429, a 5xx or a lost connection; for as long as a deployment may take to wake."""
         limits = self._http.limits
         deadline = time.monotonic() + limits.ready
         attempt = 0
         while True:
             try:
-                return self._service.generate(self._http, name, prompt, options)
+                return ask()
             except RefusedName as error:
                 remedy = f"Run: tuneport hosting start {self.ref}"
                 if self._deployments is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +13,7 @@ from tuneport.dataset import Completion, Conversation, Preference
 from tuneport.doors import HOSTED, public
 from tuneport.errors import UnsupportedError
 from tuneport.hosted.answers import error_in
-from tuneport.hosted.chat import ask_openai_wire
+from tuneport.hosted.chat import ask_openai_wire, stream_openai_wire
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -214,6 +214,14 @@ class Service(ABC):
         if not self.chat_path:
             raise UnsupportedError(f"{self.title} does not answer questions.")
         return ask_openai_wire(http, self.chat_path, model, prompt, options)
+
+    def stream(
+        self, http: Http, model: str, prompt: Sequence[Message], options: GenerateOptions
+    ) -> Generator[str, None, Reply]:
+        """One answer in pieces, the first of which comes when the service has accepted the question, and at the end the
+        reply. Only called where there is a `chat_path`.
+        """
+        return stream_openai_wire(http, self.chat_path, model, prompt, options)
 
     def download(self, http: Http, model: str, folder: Path, kind: str) -> None:
         """Write the model's weights into an empty folder, for a service whose capabilities have `export_kinds`. The

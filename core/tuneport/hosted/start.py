@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Scratch = MutableMapping[str, Any]
 
-_LOOKS = (0.0, 1.0, 2.0, 4.0)  # pauses before each try to resolve a doubt, in units of the endpoint's own pause
+_LOOKS = (0.0, 2.0, 6.0, 12.0)  # pauses before each try to resolve a doubt, in units of the endpoint's own pause
 _OVER = ("job", "refused", "cancelled")
 
 

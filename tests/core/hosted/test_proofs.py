@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 import tuneport
 from depot import KEY, Depot, DepotServer, hasty
+from dying import Killed, kill_at, start_and_settle
+from tuneport import Dataset
 from tuneport.errors import BackendError, BudgetError, JobNotFinished, JobNotFound, TuneportError, UsageError
 from tuneport.hosted import ClientId, Http, InDoubt, Label, Proof, RefusedAddress, Scan, Token, Unsent
 
@@ -45,6 +48,35 @@ def test_a_job_that_a_list_shows_late_is_found(depot: DepotServer, proof: Proof)
     depot.fault, depot.lag, depot.broken_lists = "500", 1, 2
     tuneport.train("depot:base", ROWS)
     assert len(depot.jobs) == 1
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("after", [False, True])
+def test_an_end_at_any_request_leaves_one_job(
+    depot: DepotServer, proof: Proof, monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool
+) -> None:
+    monkeypatch.setattr(Depot, "endpoint", hasty(pause=0.5, certain=0))
+    revive = kill_at(monkeypatch, number, after=after)
+    with pytest.raises(Killed):
+        tuneport.train("depot:base", ROWS)
+    revive()
+    start_and_settle("depot:base", Dataset.load(ROWS)).wait()
+    assert len(depot.jobs) == 1
+
+
+def test_six_threads_start_one_job_under_a_fault(depot: DepotServer, proof: Proof) -> None:
+    depot.fault = "500"
+    refs: list[str] = []
+    rows = Dataset.load(ROWS)
+    threads = [
+        threading.Thread(target=lambda: refs.append(str(start_and_settle("depot:base", rows).ref))) for _ in range(6)
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(refs) == 6
+    assert len(set(refs)) == len(depot.jobs) == 1
 
 
 def test_a_refusal_is_certain(depot: DepotServer, proof: Proof) -> None:
@@ -186,3 +218,14 @@ def test_a_file_of_the_service_is_fetched_with_the_key_within_its_bounds(depot: 
     assert depot.keys[-1] == KEY
     with pytest.raises(InDoubt, match="larger than"):
         http.fetch("/weights", BytesIO(), most_bytes=3)
+
+
+def test_a_deletion_whose_answer_is_lost_counts(depot: DepotServer) -> None:
+    http = Http(hasty(pause=0.5))
+    assert http.delete("/things/lost") is True
+    assert http.delete("/things/absent") is False
+
+
+def test_pages_that_lead_in_a_circle_end(depot: DepotServer) -> None:
+    with pytest.raises(BackendError, match="repeats the pages"):
+        list(Http(Depot.endpoint).pages("/circle", "items"))
