@@ -196,7 +196,7 @@ def test_a_hosted_model_cannot_leave_its_host(tmp_path):
         (endless(), "larger than"),
         (reply(200, deep()), "nested too deeply"),
         (reply(400, {"error": f"{TOKEN} is not known"}), "… is not known"),  # the fixture looks for the token itself
-        (reply(200, b"welcome", "text/html"), "none of the hub's"),
+        (reply(200, b"welcome", "text/html"), "not from the hub's API"),
     ],
 )
 def test_a_hostile_hub_causes_a_clear_error(act, says, push, hub, tuned):
