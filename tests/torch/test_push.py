@@ -118,7 +118,7 @@ def test_without_token_network_or_permission_nothing_is_sent(push, hub, tuned):
     for environment, said in (
         ({"HF_TOKEN": ""}, "No token for the hub was found.\nRun: hf auth login"),
         ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE switches the hub off.\nUnset HF_HUB_OFFLINE"),
-        ({"ALL_PROXY": "socks://127.0.0.1:9"}, "ALL_PROXY names a proxy of a kind that is not supported"),
+        ({"ALL_PROXY": "socks://127.0.0.1:9"}, "ALL_PROXY names an unsupported kind of proxy"),
         ({"HF_TOKEN": "hf_another"}, "The token may not write to ada/tickets (HTTP 401)"),
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "The hub cannot be reached"),
     ):
