@@ -88,7 +88,7 @@ def test_a_merged_model_is_published_completely_with_its_card(push, hub, tuned):
 def test_push_asks_before_anything_is_created_and_replaces_the_same_name(push, hub, tuned):
     no = push(tuned, "lab/tickets", "--kind", "gguf", "--dtype", "q8_0", answer="n\n")
     assert no.code == 1
-    assert f"where anybody can see it: {hub.url}/lab/tickets (a new repository)" in no.err
+    assert f"where anyone can see it: {hub.url}/lab/tickets (a new repository)" in no.err
     assert "Nothing was done." in no.err
     assert hub.repositories == {}
     hub.repositories["lab/tickets"] = Repository(private=False, files={"old.bin": b"old"}, tags=["tuneport"])
