@@ -24,7 +24,7 @@ from tuneport_torch.bases.lora_layer import LoraLinear
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.forward import Packed, PackedBatch
 from tuneport_torch.engine.loss import head_logits, weighted_loss
-from tuneport_torch.engine.objective import Answers
+from tuneport_torch.engine.objective import AnswerRows
 from tuneport_torch.engine.pack import epoch_steps
 from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.update import adamw, update
@@ -77,7 +77,7 @@ def steps(options: Options, args: argparse.Namespace, device: torch.device, chan
     forward = prepare(model, settings, plan, heard)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(trained.values()) if unfused else adamw(trained, 0.0, device)
-    data = Answers(workload(options.rows, SHAPES[options.shape]["vocab_size"], options.mean, options.cap), "train")
+    data = AnswerRows(workload(options.rows, SHAPES[options.shape]["vocab_size"], options.mean, options.cap), "train")
     batches = epoch_steps(data.lengths, args.step, 0, 0)[: args.steps]
     model.train()
     synchronize(device)

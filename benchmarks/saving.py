@@ -85,7 +85,7 @@ def measure(
         figures["copy" if number else "first copy, into fresh memory"].append(timed(saver.save))
         while len(seen) < progress.step:
             figures["step, while a checkpoint is written"].append(timed(step))
-            saver.settle()
+            saver.collect()
         figures["write, during the training"].append(time.monotonic() - began)
         progress.step += 1
         figures["wait for the disk"].append(timed(saver.save_last))

@@ -228,7 +228,7 @@ REFUSALS = {
     "a page with 402": Scenario(CREATE, page(402, "Pay first"), fails=("train",), says="402: Pay first"),
     "a refusal as plain text": refusal(400, b"not today", "not today", "text/plain"),
     "a refusal without a body": refusal(400, b"", "no reason given"),
-    "a refusal as bytes": refusal(400, bytes(range(128, 256)), "(bytes that are no text)", "image/png"),
+    "a refusal as bytes": refusal(400, bytes(range(128, 256)), "(bytes that are not text)", "image/png"),
     "a refusal that is deep": refusal(400, deep(), ""),
     "a refusal that never ends": Scenario(CREATE, endless(), fails=("train",), says="may have been started"),
     "a redirect": Scenario(CREATE, reply(307, b"", Location="http://127.0.0.1:9/x"), fails=("train",), says="307"),
@@ -251,7 +251,7 @@ CREATIONS = {
         CREATE,
         reset,
         fails=("train",),
-        says="does not come to an end",
+        says="does not end",
         then=(Scenario(JOBS, always_more(event(1, created_at=4_000_000_000))),),
     ),
 }
@@ -295,10 +295,10 @@ STATES = {
         JOB, reply(200, b"plain", Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cannot be decompressed"
     ),
     "gzip that is cut short": Scenario(
-        JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="cut short"
+        JOB, reply(200, gzip.compress(b"{}" * 999)[:-9], Content_Encoding="gzip"), fails=AFTER_TRAIN, says="truncated"
     ),
     "an encoding nobody asked for": Scenario(
-        JOB, reply(200, b"x", Content_Encoding="br"), fails=AFTER_TRAIN, says="not asked for"
+        JOB, reply(200, b"x", Content_Encoding="br"), fails=AFTER_TRAIN, says="was not requested"
     ),
     "a body that drips": Scenario(JOB, drip(SLOW + b"\r\n", b" "), times=1),
     "headers that drip": Scenario(JOB, drip(SLOW, b"X-Slow: yes\r\n"), times=1),
@@ -344,7 +344,7 @@ FILE_LOOKS = {
     "another file's state": Scenario(FILE, change=updated(id="file-other"), fails=("train",), says="about the file"),
     "a file whose status is a number": Scenario(FILE, change=updated(status=5)),
     "a file that is bad at length": Scenario(
-        FILE, change=updated(status="error", status_details=["x" * 9_999]), fails=("train",), says="finds the file bad"
+        FILE, change=updated(status="error", status_details=["x" * 9_999]), fails=("train",), says="rejected the file"
     ),
     "a busy look at a file": Scenario(FILE, reply(429, BUSY), times=2),
 }

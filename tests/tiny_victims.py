@@ -60,11 +60,11 @@ def checkpoint(step: int, size: int) -> dict[str, dict[str, Any]]:
 
 
 def save(folder: str, size: int) -> None:
-    """Save the checkpoint that follows the newest whole one. The first stays the best."""
+    """Save the checkpoint that follows the newest intact one. The first stays the best."""
     from tuneport_torch.engine.checkpoint import Store
 
     store = Store(Path(folder), keep=1)
-    saved = store.newest_whole()
+    saved = store.newest_intact()
     step = saved.step + 1 if saved else 1
     tensors = checkpoint(step, size)
     _let_parent_follow()

@@ -184,11 +184,18 @@ class WaitTimeout(TuneportError, TimeoutError):  # noqa: N818 - see BackendNotFo
 
 
 class BackendError(TuneportError):
-    """A backend or its service misbehaved. The cause is the original exception."""
+    """A backend or its service misbehaved. The cause is the original exception.
 
-    def __init__(self, message: str, *, remedy: str | None = None, passing: bool = False) -> None:
+    `unexpected` is set when the backend raised something other than an error of tuneport: the message then contains
+    that exception's text.
+    """
+
+    def __init__(
+        self, message: str, *, remedy: str | None = None, passing: bool = False, unexpected: bool = False
+    ) -> None:
         super().__init__(message, remedy=remedy)
         self.passing = passing
+        self.unexpected = unexpected
 
 
 class HomeError(TuneportError):

@@ -75,7 +75,10 @@ def lock_file(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[Fi
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o600)
     with os.fdopen(descriptor, "r+b", buffering=0) as held:
         fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield held
+        try:
+            yield held
+        finally:
+            fcntl.flock(held, fcntl.LOCK_UN)  # also where a forked child has inherited it
 
 
 @public(AUTHORS)

@@ -16,6 +16,7 @@ from tuneport.loader import Plugins, load
 from tuneport.refs import Ref
 
 if TYPE_CHECKING:
+    from tuneport.contract.backend import Backend
     from tuneport.contract.events import Event
     from tuneport.contract.job import Job
     from tuneport.contract.state import JobState
@@ -32,6 +33,12 @@ def open_notebook(ref: str | Ref) -> Notebook:
     with Ledger.open() as ledger:
         record = ledger.job(ref)
     return LedgerNotebook(record.ref, record.intent)
+
+
+def attach(backend: Backend, job: Job) -> Job:
+    """The same job, with the verbs of its backend, and with its notebook where this machine has started it."""
+    job.verbs = backend.capabilities.verbs
+    return attach_notebook(job)
 
 
 def attach_notebook(job: Job) -> Job:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tuneport.plugin import ask_secret, did_you_mean, say, say_json
+from tuneport.plugin import ask_secret, say, say_json
 
 if TYPE_CHECKING:
     from tuneport_openai.wire.profiles import Profile
@@ -129,6 +129,7 @@ def remove(name: Name, json: Json = False) -> int:
 
 def _vendor_of(name: str | None) -> VendorName | None:
     from tuneport.errors import UsageError
+    from tuneport.plugin import did_you_mean
     from tuneport_openai.wire.vendors import VENDORS
 
     known = [one for one in VENDORS if one != "openai"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, MutableMapping, Sequence
+from collections.abc import Generator, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from tuneport.errors import BackendError
+from tuneport.errors import BackendError, ModelNotFound
 from tuneport.plugin import GenerateOptions, Lineage, Message, Ref, Reply, replace_file
 from tuneport_openai.model import HostedModel
 from tuneport_openai.nebius import Registry
@@ -98,12 +99,24 @@ class RegisteredModel(HostedModel):
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         """Like any hosted model's; registers the checkpoint first."""
         self.ensure_ready()
-        return super().generate(prompts, options)
+        with self._forget_when_missing():
+            return super().generate(prompts, options)
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
         """Like any hosted model's; registers the checkpoint first."""
         self.ensure_ready()
-        return super().generate_stream(prompt, options)
+        with self._forget_when_missing():
+            return (yield from super().generate_stream(prompt, options))
+
+    @contextmanager
+    def _forget_when_missing(self) -> Iterator[None]:
+        """When the registration was removed elsewhere, let the next request register the checkpoint again."""
+        try:
+            yield
+        except ModelNotFound:
+            for key in ("active", "registered"):
+                self._scratch.pop(key, None)
+            raise
 
     def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
         """Download the checkpoint's files as they are; `dtype` has no effect."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 from tuneport.plugin import Plan, Quantity
 from tuneport_openai.catalog import table
 from tuneport_openai.catalog.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
-from tuneport_openai.wire import closing
 from tuneport_openai.wire.profiles import Profile
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def _usd(
             why = f"billed by the hour, ${hourly:g} as of {table.as_of()}; the hours are not known"
             return Quantity.unknown("USD", why)
     if price is None and facts is not None:
-        price, source = facts.training, f"by the table of {table.as_of()}"
+        price, source = facts.training, f"as of {facts.priced}" if facts.priced else f"by the table of {table.as_of()}"
     if price is None:
         return Quantity.unknown("USD", f"the price of training is not known; set {section}.usd_per_million_tokens")
     if tokens.value is None:
@@ -133,7 +132,7 @@ def _chosen(request: TrainRequest, settings: AnySettings) -> dict[str, Any]:
 def _notes(endpoint: Profile, request: TrainRequest, model: str, facts: Known | None) -> list[str]:
     """Other things to know, the biggest obstacle first."""
     method, day, traits = request.options.method, table.as_of(), endpoint.traits
-    notes = [closing.note(endpoint, method), table.end_of(facts) if facts is not None else ""]
+    notes = [table.end_of(facts) if facts is not None else ""]
     if endpoint.vendor != "other":
         if facts is None:
             notes.append(f"{model} is not among the tunable models known on {day}: the server may refuse it.")

@@ -69,6 +69,8 @@ def from_tuneport(
         return bad(error.message if param in error.message else f"{param}: {error.message}", param, code)
     if isinstance(error, NotFoundError):
         return WireError(404, error.message, param=param, code="not_found")
+    if isinstance(error, BackendError) and error.unexpected:  # its text is for the log only
+        return WireError(500, "The backend failed; see the server log.", code="server_error")
     if isinstance(error, HomeError | BackendError):
         return WireError(500, error.message, code="server_error")
     return bad(error.message, param)

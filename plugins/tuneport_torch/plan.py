@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
@@ -48,12 +48,7 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, find_unreadab
     device = found[0] if found else Device(kind, f"no {kind} device", 0)
     rows, checked = len(request.train), len(request.validation) if request.validation is not None else 0
     read = rules.for_rows(chain(request.train, request.validation or ())) if tokenizer_here else None
-    counting = _Counting(settings, base, read, request.options.too_long)
-    tokens, lengths = counting.tokens(request.train, rows)
-    aside, aside_lengths = counting.tokens(request.validation, checked) if request.validation else (None, None)
-    for part, found_lengths in (("train", lengths), ("validation", aside_lengths)):
-        if found_lengths is not None and (refusal := found_lengths.refusal(part)):
-            raise refusal
+    tokens, aside, lengths = _count(request, _Counting(settings, base, read, request.options.too_long))
     expected = pace.estimate(base, settings, device)
     resolved = _resolve(request, base, device, tokens, aside, expected)
     referred = (tokens.value or 0) + (aside.value or 0 if aside else 0) if request.options.method == "dpo" else 0
@@ -70,14 +65,9 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, find_unreadab
         base=str(request.base),
         rows=rows,
         validation_rows=checked,
-        tokens=Quantity(
-            value=(tokens.value or 0) * resolved.epochs, unit="tokens", source=tokens.source, error=tokens.error
-        ),
-        steps=Quantity(
-            value=resolved.total_steps,
-            unit="steps",
-            source=f"{resolved.tokens_per_step} tokens a step",
-            error=tokens.error,
+        tokens=replace(tokens, value=(tokens.value or 0) * resolved.epochs),
+        steps=replace(
+            tokens, value=resolved.total_steps, unit="steps", source=f"{resolved.tokens_per_step} tokens a step"
         ),
         seconds=seconds,
         memory=_memory(settings, base, device, resolved, _longest(tokens, rows)),
@@ -96,6 +86,20 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, find_unreadab
             ),
         ),
     )
+
+
+def _count(request: TrainRequest, counting: _Counting) -> tuple[Quantity, Quantity | None, Lengths | None]:
+    """The tokens of an epoch, those of the validation rows, and how long the training rows are. Raises DataError for
+    rows that are too long, if the policy is to stop.
+    """
+    tokens, lengths = counting.tokens(request.train, len(request.train))
+    aside, aside_lengths = None, None
+    if request.validation:
+        aside, aside_lengths = counting.tokens(request.validation, len(request.validation))
+    for part, found in (("train", lengths), ("validation", aside_lengths)):
+        if found is not None and (refusal := found.refusal(part)):
+            raise refusal
+    return tokens, aside, lengths
 
 
 def _resolve(

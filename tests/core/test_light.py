@@ -44,7 +44,18 @@ def test_the_command_lines_help_imports_nothing_heavy_and_no_room_that_it_does_n
     found = modules_after(HELP.format(arguments=["--help"]), whole=True)
     assert not found & {*HEAVY, "pydantic", "msgspec", "sqlite3", "psutil", "ruamel.yaml", "rich", "asyncio"}
     rooms = {name.removeprefix("tuneport.").partition(".")[0] for name in found if name.startswith("tuneport.")}
-    assert rooms == {"cli", "contract", "doors", "errors", "loader", "plugin", "printable", "refs", "terminal"}
+    assert rooms == {
+        "cli",
+        "contract",
+        "doors",
+        "errors",
+        "loader",
+        "plugin",
+        "printable",
+        "refs",
+        "spelling",
+        "terminal",
+    }
 
 
 def test_the_help_of_one_command_asks_no_plugin() -> None:

@@ -67,14 +67,14 @@ def test_a_config_names_its_model_as_a_command_does(cli: Cli, tickets: Path, tmp
     tuneport.run(tuneport.RunConfig(model="last", data={"train": str(tickets)}), wait=False)  # type: ignore[arg-type]
     assert base() == newest
     file.write_text("model: a\ndata: {train: rows.csv}\n")
-    with pytest.raises(tuneport.errors.ConfigError, match=r"tune.yaml:1: model: 'a' names no job"):
+    with pytest.raises(tuneport.errors.ConfigError, match=r"tune.yaml:1: model: 'a' is not the name of a job"):
         tuneport.run(file)
 
 
 def test_an_ambiguous_prefix_lists_the_jobs() -> None:
     first, second = trained("beak"), trained("bear")
     for text in ("be", "parrot:bea"):
-        with pytest.raises(tuneport.errors.RefError, match="fits 2 names") as caught:
+        with pytest.raises(tuneport.errors.RefError, match="matches 2 names") as caught:
             tuneport.open_job(text)
         assert first in str(caught.value)
         assert second in str(caught.value)
@@ -93,7 +93,7 @@ def test_an_exact_name_is_never_a_prefix(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_job_never_hides_a_base_model() -> None:
     ref = trained("grey")  # the parrot's only base has that name
     assert str(tuneport.open_model("parrot:grey").ref) == "parrot:grey"
-    with pytest.raises(tuneport.errors.RefError, match="fits 2 names") as caught:
+    with pytest.raises(tuneport.errors.RefError, match="matches 2 names") as caught:
         tuneport.open_model("grey")
     assert ref in str(caught.value)
     assert "parrot:grey" in str(caught.value)
@@ -114,7 +114,7 @@ def test_a_job_never_hides_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     config = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 32}
     (tmp_path / "words" / "config.json").write_text(json.dumps(config))
     (tmp_path / "words" / "model.safetensors").write_bytes(bytes(8))
-    with pytest.raises(tuneport.errors.RefError, match="fits 2 names") as caught:
+    with pytest.raises(tuneport.errors.RefError, match="matches 2 names") as caught:
         tuneport.open_model("words")
     assert "torch:./words" in str(caught.value)
     assert ref in str(caught.value)

@@ -129,6 +129,8 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_starves_nobody(
     [
         ("[Toy]", "announces the class Toy", "let tuneport_backends return [Toy()]"),
         ("Toy()", "instead of a list", "Return a list of backends"),
+        ("None", "tuneport_backends returns None instead of a list", "Return a list of backends"),
+        ("{}", "tuneport_backends returns {} instead of a list", "Return a list of backends"),
     ],
 )
 def test_an_author_who_announces_the_wrong_thing_is_told_what_to_announce(
@@ -139,6 +141,58 @@ def test_an_author_who_announces_the_wrong_thing_is_told_what_to_announce(
     assert found["status"] == "broken"
     assert reason in found["reason"]
     assert remedy in found["remedy"]
+
+
+CAPABILITIES = 'capabilities = tuneport.plugin.Capabilities(methods=frozenset({"sft"}))'
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "reason"),
+    [
+        ('name = "toy"', 'name = ""', "a backend whose name is ''"),
+        ('name = "toy"', 'name = "a:b"', "a backend whose name is 'a:b'"),
+        ('name = "toy"', 'name = "My Ann"', "a backend whose name is 'My Ann'"),
+        ('name = "toy"', 'name = "toy"; packages = "text"', "toy.packages is 'text'"),
+        (CAPABILITIES, "", "the backend toy: capabilities is None"),
+        ('{"sft"}', '{"SFT"}', "capabilities.methods has SFT"),
+        ('frozenset({"sft"})', '["sft"]', "capabilities.methods is ['sft'] (list)"),
+        ('frozenset({"sft"})', "frozenset()", "capabilities.methods is empty"),
+        ('{"sft"})', '{"sft"}), verbs=frozenset({"stop"})', "capabilities.verbs has stop"),
+        ('{"sft"})', '{"sft"}), learning_rate="x"', "capabilities.learning_rate is 'x' (str), not one of absolute"),
+        ('{"sft"})', '{"sft"}), max_epochs=0', "capabilities.max_epochs is 0; it must be at least 1"),
+        ('{"sft"}', '{"sft", "dpo"}', "trains by 'dpo', and its rules take no rows for it"),
+        (
+            '{"sft"})',
+            '{"sft"}), rules=tuneport.plugin.DataRules(shapes={"sft": {"conversations"}})',
+            "conversations is not a shape",
+        ),
+        (
+            '{"sft"})',
+            '{"sft"}), rules=tuneport.plugin.DataRules(roles=frozenset({"User"}))',
+            "User is not a role",
+        ),
+        ("@tuneport.plugin.hookimpl", "", "its function tuneport_backends is not marked as a hook"),
+        ("TUNEPORT_API = 1", 'TUNEPORT_API = int("1")', "its TUNEPORT_API is computed"),
+    ],
+)
+def test_a_declaration_that_does_not_fit_together_is_found_when_the_plugin_is_loaded(
+    zoo: Zoo, said: str, instead: str, reason: str
+) -> None:
+    source = textwrap.dedent(GOOD.format(backend="toy"))
+    assert said in source
+    zoo.install("toys", source.replace(said, instead))
+    found = zoo.infos()["toys"]
+    assert found["status"] == "broken"
+    assert reason in found["reason"]
+    assert found["remedy"]
+
+
+def test_a_declared_verb_without_its_method_is_found_when_the_plugin_is_loaded(zoo: Zoo) -> None:
+    source = textwrap.dedent(GOOD.format(backend="toy")).replace('{"sft"})', '{"sft"}), verbs=frozenset({"pause"})')
+    job = "class ToyJob(tuneport.Job): pass\nclass Toy(tuneport.Backend)"
+    source = source.replace("class Toy(tuneport.Backend)", job).replace("job(self, name)", "job(self, name) -> ToyJob")
+    zoo.install("toys", source)
+    assert "declares the verb 'pause', and its jobs do not define pause()" in zoo.infos()["toys"]["reason"]
 
 
 def test_a_stranger_cannot_take_a_built_in_backends_name(zoo: Zoo) -> None:

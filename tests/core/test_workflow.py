@@ -8,11 +8,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import tuneport
+import tuneport.plugin
 from tuneport.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("parrot")
@@ -135,6 +137,49 @@ def test_what_is_refused_leaves_no_live_intent(data: tuneport.Dataset) -> None:
     with pytest.raises(tuneport.errors.BackendNotFound):
         tuneport.train("budgie:grey", data)
     assert Ledger.open().jobs() == []
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Let the parrot declare something else."""
+    backend = tuneport.open_backend("parrot")
+    monkeypatch.setattr(backend, "capabilities", replace(backend.capabilities, **changes))
+
+
+def test_what_a_backend_declares_that_it_cannot_do_is_refused_before_anything_starts(
+    data: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, seed=False, validation=False, max_epochs=2, verbs=frozenset())
+    with pytest.raises(tuneport.errors.UnsupportedError, match="takes no seed"):
+        tuneport.train("parrot:grey", data, seed=7)
+    with pytest.raises(tuneport.errors.UnsupportedError, match="takes no validation rows"):
+        tuneport.train("parrot:grey", data, validation=data)
+    with pytest.raises(tuneport.errors.UnsupportedError, match="at most 2 epochs, not 3"):
+        tuneport.train("parrot:grey", data, epochs=3)
+    assert Ledger.open().jobs() == []
+    job = tuneport.train("parrot:grey", data, epochs=2)
+    with pytest.raises(tuneport.errors.UnsupportedError, match="does not support cancel"):
+        tuneport.open_job(job.ref).cancel()
+
+
+def test_a_seed_that_a_backend_does_not_take_is_noted_in_the_plan(
+    data: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any("seed" in note for note in tuneport.plan("parrot:grey", data).notes)
+    declare(monkeypatch, seed=False)
+    assert any("takes no seed" in note for note in tuneport.plan("parrot:grey", data).notes)
+    assert not any("seed" in note for note in tuneport.plan("parrot:grey", data, seed=None).notes)
+
+
+def test_a_closing_vendor_is_noted_with_who_else_could_run_the_config(
+    data: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closes = tuneport.plugin.Availability(ready=True, closing="The cage closes in May")
+    backend = tuneport.open_backend("parrot")
+    monkeypatch.setattr(backend, "availability", lambda: closes)
+    assert "torch" in tuneport.plugin.alternatives("parrot")
+    [note] = [note for note in tuneport.plan("parrot:grey", data).notes if "cage" in note]
+    assert note.startswith("The cage closes in May. Change one word of the config")
+    assert "torch" in note
 
 
 def test_validation_rows_with_errors_stop_a_start(data: tuneport.Dataset, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_the_managers_token_follows_no_redirect(manager: Manager, rows: Dataset,
     assert len(server.asked) == before
 
 
-def test_a_manager_that_is_not_there_is_said_to_be(manager: Manager, rows: Dataset) -> None:
+def test_a_manager_that_cannot_be_reached_is_reported(manager: Manager, rows: Dataset) -> None:
     model = trained(rows).result()
     manager.http.shutdown()
     manager.http.server_close()
@@ -254,7 +254,7 @@ def test_the_training_tier_is_sent(manager: Manager, rows: Dataset) -> None:
         (drip(b"HTTP/1.1 200 OK\r\n", b"X-Slow: the-managers-token\r\n"), "could not be reached"),
     ],
 )
-def test_a_nasty_manager_is_answered_with_words(
+def test_a_nasty_manager_becomes_an_error_with_a_remedy(
     act: Any, says: str, manager: Manager, server: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(azure.MANAGEMENT, f"http://127.0.0.1:{server.port}")

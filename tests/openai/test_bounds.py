@@ -147,7 +147,7 @@ def own_console() -> None:
         (reply(200, completion()), ""),  # a server that does not stream
     ],
 )
-def test_an_answer_without_an_end_is_no_success(
+def test_an_answer_without_an_end_is_an_error(
     answer: Any, shown: str, lab: WireServer, own_console: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Scenario(CHAT, answer).spoil(lab)
@@ -158,7 +158,7 @@ def test_an_answer_without_an_end_is_no_success(
     assert "Ask again" in printed.err or "Try again" in printed.err
 
 
-def test_an_answer_without_a_choice_is_no_success_as_json(lab: WireServer, own_console: None, capfd: Any) -> None:
+def test_an_answer_without_a_choice_is_an_error_with_json_too(lab: WireServer, own_console: None, capfd: Any) -> None:
     Scenario(CHAT, reply(200, completion(choices=[]))).spoil(lab)
     assert invoke(["ask", "lab:base", "hello", "--json"]) == 1
     assert "without a choice" in json.loads(capfd.readouterr().out)["error"]["message"]
@@ -216,7 +216,7 @@ def test_a_wait_with_a_timeout_ends_in_an_outage_too(lab: WireServer, rows: Data
 
 
 @pytest.mark.parametrize("limits", [(*QUICK, "notice_seconds=0.05", "process_seconds=0.4")])
-def test_what_a_file_is_waited_for_is_said(lab: WireServer, rows: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wait_for_a_file_is_logged(lab: WireServer, rows: Dataset, caplog: pytest.LogCaptureFixture) -> None:
     lab.file_looks = 10**6
     with pytest.raises(tuneport.errors.BackendError, match=r"still processing the file .* its status is 'uploaded'"):
         tuneport.train("lab:base", rows)

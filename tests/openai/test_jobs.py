@@ -141,7 +141,7 @@ def test_result_files_are_read_by_their_header(encoded: bool) -> None:
         (7, Status.UNKNOWN),
     ],
 )
-def test_every_word_for_a_status_is_understood_or_unknown(
+def test_every_status_of_a_server_is_known_or_unknown(
     word: object, status: Status, lab: WireServer, rows: Dataset
 ) -> None:
     lab.flow = ("queued",)
@@ -268,7 +268,7 @@ def test_a_job_that_the_key_cannot_see_is_not_forgotten_and_not_started_again(la
     assert lab.jobs == kept
 
 
-def test_waiting_outlasts_an_outage_and_tells_each_event_once(lab: WireServer, rows: Dataset) -> None:
+def test_waiting_outlasts_an_outage_and_reports_each_event_once(lab: WireServer, rows: Dataset) -> None:
     import threading
 
     job = tuneport.train("lab:base", rows)
@@ -290,7 +290,7 @@ def test_a_refused_key_ends_the_waiting(lab: WireServer, rows: Dataset) -> None:
         job.wait()
 
 
-def test_a_servers_words_steer_no_terminal(lab: WireServer, rows: Dataset) -> None:
+def test_a_servers_text_cannot_control_a_terminal(lab: WireServer, rows: Dataset) -> None:
     lab.flow = ("failed",)
     job = tuneport.train("lab:base", rows)
     (raw,) = lab.jobs.values()
@@ -370,24 +370,25 @@ backends:
 """
 
 
-def test_show_tells_what_was_sent_and_what_was_billed(
+def test_show_has_what_was_sent_and_what_was_billed(
     lab: WireServer, rows: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneport.cli import show
+    from tuneport.cli.app import invoke
     from tuneport.terminal import outlet
 
     monkeypatch.setenv("COLUMNS", "300")
     outlet.console.cache_clear()
     job = tuneport.train("lab:base", rows, settings={"usd_per_million_tokens": 10_000})
     job.wait()
-    show.job(job)
+    capsys.readouterr()
+    assert invoke(["show", str(job.ref)]) == 0
     said = capsys.readouterr().out
     assert re.search(r"^trained tokens +1234 *$", said, re.MULTILINE)
     assert re.search(r"^cost +\$12\.34 *$", said, re.MULTILINE)
     assert re.search(r"^sent +/.*\.jsonl *$", said, re.MULTILINE)
 
 
-def test_the_command_line_runs_a_config_whole(lab: WireServer, rows: Dataset, tmp_path: Path) -> None:
+def test_the_command_line_runs_a_config_from_start_to_end(lab: WireServer, rows: Dataset, tmp_path: Path) -> None:
     rows.write(tmp_path / "rows.jsonl")
     (tmp_path / "tune.yaml").write_text(CONFIG)
     done = cli("run", "tune.yaml", "--json", cwd=tmp_path)
@@ -424,7 +425,7 @@ def test_a_start_that_is_killed_while_uploading_is_finished_by_the_same_command(
     assert len(lab.jobs) == lab.calls("POST", "/v1/files") == 1
 
 
-def test_a_start_that_an_outage_stops_goes_on_with_the_same_intent(lab: WireServer, rows: Dataset) -> None:
+def test_a_start_that_an_outage_stops_continues_with_the_same_intent(lab: WireServer, rows: Dataset) -> None:
     lab.refuse["POST /v1/files"] = (503, {"error": {"message": "down"}}, {})
     with pytest.raises(tuneport.errors.BackendError, match="down") as caught:
         tuneport.train("lab:base", rows)
@@ -466,7 +467,7 @@ def test_a_start_that_was_refused_is_over(lab: WireServer, rows: Dataset) -> Non
 
 
 @pytest.mark.parametrize("limits", [("poll_seconds=0.01", "retry_seconds=0", "search_seconds=0")])
-def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
+def test_settle_finds_the_job_or_says_that_it_is_not_known_yet(
     lab: WireServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tuneport.cli.app import invoke
@@ -486,7 +487,7 @@ def test_settle_finds_the_job_or_says_that_nobody_can_tell_yet(
         without.delenv("LAB_API_KEY")
         assert invoke(["settle", str(job.ref)]) == 3
     said = capsys.readouterr().err
-    assert "could not be looked for" in said
+    assert "the search for it failed" in said
     assert "export LAB_API_KEY" in said
     assert "in a few minutes" not in said
     scratch = tuneport.plugin.open_notebook(job.ref).scratch

@@ -140,7 +140,7 @@ def test_a_key_that_the_server_repeats_is_redacted(ring: Any, lab: WireServer, m
         ("keyring.backends.fail.Keyring", "could not keep the key of lab"),
     ],
 )
-def test_a_keyring_that_is_none_is_refused(
+def test_a_keyring_that_does_not_keep_keys_safely_is_refused(
     backend: str,
     said: str,
     ring: Any,
@@ -168,7 +168,7 @@ class Telling(keyring.backend.KeyringBackend):
         raise keyring.errors.PasswordSetError(f"no room for {password}")
 
 
-def test_a_keyring_that_tells_the_key_is_not_repeated(
+def test_a_keyrings_message_with_the_key_is_not_repeated(
     ring: Any, lab: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keyring.core, "_keyring_backend", Telling())

@@ -27,7 +27,7 @@ def test_a_busy_server_is_asked_again_when_it_says(model: tuneport.Model, lab: W
     assert lab.calls("POST", "/v1/chat/completions") == 8
 
 
-def test_no_credit_is_not_asked_for_again(model: tuneport.Model, lab: WireServer) -> None:
+def test_a_request_without_credit_is_not_repeated(model: tuneport.Model, lab: WireServer) -> None:
     error = {"message": "You exceeded your current quota", "code": "insufficient_quota"}
     lab.refuse["POST /v1/chat/completions"] = (429, {"error": error}, {})
     with pytest.raises(tuneport.errors.UnavailableError, match="exceeded your current quota") as caught:
@@ -36,7 +36,7 @@ def test_no_credit_is_not_asked_for_again(model: tuneport.Model, lab: WireServer
     assert lab.calls("POST", "/v1/chat/completions") == 1
 
 
-def test_one_error_ends_the_whole_call(model: tuneport.Model, lab: WireServer) -> None:
+def test_one_error_ends_the_call(model: tuneport.Model, lab: WireServer) -> None:
     lab.refuse["POST /v1/chat/completions"] = (400, {"error": {"message": "too long"}}, {})
     with pytest.raises(tuneport.errors.UsageError, match="too long"):
         model.ask_many(["question 1"] * 500)
@@ -55,7 +55,7 @@ def test_tools_are_passed_and_calls_come_back(model: tuneport.Model, lab: WireSe
     assert reply.prompt_tokens == 7
 
 
-def test_an_unknown_model_is_said_to_be(lab: WireServer) -> None:
+def test_an_unknown_model_is_an_error(lab: WireServer) -> None:
     with pytest.raises(tuneport.errors.ModelNotFound, match="nothing does not exist"):
         tuneport.open_model("lab:nothing").ask("hello")
 

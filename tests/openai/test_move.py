@@ -152,7 +152,7 @@ def test_a_job_comes_home_byte_for_byte_with_its_curve_and_is_not_fetched_twice(
     assert methods(vendor) == {"GET"}
 
 
-def test_a_file_that_is_gone_is_said_and_a_copy_takes_its_place(vendor: WireServer, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_and_a_copy_replaces_it(vendor: WireServer, tmp_path: Path) -> None:
     del vendor.content[vendor.job["training_file"]]
     wire, folder = Wire(profile("lab")), tmp_path / "shop"
     local = bring(wire, read_job(wire, vendor.job["id"]), folder)
@@ -197,7 +197,7 @@ def in_pieces(server: WireServer, file_id: str, *, first: int, ranges: bool = Tr
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_download_that_breaks_off_goes_on(vendor: WireServer, tmp_path: Path, ranges: bool) -> None:
+def test_a_broken_download_continues(vendor: WireServer, tmp_path: Path, ranges: bool) -> None:
     file_id = vendor.job["training_file"]
     asked = in_pieces(vendor, file_id, first=1000, ranges=ranges)
     wire = Wire(profile("lab"))
@@ -342,7 +342,7 @@ def ask(vendor: WireServer, folder: Path, *arguments: str):
     return command("move", "lab", "--job", vendor.job["id"], "-o", str(folder), "--model", "lab:base", *arguments)
 
 
-def test_the_old_answers_are_kept_and_stand_in_the_comparison(vendor: WireServer, tmp_path: Path) -> None:
+def test_the_old_answers_are_kept_and_compared(vendor: WireServer, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     done = ask(vendor, folder, "--answers", "8", "--yes")
     assert done.returncode == 0, done.stderr
@@ -365,7 +365,7 @@ def test_the_old_answers_are_kept_and_stand_in_the_comparison(vendor: WireServer
     assert "answers differently" in found.report.read_text()
 
 
-def test_answers_stop_within_the_budget_and_go_on_with_more(vendor: WireServer, tmp_path: Path) -> None:
+def test_answers_stop_within_the_budget_and_continue_with_more(vendor: WireServer, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     # An answer of at most 10 tokens costs at most 10 * 1000 / 1e6 = 0.01, and uses 3: each row 0.003.
     (tmp_path / "rows.jsonl").write_bytes(content(ROWS[:40]))
@@ -391,7 +391,7 @@ def test_a_budget_without_a_known_price_asks_nothing(vendor: WireServer, tmp_pat
     assert issubclass(BudgetError, tuneport.TuneportError)
 
 
-def test_nothing_is_asked_where_nobody_agrees(vendor: WireServer, tmp_path: Path) -> None:
+def test_nothing_is_asked_without_confirmation(vendor: WireServer, tmp_path: Path) -> None:
     done = command(
         "move", "lab", "--job", vendor.job["id"], "-o", str(tmp_path / "shop"), "--answers", "5", stdin="n\n"
     )
@@ -400,7 +400,7 @@ def test_nothing_is_asked_where_nobody_agrees(vendor: WireServer, tmp_path: Path
     assert not (tmp_path / "shop/holdout.jsonl").exists()
 
 
-def test_distilled_rows_have_the_old_answers_and_follow_a_word_on_the_terms(vendor: WireServer, tmp_path: Path) -> None:
+def test_distilled_rows_have_the_old_answers_and_a_notice_of_the_terms(vendor: WireServer, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     name = vendor.job["fine_tuned_model"]
     vendor.models[name] = {asked: f"old says {answer}" for asked, answer in vendor.models[name].items()}

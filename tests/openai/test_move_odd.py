@@ -92,7 +92,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     return yaml.safe_load((folder / "tune.yaml").read_text())
 
 
-def test_a_job_is_shown_whole_without_a_folder(lab: WireServer, move: Move) -> None:
+def test_a_job_is_shown_with_all_facts_without_a_folder(lab: WireServer, move: Move) -> None:
     job = finished(lab, content(ROWS), None, n_epochs=3)
     done = move("--job", job["id"])
     assert "tickets" in done.text  # the suffix, which only the model's name tells
@@ -123,7 +123,7 @@ def test_the_metadata_of_a_job_is_one_cell(lab: WireServer) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410])
-def test_a_file_that_is_not_handed_out_does_not_end_the_move(lab: WireServer, tmp_path: Path, status: int) -> None:
+def test_a_file_that_is_not_available_does_not_end_the_move(lab: WireServer, tmp_path: Path, status: int) -> None:
     job = finished(lab, content(ROWS), None)
     said = {"error": {"message": "Downloads are disabled for this account.", "type": "x", "param": None, "code": None}}
     for file in (job["training_file"], *job["result_files"]):
@@ -168,7 +168,7 @@ def test_a_folder_of_another_job_says_whose_it_is(lab: WireServer, tmp_path: Pat
     assert "damaged" not in refused.value.message
 
 
-def test_two_processes_do_not_move_into_one_folder_and_a_killed_beginning_is_no_obstacle(tmp_path: Path) -> None:
+def test_two_processes_do_not_move_into_one_folder_and_a_killed_start_does_not_block_it(tmp_path: Path) -> None:
     folder = tmp_path / "my shop"
     (folder / "old").mkdir(parents=True)
     (folder / "old/.record.json.part").write_text("{")  # all that a kill has left
@@ -199,7 +199,7 @@ def test_a_config_whose_mark_was_written_alone_is_not_taken_for_an_edited_one(
     [({"n_epochs": "3", "batch_size": 2.0}, 3, 2), ({"n_epochs": 77, "batch_size": "auto"}, 77, None),
      ({"n_epochs": 2.5, "batch_size": -1}, None, None), ({"n_epochs": {}, "batch_size": 10**400}, None, None)],
 )  # fmt: skip
-def test_hyperparameters_of_odd_types_are_read_or_said(
+def test_hyperparameters_of_odd_types_are_read_or_noted(
     lab: WireServer, move: Move, tmp_path: Path, used: dict[str, Any], epochs: int | None, batch: int | None
 ) -> None:
     job = finished(lab, content(ROWS), None, **used)
@@ -210,7 +210,7 @@ def test_hyperparameters_of_odd_types_are_read_or_said(
     assert (used["n_epochs"] != 2.5) or "n_epochs 2.5 is not a number of epochs" in done.text
 
 
-def test_rows_that_ask_the_same_are_asked_once_and_steer_no_training(
+def test_rows_with_the_same_question_are_asked_once_and_not_validated_on(
     lab: WireServer, move: Move, tmp_path: Path
 ) -> None:
     validation = [row(number % 4, f"answer {number}") for number in range(8)] + ROWS[20:24]
@@ -225,7 +225,7 @@ def test_rows_that_ask_the_same_are_asked_once_and_steer_no_training(
     assert "training rows are also among the validation or held-out rows" in done.text
 
 
-def test_rows_of_ones_own_leave_the_validation_file_to_steer(lab: WireServer, move: Move, tmp_path: Path) -> None:
+def test_rows_of_the_user_leave_the_validation_file_for_validation(lab: WireServer, move: Move, tmp_path: Path) -> None:
     job = finished(lab, content(ROWS[:10]), content(ROWS[10:20]))
     (tmp_path / "rows.jsonl").write_bytes(content(ROWS[20:]))
     folder = tmp_path / "shop"
@@ -344,7 +344,7 @@ def test_the_progress_and_the_origin_of_the_model_are_reported(lab: WireServer, 
     assert lineage.settings["n_epochs"] == 3
 
 
-def test_a_price_that_is_none_is_refused(lab: WireServer) -> None:
+def test_a_text_that_is_not_a_price_is_refused(lab: WireServer) -> None:
     wire = Wire(profile("lab"))
     for text in ("", "1", "1,2,3", "a,b", "nan,1", "-1,1", "inf,1"):
         with pytest.raises(UsageError, match="two prices"):
@@ -352,7 +352,7 @@ def test_a_price_that_is_none_is_refused(lab: WireServer) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="Permission denied"), hold_folder(tmp_path / "shop"):
         pass

@@ -78,7 +78,7 @@ def test_a_damaged_file_is_named_and_nothing_is_lost(own_home: Path) -> None:
     assert (own_home / "profiles.json").read_text() == "{"
 
 
-def test_the_file_holds_no_key_and_is_its_owners(own_home: Path) -> None:
+def test_the_file_has_no_key_and_only_its_owner_can_read_it(own_home: Path) -> None:
     profiles.add("lab", "https://example.org/v1")
     file = own_home / "profiles.json"
     assert KEY not in file.read_text()
@@ -114,7 +114,7 @@ def test_limits_are_kept_with_the_profile_and_govern_its_jobs(lab: WireServer, r
         ("part_bytes=", "not a value for part_bytes"),
     ],
 )
-def test_a_limit_that_is_none_is_refused(text: str, said: str, own_home: Path) -> None:
+def test_a_text_that_is_not_a_limit_is_refused(text: str, said: str, own_home: Path) -> None:
     with pytest.raises(tuneport.errors.UsageError, match=said):
         profiles.add("lab", "https://example.org/v1", limits=[text])
     assert "lab" not in profiles.profiles()

@@ -35,7 +35,7 @@ def test_a_socks_proxy_names_the_package_that_it_needs(name: str, scheme: str, m
 @pytest.mark.parametrize("address", ["socks://127.0.0.1:9", "socks4://u:secret@127.0.0.1:9", "ftp://x"])
 def test_a_proxy_of_another_kind_is_named(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", address)
-    with pytest.raises(tuneport.errors.UnavailableError, match="ALL_PROXY names a proxy") as caught:
+    with pytest.raises(tuneport.errors.UnavailableError, match="ALL_PROXY names an unsupported") as caught:
         tuneport.open_model("openai:gpt-4.1-mini-2025-04-14").ask("hi")
     assert "secret" not in str(caught.value)
     assert caught.value.remedy
@@ -47,7 +47,7 @@ def test_azure_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN, "t")
     account = "/subscriptions/a/resourceGroups/b/providers/Microsoft.CognitiveServices/accounts/c"
     monkeypatch.setenv(RESOURCE, account)
-    with pytest.raises(tuneport.errors.UnavailableError, match="ALL_PROXY names a proxy"):
+    with pytest.raises(tuneport.errors.UnavailableError, match="ALL_PROXY names an unsupported"):
         Deployment("tickets", profile("azure")).ensure("ft:x")
 
 
@@ -59,7 +59,7 @@ def test_a_proxy_that_does_not_apply_stops_nothing(lab: WireServer, monkeypatch:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "127.0.0.1:9", "https://127.0.0.1:9"])
-def test_usual_proxies_pass_and_no_proxy_ends_them_all(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usual_proxies_pass_and_no_proxy_disables_them(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", address)
     tuneport.plugin.check_proxies()
     monkeypatch.setenv("ALL_PROXY", "socks://x")

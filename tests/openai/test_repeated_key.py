@@ -148,7 +148,7 @@ def test_a_key_is_found_in_every_form(key: str) -> None:
         assert len(shown) <= len(f"before {form} after") - len(key) + 1  # nearly all of it is gone
 
 
-def test_short_keys_take_no_text_along() -> None:
+def test_short_keys_do_not_remove_other_text() -> None:
     assert Redactor(lambda: ["test", "x", ""])("latest test of x, tests") == "latest … of x, tests"
     assert Redactor(list)("all of it") == "all of it"
 

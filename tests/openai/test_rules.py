@@ -142,7 +142,7 @@ def test_a_check_says_that_a_vendor_closes_and_that_a_model_ends() -> None:
     assert "existing customers until 14 April 2027" in " ".join(data_rules(profile("azure"), MODEL).notes)
 
 
-def test_no_name_is_no_model_of_the_table() -> None:
+def test_an_empty_name_is_not_in_the_table() -> None:
     assert table.find_model(profile("openai"), "") is None
     assert table.find_model(profile("openai"), "gpt-4o") == table.find_model(profile("openai"), MODEL)
 

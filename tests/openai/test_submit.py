@@ -194,7 +194,7 @@ def test_a_job_that_does_not_say_whose_it_is_keeps_the_start_in_doubt(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429])
-def test_a_refusal_in_the_wires_own_words_leaves_no_doubt(
+def test_a_refusal_in_the_wires_own_format_leaves_no_doubt(
     status: int, wire: Wire, server: WireServer, sent: dict
 ) -> None:
     server.refuse["POST /v1/fine_tuning/jobs"] = (status, {"error": {"message": "not you", "param": "model"}}, {})

@@ -65,14 +65,14 @@ def test_a_refused_upload_is_not_repeated(wire: Wire, server: WireServer, facts:
     assert server.calls("POST", "/v1/files") == 1
 
 
-def test_a_failing_upload_is_repeated_a_few_times_and_then_said(wire: Wire, server: WireServer, facts: dict) -> None:
+def test_a_failing_upload_is_repeated_a_few_times(wire: Wire, server: WireServer, facts: dict) -> None:
     server.refuse["POST /v1/files"] = (500, {"error": {"message": "broken"}}, {})
     with pytest.raises(tuneport.errors.BackendError, match="could not be uploaded to lab"):
         upload.ensure_file(wire, facts, {})
     assert 1 < server.calls("POST", "/v1/files") < 10
 
 
-def test_a_large_file_goes_in_parts_and_arrives_whole(in_parts: Wire, server: WireServer, facts: dict) -> None:
+def test_a_large_file_is_sent_in_parts_and_arrives_completely(in_parts: Wire, server: WireServer, facts: dict) -> None:
     scratch: dict = {}
     found = upload.ensure_file(in_parts, facts, scratch)
     assert server.content[found] == Path(facts["path"]).read_bytes()
@@ -81,7 +81,7 @@ def test_a_large_file_goes_in_parts_and_arrives_whole(in_parts: Wire, server: Wi
     assert not scratch
 
 
-def test_an_upload_that_was_cut_off_goes_on_where_it_stood(server: WireServer, facts: dict) -> None:
+def test_an_interrupted_upload_continues_where_it_ended(server: WireServer, facts: dict) -> None:
     scratch: dict = {}
     wire = wire_of(server, Limits(upload_retries=0, request_bytes=1000, part_bytes=700))
     server.refuse["POST /v1/uploads/upload-000001/complete"] = (500, {"error": {"message": "broken"}}, {})

@@ -102,7 +102,7 @@ def test_nebius_defaults_are_left_to_nebius(nebius: NebiusServer, rows: Dataset)
     plan = tuneport.plan(f"nebius:{LLAMA}", rows)
     assert (plan.epochs.value, plan.epochs.source) == (3, "the documented default of Nebius Token Factory")
     assert plan.usd.value is not None
-    assert "$0.4 a million tokens" in plan.usd.source
+    assert plan.usd.source == "$0.4 a million tokens, as of December 2025"
     assert tuneport.plan("nebius:Qwen/Qwen3-32B", rows).usd.value is None
     tuneport.train(f"nebius:{LLAMA}", rows, settings={"lora": False})
     (body,) = created(nebius)
@@ -138,6 +138,17 @@ def test_a_base_that_nebius_does_not_serve_says_what_to_do(nebius: NebiusServer,
     with pytest.raises(tuneport.errors.BackendError, match=r"base is not served\.?\n.*Export the weights"):
         model.ask("hello")
     assert len(list(model.export(tmp_path / "weights", "weights").iterdir())) == 2
+
+
+def test_a_registration_that_was_removed_elsewhere_is_made_again(nebius: NebiusServer, rows: Dataset) -> None:
+    model = tuneport.train(f"nebius:{LLAMA}", rows).wait()
+    assert "".join(model.stream("Question 1 about refund")) == "refund"
+    (name,) = nebius.custom
+    del nebius.custom[name], nebius.models[name]
+    with pytest.raises(ModelNotFound):
+        list(model.stream("Question 1 about refund"))
+    assert model.ask("Question 1 about refund") == "refund"
+    assert nebius.calls("POST", "/v0/models") == 2
 
 
 def break_answer(server: WireServer) -> None:
@@ -234,7 +245,7 @@ def test_bedrock_is_reinforcement_with_a_lambda_function(bedrock: BedrockServer)
 def test_what_bedrock_refuses_is_refused_here(options: dict[str, Any], problem: str, bedrock: BedrockServer) -> None:
     settings = {"grader": {"type": "lambda", "function": ARN}}
     asked: dict[str, Any] = {"settings": settings, **options}
-    with pytest.raises(UsageError, match=problem):
+    with pytest.raises((UsageError, UnsupportedError), match=problem):
         tuneport.train("bedrock:openai.gpt-oss-20b", Dataset.load(PROMPTS), method="reinforcement", **asked)
     assert not created(bedrock)
 

@@ -76,15 +76,15 @@ def test_the_cause_comes_first_and_its_consequences_are_left_out(tmp_path: Path)
 
 def test_the_remedy_for_a_long_row_is_to_shorten_it(tmp_path: Path) -> None:
     said = message(tmp_path / "rows", jsonl()[: jsonl().index(b"\n") + 1], max_tokens=8, count_tokens=lambda rows: [9])
-    assert said == "line 1: too-long: The row has 9 tokens, the model takes 8. Shorten the row, or remove it."
+    assert said == "line 1: too-long: The row has 9 tokens, but the model accepts 8. Shorten the row, or remove it."
 
 
 def test_rows_of_another_method_are_described_in_the_wires_terms(tmp_path: Path) -> None:
     said = message(tmp_path / "rows", PAIRS)
-    assert "supervised takes completion, conversation, and this is a preference." in said
+    assert "supervised accepts completion, conversation, but this is a preference." in said
     assert "Create the job with method.type dpo, or write each row as {" in said
     said = message(tmp_path / "rows", jsonl(), "dpo")
-    assert "dpo takes preference, and this is a conversation. Create the job with method.type supervised" in said
+    assert "dpo accepts preference, but this is a conversation. Create the job with method.type supervised" in said
     said = message(tmp_path / "rows", b'{"a": 1}\n', "dpo")
     assert "preferred_output" in said
     assert "--column" not in said

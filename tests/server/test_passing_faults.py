@@ -17,8 +17,8 @@ from tuneport_server.background.open_jobs import Retries
 PASSING = {
     "import": "A package that training needs cannot be imported.",
     "disk": "No space left on device.",
-    "outage": "The service cannot be reached.",
-    "service": "The service answered 503.",
+    "outage": "jay: The service cannot be reached.",
+    "service": "jay: The service answered 503.",
     "home": "The ledger is locked.",
     "memory": "The server is out of memory.",
 }
@@ -78,7 +78,7 @@ ENDS = {
     "rows": ("invalid_training_file", "Row 3 is empty."),
     "settings": ("training_not_started", "The rate is too high."),
     "mistake": ("server_error", "The server could not start the training; see the server log."),
-    "broken": ("training_not_started", "The service answered in another language."),
+    "broken": ("training_not_started", "jay: The service answered in another language."),
 }
 
 

@@ -89,7 +89,7 @@ def test_a_foreign_host_or_page_is_refused(shared: Served, token: str) -> None:
         ({"method": {"type": "evolution"}}, "method.type", "supervised"),
         ({"method": {"type": "orpo"}}, "method.type", "dpo"),  # no word of the wire, whatever a backend can do
         ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo", "supervised"),
-        ({"hyperparameters": {"batch_size": 4}}, "method", "takes no batch_size"),
+        ({"hyperparameters": {"batch_size": 4}}, "method", "does not take batch_size"),
         ({"extra_body": {"trainingType": "Standard"}}, "trainingType", "Unrecognized"),
     ],
 )
@@ -214,7 +214,7 @@ def test_invalid_settings_get_a_remedy(tmp_path: Path) -> None:
     assert error.value.remedy is not None
     assert "serve:" in error.value.remedy
     run.write_text("model: torch:smollm2-135m\n")
-    with pytest.raises(ConfigError, match="has no section 'serve'") as error:
+    with pytest.raises(ConfigError, match="no section 'serve'") as error:
         read_settings(run)
     assert error.value.remedy is not None
     assert "`serve:`" in error.value.remedy
@@ -230,7 +230,7 @@ def test_a_config_can_name_models_like_the_command(
     file.write_text("serve: {models: {a: torch:smollm2-135m, b: ./folder, c: last}}\n")
     with pytest.raises(ConfigError, match=r"serve\.models\.c: there is no last job") as error:
         read_settings(file)
-    assert "serve.models.b: './folder' names no job" in str(error.value)
+    assert "serve.models.b: './folder' is not the name of a job" in str(error.value)
     rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
     ref = tuneport.train("parrot:grey", rows, suffix="served").ref
     file.write_text("serve: {models: {a: last, b: served, c: 'parrot:serv', d: 'parrot:last'}}\n")

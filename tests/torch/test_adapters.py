@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import tiny_training as tiny
+import tuneport
 from torch_jobs import begin, settled
 from tuneport.errors import UnavailableError, UnsupportedError
 from tuneport_torch import bases
 from tuneport_torch.bases import adapter, lora
 from tuneport_torch.bases.loading import load_model
-from tuneport_torch.model import TorchModel
 
 peft = pytest.importorskip("peft")
 
@@ -231,4 +231,4 @@ def test_a_base_in_the_working_folder_is_found_by_the_job_and_from_any_other_fol
     model = job.result()
     assert model.reply("Hello", max_tokens=2).completion_tokens
     model.close()
-    assert TorchModel.tuned("near").memory
+    assert tuneport.open_model("torch:near").memory

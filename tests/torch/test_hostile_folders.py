@@ -73,7 +73,7 @@ def test_a_hostile_folder_is_refused_or_read_by_every_door(
     "name",
     [
         "vocabulary of number 2^31",
-        "8 million objects beside a token",
+        "8 million objects next to a token",
         pytest.param("positions without end", marks=pytest.mark.soak),
         pytest.param("vocabulary numbers repeat", marks=pytest.mark.soak),
     ],

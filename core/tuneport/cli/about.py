@@ -86,7 +86,7 @@ def _show_plugins(infos: Sequence[PluginInfo]) -> None:
 
 def _show_findings(found: Sequence[HealthCheck]) -> None:
     for one in found:
-        say(("ok " if one.ok else "BAD", "green" if one.ok else "red"), f" {one.what}: {one.said}")
+        say(("ok " if one.ok else "BAD", "green" if one.ok else "red"), f" {one.what}: {one.detail}")
         if one.remedy:
             say(f"    → {one.remedy}")
 

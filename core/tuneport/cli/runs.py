@@ -29,7 +29,9 @@ MethodOption = Annotated[
         autocompletion=complete.methods,
     ),
 ]
-Epochs = Annotated[str | None, typer.Option("--epochs", metavar="N", help="The passes over the rows, or auto.")]
+Epochs = Annotated[
+    str | None, typer.Option("--epochs", metavar="N", help="How many times training sees each row, or auto.")
+]
 LearningRate = Annotated[
     str | None,
     typer.Option(
@@ -40,7 +42,7 @@ LearningRate = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", metavar="N", help="Determines the split and all randomness."),
+    typer.Option("--seed", metavar="N", help="The seed of the split and of all other randomness."),
 ]
 Holdout = Annotated[
     str | None,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any, get_args
 
-from tuneport.contract.border import Call, GuardedRule
+from tuneport.contract.border import Call, GuardedRule, WrongReturn
 from tuneport.contract.capabilities import METHODS, RATES, VERBS, Availability, BaseInfo, Capabilities
 from tuneport.contract.hosting import Hosting, HostingState
 from tuneport.contract.plan import UNITS, Plan, Quantity
@@ -17,6 +17,7 @@ from tuneport.contract.requirements import (
     require_number,
     require_time,
     require_type,
+    require_word,
     show,
 )
 from tuneport.dataset import ROLES, DataRules, Diagnostic, ExampleShape, Piece, Severity
@@ -31,7 +32,8 @@ def check_settings_class(call: Call, value: Any) -> Any:
     del call
     from pydantic import BaseModel
 
-    require(isinstance(value, type) and issubclass(value, BaseModel), f"{show(value)} is not a subclass of Settings")
+    if not (isinstance(value, type) and issubclass(value, BaseModel)):
+        raise WrongReturn(f"{show(value)} is not a subclass of Settings")
     return value
 
 
@@ -53,7 +55,8 @@ def check_plan(call: Call, value: Any) -> Any:
 
 def check_quantity(value: Any, what: str, units: Collection[str]) -> None:
     """A quantity of a plan."""
-    require(isinstance(value, Quantity), f"{what} is {show(value)}, not a Quantity (leave it out if it is not known)")
+    if not isinstance(value, Quantity):
+        raise WrongReturn(f"{what} is {show(value)}, not a Quantity; leave it out if it is not known")
     require_number(value.value, what, optional=True)
     require(value.unit in units, f"{what}: the unit is {value.unit!r}, not {' or '.join(sorted(units))}")
     require_type(value.source, str, f"{what}: source")
@@ -77,7 +80,7 @@ def require_capabilities(value: Any) -> None:
         require(not unknown, f"capabilities.{name} has {', '.join(unknown)}; there are {listed(known)}")
     require(value.methods, "capabilities.methods is empty")
     unit = value.learning_rate
-    require(unit in RATES, f"capabilities.learning_rate is {show(unit)}, not one of {listed(RATES)}")
+    require_word(unit, RATES, "capabilities.learning_rate")
     for name in ("local", "validation", "seed", "images"):
         require_type(getattr(value, name), bool, f"capabilities.{name}")
     require_type(value.auto_epochs, str, "capabilities.auto_epochs")
@@ -130,7 +133,7 @@ def require_hosting(value: Any) -> None:
     """Raise WrongReturn for a deployment whose cost or state cannot be relied on."""
     require_type(value, Hosting, "the deployment")
     require_type(value.name, str, "name")
-    require(value.state in _STATES, f"{value.name}: state is {show(value.state)}, not one of {listed(_STATES)}")
+    require_word(value.state, _STATES, f"{value.name}: state")
     require_type(value.is_billed, bool, f"{value.name}: is_billed")
     check_quantity(value.usd_per_hour, f"{value.name}: usd_per_hour", UNITS["usd"])
     require_number(value.stops_after, f"{value.name}: stops_after", optional=True)
@@ -162,7 +165,8 @@ def require_rules(value: Any) -> None:
         require_number(getattr(value, name), name, whole=True, optional=True)
     for name in ("count_tokens", "preview", "check_row", "has_template", "together"):
         function = getattr(value, name)
-        require(function is None or callable(function), f"{name} is {show(function)}, not a function")
+        if not (function is None or callable(function)):
+            raise WrongReturn(f"{name} is {show(function)}, not a function")
 
 
 def _check_lengths(rows: Any, value: Any) -> Any:
@@ -183,12 +187,10 @@ def _check_pieces(row: Any, value: Any) -> Any:
 
 def _check_diagnostics(row: Any, value: Any) -> Any:
     del row
-    require(isinstance(value, Iterable) and not isinstance(value, str), f"the findings are {show(value)}, not a list")
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise WrongReturn(f"the findings are {show(value)}, not a list")
     found = list(value)
     for one in found:
         require_type(one, Diagnostic, "a finding")
-        require(
-            one.severity in _SEVERITIES,
-            f"severity is {show(one.severity)}, not one of {listed(_SEVERITIES)}",
-        )
+        require_word(one.severity, _SEVERITIES, "severity")
     return found

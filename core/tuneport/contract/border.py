@@ -55,22 +55,29 @@ class _Inside(threading.local):
 _inside = _Inside()
 
 
-def guard(cls: type, kind: str, checks: Mapping[str, Check]) -> None:
-    """Guard those contract methods of `kind` (Backend, Job or Model) that the class itself defines."""
+def guard(cls: type, kind: str, checks: Mapping[str, Check], before: Callable[[Any, str], None] | None = None) -> None:
+    """Guard those contract methods of `kind` (Backend, Job or Model) that the class itself defines. `before` gets each
+    call's object and method, and refuses by raising a TuneportError.
+    """
     for name, check in checks.items():
         own = vars(cls).get(name)
         if inspect.isfunction(own):
-            setattr(cls, name, _guard_method(own, kind, name, check))
+            setattr(cls, name, _guard_method(own, kind, name, check, before))
         elif isinstance(own, property) and own.fget is not None:
-            setattr(cls, name, property(_guard_method(own.fget, kind, name, check), own.fset, own.fdel, own.__doc__))
+            getter = _guard_method(own.fget, kind, name, check, before)
+            setattr(cls, name, property(getter, own.fset, own.fdel, own.__doc__))
 
 
-def _guard_method(method: Callable[..., Any], kind: str, name: str, check: Check) -> Callable[..., Any]:
+def _guard_method(
+    method: Callable[..., Any], kind: str, name: str, check: Check, before: Callable[[Any, str], None] | None
+) -> Callable[..., Any]:
     @functools.wraps(method)
     def guarded(owner: Any, *args: Any, **kwargs: Any) -> Any:
         backend, caller = backend_name(owner), _inside.backend
         if caller == backend:
             return method(owner, *args, **kwargs)
+        if before is not None:
+            before(owner, name)
         _inside.backend = backend
         try:
             return check(Call(owner, kind, name, args, kwargs), method(owner, *args, **kwargs))
@@ -130,9 +137,8 @@ def raise_clear(backend: str, method: str, module: str, error: Exception) -> NoR
     if os.environ.get("TUNEPORT_STRICT") == "1":
         raise error
     said = f": {one_line(str(error))}" if str(error) else ""
-    raise BackendError(
-        f"The backend {backend!r} failed in {method}: {type(error).__name__}{said}", remedy=_report(module)
-    ) from error
+    message = f"The backend {backend!r} failed in {method}: {type(error).__name__}{said}"
+    raise BackendError(message, remedy=_report(module), unexpected=True) from error
 
 
 def _name_backend(error: TuneportError, backend: str) -> None:
@@ -143,5 +149,10 @@ def _name_backend(error: TuneportError, backend: str) -> None:
 
 def _report(module: str) -> str:
     package = module.partition(".")[0]
-    distribution = next(iter(packages_distributions().get(package, ())), package)
+    distribution = next(iter(_distributions().get(package, ())), package)
     return f"Report it to the author of {distribution}. TUNEPORT_STRICT=1 shows the traceback."
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tuneport.contract import returns
 from tuneport.contract.border import Call, guard
+from tuneport.contract.capabilities import VERBS
 from tuneport.contract.events import Event, Status
 from tuneport.contract.model import Model
 from tuneport.contract.patience import Patience
@@ -48,6 +49,12 @@ def _check_result(call: Call, value: Any) -> Any:
     return value
 
 
+def _refuse_verb(job: Job, method: str) -> None:
+    if method in VERBS and job.verbs is not None and method not in job.verbs:
+        can = f"It supports: {', '.join(sorted(job.verbs))}." if job.verbs else "It runs to its end."
+        raise UnsupportedError(f"The backend {job.ref.backend!r} does not support {method}.", remedy=can)
+
+
 _CHECKS = {
     "state": returns.check_state,
     "events": returns.check_events,
@@ -74,6 +81,8 @@ class Job(ABC):
     ref: Ref
     notebook: Notebook | None = None
     """Attached by the core when it starts or opens the job; None for a job that this machine did not start."""
+    verbs: frozenset[str] | None = None
+    """Attached by the core too: those of cancel, pause and resume that the backend has. The others are refused."""
     poll_seconds: float = 5.0
     """How long `wait` and `follow` pause between two calls of `state`."""
     outage_seconds: float = 1800.0
@@ -85,7 +94,7 @@ class Job(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        guard(cls, "Job", _CHECKS)
+        guard(cls, "Job", _CHECKS, _refuse_verb)
 
     @abstractmethod
     def state(self) -> JobState:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from tuneport.doors import AUTHORS, public
-from tuneport.errors import BackendError, TuneportError, WaitTimeout
+from tuneport.errors import BackendError, TuneportError, UnavailableError, WaitTimeout
 from tuneport.refs import Ref
 
 Found = TypeVar("Found")
@@ -25,28 +25,43 @@ class Asked(Protocol):
 
 @public(AUTHORS)
 class Patience:
-    """Asks about a job again and again while the fault is a passing one; the job itself goes on meanwhile."""
+    """Asks about a job again while the fault is a passing one; the job itself continues meanwhile.
+
+    An error is passing where it says so (`passing`). An UnavailableError is passing too once the job has answered: what
+    it needs was there a moment ago.
+    """
 
     def __init__(self, job: Asked, deadline: float | None = None) -> None:
+        """`deadline`: when to stop, by `time.monotonic()`."""
         self._job = job
         self._deadline = deadline
+        self._answered = False
         self._lost: float | None = None
         self._times = self._odd = 0
 
     def ask(self, question: Callable[[], Found]) -> Found:
-        """The answer. Raises WaitTimeout when the outage or the deadline is over, and any fault that does not pass."""
+        """The answer. Raises WaitTimeout after the job's `outage_seconds` or the deadline, and any fault that does not
+        pass.
+        """
         while True:
             try:
                 found = question()
             except TuneportError as error:
-                if not error.passing:
+                if not (error.passing or (self._answered and isinstance(error, UnavailableError))):
+                    self._say_that_it_continues(error)
                     raise
-                self._bear(error)
+                self._wait(error)
             else:
+                self._answered = True
                 self._lost, self._times, self._odd = None, 0, 0
                 return found
 
-    def _bear(self, error: TuneportError) -> None:
+    def _say_that_it_continues(self, error: TuneportError) -> None:
+        if self._answered and isinstance(error, BackendError):
+            then = f"The job continues, as far as is known. Come back with: tuneport watch {self._job.ref}"
+            error.remedy = f"{error.remedy} {then}" if error.remedy else then
+
+    def _wait(self, error: TuneportError) -> None:
         job, now = self._job, time.monotonic()
         self._lost = now if self._lost is None else self._lost
         self._times += 1
@@ -60,6 +75,6 @@ class Patience:
             raise WaitTimeout(
                 f"{job.ref} could not be asked about {self._times} times, for {now - self._lost:.0f} s: "
                 f"{error.message}",
-                remedy=f"The job itself goes on, as far as is known. Run in a while: tuneport watch {job.ref}",
+                remedy=f"The job continues, as far as is known. Run in a while: tuneport watch {job.ref}",
             ) from error
         time.sleep(max(0.0, min(pause, ends - now)))

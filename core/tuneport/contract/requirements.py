@@ -21,16 +21,26 @@ def require(holds: object, problem: str) -> None:
 
 def show(value: object) -> str:
     """A value as a message quotes it: shortened, with its type."""
-    text = one_line(repr(value))
+    try:
+        text = one_line(repr(value))
+    except Exception:  # noqa: BLE001 - a plan, say, that cannot be printed because it is wrong
+        return f"a broken {type(value).__name__}"
     return f"{text if len(text) <= 60 else text[:59] + '…'} ({type(value).__name__})"
 
 
 def require_type(value: object, kind: type | tuple[type, ...], what: str) -> None:
     """Raise WrongReturn unless the value has the type; a bool is no number."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    fits = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+    if isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds):
+        return
     names = " or ".join("None" if one is type(None) else one.__name__ for one in kinds)
-    require(fits, f"{what} is {show(value)}, not {names}")
+    raise WrongReturn(f"{what} is {show(value)}, not {names}")
+
+
+def require_word(value: object, words: Collection[str], what: str) -> None:
+    """Raise WrongReturn unless the value is one of the words."""
+    if not (isinstance(value, str) and value in words):
+        raise WrongReturn(f"{what} is {show(value)}, not one of {listed(words)}")
 
 
 def require_number(value: object, what: str, *, whole: bool = False, least: float = 0, optional: bool = False) -> None:

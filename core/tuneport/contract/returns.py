@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tuneport.contract.answers import Reply
-from tuneport.contract.border import Call, guard_stream
+from tuneport.contract.border import Call, WrongReturn, guard_stream
 from tuneport.contract.events import Event, EventKind, EventLevel, Status
 from tuneport.contract.requirements import (
     listed,
@@ -17,6 +17,7 @@ from tuneport.contract.requirements import (
     require_number,
     require_time,
     require_type,
+    require_word,
     show,
 )
 from tuneport.contract.state import USES, Checkpoint, JobState, Removal
@@ -87,7 +88,8 @@ def check_state(call: Call, value: Any) -> Any:
 
 def check_events(call: Call, value: Any) -> list[Event]:
     """Events that are numbered without gaps from `after` on."""
-    require(isinstance(value, Iterable) and not isinstance(value, str), f"the events are {show(value)}, not a list")
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise WrongReturn(f"the events are {show(value)}, not a list")
     after, found = call.argument(0, "after", 0), list(value)
     for seq, event in enumerate(found, after + 1):
         require_type(event, Event, "an event")
@@ -99,8 +101,8 @@ def check_events(call: Call, value: Any) -> list[Event]:
 def check_event(event: Event) -> None:
     """Kind, level, time, message and data of one event."""
     what = f"event {event.seq}"
-    require(event.kind in _KINDS, f"{what}: kind is {show(event.kind)}, not one of {listed(_KINDS)}")
-    require(event.level in _LEVELS, f"{what}: level is {show(event.level)}, not one of {listed(_LEVELS)}")
+    require_word(event.kind, _KINDS, f"{what}: kind")
+    require_word(event.level, _LEVELS, f"{what}: level")
     require_type(event.message, str, f"{what}: message")
     require_time(event.time, f"{what}: time")
     require_json(event.data, f"{what}: data")
@@ -162,7 +164,8 @@ def check_reply(value: Any) -> None:
 
 def check_stream(call: Call, value: Any) -> Any:
     """Pieces as they come; they are not looked at."""
-    require(hasattr(value, "__iter__"), f"the value is {show(value)}, not an iterator")
+    if not hasattr(value, "__iter__"):
+        raise WrongReturn(f"the value is {show(value)}, not an iterator")
     return guard_stream(call, value)
 
 

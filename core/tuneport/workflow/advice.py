@@ -1,4 +1,4 @@
-"""What a plan says beside its figures: how the rows are read, and how answers will be graded."""
+"""Notes for a plan: how the rows are read, and how answers will be graded."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _READINGS = ("context-column-unused", "plain-text", "read-as-turns")
 
 
 def with_notes(plan: Plan, config: RunConfig, checked: CheckResult, train: Dataset, holdout: Dataset | None) -> Plan:
-    """The plan with what is to be known of how rows are read and how answers will be graded."""
+    """The plan with notes about how rows are read and how answers will be graded."""
     from tuneport.evaluate import AUTO
 
-    said = [f"{one.message} {one.remedy}" for one in checked.diagnostics if one.code in _READINGS]
+    notes = [f"{one.message} {one.remedy}" for one in checked.diagnostics if one.code in _READINGS]
     if holdout is not None:
         fit, named = fit_of(train, holdout), config.compare.grader
         grading = f"Answers are graded by {fit.grader}: {fit.why}." if named == AUTO else fit.misfit(named)
-        said += [grading] if grading else []
-    return replace(plan, notes=(*plan.notes, *said))
+        notes += [grading] if grading else []
+    return replace(plan, notes=(*plan.notes, *notes))
 
 
 def fit_of(train: Dataset, holdout: Dataset) -> Fit:
-    """The grader that fits the answers: all that are graded, and some that are learned, since a few rows do not show
-    that answers are labels.
+    """The grader that fits the answers of the holdout and of some training rows, because a few rows do not show whether
+    answers are labels.
     """
     from tuneport.evaluate import MOST_ROWS, fit_grader
 

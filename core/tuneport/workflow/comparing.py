@@ -15,7 +15,7 @@ from tuneport.workflow import trained_rows
 from tuneport.workflow.advice import fit_of
 from tuneport.workflow.opening import open_model
 from tuneport.workflow.preparing import split_of
-from tuneport.workflow.starting import opened
+from tuneport.workflow.starting import open_rows
 
 if TYPE_CHECKING:
     from tuneport.contract.model import Model
@@ -64,7 +64,7 @@ def compare(
         holdout, grader = own.rows, grader or own.grader
         record = own.record if record is None else record
         max_tokens, schema = max_tokens or own.max_tokens, own.schema if schema is None else schema
-    data = opened(holdout)
+    data = open_rows(holdout)
     with show_progress(f"Comparing {tuned.ref}", progress) as report:
         return compare_rows(
             tuned,

@@ -1,4 +1,4 @@
-"""From the OpenAI wire's hyperparameters to a backend's own settings."""
+"""Translates hyperparameters of the OpenAI API to a backend's settings."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def translate_settings(
     learning_rate_multiplier: float | Auto = "auto",
     beta: float | Auto = "auto",
 ) -> dict[str, Any]:
-    """The settings of `base`'s backend that mean the same for these rows. `auto` is left to the backend, by leaving it
-    out.
+    """The settings of `base`'s backend that mean the same for these rows. `auto` is left out, so that the backend
+    decides.
 
-    A backend that takes the wire's own quantities gets them. One that takes an absolute learning rate gets its own
-    automatic rate times the multiplier. One that takes tokens per step gets the batch size in rows times the tokens of
-    the mean row. Starts nothing. Raises UnsupportedError where neither is possible.
+    A backend that has the same settings gets the values. One that takes an absolute learning rate gets its automatic
+    rate times the multiplier. One that takes tokens per step gets the batch size in rows times the mean tokens per row.
+    Starts nothing. Raises UnsupportedError if neither is possible.
     """
     ref = base if isinstance(base, Ref) else Ref.parse(base)
     backend = open_backend(ref.backend)
-    asked = _Plans(ref, data, validation, method, epochs, seed)
+    plans = _Plans(ref, data, validation, method, epochs, seed)
     known = backend.settings_class.model_fields
     settings: dict[str, Any] = {}
     for name, value in (
@@ -55,16 +55,16 @@ def translate_settings(
         if name in known:
             settings[name] = value
         elif name == "learning_rate_multiplier" and "learning_rate" in known:
-            settings["learning_rate"] = float(f"{asked.own_rate(backend) * float(value):.6g}")
+            settings["learning_rate"] = float(f"{plans.automatic_rate(backend) * float(value):.6g}")
         elif name == "batch_size" and "tokens_per_step" in known:
-            settings["tokens_per_step"] = max(1, round(asked.mean_tokens() * float(value)))
+            settings["tokens_per_step"] = max(1, round(plans.mean_tokens() * float(value)))
         else:
-            raise _not_taken(backend, name)
+            raise _unsupported(backend, name)
     return settings
 
 
 class _Plans:
-    """What the backend says of a training that leaves everything to it; it is asked once, if at all."""
+    """The backend's plan with automatic settings. It is made once, and only if it is needed."""
 
     def __init__(
         self,
@@ -75,30 +75,30 @@ class _Plans:
         epochs: int | Auto,
         seed: int | None,
     ) -> None:
-        self._asked: Mapping[str, Any] = {"validation": validation, "method": method, "epochs": epochs, "seed": seed}
+        self._options: Mapping[str, Any] = {"validation": validation, "method": method, "epochs": epochs, "seed": seed}
         self._ref, self._data = ref, data
         self._found: Plan | None = None
 
-    def own_rate(self, backend: Backend) -> float:
-        """The learning rate that the backend takes by itself."""
+    def automatic_rate(self, backend: Backend) -> float:
+        """The learning rate that the backend chooses."""
         rate = self._plan().resolved.get("learning_rate")
         if not isinstance(rate, int | float):
-            raise _not_taken(backend, "learning_rate_multiplier")
+            raise _unsupported(backend, "learning_rate_multiplier")
         return float(rate)
 
     def mean_tokens(self) -> float:
-        """Tokens of the mean row, by the backend's own count or estimate."""
+        """The mean tokens per row, by the backend's count or estimate."""
         found = self._plan()
         rows = found.rows * (found.epochs.value or 1)
         if not found.tokens.value or not rows:
-            raise UnsupportedError("batch_size: nobody knows here how long the rows are in tokens. Leave it at auto.")
+            raise UnsupportedError("batch_size: the length of the rows in tokens is unknown. Leave it at auto.")
         return found.tokens.value / rows
 
     def _plan(self) -> Plan:
         if self._found is None:
-            self._found = plan(self._ref, self._data, **self._asked)
+            self._found = plan(self._ref, self._data, **self._options)
         return self._found
 
 
-def _not_taken(backend: Backend, name: str) -> UnsupportedError:
-    return UnsupportedError(f"The backend {backend.name!r} takes no {name}. Leave it at auto.")
+def _unsupported(backend: Backend, name: str) -> UnsupportedError:
+    return UnsupportedError(f"The backend {backend.name!r} does not take {name}. Leave it at auto.")

@@ -1,4 +1,4 @@
-"""What a person types for a job or a model, resolved to its ref."""
+"""Resolves what users type for a job or a model to its reference."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _PATHS = (".", "~", "/")
 
 @public(AUTHORS)
 def find_ref(text: str | Ref) -> Ref:
-    """The ref that a text names: a ref, `last` (the newest job; `torch:last` of that backend), a job's name, or the
-    beginning of one job's name.
+    """The reference for a text: a reference, `last` (the newest job; `torch:last` for that backend), a job's name, or
+    the start of the name of one job.
 
-    A base model or a folder of exactly that name is never passed over for a job. Raises RefError where nothing or more
-    than one thing fits, with what comes near.
+    A job never hides a base model or a folder with exactly that name. Raises RefError with suggestions if nothing or
+    more than one thing matches.
     """
     if isinstance(text, Ref):
         return text
@@ -38,22 +38,22 @@ def find_ref(text: str | Ref) -> Ref:
     try:
         ref = Ref.parse(text)
     except RefError as error:
-        return _of_bare(text, error)
+        return _find_bare(text, error)
     if ref.name.startswith(_PATHS):
         return ref
     known = [one.name for one in job_refs() if one.backend == ref.backend]
     if ref.name == LAST and known and ref not in base_refs():
         return Ref(ref.backend, known[0])
-    begin = [] if ref.name in known else [name for name in known if name.startswith(ref.name)]
-    if not begin or _is_base(ref):
+    longer = [] if ref.name in known else [name for name in known if name.startswith(ref.name)]
+    if not longer or _is_base(ref):
         return ref
-    return _only_one(text, [Ref(ref.backend, name) for name in begin])
+    return _only_one(text, [Ref(ref.backend, name) for name in longer])
 
 
 def with_base(config: RunConfig) -> RunConfig:
-    """The config with the ref of the model that it names: a run is known by it, and `last` changes with each job.
+    """The config with the complete reference of its model. It identifies a run, and `last` changes with each job.
 
-    Raises ConfigError where nothing or more than one thing fits.
+    Raises ConfigError if nothing or more than one thing matches.
     """
     from tuneport.config.problems import Problem, config_error
 
@@ -65,11 +65,11 @@ def with_base(config: RunConfig) -> RunConfig:
 
 
 def job_refs() -> list[Ref]:
-    """The refs of all jobs in the ledger, newest first; none where there is no home."""
+    """The refs of all jobs in the ledger, newest first; empty without a home."""
     try:
         with Ledger.open() as ledger:
             return ledger.refs()
-    except HomeError:  # an opened folder needs no ledger, and what does need it says so itself
+    except HomeError:  # opening a folder needs no ledger, and what needs it raises its own error
         return []
 
 
@@ -79,7 +79,7 @@ def known_refs() -> list[Ref]:
 
 
 def suggestion(text: str, known: Iterable[Ref] | None = None) -> str:
-    """`Did you mean …? ` for a ref or a name that nothing fits, or nothing where nothing comes near."""
+    """`Did you mean …? ` for a ref or a name without a match; empty if nothing is similar."""
     refs = list(known_refs() if known is None else known)
     by_word = {word: str(one) for one in reversed(refs) for word in (one.name, str(one))}
     by_stem = {one.name.rpartition("-")[0]: str(one) for one in reversed(refs) if "-" in one.name}
@@ -89,13 +89,13 @@ def suggestion(text: str, known: Iterable[Ref] | None = None) -> str:
     return f"Did you mean {' or '.join(found)}? " if found else ""
 
 
-def _of_bare(text: str, error: RefError) -> Ref:
+def _find_bare(text: str, error: RefError) -> Ref:
     if not text or ":" in text:
         raise RefError(error.message, remedy=f"{suggestion(text)}{error.remedy}") from error
     jobs = job_refs()
     exact = jobs[:1] if text == LAST else [one for one in jobs if one.name == text]
     found = exact or [one for one in jobs if one.name.startswith(text)]
-    # A base model or a folder of the same name might be what is meant. A ref says which.
+    # The user may mean a base model or a folder with the same name. A complete reference is unambiguous.
     also = [str(one) for one in base_refs() if one.name == text] + _folders(text)
     if len(found) == 1 and not also:
         return found[0]
@@ -108,7 +108,7 @@ def _of_bare(text: str, error: RefError) -> Ref:
             f"{text!r} is not a job. The same name belongs to {' and '.join(also)}.", remedy=f"Write: {also[0]}"
         )
     raise RefError(
-        f"{text!r} names no job, and is not a reference of the form backend:name.",
+        f"{text!r} is not the name of a job, and not a reference of the form backend:name.",
         remedy=f"{suggestion(text)}{error.remedy}",
     ) from error
 
@@ -119,20 +119,22 @@ def _only_one(text: str, found: list[Ref], also: Iterable[str] = ()) -> Ref:
         return found[0]
     more = f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
     raise RefError(
-        f"{text!r} fits {len(listed)} names: {', '.join(listed[:_MOST_LISTED])}{more}.",
-        remedy="Write the whole reference, or more letters of it.",
+        f"{text!r} matches {len(listed)} names: {', '.join(listed[:_MOST_LISTED])}{more}.",
+        remedy="Write the complete reference, or more letters of it.",
     )
 
 
 def base_refs() -> list[Ref]:
     """The refs of the base models that backends know by name."""
     answers = bases_by_backend().values()
-    # A backend that cannot be asked has no names to offer now.
+    # A backend that fails has no names to suggest.
     return [one.ref for found in answers if not isinstance(found, Exception) for one in found]
 
 
 def bases_by_backend(only: Backend | None = None) -> dict[str, list[BaseInfo] | TuneportError | OSError]:
-    """The base models that each backend (or one) knows by name, or why it could not say; asked side by side."""
+    """The base models that each backend (or one) knows by name, or why it failed. The backends are asked at the same
+    time.
+    """
     asked = {only.name: only} if only is not None else load().backends()
     return ask_together(
         (name, name, partial(ask_backend, backend, "bases", lambda one: one.bases())) for name, backend in asked.items()
@@ -140,7 +142,7 @@ def bases_by_backend(only: Backend | None = None) -> dict[str, list[BaseInfo] | 
 
 
 def _is_base(ref: Ref) -> bool:
-    """Whether the backend takes the name for a base model. True where it cannot be asked: it alone can know."""
+    """Whether the name is a base model of the backend. True if the backend fails, because only it knows."""
     try:
         load().backend(ref.backend).check_base(ref.name)
     except TuneportError as error:
@@ -149,7 +151,7 @@ def _is_base(ref: Ref) -> bool:
 
 
 def _folders(text: str) -> list[str]:
-    """How a model in a folder or a file of that name is written, where there is one."""
+    """The references for a model in a folder or file with that name, if there is one."""
     try:
         if not Path(text).exists():
             return []

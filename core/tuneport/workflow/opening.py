@@ -13,7 +13,7 @@ from tuneport.errors import BackendNotFound, JobNotFinished, JobNotFound, ModelN
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
 from tuneport.loader import load
-from tuneport.notebook import attach_notebook
+from tuneport.notebook import attach
 from tuneport.refs import Ref
 from tuneport.workflow import trained_rows
 from tuneport.workflow.naming import base_refs, find_ref, job_refs, suggestion
@@ -41,7 +41,8 @@ def open_job(ref: str | Ref) -> Job:
     """
     ref = find_ref(ref)
     try:
-        return attach_notebook(load().backend(ref.backend).job(ref.name))
+        backend = load().backend(ref.backend)
+        return attach(backend, backend.job(ref.name))
     except JobNotFound as error:
         reason = _why_never_started(ref)
         if not reason and ref in base_refs():
@@ -97,7 +98,8 @@ def settle(ref: str | Ref) -> Job:
     with Ledger.open() as ledger:
         record = ledger.job(ref)
         try:
-            job = attach_notebook(load().backend(ref.backend).settle(ref.name))
+            backend = load().backend(ref.backend)
+            job = attach(backend, backend.settle(ref.name))
             state = job.state()
         except JobNotFound as error:
             if record.intent_state != "confirmed":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuneport.errors import DataError, OptionError, UnsupportedError
-from tuneport.workflow import starting
+from tuneport.workflow import choosing
 from tuneport.workflow.advice import fit_of
 from tuneport.workflow.loading import load_dataset
 from tuneport.workflow.naming import with_base
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def prepare(
     config: RunConfig, observer: RunObserver, *, to_plan: bool = False
-) -> tuple[Split, CheckResult, starting.Prepared]:
+) -> tuple[Split, CheckResult, choosing.Prepared]:
     """Refuse what can be refused, then check the rows and split them. With `to_plan`, no code of the user's runs."""
     from tuneport.evaluate import AUTO, Record, grader
 
@@ -31,15 +31,15 @@ def prepare(
     judge = None if named == AUTO else grader(named, **config.compare.options)
     if config.compare.record is not None:
         Record.open(config.compare.record)  # a missing or damaged record is found before anything is spent
-    choice = starting.choose(config, to_plan=to_plan)
+    choice = choosing.choose(config, to_plan=to_plan)
     _refuse_schema(config)
     validation, holdout = _load_file(config, data.validation), _load_file(config, data.holdout)
     # Only rows from separate files can leak into training. Parts that we split off cannot.
     checked = choice.check(_load(config, data.train), holdout, validation)
     observer.on_check(checked)
-    starting.refuse_bad_data(checked, config)
+    choosing.refuse_bad_data(checked, config)
     if validation is not None:
-        validation = choice.sound_validation(validation, holdout)
+        validation = choice.check_validation(validation, holdout)
     split = _split(config, checked.dataset, validation, holdout)
     if split.holdout is not None:
         judge = judge or grader(fit_of(split.train, split.holdout).grader, **config.compare.options)

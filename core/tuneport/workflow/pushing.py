@@ -1,4 +1,4 @@
-"""A model published on a hub, with what its run found out about it."""
+"""Publishes a model on a hub, with the results of its run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def push(
     dtype: str | None = None,
     dry_run: bool = False,
 ) -> Publication:
-    """Export a model and upload it to `repository` (owner/name) on the Hugging Face hub, with a model card that tells
-    its lineage and, where its run has compared it with its base, the figures. `dry_run` only looks whether it could be.
+    """Export a model and upload it to `repository` (owner/name) on the Hugging Face hub, with a model card that has
+    its lineage and, if its run compared it with its base, the scores. `dry_run` only checks whether it is possible.
 
-    Raises UnsupportedError where the backend has no such kind, UnavailableError without a token or a network, and
-    UsageError for a repository that holds something else.
+    Raises UnsupportedError if the backend does not support this kind, UnavailableError without a token or a network,
+    and UsageError if the repository holds something else.
     """
     ref = find_ref(ref)
     found = found_comparison(ref)

@@ -1,4 +1,6 @@
-"""Which rows a job was trained on, kept as numbers, so that a comparison can tell rows that were never held out."""
+"""Remembers the rows that a job was trained on, as hashes, so that a comparison can find rows that were not held
+out.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,13 @@ _BLOCK_BYTES = 8 << 16
 
 
 def remember(job: Ref, rows: Dataset) -> None:
-    """Keep the keys of the rows' texts: 8 bytes a row, and nothing of what they say."""
-    # Made in a place of its own: several processes may begin the same training, which gets one job.
+    """Keep the hashes of the rows' texts: 8 bytes per row, without their content."""
+    # Written in a separate folder, because several processes may start the same training, which is one job.
     with tempfile.TemporaryDirectory(dir=home("rows"), prefix=".") as place:
-        made = Path(place) / "keys"
-        with made.open("wb") as out:
+        file = Path(place) / "keys"
+        with file.open("wb") as out:
             rows.text_keys().tofile(out)
-        made.replace(_file(job))
+        file.replace(_file(job))
 
 
 def forget(job: Ref) -> None:
@@ -37,16 +39,16 @@ def forget(job: Ref) -> None:
 
 
 def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
-    """How many of the rows the model, or a tuned model that it was trained from, was trained on: those whose texts are
-    the same but for case, space and quotes, whatever their system prompts.
+    """How many of the rows the model, or a tuned model that it was trained from, was trained on. Texts count as equal
+    if they differ only in case, white space and quotes. System prompts are ignored.
 
-    None where it is not known here, as for a base model, a job that another machine started, and keys that are damaged.
+    None if it is unknown, as for a base model, a job of another machine, or damaged hashes.
     """
     if model.lineage is None:
         return None
     try:
-        files = [file for job in _jobs_behind(model.lineage.job) if (file := _file(job)).exists()]
-    except HomeError:  # a comparison needs no ledger
+        files = [file for job in _ancestors(model.lineage.job) if (file := _file(job)).exists()]
+    except HomeError:  # a comparison works without a ledger
         return None
     if not files:
         return None
@@ -59,18 +61,18 @@ def count_trained_on(model: Model, rows: Iterable[Example]) -> int | None:
         for file in files:
             for block in _blocks(file):
                 trained.update(wanted.intersection(block))
-    except (OSError, ValueError):  # damaged: whole keys are 8 bytes each
+    except (OSError, ValueError):  # damaged: a complete hash has 8 bytes
         return None
     return sum(key in trained for key in keys)
 
 
 def _file(job: Ref) -> Path:
-    # No two jobs of a ledger have one name. Files named .keys and .texts held other keys.
+    # Names of jobs are unique in a ledger. Files named .keys and .texts had other kinds of hashes.
     return home("rows") / f"{job.name}.turns"
 
 
-def _jobs_behind(ref: str) -> Iterator[Ref]:
-    """The job, and those that made the base that it was trained from."""
+def _ancestors(ref: str) -> Iterator[Ref]:
+    """The job, and the jobs whose models it was trained from."""
     with Ledger.open() as ledger:
         job = Ref.parse(ref)
         while True:

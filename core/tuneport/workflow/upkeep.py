@@ -35,7 +35,7 @@ class HealthCheck:
 
     what: str
     ok: bool
-    said: str
+    detail: str
     remedy: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def doctor() -> list[HealthCheck]:
     """Check Python, home, the ledger, the disk, and every plugin with its backends. Uses no network."""
     findings = [
         HealthCheck(
-            what="python", ok=sys.version_info >= (3, 11), said=f"{platform.python_version()} at {sys.executable}"
+            what="python", ok=sys.version_info >= (3, 11), detail=f"{platform.python_version()} at {sys.executable}"
         ),
         *_home_findings(),
     ]
@@ -77,14 +77,14 @@ def doctor() -> list[HealthCheck]:
 
 
 def _backend_finding(name: str, answer: Availability) -> HealthCheck:
-    said = ", ".join(_fact(key, value) for key, value in answer.details.items()) or "ready"
+    detail = ", ".join(_fact(key, value) for key, value in answer.details.items()) or "ready"
     if not answer.ready:
-        said = f"not set up: {answer.reason}"  # like a plugin that needs a package, this is the user's choice
+        detail = f"not set up: {answer.reason}"  # like a plugin that needs a package, this is the user's choice
     remedy = answer.remedy
     if answer.closing:
         others = ", ".join(alternatives(name))
         remedy = " ".join(filter(None, (remedy, f"{answer.closing.rstrip('.')}. Elsewhere: {others}.")))
-    return HealthCheck(what=f"backend {name}", ok=True, said=said, remedy=remedy)
+    return HealthCheck(what=f"backend {name}", ok=True, detail=detail, remedy=remedy)
 
 
 @public()
@@ -103,36 +103,36 @@ def _home_findings() -> Iterator[HealthCheck]:
         with Ledger.open() as ledger:
             known = len(ledger.jobs())
     except TuneportError as error:
-        yield HealthCheck(what="home", ok=False, said=error.message, remedy=error.remedy)
+        yield HealthCheck(what="home", ok=False, detail=error.message, remedy=error.remedy)
         return
     asked = " (TUNEPORT_HOME)" if os.environ.get("TUNEPORT_HOME") else ""
     yield HealthCheck(
-        what="home", ok=True, said=f"{root}{asked}, {known} {'job' if known == 1 else 'jobs'} in the ledger"
+        what="home", ok=True, detail=f"{root}{asked}, {known} {'job' if known == 1 else 'jobs'} in the ledger"
     )
     if cached := _size(home("cache")):
         yield HealthCheck(
-            what="caches", ok=True, said=f"{cached / 2**30:.1f} GiB in {home('cache')}; tuneport prune removes them"
+            what="caches", ok=True, detail=f"{cached / 2**30:.1f} GiB in {home('cache')}; tuneport prune removes them"
         )
     free = shutil.disk_usage(root).free
     yield HealthCheck(
         what="disk",
         ok=free > _LOW_DISK,
-        said=f"{free / 2**30:.0f} GiB free for home",
+        detail=f"{free / 2**30:.0f} GiB free for home",
         remedy=None if free > _LOW_DISK else "Free some space: tuneport prune, or set TUNEPORT_HOME to another disk.",
     )
 
 
 def _plugin_finding(info: PluginInfo) -> HealthCheck:
-    said = f"{info.distribution} {info.version}"
+    detail = f"{info.distribution} {info.version}"
     if info.status == "ready":
-        return HealthCheck(what=f"plugin {info.name}", ok=True, said=said)
+        return HealthCheck(what=f"plugin {info.name}", ok=True, detail=detail)
     if info.status == "needs" and len(info.backends) > 1:
-        return HealthCheck(what=f"plugin {info.name}", ok=True, said=f"{said} needs: none of its backends is set up")
+        return HealthCheck(what=f"plugin {info.name}", ok=True, detail=f"{detail} needs: no backend is set up")
     # A plugin that is switched off or needs a package is the user's choice, a broken one is not.
     return HealthCheck(
         what=f"plugin {info.name}",
         ok=info.status != "broken",
-        said=f"{said} {info.status}: {info.reason}",
+        detail=f"{detail} {info.status}: {info.reason}",
         remedy=info.remedy,
     )
 

@@ -18,8 +18,8 @@ from tuneport_openai.wire.profiles import Profile
 class Known:
     """A model at a vendor. Limits are in tokens, prices in US dollars per million tokens; None is unknown.
 
-    `encoding` is its tokenizer's name in tiktoken. `ends` is the day on which the vendor shuts it down, and every model
-    tuned from it.
+    `encoding` is its tokenizer's name in tiktoken. `priced` is the date of the prices, where it is not the table's.
+    `ends` is the day on which the vendor shuts it down, and every model tuned from it.
     """
 
     model: str
@@ -31,6 +31,7 @@ class Known:
     training: float | None = None
     tuned_input: float | None = None
     tuned_output: float | None = None
+    priced: str = ""
 
     def has_ended(self, today: date | None = None) -> bool:
         """Whether the vendor has shut it down."""

@@ -6,7 +6,7 @@ import shlex
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from tuneport.plugin import say, transfer_bar
+from tuneport.plugin import many, say, transfer_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def print_folder(
     if answered.get("asked"):
         say(f"  answers     {answered['answered']:,} of {answered['asked']:,} rows")
     if found is not None:
-        counts = f"{_many(found.errors, 'error')}, {_many(found.warnings, 'warning')}"
+        counts = f"{many(found.errors, 'error')}, {many(found.warnings, 'warning')}"
         say(f"  rows        {found.used:,} of {found.read:,} used; {counts}")
         if found.errors or found.warnings:
             say(f"  findings    tuneport check {shlex.quote(str(local.training))}")
@@ -82,7 +82,3 @@ def print_folder(
             say(f"  --model {one}")
     elif (found is not None and found.used) or answered.get("answered"):
         say(f"Review it, then run: cd {shlex.quote(str(local.folder))} && tuneport run {config.name}")
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tuneport.plugin import one_line, print_table, say
+from tuneport.plugin import many, one_line, print_table, say
 from tuneport_openai.wire import closing
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def summary(account: Account) -> list[str]:
     """The jobs by status, the tokens trained and their cost, and how many models and files still exist."""
     jobs = account.jobs
     counts = ", ".join(f"{count:,} {status}" for status, count in Counter(one.status for one in jobs).most_common())
-    lines = [f"{_many(len(jobs), 'job')}: {counts}"]
+    lines = [f"{many(len(jobs), 'job')}: {counts}"]
     tokens = [one.trained_tokens for one in jobs if one.trained_tokens is not None]
     costs = [one.usd for one in jobs if one.usd is not None]
     if tokens:
@@ -94,10 +94,10 @@ def summary(account: Account) -> list[str]:
     if models:
         unknown = sum(one.listed is None for one in models)
         still = "it is unknown which are still listed" if unknown else f"{len(listed):,} still on the list of models"
-        lines.append(f"{_many(len(models), 'tuned model')}, {still}")
+        lines.append(f"{many(len(models), 'tuned model')}, {still}")
     lost = [one for one in jobs if one.training_file is not None and one.training_file.there is False]
     if lost:
-        lines.append(f"The training file of {_many(len(lost), 'job')} is no longer there.")
+        lines.append(f"The training file of {many(len(lost), 'job')} is no longer there.")
     return lines
 
 
@@ -108,7 +108,7 @@ def endings(account: Account, profile: Profile) -> list[str]:
     ends = Counter((one.ends, one.base) for one in account.jobs if one.model and one.ends is not None)
     for (when, base), count in sorted(ends.items()):
         if when is not None:
-            lines.append(f"{_many(count, 'model')} tuned from {base}: shut down on {closing.day(when)}")
+            lines.append(f"{many(count, 'model')} tuned from {base}: shut down on {closing.day(when)}")
     return lines
 
 
@@ -208,7 +208,3 @@ def _cell(value: object) -> object:
         line = one_line(value)
         return f"'{line}" if line.startswith(_FORMULA) else line
     return value
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

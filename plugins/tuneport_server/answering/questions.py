@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuneport.errors import TuneportError
+from tuneport.errors import BackendError, TuneportError
 from tuneport.plugin import AnswerPiece, Reply
 from tuneport_server.wire import WireError, from_tuneport
+
+_log = logging.getLogger("tuneport.server")
 
 Delivery = tuple[int, AnswerPiece] | list[Reply] | WireError
 """A piece of a streamed answer with the number of its choice; or all replies, one per choice; or the error."""
@@ -47,7 +50,9 @@ class Question:
         return self.options if seed is None else {**self.options, "seed": (seed + number) % 2**63}
 
     def refuse(self, error: TuneportError) -> None:
-        """Deliver an error of tuneport instead of an answer."""
+        """Deliver an error of tuneport instead of an answer. Log one that the backend did not raise on purpose."""
+        if isinstance(error, BackendError) and error.unexpected:
+            _log.error("A model could not answer", exc_info=error)
         self.deliver(from_tuneport(error, self.params.get("messages", "messages"), self.params))
 
 

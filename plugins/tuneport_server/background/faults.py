@@ -35,6 +35,8 @@ def fault_of(error: Exception, *, checking: bool = False) -> Fault:
     backend says whether its error may pass; if not, the start is tried a few times, as after any unexpected error. Bad
     rows and bad settings cannot pass: they raise other errors of tuneport.
     """
+    if isinstance(error, BackendError) and error.unexpected and isinstance(error.__cause__, Exception):
+        return fault_of(error.__cause__)  # the backend raised it, and its text is for the log only
     if not isinstance(error, TuneportError):
         return Fault(_TRIES if isinstance(error, _PASSING) else _UNKNOWN_TRIES, _reason(error))
     tries = _TRIES if isinstance(error, _PASSING) else 1

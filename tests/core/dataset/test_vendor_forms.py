@@ -167,7 +167,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "conversations": [
                 {"from": "Human", "value": "Color?"},
                 {"from": "gpt", "value": f"Looking.\n{CALL}"},
-                {"from": "tool", "value": "<tool_response>\ngrey\n</tool_response>"},
+                {"from": "tool", "value": "<tool_response>\ngray\n</tool_response>"},
                 {"from": "gpt", "value": "Blue."},
             ]
         },
@@ -178,7 +178,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "messages": [
                 ASKED,
                 {**END, "content": f"Looking.\n{CALL}"},
-                {"role": "user", "content": "<tool_response>\ngrey\n</tool_response>"},
+                {"role": "user", "content": "<tool_response>\ngray\n</tool_response>"},
                 END,
             ]
         },
