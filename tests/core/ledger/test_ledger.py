@@ -178,7 +178,7 @@ def test_a_run_never_goes_backwards(ledger: Ledger) -> None:
     assert list(renewed.results) == list(STAGES)
 
 
-def test_the_same_run_is_found_again_and_again_starts_anew(ledger: Ledger) -> None:
+def test_the_same_run_is_found_again_and_again_starts_another(ledger: Ledger) -> None:
     first = ledger.begin_run("same", {"model": "torch:x"})
     ledger.advance(first.id, "planned")
     assert ledger.begin_run("same", {}) == ledger.run(first.id)

@@ -82,18 +82,18 @@ class Parrot(tuneport.Backend):
         return ParrotJob(folder)
 
     def model(self, name: str) -> tuneport.Model:
-        if name == "grey":
-            return ParrotModel(tuneport.Ref("parrot", "grey"), [], None)
+        if name == "gray":
+            return ParrotModel(tuneport.Ref("parrot", "gray"), [], None)
         folder = tuneport.plugin.home("parrot") / name
         if not folder.exists():
-            raise tuneport.errors.ModelNotFound(f"There is no parrot {name}.", remedy="There is: parrot:grey")
+            raise tuneport.errors.ModelNotFound(f"There is no parrot {name}.", remedy="There is: parrot:gray")
         return self.job(name).result()
 
     def check_base(self, base: str) -> None:
         self.model(base)
 
     def bases(self) -> list[tuneport.plugin.BaseInfo]:
-        return [tuneport.plugin.BaseInfo(ref=tuneport.Ref("parrot", "grey"), description="a grey parrot", present=True)]
+        return [tuneport.plugin.BaseInfo(ref=tuneport.Ref("parrot", "gray"), description="a gray parrot", present=True)]
 
     def plan(self, request: tuneport.plugin.TrainRequest) -> tuneport.Plan:
         rows = len(request.train)
