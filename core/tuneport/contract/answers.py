@@ -165,7 +165,7 @@ class Reply(Generic[T]):
         """A JSON-ready dictionary."""
         built = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("shape", "logprobs")}
         if self.logprobs is not None:
-            built["logprobs"] = [_logprob_to_plain(one) for one in self.logprobs]
+            built["logprobs"] = [_logprob_dict(one) for one in self.logprobs]
         return built
 
 
@@ -248,6 +248,6 @@ def _check_tools(asked: GenerateOptions) -> GenerateOptions:
     return asked
 
 
-def _logprob_to_plain(one: TokenLogprob) -> dict[str, Any]:
-    built = {"token": one.token, "bytes": list(one.bytes), "logprob": one.logprob}
-    return {**built, "top": [_logprob_to_plain(other) for other in one.top]} if one.top else built
+def _logprob_dict(one: TokenLogprob) -> dict[str, Any]:
+    found = {"token": one.token, "bytes": list(one.bytes), "logprob": one.logprob}
+    return {**found, "top": [_logprob_dict(other) for other in one.top]} if one.top else found

@@ -1,4 +1,4 @@
-"""A third-party backend, as small as the contract allows: it learns by heart and answers with the nearest it has heard.
+"""A third-party backend, as small as the contract allows: it memorizes, and answers with the most similar row.
 
 `settings.stop_at` leaves the job in a state that real backends come to by crashes and failures.
 """
@@ -53,7 +53,7 @@ class Parrot(tuneport.Backend):
         return self.job(request.name)
 
     def _learn(self, folder: Path, request: tuneport.plugin.TrainRequest) -> None:
-        """Written next to its place and renamed: of several processes that start the same job, one makes it."""
+        """Written next to it and renamed into place: of several processes that start the same job, one makes it."""
         made = Path(tempfile.mkdtemp(dir=tuneport.plugin.home("parrot")))
         pairs = [(m.messages[-2].text, m.messages[-1].text) for m in request.train]
         (made / "pairs.json").write_text(json.dumps(pairs))
