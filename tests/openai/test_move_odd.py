@@ -236,7 +236,7 @@ def test_rows_of_the_user_leave_the_validation_file_for_validation(lab: WireServ
     assert len(Dataset.load(folder / data["validation"])) == 10
 
 
-def test_answers_that_a_limit_has_cut_are_said_and_asked_again_with_a_higher_one(
+def test_answers_that_a_limit_cut_are_reported_and_asked_again_with_a_higher_one(
     lab: WireServer, move: Move, tmp_path: Path
 ) -> None:
     job = finished(lab, content(ROWS), content(ROWS[:4]))

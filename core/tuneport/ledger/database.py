@@ -148,7 +148,7 @@ def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None
 
 
 def _refuse_special(path: Path) -> None:
-    """Raise HomeError for a pipe or a device, of which sqlite says only that it failed, if it ever does.
+    """Raise HomeError for a pipe or a device, for which SQLite reports only a failure, or waits without end.
 
     Never opens the file: to close it again would drop the locks that this process's other connections hold on it
     (https://www.sqlite.org/howtocorrupt.html, 2.2), and another process could then delete their write-ahead log.

@@ -61,7 +61,7 @@ class History:
             return row["seq"] if row else 0
 
     def set_cursor(self, observer: str, ref: Ref | str, seq: int) -> None:
-        """The observer has been handed every event up to number `seq`. A cursor never goes back."""
+        """Record that the observer has every event up to number `seq`. A cursor never goes back."""
         with self._database.write() as sql:
             sql.execute(
                 "INSERT INTO cursors (observer, intent, seq) VALUES (?, ?, ?)"

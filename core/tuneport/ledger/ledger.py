@@ -86,7 +86,7 @@ class Ledger:
         reserved: Collection[str] = (),
         reuse: bool = False,
     ) -> JobRecord:
-        """Write down that a job is about to be asked for, and give it a name that no job had and none of `reserved`.
+        """Record that a job is about to be requested, and give it a name that no job had and none of `reserved`.
 
         The name is `stem` (a suffix, or the data file's name) made plain, with a few letters drawn by lot. An `intent`
         that is known already gives its job back. With `reuse`, so does an `identity` whose job lives or succeeded: look
@@ -127,7 +127,7 @@ class Ledger:
         return self._conclude(intent, "unconfirmed")
 
     def fail(self, intent: str, message: str = "") -> JobRecord:
-        """The backend has no such job, for certain: it was refused, or never asked. `message` is kept as the reason."""
+        """Record that the backend certainly has no such job: it refused or was never asked. `message` is the reason."""
         return self._conclude(intent, "failed", message)
 
     def _conclude(self, intent: str, state: IntentState, reason: str = "") -> JobRecord:

@@ -156,7 +156,7 @@ def test_what_a_run_found_is_forgotten_with_its_last_job(ledger: Ledger) -> None
     assert (ledger.run(run.id).stage, ledger.run(run.id).results) == ("checked", {})
 
 
-def test_what_is_not_there_is_said_with_a_cure(ledger: Ledger) -> None:
+def test_a_missing_source_is_reported_with_a_remedy(ledger: Ledger) -> None:
     for act in (ledger.job, ledger.history.events, ledger.forget, lambda ref: ledger.history.cursor("o", ref)):
         with pytest.raises(JobNotFound, match=r"No job torch:nothing is known here(.|\n)*tuneport jobs"):
             act("torch:nothing")

@@ -156,7 +156,7 @@ def test_a_torn_tail_is_cut_off_by_the_next_owner(folder: Folder, torn: bytes) -
     ]
 
 
-def test_a_reader_sees_whole_lines_only_and_goes_on_where_it_stood(folder: Folder) -> None:
+def test_a_reader_sees_complete_lines_only_and_continues_where_it_stopped(folder: Folder) -> None:
     owner, reader = Owner.take(folder), EventReader(folder.events_file)
     owner.event("log", "one")
     assert [event.seq for event in reader.after(0)] == [1]
