@@ -42,7 +42,7 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
         exception_handlers={
             WireError: _of_wire,
             TuneportError: _of_tuneport,
-            HTTPException: _of_http,
+            HTTPException: _answer_http_error,
             Exception: _of_anything,
         },
     )
@@ -66,7 +66,7 @@ async def _of_tuneport(request: Request, error: Exception) -> Response:
     return await _of_wire(request, known)
 
 
-async def _of_http(request: Request, error: Exception) -> Response:
+async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     asked = f"{request.method[:20]} {request.url.path[:200]}"
     message = f"Unknown URL or method: {asked}." if error.status_code in (404, 405) else str(error.detail)

@@ -48,7 +48,7 @@ class Patience:
                 found = question()
             except TuneportError as error:
                 if not (error.passing or (self._answered and isinstance(error, UnavailableError))):
-                    self._say_that_it_continues(error)
+                    self._add_how_to_follow(error)
                     raise
                 self._wait(error)
             else:
@@ -56,7 +56,7 @@ class Patience:
                 self._lost, self._times, self._odd = None, 0, 0
                 return found
 
-    def _say_that_it_continues(self, error: TuneportError) -> None:
+    def _add_how_to_follow(self, error: TuneportError) -> None:
         if self._answered and isinstance(error, BackendError):
             then = f"The job continues, as far as is known. Follow it with: tuneport watch {self._job.ref}"
             error.remedy = f"{error.remedy.rstrip('.')}. {then}" if error.remedy else then

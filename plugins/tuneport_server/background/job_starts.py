@@ -146,7 +146,7 @@ class JobStarts(FairQueue):
         request = {"id": id_, "base": job["base"], "request": job["request"], "files": links}
         line = dialog.ask(json.dumps(request).encode() + b"\n", limits.check_seconds)
         if line == {"checked": True}:
-            if not self._may_begin(id_):
+            if not self._may_start(id_):
                 return None
             line = dialog.ask(GO, limits.start_seconds)
         if id_ in self._dropped or line is not None:
@@ -163,7 +163,7 @@ class JobStarts(FairQueue):
         why = f"The check of the rows ended {_TRIES} times without a result."
         return {"file": "training_file", "message": why}
 
-    def _may_begin(self, id_: str) -> bool:
+    def _may_start(self, id_: str) -> bool:
         """Store that the backend is asked now, unless the job is no longer wanted."""
         with self._store.transaction():
             if not _can_start(self._store.jobs.get(id_)):
