@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.backend import Backend
@@ -31,6 +29,7 @@ from tuneport.hosted.start import alone, finish, settle, unconfirmed
 from tuneport.notebook import open_notebook
 from tuneport.printable import one_line
 from tuneport.refs import Ref
+from tuneport.versions import installed_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,7 +214,7 @@ class HostedBackend(Backend):
             "fingerprint": request.train.fingerprint,
             "system": written["train"][1],
             "settings": request.settings.model_dump(mode="json", exclude_defaults=True),
-            "versions": _versions(),
+            "versions": installed_versions(PACKAGE),
             "created": utc_now().isoformat(),
             "usd_per_million_tokens": price_of(service, request, model).value,
             "budget_usd": request.budget_usd,
@@ -246,13 +245,3 @@ class HostedBackend(Backend):
             raise BackendError(
                 f"The answer of {self.service.title} could not be read ({why}).", remedy="Try again."
             ) from error
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("tuneport", PACKAGE):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
