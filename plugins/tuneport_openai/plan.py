@@ -42,7 +42,7 @@ def make_plan(endpoint: Profile, request: TrainRequest, model: str, obstacle: st
         epochs=epochs,
         resolved={"model": model, **_chosen(request, settings)},
         reasons={
-            name: "the server chooses" if value == "auto" else "as asked"
+            name: "the server chooses" if value == "auto" else "as requested"
             for name, value in _chosen(request, settings).items()
         },
         notes=tuple(filter(None, (obstacle, *_notes(endpoint, request, model, facts)))),
@@ -61,7 +61,7 @@ def auto_epochs(rows: int) -> int:
 def _epochs(endpoint: Profile, request: TrainRequest, rows: int) -> Quantity:
     asked, traits = request.options.epochs, endpoint.traits
     if asked != "auto":
-        return Quantity(value=asked, unit="epochs", source="as asked")
+        return Quantity(value=asked, unit="epochs", source="as requested")
     if traits.auto_epochs is not None:
         return Quantity(value=traits.auto_epochs, unit="epochs", source=f"the documented default of {traits.title}")
     if request.options.method == "reinforcement":

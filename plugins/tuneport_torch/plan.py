@@ -74,7 +74,7 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, find_unreadab
         epochs=Quantity(
             value=resolved.epochs,
             unit="epochs",
-            source="rule for auto" if request.options.epochs == "auto" else "as asked",
+            source="rule for auto" if request.options.epochs == "auto" else "as requested",
         ),
         resolved={**asdict(resolved), **used, "device_model": device.model},
         reasons=why,
@@ -104,7 +104,7 @@ def _count(request: TrainRequest, counting: _Counting) -> tuple[Quantity, Quanti
 def _resolve(
     request: TrainRequest, base: Base, device: Device, tokens: Quantity, aside: Quantity | None, expected: Pace | None
 ) -> Resolved:
-    """What "auto" comes to, as far as it is known before the training; `aside` are the validation rows' tokens."""
+    """What "auto" resolves to, as far as it is known before the training; `aside` are the validation rows' tokens."""
     settings, rows = cast(TorchSettings, request.settings), len(request.train)
     kind = device_kind(settings.device)
     longest = _longest(tokens, rows)
@@ -268,7 +268,7 @@ def _notes(
         notes.append(
             f"The reference is {request.base} as it is now: measured once on every pair, before the first step."
         )
-    if not base.present:
+    if not base.is_present:
         notes.append(f"{base.name} is not on this machine yet: the job downloads it first.")
     if find_unreadable is None:
         notes.append("Tokens are estimated: the base's tokenizer is not in the cache yet.")

@@ -15,7 +15,7 @@ from torch_jobs import request
 from tuneport import Ref
 from tuneport.local import Device
 from tuneport.plugin import TrainRequest, home
-from tuneport.workflow.upkeep import prune
+from tuneport.workflow.pruning import prune
 from tuneport_torch import TorchBackend, TorchSettings, pace
 from tuneport_torch.autos import RULES, compiling
 from tuneport_torch.bases import resolve
@@ -183,9 +183,9 @@ def test_what_auto_came_to_has_a_reason(tiny_llama: Path, own_home: Path) -> Non
     assert set(named) <= set(plan.reasons)
     assert set(plan.reasons) <= set(plan.resolved)
     assert {*RULES, "warmup_steps"} - {"warmup"} <= {*plan.resolved, "beta"}
-    assert (plan.resolved["learning_rate"], plan.reasons["learning_rate"]) == (3e-4, "as asked")
+    assert (plan.resolved["learning_rate"], plan.reasons["learning_rate"]) == (3e-4, "as requested")
     assert plan.reasons["tokens_per_step"].startswith("auto: ")
-    assert plan.reasons["precision"] == "as asked"
+    assert plan.reasons["precision"] == "as requested"
     assert plan.reasons["rank"] == "default"
     free = TorchBackend().plan(request(tiny_llama, "free", learning_rate="auto", precision="auto"))
     assert free.reasons["learning_rate"].startswith("auto: ")

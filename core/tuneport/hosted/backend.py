@@ -25,7 +25,7 @@ from tuneport.hosted.http import Http, bound_to
 from tuneport.hosted.job import HostedJob
 from tuneport.hosted.model import HostedModel
 from tuneport.hosted.plan import make_plan, price_of
-from tuneport.hosted.start import alone, finish, settle, unconfirmed
+from tuneport.hosted.start import alone, finish, settle, unconfirmed_error
 from tuneport.notebook import open_notebook
 from tuneport.printable import one_line
 from tuneport.refs import Ref
@@ -90,7 +90,7 @@ class HostedBackend(Backend):
         except TuneportError as error:
             if "create" in scratch and "job" not in scratch:
                 # An earlier call has requested the job: what stops this one does not prove that there is none.
-                raise unconfirmed(self.service, ref, scratch, error) from error
+                raise unconfirmed_error(self.service, ref, scratch, error) from error
             if isinstance(error, UnavailableError) and error.passing:
                 # Not a refusal: the same intent continues, with the files that were uploaded.
                 raise BackendError(

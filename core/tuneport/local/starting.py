@@ -89,7 +89,7 @@ def _refuse_other_job(folder: Folder, intent: str) -> None:
     """Raise UsageError when the folder belongs to another intent."""
     if folder.exists and folder.request()["intent"] != intent:
         release_intent(folder.backend, intent)
-        raise UsageError(f"There already is another job {folder.ref}.", remedy="Start it under another name.")
+        raise UsageError(f"There is already another job {folder.ref}.", remedy="Start it under another name.")
 
 
 def _has_started(job: LocalJob) -> bool:

@@ -243,7 +243,7 @@ def ask(
         )
 
 
-def spent_on(local: JobFolder) -> float:
+def read_total_spent(local: JobFolder) -> float:
     """The most that may have been spent on answers so far, in US dollars."""
     spent = _read_spent(local.old / SPENT)
     return spent.get("usd", 0.0) + spent.get("reserved", 0.0)

@@ -103,7 +103,7 @@ def _refuse(endpoint: Profile, request: TrainRequest) -> None:
     options = request.options
     _refuse_suffix(endpoint, request)
     if options.epochs != "auto" and options.epochs > MOST_EPOCHS:
-        raise UsageError(f"{options.epochs} epochs: the wire takes up to {MOST_EPOCHS}.", remedy="Lower train.epochs.")
+        raise UsageError(f"{options.epochs} epochs: the API takes up to {MOST_EPOCHS}.", remedy="Lower train.epochs.")
     if options.seed and not endpoint.traits.takes_seed:  # 0 is the default of a config
         raise UsageError(f"{endpoint.traits.title} takes no seed.", remedy="Set train.seed to null.")
     if isinstance(request.settings, OpenAISettings):
