@@ -201,7 +201,7 @@ def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
     Scenario(JOB, reply(429, BUSY, Retry_After="0.01")).spoil(lab)
     capfd.readouterr()
     assert invoke(["run", "tune.yaml"] if verb == "run" else ["watch", str(job.ref)]) == 3
-    assert "goes on" in capfd.readouterr().err
+    assert "The job continues" in capfd.readouterr().err
     lab.spoil, lab.flow = None, ("running", "succeeded")
     assert invoke(["run", "tune.yaml"]) == 0
 
@@ -209,7 +209,7 @@ def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
 def test_a_wait_with_a_timeout_ends_in_an_outage_too(lab: WireServer, rows: Dataset, own_console: None) -> None:
     job = tuneport.train("lab:base", rows)
     Scenario(JOB, reply(429, BUSY)).spoil(lab)
-    with pytest.raises(tuneport.errors.WaitTimeout, match="could not be asked about"):
+    with pytest.raises(tuneport.errors.WaitTimeout, match="could not be read in"):
         job.wait(timeout=0.2)
     lab.spoil = None
     assert job.wait().ref == job.ref
