@@ -73,11 +73,7 @@ class Patience:
             ends = min(ends, self._deadline)
         if now >= ends or self._odd > _MOST_ODD:
             raise WaitTimeout(
-<<<<<<< HEAD
-                f"The status of {job.ref} could not be read ({self._times} tries in {now - self._lost:.0f} s): "
-=======
-                f"The state of {job.ref} could not be read in {self._times} attempts over {now - self._lost:.0f} s: "
->>>>>>> servertests
+                f"The status of {job.ref} could not be read in {self._times} attempts over {now - self._lost:.0f} s: "
                 f"{error.message}",
                 remedy=f"The job continues, as far as is known. Run in a while: tuneport watch {job.ref}",
             ) from error
