@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType, UnionType
@@ -91,6 +91,8 @@ def _describe(path: str, value: Any) -> Iterator[str]:
     elif inspect.isroutine(value):
         yield f"```text\n{_signature(value.__name__, value)}\n```\n"
         yield from _prose(value.__doc__)
+    elif get_origin(value) is Literal:
+        yield f"One of {', '.join(f'`{one!r}`' for one in get_args(value))}.\n"
     elif isinstance(value, UnionType):
         yield f"One of {', '.join(f'`{one.__name__}`' for one in get_args(value))}.\n"
     elif get_origin(value) is Literal:
@@ -145,7 +147,7 @@ def _methods(cls: type) -> Iterator[str]:
         member = getattr(attribute, "__func__", attribute)
         if name.startswith("_") or getattr(member, "__module__", "").startswith("pydantic."):
             continue
-        if isinstance(member, property):
+        if isinstance(member, property | cached_property):
             title, docstring = f"{name}", inspect.getdoc(member)
         elif inspect.isfunction(member):
             title, docstring = _signature(name, member), inspect.getdoc(member)
