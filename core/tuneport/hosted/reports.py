@@ -120,7 +120,7 @@ class Entry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belonging:
     """A thing that a job left at the service: `what` it is, for a person, and the call that removes it, which returns
-    whether it was there. `keep` says why it stays instead.
+    whether it was there. `keep` says why it stays: `remove` is not called then.
     """
 
     what: str
