@@ -16,7 +16,8 @@ import signal
 import socket
 import struct
 import time
-from http.server import BaseHTTPRequestHandler
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -24,9 +25,20 @@ import fireworks_schemas as schemas
 from fireworks_schemas import ACCOUNT, KEY, KINDS, RefusedError
 
 if TYPE_CHECKING:
-    from fireworks_server import Fault, FireworksServer
+    from fireworks_server import FireworksServer
 
 _PAGE = b"<html><body>Bad gateway</body></html>"
+
+
+@dataclass
+class Fault:
+    """What happens to the next `times` requests of that method whose path holds `part`."""
+
+    method: str
+    part: str
+    kind: str
+    times: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class AnsweredError(Exception):
@@ -288,3 +300,10 @@ def _file_of(raw: bytes, headers: Any) -> bytes:
     if not str(parts[0].get_filename()).endswith(".jsonl"):
         raise RefusedError(400, "the file's name must end with .jsonl")
     return bytes(parts[0].get_payload(decode=True) or b"")
+
+
+class QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that go away are what these tests are about."""

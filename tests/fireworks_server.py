@@ -7,30 +7,17 @@ import re
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import ThreadingHTTPServer
 from typing import Any
 
 import fireworks_schemas as schemas
-from fireworks_http import make_handler, make_store_handler
+from fireworks_http import Fault, QuietServer, make_handler, make_store_handler
 from fireworks_schemas import ACCOUNT, RefusedError
 
 BASE = "accounts/fireworks/models/tiny-chat"
 FLOW = ("CREATING", "VALIDATING", "PENDING", "RUNNING", "RUNNING", "WRITING_RESULTS", "COMPLETED")
 _OVER = ("COMPLETED", "EARLY_STOPPED", "FAILED", "CANCELLED", "EXPIRED")
 _FILTER = re.compile(r'(\w+)\s*=\s*"([^"]*)"\Z')
-
-
-@dataclass
-class Fault:
-    """What happens to the next `times` requests of that method whose path holds `part`."""
-
-    method: str
-    part: str
-    kind: str
-    times: int = 1
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 class FireworksServer:
@@ -69,8 +56,8 @@ class FireworksServer:
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.answers: dict[str, str] = {}
         self.signed: dict[str, tuple[str, str]] = {}  # token: (verb, what)
-        self._http = _Quiet(("127.0.0.1", 0), make_handler(self))
-        self._store = _Quiet(("127.0.0.1", 0), make_store_handler(self))
+        self._http = QuietServer(("127.0.0.1", 0), make_handler(self))
+        self._store = QuietServer(("127.0.0.1", 0), make_store_handler(self))
         for one in (self._http, self._store):
             threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -333,13 +320,6 @@ class FireworksServer:
         page = found[start : start + size]
         after = str(start + size) if start + size < len(found) else ""
         return {key: page, "nextPageToken": after, "totalSize": len(found)}
-
-
-class _Quiet(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Clients that go away are what these tests are about."""
 
 
 def now() -> str:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from tuneport.contract.batches import LiveBatch
     from tuneport.contract.capabilities import Availability, BaseInfo, Capabilities
     from tuneport.contract.events import Event, Status, utc_now
+    from tuneport.contract.facts import Lineage, Publication, PushRequest, Score
     from tuneport.contract.hooks import hookimpl
     from tuneport.contract.job import Job
-    from tuneport.contract.model import Lineage, Model, Publication, PushRequest, Score
+    from tuneport.contract.model import Model
     from tuneport.contract.notebook import MemoryNotebook, Notebook
     from tuneport.contract.patience import Patience
     from tuneport.contract.plan import Plan, Quantity
@@ -63,7 +64,8 @@ _EXPORTS = {
     "contract.events": "Event Status utc_now",
     "contract.hooks": "hookimpl",
     "contract.job": "Job",
-    "contract.model": "Lineage Model Publication PushRequest Score",
+    "contract.facts": "Lineage Publication PushRequest Score",
+    "contract.model": "Model",
     "contract.notebook": "MemoryNotebook Notebook",
     "contract.patience": "Patience",
     "contract.plan": "Plan Quantity",

@@ -53,7 +53,6 @@ def test_the_command_lines_help_imports_nothing_heavy_and_no_room_that_it_does_n
         "plugin",
         "printable",
         "refs",
-        "spelling",
         "terminal",
     }
 

@@ -88,7 +88,7 @@ def test_a_merged_model_is_published_completely_with_its_card(push, hub, tuned):
 def test_push_asks_before_anything_is_created_and_replaces_the_same_name(push, hub, tuned):
     no = push(tuned, "lab/tickets", "--kind", "gguf", "--dtype", "q8_0", answer="n\n")
     assert no.code == 1
-    assert f"where anybody can see it: {hub.url}/lab/tickets (a new repository)" in no.err
+    assert f"where anyone can see it: {hub.url}/lab/tickets (a new repository)" in no.err
     assert "Nothing was done." in no.err
     assert hub.repositories == {}
     hub.repositories["lab/tickets"] = Repository(private=False, files={"old.bin": b"old"}, tags=["tuneport"])
@@ -118,7 +118,7 @@ def test_without_token_network_or_permission_nothing_is_sent(push, hub, tuned):
     for environment, said in (
         ({"HF_TOKEN": ""}, "No token for the hub was found.\nRun: hf auth login"),
         ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE switches the hub off.\nUnset HF_HUB_OFFLINE"),
-        ({"ALL_PROXY": "socks://127.0.0.1:9"}, "ALL_PROXY names a proxy of a kind that is not supported"),
+        ({"ALL_PROXY": "socks://127.0.0.1:9"}, "ALL_PROXY names an unsupported kind of proxy"),
         ({"HF_TOKEN": "hf_another"}, "The token may not write to ada/tickets (HTTP 401)"),
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "The hub cannot be reached"),
     ):
@@ -196,7 +196,7 @@ def test_a_hosted_model_cannot_leave_its_host(tmp_path):
         (endless(), "larger than"),
         (reply(200, deep()), "nested too deeply"),
         (reply(400, {"error": f"{TOKEN} is not known"}), "… is not known"),  # the fixture looks for the token itself
-        (reply(200, b"welcome", "text/html"), "none of the hub's"),
+        (reply(200, b"welcome", "text/html"), "not from the hub's API"),
     ],
 )
 def test_a_hostile_hub_causes_a_clear_error(act, says, push, hub, tuned):

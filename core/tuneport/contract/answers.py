@@ -165,7 +165,7 @@ class Reply(Generic[T]):
         """A JSON-ready dictionary."""
         built = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("shape", "logprobs")}
         if self.logprobs is not None:
-            built["logprobs"] = [_told(one) for one in self.logprobs]
+            built["logprobs"] = [_logprob_dict(one) for one in self.logprobs]
         return built
 
 
@@ -246,6 +246,6 @@ def _check_tools(asked: GenerateOptions) -> GenerateOptions:
     return asked
 
 
-def _told(one: TokenLogprob) -> dict[str, Any]:
-    told = {"token": one.token, "bytes": list(one.bytes), "logprob": one.logprob}
-    return {**told, "top": [_told(other) for other in one.top]} if one.top else told
+def _logprob_dict(one: TokenLogprob) -> dict[str, Any]:
+    found = {"token": one.token, "bytes": list(one.bytes), "logprob": one.logprob}
+    return {**found, "top": [_logprob_dict(other) for other in one.top]} if one.top else found

@@ -142,7 +142,7 @@ def _check(one: Mapping[str, Any]) -> None:
 
 
 def _hold_to_exact(one: dict[str, Any]) -> None:
-    """Keep whole numbers where floating point tells them apart: narrower bounds keep every answer valid."""
+    """Keep whole numbers where floating point can represent each of them: narrower bounds keep every answer valid."""
     for key, bound in (
         ("maximum", _EXACT),
         ("exclusiveMaximum", _EXACT),

@@ -22,8 +22,9 @@ from tuneport.errors import (
     UsageError,
 )
 from tuneport.homefolder import home
+from tuneport.hosted.client import PACKAGE
 from tuneport.hosted.files import write_rows
-from tuneport.hosted.http import PACKAGE, Http, bound_to
+from tuneport.hosted.http import Http, bound_to
 from tuneport.hosted.job import HostedJob
 from tuneport.hosted.model import HostedModel
 from tuneport.hosted.plan import make_plan, price_of

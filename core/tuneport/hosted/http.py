@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 from tuneport.doors import HOSTED, public
-from tuneport.errors import BackendError, ConfigError, TuneportError, UnavailableError, UsageError
+from tuneport.errors import BackendError, ConfigError, TuneportError, UsageError
 from tuneport.hosted.answers import error_in, explain_refusal, retry_after
+from tuneport.hosted.client import clear_failures, make_client
 from tuneport.hosted.endpoint import KEYRING, Endpoint, Limits, is_loopback
-from tuneport.hosted.refusals import InDoubt, RefusedName, Unsent
+from tuneport.hosted.refusals import InDoubt, RefusedName
 from tuneport.printable import one_line
-from tuneport.services import Redactor, check_proxies, guard
+from tuneport.services import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGE = "httpx2"
-_NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # no byte has left this machine
 _SAFE = "/:@-._~!$&'()*+,;="
 _LONGEST_PAUSE = 60.0
 _NEARER = 50  # how much more often a service on this machine is asked
@@ -88,7 +85,7 @@ class Http:
         if seconds is None:
             seconds = self.limits.transfer if file else self.limits.read
         client = self._client(urlsplit(url).netloc, is_file=False)
-        with self._failures(endpoint.title):
+        with clear_failures(endpoint.title, self.redact):
             if file is None:
                 answer = client.request(method, url, timeout=seconds, **options)
             else:
@@ -107,7 +104,7 @@ class Http:
         client = self._client(urlsplit(url).netloc, is_file=False)
         content = json.dumps(body).encode()
         with (
-            self._failures(self.endpoint.title),
+            clear_failures(self.endpoint.title, self.redact),
             client.stream("POST", url, content=content, headers=headers, timeout=self.limits.read) as answer,
         ):
             if not answer.is_success:
@@ -194,7 +191,7 @@ class Http:
         client = self._client("signed", is_file=False)
 
         def send() -> None:
-            with self._failures(host), path.open("rb") as content:
+            with clear_failures(host, self.redact), path.open("rb") as content:
                 own = {"Content-Length": str(path.stat().st_size), **(headers or {})}
                 answer = client.put(address, content=content, headers=own, timeout=self.limits.transfer)
             if not answer.is_success:
@@ -205,7 +202,7 @@ class Http:
     def _download(self, where: str, url: str, into: IO[bytes], most_bytes: int, **options: Any) -> None:
         client = self._client(f"{where} {most_bytes}", is_file=True, largest=most_bytes)
         with (
-            self._failures(where),
+            clear_failures(where, self.redact),
             client.stream("GET", url, timeout=self.limits.transfer, **options) as answer,
         ):
             if answer.is_success:
@@ -227,49 +224,10 @@ class Http:
         with self._lock:
             found = self._clients.get((host, is_file))
             if found is None:
-                found = self._clients[host, is_file] = self._make_client(is_file, largest)
+                found = self._clients[host, is_file] = make_client(
+                    self.endpoint, self.redact, is_file=is_file, largest=largest
+                )
             return found
-
-    def _make_client(self, is_file: bool, largest: int | None) -> Any:
-        if importlib.util.find_spec(PACKAGE) is None:
-            raise UnavailableError(f"This needs the package {PACKAGE}.", remedy=f"Run: pip install {PACKAGE}")
-        import httpx2
-
-        is_direct = self.endpoint.is_loopback
-        if not is_direct:
-            check_proxies()
-        client = httpx2.Client(follow_redirects=False, trust_env=not is_direct)
-        client.headers["User-Agent"] = "tuneport"
-        guard(
-            client,
-            self.endpoint.title,
-            self.redact,
-            is_file=lambda _: is_file,
-            largest_file=largest,
-        )
-        return client
-
-    @contextmanager
-    def _failures(self, where: str) -> Iterator[None]:
-        """Turn what the HTTP library raises into Unsent or InDoubt."""
-        try:
-            yield
-        except InDoubt:
-            raise
-        except BackendError as error:  # an answer over the limits: it came, and says nothing
-            raise InDoubt(error.message, remedy=error.remedy, passing=True) from error
-        except TuneportError:
-            raise
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] not in (PACKAGE, "httpcore2"):
-                raise
-            why = one_line(self.redact(f"{type(error).__name__}: {error}"))[:200]
-            cause = None if self.redact.is_in(str(error)) else error
-            if type(error).__name__ in _NEVER_SENT:
-                raise Unsent(
-                    f"{where} could not be reached ({why}).", remedy="Check the network and try again.", passing=True
-                ) from cause
-            raise InDoubt(f"The answer of {where} was lost ({why}).", remedy="Try again.", passing=True) from cause
 
     def _value(self, answer: Any) -> Any:
         status, title = answer.status_code, self.endpoint.title

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Event, Status, utc_now
+from tuneport.contract.facts import Lineage
 from tuneport.contract.job import Job
-from tuneport.contract.model import Lineage
 from tuneport.contract.state import Checkpoint, JobState, Removal
 from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, JobNotFinished, NotFoundError, TuneportError, UsageError

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tuneport.contract.model import Lineage, Model
+from tuneport.contract.facts import Lineage
+from tuneport.contract.model import Model
 from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, TuneportError, UnavailableError
 from tuneport.files import sync

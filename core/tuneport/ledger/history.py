@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from tuneport.contract.events import Event
-from tuneport.ledger.database import Database, first, stored, whole_rows
+from tuneport.ledger.database import Database, first, readable_rows, stored
 from tuneport.ledger.records import job_of
 from tuneport.refs import Ref
 
@@ -44,7 +44,7 @@ class History:
             rows = sql.execute(
                 "SELECT event FROM events WHERE intent = ? AND seq > ? ORDER BY seq", (job_of(sql, ref).intent, after)
             )
-            with whole_rows():
+            with readable_rows():
                 return [Event.from_dict(stored(row["event"])) for row in rows]
 
     def last(self, ref: Ref | str) -> int:

@@ -116,21 +116,21 @@ class Ledger:
 
     def sent(self, intent: str) -> JobRecord:
         """The backend is being asked: from here on, silence means that it may have the job."""
-        return self._settle(intent, "sent")
+        return self._conclude(intent, "sent")
 
     def confirm(self, intent: str) -> JobRecord:
         """The backend has the job. May be repeated."""
-        return self._settle(intent, "confirmed")
+        return self._conclude(intent, "confirmed")
 
     def doubt(self, intent: str) -> JobRecord:
         """Nobody could learn whether the backend has the job: it is unconfirmed, and nothing may be sent again."""
-        return self._settle(intent, "unconfirmed")
+        return self._conclude(intent, "unconfirmed")
 
     def fail(self, intent: str, message: str = "") -> JobRecord:
         """The backend has no such job, for certain: it was refused, or never asked. `message` is kept as the reason."""
-        return self._settle(intent, "failed", message)
+        return self._conclude(intent, "failed", message)
 
-    def _settle(self, intent: str, state: IntentState, reason: str = "") -> JobRecord:
+    def _conclude(self, intent: str, state: IntentState, reason: str = "") -> JobRecord:
         status = {"failed": Status.FAILED, "unconfirmed": Status.UNCONFIRMED}.get(state)
         with self._database.write() as sql:
             job = job_of_intent(sql, intent)
@@ -150,8 +150,8 @@ class Ledger:
             )
             return job_of_intent(sql, intent)
 
-    def heard(self, ref: Ref | str, state: JobState, time: datetime | None = None) -> JobRecord:
-        """Keep what was last heard of a job: its status, its steps, and why it failed. One that is over stays so,
+    def keep_state(self, ref: Ref | str, state: JobState, time: datetime | None = None) -> JobRecord:
+        """Keep the last known state of a job: its status, its steps, and why it failed. A job that is over stays over,
         whatever a late answer says.
         """
         with self._database.write() as sql:
@@ -229,7 +229,7 @@ class Ledger:
 
     def advance(self, run: str, stage: Stage, data: Any = None) -> RunRecord:
         """The run has reached `stage`, which left `data` (a JSON value). A run never goes backwards: a stage behind the
-        one it stands at only renews that stage's data.
+        its current one only replaces that stage's data.
         """
         with self._database.write() as sql:
             record = _run(sql, run)

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from tuneport.contract.events import Status
 from tuneport.errors import JobNotFound
-from tuneport.ledger.database import first, stored, whole_rows
+from tuneport.ledger.database import first, readable_rows, stored
 from tuneport.refs import Ref
 
 IntentState = Literal["intended", "sent", "confirmed", "unconfirmed", "failed"]
 """`intended`: written down, the backend may not have been asked yet. `sent`: it has been asked, and no answer is known.
-`confirmed`: it has the job. `unconfirmed`: nobody could learn whether it has. `failed`: it has not, for certain."""
+`confirmed`: it has the job. `unconfirmed`: whether it has could not be found out. `failed`: it has not, for certain."""
 
 Stage = Literal["checked", "planned", "submitted", "trained", "compared", "reported"]
 STAGES: tuple[Stage, ...] = ("checked", "planned", "submitted", "trained", "compared", "reported")
@@ -51,7 +51,7 @@ class JobRecord:
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> JobRecord:
         """The record of a row of the table `jobs`."""
-        with whole_rows():
+        with readable_rows():
             return cls(
                 ref=Ref(row["backend"], row["name"]),
                 intent=row["intent"],
@@ -95,7 +95,7 @@ class RunRecord:
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> RunRecord:
         """The record of a row of `runs` joined with its newest job."""
-        with whole_rows():
+        with readable_rows():
             STAGES.index(row["stage"])
             return cls(
                 id=row["id"],

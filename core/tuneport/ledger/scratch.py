@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from tuneport.ledger.database import Database, first, stored, whole_rows
+from tuneport.ledger.database import Database, first, readable_rows, stored
 
 
 class Scratch(MutableMapping[str, Any]):
@@ -23,7 +23,7 @@ class Scratch(MutableMapping[str, Any]):
         with self._database.read() as sql:
             row = first(sql, "SELECT value FROM scratch WHERE intent = ? AND key = ?", self._intent, key)
             if row is not None:
-                with whole_rows():
+                with readable_rows():
                     return stored(row["value"], object)
         raise KeyError(key)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tuneport.contract.events import Event, Status, utc_now
+from tuneport.contract.facts import Lineage
 from tuneport.contract.job import Job
-from tuneport.contract.model import Lineage
 from tuneport.contract.state import Checkpoint, JobState, Removal
 from tuneport.doors import LOCAL, public
 from tuneport.errors import BackendError, JobNotFinished, UsageError

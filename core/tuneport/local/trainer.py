@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from tuneport.contract.model import Lineage, Model
+    from tuneport.contract.facts import Lineage
+    from tuneport.contract.model import Model
     from tuneport.contract.request import TrainRequest
     from tuneport.local.control import Stop
     from tuneport.local.work import Work

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Status, utc_now
-from tuneport.contract.model import Lineage
+from tuneport.contract.facts import Lineage
 from tuneport.contract.request import TrainSettings
 from tuneport.dataset import Conversation, Preference
 from tuneport.doors import LOCAL, public

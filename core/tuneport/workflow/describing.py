@@ -14,8 +14,8 @@ from tuneport.workflow.opening import look_at, open_backend, open_job, root_base
 from tuneport.workflow.reporting import found_comparison
 
 if TYPE_CHECKING:
+    from tuneport.contract.facts import Lineage
     from tuneport.contract.job import Job
-    from tuneport.contract.model import Lineage
     from tuneport.contract.state import Checkpoint, JobState
     from tuneport.evaluate import Comparison
     from tuneport.reports import Times

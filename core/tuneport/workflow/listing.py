@@ -182,7 +182,7 @@ def _ask_state(ref: Ref, backend: Backend) -> JobState:
 
 
 def _summary(ledger: Ledger, record: JobRecord, state: JobState | TuneportError | OSError | None) -> JobSummary:
-    """One line; `state` is None for a job that is over, which nobody is asked about again."""
+    """One line; `state` is None for a job that is over, which is not asked about again."""
     known: dict[str, Any] = {
         "ref": record.ref,
         "base": record.base,
@@ -198,7 +198,7 @@ def _summary(ledger: Ledger, record: JobRecord, state: JobState | TuneportError 
     if isinstance(state, Exception):
         status = record.status if record.intent_state == "confirmed" else _without_a_job(record)
         return JobSummary(**known, status=status, stale=str(state))
-    ledger.heard(record.ref, state)
+    ledger.keep_state(record.ref, state)
     return JobSummary(
         **known,
         status=state.status,

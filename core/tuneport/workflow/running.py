@@ -125,7 +125,7 @@ def _train(ledger: Ledger, job: Job, observer: RunObserver, *, replay: bool, wai
     if not wait:
         return None
     model = job.result() if status is Status.SUCCEEDED else job.wait(on_event=observer.on_event, after=seen)
-    ledger.heard(job.ref, patience.ask(job.state))
+    ledger.keep_state(job.ref, patience.ask(job.state))
     observer.on_train(model)
     return model
 

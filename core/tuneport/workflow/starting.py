@@ -176,7 +176,7 @@ def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
             trained_rows.forget(known.ref)
             ledger.forget(known.ref)  # its folder was removed by hand, or the service has deleted it
             continue
-        updated = ledger.heard(known.ref, state)
+        updated = ledger.keep_state(known.ref, state)
         if updated.status not in (Status.FAILED, Status.CANCELLED):
             return updated
     return None

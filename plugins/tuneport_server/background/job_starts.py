@@ -39,7 +39,7 @@ _log = logging.getLogger("tuneport.server")
 
 
 class JobStarts(FairQueue):
-    """The starts of jobs. `begun` in the store says that a backend may have been asked to start a job.
+    """The starts of jobs. `started` in the store says that a backend may have been asked to start a job.
 
     Before that, a start can be ended at any time. After it, a start is repeated safely: a job's suffix is unique, so
     the repeated start finds the training that has it. When a server is killed, its processes end soon after it; the
@@ -110,7 +110,7 @@ class JobStarts(FairQueue):
         """Fail a job if the check of an uploaded file has found errors that no method can train on."""
         for param in _PARAMS:
             file = self._store.files.get(job[param]) if job[param] is not None else None
-            if job["begun"] or file is None or file["details"] is None:
+            if job["started"] or file is None or file["details"] is None:
                 continue
             found = [
                 Diagnostic(**one)
@@ -172,7 +172,7 @@ class JobStarts(FairQueue):
                 if self._stopping or id_ in self._dropped:
                     return False
                 self._submitting.add(id_)
-            self._store.jobs.update(id_, begun=1)
+            self._store.jobs.update(id_, started=1)
         return True
 
     def _record(self, job: Row, outcome: dict[str, Any] | None, code: int, printed: str) -> None:
@@ -212,7 +212,7 @@ def _can_start(row: Row | None) -> TypeGuard[Row]:
     """Should the job be started? A start that may have reached the backend is repeated to learn its outcome."""
     if row is None or row["over"] or row["ref"] is not None:
         return False
-    return bool(row["begun"]) or not row["want"]
+    return bool(row["started"]) or not row["want"]
 
 
 def _tail(printed: IO[bytes]) -> str:

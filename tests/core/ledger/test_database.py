@@ -81,7 +81,8 @@ def test_a_config_with_the_old_name_of_a_grader_has_the_new_one(tmp_path: Path) 
     path = tmp_path / "ledger.sqlite3"
     connection = sqlite3.connect(path)
     connection.executescript((HERE / "v2.sql").read_text())
-    config = {"data": {"system": 'Say "grader": "normalised".'}, "compare": {"grader": "normalised"}}
+    old = "normalised"  # codespell:ignore
+    config = {"data": {"system": f'Say "grader": "{old}".'}, "compare": {"grader": old}}
     with connection:
         connection.execute("UPDATE jobs SET config = ?", (json.dumps(config),))
     connection.close()

@@ -74,7 +74,7 @@ def test_an_intent_asked_for_again_gives_the_same_job(ledger: Ledger) -> None:
 def test_reuse_finds_the_live_or_finished_job_and_no_failed_one(ledger: Ledger) -> None:
     first = intend(ledger, reuse=True)
     assert intend(ledger, reuse=True) == first
-    ledger.heard(first.ref, JobState(status=Status.SUCCEEDED))
+    ledger.keep_state(first.ref, JobState(status=Status.SUCCEEDED))
     assert intend(ledger, reuse=True).ref == first.ref
     again = intend(ledger)
     assert again.ref != first.ref
@@ -83,7 +83,7 @@ def test_reuse_finds_the_live_or_finished_job_and_no_failed_one(ledger: Ledger) 
     for job in (first, again):
         ledger.forget(job.ref)
     third = intend(ledger, reuse=True)
-    ledger.heard(third.ref, JobState(status=Status.FAILED))
+    ledger.keep_state(third.ref, JobState(status=Status.FAILED))
     assert ledger.find_live_or_finished("same") is None
     assert intend(ledger, reuse=True).ref not in {first.ref, again.ref, third.ref}
 
@@ -116,11 +116,13 @@ def test_a_start_that_failed_is_a_failed_job_with_its_reason(ledger: Ledger) -> 
 def test_a_job_that_is_over_stays_over(ledger: Ledger) -> None:
     ref = intend(ledger).ref
     heard = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-    running = ledger.heard(ref, JobState(status=Status.RUNNING, native="in_progress", step=3, total_steps=9), heard)
+    running = ledger.keep_state(
+        ref, JobState(status=Status.RUNNING, native="in_progress", step=3, total_steps=9), heard
+    )
     assert (running.status, running.native, running.status_time) == (Status.RUNNING, "in_progress", heard)
     assert (running.step, running.total_steps) == (3, 9)
-    ledger.heard(ref, JobState(status=Status.CANCELLED, native="stopped"))
-    assert ledger.heard(ref, JobState(status=Status.RUNNING, native="in_progress")).status is Status.CANCELLED
+    ledger.keep_state(ref, JobState(status=Status.CANCELLED, native="stopped"))
+    assert ledger.keep_state(ref, JobState(status=Status.RUNNING, native="in_progress")).status is Status.CANCELLED
     assert ledger.job(ref).native == "stopped"
 
 
@@ -176,7 +178,7 @@ def test_a_run_never_goes_backwards(ledger: Ledger) -> None:
     assert list(renewed.results) == list(STAGES)
 
 
-def test_the_same_run_is_found_again_and_again_starts_anew(ledger: Ledger) -> None:
+def test_the_same_run_is_found_again_and_again_starts_another(ledger: Ledger) -> None:
     first = ledger.begin_run("same", {"model": "torch:x"})
     ledger.advance(first.id, "planned")
     assert ledger.begin_run("same", {}) == ledger.run(first.id)
