@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Generic, Literal, get_args, get_origin
 
 import tuneport
 
@@ -82,10 +82,12 @@ def _sections() -> Iterator[str]:
 def _describe(path: str, value: Any) -> Iterator[str]:
     yield f"### `{path}`\n"
     if inspect.isclass(value):
-        bases = [base.__name__ for base in value.__bases__ if base is not object]
+        bases = [base.__name__ for base in value.__bases__ if base not in (object, Generic)]
         title = f"{value.__name__}({', '.join(bases)})" if bases else value.__name__
         yield f"```text\nclass {title}\n```\n"
         yield from _prose(value.__doc__)
+        if _takes_keywords(value):
+            yield "Its fields are passed by keyword.\n"
         yield from _fields(value)
         yield from _methods(value)
     elif inspect.isroutine(value):
@@ -99,6 +101,13 @@ def _describe(path: str, value: Any) -> Iterator[str]:
         yield f"One of {', '.join(f'`{one}`' for one in get_args(value))}.\n"
     else:
         yield f"An instance of `{type(value).__name__}`. {(inspect.getdoc(value) or '').partition('.')[0]}.\n"
+
+
+def _takes_keywords(cls: type) -> bool:
+    """Whether a class is made from its fields, and each must be named."""
+    if "__dataclass_fields__" not in vars(cls):
+        return False
+    return all(one.kw_only for one in vars(cls)["__dataclass_fields__"].values() if one.init)
 
 
 def _prose(docstring: str | None) -> Iterator[str]:
