@@ -165,7 +165,7 @@ def test_an_answer_without_a_choice_is_an_error_with_json_too(lab: WireServer, o
 
 
 @pytest.mark.parametrize("act", [reply(429, BUSY), page(503, "maintenance"), page(200, "please wait")])
-def test_a_run_goes_on_when_the_server_is_busy_for_a_while(
+def test_a_run_continues_when_the_server_is_busy_for_a_while(
     act: Any,
     lab: WireServer,
     rows: Dataset,
@@ -183,7 +183,7 @@ def test_a_run_goes_on_when_the_server_is_busy_for_a_while(
 
 @pytest.mark.parametrize("limits", [(*QUICK, "outage_seconds=0.5")])
 @pytest.mark.parametrize("verb", ["run", "watch"])
-def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
+def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_continues(
     verb: str,
     lab: WireServer,
     rows: Dataset,

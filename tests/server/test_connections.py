@@ -13,7 +13,7 @@ class Guest:
     left: list[str] = field(default_factory=list)
     busy: bool = False
 
-    def make_way(self) -> None:
+    def give_up_place(self) -> None:
         self.left.append(self.name)
 
 
@@ -31,7 +31,7 @@ def test_unknown_connections_are_replaced_first_and_no_address_takes_every_place
 
     assert come("known", "10.0.0.1", known=True, busy=True)
     assert all(come(f"stranger {number}", "10.0.0.1") for number in range(10))
-    assert left == [f"stranger {number}" for number in range(7)]  # three beside the known one
+    assert left == [f"stranger {number}" for number in range(7)]  # three and the known one
     left.clear()
     assert all(come(f"neighbor {number}", f"2001:db8::{number:x}") for number in range(5))  # one network
     assert left == ["neighbor 0"]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Event, Status, utc_now
+from tuneport.contract.facts import Lineage
 from tuneport.contract.job import Job
-from tuneport.contract.model import Lineage
 from tuneport.contract.state import Checkpoint, JobState, Removal
 from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, JobNotFinished, NotFoundError, TuneportError, UsageError
@@ -133,7 +133,7 @@ class HostedJob(Job):
         name = self._report().model
         if not name:
             raise BackendError(
-                f"{self.service.title} reports that {self.ref} succeeded, and names no model.",
+                f"{self.service.title} reports that {self.ref} succeeded, but names no model.",
                 remedy=f"Look at the job {self.scratch['job']} on the service's own page.",
             )
         return name

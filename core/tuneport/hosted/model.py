@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tuneport.contract.model import Lineage, Model
+from tuneport.contract.facts import Lineage
+from tuneport.contract.model import Model
 from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, TuneportError, UnavailableError
 from tuneport.files import sync
@@ -120,7 +121,7 @@ class HostedModel(Model):
     def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
         """Download the weights into a new folder, which appears when it is complete."""
         if dtype is not None:
-            raise UnavailableError(f"{self._service.title} gives weights as they are, not as {dtype}.")
+            raise UnavailableError(f"{self._service.title} provides the weights as they are, not as {dtype}.")
         path = path.absolute()
         with _new_folder(path) as folder:
             self._service.download(self._http, self.name, folder, kind)

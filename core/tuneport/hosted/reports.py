@@ -119,7 +119,7 @@ class Entry:
 @public(HOSTED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belonging:
-    """A thing that a job left at the service: `what` it is, for a person, and the call that removes it, which returns
+    """A thing that a job left at the service: a description, and the call that removes it, which returns
     whether it was there. `keep` says why it stays instead.
     """
 

@@ -161,7 +161,7 @@ def unconfirmed_error(wire: Wire, ref: Ref, scratch: Scratch, why: TuneportError
     sent = datetime.fromisoformat(scratch["create"]["at"])
     certain = sent + timedelta(seconds=CERTAIN_SECONDS)
     found = "and no list of its jobs shows it yet" if why is None else f"and the search for it failed ({why.message})"
-    hint = f" It may be the job {likely}, which carries no mark of ours." if likely else ""
+    hint = f" It may be the job {likely}, which has no mark of tuneport." if likely else ""
     if answer := scratch["create"].get("answer"):
         hint = f" The answer was {answer.rstrip('.')}.{hint}"
     remedy = f"Run in a few minutes: tuneport settle {ref}"

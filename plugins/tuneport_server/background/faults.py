@@ -1,4 +1,4 @@
-"""Which faults of a start may pass by themselves, so that the job is tried again."""
+"""Which faults of a start may be temporary, so that the server tries again."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def fault_of(error: Exception, *, checking: bool = False) -> Fault:
     return Fault(tries, error.message, "training_not_started", error.message)
 
 
-def late(seconds: int) -> Fault:
+def timeout_fault(seconds: int) -> Fault:
     """The backend was asked, and did not answer in time."""
     message = f"The backend did not accept the job within {seconds:,} seconds."
     return Fault(_BACKEND_TRIES, message, "training_not_started", message)
 
 
-def killed(task: str) -> Fault:
+def interrupted_fault(task: str) -> Fault:
     """The process ended without an answer."""
     return Fault(_UNKNOWN_TRIES, f"{task} was interrupted. {_SEE_LOG}")
 
