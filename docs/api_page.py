@@ -12,11 +12,11 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Generic, Literal, get_args, get_origin
 
 import tuneport
 
@@ -82,21 +82,32 @@ def _sections() -> Iterator[str]:
 def _describe(path: str, value: Any) -> Iterator[str]:
     yield f"### `{path}`\n"
     if inspect.isclass(value):
-        bases = [base.__name__ for base in value.__bases__ if base is not object]
+        bases = [base.__name__ for base in value.__bases__ if base not in (object, Generic)]
         title = f"{value.__name__}({', '.join(bases)})" if bases else value.__name__
         yield f"```text\nclass {title}\n```\n"
         yield from _prose(value.__doc__)
+        if _takes_keywords(value):
+            yield "Its fields are passed by keyword.\n"
         yield from _fields(value)
         yield from _methods(value)
     elif inspect.isroutine(value):
         yield f"```text\n{_signature(value.__name__, value)}\n```\n"
         yield from _prose(value.__doc__)
+    elif get_origin(value) is Literal:
+        yield f"One of {', '.join(f'`{one!r}`' for one in get_args(value))}.\n"
     elif isinstance(value, UnionType):
         yield f"One of {', '.join(f'`{one.__name__}`' for one in get_args(value))}.\n"
     elif get_origin(value) is Literal:
         yield f"One of {', '.join(f'`{one}`' for one in get_args(value))}.\n"
     else:
         yield f"An instance of `{type(value).__name__}`. {(inspect.getdoc(value) or '').partition('.')[0]}.\n"
+
+
+def _takes_keywords(cls: type) -> bool:
+    """Whether a class is made from its fields, and each must be named."""
+    if "__dataclass_fields__" not in vars(cls):
+        return False
+    return all(one.kw_only for one in vars(cls)["__dataclass_fields__"].values() if one.init)
 
 
 def _prose(docstring: str | None) -> Iterator[str]:
@@ -145,7 +156,7 @@ def _methods(cls: type) -> Iterator[str]:
         member = getattr(attribute, "__func__", attribute)
         if name.startswith("_") or getattr(member, "__module__", "").startswith("pydantic."):
             continue
-        if isinstance(member, property):
+        if isinstance(member, property | cached_property):
             title, docstring = f"{name}", inspect.getdoc(member)
         elif inspect.isfunction(member):
             title, docstring = _signature(name, member), inspect.getdoc(member)

@@ -209,7 +209,7 @@ def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_continues(
 def test_a_wait_with_a_timeout_ends_in_an_outage_too(lab: WireServer, rows: Dataset, own_console: None) -> None:
     job = tuneport.train("lab:base", rows)
     Scenario(JOB, reply(429, BUSY)).spoil(lab)
-    with pytest.raises(tuneport.errors.WaitTimeout, match="could not be read"):
+    with pytest.raises(tuneport.errors.WaitTimeout, match="could not be read in"):
         job.wait(timeout=0.2)
     lab.spoil = None
     assert job.wait().ref == job.ref

@@ -39,7 +39,7 @@ def test_tokens_and_steps_of_a_small_set_are_counted(tiny_llama: Path, own_home:
 def test_a_large_set_is_sampled_and_says_its_error(tiny_llama: Path, own_home: Path) -> None:
     few, many = request(tiny_llama, "few"), request(tiny_llama, "many", count=3000)
     plan = TorchBackend().plan(many)
-    assert plan.tokens.source == "sample of 1000 rows"
+    assert plan.tokens.source == "sample of 1,000 rows"
     assert plan.tokens.error.startswith("±")
     exact = 2 * sum(TorchBackend().rules(str(tiny_llama)).count_tokens(list(many.train)))
     assert abs(plan.tokens.value - exact) < 0.05 * exact

@@ -1,4 +1,4 @@
-"""Asking about a job again while the fault is a passing one."""
+"""Retries questions about a job after a passing fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Asked(Protocol):
 
 @public(AUTHORS)
 class Patience:
-    """Asks about a job again while the fault is a passing one; the job itself continues meanwhile.
+    """Retries questions about a job after a passing fault; the job itself continues meanwhile.
 
     An error is passing where it says so (`passing`). An UnavailableError is passing too once the job has answered: what
     it needs was there a moment ago.
@@ -73,7 +73,7 @@ class Patience:
             ends = min(ends, self._deadline)
         if now >= ends or self._odd > _MOST_ODD:
             raise WaitTimeout(
-                f"The status of {job.ref} could not be read ({self._times} tries in {now - self._lost:.0f} s): "
+                f"The status of {job.ref} could not be read in {self._times} attempts over {now - self._lost:.0f} s: "
                 f"{error.message}",
                 remedy=f"The job continues, as far as is known. Run in a while: tuneport watch {job.ref}",
             ) from error

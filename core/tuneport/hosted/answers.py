@@ -63,9 +63,7 @@ def explain_refusal(endpoint: Endpoint, status: int, code: str, message: str, he
             f"{title} is busy (429): {said}.", remedy=f"Try again {pause}.", passing=True, retry_after=wait
         )
     else:
-        error = RefusedRequest(
-            f"{title} refused the request ({status}): {said}.", remedy="Change what the message names."
-        )
+        error = RefusedRequest(f"{title} refused the request ({status}): {said}.", remedy="Fix what the message names.")
     error.status, error.code, error.headers = status, code, {name.lower(): one for name, one in headers.items()}
     return error
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Event, EventLevel, Status, utc_now
+from tuneport.hosted.refusals import RefusedName
 
 if TYPE_CHECKING:
     from tuneport.contract.notebook import Notebook
@@ -49,9 +50,12 @@ def keep_entries(service: Service, http: Http, notebook: Notebook, report: Repor
     after = notebook.scratch.get(_CURSOR)
     last = after
     kept = []
-    for entry in service.read_entries(http, report, after):
-        kept.append((f"entry {entry.id}", _event(entry)))
-        last = entry.id
+    try:
+        for entry in service.read_entries(http, report, after):
+            kept.append((f"entry {entry.id}", _event(entry)))
+            last = entry.id
+    except RefusedName:  # there is no log yet: the job itself was found just now
+        pass
     if kept:
         notebook.append(kept)
         notebook.scratch[_CURSOR] = last

@@ -47,6 +47,7 @@ class HostedModel(Model):
         self.ref = ref
         self.name = name
         self.lineage = lineage
+        self.author = type(service).__module__  # whom an error names
         self._service = service
         self._http = http
         self._scratch = scratch

@@ -14,6 +14,7 @@ from tuneport.doors import HOSTED, public
 from tuneport.errors import UnsupportedError
 from tuneport.hosted.answers import error_in
 from tuneport.hosted.chat import ask_openai_wire, stream_openai_wire
+from tuneport.hosted.returns import guard_calls
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +40,8 @@ class Service(ABC):
 
     Calls that take an `Http` may use the network and block; they are made in the process and thread that asked, several
     at a time. They may raise Refused, Unsent and InDoubt, as the client does, and any of tuneport's errors; another
-    exception becomes a BackendError that names the service. The others use no network.
+    exception becomes a BackendError that names the call. The others use no network. What each call returns is checked:
+    a value of the wrong type is a BackendError that names the call and what is wrong.
     """
 
     endpoint: Endpoint
@@ -52,9 +54,15 @@ class Service(ABC):
     chat_path: ClassVar[str] = ""
     """Where models answer over the OpenAI API, such as `/v1/chat/completions`."""
     takes: ClassVar[frozenset[str]] = frozenset()
-    """The options of an answer that `generate` understands beyond those that every model takes."""
+    """The options of an answer that `generate` takes beyond `max_tokens`, `temperature`, `top_p`, `stop`, `seed` and
+    `tools`, by their names in GenerateOptions. Raise UnsupportedError in `generate` for one of those six that the
+    service does not have."""
     deployments: ClassVar[Deployments | None] = None
     """For a service whose tuned models answer only while they are deployed."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        guard_calls(cls)
 
     @property
     def name(self) -> str:
@@ -148,7 +156,9 @@ class Service(ABC):
 
     @abstractmethod
     def create(self, http: Http, start: Start) -> Report:
-        """Send the one request that starts the job, by `http.once`, with `start.mark` where the proof needs it."""
+        """Send the one request that starts the job, by `http.once`, with `start.mark` where the proof needs it, and
+        `seconds=http.limits.create` where the service takes long to answer it.
+        """
 
     def is_duplicate(self, error: Refused) -> bool:
         """Whether a refusal says that the id is taken (for `ClientId`)."""
@@ -173,7 +183,8 @@ class Service(ABC):
 
     def read_entries(self, http: Http, report: Report, after: str | None) -> Iterable[Entry]:
         """The service's log and metrics, in order, from the entry that follows the id `after`. One that comes again is
-        kept once. A service without a log needs no such call: events are made from what `look` returns.
+        kept once. A service without a log needs no such call: events are made from what `look` returns. RefusedName
+        means that there is no log yet.
         """
         del http, report, after
         return ()

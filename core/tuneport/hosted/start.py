@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from tuneport.contract.border import WrongReturn
 from tuneport.contract.events import Status, utc_now
 from tuneport.contract.state import JobState
 from tuneport.errors import BudgetError, ConfigError, JobNotFinished, JobNotFound, TuneportError
@@ -21,6 +22,7 @@ from tuneport.homefolder import home
 from tuneport.hosted.files import ensure_file
 from tuneport.hosted.refusals import Refused, Unsent
 from tuneport.hosted.reports import DataFile, Start
+from tuneport.printable import one_line
 
 if TYPE_CHECKING:
     from tuneport.hosted.http import Http
@@ -169,9 +171,18 @@ def _create(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
         try:
             _adopt(service, http, ref, scratch)
         except TuneportError as unseen:
+            if not isinstance(error, TuneportError):  # the author wants to know
+                unseen.message = f"{unseen.message} The request ended with {_describe(http, error)}."
+                unseen.args = (unseen.message, *unseen.args[1:])
             raise unseen from error
     else:
         scratch["job"] = report.id
+
+
+def _describe(http: Http, error: Exception) -> str:
+    if isinstance(error, WrongReturn):
+        return f"a wrong value, {error}"
+    return one_line(http.redact(f"{type(error).__name__}: {error}"))[:200]
 
 
 def _adopt(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:

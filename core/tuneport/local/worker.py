@@ -95,7 +95,7 @@ class Worker:
         if not self.folder.model.exists():  # else it was killed after saving the model and before reporting it
             self._report_resumption(checkpoints)
             self.control.stage(Status.PREPARING, "Reading the rows.", queue_position=None)
-            if stop := _run(trainer, work):
+            if stop := _train(trainer, work):
                 self._stop(stop)
                 return
             if not self.folder.model.exists():
@@ -222,11 +222,14 @@ class Worker:
             time.sleep(_LOOK_SECONDS)
 
 
-def _run(trainer: Trainer, work: Work) -> Stop | None:
+def _train(trainer: Trainer, work: Work) -> Stop | None:
     try:
-        return trainer.work(work)
+        stop = trainer.work(work)
     except Stopped as stopped:
         return stopped.stop
+    if stop not in (None, "pause", "cancel"):
+        raise TypeError(f"the backend's work() returned {stop!r} instead of None, 'pause' or 'cancel'")
+    return stop
 
 
 def _find_trainer(name: str) -> Trainer:

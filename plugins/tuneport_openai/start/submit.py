@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +43,13 @@ _EARLY_SECONDS = 120  # how much older than its request a job may seem
 @contextmanager
 def hold(intent: str, *, wait: bool = True) -> Iterator[bool]:
     """Keep every other process from this intent; without `wait`, yields False when another one holds it."""
-    try:
-        with lock_file(home("openai", "locks") / intent, wait=wait):
-            yield True
-    except BlockingIOError:
-        yield False
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock_file(home("openai", "locks") / intent, wait=wait))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def finish(wire: Wire, ref: Ref, scratch: Scratch) -> None:

@@ -27,6 +27,13 @@ class Fault(NamedTuple):
     """The message of the job when it fails."""
 
 
+def cause_of(error: Exception) -> Exception:
+    """Return what a backend raised, if the border between core and plugins has turned it into a BackendError."""
+    if isinstance(error, BackendError) and error.unexpected and isinstance(error.__cause__, Exception):
+        return error.__cause__
+    return error
+
+
 def fault_of(error: Exception, *, checking: bool = False) -> Fault:
     """Return what a start's error means for the job. `checking`: the backend was available, and the rows were being
     checked.
@@ -35,9 +42,8 @@ def fault_of(error: Exception, *, checking: bool = False) -> Fault:
     backend says whether its error may pass; if not, the start is tried a few times, as after any unexpected error. Bad
     rows and bad settings cannot pass: they raise other errors of tuneport.
     """
-    if isinstance(error, BackendError) and error.unexpected and isinstance(error.__cause__, Exception):
-        return fault_of(error.__cause__)  # the backend raised it, and its text is for the log only
-    if not isinstance(error, TuneportError):
+    error = cause_of(error)
+    if not isinstance(error, TuneportError):  # its text is for the log only
         return Fault(_TRIES if isinstance(error, _PASSING) else _UNKNOWN_TRIES, _reason(error))
     tries = _TRIES if isinstance(error, _PASSING) else 1
     if isinstance(error, BackendError):
