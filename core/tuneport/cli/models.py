@@ -148,7 +148,7 @@ def push(
             "Modelfile.",
         ),
     ] = "merged",
-    private: Annotated[bool, typer.Option("--private", help="Only the owner can see it.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Only the owner can see the model.")] = False,
     dtype: Dtype = None,
     yes: Yes = False,
     json: Json = False,

@@ -50,7 +50,11 @@ Holdout = Annotated[
 ]
 Validation = Annotated[
     str | None,
-    typer.Option("--validation", metavar="SHARE", help="Rows that steer training: a share like 0.05, or a file."),
+    typer.Option(
+        "--validation",
+        metavar="SHARE",
+        help="Rows for early stopping and the best checkpoint: a share like 0.05, or a file.",
+    ),
 ]
 Suffix = Annotated[str | None, typer.Option("--suffix", metavar="TEXT", help="The start of the model's name.")]
 Set = Annotated[

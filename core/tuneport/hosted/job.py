@@ -39,6 +39,7 @@ class HostedJob(Job):
     def __init__(self, ref: Ref, service: Service, http: Http, notebook: Notebook) -> None:
         self.ref = ref
         self.service = service
+        self.author = type(service).__module__  # whom an error names
         self.http = http
         self.notebook = notebook
         self.scratch = notebook.scratch
@@ -133,7 +134,7 @@ class HostedJob(Job):
         name = self._report().model
         if not name:
             raise BackendError(
-                f"{self.service.title} reports that {self.ref} succeeded, and names no model.",
+                f"{self.service.title} reports that {self.ref} succeeded, but names no model.",
                 remedy=f"Look at the job {self.scratch['job']} on the service's own page.",
             )
         return name
@@ -153,7 +154,7 @@ class HostedJob(Job):
         removal = Removal()
         for one in self._belongings():
             line = f"{one.what} at {self.service.title}"
-            if one.remove is None:
+            if one.keep or one.remove is None:
                 removal.kept.append(f"{line}: {one.keep or 'it cannot be removed from here'}")
             elif dry_run or one.remove():
                 removal.removed.append(line)

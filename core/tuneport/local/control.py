@@ -9,7 +9,7 @@ from tuneport.contract.events import EventLevel, Status, utc_now
 from tuneport.local.owner import Owner
 
 Stop = Literal["pause", "cancel"]
-"""Why a training stops early: somebody asked for it."""
+"""Why a training stops early: on request."""
 
 _KINDS = ("log", "metric", "checkpoint")  # a status has a method of its own
 _NUMBERS = ("step", "total_steps", "tokens", "seconds_left")

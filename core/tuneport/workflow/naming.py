@@ -108,7 +108,9 @@ def _find_bare(text: str, error: RefError) -> Ref:
     if unreadable and not also:  # whether such a job exists is unknown
         raise unreadable
     if text == LAST and not also:
-        raise RefError("There is no last job: none was started from this machine.", remedy="Run: tuneport run FILE")
+        raise RefError(
+            "There is no last job: no job has been started from this machine.", remedy="Run: tuneport run FILE"
+        )
     if also:
         raise RefError(
             f"{text!r} is not a job. The same name belongs to {' and '.join(also)}.", remedy=f"Write: {also[0]}"
