@@ -6,24 +6,28 @@ import errno
 import shutil
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from tuneport.errors import UnavailableError
 from tuneport.local.folder import Folder
 from tuneport.units import size
 
-if TYPE_CHECKING:
-    from tuneport.local.job import LocalJob
+
+class _HasFolder(Protocol):
+    folder: Folder
+
+
+_J = TypeVar("_J", bound=_HasFolder)
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The errors of a write for which there is no room: a full disk, a used-up quota, a limit on the size of files."""
 
 
-def needs_room(act: Callable[[LocalJob], None]) -> Callable[[LocalJob], None]:
+def needs_room(act: Callable[[_J], None]) -> Callable[[_J], None]:
     """A method of a job that writes to its folder: it raises UnavailableError where there is no room."""
 
     @wraps(act)
-    def do(job: LocalJob) -> None:
+    def do(job: _J) -> None:
         try:
             act(job)
         except OSError as error:
