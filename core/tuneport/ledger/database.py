@@ -225,7 +225,7 @@ def _cure(error: Exception, path: Path) -> str:
     if "locked" in text or "busy" in text:
         return "Another process is using it. Wait for it, or find it by running fuser -v on that file. Then try again."
     if "full" in text or "disk i/o" in text:
-        return "Is the disk full? Free some space (`tuneport prune` frees some), then try again: its content is safe."
+        return "Is the disk full? Free some space, then try again; `tuneport prune` frees more. Its content is safe."
     if "readonly" in text or "unable to open" in text or "permission" in text:
         return "Make the folder writable for you, or set TUNEPORT_HOME to a folder on a local disk that is."
     if "malformed" in text or "not a database" in text or "utf-8" in text or "corrupt" in text:

@@ -18,6 +18,7 @@ from tuneport.contract.state import Checkpoint, JobState, Removal
 from tuneport.doors import LOCAL, public
 from tuneport.errors import BackendError, JobNotFinished, UsageError
 from tuneport.local.checkpoints import Checkpoints
+from tuneport.local.disk import needs_room
 from tuneport.local.eventlog import EventReader, JobStatus
 from tuneport.local.folder import Folder, read_file, size_of
 from tuneport.local.intents import release_intent
@@ -92,6 +93,7 @@ class LocalJob(Job):
         self.folder.request()
         return self._reader.after(after)
 
+    @needs_room
     def cancel(self) -> None:
         """End the job permanently, whatever it is doing. A worker that does not respond within seconds is killed."""
         if self.status.terminal:
@@ -118,6 +120,7 @@ class LocalJob(Job):
                 )
             time.sleep(0.05)
 
+    @needs_room
     def pause(self) -> None:
         """Stop after the current step and save a checkpoint. Returns at once; `follow` ends when it is done."""
         status = self.status
@@ -132,6 +135,7 @@ class LocalJob(Job):
         if status is not Status.PAUSED:
             self.folder.make_request("pause")
 
+    @needs_room
     def resume(self) -> None:
         """Continue from the last complete checkpoint. Called twice, or by two processes, it starts one worker."""
         found = self.state()

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -20,7 +21,15 @@ import pytest
 import tuneport
 from tuneport import Dataset, Job, Ref, Status
 from tuneport.cli.app import invoke
-from tuneport.errors import JobCancelled, JobFailed, JobNotFinished, JobNotFound, ModelNotFound, UsageError
+from tuneport.errors import (
+    JobCancelled,
+    JobFailed,
+    JobNotFinished,
+    JobNotFound,
+    ModelNotFound,
+    UnavailableError,
+    UsageError,
+)
 from tuneport.local import LocalJob
 from tuneport.local.owner import holder
 from tuneport.plugin import TrainRequest, TrainSettings
@@ -149,6 +158,24 @@ def test_pause_saves_a_checkpoint_and_resume_continues_from_it(bayes: None) -> N
     assert "Resuming after step" in " ".join(event.message for event in job.events())
     assert job.prune() > 0
     assert job.checkpoints() == []
+
+
+@pytest.mark.parametrize("act", ["resume", "cancel"])
+def test_without_room_on_the_disk_a_job_says_what_to_free_and_goes_on_later(bayes: None, act: str) -> None:
+    job = train(seconds_per_step=0.02)
+    until_step(job, 3)
+    kill(job)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(UnavailableError, match="could be written") as caught:
+            getattr(job, act)()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.endswith(f"then run: tuneport {act} {job.ref}")
+    getattr(job, act)()
+    assert ended(job) is {"resume": Status.SUCCEEDED, "cancel": Status.CANCELLED}[act]
 
 
 def test_a_damaged_checkpoint_is_not_used(bayes: None) -> None:
