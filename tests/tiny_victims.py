@@ -68,7 +68,7 @@ def save(folder: str, size: int) -> None:
     step = saved.step + 1 if saved else 1
     tensors = checkpoint(step, size)
     _let_parent_follow()
-    store.save(step, tensors, {"best_step": 1})
+    store.save_tensors(step, tensors, {"best_step": 1})
 
 
 def train(folder: str, options: dict[str, Any]) -> None:

@@ -233,7 +233,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("rules", rules(check_row="text"), "check_row is 'text' (str), not a function"),
     ("bases", None, "not list or tuple"),
     ("bases", ["gray"], "a base is 'gray' (str), not BaseInfo"),
-    ("bases", [BaseInfo(ref=Ref("other", "x"), description="")], "the base other:x is of another backend"),
+    ("bases", [BaseInfo(ref=Ref("other", "x"), description="")], "the base other:x belongs to another backend"),
     ("missing", None, "not str"),
     ("availability", None, "not Availability"),
     ("availability", Availability(ready="yes"), "ready is 'yes' (str), not bool"),

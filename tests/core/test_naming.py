@@ -12,6 +12,7 @@ import tuneport
 import tuneport.plugin
 from command_line import Cli
 from tuneport.cli.app import invoke
+from tuneport.errors import HomeError
 
 pytestmark = pytest.mark.usefixtures("parrot")
 
@@ -136,6 +137,15 @@ def test_an_unknown_name_is_a_usage_error(text: str) -> None:
     with pytest.raises(tuneport.errors.RefError) as caught:
         tuneport.open_job(text)
     assert caught.value.remedy
+
+
+def test_with_a_ledger_that_cannot_be_read_no_name_is_called_unknown(own_home: Path) -> None:
+    own_home.mkdir()
+    (own_home / "ledger.sqlite3").write_bytes(b"this is not a database" * 100)
+    for text in ("last", "tickets"):
+        with pytest.raises(HomeError, match="ledger"):
+            tuneport.plugin.find_ref(text)
+    assert str(tuneport.plugin.find_ref("parrot:gray")) == "parrot:gray"
 
 
 def test_every_command_takes_short_names(cli: Cli, tickets: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_declared_verb_without_its_method_is_found_when_the_plugin_is_loaded(z
     assert "declares the verb 'pause', and its jobs do not define pause()" in zoo.infos()["toys"]["reason"]
 
 
-def test_a_stranger_cannot_take_a_built_in_backends_name(zoo: Zoo) -> None:
+def test_a_third_party_plugin_cannot_take_a_built_in_backends_name(zoo: Zoo) -> None:
     zoo.install("aaa-first", GOOD.format(backend="torch"))
     infos = zoo.infos()
     assert infos["aaa-first"]["status"] == "broken"
@@ -233,7 +233,7 @@ def test_asking_for_a_missing_backend_names_the_broken_plugins(zoo: Zoo) -> None
         """
     )
     first = done.stdout.splitlines()[0]
-    assert first.startswith("No backend is called 'nosuch'; there are: ")
+    assert first.startswith("No backend is called 'nosuch'. The backends are ")
     assert "torch" in first
     assert "raises (RuntimeError: boom at import)" in done.stdout
 

@@ -22,7 +22,7 @@ def doubtful() -> JobRecord:
         record = ledger.record_intent(
             backend="parrot", base=Ref("parrot", "gray"), identity="one", fingerprint="", stem="lost"
         )
-        ledger.sent(record.intent)
+        ledger.mark_sent(record.intent)
         return ledger.doubt(record.intent)
 
 

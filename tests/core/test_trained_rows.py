@@ -74,7 +74,7 @@ def test_the_rows_of_the_model_that_it_was_trained_from_count_too(parts: tuple[t
     assert tuneport.compare(first.wait(), parts[1]).trained_on == 0
 
 
-def test_of_a_base_model_and_of_a_job_that_is_not_known_nothing_is_said(tickets: Path, own_home: Path) -> None:
+def test_nothing_is_reported_for_a_base_model_or_an_unknown_job(tickets: Path, own_home: Path) -> None:
     assert tuneport.compare("parrot:gray", tickets, base=False).trained_on is None
     job = tuneport.train("parrot:gray", tickets)
     with Ledger.open() as ledger:

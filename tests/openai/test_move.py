@@ -217,7 +217,7 @@ def move_process(own_home: Path, *arguments: str, **options) -> subprocess.Popen
     )  # fmt: skip
 
 
-def test_a_move_that_is_killed_in_a_download_goes_on_where_it_was(
+def test_a_move_that_is_killed_in_a_download_continues_where_it_was(
     vendor: WireServer, tmp_path: Path, own_home: Path
 ) -> None:
     file_id, sent, wait = vendor.job["training_file"], threading.Event(), threading.Event()
@@ -256,7 +256,7 @@ def test_a_move_that_is_killed_in_a_download_goes_on_where_it_was(
     assert not list(folder.glob(".*.part"))
 
 
-def test_a_full_disk_ends_it_with_the_cure_and_the_same_command_goes_on(
+def test_a_full_disk_ends_it_with_a_remedy_and_the_same_command_continues(
     vendor: WireServer, tmp_path: Path, own_home: Path
 ) -> None:
     folder = tmp_path / "shop"

@@ -13,7 +13,7 @@ class Guest:
     left: list[str] = field(default_factory=list)
     busy: bool = False
 
-    def make_way(self) -> None:
+    def give_up_place(self) -> None:
         self.left.append(self.name)
 
 

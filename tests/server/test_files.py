@@ -157,7 +157,7 @@ def test_a_killed_servers_check_ends_and_is_repeated(own: Served) -> None:
     assert not workers(own.home)
 
 
-def test_a_file_that_was_found_is_sent_whole_though_it_is_deleted_before_its_first_byte(
+def test_a_file_that_was_found_is_sent_completely_though_it_is_deleted_before_its_first_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path))
@@ -188,7 +188,7 @@ def test_a_file_that_was_found_is_sent_whole_though_it_is_deleted_before_its_fir
 
 
 @pytest.mark.parametrize("times", [100, pytest.param(800, marks=pytest.mark.soak)])
-def test_a_file_that_is_deleted_while_it_is_read_comes_whole_or_not_at_all(
+def test_a_file_that_is_deleted_while_it_is_read_comes_complete_or_not_at_all(
     shared: Served, client: openai.OpenAI, token: str, times: int
 ) -> None:
     content = jsonl() + b" " * 300_000

@@ -205,9 +205,9 @@ def test_a_405_names_all_methods_of_the_path(shared: Served, token: str, method:
 
 def test_invalid_settings_get_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Unknown limit 'modls'"):
-        ServeSettings().changed(limits=["modls=3"])
+        ServeSettings().with_changes(limits=["modls=3"])
     with pytest.raises(UsageError, match="whole number above 0, such as models=8"):
-        ServeSettings().changed(limits=["models=0"])
+        ServeSettings().with_changes(limits=["models=0"])
     absent, run = tmp_path / "absent.yaml", tmp_path / "run.yaml"
     with pytest.raises(ConfigError, match="No such file") as error:
         read_settings(absent)

@@ -136,7 +136,7 @@ def test_when_no_checkpoint_is_intact_the_log_says_that_training_starts_over(sto
     assert [line.split(":")[0] for line in reported] == [
         f"Checkpoint step-0000000{step} is not used" for step in (2, 1)
     ]
-    assert reported[1].endswith("There is none before: starting over.")
+    assert reported[1].endswith("There is none before it: starting over.")
 
 
 def test_a_damaged_newer_checkpoint_does_not_push_out_an_intact_one(tmp_path: Path) -> None:

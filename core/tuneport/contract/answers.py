@@ -242,7 +242,9 @@ def _check_tools(asked: GenerateOptions) -> GenerateOptions:
             "tool_choice asks for a call, and there are no tools.", option="tool_choice", remedy="Pass tools."
         )
     if asked.must_call and asked.raw:
-        raise OptionError("raw text calls no tools.", option="tool_choice", remedy="Leave out raw or tool_choice.")
+        raise OptionError(
+            "A model cannot call tools with raw=True.", option="tool_choice", remedy="Leave out raw or tool_choice."
+        )
     return asked
 
 

@@ -29,7 +29,7 @@ def read_conversation(messages: Conversational, system: str | None) -> list[Mess
         ]
     except msgspec.ValidationError as error:
         raise UsageError(
-            f"A message is not of the form {{'role': …, 'content': …}}: {error}.",
+            f"A message does not have the form {{'role': …, 'content': …}}: {error}.",
             remedy="Pass a text, or a list of messages such as [{'role': 'user', 'content': 'Hello'}].",
         ) from error
     if not turns:

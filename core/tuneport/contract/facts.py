@@ -23,7 +23,7 @@ class Score:
 @public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """Where a tuned model comes from. Refs are texts; `data_fingerprint` is of the rows that were trained on."""
+    """Where a tuned model comes from. Refs are strings; `data_fingerprint` is of the rows that were trained on."""
 
     base: str
     job: str

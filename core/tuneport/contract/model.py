@@ -309,8 +309,8 @@ class Model(ABC):
     def _require(self, kind: str, kinds: tuple[str, ...], done: str) -> None:
         if not kinds:
             raise UnsupportedError(
-                f"{self.ref} cannot be {done}: its backend does not hand out its weights.",
-                remedy="A model that a local backend trained can be. `tuneport plugins` lists the backends.",
+                f"{self.ref} cannot be {done}: its backend does not give access to the weights.",
+                remedy="Models that a local backend trained can be. `tuneport plugins` lists the backends.",
             )
         if kind not in kinds:
             raise UnsupportedError(f"{self.ref} cannot be {done} as {kind!r}; it can be {done} as: {', '.join(kinds)}.")

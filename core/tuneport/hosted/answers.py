@@ -44,7 +44,7 @@ def explain_refusal(endpoint: Endpoint, status: int, code: str, message: str, he
     error: Refused
     if status < 400:
         error = RefusedAddress(
-            f"{title} sends the request to another address ({status}).", remedy="A key follows no redirect."
+            f"{title} sends the request to another address ({status}).", remedy="A key is never sent after a redirect."
         )
     elif status == 401:
         error = RefusedAccount(
@@ -56,7 +56,7 @@ def explain_refusal(endpoint: Endpoint, status: int, code: str, message: str, he
             remedy="Check what the account may do, and whether its bill is paid.",
         )
     elif status in (404, 410):
-        error = RefusedName(f"{title} has no such thing ({status}): {said}.", remedy="Check the name.")
+        error = RefusedName(f"{title} did not find it ({status}): {said}.", remedy="Check the name.")
     elif status == 429:
         pause = f"in {wait:,.0f} s" if wait else "in a while"
         error = RefusedForNow(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.backend import Backend
@@ -29,10 +27,11 @@ from tuneport.hosted.job import HostedJob
 from tuneport.hosted.model import HostedModel
 from tuneport.hosted.plan import make_plan, price_of
 from tuneport.hosted.returns import check_description
-from tuneport.hosted.start import alone, finish, settle, unconfirmed
+from tuneport.hosted.start import alone, finish, settle, unconfirmed_error
 from tuneport.notebook import open_notebook
 from tuneport.printable import one_line
 from tuneport.refs import Ref
+from tuneport.versions import installed_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +94,7 @@ class HostedBackend(Backend):
         except TuneportError as error:
             if "create" in scratch and "job" not in scratch:
                 # An earlier call has requested the job: what stops this one does not prove that there is none.
-                raise unconfirmed(self.service, ref, scratch, error) from error
+                raise unconfirmed_error(self.service, ref, scratch, error) from error
             if isinstance(error, UnavailableError) and error.passing:
                 # Not a refusal: the same intent continues, with the files that were uploaded.
                 raise BackendError(
@@ -219,7 +218,7 @@ class HostedBackend(Backend):
             "fingerprint": request.train.fingerprint,
             "system": written["train"][1],
             "settings": request.settings.model_dump(mode="json", exclude_defaults=True),
-            "versions": _versions(),
+            "versions": installed_versions(PACKAGE),
             "created": utc_now().isoformat(),
             "usd_per_million_tokens": price_of(service, request, model).value,
             "budget_usd": request.budget_usd,
@@ -256,13 +255,3 @@ class HostedBackend(Backend):
                 f"The answer of {self.service.title} could not be read ({why}{', in ' if place else ''}{place}).",
                 remedy=report_to(self.author),
             ) from error
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("tuneport", PACKAGE):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions

@@ -24,7 +24,7 @@ _STEP = 10  # percent of progress between two events
 
 
 def status_of(service: Service, report: Report) -> Status:
-    """Tuneport's status for the service's word; one that nobody knows does not end the job."""
+    """Tuneport's status for the service's word; an unknown word does not end the job."""
     return service.words.get(report.word, Status.UNKNOWN)
 
 
@@ -72,7 +72,7 @@ def _keep_change(service: Service, notebook: Notebook, report: Report, known: li
         if status.terminal and report.started and not any(one.data.get("status") == Status.RUNNING for one in known):
             # Nobody looked while it ran, and the service says when it began.
             running = {"status": str(Status.RUNNING), "observed": True}
-            event = Event(seq=0, time=report.started, kind="status", message="The training began.", data=running)
+            event = Event(seq=0, time=report.started, kind="status", message="Training started.", data=running)
             events.insert(0, ("began", event))
         if not any("native" in one.data for one in notebook.append(events)):
             return False

@@ -134,7 +134,7 @@ class HostedJob(Job):
         name = self._report().model
         if not name:
             raise BackendError(
-                f"{self.service.title} reports that {self.ref} succeeded, and names no model.",
+                f"{self.service.title} reports that {self.ref} succeeded, but names no model.",
                 remedy=f"Look at the job {self.scratch['job']} on the service's own page.",
             )
         return name

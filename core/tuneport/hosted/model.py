@@ -124,7 +124,7 @@ class HostedModel(Model):
     def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
         """Download the weights into a new folder, which appears when it is complete."""
         if dtype is not None:
-            raise UnavailableError(f"{self._service.title} gives weights as they are, not as {dtype}.")
+            raise UnavailableError(f"{self._service.title} provides the weights as they are, not as {dtype}.")
         path = path.absolute()
         with _new_folder(path) as folder:
             self._service.download(self._http, self.name, folder, kind)

@@ -105,8 +105,8 @@ class Report:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of a service's log or one row of its metrics. `id` is the service's own, or made from what it says: the
-    same entry has the same id each time. `time` is None where the service gives none. The `data` of a metric has
-    `step` and tuneport's names, such as `train_loss`; see `read_metrics`.
+    same entry has the same id each time. `time` is None where the service gives none. The `data` of a metric has `step`
+    and tuneport's names, such as `train_loss`; see `read_metrics`.
     """
 
     id: str

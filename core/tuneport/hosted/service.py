@@ -52,7 +52,7 @@ class Service(ABC):
     auto_epochs: ClassVar[int | None] = None
     """What the service does where `epochs: auto` is sent as nothing; None where it does not say."""
     chat_path: ClassVar[str] = ""
-    """Where models answer over the OpenAI wire, such as `/v1/chat/completions`."""
+    """Where models answer over the OpenAI API, such as `/v1/chat/completions`."""
     takes: ClassVar[frozenset[str]] = frozenset()
     """The options of an answer that `generate` takes beyond `max_tokens`, `temperature`, `top_p`, `stop`, `seed` and
     `tools`, by their names in GenerateOptions. Raise UnsupportedError in `generate` for one of those six that the
@@ -103,7 +103,7 @@ class Service(ABC):
         """
 
     def write_row(self, example: Example) -> dict[str, Any]:
-        """A row as it stands in the uploaded JSON lines: OpenAI's form, unless overridden."""
+        """A row as it is written to the uploaded JSON Lines file: OpenAI's form, unless overridden."""
         return openai_row(example)
 
     def read_price(self, request: TrainRequest, model: str) -> Quantity:
@@ -143,7 +143,7 @@ class Service(ABC):
         """Upload a file and return its id. Called again after a failure, with `find_file` before each call."""
 
     def is_file_ready(self, http: Http, start: Start, file_id: str) -> bool:
-        """Whether the service has processed the file. Raises DataError where it finds it bad."""
+        """Whether the service has processed the file. Raises DataError if the service rejects it."""
         del http, start, file_id
         return True
 
@@ -221,7 +221,7 @@ class Service(ABC):
     # ---- Use
 
     def generate(self, http: Http, model: str, prompt: Sequence[Message], options: GenerateOptions) -> Reply:
-        """One answer. Over the OpenAI wire at `chat_path`, unless overridden."""
+        """One answer. Over the OpenAI API at `chat_path`, unless overridden."""
         if not self.chat_path:
             raise UnsupportedError(f"{self.title} does not answer questions.")
         return ask_openai_wire(http, self.chat_path, model, prompt, options)

@@ -99,7 +99,7 @@ def settle(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
     """
     with alone(scratch["request"]["intent"]):
         if "refused" in scratch:
-            raise _not_started(ref, scratch)
+            raise _not_started_error(ref, scratch)
         if any(name in scratch for name in _OVER) or "create" not in scratch:
             return
         found, unseen = _resolve(service, http, start_of(scratch))
@@ -108,10 +108,10 @@ def settle(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
             return
         passed = (utc_now() - datetime.fromisoformat(scratch["create"]["at"])).total_seconds()
         if unseen is not None or passed < http.limits.certain:
-            raise unconfirmed(service, ref, scratch, unseen)
+            raise unconfirmed_error(service, ref, scratch, unseen)
         scratch["refused"] = f"{service.title} has no job for it, {passed / 60:.0f} minutes after it was requested."
         del scratch["create"]
-        raise _not_started(ref, scratch)
+        raise _not_started_error(ref, scratch)
 
 
 def withdraw(scratch: Scratch) -> bool:
@@ -146,7 +146,7 @@ def state_before(service: Service, ref: Ref, scratch: Scratch) -> JobState:
     return state(Status.INTERRUPTED, message, f"Run: tuneport resume {ref}")
 
 
-def unconfirmed(service: Service, ref: Ref, scratch: Scratch, why: TuneportError | None = None) -> JobNotFinished:
+def unconfirmed_error(service: Service, ref: Ref, scratch: Scratch, why: TuneportError | None = None) -> JobNotFinished:
     """The error for a start of unknown outcome; `why` is what kept the service from being asked."""
     sent = datetime.fromisoformat(scratch["create"]["at"])
     found = "the service does not show it yet" if why is None else why.message.rstrip(".")
@@ -165,7 +165,7 @@ def unconfirmed(service: Service, ref: Ref, scratch: Scratch, why: TuneportError
     )
 
 
-def _not_started(ref: Ref, scratch: Scratch) -> JobNotFound:
+def _not_started_error(ref: Ref, scratch: Scratch) -> JobNotFound:
     return JobNotFound(f"{ref} was not started: {scratch['refused']}", remedy="Run the same command again to start it.")
 
 
@@ -199,7 +199,7 @@ def _describe(http: Http, error: Exception) -> str:
 def _adopt(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
     found, unseen = _resolve(service, http, start_of(scratch))
     if found is None:
-        raise unconfirmed(service, ref, scratch, unseen)
+        raise unconfirmed_error(service, ref, scratch, unseen)
     scratch["job"] = found.id
 
 

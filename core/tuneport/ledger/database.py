@@ -148,7 +148,7 @@ def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None
 
 
 def _refuse_special(path: Path) -> None:
-    """Raise HomeError for a pipe or a device, of which sqlite says only that it failed, if it ever does.
+    """Raise HomeError for a pipe or a device, for which SQLite reports only a failure, or waits without end.
 
     Never opens the file: to close it again would drop the locks that this process's other connections hold on it
     (https://www.sqlite.org/howtocorrupt.html, 2.2), and another process could then delete their write-ahead log.
@@ -202,7 +202,7 @@ def _statements(script: str) -> Iterator[str]:
 
 @contextmanager
 def readable_rows() -> Iterator[None]:
-    """Around what reads the columns of a row: one that no tuneport can have written is damage, like a broken page."""
+    """Turn errors from reading a row's columns into a DatabaseError: the row is damaged."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -210,11 +210,11 @@ def readable_rows() -> Iterator[None]:
         raise sqlite3.DatabaseError(f"a row of it is malformed: {problem}") from error
 
 
-def stored(text: str, kind: type[Any] = dict) -> Any:
+def parse_json(text: str, kind: type[Any] = dict) -> Any:
     """The JSON value in a column, which is of that kind; for use inside of `readable_rows`."""
     value = json.loads(text)
     if not isinstance(value, kind):
-        raise ValueError(f"{type(value).__name__} where {kind.__name__} belongs")
+        raise ValueError(f"{type(value).__name__} instead of {kind.__name__}")
     return value
 
 
@@ -223,9 +223,9 @@ def _cure(error: Exception, path: Path) -> str:
     if path.is_dir():
         return f"There is a folder in place of the file. Move it away: mv '{path}' '{path}.old'"
     if "locked" in text or "busy" in text:
-        return "Another process keeps it busy. Wait for it, or find it with: fuser -v on that file. Then try again."
+        return "Another process is using it. Wait for it, or find it by running fuser -v on that file. Then try again."
     if "full" in text or "disk i/o" in text:
-        return "Is the disk full? Free some space (`tuneport prune` frees some), then try again: what is in it is safe."
+        return "Is the disk full? Free some space (`tuneport prune` frees some), then try again: its content is safe."
     if "readonly" in text or "unable to open" in text or "permission" in text:
         return "Make the folder writable for you, or set TUNEPORT_HOME to a folder on a local disk that is."
     if "malformed" in text or "not a database" in text or "utf-8" in text or "corrupt" in text:

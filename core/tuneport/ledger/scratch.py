@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from tuneport.ledger.database import Database, first, readable_rows, stored
+from tuneport.ledger.database import Database, first, parse_json, readable_rows
 
 
 class Scratch(MutableMapping[str, Any]):
@@ -24,7 +24,7 @@ class Scratch(MutableMapping[str, Any]):
             row = first(sql, "SELECT value FROM scratch WHERE intent = ? AND key = ?", self._intent, key)
             if row is not None:
                 with readable_rows():
-                    return stored(row["value"], object)
+                    return parse_json(row["value"], object)
         raise KeyError(key)
 
     def __setitem__(self, key: str, value: Any) -> None:

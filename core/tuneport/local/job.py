@@ -68,7 +68,7 @@ class LocalJob(Job):
                 status = Status.INTERRUPTED
                 message, remedy = explain_absence(self.folder, owner, self._trainer.less_memory)
             elif self.folder.has_request("cancel"):
-                status, message = Status.CANCELLING, "It ends after what the worker is doing."
+                status, message = Status.CANCELLING, "It ends when the worker has finished its current work."
             elif self.folder.has_request("pause") or self.folder.has_request("pausing"):
                 status = Status.PAUSING
         return JobState(
@@ -93,7 +93,7 @@ class LocalJob(Job):
         return self._reader.after(after)
 
     def cancel(self) -> None:
-        """End the job permanently, whatever it is doing. A worker that does not obey within seconds is killed."""
+        """End the job permanently, whatever it is doing. A worker that does not respond within seconds is killed."""
         if self.status.terminal:
             return
         self.folder.make_request("cancel")

@@ -54,7 +54,7 @@ def open_job(ref: str | Ref) -> Job:
             near = suggestion(str(ref), job_refs())
             raise JobNotFound(error.message, remedy=f"{near}{error.remedy or 'Run: tuneport jobs'}") from error
         raise JobNotFound(
-            f"{ref} was never started: {reason}", remedy=f"Take it off the list with: tuneport delete {ref}"
+            f"{ref} was never started: {reason}", remedy=f"Remove it from the list with: tuneport delete {ref}"
         ) from error
 
 
@@ -159,7 +159,7 @@ def _remove_from_backend(ref: Ref, *, dry_run: bool, force: bool) -> Removal:
     except BackendNotFound as error:
         if force:
             return Removal()
-        cure = f"To take it off the list and leave what its backend keeps: tuneport delete {ref} --force"
+        cure = f"To remove it from the list but leave what its backend keeps: tuneport delete {ref} --force"
         raise BackendNotFound(error.message, remedy=f"{error.remedy}. {cure}") from error
     except NotFoundError:
         return Removal()
@@ -186,7 +186,7 @@ def root_base(ref: str | Ref) -> Ref:
                 return ref
 
 
-def written_report(ref: Ref) -> Path | None:
+def find_report(ref: Ref) -> Path | None:
     """The report of a job in home, where one was written."""
     page = default_report(ref)
     return page if page.exists() else None

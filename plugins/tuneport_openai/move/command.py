@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tuneport.plugin import Example
     from tuneport_openai.move.folder import JobFolder
-    from tuneport_openai.move.old import OldJob
+    from tuneport_openai.move.old_job import OldJob
     from tuneport_openai.wire.client import Wire
 
 _TERMS = (
@@ -236,7 +236,7 @@ def _ask(
     rows = answers.rows_to_ask(local, count, data, distill=distill)
     cost = answers.cost_of(wire, local, rows, max_tokens, known)
     say(f"Asking {local.job.model or local.job.id}: {cost}.", err=True)
-    if before := answers.spent_on(local):
+    if before := answers.read_total_spent(local):
         say(f"Spent on it so far: at most about ${before:,.2f}.", err=True)
     answers.refuse_over_budget(cost, budget)
     if distill:
@@ -264,7 +264,7 @@ def _ask(
         # Training may use only rows that the old model was not asked.
         left = (one for one in tuneport.Dataset.load(local.validation) if record.answer_to(one) is None)
         _write_rows(local, left, REST)
-    return {"asked": len(rows), "answered": len(kept), "usd": answers.spent_on(local), "ended": ended or None}
+    return {"asked": len(rows), "answered": len(kept), "usd": answers.read_total_spent(local), "ended": ended or None}
 
 
 def _write_rows(local: JobFolder, rows: Iterable[Example], name: str) -> None:

@@ -18,7 +18,7 @@ from tuneport.errors import HomeError
 from tuneport.plugin import Diagnostic
 from tuneport_server.background.bounds import bounds_of
 from tuneport_server.background.dialog import Dialog
-from tuneport_server.background.faults import Fault, fault_of, killed, late
+from tuneport_server.background.faults import Fault, fault_of, interrupted_fault, timeout_fault
 from tuneport_server.background.findings import describe
 from tuneport_server.background.hyperparameters import training_of
 from tuneport_server.background.open_jobs import OpenJobs
@@ -146,24 +146,24 @@ class JobStarts(FairQueue):
         request = {"id": id_, "base": job["base"], "request": job["request"], "files": links}
         line = dialog.ask(json.dumps(request).encode() + b"\n", limits.check_seconds)
         if line == {"checked": True}:
-            if not self._may_begin(id_):
+            if not self._may_start(id_):
                 return None
             line = dialog.ask(GO, limits.start_seconds)
         if id_ in self._dropped or line is not None:
             return line
         if id_ in self._submitting:
-            return {"fault": late(limits.start_seconds) if dialog.late else killed("The start")}
+            return {"fault": timeout_fault(limits.start_seconds) if dialog.late else interrupted_fault("The start")}
         if dialog.late:
             why = f"The check of the rows takes more than {limits.check_seconds:,} seconds."
             return {"file": "training_file", "message": why}
         record = self._jobs.record(id_)
         record.killed_checks += 1
         if record.killed_checks < _TRIES:
-            return {"fault": killed("The check of the rows")}
+            return {"fault": interrupted_fault("The check of the rows")}
         why = f"The check of the rows ended {_TRIES} times without a result."
         return {"file": "training_file", "message": why}
 
-    def _may_begin(self, id_: str) -> bool:
+    def _may_start(self, id_: str) -> bool:
         """Store that the backend is asked now, unless the job is no longer wanted."""
         with self._store.transaction():
             if not _can_start(self._store.jobs.get(id_)):

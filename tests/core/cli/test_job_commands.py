@@ -13,6 +13,9 @@ import pytest
 import tuneport
 import tuneport.plugin
 from command_line import Cli, as_json
+from tuneport import Plan
+from tuneport.cli.progress import RunProgress
+from tuneport.cli.runs import _interruption_lines
 
 pytestmark = pytest.mark.usefixtures("parrot")
 
@@ -179,6 +182,15 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_continue(
     _, err = watch.communicate(timeout=30)
     assert watch.returncode == 130
     assert f"tuneport watch {ref}" in err
+
+
+def test_ctrl_c_before_the_job_is_confirmed_says_what_may_exist() -> None:
+    progress = RunProgress()
+    assert _interruption_lines(progress, again=False)[0] == "Nothing was submitted yet. The same command starts over."
+    progress.on_plan(Plan(base="parrot:gray", rows=1))
+    first, second = _interruption_lines(progress, again=False)
+    assert first == "A job may have been submitted: `tuneport jobs` lists it."
+    assert second == "The same command continues from there."
 
 
 def test_sigterm_ends_a_command_cleanly(process: Any, tickets: Path) -> None:

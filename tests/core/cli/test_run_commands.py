@@ -98,7 +98,7 @@ def test_a_budget_stops_a_run_before_it_starts(cli: Cli, tickets: Path) -> None:
     assert "budget.usd allows 5" in err
     code, _, err = cli(*flags, "--set", "backends.parrot.usd=null")
     assert code == 1
-    assert "unknown number of US dollars" in err
+    assert "The cost of the run is unknown" in err
     assert "remove budget.usd" in err
     assert "fewer rows" not in err
     assert as_json(cli, "jobs")["jobs"] == []
@@ -286,3 +286,14 @@ def test_a_plan_says_how_rows_are_read(cli: Cli, tmp_path: Path) -> None:
     assert "because of system" in out
     assert "documents" in out
     assert "because of system" in cli("preview", data, "--rows", "1")[1]
+
+
+def test_each_problem_of_a_config_is_on_its_own_line_and_a_key_never_adds_one(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "tune.yaml"
+    file.write_text('model: parrot:gray\ndata: {train: x, holdot: 0.1}\n"error:\\nfake": 1\n')
+    code, _, err = cli("plan", file)
+    assert code == 2
+    head, first, second = err.splitlines()
+    assert head == "error: The config has 2 errors:"
+    assert "data.holdot: unknown key; did you mean 'holdout'?" in first
+    assert r"error:\nfake" in second

@@ -157,7 +157,7 @@ def test_an_offer_over_the_budget_starts_nothing(depot: DepotServer, tmp_path: P
 def test_an_answer_that_is_not_of_the_wire_is_a_backend_error(depot: DepotServer) -> None:
     model = tuneport.train("depot:base", ROWS).wait()
     depot.chat_answer = {"choices": []}
-    with pytest.raises(BackendError, match="not of the OpenAI wire"):
+    with pytest.raises(BackendError, match="not in the OpenAI API format"):
         model.ask("hello")
     depot.chat_answer = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
     assert model.ask("hello") == "yes"

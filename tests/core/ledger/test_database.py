@@ -128,7 +128,7 @@ def test_a_damaged_file_and_a_missing_folder_are_home_errors(tmp_path: Path) -> 
         Ledger.open(tmp_path / "missing" / "ledger.sqlite3")
 
 
-def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(tmp_path: Path) -> None:
     text = """
 import resource, signal
 from tuneport.errors import HomeError
@@ -289,7 +289,7 @@ def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
     assert [event.message for event in ledger.history.events(job.ref)] == ["child", "parent"]
 
 
-def test_a_ledger_that_another_process_holds_is_said_to_be_busy(tmp_path: Path) -> None:
+def test_a_ledger_that_another_process_holds_is_reported_as_busy(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     ledger = Ledger(path, busy_seconds=0.05)
     holder = sqlite3.connect(path, isolation_level=None)

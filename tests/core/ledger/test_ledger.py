@@ -90,14 +90,14 @@ def test_reuse_finds_the_live_or_finished_job_and_no_failed_one(ledger: Ledger) 
 
 def test_an_intent_goes_forward_only(ledger: Ledger) -> None:
     job = intend(ledger)
-    assert ledger.sent(job.intent).intent_state == "sent"
-    assert ledger.sent(job.intent).intent_state == "sent"
+    assert ledger.mark_sent(job.intent).intent_state == "sent"
+    assert ledger.mark_sent(job.intent).intent_state == "sent"
     unsure = ledger.doubt(job.intent)
     assert (unsure.intent_state, unsure.status) == ("unconfirmed", Status.UNCONFIRMED)
     with pytest.raises(
         UsageError, match=rf"unconfirmed already and cannot become sent(.|\n)*tuneport settle {job.ref}"
     ):
-        ledger.sent(job.intent)
+        ledger.mark_sent(job.intent)
     adopted = ledger.confirm(job.intent)
     assert (adopted.intent_state, adopted.status) == ("confirmed", Status.QUEUED)
     assert ledger.confirm(job.intent).intent_state == "confirmed"
@@ -156,12 +156,12 @@ def test_what_a_run_found_is_forgotten_with_its_last_job(ledger: Ledger) -> None
     assert (ledger.run(run.id).stage, ledger.run(run.id).results) == ("checked", {})
 
 
-def test_what_is_not_there_is_said_with_a_cure(ledger: Ledger) -> None:
+def test_a_missing_source_is_reported_with_a_remedy(ledger: Ledger) -> None:
     for act in (ledger.job, ledger.history.events, ledger.forget, lambda ref: ledger.history.cursor("o", ref)):
         with pytest.raises(JobNotFound, match=r"No job torch:nothing is known here(.|\n)*tuneport jobs"):
             act("torch:nothing")
     with pytest.raises(JobNotFound, match="no intent 123"):
-        ledger.sent("123")
+        ledger.mark_sent("123")
     with pytest.raises(NotFoundError, match="no run 123"):
         ledger.advance("123", "planned")
 
@@ -174,7 +174,7 @@ def test_a_run_never_goes_backwards(ledger: Ledger) -> None:
         assert run.stage == stage
     renewed = ledger.advance(run.id, "compared", {"at": "again"})
     assert (renewed.stage, renewed.results["compared"]) == ("reported", {"at": "again"})
-    assert renewed.reached("reported")
+    assert renewed.has_reached("reported")
     assert list(renewed.results) == list(STAGES)
 
 
