@@ -372,7 +372,7 @@ ANSWERS = {
         both(reply(200, completion(choices=[{"message": {"content": "a\ud800"}}])), stream(piece("\udcff", "stop"))),
     ),
     "a stream cut before its end": Scenario(
-        CHAT, both(reply(200, completion()), stream(piece("so "))), fails=("stream",), says="before the end"
+        CHAT, both(reply(200, completion()), stream(piece("so "))), fails=("stream",), says="too early"
     ),
     "a stream that ends with a reason": Scenario(CHAT, both(reply(200, completion()), stream(piece("so", "stop")))),
     "a stream that is reset": Scenario(

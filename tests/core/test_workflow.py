@@ -228,7 +228,7 @@ def test_a_wait_ends_with_the_model_though_the_ledger_cannot_be_written(
         file.unlink()
     (own_home / "ledger.sqlite3").write_text("no ledger, but long enough to be taken for a damaged one" * 100)
     assert job.wait().ask("blocked pin") == "pin"
-    assert f"The state of {job.ref} could not be kept" in caplog.text
+    assert f"Could not save the state of {job.ref}" in caplog.text
 
 
 def test_a_tuned_model_is_the_base_of_the_next_run(data: tuneport.Dataset) -> None:

@@ -224,7 +224,7 @@ def test_a_wait_for_a_file_is_logged(lab: WireServer, rows: Dataset, caplog: pyt
 
 
 def test_a_text_that_cannot_be_sent_is_the_callers_fault(lab: WireServer, rows: Dataset) -> None:
-    with pytest.raises(tuneport.errors.UsageError, match="half a character"):
+    with pytest.raises(tuneport.errors.UsageError, match="lone surrogate"):
         tuneport.open_model("lab:base").ask("a\ud800b")
     with pytest.raises(tuneport.errors.UsageError, match="lone surrogate"):
         tuneport.open_model("lab:ba\udcffse").ask("hello")

@@ -24,8 +24,6 @@ def make_plan(service: Service, request: TrainRequest, model: str, body: dict[st
         error=once.error,
     )
     notes = [missing] if missing else []
-    if request.options.seed is not None and not service.capabilities.seed:
-        notes.append(f"{service.title} takes no seed: train.seed has no effect there.")
     if service.deployments is not None:
         notes.append(
             f"A tuned model answers at {service.title} only while it is deployed, which costs money. A run compares "

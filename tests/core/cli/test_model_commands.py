@@ -39,7 +39,7 @@ def test_compare_prints_base_and_tuned(cli: Cli, ran: str, tickets: Path) -> Non
 def test_an_unsupported_export_is_an_error(cli: Cli, ran: str, tmp_path: Path) -> None:
     code, _, err = cli("export", ran, "-o", tmp_path / "out")
     assert code == 2
-    assert "cannot be exported: its backend does not hand out its weights" in err
+    assert "cannot be exported: its backend does not give access to the weights" in err
 
 
 def test_models_lists_tuned_and_base_models(cli: Cli, ran: str) -> None:

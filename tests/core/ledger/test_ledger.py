@@ -101,7 +101,7 @@ def test_an_intent_goes_forward_only(ledger: Ledger) -> None:
     adopted = ledger.confirm(job.intent)
     assert (adopted.intent_state, adopted.status) == ("confirmed", Status.QUEUED)
     assert ledger.confirm(job.intent).intent_state == "confirmed"
-    for act in (ledger.sent, ledger.doubt, ledger.fail):
+    for act in (ledger.mark_sent, ledger.doubt, ledger.fail):
         with pytest.raises(UsageError, match="is confirmed already"):
             act(job.intent)
 
