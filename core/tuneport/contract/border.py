@@ -158,7 +158,8 @@ def place_of(error: Exception, module: str) -> str:
     package = module.partition(".")[0]
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
-            return frame.f_code.co_qualname
+            name = frame.f_code.co_qualname.rpartition("<locals>.")[2]
+            return "" if name.startswith("<") else name
     return ""
 
 

@@ -146,16 +146,20 @@ class Http:
             return sent > 1  # an earlier request, whose answer was lost, has deleted it
         return True
 
-    def pages(self, path: str, key: str, **query: Any) -> Iterator[Mapping[str, Any]]:
-        """The items under `key` of a list in pages, which `nextPageToken` and `pageToken` connect (Google's form).
+    def pages(
+        self, path: str, key: str, *, cursor: tuple[str, str] = ("nextPageToken", "pageToken"), **query: Any
+    ) -> Iterator[Mapping[str, Any]]:
+        """The items under `key` of a list in pages. `cursor` is the field of a page that names the next one, and the
+        parameter that asks for it; the default is Google's form.
 
         Raises BackendError for pages that lead in a circle.
         """
+        field, parameter = cursor
         tokens = [""]
         while True:
-            page = self.again("GET", path, query={**query, **({"pageToken": tokens[-1]} if tokens[-1] else {})})
+            page = self.again("GET", path, query={**query, **({parameter: tokens[-1]} if tokens[-1] else {})})
             yield from page.get(key) or ()
-            token = str(page.get("nextPageToken") or "")
+            token = str(page.get(field) or "")
             if not token:
                 return
             if token in tokens:

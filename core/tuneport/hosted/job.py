@@ -20,7 +20,7 @@ from tuneport.hosted.events import keep_entries, look_and_keep, status_of
 from tuneport.hosted.http import bound_to
 from tuneport.hosted.model import HostedModel
 from tuneport.hosted.reports import DataFile, Report
-from tuneport.hosted.start import finish, start_of, state_before, withdraw
+from tuneport.hosted.start import finish, require_account, start_of, state_before, withdraw
 
 if TYPE_CHECKING:
     from tuneport.contract.notebook import Notebook
@@ -151,6 +151,7 @@ class HostedJob(Job):
                 remedy=f"Run: tuneport {verb} {self.ref}",
             )
         self._require_address()
+        require_account(self.service, self.http, self.scratch, str(self.ref))
         removal = Removal()
         for one in self._belongings():
             line = f"{one.what} at {self.service.title}"

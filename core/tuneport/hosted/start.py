@@ -56,6 +56,17 @@ def start_of(scratch: Scratch) -> Start:
     return Start(**facts, account=scratch.get("account", ""), files=scratch.get("files", {}))
 
 
+def require_account(service: Service, http: Http, scratch: Scratch, ref: str) -> None:
+    """Raise ConfigError where the key is another account's, to which nothing that the job left would seem to exist."""
+    started, now = scratch.get("account", ""), service.read_account(http) if scratch.get("account") else ""
+    if started != now:
+        raise ConfigError(
+            f"{ref} was started in the account {started} of {service.title}; the key in {http.endpoint.key} is that of "
+            f"{now}.",
+            remedy=f"Set {http.endpoint.key} to a key of {started}.",
+        )
+
+
 def finish(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
     """Do what is left of a start: upload the files, check the price, create the job. Once, however often it is called.
 

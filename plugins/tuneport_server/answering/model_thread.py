@@ -274,7 +274,8 @@ class ModelThread:
             self._since = time.monotonic()
             self._model = model
             try:
-                model.ensure_ready()
+                if tuneport.open_backend(self.ref.backend).capabilities.local:  # a deployment costs money, unasked
+                    model.ensure_ready()
             except BaseException:
                 self._unload()
                 raise

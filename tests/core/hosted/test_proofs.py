@@ -229,3 +229,7 @@ def test_a_deletion_whose_answer_is_lost_counts(depot: DepotServer) -> None:
 def test_pages_that_lead_in_a_circle_end(depot: DepotServer) -> None:
     with pytest.raises(BackendError, match="repeats the pages"):
         list(Http(Depot.endpoint).pages("/circle", "items"))
+
+
+def test_pages_follow_the_cursor_of_the_service(depot: DepotServer) -> None:
+    assert list(Http(Depot.endpoint).pages("/cursor", "items", cursor=("next", "from"))) == [1, "b"]
