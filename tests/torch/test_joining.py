@@ -83,7 +83,7 @@ def recurrent(tmp_path_factory):
 def join(model, batch, number, text, **options):
     """Let a conversation join, and wait until it is prepared, so that the step at which it joins is certain."""
     model.join(batch, number, text, **options)
-    wait(list(batch._preparing.futures.values()))
+    wait(list(batch._preparer.futures.values()))
 
 
 def run(model, asked, every=3):
@@ -376,7 +376,7 @@ def test_a_long_text_that_is_tokenized_delays_no_answer_and_ends_with_its_client
         reported += batch.step()
     assert batch.waiting == [1]
     assert {number for number, _ in reported} == {0}
-    [working] = batch._preparing.futures.values()
+    [working] = batch._preparer.futures.values()
     batch.drop([1])
     wait([working], 1.0)
     assert working.done(), "to tokenize all of it takes longer"
