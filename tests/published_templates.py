@@ -189,6 +189,7 @@ def must_call(one: Renderer, row: Conversation) -> Reply | str:
 def _last_answer(one: Renderer, row: Conversation) -> tuple[list[int], list[int]]:
     """The tokens before the last answer, and those of it."""
     rendered = one.render(row)
+    one.codec.stop_ids += one.new_stop_ids  # as a training does once its rows are rendered
     last = len(rendered.ids) - next(at for at, weight in enumerate(reversed(rendered.weights)) if weight)
     start = max(at for at, weight in enumerate(rendered.weights[:last]) if not weight) + 1
     return rendered.ids[:start], rendered.ids[start:last]

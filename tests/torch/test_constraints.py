@@ -214,7 +214,7 @@ def test_free_and_constrained_answers_in_one_batch_are_the_same_as_alone(llama):
     assert rows[0] == 6, "all that can be answered are answered together"
     assert isinstance(reported[6], OptionError)
     assert "max" not in str(reported[6])
-    assert "takes 1,024" in str(reported[7])
+    assert "limit is 1,024" in str(reported[7])
     for number, (prompt, options) in enumerate(asked[:6]):
         alone = llama.reply(prompt, **options)
         assert (reported[number].text, reported[number].tool_calls) == (alone.text, alone.tool_calls)

@@ -50,7 +50,7 @@ def log(folder: Path) -> dict[str, list[tuple]]:
 def ending(folder: Path) -> tuple[dict, dict]:
     """Result and weights of a finished training run."""
     ended = json.loads((folder / "result.json").read_text())
-    del ended["result"]["seconds_aside"]
+    del ended["result"]["setup_seconds"]
     return ended["result"], ended["weights"]
 
 
