@@ -64,7 +64,7 @@ def test_a_refused_start_is_listed_with_its_reason(cli: Cli, tickets: Path) -> N
     assert "The cage is full." in cli("jobs")[1]
     code, _, err = cli("show", listed["ref"])
     assert code == 2
-    assert f"{listed['ref']} was never started: parrot: The cage is full." in err
+    assert f"{listed['ref']} was never started: The cage is full." in err
     assert f"tuneport delete {listed['ref']}" in err
     assert cli("delete", listed["ref"], "--yes")[0] == 0
     assert as_json(cli, "jobs")["jobs"] == []
@@ -117,7 +117,8 @@ def test_an_unknown_ref_says_where_to_look(cli: Cli) -> None:
     assert "backend:name" in err
     code, _, err = cli("show", "nosuch:thing")
     assert code == 2
-    assert "The backends are parrot" in err
+    assert "The backends are " in err
+    assert "parrot" in err
 
 
 def test_delete_lists_what_it_deletes_and_asks(cli: Cli, ran: str, monkeypatch: pytest.MonkeyPatch) -> None:
