@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from tuneport import Dataset, Lineage
 from tuneport.cli.app import invoke
@@ -89,7 +89,7 @@ def questions(lab: WireServer) -> list[str]:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    return yaml.safe_load((folder / "tune.yaml").read_text())
+    return YAML(typ="safe").load(folder / "tune.yaml")
 
 
 def test_a_job_is_shown_with_all_facts_without_a_folder(lab: WireServer, move: Move) -> None:
