@@ -32,7 +32,7 @@ def train(server: FireworksServer, rows: Dataset, **settings: Any) -> tuneport.J
     return made
 
 
-def test_a_server_deploys_nothing_unasked(server: FireworksServer, job: tuneport.Job) -> None:
+def test_a_server_deploys_nothing_without_being_asked(server: FireworksServer, job: tuneport.Job) -> None:
     limits, answers = ResourceLimits(), queue.Queue[Any]()
     thread = ModelThread(job.ref, ModelMemory(1, 2**30), limits, lambda _: True)
     messages = [{"role": "user", "content": "hello"}]
