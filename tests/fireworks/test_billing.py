@@ -1,4 +1,4 @@
-"""Nothing is deployed unasked, what you stop stays stopped, and nothing that is billed is forgotten."""
+"""Nothing is deployed unless you ask for it, what you stop stays stopped, and nothing that is billed is forgotten."""
 
 from __future__ import annotations
 
