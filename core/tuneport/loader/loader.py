@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
@@ -123,7 +124,9 @@ class Plugins:
             if found.entry.name == observer:
                 try:
                     self._hook(found, "tuneport_on_event")(job=job, event=event)
-                except Exception as error:  # noqa: BLE001 - an observer must not break the training it observes
+                except (Exception, SystemExit) as error:
+                    if isinstance(error, SystemExit) and current_thread() is main_thread():
+                        raise  # SIGTERM ends a command this way
                     _raise_if_strict(error)
                     return f"{type(error).__name__}: {error}"
         return None
