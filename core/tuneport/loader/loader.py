@@ -123,7 +123,9 @@ class Plugins:
             if found.entry.name == observer:
                 try:
                     self._hook(found, "tuneport_on_event")(job=job, event=event)
-                except Exception as error:  # noqa: BLE001 - an observer must not break the training it observes
+                except (Exception, SystemExit) as error:  # an observer must not break the training
+                    if isinstance(error, SystemExit) and threading.current_thread() is threading.main_thread():
+                        raise  # SIGTERM
                     _raise_if_strict(error)
                     return f"{type(error).__name__}: {error}"
         return None
