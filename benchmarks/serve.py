@@ -98,7 +98,7 @@ def server(ref: str) -> Iterator[tuple[str, str]]:
             process.wait()
 
 
-def served(address: str, token: str, tokens: int) -> Ask:
+def make_client(address: str, token: str, tokens: int) -> Ask:
     """Ask the server, by the official client."""
     from openai import OpenAI
 
@@ -216,7 +216,7 @@ def main() -> None:
             print(f"{who}, {clients} clients: {results[-1].requests_per_second:.2f} requests/s", file=sys.stderr)
 
     with server(asked.model) as (address, token):
-        run("tuneport serve", served(address, token, asked.tokens))
+        run("tuneport serve", make_client(address, token, asked.tokens))
     if not asked.no_peer:
         run("generate in a loop", peer(asked.model, asked.tokens))
     print(table(results))

@@ -69,7 +69,7 @@ def measure(options: Options) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = workload(options.rows, SHAPES[options.shape]["vocab_size"], options.mean, options.cap)
     before = matrix_rate(device)
-    train = ours if options.side == "tuneport" else trls
+    train = train_ours if options.side == "tuneport" else trls
     timer = Timer(device)
     train(options, device, rows, timer)
     rate = max(before, matrix_rate(device))
@@ -149,7 +149,7 @@ def build(options: Options, device: str):
         return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if device == "cuda" else torch.float32)
 
 
-def ours(options: Options, device: str, rows: list, timer: Timer) -> None:
+def train_ours(options: Options, device: str, rows: list, timer: Timer) -> None:
     from tuneport_torch.config import TorchSettings
     from tuneport_torch.engine.checkpoint import Store
     from tuneport_torch.engine.loop import Run, train
@@ -163,14 +163,14 @@ def ours(options: Options, device: str, rows: list, timer: Timer) -> None:
         with tempfile.TemporaryDirectory() as folder:
             run = Run(
                 model=build(options, device), train=part, settings=settings, epochs=1, store=Store(Path(folder)),
-                emit=heard, should_stop=clock.start,  # asked first when the first step is to begin
+                emit=log, should_stop=clock.start,  # asked first when the first step is to begin
             )  # fmt: skip
             train(run)
             clock.stop()
             del run
 
 
-def heard(_: str, message: str, **__: object) -> None:
+def log(_: str, message: str, **__: object) -> None:
     """What a training tells; one that goes on uncompiled is no measurement of compiled layers."""
     if message.startswith("The layers are not compiled"):
         raise RuntimeError(message)

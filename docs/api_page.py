@@ -12,11 +12,11 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType, UnionType
-from typing import Any, get_args
+from typing import Any, Generic, Literal, get_args, get_origin
 
 import tuneport
 
@@ -64,7 +64,7 @@ def exports(module: ModuleType) -> list[str]:
 
 
 def _sections() -> Iterator[str]:
-    described: set[int] = set()
+    described: dict[int, str] = {}
     for module in public_modules():
         yield f"## `{module.__name__}`\n"
         yield f"{inspect.getdoc(module)}\n"
@@ -73,28 +73,41 @@ def _sections() -> Iterator[str]:
             if inspect.ismodule(value):
                 yield f"### `{module.__name__}.{name}`\n\nThe module `{value.__name__}`, below.\n"
             elif id(value) in described:
-                yield f"### `{module.__name__}.{name}`\n\nThe same as `{value.__module__}.{name}`.\n"
+                yield f"### `{module.__name__}.{name}`\n\nThe same as `{described[id(value)]}`.\n"
             else:
-                described.add(id(value))
-                yield from _described(f"{module.__name__}.{name}", value)
+                described[id(value)] = f"{module.__name__}.{name}"
+                yield from _describe(f"{module.__name__}.{name}", value)
 
 
-def _described(path: str, value: Any) -> Iterator[str]:
+def _describe(path: str, value: Any) -> Iterator[str]:
     yield f"### `{path}`\n"
     if inspect.isclass(value):
-        bases = [base.__name__ for base in value.__bases__ if base is not object]
+        bases = [base.__name__ for base in value.__bases__ if base not in (object, Generic)]
         title = f"{value.__name__}({', '.join(bases)})" if bases else value.__name__
         yield f"```text\nclass {title}\n```\n"
         yield from _prose(value.__doc__)
+        if _takes_keywords(value):
+            yield "Its fields are passed by keyword.\n"
         yield from _fields(value)
         yield from _methods(value)
     elif inspect.isroutine(value):
         yield f"```text\n{_signature(value.__name__, value)}\n```\n"
         yield from _prose(value.__doc__)
+    elif get_origin(value) is Literal:
+        yield f"One of {', '.join(f'`{one!r}`' for one in get_args(value))}.\n"
     elif isinstance(value, UnionType):
         yield f"One of {', '.join(f'`{one.__name__}`' for one in get_args(value))}.\n"
+    elif get_origin(value) is Literal:
+        yield f"One of {', '.join(f'`{one}`' for one in get_args(value))}.\n"
     else:
         yield f"An instance of `{type(value).__name__}`. {(inspect.getdoc(value) or '').partition('.')[0]}.\n"
+
+
+def _takes_keywords(cls: type) -> bool:
+    """Whether a class is made from its fields, and each must be named."""
+    if "__dataclass_fields__" not in vars(cls):
+        return False
+    return all(one.kw_only for one in vars(cls)["__dataclass_fields__"].values() if one.init)
 
 
 def _prose(docstring: str | None) -> Iterator[str]:
@@ -141,9 +154,9 @@ def _definitions() -> dict[str, ast.ClassDef]:
 def _methods(cls: type) -> Iterator[str]:
     for name, attribute in sorted(vars(cls).items()):
         member = getattr(attribute, "__func__", attribute)
-        if name.startswith("_"):
+        if name.startswith("_") or getattr(member, "__module__", "").startswith("pydantic."):
             continue
-        if isinstance(member, property):
+        if isinstance(member, property | cached_property):
             title, docstring = f"{name}", inspect.getdoc(member)
         elif inspect.isfunction(member):
             title, docstring = _signature(name, member), inspect.getdoc(member)

@@ -118,6 +118,8 @@ class DepotServer:
             return 200, self.chat_answer
         if path == "/circle":
             return 200, {"items": [1], "nextPageToken": "again"}
+        if path == "/cursor":
+            return 200, {"items": [1], "next": "b"} if "from" not in query else {"items": [query["from"]]}
         if path == "/price":
             return 200, {"usd": self.price}
         if (method, path) == ("POST", "/jobs"):

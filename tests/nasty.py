@@ -280,7 +280,7 @@ STATES = {
     "busy until a date": Scenario(JOB, reply(429, BUSY, Retry_After=PAST), times=2),
     "busy for nonsense": Scenario(JOB, reply(429, BUSY, Retry_After="\x07soon -1 nan"), times=2),
     "busy for a negative time": Scenario(JOB, reply(429, BUSY, Retry_After="-1"), times=2),
-    "busy for ever": Scenario(JOB, reply(429, BUSY), fails=AFTER_TRAIN, says="goes on"),
+    "busy for ever": Scenario(JOB, reply(429, BUSY), fails=AFTER_TRAIN, says="The job continues"),
     "down three times": Scenario(JOB, page(503, "maintenance"), times=3),
     "a gateway's page twice": Scenario(JOB, page(200, "please wait"), times=2),
     "a lost connection": Scenario(JOB, reset, times=2),
@@ -372,7 +372,7 @@ ANSWERS = {
         both(reply(200, completion(choices=[{"message": {"content": "a\ud800"}}])), stream(piece("\udcff", "stop"))),
     ),
     "a stream cut before its end": Scenario(
-        CHAT, both(reply(200, completion()), stream(piece("so "))), fails=("stream",), says="before the end"
+        CHAT, both(reply(200, completion()), stream(piece("so "))), fails=("stream",), says="too early"
     ),
     "a stream that ends with a reason": Scenario(CHAT, both(reply(200, completion()), stream(piece("so", "stop")))),
     "a stream that is reset": Scenario(

@@ -56,7 +56,7 @@ def installed(site: Path, cwd: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_our_packages_whole_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_all_of_our_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as opened:
         names = {name for name in opened.namelist() if not name.partition("/")[0].endswith(".dist-info")}
     packages = {name.partition("/")[0] for name in names}

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from tuneport.contract.answers import AnswerPiece, GenerateOptions, Reply
     from tuneport.contract.backend import Backend
     from tuneport.contract.events import Event, Status
+    from tuneport.contract.facts import Lineage, Publication, Score
     from tuneport.contract.hosting import Hosting
     from tuneport.contract.job import Job
-    from tuneport.contract.model import Lineage, Model, Publication, Score
+    from tuneport.contract.model import Model
     from tuneport.contract.plan import Plan, Quantity
     from tuneport.contract.state import Checkpoint, JobState, Removal
     from tuneport.dataset import (
@@ -75,7 +76,8 @@ _EXPORTS = {
     "contract.events": "Event Status",
     "contract.hosting": "Hosting",
     "contract.job": "Job",
-    "contract.model": "Lineage Model Publication Score",
+    "contract.facts": "Lineage Publication Score",
+    "contract.model": "Model",
     "contract.plan": "Plan Quantity",
     "contract.state": "Checkpoint JobState Removal",
     "dataset": "CheckResult Completion Conversation Dataset Diagnostic Example FixResult Message Preference Stats",

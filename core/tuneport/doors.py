@@ -25,14 +25,14 @@ def public(door: str = USERS) -> Callable[[_T], _T]:
         if isinstance(exported, type):
             names = {**vars(sys.modules[exported.__module__]), exported.__name__: exported}
             own = vars(exported).get("__annotations__", {})
-            own.update({name: _evaluated(hint, names) for name, hint in own.items()})
+            own.update({name: _evaluate(hint, names) for name, hint in own.items()})
         exported.__module__ = door
         return exported
 
     return mark
 
 
-def _evaluated(hint: Any, names: dict[str, Any]) -> Any:
+def _evaluate(hint: Any, names: dict[str, Any]) -> Any:
     if not isinstance(hint, str):
         return hint
     try:

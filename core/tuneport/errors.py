@@ -91,7 +91,9 @@ class OptionError(UsageError):
 
 
 class ConfigError(UsageError):
-    """A config file or setting is wrong. `file`, `line` (from 1) and `key` say where, if known."""
+    """A config file or setting is wrong. `file`, `line` (from 1) and `key` say where, if known. `problems` are the
+    lines of the message if there are several.
+    """
 
     def __init__(
         self,
@@ -101,8 +103,10 @@ class ConfigError(UsageError):
         file: str | None = None,
         line: int | None = None,
         key: str | None = None,
+        problems: Sequence[str] = (),
     ) -> None:
         super().__init__(message, remedy=remedy)
+        self.problems = tuple(problems)
         self.file = file
         self.line = line
         self.key = key

@@ -68,7 +68,7 @@ def table(
     """A table. A row is a sequence of cells, or a complete `tr` element. Columns whose heads are in `numbers` get the
     class `number`. Each cell carries its head as `data-name`, so that a style sheet can show narrow tables as lists.
 
-    >>> table(["name", "rows"], [["train", 12]], numbers=["rows"])[-93:]
+    >>> table(["name", "rows"], [["train", 12]], numbers=["rows"])[-99:]
     '<tr><td data-name="name">train</td><td class="number" data-name="rows">12</td></tr></tbody></table>'
     """
     kinds = ["number" if head in numbers else None for head in heads]

@@ -87,7 +87,7 @@ class LedgerNotebook(Notebook):
     def keep(self, state: JobState) -> None:
         """Keep the last known state in the job's row."""
         with Ledger.open() as ledger:
-            ledger.heard(self._ref, state)
+            ledger.keep_state(self._ref, state)
 
     def _deliver(self, plugins: Plugins, job: EventSource) -> dict[str, str]:
         broken: dict[str, str] = {}

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from tuneport.contract.backend import Backend
     from tuneport.contract.batches import LiveBatch
     from tuneport.contract.capabilities import Availability, BaseInfo, Capabilities
+    from tuneport.contract.estimates import estimate_text, estimate_tokens, measure_example, scale_sample
     from tuneport.contract.events import Event, Status, utc_now
+    from tuneport.contract.facts import Lineage, Publication, PushRequest, Score
     from tuneport.contract.hooks import hookimpl
     from tuneport.contract.job import Job
-    from tuneport.contract.model import Lineage, Model, Publication, PushRequest, Score
+    from tuneport.contract.model import Model
     from tuneport.contract.notebook import MemoryNotebook, Notebook
     from tuneport.contract.patience import Patience
     from tuneport.contract.plan import Plan, Quantity
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from tuneport.terminal.outlet import BarStream, ask_secret, say, say_json, say_lines, transfer_bar
     from tuneport.terminal.tables import confirm, print_table, working
     from tuneport.units import duration, many, size
+    from tuneport.versions import installed_versions
     from tuneport.workflow import find_ref, record_answers, translate_settings
 
 _EXPORTS = {
@@ -60,10 +63,12 @@ _EXPORTS = {
     "contract.backend": "Backend",
     "contract.batches": "LiveBatch",
     "contract.capabilities": "Availability BaseInfo Capabilities",
+    "contract.estimates": "estimate_text estimate_tokens measure_example scale_sample",
     "contract.events": "Event Status utc_now",
     "contract.hooks": "hookimpl",
     "contract.job": "Job",
-    "contract.model": "Lineage Model Publication PushRequest Score",
+    "contract.facts": "Lineage Publication PushRequest Score",
+    "contract.model": "Model",
     "contract.notebook": "MemoryNotebook Notebook",
     "contract.patience": "Patience",
     "contract.plan": "Plan Quantity",
@@ -84,6 +89,7 @@ _EXPORTS = {
     "terminal.outlet": "BarStream ask_secret say say_json say_lines transfer_bar",
     "terminal.tables": "confirm print_table working",
     "units": "duration many size",
+    "versions": "installed_versions",
     "workflow": "find_ref record_answers translate_settings",
 }
 
@@ -143,15 +149,19 @@ __all__ = [
     "confirm",
     "did_you_mean",
     "duration",
+    "estimate_text",
+    "estimate_tokens",
     "find_ref",
     "guard",
     "home",
     "hookimpl",
     "html",
+    "installed_versions",
     "load_section",
     "local_path",
     "lock_file",
     "many",
+    "measure_example",
     "one_line",
     "open_notebook",
     "open_regular",
@@ -162,6 +172,7 @@ __all__ = [
     "say",
     "say_json",
     "say_lines",
+    "scale_sample",
     "size",
     "sync",
     "transfer_bar",

@@ -1,4 +1,4 @@
-"""Names that a user may have meant."""
+"""Finds the names that a user may have meant."""
 
 from __future__ import annotations
 

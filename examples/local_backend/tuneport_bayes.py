@@ -14,7 +14,6 @@ from typing import ClassVar
 from pydantic import Field
 
 from tuneport import Conversation, Example, Lineage, Message, Model, Plan, Ref, Reply
-from tuneport.errors import ModelNotFound
 from tuneport.local import LocalBackend, Work
 from tuneport.plugin import Capabilities, DataRules, GenerateOptions, Quantity, Settings, TrainRequest, hookimpl
 
@@ -36,6 +35,7 @@ class Bayes(LocalBackend):
         verbs=frozenset({"cancel", "pause", "resume"}),
         rules=DataRules(shapes={"sft": frozenset({"conversation"})}),
         auto_epochs="1",
+        export_kinds=("json",),
         local=True,
         validation=False,
     )
@@ -68,8 +68,6 @@ class Bayes(LocalBackend):
         work.save_model(counts.write)
 
     def load(self, ref: Ref, folder: Path | None, lineage: Lineage | None) -> BayesModel:
-        if folder is None and ref.name not in self.base_models:
-            raise ModelNotFound(f"{ref} is not a model.", remedy=f"Known: {', '.join(self.base_models)}.")
         return BayesModel(ref, Counts.read(folder) if folder else Counts(), lineage)
 
     def _base(self, base: Ref) -> BayesModel:
@@ -112,12 +110,20 @@ class Counts:
 
 
 class BayesModel(Model):
+    export_kinds = ("json",)
+
     def __init__(self, ref: Ref, counts: Counts, lineage: Lineage | None) -> None:
         self.ref, self.counts, self.lineage = ref, counts, lineage
 
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
         del options  # there is nothing to sample
         return [Reply(text=self._best(prompt[-1].text.lower().split())) for prompt in prompts]
+
+    def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
+        del kind, dtype  # there is one of each
+        path.mkdir(exist_ok=True)
+        self.counts.write(path)
+        return path
 
     def _best(self, words: Sequence[str]) -> str:
         scores = self.counts.scores(words, alpha=0.5)

@@ -161,8 +161,8 @@ class Fireworks(Service):
         status = found.get("status") or {}
         if status.get("code") not in (None, "OK"):
             raise DataError(
-                f"Fireworks finds the data bad: {status.get('message') or status['code']}.",
-                remedy="Correct the data, and run the same command again.",
+                f"Fireworks rejected the data: {status.get('message') or status['code']}.",
+                remedy="Fix the data, then run the same command again.",
             )
         return bool(found.get("state") == "READY")
 
@@ -236,15 +236,17 @@ class Fireworks(Service):
             name = self.deployments.name_for(report.model, start.mark)
             if http.find(f"/v1/{name}") is not None:
                 yield Belonging(what=name, remove=lambda: self.deployments.remove(http, name))
-            yield from _there(http, report.model)
+            yield from _find_belonging(http, report.model)
         if report is not None:
-            yield from _there(http, report.id)
-        in_use = {one.get(part) for one in self._unfinished(http, start) for part in ("dataset", "evaluationDataset")}
+            yield from _find_belonging(http, report.id)
+        in_use = {
+            one.get(part) for one in self._list_unfinished(http, start) for part in ("dataset", "evaluationDataset")
+        }
         for name in start.files.values():
             if name in in_use:
                 yield Belonging(what=name, keep="another job uses it")
             else:
-                yield from _there(http, name)
+                yield from _find_belonging(http, name)
 
     def download(self, http: Http, model: str, folder: Path, kind: str) -> None:
         """The files of a PEFT adapter, which names its base as the hub does, so that `torch:` finds it."""
@@ -255,7 +257,7 @@ class Fireworks(Service):
         page = str((base or {}).get("huggingFaceUrl") or "")
         fetch_adapter(http, found["filenameToSignedUrls"], folder, page.removeprefix(_HUB) if _HUB in page else "")
 
-    def _unfinished(self, http: Http, start: Start) -> Iterator[Mapping[str, Any]]:
+    def _list_unfinished(self, http: Http, start: Start) -> Iterator[Mapping[str, Any]]:
         for kind in sorted(set(KINDS.values())):
             for one in http.pages(f"/v1/accounts/{start.account}/{kind}", kind, pageSize=200):
                 status = self.words.get(str(one.get("state")), Status.UNKNOWN)
@@ -285,7 +287,7 @@ def _report(job: Mapping[str, Any]) -> Report:
     )
 
 
-def _there(http: Http, name: str) -> Iterator[Belonging]:
+def _find_belonging(http: Http, name: str) -> Iterator[Belonging]:
     """Something at Fireworks, if it is there."""
     if http.find(f"/v1/{name}") is not None:
         yield Belonging(what=name, remove=lambda: http.delete(f"/v1/{name}"))

@@ -29,7 +29,7 @@ class FireworksSettings(DeployedSettings):
     weight_decay: Annotated[float, Field(ge=0)] | Auto = Field(default="auto", description="Decay of the weights.")
     beta: Annotated[float, Field(gt=0, lt=0.5)] | Auto = Field(
         default="auto",
-        description="Method dpo: how strongly the tuned model is held to its base, above 0 and below 0.5.",
+        description="Method dpo: how closely the tuned model is held to its base, above 0 and below 0.5.",
     )
     early_stop: bool = Field(
         default=False, description="Method sft: stop when the loss on the validation rows no longer falls."

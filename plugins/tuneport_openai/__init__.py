@@ -1,4 +1,4 @@
-"""Train and ask over the OpenAI wire: the `openai:` and `azure:` backends of tuneport, and one for each profile."""
+"""Train and ask over the OpenAI API: the `openai:` and `azure:` backends of tuneport, and one for each profile."""
 
 from __future__ import annotations
 

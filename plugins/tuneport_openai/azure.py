@@ -45,7 +45,7 @@ _MOST_PAGES = 50
 class Resource:
     """The Azure resource that AZURE_OPENAI_RESOURCE_ID names, through Resource Manager.
 
-    Resource Manager is another host than the wire's and takes another token, AZURE_MANAGEMENT_TOKEN, which is sent only
+    Resource Manager is another host than the API's and takes another token, AZURE_MANAGEMENT_TOKEN, which is sent only
     there. Raises ConfigError where either is not set.
     """
 

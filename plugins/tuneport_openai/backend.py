@@ -37,7 +37,7 @@ _AUTO_EPOCHS = (
 
 
 class OpenAIBackend(Backend):
-    """Trains over the OpenAI wire, at the endpoint of one profile."""
+    """Trains over the OpenAI API, at the endpoint of one profile."""
 
     packages = ("openai",)
     install = INSTALL
@@ -124,7 +124,7 @@ class OpenAIBackend(Backend):
         """
         notebook = self._notebook(name)
         if self._leads_elsewhere(notebook):
-            from tuneport_openai.kept import KeptJob
+            from tuneport_openai.kept_job import KeptJob
 
             if KeptJob.is_over(notebook.scratch):
                 nowhere = replace(self.endpoint, base_url="", removed=True)

@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The beginning of its 
 def add_to(app: Any) -> None:
     """Add the group of commands to the application."""
     group = typer.Typer(
-        help="Name the endpoints that speak the OpenAI wire.",
+        help="Name endpoints that have the OpenAI API.",
         no_args_is_help=True,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -31,18 +31,18 @@ class Wandb(Settings):
 
 
 class OpenAISettings(Settings):
-    """How to train over the OpenAI wire; `azure` and profiles that you add take the same keys, under their own names.
+    """How to train over the OpenAI API; `azure` and profiles that you add take the same keys, under their own names.
     Every "auto" is left to the server, which sees the data.
     """
 
     learning_rate_multiplier: Above0 | Auto = Field(
         default="auto",
-        description="Factor on the learning rate that the server chooses; this wire has no absolute rate.",
+        description="Factor on the learning rate that the server chooses; this API has no absolute rate.",
     )
     batch_size: Batch | Auto = Field(default="auto", description="Rows of one step, 1 to 256.")
     beta: Beta | Auto = Field(
         default="auto",
-        description="Method dpo: how strongly the tuned model is kept close to its base, above 0 and up to 2.",
+        description="Method dpo: how closely the tuned model is held to its base, above 0 and up to 2.",
     )
     grader: Grader | None = Field(
         default=None,
@@ -92,7 +92,7 @@ class OpenAISettings(Settings):
         if isinstance(values, dict) and "learning_rate" in values:
             raise PydanticCustomError(
                 "learning_rate",
-                "this wire takes no learning_rate: the server chooses the rate for the model, and "
+                "this API takes no learning_rate: the server chooses the rate for the model, and "
                 "learning_rate_multiplier scales it (1 leaves it as it is). Leave learning_rate out here; the torch "
                 "section may keep it",
             )
@@ -106,7 +106,7 @@ class OpenAISettings(Settings):
         return value
 
     def hyperparameters(self, method: str, epochs: int | Auto) -> dict[str, Any]:
-        """The hyperparameters of a job, by the wire's names, with "auto" where the server chooses."""
+        """The hyperparameters of a job, by the API's names, with "auto" where the server chooses."""
         values: dict[str, Any] = {
             "n_epochs": epochs,
             "batch_size": self.batch_size,

@@ -1,4 +1,4 @@
-"""Tuned models that must be set up at their vendor before they answer: Azure's deployments, Nebius' registrations."""
+"""Tuned models that must be set up before they can answer: Azure's deployments, Nebius' registrations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scores an answer in reinforcement: the wire's graders, and the one of Amazon Bedrock."""
+"""What scores an answer in reinforcement: OpenAI's graders, and the one of Amazon Bedrock."""
 
 from __future__ import annotations
 

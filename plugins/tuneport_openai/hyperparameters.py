@@ -27,7 +27,7 @@ def explain_settings(request: Mapping[str, Any], facts: Any) -> tuple[dict[str, 
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
     shown = {name: known[name] for name in _SHOWN if name in known}
-    reasons = {name: "as asked" if is_asked else "auto: the server chose" for name, (_, is_asked) in shown.items()}
+    reasons = {name: "as requested" if is_asked else "auto: the server chose" for name, (_, is_asked) in shown.items()}
     return {name: value for name, (value, _) in shown.items()}, reasons
 
 

@@ -74,7 +74,7 @@ class HostedModel(Model):
         if rest := shown.feed(collected.rest()) + shown.end():
             yield rest
         if not (collected.started and ended):
-            what = "broke off its answer before the end" if collected.started else "answered without a choice"
+            what = "ended its response too early" if collected.started else "returned a response without a choice"
             raise BackendError(f"{self._wire.profile.name} {what}.", remedy="Ask again.")
         return collected.reply(options, self._wire.redact)
 
@@ -160,7 +160,7 @@ class Gate:
 
     def wait(self) -> None:
         """Return when a request may be sent."""
-        while (left := self._left()) > 0:
+        while (left := self._seconds_left()) > 0:
             if self._closed.wait(min(left, 1.0)):
                 break
         if self._closed.is_set():
@@ -184,7 +184,7 @@ class Gate:
             self.why = self.why or why
         self._closed.set()
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         with self._lock:
             return self._opens - self._clock()
 
@@ -199,7 +199,7 @@ def _reply(answer: ChatCompletion, wire: Wire, splitter: Splitter) -> Reply:
     """The reply in an answer; raises ValueError or TypeError for one that has another shape."""
     choices = getattr(answer, "choices", None)
     if not isinstance(choices, list) or not choices:
-        raise BackendError(f"{wire.profile.name} answered without a choice.", remedy="Ask again.")
+        raise BackendError(f"{wire.profile.name} returned a response without a choice.", remedy="Ask again.")
     choice = choices[0]
     text = choice.message.content
     if not isinstance(text, str | None):

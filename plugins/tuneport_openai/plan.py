@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING, Any, cast
 
-from tuneport.plugin import Plan, Quantity
+from tuneport.plugin import Plan, Quantity, estimate_tokens
 from tuneport_openai.catalog import table
-from tuneport_openai.catalog.tokens import ESTIMATE_ERROR, counter, estimate, how_to_count
+from tuneport_openai.catalog.tokens import counter, how_to_count
 from tuneport_openai.wire.profiles import Profile
 
 if TYPE_CHECKING:
-    from tuneport.plugin import Dataset, TrainRequest
+    from tuneport.plugin import TrainRequest
     from tuneport_openai.catalog.table import Known
     from tuneport_openai.config import NebiusSettings, OpenAISettings
 
     AnySettings = OpenAISettings | NebiusSettings
-
-_COUNTED_COMPLETELY = 20_000  # rows; of more, a sample is counted
-_SAMPLE = 5_000
 
 
 def make_plan(endpoint: Profile, request: TrainRequest, model: str, obstacle: str = "") -> Plan:
@@ -27,7 +23,7 @@ def make_plan(endpoint: Profile, request: TrainRequest, model: str, obstacle: st
     settings = cast("AnySettings", request.settings)
     rows = len(request.train)
     epochs = _epochs(endpoint, request, rows)
-    once = _tokens(request.train, rows, facts)
+    once = estimate_tokens(request.train, counter(facts.encoding if facts else None))
     tokens = Quantity(
         value=once.value * epochs.value if once.value is not None and epochs.value is not None else None,
         unit="tokens",
@@ -46,7 +42,7 @@ def make_plan(endpoint: Profile, request: TrainRequest, model: str, obstacle: st
         epochs=epochs,
         resolved={"model": model, **_chosen(request, settings)},
         reasons={
-            name: "the server chooses" if value == "auto" else "as asked"
+            name: "the server chooses" if value == "auto" else "as requested"
             for name, value in _chosen(request, settings).items()
         },
         notes=tuple(filter(None, (obstacle, *_notes(endpoint, request, model, facts)))),
@@ -65,7 +61,7 @@ def auto_epochs(rows: int) -> int:
 def _epochs(endpoint: Profile, request: TrainRequest, rows: int) -> Quantity:
     asked, traits = request.options.epochs, endpoint.traits
     if asked != "auto":
-        return Quantity(value=asked, unit="epochs", source="as asked")
+        return Quantity(value=asked, unit="epochs", source="as requested")
     if traits.auto_epochs is not None:
         return Quantity(value=traits.auto_epochs, unit="epochs", source=f"the documented default of {traits.title}")
     if request.options.method == "reinforcement":
@@ -73,26 +69,6 @@ def _epochs(endpoint: Profile, request: TrainRequest, rows: int) -> Quantity:
     if not traits.openai_models:
         return Quantity.unknown("epochs", f"{endpoint.name} chooses, by a rule that is not known here")
     return Quantity(value=auto_epochs(rows), unit="epochs", source="OpenAI's published rule for auto", error="a guess")
-
-
-def _tokens(data: Dataset, rows: int, facts: Known | None) -> Quantity:
-    """Tokens of one epoch: counted in all rows or in a sample, or estimated from characters."""
-    sample = list(data if rows <= _COUNTED_COMPLETELY else data.sample(_SAMPLE))
-    scale = rows / max(1, len(sample))
-    count = counter(facts.encoding if facts else None)
-    if count is None:
-        return Quantity(
-            value=round(estimate(sample) * scale),
-            unit="tokens",
-            source="estimated from characters",
-            error=ESTIMATE_ERROR,
-        )
-    sizes = count(sample)
-    if scale == 1 or len(sizes) < 2:
-        return Quantity(value=sum(sizes), unit="tokens", source="counted")
-    off = 2 * statistics.stdev(sizes) / len(sizes) ** 0.5 / max(1e-9, statistics.fmean(sizes))
-    source = f"sample of {len(sizes):,} rows"
-    return Quantity(value=round(sum(sizes) * scale), unit="tokens", source=source, error=f"±{off:.1%}")
 
 
 def _steps(rows: int, epochs: Quantity, batch: int | str) -> Quantity:

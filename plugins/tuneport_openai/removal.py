@@ -30,7 +30,7 @@ def remove(wire: Wire, scratch: MutableMapping[str, Any], facts: dict[str, Any],
         was_there = dry_run or _delete_model(wire, model)
         lines.append(f"the model {model} at {where}{'' if was_there else ' was already gone'}")
     elif wire.profile.traits.serves_checkpoints and facts:
-        kept.append(f"the checkpoints of {facts.get('id')} at {where}: this wire has no way to delete them")
+        kept.append(f"the checkpoints of {facts.get('id')} at {where}: this API has no way to delete them")
     lines += [
         f"the result file {file_id} at {where}"
         for file_id in result_files_of(facts)

@@ -42,7 +42,7 @@ def application(server: Server, hosts: Collection[str] = ()) -> Guard:
         exception_handlers={
             WireError: _of_wire,
             TuneportError: _of_tuneport,
-            HTTPException: _of_http,
+            HTTPException: _answer_http_error,
             Exception: _of_anything,
         },
     )
@@ -66,16 +66,16 @@ async def _of_tuneport(request: Request, error: Exception) -> Response:
     return await _of_wire(request, known)
 
 
-async def _of_http(request: Request, error: Exception) -> Response:
+async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     asked = f"{request.method[:20]} {request.url.path[:200]}"
     message = f"Unknown URL or method: {asked}." if error.status_code in (404, 405) else str(error.detail)
-    headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
+    headers = {"allow": _allowed_methods(request)} if error.status_code == 405 else error.headers
     known = WireError(error.status_code, message, code="unknown_url", headers=headers)
     return await _of_wire(request, known)
 
 
-def _allowed(request: Request) -> str:
+def _allowed_methods(request: Request) -> str:
     """Return the methods of a path, which several routes may share; the router lists only those of the first."""
     routes = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for one in routes for method in one.methods or ()}))

@@ -69,7 +69,7 @@ def serve(
         list[str] | None, typer.Option("--limit", metavar="NAME=NUMBER", help="Change a limit; see docs/server.md.")
     ] = None,
 ) -> int:
-    """Serve the OpenAI fine-tuning wire with any backend. Ends with Ctrl-C or SIGTERM; trainings
+    """Serve the OpenAI fine-tuning API with any backend. Ends with Ctrl-C or SIGTERM; trainings
     continue, and the next server follows them.
     """
     _need_packages()
@@ -78,7 +78,7 @@ def serve(
     from tuneport_server.settings import read_settings
 
     settings = read_settings(config)
-    settings = settings.changed(
+    settings = settings.with_changes(
         models=models, aliases=alias, host=host, port=port, allow_hosts=allow_host, limits=limit
     )
     names, most = _names(settings.refs(), settings.alias_refs()), most_connections()
@@ -132,7 +132,7 @@ def list_() -> None:
 def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name that `tuneport access list` shows.")],
 ) -> None:
-    """Refuse an access token from now on. Its files and jobs are kept for a new token with the same name."""
+    """Revoke an access token. Its files and jobs are kept for a new token with the same name."""
     _access_tokens().remove(name)
 
 

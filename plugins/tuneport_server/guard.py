@@ -79,7 +79,7 @@ class Guard:
         connection: Connection | None = scope.get("state", {}).get(CONNECTION)
         REQUEST.set(id_)
 
-        async def sent(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
@@ -92,19 +92,19 @@ class Guard:
             await send(message)
 
         try:
-            await self._admit(scope, receive, sent, connection)
+            await self._admit(scope, receive, send_with_id, connection)
         except WireError as error:
             if error.status == 401:
                 await self._throttle()
-            await error.response()(scope, receive, sent)
+            await error.response()(scope, receive, send_with_id)
         except TuneportError as error:
             log_failure(scope["method"], scope["path"], error)
-            await from_tuneport(error).response()(scope, receive, sent)
+            await from_tuneport(error).response()(scope, receive, send_with_id)
         except Exception:
             if started:
                 raise  # a response has started already: uvicorn logs the error
             _log.exception("%s %r", scope["method"], scope["path"][:200])
-            await internal_error().response()(scope, receive, sent)
+            await internal_error().response()(scope, receive, send_with_id)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, connection: Connection | None) -> None:
         headers = Headers(scope=scope)
@@ -120,11 +120,11 @@ class Guard:
             await RedirectResponse(_login_address(scope), 303)(scope, receive, send)
             return
         if owner is None and not public:
-            raise _refused("Send the access token as the API key (Authorization: Bearer …).", "missing_api_key")
+            raise _refusal("Send the access token as the API key (Authorization: Bearer …).", "missing_api_key")
         known = owner is not None
         if not known:
             receive, known = await self._arrive(scope, receive, connection)
-        async with self._counted() if known else self._turn(connection):
+        async with self._count_request() if known else self._turn(connection):
             scope["state"] = {**scope.get("state", {}), "owner": owner}
             await self._app(scope, receive, send)
 
@@ -143,10 +143,10 @@ class Guard:
             connection.recognize(known=known)
         parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def arrived() -> Message:
+        async def receive_again() -> Message:
             return parts.pop() if parts else await receive()
 
-        return arrived, known
+        return receive_again, known
 
     async def _form(self, scope: Scope, receive: Receive, connection: Connection | None) -> bytes:
         if connection is None:
@@ -167,10 +167,10 @@ class Guard:
             await asyncio.sleep(wait)
 
     @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
+    async def _count_request(self) -> AsyncIterator[None]:
         most = self._limits.requests
         if self._known >= most:
-            raise _busy(most)
+            raise _busy_error(most)
         self._known += 1
         try:
             yield
@@ -181,17 +181,17 @@ class Guard:
     async def _turn(self, connection: Connection | None) -> AsyncIterator[None]:
         """Wait for a turn among the requests without a token, in order of arrival. Clients that are gone take none."""
         if self._open_waiting >= _OPEN_WAITING:
-            raise _busy(_OPEN_WAITING)
+            raise _busy_error(_OPEN_WAITING)
         self._open_waiting += 1
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 await self._open.acquire()
         except TimeoutError:
-            raise _busy(self._limits.open_requests) from None
+            raise _busy_error(self._limits.open_requests) from None
         finally:
             self._open_waiting -= 1
         try:
-            if connection is not None and connection.gone:
+            if connection is not None and connection.is_gone:
                 raise WireError(400, "The client closed the connection.")
             yield
         finally:
@@ -221,7 +221,7 @@ class Guard:
         scheme, _, token = given[0].partition(" ")
         owner = await self._known_owner(fingerprint(token.strip()), connection)
         if owner is None or scheme.lower() != "bearer" or len(given) > 1:
-            raise _refused("Unknown access token. Create one: tuneport access add NAME", "invalid_api_key")
+            raise _refusal("Unknown access token. Create one: tuneport access add NAME", "invalid_api_key")
         return owner
 
     async def _logged_in(self, scope: Scope, headers: Headers, connection: Connection | None) -> str | None:
@@ -273,11 +273,11 @@ def _check_head(scope: Scope, headers: Headers) -> None:
         )
 
 
-def _refused(message: str, code: str) -> WireError:
+def _refusal(message: str, code: str) -> WireError:
     return WireError(401, message, code=code, headers={"www-authenticate": "Bearer"})
 
 
-def _busy(most: int) -> WireError:
+def _busy_error(most: int) -> WireError:
     return WireError(
         429, f"{most} requests are in progress already.", code="rate_limit_exceeded", headers={"retry-after": "2"}
     )

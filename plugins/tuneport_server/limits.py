@@ -74,7 +74,7 @@ class ResourceLimits(Settings):
         """The bytes that all loaded models may take together."""
         return self.model_bytes or psutil.virtual_memory().total // 2
 
-    def changed(self, texts: Iterable[str]) -> ResourceLimits:
+    def with_changes(self, texts: Iterable[str]) -> ResourceLimits:
         """Return the limits with `NAME=NUMBER` texts applied. Raises UsageError."""
         known = type(self).model_fields
         values: dict[str, int] = {}

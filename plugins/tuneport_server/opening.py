@@ -32,7 +32,7 @@ _LOCK = "lock"
 def open_server(names: Mapping[str, Ref], limits: ResourceLimits) -> Iterator[Server]:
     """Yield the server of this home; no other one can run meanwhile. Raises UsageError if one runs already."""
     folder = home("server")
-    with _locked(folder / _LOCK):
+    with _lock(folder / _LOCK):
         yield _assemble(folder, names, limits)
 
 
@@ -66,7 +66,7 @@ def _assemble(folder: Path, names: Mapping[str, Ref], limits: ResourceLimits) ->
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(lock_file(path, wait=False))

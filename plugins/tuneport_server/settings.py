@@ -66,7 +66,7 @@ class ServeSettings(Settings):
     )
     limits: ResourceLimits = Field(default_factory=ResourceLimits, description="Resource limits.")
 
-    def changed(
+    def with_changes(
         self,
         *,
         models: str | None = None,
@@ -85,7 +85,7 @@ class ServeSettings(Settings):
             "host": self.host if host is None else host,
             "port": self.port if port is None else port,
             "allow_hosts": (*self.allow_hosts, *(allow_hosts or ())),
-            "limits": self.limits.changed(limits or ()),
+            "limits": self.limits.with_changes(limits or ()),
         }
         return self.model_copy(update=values)
 
@@ -112,11 +112,11 @@ def read_settings(path: Path | None) -> ServeSettings:
     folder = local_path(path).absolute().parent
     sections = {"models": section.models, "aliases": section.aliases}
     return section.model_copy(
-        update={key: {name: _from(folder, ref) for name, ref in one.items()} for key, one in sections.items()}
+        update={key: {name: _resolve_ref(folder, ref) for name, ref in one.items()} for key, one in sections.items()}
     )
 
 
-def _from(folder: Path, text: str) -> str:
+def _resolve_ref(folder: Path, text: str) -> str:
     ref = Ref.parse(text)
     return str(Ref(ref.backend, os.path.normpath(folder / ref.name))) if ref.name.startswith(".") else text
 

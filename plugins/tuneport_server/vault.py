@@ -106,7 +106,7 @@ class Vault:
     def release_inputs(self) -> None:
         """Remove the links of jobs that have started or are over."""
         found = list(self.inputs.iterdir())  # before the rows: a job that is being created has its link first
-        held = {f"{row['job']}.{row['param']}" for row in self._store.files.held()}
+        held = {f"{row['job']}.{row['param']}" for row in self._store.files.list_held()}
         for link in found:
             if link.name not in held:
                 link.unlink(missing_ok=True)
@@ -117,7 +117,7 @@ class Vault:
         come from the file itself or from a job that has a link to it. Raises FileNotFoundError if there is neither.
         """
         link = self.incoming / secrets.token_hex(16)
-        held = self._store.files.held(id_)
+        held = self._store.files.list_held(id_)
         places = [self.files / id_, *(self.input(one["job"], one["param"]) for one in held)]
         try:
             for place in places[:-1]:
@@ -134,7 +134,7 @@ class Vault:
         """Bring the folder in step with the rows after a server was killed."""
         for leftover in self.incoming.iterdir():
             leftover.unlink()
-        for row in self._store.files.held():  # of jobs that an older server created
+        for row in self._store.files.list_held():  # of jobs that an older server created
             link = self.input(row["job"], row["param"])
             if not link.exists() and (self.files / row["file"]).exists():
                 _link(self.files / row["file"], link)

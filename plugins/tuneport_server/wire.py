@@ -1,4 +1,4 @@
-"""The wire: its errors, its pages of lists, and strict reading of requests."""
+"""The API's format: errors, pages of lists, and strict reading of requests."""
 
 from __future__ import annotations
 

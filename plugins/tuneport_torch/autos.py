@@ -47,8 +47,8 @@ def epochs(asked: int | Auto, tokens: int) -> int:
 
 @rule(
     "learning_rate",
-    "5e-4 x (2000 / hidden size)^0.78, at most 1e-3, for an adapter; a tenth of that in mode full; for method dpo a "
-    "tenth of the one or the other, for orpo as for sft",
+    "5e-4 x (2000 / hidden size)^0.78, at most 1e-3, for an adapter; a tenth of that in mode full; for method "
+    "dpo a tenth of these, for orpo as for sft",
 )
 def learning_rate(asked: float | Auto, *, mode: str, method: str, hidden_size: int) -> float:
     """The peak rate. The exponent and the factor of ten between full and LoRA: Thinking Machines, "LoRA Without Regret"
@@ -82,7 +82,7 @@ def tokens_per_step(asked: int | Auto, tokens: int) -> int:
     return min(16_384, max(256, round(tokens / 100))) if asked == "auto" else asked
 
 
-@rule("tokens_per_batch", "16384 on a GPU, 1024 else; halved whenever memory runs out")
+@rule("tokens_per_batch", "16384 on a GPU, otherwise 1024; halved whenever memory runs out")
 def tokens_per_batch(asked: int | Auto, kind: Kind) -> int:
     """The most tokens in memory at once, to begin with."""
     if asked != "auto":
@@ -90,7 +90,7 @@ def tokens_per_batch(asked: int | Auto, kind: Kind) -> int:
     return 1024 if kind == "cpu" else 16_384
 
 
-@rule("packing", "on where a check at the start proves the model exact that way, else rows are padded")
+@rule("packing", "on if a check at the start proves that the model is exact that way, otherwise rows are padded")
 def packing(asked: bool | Auto) -> bool | Literal["if exact"]:
     """Whether rows are packed; "if exact" is decided by `engine.forward` once the model is loaded."""
     return "if exact" if asked == "auto" else asked
@@ -104,7 +104,8 @@ def max_tokens(asked: int | Auto, max_positions: int | None) -> int | None:
 
 @rule(
     "precision",
-    "bfloat16 on CUDA devices of capability 8 or more and on CPUs with AVX-512 BF16 or AMX instructions, else float32",
+    "bfloat16 on CUDA devices of capability 8 or more and on CPUs with AVX-512 BF16 or AMX instructions, "
+    "otherwise float32",
 )
 def precision(asked: str, *, has_bfloat16: bool) -> Literal["float32", "bfloat16"]:
     """The arithmetic of the forward and backward pass. Never float16, whose range small gradients fall out of."""
@@ -113,7 +114,7 @@ def precision(asked: str, *, has_bfloat16: bool) -> Literal["float32", "bfloat16
     return "bfloat16" if asked == "bfloat16" else "float32"
 
 
-@rule("device", "a CUDA GPU when there is one, else an Apple GPU, else the CPU")
+@rule("device", "a CUDA GPU if there is one, otherwise an Apple GPU, otherwise the CPU")
 def device(asked: Kind | Auto, *, has_cuda: bool, has_apple_gpu: bool) -> Kind:
     """The kind of device to train on."""
     if asked != "auto":

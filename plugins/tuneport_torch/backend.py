@@ -109,7 +109,7 @@ class TorchBackend(LocalBackend):
         return {
             "base_name": stable_name(request.base.name),
             "base_near": base.near,
-            "base_fingerprint": base.fingerprint if base.present else None,
+            "base_fingerprint": base.fingerprint if base.is_present else None,
         }
 
     def devices(self, settings: BaseModel) -> DevicePool:
@@ -158,7 +158,7 @@ class TorchBackend(LocalBackend):
             except (UnavailableError, ModelNotFound) as error:
                 infos.append(BaseInfo(ref=Ref("torch", alias), description=error.message, present=False))
             else:
-                infos.append(BaseInfo(ref=Ref("torch", alias), description=base.description, present=base.present))
+                infos.append(BaseInfo(ref=Ref("torch", alias), description=base.description, present=base.is_present))
         return infos
 
     def missing(self, name: str) -> str:

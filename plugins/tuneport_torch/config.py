@@ -49,15 +49,15 @@ class TorchSettings(Settings):
     )
     beta: Annotated[float, Field(gt=0)] | Auto = Field(
         default="auto",
-        description="Method dpo: how strongly the tuned model is held to its base; the smaller, the further it may go. "
-        "Method orpo: the weight of the odds ratio next to the loss of the chosen answer, the paper's lambda. "
+        description="Method dpo: how closely the tuned model is held to its base; the smaller, the further it may move "
+        "away. Method orpo: the weight of the odds ratio next to the loss of the chosen answer, the paper's lambda. "
         f"{describe('beta')}.",
     )
     label_smoothing: float = Field(
         default=0.0,
         ge=0,
         lt=0.5,
-        description="Method dpo alone: the share of pairs that are assumed to be labeled the wrong way round.",
+        description="Method dpo only: the share of pairs that are assumed to have swapped labels.",
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="How the learning rate falls after the warm-up: cosine and linear end at 0."
@@ -116,8 +116,8 @@ class TorchSettings(Settings):
     )
     checkpoint_every: Positive | Auto = Field(
         default="auto",
-        description=f"Steps between two checkpoints. {describe('checkpoint_every')}. When they are saved never changes "
-        "what is computed.",
+        description=f"Steps between two checkpoints. {describe('checkpoint_every')}. The interval never changes the "
+        "result.",
     )
     keep_checkpoints: int = Field(
         default=2, ge=1, description="How many of the newest checkpoints are kept, in addition to the best."
@@ -128,13 +128,13 @@ class TorchSettings(Settings):
     usd_per_hour: float | None = Field(
         default=None,
         ge=0,
-        description="What an hour of this machine costs; plans and budgets count with it. null: nothing.",
+        description="The cost of an hour on this machine in US dollars, for plans and budgets. null: none.",
     )
     slots: Positive | Auto = Field(
         default="auto", description=f"Jobs that may train on this device at the same time. {describe('slots')}."
     )
     trust_remote_code: bool = Field(
-        default=False, description="Run code that comes with the base model; asks for a base pinned as name@revision."
+        default=False, description="Run code that comes with the base model; requires a base pinned as name@revision."
     )
 
     @model_validator(mode="after")

@@ -104,9 +104,9 @@ class TorchModel(Model):
             loaded = self._ready()
             from tuneport_torch.answer.generate import answer
 
-            options = self._styled(options)
+            options = self._set_style(options)
             ids = loaded.renderer.prompts(prompts, options.tools, "plain" if options.raw else self.style)
-            return answer(loaded.model, loaded.renderer.codec, ids, _seeded(options, len(ids)))
+            return answer(loaded.model, loaded.renderer.codec, ids, _seed_each(options, len(ids)))
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
         """The pieces of one reply's text as they are generated, then the complete reply. Other calls wait until the
@@ -122,7 +122,7 @@ class TorchModel(Model):
         self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
     ) -> Iterator[tuple[int, str | Reply]]:
         """The pieces of several replies as they are generated, in batches as memory allows. Other calls wait."""
-        asked = list(zip(prompts, _seeded(options, len(prompts)), strict=True))
+        asked = list(zip(prompts, _seed_each(options, len(prompts)), strict=True))
         for number, piece in self.generate_each(asked):
             if isinstance(piece, TuneportError):
                 raise piece
@@ -137,7 +137,7 @@ class TorchModel(Model):
             from tuneport_torch.answer.generate import stream
 
             ready: dict[int, list[int]] = {}
-            asked = [(prompt, self._styled(options)) for prompt, options in asked]
+            asked = [(prompt, self._set_style(options)) for prompt, options in asked]
             for number, (prompt, options) in enumerate(asked):
                 try:
                     ready[number] = self._prompt(loaded.renderer, prompt, options)
@@ -156,7 +156,7 @@ class TorchModel(Model):
             from tuneport_torch.answer.live_batch import TorchLiveBatch
 
             def prepare(prompt: Sequence[Message], options: GenerateOptions, renderer: Renderer) -> AnswerRow:
-                options = self._styled(options)
+                options = self._set_style(options)
                 return make_row(loaded.model, loaded.renderer.codec, self._prompt(renderer, prompt, options), options)
 
             return TorchLiveBatch(loaded.model, loaded.renderer, prepare, self._lock)
@@ -164,7 +164,7 @@ class TorchModel(Model):
     def _prompt(self, renderer: Renderer, prompt: Sequence[Message], options: GenerateOptions) -> list[int]:
         return renderer.prompts([prompt], options.tools, "plain" if options.raw else self.style)[0]
 
-    def _styled(self, options: GenerateOptions) -> GenerateOptions:
+    def _set_style(self, options: GenerateOptions) -> GenerateOptions:
         """A model of plain text continues its prompt: nothing in its answer is a thinking block."""
         return replace(options, raw=True) if self.style == "plain" else options
 
@@ -249,7 +249,7 @@ def _free() -> None:
         trim(0)
 
 
-def _seeded(options: GenerateOptions, count: int) -> list[GenerateOptions]:
+def _seed_each(options: GenerateOptions, count: int) -> list[GenerateOptions]:
     """The options for each of `count` prompts: the seed, and the seeds that follow it."""
     if options.seed is None:
         return [options] * count

@@ -95,7 +95,7 @@ def estimate(base: Base, settings: TorchSettings, device: Device) -> Pace | None
     ]
     if scaled:
         return _from_measured(scaled, "other, scaled by size,", _SCALING)
-    return Pace(_flops(device) / work, f"estimated from arithmetic and {device.model}", "up to three times off")
+    return Pace(_flops(device) / work, f"estimated by arithmetic for {device.model}", "up to three times off")
 
 
 def _from_measured(paces: Sequence[float], kind: str, more_spread: float = 0.0) -> Pace:
@@ -130,12 +130,12 @@ def _measurements() -> list[dict[str, Any]]:
     """The measurements that are long enough to mean something, oldest first, each with its `tokens_per_second`."""
     return [
         {"tokens_per_second": one["tokens"] / one["seconds"], **one} if "seconds" in one else one
-        for one in _known()
+        for one in _read_paces()
         if one.get("seconds", math.inf) > _WORTH_KEEPING_SECONDS  # older ones say their pace alone
     ]
 
 
-def _known() -> list[dict[str, Any]]:
+def _read_paces() -> list[dict[str, Any]]:
     for path in (_path(), home("cache") / "torch" / _FILE):  # they stood among the caches once, where `prune` removes
         try:
             with open_regular(path) as file:
@@ -148,7 +148,7 @@ def _known() -> list[dict[str, Any]]:
 
 def _add(part: dict[str, Any]) -> None:
     """Keep a measurement; one of a job that was measured before is added to it."""
-    known = _known()
+    known = _read_paces()
     for one in known:
         if one.get("job") == part["job"] and one["device"] == part["device"]:
             part = {**part, **{key: part[key] + one[key] for key in ("tokens", "seconds")}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from tuneport.errors import TuneportError
 from tuneport.local import Device
-from tuneport.plugin import Completion, Conversation, Plan, Preference, Quantity, size
+from tuneport.plugin import Completion, Conversation, Plan, Preference, Quantity, scale_sample, size
 from tuneport_torch import pace
 from tuneport_torch.bases import text_folder
 from tuneport_torch.bases.precision import expect_bfloat16
@@ -75,7 +74,7 @@ def make_plan(request: TrainRequest, base: Base, rules: DataRules, find_unreadab
         epochs=Quantity(
             value=resolved.epochs,
             unit="epochs",
-            source="rule for auto" if request.options.epochs == "auto" else "as asked",
+            source="rule for auto" if request.options.epochs == "auto" else "as requested",
         ),
         resolved={**asdict(resolved), **used, "device_model": device.model},
         reasons=why,
@@ -105,7 +104,7 @@ def _count(request: TrainRequest, counting: _Counting) -> tuple[Quantity, Quanti
 def _resolve(
     request: TrainRequest, base: Base, device: Device, tokens: Quantity, aside: Quantity | None, expected: Pace | None
 ) -> Resolved:
-    """What "auto" comes to, as far as it is known before the training; `aside` are the validation rows' tokens."""
+    """What "auto" resolves to, as far as it is known before the training; `aside` are the validation rows' tokens."""
     settings, rows = cast(TorchSettings, request.settings), len(request.train)
     kind = device_kind(settings.device)
     longest = _longest(tokens, rows)
@@ -158,12 +157,7 @@ class _Counting:
         each = iter(self.rules.count_tokens([text for texts in sample for text in texts]))
         arms = [[next(each) for _ in texts] for texts in sample]
         counts, lengths = self._within(examples, arms, rows)
-        if scale == 1:
-            return Quantity(value=sum(counts), unit="tokens", source="counted"), lengths
-        off = 2 * statistics.stdev(counts) / len(counts) ** 0.5 / max(1e-9, statistics.fmean(counts))
-        source = f"sample of {len(counts)} rows"
-        total = round(sum(counts) * scale)
-        return Quantity(value=total, unit="tokens", source=source, error=f"±{off:.1%}"), lengths
+        return scale_sample(counts, rows), lengths
 
     def _within(self, examples: Sequence[Example], arms: list[list[int]], rows: int) -> tuple[list[int], Lengths]:
         """The tokens of each example that are trained on within the limit, and what the limit does to the rows."""
@@ -274,7 +268,7 @@ def _notes(
         notes.append(
             f"The reference is {request.base} as it is now: measured once on every pair, before the first step."
         )
-    if not base.present:
+    if not base.is_present:
         notes.append(f"{base.name} is not on this machine yet: the job downloads it first.")
     if find_unreadable is None:
         notes.append("Tokens are estimated: the base's tokenizer is not in the cache yet.")

@@ -1,4 +1,4 @@
-"""What every setting comes to for one training: "auto" resolved once, for the plan, the job and its resumes."""
+"""What every setting resolves to for one training: "auto" resolved once, for the plan, the job and its resumes."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def explain(
         if value is None:  # no limit, or never
             del values[name]
         else:
-            why[name] = autos.describe(setting) if asked == "auto" else "as asked"
+            why[name] = autos.describe(setting) if asked == "auto" else "as requested"
 
     add("learning_rate", settings.learning_rate)
     add("epochs", epochs)
@@ -165,4 +165,4 @@ def explain(
 
 
 def _default_or_asked(settings: Any, name: str) -> str:
-    return "default" if getattr(settings, name) == type(settings).model_fields[name].default else "as asked"
+    return "default" if getattr(settings, name) == type(settings).model_fields[name].default else "as requested"

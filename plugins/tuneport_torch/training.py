@@ -138,7 +138,7 @@ def _take_device(device: Device) -> None:
 
 
 def _resolve(work: Work, model: PreTrainedModel, base: Base, rows: TrainingData) -> Resolved:
-    """What "auto" comes to; kept with the job for its reports and for a resume."""
+    """What "auto" resolves to; kept with the job for its reports and for a resume."""
     import torch
 
     settings, device, kind = cast(TorchSettings, work.settings), work.device, _kind(work.device)

@@ -110,17 +110,17 @@ class SongbirdJob(tuneport.Job):
         """Return the time of every step so far."""
         verbs, made = self._verbs(), 0
         ends = [*(seconds for _, seconds in verbs[1:]), time.time()]
-        for (verb, begun), end in zip(verbs, ends, strict=True):
-            for number in range(1, int((end - begun) / STEP_SECONDS) + 1 if verb in ("start", "resume") else 1):
+        for (verb, began), end in zip(verbs, ends, strict=True):
+            for number in range(1, int((end - began) / STEP_SECONDS) + 1 if verb in ("start", "resume") else 1):
                 if made == self._facts["steps"]:
                     return
                 made += 1
-                yield begun + number * STEP_SECONDS
+                yield began + number * STEP_SECONDS
 
     def _events(self) -> Iterator[tuneport.Event]:
-        begun, total = self._verbs()[0][1], self._facts["steps"]
-        yield _event(1, begun, "status", "learning to sing")
-        moment, step = begun, 0
+        began, total = self._verbs()[0][1], self._facts["steps"]
+        yield _event(1, began, "status", "learning to sing")
+        moment, step = began, 0
         for step, moment in enumerate(self._steps(), 1):
             loss = 0.4 + 2 * math.exp(-4 * step / total) + 0.06 * math.sin(step * 1.7)
             data = {"step": step, "total_steps": total, "train_loss": loss}

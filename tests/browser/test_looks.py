@@ -80,16 +80,16 @@ def _fits_and_reads_well(page) -> None:
     wide, there = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert wide <= there, page.url
     assert page.evaluate(SPILLING) == [], page.url
-    told = page.evaluate(CONTRAST)
-    assert len(told) > 3
-    assert [(text, round(ratio, 2)) for text, ratio in told if ratio < 4.5] == [], page.url
+    contrasts = page.evaluate(CONTRAST)
+    assert len(contrasts) > 3
+    assert [(text, round(ratio, 2)) for text, ratio in contrasts if ratio < 4.5] == [], page.url
 
 
 @pytest.mark.parametrize("width", [1280, 420])
 def test_a_report_fits_and_all_of_its_text_can_be_reached(chromium, tmp_path, width: int) -> None:
     settings = {"rank": 16, "targets": "all-linear " * 8}
-    told = {"resolved": settings, "reasons": dict.fromkeys(settings, "auto: the rule for adapters of this size")}
-    state = {"status": "succeeded", "details": {"peak_memory": 1_930_000_000, **told}}
+    details = {"resolved": settings, "reasons": dict.fromkeys(settings, "auto: the rule for adapters of this size")}
+    state = {"status": "succeeded", "details": {"peak_memory": 1_930_000_000, **details}}
     long = Sample(prompt="question " * 90, answer="x" * 900, base_answer="word " * 300, reference="short")
     file = write_report(tmp_path / "report.html", a_run(state=state, samples=[long], usd=1.25))
     context = chromium.new_context(viewport={"width": width, "height": 800}, java_script_enabled=True)

@@ -34,7 +34,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def parrot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The parrot backend, installed for real: found through its entry point like any stranger's plugin."""
+    """The parrot backend, installed for real: found through its entry point like any third-party plugin."""
     from tuneport import loader
 
     site = tmp_path / "site"

@@ -32,7 +32,7 @@ def test_the_page_of_the_config_has_every_key_and_an_example_that_loads(tmp_path
 
 
 @pytest.mark.parametrize("arguments", [["--check"], []])
-def test_a_stale_page_is_named_and_mended(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_stale_page_is_named_and_rewritten(tmp_path: Path, arguments: list[str]) -> None:
     script = tmp_path / "docs" / "generate.py"
     script.parent.mkdir()
     (tmp_path / "examples").mkdir()

@@ -12,6 +12,7 @@ import tuneport
 import tuneport.plugin
 from command_line import Cli
 from tuneport.cli.app import invoke
+from tuneport.errors import HomeError
 
 pytestmark = pytest.mark.usefixtures("parrot")
 
@@ -34,7 +35,7 @@ def trained(suffix: str, **more: object) -> str:
         {"messages": [{"role": "user", "content": one["prompt"]}, {"role": "assistant", "content": "yes"}]}
         for one in rows
     ]
-    job = tuneport.train("parrot:grey", messages, suffix=suffix, settings=dict(more) or None)
+    job = tuneport.train("parrot:gray", messages, suffix=suffix, settings=dict(more) or None)
     return str(job.ref)
 
 
@@ -91,19 +92,19 @@ def test_an_exact_name_is_never_a_prefix(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_job_never_hides_a_base_model() -> None:
-    ref = trained("grey")  # the parrot's only base has that name
-    assert str(tuneport.open_model("parrot:grey").ref) == "parrot:grey"
+    ref = trained("gray")  # the parrot's only base has that name
+    assert str(tuneport.open_model("parrot:gray").ref) == "parrot:gray"
     with pytest.raises(tuneport.errors.RefError, match="matches 2 names") as caught:
-        tuneport.open_model("grey")
+        tuneport.open_model("gray")
     assert ref in str(caught.value)
-    assert "parrot:grey" in str(caught.value)
+    assert "parrot:gray" in str(caught.value)
     with pytest.raises(tuneport.errors.JobNotFound):
-        tuneport.open_job("parrot:grey")
+        tuneport.open_job("parrot:gray")
 
 
 def test_the_error_for_a_bare_base_model_says_how_to_write_it() -> None:
-    with pytest.raises(tuneport.errors.RefError, match="Write: parrot:grey"):
-        tuneport.open_model("grey")
+    with pytest.raises(tuneport.errors.RefError, match="Write: parrot:gray"):
+        tuneport.open_model("gray")
 
 
 def test_a_job_never_hides_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +123,7 @@ def test_a_job_never_hides_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("tickts", "tickets"), ("parrot:ticket-xxxx", "tickets"), ("parrot:gray", "parrot:grey"), ("tikets-", "tickets")],
+    [("tickts", "tickets"), ("parrot:ticket-xxxx", "tickets"), ("parrot:gary", "parrot:gray"), ("tikets-", "tickets")],
 )
 def test_similar_names_are_suggested(typed: str, meant: str) -> None:
     ref = trained("tickets")
@@ -138,8 +139,17 @@ def test_an_unknown_name_is_a_usage_error(text: str) -> None:
     assert caught.value.remedy
 
 
+def test_with_a_ledger_that_cannot_be_read_no_name_is_called_unknown(own_home: Path) -> None:
+    own_home.mkdir()
+    (own_home / "ledger.sqlite3").write_bytes(b"this is not a database" * 100)
+    for text in ("last", "tickets"):
+        with pytest.raises(HomeError, match="ledger"):
+            tuneport.plugin.find_ref(text)
+    assert str(tuneport.plugin.find_ref("parrot:gray")) == "parrot:gray"
+
+
 def test_every_command_takes_short_names(cli: Cli, tickets: Path) -> None:
-    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.25", "--suffix", "queue")
+    code, _, err = cli("run", tickets, "--model", "parrot:gray", "--holdout", "0.25", "--suffix", "queue")
     assert code == 0, err
     ref = str(tuneport.plugin.find_ref("last"))
     for command in (
@@ -167,7 +177,7 @@ def test_every_command_takes_short_names(cli: Cli, tickets: Path) -> None:
 
 
 def test_a_comparison_without_rows_takes_the_holdout_of_the_run(cli: Cli, tickets: Path) -> None:
-    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.3", "--set", "compare.grader=contains")
+    code, _, err = cli("run", tickets, "--model", "parrot:gray", "--holdout", "0.3", "--set", "compare.grader=contains")
     assert code == 0, err
     found = tuneport.compare("last")
     assert found.trained_on == 0
@@ -189,7 +199,7 @@ def test_a_comparison_without_rows_takes_the_holdout_of_the_run(cli: Cli, ticket
 
 def test_without_a_holdout_the_error_says_how_to_pass_rows(cli: Cli) -> None:
     trained("alone")
-    for ref in ("alone", "parrot:grey"):
+    for ref in ("alone", "parrot:gray"):
         code, _, err = cli("compare", ref)
         assert code == 2, err
         assert "--data FILE" in err
@@ -197,7 +207,7 @@ def test_without_a_holdout_the_error_says_how_to_pass_rows(cli: Cli) -> None:
 
 def test_jobs_are_listed_by_status_and_backend_and_with_their_score(cli: Cli, tickets: Path) -> None:
     failed = trained("lost", stop_at="failed")
-    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--holdout", "0.25")
+    code, _, err = cli("run", tickets, "--model", "parrot:gray", "--holdout", "0.25")
     assert code == 0, err
     code, out, _ = cli("jobs", "--status", "failed")
     assert code == 0
@@ -212,16 +222,16 @@ def test_jobs_are_listed_by_status_and_backend_and_with_their_score(cli: Cli, ti
     code, _, err = cli("jobs", "--backend", "parot")
     assert code == 2
     assert "Did you mean parrot?" in err
-    code, _, err = cli("jobs", "--status", "succeded")
+    code, _, err = cli("jobs", "--status", "suceded")
     assert code == 2
     assert "Did you mean succeeded?" in err
     assert [str(one.ref) for one in tuneport.jobs(1, status=["failed", "cancelled"])] == [failed]
 
 
 def test_learning_rate_goes_to_the_backend_that_takes_one(cli: Cli, tickets: Path) -> None:
-    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--learning-rate", "0.25", "--no-wait")
+    code, _, err = cli("run", tickets, "--model", "parrot:gray", "--learning-rate", "0.25", "--no-wait")
     assert code == 0, err
-    code, _, err = cli("run", tickets, "--model", "parrot:grey", "--learning-rate", "fast")
+    code, _, err = cli("run", tickets, "--model", "parrot:gray", "--learning-rate", "fast")
     assert code == 2
     assert "--learning-rate" in err
     code, _, err = cli("plan", tickets, "--model", "openai:gpt-4.1-mini-2025-04-14", "--learning-rate", "1e-4")
@@ -232,9 +242,9 @@ def test_learning_rate_goes_to_the_backend_that_takes_one(cli: Cli, tickets: Pat
 def test_typos_get_suggestions(cli: Cli, tickets: Path) -> None:
     trained("oak")
     for command, message in {
-        ("show", "parrot:grey"): "parrot:grey is a base model, not a job.",
+        ("show", "parrot:gray"): "parrot:gray is a base model, not a job.",
         ("show", "parrot:oka"): "Did you mean parrot:oak-",
-        ("ask", "parrot:gray", "hi"): "Did you mean parrot:grey?",
+        ("ask", "parrot:gary", "hi"): "Did you mean parrot:gray?",
         ("compare", "oak", "--data", str(tickets), "--grader", "exct"): "Did you mean exact?",
         ("run", str(tickets.with_name("tickts.csv"))): f"Did you mean {tickets}?",
         ("check", str(tickets.with_name("tickts.csv"))): f"Did you mean {tickets}?",
@@ -252,14 +262,14 @@ def test_typos_get_suggestions(cli: Cli, tickets: Path) -> None:
         ("tuneport show o", ["oak-"]),
         ("tuneport show parrot:", ["oak-"]),
         ("tuneport show parrot:oa", ["oak-"]),
-        ("tuneport ask parrot:g", ["grey"]),
-        ("tuneport run x --model=parrot:g", ["grey"]),
+        ("tuneport ask parrot:g", ["gray"]),
+        ("tuneport run x --model=parrot:g", ["gray"]),
         ("tuneport run x --set train.ep", ["train.epochs=", "train.epochs=auto"]),
         ("tuneport run x --set train.epochs=a", ["auto"]),
         ("tuneport run x --set compare.grader=", ["exact", "numeric"]),
         ("tuneport run x --set data.on_error=st", ["stop"]),
         ("tuneport run x --set compare.base=", ["true", "false"]),
-        ("tuneport run x --set model=parrot:g", ["grey"]),
+        ("tuneport run x --set model=parrot:g", ["gray"]),
         ("tuneport run x --set backends.parrot.st", ["backends.parrot.stop_at="]),
         ("tuneport compare x --grader con", ["contains"]),
         ("tuneport export x --kind a", ["adapter"]),

@@ -52,12 +52,12 @@ def rows(count: int = 12) -> list[dict[str, Any]]:
 
 def test_every_object_has_a_short_repr_and_html_that_escapes(tmp_path: Path) -> None:
     data = tuneport.Dataset.load([*rows(), {HOSTILE: 1}])
-    job = tuneport.train("parrot:grey", rows(), suffix="seen")
+    job = tuneport.train("parrot:gray", rows(), suffix="seen")
     model = job.wait()
     shown = {
         "Dataset": data,
         "CheckResult": data.check(),
-        "Plan": tuneport.plan("parrot:grey", rows()),
+        "Plan": tuneport.plan("parrot:gray", rows()),
         "Job": job,
         "JobState": tuneport.JobState(status=tuneport.Status.FAILED, message=HOSTILE, remedy=HOSTILE),
         "Comparison": tuneport.compare(model, rows(4)),
@@ -81,7 +81,7 @@ def test_every_object_has_a_short_repr_and_html_that_escapes(tmp_path: Path) -> 
 
 
 def test_a_job_that_cannot_be_asked_is_still_shown() -> None:
-    job = tuneport.train("parrot:grey", rows(), suffix="gone")
+    job = tuneport.train("parrot:gray", rows(), suffix="gone")
     for file in (tuneport.plugin.home("parrot") / job.ref.name).iterdir():
         if file.name == "status":
             file.unlink()
@@ -98,7 +98,7 @@ def test_the_rows_that_a_table_leaves_out_are_counted() -> None:
 SCRIPT = """
 import sys, tuneport
 data = [{"messages": [{"role": "user", "content": f"w{n}"}, {"role": "assistant", "content": "x"}]} for n in range(12)]
-model = tuneport.train("parrot:grey", data).wait(%s)
+model = tuneport.train("parrot:gray", data).wait(%s)
 tuneport.compare(model, data%s)
 calls = []
 tuneport.compare(model, data, progress=lambda *args: calls.append(args))
@@ -143,7 +143,7 @@ def test_a_script_is_silent_and_a_terminal_shows_progress(tmp_path: Path) -> Non
 
 
 def test_a_wrong_option_names_the_function_that_was_called() -> None:
-    model = tuneport.open_model("parrot:grey")
+    model = tuneport.open_model("parrot:gray")
     for name, call in {
         "ask": lambda: model.ask("x", max_token=3),
         "ask_many": lambda: model.ask_many(["x"], max_token=3),
@@ -163,7 +163,7 @@ def test_a_wrong_option_names_the_function_that_was_called() -> None:
 def test_a_count_of_1_is_singular() -> None:
     """A notebook's first try is small."""
     rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
-    plan = tuneport.plan("parrot:grey", rows)
+    plan = tuneport.plan("parrot:gray", rows)
     assert re.search(r": 1 row, .*, 1 step[,>]", repr(plan)), repr(plan)
     data = tuneport.Dataset.load(rows)
     assert "1 of 1 row used; 0 errors, 1 warning," in repr(data.check()), repr(data.check())

@@ -37,7 +37,7 @@ LIST = """
 
 
 class Zoo:
-    """A folder of installed distributions beside the real ones."""
+    """A folder of installed distributions next to the real ones."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -70,7 +70,7 @@ def zoo(tmp_path: Path) -> Zoo:
     return Zoo(tmp_path)
 
 
-def test_a_strangers_backend_is_found_through_its_entry_point_alone(zoo: Zoo) -> None:
+def test_a_third_party_backend_is_found_through_its_entry_point_alone(zoo: Zoo) -> None:
     zoo.install("good", GOOD.format(backend="toy"))
     infos = zoo.infos()
     assert infos["good"]["status"] == "ready"
@@ -133,9 +133,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_starves_nobody(
         ("{}", "tuneport_backends returns {} instead of a list", "Return a list of backends"),
     ],
 )
-def test_an_author_who_announces_the_wrong_thing_is_told_what_to_announce(
-    zoo: Zoo, returned: str, reason: str, remedy: str
-) -> None:
+def test_announcing_the_wrong_thing_says_what_to_announce(zoo: Zoo, returned: str, reason: str, remedy: str) -> None:
     zoo.install("toys", GOOD.format(backend="toy").replace("return [Toy()]", f"return {returned}"))
     found = zoo.infos()["toys"]
     assert found["status"] == "broken"
@@ -195,7 +193,7 @@ def test_a_declared_verb_without_its_method_is_found_when_the_plugin_is_loaded(z
     assert "declares the verb 'pause', and its jobs do not define pause()" in zoo.infos()["toys"]["reason"]
 
 
-def test_a_stranger_cannot_take_a_built_in_backends_name(zoo: Zoo) -> None:
+def test_a_third_party_plugin_cannot_take_a_built_in_backends_name(zoo: Zoo) -> None:
     zoo.install("aaa-first", GOOD.format(backend="torch"))
     infos = zoo.infos()
     assert infos["aaa-first"]["status"] == "broken"
@@ -203,7 +201,7 @@ def test_a_stranger_cannot_take_a_built_in_backends_name(zoo: Zoo) -> None:
     assert infos["torch"]["backends"] == ["torch"]
 
 
-def test_tuneport_plugins_allows_only_those_named_beside_ours(zoo: Zoo) -> None:
+def test_tuneport_plugins_allows_only_those_named_and_ours(zoo: Zoo) -> None:
     zoo.install("good-one", GOOD.format(backend="one"))
     zoo.install("good-two", GOOD.format(backend="two"))
     infos = zoo.infos(TUNEPORT_PLUGINS="good_two")
@@ -235,7 +233,7 @@ def test_asking_for_a_missing_backend_names_the_broken_plugins(zoo: Zoo) -> None
         """
     )
     first = done.stdout.splitlines()[0]
-    assert first.startswith("No backend is called 'nosuch'; there are: ")
+    assert first.startswith("No backend is called 'nosuch'. The backends are ")
     assert "torch" in first
     assert "raises (RuntimeError: boom at import)" in done.stdout
 
@@ -264,25 +262,25 @@ def test_an_availability_check_that_raises_does_not_hide_the_other_plugins(zoo: 
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         ("ValueError('no list today')", "The backend 'toy' failed in Backend.bases: ValueError: no list today"),
         ("tuneport.errors.UnavailableError('no key', remedy='Set TOY_KEY.')", "toy: no key Set TOY_KEY."),
     ],
 )
-def test_a_backend_that_cannot_list_its_models_hides_no_other(zoo: Zoo, error: str, told: str) -> None:
+def test_a_backend_that_cannot_list_its_models_hides_no_other(zoo: Zoo, error: str, message: str) -> None:
     lists = f"    def bases(self): raise {error}\n    @tuneport.plugin.hookimpl\n"
     zoo.install("a-silent", GOOD.format(backend="toy").replace("    @tuneport.plugin.hookimpl\n", f"    {lists}", 1))
     zoo.install("z-parrot", PARROT)
     done = zoo.run(CLI.format(arguments=["models"]))
     assert done.returncode == 0
-    assert "parrot:grey" in done.stdout
-    assert "warning: The models of toy are not listed: " + told in done.stderr
+    assert "parrot:gray" in done.stdout
+    assert "warning: The models of toy are not listed: " + message in done.stderr
     failed = json.loads(zoo.run(CLI.format(arguments=["models", "--json"])).stdout)["failed"]
-    assert " ".join(failed["toy"].split()).startswith(told)
+    assert " ".join(failed["toy"].split()).startswith(message)
     done = zoo.run("import tuneport; print([str(one.ref) for one in tuneport.models()])")
-    assert "parrot:grey" in done.stdout
-    assert told in " ".join(done.stderr.split())
+    assert "parrot:gray" in done.stdout
+    assert message in " ".join(done.stderr.split())
 
 
 def test_a_thread_that_asks_while_plugins_announce_waits_for_all_of_them(zoo: Zoo) -> None:

@@ -55,7 +55,7 @@ class Recorder(tuneport.RunObserver):
 @pytest.fixture
 def config(tickets: Path, tmp_path: Path) -> Path:
     path = tmp_path / "tune.yaml"
-    path.write_text(f"model: parrot:grey\ndata: {{train: {tickets}, holdout: 0.3}}\n")
+    path.write_text(f"model: parrot:gray\ndata: {{train: {tickets}, holdout: 0.3}}\n")
     return path
 
 
@@ -64,7 +64,7 @@ def test_the_stages_of_a_run_come_in_order(config: Path) -> None:
     result = tuneport.run(config, on=observer)
     assert result.comparison is not None
     rows = result.comparison.rows
-    first = ["checked 12", "split 12", "planned parrot:grey", "submitted parrot"]
+    first = ["checked 12", "split 12", "planned parrot:gray", "submitted parrot"]
     assert observer.stages == [*first, "trained", f"compared {rows}", "reported"]
     assert {side for _, _, side in observer.answered} == {"base", "tuned"}
     assert observer.answered[-1] == (rows, rows, "tuned")
@@ -105,7 +105,7 @@ def test_a_description_of_a_job_has_the_scores_of_its_run_and_is_json(config: Pa
     described = tuneport.describe(str(result.job.ref))
     assert described.comparison == result.comparison
     assert described.report == result.report
-    assert str(described.root_base) == "parrot:grey"
+    assert str(described.root_base) == "parrot:gray"
     assert json.loads(json.dumps(described.to_dict()))["score"]["rows"] == described.to_dict()["score"]["rows"]
 
 

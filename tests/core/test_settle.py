@@ -20,13 +20,13 @@ def doubtful() -> JobRecord:
     """A start of which the ledger says that nobody could learn what became."""
     with Ledger.open() as ledger:
         record = ledger.record_intent(
-            backend="parrot", base=Ref("parrot", "grey"), identity="one", fingerprint="", stem="lost"
+            backend="parrot", base=Ref("parrot", "gray"), identity="one", fingerprint="", stem="lost"
         )
-        ledger.sent(record.intent)
+        ledger.mark_sent(record.intent)
         return ledger.doubt(record.intent)
 
 
-def test_a_start_that_certainly_was_not_made_is_over_and_may_be_made_anew(doubtful: JobRecord) -> None:
+def test_a_start_that_certainly_was_not_made_is_over_and_may_be_made_again(doubtful: JobRecord) -> None:
     with pytest.raises(tuneport.errors.JobNotFound):
         tuneport.settle(doubtful.ref)
     with Ledger.open() as ledger:
@@ -58,7 +58,7 @@ def test_a_start_that_stays_in_doubt_exits_3_and_stays_unconfirmed(
 
 
 def test_settling_a_job_that_is_known_changes_nothing(tickets: Path) -> None:
-    job = tuneport.train("parrot:grey", Dataset.load(tickets))
+    job = tuneport.train("parrot:gray", Dataset.load(tickets))
     assert tuneport.settle(job.ref).status is Status.SUCCEEDED
 
 

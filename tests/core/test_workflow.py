@@ -1,4 +1,4 @@
-"""The public functions over a stranger's small backend: nothing starts twice, nothing is lost between two processes."""
+"""The public functions over a small third-party backend: nothing starts twice or is lost between two processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def data(tickets: Path) -> tuneport.Dataset:
 
 def test_the_ten_lines(data: tuneport.Dataset) -> None:
     train, holdout = data.split(holdout=0.3)
-    job = tuneport.train("parrot:grey", train, epochs=3)
+    job = tuneport.train("parrot:gray", train, epochs=3)
     model = job.wait()
     assert model.ask("where is my card?") == "card_arrival"
     comparison = tuneport.compare(model, holdout)
@@ -37,12 +37,12 @@ def test_the_ten_lines(data: tuneport.Dataset) -> None:
     assert tuneport.open_model(str(job.ref)).ask("blocked pin") == "pin"
 
 
-def test_the_same_training_finds_the_finished_job_and_again_starts_anew(data: tuneport.Dataset) -> None:
-    first = tuneport.train("parrot:grey", data)
-    assert tuneport.train("parrot:grey", data).ref == first.ref
-    assert tuneport.train("parrot:grey", data, seed=1).ref != first.ref
-    assert tuneport.train("parrot:grey", data, settings={"learning_rate": 2.0}).ref != first.ref
-    assert tuneport.train("parrot:grey", data, again=True).ref != first.ref
+def test_the_same_training_finds_the_finished_job_and_again_starts_another(data: tuneport.Dataset) -> None:
+    first = tuneport.train("parrot:gray", data)
+    assert tuneport.train("parrot:gray", data).ref == first.ref
+    assert tuneport.train("parrot:gray", data, seed=1).ref != first.ref
+    assert tuneport.train("parrot:gray", data, settings={"learning_rate": 2.0}).ref != first.ref
+    assert tuneport.train("parrot:gray", data, again=True).ref != first.ref
 
 
 def test_what_is_called_before_a_start_may_stop_it_once_the_rows_are_checked(
@@ -55,40 +55,40 @@ def test_what_is_called_before_a_start_may_stop_it_once_the_rows_are_checked(
         raise KeyboardInterrupt
 
     with pytest.raises(tuneport.errors.DataError):
-        tuneport.train("parrot:grey", [{"question": "", "answer": ""}], before_start=stop)
+        tuneport.train("parrot:gray", [{"question": "", "answer": ""}], before_start=stop)
     assert not called
     with pytest.raises(KeyboardInterrupt):
-        tuneport.train("parrot:grey", data, before_start=stop)
+        tuneport.train("parrot:gray", data, before_start=stop)
     assert called == ["stop"]
     assert not (own_home / "parrot").exists()
     assert not tuneport.jobs()
-    assert tuneport.train("parrot:grey", data, before_start=lambda: called.append("go")).wait()
+    assert tuneport.train("parrot:gray", data, before_start=lambda: called.append("go")).wait()
     assert called == ["stop", "go"]
 
 
 def test_a_default_written_out_makes_no_other_training(data: tuneport.Dataset) -> None:
-    first = tuneport.train("parrot:grey", data)
-    assert tuneport.train("parrot:grey", data, settings={"learning_rate": 1.0}).ref == first.ref
+    first = tuneport.train("parrot:gray", data)
+    assert tuneport.train("parrot:gray", data, settings={"learning_rate": 1.0}).ref == first.ref
 
 
-def test_a_job_removed_behind_our_back_is_started_anew(data: tuneport.Dataset, own_home: Path) -> None:
+def test_a_job_removed_behind_our_back_is_started_again(data: tuneport.Dataset, own_home: Path) -> None:
     import shutil
 
-    first = tuneport.train("parrot:grey", data)
+    first = tuneport.train("parrot:gray", data)
     shutil.rmtree(own_home / "parrot" / first.ref.name)
-    assert tuneport.train("parrot:grey", data).ref != first.ref
+    assert tuneport.train("parrot:gray", data).ref != first.ref
 
 
 @pytest.mark.parametrize(("dies", "starts"), [("before", 1), ("after", 2)])
 def test_a_start_that_was_killed_is_finished_under_the_same_intent(
     dies: str, starts: int, tickets: Path, data: tuneport.Dataset, tmp_path: Path, own_home: Path
 ) -> None:
-    code = f"import tuneport; tuneport.train('parrot:grey', tuneport.Dataset.load({str(tickets)!r}))"
+    code = f"import tuneport; tuneport.train('parrot:gray', tuneport.Dataset.load({str(tickets)!r}))"
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PARROT_DIES": dies}
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 9
     [record] = Ledger.open().jobs()
     assert record.intent_state == "sent"
-    job = tuneport.train("parrot:grey", data)
+    job = tuneport.train("parrot:gray", data)
     assert job.ref == record.ref
     facts = json.loads((own_home / "parrot" / job.ref.name / "facts.json").read_text())
     assert facts["intent"] == record.intent
@@ -98,7 +98,7 @@ def test_a_start_that_was_killed_is_finished_under_the_same_intent(
 
 
 def start_at_once(tickets: Path, tmp_path: Path, count: int) -> None:
-    code = f"import tuneport; print(tuneport.train('parrot:grey', tuneport.Dataset.load({str(tickets)!r})).ref)"
+    code = f"import tuneport; print(tuneport.train('parrot:gray', tuneport.Dataset.load({str(tickets)!r})).ref)"
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     command = [sys.executable, "-c", code]
     processes = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(count)]
@@ -119,7 +119,7 @@ def test_twenty_processes_that_start_the_same_training_get_one_job(tickets: Path
 
 def test_threads_that_start_the_same_training_at_once_get_one_job(tickets: Path) -> None:
     def begin(number: int) -> str:
-        return str(tuneport.train("parrot:grey", tuneport.Dataset.load(tickets), seed=number // 8).ref)
+        return str(tuneport.train("parrot:gray", tuneport.Dataset.load(tickets), seed=number // 8).ref)
 
     with ThreadPoolExecutor(8) as threads:
         refs = list(threads.map(begin, range(48)))
@@ -131,11 +131,11 @@ def test_what_is_refused_leaves_no_live_intent(data: tuneport.Dataset) -> None:
     with pytest.raises(tuneport.errors.ModelNotFound):
         tuneport.train("parrot:pink", data)
     with pytest.raises(tuneport.errors.UnsupportedError, match="cannot train by 'dpo'"):
-        tuneport.train("parrot:grey", data, method="dpo")
+        tuneport.train("parrot:gray", data, method="dpo")
     with pytest.raises(tuneport.errors.ConfigError, match="learning_rat"):
-        tuneport.train("parrot:grey", data, settings={"learning_rat": 1.0})
+        tuneport.train("parrot:gray", data, settings={"learning_rat": 1.0})
     with pytest.raises(tuneport.errors.BackendNotFound):
-        tuneport.train("budgie:grey", data)
+        tuneport.train("budgie:gray", data)
     assert Ledger.open().jobs() == []
 
 
@@ -150,13 +150,13 @@ def test_what_a_backend_declares_that_it_cannot_do_is_refused_before_anything_st
 ) -> None:
     declare(monkeypatch, seed=False, validation=False, max_epochs=2, verbs=frozenset())
     with pytest.raises(tuneport.errors.UnsupportedError, match="takes no seed"):
-        tuneport.train("parrot:grey", data, seed=7)
+        tuneport.train("parrot:gray", data, seed=7)
     with pytest.raises(tuneport.errors.UnsupportedError, match="takes no validation rows"):
-        tuneport.train("parrot:grey", data, validation=data)
+        tuneport.train("parrot:gray", data, validation=data)
     with pytest.raises(tuneport.errors.UnsupportedError, match="at most 2 epochs, not 3"):
-        tuneport.train("parrot:grey", data, epochs=3)
+        tuneport.train("parrot:gray", data, epochs=3)
     assert Ledger.open().jobs() == []
-    job = tuneport.train("parrot:grey", data, epochs=2)
+    job = tuneport.train("parrot:gray", data, epochs=2)
     with pytest.raises(tuneport.errors.UnsupportedError, match="does not support cancel"):
         tuneport.open_job(job.ref).cancel()
 
@@ -164,10 +164,10 @@ def test_what_a_backend_declares_that_it_cannot_do_is_refused_before_anything_st
 def test_a_seed_that_a_backend_does_not_take_is_noted_in_the_plan(
     data: tuneport.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not any("seed" in note for note in tuneport.plan("parrot:grey", data).notes)
+    assert not any("seed" in note for note in tuneport.plan("parrot:gray", data).notes)
     declare(monkeypatch, seed=False)
-    assert any("takes no seed" in note for note in tuneport.plan("parrot:grey", data).notes)
-    assert not any("seed" in note for note in tuneport.plan("parrot:grey", data, seed=None).notes)
+    assert any("takes no seed" in note for note in tuneport.plan("parrot:gray", data).notes)
+    assert not any("seed" in note for note in tuneport.plan("parrot:gray", data, seed=None).notes)
 
 
 def test_a_closing_vendor_is_noted_with_who_else_could_run_the_config(
@@ -177,7 +177,7 @@ def test_a_closing_vendor_is_noted_with_who_else_could_run_the_config(
     backend = tuneport.open_backend("parrot")
     monkeypatch.setattr(backend, "availability", lambda: closes)
     assert "torch" in tuneport.plugin.alternatives("parrot")
-    [note] = [note for note in tuneport.plan("parrot:grey", data).notes if "cage" in note]
+    [note] = [note for note in tuneport.plan("parrot:gray", data).notes if "cage" in note]
     assert note.startswith("The cage closes in May. Change one word of the config")
     assert "torch" in note
 
@@ -186,23 +186,23 @@ def test_validation_rows_with_errors_stop_a_start(data: tuneport.Dataset, tmp_pa
     bad = tmp_path / "steering.jsonl"
     bad.write_text('{"text": "no label"}\n{"text": "my card is lost", "label": "card_arrival"}\n')
     with pytest.raises(tuneport.errors.DataError, match=r"steering.jsonl has 1 error"):
-        tuneport.train("parrot:grey", data, validation=bad)
+        tuneport.train("parrot:gray", data, validation=bad)
     assert Ledger.open().jobs() == []
 
 
 def test_waiting_tells_every_event_once_and_a_failure_says_why(data: tuneport.Dataset) -> None:
     seen: list[int] = []
-    job = tuneport.train("parrot:grey", data)
+    job = tuneport.train("parrot:gray", data)
     job.wait(on_event=lambda event: seen.append(event.seq))
     assert seen == [1, 2, 3]
-    failed = tuneport.train("parrot:grey", data, settings={"stop_at": "failed"})
+    failed = tuneport.train("parrot:gray", data, settings={"stop_at": "failed"})
     with pytest.raises(tuneport.errors.JobFailed, match="it forgot") as caught:
         failed.wait()
     assert caught.value.ref == str(failed.ref)
-    paused = tuneport.train("parrot:grey", data, settings={"stop_at": "paused"})
+    paused = tuneport.train("parrot:gray", data, settings={"stop_at": "paused"})
     with pytest.raises(tuneport.errors.JobNotFinished, match="tuneport resume"):
         paused.wait()
-    running = tuneport.train("parrot:grey", data, settings={"stop_at": "running"})
+    running = tuneport.train("parrot:gray", data, settings={"stop_at": "running"})
     with pytest.raises(tuneport.errors.WaitTimeout, match="still running"):
         running.wait(timeout=0.05)
     with pytest.raises(TimeoutError):
@@ -211,7 +211,7 @@ def test_waiting_tells_every_event_once_and_a_failure_says_why(data: tuneport.Da
 
 @pytest.mark.parametrize("stops_at", ["failed", "paused", "succeeded"])
 def test_where_a_wait_ended_is_in_the_ledger_at_once(data: tuneport.Dataset, stops_at: str) -> None:
-    job = tuneport.train("parrot:grey", data, settings={"stop_at": stops_at})
+    job = tuneport.train("parrot:gray", data, settings={"stop_at": stops_at})
     assert Ledger.open().job(job.ref).status is tuneport.Status.QUEUED
     with suppress(tuneport.errors.JobError):
         job.wait()
@@ -223,23 +223,23 @@ def test_where_a_wait_ended_is_in_the_ledger_at_once(data: tuneport.Dataset, sto
 def test_a_wait_ends_with_the_model_though_the_ledger_cannot_be_written(
     data: tuneport.Dataset, own_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = tuneport.train("parrot:grey", data)
+    job = tuneport.train("parrot:gray", data)
     for file in own_home.glob("ledger.sqlite3*"):
         file.unlink()
     (own_home / "ledger.sqlite3").write_text("no ledger, but long enough to be taken for a damaged one" * 100)
     assert job.wait().ask("blocked pin") == "pin"
-    assert f"The state of {job.ref} could not be kept" in caplog.text
+    assert f"Could not save the state of {job.ref}" in caplog.text
 
 
 def test_a_tuned_model_is_the_base_of_the_next_run(data: tuneport.Dataset) -> None:
-    first = tuneport.train("parrot:grey", data).wait()
+    first = tuneport.train("parrot:gray", data).wait()
     second = tuneport.train(str(first.ref), data, suffix="next").wait()
     assert second.lineage is not None
     assert second.lineage.base == str(first.ref)
 
 
 def test_observers_see_every_event_once_in_order_from_whichever_process(data: tuneport.Dataset, own_home: Path) -> None:
-    job = tuneport.train("parrot:grey", data)
+    job = tuneport.train("parrot:gray", data)
     assert tuneport.plugin.open_notebook(job.ref).deliver(job) == {}
     assert tuneport.plugin.open_notebook(job.ref).deliver(job) == {}
     lines = (own_home / "observed.txt").read_text().split("\n")
@@ -251,7 +251,7 @@ def test_jobs_on_a_backend_that_is_gone_are_listed_with_the_reason(
 ) -> None:
     from tuneport import loader
 
-    job = tuneport.train("parrot:grey", data, settings={"stop_at": "running"})
+    job = tuneport.train("parrot:gray", data, settings={"stop_at": "running"})
     monkeypatch.setenv("TUNEPORT_PLUGINS", "")
     loader.load.cache_clear()
     [found] = tuneport.jobs()
@@ -261,7 +261,7 @@ def test_jobs_on_a_backend_that_is_gone_are_listed_with_the_reason(
 
 
 def test_a_model_that_others_were_trained_from_is_deleted_after_them_or_by_force(data: tuneport.Dataset) -> None:
-    first = tuneport.train("parrot:grey", data)
+    first = tuneport.train("parrot:gray", data)
     second = tuneport.train(str(first.ref), data, suffix="next")
     for dry_run in (True, False):
         with pytest.raises(tuneport.errors.UsageError, match=f"{second.ref} was trained from {first.ref}"):
@@ -269,7 +269,7 @@ def test_a_model_that_others_were_trained_from_is_deleted_after_them_or_by_force
     assert first.status.terminal
     tuneport.delete(second.ref)
     assert tuneport.delete(first.ref)
-    third = tuneport.train("parrot:grey", data, suffix="third")
+    third = tuneport.train("parrot:gray", data, suffix="third")
     tuneport.train(str(third.ref), data, suffix="fourth")
     assert tuneport.delete(third.ref, force=True)
 
@@ -277,10 +277,10 @@ def test_a_model_that_others_were_trained_from_is_deleted_after_them_or_by_force
 @pytest.mark.parametrize("force", [False, True])
 def test_a_base_model_is_no_job_to_be_deleted(data: tuneport.Dataset, force: bool) -> None:
     for _ in range(2):  # before and after a job was trained from it
-        with pytest.raises(tuneport.errors.JobNotFound, match="parrot:grey is a base model") as refused:
-            tuneport.delete("parrot:grey", force=force)
+        with pytest.raises(tuneport.errors.JobNotFound, match="parrot:gray is a base model") as refused:
+            tuneport.delete("parrot:gray", force=force)
         assert "--force" not in str(refused.value.remedy)
-        assert tuneport.train("parrot:grey", data).status.terminal
+        assert tuneport.train("parrot:gray", data).status.terminal
 
 
 def test_a_job_whose_backend_is_missing_is_taken_off_the_list_by_force_only(
@@ -288,7 +288,7 @@ def test_a_job_whose_backend_is_missing_is_taken_off_the_list_by_force_only(
 ) -> None:
     from tuneport import loader
 
-    job = tuneport.train("parrot:grey", data)
+    job = tuneport.train("parrot:gray", data)
     monkeypatch.setenv("TUNEPORT_PLUGINS", "")
     loader.load.cache_clear()
     with pytest.raises(tuneport.errors.BackendNotFound, match=f"tuneport delete {job.ref} --force"):
@@ -301,7 +301,7 @@ def test_a_job_whose_backend_is_missing_is_taken_off_the_list_by_force_only(
 
 
 def test_a_job_that_the_ledger_does_not_know_can_be_deleted(data: tuneport.Dataset, own_home: Path) -> None:
-    job = tuneport.train("parrot:grey", data)
+    job = tuneport.train("parrot:gray", data)
     for file in own_home.glob("ledger.sqlite3*"):
         file.unlink()
     assert tuneport.delete(job.ref, dry_run=True) == tuneport.delete(job.ref)
@@ -311,13 +311,13 @@ def test_a_job_that_the_ledger_does_not_know_can_be_deleted(data: tuneport.Datas
 
 
 def test_a_path_or_a_list_of_rows_is_a_dataset_too(tickets: Path) -> None:
-    job = tuneport.train("parrot:grey", str(tickets))
+    job = tuneport.train("parrot:gray", str(tickets))
     assert tuneport.compare(job.wait(), [{"text": "my PIN is blocked", "label": "pin"}]).tuned.right == 1
 
 
 def test_a_schema_for_the_comparison_is_refused_before_anything_starts(tickets: Path) -> None:
     config = tuneport.RunConfig.model_validate(
-        {"model": "parrot:grey", "data": {"train": str(tickets)}, "compare": {"json_schema": {"type": "object"}}}
+        {"model": "parrot:gray", "data": {"train": str(tickets)}, "compare": {"json_schema": {"type": "object"}}}
     )
     with pytest.raises(tuneport.errors.UnsupportedError, match=r"compare\.json_schema"):
         tuneport.run(config)

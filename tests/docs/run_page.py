@@ -3,7 +3,7 @@
 What is run is what is shown:
 
 - a `python` block is executed, and its names stay for the blocks after it; a block of `>>>` lines is a doctest;
-- a `python` or `yaml` block whose first line is a comment with a file's name is written to that file;
+- a `python`, `yaml` or `toml` block whose first line is a comment with a file's name is written to that file;
 - in a `console` block, `$ tuneport …` goes through the command line's own entry, any other `$ …` through the shell.
   Each must end with exit code 0, or the one that a line `exit code N` after it says. What it prints is not compared,
   because the pages show a real model's answers and these runs use a tiny random one.
@@ -62,6 +62,11 @@ def yaml(example: Example) -> None:
     written(example)
 
 
+def toml(example: Example) -> None:
+    """Write a file of a package."""
+    written(example)
+
+
 def console(example: Example) -> None:
     """Type each `$ ` line of a block."""
     lines = example.parsed.splitlines()
@@ -88,7 +93,7 @@ def typed(line: str) -> tuple[int, str]:
 
 
 def main(page: Path) -> None:
-    parsers = [CodeBlockParser(one.__name__, one) for one in (python, yaml, console)]
+    parsers = [CodeBlockParser(one.__name__, one) for one in (python, yaml, toml, console)]
     for example in Sybil(parsers).parse(page).examples():
         print(f"{page.name}:{example.line}", flush=True)
         example.evaluate()

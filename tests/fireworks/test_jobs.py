@@ -240,12 +240,12 @@ def test_a_plan_needs_no_key_and_no_network(
     server: FireworksServer, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FIREWORKS_API_KEY")
-    plan = tuneport.plan(MODEL, rows, epochs=2, seed=7, settings={"usd_per_million_tokens": 3.0})
+    plan = tuneport.plan(MODEL, rows, epochs=2, settings={"usd_per_million_tokens": 3.0})
     assert plan.tokens.value > 0
     assert plan.usd.value == pytest.approx(plan.tokens.value * 3 / 1e6, abs=1e-4)
     notes = " ".join(plan.notes)
     assert "FIREWORKS_API_KEY is not set" in notes
-    assert "takes no seed" in notes
+    assert notes.count("takes no seed") == 1
     assert tuneport.plan(MODEL, rows).usd.value is None
     assert not server.asked
 

@@ -165,7 +165,7 @@ def test_an_answer_without_a_choice_is_an_error_with_json_too(lab: WireServer, o
 
 
 @pytest.mark.parametrize("act", [reply(429, BUSY), page(503, "maintenance"), page(200, "please wait")])
-def test_a_run_goes_on_when_the_server_is_busy_for_a_while(
+def test_a_run_continues_when_the_server_is_busy_for_a_while(
     act: Any,
     lab: WireServer,
     rows: Dataset,
@@ -183,7 +183,7 @@ def test_a_run_goes_on_when_the_server_is_busy_for_a_while(
 
 @pytest.mark.parametrize("limits", [(*QUICK, "outage_seconds=0.5")])
 @pytest.mark.parametrize("verb", ["run", "watch"])
-def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
+def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_continues(
     verb: str,
     lab: WireServer,
     rows: Dataset,
@@ -201,7 +201,7 @@ def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
     Scenario(JOB, reply(429, BUSY, Retry_After="0.01")).spoil(lab)
     capfd.readouterr()
     assert invoke(["run", "tune.yaml"] if verb == "run" else ["watch", str(job.ref)]) == 3
-    assert "goes on" in capfd.readouterr().err
+    assert "The job continues" in capfd.readouterr().err
     lab.spoil, lab.flow = None, ("running", "succeeded")
     assert invoke(["run", "tune.yaml"]) == 0
 
@@ -209,7 +209,7 @@ def test_an_outage_that_lasts_leaves_the_job_and_says_that_it_goes_on(
 def test_a_wait_with_a_timeout_ends_in_an_outage_too(lab: WireServer, rows: Dataset, own_console: None) -> None:
     job = tuneport.train("lab:base", rows)
     Scenario(JOB, reply(429, BUSY)).spoil(lab)
-    with pytest.raises(tuneport.errors.WaitTimeout, match="could not be asked about"):
+    with pytest.raises(tuneport.errors.WaitTimeout, match="could not be read in"):
         job.wait(timeout=0.2)
     lab.spoil = None
     assert job.wait().ref == job.ref
@@ -224,7 +224,7 @@ def test_a_wait_for_a_file_is_logged(lab: WireServer, rows: Dataset, caplog: pyt
 
 
 def test_a_text_that_cannot_be_sent_is_the_callers_fault(lab: WireServer, rows: Dataset) -> None:
-    with pytest.raises(tuneport.errors.UsageError, match="half a character"):
+    with pytest.raises(tuneport.errors.UsageError, match="lone surrogate"):
         tuneport.open_model("lab:base").ask("a\ud800b")
     with pytest.raises(tuneport.errors.UsageError, match="lone surrogate"):
         tuneport.open_model("lab:ba\udcffse").ask("hello")

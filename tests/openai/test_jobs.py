@@ -575,7 +575,7 @@ def test_what_the_server_chose_for_auto_is_reported(where: str, lab: WireServer,
     details = tuneport.open_job(job.ref).state().details
     assert details["resolved"] == {"epochs": 3, "batch_size": 2, "learning_rate_multiplier": 1.8}
     chose = "auto: the server chose"
-    assert details["reasons"] == {"epochs": "as asked", "batch_size": chose, "learning_rate_multiplier": chose}
+    assert details["reasons"] == {"epochs": "as requested", "batch_size": chose, "learning_rate_multiplier": chose}
 
 
 @pytest.mark.parametrize("odd", [None, [], "x", {"type": []}, {"type": "supervised", "supervised": 3}])

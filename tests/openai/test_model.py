@@ -90,8 +90,8 @@ def test_an_answer_that_leaves_nothing_closes_the_gate_until_it_is_there_again()
     now = [0.0]
     gate = Gate(clock=lambda: now[0])
     gate.read_headers({"x-ratelimit-remaining-requests": "3", "x-ratelimit-reset-requests": "1h0m0s"})
-    assert gate._left() <= 0
+    assert gate._seconds_left() <= 0
     gate.read_headers({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"})
-    assert gate._left() == 300
+    assert gate._seconds_left() == 300
     now[0] = 301.0
     gate.wait()

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 import tuneport
 from tuneport import Dataset
@@ -217,7 +217,7 @@ def move_process(own_home: Path, *arguments: str, **options) -> subprocess.Popen
     )  # fmt: skip
 
 
-def test_a_move_that_is_killed_in_a_download_goes_on_where_it_was(
+def test_a_move_that_is_killed_in_a_download_continues_where_it_was(
     vendor: WireServer, tmp_path: Path, own_home: Path
 ) -> None:
     file_id, sent, wait = vendor.job["training_file"], threading.Event(), threading.Event()
@@ -256,7 +256,7 @@ def test_a_move_that_is_killed_in_a_download_goes_on_where_it_was(
     assert not list(folder.glob(".*.part"))
 
 
-def test_a_full_disk_ends_it_with_the_cure_and_the_same_command_goes_on(
+def test_a_full_disk_ends_it_with_a_remedy_and_the_same_command_continues(
     vendor: WireServer, tmp_path: Path, own_home: Path
 ) -> None:
     folder = tmp_path / "shop"
@@ -292,7 +292,7 @@ def test_the_config_says_what_the_vendor_used_and_runs_at_another_vendor(vendor:
     folder = tmp_path / "shop"
     done = command("move", "lab", "--job", vendor.job["id"], "-o", str(folder), "--model", "lab:base")
     assert done.returncode == 0, done.stderr
-    config = yaml.safe_load((folder / "tune.yaml").read_text())
+    config = YAML(typ="safe").load(folder / "tune.yaml")
     assert config["model"] == "lab:base"
     assert config["data"] == {"train": "train.jsonl", "validation": "validation.jsonl"}
     assert (config["train"]["epochs"], config["train"]["seed"]) == (3, 7)
@@ -308,7 +308,7 @@ def test_without_a_model_the_config_leaves_the_choice_to_a_person(vendor: WireSe
     done = command("move", "lab", "--job", vendor.job["id"], "-o", str(folder))
     assert done.returncode == 0, done.stderr
     assert "Apache-2.0" in done.stdout
-    config = yaml.safe_load((folder / "tune.yaml").read_text())
+    config = YAML(typ="safe").load(folder / "tune.yaml")
     assert "model" not in config
     refused = command("plan", str(folder / "tune.yaml"))
     assert refused.returncode == 2
@@ -335,7 +335,7 @@ def test_a_reinforcement_job_says_that_it_is_not_trained_here_and_what_is_neares
     assert done.returncode == 0, done.stderr
     assert "torch has no reinforcement" in done.stdout
     assert "--distill" in done.stdout
-    assert yaml.safe_load((tmp_path / "shop/tune.yaml").read_text())["train"].get("method", "sft") == "sft"
+    assert YAML(typ="safe").load(tmp_path / "shop/tune.yaml")["train"].get("method", "sft") == "sft"
 
 
 def ask(vendor: WireServer, folder: Path, *arguments: str):
@@ -409,4 +409,4 @@ def test_distilled_rows_have_the_old_answers_and_a_notice_of_the_terms(vendor: W
     rows = [json.loads(line) for line in (folder / "distilled.jsonl").read_text().splitlines()]
     assert len(rows) == 6
     assert all(row["messages"][-1]["content"].startswith("old says ") for row in rows)
-    assert yaml.safe_load((folder / "tune.yaml").read_text())["data"]["train"] == "distilled.jsonl"
+    assert YAML(typ="safe").load(folder / "tune.yaml")["data"]["train"] == "distilled.jsonl"

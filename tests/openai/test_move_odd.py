@@ -10,14 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from tuneport import Dataset, Lineage
 from tuneport.cli.app import invoke
 from tuneport.errors import UsageError
 from tuneport.plugin import Record
 from tuneport_openai.move.account import read_account, read_job
-from tuneport_openai.move.answers import price_of, spent_on
+from tuneport_openai.move.answers import price_of, read_total_spent
 from tuneport_openai.move.bring import bring
 from tuneport_openai.move.folder import hold_folder
 from tuneport_openai.move.table import csv_text
@@ -89,7 +89,7 @@ def questions(lab: WireServer) -> list[str]:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    return yaml.safe_load((folder / "tune.yaml").read_text())
+    return YAML(typ="safe").load(folder / "tune.yaml")
 
 
 def test_a_job_is_shown_with_all_facts_without_a_folder(lab: WireServer, move: Move) -> None:
@@ -236,7 +236,7 @@ def test_rows_of_the_user_leave_the_validation_file_for_validation(lab: WireServ
     assert len(Dataset.load(folder / data["validation"])) == 10
 
 
-def test_answers_that_a_limit_has_cut_are_said_and_asked_again_with_a_higher_one(
+def test_answers_that_a_limit_cut_are_reported_and_asked_again_with_a_higher_one(
     lab: WireServer, move: Move, tmp_path: Path
 ) -> None:
     job = finished(lab, content(ROWS), content(ROWS[:4]))
@@ -323,9 +323,9 @@ def test_what_may_have_been_spent_is_on_the_disk_before_it_is(lab: WireServer, m
     assert seen == [pytest.approx(0.04)] * 4
     wire = Wire(profile("lab"))
     local = bring(wire, read_job(wire, job["id"]), folder)
-    assert spent_on(local) == pytest.approx(4 * 0.003)
+    assert read_total_spent(local) == pytest.approx(4 * 0.003)
     (folder / "old/spent.json").write_text('{"usd": 0.01, "reserved": 0.04}')  # killed while it asked
-    assert spent_on(local) == pytest.approx(0.05)
+    assert read_total_spent(local) == pytest.approx(0.05)
 
 
 def test_the_progress_and_the_origin_of_the_model_are_reported(lab: WireServer, move: Move, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tuneport_openai.job import HostedJob
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     site = install_parrot(folder / "site")
-    server = Served(folder / "home", "--models", "base=parrot:grey", site=site)  # codespell:ignore grey
+    server = Served(folder / "home", "--models", "base=parrot:gray", site=site)  # codespell:ignore gray
     yield server.start()
     if server.process is not None:
         server.kill()
@@ -141,7 +141,7 @@ def test_the_same_config_file_runs_here_and_there_with_one_word_changed(
     loader.load.cache_clear()
     rows.write(tmp_path / "rows.jsonl")
     results = []
-    for backend in ("parrot:grey", "lab:base"):  # codespell:ignore grey
+    for backend in ("parrot:gray", "lab:base"):  # codespell:ignore gray
         config = tmp_path / f"{backend.partition(':')[0]}.yaml"
         config.write_text(CONFIG.format(backend=backend))
         results.append(tuneport.run(config))

@@ -147,7 +147,7 @@ def test_an_empty_name_is_not_in_the_table() -> None:
     assert table.find_model(profile("openai"), "gpt-4o") == table.find_model(profile("openai"), MODEL)
 
 
-def test_lengths_are_checked_where_the_vocabulary_is_here_and_said_not_to_be_where_it_is_not(
+def test_lengths_are_checked_if_the_vocabulary_is_here_and_a_note_says_so_if_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))

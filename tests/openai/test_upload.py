@@ -54,7 +54,7 @@ def test_a_file_that_the_server_rejects_is_reported(wire: Wire, server: WireServ
     found = upload.ensure_file(wire, facts, {})
     server.files[found]["status"] = "error"
     with pytest.raises(tuneport.errors.DataError, match="rejected the file"):
-        upload._processed(wire, found)
+        upload._wait_until_processed(wire, found)
     assert upload.ensure_file(wire, facts, {}) != found
 
 

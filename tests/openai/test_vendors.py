@@ -186,7 +186,7 @@ def test_a_suffix_that_is_not_shown_or_cut_proves_nothing(
         if path == "/v1/fine_tuning/jobs" and "data" in answer
         else answer
     )
-    with pytest.raises(JobNotFinished, match=r"may be the job ftjob-\d+, which carries no mark") as caught:
+    with pytest.raises(JobNotFinished, match=r"may be the job ftjob-\d+, which has no mark") as caught:
         tuneport.train(f"nebius:{LLAMA}", rows)
     assert caught.value.status == "unconfirmed"
     with pytest.raises(JobNotFinished):

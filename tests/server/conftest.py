@@ -19,7 +19,7 @@ def parrot_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory, parrot_site: Path) -> Iterator[Served]:
     """A server that tests share, each with its own access token."""
-    served = Served(tmp_path_factory.mktemp("served") / "home", "--models", "grey=parrot:grey", site=parrot_site)
+    served = Served(tmp_path_factory.mktemp("served") / "home", "--models", "gray=parrot:gray", site=parrot_site)
     yield served.start()
     served.end()
     assert "Traceback" not in served.stderr(), served.stderr()[-4000:]
@@ -28,7 +28,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, parrot_site: Path) -> Itera
 @pytest.fixture
 def own(tmp_path: Path, parrot_site: Path) -> Iterator[Served]:
     """A server for one test, which can kill it."""
-    served = Served(tmp_path / "home", "--models", "grey=parrot:grey", site=parrot_site)
+    served = Served(tmp_path / "home", "--models", "gray=parrot:gray", site=parrot_site)
     yield served.start()
     if served.process is not None:
         served.end()

@@ -1,5 +1,5 @@
 """A backend like a hosted one whose responses to starts are lost: only a search shows whether a job exists. It trains
-`grey` like the parrot, and nothing else.
+`gray` like the parrot, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Heron(parrot.Parrot):
     name = "heron"
 
     def start(self, request: tuneport.plugin.TrainRequest) -> tuneport.Job:
-        if request.base.name == "grey":
+        if request.base.name == "gray":
             super().start(request)
         (tuneport.plugin.home("heron") / request.name).touch()
         lost = Lost(request.name)

@@ -101,15 +101,15 @@ class SlothBatch(tuneport.plugin.LiveBatch):
 
     def step(self) -> list[tuple[int, tuneport.AnswerPiece | tuneport.Reply | tuneport.TuneportError]]:
         time.sleep(0.05)
-        told: list[tuple[int, tuneport.AnswerPiece | tuneport.Reply | tuneport.TuneportError]] = []
+        pieces: list[tuple[int, tuneport.AnswerPiece | tuneport.Reply | tuneport.TuneportError]] = []
         for number, (text, left) in list(self._left.items())[:12]:
             self._left[number] = text, left - 1
-            told.append((number, tuneport.AnswerPiece(text="z")))
+            pieces.append((number, tuneport.AnswerPiece(text="z")))
             if left == 1:
                 del self._left[number]
                 self._note(f"answered {text}")
-                told.append((number, tuneport.Reply(text="z")))
-        return told
+                pieces.append((number, tuneport.Reply(text="z")))
+        return pieces
 
     def close(self) -> None:
         self._note("closed")

@@ -36,14 +36,14 @@ def owned(shared: Served, tokens: dict[str, str]) -> dict[str, str]:
     with shared.client(tokens["owner"]) as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
         upload = client.uploads.create(bytes=10, filename="a.jsonl", mime_type="text/jsonl", purpose="fine-tune").id
-        job = until_over(client, client.fine_tuning.jobs.create(model="grey", training_file=file).id)
+        job = until_over(client, client.fine_tuning.jobs.create(model="gray", training_file=file).id)
     assert job.fine_tuned_model
     return {"file_id": file, "upload_id": upload, "job_id": job.id, "model": job.fine_tuned_model}
 
 
 def ask(shared: Served, method: str, path: str, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", shared.port, timeout=30)
-    body = json.dumps({"model": "grey"}) if method == "POST" else None
+    body = json.dumps({"model": "gray"}) if method == "POST" else None
     origin = {"Origin": f"http://127.0.0.1:{shared.port}"}
     try:
         connection.request(method, path, body, {"Content-Type": "application/json", **origin, **headers})

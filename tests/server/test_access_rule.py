@@ -65,7 +65,7 @@ def other(tmp_path: Path):
     store.files.add_check("file-1", {"details": None, "refused": False})
     mine.add_upload("upload_1", bytes=3, filename="a", purpose="fine-tune", created=1, expires=2, file_seconds=None)
     mine.add_part("part_1", "upload_1", bytes=3, lines=1, created=1)
-    values = {"model": "grey", "base": "parrot:grey", "tuned": "ft:1", "training_file": "file-1", "request": "{}"}
+    values = {"model": "gray", "base": "parrot:gray", "tuned": "ft:1", "training_file": "file-1", "request": "{}"}
     mine.add_job("ftjob-1", **values, created=1.0, same="hash", retry=1, metadata="{}", status="succeeded")
     yield store.of("other"), mine
     store.close()

@@ -11,9 +11,9 @@ from tuneport_server.network.connections import Connections
 class Guest:
     name: str
     left: list[str] = field(default_factory=list)
-    busy: bool = False
+    is_busy: bool = False
 
-    def make_way(self) -> None:
+    def give_up_place(self) -> None:
         self.left.append(self.name)
 
 
@@ -30,13 +30,13 @@ def test_unknown_connections_are_replaced_first_and_no_address_takes_every_place
         return True
 
     assert come("known", "10.0.0.1", known=True, busy=True)
-    assert all(come(f"stranger {number}", "10.0.0.1") for number in range(10))
-    assert left == [f"stranger {number}" for number in range(7)]  # three beside the known one
+    assert all(come(f"unknown {number}", "10.0.0.1") for number in range(10))
+    assert left == [f"unknown {number}" for number in range(7)]  # three and the known one
     left.clear()
     assert all(come(f"neighbor {number}", f"2001:db8::{number:x}") for number in range(5))  # one network
     assert left == ["neighbor 0"]
     assert come("far", "2001:db8:1::1")
-    assert left == ["neighbor 0", "stranger 7"]  # all eight places are taken: the oldest stranger goes
+    assert left == ["neighbor 0", "unknown 7"]  # all eight places are taken: the oldest unknown goes
     left.clear()
     assert all(come(f"user {number}", f"10.0.1.{number}", known=True, busy=True) for number in range(7))
     assert len(left) == 7
@@ -45,13 +45,13 @@ def test_unknown_connections_are_replaced_first_and_no_address_takes_every_place
 
 def test_an_answered_unknown_connection_is_replaced_first_and_one_that_waits_last() -> None:
     connections, left = Connections(most=8, of_address=5), []
-    guests = {name: Guest(name, left, busy=True) for name in ("waiting", "first", "answered", "known")}
+    guests = {name: Guest(name, left, is_busy=True) for name in ("waiting", "first", "answered", "known")}
     for guest in guests.values():
         connections.add(guest, "10.0.0.1")
     connections.hold(guests["waiting"])
     connections.release(guests["answered"])
     connections.recognize(guests["known"], known=True)
-    connections.release(guests["known"])  # which changes nothing: it is no stranger
+    connections.release(guests["known"])  # which changes nothing: it is known already
 
     def come(*names: str) -> None:
         for name in names:
@@ -99,7 +99,7 @@ def test_an_idle_known_connection_is_replaced_if_there_is_no_unknown_one() -> No
         assert connections.admit("::ffff:127.0.0.1")
         connections.add(guest, "::ffff:127.0.0.1")
         connections.recognize(guest, known=True)
-    guests[0].busy = True
+    guests[0].is_busy = True
     assert connections.admit("::1")
     assert left == ["1"]
     connections.recognize(guests[2], known=False)

@@ -19,8 +19,11 @@ PAGE = (ROOT / "docs" / "server.md").read_text()
 def test_the_page_lists_every_limit_with_its_default() -> None:
     table = PAGE.partition("### Limits")[2].partition("\n## ")[0]
     listed = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", table, re.MULTILINE))
-    told = ResourceLimits().model_dump() | {"model_bytes": "half of the memory", "connections": "what open files allow"}
-    assert listed == {name: f"{value:,}" if isinstance(value, int) else value for name, value in told.items()}
+    defaults = ResourceLimits().model_dump() | {
+        "model_bytes": "half of the memory",
+        "connections": "what open files allow",
+    }
+    assert listed == {name: f"{value:,}" if isinstance(value, int) else value for name, value in defaults.items()}
 
 
 def test_the_page_names_every_route() -> None:
@@ -33,7 +36,7 @@ def test_the_example_needs_nothing_but_the_official_client(shared: Served, token
     script = ROOT / "examples" / "serve" / "client.py"
     assert "tuneport" not in re.sub(r'""".*?"""', "", script.read_text(), flags=re.DOTALL)
     done = subprocess.run(
-        [sys.executable, str(script), "grey"],
+        [sys.executable, str(script), "gray"],
         env={**os.environ, "OPENAI_BASE_URL": shared.url, "OPENAI_API_KEY": token},
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ from serving import Served, install_parrot, install_plugin, jsonl, until_over
 def served(tmp_path: Path) -> Iterator[Served]:
     site = tmp_path / "packages"
     install_plugin(install_parrot(site), Path(__file__).parent / "heron.py")
-    served = Served(tmp_path / "home", "--models", "found=heron:grey,lost=heron:white", site=site)
+    served = Served(tmp_path / "home", "--models", "found=heron:gray,lost=heron:white", site=site)
     yield served.start()
     served.end()
 

@@ -102,7 +102,7 @@ def test_45_views_of_a_bomb_keep_nobody_waiting(shared: Served, client: openai.O
     assert found.status == "error"
     assert found.status_details == "The compressed file has more than 3,000,000 lines."
     assert psutil.Process(shared.process.pid).memory_info().rss < 400 << 20
-    job = until_over(client, client.fine_tuning.jobs.create(model="grey", training_file=id_).id)
+    job = until_over(client, client.fine_tuning.jobs.create(model="gray", training_file=id_).id)
     assert (job.status, job.error.code, job.error.message) == (
         "failed",
         "invalid_training_file",
@@ -157,7 +157,7 @@ def test_a_killed_servers_check_ends_and_is_repeated(own: Served) -> None:
     assert not workers(own.home)
 
 
-def test_a_file_that_was_found_is_sent_whole_though_it_is_deleted_before_its_first_byte(
+def test_a_file_that_was_found_is_sent_completely_though_it_is_deleted_before_its_first_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEPORT_HOME", str(tmp_path))
@@ -188,7 +188,7 @@ def test_a_file_that_was_found_is_sent_whole_though_it_is_deleted_before_its_fir
 
 
 @pytest.mark.parametrize("times", [100, pytest.param(800, marks=pytest.mark.soak)])
-def test_a_file_that_is_deleted_while_it_is_read_comes_whole_or_not_at_all(
+def test_a_file_that_is_deleted_while_it_is_read_comes_complete_or_not_at_all(
     shared: Served, client: openai.OpenAI, token: str, times: int
 ) -> None:
     content = jsonl() + b" " * 300_000
@@ -196,8 +196,8 @@ def test_a_file_that_is_deleted_while_it_is_read_comes_whole_or_not_at_all(
     headers = {"Authorization": f"Bearer {token}"}
     seen: Counter[int] = Counter()
 
-    def read(id_: str, begun: threading.Event) -> None:
-        begun.wait()
+    def read(id_: str, begin: threading.Event) -> None:
+        begin.wait()
         while True:
             status, body, answer = ask(shared, f"/v1/files/{id_}/content", **headers)
             seen[status] += 1
@@ -210,9 +210,9 @@ def test_a_file_that_is_deleted_while_it_is_read_comes_whole_or_not_at_all(
 
     with ThreadPoolExecutor(4) as pool:
         for _ in range(times):
-            id_, begun = send(client, content).id, threading.Event()
-            readers = [pool.submit(read, id_, begun) for _ in range(2)]
-            begun.set()
+            id_, begin = send(client, content).id, threading.Event()
+            readers = [pool.submit(read, id_, begin) for _ in range(2)]
+            begin.set()
             time.sleep(random.uniform(0, 0.02))
             client.files.delete(id_)
             for reader in readers:
@@ -222,7 +222,7 @@ def test_a_file_that_is_deleted_while_it_is_read_comes_whole_or_not_at_all(
 
 def test_a_job_keeps_the_files_that_it_was_created_with(shared: Served, client: openai.OpenAI) -> None:
     rows = [send(client, jsonl()).id for _ in range(2)]
-    job = client.fine_tuning.jobs.create(model="grey", training_file=rows[0], validation_file=rows[1])
+    job = client.fine_tuning.jobs.create(model="gray", training_file=rows[0], validation_file=rows[1])
     for id_ in rows:
         client.files.delete(id_)
         assert not (shared.home / "server" / "files" / id_).exists()
@@ -256,14 +256,14 @@ def test_a_file_is_deleted_when_it_expires(own: Served) -> None:
                 client.uploads.create(
                     bytes=9, filename="a", mime_type="text/jsonl", purpose="fine-tune", expires_after=after
                 )
-        job = client.fine_tuning.jobs.create(model="grey", training_file=joined.id)
+        job = client.fine_tuning.jobs.create(model="gray", training_file=joined.id)
         let_expire(own.home, joined.id)
         assert {one.id for one in client.files.list()} == {kept.id, short.id}
         for call in (client.files.retrieve, client.files.content, client.files.delete):
             with pytest.raises(openai.NotFoundError):
                 call(joined.id)
         with pytest.raises(openai.BadRequestError, match="no file"):
-            client.fine_tuning.jobs.create(model="grey", training_file=joined.id)
+            client.fine_tuning.jobs.create(model="gray", training_file=joined.id)
         bytes_of = own.home / "server" / "files"
         wait_for(lambda: not (bytes_of / joined.id).exists(), "the bytes go too")
         assert until_over(client, job.id).status == "succeeded"

@@ -81,10 +81,13 @@ def test_the_remedy_for_a_long_row_is_to_shorten_it(tmp_path: Path) -> None:
 
 def test_rows_of_another_method_are_described_in_the_wires_terms(tmp_path: Path) -> None:
     said = message(tmp_path / "rows", PAIRS)
-    assert "supervised accepts completion, conversation, but this is a preference." in said
+    assert "supervised trains on completion rows and conversation rows, but this is a preference row." in said
     assert "Create the job with method.type dpo, or write each row as {" in said
     said = message(tmp_path / "rows", jsonl(), "dpo")
-    assert "dpo accepts preference, but this is a conversation. Create the job with method.type supervised" in said
+    assert (
+        "dpo trains on preference rows, but this is a conversation row. Create the job with method.type supervised"
+        in said
+    )
     said = message(tmp_path / "rows", b'{"a": 1}\n', "dpo")
     assert "preferred_output" in said
     assert "--column" not in said

@@ -46,7 +46,7 @@ NASTY = (
 )
 RAW = (
     *(b"", b"{", b"null", b"[]", b'"x"', b"NaN", b'{"model": NaN}', b"\xff\xfe{}", b"\xef\xbb\xbf{}", b'{"a":1e999}'),
-    *(b"[" * 100_000, b'{"model":"grey","model":"grey"}', b'{"model":"\\ud800"}', b'{"a":' * 5000 + b"1" + b"}" * 5000),
+    *(b"[" * 100_000, b'{"model":"gray","model":"gray"}', b'{"model":"\\ud800"}', b'{"a":' * 5000 + b"1" + b"}" * 5000),
     *(b'{"model": 1' + b"0" * 9000 + b"}", b"\0" * 64, b"x=1&y=2", b'{"messages":[{}]}'),
 )
 ROUTES = (
@@ -137,7 +137,7 @@ def template(chance: random.Random, ids: list[str]) -> dict:
     return chance.choice(
         (
             {
-                "model": "grey",
+                "model": "gray",
                 "training_file": file,
                 "suffix": "s",
                 "seed": 1,
@@ -145,7 +145,7 @@ def template(chance: random.Random, ids: list[str]) -> dict:
                 "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}},
             },
             {
-                "model": "grey",
+                "model": "gray",
                 "messages": [
                     {"role": "user", "content": "hi"},
                     {"role": "assistant", "content": [{"type": "text", "text": "x"}]},
@@ -183,7 +183,7 @@ def storm(served: Served, token: str, count: int, seed: int) -> dict[int, int]:
     chance = random.Random(seed)
     with served.client(token) as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
-        ids = [file, client.fine_tuning.jobs.create(model="grey", training_file=file).id, "grey"]
+        ids = [file, client.fine_tuning.jobs.create(model="gray", training_file=file).id, "gray"]
     statuses: dict[int, int] = {}
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
     for number in range(count):
@@ -214,7 +214,7 @@ def test_no_request_is_answered_with_a_5xx(shared: Served, token: str) -> None:
     assert statuses[200] > REQUESTS / 100
     assert statuses.get(0, 0) < REQUESTS / 20, statuses
     with shared.client(token) as client:
-        assert client.models.retrieve("grey").id == "grey"
+        assert client.models.retrieve("gray").id == "gray"
 
 
 @pytest.mark.soak

@@ -73,17 +73,17 @@ def test_a_creation_that_the_client_retries_starts_one_job(own: Served) -> None:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
     proxy = Dropping(own.port, drops=2)
     with openai.OpenAI(api_key=own.token, base_url=f"http://127.0.0.1:{proxy.port}/v1") as unlucky:
-        job = unlucky.fine_tuning.jobs.create(model="grey", training_file=file.id)
+        job = unlucky.fine_tuning.jobs.create(model="gray", training_file=file.id)
     proxy.close()
     with own.client() as client:
         assert [one.id for one in client.fine_tuning.jobs.list()] == [job.id]
-        again = client.fine_tuning.jobs.create(model="grey", training_file=file.id)
-        assert again.id != job.id, "the same request sent anew, not retried, is a job of its own"
+        again = client.fine_tuning.jobs.create(model="gray", training_file=file.id)
+        assert again.id != job.id, "the same request sent again, not as a retry, is another job"
     own.kill()
     own.start()
     with own.client() as client:
         retry = {"X-Stainless-Retry-Count": "1"}
-        late = client.fine_tuning.jobs.create(model="grey", training_file=file.id, extra_headers=retry)
+        late = client.fine_tuning.jobs.create(model="gray", training_file=file.id, extra_headers=retry)
         assert late.id == again.id, "the answer may have been lost because the server was killed"
         until_over(client, job.id)
         until_over(client, again.id)
@@ -99,7 +99,7 @@ def survive_kills(own: Served, kills: int) -> None:
     seen: dict[str, list[str]] = {}
     for _ in range(kills):
         with own.client(max_retries=0) as client:
-            accepted += [client.fine_tuning.jobs.create(model="grey", training_file=file).id for _ in range(2)]
+            accepted += [client.fine_tuning.jobs.create(model="gray", training_file=file).id for _ in range(2)]
             time.sleep(chance.random() * 0.3)
             events = {one: [e.id for e in client.fine_tuning.jobs.list_events(one)][::-1] for one in accepted}
         own.kill()
@@ -145,7 +145,7 @@ def test_half_an_upload_leaves_nothing_and_a_job_keeps_its_deleted_file(own: Ser
     with own.client() as client:
         assert list(client.files.list()) == []
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
-        job = client.fine_tuning.jobs.create(model="grey", training_file=file)
+        job = client.fine_tuning.jobs.create(model="gray", training_file=file)
         client.files.delete(file)
         assert until_over(client, job.id).status == "succeeded"
     assert not (own.home / "server" / "files" / file).exists()

@@ -10,14 +10,14 @@ from serving import jsonl, until_over
 def test_nulls_in_bodies_count_as_absent(client: openai.OpenAI) -> None:
     turn = {"role": "user", "content": "hi", "name": None, "tool_calls": None, "audio": None, "function_call": None}
     nothing = dict.fromkeys(("reasoning_effort", "verbosity", "stop", "tools", "response_format", "seed", "n", "user"))
-    asked = {"model": "grey", "messages": [turn], "extra_body": {**nothing, "stream_options": None}}
+    asked = {"model": "gray", "messages": [turn], "extra_body": {**nothing, "stream_options": None}}
     said = client.chat.completions.create(**asked).choices[0].message
     again = [turn, said.model_dump(), {**turn, "content": [{"type": "text", "text": "and?", "cache_control": None}]}]
-    assert client.chat.completions.create(model="grey", messages=again).choices
+    assert client.chat.completions.create(model="gray", messages=again).choices
     file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
     details = {"hyperparameters": {"n_epochs": None, "batch_size": None, "learning_rate_multiplier": None}}
     job = client.fine_tuning.jobs.create(
-        model="grey",
+        model="gray",
         training_file=file,
         extra_body={
             "suffix": None,
@@ -48,5 +48,5 @@ def test_a_null_within_a_schema_is_a_value(client: openai.OpenAI) -> None:
         "type": "function",
         "function": {"name": "f", "description": None, "parameters": parameters, "strict": None},
     }
-    asked = {"model": "grey", "messages": [{"role": "user", "content": "hi"}]}
+    asked = {"model": "gray", "messages": [{"role": "user", "content": "hi"}]}
     assert client.chat.completions.create(**asked, tools=[tool]).choices

@@ -95,12 +95,12 @@ def test_without_a_session_there_is_only_the_login_form(shared: Served, token: s
 
 def test_a_deep_link_survives_the_login(shared: Served, token: str) -> None:
     made = Browser(shared)
-    answer, _ = made.ask("GET", "/ask?model=grey%20one&x=%22")
+    answer, _ = made.ask("GET", "/ask?model=gray%20one&x=%22")
     address = answer.headers["Location"]
     assert address.startswith("/login?next=/ask%3Fmodel")
     _, form = made.ask("GET", address)
     (goal,) = [found["value"] for name, found in Elements(form).found if found.get("name") == "next"]
-    assert goal == "/ask?model=grey%20one&x=%22"
+    assert goal == "/ask?model=gray%20one&x=%22"
     answer, form = made.ask("POST", "/login", {"token": "tp-wrong", "next": goal})
     assert answer.status == 401
     assert goal in [found.get("value") for _, found in Elements(form).found], "a wrong token forgets nothing"
@@ -166,7 +166,7 @@ def test_jobs_files_and_answers_are_shown_as_text(shared: Served, token: str, br
     with shared.client(token) as client:
         bad = jsonl(rows) + json.dumps({"messages": HOSTILE}).encode()
         files = [client.files.create(file=(HOSTILE, body), purpose="fine-tune") for body in (jsonl(rows), bad)]
-        jobs = [client.fine_tuning.jobs.create(model="grey", training_file=one.id).id for one in files]
+        jobs = [client.fine_tuning.jobs.create(model="gray", training_file=one.id).id for one in files]
         tuned, failed = (until_over(client, one) for one in jobs)
     assert (tuned.status, failed.status) == ("succeeded", "failed")
     index = browser.page("/")
@@ -187,7 +187,7 @@ def test_jobs_files_and_answers_are_shown_as_text(shared: Served, token: str, br
     _, page = browser.ask("POST", "/ask", {"model": tuned.fine_tuned_model, "question": f"PIN {HOSTILE}", "system": ""})
     harmless(page)
     assert "&lt;script&gt;alert(1)" in page
-    assert "<h2>grey</h2>" in page, "a tuned model is shown beside its base"
+    assert "<h2>gray</h2>" in page, "a tuned model is shown next to its base"
     _, page = browser.ask("POST", "/ask", {"model": HOSTILE, "question": "x", "system": "y"})
     harmless(page)
     assert "No such model" in page
@@ -205,7 +205,7 @@ def test_a_missing_page_is_reported_on_a_page(shared: Served, browser: Browser) 
 def test_a_button_acts_and_returns_to_the_job(shared: Served, token: str, browser: Browser) -> None:
     with shared.client(token) as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
-        job = until_over(client, client.fine_tuning.jobs.create(model="grey", training_file=file).id)
+        job = until_over(client, client.fine_tuning.jobs.create(model="gray", training_file=file).id)
     answer, text = browser.ask("POST", f"/jobs/{job.id}/cancel", {})
     assert answer.status == 400
     assert "already completed" in text
@@ -221,7 +221,7 @@ def tuned(shared: Served, token: str) -> tuple[str, str]:
     rows = [("long story", LONG), ("My card never arrived", "card"), ("I forgot my PIN", "pin")] * 4
     with shared.client(token) as client:
         file = client.files.create(file=("rows.jsonl", jsonl(rows)), purpose="fine-tune").id
-        job = until_over(client, client.fine_tuning.jobs.create(model="grey", training_file=file).id)
+        job = until_over(client, client.fine_tuning.jobs.create(model="gray", training_file=file).id)
     assert job.fine_tuned_model
     return job.id, job.fine_tuned_model
 
@@ -248,7 +248,7 @@ def lines_of(browser: Browser, **fields: str) -> list[dict[str, object]]:
 
 def test_a_script_gets_the_answers_as_lines(browser: Browser, tuned: tuple[str, str]) -> None:
     lines = lines_of(browser, model=tuned[1], question="long story", max_tokens="7")
-    assert lines[0] == {"names": [tuned[1], "grey"]}
+    assert lines[0] == {"names": [tuned[1], "gray"]}
     said = ["".join(str(one.get("text", "")) for one in lines if one.get("at") == place) for place in (0, 1)]
     assert said == [" ".join(LONG.split()[:7]), "Hello!"]
     assert [one for one in lines if "notice" in one] == [{"at": 0, "notice": "Cut at the limit of 7 tokens."}]
@@ -257,7 +257,7 @@ def test_a_script_gets_the_answers_as_lines(browser: Browser, tuned: tuple[str, 
 
 
 def test_a_stream_needs_the_session_and_the_pages_own_origin(shared: Served, browser: Browser) -> None:
-    fields, accept = {"model": "grey", "question": "x"}, "application/x-ndjson"
+    fields, accept = {"model": "gray", "question": "x"}, "application/x-ndjson"
     assert Browser(shared).ask("POST", "/ask", fields, Accept=accept)[0].status == 401
     assert browser.ask("POST", "/ask", fields, Accept=accept, Origin="http://evil.example")[0].status == 403
     answer, text = browser.ask("POST", "/ask", {**fields, "max_tokens": "0"}, Accept=accept)
@@ -272,7 +272,7 @@ def test_a_stream_needs_the_session_and_the_pages_own_origin(shared: Served, bro
     ],
 )
 def test_the_playground_refuses_a_number_out_of_range(browser: Browser, field: str, value: str) -> None:
-    answer, text = browser.ask("POST", "/ask", {"model": "grey", "question": "still here?", field: value})
+    answer, text = browser.ask("POST", "/ask", {"model": "gray", "question": "still here?", field: value})
     assert answer.status == 400
     harmless(text)
     name = field.replace("_", " ").capitalize()

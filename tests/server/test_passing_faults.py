@@ -28,7 +28,7 @@ PASSING = {
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("faults")
     site = install_plugin(install_parrot(folder / "packages"), Path(__file__).parent / "jay.py")
-    served = Served(folder / "home", "--models", "blue=jay:grey,green=parrot:grey", site=site)
+    served = Served(folder / "home", "--models", "blue=jay:gray,green=parrot:gray", site=site)
     yield served.start()
     served.end()
 

@@ -94,7 +94,7 @@ def test_a_foreign_host_or_page_is_refused(shared: Served, token: str) -> None:
     ],
 )
 def test_an_invalid_request_is_a_400_of_the_wire(client: openai.OpenAI, file: str, changed, param, message) -> None:
-    asked = {"model": "grey", "training_file": file, **changed}
+    asked = {"model": "gray", "training_file": file, **changed}
     kind = openai.NotFoundError if param == "model" else openai.BadRequestError
     with pytest.raises(kind, match=message) as error:
         client.fine_tuning.jobs.create(**asked)
@@ -111,7 +111,7 @@ def test_bad_rows_fail_the_job_and_the_error_names_line_and_pointer(client: open
         ({"training_file": bad.id}, "training_file"),
         ({"training_file": file, "validation_file": bad.id}, "validation_file"),
     ):
-        job = until_over(client, client.fine_tuning.jobs.create(model="grey", **files).id)
+        job = until_over(client, client.fine_tuning.jobs.create(model="gray", **files).id)
         assert job.status == "failed"
         assert (job.error.code, job.error.param) == (f"invalid_{param}", param)
         assert "line 13 at /messages/0/role" in job.error.message
@@ -139,7 +139,7 @@ def test_bad_rows_fail_the_job_and_the_error_names_line_and_pointer(client: open
     ],
 )
 def test_a_question_that_cannot_be_answered_gets_the_reason(client: openai.OpenAI, changed, message: str) -> None:
-    asked = {"model": "grey", "messages": [{"role": "user", "content": "hi"}], **changed}
+    asked = {"model": "gray", "messages": [{"role": "user", "content": "hi"}], **changed}
     with pytest.raises(openai.BadRequestError, match=message):
         client.chat.completions.create(**asked)
 
@@ -168,7 +168,7 @@ def test_limits_have_their_own_status(own: Served) -> None:
                 client.files.create(file=("a.jsonl", body), purpose="fine-tune")
             assert error.value.status_code == 413
         with pytest.raises(openai.APIStatusError) as error:
-            client.chat.completions.create(model="grey", messages=[{"role": "user", "content": "x" * 5000}])
+            client.chat.completions.create(model="gray", messages=[{"role": "user", "content": "x" * 5000}])
         assert error.value.status_code == 413
         assert json.loads(error.value.response.text)["error"]["code"] == "too_large"
 
@@ -177,7 +177,7 @@ def test_a_second_server_of_a_home_and_a_port_in_use_are_refused(own: Served) ->
     import subprocess
 
     with pytest.raises(subprocess.CalledProcessError) as error:
-        own.run("serve", "--models", "grey=parrot:grey", "--port", "0")
+        own.run("serve", "--models", "gray=parrot:gray", "--port", "0")
     assert error.value.returncode == 2
     assert own.url in error.value.stderr
     assert f"process {own.process.pid}" in error.value.stderr
@@ -205,9 +205,9 @@ def test_a_405_names_all_methods_of_the_path(shared: Served, token: str, method:
 
 def test_invalid_settings_get_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Unknown limit 'modls'"):
-        ServeSettings().changed(limits=["modls=3"])
+        ServeSettings().with_changes(limits=["modls=3"])
     with pytest.raises(UsageError, match="whole number above 0, such as models=8"):
-        ServeSettings().changed(limits=["models=0"])
+        ServeSettings().with_changes(limits=["models=0"])
     absent, run = tmp_path / "absent.yaml", tmp_path / "run.yaml"
     with pytest.raises(ConfigError, match="No such file") as error:
         read_settings(absent)
@@ -232,7 +232,7 @@ def test_a_config_can_name_models_like_the_command(
         read_settings(file)
     assert "serve.models.b: './folder' is not the name of a job" in str(error.value)
     rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
-    ref = tuneport.train("parrot:grey", rows, suffix="served").ref
+    ref = tuneport.train("parrot:gray", rows, suffix="served").ref
     file.write_text("serve: {models: {a: last, b: served, c: 'parrot:serv', d: 'parrot:last'}}\n")
     assert set(read_settings(file).models.values()) == {str(ref)}
     loader.load.cache_clear()

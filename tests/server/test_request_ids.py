@@ -13,7 +13,7 @@ from attacks import hang_up_after
 from serving import Served, jsonl
 
 ID = re.compile(r"req_[0-9a-f]{32}")
-CHAT = {"model": "grey", "messages": [{"role": "user", "content": "hi"}]}
+CHAT = {"model": "gray", "messages": [{"role": "user", "content": "hi"}]}
 
 
 def test_the_official_client_sees_an_id_of_its_own_for_each_answer(client: openai.OpenAI) -> None:
@@ -68,7 +68,7 @@ def test_bytes_that_are_not_http_are_answered_with_an_id(shared: Served) -> None
 def test_the_log_names_the_request_of_a_500(own: Served) -> None:
     with own.client(max_retries=0) as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
-        job = client.fine_tuning.jobs.create(model="grey", training_file=file.id)
+        job = client.fine_tuning.jobs.create(model="gray", training_file=file.id)
         with sqlite3.connect(own.home / "server" / "server.sqlite3", timeout=30) as sql:
             sql.execute("UPDATE jobs SET metadata = '{'")  # a file that something else has damaged
         with pytest.raises(openai.InternalServerError) as mistake:

@@ -83,7 +83,7 @@ def streamed(client: openai.OpenAI, **asked: Any) -> list[dict[str, Any]]:
 
 def test_an_answer_is_a_response_of_the_wire(client: openai.OpenAI) -> None:
     raw = client.responses.with_raw_response.create(
-        model="grey", input="Hello", instructions="Be brief.", metadata={"run": "1"}, temperature=0.5, store=False
+        model="gray", input="Hello", instructions="Be brief.", metadata={"run": "1"}, temperature=0.5, store=False
     )
     whole = json.loads(raw.text)
     assert beyond(Response.model_validate(whole)) <= BEYOND_THE_TYPES
@@ -94,8 +94,8 @@ def test_an_answer_is_a_response_of_the_wire(client: openai.OpenAI) -> None:
         "status": "completed",
         "content": [{"type": "output_text", "text": "Hello!", "annotations": [], "logprobs": []}],
     }
-    told = {key: whole[key] for key in ("status", "store", "instructions", "metadata", "temperature", "error")}
-    assert told == {
+    sent = {key: whole[key] for key in ("status", "store", "instructions", "metadata", "temperature", "error")}
+    assert sent == {
         "status": "completed",
         "store": False,
         "instructions": "Be brief.",
@@ -103,7 +103,7 @@ def test_an_answer_is_a_response_of_the_wire(client: openai.OpenAI) -> None:
         "temperature": 0.5,
         "error": None,
     }
-    assert client.responses.create(model="grey", input="Hello").store is False, "nothing is stored when it is not said"
+    assert client.responses.create(model="gray", input="Hello").store is False, "nothing is stored when it is not said"
 
 
 def test_a_stream_has_the_events_of_the_wire_in_its_order(tiny: openai.OpenAI) -> None:
@@ -239,7 +239,7 @@ def test_log_probabilities_are_returned_if_included(tiny: openai.OpenAI) -> None
 def test_an_unsupported_field_is_a_400_that_names_it(client: openai.OpenAI, asked, param, says) -> None:
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError, match=says) as caught:
-            client.responses.create(**{"model": "grey", "input": "Hello", **asked}, stream=stream)
+            client.responses.create(**{"model": "gray", "input": "Hello", **asked}, stream=stream)
         assert caught.value.param == param
 
 
@@ -247,7 +247,7 @@ def test_an_option_that_a_model_lacks_is_refused_by_its_name_in_the_request(
     client: openai.OpenAI, tiny: openai.OpenAI
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        client.responses.create(model="grey", input="Hello", text={"format": {"type": "json_object"}})
+        client.responses.create(model="gray", input="Hello", text={"format": {"type": "json_object"}})
     assert caught.value.param == "text.format"
     with pytest.raises(openai.BadRequestError, match="tokens") as caught:
         tiny.responses.create(model="tiny", input="never " * 3000)
@@ -255,7 +255,7 @@ def test_an_option_that_a_model_lacks_is_refused_by_its_name_in_the_request(
 
 
 def test_nothing_is_stored_and_every_lookup_reports_it(client: openai.OpenAI) -> None:
-    made = client.responses.create(model="grey", input="Hello", extra_body={"truncation": None, "reasoning": None})
+    made = client.responses.create(model="gray", input="Hello", extra_body={"truncation": None, "reasoning": None})
     for look in (client.responses.retrieve, client.responses.delete, client.responses.cancel):
         with pytest.raises(openai.NotFoundError, match="stores no responses"):
             look(made.id)
@@ -266,7 +266,7 @@ def test_nothing_is_stored_and_every_lookup_reports_it(client: openai.OpenAI) ->
 def test_responses_need_a_token_and_a_known_model(shared: Served, client: openai.OpenAI) -> None:
     with shared.client("tp-wrong", max_retries=0) as stranger:
         with pytest.raises(openai.AuthenticationError):
-            stranger.responses.create(model="grey", input="Hello")
+            stranger.responses.create(model="gray", input="Hello")
         with pytest.raises(openai.AuthenticationError):
             stranger.responses.retrieve("resp_1")
     with pytest.raises(openai.NotFoundError):
@@ -342,7 +342,7 @@ def test_items_become_the_messages_of_a_conversation() -> None:
 
 @pytest.mark.parametrize(("status", "code"), [(500, "server_error"), (400, "invalid_prompt")])
 def test_an_answer_that_fails_midway_ends_its_stream_with_the_reason(status: int, code: str) -> None:
-    async def told() -> tuple[list[dict[str, Any]], bool]:
+    async def read_until_gone() -> tuple[list[dict[str, Any]], bool]:
         items: asyncio.Queue[Delivery] = asyncio.Queue()
         items.put_nowait(WireError(status, "The model could not answer."))
         question = Question(
@@ -352,7 +352,7 @@ def test_an_answer_that_fails_midway_ends_its_stream_with_the_reason(status: int
         sent = [one async for one in response_events.events(head, (0, AnswerPiece(text="My")), items, question)]
         return [json.loads(one.split(b"data: ")[1]) for one in sent], question.gone.is_set()
 
-    events, gone = asyncio.run(told())
+    events, gone = asyncio.run(read_until_gone())
     assert gone
     assert [one["type"] for one in events[-3:]] == ["response.output_text.delta", "error", "response.failed"]
     assert events[-2]["message"] == events[-1]["response"]["error"]["message"] == "The model could not answer."

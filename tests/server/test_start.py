@@ -19,14 +19,14 @@ def start_and_ask(served: Served, times: int) -> None:
         served.port = 0
         served.start()
         with served.client(max_retries=0) as client:
-            assert client.models.retrieve("grey").id == "grey"
+            assert client.models.retrieve("gray").id == "gray"
         assert f"page     http://127.0.0.1:{served.port}/\n" in served.printed
         served.kill()
 
 
 @pytest.fixture
 def stopped(tmp_path: Path, parrot_site: Path) -> Served:
-    return Served(tmp_path / "home", "--models", "grey=parrot:grey", site=parrot_site)
+    return Served(tmp_path / "home", "--models", "gray=parrot:gray", site=parrot_site)
 
 
 def test_a_server_that_prints_serving_answers_on_the_printed_port(stopped: Served) -> None:
@@ -40,7 +40,7 @@ def test_a_server_that_says_it_serves_always_answers(stopped: Served) -> None:
 
 def refused(served: Served, *arguments: str) -> str:
     with pytest.raises(subprocess.CalledProcessError) as error:
-        served.run("serve", "--models", "grey=parrot:grey", *arguments)
+        served.run("serve", "--models", "gray=parrot:gray", *arguments)
     assert error.value.returncode == 2
     assert "serving" not in error.value.stdout
     return " ".join(error.value.stderr.split())
@@ -70,7 +70,7 @@ def test_an_address_that_cannot_be_used_gets_a_remedy(stopped: Served, arguments
 
 def test_too_few_descriptors_are_refused_with_a_remedy(stopped: Served) -> None:
     limited = ["sh", "-c", 'ulimit -n 140; exec "$@"', "sh"]
-    command = [*limited, sys.executable, "-m", "tuneport.cli", "serve", "--models", "grey=parrot:grey"]
+    command = [*limited, sys.executable, "-m", "tuneport.cli", "serve", "--models", "gray=parrot:gray"]
     done = subprocess.run(command, env={**os.environ, **stopped._environment}, capture_output=True, text=True)
     assert done.returncode == 2
     assert "may open only 140 files" in done.stderr

@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def served(tmp_path: Path, site: Path) -> Iterator[Served]:
     memory = ("--limit", "check_memory=400000000")
-    served = Served(tmp_path / "home", "--models", "slow=snail:grey", *memory, site=site)
+    served = Served(tmp_path / "home", "--models", "slow=snail:gray", *memory, site=site)
     yield served.start()
     if served.process is not None:
         served.end()
@@ -118,8 +118,8 @@ def test_a_killed_servers_start_ends_and_the_job_is_started_once(served: Served)
         let(served, "A")
         assert until_over(client, job).status == "succeeded"
         assert len(noted(served, "start")) == 1
-        told = [one.message for one in client.fine_tuning.jobs.list_events(job)]
-        assert len([one for one in told if one.startswith("Validating")]) == 1
+        messages = [one.message for one in client.fine_tuning.jobs.list_events(job)]
+        assert len([one for one in messages if one.startswith("Validating")]) == 1
         waits = create(client, "slow B")
         wait_for(lambda: checked(served)[-1] == "B", "a check begins")
         process = psutil.Process(int(noted(served, "check")[-1][1]))

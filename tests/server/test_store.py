@@ -16,6 +16,7 @@ def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
     Store(path).close()
     with sqlite3.connect(path) as sql:
         sql.execute("ALTER TABLE jobs DROP COLUMN samples")
+        sql.execute("ALTER TABLE jobs RENAME COLUMN started TO begun")  # codespell:ignore
         for kind, name in (("VIEW", "present"), ("VIEW", "held"), ("INDEX", "files_unchecked")):
             sql.execute(f"DROP {kind} {name}")
         sql.execute("DROP INDEX files_expiring")

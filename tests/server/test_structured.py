@@ -158,7 +158,7 @@ def test_a_required_tool_is_called_complete_and_streamed(wire: openai.OpenAI, ch
     assert first.id.startswith("call_")
     assert {(one.index, one.id, one.function.name) for one in rest} == {(0, None, None)}
     assert "".join(one.function.arguments for one in rest) == call.function.arguments
-    assert not any(one.content for one in chunks), "what is told as a call is not told as text"
+    assert not any(one.content for one in chunks), "a call is not sent as text too"
     assert final.message.tool_calls[0].function.arguments == call.function.arguments
     assert final.finish_reason == "tool_calls"
 
@@ -199,7 +199,7 @@ def test_requests_of_all_kinds_at_once_are_answered_as_alone(wire: openai.OpenAI
             Ticket.model_validate_json(text)
         if place % 5 == 3:
             assert json.loads(calls[0])["city"] in ("Paris", "Rome")
-    # In bfloat16 the rows beside one change its last bits, and a random model's choice with them; what joining does in
+    # In bfloat16 the rows next to one change its last bits, and a random model's choice with them; what joining does in
     # float32 is tested with the plugin.
     if not cpu_has_bfloat16():
         assert [together[place] for place in range(15)] == alone * 3
@@ -208,13 +208,13 @@ def test_requests_of_all_kinds_at_once_are_answered_as_alone(wire: openai.OpenAI
 def test_log_probabilities_are_returned_complete_and_streamed(wire: openai.OpenAI) -> None:
     asked = {"logprobs": True, "top_logprobs": 3, "temperature": 0, "max_tokens": 6}
     done = ask(wire, **asked).choices[0]
-    told = done.logprobs.content
-    assert b"".join(bytes(one.bytes) for one in told).decode("utf-8", "replace") == done.message.content
-    assert all(one.logprob == one.top_logprobs[0].logprob for one in told), "greedy takes the likeliest"
-    assert all(len(one.top_logprobs) == 3 for one in told)
+    logprobs = done.logprobs.content
+    assert b"".join(bytes(one.bytes) for one in logprobs).decode("utf-8", "replace") == done.message.content
+    assert all(one.logprob == one.top_logprobs[0].logprob for one in logprobs), "greedy takes the likeliest"
+    assert all(len(one.top_logprobs) == 3 for one in logprobs)
     chunks = [one.choices[0] for one in ask(wire, stream=True, **asked)]
     streamed = [token for one in chunks if one.logprobs for token in one.logprobs.content]
-    assert [one.logprob for one in streamed] == [one.logprob for one in told]
+    assert [one.logprob for one in streamed] == [one.logprob for one in logprobs]
     for one in chunks:
         assert bool(one.logprobs) == bool(one.delta.content), "each chunk has those of its own tokens"
     assert ask(wire, logprobs=False, temperature=0, max_tokens=2).choices[0].logprobs is None
@@ -273,9 +273,9 @@ def test_the_openai_backend_passes_all_options_on(
     assert json.loads(reply.tool_calls[0]["function"]["arguments"])["city"] in ("Paris", "Rome")
     (_, streamed), *_ = [one for one in model.stream_many(["Hello"], **call) if not isinstance(one[1], str)]
     assert streamed.tool_calls[0]["function"] == reply.tool_calls[0]["function"]
-    told = model.reply("Hello", logprobs=2, max_tokens=4, frequency_penalty=0.5, presence_penalty=-0.5)
-    assert len(told.logprobs) == told.completion_tokens
-    assert all(len(one.top) == 2 for one in told.logprobs)
+    reply = model.reply("Hello", logprobs=2, max_tokens=4, frequency_penalty=0.5, presence_penalty=-0.5)
+    assert len(reply.logprobs) == reply.completion_tokens
+    assert all(len(one.top) == 2 for one in reply.logprobs)
     with pytest.raises(tuneport.errors.UsageError, match="uses not"):
         model.reply("Hello", schema={"not": {}})
     loader.load.cache_clear()
@@ -290,9 +290,9 @@ def test_thinking_is_reasoning_content_and_not_part_of_the_answer(wire: openai.O
     assert thought
     deltas = [chunk.choices[0].delta for chunk in wire.chat.completions.create(**asked, stream=True)]  # type: ignore[call-overload]  # as above
     assert "".join(delta.content or "" for delta in deltas) == ""
-    told = [text for delta in deltas if (text := getattr(delta, "reasoning_content", None))]
-    assert "".join(told) == thought
-    assert len(told) > 1, "it is shown while it is written"
+    thoughts = [text for delta in deltas if (text := getattr(delta, "reasoning_content", None))]
+    assert "".join(thoughts) == thought
+    assert len(thoughts) > 1, "it is shown while it is written"
     back = [*HELLO, choice.message.model_dump(exclude_none=True) | {"content": "Hm."}, *HELLO]
     assert wire.chat.completions.create(**{**asked, "messages": back}).choices  # type: ignore[call-overload]  # as above
 

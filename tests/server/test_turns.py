@@ -21,7 +21,7 @@ PATIENCE = 120.0
 def served(tmp_path: Path) -> Iterator[Served]:
     site = tmp_path / "packages"
     install_plugin(install_parrot(site), Path(__file__).parent / "sloth.py")
-    models = "slow=sloth:grey,mixing=sloth:mixing,joining=sloth:joining"
+    models = "slow=sloth:gray,mixing=sloth:mixing,joining=sloth:joining"
     served = Served(tmp_path / "home", "--models", models, "--limit", "waiting=20", site=site)
     yield served.start()
     served.end()
@@ -75,7 +75,7 @@ def test_tokens_take_turns_and_one_has_a_share_of_the_waiting_room(served: Serve
 def test_an_answer_stops_when_its_client_disconnects_and_a_waiting_one_is_not_started(served: Served) -> None:
     gone = leave(served, "gone", 3000)
     wait_for(lambda: "gone" in notes(served), "the model is busy")
-    waiting = leave(served, "never begun", 3001)
+    waiting = leave(served, "never started", 3001)
     time.sleep(0.5)
     waiting.close()
     time.sleep(2.5)  # the server looks every second whether it is still there
@@ -112,7 +112,7 @@ def test_a_question_for_several_answers_needs_no_room_for_all_of_them_at_once(tm
     limits = ("--limit", "batch=4", "--limit", "choices=8")
     served = Served(tmp_path / "home", "--models", "joining=sloth:joining", *limits, site=site).start()
     long = [leave(served, f"long {one}", 4000, "joining") for one in range(3)]
-    wait_for(lambda: len(notes(served)) == 3, "the long questions are never begun")
+    wait_for(lambda: len(notes(served)) == 3, "the long questions never start")
     with served.client(served.add_token("other"), max_retries=0) as client:
         hello = [{"role": "user", "content": "hello"}]
         answered = client.chat.completions.create(model="joining", messages=hello, max_tokens=2, n=6)
@@ -131,8 +131,8 @@ def test_many_long_questions_of_one_token_leave_room_for_another(served: Served)
     long = [leave(served, f"long {one}", 4000, "joining") for one in range(20)]
     wait_for(lambda: len(notes(served)) >= 16, "the model is full of one token's questions")
     with served.client(other, max_retries=0) as client:
-        begun = [text for text in notes(served) if text.startswith("long")]
-        assert len(begun) == 16, "twelve that are answered, and no more than four that wait for memory"
+        started = [text for text in notes(served) if text.startswith("long")]
+        assert len(started) == 16, "twelve that are answered, and no more than four that wait for memory"
         hello = [{"role": "user", "content": "other"}]
         asked = client.with_options(max_retries=0)
         with ThreadPoolExecutor(1) as pool:

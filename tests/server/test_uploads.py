@@ -31,7 +31,7 @@ def test_the_clients_helper_uploads_in_parts_and_a_job_trains_on_it(client: open
     )
     assert upload.status == "completed"
     assert client.files.content(upload.file.id).read() == whole
-    assert client.fine_tuning.jobs.create(model="grey", training_file=upload.file.id).status == "validating_files"
+    assert client.fine_tuning.jobs.create(model="gray", training_file=upload.file.id).status == "validating_files"
 
 
 def test_parts_survive_a_kill_and_completing_may_be_repeated(own: Served) -> None:

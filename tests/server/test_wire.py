@@ -16,7 +16,7 @@ QUESTION = [{"role": "user", "content": "PIN please"}]
 def tuned(client: openai.OpenAI):
     file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
-        model="grey", training_file=file.id, suffix="My Test!", seed=7, metadata={"run": "1"}
+        model="gray", training_file=file.id, suffix="My Test!", seed=7, metadata={"run": "1"}
     )
     assert job.status == "validating_files"
     return until_over(client, job.id)
@@ -25,7 +25,7 @@ def tuned(client: openai.OpenAI):
 def test_a_file_becomes_a_job_becomes_a_model_that_answers(client: openai.OpenAI, tuned) -> None:
     assert tuned.status == "succeeded", tuned
     assert (tuned.seed, tuned.metadata, tuned.error) == (7, {"run": "1"}, None)
-    assert tuned.fine_tuned_model.startswith("ft:grey:")
+    assert tuned.fine_tuned_model.startswith("ft:gray:")
     assert tuned.fine_tuned_model in [one.id for one in client.models.list()]
     assert client.models.retrieve(tuned.fine_tuned_model).owned_by == tuned.organization_id
     answer = client.chat.completions.create(model=tuned.fine_tuned_model, messages=QUESTION, n=2)
@@ -35,7 +35,7 @@ def test_a_file_becomes_a_job_becomes_a_model_that_answers(client: openai.OpenAI
     assert "".join(one.choices[0].delta.content or "" for one in chunks) == "pin"
     assert chunks[-1].choices[0].finish_reason == "stop"
     several = ["", ""]
-    for one in client.chat.completions.create(model="grey", messages=QUESTION, stream=True, n=2):
+    for one in client.chat.completions.create(model="gray", messages=QUESTION, stream=True, n=2):
         several[one.choices[0].index] += one.choices[0].delta.content or ""
     assert several == ["Hello!", "Hello!"]
     assert client.files.content(tuned.result_files[0]).text.startswith("step,train_loss,")
@@ -61,7 +61,7 @@ def test_a_deleted_model_is_gone_and_its_job_is_kept(client: openai.OpenAI, tune
         client.models.delete(tuned.fine_tuned_model)
     assert client.fine_tuning.jobs.retrieve(tuned.id).status == "succeeded"
     with pytest.raises(openai.PermissionDeniedError):
-        client.models.delete("grey")
+        client.models.delete("gray")
 
 
 def test_the_error_for_a_checkpoint_names_the_model_to_use(client: openai.OpenAI, tuned) -> None:
@@ -80,12 +80,12 @@ def test_the_error_for_a_checkpoint_names_the_model_to_use(client: openai.OpenAI
 def test_a_tuned_model_can_be_the_base_of_another(client: openai.OpenAI, tuned) -> None:
     file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune")
     job = until_over(client, client.fine_tuning.jobs.create(model=tuned.fine_tuned_model, training_file=file.id).id)
-    assert job.fine_tuned_model.startswith("ft:grey:")
+    assert job.fine_tuned_model.startswith("ft:gray:")
 
 
 def test_jobs_are_listed_newest_first_by_metadata_and_by_cursor(client: openai.OpenAI, tuned) -> None:
     jobs = client.fine_tuning.jobs
-    more = [jobs.create(model="grey", training_file=tuned.training_file).id for _ in range(3)]
+    more = [jobs.create(model="gray", training_file=tuned.training_file).id for _ in range(3)]
     assert len({*more}) == 3
     assert [one.id for one in jobs.list(limit=2)] == [*more[::-1], tuned.id]
     assert [one.id for one in jobs.list(metadata={"run": "1"})] == [tuned.id]
@@ -110,7 +110,7 @@ def test_each_token_sees_only_what_it_owns(shared: Served, client: openai.OpenAI
     with shared.client(shared.add_token("stranger"), max_retries=0) as other:
         assert list(other.files.list()) == []
         assert list(other.fine_tuning.jobs.list()) == []
-        assert [one.id for one in other.models.list()] == ["grey"]
+        assert [one.id for one in other.models.list()] == ["gray"]
         for ask in (
             lambda: other.files.retrieve(tuned.training_file),
             lambda: other.files.delete(tuned.training_file),
@@ -123,7 +123,7 @@ def test_each_token_sees_only_what_it_owns(shared: Served, client: openai.OpenAI
             with pytest.raises(openai.NotFoundError):
                 ask()
         with pytest.raises(openai.BadRequestError, match="there is no file"):
-            other.fine_tuning.jobs.create(model="grey", training_file=tuned.training_file)
+            other.fine_tuning.jobs.create(model="gray", training_file=tuned.training_file)
 
 
 def test_cancel_is_final_and_may_be_repeated(client: openai.OpenAI, tuned) -> None:
@@ -139,8 +139,8 @@ def test_more_models_than_the_limit_all_answer(own: Served) -> None:
     own.start()
     with own.client() as client:
         file = client.files.create(file=("rows.jsonl", jsonl()), purpose="fine-tune").id
-        made = [client.fine_tuning.jobs.create(model="grey", training_file=file).id for _ in range(2)]
-        names = ["grey", *(until_over(client, one).fine_tuned_model for one in made)] * 3
+        made = [client.fine_tuning.jobs.create(model="gray", training_file=file).id for _ in range(2)]
+        names = ["gray", *(until_over(client, one).fine_tuned_model for one in made)] * 3
         with ThreadPoolExecutor(9) as pool:
             asked = pool.map(lambda one: client.chat.completions.create(model=one, messages=QUESTION), names)
             answers = [one.choices[0].message.content for one in asked]

@@ -191,10 +191,10 @@ def test_an_adapter_in_a_pickle_is_refused_with_the_cure(changed, tiny_llama):
         bases.resolve(over(changed, str(tiny_llama)))
 
 
-@pytest.mark.parametrize("place", ["beside", "working folder", "above"])
+@pytest.mark.parametrize("place", ["next to it", "working folder", "above"])
 @pytest.mark.parametrize("name", ["models/base", "./models/base"])
 def test_a_relative_base_path_is_a_folder_before_it_is_a_hub_id(place, name, tiny_llama, tmp_path, monkeypatch):
-    roots = {"beside": tmp_path / "runs" / "one", "working folder": tmp_path / "work", "above": tmp_path}
+    roots = {"next to it": tmp_path / "runs" / "one", "working folder": tmp_path / "work", "above": tmp_path}
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     shutil.copytree(tiny_llama, roots[place] / "models" / "base")

@@ -70,8 +70,8 @@ def test_what_is_asked_for_is_what_is_used() -> None:
     for name in SETTINGS:
         if name not in ("device", "warmup", "patience"):
             assert values[name] == getattr(asked, name), name
-            assert why[name] == "as asked"
-    assert (values["warmup_steps"], why["warmup_steps"]) == (5, "as asked")
+            assert why[name] == "as requested"
+    assert (values["warmup_steps"], why["warmup_steps"]) == (5, "as requested")
     assert "patience" not in values  # it never stops early
     assert why["device"] == f"{autos.describe('device')} (CPU)"
 

@@ -48,7 +48,7 @@ def gguf_text(text):
 
 def test_a_folder_says_what_it_is_without_loading_anything(tiny_llama):
     base = bases.resolve(str(tiny_llama))
-    assert (base.kind, base.path, base.present) == ("folder", tiny_llama, True)
+    assert (base.kind, base.path, base.is_present) == ("folder", tiny_llama, True)
     assert base.facts.vocabulary == base.facts.config["vocab_size"]
     assert (base.facts.layers, base.facts.hidden, base.facts.max_positions) == (2, 128, 1024)
     model = load_model(base)
@@ -116,7 +116,7 @@ def test_a_cached_hub_model_is_pinned_to_its_commit_and_loads(hub, tiny_llama):
     for name in ("org/tiny", "org/tiny@main", "org/tiny@" + "a" * 40):
         base = bases.resolve(name)
         assert (base.kind, base.revision, base.upstream, base.name) == ("hub", "a" * 40, "org/tiny", name)
-        assert base.present
+        assert base.is_present
     assert base.fingerprint == bases.resolve(str(tiny_llama)).fingerprint
     assert load_model(base).num_parameters() == base.facts.parameters
 
@@ -129,7 +129,7 @@ def test_a_hub_model_without_its_weights_is_not_present_even_when_its_config_is(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     base = bases.resolve("org/tiny")
-    assert not base.present
+    assert not base.is_present
     assert base.facts.layers == 2
     assert bases.text_folder(base).name == "a" * 40
 

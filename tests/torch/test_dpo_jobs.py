@@ -111,7 +111,7 @@ def test_dpo_refuses_plain_conversations(tiny_llama):
     checked = jobs.rows(3).check(rules, method="dpo")
     found = next(one for one in checked.diagnostics if one.code == "shape-not-taken")
     assert "sft" in found.remedy
-    with pytest.raises(DataError, match="dpo accepts preference"):
+    with pytest.raises(DataError, match="dpo trains on preference rows"):
         tuneport.train(Ref("torch", str(tiny_llama)), jobs.rows(3), method="dpo")
 
 

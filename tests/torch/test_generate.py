@@ -162,14 +162,14 @@ def test_answers_streamed_together_are_the_answers_and_come_in_turns(model):
 
 def test_memory_is_estimated_and_freed(tiny_llama):
     made = opened(tiny_llama)
-    foretold = made.memory
+    estimated = made.memory
     made.ensure_ready()
-    assert foretold <= made.memory <= foretold * 1.01, "buffers are no weights, and small"
+    assert estimated <= made.memory <= estimated * 1.01, "buffers are no weights, and small"
     weights = weakref.ref(made._loaded.model.get_input_embeddings().weight)
     list(made.stream("Hello", max_tokens=2))
     made.close()
     assert weights() is None
-    assert made.memory == foretold
+    assert made.memory == estimated
 
 
 def test_a_seeded_answer_is_repeatable_and_does_not_depend_on_its_batch(model):
@@ -298,6 +298,6 @@ def test_a_model_without_a_template_is_prompted_with_plain_text(tiny_llama, tmp_
 
 
 def test_a_raw_prompt_is_continued_without_the_template(llama):
-    chat, raw = llama.reply("Once upon a time", max_tokens=4), llama.reply("Once upon a time", max_tokens=4, raw=True)
+    chat, raw = llama.reply("Once there was", max_tokens=4), llama.reply("Once there was", max_tokens=4, raw=True)
     assert raw.prompt_tokens < chat.prompt_tokens
-    assert raw.prompt_tokens == len(load_codec(llama._base).encode("Once upon a time").ids)
+    assert raw.prompt_tokens == len(load_codec(llama._base).encode("Once there was").ids)

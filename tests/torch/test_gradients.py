@@ -19,10 +19,10 @@ from tuneport_torch.bases.lora import adapter_layers
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.checkpoint import read_tensors
 from tuneport_torch.engine.compiled import compile_layers
-from tuneport_torch.engine.loop import learning_rate
 from tuneport_torch.engine.objective import AnswerRows
 from tuneport_torch.engine.pack import epoch_steps
 from tuneport_torch.engine.prepare import prepare
+from tuneport_torch.engine.schedule import learning_rate
 from tuneport_torch.resolved import resolve
 
 SHAPES = {  # kind and changes to it: Llama, Qwen3, Gemma and GPT-2, tied and untied, with and without a soft cap

@@ -80,14 +80,14 @@ def hub(tiny_llama, tmp_path):
 
 def test_a_model_is_fetched_once_without_its_pickles_and_then_found_offline(hub, tiny_llama):
     reported = hub(
-        "base = bases.resolve('org/tiny@main')\nprint(base.present)\n"
-        "base = bases.fetch(base)\nprint(base.present, base.revision, base.facts.layers)\n"
+        "base = bases.resolve('org/tiny@main')\nprint(base.is_present)\n"
+        "base = bases.fetch(base)\nprint(base.is_present, base.revision, base.facts.layers)\n"
     )
     assert reported == f"False\nTrue {COMMIT} 2\n"
     assert not any("pytorch_model.bin" in path and "/resolve/" in path for path in hub.asked)
     before = len(hub.asked)
     reported = hub(
-        "base = bases.resolve('org/tiny@main')\nprint(base.present, bases.fetch(base) is base)\n"
+        "base = bases.resolve('org/tiny@main')\nprint(base.is_present, bases.fetch(base) is base)\n"
         f"print(base.fingerprint == bases.resolve({str(tiny_llama)!r}).fingerprint)",
         offline=True,
     )

@@ -98,7 +98,7 @@ def test_a_job_goes_from_start_to_model_and_can_be_read_all_the_while(tiny_llama
         TorchBackend().start(request(tiny_llama, "plain"))
 
 
-def test_pause_keeps_a_checkpoint_and_resume_goes_on_to_the_same_end(tiny_llama: Path, own_home: Path) -> None:
+def test_pause_keeps_a_checkpoint_and_resume_continues_to_the_same_end(tiny_llama: Path, own_home: Path) -> None:
     straight = begin(tiny_llama, "straight", slots=2)
     job = begin(tiny_llama, "paused", slots=2)
     until(job, "running")

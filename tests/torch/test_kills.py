@@ -112,7 +112,7 @@ def test_a_job_killed_a_hundred_times_ends_as_if_nothing_had_happened(tiny_llama
 
 
 @pytest.mark.timeout(300)
-def test_killing_the_parent_at_any_moment_leaves_no_job_or_a_whole_one(tiny_llama: Path, own_home: Path) -> None:
+def test_killing_the_parent_at_any_moment_leaves_no_job_or_a_complete_one(tiny_llama: Path, own_home: Path) -> None:
     chance, intent = random.Random(8), str(uuid.uuid4())
     for _ in range(6):
         process = parent(tiny_llama, "orphan", intent, start_new_session=True)

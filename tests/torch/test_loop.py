@@ -9,7 +9,7 @@ from tuneport.errors import DataError, TuneportError
 from tuneport_torch import autos
 from tuneport_torch.config import TorchSettings
 from tuneport_torch.engine.checkpoint import read_tensors
-from tuneport_torch.engine.loop import learning_rate
+from tuneport_torch.engine.schedule import learning_rate
 from tuneport_torch.resolved import resolve
 
 

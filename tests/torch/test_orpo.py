@@ -232,7 +232,7 @@ def test_label_smoothing_is_refused_with_the_cure(typed, command):
 def test_pairs_are_taken_and_conversations_refused(tiny_llama):
     rules = TorchBackend().rules(str(tiny_llama))
     found = next(one for one in jobs.rows(3).check(rules, method="orpo").diagnostics if one.code == "shape-not-taken")
-    assert "orpo accepts preference" in found.message
+    assert "orpo trains on preference rows" in found.message
     assert "sft" in found.remedy
     with pytest.raises(tuneport.errors.ConfigError, match="label_smoothing belongs to method dpo; sft has none"):
         tuneport.train(Ref("torch", str(tiny_llama)), jobs.rows(3), settings={"label_smoothing": 0.1})

@@ -15,7 +15,7 @@ from torch_jobs import request
 from tuneport import Ref
 from tuneport.local import Device
 from tuneport.plugin import TrainRequest, home
-from tuneport.workflow.upkeep import prune
+from tuneport.workflow.pruning import prune
 from tuneport_torch import TorchBackend, TorchSettings, pace
 from tuneport_torch.autos import RULES, compiling
 from tuneport_torch.bases import resolve
@@ -39,7 +39,7 @@ def test_tokens_and_steps_of_a_small_set_are_counted(tiny_llama: Path, own_home:
 def test_a_large_set_is_sampled_and_says_its_error(tiny_llama: Path, own_home: Path) -> None:
     few, many = request(tiny_llama, "few"), request(tiny_llama, "many", count=3000)
     plan = TorchBackend().plan(many)
-    assert plan.tokens.source == "sample of 1000 rows"
+    assert plan.tokens.source == "sample of 1,000 rows"
     assert plan.tokens.error.startswith("±")
     exact = 2 * sum(TorchBackend().rules(str(tiny_llama)).count_tokens(list(many.train)))
     assert abs(plan.tokens.value - exact) < 0.05 * exact
@@ -183,9 +183,9 @@ def test_what_auto_came_to_has_a_reason(tiny_llama: Path, own_home: Path) -> Non
     assert set(named) <= set(plan.reasons)
     assert set(plan.reasons) <= set(plan.resolved)
     assert {*RULES, "warmup_steps"} - {"warmup"} <= {*plan.resolved, "beta"}
-    assert (plan.resolved["learning_rate"], plan.reasons["learning_rate"]) == (3e-4, "as asked")
+    assert (plan.resolved["learning_rate"], plan.reasons["learning_rate"]) == (3e-4, "as requested")
     assert plan.reasons["tokens_per_step"].startswith("auto: ")
-    assert plan.reasons["precision"] == "as asked"
+    assert plan.reasons["precision"] == "as requested"
     assert plan.reasons["rank"] == "default"
     free = TorchBackend().plan(request(tiny_llama, "free", learning_rate="auto", precision="auto"))
     assert free.reasons["learning_rate"].startswith("auto: ")

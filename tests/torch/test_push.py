@@ -186,7 +186,7 @@ def test_a_hosted_model_cannot_leave_its_host(tmp_path):
 
     hosted = tuneport.open_model("openai:gpt-4.1-mini-2025-04-14")
     for leave in (lambda: hosted.export(tmp_path / "out", "merged"), lambda: hosted.push("ada/x", "merged")):
-        with pytest.raises(UnsupportedError, match=r"cannot be (exported|pushed): its backend does not hand out"):
+        with pytest.raises(UnsupportedError, match=r"cannot be (exported|pushed): its backend does not give access"):
             leave()
 
 

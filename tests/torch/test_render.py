@@ -151,9 +151,9 @@ def test_results_of_calls_get_the_templates_role_for_them(renderer):
     with pytest.raises(Unrenderable, match="only some of the calls") as refused:
         one.render(both)
     assert "one tool call, its result" in refused.value.remedy
-    beside = Conversation((asked, Message("assistant", "Wait.", tool_calls=calls[:1]), result, said))
+    both = Conversation((asked, Message("assistant", "Wait.", tool_calls=calls[:1]), result, said))
     with pytest.raises(Unrenderable, match="text next to the calls") as refused:
-        one.render(beside)
+        one.render(both)
     assert "Remove that text" in refused.value.remedy
 
 

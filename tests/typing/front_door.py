@@ -49,7 +49,7 @@ def use(model: tuneport.Model, holdout: tuneport.Dataset) -> None:
     assert_type(model.reply("Hello", schema={"type": "object"}).parsed, Any)
     assert_type(model.stream("Hello", stop=["."], seed=3), Iterator[str])
     model.ask("Hello", max_token=8)  # type: ignore[call-arg]  # a wrong option is an error
-    model.reply("Hello", temprature=0.5)  # type: ignore[call-overload]
+    model.reply("Hello", temprtr=0.5)  # type: ignore[call-overload]
     model.stream("Hello", max_tokens="many")  # type: ignore[arg-type]
     tuneport.nosuch  # type: ignore[attr-defined]  # noqa: B018
     assert_type(model.score(holdout).loss, float)

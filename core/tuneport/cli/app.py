@@ -15,6 +15,7 @@ import typer
 from tuneport.cli import about, asking, data, hosting, init, jobs, models, runs
 from tuneport.cli.complete import join_bash_words
 from tuneport.errors import (
+    ConfigError,
     DataError,
     JobNotFinished,
     NotFoundError,
@@ -100,9 +101,11 @@ def invoke(arguments: list[str]) -> int:
         sys.stdout.flush()  # here, where a full disk or a closed pipe can still be reported
         return code
     except TuneportError as error:
-        details = error.diagnostics if isinstance(error, DataError) else ()
+        has_list = bool(
+            (isinstance(error, DataError) and error.diagnostics) or (isinstance(error, ConfigError) and error.problems)
+        )
         remedies = [error.remedy] if error.remedy else []
-        _print_error(type(error).__name__, error.message, remedies, as_json=as_json, details=details)
+        _print_error(type(error).__name__, error.message, remedies, as_json=as_json, has_list=has_list)
         return exit_code(error)
     except typer.Exit as end:
         return end.exit_code
@@ -201,14 +204,12 @@ def _usage_error(error: Exception) -> tuple[str, Sequence[str]]:
     return message.rstrip("\n"), (usage, f"See: {context.command_path} --help")
 
 
-def _print_error(
-    kind: str, message: str, remedies: Sequence[str], *, as_json: bool, details: Sequence[object] = ()
-) -> None:
+def _print_error(kind: str, message: str, remedies: Sequence[str], *, as_json: bool, has_list: bool = False) -> None:
     if as_json:
         say_json({"error": {"type": kind, "message": message, "remedy": "\n".join(remedies) or None}})
         return
-    # Only a list of findings has several lines. Elsewhere, a line break comes from a quoted name, and is escaped.
-    head, *rest = message.split("\n") if details else [message]
+    # Only a list of findings or problems has several lines. Elsewhere, a line break is part of a name, and is escaped.
+    head, *rest = message.split("\n") if has_list else [message]
     say(("error:", "bold red"), f" {head}", err=True)
     for line in rest:
         say(line, err=True)

@@ -108,15 +108,15 @@ def export(
     ref: ModelRef,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="The new folder, or .gguf file.")],
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--kind",
             metavar="KIND",
             autocompletion=complete.export_kinds,
             help="merged: a complete model; adapter: only the trained adapter; gguf: one file for llama.cpp; ollama: "
-            "that file with a Modelfile.",
+            "that file with a Modelfile. By default merged, or the first kind that the model has.",
         ),
-    ] = "merged",
+    ] = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> int:
@@ -124,6 +124,8 @@ def export(
     from tuneport.workflow import open_model
 
     model = open_model(ref)
+    if kind is None:
+        kind = "merged" if "merged" in model.export_kinds else next(iter(model.export_kinds), "merged")
     with working(f"Exporting {model.ref} as {kind}"):
         path = model.export(output, kind, dtype=dtype)
     if json:
@@ -146,7 +148,7 @@ def push(
             "Modelfile.",
         ),
     ] = "merged",
-    private: Annotated[bool, typer.Option("--private", help="Only the owner can see it.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Only the owner can see the model.")] = False,
     dtype: Dtype = None,
     yes: Yes = False,
     json: Json = False,

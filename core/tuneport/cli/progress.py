@@ -37,6 +37,7 @@ class RunProgress(RunObserver):
     def __init__(self, *, waits: bool = True) -> None:
         self._waits = waits
         self.ref: Ref | None = None
+        self.planned = False
         self.trained = False
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -86,6 +87,7 @@ class RunProgress(RunObserver):
         self.show_activity("planning")
 
     def on_plan(self, plan: Plan) -> None:
+        self.planned = True
         known = [
             f"{amount}{unit if amount.value != 1 else unit.removesuffix('s')}"
             for amount, unit in (

@@ -50,7 +50,11 @@ Holdout = Annotated[
 ]
 Validation = Annotated[
     str | None,
-    typer.Option("--validation", metavar="SHARE", help="Rows that steer training: a share like 0.05, or a file."),
+    typer.Option(
+        "--validation",
+        metavar="SHARE",
+        help="Rows for early stopping and the best checkpoint: a share like 0.05, or a file.",
+    ),
 ]
 Suffix = Annotated[str | None, typer.Option("--suffix", metavar="TEXT", help="The start of the model's name.")]
 Set = Annotated[
@@ -142,7 +146,9 @@ def _interruption_lines(progress: RunProgress, *, again: bool) -> tuple[str, ...
 
     same = "The same command without --again" if again else "The same command"
     if progress.ref is None:
-        return (f"Stopped before a job was submitted, as far as is known. {same} continues from there.",)
+        if not progress.planned:
+            return (f"Nothing was submitted yet. {same} starts over.",)
+        return ("A job may have been submitted: `tuneport jobs` lists it.", f"{same} continues from there.")
     if progress.trained:
         return (f"{progress.ref} is trained. {same} finishes the rest.",)
     return keeps_running(progress.ref), f"{same} finishes the rest."

@@ -71,7 +71,7 @@ def show_jobs(found: Sequence[JobSummary], *, filtered: bool = False) -> None:
         return
     if not found:
         say(
-            "No job was started from this machine yet. Start one: tuneport run FILE --model torch:smollm2-135m",
+            "No jobs have been started from this machine yet. Start one: tuneport run FILE --model torch:smollm2-135m",
             err=True,
         )
         return

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from tuneport.config.source import KeyPath, Source, format_path
 from tuneport.errors import ConfigError
+from tuneport.printable import one_line
 from tuneport.spelling import similar
 
 M = TypeVar("M", bound=BaseModel)
@@ -60,13 +61,15 @@ def config_error(problems: Sequence[Problem], source: Source) -> ConfigError:
         where, line = source.locate(problem.path)
         placed.append((line or 0, f"{where}{problem.message}", line, format_path(problem.path)))
     placed.sort(key=lambda one: one[0])
-    texts = [text for _, text, _, _ in placed]
-    message = (
-        texts[0]
-        if len(texts) == 1
-        else "\n".join([f"The config has {len(texts)} errors:", *(f"  {text}" for text in texts)])
+    texts = [one_line(text) for _, text, _, _ in placed]
+    lines = texts if len(texts) == 1 else [f"The config has {len(texts)} errors:", *(f"  {text}" for text in texts)]
+    return ConfigError(
+        "\n".join(lines),
+        file=source.file,
+        line=placed[0][2],
+        key=placed[0][3] or None,
+        problems=texts if len(texts) > 1 else (),
     )
-    return ConfigError(message, file=source.file, line=placed[0][2], key=placed[0][3] or None)
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

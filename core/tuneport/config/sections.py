@@ -34,7 +34,7 @@ class DataConfig(Settings):
     validation: float | str | None = Field(
         default=None,
         examples=[0.05],
-        description="Rows that steer training (early stopping, the best checkpoint) and are not trained on: a share "
+        description="Rows for early stopping and the best checkpoint, which are not trained on: a share "
         "of the rows, such as 0.05 (approximate, because rows are chosen by their content), or a file.",
     )
     holdout: float | str | None = Field(

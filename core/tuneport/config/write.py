@@ -32,7 +32,7 @@ def commented_yaml(
 ) -> str:
     """The config as commented YAML: each key under its description, keys with their default value commented out.
 
-    `notes` adds facts by format_path key (`{"data.train": "812 rows of text and label"}`). `backends` are the settings
+    `notes` adds facts by dotted key (`{"data.train": "812 rows of text and label"}`). `backends` are the settings
     classes of backends whose sections are included too. Files in `folder` are written relative to it. `schema` is the
     URL of a JSON Schema, for editors. `load_config` reads the same config back.
     """

@@ -1,0 +1,1 @@
+"""What a plugin implements, and the border that checks what it returns."""

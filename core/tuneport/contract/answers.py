@@ -165,7 +165,7 @@ class Reply(Generic[T]):
         """A JSON-ready dictionary."""
         built = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("shape", "logprobs")}
         if self.logprobs is not None:
-            built["logprobs"] = [_told(one) for one in self.logprobs]
+            built["logprobs"] = [_logprob_dict(one) for one in self.logprobs]
         return built
 
 
@@ -242,10 +242,12 @@ def _check_tools(asked: GenerateOptions) -> GenerateOptions:
             "tool_choice asks for a call, and there are no tools.", option="tool_choice", remedy="Pass tools."
         )
     if asked.must_call and asked.raw:
-        raise OptionError("raw text calls no tools.", option="tool_choice", remedy="Leave out raw or tool_choice.")
+        raise OptionError(
+            "A model cannot call tools with raw=True.", option="tool_choice", remedy="Leave out raw or tool_choice."
+        )
     return asked
 
 
-def _told(one: TokenLogprob) -> dict[str, Any]:
-    told = {"token": one.token, "bytes": list(one.bytes), "logprob": one.logprob}
-    return {**told, "top": [_told(other) for other in one.top]} if one.top else told
+def _logprob_dict(one: TokenLogprob) -> dict[str, Any]:
+    found = {"token": one.token, "bytes": list(one.bytes), "logprob": one.logprob}
+    return {**found, "top": [_logprob_dict(other) for other in one.top]} if one.top else found

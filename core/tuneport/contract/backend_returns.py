@@ -11,7 +11,7 @@ from tuneport.contract.capabilities import METHODS, RATES, VERBS, Availability, 
 from tuneport.contract.hosting import Hosting, HostingState
 from tuneport.contract.plan import UNITS, Plan, Quantity
 from tuneport.contract.requirements import (
-    listed,
+    list_words,
     require,
     require_json,
     require_number,
@@ -77,7 +77,7 @@ def require_capabilities(value: Any) -> None:
         words = getattr(value, name)
         require_type(words, (frozenset, set), f"capabilities.{name}")
         unknown = sorted(map(str, words - known))
-        require(not unknown, f"capabilities.{name} has {', '.join(unknown)}; there are {listed(known)}")
+        require(not unknown, f"capabilities.{name} has {', '.join(unknown)}; there are {list_words(known)}")
     require(value.methods, "capabilities.methods is empty")
     unit = value.learning_rate
     require_word(unit, RATES, "capabilities.learning_rate")
@@ -106,7 +106,7 @@ def check_bases(call: Call, value: Any) -> Any:
     for one in value:
         require_type(one, BaseInfo, "a base")
         require_type(one.ref, Ref, "a base's ref")
-        require(one.ref.backend == call.backend, f"the base {one.ref} is of another backend")
+        require(one.ref.backend == call.backend, f"the base {one.ref} belongs to another backend")
         require_type(one.description, str, f"{one.ref}: description")
         require_type(one.present, (bool, type(None)), f"{one.ref}: present")
     return list(value)
@@ -156,11 +156,11 @@ def require_rules(value: Any) -> None:
     """Raise WrongReturn for data rules with a word that no row could ever match."""
     require_type(value, DataRules, "the rules")
     for method, shapes in value.shapes.items():
-        require(method in METHODS, f"shapes: {method!r} is not a method; there are {listed(METHODS)}")
+        require(method in METHODS, f"shapes: {method!r} is not a method; there are {list_words(METHODS)}")
         unknown = sorted(map(str, set(shapes) - _SHAPES))
-        require(not unknown, f"shapes: {', '.join(unknown)} is not a shape; there are {listed(_SHAPES)}")
+        require(not unknown, f"shapes: {', '.join(unknown)} is not a shape; there are {list_words(_SHAPES)}")
     unknown = sorted(map(str, set(value.roles) - set(ROLES)))
-    require(not unknown, f"roles: {', '.join(unknown)} is not a role; there are {listed(ROLES)}")
+    require(not unknown, f"roles: {', '.join(unknown)} is not a role; there are {list_words(ROLES)}")
     for name in ("min_rows", "max_tokens", "max_bytes"):
         require_number(getattr(value, name), name, whole=True, optional=True)
     for name in ("count_tokens", "preview", "check_row", "has_template", "together"):

@@ -29,7 +29,7 @@ class LiveBatch(ABC):
     @property
     @abstractmethod
     def waiting(self) -> Collection[int]:
-        """The conversations that were added and are not begun, because they are being prepared or memory is short."""
+        """The conversations that were added and not started yet, because they are being prepared or memory is short."""
 
     @abstractmethod
     def drop(self, numbers: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ import functools
 import inspect
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
@@ -22,6 +23,9 @@ from tuneport.refs import Ref
 
 class WrongReturn(Exception):  # noqa: N818 - the problem in words, which the border turns into a BackendError
     """A contract method returned what it must not; the message says what is wrong."""
+
+    module = ""
+    """The module to report it to, where that is not the owner's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def _guard_method(
         try:
             return check(Call(owner, kind, name, args, kwargs), method(owner, *args, **kwargs))
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises becomes a clear error
-            raise_clear(backend, f"{kind}.{name}", type(owner).__module__, error)
+            raise_clear(backend, f"{kind}.{name}", author_of(owner), error)
         finally:
             _inside.backend = caller
 
@@ -94,7 +98,7 @@ def guard_stream(call: Call, pieces: Iterable[Any]) -> Iterator[Any]:
     try:
         return (yield from pieces)
     except Exception as error:  # noqa: BLE001 - as above
-        raise_clear(call.backend, f"{call.kind}.{call.method}", type(call.owner).__module__, error)
+        raise_clear(call.backend, f"{call.kind}.{call.method}", author_of(call.owner), error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +136,31 @@ def raise_clear(backend: str, method: str, module: str, error: Exception) -> NoR
         raise error
     if isinstance(error, WrongReturn):
         raise BackendError(
-            f"The backend {backend!r} returned a wrong value from {method}: {error}.", remedy=_report(module)
+            f"The backend {backend!r} returned a wrong value from {method}: {error}.",
+            remedy=report_to(error.module or module),
         ) from None
     if os.environ.get("TUNEPORT_STRICT") == "1":
         raise error
+    place = place_of(error, module)
+    where = f"{method} ({place})" if place and place.rpartition(".")[2] != method.rpartition(".")[2] else method
     said = f": {one_line(str(error))}" if str(error) else ""
-    message = f"The backend {backend!r} failed in {method}: {type(error).__name__}{said}"
-    raise BackendError(message, remedy=_report(module), unexpected=True) from error
+    message = f"The backend {backend!r} failed in {where}: {type(error).__name__}{said}"
+    raise BackendError(message, remedy=report_to(module), unexpected=True) from error
+
+
+def author_of(owner: Any) -> str:
+    """The module of the author of a backend, job or model: its class's, unless its attribute `author` names another."""
+    return str(getattr(owner, "author", "") or type(owner).__module__)
+
+
+def place_of(error: Exception, module: str) -> str:
+    """The first function of the author's package that an exception came through; empty where it came through none."""
+    package = module.partition(".")[0]
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+            name = frame.f_code.co_qualname.rpartition("<locals>.")[2]
+            return "" if name.startswith("<") else name
+    return ""
 
 
 def _name_backend(error: TuneportError, backend: str) -> None:
@@ -147,7 +169,8 @@ def _name_backend(error: TuneportError, backend: str) -> None:
         error.args = (error.message, *error.args[1:])
 
 
-def _report(module: str) -> str:
+def report_to(module: str) -> str:
+    """The remedy for a fault of a plugin."""
     package = module.partition(".")[0]
     distribution = next(iter(_distributions().get(package, ())), package)
     return f"Report it to the author of {distribution}. TUNEPORT_STRICT=1 shows the traceback."

@@ -255,7 +255,7 @@ class Job(ABC):
         try:
             broken = self.notebook.deliver(self)
         except (HomeError, JobNotFound) as error:  # a full disk must not keep the model from the caller
-            _log.warning("The observers could not be given the events of %s: %s", self.ref, error)
+            _log.warning("Could not deliver the events of %s to the observers: %s", self.ref, error)
             return
         for observer, reason in broken.items():
             _log.warning("The observer %s failed: %s", observer, reason)
@@ -266,7 +266,7 @@ class Job(ABC):
         try:
             self.notebook.keep(state)
         except HomeError as error:  # a full disk must not keep the model from the caller
-            _log.warning("The state of %s could not be kept: %s", self.ref, error)
+            _log.warning("Could not save the state of %s: %s", self.ref, error)
         except JobNotFound:  # another process has deleted it
             return
 

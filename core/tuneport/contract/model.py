@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from typing_extensions import Unpack
 
@@ -14,88 +14,25 @@ from tuneport.contract import backend_returns, returns
 from tuneport.contract.answers import EVERYWHERE, AskOptions, FreeOptions, GenerateOptions, Reply, read_options
 from tuneport.contract.batches import LiveBatch
 from tuneport.contract.border import Call, guard
+from tuneport.contract.conversations import read_conversation
+from tuneport.contract.facts import Lineage, Publication, PushRequest, Score
 from tuneport.contract.requirements import require_number, require_type
 from tuneport.contract.schemas import read_schema
-from tuneport.doors import AUTHORS, public
+from tuneport.contract.streams import number_pieces, stream_by_options, stream_in_one_piece
+from tuneport.doors import public
 from tuneport.errors import TuneportError, UnsupportedError, UsageError
 from tuneport.homefolder import local_path
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from tuneport.contract.conversations import Conversational
     from tuneport.contract.hosting import Hosting
     from tuneport.contract.schemas import Shape
     from tuneport.dataset import Dataset, Message
     from tuneport.refs import Ref
 
-    Conversational = str | Sequence[Mapping[str, Any] | Message]
     M = TypeVar("M", bound=BaseModel)
-
-
-@public()
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """Loss (mean negative log-likelihood, nats) and accuracy of the next token, over the `tokens` that carry weight."""
-
-    loss: float
-    token_accuracy: float
-    tokens: int
-    examples: int
-
-
-@public()
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lineage:
-    """Where a tuned model comes from. Refs are texts; `data_fingerprint` is of the rows that were trained on."""
-
-    base: str
-    job: str
-    data_fingerprint: str
-    created: str
-    method: str = "sft"
-    system: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    template_sha256: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """The lineage that `to_dict` wrote."""
-        return cls(**raw)
-
-
-@public(AUTHORS)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PushRequest:
-    """How a model is pushed. `comparison` is what `Comparison.to_dict` gave, for the model card. With `dry_run` nothing
-    is made or uploaded: it is only looked whether it could be.
-    """
-
-    private: bool = False
-    dtype: str | None = None
-    comparison: Mapping[str, Any] | None = None
-    dry_run: bool = False
-
-
-@public()
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
-    """A model on a hub, or (`commit` None) what would be there. `new`: there is no repository of that name yet."""
-
-    url: str
-    kind: str
-    private: bool
-    new: bool
-    account: str
-    commit: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        return asdict(self)
 
 
 def _check_batch(call: Call, value: Any) -> Any:
@@ -138,12 +75,15 @@ _CHECKS = {
 
 @public()
 class Model(ABC):
-    """A model that answers. A plugin writes `generate`; everything else has a default here.
+    """A model that answers. A plugin writes `generate`; everything else has a default.
 
     `can_score`, `can_stream`, `can_continue` (plain text, without a chat template), `export_kinds` and `push_kinds`
-    declare what is there beyond that, and `takes` names the options beyond the usual ones (see GenerateOptions): asking
-    for what is not raises UnsupportedError. `can_mix`: one batch may hold different options. `can_join`: conversations
-    may join a batch that is being answered.
+    declare what else it can do, and `takes` the options beyond the usual ones (see GenerateOptions); the core refuses
+    the rest with UnsupportedError. `can_mix`: one batch may have different options. `can_join`: conversations may join
+    a batch that is being answered.
+
+    A model is used by one thread at a time, which need not be the one that opened it. All methods may raise any
+    TuneportError; any other exception becomes a BackendError that names the backend and the method.
     """
 
     ref: Ref
@@ -164,58 +104,67 @@ class Model(ABC):
     @property
     def memory(self) -> int | None:
         """Bytes of this machine's memory that the model takes once it is ready: its weights, not what answering adds.
-        None where nobody knows.
+        None where it is not known. Read by the server plugin before it loads the model; must be fast.
         """
         return None
 
     @abstractmethod
     def generate(self, prompts: Sequence[Sequence[Message]], options: GenerateOptions) -> list[Reply]:
-        """One reply for each conversation, in order, as fast as the backend can answer them together."""
+        """One reply for each conversation, in order.
+
+        Called by `ask` with one conversation and by `compare` and `serve` with many (`compare` passes 64 at a time).
+        The first call loads the model; each may take as long as answering takes, and may use the network. An exception
+        means that none of them was answered.
+        """
 
     def check_schema(self, schema: Mapping[str, Any]) -> None:
         """Raise OptionError if answers cannot follow this schema, UnavailableError if a package for it is missing.
 
-        A run calls it before it trains, so it must not load the model. A backend that has rules of its own for schemas
-        extends it; the default checks the size, the depth and the references.
+        Called by `plan` and `run` before a training, so it must not load the model. The default checks the size, the
+        depth and the references; a backend with further rules extends it.
         """
         read_schema(schema)
 
     def generate_stream(self, prompt: Sequence[Message], options: GenerateOptions) -> Iterator[str]:
-        """The pieces of one reply's text as they come; the whole at once where `can_stream` is false.
+        """The pieces of one reply's text as they are made; all of it at once where `can_stream` is false.
 
-        A generator may return the whole Reply at its end, for who wants to know why it ended and how long it is.
+        Called by `ask`, `chat` and `serve`. A generator may return the complete Reply at its end, for callers that need
+        its finish reason and length. It is closed when the caller stops reading.
         """
-        return _in_one_piece(self, prompt, options)
+        return stream_in_one_piece(self.generate, prompt, options)
 
     def generate_streams(
         self, prompts: Sequence[Sequence[Message]], options: GenerateOptions
     ) -> Iterator[tuple[int, str | Reply]]:
-        """The pieces of several replies as they come, answered together: each with the number of its prompt, and after
-        a prompt's last piece its whole Reply. Here a single prompt is streamed, and of several each reply comes in one
-        piece once all are there.
+        """The pieces of several replies as they are made: each with the number of its prompt, and after a prompt's last
+        piece its complete Reply. By default, a single prompt is streamed, and several are answered together, each reply
+        in one piece. Called by `serve`.
         """
         if len(prompts) == 1:
-            return _numbered(self.generate_stream(prompts[0], options))
+            return number_pieces(self.generate_stream(prompts[0], options))
         replies = enumerate(self.generate(prompts, options))
-        return ((number, told) for number, reply in replies for told in (reply.text, reply))
+        return ((number, piece) for number, reply in replies for piece in (reply.text, reply))
 
     def generate_each(
         self, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
     ) -> Iterator[tuple[int, str | Reply | TuneportError]]:
-        """The pieces of several replies as they come, each prompt with options of its own: as `generate_streams`, and
-        an error in place of the reply of a prompt that cannot be answered. Here prompts of equal options are answered
-        together, one such group after another; a plugin whose models set `can_mix` answers all of them together.
+        """As `generate_streams`, for prompts that each have options, with an error in place of the reply of a prompt
+        that cannot be answered. By default, prompts of equal options are answered together, one such group after
+        another; a plugin whose models set `can_mix` answers all of them together. Called by `serve`.
         """
-        return _by_options(self, asked)
+        return stream_by_options(self.generate_streams, asked)
 
     def open_batch(self) -> LiveBatch:
-        """An empty batch of answers, to be closed: `join` adds conversations to it. Written by a plugin whose models
-        set `can_join`.
+        """An empty batch of answers, which the caller closes; `join` adds conversations to it. Written by a plugin
+        whose models set `can_join`. Called by `serve`, in the model's thread.
         """
-        raise UnsupportedError(f"{self.ref} answers no batch that others may join.")
+        raise UnsupportedError(f"{self.ref} has no batches that conversations may join.")
 
     def ensure_ready(self) -> str | None:
-        """Make the model ready to answer; what that costs from now on, or None when nothing."""
+        """Make the model ready to answer. Returns what that costs from now on, as a sentence, or None for nothing.
+
+        Called by `tuneport hosting start`. May create a deployment and wait for it; may be repeated.
+        """
         return None
 
     def hosting(self) -> Hosting | None:
@@ -231,7 +180,9 @@ class Model(ABC):
         return False
 
     def close(self) -> None:  # noqa: B027 - nothing to give back is a fine answer
-        """Give back memory and connections; the model may be used again and comes back by itself."""
+        """Release memory and connections. The model may be used again, and then loads again. Called by `compare`
+        between two models and by `serve`; may be repeated.
+        """
 
     @overload
     def reply(self, messages: Conversational, *, schema: type[M], **options: Unpack[FreeOptions]) -> Reply[M]: ...
@@ -261,8 +212,8 @@ class Model(ABC):
 
     def _replies(self, conversations: Iterable[Conversational], options: Mapping[str, Any], call: str) -> list[Reply]:
         asked, shape = self._options(options, call)
-        replies = self.generate([self._prepared(one, asked) for one in conversations], asked)
-        return [_shaped(one, shape) for one in replies]
+        replies = self.generate([self._read(one, asked) for one in conversations], asked)
+        return [_with_shape(one, shape) for one in replies]
 
     def ask(self, text: str, **options: Unpack[AskOptions]) -> str:
         """The text of the answer to one user turn."""
@@ -275,7 +226,7 @@ class Model(ABC):
     def stream(self, messages: Conversational, **options: Unpack[AskOptions]) -> Iterator[str]:
         """The answer's text, piece by piece."""
         asked, _ = self._options(options, "stream")
-        return self.generate_stream(self._prepared(messages, asked), asked)
+        return self.generate_stream(self._read(messages, asked), asked)
 
     def stream_many(
         self, conversations: Iterable[Conversational], **options: Unpack[AskOptions]
@@ -284,9 +235,11 @@ class Model(ABC):
         after each conversation's last piece `(number, Reply)`. See `reply`.
         """
         asked, shape = self._options(options, "stream_many")
-        prompts = [self._prepared(one, asked) for one in conversations]
+        prompts = [self._read(one, asked) for one in conversations]
         streamed = self.generate_streams(prompts, asked)
-        return ((number, _shaped(told, shape) if isinstance(told, Reply) else told) for number, told in streamed)
+        return (
+            (number, _with_shape(piece, shape) if isinstance(piece, Reply) else piece) for number, piece in streamed
+        )
 
     def stream_each(
         self, asked: Iterable[tuple[Conversational, Mapping[str, Any]]]
@@ -300,20 +253,20 @@ class Model(ABC):
         for number, (messages, options) in enumerate(asked):
             try:
                 one, shapes[number] = self._options(dict(options), "stream_each")
-                ready[number] = self._prepared(messages, one), one
+                ready[number] = self._read(messages, one), one
             except TuneportError as error:
                 yield number, error
         numbers = list(ready)
-        for place, told in self.generate_each(list(ready.values())) if ready else ():
+        for place, piece in self.generate_each(list(ready.values())) if ready else ():
             number = numbers[place]
-            yield number, _shaped(told, shapes[number]) if isinstance(told, Reply) else told
+            yield number, _with_shape(piece, shapes[number]) if isinstance(piece, Reply) else piece
 
     def join(self, batch: LiveBatch, number: int, messages: Conversational, **options: Any) -> None:
-        """Let a batch of `open_batch` answer a conversation too; see `reply`. What comes is told by `batch.step`, with
+        """Let a batch of `open_batch` answer a conversation too; see `reply`. `batch.step` returns the pieces under
         that number. Raises TuneportError for a conversation that cannot be answered.
         """
         asked, _ = self._options(options, "join")
-        batch.add(number, self._prepared(messages, asked), asked)
+        batch.add(number, self._read(messages, asked), asked)
 
     def score(self, dataset: Dataset) -> Score:
         """Loss and next-token accuracy on a dataset, weighted by token; raises UnsupportedError where not declared."""
@@ -322,7 +275,7 @@ class Model(ABC):
         return self.compute_score(dataset)
 
     def compute_score(self, dataset: Dataset) -> Score:
-        """Written by a plugin whose models set `can_score`."""
+        """Written by a plugin whose models set `can_score`. Called by `score`; may take as long as it needs."""
         raise UnsupportedError(f"The backend of {self.ref} declares can_score and does not compute it: {dataset!r}.")
 
     def export(self, path: str | Path, kind: str, *, dtype: str | None = None) -> Path:
@@ -336,7 +289,9 @@ class Model(ABC):
         return self.write_export(target, kind, dtype)
 
     def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
-        """Written by a plugin whose models have `export_kinds`; nothing is at `path` but perhaps an empty folder."""
+        """Written by a plugin whose models have `export_kinds`. Called by `export` and after a training whose config
+        asks for it. At `path` is nothing, or an empty folder. Write all or nothing, and return the path.
+        """
         raise UnsupportedError(f"The backend of {self.ref} declares {kind!r} and does not write {dtype} to {path}.")
 
     def push(self, repository: str, kind: str, request: PushRequest | None = None) -> Publication:
@@ -345,15 +300,17 @@ class Model(ABC):
         return self.write_push(repository, kind, request or PushRequest())
 
     def write_push(self, repository: str, kind: str, request: PushRequest) -> Publication:
-        """Written by a plugin whose models have `push_kinds`; with `request.dry_run` it uploads nothing."""
+        """Written by a plugin whose models have `push_kinds`. Called by `push`. Uses the network; a `request.dry_run`
+        uploads nothing.
+        """
         del request
         raise UnsupportedError(f"The backend of {self.ref} declares {kind!r} and does not push it to {repository}.")
 
     def _require(self, kind: str, kinds: tuple[str, ...], done: str) -> None:
         if not kinds:
             raise UnsupportedError(
-                f"{self.ref} cannot be {done}: its backend does not hand out its weights.",
-                remedy="A model that a local backend trained can be. `tuneport plugins` lists the backends.",
+                f"{self.ref} cannot be {done}: its backend does not give access to the weights.",
+                remedy="Models that a local backend trained can be. `tuneport plugins` lists the backends.",
             )
         if kind not in kinds:
             raise UnsupportedError(f"{self.ref} cannot be {done} as {kind!r}; it can be {done} as: {', '.join(kinds)}.")
@@ -371,26 +328,9 @@ class Model(ABC):
                 )
         return asked, shape
 
-    def _prepared(self, messages: Conversational, options: GenerateOptions) -> list[Message]:
-        import msgspec
-
-        from tuneport.dataset import Message
-
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        try:
-            turns = [one if isinstance(one, Message) else msgspec.convert(_renamed(one), Message) for one in messages]
-        except msgspec.ValidationError as error:
-            raise UsageError(
-                f"A message is not of the form {{'role': …, 'content': …}}: {error}.",
-                remedy="Pass a text, or a list of messages such as [{'role': 'user', 'content': 'Hello'}].",
-            ) from error
-        if not turns:
-            raise UsageError("There is no message to answer.", remedy="Pass a text or at least one message.")
+    def _read(self, messages: Conversational, options: GenerateOptions) -> list[Message]:
         system = self.lineage.system if self.lineage and not options.raw else None
-        if system and turns[0].role not in ("system", "developer"):
-            turns.insert(0, Message(role="system", content=system))
-        return turns
+        return read_conversation(messages, system)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.ref}>"
@@ -399,62 +339,10 @@ class Model(ABC):
         """For a notebook: the ref and, of a tuned model, where it comes from."""
         from tuneport.html import card
 
-        told = self.lineage
-        facts = [(name, getattr(told, name)) for name in ("base", "job", "method", "system", "created")] if told else []
+        lineage, names = self.lineage, ("base", "job", "method", "system", "created")
+        facts = [(name, getattr(lineage, name)) for name in names] if lineage else []
         return card(f"Model {self.ref}", facts)
 
 
-def _renamed(turn: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A message whose thinking, under whichever key other tools write it, is its `reasoning_content`."""
-    other = next((key for key in ("reasoning", "thinking") if isinstance(turn, Mapping) and key in turn), None)
-    if other is None or "reasoning_content" in turn:
-        return turn
-    return {("reasoning_content" if key == other else key): value for key, value in turn.items()}
-
-
-def _in_one_piece(model: Model, prompt: Sequence[Message], options: GenerateOptions) -> Generator[str, None, Reply]:
-    reply = model.generate([prompt], options)[0]
-    yield reply.text
-    return reply
-
-
-def _numbered(pieces: Iterator[str]) -> Iterator[tuple[int, str | Reply]]:
-    text = ""
-    while True:
-        try:
-            piece = next(pieces)
-        except StopIteration as end:
-            yield 0, end.value if isinstance(end.value, Reply) else Reply(text=text)
-            return
-        text += piece
-        yield 0, piece
-
-
-def _shaped(reply: Reply, shape: Shape | None) -> Reply:
+def _with_shape(reply: Reply, shape: Shape | None) -> Reply:
     return reply if shape is None else replace(reply, shape=shape)
-
-
-def _by_options(
-    model: Model, asked: Sequence[tuple[Sequence[Message], GenerateOptions]]
-) -> Iterator[tuple[int, str | Reply | TuneportError]]:
-    groups: list[tuple[GenerateOptions, list[int]]] = []
-    for number, (_, options) in enumerate(asked):
-        same = next((numbers for other, numbers in groups if other == options), None)
-        if same is None or options.seed is not None:  # a seed's draws depend on the place in the batch
-            groups.append((options, [number]))
-        else:
-            same.append(number)
-    for options, numbers in groups:
-        left, begun = set(numbers), False
-        try:
-            for place, told in model.generate_streams([asked[number][0] for number in numbers], options):
-                begun = True
-                if isinstance(told, Reply):
-                    left.discard(numbers[place])
-                yield numbers[place], told
-        except TuneportError as error:
-            if len(numbers) == 1 or begun:
-                yield from ((number, error) for number in left)
-                continue
-            for number in numbers:  # one of them cannot be answered: the others must not suffer for it
-                yield from ((number, told) for _, told in _by_options(model, [asked[number]]))

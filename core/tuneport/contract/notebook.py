@@ -63,7 +63,7 @@ class Notebook(ABC):
 
 @public(AUTHORS)
 class MemoryNotebook(Notebook):
-    """A notebook that is kept in memory alone: of a plan, and for tests. It delivers to nobody.
+    """A notebook that is kept in memory alone: of a plan, and for tests. It has no observers.
 
     >>> notebook = MemoryNotebook()
     >>> notebook.scratch["job"] = "ft-1"

@@ -1,4 +1,4 @@
-"""Asking about a job again while the fault is a passing one."""
+"""Retries questions about a job after a passing fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Asked(Protocol):
 
 @public(AUTHORS)
 class Patience:
-    """Asks about a job again while the fault is a passing one; the job itself continues meanwhile.
+    """Retries questions about a job after a passing fault; the job itself continues meanwhile.
 
     An error is passing where it says so (`passing`). An UnavailableError is passing too once the job has answered: what
     it needs was there a moment ago.
@@ -48,7 +48,7 @@ class Patience:
                 found = question()
             except TuneportError as error:
                 if not (error.passing or (self._answered and isinstance(error, UnavailableError))):
-                    self._say_that_it_continues(error)
+                    self._add_how_to_follow(error)
                     raise
                 self._wait(error)
             else:
@@ -56,10 +56,10 @@ class Patience:
                 self._lost, self._times, self._odd = None, 0, 0
                 return found
 
-    def _say_that_it_continues(self, error: TuneportError) -> None:
+    def _add_how_to_follow(self, error: TuneportError) -> None:
         if self._answered and isinstance(error, BackendError):
-            then = f"The job continues, as far as is known. Come back with: tuneport watch {self._job.ref}"
-            error.remedy = f"{error.remedy} {then}" if error.remedy else then
+            then = f"The job continues, as far as is known. Follow it with: tuneport watch {self._job.ref}"
+            error.remedy = f"{error.remedy.rstrip('.')}. {then}" if error.remedy else then
 
     def _wait(self, error: TuneportError) -> None:
         job, now = self._job, time.monotonic()
@@ -73,7 +73,7 @@ class Patience:
             ends = min(ends, self._deadline)
         if now >= ends or self._odd > _MOST_ODD:
             raise WaitTimeout(
-                f"{job.ref} could not be asked about {self._times} times, for {now - self._lost:.0f} s: "
+                f"The status of {job.ref} could not be read in {self._times} attempts over {now - self._lost:.0f} s: "
                 f"{error.message}",
                 remedy=f"The job continues, as far as is known. Run in a while: tuneport watch {job.ref}",
             ) from error

@@ -40,7 +40,7 @@ def require_type(value: object, kind: type | tuple[type, ...], what: str) -> Non
 def require_word(value: object, words: Collection[str], what: str) -> None:
     """Raise WrongReturn unless the value is one of the words."""
     if not (isinstance(value, str) and value in words):
-        raise WrongReturn(f"{what} is {show(value)}, not one of {listed(words)}")
+        raise WrongReturn(f"{what} is {show(value)}, not one of {list_words(words)}")
 
 
 def require_number(value: object, what: str, *, whole: bool = False, least: float = 0, optional: bool = False) -> None:
@@ -69,6 +69,6 @@ def require_json(value: object, what: str) -> None:
         raise WrongReturn(f"{what} is not JSON: {error}") from None
 
 
-def listed(words: Collection[str]) -> str:
+def list_words(words: Collection[str]) -> str:
     """Words in a fixed order, as a message lists them."""
     return ", ".join(sorted(words))

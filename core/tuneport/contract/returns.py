@@ -11,7 +11,7 @@ from tuneport.contract.answers import Reply
 from tuneport.contract.border import Call, WrongReturn, guard_stream
 from tuneport.contract.events import Event, EventKind, EventLevel, Status
 from tuneport.contract.requirements import (
-    listed,
+    list_words,
     require,
     require_json,
     require_number,
@@ -128,7 +128,7 @@ def check_checkpoints(call: Call, value: Any) -> Any:
         require_time(one.created, f"{one.name}: created")
         require_time(one.expires, f"{one.name}: expires", optional=True)
         unknown = sorted(map(str, set(one.uses) - USES))
-        require(not unknown, f"{one.name}: uses has {', '.join(unknown)}; there are {listed(USES)}")
+        require(not unknown, f"{one.name}: uses has {', '.join(unknown)}; there are {list_words(USES)}")
         require_json(one.metrics, f"{one.name}: metrics")
     return list(value)
 

@@ -30,7 +30,7 @@ def read_schema(shape: Shape) -> dict[str, Any] | bool:
 
     An object allows no properties beyond those that it lists, unless it says `additionalProperties`: a model could add
     properties without end, and what is left out keeps every such schema valid. Raises OptionError for a schema that is
-    too large, nests too deep, or refers to another document.
+    too large, is nested too deeply, or refers to another document.
     """
     if shape is True:
         return True
@@ -92,7 +92,7 @@ def _bound(schema: Mapping[str, Any]) -> None:
         inside: list[Any] = []
         if isinstance(value, Mapping):
             if not all(isinstance(key, str) for key in value):
-                raise _wrong("A schema's keys are texts.", "Use texts as keys.")
+                raise _wrong("The keys of a schema must be strings.", "Use strings as keys.")
             inside = list(value.values())
             size += sum(len(key) + 4 for key in value)
         elif isinstance(value, list | tuple):
@@ -142,7 +142,7 @@ def _check(one: Mapping[str, Any]) -> None:
 
 
 def _hold_to_exact(one: dict[str, Any]) -> None:
-    """Keep whole numbers where floating point tells them apart: narrower bounds keep every answer valid."""
+    """Keep whole numbers where floating point can represent each of them: narrower bounds keep every answer valid."""
     for key, bound in (
         ("maximum", _EXACT),
         ("exclusiveMaximum", _EXACT),

@@ -16,7 +16,7 @@ from tuneport.doors import public
 from tuneport.errors import DataError, UsageError
 from tuneport.evaluate.builtin import contains, exact, json_fields, normalized, numeric, token_f1
 from tuneport.evaluate.exchange import prompt_and_reference
-from tuneport.evaluate.own import OwnGrader
+from tuneport.evaluate.user_grader import OwnGrader
 from tuneport.spelling import did_you_mean
 
 Grade = Callable[[Example, str], float]

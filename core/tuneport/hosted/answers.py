@@ -44,7 +44,7 @@ def explain_refusal(endpoint: Endpoint, status: int, code: str, message: str, he
     error: Refused
     if status < 400:
         error = RefusedAddress(
-            f"{title} sends the request to another address ({status}).", remedy="A key follows no redirect."
+            f"{title} sends the request to another address ({status}).", remedy="A key is never sent after a redirect."
         )
     elif status == 401:
         error = RefusedAccount(
@@ -56,14 +56,14 @@ def explain_refusal(endpoint: Endpoint, status: int, code: str, message: str, he
             remedy="Check what the account may do, and whether its bill is paid.",
         )
     elif status in (404, 410):
-        error = RefusedName(f"{title} has no such thing ({status}): {said}.", remedy="Check the name.")
+        error = RefusedName(f"{title} did not find it ({status}): {said}.", remedy="Check the name.")
     elif status == 429:
         pause = f"in {wait:,.0f} s" if wait else "in a while"
         error = RefusedForNow(
             f"{title} is busy (429): {said}.", remedy=f"Try again {pause}.", passing=True, retry_after=wait
         )
     else:
-        error = RefusedRequest(f"{title} refused the request ({status}): {said}.", remedy="Change what it names.")
+        error = RefusedRequest(f"{title} refused the request ({status}): {said}.", remedy="Fix what the message names.")
     error.status, error.code, error.headers = status, code, {name.lower(): one for name, one in headers.items()}
     return error
 

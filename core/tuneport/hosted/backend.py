@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.backend import Backend
+from tuneport.contract.border import WrongReturn, place_of, report_to
 from tuneport.contract.capabilities import Availability
 from tuneport.contract.events import utc_now
 from tuneport.doors import HOSTED, public
@@ -27,10 +26,12 @@ from tuneport.hosted.http import Http, bound_to
 from tuneport.hosted.job import HostedJob
 from tuneport.hosted.model import HostedModel
 from tuneport.hosted.plan import make_plan, price_of
-from tuneport.hosted.start import alone, finish, settle, unconfirmed
+from tuneport.hosted.returns import check_description
+from tuneport.hosted.start import alone, finish, settle, unconfirmed_error
 from tuneport.notebook import open_notebook
 from tuneport.printable import one_line
 from tuneport.refs import Ref
+from tuneport.versions import installed_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,9 @@ class HostedBackend(Backend):
     packages = (PACKAGE,)
 
     def __init__(self, service: Service, install: str = "pip install httpx2") -> None:
+        check_description(service)
         self.service = service
+        self.author = type(service).__module__  # whom an error names
         self.name = service.name
         self.install = install  # type: ignore[misc]  # of one service
         self._http = Http(service.endpoint, service.read_error)
@@ -91,7 +94,7 @@ class HostedBackend(Backend):
         except TuneportError as error:
             if "create" in scratch and "job" not in scratch:
                 # An earlier call has requested the job: what stops this one does not prove that there is none.
-                raise unconfirmed(self.service, ref, scratch, error) from error
+                raise unconfirmed_error(self.service, ref, scratch, error) from error
             if isinstance(error, UnavailableError) and error.passing:
                 # Not a refusal: the same intent continues, with the files that were uploaded.
                 raise BackendError(
@@ -215,7 +218,7 @@ class HostedBackend(Backend):
             "fingerprint": request.train.fingerprint,
             "system": written["train"][1],
             "settings": request.settings.model_dump(mode="json", exclude_defaults=True),
-            "versions": _versions(),
+            "versions": installed_versions(PACKAGE),
             "created": utc_now().isoformat(),
             "usd_per_million_tokens": price_of(service, request, model).value,
             "budget_usd": request.budget_usd,
@@ -241,18 +244,14 @@ class HostedBackend(Backend):
             yield
         except (TuneportError, OSError):
             raise
+        except WrongReturn as error:
+            raise BackendError(
+                f"The backend {self.name!r} returned a wrong value from {error}.", remedy=report_to(self.author)
+            ) from None
         except Exception as error:
             why = one_line(self._http.redact(f"{type(error).__name__}: {error}"))[:200]
+            place = place_of(error, self.author)
             raise BackendError(
-                f"The answer of {self.service.title} could not be read ({why}).", remedy="Try again."
+                f"The answer of {self.service.title} could not be read ({why}{', in ' if place else ''}{place}).",
+                remedy=report_to(self.author),
             ) from error
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("tuneport", PACKAGE):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions

@@ -1,4 +1,4 @@
-"""Questions over the OpenAI wire, without the openai package."""
+"""Questions over the OpenAI API, without the openai package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REASONS = ("stop", "length", "tool_calls")
 def ask_openai_wire(http: Http, path: str, model: str, prompt: Sequence[Message], options: GenerateOptions) -> Reply:
     """The answer of `model` at a chat completions endpoint. Sent once: `HostedModel` repeats it.
 
-    Raises BackendError for an answer that is not of the wire.
+    Raises BackendError for an answer that is not in the API's format.
     """
     body = _body(model, prompt, options)
     answer = http.once("POST", path, body)
@@ -36,7 +36,7 @@ def stream_openai_wire(
 ) -> Generator[str, None, Reply]:
     """The pieces of the answer as they come, the first of which is empty, and at the end the reply. Sent once.
 
-    Raises BackendError for an answer that is not of the wire, InDoubt for one that breaks off.
+    Raises BackendError for an answer that is not in the API's format, InDoubt for one that breaks off.
     """
     body = {**_body(model, prompt, options), "stream": True}
     shown = http.redact.pieces()  # a model may repeat the key over several pieces
@@ -100,13 +100,13 @@ def _collect_call(calls: dict[int, dict[str, Any]], part: dict[str, Any]) -> Non
 
 def _not_of_the_wire(http: Http, error: Exception) -> BackendError:
     return BackendError(
-        f"{http.endpoint.title} sent an answer that is not of the OpenAI wire ({type(error).__name__}).",
+        f"{http.endpoint.title} sent an answer that is not in the OpenAI API format ({type(error).__name__}).",
         remedy="Ask again.",
     )
 
 
 def _turn(turn: dict[str, Any]) -> dict[str, Any]:
-    """A message as the wire takes it: the weight is for training, and past thinking belongs to past answers."""
+    """A message as the API takes it: the weight is for training, and past thinking belongs to past answers."""
     return {name: value for name, value in turn.items() if name not in ("weight", "reasoning_content")}
 
 

@@ -136,7 +136,7 @@ def check_address(text: str, where: str) -> str:
     except ValueError as error:
         raise ConfigError(f"The address in {where} cannot be read: {error}.", remedy="Write https://HOST") from error
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ConfigError(f"{where} does not hold the address of a service.", remedy="Write https://HOST")
+        raise ConfigError(f"{where} is not the address of a service.", remedy="Write https://HOST")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigError(
             f"The address in {where} would send the key to {host} unencrypted.",

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Event, EventLevel, Status, utc_now
+from tuneport.hosted.refusals import RefusedName
 
 if TYPE_CHECKING:
     from tuneport.contract.notebook import Notebook
@@ -23,7 +24,7 @@ _STEP = 10  # percent of progress between two events
 
 
 def status_of(service: Service, report: Report) -> Status:
-    """Tuneport's status for the service's word; one that nobody knows does not end the job."""
+    """Tuneport's status for the service's word; an unknown word does not end the job."""
     return service.words.get(report.word, Status.UNKNOWN)
 
 
@@ -49,9 +50,12 @@ def keep_entries(service: Service, http: Http, notebook: Notebook, report: Repor
     after = notebook.scratch.get(_CURSOR)
     last = after
     kept = []
-    for entry in service.read_entries(http, report, after):
-        kept.append((f"entry {entry.id}", _event(entry)))
-        last = entry.id
+    try:
+        for entry in service.read_entries(http, report, after):
+            kept.append((f"entry {entry.id}", _event(entry)))
+            last = entry.id
+    except RefusedName:  # there is no log yet: the job itself was found just now
+        pass
     if kept:
         notebook.append(kept)
         notebook.scratch[_CURSOR] = last
@@ -68,7 +72,7 @@ def _keep_change(service: Service, notebook: Notebook, report: Report, known: li
         if status.terminal and report.started and not any(one.data.get("status") == Status.RUNNING for one in known):
             # Nobody looked while it ran, and the service says when it began.
             running = {"status": str(Status.RUNNING), "observed": True}
-            event = Event(seq=0, time=report.started, kind="status", message="The training began.", data=running)
+            event = Event(seq=0, time=report.started, kind="status", message="Training started.", data=running)
             events.insert(0, ("began", event))
         if not any("native" in one.data for one in notebook.append(events)):
             return False

@@ -38,7 +38,7 @@ def write_rows(
     place = Path(temporary)
     try:
         with os.fdopen(handle, "wb") as out:
-            for example, fits in _measured(rows, drop):
+            for example, fits in _measure_rows(rows, drop):
                 if not fits:
                     dropped += 1
                     continue
@@ -100,7 +100,7 @@ def _wait_until_ready(service: Service, http: Http, start: Start, file_id: str) 
         pause = min(2 * pause, limits.poll)
 
 
-def _measured(rows: Dataset, drop: DataRules | None) -> Iterator[tuple[Example, bool]]:
+def _measure_rows(rows: Dataset, drop: DataRules | None) -> Iterator[tuple[Example, bool]]:
     """Each row, and whether it is short enough."""
     if drop is None or drop.max_tokens is None or drop.count_tokens is None:
         yield from ((one, True) for one in rows)

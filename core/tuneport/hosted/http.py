@@ -51,7 +51,7 @@ class Http:
 
     @property
     def limits(self) -> Limits:
-        """The endpoint's limits. A service on this machine is asked more often: it need not be spared."""
+        """The endpoint's limits. Services on this machine are polled more often."""
         limits = self.endpoint.limits
         if not self.endpoint.is_loopback:
             return limits
@@ -116,7 +116,7 @@ class Http:
                     return
                 if data:
                     yield _event_value(data, self.endpoint.title)
-        raise InDoubt(f"{self.endpoint.title} broke off its answer.", remedy="Ask again.", passing=True)
+        raise InDoubt(f"{self.endpoint.title} ended its response too early.", remedy="Ask again.", passing=True)
 
     def again(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
         """As `once`, for a request that does no harm when it is carried out twice: repeated after a lost connection, a
@@ -146,16 +146,20 @@ class Http:
             return sent > 1  # an earlier request, whose answer was lost, has deleted it
         return True
 
-    def pages(self, path: str, key: str, **query: Any) -> Iterator[Mapping[str, Any]]:
-        """The items under `key` of a list in pages, which `nextPageToken` and `pageToken` connect (Google's form).
+    def pages(
+        self, path: str, key: str, *, cursor: tuple[str, str] = ("nextPageToken", "pageToken"), **query: Any
+    ) -> Iterator[Mapping[str, Any]]:
+        """The items under `key` of a list in pages. `cursor` is the field of a page that names the next one, and the
+        parameter that asks for it; the default is Google's form.
 
         Raises BackendError for pages that lead in a circle.
         """
+        field, parameter = cursor
         tokens = [""]
         while True:
-            page = self.again("GET", path, query={**query, **({"pageToken": tokens[-1]} if tokens[-1] else {})})
+            page = self.again("GET", path, query={**query, **({parameter: tokens[-1]} if tokens[-1] else {})})
             yield from page.get(key) or ()
-            token = str(page.get("nextPageToken") or "")
+            token = str(page.get(field) or "")
             if not token:
                 return
             if token in tokens:
@@ -280,11 +284,11 @@ def _event_value(data: str, title: str) -> Any:
 def _checked_path(path: str) -> str:
     """A path that stays where it is: a name that a user typed may be a part of it."""
     if any(part in (".", "..") for part in path.split("/")) or not path.startswith("/"):
-        raise UsageError(f"{one_line(path)!r} is not a name that a service has.", remedy="Check the name.")
+        raise UsageError(f"{one_line(path)!r} is not a valid name.", remedy="Check the name.")
     try:
         return quote(path, safe=_SAFE)
     except UnicodeEncodeError as error:
-        raise UsageError(f"{path!a} holds half a character.", remedy="Remove it from the name.") from error
+        raise UsageError(f"{path!a} contains a lone surrogate.", remedy="Remove it from the name.") from error
 
 
 def bound_to(endpoint: Endpoint, started_at: str, ref: str) -> None:
@@ -292,7 +296,7 @@ def bound_to(endpoint: Endpoint, started_at: str, ref: str) -> None:
     questions, and the old one must not receive the new key.
     """
     if started_at != endpoint.base_url:
-        cure = f"Run: export {endpoint.address}={started_at}" if endpoint.address else "Bring back the old address."
+        cure = f"Run: export {endpoint.address}={started_at}" if endpoint.address else "Restore the old address."
         raise ConfigError(
             f"{ref} was started at {started_at}, and {endpoint.name} is {endpoint.base_url} now.", remedy=cure
         )

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Event, Status, utc_now
+from tuneport.contract.facts import Lineage
 from tuneport.contract.job import Job
-from tuneport.contract.model import Lineage
 from tuneport.contract.state import Checkpoint, JobState, Removal
 from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, JobNotFinished, NotFoundError, TuneportError, UsageError
@@ -20,7 +20,7 @@ from tuneport.hosted.events import keep_entries, look_and_keep, status_of
 from tuneport.hosted.http import bound_to
 from tuneport.hosted.model import HostedModel
 from tuneport.hosted.reports import DataFile, Report
-from tuneport.hosted.start import finish, start_of, state_before, withdraw
+from tuneport.hosted.start import finish, require_account, start_of, state_before, withdraw
 
 if TYPE_CHECKING:
     from tuneport.contract.notebook import Notebook
@@ -39,6 +39,7 @@ class HostedJob(Job):
     def __init__(self, ref: Ref, service: Service, http: Http, notebook: Notebook) -> None:
         self.ref = ref
         self.service = service
+        self.author = type(service).__module__  # whom an error names
         self.http = http
         self.notebook = notebook
         self.scratch = notebook.scratch
@@ -133,7 +134,7 @@ class HostedJob(Job):
         name = self._report().model
         if not name:
             raise BackendError(
-                f"{self.service.title} reports that {self.ref} succeeded, and names no model.",
+                f"{self.service.title} reports that {self.ref} succeeded, but names no model.",
                 remedy=f"Look at the job {self.scratch['job']} on the service's own page.",
             )
         return name
@@ -150,10 +151,11 @@ class HostedJob(Job):
                 remedy=f"Run: tuneport {verb} {self.ref}",
             )
         self._require_address()
+        require_account(self.service, self.http, self.scratch, str(self.ref))
         removal = Removal()
         for one in self._belongings():
             line = f"{one.what} at {self.service.title}"
-            if one.remove is None:
+            if one.keep or one.remove is None:
                 removal.kept.append(f"{line}: {one.keep or 'it cannot be removed from here'}")
             elif dry_run or one.remove():
                 removal.removed.append(line)

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tuneport.contract.model import Lineage, Model
+from tuneport.contract.facts import Lineage
+from tuneport.contract.model import Model
 from tuneport.doors import HOSTED, public
 from tuneport.errors import BackendError, TuneportError, UnavailableError
 from tuneport.files import sync
 from tuneport.hosted.refusals import InDoubt, RefusedName
-from tuneport.hosted.start import start_of
+from tuneport.hosted.start import require_account, start_of
 
 if TYPE_CHECKING:
     from tuneport.contract.answers import GenerateOptions, Reply
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 _LONGEST_PAUSE = 60.0
+_STOPPED = "hosting stopped"  # in the notebook: you took the deployment down
 
 
 @public(HOSTED)
@@ -46,6 +48,7 @@ class HostedModel(Model):
         self.ref = ref
         self.name = name
         self.lineage = lineage
+        self.author = type(service).__module__  # whom an error names
         self._service = service
         self._http = http
         self._scratch = scratch
@@ -102,10 +105,9 @@ class HostedModel(Model):
         """Deploy the model where it is not, wait until it answers, and return what that costs from now on."""
         if self._deployments is None or self._scratch is None:
             return None
-        deployments, name, start = self._deployments, self._deployment_name(), start_of(self._scratch)
-        self._scratch["hosting"] = name  # before it is requested, so that `delete` never forgets it
-        if self.hosting() is None:
-            self._http.retry(lambda: deployments.create(self._http, start, self.name, name))
+        self._require_account()
+        self._scratch["hosting"] = self._deployment_name()  # before it is requested, so that `delete` never forgets it
+        self._scratch.pop(_STOPPED, None)
         found = self._wait_until_deployed()
         return f"{self.ref} is deployed at {found.describe_cost()}. To stop it now: tuneport hosting stop {self.ref}"
 
@@ -113,14 +115,16 @@ class HostedModel(Model):
         """Take the deployment down, which ends its cost; whether it was there."""
         if self._deployments is None or self._scratch is None:
             return False
+        self._require_account()
         was_there = self._deployments.remove(self._http, self._deployment_name())
         self._scratch.pop("hosting", None)
+        self._scratch[_STOPPED] = True  # the setting `deploy` does not undo what you asked for
         return was_there
 
     def write_export(self, path: Path, kind: str, dtype: str | None) -> Path:
         """Download the weights into a new folder, which appears when it is complete."""
         if dtype is not None:
-            raise UnavailableError(f"{self._service.title} gives weights as they are, not as {dtype}.")
+            raise UnavailableError(f"{self._service.title} provides the weights as they are, not as {dtype}.")
         path = path.absolute()
         with _new_folder(path) as folder:
             self._service.download(self._http, self.name, folder, kind)
@@ -130,10 +134,26 @@ class HostedModel(Model):
         assert self._deployments is not None and self._scratch is not None
         return self._deployments.name_for(self.name, self._scratch["request"]["mark"])
 
+    def _require_account(self) -> None:
+        assert self._scratch is not None
+        require_account(self._service, self._http, self._scratch, str(self.ref))
+
+    def _create_deployment(self) -> None:
+        assert self._deployments is not None and self._scratch is not None
+        create, start, name = self._deployments.create, start_of(self._scratch), self._deployment_name()
+        self._http.retry(lambda: create(self._http, start, self.name, name))
+
     def _wait_until_deployed(self) -> Hosting:
+        assert self._scratch is not None
         limits = self._http.limits
         deadline = time.monotonic() + limits.ready
+        must_create = True
         while (found := self.hosting()) is None or found.state not in ("ready", "asleep"):
+            if _STOPPED in self._scratch:
+                raise UnavailableError(f"{self.ref} was taken down while it was being deployed.")
+            if found is None and must_create:
+                self._create_deployment()
+            must_create = found is not None and found.state == "stopping"  # an earlier one, which goes first
             if found is not None and found.state == "failed":
                 raise BackendError(
                     f"{self._service.title} could not deploy {self.ref}: {found.message or 'it gives no reason'}.",
@@ -152,7 +172,7 @@ class HostedModel(Model):
         if self._deployments is None or self._scratch is None:
             return self.name
         if "hosting" not in self._scratch:
-            if not self._scratch["request"]["settings"].get("deploy"):
+            if _STOPPED in self._scratch or not self._scratch["request"]["settings"].get("deploy"):
                 raise UnavailableError(
                     f"{self.ref} is not deployed, and {self._service.title} answers only from a deployment.",
                     remedy=f"Run: tuneport hosting start {self.ref} (it is billed while it runs)",

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from tuneport.contract.estimates import estimate_tokens
 from tuneport.contract.plan import Plan, Quantity
-from tuneport.dataset import Completion, Conversation
 
 if TYPE_CHECKING:
     from tuneport.contract.request import TrainRequest
-    from tuneport.dataset import Dataset, Example
     from tuneport.hosted.service import Service
     from tuneport.hosted.settings import HostedSettings
-
-_SAMPLE = 5_000
-_CHARACTERS = 4.0  # per token: 4.4 were measured on 10,003 support messages with o200k_base
-_PER_TURN = 3
-_ERROR = "±25% in English, up to twice as many in code and other languages"
 
 
 def make_plan(service: Service, request: TrainRequest, model: str, body: dict[str, Any], missing: str) -> Plan:
     """The plan of a request; `missing` is what keeps it from being started here. Asks no network."""
     epochs = _epochs(service, request)
-    once = _tokens(request.train)
+    once = estimate_tokens(request.train)
     tokens = Quantity(
-        value=once * epochs.value if epochs.value is not None else None,
+        value=(once.value or 0) * epochs.value if epochs.value is not None else None,
         unit="tokens",
-        source="estimated from characters" if epochs.value is not None else epochs.source,
-        error=_ERROR,
+        source=once.source if epochs.value is not None else epochs.source,
+        error=once.error,
     )
     notes = [missing] if missing else []
-    if request.options.seed is not None and not service.capabilities.seed:
-        notes.append(f"{service.title} takes no seed: train.seed has no effect there.")
     if service.deployments is not None:
         notes.append(
             f"A tuned model answers at {service.title} only while it is deployed, which costs money. A run compares "
@@ -68,23 +60,6 @@ def _epochs(service: Service, request: TrainRequest) -> Quantity:
         return Quantity(value=asked, unit="epochs", source="as requested")
     source = f"{service.title}'s default"
     return Quantity(value=service.auto_epochs, unit="epochs", source=source)
-
-
-def _tokens(rows: Dataset) -> int:
-    """Tokens of one epoch, by the number of characters; of a sample where there are many rows."""
-    count = len(rows)
-    sample = list(rows if count <= _SAMPLE else rows.sample(_SAMPLE))
-    size = sum(_characters(one) for one in sample) / _CHARACTERS
-    return round(size * count / max(1, len(sample)))
-
-
-def _characters(example: Example) -> float:
-    if isinstance(example, Completion):
-        return len(example.prompt) + len(example.completion)
-    turns = (
-        example.messages if isinstance(example, Conversation) else (*example.prompt, *example.chosen, *example.rejected)
-    )
-    return sum(len(one.text) + len(one.reasoning_content or "") + _PER_TURN * _CHARACTERS for one in turns)
 
 
 def _usd(service: Service, request: TrainRequest, model: str, tokens: Quantity) -> Quantity:

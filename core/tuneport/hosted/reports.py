@@ -105,7 +105,8 @@ class Report:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of a service's log or one row of its metrics. `id` is the service's own, or made from what it says: the
-    same entry has the same id each time. `time` is None where the service gives none.
+    same entry has the same id each time. `time` is None where the service gives none. The `data` of a metric has `step`
+    and tuneport's names, such as `train_loss`; see `read_metrics`.
     """
 
     id: str
@@ -120,7 +121,7 @@ class Entry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belonging:
     """A thing that a job left at the service: `what` it is, for a person, and the call that removes it, which returns
-    whether it was there. `keep` says why it stays instead.
+    whether it was there. `keep` says why it stays: `remove` is not called then.
     """
 
     what: str

@@ -14,6 +14,7 @@ from tuneport.doors import HOSTED, public
 from tuneport.errors import UnsupportedError
 from tuneport.hosted.answers import error_in
 from tuneport.hosted.chat import ask_openai_wire, stream_openai_wire
+from tuneport.hosted.returns import guard_calls
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +40,8 @@ class Service(ABC):
 
     Calls that take an `Http` may use the network and block; they are made in the process and thread that asked, several
     at a time. They may raise Refused, Unsent and InDoubt, as the client does, and any of tuneport's errors; another
-    exception becomes a BackendError that names the service. The others use no network.
+    exception becomes a BackendError that names the call. The others use no network. What each call returns is checked:
+    a value of the wrong type is a BackendError that names the call and what is wrong.
     """
 
     endpoint: Endpoint
@@ -50,11 +52,17 @@ class Service(ABC):
     auto_epochs: ClassVar[int | None] = None
     """What the service does where `epochs: auto` is sent as nothing; None where it does not say."""
     chat_path: ClassVar[str] = ""
-    """Where models answer over the OpenAI wire, such as `/v1/chat/completions`."""
+    """Where models answer over the OpenAI API, such as `/v1/chat/completions`."""
     takes: ClassVar[frozenset[str]] = frozenset()
-    """The options of an answer that `generate` understands beyond those that every model takes."""
+    """The options of an answer that `generate` takes beyond `max_tokens`, `temperature`, `top_p`, `stop`, `seed` and
+    `tools`, by their names in GenerateOptions. Raise UnsupportedError in `generate` for one of those six that the
+    service does not have."""
     deployments: ClassVar[Deployments | None] = None
     """For a service whose tuned models answer only while they are deployed."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        guard_calls(cls)
 
     @property
     def name(self) -> str:
@@ -95,7 +103,7 @@ class Service(ABC):
         """
 
     def write_row(self, example: Example) -> dict[str, Any]:
-        """A row as it stands in the uploaded JSON lines: OpenAI's form, unless overridden."""
+        """A row as it is written to the uploaded JSON Lines file: OpenAI's form, unless overridden."""
         return openai_row(example)
 
     def read_price(self, request: TrainRequest, model: str) -> Quantity:
@@ -135,7 +143,7 @@ class Service(ABC):
         """Upload a file and return its id. Called again after a failure, with `find_file` before each call."""
 
     def is_file_ready(self, http: Http, start: Start, file_id: str) -> bool:
-        """Whether the service has processed the file. Raises DataError where it finds it bad."""
+        """Whether the service has processed the file. Raises DataError if the service rejects it."""
         del http, start, file_id
         return True
 
@@ -148,7 +156,9 @@ class Service(ABC):
 
     @abstractmethod
     def create(self, http: Http, start: Start) -> Report:
-        """Send the one request that starts the job, by `http.once`, with `start.mark` where the proof needs it."""
+        """Send the one request that starts the job, by `http.once`, with `start.mark` where the proof needs it, and
+        `seconds=http.limits.create` where the service takes long to answer it.
+        """
 
     def is_duplicate(self, error: Refused) -> bool:
         """Whether a refusal says that the id is taken (for `ClientId`)."""
@@ -173,7 +183,8 @@ class Service(ABC):
 
     def read_entries(self, http: Http, report: Report, after: str | None) -> Iterable[Entry]:
         """The service's log and metrics, in order, from the entry that follows the id `after`. One that comes again is
-        kept once. A service without a log needs no such call: events are made from what `look` returns.
+        kept once. A service without a log needs no such call: events are made from what `look` returns. RefusedName
+        means that there is no log yet.
         """
         del http, report, after
         return ()
@@ -210,7 +221,7 @@ class Service(ABC):
     # ---- Use
 
     def generate(self, http: Http, model: str, prompt: Sequence[Message], options: GenerateOptions) -> Reply:
-        """One answer. Over the OpenAI wire at `chat_path`, unless overridden."""
+        """One answer. Over the OpenAI API at `chat_path`, unless overridden."""
         if not self.chat_path:
             raise UnsupportedError(f"{self.title} does not answer questions.")
         return ask_openai_wire(http, self.chat_path, model, prompt, options)

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from tuneport.contract.border import WrongReturn
 from tuneport.contract.events import Status, utc_now
 from tuneport.contract.state import JobState
 from tuneport.errors import BudgetError, ConfigError, JobNotFinished, JobNotFound, TuneportError
@@ -21,6 +22,7 @@ from tuneport.homefolder import home
 from tuneport.hosted.files import ensure_file
 from tuneport.hosted.refusals import Refused, Unsent
 from tuneport.hosted.reports import DataFile, Start
+from tuneport.printable import one_line
 
 if TYPE_CHECKING:
     from tuneport.hosted.http import Http
@@ -52,6 +54,17 @@ def start_of(scratch: Scratch) -> Start:
     names = ("ref", "intent", "mark", "method", "model", "is_tuned", "body", "usd_per_million_tokens")
     facts = {name: request[name] for name in names}
     return Start(**facts, account=scratch.get("account", ""), files=scratch.get("files", {}))
+
+
+def require_account(service: Service, http: Http, scratch: Scratch, ref: str) -> None:
+    """Raise ConfigError where the key is another account's, to which nothing that the job left would seem to exist."""
+    started, now = scratch.get("account", ""), service.read_account(http) if scratch.get("account") else ""
+    if started != now:
+        raise ConfigError(
+            f"{ref} was started in the account {started} of {service.title}; the key in {http.endpoint.key} is that of "
+            f"{now}.",
+            remedy=f"Set {http.endpoint.key} to a key of {started}.",
+        )
 
 
 def finish(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
@@ -86,7 +99,7 @@ def settle(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
     """
     with alone(scratch["request"]["intent"]):
         if "refused" in scratch:
-            raise _not_started(ref, scratch)
+            raise _not_started_error(ref, scratch)
         if any(name in scratch for name in _OVER) or "create" not in scratch:
             return
         found, unseen = _resolve(service, http, start_of(scratch))
@@ -95,10 +108,10 @@ def settle(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
             return
         passed = (utc_now() - datetime.fromisoformat(scratch["create"]["at"])).total_seconds()
         if unseen is not None or passed < http.limits.certain:
-            raise unconfirmed(service, ref, scratch, unseen)
+            raise unconfirmed_error(service, ref, scratch, unseen)
         scratch["refused"] = f"{service.title} has no job for it, {passed / 60:.0f} minutes after it was requested."
         del scratch["create"]
-        raise _not_started(ref, scratch)
+        raise _not_started_error(ref, scratch)
 
 
 def withdraw(scratch: Scratch) -> bool:
@@ -133,7 +146,7 @@ def state_before(service: Service, ref: Ref, scratch: Scratch) -> JobState:
     return state(Status.INTERRUPTED, message, f"Run: tuneport resume {ref}")
 
 
-def unconfirmed(service: Service, ref: Ref, scratch: Scratch, why: TuneportError | None = None) -> JobNotFinished:
+def unconfirmed_error(service: Service, ref: Ref, scratch: Scratch, why: TuneportError | None = None) -> JobNotFinished:
     """The error for a start of unknown outcome; `why` is what kept the service from being asked."""
     sent = datetime.fromisoformat(scratch["create"]["at"])
     found = "the service does not show it yet" if why is None else why.message.rstrip(".")
@@ -152,7 +165,7 @@ def unconfirmed(service: Service, ref: Ref, scratch: Scratch, why: TuneportError
     )
 
 
-def _not_started(ref: Ref, scratch: Scratch) -> JobNotFound:
+def _not_started_error(ref: Ref, scratch: Scratch) -> JobNotFound:
     return JobNotFound(f"{ref} was not started: {scratch['refused']}", remedy="Run the same command again to start it.")
 
 
@@ -169,15 +182,24 @@ def _create(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
         try:
             _adopt(service, http, ref, scratch)
         except TuneportError as unseen:
+            if not isinstance(error, TuneportError):  # the author wants to know
+                unseen.message = f"{unseen.message} The request ended with {_describe(http, error)}."
+                unseen.args = (unseen.message, *unseen.args[1:])
             raise unseen from error
     else:
         scratch["job"] = report.id
 
 
+def _describe(http: Http, error: Exception) -> str:
+    if isinstance(error, WrongReturn):
+        return f"a wrong value, {error}"
+    return one_line(http.redact(f"{type(error).__name__}: {error}"))[:200]
+
+
 def _adopt(service: Service, http: Http, ref: Ref, scratch: Scratch) -> None:
     found, unseen = _resolve(service, http, start_of(scratch))
     if found is None:
-        raise unconfirmed(service, ref, scratch, unseen)
+        raise unconfirmed_error(service, ref, scratch, unseen)
     scratch["job"] = found.id
 
 

@@ -1,4 +1,4 @@
-"""One SQLite file, safe with many processes: opened, migrated, and every failure of it told in words that help."""
+"""One SQLite file, safe with many processes: opened, migrated, and every failure explained with a remedy."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def migrations() -> list[Path]:
 
 
 def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
-    """Raise HomeError when the path lies on a network file system, as far as the table of mounts tells (Linux)."""
+    """Raise HomeError when the path is on a network file system, as far as the table of mounts shows (Linux)."""
     try:
         table = mounts.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -148,7 +148,7 @@ def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None
 
 
 def _refuse_special(path: Path) -> None:
-    """Raise HomeError for a pipe or a device, of which sqlite says only that it failed, if it ever does.
+    """Raise HomeError for a pipe or a device, for which SQLite reports only a failure, or waits without end.
 
     Never opens the file: to close it again would drop the locks that this process's other connections hold on it
     (https://www.sqlite.org/howtocorrupt.html, 2.2), and another process could then delete their write-ahead log.
@@ -191,7 +191,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _statements(script: str) -> Iterator[str]:
-    # executescript() would commit the transaction that must hold the whole migration.
+    # executescript() would commit the transaction that must hold the complete migration.
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -201,31 +201,31 @@ def _statements(script: str) -> Iterator[str]:
 
 
 @contextmanager
-def whole_rows() -> Iterator[None]:
-    """Around what reads the columns of a row: one that no tuneport can have written is damage, like a broken page."""
+def readable_rows() -> Iterator[None]:
+    """Turn errors from reading a row's columns into a DatabaseError: the row is damaged."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
-        raise sqlite3.DatabaseError(f"a row of it is malformed: {told}") from error
+        problem = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
+        raise sqlite3.DatabaseError(f"a row of it is malformed: {problem}") from error
 
 
-def stored(text: str, kind: type[Any] = dict) -> Any:
-    """The JSON value in a column, which is of that kind; for use inside of `whole_rows`."""
+def parse_json(text: str, kind: type[Any] = dict) -> Any:
+    """The JSON value in a column, which is of that kind; for use inside of `readable_rows`."""
     value = json.loads(text)
     if not isinstance(value, kind):
-        raise ValueError(f"{type(value).__name__} where {kind.__name__} belongs")
+        raise ValueError(f"{type(value).__name__} instead of {kind.__name__}")
     return value
 
 
 def _cure(error: Exception, path: Path) -> str:
     text = str(error).lower()
     if path.is_dir():
-        return f"A folder stands where the file belongs. Move it away: mv '{path}' '{path}.old'"
+        return f"There is a folder in place of the file. Move it away: mv '{path}' '{path}.old'"
     if "locked" in text or "busy" in text:
-        return "Another process keeps it busy. Wait for it, or find it with: fuser -v on that file. Then try again."
+        return "Another process is using it. Wait for it, or find it by running fuser -v on that file. Then try again."
     if "full" in text or "disk i/o" in text:
-        return "Is the disk full? Free some space (`tuneport prune` frees some), then try again: what is in it is safe."
+        return "Is the disk full? Free some space, then try again; `tuneport prune` frees more. Its content is safe."
     if "readonly" in text or "unable to open" in text or "permission" in text:
         return "Make the folder writable for you, or set TUNEPORT_HOME to a folder on a local disk that is."
     if "malformed" in text or "not a database" in text or "utf-8" in text or "corrupt" in text:

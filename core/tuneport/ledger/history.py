@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from tuneport.contract.events import Event
-from tuneport.ledger.database import Database, first, stored, whole_rows
+from tuneport.ledger.database import Database, first, parse_json, readable_rows
 from tuneport.ledger.records import job_of
 from tuneport.refs import Ref
 
@@ -44,8 +44,8 @@ class History:
             rows = sql.execute(
                 "SELECT event FROM events WHERE intent = ? AND seq > ? ORDER BY seq", (job_of(sql, ref).intent, after)
             )
-            with whole_rows():
-                return [Event.from_dict(stored(row["event"])) for row in rows]
+            with readable_rows():
+                return [Event.from_dict(parse_json(row["event"])) for row in rows]
 
     def last(self, ref: Ref | str) -> int:
         """The number of the last event kept for a job; 0 when there is none."""
@@ -61,7 +61,7 @@ class History:
             return row["seq"] if row else 0
 
     def set_cursor(self, observer: str, ref: Ref | str, seq: int) -> None:
-        """The observer has been handed every event up to number `seq`. A cursor never goes back."""
+        """Record that the observer has every event up to number `seq`. A cursor never goes back."""
         with self._database.write() as sql:
             sql.execute(
                 "INSERT INTO cursors (observer, intent, seq) VALUES (?, ?, ?)"

@@ -86,7 +86,7 @@ class Ledger:
         reserved: Collection[str] = (),
         reuse: bool = False,
     ) -> JobRecord:
-        """Write down that a job is about to be asked for, and give it a name that no job had and none of `reserved`.
+        """Record that a job is about to be requested, and give it a name that no job had and none of `reserved`.
 
         The name is `stem` (a suffix, or the data file's name) made plain, with a few letters drawn by lot. An `intent`
         that is known already gives its job back. With `reuse`, so does an `identity` whose job lives or succeeded: look
@@ -114,23 +114,23 @@ class Ledger:
             )
             return job_of_intent(sql, intent)
 
-    def sent(self, intent: str) -> JobRecord:
-        """The backend is being asked: from here on, silence means that it may have the job."""
-        return self._settle(intent, "sent")
+    def mark_sent(self, intent: str) -> JobRecord:
+        """Record that the backend is being asked. If nothing is recorded after this, it may have the job."""
+        return self._conclude(intent, "sent")
 
     def confirm(self, intent: str) -> JobRecord:
-        """The backend has the job. May be repeated."""
-        return self._settle(intent, "confirmed")
+        """Record that the backend has the job. May be repeated."""
+        return self._conclude(intent, "confirmed")
 
     def doubt(self, intent: str) -> JobRecord:
-        """Nobody could learn whether the backend has the job: it is unconfirmed, and nothing may be sent again."""
-        return self._settle(intent, "unconfirmed")
+        """Record that it is not known whether the backend has the job: nothing may be sent again."""
+        return self._conclude(intent, "unconfirmed")
 
     def fail(self, intent: str, message: str = "") -> JobRecord:
-        """The backend has no such job, for certain: it was refused, or never asked. `message` is kept as the reason."""
-        return self._settle(intent, "failed", message)
+        """Record that the backend certainly has no such job: it refused or was never asked. `message` is the reason."""
+        return self._conclude(intent, "failed", message)
 
-    def _settle(self, intent: str, state: IntentState, reason: str = "") -> JobRecord:
+    def _conclude(self, intent: str, state: IntentState, reason: str = "") -> JobRecord:
         status = {"failed": Status.FAILED, "unconfirmed": Status.UNCONFIRMED}.get(state)
         with self._database.write() as sql:
             job = job_of_intent(sql, intent)
@@ -150,8 +150,8 @@ class Ledger:
             )
             return job_of_intent(sql, intent)
 
-    def heard(self, ref: Ref | str, state: JobState, time: datetime | None = None) -> JobRecord:
-        """Keep what was last heard of a job: its status, its steps, and why it failed. One that is over stays so,
+    def keep_state(self, ref: Ref | str, state: JobState, time: datetime | None = None) -> JobRecord:
+        """Keep the last known state of a job: its status, its steps, and why it failed. A job that is over stays over,
         whatever a late answer says.
         """
         with self._database.write() as sql:
@@ -229,12 +229,12 @@ class Ledger:
 
     def advance(self, run: str, stage: Stage, data: Any = None) -> RunRecord:
         """The run has reached `stage`, which left `data` (a JSON value). A run never goes backwards: a stage behind the
-        one it stands at only renews that stage's data.
+        its current one only replaces that stage's data.
         """
         with self._database.write() as sql:
             record = _run(sql, run)
             results = dict(record.results) if data is None else {**record.results, stage: data}
-            furthest = record.stage if record.reached(stage) else stage
+            furthest = record.stage if record.has_reached(stage) else stage
             sql.execute("UPDATE runs SET stage = ?, results = ? WHERE id = ?", (furthest, json.dumps(results), run))
             return _run(sql, run)
 
@@ -277,7 +277,7 @@ def _insert_job(sql: sqlite3.Connection, **values: str | None) -> None:
 def _run(sql: sqlite3.Connection, run: str) -> RunRecord:
     row = first(sql, f"{_RUNS} WHERE runs.id = ?", run)
     if row is None:
-        raise NotFoundError(f"The ledger knows no run {run}.", remedy="Run: tuneport jobs")
+        raise NotFoundError(f"The ledger has no run {run}.", remedy="Run: tuneport jobs")
     return RunRecord.from_row(row)
 
 

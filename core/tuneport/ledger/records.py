@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from tuneport.contract.events import Status
 from tuneport.errors import JobNotFound
-from tuneport.ledger.database import first, stored, whole_rows
+from tuneport.ledger.database import first, parse_json, readable_rows
 from tuneport.refs import Ref
 
 IntentState = Literal["intended", "sent", "confirmed", "unconfirmed", "failed"]
 """`intended`: written down, the backend may not have been asked yet. `sent`: it has been asked, and no answer is known.
-`confirmed`: it has the job. `unconfirmed`: nobody could learn whether it has. `failed`: it has not, for certain."""
+`confirmed`: it has the job. `unconfirmed`: whether it has could not be found out. `failed`: it has not, for certain."""
 
 Stage = Literal["checked", "planned", "submitted", "trained", "compared", "reported"]
 STAGES: tuple[Stage, ...] = ("checked", "planned", "submitted", "trained", "compared", "reported")
@@ -51,7 +51,7 @@ class JobRecord:
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> JobRecord:
         """The record of a row of the table `jobs`."""
-        with whole_rows():
+        with readable_rows():
             return cls(
                 ref=Ref(row["backend"], row["name"]),
                 intent=row["intent"],
@@ -61,16 +61,16 @@ class JobRecord:
                 base=Ref.parse(row["base"]),
                 method=row["method"],
                 created=_time(row["created"]),
-                config=stored(row["config"]),
-                settings=stored(row["settings"]),
-                metadata=stored(row["metadata"]),
+                config=parse_json(row["config"]),
+                settings=parse_json(row["settings"]),
+                metadata=parse_json(row["metadata"]),
                 run=row["run"],
                 status=_status(row["status"]),
                 native=row["native"],
                 status_time=_time(row["status_time"]),
                 step=row["step"],
                 total_steps=row["total_steps"],
-                reason=str(stored(row["remote"]).get("reason", "")),
+                reason=str(parse_json(row["remote"]).get("reason", "")),
             )
 
 
@@ -88,20 +88,20 @@ class RunRecord:
     job: Ref | None
     results: Mapping[str, Any] = field(default_factory=dict)
 
-    def reached(self, stage: Stage) -> bool:
+    def has_reached(self, stage: Stage) -> bool:
         """Whether the run has come to that stage or beyond."""
         return STAGES.index(self.stage) >= STAGES.index(stage)
 
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> RunRecord:
         """The record of a row of `runs` joined with its newest job."""
-        with whole_rows():
+        with readable_rows():
             STAGES.index(row["stage"])
             return cls(
                 id=row["id"],
                 identity=row["identity"],
                 created=_time(row["created"]),
-                config=stored(row["config"]),
+                config=parse_json(row["config"]),
                 stage=row["stage"],
                 job=Ref(row["job_backend"], row["job_name"]) if row["job_name"] else None,
                 results=_results(row["results"]),
@@ -121,7 +121,7 @@ def job_of_intent(sql: sqlite3.Connection, intent: str) -> JobRecord:
     """The job of that intent, forgotten or not; raises JobNotFound."""
     row = first(sql, "SELECT * FROM jobs WHERE intent = ?", intent)
     if row is None:
-        raise JobNotFound(f"The ledger knows no intent {intent}.", remedy="Run: tuneport jobs")
+        raise JobNotFound(f"The ledger has no intent {intent}.", remedy="Run: tuneport jobs")
     return JobRecord.from_row(row)
 
 
@@ -145,7 +145,7 @@ def _time(text: str) -> datetime:
 
 
 def _results(text: str) -> dict[str, Any]:
-    results: dict[str, Any] = stored(text)
+    results: dict[str, Any] = parse_json(text)
     if not all(isinstance(one, dict) for one in results.values()):
         raise ValueError("a stage of a run left no object")
     return results

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from tuneport.ledger.database import Database, first, stored, whole_rows
+from tuneport.ledger.database import Database, first, parse_json, readable_rows
 
 
 class Scratch(MutableMapping[str, Any]):
@@ -23,8 +23,8 @@ class Scratch(MutableMapping[str, Any]):
         with self._database.read() as sql:
             row = first(sql, "SELECT value FROM scratch WHERE intent = ? AND key = ?", self._intent, key)
             if row is not None:
-                with whole_rows():
-                    return stored(row["value"], object)
+                with readable_rows():
+                    return parse_json(row["value"], object)
         raise KeyError(key)
 
     def __setitem__(self, key: str, value: Any) -> None:

@@ -45,14 +45,14 @@ def ask_backend(backend: Backend, method: str, ask: Callable[[Backend], _T]) -> 
     """What a backend answers. A foreign exception becomes a BackendError, also from a method that was put into the
     class later and is not behind the border.
     """
-    from tuneport.contract.border import raise_clear
+    from tuneport.contract.border import author_of, raise_clear
 
     try:
         return ask(backend)
     except Exception as error:
         if isinstance(error, TuneportError | OSError):
             raise
-        raise_clear(backend.name, f"Backend.{method}", type(backend).__module__, error)
+        raise_clear(backend.name, f"Backend.{method}", author_of(backend), error)
 
 
 def _reason(error: TuneportError | OSError) -> str:

@@ -40,7 +40,7 @@ class Found:
         return str(Path(spec_file).parent) if spec_file else str(self.distribution.locate_file(""))
 
 
-def installed() -> Iterator[Found]:
+def find_installed() -> Iterator[Found]:
     """Entry points, none imported: ours first, then by distribution name; the same distribution only once."""
     allowed = os.environ.get("TUNEPORT_PLUGINS")
     names = None if allowed is None else {_normal(name) for name in allowed.split(",") if name.strip()}

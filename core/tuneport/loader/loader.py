@@ -21,7 +21,7 @@ from tuneport.contract import hooks
 from tuneport.errors import BackendError, BackendNotFound, TuneportError
 from tuneport.loader.availability import availabilities
 from tuneport.loader.declaration import PluginBroken, check_announced, check_backend, check_module
-from tuneport.loader.found import Found, has_source, installed, literal_api
+from tuneport.loader.found import Found, find_installed, has_source, literal_api
 
 if TYPE_CHECKING:
     from tuneport.contract.backend import Backend
@@ -61,7 +61,7 @@ class Plugins:
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager("tuneport")
         self._manager.add_hookspecs(hooks)
-        self._found = list(installed())
+        self._found = list(find_installed())
         self._backends: dict[str, Backend] = {}
         with _one_at_a_time:
             for found in self._found:
@@ -90,7 +90,7 @@ class Plugins:
             "A backend comes with its plugin: install the plugin, then check `tuneport plugins`. Your own server "
             "becomes a backend with: tuneport profiles add NAME URL"
         )
-        raise BackendNotFound(f"No backend is called {name!r}; there are: {known}", remedy=" ".join(remedies))
+        raise BackendNotFound(f"No backend is called {name!r}. The backends are {known}", remedy=" ".join(remedies))
 
     def backends(self) -> dict[str, Backend]:
         """Every backend by name, ours first."""
@@ -143,14 +143,14 @@ class Plugins:
     def _load(self, found: Found) -> None:
         found.api = literal_api(found.entry.module)
         if found.api is not None and found.api != hooks.API:
-            raise PluginBroken(f"it is written for plugin API {found.api}, this tuneport has {hooks.API}")
+            raise PluginBroken(f"it is written for plugin API {found.api}, this tuneport has API {hooks.API}")
         found.module = importlib.import_module(found.entry.module)
         found.api = getattr(found.module, "TUNEPORT_API", None)
         if found.api != hooks.API:
-            raise PluginBroken(f"its module states TUNEPORT_API = {found.api}, this tuneport has {hooks.API}")
+            raise PluginBroken(f"its module states TUNEPORT_API = {found.api}, this tuneport has API {hooks.API}")
         if has_source(found.entry.module) and literal_api(found.entry.module) is None:
             raise PluginBroken(
-                "its TUNEPORT_API is computed, and is read from the source without running it",
+                "its TUNEPORT_API is computed, but it is read from the source without running it",
                 remedy=f"Write a literal: TUNEPORT_API = {hooks.API}",
             )
         check_module(found.module)
@@ -226,7 +226,7 @@ class Plugins:
         return [found for found in self._found if not found.off and not found.broken]
 
     def _info(self, found: Found, answers: Mapping[str, Availability]) -> PluginInfo:
-        status, reason, remedy = _standing(found, answers)
+        status, reason, remedy = _status_of(found, answers)
         return PluginInfo(
             name=found.entry.name,
             module=found.entry.module,
@@ -241,7 +241,7 @@ class Plugins:
         )
 
 
-def _standing(found: Found, answers: Mapping[str, Availability]) -> tuple[PluginStatus, str, str | None]:
+def _status_of(found: Found, answers: Mapping[str, Availability]) -> tuple[PluginStatus, str, str | None]:
     if found.off:
         return "off", "TUNEPORT_PLUGINS does not name it", None
     if found.broken:

@@ -1,4 +1,4 @@
-"""Several backends asked side by side, with a time limit: one that hangs keeps nobody waiting."""
+"""Several backends asked side by side, with a time limit: one that hangs delays no other."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ class LocalBackend(Trainer):
     Write `work`, `load` and `plan` (see `Trainer`), and set `name`, `capabilities` and `settings_class`. You get jobs
     that survive the program that started them and can be watched, paused, resumed, cancelled and deleted from any
     process; a queue for the devices; numbered events, delivered to observers; and checkpoints that are complete or
-    absent. `base_models` are the base models by name, each with a description.
+    absent. `base_models` are the base models by name, each with a description; every other name is refused. A backend
+    that takes others too, such as folders, leaves it empty and writes `check_base` and `bases`.
     """
 
     base_models: ClassVar[Mapping[str, str]] = {}
@@ -51,6 +52,8 @@ class LocalBackend(Trainer):
         """A tuned model by its job's name, else a base model. Raises ModelNotFound."""
         if self.has_job(name):
             return self.job(name).result()
+        if self.base_models:
+            self._check_listed(name)
         return self.load(Ref(self.name, name), None, None)
 
     def check_base(self, base: str) -> None:
@@ -61,9 +64,8 @@ class LocalBackend(Trainer):
                     f"{self.name}:{base} has no model yet.",
                     remedy=f"Check its status: tuneport show {self.name}:{base}",
                 )
-        elif base not in self.base_models:
-            known = f"Choose one of: {', '.join(self.base_models)}." if self.base_models else None
-            raise ModelNotFound(f"{self.name} has no model {base!r}.", remedy=known)
+        else:
+            self._check_listed(base)
 
     def bases(self) -> list[BaseInfo]:
         """The base models that `base_models` names."""
@@ -71,6 +73,11 @@ class LocalBackend(Trainer):
             BaseInfo(ref=Ref(self.name, name), description=description, present=True)
             for name, description in self.base_models.items()
         ]
+
+    def _check_listed(self, base: str) -> None:
+        if base not in self.base_models:
+            known = f"Choose one of: {', '.join(self.base_models)}." if self.base_models else None
+            raise ModelNotFound(f"{self.name} has no model {base!r}.", remedy=known)
 
     def has_job(self, name: str) -> bool:
         """Whether a name is that of one of this backend's jobs."""

@@ -78,7 +78,7 @@ class Checkpoints:
         for folder in reversed(folders):
             broken = _why_broken(folder)
             if broken is None:
-                return _saved(folder)
+                return _read_saved(folder)
             then = "Trying the one before" if folder != folders[0] else "There is none before it: starting over"
             report(f"Checkpoint {folder.name} is not used: {broken}. {then}.")
         return None
@@ -86,7 +86,7 @@ class Checkpoints:
     def at(self, step: int) -> Saved | None:
         """The checkpoint of that step, if there is one and it is complete."""
         folder = self.folder / _name(step)
-        return _saved(folder) if folder in self._folders() and _why_broken(folder) is None else None
+        return _read_saved(folder) if folder in self._folders() and _why_broken(folder) is None else None
 
     def list(self) -> _List[Checkpoint]:
         """The checkpoints that are there, oldest first, by their manifests; other files are not read."""
@@ -193,7 +193,7 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _saved(folder: Path) -> Saved:
+def _read_saved(folder: Path) -> Saved:
     state = json.loads(read_file(folder / _STATE))
     return Saved(folder, state["step"], state)
 

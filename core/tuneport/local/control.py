@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from tuneport.contract.events import Status, utc_now
+from tuneport.contract.events import EventLevel, Status, utc_now
 from tuneport.local.owner import Owner
 
 Stop = Literal["pause", "cancel"]
-"""Why a training stops early: somebody asked for it."""
+"""Why a training stops early: on request."""
 
+_KINDS = ("log", "metric", "checkpoint")  # a status has a method of its own
 _NUMBERS = ("step", "total_steps", "tokens", "seconds_left")
 
 
@@ -37,7 +38,13 @@ class Control:
         self.news.set()
 
     def emit(self, kind: str, message: str, *, level: str = "info", **data: Any) -> None:
-        """Report an event of the training."""
+        """Report an event of the training. Raises ValueError or TypeError for one that no reader would take."""
+        if kind not in _KINDS:
+            raise ValueError(f"an event's kind is {kind!r}, not one of {', '.join(_KINDS)}")
+        if level not in get_args(EventLevel):
+            raise ValueError(f"an event's level is {level!r}, not one of {', '.join(get_args(EventLevel))}")
+        if not isinstance(message, str):
+            raise TypeError(f"an event's message is {message!r}, not a text")
         self.owner.event(kind, message, level=level, **data)
         changes = {name: data[name] for name in _NUMBERS if name in data}
         late = kind == "checkpoint" and data["step"] < self.owner.now.step  # it took some steps to reach the disk

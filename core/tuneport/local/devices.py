@@ -1,4 +1,4 @@
-"""What there is to train on, found without importing any library for it."""
+"""The devices to train on, found without importing any library."""
 
 from __future__ import annotations
 

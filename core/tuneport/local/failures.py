@@ -82,9 +82,9 @@ def _passing(error: BaseException, install: str = "") -> tuple[str, str | None] 
     if isinstance(error, FileNotFoundError):
         return f"{error.filename} is gone.", "Restore the file."
     if isinstance(error, OSError):
-        return f"The system refused an operation: {first}.", "Remove the cause."
+        return f"The operating system refused an operation: {first}.", "Fix the cause."
     if isinstance(error, KeyboardInterrupt | SystemExit):
-        return "The worker was asked to end.", None
+        return "The worker received a signal to stop.", None
     if isinstance(error, RuntimeError) and _DEVICE.search(first):
         return f"The device or a thread could not be used: {first}", "Check whether another program uses it."
     return None

@@ -85,16 +85,16 @@ class Folder:
                 f"{self.backend} has no job {self.name!r}.", remedy="`tuneport jobs` lists the jobs."
             ) from None
         except (msgspec.DecodeError, RecursionError) as error:
-            raise self._damaged(path, str(error)) from error
+            raise self._damage_error(path, str(error)) from error
         except OSError as error:
-            raise self._damaged(path, error.strerror or str(error)) from error
+            raise self._damage_error(path, error.strerror or str(error)) from error
         if not isinstance(request, dict) or any(
             not isinstance(request.get(key), kind) for key, kind in _REQUEST.items()
         ):
-            raise self._damaged(path, "it lacks keys that a start writes")
+            raise self._damage_error(path, "it lacks keys that a start writes")
         return request
 
-    def _damaged(self, path: Path, why: str) -> HomeError:
+    def _damage_error(self, path: Path, why: str) -> HomeError:
         return HomeError(
             f"{path} is damaged: {why}.",
             remedy=f"The trained model stays in {self.model}; you can use it by that path. To remove the job, "
@@ -125,7 +125,7 @@ class Folder:
             raise JobNotFound(f"{self.ref} was deleted.", remedy="`tuneport jobs` lists the jobs.") from None
 
     def withdraw_request(self, what: str) -> bool:
-        """Withdraw a request; False when there is none or the worker already obeys it."""
+        """Withdraw a request; False when there is none or the worker already follows it."""
         try:
             (self.path / what).unlink()
         except FileNotFoundError:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tuneport.contract.events import Event, Status, utc_now
+from tuneport.contract.facts import Lineage
 from tuneport.contract.job import Job
-from tuneport.contract.model import Lineage
 from tuneport.contract.state import Checkpoint, JobState, Removal
 from tuneport.doors import LOCAL, public
 from tuneport.errors import BackendError, JobNotFinished, UsageError
 from tuneport.local.checkpoints import Checkpoints
+from tuneport.local.disk import needs_room
 from tuneport.local.eventlog import EventReader, JobStatus
 from tuneport.local.folder import Folder, read_file, size_of
 from tuneport.local.intents import release_intent
@@ -68,7 +69,7 @@ class LocalJob(Job):
                 status = Status.INTERRUPTED
                 message, remedy = explain_absence(self.folder, owner, self._trainer.less_memory)
             elif self.folder.has_request("cancel"):
-                status, message = Status.CANCELLING, "It ends after what the worker is doing."
+                status, message = Status.CANCELLING, "It ends when the worker has finished its current work."
             elif self.folder.has_request("pause") or self.folder.has_request("pausing"):
                 status = Status.PAUSING
         return JobState(
@@ -92,8 +93,9 @@ class LocalJob(Job):
         self.folder.request()
         return self._reader.after(after)
 
+    @needs_room
     def cancel(self) -> None:
-        """End the job permanently, whatever it is doing. A worker that does not obey within seconds is killed."""
+        """End the job permanently, whatever it is doing. A worker that does not respond within seconds is killed."""
         if self.status.terminal:
             return
         self.folder.make_request("cancel")
@@ -118,6 +120,7 @@ class LocalJob(Job):
                 )
             time.sleep(0.05)
 
+    @needs_room
     def pause(self) -> None:
         """Stop after the current step and save a checkpoint. Returns at once; `follow` ends when it is done."""
         status = self.status
@@ -132,6 +135,7 @@ class LocalJob(Job):
         if status is not Status.PAUSED:
             self.folder.make_request("pause")
 
+    @needs_room
     def resume(self) -> None:
         """Continue from the last complete checkpoint. Called twice, or by two processes, it starts one worker."""
         found = self.state()

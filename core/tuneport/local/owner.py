@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -110,14 +111,19 @@ class Owner:
             if before is not None and before.identity is not None:
                 before.identity.kill_group()  # a held lock whose holder is dead: its children hold it
             time.sleep(0.02)
-        before = holder(folder)
-        if before is not None and before.identity is not None:
-            before.identity.kill_group()
-        for orphan in folder.path.glob(".*"):  # only unfinished files and folders have such names
-            shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
-        owner = cls(folder, lock, before.epoch + 1 if before else 1)
-        owner.sign(Identity.of(os.getpid()))
-        owner.catch_up()
+        with ExitStack() as undo:  # without room on the disk, this process must not keep the lock
+            undo.callback(os.close, lock)
+            before = holder(folder)
+            if before is not None and before.identity is not None:
+                before.identity.kill_group()
+            for orphan in folder.path.glob(".*"):  # only unfinished files and folders have such names
+                shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
+            owner = cls(folder, lock, before.epoch + 1 if before else 1)
+            undo.pop_all()
+            undo.callback(owner.let_go)
+            owner.sign(Identity.of(os.getpid()))
+            owner.catch_up()
+            undo.pop_all()
         return owner
 
     @classmethod

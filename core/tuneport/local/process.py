@@ -30,7 +30,7 @@ class Identity:
     @classmethod
     def of(cls, pid: int, *, leads_group: bool = False) -> Self:
         """The identity of a running process; with `leads_group` its group contains only it and its children."""
-        return cls(pid, _started(pid) or 0.0, _boot(), _namespace(), pid if leads_group else None)
+        return cls(pid, _start_time(pid) or 0.0, _boot(), _namespace(), pid if leads_group else None)
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
@@ -48,11 +48,11 @@ class Identity:
         if self.boot != _boot():
             return False
         if self.namespace == _namespace():
-            return _started(self.pid) == self.started
+            return _start_time(self.pid) == self.started
         return last_beat is not None and time.monotonic() - last_beat < SILENT_AFTER
 
     @property
-    def rebooted(self) -> bool:
+    def is_from_earlier_boot(self) -> bool:
         """Whether the machine was restarted since."""
         return self.boot != _boot()
 
@@ -60,7 +60,7 @@ class Identity:
         """Kill the process and its group. Does nothing if the pid now belongs to another process."""
         if self.group is None or self.boot != _boot() or self.namespace != _namespace():
             return
-        if _started(self.pid) not in (None, self.started):
+        if _start_time(self.pid) not in (None, self.started):
             return  # a group's number is not reused while it has members, so this group is gone
         try:
             os.killpg(self.group, signal.SIGKILL)
@@ -77,7 +77,7 @@ def out_of_memory_kills() -> int | None:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), None)
 
 
-def _started(pid: int) -> float | None:
+def _start_time(pid: int) -> float | None:
     """When a process started, or None if it has ended."""
     if sys.platform == "linux":
         try:

@@ -1,4 +1,4 @@
-"""Several jobs, one device: a queue in home for each backend, first come first served."""
+"""Several jobs on one device: a queue in home for each backend, first come, first served."""
 
 from __future__ import annotations
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Status, utc_now
@@ -20,6 +17,7 @@ from tuneport.local.job import LocalJob
 from tuneport.local.launch import launch
 from tuneport.local.owner import Owner
 from tuneport.units import size
+from tuneport.versions import installed_versions
 
 if TYPE_CHECKING:
     from tuneport.contract.request import TrainRequest
@@ -91,7 +89,7 @@ def _refuse_other_job(folder: Folder, intent: str) -> None:
     """Raise UsageError when the folder belongs to another intent."""
     if folder.exists and folder.request()["intent"] != intent:
         release_intent(folder.backend, intent)
-        raise UsageError(f"There already is another job {folder.ref}.", remedy="Start it under another name.")
+        raise UsageError(f"There is already another job {folder.ref}.", remedy="Start it under another name.")
 
 
 def _has_started(job: LocalJob) -> bool:
@@ -119,18 +117,8 @@ def write_job(trainer: Trainer, request: TrainRequest, owner: Owner) -> None:
         "settings": request.settings.model_dump(mode="json"),
         "metadata": dict(request.metadata),
         "data": data,
-        "versions": _find_versions(trainer.versioned),
+        "versions": installed_versions(*trainer.versioned),
         "created": utc_now().isoformat(),
     }
     owner.verify()
     write_record(folder.path / "request.json", written)
-
-
-def _find_versions(distributions: Sequence[str]) -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("tuneport", *distributions):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from tuneport.contract.model import Lineage, Model
+    from tuneport.contract.facts import Lineage
+    from tuneport.contract.model import Model
     from tuneport.contract.request import TrainRequest
     from tuneport.local.control import Stop
     from tuneport.local.work import Work
@@ -42,9 +43,10 @@ class Trainer(Backend):
         """Train, and save the model with `work.save_model`. Returns why it stopped early, if it did.
 
         Called once in the worker, a process of its own, on its main thread; it may take days. It is called again, in a
-        new process, when the job is resumed: then `work.checkpoint` is the last complete checkpoint. It must not
-        print results; `work.emit` reports. Any exception ends the job: a full disk pauses it, an error that may pass
-        (a network, a device, a missing package) interrupts it so that it can be resumed, every other one fails it.
+        new process, when the job is resumed: then `work.checkpoint` is the last complete checkpoint. What it prints
+        goes to the job's log.txt alone; `work.metric`, `work.log` and `work.emit` report. Any exception ends the job:
+        a full disk pauses it, an error that may pass (a network, a device, a missing package) interrupts it so that it
+        can be resumed, every other one fails it.
         """
 
     @abstractmethod
@@ -52,7 +54,8 @@ class Trainer(Backend):
         """The model in `folder`, which `work` saved; without a folder, the base model that `ref` names.
 
         Called in the user's process, at most once per model that is opened. Importing libraries and reading weights
-        can wait until the model is first used. Raises ModelNotFound for an unknown base.
+        can wait until the model is first used. Raises ModelNotFound for a base that does not exist; where
+        `base_models` lists the bases, it is called for those alone.
         """
 
     def finish(self, work: Work) -> tuple[str, str | None]:

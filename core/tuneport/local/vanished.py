@@ -1,4 +1,4 @@
-"""Why a worker is gone that did not say so itself, as far as its traces show."""
+"""Why a worker ended without reporting it, as far as its files show."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def explain_absence(folder: Folder, before: Holder | None, less_memory: str) -> 
         return "It never started: the starting process was interrupted.", resume
     now = folder.status()
     waited = now is not None and now.status is Status.QUEUED and now.native == WAITS
-    if before.identity.rebooted:
+    if before.identity.is_from_earlier_boot:
         return f"The machine was restarted while the job {'waited for the device' if waited else 'ran'}.", resume
     error = _last_error(folder, before)
     if error:

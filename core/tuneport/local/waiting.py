@@ -45,7 +45,7 @@ class Queue:
             os.close(self._lock)
             raise
         self._stored = _lines(stored)
-        self._tickets = [one for one in stored if owned(f"{self._jobs}/{one.job}")]
+        self._tickets = [one for one in stored if is_owned(f"{self._jobs}/{one.job}")]
         return self._tickets
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -71,7 +71,7 @@ def read(slots: str) -> list[Ticket]:
     return [Ticket(one[0], one[1], "" if one[2] == _NONE else one[2]) for one in parts if len(one) == 3]
 
 
-def owned(folder: str) -> bool:
+def is_owned(folder: str) -> bool:
     """Whether a process holds the lock of a job's folder."""
     try:
         lock = os.open(f"{folder}/lock", os.O_RDONLY | os.O_NONBLOCK)
@@ -136,7 +136,7 @@ def _turn(slots: str, jobs: str, job: str, pool: str, devices: list[str], per_de
         if tickets[place].device in devices:
             return True
         before = next((one for one in tickets[:place][::-1] if one.pool == pool and not one.device), None)
-        if before is not None and owned(f"{jobs}/{before.job}"):
+        if before is not None and is_owned(f"{jobs}/{before.job}"):
             return False
     try:
         with Queue(slots, jobs) as queue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.contract.events import Status, utc_now
-from tuneport.contract.model import Lineage
+from tuneport.contract.facts import Lineage
 from tuneport.contract.request import TrainSettings
 from tuneport.dataset import Conversation, Preference
 from tuneport.doors import LOCAL, public
+from tuneport.errors import TuneportError
 from tuneport.files import sync, write_json
 from tuneport.local.checkpoints import Checkpoints, Saved
 from tuneport.local.control import Control, Stop
@@ -30,6 +32,7 @@ Write = Callable[[Path], object]
 
 LINEAGE = "lineage.json"
 _REPORTS = 1000  # steps that a run reports, about
+_OWN = frozenset({"step", "total_steps", "seconds_left", "kind", "message", "level"})  # of a step's event
 
 
 @public(LOCAL)
@@ -45,17 +48,33 @@ class Stopped(BaseException):
 class Work:
     """What a worker gives to `LocalBackend.work`.
 
-    `ref` names the job, `base` the model to start from; `options` are the portable settings, `settings` the backend's
-    own, `request` everything that request.json holds, `describe_request`'s facts included. `device` is the job's for
-    as long as the worker runs. `checkpoints` keeps states of the training. Methods may be called from any thread and
-    write to the job's folder; they raise OSError when the disk is full.
+    Methods may be called from any thread and write to the job's folder; they raise OSError when the disk is full.
     """
+
+    ref: Ref
+    """The job, which has the name of its model."""
+    base: Ref
+    """The model to start from."""
+    options: TrainSettings
+    """The portable settings: `epochs`, which may be "auto", `method`, `suffix`. For the seed, use `seed`."""
+    settings: BaseModel
+    """The backend's own settings, an instance of its `settings_class`."""
+    request: Mapping[str, Any]
+    """What was asked: everything in the job's request.json, with the facts of `describe_request`."""
+    device: Device
+    """The device that the job has for as long as the worker runs."""
+    checkpoints: Checkpoints
+    """The states of the training. Most backends need only `checkpoint`, `steps` and `save_checkpoint`."""
+    folder: Path
+    """The job's folder."""
+    model_folder: Path
+    """Where `save_model` puts the model."""
 
     def __init__(self, control: Control, settings: BaseModel, checkpoints: Checkpoints, device: Device) -> None:
         self._control = control
         self.folder = control.folder.path
         self.ref = Ref.parse(control.folder.ref)
-        self.request: Mapping[str, Any] = control.folder.request()
+        self.request = control.folder.request()
         self.base = Ref.parse(self.request["base"])
         self.options = TrainSettings(**self.request["options"])
         self.settings = settings
@@ -110,8 +129,9 @@ class Work:
     def emit(self, kind: str, message: str, *, level: str = "info", **data: Any) -> None:
         """Report an event. `kind` is log, metric or checkpoint; `data` holds numbers and texts only.
 
-        Metric events carry `step`; where they carry `total_steps`, `tokens` and `seconds_left`, the job's state shows
-        them. A step is reported once: after a resume, repeated steps are left out.
+        Most backends use `metric` and `log` instead. Metric events carry `step`; where they carry `total_steps`,
+        `tokens` and `seconds_left`, the job's state shows them. A step is reported once: after a resume, repeated steps
+        are left out. Raises ValueError or TypeError for an event that no reader would take.
         """
         self._control.emit(kind, message, level=level, **data)
 
@@ -120,8 +140,13 @@ class Work:
         self.emit("log", message, level=level, **data)
 
     def metric(self, **numbers: float) -> None:
-        """Add numbers, such as `train_loss`, to the metric event of the current step; for use within `steps`."""
-        self._metrics |= numbers
+        """Add numbers, such as `train_loss`, to the metric event of the current step; for use within `steps`.
+
+        A scalar of numpy or another library is a number too. The usual names are those of `Event`; `steps` adds
+        `step`, `total_steps` and `seconds_left`. A loss (`…loss`) that is not finite raises TuneportError, which fails
+        the job; another such number is left out.
+        """
+        self._metrics |= {name: _plain_number(name, value) for name, value in numbers.items()}
 
     def note(self, activity: str) -> None:
         """Show what the job is doing now, such as "rendered 512 rows". Not an event: the next note replaces it."""
@@ -173,12 +198,19 @@ class Work:
         self.emit("checkpoint", f"Checkpoint at step {step}.", step=step, name=folder.name)
 
     def save_model(self, write: Write, *, lineage: Lineage | None = None) -> None:
-        """Save the tuned model, complete or not at all; `write` gets an empty folder. `load` reads the same files."""
+        """Save the tuned model, complete or not at all; `write` gets an empty folder. `load` reads the same files.
+
+        Called once, at the end of `work`. Raises RuntimeError when `write` writes no file, or for a second model.
+        """
+        if self.model_folder.exists():
+            raise RuntimeError("save_model was called twice; a job has one model")
         self.stage(Status.PREPARING, "Writing the model.")
         draft = self.folder / ".model"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         write(draft)
+        if not any(draft.iterdir()):
+            raise RuntimeError(f"the model was not saved: {_name(write)} wrote no file into the folder that it got")
         write_json(draft / LINEAGE, (lineage or self.lineage()).to_dict())
         for path in draft.rglob("*"):
             sync(path)
@@ -206,6 +238,26 @@ class Work:
         loss = f" loss {numbers['train_loss']:.4f}" if "train_loss" in numbers else ""
         data: dict[str, Any] = {"step": step, "total_steps": total, "seconds_left": left}
         self._control.emit("metric", f"step {step}/{total}{loss}", **data, **numbers)
+
+
+def _plain_number(name: str, value: Any) -> float | None:
+    if name in _OWN:
+        raise ValueError(f"a metric cannot be called {name!r}")
+    number = value.item() if hasattr(value, "item") else value  # a scalar of numpy, torch, jax or mlx
+    if not isinstance(number, int | float):
+        raise TypeError(f"the metric {name!r} is {value!r}, not a number")
+    if math.isfinite(number):
+        return number
+    if name.endswith("loss"):
+        raise TuneportError(
+            f"{name} is {number}: the training has diverged.",
+            remedy="Lower the learning rate, or check the rows; then start the run again: tuneport run … --again",
+        )
+    return None
+
+
+def _name(function: object) -> str:
+    return getattr(function, "__qualname__", repr(function))
 
 
 def _system_prompt(example: Example) -> str | None:

@@ -70,7 +70,7 @@ class Worker:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a limit on file sizes is an error like a full disk
         observers = threading.Thread(target=self._deliver, name="observers", daemon=True)
         try:
-            self._obey()  # a request may be why the process that waited in the queue became this one
+            self._follow_requests()  # a request may be why the process that waited in the queue became this one
             self.trainer = self.trainer or _find_trainer(self.folder.backend)
             observers.start()
             threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -95,12 +95,12 @@ class Worker:
         if not self.folder.model.exists():  # else it was killed after saving the model and before reporting it
             self._report_resumption(checkpoints)
             self.control.stage(Status.PREPARING, "Reading the rows.", queue_position=None)
-            if stop := _run(trainer, work):
+            if stop := _train(trainer, work):
                 self._stop(stop)
                 return
             if not self.folder.model.exists():
                 raise UnavailableError(
-                    f"The backend {self.folder.backend!r} ended its work without saving a model.",
+                    f"The backend {self.folder.backend!r} finished without saving a model.",
                     remedy="Report it to the author of its plugin; `tuneport plugins` names them.",
                 )
         self._succeed(*trainer.finish(work))
@@ -144,7 +144,7 @@ class Worker:
             self.control.emit("log", "There is no checkpoint yet: training starts again from the beginning.")
 
     def _watch(self) -> None:
-        """Write heartbeats, and obey requests that must not wait for the main thread, which may be deep in a kernel."""
+        """Write heartbeats, and follow requests that cannot wait for the main thread, which may be in a kernel."""
         import psutil
 
         process, last = psutil.Process(), 0.0
@@ -153,14 +153,14 @@ class Worker:
                 if time.monotonic() - last >= BEAT_SECONDS:
                     last = time.monotonic()
                     self.owner.beat(rss=process.memory_info().rss, available=psutil.virtual_memory().available)
-                self._obey()
+                self._follow_requests()
             except Fenced as error:
                 sys.stderr.write(f"{error}\n")
                 os._exit(_FENCED)
             except OSError as error:  # a full disk: the main thread meets it too and reports it
                 sys.stderr.write(f"No heartbeat could be written: {error}\n")
 
-    def _obey(self) -> None:
+    def _follow_requests(self) -> None:
         control = self.control
         with self.owner.mutex:
             if self.owner.now.status.terminal or self.owner.now.status.idle:
@@ -180,7 +180,7 @@ class Worker:
         if stop == "cancel":
             self._conclude(Status.CANCELLED, "Cancelled.", finished=utc_now())
         elif self.control.signal:
-            message = f"The worker was asked to end ({self.control.signal})."
+            message = f"The worker received a signal to stop ({self.control.signal})."
             self._conclude(Status.INTERRUPTED, message, remedy=resume)
         else:
             self._conclude(Status.PAUSED, "Paused.", remedy=resume)
@@ -222,11 +222,14 @@ class Worker:
             time.sleep(_LOOK_SECONDS)
 
 
-def _run(trainer: Trainer, work: Work) -> Stop | None:
+def _train(trainer: Trainer, work: Work) -> Stop | None:
     try:
-        return trainer.work(work)
+        stop = trainer.work(work)
     except Stopped as stopped:
         return stopped.stop
+    if stop not in (None, "pause", "cancel"):
+        raise TypeError(f"the backend's work() returned {stop!r} instead of None, 'pause' or 'cancel'")
+    return stop
 
 
 def _find_trainer(name: str) -> Trainer:

@@ -99,7 +99,7 @@ def confirm(question: str, *, yes: bool) -> bool:
     answer = sys.stdin.readline()
     if not answer:
         say(err=True)
-        raise UsageError("There is nobody to answer.", remedy="Add --yes to confirm in advance.")
+        raise UsageError("There is no terminal to ask for confirmation.", remedy="Add --yes to confirm in advance.")
     if answer.strip().lower() in ("y", "yes"):
         return True
     say("Nothing was done.", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tuneport.workflow.budget import refuse_over_budget
 from tuneport.workflow.comparing import compare
 from tuneport.workflow.describing import JobDescription, describe
+from tuneport.workflow.health import HealthCheck, doctor
 from tuneport.workflow.hosting import hosting
 from tuneport.workflow.hyperparameters import translate_settings
 from tuneport.workflow.listing import JobSummary, ModelSummary, jobs, models
@@ -20,13 +21,13 @@ from tuneport.workflow.opening import (
     open_model,
     settle,
 )
+from tuneport.workflow.pruning import Prunable, prune
 from tuneport.workflow.pushing import push
 from tuneport.workflow.recording import record_answers
 from tuneport.workflow.reporting import report
 from tuneport.workflow.running import RunResult, plan_run, run
 from tuneport.workflow.split import Split
 from tuneport.workflow.starting import plan, train
-from tuneport.workflow.upkeep import HealthCheck, Prunable, doctor, prune
 
 __all__ = [
     "HealthCheck",

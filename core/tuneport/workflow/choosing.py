@@ -1,4 +1,4 @@
-"""A backend, a base, settings and rows that go together; what can be refused is refused before anything starts."""
+"""Chooses a backend, a base, settings and rows that fit together, and refuses what does not before anything starts."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Choice:
 
     def check(self, rows: Dataset, *held_out: Dataset | None) -> CheckResult:
         """Rows against the backend's rules and against leaks from held-out ones; its `dataset` is what may be used."""
-        return self._checked(rows, self.backend.rules(self.base.name), held_out)
+        return self._check_rows(rows, self.backend.rules(self.base.name), held_out)
 
     def check_validation(self, rows: Dataset, *held_out: Dataset | None) -> Dataset:
         """The validation rows that may be used; a few are enough. Raises DataError for rows with errors."""
-        checked = self._checked(rows, replace(self.backend.rules(self.base.name), min_rows=1), held_out)
+        checked = self._check_rows(rows, replace(self.backend.rules(self.base.name), min_rows=1), held_out)
         refuse_bad_data(checked, self.config)
         return checked.dataset
 
-    def _checked(self, rows: Dataset, rules: DataRules, held_out: Iterable[Dataset | None]) -> CheckResult:
+    def _check_rows(self, rows: Dataset, rules: DataRules, held_out: Iterable[Dataset | None]) -> CheckResult:
         against = [one for one in held_out if one is not None]
         config = self.config
         return rows.check(rules, method=config.train.method, against=against, too_long=config.data.too_long)
@@ -131,7 +131,7 @@ def choose(config: RunConfig, *, to_plan: bool = False) -> Choice:
     notes = [closing_note(backend, config.train.method)] if answer.closing else []
     if config.train.seed is not None and not capabilities.seed:
         notes.append(
-            f"{backend.name} takes no seed: another training with the same rows gives a slightly different model."
+            f"{backend.name} takes no seed: training again with the same rows gives a slightly different model."
         )
     return Choice(
         backend=backend, base=base, config=config, settings=settings, capabilities=capabilities, notes=tuple(notes)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tuneport.contract.events import Status
 from tuneport.doors import public
 from tuneport.refs import Ref
-from tuneport.workflow.opening import look_at, open_backend, open_job, root_base, written_report
+from tuneport.workflow.opening import find_report, look_at, open_backend, open_job, root_base
 from tuneport.workflow.reporting import found_comparison
 
 if TYPE_CHECKING:
+    from tuneport.contract.facts import Lineage
     from tuneport.contract.job import Job
-    from tuneport.contract.model import Lineage
     from tuneport.contract.state import Checkpoint, JobState
     from tuneport.evaluate import Comparison
     from tuneport.reports import Times
@@ -82,7 +82,7 @@ def describe(job: Job | str | Ref) -> JobDescription:
         ref=job.ref,
         state=state,
         missing=(open_backend(job.ref.backend).missing(job.ref.name) if has_model else "") or None,
-        report=written_report(job.ref),
+        report=find_report(job.ref),
         times=times_of(events, state.to_dict()),
         metrics=metrics[-1] if metrics else None,
         checkpoints=tuple(job.checkpoints()),

@@ -59,7 +59,7 @@ def translate_settings(
         elif name == "batch_size" and "tokens_per_step" in known:
             settings["tokens_per_step"] = max(1, round(plans.mean_tokens() * float(value)))
         else:
-            raise _unsupported(backend, name)
+            raise _unsupported_error(backend, name)
     return settings
 
 
@@ -83,7 +83,7 @@ class _Plans:
         """The learning rate that the backend chooses."""
         rate = self._plan().resolved.get("learning_rate")
         if not isinstance(rate, int | float):
-            raise _unsupported(backend, "learning_rate_multiplier")
+            raise _unsupported_error(backend, "learning_rate_multiplier")
         return float(rate)
 
     def mean_tokens(self) -> float:
@@ -100,5 +100,5 @@ class _Plans:
         return self._found
 
 
-def _unsupported(backend: Backend, name: str) -> UnsupportedError:
+def _unsupported_error(backend: Backend, name: str) -> UnsupportedError:
     return UnsupportedError(f"The backend {backend.name!r} does not take {name}. Leave it at auto.")

@@ -126,7 +126,7 @@ def models(*, on_failure: OnFailure | None = None) -> list[ModelSummary]:
         (ref.backend, ref, partial(ask_backend, backends[ref.backend], "missing", partial(_ask_missing, ref)))
         for ref in here
     )
-    return [_tuned(one, missing.get(one.ref, "")) for one in tuned] + _bases(on_failure or _log_failure)
+    return [_summarize_tuned(one, missing.get(one.ref, "")) for one in tuned] + _bases(on_failure or _log_failure)
 
 
 def _ask_missing(ref: Ref, backend: Backend) -> str:
@@ -150,7 +150,7 @@ def _log_failure(name: str, error: TuneportError | OSError) -> None:
     _log.warning("The models of %s are not listed: %s", name, error)
 
 
-def _tuned(job: JobSummary, missing: str | TuneportError | OSError) -> ModelSummary:
+def _summarize_tuned(job: JobSummary, missing: str | TuneportError | OSError) -> ModelSummary:
     backend = load().backends().get(job.ref.backend)
     said = missing if isinstance(missing, str) else f"Whether it can be used is not known: {missing}"
     return ModelSummary(
@@ -182,7 +182,7 @@ def _ask_state(ref: Ref, backend: Backend) -> JobState:
 
 
 def _summary(ledger: Ledger, record: JobRecord, state: JobState | TuneportError | OSError | None) -> JobSummary:
-    """One line; `state` is None for a job that is over, which nobody is asked about again."""
+    """One line; `state` is None for a job that is over, which is not asked about again."""
     known: dict[str, Any] = {
         "ref": record.ref,
         "base": record.base,
@@ -198,7 +198,7 @@ def _summary(ledger: Ledger, record: JobRecord, state: JobState | TuneportError 
     if isinstance(state, Exception):
         status = record.status if record.intent_state == "confirmed" else _without_a_job(record)
         return JobSummary(**known, status=status, stale=str(state))
-    ledger.heard(record.ref, state)
+    ledger.keep_state(record.ref, state)
     return JobSummary(
         **known,
         status=state.status,

@@ -30,7 +30,7 @@ def find_ref(text: str | Ref) -> Ref:
     the start of the name of one job.
 
     A job never hides a base model or a folder with exactly that name. Raises RefError with suggestions if nothing or
-    more than one thing matches.
+    more than one thing matches, and HomeError if it may be a job's name but the ledger cannot be read.
     """
     if isinstance(text, Ref):
         return text
@@ -66,11 +66,15 @@ def with_base(config: RunConfig) -> RunConfig:
 
 def job_refs() -> list[Ref]:
     """The refs of all jobs in the ledger, newest first; empty without a home."""
+    return _ledger_refs()[0]
+
+
+def _ledger_refs() -> tuple[list[Ref], HomeError | None]:
     try:
         with Ledger.open() as ledger:
-            return ledger.refs()
-    except HomeError:  # opening a folder needs no ledger, and what needs it raises its own error
-        return []
+            return ledger.refs(), None
+    except HomeError as error:  # opening a folder needs no ledger, and what needs it raises its own error
+        return [], error
 
 
 def known_refs() -> list[Ref]:
@@ -92,7 +96,7 @@ def suggestion(text: str, known: Iterable[Ref] | None = None) -> str:
 def _find_bare(text: str, error: RefError) -> Ref:
     if not text or ":" in text:
         raise RefError(error.message, remedy=f"{suggestion(text)}{error.remedy}") from error
-    jobs = job_refs()
+    jobs, unreadable = _ledger_refs()
     exact = jobs[:1] if text == LAST else [one for one in jobs if one.name == text]
     found = exact or [one for one in jobs if one.name.startswith(text)]
     # The user may mean a base model or a folder with the same name. A complete reference is unambiguous.
@@ -101,8 +105,12 @@ def _find_bare(text: str, error: RefError) -> Ref:
         return found[0]
     if found:
         return _only_one(text, found, also)
+    if unreadable and not also:  # whether such a job exists is unknown
+        raise unreadable
     if text == LAST and not also:
-        raise RefError("There is no last job: none was started from this machine.", remedy="Run: tuneport run FILE")
+        raise RefError(
+            "There is no last job: no job has been started from this machine.", remedy="Run: tuneport run FILE"
+        )
     if also:
         raise RefError(
             f"{text!r} is not a job. The same name belongs to {' and '.join(also)}.", remedy=f"Write: {also[0]}"

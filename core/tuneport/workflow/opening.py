@@ -34,7 +34,7 @@ def open_backend(name: str) -> Backend:
 
 @public()
 def open_job(ref: str | Ref) -> Job:
-    """The job of that ref, from any process. A job's name, the beginning of one, and `last` will do as well.
+    """The job of that ref, from any process. A job's name, the beginning of one, and `last` work as well.
 
     Raises RefError where nothing or more than one job fits, JobNotFound, which says why where a start was refused, or
     BackendNotFound when its plugin is missing.
@@ -54,7 +54,7 @@ def open_job(ref: str | Ref) -> Job:
             near = suggestion(str(ref), job_refs())
             raise JobNotFound(error.message, remedy=f"{near}{error.remedy or 'Run: tuneport jobs'}") from error
         raise JobNotFound(
-            f"{ref} was never started: {reason}", remedy=f"Take it off the list with: tuneport delete {ref}"
+            f"{ref} was never started: {reason}", remedy=f"Remove it from the list with: tuneport delete {ref}"
         ) from error
 
 
@@ -70,7 +70,7 @@ def look_at(job: Job) -> JobState:
 @public()
 def open_model(ref: str | Ref) -> Model:
     """The base or tuned model of that ref, loaded when it is first used. A job's name, the beginning of one, and `last`
-    will do as well. Raises RefError, ModelNotFound or JobNotFinished.
+    work as well. Raises RefError, ModelNotFound or JobNotFinished.
     """
     ref = find_ref(ref)
     try:
@@ -90,9 +90,9 @@ def backends() -> dict[str, Backend]:
 
 @public()
 def settle(ref: str | Ref) -> Job:
-    """Learn what became of an unconfirmed start, and return its job.
+    """Find out what became of an unconfirmed start, and return its job.
 
-    Raises JobNotFound when nothing was started, for certain, and JobNotFinished while nobody can tell.
+    Raises JobNotFound when nothing was started, for certain, and JobNotFinished while that is not known.
     """
     ref = find_ref(ref)
     with Ledger.open() as ledger:
@@ -111,7 +111,7 @@ def settle(ref: str | Ref) -> Job:
             )
         if record.intent_state != "failed":
             ledger.confirm(record.intent)
-        ledger.heard(ref, state)
+        ledger.keep_state(ref, state)
     return job
 
 
@@ -159,7 +159,7 @@ def _remove_from_backend(ref: Ref, *, dry_run: bool, force: bool) -> Removal:
     except BackendNotFound as error:
         if force:
             return Removal()
-        cure = f"To take it off the list and leave what its backend keeps: tuneport delete {ref} --force"
+        cure = f"To remove it from the list but leave what its backend keeps: tuneport delete {ref} --force"
         raise BackendNotFound(error.message, remedy=f"{error.remedy}. {cure}") from error
     except NotFoundError:
         return Removal()
@@ -186,7 +186,7 @@ def root_base(ref: str | Ref) -> Ref:
                 return ref
 
 
-def written_report(ref: Ref) -> Path | None:
+def find_report(ref: Ref) -> Path | None:
     """The report of a job in home, where one was written."""
     page = default_report(ref)
     return page if page.exists() else None
@@ -205,9 +205,9 @@ def _refuse_needed(ref: Ref) -> None:
         ]
     if heirs:
         raise UsageError(
-            f"{' and '.join(heirs)} {'was' if len(heirs) == 1 else 'were'} trained from {ref}: without it they may not "
-            "load any more.",
-            remedy=f"Delete first what stands on it: tuneport delete {heirs[0]}. Or delete {ref} anyway: --force.",
+            f"{' and '.join(heirs)} {'was' if len(heirs) == 1 else 'were'} trained from {ref}, and may not load "
+            "without it.",
+            remedy=f"Delete those first: tuneport delete {heirs[0]}. Or delete {ref} anyway: --force.",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuneport.contract.model import Publication, PushRequest
+from tuneport.contract.facts import Publication, PushRequest
 from tuneport.doors import public
 from tuneport.refs import Ref
 from tuneport.workflow.naming import find_ref

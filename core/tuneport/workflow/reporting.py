@@ -36,7 +36,7 @@ def report(ref: str | Ref, path: str | Path | None = None, *, paths: bool = Fals
     lineage = job.result().lineage if state.status is Status.SUCCEEDED else None
     missing = open_backend(job.ref.backend).missing(job.ref.name) if lineage else ""
     with Ledger.open() as ledger:
-        record = ledger.heard(job.ref, state)
+        record = ledger.keep_state(job.ref, state)
     page = ReportData(
         ref=str(job.ref),
         base=str(record.base),

@@ -83,7 +83,7 @@ def run(
     with Ledger.open() as ledger:
         record = ledger.begin_run(prepared.identity, loaded.to_dict(), again=again)
         ledger.advance(record.id, "checked", checked.to_dict())
-        is_known = not again and starting.live_or_finished(ledger, prepared) is not None
+        is_known = not again and starting.find_live_or_finished(ledger, prepared) is not None
         if not is_known:
             refuse_over_budget(estimate, loaded)
             ledger.advance(record.id, "planned", estimate.to_dict())  # once: a later plan would know the outcome
@@ -125,7 +125,7 @@ def _train(ledger: Ledger, job: Job, observer: RunObserver, *, replay: bool, wai
     if not wait:
         return None
     model = job.result() if status is Status.SUCCEEDED else job.wait(on_event=observer.on_event, after=seen)
-    ledger.heard(job.ref, patience.ask(job.state))
+    ledger.keep_state(job.ref, patience.ask(job.state))
     observer.on_train(model)
     return model
 

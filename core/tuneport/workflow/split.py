@@ -1,4 +1,4 @@
-"""The parts into which the rows of a run fall."""
+"""The training, validation and holdout rows of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @public()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """The rows of a run: those to train on, those that steer training, and those held out for the comparison."""
+    """The rows of a run: those to train on, those that guide training, and those held out for the comparison."""
 
     train: Dataset
     validation: Dataset | None

@@ -116,7 +116,7 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
     backend, choice = prepared.backend, prepared.choice
     with Ledger.open() as ledger:
         if not again:
-            live_or_finished(ledger, prepared)
+            find_live_or_finished(ledger, prepared)
         record = ledger.record_intent(
             backend=backend.name,
             base=choice.base,
@@ -128,7 +128,7 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
             settings=choice.settings.model_dump(mode="json"),
             metadata=prepared.metadata,
             run=run,
-            reserved=_reserved(backend),
+            reserved=_reserved_names(backend),
             reuse=not again,
         )
         if record.intent_state in ("confirmed", "unconfirmed"):
@@ -136,7 +136,7 @@ def start(prepared: Prepared, *, again: bool = False, run: str | None = None) ->
         trained_rows.remember(record.ref, prepared.train)
         with lock_file(start_lock(record.intent)):
             try:
-                ledger.sent(record.intent)
+                ledger.mark_sent(record.intent)
             except UsageError:  # another process has started the same training meanwhile
                 return _open_started(backend, ledger.job(record.ref))
             return _ask(ledger, prepared, record)
@@ -162,7 +162,7 @@ def _open_started(backend: Backend, record: JobRecord) -> Job:
     )
 
 
-def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
+def find_live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
     """The job that a start would return instead of starting another. Its status is read first: a job that has failed
     meanwhile is not returned.
     """
@@ -176,7 +176,7 @@ def live_or_finished(ledger: Ledger, prepared: Prepared) -> JobRecord | None:
             trained_rows.forget(known.ref)
             ledger.forget(known.ref)  # its folder was removed by hand, or the service has deleted it
             continue
-        updated = ledger.heard(known.ref, state)
+        updated = ledger.keep_state(known.ref, state)
         if updated.status not in (Status.FAILED, Status.CANCELLED):
             return updated
     return None
@@ -225,6 +225,6 @@ def _stem(data: Dataset) -> str:
     return data.files[0].name.partition(".")[0] if data.files else ""
 
 
-def _reserved(backend: Backend) -> Collection[str]:
+def _reserved_names(backend: Backend) -> Collection[str]:
     [found] = bases_by_backend(backend).values()  # one that cannot say has no names to reserve
     return set() if isinstance(found, Exception) else {info.ref.name for info in found}

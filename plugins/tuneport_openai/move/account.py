@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from tuneport.errors import BackendError, ConfigError, JobNotFound, NotFoundError, TuneportError
-from tuneport_openai.move import old
-from tuneport_openai.move.old import OldCheckpoint, OldFile, OldJob, read_file, text_of
+from tuneport_openai.move.old_job import OldCheckpoint, OldFile, OldJob, parse_job, read_file, text_of
 from tuneport_openai.wire.pages import Pages
 from tuneport_openai.wire.words import count_of, numbers
 
@@ -48,7 +47,7 @@ def read_account(wire: Wire, *, on_progress: Progress = lambda _: None) -> Accou
         )
         for page in pages.pages():
             jobs += [
-                found for one in page if (found := old.read_job(wire.profile, one.to_dict(mode="json", warnings=False)))
+                found for one in page if (found := parse_job(wire.profile, one.to_dict(mode="json", warnings=False)))
             ]
             on_progress(f"Reading the jobs of {name}: {len(jobs):,}")
     if not pages.is_complete:
@@ -75,7 +74,7 @@ def read_job(wire: Wire, job_id: str, notes: list[str] | None = None) -> OldJob:
     except JobNotFound as error:
         see = f"List the jobs: tuneport move {wire.profile.name}"
         raise JobNotFound(error.message, remedy=see) from error
-    found = old.read_job(wire.profile, raw)
+    found = parse_job(wire.profile, raw)
     if found is None or found.id != job_id:
         raise BackendError(
             f"{wire.profile.name} answered with another job than {job_id}.", remedy="Try again in a while."

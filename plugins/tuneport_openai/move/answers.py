@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import BudgetError, UsageError
-from tuneport.plugin import Dataset, Example, Record, Ref, Reply, answer_room, open_regular, record_answers
+from tuneport.plugin import (
+    Dataset,
+    Example,
+    Record,
+    Ref,
+    Reply,
+    answer_room,
+    estimate_text,
+    measure_example,
+    open_regular,
+    record_answers,
+)
 from tuneport_openai.catalog import table, tokens
 from tuneport_openai.model import HostedModel
 from tuneport_openai.move.download import write_error
@@ -153,7 +164,7 @@ def cost_of(wire: Wire, local: JobFolder, rows: Dataset, max_tokens: int | None,
         inside, longest = size(one)
         expected += price.of(inside, min(inside, limit))
         most += price.of(longest, limit)
-    why = str(price) if size.counts else f"{price}; tokens estimated, {tokens.ESTIMATE_ERROR}"
+    why = str(price) if size.counts else f"{price}; tokens estimated from characters"
     return Cost(rows=len(rows), usd=expected, most=most, why=why, price=price, size=size, limit=limit)
 
 
@@ -173,8 +184,7 @@ class _Size:
         if self._count is not None:
             found = float(self._count([row])[0])
             return found, found
-        estimated = tokens.estimate([row])
-        return estimated, estimated * tokens.CHARACTERS_PER_TOKEN
+        return measure_example(row, estimate_text), measure_example(row, len)
 
 
 def refuse_over_budget(cost: Cost, budget: float | None) -> None:
@@ -233,7 +243,7 @@ def ask(
         )
 
 
-def spent_on(local: JobFolder) -> float:
+def read_total_spent(local: JobFolder) -> float:
     """The most that may have been spent on answers so far, in US dollars."""
     spent = _read_spent(local.old / SPENT)
     return spent.get("usd", 0.0) + spent.get("reserved", 0.0)

@@ -25,13 +25,13 @@ from tuneport_openai.move.folder import (
     write_json,
     write_lines,
 )
-from tuneport_openai.move.old import METHODS
+from tuneport_openai.move.old_job import METHODS
 from tuneport_openai.results import read_results
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tuneport_openai.move.old import OldFile, OldJob
+    from tuneport_openai.move.old_job import OldFile, OldJob
     from tuneport_openai.wire.client import Wire
 
 Progress = Callable[[str, int, int | None], None]
@@ -116,7 +116,7 @@ def _part(
         if copy is not None and record.files.get(part, {}).get("from") != str(copy):
             raise UsageError(
                 f"{target} already exists, so --{part}-file {copy} would change nothing.",
-                remedy=f"To replace it by the copy, remove {target} first.",
+                remedy=f"To replace it with the copy, remove {target} first.",
             )
         return target
     if copy is not None:

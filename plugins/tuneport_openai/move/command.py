@@ -14,17 +14,10 @@ from tuneport.errors import TuneportError, UsageError
 from tuneport.plugin import say, say_json, say_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from tuneport.plugin import Example
+    from tuneport_openai.move.asking import Questions
     from tuneport_openai.move.folder import JobFolder
-    from tuneport_openai.move.old import OldJob
+    from tuneport_openai.move.old_job import OldJob
     from tuneport_openai.wire.client import Wire
-
-_TERMS = (
-    "The terms of vendors restrict the use of their models' answers; OpenAI's forbid models that compete with its own. "
-    "You decide whether yours is allowed."
-)
 
 
 def move(
@@ -119,40 +112,22 @@ def move(
             "--data, --distill, --budget, --price, --max-tokens and --deployment need --answers.",
             remedy="Add --answers N",
         )
-    from tuneport_openai.move.bring import bring
-    from tuneport_openai.move.folder import hold_folder
-    from tuneport_openai.move.showing import Bars
+    questions = None
+    if answers is not None:
+        from tuneport_openai.move.asking import Questions
 
-    folder = tuneport.plugin.local_path(output).absolute()
-    notes: list[str] = []
-    found = _find_job(wire, job, notes)
-    with hold_folder(folder):
-        with Bars() as bars:
-            local = bring(
-                wire, found, folder, training_file=training_file, validation_file=validation_file, on_progress=bars.show
-            )
-        local = replace(local, notes=(*notes, *local.notes))
-        answered: dict[str, Any] = {}
-        failed: TuneportError | None = None
-        if answers is not None:
-            try:
-                answered = _ask(
-                    wire,
-                    local,
-                    answers,
-                    data,
-                    distill=distill,
-                    budget=budget,
-                    price=price,
-                    max_tokens=max_tokens,
-                    deployment=deployment,
-                    yes=yes,
-                )
-            except TuneportError as error:  # the config is written anyway
-                failed = error
-        _finish(wire, local, model, answered, json=json, quiet=failed is not None)
-    if failed is not None:
-        raise failed
+        questions = Questions(
+            count=answers,
+            data=data,
+            distill=distill,
+            budget=budget,
+            price=price,
+            max_tokens=max_tokens,
+            deployment=deployment,
+            yes=yes,
+        )
+    copies = {"training_file": training_file, "validation_file": validation_file}
+    _bring_home(wire, job, tuneport.plugin.local_path(output).absolute(), copies, questions, model, json=json)
     return 0
 
 
@@ -211,76 +186,38 @@ def _find_job(wire: Wire, job_id: str, notes: list[str]) -> OldJob:
         return read_job(wire, job_id, notes)
 
 
-def _ask(
+def _bring_home(
     wire: Wire,
-    local: JobFolder,
-    count: int,
-    data: Path | None,
+    job_id: str,
+    folder: Path,
+    copies: dict[str, Path | None],
+    questions: Questions | None,
+    model: str | None,
     *,
-    distill: bool,
-    budget: float | None,
-    price: str | None,
-    max_tokens: int | None,
-    deployment: str | None,
-    yes: bool,
-) -> dict[str, Any]:
-    """Show the cost, ask the old model, and write the rows that it answered, or those made from its answers."""
-    from tuneport_openai.move import answers
-    from tuneport_openai.move.folder import REST
+    json: bool,
+) -> None:
+    """Bring the job into the folder, ask the old model, and write the config: also where asking has failed."""
+    from tuneport_openai.move.asking import ask_old_model
+    from tuneport_openai.move.bring import bring
+    from tuneport_openai.move.folder import hold_folder
+    from tuneport_openai.move.showing import Bars
 
-    if wire.profile.vendor == "azure" and deployment is None:
-        raise UsageError(
-            "At Azure, a tuned model answers under the name of its deployment.", remedy="Add: --deployment NAME"
-        )
-    known = answers.price_of(wire, local.job.base, price)
-    rows = answers.rows_to_ask(local, count, data, distill=distill)
-    cost = answers.cost_of(wire, local, rows, max_tokens, known)
-    say(f"Asking {local.job.model or local.job.id}: {cost}.", err=True)
-    if before := answers.spent_on(local):
-        say(f"Spent on it so far: at most about ${before:,.2f}.", err=True)
-    answers.refuse_over_budget(cost, budget)
-    if distill:
-        say(_TERMS, err=True)
-    if not tuneport.plugin.confirm("Ask the model?", yes=yes):
-        return {"asked": 0}
-    record, ended = answers.ask(
-        wire, local, rows, price=known, deployment=deployment, max_tokens=max_tokens, budget=budget
-    )
-    kept = [one for one in rows if record.answer_to(one) is not None]
-    cut = sum(bool(found and found.cut) for one in kept for found in [record.answer_to(one)])
-    if ended:
-        say(ended, err=True)
-    if cut:
-        limit = answers.limit_of(rows, max_tokens)
-        say(
-            f"{cut:,} of {len(kept):,} answers were cut at {limit:,} tokens. To ask these again, raise --max-tokens.",
-            err=True,
-        )
-    if distill:
-        _write_rows(local, record.with_answers(rows), answers.DISTILLED)
-    else:
-        _write_rows(local, kept, answers.HOLDOUT)
-    if local.validation is not None and (local.folder / answers.HOLDOUT).is_file():
-        # Training may use only rows that the old model was not asked.
-        left = (one for one in tuneport.Dataset.load(local.validation) if record.answer_to(one) is None)
-        _write_rows(local, left, REST)
-    return {"asked": len(rows), "answered": len(kept), "usd": answers.spent_on(local), "ended": ended or None}
-
-
-def _write_rows(local: JobFolder, rows: Iterable[Example], name: str) -> None:
-    """Write rows as a complete file, or no file where there are no rows."""
-    from tuneport_openai.move.download import write_error
-
-    path, part = local.folder / name, local.folder / f".{name}"
-    try:
-        part.unlink(missing_ok=True)
-        found = tuneport.Dataset.from_examples(rows)
-        if len(found):
-            found.write(part).replace(path)
-        else:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise write_error(path, error) from error
+    notes: list[str] = []
+    job = _find_job(wire, job_id, notes)
+    with hold_folder(folder):
+        with Bars() as bars:
+            local = bring(wire, job, folder, **copies, on_progress=bars.show)
+        local = replace(local, notes=(*notes, *local.notes))
+        answered: dict[str, Any] = {}
+        failed: TuneportError | None = None
+        if questions is not None:
+            try:
+                answered = ask_old_model(wire, local, questions)
+            except TuneportError as error:  # the config is written anyway
+                failed = error
+        _finish(wire, local, model, answered, json=json, quiet=failed is not None)
+    if failed is not None:
+        raise failed
 
 
 def _finish(

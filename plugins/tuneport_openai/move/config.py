@@ -15,12 +15,12 @@ from tuneport.plugin import Dataset, Ref, RunConfig, commented_yaml, translate_s
 from tuneport_openai.move.answers import DISTILLED, HOLDOUT
 from tuneport_openai.move.download import write_error
 from tuneport_openai.move.folder import OLD, REST, write_lines
-from tuneport_openai.move.old import METHODS
+from tuneport_openai.move.old_job import METHODS
 
 if TYPE_CHECKING:
     from tuneport_openai.move.bases import Proposal
     from tuneport_openai.move.folder import JobFolder
-    from tuneport_openai.move.old import OldJob
+    from tuneport_openai.move.old_job import OldJob
 
 CONFIG, NEW_CONFIG = "tune.yaml", "tune.new.yaml"
 _MARK = "config.sha256"  # of the config as it was written

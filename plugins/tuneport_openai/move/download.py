@@ -15,7 +15,7 @@ from tuneport.errors import BackendError, NotFoundError, TuneportError, UsageErr
 from tuneport.plugin import local_path, open_regular
 
 if TYPE_CHECKING:
-    from tuneport_openai.move.old import OldFile
+    from tuneport_openai.move.old_job import OldFile
     from tuneport_openai.wire.client import Wire
 
 LARGEST = 64 * 2**30

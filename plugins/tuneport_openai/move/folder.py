@@ -15,7 +15,7 @@ from tuneport.plugin import lock_file, utc_now, write_file
 from tuneport_openai.move.download import Downloaded, write_error
 
 if TYPE_CHECKING:
-    from tuneport_openai.move.old import OldJob
+    from tuneport_openai.move.old_job import OldJob
     from tuneport_openai.wire.client import Wire
 
 OLD = "old"
@@ -51,7 +51,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
     """
     try:
         if not (folder / OLD / RECORD).is_file() and not _is_free(folder):
-            raise _not_ours(folder)
+            raise _foreign_folder_error(folder)
         (folder / OLD).mkdir(parents=True, exist_ok=True)
         lock = lock_file(folder / OLD / _LOCK, wait=False)
         lock.__enter__()
@@ -108,7 +108,7 @@ def _items(value: object) -> list[tuple[str, Any]]:
     return list(value.items()) if isinstance(value, dict) else []
 
 
-def _not_ours(folder: Path) -> UsageError:
+def _foreign_folder_error(folder: Path) -> UsageError:
     return UsageError(f"{folder} already exists and is not the folder of a job.", remedy="Name a new folder with -o.")
 
 
@@ -128,7 +128,7 @@ def claim_folder(folder: Path, wire: Wire, job: OldJob) -> Record:
             f"{path} is damaged: {error}.", remedy="Remove it; the same command writes it again."
         ) from error
     if not is_free:
-        raise _not_ours(folder)
+        raise _foreign_folder_error(folder)
     if kept is not None:
         if not isinstance(kept, dict) or kept.get("job") != job.id or kept.get("profile") != wire.profile.name:
             whose = f"{kept.get('profile')} {kept.get('job')}" if isinstance(kept, dict) else "unknown"

@@ -1,4 +1,4 @@
-"""An account's jobs as a table or as CSV, and what ends when."""
+"""An account's jobs as a table or as CSV, and the dates on which models end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tuneport_openai.wire import closing
 
 if TYPE_CHECKING:
     from tuneport_openai.move.account import Account
-    from tuneport_openai.move.old import OldFile, OldJob
+    from tuneport_openai.move.old_job import OldFile, OldJob
     from tuneport_openai.wire.profiles import Profile
 
 COLUMNS = (

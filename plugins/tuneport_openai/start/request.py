@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, cast
 
 from tuneport.errors import UsageError
-from tuneport.plugin import home, utc_now
+from tuneport.plugin import home, installed_versions, utc_now
 from tuneport_openai.catalog import table
 from tuneport_openai.config import NebiusSettings, OpenAISettings
 from tuneport_openai.graders import wire_grader
@@ -47,7 +45,7 @@ def write_request(endpoint: Profile, request: TrainRequest, model: str, drop: Da
         "fingerprint": request.train.fingerprint,
         "system": files["train"].system,
         "settings": request.settings.model_dump(mode="json", exclude_defaults=True),
-        "versions": _versions(),
+        "versions": installed_versions("openai", "tiktoken"),
         "created": utc_now().isoformat(),
         "usd_per_million_tokens": _price(endpoint, request, model),
         "files": {part: _facts(one, endpoint, request) for part, one in files.items()},
@@ -105,7 +103,7 @@ def _refuse(endpoint: Profile, request: TrainRequest) -> None:
     options = request.options
     _refuse_suffix(endpoint, request)
     if options.epochs != "auto" and options.epochs > MOST_EPOCHS:
-        raise UsageError(f"{options.epochs} epochs: the wire takes up to {MOST_EPOCHS}.", remedy="Lower train.epochs.")
+        raise UsageError(f"{options.epochs} epochs: the API takes up to {MOST_EPOCHS}.", remedy="Lower train.epochs.")
     if options.seed and not endpoint.traits.takes_seed:  # 0 is the default of a config
         raise UsageError(f"{endpoint.traits.title} takes no seed.", remedy="Set train.seed to null.")
     if isinstance(request.settings, OpenAISettings):
@@ -161,13 +159,3 @@ def _price(endpoint: Profile, request: TrainRequest, model: str) -> float | None
         return price
     facts = table.find_model(endpoint, model)
     return facts.training if facts else None
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("tuneport", "openai", "tiktoken"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions

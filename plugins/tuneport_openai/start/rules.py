@@ -38,7 +38,7 @@ def data_rules(profile: Profile, model: str) -> DataRules:
     announced = closing.announcement(profile)
     notes = list(filter(None, (f"{announced}." if announced else "", end_of(facts) if facts else "")))
     if not traits.openai_models:
-        notes.append(f"The rules of {profile.name} are not known here; only the wire's own are checked.")
+        notes.append(f"The rules of {profile.name} are not known here; only the API's own are checked.")
     elif facts is None and model:
         notes.append(f"The limits of {model} are unknown; lengths are not checked.")
     elif facts is not None and facts.encoding and count is None:
@@ -76,7 +76,7 @@ def wire_row(example: Example, method: str = "sft") -> dict[str, Any]:
         }
     if isinstance(example, Completion):
         raise UsageError(
-            "The wire takes conversations, and this row is a plain text and its completion.",
+            "This API takes conversations, but this row is plain text with a completion.",
             remedy="Write the rows as messages, or name the columns question and answer.",
         )
     turns = [_turn(one) for one in example.messages]
@@ -222,7 +222,7 @@ def _check_turn(turn: Message, at: str) -> Iterator[Diagnostic]:
     if turn.weight is not None and turn.weight not in (0, 1):
         yield _error(
             "weight-not-taken",
-            f"The weight is {turn.weight:g}; the wire takes 0 and 1.",
+            f"The weight is {turn.weight:g}; the API takes 0 and 1.",
             "Write 0 or 1.",
             f"{at}/weight",
         )

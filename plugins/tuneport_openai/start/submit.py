@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +43,13 @@ _EARLY_SECONDS = 120  # how much older than its request a job may seem
 @contextmanager
 def hold(intent: str, *, wait: bool = True) -> Iterator[bool]:
     """Keep every other process from this intent; without `wait`, yields False when another one holds it."""
-    try:
-        with lock_file(home("openai", "locks") / intent, wait=wait):
-            yield True
-    except BlockingIOError:
-        yield False
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock_file(home("openai", "locks") / intent, wait=wait))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def finish(wire: Wire, ref: Ref, scratch: Scratch) -> None:
@@ -159,7 +161,7 @@ def unconfirmed_error(wire: Wire, ref: Ref, scratch: Scratch, why: TuneportError
     sent = datetime.fromisoformat(scratch["create"]["at"])
     certain = sent + timedelta(seconds=CERTAIN_SECONDS)
     found = "and no list of its jobs shows it yet" if why is None else f"and the search for it failed ({why.message})"
-    hint = f" It may be the job {likely}, which carries no mark of ours." if likely else ""
+    hint = f" It may be the job {likely}, which has no mark of tuneport." if likely else ""
     if answer := scratch["create"].get("answer"):
         hint = f" The answer was {answer.rstrip('.')}.{hint}"
     remedy = f"Run in a few minutes: tuneport settle {ref}"

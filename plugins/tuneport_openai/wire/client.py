@@ -116,8 +116,8 @@ class Wire:
         name = self.profile.name
         if isinstance(error, UnicodeEncodeError):
             raise UsageError(
-                f"The text for {name} has half a character, {error.object[error.start : error.end]!a}. It cannot be "
-                "sent.",
+                f"The text for {name} contains a lone surrogate, {error.object[error.start : error.end]!a}. "
+                "It cannot be sent.",
                 remedy="Remove it from the text or the name.",
             ) from error
         if isinstance(error, openai.APIStatusError):
@@ -132,19 +132,21 @@ class Wire:
                 raise cause
             why = f"{type(cause).__name__}: {cause}" if cause else str(error)
             raise UnavailableError(
-                f"{name} could not be reached at {self.profile.base_url} while {doing}: {self._shown(why)}.",
+                f"{name} could not be reached at {self.profile.base_url} while {doing}: {self._to_line(why)}.",
                 remedy="Check the network and the address (`tuneport profiles list`), then try again.",
                 passing=True,
             ) from self._cause(error)
         if type(error) is openai.APIError:  # an error in the middle of a stream
             raise BackendError(
-                f"{name} broke off while {doing}: {self._shown(error.message)}", remedy="Try again.", passing=True
+                f"{name} closed the connection while {doing}: {self._to_line(error.message)}",
+                remedy="Try again.",
+                passing=True,
             ) from self._cause(error)
         if isinstance(error, _ODD | openai.OpenAIError) or is_http(error):
             raise BackendError(
                 f"{name} returned a response that is not in the OpenAI API format while {doing}: "
-                f"{type(error).__name__}: {self._shown(error)[:200]}",
-                remedy="Try again. If it happens again, the server does not speak the OpenAI wire there.",
+                f"{type(error).__name__}: {self._to_line(error)[:200]}",
+                remedy="Try again. If it happens again, there is no OpenAI-compatible API at that address.",
                 passing=True,
             ) from self._cause(error)
         raise error
@@ -211,7 +213,7 @@ class Wire:
         named = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
         return f"Check the model's name. {self.profile.name} has: {named}"
 
-    def _shown(self, text: object) -> str:
+    def _to_line(self, text: object) -> str:
         """An exception's text as one line; the HTTP library quotes what it could not read."""
         return self.redact(line_of(text))
 

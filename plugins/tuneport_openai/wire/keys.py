@@ -94,7 +94,7 @@ def keep(profile: Profile, value: str) -> None:
     """
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise UsageError("This is not a key: it is empty, or has spaces or characters that a header cannot have.")
-    ring = _ring()
+    ring = _open_keyring()
     with _translate_errors(profile, "keep", value):
         first = next(iter(getattr(ring, "backends", ())), ring)  # a chain writes to the first of its keyrings
         if "Plaintext" in type(first).__name__:
@@ -113,14 +113,14 @@ def keep(profile: Profile, value: str) -> None:
 
 def forget(profile: Profile) -> None:
     """Remove the key from the system's keyring, if it is there."""
-    ring = _ring()
+    ring = _open_keyring()
     with _translate_errors(profile, "forget"):
         if ring.get_password(SERVICE, profile.account) is not None:
             ring.delete_password(SERVICE, profile.account)
 
 
 def _from_keyring(profile: Profile) -> str:
-    ring = _ring()
+    ring = _open_keyring()
     with _translate_errors(profile, "read"):
         value = ring.get_password(SERVICE, profile.account)
     if not value:
@@ -131,7 +131,7 @@ def _from_keyring(profile: Profile) -> str:
     return str(value)
 
 
-def _ring() -> Any:
+def _open_keyring() -> Any:
     if importlib.util.find_spec("keyring") is None:
         raise ConfigError("A key in the system's keyring needs the package keyring.", remedy=f"Run: {INSTALL}")
     import keyring

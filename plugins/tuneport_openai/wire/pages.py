@@ -35,7 +35,7 @@ class Pages:
         thin = small = 0
         for _ in range(self._most_pages):
             items = items_of(self._page)
-            new = self._new(items)
+            new = self._select_new(items)
             yield new
             self.is_complete = not self._page.has_next_page()
             thin += bool(items) and len(new) * 10 < len(items)
@@ -50,10 +50,10 @@ class Pages:
         if not self.is_complete:
             raise BackendError(
                 f"The list of {what} does not end: {len(self._seen):,} were read, and more are announced.",
-                remedy="Look at the server's own page.",
+                remedy="Check the server's own page.",
             )
 
-    def _new(self, items: list[Any]) -> list[Any]:
+    def _select_new(self, items: list[Any]) -> list[Any]:
         new = []
         for one in items:
             key = identity_of(one)

@@ -27,7 +27,7 @@ def is_refusal(error: BaseException) -> bool:
 
     if not isinstance(error, openai.APIStatusError) or error.status_code not in _REFUSALS:
         return False
-    said = _parsed(error.response.text)
+    said = _parse(error.response.text)
     return isinstance(said, dict) and isinstance(said.get("error"), dict) and "message" in said["error"]
 
 
@@ -38,7 +38,7 @@ def message_of(error: APIStatusError) -> str:
 
 def message_in(text: str) -> str:
     """The message in a refusal's body, at most 500 characters."""
-    found = _parsed(text)
+    found = _parse(text)
     said = _page_text(text) if found is None else _message(found)
     return line_of(said) or "no reason given"
 
@@ -74,7 +74,7 @@ def param_of(error: APIStatusError) -> str | None:
     return line_of(found) if isinstance(found, str) and found else None
 
 
-def _parsed(text: str) -> Any:
+def _parse(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -38,7 +38,7 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
         time.sleep(attempt * limits.retry_seconds)
         there = find_file(wire, facts["name"], facts["bytes"])
         if there is not None:
-            return _processed(wire, there)
+            return _wait_until_processed(wire, there)
         try:
             with wire.translate_errors("uploading the file"):
                 sent = _send(wire, facts, scratch)
@@ -47,7 +47,7 @@ def ensure_file(wire: Wire, facts: dict[str, Any], scratch: MutableMapping[str, 
                 raise
             last = error
         else:
-            return _processed(wire, sent)
+            return _wait_until_processed(wire, sent)
     raise BackendError(
         f"The file could not be uploaded to {wire.profile.name}: {last}",
         remedy="Run the same command again: it continues.",
@@ -117,7 +117,7 @@ def _send_parts(wire: Wire, path: Path, facts: dict[str, Any], scratch: MutableM
     return _id_of(done.file)
 
 
-def _processed(wire: Wire, file_id: str) -> str:
+def _wait_until_processed(wire: Wire, file_id: str) -> str:
     """Wait until the server has processed the file. An unknown status counts as done."""
     limits, most = wire.limits, wire.limits.process_seconds
     started, pause, failures = time.monotonic(), 0.02, 0
@@ -160,7 +160,7 @@ def _status_of_file(wire: Wire, file_id: str) -> str:
         details = line_of(getattr(found, "status_details", None) or status)
         raise DataError(
             f"{wire.profile.name} rejected the file: {details}.",
-            remedy=f"Look at what was sent, then fix the data: the file is {line_of(found.filename)}.",
+            remedy=f"Compare with what was sent, and fix the data: the file is {line_of(found.filename)}.",
         )
     return status
 

@@ -25,7 +25,7 @@ class KnownTokens:
         """Return the owner of a fingerprint. Tokens that were added or removed before this call are taken into
         account.
         """
-        return owner_in(await self._known(), fingerprint)
+        return owner_in(await self._read_known(), fingerprint)
 
     def was_known(self, fingerprint: str) -> bool:
         """Was it known at the last read? This decides which connections to keep until the next one; it grants
@@ -33,7 +33,7 @@ class KnownTokens:
         """
         return owner_in(self._last, fingerprint) is not None
 
-    async def _known(self) -> Known:
+    async def _read_known(self) -> Known:
         if self._next is None:
             self._next = asyncio.create_task(self._read(self._reading))
         return await asyncio.shield(self._next)  # a caller that is canceled leaves the task to the others

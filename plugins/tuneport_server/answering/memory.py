@@ -48,7 +48,9 @@ class ModelMemory:
         with self._changed:
             self._waiting += 1
             try:
-                while not self._closed and (len(self._loaded) >= self._most or self._used() + need > self._memory):
+                while not self._closed and (
+                    len(self._loaded) >= self._most or self._bytes_used() + need > self._memory
+                ):
                     self._make_room()
                     self._changed.wait(_LOOK_SECONDS)
                 self._loaded[ref] = _Loaded(need, time.monotonic(), make_room)
@@ -61,7 +63,7 @@ class ModelMemory:
         """
         with self._changed:
             self._loaded[ref].memory = memory or 0
-            if self._used() > self._memory:
+            if self._bytes_used() > self._memory:
                 self._make_room(ref)
 
     def touch(self, ref: Ref) -> None:
@@ -85,7 +87,7 @@ class ModelMemory:
             self._closed = True
             self._changed.notify_all()
 
-    def _used(self) -> int:
+    def _bytes_used(self) -> int:
         return sum(one.memory for one in self._loaded.values())
 
     def _make_room(self, but: Ref | None = None) -> None:

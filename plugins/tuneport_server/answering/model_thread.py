@@ -76,7 +76,7 @@ class ModelThread:
             while (batch := self._next()) is not None:
                 if batch:
                     self._answer_or_refuse(batch)
-                    if self._must_give_way():
+                    if self._must_unload():
                         self._unload()
         finally:
             self._unload()
@@ -242,7 +242,7 @@ class ModelThread:
         """
         if not self._kept:
             return None
-        ending = self._must_give_way()
+        ending = self._must_unload()
         most, share = self._limits.batch, self._limits.batch - self._limits.batch // 4
         held = Counter(question.owner for question, _ in live.values())
         waiting = Counter(live[number][0].owner for number in batch.waiting)
@@ -263,7 +263,7 @@ class ModelThread:
             return None
         return min(able, key=lambda one: (held[one.owner], one.owner == self._last))
 
-    def _must_give_way(self) -> bool:
+    def _must_unload(self) -> bool:
         """Has another model waited long enough for the room of this one?"""
         return self._memory.is_wanted() and time.monotonic() - self._since > _TURN_SECONDS
 
@@ -274,7 +274,8 @@ class ModelThread:
             self._since = time.monotonic()
             self._model = model
             try:
-                model.ensure_ready()
+                if tuneport.open_backend(self.ref.backend).capabilities.local:  # a deployment costs money: only a user starts one
+                    model.ensure_ready()
             except BaseException:
                 self._unload()
                 raise

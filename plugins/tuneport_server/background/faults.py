@@ -1,4 +1,4 @@
-"""Which faults of a start may pass by themselves, so that the job is tried again."""
+"""Which faults of a start may be temporary, so that the server tries again."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ class Fault(NamedTuple):
     """The message of the job when it fails."""
 
 
+def cause_of(error: Exception) -> Exception:
+    """Return what a backend raised, if the border between core and plugins has turned it into a BackendError."""
+    if isinstance(error, BackendError) and error.unexpected and isinstance(error.__cause__, Exception):
+        return error.__cause__
+    return error
+
+
 def fault_of(error: Exception, *, checking: bool = False) -> Fault:
     """Return what a start's error means for the job. `checking`: the backend was available, and the rows were being
     checked.
@@ -35,9 +42,8 @@ def fault_of(error: Exception, *, checking: bool = False) -> Fault:
     backend says whether its error may pass; if not, the start is tried a few times, as after any unexpected error. Bad
     rows and bad settings cannot pass: they raise other errors of tuneport.
     """
-    if isinstance(error, BackendError) and error.unexpected and isinstance(error.__cause__, Exception):
-        return fault_of(error.__cause__)  # the backend raised it, and its text is for the log only
-    if not isinstance(error, TuneportError):
+    error = cause_of(error)
+    if not isinstance(error, TuneportError):  # its text is for the log only
         return Fault(_TRIES if isinstance(error, _PASSING) else _UNKNOWN_TRIES, _reason(error))
     tries = _TRIES if isinstance(error, _PASSING) else 1
     if isinstance(error, BackendError):
@@ -47,13 +53,13 @@ def fault_of(error: Exception, *, checking: bool = False) -> Fault:
     return Fault(tries, error.message, "training_not_started", error.message)
 
 
-def late(seconds: int) -> Fault:
+def timeout_fault(seconds: int) -> Fault:
     """The backend was asked, and did not answer in time."""
     message = f"The backend did not accept the job within {seconds:,} seconds."
     return Fault(_BACKEND_TRIES, message, "training_not_started", message)
 
 
-def killed(task: str) -> Fault:
+def interrupted_fault(task: str) -> Fault:
     """The process ended without an answer."""
     return Fault(_UNKNOWN_TRIES, f"{task} was interrupted. {_SEE_LOG}")
 

@@ -45,7 +45,7 @@ class FileChecks(FairQueue):
 
     def forget(self, id_: str) -> None:
         """End the check of a file that was deleted, unless a job still has the bytes."""
-        if not self._store.files.held(id_):
+        if not self._store.files.list_held(id_):
             self._kill(id_)
 
     def _waiting(self, passed: Sequence[str]) -> list[Row]:

@@ -18,7 +18,7 @@ from tuneport.errors import HomeError
 from tuneport.plugin import Diagnostic
 from tuneport_server.background.bounds import bounds_of
 from tuneport_server.background.dialog import Dialog
-from tuneport_server.background.faults import Fault, fault_of, killed, late
+from tuneport_server.background.faults import Fault, fault_of, interrupted_fault, timeout_fault
 from tuneport_server.background.findings import describe
 from tuneport_server.background.hyperparameters import training_of
 from tuneport_server.background.open_jobs import OpenJobs
@@ -39,7 +39,7 @@ _log = logging.getLogger("tuneport.server")
 
 
 class JobStarts(FairQueue):
-    """The starts of jobs. `begun` in the store says that a backend may have been asked to start a job.
+    """The starts of jobs. `started` in the store says that a backend may have been asked to start a job.
 
     Before that, a start can be ended at any time. After it, a start is repeated safely: a job's suffix is unique, so
     the repeated start finds the training that has it. When a server is killed, its processes end soon after it; the
@@ -110,7 +110,7 @@ class JobStarts(FairQueue):
         """Fail a job if the check of an uploaded file has found errors that no method can train on."""
         for param in _PARAMS:
             file = self._store.files.get(job[param]) if job[param] is not None else None
-            if job["begun"] or file is None or file["details"] is None:
+            if job["started"] or file is None or file["details"] is None:
                 continue
             found = [
                 Diagnostic(**one)
@@ -146,24 +146,24 @@ class JobStarts(FairQueue):
         request = {"id": id_, "base": job["base"], "request": job["request"], "files": links}
         line = dialog.ask(json.dumps(request).encode() + b"\n", limits.check_seconds)
         if line == {"checked": True}:
-            if not self._may_begin(id_):
+            if not self._may_start(id_):
                 return None
             line = dialog.ask(GO, limits.start_seconds)
         if id_ in self._dropped or line is not None:
             return line
         if id_ in self._submitting:
-            return {"fault": late(limits.start_seconds) if dialog.late else killed("The start")}
+            return {"fault": timeout_fault(limits.start_seconds) if dialog.late else interrupted_fault("The start")}
         if dialog.late:
             why = f"The check of the rows takes more than {limits.check_seconds:,} seconds."
             return {"file": "training_file", "message": why}
         record = self._jobs.record(id_)
         record.killed_checks += 1
         if record.killed_checks < _TRIES:
-            return {"fault": killed("The check of the rows")}
+            return {"fault": interrupted_fault("The check of the rows")}
         why = f"The check of the rows ended {_TRIES} times without a result."
         return {"file": "training_file", "message": why}
 
-    def _may_begin(self, id_: str) -> bool:
+    def _may_start(self, id_: str) -> bool:
         """Store that the backend is asked now, unless the job is no longer wanted."""
         with self._store.transaction():
             if not _can_start(self._store.jobs.get(id_)):
@@ -172,7 +172,7 @@ class JobStarts(FairQueue):
                 if self._stopping or id_ in self._dropped:
                     return False
                 self._submitting.add(id_)
-            self._store.jobs.update(id_, begun=1)
+            self._store.jobs.update(id_, started=1)
         return True
 
     def _record(self, job: Row, outcome: dict[str, Any] | None, code: int, printed: str) -> None:
@@ -212,7 +212,7 @@ def _can_start(row: Row | None) -> TypeGuard[Row]:
     """Should the job be started? A start that may have reached the backend is repeated to learn its outcome."""
     if row is None or row["over"] or row["ref"] is not None:
         return False
-    return bool(row["begun"]) or not row["want"]
+    return bool(row["started"]) or not row["want"]
 
 
 def _tail(printed: IO[bytes]) -> str:

@@ -19,7 +19,7 @@ import tuneport
 from tuneport.errors import DataError, JobNotFinished, TuneportError
 from tuneport.plugin import Dataset, Diagnostic, Job
 from tuneport_server.background.bounds import Bounds, end_with, limit_process
-from tuneport_server.background.faults import fault_of
+from tuneport_server.background.faults import cause_of, fault_of
 from tuneport_server.background.findings import describe
 from tuneport_server.background.hyperparameters import METHODS, check_training, settings_for, training_of
 
@@ -94,11 +94,11 @@ def _outcome(job: Mapping[str, Any], write: Callable[[Any], None], bounds: Bound
     except JobNotFinished as error:  # it may have been started and cost money: the server searches for it from now on
         return {"unfinished": error.ref, "message": error.message}
     except Exception as error:  # noqa: BLE001 - whatever it is, the server decides what it means for the job
-        checking = gate is not None and not gate.passed
-        if isinstance(error, MemoryError) and checking:
+        checking, cause = gate is not None and not gate.passed, cause_of(error)
+        if isinstance(cause, MemoryError) and checking:
             message = f"Checking the rows takes more than {bounds.memory:,} bytes of memory."
             return {"file": "training_file", "message": message}
-        if not isinstance(error, TuneportError):
+        if not isinstance(cause, TuneportError):
             traceback.print_exc()
         return {"fault": fault_of(error, checking=checking), "log": str(error)}
 

@@ -45,7 +45,7 @@ WIRE_STATUS = {
 class Trainer:
     """A thread that looks at every job that is not over. The trainings themselves run where their backend runs them.
 
-    What should happen is stored before it is done: `want` is "cancel", "pause" or empty, and `begun` says that a
+    What should happen is stored before it is done: `want` is "cancel", "pause" or empty, and `started` says that a
     backend may have been asked to start the job. If the server is killed, the next one continues from there.
     `JobStarts` starts jobs. It also repeats a start that was interrupted, even if the job is to be canceled or paused,
     because that finds the training.
@@ -92,7 +92,7 @@ class Trainer:
                 self._jobs.forget(id_)
             elif row["ref"] is not None:
                 self._follow(row)
-            elif row["want"] and not row["begun"]:
+            elif row["want"] and not row["started"]:
                 self._starts.cancel(id_)
                 if row["want"] == "cancel":
                     self._jobs.report_once(id_, "The job was canceled.")

@@ -48,12 +48,12 @@ class Connection(H11Protocol):
         self._since = time.monotonic()
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Is a request in progress?"""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Has the client disconnected?"""
         return self.transport is None or self.transport.is_closing()
 
@@ -73,7 +73,7 @@ class Connection(H11Protocol):
         """Record that the response begins."""
         self._connections.release(self)
 
-    def make_way(self) -> None:
+    def give_up_place(self) -> None:
         """Close, because another connection needs the place."""
         self._unwanted = True
         if self.transport is None:
@@ -136,7 +136,7 @@ class Connection(H11Protocol):
     def _phase(self) -> str:
         if self.transport.is_closing():
             return "end"
-        if self.busy:
+        if self.is_busy:
             return "answer" if self.flow.write_paused else "work"
         return "head" if self.conn.their_state is h11.IDLE else "rest of a body"
 
@@ -151,7 +151,7 @@ class Connection(H11Protocol):
 
     def _refuse(self, error: WireError) -> None:
         """Send an error if no response has started, and close."""
-        if not self.busy:
+        if not self.is_busy:
             self.transport.write(refusal(error))
         else:
             if not self.cycle.response_started:

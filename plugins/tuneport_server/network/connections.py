@@ -21,10 +21,10 @@ class Closable(Protocol):
     """A connection, as this module needs it."""
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Is a request in progress?"""
 
-    def make_way(self) -> None:
+    def give_up_place(self) -> None:
         """Close it, because another connection needs its place."""
 
 
@@ -106,12 +106,12 @@ class Connections:
 
     def _displace(self, key: str | None) -> bool:
         unknown = (line.of(key) for line in (self._unknown, self._expected, self._held))
-        lines = (*unknown, (one for one in self._known.of(key) if not one.busy))
+        lines = (*unknown, (one for one in self._known.of(key) if not one.is_busy))
         replaced = next(chain.from_iterable(lines), None)
         if replaced is None:
             return False
         self.remove(replaced)
-        replaced.make_way()
+        replaced.give_up_place()
         return True
 
     def _move(self, one: Closable, line: _Line, *, first: bool = False) -> None:

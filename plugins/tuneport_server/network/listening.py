@@ -47,7 +47,7 @@ def bind(host: str, port: int) -> socket.socket:
         listening.listen(_BACKLOG)  # here, because two sockets may be bound to a port, but only one can listen
     except (OSError, OverflowError) as error:
         listening.close()
-        raise _cannot(host, port, error) from error
+        raise _listen_error(host, port, error) from error
     listening.setblocking(False)
     return listening
 
@@ -146,7 +146,7 @@ class HttpServer(uvicorn.Server):
         task.add_done_callback(self._tasks.discard)
 
 
-def _cannot(host: str, port: int, error: OSError | OverflowError) -> UsageError:
+def _listen_error(host: str, port: int, error: OSError | OverflowError) -> UsageError:
     what, number = f"Cannot listen on {host} port {port}", getattr(error, "errno", None)
     if number == errno.EADDRINUSE:
         holder = _holder(port)

@@ -133,7 +133,7 @@ def _accept(server: Server, owned: Owned, form: Form) -> dict[str, Any]:
         raise bad("purpose: is missing.", "purpose", "missing_required_parameter")
     if purpose != PURPOSE:
         raise bad(f"purpose: should be {PURPOSE!r}, the only one here.", "purpose", "invalid_value")
-    life = _life(form.fields)
+    life = _read_lifetime(form.fields)
     if form.path is None:
         raise bad("file: is missing.", "file", "missing_required_parameter")
     if not form.size:
@@ -146,7 +146,7 @@ def _accept(server: Server, owned: Owned, form: Form) -> dict[str, Any]:
     return to_wire(row)
 
 
-def _life(fields: Mapping[str, str]) -> int | None:
+def _read_lifetime(fields: Mapping[str, str]) -> int | None:
     """Return the seconds of `expires_after` in a form; None if it has none. Raises WireError."""
     given: dict[str, Any] = {name: fields[field] for field, name in _EXPIRES.items() if field in fields}
     if not given:

@@ -63,10 +63,10 @@ async def events(
                 yield event
             item = await deliveries.get()
         if isinstance(item, WireError):
-            for event in stream.failed(head, item):
+            for event in stream.fail(head, item):
                 yield event
             return
-        for event in stream.finished(head, item[0]):
+        for event in stream.end(head, item[0]):
             yield event
     finally:
         question.gone.set()
@@ -103,7 +103,7 @@ class _Stream:
                 self._item["arguments"] += delta.arguments
                 yield self.event("response.function_call_arguments.delta", **self._place(), delta=delta.arguments)
 
-    def finished(self, head: Mapping[str, Any], answer: Reply) -> Iterator[bytes]:
+    def end(self, head: Mapping[str, Any], answer: Reply) -> Iterator[bytes]:
         yield from self.piece(self._streamed.rest(answer))
         if self._item is None and not self._output:
             yield from self._text("", [])
@@ -111,7 +111,7 @@ class _Stream:
         response = finish(head, answer, self._output)
         yield self.event(f"response.{response['status']}", response=response)
 
-    def failed(self, head: Mapping[str, Any], error: WireError) -> Iterator[bytes]:
+    def fail(self, head: Mapping[str, Any], error: WireError) -> Iterator[bytes]:
         code = _FAILURES.get(error.status, "server_error")
         yield self.event("error", code=code, message=error.message, param=error.param)
         failed = {**head, "status": "failed", "error": {"code": code, "message": error.message}}

@@ -63,7 +63,7 @@ class _Format(Body):
     strict: bool | None = None
 
     @property
-    def named(self) -> answers.JsonSchema | None:
+    def json_schema(self) -> answers.JsonSchema | None:
         """The schema with its name, if the format has one. Raises WireError if name or schema is missing."""
         if self.type != "json_schema":
             return None
@@ -179,7 +179,7 @@ def _options(creation: _Creation, tools: list[_Tool], limits: ResourceLimits) ->
         most=creation.max_output_tokens,
         tools=answers.tools_of([answers.Function(**one.model_dump(exclude={"type"})) for one in tools]),
         tool_choice=choice,
-        schema=answers.schema_of(form.type, form.named) if form else None,
+        schema=answers.schema_of(form.type, form.json_schema) if form else None,
         logprobs=(creation.top_logprobs or 0) if wanted else None,
     )
 

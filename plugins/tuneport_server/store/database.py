@@ -21,7 +21,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
-        with self._guarded():
+        with self._guard():
             self._sql = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
             self._sql.row_factory = sqlite3.Row
             self._sql.execute("PRAGMA journal_mode=WAL")
@@ -31,7 +31,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything written inside is kept, or nothing of it. Transactions can be nested."""
-        with self._lock, self._guarded():
+        with self._lock, self._guard():
             if self._sql.in_transaction:
                 yield
                 return
@@ -46,12 +46,12 @@ class Database:
 
     def rows(self, statement: str, *values: object) -> list[Row]:
         """Return all rows of a query."""
-        with self._lock, self._guarded():
+        with self._lock, self._guard():
             return self._sql.execute(statement, values).fetchall()
 
     def row(self, statement: str, *values: object) -> Row | None:
         """Return the first row of a query."""
-        with self._lock, self._guarded():
+        with self._lock, self._guard():
             found: Row | None = self._sql.execute(statement, values).fetchone()
             return found
 
@@ -88,7 +88,7 @@ class Database:
             self._sql.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guard(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.IntegrityError:

@@ -42,7 +42,7 @@ class Files:
         """Mark a file as deleted."""
         self._database.update("files", id_, deleted=now)
 
-    def held(self, file: str | None = None) -> list[Row]:
+    def list_held(self, file: str | None = None) -> list[Row]:
         """Return `file`, `job` and `param` for each file, or this one, that a job needs and has not used yet."""
         if file is None:
             return self._database.rows("SELECT * FROM held")

@@ -12,7 +12,7 @@ SERVER_EVENTS, TRAINING_EVENTS = 0, 1
 """The two parts of a job's events: those of the server, and those of a training that its backend forgets."""
 
 _NEXT = (  # the oldest of each owner, except for the jobs in a JSON array
-    "SELECT id, owner, min(n) AS n FROM jobs WHERE over = 0 AND ref IS NULL AND (begun = 1 OR want = '')"
+    "SELECT id, owner, min(n) AS n FROM jobs WHERE over = 0 AND ref IS NULL AND (started = 1 OR want = '')"
     " AND NOT EXISTS (SELECT 1 FROM files WHERE status = 'uploaded' AND id IN (training_file, validation_file))"
     " AND id NOT IN (SELECT value FROM json_each(?)) GROUP BY owner"
 )

@@ -26,7 +26,7 @@ MIGRATIONS = (
         created REAL NOT NULL, same TEXT NOT NULL, retry INTEGER NOT NULL,
         model TEXT NOT NULL, base TEXT NOT NULL, tuned TEXT NOT NULL UNIQUE,
         training_file TEXT NOT NULL, validation_file TEXT, request TEXT NOT NULL, metadata TEXT NOT NULL,
-        want TEXT NOT NULL DEFAULT '', begun INTEGER NOT NULL DEFAULT 0, ref TEXT,
+        want TEXT NOT NULL DEFAULT '', begun INTEGER NOT NULL DEFAULT 0, ref TEXT, -- codespell:ignore
         status TEXT NOT NULL, over INTEGER NOT NULL DEFAULT 0,
         error TEXT, finished INTEGER, tokens INTEGER, result_file TEXT, removed INTEGER NOT NULL DEFAULT 0
     ) STRICT;
@@ -56,4 +56,5 @@ MIGRATIONS = (
         UNION ALL SELECT validation_file, id, 'validation_file' FROM jobs
         WHERE over = 0 AND ref IS NULL AND validation_file IS NOT NULL;
     """,
+    "ALTER TABLE jobs RENAME COLUMN begun TO started",  # codespell:ignore
 )

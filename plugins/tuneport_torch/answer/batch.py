@@ -59,7 +59,7 @@ class Batch:
         for row, token in zip(grown, chosen, strict=True):
             row.add(token)
         self.unread_BT = torch.tensor(chosen, device=ids_BT.device)[:, None]
-        self.leave([row for row in grown if row.over])
+        self.leave([row for row in grown if row.is_over])
         return grown
 
     @torch.inference_mode()

@@ -59,7 +59,7 @@ class ContinuousBatch:
         self._waiting = deque(row for row in self._waiting if row not in rows)
         self._started = [row for row in self._started if row not in rows]
         if not _fits(lambda: [batch.leave(rows) for batch in (*self._reading, *self._batches)]):
-            self._retreat()
+            self._restart_with_half()
         self._tidy()
 
     def step(self) -> list[AnswerRow]:
@@ -68,10 +68,10 @@ class ContinuousBatch:
         # The tensors of a step that did not fit are freed with its exception before the retreat.
         if not _fits(lambda: self._advance(grown)):
             self._fail_alone()
-            self._retreat()
+            self._restart_with_half()
         # A row may have finished before memory ran out.
-        grown |= dict.fromkeys(row for row in self._started if row.over)
-        self._started = [row for row in self._started if not row.over]
+        grown |= dict.fromkeys(row for row in self._started if row.is_over)
+        self._started = [row for row in self._started if not row.is_over]
         self._tidy()
         return list(grown)
 
@@ -100,7 +100,7 @@ class ContinuousBatch:
         short: list[AnswerRow] = []
         long: list[AnswerRow] = []
         left: deque[AnswerRow] = deque()
-        count, used = len(self._started), sum(_reserved(batch.rows) for batch in (*self._reading, *self._batches))
+        count, used = len(self._started), sum(_count_reserved(batch.rows) for batch in (*self._reading, *self._batches))
         for row in self._waiting:
             is_short = len(row.tokens) <= self._at_once
             fits = not count or (count < self._max_rows and used + row.most <= self._capacity_for(row))
@@ -130,7 +130,7 @@ class ContinuousBatch:
     def _merge(self, batch: Batch) -> None:
         """Merge rows whose prompts are read into a running batch, unless the padding takes too much memory."""
         for other in self._batches:
-            fits = _reserved([*batch.rows, *other.rows]) <= self._capacity
+            fits = _count_reserved([*batch.rows, *other.rows]) <= self._capacity
             if batch.rows and other.rows and fits and other.can_join(batch):
                 other.join(batch)
                 return
@@ -138,7 +138,7 @@ class ContinuousBatch:
 
     def _fail_alone(self) -> None:
         """Fail a row that does not fit although no other row uses memory."""
-        if len(self._started) == 1 and not self._started[0].over:
+        if len(self._started) == 1 and not self._started[0].is_over:
             self._started[0].fail(
                 BackendError(
                     "This answer does not fit into the device's memory.",
@@ -146,13 +146,13 @@ class ContinuousBatch:
                 )
             )
 
-    def _retreat(self) -> None:
+    def _restart_with_half(self) -> None:
         """Start again with half of the rows after memory ran out. Answers so far are read with their prompts."""
-        again = [row for row in self._started if not row.over]
+        again = [row for row in self._started if not row.is_over]
         if again:
-            self._capacity = min(self._capacity, _reserved(again) // 2)
+            self._capacity = min(self._capacity, _count_reserved(again) // 2)
         self._waiting.extendleft(reversed(again))
-        self._started = [row for row in self._started if row.over]
+        self._started = [row for row in self._started if row.is_over]
         self._reading.clear()
         self._batches.clear()
         if torch.cuda.is_available():
@@ -163,7 +163,7 @@ class ContinuousBatch:
         self._reading = deque(batch for batch in self._reading if batch.rows)
 
 
-def _reserved(rows: Sequence[AnswerRow]) -> int:
+def _count_reserved(rows: Sequence[AnswerRow]) -> int:
     """The tokens that rows need in one batch at their maximum length."""
     return len(rows) * max((row.most for row in rows), default=0)
 

@@ -120,7 +120,7 @@ def _limit(model: PreTrainedModel, prompt: list[int], options: GenerateOptions) 
 
 
 def _batches(model: PreTrainedModel, rows: Mapping[int, AnswerRow]) -> list[list[int]]:
-    """AnswerRow numbers by length, so that little is padding, in batches whose keys and values fit. The longest come
+    """Row numbers by length, so that little is padding, in batches whose keys and values fit. The longest come
     last and are taken first: what does not fit shows at once.
     """
     capacity, most = cache_capacity(model), max_rows(model)

@@ -56,7 +56,7 @@ class TorchLiveBatch(LiveBatch):
         numbers = {row: number for number, row in self._rows.items()}
         for row in grown:
             outputs += [(numbers[row], one) for one in collect_output(row)]
-            if row.over:
+            if row.is_over:
                 del self._rows[numbers[row]]
         return outputs
 

@@ -68,7 +68,7 @@ class AnswerRow:
         return len(self.prompt) + self._limit
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether the answer is finished or failed."""
         return bool(self.reason) or self.error is not None
 

@@ -42,7 +42,7 @@ def _apply_options(logits_BV: Tensor, rows: Sequence[AnswerRow]) -> Tensor:
     penalized = [
         place for place, row in enumerate(rows) if row.options.frequency_penalty or row.options.presence_penalty
     ]
-    bound = [place for place, row in enumerate(rows) if row.constraint is not None and not row.over]
+    bound = [place for place, row in enumerate(rows) if row.constraint is not None and not row.is_over]
     if not penalized and not bound:
         return logits_BV
     changed_BV = logits_BV.float().clone()

@@ -69,11 +69,11 @@ def _batch_totals(model: PreTrainedModel, head: Head, rows: Sequence[Rendered]) 
 
 def _check_row(model: PreTrainedModel, row: Rendered | Unrenderable, number: int) -> Rendered:
     if isinstance(row, Unrenderable):
-        raise DataError(f"AnswerRow {number} cannot be scored: {row.message}", remedy=row.remedy) from row
+        raise DataError(f"Row {number} cannot be scored: {row.message}", remedy=row.remedy) from row
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions and len(row.ids) > positions:
         raise DataError(
-            f"AnswerRow {number} has {len(row.ids):,} tokens; the model's limit is {positions:,}.",
+            f"Row {number} has {len(row.ids):,} tokens; the model's limit is {positions:,}.",
             remedy="Remove or shorten it.",
         )
     return row

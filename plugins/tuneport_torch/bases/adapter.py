@@ -80,9 +80,9 @@ def read_lora(folder: Path) -> Lora:
     config = read_json(folder / "adapter_config.json")
     kind = config.get("peft_type")
     if kind != "LORA":
-        raise _not_plain(folder, f"its peft_type is {_format(kind)}", _MERGE)
+        raise _kind_error(folder, f"its peft_type is {_format(kind)}", _MERGE)
     if config.get("init_lora_weights") not in _PLAIN_INITS:
-        raise _not_plain(
+        raise _kind_error(
             folder,
             f"init_lora_weights is {_format(config['init_lora_weights'])}, which may change the base's weights",
             _CONVERT,
@@ -91,7 +91,7 @@ def read_lora(folder: Path) -> Lora:
         known = ", ".join(f"{key} is {_format(config[key])}" for key in unusual[:4])
         newer = [key for key in unusual if key not in NEUTRAL]
         which = f" (this version of tuneport does not know {newer[0][:80]})" if newer else ""
-        raise _not_plain(folder, f"{known}{which}", _MERGE)
+        raise _kind_error(folder, f"{known}{which}", _MERGE)
     try:
         return msgspec.convert(config, Lora)
     except msgspec.ValidationError as error:
@@ -177,7 +177,7 @@ def _no_weights(folder: Path) -> UnavailableError:
     return UnavailableError(f"{folder} has no {WEIGHTS}.", remedy="Download or copy it again.")
 
 
-def _not_plain(folder: Path, why: str, remedy: str) -> UnsupportedError:
+def _kind_error(folder: Path, why: str, remedy: str) -> UnsupportedError:
     return UnsupportedError(f"The adapter in {folder} is not plain LoRA: {why}.", remedy=remedy)
 
 

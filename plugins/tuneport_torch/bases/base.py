@@ -34,7 +34,7 @@ class Base:
     near: str | None = None
 
     @property
-    def present(self) -> bool:
+    def is_present(self) -> bool:
         """Whether its weights are on this machine."""
         return self.path is not None
 
@@ -42,10 +42,10 @@ class Base:
         """Whether a stored fingerprint is this model's, in today's form or in the first one."""
         return fingerprint in (self.fingerprint, _first_fingerprint(self))
 
-    def here(self) -> Path:
+    def require_path(self) -> Path:
         """The path of its files. Raises UnavailableError if the model is not downloaded."""
         if self.path is None:
-            raise not_here(self.name)
+            raise not_downloaded_error(self.name)
         return self.path
 
 
@@ -54,7 +54,7 @@ def join_fingerprints(adapter: str, base: str) -> str:
     return hashlib.sha256(f"{adapter}{base}".encode()).hexdigest()
 
 
-def not_here(name: str) -> UnavailableError:
+def not_downloaded_error(name: str) -> UnavailableError:
     """The error for a hub model that is not downloaded and cannot be now."""
     repo, _, revision = name.partition("@")
     at = f" --revision {revision}" if revision else ""

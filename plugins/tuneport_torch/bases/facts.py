@@ -60,14 +60,14 @@ def facts_of_folder(folder: Path) -> Facts:
 
 def facts_of_known(repository: str) -> Facts:
     """Facts about a hub model that is not downloaded: those in `known.json`, which lists few models."""
-    found = _known().get(repository)
+    found = _read_known().get(repository)
     if found is None:
         return Facts()
     return _facts_of_config(found["config"], found["parameters"], Path(repository), None)
 
 
 @cache
-def _known() -> Mapping[str, Any]:
+def _read_known() -> Mapping[str, Any]:
     table: Mapping[str, Any] = json.loads(
         files("tuneport_torch.bases").joinpath("known.json").read_text(encoding="utf-8")
     )["models"]
@@ -173,7 +173,7 @@ def shards(folder: Path) -> list[str]:
     names = sorted({check_name(name, folder) for name in index.weight_map.values()})
     for name in names:
         if not name.endswith(".safetensors"):
-            raise UnavailableError(f"{path} names {name!r:.200}, which is no .safetensors file.", remedy=_DAMAGED)
+            raise UnavailableError(f"{path} names {name!r:.200}, which is not a .safetensors file.", remedy=_DAMAGED)
     return names or ["model.safetensors"]
 
 

@@ -106,7 +106,7 @@ def check_name(name: object, folder: Path) -> str:
     parts = Path(name).parts if isinstance(name, str) else ()
     if not isinstance(name, str) or not parts or "\0" in name or name.startswith(("/", "~")) or ".." in parts:
         raise UnavailableError(
-            f"The index in {folder} names {name!r:.200}, which is no file inside the folder.", remedy=_COPY
+            f"The index in {folder} names {name!r:.200}, which is not a file in the folder.", remedy=_COPY
         )
     return name
 

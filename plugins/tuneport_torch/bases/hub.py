@@ -11,7 +11,7 @@ from typing import Any
 
 from tuneport.errors import ModelNotFound, UnavailableError
 from tuneport.plugin import BarStream, check_proxies, did_you_mean, one_line
-from tuneport_torch.bases.base import Base, not_here
+from tuneport_torch.bases.base import Base, not_downloaded_error
 from tuneport_torch.bases.facts import facts_of_folder, facts_of_known, is_complete
 from tuneport_torch.bases.folders import open_folder
 
@@ -36,13 +36,12 @@ def find_hub_model(name: str, aliases: Iterable[str]) -> Base:
     if folder is None and "/" not in repo:  # nearly always a typo: few models of the hub have no owner
         raise ModelNotFound(
             f"No tuned model and no alias is called {name!r}.",
-            remedy=did_you_mean(repo, aliases)
-            + "`tuneport models` lists the names. A hub model is written owner/name.",
+            remedy=did_you_mean(repo, aliases) + "`tuneport models` lists the names. Write a hub model as owner/name.",
         )
     if folder is None:
-        return _not_downloaded(name)
+        return _describe_absent(name)
     if not is_complete(folder):
-        return replace(_not_downloaded(name), revision=folder.name, facts=facts_of_folder(folder))
+        return replace(_describe_absent(name), revision=folder.name, facts=facts_of_folder(folder))
     return replace(_open_snapshot(folder, repo), name=name)
 
 
@@ -81,7 +80,7 @@ def fetch(base: Base, *, weights: bool = True) -> Base:
             f"{repo} has no revision {base.revision}.", remedy=f"See https://huggingface.co/{repo}/commits/main"
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise not_here(base.name) from error
+        raise not_downloaded_error(base.name) from error
     if weights:
         return replace(_open_snapshot(folder, repo), name=base.name)
     return replace(base, facts=facts_of_folder(folder), revision=folder.name)
@@ -114,12 +113,12 @@ def _open_snapshot(folder: Path, repo: str) -> Base:
     return replace(open_folder(folder), kind="hub", revision=commit, upstream=repo, description=description)
 
 
-def _not_downloaded(name: str) -> Base:
+def _describe_absent(name: str) -> Base:
     """A hub model that is not, or not completely, in the cache. Raises UnavailableError if the hub is switched off."""
     from huggingface_hub import is_offline_mode
 
     if is_offline_mode():
-        raise not_here(name)
+        raise not_downloaded_error(name)
     return Base(
         name=name,
         kind="hub",

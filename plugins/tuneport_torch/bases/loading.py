@@ -93,12 +93,12 @@ def _load(
         # Each sum is computed in float32 and rounded once. Weights stored in `dtype` can be loaded in it.
         wide = dtype if base.facts.dtype == dtype and base.parent.parent is None else "float32"
         model = _load(base.parent, wide, device, attention, None)
-        load_peft(model, base.here())
+        load_peft(model, base.require_path())
         merge(model)
         round_weights(model, dtype)
         return model.requires_grad_(requires_grad=True).eval()
 
-    path = base.here()
+    path = base.require_path()
     held = sum(header.parameters for header in weight_headers(path))
     check_memory(base.name, held, dtype)
     with _library_errors(
@@ -126,7 +126,7 @@ _LoadingInfo = Mapping[str, Any]
 
 def _load_copy(base: Base, held: int, dtype: str, attention: str | None) -> tuple[PreTrainedModel, _LoadingInfo]:
     """A `.gguf` model from its dense copy, which is made if there is none."""
-    path = base.here()
+    path = base.require_path()
     copy = DenseCopy(path, dtype)
     if copy.is_intact():
         try:
@@ -149,7 +149,7 @@ def _unpack(
     """A `.gguf` model, read by transformers. It is dequantized, or it could be neither trained nor saved."""
     from transformers import AutoConfig, GgufConfig
 
-    path = base.here()
+    path = base.require_path()
     if config is None:
         config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     options = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
@@ -189,7 +189,7 @@ def _read(
 
 
 def _refuse_scaled_positions(base: Base) -> None:
-    header = read_gguf(base.here())
+    header = read_gguf(base.require_path())
     kind = header.metadata.get("general.architecture")
     if "rope_freqs.weight" in header.shapes or header.metadata.get(f"{kind}.rope.scaling.type", "none") != "none":
         raise UnavailableError(

@@ -126,7 +126,7 @@ def _open_adapter(folder: Path, over: tuple[Path, ...], near: str | None) -> Bas
             raise
         path = f"If {name} is a folder, write its full path as base_model_name_or_path into its adapter_config.json."
         raise UnavailableError(error.message, remedy=f"{error.remedy} {path}") from error
-    if recorded and parent.present and not parent.matches(recorded["fingerprint"]):
+    if recorded and parent.is_present and not parent.matches(recorded["fingerprint"]):
         raise UnavailableError(
             f"The files of the base {name} have changed since {folder} was trained over it.",
             remedy=f"Restore the files whose fingerprint is {recorded['fingerprint'][:12]}…, or name the revision.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from tuneport_torch.engine.pairs import Pairs, switch_dropout_off
 from tuneport_torch.engine.prepare import prepare
 from tuneport_torch.engine.reference import Reference
 from tuneport_torch.engine.saving import Saver
+from tuneport_torch.engine.schedule import learning_rate
 from tuneport_torch.engine.state import Progress
 from tuneport_torch.engine.update import adamw, update
 from tuneport_torch.resolved import Resolved, resolve
@@ -305,12 +305,3 @@ def _resolve(run: Run, tokens: int, validation_tokens: int) -> Resolved:
         has_bfloat16=fastest(kind) == "bfloat16",
         threads=torch.get_num_threads(),
     )
-
-
-def learning_rate(step: int, plan: Resolved, schedule: str) -> float:
-    """The learning rate of a step, counted from 0: a linear warm-up, then a decay to 0 by the schedule."""
-    if step < plan.warmup_steps:
-        return plan.learning_rate * (step + 1) / plan.warmup_steps
-    done = (step - plan.warmup_steps) / max(1, plan.total_steps - plan.warmup_steps)
-    share = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[schedule]
-    return plan.learning_rate * share

@@ -106,7 +106,7 @@ def _origin(base: Base, under: Base, kind: str, *, tuned: bool) -> str:
 
 def _row_count(base: Base) -> int | None:
     """The number of training rows, from the request next to a job's model; None for any other model."""
-    count = read_json(base.here().parent / "request.json").get("data", {}).get("train", {}).get("rows")
+    count = read_json(base.require_path().parent / "request.json").get("data", {}).get("train", {}).get("rows")
     return count if isinstance(count, int) else None
 
 

@@ -34,8 +34,8 @@ def export_adapter(base: Base, folder: Path, facts: CardFacts | None = None) -> 
     check_adapter(base)
     with atomic_output(folder) as draft:
         for name in (*_ADAPTER_FILES, bases.TUNED):
-            if (base.here() / name).is_file():
-                shutil.copyfile(base.here() / name, draft / name)
+            if (base.require_path() / name).is_file():
+                shutil.copyfile(base.require_path() / name, draft / name)
         load_codec(base).save(draft)
         (draft / "README.md").write_text(card(base, "adapter", facts), encoding="utf-8")
     return folder

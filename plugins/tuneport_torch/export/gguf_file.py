@@ -75,7 +75,7 @@ def check_gguf(base: Base, dtype: str | None = None) -> None:
     """Raise UnsupportedError or UsageError for what cannot be written, as far as local files show."""
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"A GGUF file cannot be written as {dtype!r}.", remedy="Choose one of: " + ", ".join(DTYPES))
-    if root_base(base).present:
+    if root_base(base).is_present:
         _refuse_architecture(base.facts.model_type)
 
 

@@ -202,22 +202,22 @@ class CallForm:
 
     @cached_property
     def _head(self) -> re.Pattern[str]:
-        return re.compile(_loose(self.head.lstrip()) or r"\s*")
+        return re.compile(_match_loosely(self.head.lstrip()) or r"\s*")
 
     @cached_property
     def _between(self) -> re.Pattern[str] | None:
-        return None if self.between is None else re.compile(r"\s*" + _loose(self.between))
+        return None if self.between is None else re.compile(r"\s*" + _match_loosely(self.between))
 
     @cached_property
     def _close(self) -> re.Pattern[str]:
-        return re.compile(r"\s*" + _loose(self.close))
+        return re.compile(r"\s*" + _match_loosely(self.close))
 
     @cached_property
     def _begins(self) -> re.Pattern[str]:
         """Matches a call up to its arguments."""
         if self.kind != "object":
             more = {"json": r"(?=\{)", "bare keys": r"(?=\{)"}.get(self.kind, "")
-            return re.compile(rf"({_NAME}){_loose(self.mid)}{more}")
+            return re.compile(rf"({_NAME}){_match_loosely(self.mid)}{more}")
         name, arguments = (
             "|".join(map(re.escape, dict.fromkeys([path[-1], *_KEYS[what]])))
             for path, what in ((self.name, "name"), (self.arguments, "arguments"))
@@ -228,8 +228,8 @@ class CallForm:
 
     @cached_property
     def _pair(self) -> re.Pattern[str]:
-        more, joins, ends = map(_exact, (self.opens, self.joins, self.ends))
-        after = _loose(self.close) if self.close.strip() else ""
+        more, joins, ends = map(_match_exactly, (self.opens, self.joins, self.ends))
+        after = _match_loosely(self.close) if self.close.strip() else ""
         return re.compile(rf"{more}([^<>\n]*?){joins}(.*?){ends}(?={more}|\s*{after})", re.DOTALL)
 
 
@@ -275,12 +275,12 @@ def _parameters(name: str, tools: Sequence[Mapping[str, Any]]) -> Mapping[str, A
     return {}
 
 
-def _loose(text: str) -> str:
+def _match_loosely(text: str) -> str:
     """A form's text as a pattern, with any whitespace where the template writes some."""
     return _pattern(text, r"\s*")
 
 
-def _exact(text: str) -> str:
+def _match_exactly(text: str) -> str:
     """The same, but whitespace beyond the template's belongs to the value."""
     return "".join(f"{re.escape(one)}?" if one.isspace() else re.escape(one) for one in text)
 

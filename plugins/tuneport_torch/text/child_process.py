@@ -67,7 +67,7 @@ class ChildProcess:
         size = int.from_bytes(got.read(_FRAME), "little")
         answer = got.read(size) if 0 < size <= ANSWER_BYTES else b""
         if not 0 < size <= ANSWER_BYTES or len(answer) < size:
-            raise self._ended(too_long=size > ANSWER_BYTES)
+            raise self._end_error(too_long=size > ANSWER_BYTES)
         return answer
 
     def close(self) -> None:
@@ -112,9 +112,9 @@ class ChildProcess:
             sent.write(message)
             sent.flush()
         except BrokenPipeError:
-            raise self._ended() from None
+            raise self._end_error() from None
 
-    def _ended(self, *, too_long: bool = False) -> ChildEnded:
+    def _end_error(self, *, too_long: bool = False) -> ChildEnded:
         process = self.process
         assert process is not None
         if not too_long:

@@ -51,10 +51,17 @@ def convert(base: Base, folder: Path) -> Path:
     """Write the files of a `Codec` into a new folder for a base that has no tokenizer.json. Raises UnavailableError."""
     if base.kind == "gguf":
         try:
-            header = read_gguf(base.here())
+            header = read_gguf(base.require_path())
         except BadHeader as error:
             raise UnavailableError(str(error), remedy="Download or copy the file again.") from error
-        _run(base, base.here().parent, base.here().name, folder, header.length, _pretokenizer_facts(header.metadata))
+        _run(
+            base,
+            base.require_path().parent,
+            base.require_path().name,
+            folder,
+            header.length,
+            _pretokenizer_facts(header.metadata),
+        )
     else:
         base = bases.fetch(base, weights=False)
         source = bases.text_folder(base)

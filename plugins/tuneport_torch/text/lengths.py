@@ -41,7 +41,7 @@ class Lengths:
             outcome = f"{kept:,} are cut and {self.lost:,} are left out, because their answers are beyond that"
         else:
             outcome = "they are left out"
-        return f"{self._longer}: {outcome} (data.too_long: {self.policy})."
+        return f"{self._longer_words}: {outcome} (data.too_long: {self.policy})."
 
     def refusal(self, part: str = "train") -> DataError | None:
         """The error if no row is left or if long rows must stop the job. It names the settings."""
@@ -49,15 +49,15 @@ class Lengths:
             return None
         if self.policy == "stop":
             remedy = f"Set data.too_long to drop or truncate. Or: {self._remedy}"
-            return DataError(f"too-long: {self._longer} ({part}), and data.too_long is stop.", remedy=remedy)
+            return DataError(f"too-long: {self._longer_words} ({part}), and data.too_long is stop.", remedy=remedy)
         if self.lost < self.rows or part != "train":
             return None
         why = ", and their answers are beyond that" if self.policy == "truncate" else ""
-        message = f"No row is left to train on: {self._longer}{why} (data.too_long: {self.policy})."
+        message = f"No row is left to train on: {self._longer_words}{why} (data.too_long: {self.policy})."
         return DataError(message, remedy=self._remedy)
 
     @property
-    def _longer(self) -> str:
+    def _longer_words(self) -> str:
         about = "About " if self.estimated else ""
         of = "backends.torch.max_tokens" if self.from_setting else "the model's limit"
         are = "is" if self.longer == 1 else "are"

@@ -33,7 +33,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.fixture
 def ran(cli: Cli, tickets: Path) -> str:
     """The ref of a job whose run has finished."""
-    found = as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")
+    found = as_json(cli, "run", tickets, "--model", "parrot:gray", "--holdout", "0")
     return str(found["ref"])
 
 

@@ -72,7 +72,7 @@ def test_an_unwritable_path_is_named(cli: Cli, tickets: Path, ran: str) -> None:
     code, _, err = cli("report", ran, "-o", tickets / "page.html")
     assert code == 1
     assert f"{tickets}: File exists." in err
-    code, _, err = cli("init", tickets, "--model", "parrot:grey", "-o", "nowhere/tune.yaml")
+    code, _, err = cli("init", tickets, "--model", "parrot:gray", "-o", "nowhere/tune.yaml")
     assert code == 2
     assert "There is no folder nowhere." in err
     assert cli("fix", tickets, "-o", "nowhere/clean.jsonl")[0] == 2
@@ -86,7 +86,7 @@ def test_text_in_brackets_is_shown_literally(cli: Cli, tickets: Path) -> None:
 
 
 def test_every_command_prints_one_json_object(cli: Cli, ran: str, tickets: Path, tmp_path: Path) -> None:
-    assert set(as_json(cli, "init", tickets, "--model", "parrot:grey")) == {"version", "path", "check"}
+    assert set(as_json(cli, "init", tickets, "--model", "parrot:gray")) == {"version", "path", "check"}
     assert as_json(cli, "fix", tickets, "-o", "clean.jsonl")["written"] == 12
     assert len(as_json(cli, "preview", tickets, "--rows", "2")["rows"]) == 2
     assert (

@@ -44,7 +44,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.fixture
 def home_with_all(cli: Cli, tickets: Path, own_home: Path) -> str:
     """A home in which everything was used: a job of the parrot, one of torch, a profile, a token."""
-    ref = str(as_json(cli, "run", tickets, "--model", "parrot:grey", "--holdout", "0")["ref"])
+    ref = str(as_json(cli, "run", tickets, "--model", "parrot:gray", "--holdout", "0")["ref"])
     with Ledger.open() as ledger:
         record = ledger.record_intent(
             backend="torch", base=Ref("torch", "tiny"), identity="i", fingerprint="f", stem="tickets", run=None
@@ -67,7 +67,7 @@ def test_a_damaged_file_in_home_ends_no_command_with_a_traceback(
 ) -> None:
     torch_ref = (own_home / "torch_ref").read_text()
     (job,) = (own_home / "jobs" / "torch").glob("tickets-*")
-    run = ["run", str(tickets), "--model", "parrot:grey", "--holdout", "0"]
+    run = ["run", str(tickets), "--model", "parrot:gray", "--holdout", "0"]
     by_file: dict[str, list[list[str]]] = {
         "ledger.sqlite3": [["jobs"], ["show", home_with_all], ["doctor"], ["models"], ["prune", "-y"], run],
         "server/server.sqlite3": [["access", "list"], ["access", "add", "x"], ["access", "remove", "laptop"]],
@@ -117,7 +117,7 @@ def test_a_special_file_in_home_neither_blocks_nor_is_read_forever(
     torch_ref = (own_home / "torch_ref").read_text()
     (job,) = (own_home / "jobs" / "torch").glob("tickets-*")
     lines = own_home / "rows" / f"{home_with_all.partition(':')[2]}.turns"
-    plan = ["plan", str(tickets), "--model", "parrot:grey"]
+    plan = ["plan", str(tickets), "--model", "parrot:gray"]
     places: list[tuple[Path, list[list[str]]]] = [
         *((job / name, [["show", torch_ref], ["jobs"]]) for name in ("request.json", "status.json", "beat.json")),
         *((job / name, [["cancel", torch_ref], ["watch", torch_ref]]) for name in ("owner.json", "lock", "log.txt")),
@@ -156,14 +156,14 @@ def test_a_special_file_as_an_argument_is_refused(
     monkeypatch.chdir(tmp_path)
     for name in ("c.yaml", "c.toml", "c.json", "rows.jsonl", "rows.csv", "rows.parquet", "rows.jsonl.gz", "grader.py"):
         SPECIAL[what](Path(name))
-    plan = ("plan", str(tickets), "--model", "parrot:grey")
+    plan = ("plan", str(tickets), "--model", "parrot:gray")
     commands = [
         *(("plan", f"c.{kind}") for kind in ("yaml", "toml", "json")),
         *(("check", f"rows.{kind}") for kind in ("jsonl", "csv", "parquet", "jsonl.gz")),
         (*plan, "--validation", "rows.jsonl"),
         (*plan, "--set", "compare.grader=grader:grade"),
         ("serve", "--config", "c.yaml", "--port", "0"),
-        ("ask", "parrot:grey", "hi", "--schema", "c.json"),
+        ("ask", "parrot:gray", "hi", "--schema", "c.json"),
     ]
     for command in commands:
         code, _, err = cli(*command)
@@ -198,7 +198,7 @@ def test_an_invalid_row_is_reported_as_damage(value: str | bytes, cli: Cli, own_
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("deep.json", '{"model": "parrot:grey", "data": ' + DEEP.decode() + "}"),
+        ("deep.json", '{"model": "parrot:gray", "data": ' + DEEP.decode() + "}"),
         ("deep.toml", "model = " + "[" * 100_000),
         ("deep.yaml", "model: " + "[" * 100_000),
         ("dashes.yaml", "model:\n" + "- " * 3000 + "x"),
@@ -212,6 +212,6 @@ def test_a_deeply_nested_config_is_refused(name: str, text: str, cli: Cli, tmp_p
 
 
 def test_a_deeply_nested_value_is_refused(cli: Cli, tickets: Path) -> None:
-    code, _, err = cli("plan", tickets, "--model", "parrot:grey", "--set", "train.suffix=" + "[" * 100_000)
+    code, _, err = cli("plan", tickets, "--model", "parrot:gray", "--set", "train.suffix=" + "[" * 100_000)
     assert code == 2
     assert "nested too deeply" in err

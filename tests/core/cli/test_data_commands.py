@@ -85,7 +85,7 @@ def test_preview_marks_what_is_trained_on(cli: Cli, tickets: Path) -> None:
 
 
 def test_init_writes_a_config_that_runs(cli: Cli, tickets: Path, tmp_path: Path) -> None:
-    code, out, _ = cli("init", tickets, "--model", "parrot:grey")
+    code, out, _ = cli("init", tickets, "--model", "parrot:gray")
     assert code == 0
     assert "tuneport run tune.yaml" in out
     text = (tmp_path / "tune.yaml").read_text()
@@ -98,7 +98,7 @@ def test_init_writes_a_config_that_runs(cli: Cli, tickets: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["tune.v2.yaml", "my tickets (1).yaml", "été.yaml", f"{'long-' * 12}.yaml", "_.yaml"])
 def test_init_accepts_any_name_for_the_config(cli: Cli, tickets: Path, name: str) -> None:
-    code, _, err = cli("init", tickets, "--model", "parrot:grey", "-o", name)
+    code, _, err = cli("init", tickets, "--model", "parrot:gray", "-o", name)
     assert code == 0, err
     assert cli("plan", name)[0] == 0
 
@@ -106,7 +106,7 @@ def test_init_accepts_any_name_for_the_config(cli: Cli, tickets: Path, name: str
 def test_init_writes_how_unusual_columns_are_read(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text("body,queue\nwhere is it,post\npay me,money\nno pin,card\nlost it,card\n")
     flags = ("--column", "text=body", "--column", "label=queue", "--system", "One word.")
-    assert cli("init", "odd.csv", "--model", "parrot:grey", *flags)[0] == 0
+    assert cli("init", "odd.csv", "--model", "parrot:gray", *flags)[0] == 0
     found = as_json(cli, "plan", "tune.yaml")["split"]
     assert found["train"] + found["holdout"] == 4
 
@@ -114,7 +114,7 @@ def test_init_writes_how_unusual_columns_are_read(cli: Cli, tmp_path: Path) -> N
 def test_init_chooses_dpo_for_preference_pairs(cli: Cli, tmp_path: Path) -> None:
     rows = [json.dumps({"prompt": f"q{n}", "chosen": f"yes {n}", "rejected": f"no {n}"}) for n in range(30)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
-    assert cli("init", "pairs.jsonl", "--model", "parrot:grey")[0] == 0
+    assert cli("init", "pairs.jsonl", "--model", "parrot:gray")[0] == 0
     config = load_config(tmp_path / "tune.yaml")
     assert (config.train.method, config.train.epochs) == ("dpo", "auto")
     assert (config.data.validation, config.compare.grader) == (0.1, "token_f1")
@@ -163,7 +163,7 @@ def test_another_encoding_is_suggested_and_read(cli: Cli, tmp_path: Path) -> Non
     assert fixed["written"] == 80
     assert "Größe 7 falsch" in (tmp_path / "new.jsonl").read_text(encoding="utf-8")
     config = tmp_path / "tune.yaml"
-    as_json(cli, "init", old, "-o", config, "--encoding", "latin-1", "--model", "parrot:grey")
+    as_json(cli, "init", old, "-o", config, "--encoding", "latin-1", "--model", "parrot:gray")
     assert load_config(config).data.encoding == "latin-1"
     code, out, err = cli("plan", config)
     assert code == 0, out + err
@@ -181,7 +181,7 @@ def test_the_sheet_option_is_kept_in_the_config(cli: Cli, tmp_path: Path) -> Non
     book.save(tmp_path / "book.xlsx")
     assert as_json(cli, "check", tmp_path / "book.xlsx", "--sheet", "Tickets")["used"] == 60
     config = tmp_path / "tune.yaml"
-    as_json(cli, "init", tmp_path / "book.xlsx", "-o", config, "--sheet", "Tickets", "--model", "parrot:grey")
+    as_json(cli, "init", tmp_path / "book.xlsx", "-o", config, "--sheet", "Tickets", "--model", "parrot:gray")
     assert load_config(config).data.sheet == "Tickets"
     code, out, err = cli("plan", config)
     assert code == 0, out + err

@@ -28,7 +28,7 @@ with open(sys.argv[2], "w") as out:
 def test_every_command_behaves_as_with_utf_8(tmp_path: Path, tickets: Path) -> None:
     odd = tmp_path / "odd.csv"
     odd.write_text("prompt,completion\nGrüße → 日本,☂ naïve\n,leer\n", encoding="utf-8")
-    model = ["--model", "parrot:grey"]
+    model = ["--model", "parrot:gray"]
     commands = [
         ["check", str(tickets)],
         ["check", str(odd)],

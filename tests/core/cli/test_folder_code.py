@@ -34,14 +34,14 @@ def test_no_command_that_starts_nothing_runs_code_of_the_working_folder(
     for name in (*LIBRARIES, "grading"):
         (tmp_path / f"{name}.py").write_text(runs)
     (tmp_path / "tune.yaml").write_text(
-        "model: parrot:grey\ndata: {train: tickets.csv, holdout: 0.25}\ncompare: {grader: 'grading:score'}\n"
+        "model: parrot:gray\ndata: {train: tickets.csv, holdout: 0.25}\ncompare: {grader: 'grading:score'}\n"
     )
     rows = [{"prompt": f"Question {number}", "completion": "card"} for number in range(20)]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     for arguments in (
         ["--help"], ["--version"], ["check", "tickets.csv"], ["check", "rows.parquet"],
         ["preview", "tickets.csv"], ["plan", "tune.yaml"],
-        ["init", "tickets.csv", "--model", "parrot:grey", "-o", "new.yaml"], ["doctor"], ["models"], ["jobs"],
+        ["init", "tickets.csv", "--model", "parrot:gray", "-o", "new.yaml"], ["doctor"], ["models"], ["jobs"],
     ):  # fmt: skip
         done = process(*arguments)
         out, err = done.communicate(timeout=120)

@@ -26,13 +26,13 @@ CASES: dict[str, list[list[str]]] = {
     "check": [[BAD], [f"absent{H}"], [GOOD, "--format", H], [GOOD, "--for", f"cockatoo:{H}"], [H, f"--{H}"]],
     "fix": [[GOOD, "-o", f"fixed{H}.jsonl"], [BAD, "-o", "x.jsonl", "--only", H]],
     "preview": [[GOOD]],
-    "init": [[GOOD, "--model", "cockatoo:grey", "-o", f"new{H}.yaml"], [GOOD, "--model", f"{H}:x"]],
-    "plan": [[GOOD, "--model", "cockatoo:grey"], [CONFIG], [KEYS], [GOOD, "--model", f"cockatoo:{H}"]],
+    "init": [[GOOD, "--model", "cockatoo:gray", "-o", f"new{H}.yaml"], [GOOD, "--model", f"{H}:x"]],
+    "plan": [[GOOD, "--model", "cockatoo:gray"], [CONFIG], [KEYS], [GOOD, "--model", f"cockatoo:{H}"]],
     "run": [
         [CONFIG, "--again"],
-        [BAD, "--model", "cockatoo:grey"],
-        [GOOD, "--model", "cockatoo:grey", "--set", H],
-        [GOOD, "--model", "cockatoo:grey", "--learning-rate", H],
+        [BAD, "--model", "cockatoo:gray"],
+        [GOOD, "--model", "cockatoo:gray", "--set", H],
+        [GOOD, "--model", "cockatoo:gray", "--learning-rate", H],
     ],
     "jobs": [[], ["--status", H], ["--backend", H], ["--status", "succeeded"]],
     "show": [[REF], [f"cockatoo:{H}"], [H]],
@@ -98,7 +98,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / GOOD).write_text("".join(json.dumps(row) + "\n" for row in rows))
     bad: list[Any] = [{"messages": [{"role": H, "content": H}]}, {H: H}, [H], {"prompt": H, "completion": {H: 1}}]
     (folder / BAD).write_text("".join(json.dumps(row) + "\n" for row in bad))
-    (folder / CONFIG).write_text(json.dumps({"model": "cockatoo:grey", "data": {"train": GOOD, "holdout": 0.25}}))
+    (folder / CONFIG).write_text(json.dumps({"model": "cockatoo:gray", "data": {"train": GOOD, "holdout": 0.25}}))
     (folder / KEYS).write_text(json.dumps({"model": H, H: {H: H}, "serve": {H: H}, "data": {H: 1}}))
     done = typed(folder, "run", CONFIG, "--json")
     assert done.returncode == 0, done.stderr

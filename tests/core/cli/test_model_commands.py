@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("parrot")
 def test_ask_answers_with_the_tuned_model(cli: Cli, ran: str) -> None:
     assert cli("ask", ran, "my PIN is blocked")[1].strip() == "pin"
     assert as_json(cli, "ask", ran, "my PIN is blocked")["text"] == "pin"
-    assert cli("ask", "parrot:grey", "my PIN is blocked")[1].strip() == "Hello!"
+    assert cli("ask", "parrot:gray", "my PIN is blocked")[1].strip() == "Hello!"
 
 
 def test_chat_ends_at_an_empty_line(cli: Cli, ran: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,13 +39,13 @@ def test_compare_prints_base_and_tuned(cli: Cli, ran: str, tickets: Path) -> Non
 def test_an_unsupported_export_is_an_error(cli: Cli, ran: str, tmp_path: Path) -> None:
     code, _, err = cli("export", ran, "-o", tmp_path / "out")
     assert code == 2
-    assert "cannot be exported: its backend does not hand out its weights" in err
+    assert "cannot be exported: its backend does not give access to the weights" in err
 
 
 def test_models_lists_tuned_and_base_models(cli: Cli, ran: str) -> None:
     found = {one["ref"]: one["kind"] for one in as_json(cli, "models")["models"]}
     assert found[ran] == "tuned"
-    assert found["parrot:grey"] == "base"
+    assert found["parrot:gray"] == "base"
     assert ran in cli("models")[1]
 
 
@@ -59,6 +59,6 @@ def test_an_unusable_schema_file_is_described_precisely(cli: Cli, tmp_path: Path
         "text.json": "is not JSON",
         "list.json": "does not hold a JSON object",
     }.items():
-        code, _, err = cli("ask", "parrot:grey", "hello", "--schema", tmp_path / name)
+        code, _, err = cli("ask", "parrot:gray", "hello", "--schema", tmp_path / name)
         assert code == 2
         assert words in " ".join(err.split())

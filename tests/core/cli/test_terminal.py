@@ -71,7 +71,7 @@ class Terminal:
 def place(tmp_path: Path, parrot: None, tickets: Path) -> Path:
     rows = [{"messages": [{"role": "user", "content": f"word{n}" * 5}]} for n in range(3)] + [{"odd": 1}]
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "tune.yaml").write_text(f"model: parrot:grey\ndata: {{train: {tickets}, holdout: 0.25}}\n")
+    (tmp_path / "tune.yaml").write_text(f"model: parrot:gray\ndata: {{train: {tickets}, holdout: 0.25}}\n")
     done = subprocess.run(
         [sys.executable, "-m", "tuneport.cli", "run", "tune.yaml"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": _path(tmp_path)}, capture_output=True, text=True, timeout=120,
@@ -85,7 +85,7 @@ def _path(folder: Path) -> str:
 
 
 COMMANDS = [
-    ["check", "bad.jsonl", "--for", "parrot:grey"],
+    ["check", "bad.jsonl", "--for", "parrot:gray"],
     ["plan", "tune.yaml"],
     ["jobs"],
     ["show", "last"],

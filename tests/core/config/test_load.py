@@ -248,7 +248,7 @@ def test_yaml_is_yaml_1_2_and_anchors_work(folder: Path) -> None:
     ("override", "message"),
     [
         ("train.epoch=3", "--set train.epoch: unknown key; did you mean 'train.epochs'?"),
-        ("trian.epochs=3", "--set trian.epochs: unknown key; did you mean 'train'?"),
+        ("tarin.epochs=3", "--set tarin.epochs: unknown key; did you mean 'train'?"),
         ("zzz=3", "--set zzz: unknown key; the keys here are backends, budget, compare, data, model, serve, train"),
         ("train.epochs=-1", "--set train.epochs: should be at least 1 or 'auto'"),
         ("train.seed.x=1", "--set train.seed: should be a whole number"),

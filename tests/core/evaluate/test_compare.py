@@ -139,7 +139,7 @@ def test_tools_are_sent_with_their_rows_and_the_order_stays() -> None:
 
 def test_completions_are_continued_as_they_are_where_the_model_can() -> None:
     lineage = Lineage(base="b", job="j", data_fingerprint="f", created="now", system="Be brief.")
-    rows: list[Example] = [Completion("Once upon", " a time")]
+    rows: list[Example] = [Completion("Once there", " was")]
     chat, plain = ScriptedModel("chat", str), ContinuingModel("plain", str)
     for model in (chat, plain):
         model.lineage = lineage

@@ -105,8 +105,8 @@ def test_a_reference_that_a_grader_cannot_read_is_a_data_error(name: str, refere
 def test_unknown_names_and_options_are_reported_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no grader 'exacct'.\nDid you mean exact\? The graders are exact, norm"):
         grader("exacct")
-    with pytest.raises(UsageError, match=r"has no option 'tolerence'.\nIts options are: tolerance"):
-        grader("numeric", tolerence=1)
+    with pytest.raises(UsageError, match=r"has no option 'tolarance'.\nIts options are: tolerance"):
+        grader("numeric", tolarance=1)
     with pytest.raises(UsageError, match="has no options"):
         grader("exact", strict=True)
 
@@ -230,7 +230,7 @@ def test_a_last_turn_with_weight_0_is_not_the_reference() -> None:
 def test_the_reference_is_the_chosen_answer_or_the_completion() -> None:
     pair = Preference((Message("user", "q"),), (Message("assistant", "good"),), (Message("assistant", "bad"),))
     assert prompt_and_reference(pair) == ([Message("user", "q")], "good")
-    assert prompt_and_reference(Completion("Once", " upon")) == ([Message("user", "Once")], " upon")
+    assert prompt_and_reference(Completion("Once", " again")) == ([Message("user", "Once")], " again")
 
 
 def test_no_assistant_turn_is_an_error_with_a_remedy() -> None:

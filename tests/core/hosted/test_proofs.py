@@ -157,7 +157,7 @@ def test_an_offer_over_the_budget_starts_nothing(depot: DepotServer, tmp_path: P
 def test_an_answer_that_is_not_of_the_wire_is_a_backend_error(depot: DepotServer) -> None:
     model = tuneport.train("depot:base", ROWS).wait()
     depot.chat_answer = {"choices": []}
-    with pytest.raises(BackendError, match="not of the OpenAI wire"):
+    with pytest.raises(BackendError, match="not in the OpenAI API format"):
         model.ask("hello")
     depot.chat_answer = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
     assert model.ask("hello") == "yes"
@@ -229,3 +229,7 @@ def test_a_deletion_whose_answer_is_lost_counts(depot: DepotServer) -> None:
 def test_pages_that_lead_in_a_circle_end(depot: DepotServer) -> None:
     with pytest.raises(BackendError, match="repeats the pages"):
         list(Http(Depot.endpoint).pages("/circle", "items"))
+
+
+def test_pages_follow_the_cursor_of_the_service(depot: DepotServer) -> None:
+    assert list(Http(Depot.endpoint).pages("/cursor", "items", cursor=("next", "from"))) == [1, "b"]

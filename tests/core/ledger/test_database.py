@@ -81,7 +81,8 @@ def test_a_config_with_the_old_name_of_a_grader_has_the_new_one(tmp_path: Path) 
     path = tmp_path / "ledger.sqlite3"
     connection = sqlite3.connect(path)
     connection.executescript((HERE / "v2.sql").read_text())
-    config = {"data": {"system": 'Say "grader": "normalised".'}, "compare": {"grader": "normalised"}}
+    old = "normalised"  # codespell:ignore
+    config = {"data": {"system": f'Say "grader": "{old}".'}, "compare": {"grader": old}}
     with connection:
         connection.execute("UPDATE jobs SET config = ?", (json.dumps(config),))
     connection.close()
@@ -127,7 +128,7 @@ def test_a_damaged_file_and_a_missing_folder_are_home_errors(tmp_path: Path) -> 
         Ledger.open(tmp_path / "missing" / "ledger.sqlite3")
 
 
-def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(tmp_path: Path) -> None:
     text = """
 import resource, signal
 from tuneport.errors import HomeError
@@ -288,7 +289,7 @@ def test_a_forked_child_uses_a_connection_of_its_own(tmp_path: Path) -> None:
     assert [event.message for event in ledger.history.events(job.ref)] == ["child", "parent"]
 
 
-def test_a_ledger_that_another_process_holds_is_said_to_be_busy(tmp_path: Path) -> None:
+def test_a_ledger_that_another_process_holds_is_reported_as_busy(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     ledger = Ledger(path, busy_seconds=0.05)
     holder = sqlite3.connect(path, isolation_level=None)

@@ -74,7 +74,7 @@ def test_an_intent_asked_for_again_gives_the_same_job(ledger: Ledger) -> None:
 def test_reuse_finds_the_live_or_finished_job_and_no_failed_one(ledger: Ledger) -> None:
     first = intend(ledger, reuse=True)
     assert intend(ledger, reuse=True) == first
-    ledger.heard(first.ref, JobState(status=Status.SUCCEEDED))
+    ledger.keep_state(first.ref, JobState(status=Status.SUCCEEDED))
     assert intend(ledger, reuse=True).ref == first.ref
     again = intend(ledger)
     assert again.ref != first.ref
@@ -83,25 +83,25 @@ def test_reuse_finds_the_live_or_finished_job_and_no_failed_one(ledger: Ledger) 
     for job in (first, again):
         ledger.forget(job.ref)
     third = intend(ledger, reuse=True)
-    ledger.heard(third.ref, JobState(status=Status.FAILED))
+    ledger.keep_state(third.ref, JobState(status=Status.FAILED))
     assert ledger.find_live_or_finished("same") is None
     assert intend(ledger, reuse=True).ref not in {first.ref, again.ref, third.ref}
 
 
 def test_an_intent_goes_forward_only(ledger: Ledger) -> None:
     job = intend(ledger)
-    assert ledger.sent(job.intent).intent_state == "sent"
-    assert ledger.sent(job.intent).intent_state == "sent"
+    assert ledger.mark_sent(job.intent).intent_state == "sent"
+    assert ledger.mark_sent(job.intent).intent_state == "sent"
     unsure = ledger.doubt(job.intent)
     assert (unsure.intent_state, unsure.status) == ("unconfirmed", Status.UNCONFIRMED)
     with pytest.raises(
         UsageError, match=rf"unconfirmed already and cannot become sent(.|\n)*tuneport settle {job.ref}"
     ):
-        ledger.sent(job.intent)
+        ledger.mark_sent(job.intent)
     adopted = ledger.confirm(job.intent)
     assert (adopted.intent_state, adopted.status) == ("confirmed", Status.QUEUED)
     assert ledger.confirm(job.intent).intent_state == "confirmed"
-    for act in (ledger.sent, ledger.doubt, ledger.fail):
+    for act in (ledger.mark_sent, ledger.doubt, ledger.fail):
         with pytest.raises(UsageError, match="is confirmed already"):
             act(job.intent)
 
@@ -116,11 +116,13 @@ def test_a_start_that_failed_is_a_failed_job_with_its_reason(ledger: Ledger) -> 
 def test_a_job_that_is_over_stays_over(ledger: Ledger) -> None:
     ref = intend(ledger).ref
     heard = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-    running = ledger.heard(ref, JobState(status=Status.RUNNING, native="in_progress", step=3, total_steps=9), heard)
+    running = ledger.keep_state(
+        ref, JobState(status=Status.RUNNING, native="in_progress", step=3, total_steps=9), heard
+    )
     assert (running.status, running.native, running.status_time) == (Status.RUNNING, "in_progress", heard)
     assert (running.step, running.total_steps) == (3, 9)
-    ledger.heard(ref, JobState(status=Status.CANCELLED, native="stopped"))
-    assert ledger.heard(ref, JobState(status=Status.RUNNING, native="in_progress")).status is Status.CANCELLED
+    ledger.keep_state(ref, JobState(status=Status.CANCELLED, native="stopped"))
+    assert ledger.keep_state(ref, JobState(status=Status.RUNNING, native="in_progress")).status is Status.CANCELLED
     assert ledger.job(ref).native == "stopped"
 
 
@@ -154,12 +156,12 @@ def test_what_a_run_found_is_forgotten_with_its_last_job(ledger: Ledger) -> None
     assert (ledger.run(run.id).stage, ledger.run(run.id).results) == ("checked", {})
 
 
-def test_what_is_not_there_is_said_with_a_cure(ledger: Ledger) -> None:
+def test_a_missing_source_is_reported_with_a_remedy(ledger: Ledger) -> None:
     for act in (ledger.job, ledger.history.events, ledger.forget, lambda ref: ledger.history.cursor("o", ref)):
         with pytest.raises(JobNotFound, match=r"No job torch:nothing is known here(.|\n)*tuneport jobs"):
             act("torch:nothing")
     with pytest.raises(JobNotFound, match="no intent 123"):
-        ledger.sent("123")
+        ledger.mark_sent("123")
     with pytest.raises(NotFoundError, match="no run 123"):
         ledger.advance("123", "planned")
 
@@ -172,11 +174,11 @@ def test_a_run_never_goes_backwards(ledger: Ledger) -> None:
         assert run.stage == stage
     renewed = ledger.advance(run.id, "compared", {"at": "again"})
     assert (renewed.stage, renewed.results["compared"]) == ("reported", {"at": "again"})
-    assert renewed.reached("reported")
+    assert renewed.has_reached("reported")
     assert list(renewed.results) == list(STAGES)
 
 
-def test_the_same_run_is_found_again_and_again_starts_anew(ledger: Ledger) -> None:
+def test_the_same_run_is_found_again_and_again_starts_another(ledger: Ledger) -> None:
     first = ledger.begin_run("same", {"model": "torch:x"})
     ledger.advance(first.id, "planned")
     assert ledger.begin_run("same", {}) == ledger.run(first.id)

@@ -32,7 +32,7 @@ class Cockatoo(Parrot):
         return CockatooJob(folder)
 
     def check_base(self, base: str) -> None:
-        if base != "grey":
+        if base != "gray":
             raise tuneport.errors.ModelNotFound(f"No base {base} {SWEARING}", remedy=SWEARING)
 
     def bases(self) -> list[tuneport.plugin.BaseInfo]:

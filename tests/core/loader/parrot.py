@@ -1,4 +1,4 @@
-"""A stranger's backend, as small as the contract allows: it learns by heart and answers with the nearest it has heard.
+"""A third-party backend, as small as the contract allows: it memorizes, and answers with the most similar row.
 
 `settings.stop_at` leaves the job in a state that real backends come to by crashes and failures.
 """
@@ -53,7 +53,7 @@ class Parrot(tuneport.Backend):
         return self.job(request.name)
 
     def _learn(self, folder: Path, request: tuneport.plugin.TrainRequest) -> None:
-        """Made beside and renamed into place: of several processes that start the same job, one makes it."""
+        """Written next to it and renamed into place: of several processes that start the same job, one makes it."""
         made = Path(tempfile.mkdtemp(dir=tuneport.plugin.home("parrot")))
         pairs = [(m.messages[-2].text, m.messages[-1].text) for m in request.train]
         (made / "pairs.json").write_text(json.dumps(pairs))
@@ -82,18 +82,18 @@ class Parrot(tuneport.Backend):
         return ParrotJob(folder)
 
     def model(self, name: str) -> tuneport.Model:
-        if name == "grey":
-            return ParrotModel(tuneport.Ref("parrot", "grey"), [], None)
+        if name == "gray":
+            return ParrotModel(tuneport.Ref("parrot", "gray"), [], None)
         folder = tuneport.plugin.home("parrot") / name
         if not folder.exists():
-            raise tuneport.errors.ModelNotFound(f"There is no parrot {name}.", remedy="There is: parrot:grey")
+            raise tuneport.errors.ModelNotFound(f"There is no parrot {name}.", remedy="There is: parrot:gray")
         return self.job(name).result()
 
     def check_base(self, base: str) -> None:
         self.model(base)
 
     def bases(self) -> list[tuneport.plugin.BaseInfo]:
-        return [tuneport.plugin.BaseInfo(ref=tuneport.Ref("parrot", "grey"), description="a grey parrot", present=True)]
+        return [tuneport.plugin.BaseInfo(ref=tuneport.Ref("parrot", "gray"), description="a gray parrot", present=True)]
 
     def plan(self, request: tuneport.plugin.TrainRequest) -> tuneport.Plan:
         rows = len(request.train)

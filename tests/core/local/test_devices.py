@@ -37,6 +37,6 @@ def test_a_limit_by_the_older_version_of_control_groups_counts(tmp_path):
     assert free_in_groups(listing, tmp_path / "fs") == [0]
 
 
-def test_where_nothing_is_said_nothing_limits(tmp_path):
+def test_without_limits_nothing_is_limited(tmp_path):
     assert free_in_groups(tmp_path / "none", tmp_path) == []
     assert free_in_groups(listed(tmp_path, "0::/\n"), tmp_path / "none") == []

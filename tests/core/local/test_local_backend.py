@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -19,7 +20,16 @@ import pytest
 
 import tuneport
 from tuneport import Dataset, Job, Ref, Status
-from tuneport.errors import JobCancelled, JobFailed, JobNotFinished, JobNotFound, UsageError
+from tuneport.cli.app import invoke
+from tuneport.errors import (
+    JobCancelled,
+    JobFailed,
+    JobNotFinished,
+    JobNotFound,
+    ModelNotFound,
+    UnavailableError,
+    UsageError,
+)
 from tuneport.local import LocalJob
 from tuneport.local.owner import holder
 from tuneport.plugin import TrainRequest, TrainSettings
@@ -105,6 +115,13 @@ def test_a_job_goes_from_start_to_an_answering_model(bayes: None) -> None:
     )
 
 
+def test_the_only_kind_of_export_needs_no_name(bayes: None, tmp_path: Path) -> None:
+    job = train()
+    assert ended(job) is Status.SUCCEEDED
+    assert invoke(["export", str(job.ref), "-o", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "counts.json").read_text()) == counts(job)
+
+
 def test_a_job_killed_again_and_again_ends_with_the_same_numbers(bayes: None) -> None:
     undisturbed, job, chance = train(), train(seconds_per_step=0.02), random.Random(4)
     kills = 0
@@ -141,6 +158,24 @@ def test_pause_saves_a_checkpoint_and_resume_continues_from_it(bayes: None) -> N
     assert "Resuming after step" in " ".join(event.message for event in job.events())
     assert job.prune() > 0
     assert job.checkpoints() == []
+
+
+@pytest.mark.parametrize("act", ["resume", "cancel"])
+def test_without_room_on_the_disk_a_job_says_what_to_free_and_goes_on_later(bayes: None, act: str) -> None:
+    job = train(seconds_per_step=0.02)
+    until_step(job, 3)
+    kill(job)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(UnavailableError, match="could be written") as caught:
+            getattr(job, act)()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.endswith(f"then run: tuneport {act} {job.ref}")
+    getattr(job, act)()
+    assert ended(job) is {"resume": Status.SUCCEEDED, "cancel": Status.CANCELLED}[act]
 
 
 def test_a_damaged_checkpoint_is_not_used(bayes: None) -> None:
@@ -251,6 +286,7 @@ BROKEN = """
         def load(self, ref, folder, lineage): raise NotImplementedError
         def work(self, work):
             {work}
+    def write(folder): (folder / "model.txt").write_text("a model")
     @hookimpl
     def tuneport_backends(): return [Broken()]
 """
@@ -262,6 +298,10 @@ BROKEN = """
         ("raise ValueError('no such word')", Status.FAILED, "ValueError: no such word", "log.txt"),
         ("import no_such_package", Status.INTERRUPTED, "no_such_package", "pip install -U broken-backend"),
         ("pass", Status.INTERRUPTED, "without saving a model", "author"),
+        ("work.save_model(lambda folder: None)", Status.FAILED, "wrote no file into the folder", "log.txt"),
+        ("for _ in range(2): work.save_model(write)", Status.FAILED, "save_model was called twice", "log.txt"),
+        ("return 'stop'", Status.FAILED, "work() returned 'stop' instead of None, 'pause' or 'cancel'", "log.txt"),
+        ("work.metric(valid_loss=float('nan'))", Status.FAILED, "valid_loss is nan: the training has", "learning rate"),
         ("raise MemoryError", Status.FAILED, "Out of memory before the first checkpoint.", "Train on fewer rows"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Status.INTERRUPTED, "was killed", "resume"),
     ],
@@ -281,6 +321,54 @@ def test_every_way_to_end_says_what_happened_and_what_to_do(
             job.result()
 
 
+def test_scalars_of_a_library_are_numbers_and_one_that_is_not_finite_is_left_out(site: Any) -> None:
+    work = """
+            import numpy
+            for step in work.steps(2, write):
+                work.metric(train_loss=numpy.float32(0.5), grad_norm=float("inf"))
+            work.save_model(write)
+    """
+    site("broken", textwrap.dedent(BROKEN.format(work=work.strip())))
+    job = tuneport.train("broken:base", rows(2))
+    assert ended(job) is Status.SUCCEEDED, job.state()
+    assert [(one["train_loss"], one["grad_norm"]) for one in job.metrics()] == [(0.5, None)] * 2
+    assert [one["step"] for one in job.metrics()] == [1, 2]
+
+
+def test_a_report_that_nobody_could_read_is_refused_where_it_is_made(site: Any) -> None:
+    work = """
+            for report in (
+                lambda: work.emit("news", "x"),
+                lambda: work.log("x", level="loud"),
+                lambda: work.log(3),
+                lambda: work.metric(step=1),
+                lambda: work.metric(train_loss="low"),
+            ):
+                try:
+                    report()
+                except (ValueError, TypeError) as error:
+                    work.log(str(error))
+            work.save_model(write)
+    """
+    site("broken", textwrap.dedent(BROKEN.format(work=work.strip())))
+    job = tuneport.train("broken:base", rows(2))
+    assert ended(job) is Status.SUCCEEDED, job.state()
+    assert [event.message for event in job.events() if event.kind == "log"] == [
+        "an event's kind is 'news', not one of log, metric, checkpoint",
+        "an event's level is 'loud', not one of info, warning, error",
+        "an event's message is 3, not a text",
+        "a metric cannot be called 'step'",
+        "the metric 'train_loss' is 'low', not a number",
+    ]
+
+
+def test_a_name_that_is_no_base_model_does_not_answer(bayes: None) -> None:
+    with pytest.raises(ModelNotFound, match="bayes has no model 'fuller'") as caught:
+        tuneport.open_model("bayes:fuller")
+    assert caught.value.remedy == "Choose one of: empty."
+    assert tuneport.open_model("bayes:empty").ask("anything") == ""
+
+
 def test_a_job_whose_plugin_is_gone_waits_for_it(bayes: None, monkeypatch: pytest.MonkeyPatch) -> None:
     job = train(seconds_per_step=0.05)
     until_step(job, 3)
@@ -296,10 +384,13 @@ def test_a_job_whose_plugin_is_gone_waits_for_it(bayes: None, monkeypatch: pytes
 
 def test_the_backend_of_the_documentation_trains(site: Any) -> None:
     page = (Path(__file__).parents[3] / "docs" / "local.md").read_text()
-    site("tuneport_majority", re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0])
-    job = tuneport.train("majority:nothing", rows(3))
+    site("tuneport_logreg", re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0])
+    job = tuneport.train("logreg:zero", rows(30), validation=rows(2), epochs=2)
     assert ended(job) is Status.SUCCEEDED, job.state()
-    assert tuneport.open_model(str(job.ref)).ask("anything") == "card"
+    assert tuneport.open_model(str(job.ref)).ask("My card 77 never arrived") == "card"
+    again = tuneport.train(job.ref, rows(30), epochs=1)
+    assert ended(again) is Status.SUCCEEDED, again.state()
+    assert again.metrics()[0]["train_loss"] < job.metrics()[0]["train_loss"]
 
 
 def test_the_floor_and_a_worker_import_no_training_library(bayes: None) -> None:

@@ -86,7 +86,7 @@ def test_a_pid_that_was_given_to_another_process_is_not_the_owner() -> None:
     assert me.alive()
     assert not Identity(me.pid, me.started - 1, me.boot, me.namespace).alive()
     assert not Identity(me.pid, me.started, "another boot", me.namespace).alive()
-    assert Identity(me.pid, me.started, "another boot", me.namespace).rebooted
+    assert Identity(me.pid, me.started, "another boot", me.namespace).is_from_earlier_boot
 
 
 def test_an_owner_in_another_container_lives_as_long_as_its_heart_beats() -> None:
@@ -156,7 +156,7 @@ def test_a_torn_tail_is_cut_off_by_the_next_owner(folder: Folder, torn: bytes) -
     ]
 
 
-def test_a_reader_sees_whole_lines_only_and_goes_on_where_it_stood(folder: Folder) -> None:
+def test_a_reader_sees_complete_lines_only_and_continues_where_it_stopped(folder: Folder) -> None:
     owner, reader = Owner.take(folder), EventReader(folder.events_file)
     owner.event("log", "one")
     assert [event.seq for event in reader.after(0)] == [1]

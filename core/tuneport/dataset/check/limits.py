@@ -29,7 +29,8 @@ def check_limits(
         methods = [name for name, shapes in sorted(rules.shapes.items()) if shape in shapes]
         use = f"Use the method {' or '.join(methods)}: --method {methods[0]}, or convert the data." if methods else None
         if accepted:
-            problem = f"{method} accepts {_list(accepted)}, but this is a {shape}."
+            rows = " and ".join(f"{one} rows" for one in sorted(accepted))
+            problem = f"{method} trains on {rows}, but this is a {shape} row."
         else:
             problem = f"The backend does not support {method}."
         report.add("shape-not-taken", problem, remedy=use)

@@ -63,7 +63,7 @@ def _check_conversation(example: Conversation, report: RowReport) -> None:
 def check_turns(roles: Sequence[str], place: TurnPlace, report: RowReport) -> None:
     """Checks that need only the order of roles."""
     if "assistant" not in roles:
-        report.add("no-assistant", "No turn is the assistant's.", _parent(place(0)) if roles else None)
+        report.add("no-assistant", "There is no assistant turn.", _parent(place(0)) if roles else None)
     elif roles[-1] != "assistant":
         report.add("last-not-assistant", f"The last turn is {roles[-1]}.", place(len(roles) - 1))
     _check_order(roles, place, report)

@@ -19,7 +19,7 @@ TURNS = (
     Code(
         "no-assistant",
         "error",
-        "No turn is the assistant's, so there is nothing to learn.",
+        "There is no assistant turn, so there is nothing to learn.",
         "Add the answer that the model should give.",
     ),
     Code(

@@ -1,4 +1,4 @@
-"""Rows to examples, by the recipe of their file."""
+"""Converts rows to examples, by the recipe of their file."""
 
 from __future__ import annotations
 

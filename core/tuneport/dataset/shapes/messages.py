@@ -1,4 +1,4 @@
-"""Lists of messages, as other tools write them, to messages: every key is used or reported."""
+"""Converts lists of messages, as other tools write them: every key is used or reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages whose content is a list of parts, as other vendors write them, to turns in the usual form."""
+"""Converts messages whose content is a list of parts, as other vendors write them, to turns in the usual form."""
 
 from __future__ import annotations
 

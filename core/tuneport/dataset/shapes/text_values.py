@@ -1,4 +1,4 @@
-"""Texts that were another value: missing values, Python's notation, and lists of turns in JSON."""
+"""Texts that stand for another value: missing values, Python's notation, and lists of turns in JSON."""
 
 from __future__ import annotations
 

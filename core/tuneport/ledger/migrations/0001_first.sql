@@ -1,4 +1,4 @@
--- A job is one training that was begun from this machine. Its row is written, as an intent, before anything is asked of
+-- A job is one training that was started from this machine. Its row is written, as an intent, before anything is asked of
 -- a backend, and stays when the job is forgotten, so that no name is ever given twice.
 CREATE TABLE jobs (
     intent       TEXT PRIMARY KEY,

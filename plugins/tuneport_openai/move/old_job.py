@@ -109,7 +109,7 @@ class OldJob:
         }
 
 
-def read_job(profile: Profile, raw: Mapping[str, Any]) -> OldJob | None:
+def parse_job(profile: Profile, raw: Mapping[str, Any]) -> OldJob | None:
     """The job that a server describes; None for an object without an id."""
     job_id, base = raw.get("id"), text_of(raw.get("model")) or ""
     if not isinstance(job_id, str) or not job_id:

@@ -1,31 +1,26 @@
-"""Looking after the machine: what is wrong, and what can be removed."""
+"""Checks this machine: Python, home, the disk, plugins and backends."""
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneport.doors import public
-from tuneport.errors import NotFoundError, TuneportError
+from tuneport.errors import TuneportError
 from tuneport.homefolder import home
 from tuneport.ledger import Ledger
 from tuneport.loader import PluginInfo, alternatives, availabilities, load
+from tuneport.workflow.pruning import size_of
 
 if TYPE_CHECKING:
     from tuneport.contract.capabilities import Availability
 
-_SPOOL_SECONDS = 24 * 3600
 _LOW_DISK = 5 * 2**30
-_log = logging.getLogger("tuneport")
 
 
 @public()
@@ -41,19 +36,6 @@ class HealthCheck:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-
-@public()
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prunable:
-    """Something in home that is no longer needed, and its size in bytes."""
-
-    what: str
-    bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        return {"what": self.what, "bytes": self.bytes}
 
 
 @public()
@@ -83,18 +65,8 @@ def _backend_finding(name: str, answer: Availability) -> HealthCheck:
     remedy = answer.remedy
     if answer.closing:
         others = ", ".join(alternatives(name))
-        remedy = " ".join(filter(None, (remedy, f"{answer.closing.rstrip('.')}. Elsewhere: {others}.")))
+        remedy = " ".join(filter(None, (f"{answer.closing.rstrip('.')}. Elsewhere: {others}.", remedy)))
     return HealthCheck(what=f"backend {name}", ok=True, detail=detail, remedy=remedy)
-
-
-@public()
-def prune(*, dry_run: bool = False) -> list[Prunable]:
-    """Remove (or, with `dry_run`, only find) caches, spooled rows older than a day, and what jobs that are over no
-    longer need, such as checkpoints. Models, reports and the ledger stay.
-
-    A backend that fails is logged as a warning, and the rest is pruned.
-    """
-    return [*_pruned_folders(dry_run), *_pruned_jobs(dry_run)]
 
 
 def _home_findings() -> Iterator[HealthCheck]:
@@ -109,7 +81,7 @@ def _home_findings() -> Iterator[HealthCheck]:
     yield HealthCheck(
         what="home", ok=True, detail=f"{root}{asked}, {known} {'job' if known == 1 else 'jobs'} in the ledger"
     )
-    if cached := _size(home("cache")):
+    if cached := size_of(home("cache")):
         yield HealthCheck(
             what="caches", ok=True, detail=f"{cached / 2**30:.1f} GiB in {home('cache')}; tuneport prune removes them"
         )
@@ -141,56 +113,3 @@ def _fact(name: str, value: object) -> str:
     if name.endswith("_bytes") and isinstance(value, int):
         return f"{name.removesuffix('_bytes')} {value / 2**30:.0f} GiB"
     return f"{name} {' and '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
-
-
-def _pruned_folders(dry_run: bool) -> Iterator[Prunable]:
-    cache = home("cache")
-    for one in sorted(cache.iterdir()):
-        if size := _size(one):
-            for inner in _inside(one) if not dry_run else ():
-                _remove(inner)
-            yield Prunable(what=f"cache {one.name} in {cache}", bytes=size)
-    old = [one for one in home("spool").iterdir() if time.time() - one.lstat().st_mtime > _SPOOL_SECONDS]
-    if old:
-        size = sum(_size(one) for one in old)
-        for one in old if not dry_run else ():
-            _remove(one)
-        yield Prunable(what=f"{len(old)} spooled inputs older than a day", bytes=size)
-
-
-def _pruned_jobs(dry_run: bool) -> Iterator[Prunable]:
-    with Ledger.open() as ledger:
-        records = ledger.jobs()
-    for record in records:
-        try:
-            job = load().backend(record.ref.backend).job(record.ref.name)
-            freed = job.prune(dry_run=dry_run) if job.status.terminal else 0
-        except NotFoundError:
-            continue  # its plugin or what it kept is gone
-        except (TuneportError, OSError) as error:
-            _log.warning("%s was not pruned: %s", record.ref, error)
-            continue
-        if freed:
-            yield Prunable(what=f"checkpoints of {record.ref}", bytes=freed)
-
-
-def _inside(cache: Path) -> list[Path]:
-    """What is in a cache. The cache's own folder stays, for a process that is about to write into it."""
-    return list(cache.iterdir()) if cache.is_dir() and not cache.is_symlink() else [cache]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)  # another process may be at work in it
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.lstat().st_size
-    total = 0
-    for one in path.rglob("*"):
-        with suppress(FileNotFoundError):  # another process has just removed it
-            total += one.lstat().st_size if one.is_file() else 0
-    return total

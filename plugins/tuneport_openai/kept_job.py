@@ -1,4 +1,4 @@
-"""A job that is over and whose profile now leads to another server: only what is kept here can be read."""
+"""A finished job whose profile now leads to another server: only what is kept here can be read."""
 
 from __future__ import annotations
 
