@@ -359,7 +359,7 @@ def test_functions_of_the_data_rules_are_behind_the_border_too() -> None:
         found.count_tokens([example, example])
     with pytest.raises(BackendError, match=r"from DataRules.check_row: the findings are None"):
         found.check_row(example)
-    with pytest.raises(BackendError, match=r"failed in DataRules.preview \(.*<lambda>\): ZeroDivisionError"):
+    with pytest.raises(BackendError, match=r"failed in DataRules.preview: ZeroDivisionError"):
         found.preview(example)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import tuneport
-import tuneport.plugin
 from torch_jobs import (
     SMALL,
     gone,
@@ -23,7 +22,7 @@ from torch_jobs import (
 
 def plugin(folder: Path, name: str, code: str) -> None:
     """An installed distribution with one plugin in it."""
-    (folder / f"{name}.py").write_text("import tuneport\nTUNEPORT_API = 1\n" + textwrap.dedent(code))
+    (folder / f"{name}.py").write_text("import tuneport.plugin\nTUNEPORT_API = 1\n" + textwrap.dedent(code))
     information = folder / f"{name}-1.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
