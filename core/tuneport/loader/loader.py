@@ -124,15 +124,9 @@ class Plugins:
             if found.entry.name == observer:
                 try:
                     self._hook(found, "tuneport_on_event")(job=job, event=event)
-<<<<<<< HEAD
                 except (Exception, SystemExit) as error:
                     if isinstance(error, SystemExit) and current_thread() is main_thread():
                         raise  # SIGTERM ends a command this way
-=======
-                except (Exception, SystemExit) as error:  # an observer must not break the training
-                    if isinstance(error, SystemExit) and threading.current_thread() is threading.main_thread():
-                        raise  # SIGTERM
->>>>>>> torchtests
                     _raise_if_strict(error)
                     return f"{type(error).__name__}: {error}"
         return None
