@@ -274,7 +274,8 @@ class ModelThread:
             self._since = time.monotonic()
             self._model = model
             try:
-                if tuneport.open_backend(self.ref.backend).capabilities.local:  # only a user starts what costs money
+                # A deployment costs money, so only a user starts one.
+                if tuneport.open_backend(self.ref.backend).capabilities.local:
                     model.ensure_ready()
             except BaseException:
                 self._unload()
