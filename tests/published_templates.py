@@ -181,7 +181,7 @@ def must_call(one: Renderer, row: Conversation) -> Reply | str:
         if not answer.constraint.bits()[token // 8] >> token % 8 & 1:
             return one.codec.decode(wanted[: at + 1], keep_control=True)
         answer.add(token)
-        if answer.over:
+        if answer.is_over:
             break
     return answer.reply()
 
