@@ -28,7 +28,7 @@ def make_plan(endpoint: Profile, request: TrainRequest, model: str, obstacle: st
         value=once.value * epochs.value if once.value is not None and epochs.value is not None else None,
         unit="tokens",
         source=once.source if epochs.value is not None else "the server chooses the epochs",
-        error=once.error,
+        error=once.error if epochs.value is not None else None,
     )
     return Plan(
         base=str(request.base),

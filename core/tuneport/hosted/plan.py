@@ -21,7 +21,7 @@ def make_plan(service: Service, request: TrainRequest, model: str, body: dict[st
         value=(once.value or 0) * epochs.value if epochs.value is not None else None,
         unit="tokens",
         source=once.source if epochs.value is not None else epochs.source,
-        error=once.error,
+        error=once.error if epochs.value is not None else None,
     )
     notes = [missing] if missing else []
     if service.deployments is not None:
