@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -79,6 +79,21 @@ def lock_file(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[Fi
             yield held
         finally:
             fcntl.flock(held, fcntl.LOCK_UN)  # also where a forked child has inherited it
+
+
+@public(AUTHORS)
+@contextmanager
+def try_lock(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of a file as `lock_file` does, and yield True; yield False when another one holds it. With `wait`,
+    waits for it instead. Raises OSError.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock_file(path, wait=wait))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 @public(AUTHORS)

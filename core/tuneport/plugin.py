@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         Preference,
     )
     from tuneport.evaluate import Comparison, Record, answer_room
-    from tuneport.files import lock_file, open_regular, replace_file, sync, write_file, write_json
+    from tuneport.files import lock_file, open_regular, replace_file, sync, try_lock, write_file, write_json
     from tuneport.homefolder import home, local_path
     from tuneport.loader import alternatives, availability
     from tuneport.notebook import open_notebook
@@ -78,7 +78,7 @@ _EXPORTS = {
     "contract.state": "Checkpoint JobState Removal",
     "dataset": "CheckResult Completion Conversation DataRules Dataset Diagnostic Example Message Piece Preference",
     "evaluate": "Comparison Record answer_room",
-    "files": "lock_file open_regular replace_file sync write_file write_json",
+    "files": "lock_file open_regular replace_file sync try_lock write_file write_json",
     "homefolder": "home local_path",
     "loader": "alternatives availability",
     "notebook": "open_notebook",
@@ -177,6 +177,7 @@ __all__ = [
     "sync",
     "transfer_bar",
     "translate_settings",
+    "try_lock",
     "utc_now",
     "working",
     "write_file",

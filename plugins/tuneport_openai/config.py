@@ -20,6 +20,13 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=0.1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+_PRICE: Any = Field(
+    default=None,
+    ge=0,
+    description="The price of a million training tokens, for plans and budgets. null: the plugin's dated table, in "
+    "which a price that is not published is unknown.",
+)
+
 
 class Wandb(Settings):
     """Metrics of the job, which the vendor sends to Weights & Biases; the key for it is in the vendor's settings."""
@@ -79,12 +86,7 @@ class OpenAISettings(Settings):
         description="Azure only: deploy the tuned model when it is first used, which is billed by the hour until "
         "`tuneport hosting stop`. Otherwise, deploy it yourself: `tuneport hosting start`.",
     )
-    usd_per_million_tokens: float | None = Field(
-        default=None,
-        ge=0,
-        description="The price of a million training tokens, for plans and budgets. null: the plugin's dated table, in "
-        "which a price that is not published is unknown.",
-    )
+    usd_per_million_tokens: float | None = _PRICE
 
     @model_validator(mode="before")
     @classmethod
@@ -148,12 +150,7 @@ class NebiusSettings(Settings):
     context_length: Count | Auto = Field(
         default="auto", description="Tokens of the longest sequence; Nebius' default is 8192."
     )
-    usd_per_million_tokens: float | None = Field(
-        default=None,
-        ge=0,
-        description="The price of a million training tokens, for plans and budgets. null: the plugin's dated table, in "
-        "which a price that is not published is unknown.",
-    )
+    usd_per_million_tokens: float | None = _PRICE
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneport.files import lock_file, open_regular, replace_file, write_file, write_json
+from tuneport.files import lock_file, open_regular, replace_file, try_lock, write_file, write_json
 from tuneport.spelling import did_you_mean
 
 
@@ -65,10 +65,15 @@ def test_a_lock_is_held_against_threads_and_processes_and_ends_with_its_process(
     assert other.stdout.readline() == b"1\n"
     with pytest.raises(BlockingIOError), lock_file(path, wait=False):
         pass
+    with try_lock(path) as held:
+        assert not held
     other.kill()
     with lock_file(path):  # waits until the system has released it
         pass
     other.communicate()
+    with pytest.raises(BlockingIOError), try_lock(path) as held:  # one from inside the block is the block's own
+        assert held
+        raise BlockingIOError
 
 
 def test_a_pipe_is_neither_read_nor_waited_for(tmp_path: Path) -> None:

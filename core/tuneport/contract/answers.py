@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, TypedDict
 
 from typing_extensions import TypeVar
@@ -13,6 +12,7 @@ from typing_extensions import TypeVar
 from tuneport.contract.schemas import parse_answer, read_schema
 from tuneport.doors import AUTHORS, public
 from tuneport.errors import DataError, OptionError, UsageError
+from tuneport.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from tuneport.contract.schemas import Shape
@@ -176,10 +176,9 @@ def read_options(given: Mapping[str, Any], call: str = "reply") -> tuple[Generat
     options = dict(given)
     known = list(GenerateOptions.__dataclass_fields__)
     if unknown := [name for name in options if name not in known]:
-        near = get_close_matches(unknown[0], known, n=1)
         raise UsageError(
             f"{call}() takes no option {unknown[0]!r}.",
-            remedy=f"{f'Did you mean {near[0]}? ' if near else ''}Its options are {', '.join(known)}.",
+            remedy=f"{did_you_mean(unknown[0], known)}Its options are {', '.join(known)}.",
         )
     if "stop" in options:
         stop = options["stop"]

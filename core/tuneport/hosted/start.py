@@ -8,8 +8,8 @@ starts the job leaves), `job` (the job's id there); or `refused` or `cancelled`,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from tuneport.contract.border import WrongReturn
 from tuneport.contract.events import Status, utc_now
 from tuneport.contract.state import JobState
 from tuneport.errors import BudgetError, ConfigError, JobNotFinished, JobNotFound, TuneportError
-from tuneport.files import lock_file
+from tuneport.files import try_lock
 from tuneport.homefolder import home
 from tuneport.hosted.files import ensure_file
 from tuneport.hosted.refusals import Refused, Unsent
@@ -36,16 +36,9 @@ _LOOKS = (0.0, 2.0, 6.0, 12.0)  # pauses before each try to resolve a doubt, in 
 _OVER = ("job", "refused", "cancelled")
 
 
-@contextmanager
-def alone(intent: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the intent against every other process and thread; without `wait`, yield False where another holds it."""
-    with ExitStack() as held:
-        try:
-            held.enter_context(lock_file(home("hosted", "locks") / intent, wait=wait))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+def alone(intent: str, *, wait: bool = True) -> AbstractContextManager[bool]:
+    """Hold the intent against every other process and thread; without `wait`, yields False where another holds it."""
+    return try_lock(home("hosted", "locks") / intent, wait=wait)
 
 
 def start_of(scratch: Scratch) -> Start:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from tuneport.errors import HomeError, RefError, TuneportError
 from tuneport.ledger import Ledger
 from tuneport.loader import ask_backend, ask_together, load
 from tuneport.refs import Ref
+from tuneport.spelling import similar
 
 if TYPE_CHECKING:
     from tuneport.config import RunConfig
@@ -88,7 +88,7 @@ def suggestion(text: str, known: Iterable[Ref] | None = None) -> str:
     by_word = {word: str(one) for one in reversed(refs) for word in (one.name, str(one))}
     by_stem = {one.name.rpartition("-")[0]: str(one) for one in reversed(refs) if "-" in one.name}
     words = {**by_stem, **by_word}
-    near = get_close_matches(text, words, n=3, cutoff=0.7)
+    near = similar(text, words, most=3, cutoff=0.7)
     found = list(dict.fromkeys(words[one] for one in near if words[one] != text))
     return f"Did you mean {' or '.join(found)}? " if found else ""
 

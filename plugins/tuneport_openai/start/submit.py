@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tuneport.errors import ConfigError, JobNotFinished, JobNotFound, TuneportError
-from tuneport.plugin import JobState, Ref, Status, home, lock_file, utc_now
+from tuneport.plugin import JobState, Ref, Status, home, try_lock, utc_now
 from tuneport_openai.wire.client import INTENT, Wire, was_never_sent
 from tuneport_openai.wire.pages import Pages
 from tuneport_openai.wire.refusals import answer_of, is_refusal
@@ -40,16 +40,9 @@ _MARK = re.compile(r"[0-9a-f]{32}")  # see suffix_mark
 _EARLY_SECONDS = 120  # how much older than its request a job may seem
 
 
-@contextmanager
-def hold(intent: str, *, wait: bool = True) -> Iterator[bool]:
+def hold(intent: str, *, wait: bool = True) -> AbstractContextManager[bool]:
     """Keep every other process from this intent; without `wait`, yields False when another one holds it."""
-    with ExitStack() as held:
-        try:
-            held.enter_context(lock_file(home("openai", "locks") / intent, wait=wait))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    return try_lock(home("openai", "locks") / intent, wait=wait)
 
 
 def finish(wire: Wire, ref: Ref, scratch: Scratch) -> None:
