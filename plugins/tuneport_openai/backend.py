@@ -67,7 +67,6 @@ class OpenAIBackend(Backend):
             seed=traits.takes_seed,
             max_epochs=MOST_EPOCHS,
             export_kinds=("weights",) if traits.serves_checkpoints else (),
-            images=rules.images,
         )
 
     @property

@@ -81,7 +81,7 @@ def require_capabilities(value: Any) -> None:
     require(value.methods, "capabilities.methods is empty")
     unit = value.learning_rate
     require_word(unit, RATES, "capabilities.learning_rate")
-    for name in ("local", "validation", "seed", "images"):
+    for name in ("local", "validation", "seed", "quotes"):
         require_type(getattr(value, name), bool, f"capabilities.{name}")
     require_type(value.auto_epochs, str, "capabilities.auto_epochs")
     require_number(value.max_epochs, "capabilities.max_epochs", whole=True, least=1, optional=True)

@@ -21,13 +21,12 @@ RATES: frozenset[str] = frozenset({"absolute", "multiplier"})
 class Capabilities:
     """What a backend can do. The core refuses everything else before anything starts.
 
-    `methods`: the training methods. `verbs`: those of cancel, pause and resume that its jobs have.
-    `learning_rate`: whether it takes an absolute rate or a multiplier of its own choice. `rules`: the data it takes.
-    `auto_epochs`: the rule behind `epochs: auto`, in a sentence. `local`: it trains on this machine, so its own files
-    prove whether a job exists. `validation`: it takes validation rows. `seed`: it takes a seed. `max_epochs`: the most
-    epochs of one job, None without a limit. `export_kinds`: how a tuned model can be exported. `images`: messages may
-    have images. `quotes`: plans do not know the price; `start` asks for it after the upload and refuses one over the
-    request's budget.
+    `methods`: the training methods. `verbs`: those of cancel, pause and resume that its jobs have. `learning_rate`:
+    whether it takes an absolute rate, or a multiplier of the rate that it chooses. `rules`: the data it takes, images
+    included. `auto_epochs`: the rule behind `epochs: auto`, in a sentence. `local`: it trains on this machine, so its
+    own files prove whether a job exists. `validation`: it takes validation rows. `seed`: it takes a seed. `max_epochs`:
+    the most epochs of one job, None without a limit. `export_kinds`: how a tuned model can be exported. `quotes`: plans
+    do not know the price; `start` asks for it after the upload and refuses one over the request's budget.
     """
 
     methods: frozenset[str]
@@ -40,7 +39,6 @@ class Capabilities:
     seed: bool = True
     max_epochs: int | None = None
     export_kinds: tuple[str, ...] = ()
-    images: bool = False
     quotes: bool = False
 
 

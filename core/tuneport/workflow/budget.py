@@ -22,7 +22,7 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
     for key, limit, value, source, (noun, verb, unit) in limits:
         if limit is None or (value is not None and value <= limit):
             continue
-        if value is None and key == "usd" and load().backend(config.ref.backend).capabilities.quotes:
+        if value is None and key == "usd" and _quotes(config):
             continue  # the backend asks for the price after the upload, and compares it with the limit itself
         if value is None:
             problem = f"The {noun} of the run is unknown"
@@ -33,3 +33,7 @@ def refuse_over_budget(plan: Plan, config: RunConfig) -> None:
         raise BudgetError(
             f"{problem} ({source}); budget.{key} allows {limit:g}.", remedy=f"Nothing was started. {remedy}"
         )
+
+
+def _quotes(config: RunConfig) -> bool:
+    return load().backend(config.ref.backend).capabilities_of(config.ref.name).quotes
